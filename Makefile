@@ -1,0 +1,53 @@
+# make run     set up, then the live demonstration: three scrapers, one is killed, the others take over
+# make test    set up, then every test, the ones on real servers too
+# make quick   the fast tests (seconds), for while you work
+# make check   lint, types, import contracts
+# make bench   what the performance claims rest on
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := .make/setup
+RUN_FLAGS ?=
+TEST_FLAGS ?=
+
+.PHONY: run test quick check bench lock servers clean
+.DEFAULT_GOAL := test
+
+$(SETUP): requirements.lock pyproject.toml
+	@echo "setup: creating $(VENV) and installing the pinned dependencies (once, about half a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@mkdir -p .make && touch $@
+	@echo "setup: done"
+
+servers:
+	@scripts/fetch-servers
+
+run: $(SETUP) servers
+	@$(BIN)/promring demo $(RUN_FLAGS)
+
+test: $(SETUP) servers check
+	@echo "test: unit tests and laws, then the real servers (about 6 minutes) ..."
+	@$(BIN)/python -m pytest tests $(TEST_FLAGS)
+	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
+	@$(BIN)/promring demo --once
+
+quick: $(SETUP)
+	@$(BIN)/python -m pytest -q -m "not real" tests $(TEST_FLAGS)
+
+check: $(SETUP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(SETUP) servers
+	@$(BIN)/python -m bench
+
+lock:
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra uvloop --generate-hashes --universal --no-header --no-annotate -q -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .make .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,61 @@
+"""From a placement to what each scraper gets, and the difference of two placements.
+
+A slice is a file_sd list in JSON with one target a line, in the order of the pool's keys: easy to grep, a change is a
+line in a diff, and the bytes are the same in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from promring.model import Move, Placement, Plan
+
+EMPTY_BODY = b"[]\n"
+
+
+def bodies(placement: Placement) -> Iterator[tuple[int, bytes, int]]:
+    """For each scraper of the placement, in order: its index, its slice as bytes, the number of targets in it."""
+    fragments = placement.pool.fragments
+    order = np.argsort(placement.owners, kind="stable")
+    bounds = np.searchsorted(placement.owners[order], np.arange(len(placement.scrapers) + 1))
+    for i in range(len(placement.scrapers)):
+        rows = order[bounds[i] : bounds[i + 1]].tolist()
+        yield i, _body([fragments[row] for row in rows]), len(rows)
+
+
+def _body(fragments: list[bytes]) -> bytes:
+    return b"[\n" + b",\n".join(fragments) + b"\n]\n" if fragments else EMPTY_BODY
+
+
+def compare(old: Placement | None, new: Placement) -> Plan:
+    """Who gives how many targets to whom. Targets are matched by key; ``old`` None: everything is new."""
+    ids = [s.id for s in new.scrapers]
+    if old is None:
+        counts = np.bincount(new.owners, minlength=len(ids)).tolist()
+        return Plan(tuple(Move(None, d, c) for d, c in zip(ids, counts, strict=True) if c), "initial")
+    names = sorted({*ids, *(s.id for s in old.scrapers)})
+    index = {name: i for i, name in enumerate(names)}
+    old_owner = np.array([index[s.id] for s in old.scrapers], dtype=np.int64)[old.owners]
+    new_owner = np.array([index[i] for i in ids], dtype=np.int64)[new.owners]
+    before = np.full(len(new.pool), len(names), dtype=np.int64)  # len(names): was not in the old pool
+    if len(old.pool):
+        at = np.minimum(np.searchsorted(old.pool.keys, new.pool.keys), len(old.pool) - 1)
+        same = old.pool.keys[at] == new.pool.keys
+        before[same] = old_owner[at[same]]
+    changed = before != new_owner
+    pairs, counts_ = np.unique(before[changed] * len(names) + new_owner[changed], return_counts=True)
+    moves = []
+    for pair, count in zip(pairs.tolist(), counts_.tolist(), strict=True):
+        source, destination = divmod(pair, len(names))
+        moves.append(Move(names[source] if source < len(names) else None, names[destination], count))
+    return Plan(tuple(moves), _reason(old, new))
+
+
+def _reason(old: Placement, new: Placement) -> str:
+    if [s.id for s in old.scrapers] != [s.id for s in new.scrapers]:
+        return "scrapers"
+    if old.pool is not new.pool and old.pool.identities != new.pool.identities:
+        return "targets"
+    return "policy" if not np.array_equal(old.owners, new.owners) else "none"

@@ -1,0 +1,54 @@
+"""Where adapters put what they learn and the loop reads it: one cell a fact, never a queue.
+
+Owns: the newest answer and the last good one of each fact, with their times.
+Promises: a writer is never blocked; a reader always sees the newest; ``changed`` is set only when an answer differs from
+the one before, so a spurious wake-up of Consul or an unchanged source costs no cycle.
+Flow: written by membership and discovery through ``Cell.put``, read by ``reconcile`` through ``FactBoard.newest``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from promring.core.guard import Facts
+from promring.model import Answer, Fact, Groups, Known, Members, Unknown
+
+T = TypeVar("T")
+
+
+class Cell(Generic[T]):
+    """The newest answer about one thing, and the last good one."""
+
+    def __init__(self, changed: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._changed = changed
+        self._clock = clock
+        self.fact: Fact[T] = Fact(Unknown("not asked yet"))
+
+    def put(self, answer: Answer[T]) -> None:
+        before, now = self.fact, self._clock()
+        if isinstance(answer, Known):
+            good = before.good if before.good == answer else answer  # an equal value keeps its identity
+            self.fact = Fact(answer, now, good, now)
+        else:
+            self.fact = Fact(answer, now, before.good, before.good_at)
+        if self.fact.good is not before.good or type(answer) is not type(before.newest):
+            self._changed()
+
+    def restore(self, value: T, good_at: float, reason: str) -> None:
+        """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""
+        self.fact = Fact(Unknown(reason), 0.0, Known(value), good_at)
+
+
+class FactBoard:
+    """All facts of one shard service, and the bell that rings when one of them changed."""
+
+    def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+        self.changed = asyncio.Event()
+        self.members: Cell[Members] = Cell(self.changed.set, clock)
+        self.sources: dict[str, Cell[Groups]] = {name: Cell(self.changed.set, clock) for name in sources}
+
+    def newest(self) -> Facts:
+        return Facts(self.members.fact, {name: cell.fact for name, cell in self.sources.items()})

@@ -1,0 +1,120 @@
+"""The one way promring makes HTTP requests: bounded in time and size, no redirects, nothing sent twice.
+
+aiohttp silently sends an idempotent request again when a kept connection turns out to be closed. That doubles a time-out
+and hides a restart of the other side, so a middleware turns the event into an error that aiohttp does not retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+USER_AGENT = "promring"
+
+
+class HttpError(Exception):
+    """No usable answer: refused, timed out, cut, too large. The text says which, in one line."""
+
+
+class _Dropped(aiohttp.ClientError):
+    """A kept connection was closed by the other side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    def text(self, most: int = 200) -> str:
+        """The beginning of the body on one line, for error messages."""
+        return " ".join(self.body[: most * 4].decode("utf-8", "replace").split())[:most]
+
+
+async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # never connected, so nothing was sent, and aiohttp does not retry it
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Dropped(str(error) or "connection closed by the other side") from error
+
+
+def new_session(
+    *, connections_max: int = 100, unix_socket: str | None = None, ssl_context: ssl.SSLContext | None = None
+) -> aiohttp.ClientSession:
+    """A session without redirects in mind, proxies from the environment, or cookies."""
+    connector: aiohttp.BaseConnector
+    if unix_socket:
+        connector = aiohttp.UnixConnector(path=unix_socket, limit=connections_max)
+    else:
+        connector = aiohttp.TCPConnector(limit=connections_max, ssl=ssl_context or True)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=(_never_twice,),
+        headers={"User-Agent": USER_AGENT},
+        timeout=aiohttp.ClientTimeout(total=None),
+    )
+
+
+async def request(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str | URL,
+    *,
+    timeout_s: float,
+    headers: dict[str, str] | None = None,
+    params: dict[str, str] | None = None,
+    json: object = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
+) -> Response:
+    """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none."""
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            session.request(
+                method, url, headers=headers, params=params, json=json, allow_redirects=False
+            ) as response,
+        ):
+            chunks, size = [], 0
+            async for chunk in response.content.iter_chunked(65536):
+                size += len(chunk)
+                if size > body_bytes_max:
+                    response.close()
+                    raise HttpError(f"body larger than {body_bytes_max} bytes")
+                chunks.append(chunk)
+            names = {name.lower(): value for name, value in response.headers.items()}
+            return Response(response.status, names, b"".join(chunks))
+    except TimeoutError:
+        raise HttpError(f"no whole answer within {timeout_s:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise HttpError(" ".join((str(error) or type(error).__name__).split())) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Paths as in the configuration's ``tls``; read again for every new context."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    insecure_skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Verified by default, TLS 1.2 or newer. Raises OSError or ssl.SSLError, naming nothing secret."""
+        made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.cert_file:
+            made.load_cert_chain(self.cert_file, self.key_file)
+        if self.insecure_skip_verify:
+            made.check_hostname = False
+            made.verify_mode = ssl.CERT_NONE
+        return made

@@ -1,0 +1,302 @@
+"""The settings: what a valid configuration file means, as frozen pydantic models.
+
+Owns: keys, defaults, types and the limits of each value by itself. Relations between values are in ``config.py``, as is
+the way from YAML. Durations are seconds (float), paths are absolute. A key of the contract that this version does not do
+yet is known here and refused by name.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import string
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from yarl import URL
+
+from promring.model import Scraper, join_host_port
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
+_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
+
+
+def parse_duration(text: object) -> float:
+    """``1h30m``, ``5s``, ``500ms``, ``0`` → seconds. Raises ValueError."""
+    if text == 0 or text == "0":
+        return 0.0
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 5s or 1m")
+    return sum(int(n) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
+
+
+def parse_host_port(text: object) -> tuple[str, int]:
+    """``host:port`` or ``[ipv6]:port``. Raises ValueError."""
+    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    if host.startswith("[") and host.endswith("]") and re.fullmatch(r"[0-9A-Fa-f:.]+", host[1:-1]):
+        host = host[1:-1]
+    elif not HOST.fullmatch(host):
+        colon = ""
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not host:port")
+    return host, int(port)
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+def _absolute(path: object, info: ValidationInfo) -> Path:
+    if not isinstance(path, str | Path) or not str(path):
+        raise ValueError("is not a path")
+    return Path(_base(info), path)
+
+
+def _base(info: ValidationInfo) -> Path:
+    """The folder that relative paths start from: that of the configuration file, as with Prometheus."""
+    base: Path = (info.context or {}).get("base", Path())
+    return base
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{text!r} must match {NAME.pattern}")
+    return text
+
+
+def _http_url(text: str) -> str:
+    url = URL(text)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{text!r} is not an http:// or https:// URL")
+    if url.user or url.password:
+        raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
+    return text
+
+
+def _refuse(_: object) -> None:
+    raise ValueError("not built yet in this version of promring")
+
+
+def _only(*built: object) -> BeforeValidator:
+    """Accept just the values that this version does."""
+
+    def check(value: object) -> object:
+        if value not in built:
+            raise ValueError(f"{value!r} is not built yet in this version of promring (it does {built[0]!r})")
+        return value
+
+    return BeforeValidator(check)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Interval = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+Name = Annotated[str, AfterValidator(_name)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Node = Annotated[tuple[str, int], BeforeValidator(parse_host_port)]
+NotBuilt = Annotated[None, BeforeValidator(_refuse)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class OneKind(Model):
+    """A mapping with exactly one key, which chooses the kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        kinds = ", ".join(cls.model_fields)
+        if not isinstance(value, dict):
+            raise ValueError(f"must be a mapping with one of: {kinds}")
+        if len(value) != 1:
+            raise ValueError(f"must have exactly one of: {kinds}; it has {', '.join(map(str, value)) or 'none'}")
+        return {kind: {} if settings is None else settings for kind, settings in value.items()}
+
+    @property
+    def kind(self) -> str:
+        return next(iter(self.model_fields_set))
+
+
+class Tls(Model):
+    ca_file: AbsolutePath | None = None
+    cert_file: AbsolutePath | None = None
+    key_file: AbsolutePath | None = None
+    server_name: str | None = None
+    insecure_skip_verify: bool = False
+
+
+class Global(Model):
+    reconcile_interval: Interval = 60.0
+    debounce: Duration = 0.2
+
+
+class Consul(Model):
+    address: str | None = None
+    token_file: AbsolutePath | None = None
+    username: str | None = None
+    password_file: AbsolutePath | None = None
+    tls: Tls | None = None
+    datacenter: str | None = None
+
+
+class Controllers(Model):
+    lock: NotBuilt = None
+
+
+class RegisterCheck(Model):
+    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/healthy"
+    interval: Interval = 5.0
+    timeout: Interval = 2.0
+
+
+class Register(Model):
+    nodes: Annotated[list[Node], Field(min_length=1)]
+    check: RegisterCheck = RegisterCheck()
+
+
+class ConsulScrapers(Model):
+    service: Name
+    register_: Annotated[Register | None, Field(alias="register")] = None
+
+
+class ProbeScrapers(Model):
+    nodes: Annotated[list[Node], Field(min_length=1)]
+    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
+    interval: Interval = 2.0
+    timeout: Interval = 1.0
+    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class Scrapers(OneKind):
+    consul: ConsulScrapers | None = None
+    probe: ProbeScrapers | None = None
+    dns: NotBuilt = None
+    file: NotBuilt = None
+
+
+def _sd_file(pattern: str, info: ValidationInfo) -> str:
+    if not pattern.endswith((".json", ".yml", ".yaml")):
+        raise ValueError(f"{pattern!r} must end in .json, .yml or .yaml")
+    return str(Path(glob.escape(str(_base(info))), pattern))
+
+
+class FileTargets(Model):
+    files: Annotated[list[Annotated[str, AfterValidator(_sd_file)]], Field(min_length=1)]
+    refresh_interval: Interval = 300.0
+
+
+class HttpTargets(Model):
+    url: HttpUrl
+    refresh_interval: Interval = 60.0
+    timeout: Interval = 30.0
+    headers_file: AbsolutePath | None = None
+    bearer_token_file: AbsolutePath | None = None
+    tls: Tls | None = None
+
+
+def _callable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        raise ValueError(f"{text!r} is not module:function")
+    return text
+
+
+class PythonTargets(Model):
+    callable: Annotated[str, AfterValidator(_callable)]
+    interval: Interval = 60.0
+    timeout: Interval = 10.0
+
+
+class Targets(OneKind):
+    file: FileTargets | None = None
+    http: HttpTargets | None = None
+    python: PythonTargets | None = None
+    consul: NotBuilt = None
+    dns: NotBuilt = None
+    prometheus: NotBuilt = None
+
+
+class Placement(Model):
+    virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
+    load_factor: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] | None = 1.10
+    loads: Annotated[Literal["count"], _only("count")] = "count"
+    capacity: NotBuilt = None
+    replication_factor: Annotated[Literal[1], _only(1)] = 1
+    hash_labels: Annotated[list[Annotated[str, Field(pattern=f"^{LABEL_NAME.pattern}$")]], Field(min_length=1)] | None
+    hash_labels = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_capacity(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "capacity" in value and value["capacity"] is None:
+            return {k: v for k, v in value.items() if k != "capacity"}
+        return value
+
+
+def _template(text: str, info: ValidationInfo) -> str:
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+    if fields - TEMPLATE_FIELDS:
+        raise ValueError(f"{text!r}: unknown {sorted(fields - TEMPLATE_FIELDS)}, there is {sorted(TEMPLATE_FIELDS)}")
+    if "scraper" not in fields and not {"host", "port"} <= fields:
+        raise ValueError(f"{text!r} must contain {{scraper}}, or {{host}} and {{port}}: each scraper has its own file")
+    if "{" in text.partition("/")[0] and not text.startswith("/"):
+        raise ValueError(f"{text!r}: the first folder must be fixed")
+    return str(Path(str(_base(info)).replace("{", "{{").replace("}", "}}"), text))
+
+
+class FileDelivery(Model):
+    path: Annotated[str, AfterValidator(_template)]
+
+
+class HttpSdDelivery(Model):
+    pass
+
+
+class Delivery(OneKind):
+    http_sd: HttpSdDelivery | None = None
+    file: FileDelivery | None = None
+    ssh: NotBuilt = None
+    ansible: NotBuilt = None
+
+
+class ShardService(Model):
+    name: Name
+    description: str = ""
+    scrapers: Scrapers
+    identity: Literal["host_port", "host"] = "host_port"
+    join_delay: NotBuilt = None
+    leave_delay: NotBuilt = None
+    zones: NotBuilt = None
+    targets: Annotated[list[Targets], Field(min_length=1)]
+    placement: Placement = Placement()
+    handover: NotBuilt = None
+    guard: NotBuilt = None
+    delivery: Annotated[list[Delivery], Field(min_length=1)]
+    audit: NotBuilt = None
+
+    def scraper(self, node: tuple[str, int]) -> Scraper:
+        """The scraper at ``node``, with its identity."""
+        host, port = node
+        return Scraper(join_host_port(host, port) if self.identity == "host_port" else host, host, port)
+
+
+class Settings(Model):
+    """A whole valid configuration."""
+
+    global_: Annotated[Global, Field(alias="global")] = Global()
+    consul: Consul | None = None
+    controllers: Controllers = Controllers()
+    shard_services: Annotated[list[ShardService], Field(min_length=1)]

@@ -1,0 +1,29 @@
+"""Path templates: ``out/{service}/{scraper}.json`` → a path that stays where the operator put it.
+
+A value that could leave its place (``../x``, ``a/b``, empty) is written as a digest. ``:`` becomes ``_``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from promring.model import Scraper
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def file_name(value: str) -> str:
+    """``value`` as one path component: itself when it is plain, else 16 hex digits of its SHA-256."""
+    name = value.replace(":", "_")
+    return name if _SAFE.fullmatch(name) else hashlib.sha256(value.encode()).hexdigest()[:16]
+
+
+def render(template: str, service: str, scraper: Scraper) -> Path:
+    """The path of one scraper's file. ``template`` is absolute and was checked by ``settings``."""
+    return Path(
+        template.format(
+            service=file_name(service), scraper=file_name(scraper.id), host=file_name(scraper.host), port=scraper.port
+        )
+    )
