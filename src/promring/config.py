@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from promring.model import ConfigError, Scraper
-from promring.settings import Consul, Delivery, Settings, ShardService
+from promring.settings import Consul, Delivery, Settings, ShardService, Tls
 from promring.template import render
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
@@ -75,6 +75,7 @@ def loads(text: bytes | str, *, name: str = "<text>", base: Path | None = None) 
     except ValidationError as error:
         problems += [_from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
     problems += relations(settings or _sound_part(document.value, base))
+    problems += _files(settings, ()) if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + duplicates
     if found or settings is None:
         lines = [f"{name}:{line}: {show(path)}: {what}" for line, path, what in sorted(found, key=lambda f: f[0])]
@@ -253,6 +254,29 @@ def _written(service: ShardService, delivery: Delivery) -> Iterator[str]:
     yield str(render(delivery.file.path, service.name, Scraper("any", "any", 1)))
 
 
+def _files(value: object, path: KeyPath) -> Iterator[Problem]:
+    """Files that the configuration names and that cannot be read, TLS files that make no TLS."""
+    if isinstance(value, Path):
+        try:
+            value.open("rb").close()
+        except OSError as error:
+            yield path, f"{value}: {error.strerror}"
+    elif isinstance(value, BaseModel):
+        unreadable = False
+        for name, info in type(value).model_fields.items():
+            for problem in _files(getattr(value, name), (*path, info.alias or name)):
+                unreadable = True
+                yield problem
+        if isinstance(value, Tls) and not unreadable:
+            try:
+                value.files().context()
+            except (OSError, ValueError) as error:
+                yield path, f"makes no TLS context: {' '.join(str(error).split())}"
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _files(item, (*path, i))
+
+
 def _consul(settings: _Sound) -> Iterator[Problem]:
     watched = [(i, s) for i, s in settings.services if s.scrapers.consul is not None]
     if watched and not settings.consul_given and not os.environ.get("CONSUL_HTTP_ADDR"):
@@ -260,8 +284,9 @@ def _consul(settings: _Sound) -> Iterator[Problem]:
         path: KeyPath = ("shard_services", i, "scrapers", "consul")
         yield path, "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
     for i, service in watched[CONSUL_WATCHES_MAX:]:
-        yield ("shard_services", i, "scrapers"), (
-            f"{service.name} is one Consul watch too many: Consul serves about {CONSUL_WATCHES_MAX} from one address"
+        yield (
+            ("shard_services", i, "scrapers"),
+            (f"{service.name} is one Consul watch too many: Consul serves about {CONSUL_WATCHES_MAX} from one address"),
         )
     consul = settings.consul
     if consul is not None and (consul.username is None) != (consul.password_file is None):

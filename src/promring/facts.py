@@ -46,9 +46,30 @@ class FactBoard:
     """All facts of one shard service, and the bell that rings when one of them changed."""
 
     def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time) -> None:
-        self.changed = asyncio.Event()
-        self.members: Cell[Members] = Cell(self.changed.set, clock)
-        self.sources: dict[str, Cell[Groups]] = {name: Cell(self.changed.set, clock) for name in sources}
+        self._changed = asyncio.Event()
+        self._since = 0.0
+        self.members: Cell[Members] = Cell(self._ring, clock)
+        self.sources: dict[str, Cell[Groups]] = {name: Cell(self._ring, clock) for name in sources}
+
+    def _ring(self) -> None:
+        if not self._changed.is_set():
+            self._since = time.monotonic()
+            self._changed.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True when a fact has changed since the last ``take``; False after ``timeout_s`` without."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self) -> float | None:
+        """Silence the bell. Since when (monotonic seconds) the oldest change has waited; None when none did."""
+        if not self._changed.is_set():
+            return None
+        self._changed.clear()
+        return self._since
 
     def newest(self) -> Facts:
         return Facts(self.members.fact, {name: cell.fact for name, cell in self.sources.items()})

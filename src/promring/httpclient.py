@@ -48,14 +48,18 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
 
 
 def new_session(
-    *, connections_max: int = 100, unix_socket: str | None = None, ssl_context: ssl.SSLContext | None = None
+    *,
+    connections_max: int = 100,
+    keep_alive: bool = True,
+    unix_socket: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> aiohttp.ClientSession:
-    """A session without redirects in mind, proxies from the environment, or cookies."""
+    """A session without cookies and without proxies from the environment. ``keep_alive`` False: one connection a request."""
     connector: aiohttp.BaseConnector
     if unix_socket:
-        connector = aiohttp.UnixConnector(path=unix_socket, limit=connections_max)
+        connector = aiohttp.UnixConnector(path=unix_socket, limit=connections_max, force_close=not keep_alive)
     else:
-        connector = aiohttp.TCPConnector(limit=connections_max, ssl=ssl_context or True)
+        connector = aiohttp.TCPConnector(limit=connections_max, ssl=ssl_context or True, force_close=not keep_alive)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -74,6 +78,7 @@ async def request(
     headers: dict[str, str] | None = None,
     params: dict[str, str] | None = None,
     json: object = None,
+    server_name: str | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none."""
@@ -81,7 +86,13 @@ async def request(
         async with (
             asyncio.timeout(timeout_s),
             session.request(
-                method, url, headers=headers, params=params, json=json, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                params=params,
+                json=json,
+                server_hostname=server_name,
+                allow_redirects=False,
             ) as response,
         ):
             chunks, size = [], 0
@@ -106,6 +117,7 @@ class TlsFiles:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    server_name: str | None = None
     insecure_skip_verify: bool = False
 
     def context(self) -> ssl.SSLContext:

@@ -191,8 +191,6 @@ class Plan:
     """The difference between two placements of one shard service."""
 
     moves: tuple[Move, ...]
-    reason: str
-    """``initial``, ``scrapers``, ``targets``, ``policy`` or ``none``."""
 
     @property
     def moved(self) -> int:

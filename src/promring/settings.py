@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from yarl import URL
 
+from promring.httpclient import TlsFiles
 from promring.model import Scraper, join_host_port
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
@@ -102,6 +102,7 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Node = Annotated[tuple[str, int], BeforeValidator(parse_host_port)]
+LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
 
 
@@ -126,6 +127,11 @@ class OneKind(Model):
     def kind(self) -> str:
         return next(iter(self.model_fields_set))
 
+    @property
+    def chosen(self) -> Any:
+        """The settings of the kind."""
+        return getattr(self, self.kind)
+
 
 class Tls(Model):
     ca_file: AbsolutePath | None = None
@@ -133,6 +139,9 @@ class Tls(Model):
     key_file: AbsolutePath | None = None
     server_name: str | None = None
     insecure_skip_verify: bool = False
+
+    def files(self) -> TlsFiles:
+        return TlsFiles(self.ca_file, self.cert_file, self.key_file, self.server_name, self.insecure_skip_verify)
 
 
 class Global(Model):
@@ -232,8 +241,7 @@ class Placement(Model):
     loads: Annotated[Literal["count"], _only("count")] = "count"
     capacity: NotBuilt = None
     replication_factor: Annotated[Literal[1], _only(1)] = 1
-    hash_labels: Annotated[list[Annotated[str, Field(pattern=f"^{LABEL_NAME.pattern}$")]], Field(min_length=1)] | None
-    hash_labels = None
+    hash_labels: Annotated[list[LabelName], Field(min_length=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod

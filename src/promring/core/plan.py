@@ -34,7 +34,7 @@ def compare(old: Placement | None, new: Placement) -> Plan:
     ids = [s.id for s in new.scrapers]
     if old is None:
         counts = np.bincount(new.owners, minlength=len(ids)).tolist()
-        return Plan(tuple(Move(None, d, c) for d, c in zip(ids, counts, strict=True) if c), "initial")
+        return Plan(tuple(Move(None, d, c) for d, c in zip(ids, counts, strict=True) if c))
     names = sorted({*ids, *(s.id for s in old.scrapers)})
     index = {name: i for i, name in enumerate(names)}
     old_owner = np.array([index[s.id] for s in old.scrapers], dtype=np.int64)[old.owners]
@@ -50,12 +50,4 @@ def compare(old: Placement | None, new: Placement) -> Plan:
     for pair, count in zip(pairs.tolist(), counts_.tolist(), strict=True):
         source, destination = divmod(pair, len(names))
         moves.append(Move(names[source] if source < len(names) else None, names[destination], count))
-    return Plan(tuple(moves), _reason(old, new))
-
-
-def _reason(old: Placement, new: Placement) -> str:
-    if [s.id for s in old.scrapers] != [s.id for s in new.scrapers]:
-        return "scrapers"
-    if old.pool is not new.pool and old.pool.identities != new.pool.identities:
-        return "targets"
-    return "policy" if not np.array_equal(old.owners, new.owners) else "none"
+    return Plan(tuple(moves))

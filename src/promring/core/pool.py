@@ -44,10 +44,7 @@ def build_pool(sources: Sequence[Groups], hash_labels: tuple[str, ...] | None = 
                 if rank == known[0] and fragment < known[1]:
                     rows[identity] = row
     identities = list(rows)
-    if hash_labels is None:
-        keyed = identities
-    else:
-        keyed = [_chosen(addresses[i], dict(rows[i][2]), hash_labels) for i in identities]
+    keyed = identities if hash_labels is None else [_chosen(addresses[i], rows[i][2], hash_labels) for i in identities]
     keys = np.fromiter((xxhash.xxh3_64_intdigest(k.encode()) for k in keyed), dtype=np.uint64, count=len(keyed))
     order = np.argsort(keys, kind="stable").tolist()
     _settle_ties(order, keys, identities)
@@ -65,9 +62,9 @@ def _identity_suffix(labels: tuple[tuple[str, str], ...]) -> str:
     return "".join(f"\0{n}\0{v}" for n, v in labels if n in REDIRECTING or n.startswith("__param_"))
 
 
-def _chosen(address: str, labels: dict[str, str], hash_labels: tuple[str, ...]) -> str:
-    labels["__address__"] = address
-    return "\0".join(f"{name}\0{labels.get(name, '')}" for name in hash_labels)
+def _chosen(address: str, labels: tuple[tuple[str, str], ...], hash_labels: tuple[str, ...]) -> str:
+    values = {**dict(labels), "__address__": address}
+    return "\0".join(f"{name}\0{values.get(name, '')}" for name in hash_labels)
 
 
 def _settle_ties(order: list[int], keys: Keys, identities: list[str]) -> None:

@@ -1,0 +1,5 @@
+"""``python -m promring``."""
+
+from promring.cli import main
+
+main()

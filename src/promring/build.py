@@ -1,0 +1,174 @@
+"""From settings to objects. The only module that names concrete adapters.
+
+A new kind of membership, discovery or delivery is one new file and one line in a dict at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promring.consul.client import Access, Client
+from promring.consul.registration import Registration
+from promring.core.placement import Policy
+from promring.delivery import Delivery
+from promring.delivery.file import FileDelivery
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.discovery import Source
+from promring.discovery.file import FileSource
+from promring.discovery.http import HttpSource
+from promring.discovery.python import PythonSource
+from promring.facts import FactBoard
+from promring.log import Logger
+from promring.membership import Membership
+from promring.membership.consul import ConsulMembership
+from promring.membership.probe import ProbeMembership, ProbeSettings
+from promring.metrics import Metrics
+from promring.reconcile import Pace, Reconciler
+from promring.service import Service
+from promring.settings import (
+    Consul,
+    ConsulScrapers,
+    FileTargets,
+    HttpTargets,
+    ProbeScrapers,
+    PythonTargets,
+    Settings,
+    ShardService,
+)
+from promring.settings import FileDelivery as FileDeliverySettings
+from promring.state import Memory, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What all services share."""
+
+    settings: Settings
+    config_file: Path
+    state_dir: Path
+    consul: Client | None
+    metrics: Metrics
+    log: Logger
+
+
+def build_service(settings: ShardService, kit: Kit, left: Memory | None = None) -> Service:
+    """A service that starts from what its predecessor ``left``, else from the state on disk."""
+    store = Store(kit.state_dir, settings.name, kit.log)
+    memory = left or store.load()
+    deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit) for d in settings.delivery]
+    placement, pace = settings.placement, kit.settings.global_
+
+    def make_reconciler(facts: FactBoard) -> Reconciler:
+        return Reconciler(
+            settings.name,
+            policy=Policy(placement.virtual_nodes, placement.load_factor),
+            hash_labels=tuple(placement.hash_labels) if placement.hash_labels else None,
+            pace=Pace(pace.reconcile_interval, pace.debounce),
+            facts=facts,
+            deliveries=deliveries,
+            store=store,
+            memory=memory,
+            metrics=kit.metrics,
+            log=kit.log,
+        )
+
+    return Service(
+        settings,
+        membership=MEMBERSHIPS[settings.scrapers.kind](settings.scrapers.chosen, settings, memory, kit),
+        sources=build_sources(settings, kit),
+        deliveries=deliveries,
+        make_reconciler=make_reconciler,
+        memory=memory,
+        metrics=kit.metrics,
+        log=kit.log,
+    )
+
+
+def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
+    """In order of precedence, by a name that stays the same across a reload."""
+    sources: dict[str, Source] = {}
+    for targets in settings.targets:
+        name, source = SOURCES[targets.kind](targets.chosen, kit)
+        count = sum(known.partition("#")[0] == name for known in sources)
+        sources[f"{name}#{count + 1}" if count else name] = source
+    return sources
+
+
+def consul_access(settings: Settings) -> Access:
+    consul = settings.consul or Consul()
+    return Access(
+        consul.address,
+        consul.token_file,
+        consul.username,
+        consul.password_file,
+        consul.tls.files() if consul.tls else None,
+        consul.datacenter,
+    )
+
+
+# --- membership ------------------------------------------------------------------------------------------------------
+
+
+def _consul_membership(wanted: ConsulScrapers, settings: ShardService, memory: Memory, kit: Kit) -> Membership:
+    assert kit.consul is not None  # the supervisor makes a client when a service needs one
+    registration = None
+    if wanted.register_ is not None:
+        check = wanted.register_.check
+        registration = Registration(wanted.service, wanted.register_.nodes, check.path, check.interval, check.timeout)
+    return ConsulMembership(kit.consul, wanted.service, settings.scraper, registration, kit.log, memory.members)
+
+
+def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, kit: Kit) -> Membership:
+    scrapers = tuple(settings.scraper(node) for node in wanted.nodes)
+    probing = ProbeSettings(wanted.path, wanted.interval, wanted.timeout, wanted.healthy_after, wanted.unhealthy_after)
+    return ProbeMembership(settings.name, scrapers, probing, kit.log)
+
+
+# --- discovery -------------------------------------------------------------------------------------------------------
+
+
+def _file_source(wanted: FileTargets, _: Kit) -> tuple[str, Source]:
+    return f"file:{','.join(wanted.files)}", FileSource(wanted.files, wanted.refresh_interval)
+
+
+def _http_source(wanted: HttpTargets, _: Kit) -> tuple[str, Source]:
+    tls = wanted.tls.files() if wanted.tls else None
+    source = HttpSource(
+        wanted.url, wanted.refresh_interval, wanted.timeout, wanted.headers_file, wanted.bearer_token_file, tls
+    )
+    return f"http:{wanted.url.partition('?')[0]}", source
+
+
+def _python_source(wanted: PythonTargets, kit: Kit) -> tuple[str, Source]:
+    folder = str(kit.config_file.absolute().parent)
+    return f"python:{wanted.callable}", PythonSource(wanted.callable, wanted.interval, wanted.timeout, folder)
+
+
+# --- delivery --------------------------------------------------------------------------------------------------------
+
+
+def _file_delivery(wanted: FileDeliverySettings, _: Memory, kit: Kit) -> Delivery:
+    return FileDelivery(wanted.path, kit.log)
+
+
+def _http_sd_delivery(_: object, memory: Memory, __: Kit) -> Delivery:
+    return HttpSdDelivery(memory.slices.values())
+
+
+# The first argument is the settings of the kind.
+MEMBERSHIPS: Mapping[str, Callable[[Any, ShardService, Memory, Kit], Membership]] = {
+    "consul": _consul_membership,
+    "probe": _probe_membership,
+}
+SOURCES: Mapping[str, Callable[[Any, Kit], tuple[str, Source]]] = {
+    "file": _file_source,
+    "http": _http_source,
+    "python": _python_source,
+}
+DELIVERIES: Mapping[str, Callable[[Any, Memory, Kit], Delivery]] = {
+    "file": _file_delivery,
+    "http_sd": _http_sd_delivery,
+}

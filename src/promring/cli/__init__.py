@@ -1,0 +1,22 @@
+"""The command line. One module a command; each is listed here."""
+
+from __future__ import annotations
+
+import click
+
+from promring import __version__
+from promring.cli.check import check
+from promring.cli.demo import demo
+from promring.cli.query import status, where
+from promring.cli.run import run
+from promring.cli.scrape_config import scrape_config
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="promring")
+def main() -> None:
+    """Keeps every target of a Prometheus fleet scraped."""
+
+
+for command in (run, check, demo, scrape_config, status, where):
+    main.add_command(command)

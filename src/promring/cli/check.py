@@ -1,0 +1,18 @@
+"""``promring check FILE``: is a configuration valid?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from promring.cli import options
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Validate a configuration: exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`."""
+    settings = options.load_or_exit(file)
+    names = ", ".join(s.name for s in settings.shard_services)
+    click.echo(f"{file}: valid, {len(settings.shard_services)} shard services: {names}")

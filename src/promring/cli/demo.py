@@ -1,0 +1,176 @@
+"""``promring demo``: a scraper is killed before your eyes, and the others take over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import tempfile
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from promring.demo.fleet import INTERVAL_S, SCRAPERS, Fleet, start_fleet
+from promring.demo.process import StartError
+from promring.demo.scraper import ScraperProcess
+
+KILL_AFTER_S = 20.0
+LOST_AFTER_S = 60.0
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Kill and restart one scraper, exit 0 only if every target was scraped again.")
+@click.option("--targets", type=click.IntRange(1, 2000), default=300, show_default=True, help="How many targets.")
+def demo(once: bool, targets: int) -> None:
+    """Run scrapers, targets and promring on loopback; kill a scraper and watch the others take over."""
+    console = Console(highlight=False)
+    try:
+        with tempfile.TemporaryDirectory(prefix="promring-demo-") as folder:
+            good = asyncio.run(_demo(Path(folder), targets, once, console))
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return
+    sys.exit(0 if good else 1)
+
+
+async def _demo(folder: Path, targets: int, once: bool, console: Console) -> bool:
+    console.print(f"demo: starting {SCRAPERS} scrapers, {targets} targets and promring on 127.0.0.1 ...")
+    async with start_fleet(folder, targets) as fleet:
+        if not fleet.real:
+            console.print("demo: no Prometheus here (scripts/fetch-servers gets one): small stand-ins take its place")
+        console.print(f"demo: promring at {fleet.controller.url}, scrape interval {INTERVAL_S:g} s")
+        if not await fleet.all_scraped(time.monotonic()):
+            console.print("demo: not every target was scraped within a minute", style="red")
+            return False
+        console.print(f"demo: all {targets} targets are scraped")
+        if once:
+            return await _kill_and_restart(fleet, fleet.scrapers[0], console)
+        await _interactive(fleet, console)
+        return True
+
+
+async def _kill_and_restart(fleet: Fleet, scraper: ScraperProcess, console: Console) -> bool:
+    """One round. True when every target was scraped again, after the death and after the return."""
+    orphans = await fleet.targets_of(scraper)
+    _say(fleet, console, f"kill -9 of {scraper.id}, which has {len(orphans)} targets")
+    killed_at = time.monotonic()
+    await scraper.kill()
+    seconds = await fleet.farm.scraped_since(orphans, killed_at, LOST_AFTER_S)
+    lost = [target for target, s in seconds.items() if s is None]
+    if lost or not orphans:
+        _say(fleet, console, f"{len(lost)} of {len(orphans)} orphans were not scraped again within {LOST_AFTER_S:g} s")
+        return False
+    took = sorted(s for s in seconds.values() if s is not None)
+    _say(fleet, console, f"who took them: {await _takers(fleet, orphans)}")
+    _say(
+        fleet,
+        console,
+        f"scraped again after {took[0]:.1f} s (first), {statistics.median(took):.1f} s (median), {took[-1]:.1f} s (last)",
+    )
+    await scraper.start()
+    if not await fleet.has_targets(scraper):
+        _say(fleet, console, f"{scraper.id} was started again and did not come back into the plan")
+        return False
+    returned_at = time.monotonic()
+    good = await fleet.all_scraped(returned_at)
+    _say(fleet, console, f"{scraper.id} is back: {'every target is scraped' if good else 'some targets are not scraped'}")
+    return good
+
+
+async def _takers(fleet: Fleet, orphans: list[str]) -> str:
+    counts = {s.id: len(set(orphans) & set(await fleet.targets_of(s))) for s in fleet.scrapers}
+    return ", ".join(f"{name} {n}" for name, n in counts.items() if n)
+
+
+def _say(fleet: Fleet, console: Console, text: str) -> None:
+    line = f"{time.strftime('%H:%M:%S')}  {text}"
+    fleet.history.append(line)
+    if not console.is_terminal:
+        console.print(f"demo: {line}")
+
+
+async def _interactive(fleet: Fleet, console: Console) -> None:
+    """Until q or Ctrl-C. A scraper is killed when its number is pressed, or by itself now and then."""
+    keys: asyncio.Queue[str] = asyncio.Queue(maxsize=8)
+    console_in_live = Console(file=console.file, force_terminal=console.is_terminal, highlight=False)
+    with _pressed_keys(keys), Live(console=console_in_live, auto_refresh=False) as live:
+        round_: asyncio.Task[bool] | None = None
+        turn, next_kill = 0, time.monotonic() + KILL_AFTER_S
+        while True:
+            live.update(_screen(fleet, await fleet.describe(), next_kill if round_ is None else None), refresh=True)
+            key = await _key(keys, 0.25)
+            if key in ("q", "\x03"):
+                return
+            if round_ is not None:
+                if not round_.done():
+                    continue
+                round_, next_kill = None, time.monotonic() + KILL_AFTER_S
+            if key.isdigit() and 0 < int(key) <= len(fleet.scrapers):
+                turn = int(key) - 1
+            elif time.monotonic() < next_kill:
+                continue
+            round_ = asyncio.create_task(_kill_and_restart(fleet, fleet.scrapers[turn], console))
+            turn = (turn + 1) % len(fleet.scrapers)
+
+
+async def _key(keys: asyncio.Queue[str], timeout_s: float) -> str:
+    try:
+        return await asyncio.wait_for(keys.get(), timeout_s)
+    except TimeoutError:
+        return ""
+
+
+@contextlib.contextmanager
+def _pressed_keys(keys: asyncio.Queue[str]) -> Iterator[None]:
+    """Single keys from a terminal; nothing where there is none."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def read() -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            keys.put_nowait(sys.stdin.read(1))
+
+    tty.setcbreak(descriptor)
+    loop.add_reader(descriptor, read)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _screen(fleet: Fleet, described: dict[str, Any] | None, next_kill: float | None) -> RenderableType:
+    table = Table(title=f"promring  {fleet.controller.url}", title_justify="left")
+    for name in ("", "scraper", "state", "targets", "load", "scraped in the last interval"):
+        table.add_column(name, justify="right" if name in ("targets", "load") else "left")
+    states = {s["id"]: s for s in described["scrapers"]} if described else {}
+    now = time.monotonic()
+    fresh = {t for t in fleet.farm.addresses if (seen := fleet.farm.scrapes(t)) and now - seen[-1] < INTERVAL_S * 1.1}
+    most = max([1, *(s["targets"] for s in states.values())])
+    for i, scraper in enumerate(fleet.scrapers):
+        known = states.get(scraper.id, {"state": "?", "targets": 0})
+        style = {"up": "green", "down": "red"}.get(known["state"], "yellow")
+        planned = known["targets"] if known["state"] == "up" else 0
+        bar = "#" * round(20 * planned / most)
+        state = Text(known["state"] if scraper.running else f"{known['state']} (killed)", style=style)
+        table.add_row(str(i + 1), scraper.id, state, str(planned), bar, "")
+    table.add_row("", "all", "", str(len(fleet.farm.addresses)), "", f"{len(fresh)} of {len(fleet.farm.addresses)}")
+    hint = f"1-{len(fleet.scrapers)} kills a scraper, q ends"
+    if next_kill is not None:
+        hint += f"; one is killed by itself in {max(0.0, next_kill - now):.0f} s"
+    return Group(table, Text(hint, style="dim"), *(Text(line) for line in fleet.history[-10:]))

@@ -1,0 +1,49 @@
+"""Options that several commands share, spelt as the Prometheus tools spell theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from promring.config import load
+from promring.model import ConfigError
+from promring.settings import Settings, parse_host_port
+
+config_file = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default="promring.yml",
+    show_default=True,
+    help="The configuration.",
+)
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """``host:port``, or ``:port`` for all addresses. Port 0: any free one."""
+
+    name = "host:port"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        if text.startswith(":"):
+            text = "0.0.0.0" + text  # noqa: S104 - asked for by leaving the host out, as with Prometheus
+        if text.endswith(":0"):
+            return parse_host_port(text[:-1] + "1")[0], 0
+        try:
+            return parse_host_port(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def load_or_exit(path: Path) -> Settings:
+    """The settings; or every error on standard error, a line each, and exit 2."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,123 @@
+"""``promring status`` and ``promring where``: ask a running controller."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from promring.httpclient import HttpError, new_session, request
+
+TIMEOUT_S = 10.0
+
+url_option = click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="The controller.")
+token_option = click.option("--token-file", type=click.Path(path_type=Path, exists=True), help="Bearer token.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's data.")
+
+
+@click.command()
+@url_option
+@token_option
+@json_option
+def status(url: str, token_file: Path | None, as_json: bool) -> None:
+    """Show shard services, scrapers, sources and what is held. Exit 1 when the controller is not ready."""
+    data = ask(url, "/api/v1/status", token_file=token_file)
+    if as_json:
+        click.echo(json.dumps(data, indent=2))
+    else:
+        _show_status(data)
+    if not data["ready"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("target")
+@url_option
+@token_option
+@json_option
+@click.option("--service", help="Look in this shard service only.")
+def where(target: str, url: str, token_file: Path | None, as_json: bool, service: str | None) -> None:
+    """Show which scraper has TARGET, and who would have it next. Exit 1 when nobody has."""
+    names = [service] if service else [s["name"] for s in ask(url, "/api/v1/services", token_file=token_file)]
+    found = {}
+    for name in names:
+        path = f"/api/v1/services/{quote(name, safe='')}/where?target={quote(target, safe='')}"
+        answer = ask(url, path, token_file=token_file, missing_ok=True)
+        if answer is not None:
+            found[name] = answer
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    for name, places in ({} if as_json else found).items():
+        for place in places:
+            labels = " ".join(f"{k}={v}" for k, v in place["labels"].items())
+            click.echo(f"{name}: {place['target']} {labels}".rstrip())
+            click.echo(f"  scraper     {place['scraper']} ({place['reason']})")
+            click.echo(f"  preference  {' '.join(place['preference'])}")
+    if not found:
+        click.echo(f"no service has the target {target}", err=True)
+        sys.exit(1)
+
+
+def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool = False) -> Any:
+    """The ``data`` of an API answer; None for 404 with ``missing_ok``. Anything else ends the command with a message."""
+    headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
+
+    async def get() -> tuple[int, bytes]:
+        async with new_session() as session:
+            response = await request(session, "GET", url.rstrip("/") + path, timeout_s=TIMEOUT_S, headers=headers)
+            return response.status, response.body
+
+    try:
+        code, body = asyncio.run(get())
+        answer = json.loads(body)
+    except HttpError as error:
+        raise click.ClickException(f"{url}: {error}") from error
+    except ValueError:
+        raise click.ClickException(f"{url}: not a promring controller: {body[:80]!r}") from None
+    if code == 404 and missing_ok:
+        return None
+    if answer.get("status") != "success":
+        raise click.ClickException(f"{url}: {answer.get('error', f'status {code}')}")
+    return answer["data"]
+
+
+def _show_status(data: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    console.print(f"promring {data['version']}: " + ("ready" if data["ready"] else "not ready"))
+    for line in data["unready"]:
+        console.print(f"  {line}", style="red")
+    if not data["config"]["last_reload_successful"]:
+        console.print("  the last reload was refused; the configuration before it is in force", style="red")
+    for service in data["services"]:
+        console.print(
+            f"\n{service['name']}: {_or(service['targets'])} targets, generation {service['generation']}, "
+            f"membership {service['membership']['state']}"
+        )
+        if service["held"]:
+            console.print(f"  held: {service['held']['detail']}", style="yellow")
+        console.print(_scrapers(service["scrapers"]))
+        for source in service["sources"]:
+            note = f" ({source['reason']})" if source["reason"] else ""
+            console.print(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}")
+
+
+def _scrapers(scrapers: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for name in ("  scraper", "state", "targets", "generation", "note"):
+        table.add_column(name, justify="right" if name == "targets" else "left", overflow="fold")
+    for s in scrapers:
+        style = {"up": "green", "down": "red"}.get(s["state"], "yellow")
+        note = s["delivery_error"] or s["reason"]
+        table.add_row(f"  {s['id']}", f"[{style}]{s['state']}[/]", str(s["targets"]), s["generation"] or "-", note)
+    return table
+
+
+def _or(value: object) -> str:
+    return "no" if value is None else str(value)

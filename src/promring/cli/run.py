@@ -1,0 +1,83 @@
+"""``promring run``: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+import click
+
+from promring import log
+from promring.cli import options
+from promring.supervisor import Options, Supervisor
+from promring.web.server import WebSettings
+
+
+@click.command()
+@options.config_file
+@click.option(
+    "--web.listen-address", "listen", type=options.HostPort(), default="127.0.0.1:9600", show_default=True, help="host:port."
+)
+@click.option(
+    "--web.token-file",
+    "token_file",
+    type=click.Path(path_type=Path),
+    help="The bearer token that writes need. Without it nothing can be written.",
+)
+@click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
+@click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
+@click.option(
+    "--state.dir",
+    "state_dir",
+    type=click.Path(path_type=Path),
+    default="data/",
+    show_default=True,
+    help="Where the last good facts and slices are kept.",
+)
+def run(config_file: Path, listen: tuple[str, int], token_file: Path | None, level: str, fmt: str, state_dir: Path) -> None:
+    """Run the daemon until SIGINT or SIGTERM. SIGHUP reads the configuration again."""
+    settings = options.load_or_exit(config_file)
+    log.configure(level, fmt)
+    lock = _lock(state_dir)
+    web = WebSettings(listen[0], listen[1], token_file)
+    supervisor_options = Options(config_file, state_dir, web)
+
+    async def main() -> None:
+        await Supervisor(supervisor_options, settings, log.get()).run()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(main())
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        lock.close()
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+def _lock(state_dir: Path) -> IO[str]:
+    """One process a state directory: two would write over each other."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = open(state_dir / "lock", "a+")  # noqa: SIM115 - held until the process ends
+    except OSError as error:
+        raise click.ClickException(f"--state.dir {state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        raise click.ClickException(f"--state.dir {state_dir} is in use by process {file.read().strip()}") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file

@@ -1,0 +1,176 @@
+"""A thin client of Consul's HTTP API.
+
+Promises: every call ends (total deadline), an answer is an answer (status 200, JSON of the expected shape) or a
+``ConsulError`` that says whose fault it is; the token is read from its file for every call, so it can be rotated, and is
+never in an error or log. Does not retry: watches loop by themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from yarl import URL
+
+from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
+from promring.model import ConsulError
+
+T = TypeVar("T")
+
+DEADLINE_S = 10.0
+WAIT_S = 55.0
+
+
+class Node(msgspec.Struct, frozen=True, rename={"node": "Node", "address": "Address"}):
+    node: str
+    address: str
+
+
+class Service(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str = msgspec.field(name="ID")
+    service: str
+    address: str
+    port: int
+    meta: dict[str, str] | None = None
+
+
+class Check(msgspec.Struct, frozen=True, rename="pascal"):
+    check_id: str = msgspec.field(name="CheckID", default="")
+    status: str = ""
+    output: str = ""
+
+
+class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
+    """One instance of a service, with its node and checks, as ``/v1/health/service`` gives it."""
+
+    node: Node
+    service: Service
+    checks: list[Check] = []
+
+    @property
+    def host(self) -> str:
+        """The instance's address; the node's where the instance has none."""
+        return self.service.address or self.node.address
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where Consul is and how to be let in. ``address`` as in the configuration; None: CONSUL_HTTP_ADDR, or local."""
+
+    address: str | None = None
+    token_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    tls: TlsFiles | None = None
+    datacenter: str | None = None
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection pool to one Consul agent. Use as an async context manager."""
+
+    access: Access
+    url: URL = field(init=False)
+    _unix: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        text = self.access.address or os.environ.get("CONSUL_HTTP_ADDR") or "127.0.0.1:8500"
+        if text.startswith("unix://"):
+            self._unix, self.url = text.removeprefix("unix://"), URL("http://consul")
+        else:
+            scheme = "https" if self.access.tls and "://" not in text else "http"
+            self.url = URL(text if "://" in text else f"{scheme}://{text}")
+
+    async def __aenter__(self) -> Client:
+        context = self.access.tls.context() if self.access.tls else None
+        self._session = new_session(connections_max=190, unix_socket=self._unix, ssl_context=context)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    _session: Any = field(init=False, default=None, repr=False)
+
+    async def health(
+        self, service: str, *, passing: bool = True, index: int | None = None, wait_s: float = WAIT_S
+    ) -> tuple[list[HealthEntry], int]:
+        """Instances of ``service`` and the index of this answer. With ``index`` it blocks until that has changed.
+
+        A blocking read returning proves nothing changed: compare. Raises ``ConsulError``.
+        """
+        params: dict[str, str] = {"passing": "1"} if passing else {}
+        deadline = DEADLINE_S
+        if index is not None:
+            params |= {"index": str(index), "wait": f"{wait_s:g}s"}
+            deadline = wait_s * 17 / 16 + 5  # the server adds up to wait/16
+        response = await self._call("GET", f"/v1/health/service/{service}", params, deadline_s=deadline)
+        try:
+            new_index = int(response.headers.get("x-consul-index", ""))
+        except ValueError:
+            raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
+        return self._decode(response, list[HealthEntry]), new_index
+
+    async def register(self, definition: dict[str, Any]) -> None:
+        """Register a service instance with the agent. Same id again: replaced."""
+        await self._call("PUT", "/v1/agent/service/register", body=definition)
+
+    async def deregister(self, service_id: str) -> None:
+        await self._call("PUT", f"/v1/agent/service/deregister/{service_id}")
+
+    @property
+    def _where(self) -> str:
+        return f"Consul at {self._unix or self.url.authority}"
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None = None,
+        *,
+        body: object = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> Response:
+        params = dict(params or {})
+        if self.access.datacenter and method == "GET":
+            params["dc"] = self.access.datacenter
+        try:
+            response = await request(
+                self._session,
+                method,
+                self.url.with_path(path),
+                timeout_s=deadline_s,
+                headers=self._credentials(),
+                params=params,
+                json=body,
+                server_name=self.access.tls.server_name if self.access.tls else None,
+            )
+        except HttpError as error:
+            raise ConsulError(f"{self._where}: {error}") from error
+        if response.status == 403:
+            raise ConsulError(f"{self._where}: permission denied (403): {response.text()}; check the token and its policy")
+        if response.status != 200:
+            raise ConsulError(f"{self._where}: status {response.status}: {response.text()}")
+        return response
+
+    def _credentials(self) -> dict[str, str]:
+        access = self.access
+        try:
+            if access.token_file is not None:
+                return {"X-Consul-Token": access.token_file.read_text().strip()}
+            if access.username is not None and access.password_file is not None:
+                pair = f"{access.username}:{access.password_file.read_text().strip()}"
+                return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        except OSError as error:
+            raise ConsulError(f"cannot read {error.filename}: {error.strerror}") from error
+        token = os.environ.get("CONSUL_HTTP_TOKEN")
+        return {"X-Consul-Token": token} if token else {}
+
+    def _decode(self, response: Response, shape: type[T]) -> T:
+        try:
+            return msgspec.json.decode(response.body, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error

@@ -1,0 +1,101 @@
+"""Registers the configured scrapers with Consul when the service has no instance there, with an HTTP check.
+
+Promises: what promring registered is registered again when Consul forgets it (a restart without its data); instances
+that others registered are never touched, replaced or removed; a configured node is added only to a service that promring
+registered or that is empty. A node that was alive in the last good answer is registered as passing, so an amnesiac
+Consul does not make a living scraper look dead for one check interval; any other starts as critical.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promring.consul.client import Client, HealthEntry
+from promring.log import Logger
+from promring.model import ConsulError, join_host_port
+
+MARK = {"registered_by": "promring"}
+LOOK_S = 5.0
+RETRY_S = 1.0
+
+Node = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What to register. Times in seconds."""
+
+    service: str
+    nodes: Sequence[Node]
+    check_path: str
+    check_interval_s: float
+    check_timeout_s: float
+
+    def definition(self, node: Node, *, alive: bool) -> dict[str, Any]:
+        host, port = node
+        return {
+            "ID": f"{self.service}-{host}-{port}",
+            "Name": self.service,
+            "Address": host,
+            "Port": port,
+            "Meta": MARK,
+            "Check": {
+                "HTTP": f"http://{join_host_port(host, port)}{self.check_path}",
+                "Interval": f"{round(self.check_interval_s * 1000)}ms",
+                "Timeout": f"{round(self.check_timeout_s * 1000)}ms",
+                "Status": "passing" if alive else "critical",
+            },
+        }
+
+
+class Registrar:
+    """Keeps one registration true."""
+
+    def __init__(
+        self, client: Client, registration: Registration, alive: Callable[[], frozenset[Node]], log: Logger
+    ) -> None:
+        self._client = client
+        self._registration = registration
+        self._alive = alive
+        self._log = log
+        self._looked = asyncio.Event()
+
+    def look_now(self) -> None:
+        """The watch saw an empty service: do not wait for the next look."""
+        self._looked.set()
+
+    async def run(self) -> None:
+        """For ever: look what is missing, register it."""
+        while True:
+            self._looked.clear()
+            try:
+                await self._once()
+                pause_s = LOOK_S
+            except ConsulError as error:
+                self._log.debug("register_failed", srv_name=self._registration.service, error=str(error))
+                pause_s = RETRY_S
+            try:
+                await asyncio.wait_for(self._looked.wait(), pause_s)
+            except TimeoutError:
+                continue
+
+    async def _once(self) -> None:
+        entries, _ = await self._client.health(self._registration.service, passing=False)
+        for node in missing(self._registration.nodes, entries):
+            alive = node in self._alive()
+            await self._client.register(self._registration.definition(node, alive=alive))
+            self._log.info(
+                "register_service", srv_name=self._registration.service, node=join_host_port(*node), assumed_alive=alive
+            )
+
+
+def missing(nodes: Sequence[Node], entries: Sequence[HealthEntry]) -> list[Node]:
+    """The nodes to register: all when the service has none, the absent ones when promring registered some of it."""
+    ours = any((e.service.meta or {}).items() >= MARK.items() for e in entries)
+    if entries and not ours:
+        return []
+    present = {(e.host, e.service.port) for e in entries}
+    return [node for node in nodes if node not in present]

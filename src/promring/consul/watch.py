@@ -1,0 +1,114 @@
+"""Watches one service's passing instances by blocking queries.
+
+Promises: every answer is compared, so only a difference is handed on; a change is handed on within milliseconds of
+Consul knowing it; after any error, and when the index goes back, the next read starts without an index (Consul was
+restarted, the old index would hide changes for a whole wait); a full read now and then; at most ``RATE_PER_S`` reads a
+second after a burst of two; back-off with full jitter from 0.25 to 30 s while Consul gives no answer.
+Does not promise: that each state in between is seen. An empty answer is handed on as ``Empty``, never as members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from promring.consul.client import WAIT_S, Client, HealthEntry
+from promring.log import Logger
+from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+
+RATE_PER_S = 10.0
+BURST = 2
+FULL_READ_S = 300.0
+BACKOFF_FIRST_S = 0.25
+BACKOFF_MOST_S = 30.0
+
+MakeScraper = Callable[[tuple[str, int]], Scraper]
+
+
+class HealthWatch:
+    """The passing instances of one Consul service, as ``Members``."""
+
+    def __init__(self, client: Client, service: str, make_scraper: MakeScraper, log: Logger) -> None:
+        self._client = client
+        self._service = service
+        self._make = make_scraper
+        self._log = log
+        self._last: Answer[Members] | None = None
+        self._bucket = _Bucket(RATE_PER_S, BURST)
+
+    async def run(self, publish: Callable[[Answer[Members]], None]) -> None:
+        """For ever: read, compare, hand on."""
+        index: int | None = None
+        full_read_at = failures = 0.0
+        while True:
+            await self._bucket.take()
+            if time.monotonic() >= full_read_at:
+                index, full_read_at = None, time.monotonic() + FULL_READ_S
+            try:
+                entries, new_index = await self._client.health(self._service, index=index, wait_s=WAIT_S)
+            except ConsulError as error:
+                index, failures = None, failures + 1
+                self._hand_on(Unknown(str(error)), publish)
+                most = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
+                await asyncio.sleep(random.uniform(BACKOFF_FIRST_S / 2, most))
+                continue
+            failures = 0
+            if index is not None and new_index < index:
+                self._log.warning("consul_index_went_back", srv_name=self._service, old=index, new=new_index)
+                index = None
+                continue  # what came with a lower index may be half a catalogue: read it again in full
+            index = max(new_index, 1)
+            self._hand_on(self._members(entries), publish)
+
+    def _members(self, entries: Iterable[HealthEntry]) -> Answer[Members]:
+        found: dict[str, tuple[str, Scraper]] = {}
+        for entry in sorted(entries, key=lambda e: (e.service.id, e.node.node)):
+            if not entry.host or not 0 < entry.service.port < 65536:
+                self._log.error(
+                    "consul_instance_refused", srv_name=self._service, id=entry.service.id, why="no address or port"
+                )
+                continue
+            scraper = self._make((entry.host, entry.service.port))
+            first_id, first = found.setdefault(scraper.id, (entry.service.id, scraper))
+            if first_id != entry.service.id or first != scraper:
+                self._log.error(
+                    "consul_instance_refused",
+                    srv_name=self._service,
+                    id=entry.service.id,
+                    why=f"it has the identity {scraper.id} of {first_id}",
+                )
+        members = tuple(sorted(scraper for _, scraper in found.values()))
+        return Known(members) if members else Empty()
+
+    def _hand_on(self, answer: Answer[Members], publish: Callable[[Answer[Members]], None]) -> None:
+        last, self._last = self._last, answer
+        if answer == last:
+            return
+        match answer:
+            case Known(members):
+                detail = " ".join(m.id for m in members)
+                self._log.info(
+                    "service_node_change_by_healthy_check", srv_name=self._service, num=len(members), detail=detail
+                )
+            case Empty():
+                self._log.warning("service_has_no_healthy_node", srv_name=self._service)
+            case Unknown(reason):
+                self._log.warning("consul_gives_no_answer", srv_name=self._service, error=reason)
+        publish(answer)
+
+
+class _Bucket:
+    """A token bucket: ``burst`` at once, then ``rate`` a second."""
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate, self._burst = rate_per_s, float(burst)
+        self._tokens, self._at = self._burst, time.monotonic()
+
+    async def take(self) -> None:
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
+        self._at = now
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / self._rate)

@@ -1,0 +1,83 @@
+"""Slices as local files, for Prometheus' file_sd.
+
+What the file holds decides, not what was written last: a file that was edited or deleted by hand is put back in the next
+cycle. Reading every file in every cycle is spared by its stat signature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from promring import disk
+from promring.delivery import Outcome
+from promring.log import Logger
+from promring.model import Slice
+from promring.template import render
+
+Signature = tuple[int, int, int, int]
+
+
+class FileDelivery:
+    """``template``: absolute path with ``{service} {scraper} {host} {port}``."""
+
+    means = "file"
+
+    def __init__(self, template: str, log: Logger) -> None:
+        self._template = template
+        self._log = log
+        self._verified: dict[Path, tuple[Signature, str]] = {}
+        self._cleaned: set[Path] = set()
+
+    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+        stop = threading.Event()  # a cancelled delivery ends the file it is at, and begins no other
+        return await disk.to_the_end(lambda: [self._put(s) for s in slices if not stop.is_set()], stop.set)
+
+    def path(self, slice_: Slice) -> Path:
+        return render(self._template, slice_.service, slice_.scraper)
+
+    def _put(self, slice_: Slice) -> Outcome:
+        path = self.path(slice_)
+        known = self._verified.get(path)
+        signature = _signature(path)
+        if known is not None and known == (signature, slice_.sha256):
+            return Outcome(slice_.scraper.id, "same")
+        try:
+            if _holds(path, slice_.body):
+                outcome = "same"
+            else:
+                if known is not None and known[1] == slice_.sha256:
+                    self._log.warning("slice_put_back", service=slice_.service, scraper=slice_.scraper.id, path=str(path))
+                self._clean(path.parent)
+                disk.install(path, slice_.body)
+                outcome = "written"
+        except OSError as error:
+            self._verified.pop(path, None)
+            return Outcome(slice_.scraper.id, "failed", f"{path}: {error.strerror or error}")
+        if (signature := _signature(path)) is not None:
+            self._verified[path] = (signature, slice_.sha256)
+        return Outcome(slice_.scraper.id, outcome)
+
+    def _clean(self, folder: Path) -> None:
+        if folder not in self._cleaned:
+            self._cleaned.add(folder)
+            disk.remove_left_overs(folder)
+
+
+def _signature(path: Path) -> Signature | None:
+    with contextlib.suppress(OSError):
+        stat = path.lstat()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return None
+
+
+def _holds(path: Path, body: bytes) -> bool:
+    """Whether ``path`` is a plain file with exactly these bytes."""
+    try:
+        if path.is_symlink() or path.stat().st_size != len(body):
+            return False
+        return path.read_bytes() == body
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,71 @@
+"""Slices for Prometheus' http_sd and for agents: kept in memory, served by ``web/sd.py``.
+
+Promises: a reader sees a whole slice or the one before; a waiter gets its slice as soon as it differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from promring.delivery import Outcome
+from promring.model import Slice
+
+GZIP_LEVEL = 5
+
+
+@dataclass(frozen=True)
+class Served:
+    """One slice as it goes over the wire."""
+
+    slice: Slice
+    etag: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "etag", f'"{self.slice.sha256[:32]}"')
+
+    @cached_property
+    def gzipped(self) -> bytes:
+        """Made once a slice, by whoever asks first."""
+        return gzip.compress(self.slice.body, GZIP_LEVEL, mtime=0)
+
+
+class HttpSdDelivery:
+    means = "http_sd"
+
+    def __init__(self, slices: Iterable[Slice] = ()) -> None:
+        self._served = {s.scraper.id: Served(s) for s in slices}
+        self._changed = asyncio.Event()
+
+    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+        outcomes = []
+        for slice_ in slices:
+            name = slice_.scraper.id
+            known = self._served.get(name)
+            if known is not None and known.slice == slice_:
+                outcomes.append(Outcome(name, "same"))
+                continue
+            self._served[name] = Served(slice_)
+            outcomes.append(Outcome(name, "written"))
+        # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
+        self._served = {s.scraper.id: self._served[s.scraper.id] for s in slices}
+        if any(o.outcome == "written" for o in outcomes):
+            self._changed.set()
+            self._changed = asyncio.Event()
+        return outcomes
+
+    def get(self, scraper: str) -> Served | None:
+        """None while nothing was decided for ``scraper``."""
+        return self._served.get(scraper)
+
+    async def wait(self, scraper: str, etag: str, timeout_s: float) -> Served | None:
+        """The slice as soon as it differs from ``etag``, at the latest after ``timeout_s``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while (served := self._served.get(scraper)) is None or served.etag == etag:
+                    await self._changed.wait()
+        return self._served.get(scraper)

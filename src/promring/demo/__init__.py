@@ -1,0 +1,1 @@
+"""Real Prometheus servers, real targets and a real promring on loopback: for ``promring demo``, tests and bench."""

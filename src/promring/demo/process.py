@@ -1,0 +1,112 @@
+"""Server processes on loopback: found, started, killed, frozen, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from promring.model import PromringError
+
+
+class StartError(PromringError):
+    """A server did not start, or not in time."""
+
+
+def find(name: str) -> Path | None:
+    """A server's program: from ``$PROMRING_SERVERS/bin``, the cache of ``scripts/fetch-servers``, or PATH."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promring" / "servers"
+    for folder in (os.environ.get("PROMRING_SERVERS"), cache):
+        if folder and os.access(program := Path(folder) / "bin" / name, os.X_OK):
+            return program
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as s:
+        s.bind((host, 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+class Process:
+    """One process of ours. It dies with us, and ``stop`` leaves nothing of it."""
+
+    def __init__(self, arguments: Sequence[str | Path], log_file: Path, env: dict[str, str] | None = None) -> None:
+        self._arguments = [str(a) for a in arguments]
+        self._env = {**os.environ, **(env or {})}
+        self.log_file = log_file
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None  # started
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        with open(self.log_file, "ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                env=self._env,
+            )
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._process is not None and self.running:
+                self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            await self._process.wait()
+
+    async def stop(self, timeout_s: float = 10.0) -> int:
+        """SIGTERM, then SIGKILL. Returns the exit status."""
+        if self._process is None:
+            return 0
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self._process.wait(), timeout_s)
+        except TimeoutError:
+            await self.kill()
+            return await self._process.wait()
+
+    async def wait(self) -> int:
+        assert self._process is not None  # started
+        return await self._process.wait()
+
+    def log_tail(self, lines: int = 5) -> str:
+        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+
+    async def until(self, ready: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 30.0) -> None:
+        """Wait until ``ready``. Raises ``StartError`` when the process ends before, or it takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not await ready():
+            if not self.running or time.monotonic() > deadline:
+                raise StartError(f"{what} did not become ready: {self.log_tail()}")
+            await asyncio.sleep(0.05)
+
+
+def _die_with_parent() -> None:
+    """PR_SET_PDEATHSIG: a parent that is killed takes its servers along."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -1,0 +1,82 @@
+"""One scraper on loopback: a real Prometheus, or the stand-in where Prometheus cannot be had."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from promring.demo.process import Process
+from promring.httpclient import HttpError, request
+
+
+@dataclass(frozen=True, slots=True)
+class SdConfig:
+    """Where a scraper finds its slice: a file, or promring's http_sd."""
+
+    file: Path | None = None
+    url: str | None = None
+    refresh: str = "1s"
+
+    def part(self) -> dict[str, Any]:
+        if self.file is not None:
+            return {"file_sd_configs": [{"files": [str(self.file)]}]}
+        return {"http_sd_configs": [{"url": self.url, "refresh_interval": self.refresh}]}
+
+
+class ScraperProcess(Process):
+    """A scraper at ``host:port``. ``program`` None: the stand-in."""
+
+    def __init__(
+        self,
+        program: Path | None,
+        folder: Path,
+        sd: SdConfig,
+        *,
+        port: int,
+        host: str = "127.0.0.1",
+        interval_s: float = 5.0,
+        agent: bool = False,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.id = f"{host}:{port}"
+        self.url = f"http://{host}:{port}"
+        if program is None:
+            source = ["--file", str(sd.file)] if sd.file else ["--url", str(sd.url)]
+            listen = ["--listen", self.id, "--interval", str(interval_s)]
+            arguments: list[str | Path] = [sys.executable, "-m", "promring.demo.stand_in", *listen, *source]
+        else:
+            config = folder / "prometheus.yml"
+            config.write_text(_config(sd, self.id, interval_s))
+            storage = "--storage.agent.path" if agent else "--storage.tsdb.path"
+            arguments = [
+                program,
+                f"--config.file={config}",
+                f"{storage}={folder / 'storage'}",
+                f"--web.listen-address={self.id}",
+                "--log.level=warn",
+                *(["--enable-feature=agent"] if agent else []),
+            ]
+        super().__init__(arguments, folder / "log", {"GOMAXPROCS": "2"})
+
+    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            return (await request(session, "GET", f"{self.url}/-/ready", timeout_s=2)).status == 200
+        except HttpError:
+            return False
+
+
+def _config(sd: SdConfig, name: str, interval_s: float) -> str:
+    settings = {
+        "global": {
+            "scrape_interval": f"{round(interval_s * 1000)}ms",
+            "scrape_timeout": f"{round(min(interval_s, 2.0) * 1000)}ms",
+            "external_labels": {"shard": name},
+        },
+        "scrape_configs": [{"job_name": "demo", **sd.part()}],
+    }
+    return yaml.safe_dump(settings)

@@ -1,0 +1,27 @@
+"""The process in which a Python target function runs: ``python -m promring.discovery.worker module:function folder``.
+
+Writes the function's result as JSON to standard output; what the function itself prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from functools import reduce
+
+import msgspec
+
+
+def main(name: str, folder: str) -> None:
+    result = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.path.insert(0, folder)
+    module_name, _, function_name = name.partition(":")
+    function = reduce(getattr, function_name.split("."), importlib.import_module(module_name))
+    result.write(msgspec.json.encode(function()))  # type: ignore[operator]  # the operator's own function
+    result.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

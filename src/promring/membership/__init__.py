@@ -1,0 +1,21 @@
+"""Who scrapes. An adapter has one method, ``run(publish)``: it says the whole set of live scrapers, again and again.
+
+It says ``Unknown`` when it got no answer and ``Empty`` when the answer was "none"; the two are never mixed up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from promring.model import Answer, Members, NodeState
+
+Publish = Callable[[Answer[Members]], None]
+
+
+class Membership(Protocol):
+    async def run(self, publish: Publish) -> None:
+        """Runs until cancelled. ``publish`` never blocks; an equal answer may be published again."""
+
+    def nodes(self) -> list[NodeState]:
+        """What is known of each scraper, dead ones too, for people."""

@@ -1,0 +1,113 @@
+"""Membership without Consul: an active HTTP check of every configured node, with rise and fall counts and jitter.
+
+Promises: says ``Unknown`` until every node has its first verdict, then always the whole set of live ones. A probe that
+does not answer within its time-out, answers anything but 2xx, or redirects, has failed: so a frozen scraper is noticed.
+Until a node has its first verdict it is probed in quick succession, so that a start takes no ``healthy_after`` intervals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from promring.httpclient import HttpError, new_session, request
+from promring.log import Logger
+from promring.membership import Publish
+from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
+
+FIRST_PAUSE_S = 0.2
+JITTER = 0.1
+BODY_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """Times in seconds, counts in probes."""
+
+    path: str = "/-/ready"
+    interval_s: float = 2.0
+    timeout_s: float = 1.0
+    healthy_after: int = 2
+    unhealthy_after: int = 2
+
+
+class Health:
+    """Rise and fall of one node: a pure state machine. ``up`` is None before the first verdict."""
+
+    def __init__(self, healthy_after: int, unhealthy_after: int) -> None:
+        self._needed = {True: healthy_after, False: unhealthy_after}
+        self._run = 0
+        self._last: bool | None = None
+        self.up: bool | None = None
+
+    def seen(self, ok: bool) -> bool:
+        """Count one probe. True when the verdict changed."""
+        self._run = self._run + 1 if ok is self._last else 1
+        self._last = ok
+        if ok is self.up or self._run < self._needed[ok]:
+            return False
+        self.up = ok
+        return True
+
+
+class ProbeMembership:
+    """Probes a fixed list of scrapers."""
+
+    def __init__(self, name: str, scrapers: Members, settings: ProbeSettings, log: Logger) -> None:
+        self._name = name
+        self._scrapers = scrapers
+        self._settings = settings
+        self._log = log
+        self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
+        self._why: dict[str, str] = {}
+
+    async def run(self, publish: Publish) -> None:
+        async with (
+            new_session(connections_max=max(100, len(self._scrapers)), keep_alive=False) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for scraper in self._scrapers:
+                group.create_task(self._probe_for_ever(session, scraper, publish))
+
+    def nodes(self) -> list[NodeState]:
+        names: Mapping[bool | None, str] = {True: "up", False: "down", None: "unknown"}
+        return [NodeState(s.id, names[self._health[s.id].up], self._why.get(s.id, "")) for s in self._scrapers]
+
+    async def _probe_for_ever(self, session: aiohttp.ClientSession, scraper: Scraper, publish: Publish) -> None:
+        health, interval = self._health[scraper.id], self._settings.interval_s
+        while True:
+            failure = await self._probe(session, scraper)
+            self._why[scraper.id] = failure
+            if health.seen(not failure):
+                self._hand_on(publish)
+            pause = interval if health.up is not None else min(interval, FIRST_PAUSE_S)
+            await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _probe(self, session: aiohttp.ClientSession, scraper: Scraper) -> str:
+        """Why the probe failed, or an empty text."""
+        url = f"http://{scraper.address}{self._settings.path}"
+        try:
+            answer = await request(session, "GET", url, timeout_s=self._settings.timeout_s, body_bytes_max=BODY_BYTES_MAX)
+        except HttpError as error:
+            return str(error)
+        return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+
+    def _hand_on(self, publish: Publish) -> None:
+        answer = self._answer()
+        if isinstance(answer, Known):
+            detail = " ".join(s.id for s in answer.value)
+            self._log.info("service_node_change_by_healthy_check", srv_name=self._name, num=len(answer.value), detail=detail)
+        elif isinstance(answer, Empty):
+            self._log.warning("service_has_no_healthy_node", srv_name=self._name)
+        publish(answer)
+
+    def _answer(self) -> Answer[Members]:
+        waiting = [s.id for s in self._scrapers if self._health[s.id].up is None]
+        if waiting:
+            return Unknown(f"no verdict yet about {', '.join(waiting)}")
+        live = tuple(sorted(s for s in self._scrapers if self._health[s.id].up))
+        return Known(live) if live else Empty()

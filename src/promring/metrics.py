@@ -1,0 +1,46 @@
+"""The metrics of ``design.md`` section 8 that happen (counters, durations). Gauges are read from the live objects when
+``/metrics`` is asked for, in ``web/metrics.py``, so that none of them outlives what it describes.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+disable_created_metrics()
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """One registry a process. Label values are names from the configuration, never targets."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reshards = self._counter("reshards", "Placements that changed a slice.", "service", "reason")
+        self.targets_moved = self._counter("targets_moved", "Targets that went from one scraper to another.", "service")
+        self.deliveries = self._counter("deliveries", "Slices handed to a sink.", "service", "means", "outcome")
+        self.discovery_failures = self._counter(
+            "discovery_failures", "Fetches of a source that failed.", "service", "source"
+        )
+        self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "service")
+        self.reconcile_duration = self._seconds("reconcile_duration_seconds", "One cycle: facts to slices delivered.")
+        self.delivery_lag = self._seconds("delivery_lag_seconds", "A fact changed to its slices delivered.")
+
+    def forget(self, service: str) -> None:
+        """Remove the series of a service that is gone."""
+        for metric in (
+            self.reshards,
+            self.targets_moved,
+            self.deliveries,
+            self.discovery_failures,
+            self.state_failures,
+            self.reconcile_duration,
+            self.delivery_lag,
+        ):
+            metric.remove_by_labels({"service": service})
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"promring_{name}", text, labels, registry=self.registry)
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        return Histogram(f"promring_{name}", text, ("service",), registry=self.registry, buckets=SECONDS)

@@ -1,0 +1,229 @@
+"""The loop of one shard service. Read this file first: it is promring from top to bottom.
+
+    facts -> guard -> ring -> placement -> slices -> state on disk -> deliveries
+
+It is level-triggered: a changed fact only wakes it; each cycle computes everything from the newest facts, and a cycle runs
+every ``reconcile_interval`` anyway, which also puts back what was changed by hand at a sink. One loop owns a service's
+plan, so nothing races it. Decisions are pure functions from ``core``; this file calls them, remembers and delivers.
+
+Promises: nothing is delivered that the guard did not let through; what is in force is saved before it is delivered; a
+slice keeps its generation as long as its bytes are the same; what a scraper has is not touched when it leaves the plan.
+Does not promise: make before break (a moved target may wait for its new owner's next scrape).
+Flow: facts come from ``facts.FactBoard``, adapters write them; deliveries carry the slices away; ``service`` owns this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from promring.core.guard import Act, Hold, Verdict, judge
+from promring.core.placement import Policy, place
+from promring.core.plan import bodies, compare
+from promring.core.pool import build_pool
+from promring.core.ring import Ring
+from promring.delivery import Delivery, Outcome
+from promring.facts import FactBoard
+from promring.log import Logger
+from promring.metrics import Metrics
+from promring.model import Generation, Groups, Members, Placement, Plan, Slice, TargetPool
+from promring.state import Memory, Store
+
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: a full cycle at the latest after ``interval_s``; changes within ``debounce_s`` are one cycle."""
+
+    interval_s: float = 60.0
+    debounce_s: float = 0.2
+
+
+class Reconciler:
+    """Keeps the slices of one shard service true. ``memory`` is what a run before this one left."""
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        policy: Policy,
+        hash_labels: tuple[str, ...] | None,
+        pace: Pace,
+        facts: FactBoard,
+        deliveries: Sequence[Delivery],
+        store: Store,
+        memory: Memory,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self.service = service
+        self.memory = memory
+        self.verdict: Verdict = Hold("starting", "the first cycle has not run yet")
+        self.placement: Placement | None = None
+        self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
+        self.outcomes: Mapping[str, Sequence[Outcome]] = {}
+        self._policy, self._hash_labels, self._pace = policy, hash_labels, pace
+        self._facts, self._deliveries, self._store = facts, deliveries, store
+        self._metrics, self._log = metrics, log.bind(srv_name=service)
+        self._heard: Members | None = None
+        self._pool: tuple[Mapping[str, Groups], TargetPool] | None = None
+        self._failures = 0
+        self._next_wake = 0.0
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever. The first cycle is at once: it delivers what the memory holds."""
+        while True:
+            changed_at = await self._woken()
+            await self.cycle(changed_at)
+
+    async def _woken(self) -> float | None:
+        """Wait until a fact changed or a cycle is due. Returns when the change came (monotonic), None without one."""
+        if await self._facts.wait(max(0.0, self._next_wake - time.monotonic())):
+            await asyncio.sleep(self._pace.debounce_s)  # what changes together is one cycle
+        return self._facts.take()
+
+    async def cycle(self, changed_at: float | None = None) -> None:
+        """Once: from the newest facts to every sink."""
+        started = time.monotonic()
+        facts = self._facts.newest()
+        planned = frozenset(self.memory.sources) if self.memory.slices else None
+        verdict = judge(facts, planned=planned)
+        self._say_held(verdict)
+        if isinstance(verdict, Act):
+            ring = self._listen(verdict.members)
+            pool = await self._merge(verdict.sources)
+            if not self._is_placed(pool, ring):
+                placement = await asyncio.to_thread(place, pool, ring, self._policy)
+                plan = await asyncio.to_thread(compare, self.placement, placement)
+                slices = await asyncio.to_thread(self._slices, placement)
+                await self._put_in_force(verdict, placement, plan, slices)
+        await self._deliver(changed_at)
+        self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
+
+    # --- decide ------------------------------------------------------------------------------------------------------
+
+    def _listen(self, members: Members) -> Ring:
+        """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
+        if self.ring is None:  # the ring starts from the scrapers that are alive, whatever the configuration lists
+            self.ring = Ring(members, self._policy.virtual_nodes)
+        old, new = self.ring.members, [s.id for s in members]
+        if old != new:
+            self._log.info(
+                "node_update_reshard",
+                old_num=len(old),
+                new_num=len(new),
+                oldnodes=",".join(old),
+                newnodes=",".join(new),
+            )
+            self.ring = Ring(members, self._policy.virtual_nodes)
+        elif members != self._heard:
+            self._log.info("node_same", nodes=",".join(new))
+        self._heard = members
+        return self.ring
+
+    async def _merge(self, sources: Mapping[str, Groups]) -> TargetPool:
+        """The pool of all sources; built again only when a source's list is another one."""
+        known = self._pool
+        if known is not None and list(known[0]) == list(sources) and all(known[0][n] is g for n, g in sources.items()):
+            return known[1]
+        pool = await asyncio.to_thread(build_pool, list(sources.values()), self._hash_labels)
+        self._pool = (sources, pool)
+        if pool.conflicts:
+            self._log.warning("targets_conflict", conflicts=pool.conflicts, kept="the labels of the first source")
+        return pool
+
+    def _is_placed(self, pool: TargetPool, ring: Ring) -> bool:
+        """A placement is a pure function of pool, ring and policy: made of the same ones, it is the same."""
+        return self.placement is not None and self.placement.pool is pool and self.placement.scrapers == ring.scrapers
+
+    def _slices(self, placement: Placement) -> dict[str, Slice]:
+        """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same."""
+        generation = Generation(self.memory.generation.epoch, self.memory.generation.n + 1)
+        result = {}
+        for index, body, targets in bodies(placement):
+            scraper = placement.scrapers[index]
+            old = self.memory.slices.get(scraper.id)
+            same = old is not None and old.body == body and old.scraper == scraper
+            result[scraper.id] = old if old and same else Slice(self.service, scraper, generation, body, targets)
+        return result
+
+    # --- act ---------------------------------------------------------------------------------------------------------
+
+    async def _put_in_force(self, verdict: Act, placement: Placement, plan: Plan, slices: Mapping[str, Slice]) -> None:
+        """From here on ``slices`` is what sinks shall hold. Saved first, so that a restart does not go back."""
+        before = self.memory
+        changed = [s for name, s in slices.items() if s is not before.slices.get(name)]
+        generation = max((s.generation for s in changed), default=before.generation)
+        self.placement = placement
+        self.memory = replace(
+            before, members=verdict.members, sources=dict(verdict.sources), slices=slices, generation=generation
+        )
+        if changed:
+            reason = _why(before, self.memory)
+            self._metrics.reshards.labels(self.service, reason).inc()
+            self._metrics.targets_moved.labels(self.service).inc(plan.moved)
+            self._log.info(
+                "reshard",
+                reason=reason,
+                generation=str(generation),
+                scrapers=len(placement.scrapers),
+                targets=len(placement.pool),
+                moved=plan.moved,
+                slices_changed=len(changed),
+            )
+        try:
+            await self._store.save(self.memory)
+        except OSError as error:  # the sinks matter more than the memory
+            self._metrics.state_failures.labels(self.service).inc()
+            self._log.error("state_not_saved", error=str(error))
+
+    async def _deliver(self, changed_at: float | None) -> None:
+        """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again."""
+        slices = list(self.memory.slices.values())
+        results = await asyncio.gather(*(delivery.deliver(slices) for delivery in self._deliveries))
+        failed = [o for outcomes in results for o in outcomes if o.outcome == "failed"]
+        for delivery, outcomes in zip(self._deliveries, results, strict=True):
+            for outcome in outcomes:
+                if outcome.outcome != "same":
+                    self._metrics.deliveries.labels(self.service, delivery.means, outcome.outcome).inc()
+        self._say_failed(failed)
+        self.outcomes = {d.means: outcomes for d, outcomes in zip(self._deliveries, results, strict=True)}
+        now = time.monotonic()
+        if changed_at is not None and not failed:
+            self._metrics.delivery_lag.labels(self.service).observe(now - changed_at)
+        self._failures = self._failures + 1 if failed else 0
+        self._next_wake = now + self._pace.interval_s
+        if failed:
+            most = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(self._failures - 1, 10), self._pace.interval_s)
+            self._next_wake = now + random.uniform(most / 2, most)
+
+    # --- say ---------------------------------------------------------------------------------------------------------
+
+    def _say_held(self, verdict: Verdict) -> None:
+        if verdict != self.verdict and isinstance(verdict, Hold):
+            self._log.warning("plan_held", reason=verdict.reason, detail=verdict.detail)
+        elif isinstance(self.verdict, Hold) and isinstance(verdict, Act) and self.verdict.reason != "starting":
+            self._log.info("plan_released", reason=self.verdict.reason)
+        self.verdict = verdict
+
+    def _say_failed(self, failed: Sequence[Outcome]) -> None:
+        before = {(o.scraper, o.error) for outcomes in self.outcomes.values() for o in outcomes if o.error}
+        for outcome in failed:
+            if (outcome.scraper, outcome.error) not in before:
+                self._log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
+
+
+def _why(before: Memory, after: Memory) -> str:
+    """Which fact made the plan another one."""
+    if not before.slices:
+        return "initial"
+    if before.members != after.members:
+        return "scrapers"
+    return "targets" if before.sources != after.sources else "policy"

@@ -1,0 +1,97 @@
+"""One shard service as a whole: its facts, what writes them, and the loop that reads them.
+
+Owns: starting and stopping them together. Promises: when one of them fails, the whole service fails, and with it the
+process: half a shard service is worse than none. What it knew is in ``reconciler.memory``, for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from promring.core.guard import Hold
+from promring.delivery import Delivery
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.discovery import Source
+from promring.discovery.polling import poll
+from promring.facts import FactBoard
+from promring.log import Logger
+from promring.membership import Membership
+from promring.metrics import Metrics
+from promring.model import Known, Unknown
+from promring.reconcile import Reconciler
+from promring.settings import ShardService
+from promring.state import Memory
+
+
+class Service:
+    """A running shard service. ``make_reconciler`` gets the facts that this object makes."""
+
+    def __init__(
+        self,
+        settings: ShardService,
+        *,
+        membership: Membership,
+        sources: Mapping[str, Source],
+        deliveries: Sequence[Delivery],
+        make_reconciler: Callable[[FactBoard], Reconciler],
+        memory: Memory,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self.settings = settings
+        self.membership = membership
+        self.sources = sources
+        self.deliveries = deliveries
+        self.facts = FactBoard(list(sources))
+        self._remember(memory)
+        self.reconciler = make_reconciler(self.facts)
+        self._metrics = metrics
+        self._log = log
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def http_sd(self) -> HttpSdDelivery | None:
+        """What ``/sd/`` serves, when the service has this delivery."""
+        return next((d for d in self.deliveries if isinstance(d, HttpSdDelivery)), None)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.membership.run(self.facts.members.put), name=f"{self.name}/membership")
+            for name, source in self.sources.items():
+                work = poll(name, source, self.facts.sources[name].put, self._counter(name), self._log)
+                group.create_task(work, name=f"{self.name}/{name}")
+            group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
+
+    def unready(self) -> str:
+        """Why there is no plan from facts that are known now, or an empty text."""
+        verdict, members = self.reconciler.verdict, self.facts.members.fact
+        if isinstance(verdict, Hold):
+            return f"{self.name}: {verdict.detail}"
+        if isinstance(members.newest, Unknown):
+            return f"{self.name}: the scrapers are not known: {members.newest.reason}; the last good state is served"
+        return ""
+
+    def _remember(self, memory: Memory) -> None:
+        if memory.members:
+            self.facts.members.restore(memory.members, memory.saved_at, "not asked yet since the start")
+        for name, groups in memory.sources.items():
+            if name in self.facts.sources:
+                self.facts.sources[name].restore(groups, memory.saved_at, "not asked yet since the start")
+
+    def _counter(self, source: str) -> Callable[[bool], None]:
+        failures = self._metrics.discovery_failures.labels(self.name, source)
+
+        def count(good: bool) -> None:
+            if not good:
+                failures.inc()
+
+        return count
+
+    def __repr__(self) -> str:
+        known = isinstance(self.facts.members.fact.newest, Known)
+        return f"Service({self.name}, membership={'known' if known else 'unknown'}, sources={list(self.sources)})"

@@ -1,0 +1,119 @@
+"""What outlives a restart: the last good facts and the slices of a shard service, one file each.
+
+Promises: a file is whole or not there (``disk.install``), its content is checked (length, SHA-256) and versioned; one that
+is corrupt or newer than this program is set aside under another name and said so, and promring starts without it.
+Never a crash because of it. Flow: written by ``reconcile`` before a delivery, read once at start by ``supervisor``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from promring import disk
+from promring.log import Logger
+from promring.model import Generation, Groups, Members, Scraper, Slice
+from promring.template import file_name
+
+VERSION = 1
+MAGIC = b"promring-state"
+NO_GENERATION = Generation(0, 0)
+
+
+class _SavedSlice(msgspec.Struct, array_like=True):
+    scraper: Scraper
+    generation: Generation
+    body: bytes
+    targets: int
+
+
+class _File(msgspec.Struct):
+    service: str
+    members: Members
+    sources: dict[str, Groups]
+    slices: list[_SavedSlice]
+    generation: Generation
+    saved_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a shard service knows across a restart or a reload. All empty: it knows nothing."""
+
+    members: Members = ()
+    sources: Mapping[str, Groups] = field(default_factory=dict)
+    slices: Mapping[str, Slice] = field(default_factory=dict)
+    """By scraper id: one a scraper of the last plan."""
+    generation: Generation = NO_GENERATION
+    saved_at: float = 0.0
+
+
+class Store:
+    """The state file of one shard service in ``folder``."""
+
+    def __init__(self, folder: Path, service: str, log: Logger) -> None:
+        self._path = folder / f"{file_name(service)}.state"
+        self._service = service
+        self._log = log
+
+    def load(self) -> Memory:
+        """What was saved last; an empty ``Memory`` when there is nothing sound."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return Memory()
+        except OSError as error:
+            self._log.error("state_unreadable", service=self._service, path=str(self._path), error=error.strerror)
+            return Memory()
+        try:
+            return _decode(content, self._service)
+        except ValueError as error:
+            aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}")
+            self._log.error("state_set_aside", service=self._service, path=str(aside), error=str(error))
+            try:
+                self._path.rename(aside)
+            except OSError as rename_error:
+                self._log.error("state_not_set_aside", path=str(self._path), error=rename_error.strerror)
+            return Memory()
+
+    async def save(self, memory: Memory) -> None:
+        """Raises OSError; the last state is still there then."""
+        await disk.to_the_end(lambda: self._save(memory))
+
+    def _save(self, memory: Memory) -> None:
+        saved = _File(
+            service=self._service,
+            members=memory.members,
+            sources=dict(memory.sources),
+            slices=[_SavedSlice(s.scraper, s.generation, s.body, s.targets) for s in memory.slices.values()],
+            generation=memory.generation,
+            saved_at=time.time(),
+        )
+        body = msgspec.msgpack.encode(saved)
+        digest = hashlib.sha256(body).hexdigest().encode()
+        disk.install(self._path, b"%s %d %d %s\n%s" % (MAGIC, VERSION, len(body), digest, body), mode=0o600)
+
+
+def _decode(content: bytes, service: str) -> Memory:
+    """Raises ValueError that says what is wrong."""
+    header, _, body = content.partition(b"\n")
+    words = header.split()
+    if len(words) != 4 or words[0] != MAGIC:
+        raise ValueError("not a state file")
+    if words[1] != b"%d" % VERSION:
+        raise ValueError(f"written by another version of promring (format {words[1].decode('ascii', 'replace')})")
+    if words[2] != b"%d" % len(body) or hashlib.sha256(body).hexdigest().encode() != words[3]:
+        raise ValueError("corrupt: length or SHA-256 differ")
+    try:
+        saved = msgspec.msgpack.decode(body, type=_File)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"corrupt: {error}") from error
+    if saved.service != service:
+        raise ValueError(f"it belongs to service {saved.service!r}")
+    slices = {s.scraper.id: Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices}
+    return Memory(saved.members, saved.sources, slices, saved.generation, saved.saved_at)

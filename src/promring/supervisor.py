@@ -1,0 +1,145 @@
+"""Keeps the process alive and ends it well: actors, signals, reload, graceful stop.
+
+Promises: SIGINT and SIGTERM stop in at most ``STOP_S``, a second one at once; SIGHUP and ``POST /-/reload`` read the file
+again, and a bad one changes nothing; a reload carries all facts and slices over, so an unchanged service moves nothing.
+Flow: ``build`` makes the services from the settings; ``web`` reads what this object and its services show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promring.actors import run_actors
+from promring.build import Kit, build_service, consul_access
+from promring.config import load
+from promring.consul.client import Client
+from promring.log import Logger
+from promring.metrics import Metrics
+from promring.model import ConfigError
+from promring.service import Service
+from promring.settings import Settings
+from promring.web.server import WebServer, WebSettings
+
+STOP_S = 5.0
+GRACE_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    config_file: Path
+    state_dir: Path
+    web: WebSettings
+
+
+@dataclass
+class Reload:
+    """Whether the configuration in force is the one in the file."""
+
+    successful: bool = True
+    at: float = field(default_factory=time.time)
+    problems: list[str] = field(default_factory=list)
+
+
+class Supervisor:
+    """The whole process."""
+
+    def __init__(self, options: Options, settings: Settings, log: Logger) -> None:
+        self.settings = settings
+        self.services: dict[str, Service] = {}
+        self.metrics = Metrics()
+        self.reload_state = Reload()
+        self._options = options
+        self._log = log
+        self._stop = asyncio.Event()
+        self._next_settings: asyncio.Event = asyncio.Event()
+        self._ready: set[str] = set()
+        self._web = WebServer(options.web, self, log)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until a signal, or until something fails, which is raised."""
+        self._log.info("starting", services=",".join(s.name for s in self.settings.shard_services), pid=os.getpid())
+        with self._signals():
+            ended = await run_actors({"signals": self._stop.wait, "web": self._web.run, "services": self._serve}, GRACE_S)
+        self._log.info("stopped", first=ended)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def _serve(self) -> None:
+        """One round a configuration: run all services of it until one fails or another configuration is wanted."""
+        while True:
+            self._next_settings.clear()
+            async with self._consul() as consul:
+                left = {name: service.reconciler.memory for name, service in self.services.items()}
+                kit = Kit(self.settings, self._options.config_file, self._options.state_dir, consul, self.metrics, self._log)
+                self.services = {s.name: build_service(s, kit, left.get(s.name)) for s in self.settings.shard_services}
+                for gone in left.keys() - self.services.keys():
+                    self.metrics.forget(gone)
+                actors = {f"service {name}": service.run for name, service in self.services.items()}
+                ended = await run_actors({"reload": self._next_settings.wait, **actors}, GRACE_S)
+            if ended != "reload":
+                raise RuntimeError(f"{ended} ended by itself")
+
+    @contextlib.asynccontextmanager
+    async def _consul(self) -> AsyncIterator[Client | None]:
+        if not any(s.scrapers.consul for s in self.settings.shard_services):
+            yield None
+            return
+        async with Client(consul_access(self.settings)) as client:
+            self._log.info("consul_client", addr=str(client.url))
+            yield client
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        yield
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+    def _on_stop_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            os._exit(128 + number)
+        self._log.warning("stopping", signal=signal.Signals(number).name, at_most_s=STOP_S)
+        watchdog = threading.Timer(STOP_S, os._exit, [1])  # also ends threads that hang in a system call
+        watchdog.daemon = True
+        watchdog.start()
+        self._stop.set()
+
+    # --- what web asks -----------------------------------------------------------------------------------------------
+
+    def reload(self) -> list[str]:
+        """Read the configuration again. The problems found; with any, everything stays as it is."""
+        try:
+            settings = load(self._options.config_file)
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error("reload_refused", error=problem)
+            self.reload_state = Reload(False, self.reload_state.at, error.problems)
+            return error.problems
+        self._log.info("reload", services=",".join(s.name for s in settings.shard_services))
+        self.settings, self.reload_state = settings, Reload()
+        self._next_settings.set()
+        return []
+
+    def unready(self) -> list[str]:
+        """Why not ready, a line a service. A service that once was ready stays so."""
+        why = {name: service.unready() for name, service in self.services.items()}
+        self._ready |= {name for name, reason in why.items() if not reason}
+        if not why:
+            return ["starting"]
+        return [reason for name, reason in why.items() if name not in self._ready]

@@ -1,0 +1,1 @@
+"""What promring shows and is told over HTTP. Reads the live objects; decides nothing."""

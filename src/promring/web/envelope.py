@@ -1,0 +1,43 @@
+"""The JSON envelope of the API, as Prometheus has it, and the errors that become it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def success(data: object) -> web.Response:
+    return web.Response(body=encode({"status": "success", "data": data}), content_type="application/json")
+
+
+def failure(status: int, kind: str, text: str) -> web.Response:
+    body = encode({"status": "error", "errorType": kind, "error": text})
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+class ApiError(Exception):
+    """Ends a request with an error in the envelope."""
+
+    def __init__(self, status: int, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.kind = status, kind
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error of the API in one form; nothing of the inside is shown."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return failure(error.status, error.kind, str(error))
+    except web.HTTPException as error:
+        kind = {404: "not_found", 405: "bad_method"}.get(error.status, "bad_request")
+        response = failure(error.status, kind, error.reason)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response

@@ -1,0 +1,83 @@
+"""``/metrics``: the counters of ``promring.metrics`` and gauges read from the live objects at the time of the scrape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from promring import __version__
+from promring.core.guard import Hold
+from promring.service import Service
+from promring.web.controller import Controller
+
+
+class LiveGauges(Collector):
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def collect(self) -> Iterator[Metric]:
+        services = list(self._controller.services.values())
+        yield _gauge("scrapers", "Scrapers by state.", ("service", "state"), _states(services))
+        yield _gauge("targets", "Targets in the pool.", ("service",), _targets(services))
+        assigned: list[Sample] = [
+            ((s.name, n), float(x.targets)) for s in services for n, x in s.reconciler.memory.slices.items()
+        ]
+        yield _gauge("assigned_targets", "Targets of a scraper.", ("service", "scraper"), assigned)
+        yield _gauge("assigned_load", "Load of a scraper (its targets).", ("service", "scraper"), assigned)
+        yield _gauge("plan_held", "1 while the last plan is kept, with the reason.", ("service", "reason"), _held(services))
+        yield _gauge(
+            "discovery_last_success_timestamp_seconds",
+            "When a source last gave targets.",
+            ("service", "source"),
+            [
+                ((s.name, name), cell.fact.good_at)
+                for s in services
+                for name, cell in s.facts.sources.items()
+                if cell.fact.good_at
+            ],
+        )
+        yield _gauge(
+            "membership_last_success_timestamp_seconds",
+            "When the scrapers were last known.",
+            ("service",),
+            [((s.name,), s.facts.members.fact.good_at) for s in services if s.facts.members.fact.good_at],
+        )
+        reload = self._controller.reload_state
+        yield _gauge("leader", "1 when this controller delivers.", (), [((), 1.0)])
+        yield _gauge("config_last_reload_successful", "1 when the file is in force.", (), [((), float(reload.successful))])
+        yield _gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken.",
+            (),
+            [((), reload.at)],
+        )
+        yield _gauge("build_info", "The version.", ("version",), [((__version__,), 1.0)])
+
+
+Sample = tuple[tuple[str, ...], float]
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: list[Sample]) -> Metric:
+    family = GaugeMetricFamily(f"promring_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _states(services: list[Service]) -> list[Sample]:
+    samples: list[Sample] = []
+    for service in services:
+        counted = Counter(node.state for node in service.membership.nodes())
+        samples += [((service.name, state), float(counted[state])) for state in ("up", "down", "unknown")]
+    return samples
+
+
+def _targets(services: list[Service]) -> list[Sample]:
+    return [((s.name,), float(len(s.reconciler.placement.pool))) for s in services if s.reconciler.placement]
+
+
+def _held(services: list[Service]) -> list[Sample]:
+    return [((s.name, s.reconciler.verdict.reason), 1.0) for s in services if isinstance(s.reconciler.verdict, Hold)]

@@ -1,0 +1,61 @@
+"""``GET /sd/{service}/{scraper}``: a slice as Prometheus http_sd.
+
+``[]`` only for a scraper that decidedly has no targets. Before the first plan, and for a scraper that is not in the plan,
+the answer is 503: Prometheus and the agent then go on with the list that they have. An unknown service is 404.
+
+``If-None-Match`` with the ``ETag`` gives 304; with ``?wait=30s`` the answer waits until the slice differs. gzip when asked.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from promring.delivery.http_sd import Served
+from promring.settings import parse_duration
+from promring.web.controller import Controller
+from promring.web.envelope import ApiError
+
+WAIT_MOST_S = 300.0
+
+
+class SdEndpoint:
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        service = self._controller.services.get(request.match_info["service"])
+        if service is None:
+            raise ApiError(404, "not_found", f"no service {request.match_info['service']!r}")
+        if service.http_sd is None:
+            raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
+        scraper, etag = request.match_info["scraper"], request.headers.get("If-None-Match", "")
+        if (wait_s := _wait(request)) > 0:
+            served = await service.http_sd.wait(scraper, etag, wait_s)
+        else:
+            served = service.http_sd.get(scraper)
+        if served is None:
+            raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
+        return _answer(request, served, etag)
+
+
+def _wait(request: web.Request) -> float:
+    try:
+        return min(parse_duration(request.query.get("wait", "0")), WAIT_MOST_S)
+    except ValueError as error:
+        raise ApiError(400, "bad_data", f"wait: {error}") from None
+
+
+def _answer(request: web.Request, served: Served, etag: str) -> web.Response:
+    headers = {
+        "ETag": served.etag,
+        "Vary": "Accept-Encoding",
+        "Cache-Control": "no-cache",
+        "X-Promring-Generation": str(served.slice.generation),
+        "X-Promring-Sha256": served.slice.sha256,
+    }
+    if etag == served.etag:
+        return web.Response(status=304, headers=headers)
+    body = served.slice.body
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        body, headers["Content-Encoding"] = served.gzipped, "gzip"
+    return web.Response(body=body, headers=headers, content_type="application/json")

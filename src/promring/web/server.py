@@ -1,0 +1,112 @@
+"""The HTTP server: routes, who may write, and its own life as an actor."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from promring.log import Logger
+from promring.web.api import Api
+from promring.web.controller import Controller
+from promring.web.envelope import ApiError, errors
+from promring.web.metrics import LiveGauges
+from promring.web.sd import SdEndpoint
+
+SHUTDOWN_S = 1.0
+BODY_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """``token_file`` None: nothing can be written."""
+
+    host: str = "127.0.0.1"
+    port: int = 9600
+    token_file: Path | None = None
+
+
+class WebServer:
+    def __init__(self, settings: WebSettings, controller: Controller, log: Logger) -> None:
+        self._settings = settings
+        self._controller = controller
+        self._log = log
+        self.bound = asyncio.Event()
+        self.port = settings.port
+        """The real one once ``bound`` is set; the settings may say 0."""
+        controller.metrics.registry.register(LiveGauges(controller))
+
+    async def run(self) -> None:
+        """Until cancelled. Raises OSError when the address cannot be had."""
+        runner = web.AppRunner(
+            self._app(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_S,
+            keepalive_timeout=75.0,
+            max_line_size=8190,
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._settings.host, self._settings.port, backlog=1024)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self.bound.set()
+            self._log.info("listening", address=f"{self._settings.host}:{self.port}")
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    def _app(self) -> web.Application:
+        api, sd = Api(self._controller), SdEndpoint(self._controller)
+        app = web.Application(middlewares=[errors], client_max_size=BODY_BYTES_MAX)
+        app.add_routes(
+            [
+                web.get("/-/healthy", self._healthy),
+                web.get("/-/ready", self._ready),
+                web.post("/-/reload", self._reload),
+                web.get("/metrics", self._metrics),
+                web.get("/sd/{service}/{scraper}", sd.get),
+                web.get("/api/v1/status", api.status),
+                web.get("/api/v1/services", api.services),
+                web.get("/api/v1/services/{service}", api.service),
+                web.get("/api/v1/services/{service}/targets", api.targets),
+                web.get("/api/v1/services/{service}/where", api.where),
+            ]
+        )
+        return app
+
+    async def _healthy(self, _: web.Request) -> web.Response:
+        return web.Response(text="promring is healthy.\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        why = self._controller.unready()
+        return web.Response(status=503, text="\n".join(why) + "\n") if why else web.Response(text="promring is ready.\n")
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        problems = self._controller.reload()
+        if problems:
+            raise ApiError(400, "bad_data", "\n".join(problems))
+        return web.Response(text="reloaded\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body = generate_latest(self._controller.metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _authorize(self, request: web.Request) -> None:
+        """Every write needs the bearer token; without a configured one there is no writing."""
+        if self._settings.token_file is None:
+            raise ApiError(403, "forbidden", "writing is off: no --web.token-file is configured")
+        try:
+            token = self._settings.token_file.read_text().strip()
+        except OSError as error:
+            raise ApiError(403, "forbidden", f"the token file cannot be read: {error.strerror}") from None
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not token or not hmac.compare_digest(given.encode(), token.encode()):
+            raise ApiError(401, "unauthorized", "a bearer token is needed")
