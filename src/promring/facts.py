@@ -59,7 +59,8 @@ class FactBoard:
     async def wait(self, timeout_s: float) -> bool:
         """True when a fact has changed since the last ``take``; False after ``timeout_s`` without."""
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # not wait_for: in 3.11 it can swallow a cancellation
+                await self._changed.wait()
         except TimeoutError:
             return False
         return True

@@ -67,6 +67,8 @@ class Reconciler:
         self.placement: Placement | None = None
         self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
+        self.decided = False
+        """Whether there was a plan from scrapers that were known then, not just remembered."""
         self._policy, self._hash_labels, self._pace = policy, hash_labels, pace
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
@@ -104,6 +106,7 @@ class Reconciler:
                 plan = await asyncio.to_thread(compare, self.placement, placement)
                 slices = await asyncio.to_thread(self._slices, placement)
                 await self._put_in_force(verdict, placement, plan, slices)
+            self.decided |= not facts.members.stale
         await self._deliver(changed_at)
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 

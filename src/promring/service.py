@@ -68,13 +68,15 @@ class Service:
             group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
 
     def unready(self) -> str:
-        """Why there is no plan from facts that are known now, or an empty text."""
+        """Why there never was a plan from scrapers that were known, or an empty text."""
+        if self.reconciler.decided:
+            return ""
         verdict, members = self.reconciler.verdict, self.facts.members.fact
         if isinstance(verdict, Hold):
             return f"{self.name}: {verdict.detail}"
         if isinstance(members.newest, Unknown):
             return f"{self.name}: the scrapers are not known: {members.newest.reason}; the last good state is served"
-        return ""
+        return f"{self.name}: the first plan is being made"
 
     def _remember(self, memory: Memory) -> None:
         if memory.members:

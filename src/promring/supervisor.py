@@ -82,6 +82,7 @@ class Supervisor:
         while True:
             self._next_settings.clear()
             async with self._consul() as consul:
+                self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
                 left = {name: service.reconciler.memory for name, service in self.services.items()}
                 kit = Kit(self.settings, self._options.config_file, self._options.state_dir, consul, self.metrics, self._log)
                 self.services = {s.name: build_service(s, kit, left.get(s.name)) for s in self.settings.shard_services}
@@ -137,9 +138,7 @@ class Supervisor:
         return []
 
     def unready(self) -> list[str]:
-        """Why not ready, a line a service. A service that once was ready stays so."""
-        why = {name: service.unready() for name, service in self.services.items()}
-        self._ready |= {name for name, reason in why.items() if not reason}
-        if not why:
+        """Why not ready, a line a service. A service that once was ready stays so, over a reload too."""
+        if not self.services:
             return ["starting"]
-        return [reason for name, reason in why.items() if name not in self._ready]
+        return [why for name, s in self.services.items() if name not in self._ready and (why := s.unready())]

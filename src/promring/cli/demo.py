@@ -127,7 +127,8 @@ async def _interactive(fleet: Fleet, console: Console) -> None:
 
 async def _key(keys: asyncio.Queue[str], timeout_s: float) -> str:
     try:
-        return await asyncio.wait_for(keys.get(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await keys.get()
     except TimeoutError:
         return ""
 

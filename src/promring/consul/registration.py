@@ -9,6 +9,7 @@ Consul does not make a living scraper look dead for one check interval; any othe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,8 @@ class Registrar:
         self._registration = registration
         self._alive = alive
         self._log = log
+        self.settling: frozenset[Node] = frozenset()
+        """Nodes that were alive when Consul forgot them, until each had time to be seen there again."""
         self._looked = asyncio.Event()
 
     def look_now(self) -> None:
@@ -69,27 +72,33 @@ class Registrar:
 
     async def run(self) -> None:
         """For ever: look what is missing, register it."""
+        pause_s = LOOK_S
         while True:
             self._looked.clear()
             try:
                 await self._once()
                 pause_s = LOOK_S
-            except ConsulError as error:
-                self._log.debug("register_failed", srv_name=self._registration.service, error=str(error))
+            except* ConsulError as errors:
+                self._log.debug("register_failed", srv_name=self._registration.service, error=str(errors.exceptions[0]))
                 pause_s = RETRY_S
-            try:
-                await asyncio.wait_for(self._looked.wait(), pause_s)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._looked.wait()
 
     async def _once(self) -> None:
         entries, _ = await self._client.health(self._registration.service, passing=False)
-        for node in missing(self._registration.nodes, entries):
-            alive = node in self._alive()
-            await self._client.register(self._registration.definition(node, alive=alive))
-            self._log.info(
-                "register_service", srv_name=self._registration.service, node=join_host_port(*node), assumed_alive=alive
-            )
+        nodes = missing(self._registration.nodes, entries)
+        self.settling = self.settling | (self._alive() & frozenset(nodes))
+        async with asyncio.TaskGroup() as group:
+            for node in nodes:
+                group.create_task(self._register(node))
+
+    async def _register(self, node: Node) -> None:
+        alive = node in self._alive()
+        await self._client.register(self._registration.definition(node, alive=alive))
+        self._log.info(
+            "register_service", srv_name=self._registration.service, node=join_host_port(*node), assumed_alive=alive
+        )
 
 
 def missing(nodes: Sequence[Node], entries: Sequence[HealthEntry]) -> list[Node]:

@@ -3,7 +3,7 @@
 Promises: every answer is compared, so only a difference is handed on; a change is handed on within milliseconds of
 Consul knowing it; after any error, and when the index goes back, the next read starts without an index (Consul was
 restarted, the old index would hide changes for a whole wait); a full read now and then; at most ``RATE_PER_S`` reads a
-second after a burst of two; back-off with full jitter from 0.25 to 30 s while Consul gives no answer.
+second after a burst of two; back-off with full jitter from 0.25 to 8 s while Consul gives no answer.
 Does not promise: that each state in between is seen. An empty answer is handed on as ``Empty``, never as members.
 """
 
@@ -22,7 +22,7 @@ RATE_PER_S = 10.0
 BURST = 2
 FULL_READ_S = 300.0
 BACKOFF_FIRST_S = 0.25
-BACKOFF_MOST_S = 30.0
+BACKOFF_MOST_S = 8.0  # so that a Consul that comes back is heard within 10 s
 
 MakeScraper = Callable[[tuple[str, int]], Scraper]
 

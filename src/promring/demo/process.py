@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,18 +32,26 @@ def find(name: str) -> Path | None:
     return Path(found) if found else None
 
 
+_given: set[int] = set()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as s:
-        s.bind((host, 0))
-        port: int = s.getsockname()[1]
-        return port
+    """A port that is free and that nobody gets by chance: below the range that the kernel gives to clients."""
+    while True:
+        port = random.randrange(12000, 32000)
+        if port in _given:
+            continue
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind((host, port))
+            _given.add(port)
+            return port
 
 
 class Process:
     """One process of ours. It dies with us, and ``stop`` leaves nothing of it."""
 
     def __init__(self, arguments: Sequence[str | Path], log_file: Path, env: dict[str, str] | None = None) -> None:
-        self._arguments = [str(a) for a in arguments]
+        self.arguments = [str(a) for a in arguments]
         self._env = {**os.environ, **(env or {})}
         self.log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
@@ -59,7 +68,7 @@ class Process:
     async def start(self) -> None:
         with open(self.log_file, "ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._arguments,
+                *self.arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -86,7 +95,8 @@ class Process:
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self._process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await self._process.wait()
         except TimeoutError:
             await self.kill()
             return await self._process.wait()

@@ -65,7 +65,10 @@ def from_value(value: Any, where: str) -> Groups:
 
 
 def _line_of(text: bytes, message: str) -> str:
-    """``:LINE`` when a JSON error tells a byte offset."""
+    """``:LINE`` when a JSON error tells a byte offset, or that the end is missing."""
+    if "truncated" in message:
+        line = text.rstrip().count(b"\n") + 1
+        return f":{line}"
     found = re.search(r"\(byte (\d+)\)", message)
     if not found:
         return ""

@@ -42,7 +42,8 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 publish(answer)
                 pause = min(RETRY_S, source.interval_s) if failure else source.interval_s
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), pause * random.uniform(1 - JITTER, 1 + JITTER))
+                    async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
+                        await changed.wait()
         finally:
             stop.set()
             if watching is not None:

@@ -1,0 +1,39 @@
+"""Real servers for the tests in this folder. On a laptop without them they skip; in CI they must run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from promring.demo.process import find
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.real)
+
+
+def server(name: str) -> Path:
+    """The program of a server, or the end of this test."""
+    program = find(name)
+    if program is None:
+        line = f"{name} is not here; scripts/fetch-servers gets it"
+        if os.environ.get("CI") and name != "prometheus3":
+            pytest.fail(line)
+        pytest.skip(line)
+    return program
+
+
+@pytest.fixture
+def consul_program() -> Path:
+    return server("consul")
+
+
+@pytest.fixture
+def prometheus_program() -> Path:
+    return server("prometheus")

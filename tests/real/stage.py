@@ -1,0 +1,159 @@
+"""A whole installation on loopback for one test: Consul, Prometheus servers, targets, promring."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from promring.demo.consul import ConsulProcess
+from promring.demo.controller import Controller
+from promring.demo.process import free_port
+from promring.demo.scraper import ScraperProcess, SdConfig
+from promring.demo.targets import Farm
+from promring.httpclient import new_session
+from tests.waiting import until
+
+CONSUL_SERVICE = "scrape_prometheus_node_exporter"
+SERVICE = "node_exporter"
+
+
+@dataclass
+class Stage:
+    folder: Path
+    session: aiohttp.ClientSession
+    consul: ConsulProcess
+    farm: Farm
+    scrapers: list[ScraperProcess]
+    controller: Controller
+    allowed: set[str] = field(default_factory=set)
+    """``msg`` of warnings and errors that the test brings about on purpose."""
+
+    def slices(self) -> dict[str, list[str]]:
+        """The addresses in each slice file, by scraper id."""
+        return {s.id: self.slice_of(s) for s in self.scrapers if self.path_of(s).exists()}
+
+    def slice_of(self, scraper: ScraperProcess) -> list[str]:
+        return [address for group in json.loads(self.path_of(scraper).read_bytes()) for address in group["targets"]]
+
+    def path_of(self, scraper: ScraperProcess) -> Path:
+        return self.folder / "out" / SERVICE / f"{scraper.id.replace(':', '_')}.json"
+
+    def stamps(self) -> dict[str, tuple[int, int, bytes]]:
+        """What tells a rewritten file from one left alone: inode, mtime and bytes."""
+        paths = [self.path_of(s) for s in self.scrapers if self.path_of(s).exists()]
+        return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
+
+    def placed_on(self, *scrapers: ScraperProcess) -> bool:
+        """Whether every target is in exactly one slice of these scrapers."""
+        slices = self.slices()
+        if not all(s.id in slices for s in scrapers):
+            return False
+        return sorted(a for s in scrapers for a in slices[s.id]) == sorted(self.farm.addresses)
+
+    async def scraped_by_now(self, timeout_s: float = 30.0) -> float:
+        """Wait until every target is scraped once more; seconds to the last of them."""
+        found = await self.farm.scraped_since(self.farm.addresses, time.monotonic(), timeout_s)
+        lost = [a for a, s in found.items() if s is None]
+        assert not lost, f"{len(lost)} targets were not scraped within {timeout_s:g} s"
+        return max(s for s in found.values() if s is not None)
+
+    async def members(self) -> list[str]:
+        """The scrapers that Consul says are passing."""
+        entries = await self.consul.get(self.session, f"/v1/health/service/{CONSUL_SERVICE}?passing=1")
+        return sorted(f"{e['Service']['Address']}:{e['Service']['Port']}" for e in entries)
+
+    def unlisted(self) -> list[str]:
+        """Warnings and errors in promring's log that the test did not list."""
+        lines = self.controller.log_file.read_text(errors="replace").splitlines()
+        bad = [line for line in lines if " level=warn " in line or " level=error " in line or not line.startswith("ts=")]
+        return [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in self.allowed]
+
+
+def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[str], **changes: Any) -> dict[str, Any]:
+    service = {
+        "name": SERVICE,
+        "scrapers": {
+            "consul": {
+                "service": CONSUL_SERVICE,
+                "register": {"nodes": nodes, "check": {"path": "/-/healthy", "interval": "1s", "timeout": "500ms"}},
+            }
+        },
+        "targets": [{"file": {"files": [str(stage_folder / "targets.json")]}}],
+        "delivery": [{"http_sd": {}}, {"file": {"path": str(stage_folder / "out/{service}/{scraper}.json")}}],
+        **changes,
+    }
+    return {"consul": {"address": consul.address}, "shard_services": [service]}
+
+
+@asynccontextmanager
+async def stage(
+    folder: Path,
+    consul_program: Path,
+    prometheus: Path | None,
+    *,
+    scrapers: int = 3,
+    running: int | None = None,
+    count: int = 60,
+    reconcile_interval: str = "2s",
+    interval_s: float = 1.0,
+    http_sd: int = 1,
+    start: bool = True,
+    **changes: Any,
+) -> AsyncIterator[Stage]:
+    """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd.
+
+    With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
+    """
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(new_session(keep_alive=False))
+        consul = ConsulProcess(consul_program, folder / "consul")
+        await consul.start()
+        stack.push_async_callback(consul.stop)
+        farm = await stack.enter_async_context(Farm(count))
+        write_targets(folder, farm.addresses)
+        (folder / "out" / SERVICE).mkdir(parents=True)
+        controller_port = free_port()
+        made = []
+        for i in range(scrapers):
+            port = free_port()
+            sd = SdConfig(file=folder / f"out/{SERVICE}/127.0.0.1_{port}.json")
+            if i >= scrapers - http_sd:
+                sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/127.0.0.1:{port}")
+            made.append(ScraperProcess(prometheus, folder / f"scraper-{i}", sd, port=port, interval_s=interval_s))
+            stack.push_async_callback(made[-1].stop)
+        for scraper in made[:running]:
+            await scraper.start()
+        config = configuration(folder, consul, [s.id for s in made], **changes)
+        config["global"] = {"reconcile_interval": reconcile_interval}
+        controller = Controller(folder, config, port=controller_port)
+        stack.push_async_callback(controller.stop)
+        usual = {"stopping", "plan_held", "service_has_no_healthy_node"}
+        result = Stage(folder, session, consul, farm, made, controller, usual)
+        await consul.until(lambda: consul.is_ready(session), "Consul")
+        for scraper in made[:running]:
+            await scraper.until(lambda s=scraper: s.is_ready(session), scraper.id)  # type: ignore[misc]
+        if start:
+            await controller.start()
+            await until(lambda: result.placed_on(*made[:running]), "every target placed at the start")
+        yield result
+        await controller.stop()
+        assert result.unlisted() == []
+
+
+def write_targets(folder: Path, addresses: list[str], *, labels: dict[str, str] | None = None, per_group: int = 3) -> None:
+    """The target list, several addresses a group, put in place by rename as a careful producer does."""
+    groups = [
+        {"targets": addresses[i : i + per_group], "labels": labels or {"env": "test"}}
+        for i in range(0, len(addresses), per_group)
+    ]
+    temporary = folder / "targets.new"
+    temporary.write_text(json.dumps(groups))
+    temporary.replace(folder / "targets.json")
