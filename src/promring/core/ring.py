@@ -9,6 +9,7 @@ After Karger et al., "Consistent Hashing and Random Trees" (STOC 1997).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +34,7 @@ class Ring:
     ``holders`` int32, shape (m,): index in ``scrapers`` of the scraper that holds the token
     """
 
-    def __init__(self, members: Members, virtual_nodes: int) -> None:
+    def __init__(self, members: Members, virtual_nodes: int, tokens_of: Callable[[str, int], Keys] = tokens) -> None:
         if virtual_nodes < 1:
             raise ValueError(f"virtual_nodes must be at least 1, not {virtual_nodes}")
         self.scrapers: Members = tuple(sorted(members, key=lambda s: s.id))
@@ -41,7 +42,7 @@ class Ring:
         ids = [s.id for s in self.scrapers]
         if len(set(ids)) != len(ids):
             raise ValueError(f"scraper ids must be distinct: {ids}")
-        columns = [tokens(scraper_id, virtual_nodes) for scraper_id in ids]
+        columns = [tokens_of(scraper_id, virtual_nodes) for scraper_id in ids]
         every = np.concatenate(columns) if columns else np.empty(0, dtype=np.uint64)
         holders = np.repeat(np.arange(len(ids), dtype=np.int32), virtual_nodes)
         order = np.argsort(every, kind="stable")  # stable, and ids ascend: the smaller id comes first among equals

@@ -27,6 +27,7 @@ class HttpSource:
     headers_file: Path | None = None
     bearer_token_file: Path | None = None
     tls: TlsFiles | None = None
+    body_bytes_max: int = BODY_BYTES_MAX
 
     async def fetch(self) -> Groups:
         where = str(URL(self.url).with_query(None))
@@ -41,7 +42,7 @@ class HttpSource:
                     timeout_s=self.timeout_s,
                     headers=headers,
                     server_name=self.tls.server_name if self.tls else None,
-                    body_bytes_max=BODY_BYTES_MAX,
+                    body_bytes_max=self.body_bytes_max,
                 )
         except (HttpError, ssl.SSLError, OSError) as error:
             raise DiscoveryError(f"{where}: {error}") from error

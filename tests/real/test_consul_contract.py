@@ -1,0 +1,138 @@
+"""What promring relies on of Consul, on the real one and on the fake: so the fake is honest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from promring.consul.client import Access, Client, HealthEntry
+from promring.demo.consul import ConsulProcess
+from promring.httpclient import new_session, request
+from tests.fakes.consul import FakeConsul
+from tests.real.conftest import server
+from tests.waiting import until
+
+
+class Subject:
+    """A Consul, real or fake, and a client of it."""
+
+    def __init__(self, client: Client, real: ConsulProcess | None, fake: FakeConsul | None) -> None:
+        self.client, self.real, self.fake = client, real, fake
+
+    async def register(self, number: int, *, status: str = "passing", address: str = "127.0.0.1") -> str:
+        """A service with a TTL check, so that the test says its health."""
+        definition = {
+            "ID": f"x-{number}",
+            "Name": "x",
+            "Address": address,
+            "Port": 9000 + number,
+            "Check": {"TTL": "1h", "Status": status},
+        }
+        await self.client.register(definition)
+        return f"x-{number}"
+
+    async def verdict(self, service_id: str, verdict: str) -> None:
+        async with new_session(keep_alive=False) as session:
+            url = f"{self.client.url}/v1/agent/check/{verdict}/service:{service_id}".replace("//v1", "/v1")
+            assert (await request(session, "PUT", url, timeout_s=5)).status == 200
+
+    async def forget(self) -> None:
+        if self.fake is not None:
+            await self.fake.forget()
+        if self.real is not None:
+            await self.real.kill()
+            self.real.forget()
+            await self.real.start()
+            async with new_session(keep_alive=False) as session:
+                await self.real.until(lambda: self.real.is_ready(session), "Consul again")  # type: ignore[union-attr]
+
+
+@pytest.fixture(params=["fake", "real"])
+async def consul(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    if request.param == "fake":
+        async with FakeConsul() as fake, Client(Access(fake.address)) as client:
+            yield Subject(client, None, fake)
+        return
+    process = ConsulProcess(server("consul"), tmp_path)
+    await process.start()
+    try:
+        async with new_session(keep_alive=False) as session:
+            await process.until(lambda: process.is_ready(session), "Consul")
+        async with Client(Access(process.address)) as client:
+            yield Subject(client, process, None)
+    finally:
+        await process.stop()
+
+
+def ids(entries: list[HealthEntry]) -> list[str]:
+    return sorted(entry.service.id for entry in entries)
+
+
+async def test_an_unknown_service_is_an_empty_answer_with_an_index(consul: Subject) -> None:
+    entries, index = await consul.client.health("nobody")
+    assert entries == []
+    assert index >= 1
+
+
+async def test_only_passing_instances_are_in_a_passing_read(consul: Subject) -> None:
+    good, warned, bad = [await consul.register(n, status=s) for n, s in enumerate(["passing", "warning", "critical"])]
+
+    async def listed() -> bool:
+        return ids((await consul.client.health("x", passing=False))[0]) == [good, warned, bad]
+
+    await until(listed, "all three in the catalogue")
+    assert ids((await consul.client.health("x"))[0]) == [good]
+
+
+async def test_a_blocking_read_returns_when_something_changed(consul: Subject) -> None:
+    one = await consul.register(1)
+    entries, index = await consul.client.health("x")
+    while ids(entries) != [one]:
+        entries, index = await consul.client.health("x", index=index, wait_s=5)
+    waiting = asyncio.ensure_future(consul.client.health("x", index=index, wait_s=20))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    await consul.verdict(one, "fail")
+    entries, newer = await asyncio.wait_for(waiting, 5)
+    assert entries == []
+    assert newer > index
+
+
+async def test_a_blocking_read_without_a_change_ends_after_its_wait_with_the_same_answer(consul: Subject) -> None:
+    one = await consul.register(1)
+    entries, index = await consul.client.health("x")
+    while ids(entries) != [one]:
+        entries, index = await consul.client.health("x", index=index, wait_s=5)
+    started = time.monotonic()
+    assert (await consul.client.health("x", index=index, wait_s=1)) == (entries, index)
+    assert 0.9 < time.monotonic() - started < 5
+
+
+async def test_an_instance_without_an_address_has_its_nodes(consul: Subject) -> None:
+    await consul.register(1, address="")
+
+    async def listed() -> bool:
+        return [e.host for e in (await consul.client.health("x"))[0]] == ["127.0.0.1"]
+
+    await until(listed, "the node's address")
+
+
+async def test_a_restart_without_data_answers_empty_with_a_lower_index(consul: Subject) -> None:
+    for number in range(3):
+        await consul.register(number)
+
+    async def listed() -> bool:
+        return len((await consul.client.health("x"))[0]) == 3
+
+    await until(listed, "three instances")
+    for verdict in ["warn", "pass"] * 10:
+        await consul.verdict("x-0", verdict)
+    _, before = await consul.client.health("x")
+    await consul.forget()
+    entries, after = await consul.client.health("x")
+    assert entries == []
+    assert after < before

@@ -1,0 +1,72 @@
+"""What promring relies on of a scraper, on Prometheus 2.42, Prometheus 3 and the stand-in: so the stand-in is honest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from promring.demo.process import free_port
+from promring.demo.scraper import ScraperProcess, SdConfig
+from promring.demo.targets import Farm
+from promring.httpclient import new_session, request
+from tests.real.conftest import server
+
+INTERVAL_S = 1.0
+APPLIED_S = 12.0  # Prometheus applies changes on a 5 s throttle
+
+
+@pytest.fixture(params=["stand-in", "prometheus", "prometheus3"])
+async def scraper(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[ScraperProcess, Path, Farm]]:
+    program = None if request.param == "stand-in" else server(request.param)
+    sd = tmp_path / "sd" / "slice.json"
+    sd.parent.mkdir()
+    async with Farm(6) as farm, new_session(keep_alive=False) as session:
+        sd.write_text(json.dumps([{"targets": farm.addresses}]))
+        made = ScraperProcess(program, tmp_path / "scraper", SdConfig(file=sd), port=free_port(), interval_s=INTERVAL_S)
+        await made.start()
+        try:
+            await made.until(lambda: made.is_ready(session), "the scraper")
+            yield made, sd, farm
+        finally:
+            await made.stop()
+
+
+async def active(scraper: ScraperProcess) -> list[str]:
+    async with new_session(keep_alive=False) as session:
+        answer = await request(session, "GET", f"{scraper.url}/api/v1/targets?state=active", timeout_s=5)
+    targets = json.loads(answer.body)["data"]["activeTargets"]
+    return sorted(target["discoveredLabels"]["__address__"] for target in targets)
+
+
+async def test_it_scrapes_what_its_file_lists_keeps_it_when_malformed_and_drops_it_only_for_an_empty_list(
+    scraper: tuple[ScraperProcess, Path, Farm],
+) -> None:
+    process, sd, farm = scraper
+    found = await farm.scraped_since(farm.addresses, time.monotonic(), APPLIED_S)
+    assert None not in found.values()
+    assert await active(process) == sorted(farm.addresses)
+    for broken in ('[{"targets": ["127.0', "", '{"targets": []}'):
+        sd.write_text(broken)
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(5.5)
+    assert await active(process) == sorted(farm.addresses), "a malformed list keeps the last good one"
+    last = time.monotonic()
+    found = await farm.scraped_since(farm.addresses, last, 3 * INTERVAL_S)
+    assert None not in found.values()
+
+    temporary = sd.with_suffix(".promring-tmp")
+    temporary.write_text(json.dumps([{"targets": farm.addresses[:2]}]))
+    temporary.rename(sd)
+    deadline = time.monotonic() + APPLIED_S
+    while await active(process) != sorted(farm.addresses[:2]):
+        assert time.monotonic() < deadline, "a renamed file is applied"
+        await asyncio.sleep(0.2)
+    sd.write_text("[]")
+    while await active(process):
+        assert time.monotonic() < deadline + APPLIED_S, "[] drops every target"
+        await asyncio.sleep(0.2)

@@ -1,0 +1,178 @@
+"""Configuration: what is refused, with the line and key path it is said with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from promring.config import load, loads
+from promring.model import ConfigError
+
+GOOD = """
+shard_services:
+  - name: node
+    scrapers:
+      probe: {nodes: [10.0.0.1:9090, 10.0.0.2:9090]}
+    targets:
+      - file: {files: [targets/*.json]}
+    delivery:
+      - file: {path: "out/{service}/{scraper}.json"}
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loads(text, name="x.yml", base=Path("/etc/promring"))
+    return caught.value.problems
+
+
+def changed(key: str, value: Any) -> str:
+    """GOOD with one key of the service set."""
+    config = yaml.safe_load(GOOD)
+    node = config["shard_services"][0]
+    *path, last = key.split(".")
+    for part in path:
+        node = node.setdefault(part, [] if part == "targets" else {})
+    node[int(last) if last.isdigit() else last] = value
+    return yaml.safe_dump(config)
+
+
+def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "promring.yml"
+    file.write_text(GOOD)
+    (service,) = load(file).shard_services
+    assert service.targets[0].chosen.files == [f"{tmp_path}/targets/*.json"]
+    assert service.delivery[0].chosen.path == f"{tmp_path}/out/{{service}}/{{scraper}}.json"
+    assert (service.placement.virtual_nodes, service.placement.load_factor) == (512, 1.10)
+    assert service.scrapers.chosen.nodes == [("10.0.0.1", 9090), ("10.0.0.2", 9090)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "x.yml:1: shard_services: is required"),
+        ("shard_services: []", "x.yml:1: shard_services: "),
+        ("a: &x 1\nb: *x\n", "x.yml:2: alias *x is not allowed"),
+        ("a: 1\na: 2\n", "x.yml:2: a: duplicate key, first on line 1"),
+        ("a: [1, 2\n", "x.yml:2: "),
+        ("a: 1\n---\nb: 2\n", "x.yml:2: "),
+        ("{" * 40 + "}" * 40, "x.yml:1: nested deeper than 32"),
+        (GOOD + "globl: {}\n", "x.yml:10: globl: unknown key"),
+        (GOOD + "global: {debounce: 2m}\n", "x.yml:10: global.debounce: must be shorter than reconcile_interval"),
+        (GOOD + "global: {debounce: soon}\n", "x.yml:10: global.debounce: 'soon' is not a duration"),
+        (GOOD + "controllers: {lock: {}}\n", "x.yml:10: controllers.lock: not built yet"),
+        (GOOD.replace("9090]", "9090, 10.0.0.1:9090]"), "x.yml:5: shard_services[0].scrapers.probe.nodes[2]: the"),
+        (GOOD.replace("name: node", "name: ../node"), "x.yml:3: shard_services[0].name: '../node' must match"),
+        (
+            GOOD.replace("probe: {", "probe: {timeout: 9s, "),
+            "x.yml:5: shard_services[0].scrapers.probe.timeout: ",
+        ),
+        (
+            GOOD.replace("{scraper}", "x"),
+            "x.yml:9: shard_services[0].delivery[0].file.path: ",
+        ),
+        (GOOD.replace("{scraper}", "{scrapr}"), "x.yml:9: shard_services[0].delivery[0].file.path: "),
+        (GOOD.replace("file: {path", "ssh: {path"), "x.yml:9: shard_services[0].delivery[0].ssh: not built yet"),
+        (GOOD.replace("- file: {files", "- dns: {names"), "x.yml:7: shard_services[0].targets[0].dns: not built yet"),
+        (GOOD.replace("*.json", "*.txt"), "x.yml:7: shard_services[0].targets[0].file.files[0]: "),
+        (
+            GOOD.replace("probe:", "consul: {service: x}\n      probe:"),
+            "x.yml:4: shard_services[0].scrapers: must",
+        ),
+    ],
+)
+def test_each_error_names_line_and_key(text: str, expected: str) -> None:
+    found = problems(text)
+    assert any(line.startswith(expected) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("scrapers", {"dns": {"name": "x"}}),
+        ("scrapers", {"file": {"path": "x"}}),
+        ("join_delay", "5s"),
+        ("leave_delay", "0s"),
+        ("zones", {"label": "zone"}),
+        ("placement.loads", "series"),
+        ("placement.capacity", 5),
+        ("placement.replication_factor", 2),
+        ("handover", {"overlap": "30s"}),
+        ("guard", {}),
+        ("audit", {"interval": "30s"}),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(key: str, value: Any) -> None:
+    assert any("not built yet" in line for line in problems(changed(key, value)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("placement.virtual_nodes", 0),
+        ("placement.virtual_nodes", 512.5),
+        ("placement.load_factor", 0.9),
+        ("placement.load_factor", float("nan")),
+        ("placement.load_factor", float("inf")),
+        ("placement.hash_labels", []),
+        ("scrapers.probe.nodes", []),
+        ("scrapers.probe.nodes", ["a"]),
+        ("scrapers.probe.nodes", ["a:0"]),
+        ("scrapers.probe.nodes", ["a:65536"]),
+        ("scrapers.probe.nodes", ["-oProxyCommand=x:1"]),
+        ("scrapers.probe.nodes", ["a b:1"]),
+        ("scrapers.probe.interval", "0s"),
+        ("scrapers.probe.healthy_after", 0),
+        ("targets.0", {"http": {"url": "file:///etc/passwd"}}),
+        ("targets.0", {"http": {"url": "http://user:secret@cmdb/sd"}}),
+        ("targets.0", {"http": {"url": "http://cmdb/sd", "bearer_token_file": "not-there"}}),
+        ("targets.0", {"http": {"url": "https://cmdb/sd", "tls": {"ca_file": __file__}}}),
+        ("targets.0", {"python": {"callable": "os.system"}}),
+        ("targets", []),
+        ("delivery", []),
+        ("delivery", [{"http_sd": {}}, {"http_sd": {}}]),
+        ("identity", "port"),
+    ],
+)
+def test_impossible_values_are_refused(key: str, value: Any) -> None:
+    (line, *_) = problems(changed(key, value))
+    assert line.startswith("x.yml:")
+    assert f"shard_services[0].{key.split('.')[0]}" in line
+    assert "secret" not in line.replace("credentials", "")
+
+
+def test_two_services_that_write_one_path_are_refused() -> None:
+    service = GOOD.split("shard_services:\n")[1].replace("{service}", "all")
+    found = problems("shard_services:\n" + service + service.replace("name: node", "name: other"))
+    assert found == [
+        "x.yml:15: shard_services[1].delivery[0].file.path: writes the same files as shard_services[0].delivery[0].file.path"
+    ]
+
+
+def test_two_services_with_one_name_are_refused() -> None:
+    service = GOOD.split("shard_services:\n")[1]
+    assert any("service 'node' is the same" in line for line in problems("shard_services:\n" + service + service))
+
+
+def test_hosts_as_identity_make_two_ports_one_scraper() -> None:
+    assert any(
+        "identity 'h' is the same" in line
+        for line in problems(changed("identity", "host").replace("10.0.0.1:9090", "h:1").replace("10.0.0.2:9090", "h:2"))
+    )
+
+
+def test_consul_must_be_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONSUL_HTTP_ADDR", raising=False)
+    text = changed("scrapers", {"consul": {"service": "x"}})
+    assert any("needs the section `consul:`" in line for line in problems(text))
+    assert loads(text + "\nconsul: {address: 127.0.0.1:8500}\n").consul is not None
+    monkeypatch.setenv("CONSUL_HTTP_ADDR", "127.0.0.1:8500")
+    assert loads(text).consul is None
+
+
+def test_all_errors_come_at_once() -> None:
+    text = GOOD.replace("*.json", "*.txt").replace("{scraper}", "x") + "global: {debounce: x}\nx: 1\n"
+    assert len(problems(text)) == 4

@@ -1,0 +1,154 @@
+"""Sources: the Python function in its own process, the http source's credentials, the polling loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from promring import log
+from promring.discovery.file import FileSource
+from promring.discovery.http import HttpSource
+from promring.discovery.polling import poll
+from promring.discovery.python import PythonSource
+from promring.model import Answer, DiscoveryError, Empty, Groups, Known, TargetGroup, Unknown
+from tests.fakes.source import BROKEN, EMPTY, TargetSource
+from tests.waiting import until
+
+FUNCTIONS = """
+import subprocess, sys, time, os
+def good(): return [{"targets": ["a:1"], "labels": {"x": "y"}}]
+def prints(): print("hello"); sys.stdout.flush(); return good()
+def none(): return None
+def raises(): raise RuntimeError("the CMDB is down")
+def rubbish(): return object()
+def wrong(): return [{"targets": "a:1"}]
+def exits(): os._exit(3)
+def loud(): sys.stderr.write("x" * 1000000); raise RuntimeError("after much noise")
+def hangs(): subprocess.Popen(["sleep", "4243"]); time.sleep(4243)
+"""
+GROUPS = (TargetGroup.of(["a:1"], {"x": "y"}),)
+
+
+def source(tmp_path: Path, name: str, timeout_s: float = 5.0) -> PythonSource:
+    (tmp_path / "cmdb.py").write_text(FUNCTIONS)
+    return PythonSource(f"cmdb:{name}", 60.0, timeout_s, str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["good", "prints"])
+async def test_a_function_gives_targets(tmp_path: Path, name: str) -> None:
+    assert await source(tmp_path, name).fetch() == GROUPS
+    assert await source(tmp_path, "none").fetch() == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("raises", "the CMDB is down"),
+        ("rubbish", "object"),
+        ("wrong", r"\[0\]\.targets"),
+        ("exits", "cmdb:exits"),
+        ("loud", "cmdb:loud"),
+        ("missing", "missing"),
+    ],
+)
+async def test_a_function_that_fails_is_an_error_with_its_name(tmp_path: Path, name: str, named: str) -> None:
+    with pytest.raises(DiscoveryError, match=named) as caught:
+        await source(tmp_path, name).fetch()
+    assert str(caught.value).startswith(f"cmdb:{name}")
+
+
+async def test_a_function_that_hangs_is_killed_with_its_children_and_the_loop_goes_on(tmp_path: Path) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.01)
+
+    ticking = asyncio.create_task(tick())
+    started = time.monotonic()
+    with pytest.raises(DiscoveryError, match="no result within 1 s"):
+        await source(tmp_path, "hangs", timeout_s=1.0).fetch()
+    assert time.monotonic() - started < 3
+    ticking.cancel()
+    assert ticks > 50
+    assert [p.pid for p in psutil.process_iter(["cmdline"]) if "4243" in (p.info["cmdline"] or [])] == []
+
+
+async def test_credentials_and_headers_are_sent_and_read_anew(tmp_path: Path) -> None:
+    headers, token = tmp_path / "headers", tmp_path / "token"
+    headers.write_text("X-Tenant: shop\n")
+    token.write_text("one\n")
+    async with TargetSource([{"targets": ["a:1"]}]) as fake:
+        asked = HttpSource(fake.url, 60.0, 5.0, headers, token)
+        await asked.fetch()
+        token.write_text("two\n")
+        await asked.fetch()
+        sent = [(r.headers["X-Tenant"], r.headers["Authorization"]) for r in fake.requests]
+        assert sent == [("shop", "Bearer one"), ("shop", "Bearer two")]
+        fake.mode = "status 500"
+        with pytest.raises(DiscoveryError) as caught:
+            await asked.fetch()
+        assert "two" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", BROKEN)
+async def test_an_http_source_that_misbehaves_is_an_error_within_its_time_out(mode: str) -> None:
+    async with TargetSource([{"targets": ["a:1"]}]) as fake:
+        fake.mode = mode
+        started = time.monotonic()
+        with pytest.raises(DiscoveryError, match=fake.url):
+            await HttpSource(fake.url, 60.0, 0.5).fetch()
+        assert time.monotonic() - started < 2
+
+
+async def test_a_body_over_the_cap_is_refused_while_it_comes() -> None:
+    async with TargetSource([{"targets": [f"a:{n}" for n in range(1, 9000)]}]) as fake:
+        with pytest.raises(DiscoveryError, match="larger than 10000 bytes"):
+            await HttpSource(fake.url, 60.0, 5.0, body_bytes_max=10_000).fetch()
+
+
+async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -> None:
+    answers: list[Answer[Groups]] = []
+    counted: list[bool] = []
+    async with TargetSource([{"targets": ["a:1"]}]) as fake:
+        asked = HttpSource(fake.url, 0.05, 1.0)
+        task = asyncio.create_task(poll("s", asked, answers.append, counted.append, log.get()))
+        await until(lambda: Known((TargetGroup.of(["a:1"]),)) in answers, "known")
+        fake.mode = "status 500"
+        await until(lambda: isinstance(answers[-1], Unknown), "unknown")
+        for mode in EMPTY:
+            fake.mode = mode
+            await until(lambda: isinstance(answers[-1], Empty), "empty")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert counted.count(False) == sum(isinstance(a, Unknown) for a in answers) > 0
+
+
+async def test_a_changed_file_is_seen_at_once_also_under_a_wildcard_folder(tmp_path: Path) -> None:
+    answers: list[Answer[Groups]] = []
+    pattern = FileSource([str(tmp_path / "in" / "*" / "t.json")], 3600.0)
+    (tmp_path / "in" / "team").mkdir(parents=True)
+    (tmp_path / "in" / "team" / "t.json").write_text('[{"targets": ["a:1"]}]')
+    task = asyncio.create_task(poll("s", pattern, answers.append, lambda _: None, log.get()))
+    try:
+        await until(lambda: answers == [Known((TargetGroup.of(["a:1"]),))], "the first list")
+        await asyncio.sleep(0.3)
+        (tmp_path / "in" / "team" / "t.json").write_text('[{"targets": ["a:2"]}]')
+        await until(lambda: answers[-1] == Known((TargetGroup.of(["a:2"]),)), "the changed list", 3)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_yaml_and_json_files_make_one_list_in_the_order_of_the_patterns(tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text('[{"targets": ["b:1"]}]')
+    (tmp_path / "a.yml").write_text("- targets: [a:1]\n")
+    (tmp_path / "c.json").write_text("[]")
+    patterns = [str(tmp_path / "*.json"), str(tmp_path / "*.yml")]
+    assert await FileSource(patterns, 60.0).fetch() == (TargetGroup.of(["b:1"]), TargetGroup.of(["a:1"]))

@@ -1,0 +1,156 @@
+"""Files that are whole or not there, and the state that outlives a restart."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from promring import disk, log
+from promring.delivery.file import FileDelivery
+from promring.model import Generation, Scraper, Slice, TargetGroup
+from promring.state import Memory, Store
+from promring.template import file_name, render
+
+SCRAPER = Scraper("10.0.0.1:9090", "10.0.0.1", 9090)
+
+
+def names_in(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()]
+
+
+def slice_of(body: bytes, n: int = 1) -> Slice:
+    return Slice("node", SCRAPER, Generation(0, n), body, 1)
+
+
+def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "x.json"
+    disk.install(path, b"one")
+    inode = path.stat().st_ino
+    disk.install(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_ino != inode
+    assert names_in(path.parent) == ["x.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    """A file-size limit gives the short write of a full disk: part of it is written, then an error."""
+    path = tmp_path / "x.json"
+    disk.install(path, b"old")
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from promring import disk\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: disk.install(Path(sys.argv[1]), b'x' * 10000)\n"
+        "except OSError as error: print(error.strerror)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert out.stdout == "File too large\n"
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["x.json"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a tmpfs needs root")
+def test_a_full_disk_leaves_the_old_slice_and_names_the_error(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        path = folder / "x.json"
+        disk.install(path, b"old")
+        with pytest.raises(OSError, match="No space left"):
+            disk.install(path, b"x" * 200_000)
+        assert path.read_bytes() == b"old"
+        assert names_in(folder) == ["x.json"]
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_symlink_is_replaced_not_followed(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "x.json"
+    victim.write_bytes(b"precious")
+    path.symlink_to(victim)
+    disk.install(path, b"new")
+    assert (victim.read_bytes(), path.read_bytes(), path.is_symlink()) == (b"precious", b"new", False)
+
+
+def test_old_left_overs_are_removed_and_young_ones_are_not(tmp_path: Path) -> None:
+    old, young = tmp_path / f".a{disk.TEMPORARY_SUFFIX}", tmp_path / f".b{disk.TEMPORARY_SUFFIX}"
+    old.touch()
+    young.touch()
+    os.utime(old, (1, 1))
+    disk.remove_left_overs(tmp_path)
+    assert names_in(tmp_path) == [young.name]
+
+
+async def test_a_delivery_writes_once_then_leaves_it_alone_and_puts_back_what_was_changed(tmp_path: Path) -> None:
+    delivery = FileDelivery(f"{tmp_path}/{{service}}/{{scraper}}.json", log.get())
+    path = tmp_path / "node" / "10.0.0.1_9090.json"
+
+    async def outcome(slice_: Slice) -> str:
+        return (await delivery.deliver([slice_]))[0].outcome
+
+    assert await outcome(slice_of(b"[1]")) == "written"
+    assert await outcome(slice_of(b"[1]")) == "same"
+    path.write_bytes(b"[2]")
+    assert await outcome(slice_of(b"[1]")) == "written"
+    path.unlink()
+    assert await outcome(slice_of(b"[1]")) == "written"
+    assert path.read_bytes() == b"[1]"
+    fresh = FileDelivery(f"{tmp_path}/{{service}}/{{scraper}}.json", log.get())
+    assert (await fresh.deliver([slice_of(b"[1]")]))[0].outcome == "same", "what is there already is not written"
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", ".hidden", "-rf", "x\0y", "[::1]:9090"])
+def test_no_name_leaves_its_folder(name: str) -> None:
+    path = render("/base/{service}/{scraper}.json", "s", Scraper(name, name, 1))
+    assert path.parent == Path("/base/s")
+    assert len(file_name(name)) == 16
+
+
+def memory() -> Memory:
+    groups = (TargetGroup.of(["t:1", "t:2"], {"env": "prod"}),)
+    return Memory((SCRAPER,), {"file:x": groups}, {SCRAPER.id: slice_of(b"[]\n", 7)}, Generation(0, 7))
+
+
+async def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = Store(tmp_path, "node", log.get())
+    assert store.load() == Memory()
+    await store.save(memory())
+    loaded = store.load()
+    assert loaded.saved_at > 0
+    assert (loaded.members, loaded.sources, loaded.slices, loaded.generation) == (
+        memory().members,
+        memory().sources,
+        memory().slices,
+        memory().generation,
+    )
+    assert (tmp_path / "node.state").stat().st_mode & 0o077 == 0
+
+
+async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash(tmp_path: Path) -> None:
+    store = Store(tmp_path, "node", log.get())
+    path = tmp_path / "node.state"
+    await store.save(memory())
+    good = path.read_bytes()
+    header, _, body = good.partition(b"\n")
+    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 1", b"state 2")]
+    broken += [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7)]
+    for content in broken:
+        path.write_bytes(content)
+        assert store.load() == Memory(), content
+        assert not path.exists()
+        (aside,) = tmp_path.glob("node.state.bad-*")
+        assert aside.read_bytes() == content
+        aside.unlink()
+    await Store(tmp_path, "other", log.get()).save(memory())
+    (tmp_path / "other.state").rename(path)
+    assert store.load() == Memory(), "the state of another service"

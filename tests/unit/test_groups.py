@@ -1,0 +1,98 @@
+"""file_sd and http_sd lists: what is read, what is refused and how it is named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.core.pool import build_pool
+from promring.discovery.groups import from_json, from_yaml
+from promring.model import DiscoveryError, TargetGroup
+
+
+def test_json_and_yaml_give_the_same() -> None:
+    json = b'[{"targets": ["a:1", "b:2"], "labels": {"x": "y", "env": "prod"}}, {"targets": ["[::1]:9100"]}]'
+    yaml = b"- targets: [a:1, 'b:2']\n  labels: {x: y, env: prod}\n- targets: ['[::1]:9100']\n"
+    expected = (TargetGroup.of(["a:1", "b:2"], {"env": "prod", "x": "y"}), TargetGroup.of(["[::1]:9100"]))
+    assert from_json(json, "f") == from_yaml(yaml, "f") == expected
+
+
+@pytest.mark.parametrize("text", [b"[]", b"null", b'[{"targets": []}]'])
+def test_lists_without_targets_are_empty_not_an_error(text: bytes) -> None:
+    assert [t for g in from_json(text, "f") for t in g.targets] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (b'[{"targets": ["a:1"]},\n{"targets": [', "f:2: "),
+        (b'[{"targets": ["a:1"]},\n{"targets": x}]', "f:2: "),
+        (b'{"targets": ["a:1"]}', "f: "),
+        (b'[{"targets": ["a:1"]}, {"targets": "b:1"}]', "$[1].targets"),
+        (b'[{"targets": ["a:1", 5]}]', "$[0].targets[1]"),
+        (b'[{"targets": ["a:1"], "labels": {"x": 5}}]', "$[0].labels"),
+        (b'[{"tragets": ["a:1"]}]', "tragets"),
+        (b'[{"targets": ["http://a/metrics"]}]', "[0].targets[0]: 'http://a/metrics'"),
+        (b'[{"targets": ["a:1", ""]}]', "[0].targets[1]: ''"),
+        (b'[{"targets": ["a b"]}]', "[0].targets[0]"),
+        (b'[{"targets": ["a:1"], "labels": {"bad-name": "x"}}]', "[0].labels: 'bad-name'"),
+        (b"\xff\xfe", "f"),
+    ],
+)
+def test_a_malformed_list_is_refused_whole_and_the_entry_named(text: bytes, named: str) -> None:
+    with pytest.raises(DiscoveryError) as caught:
+        from_json(text, "f")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"a: [1", b"- &x {targets: [a:1]}\n- *x\n", b"- targets: [a:1]\n  labels: {x: {y: z}}\n"])
+def test_malformed_yaml_is_refused(text: bytes) -> None:
+    with pytest.raises(DiscoveryError, match=r"^f"):
+        from_yaml(text, "f")
+
+
+def test_only_the_internal_labels_that_users_rely_on_pass() -> None:
+    text = (
+        b'[{"targets": ["a:1"], "labels": {"__address__": "evil:1", "__name__": "x", "__tmp": "x", "__scheme__": "https",'
+        b'"__metrics_path__": "/m", "__param_module": "icmp", "__scrape_interval__": "5s", "__meta_dc": "1", "job": "j"}}]'
+    )
+    (group,) = from_json(text, "f")
+    kept = {"__scheme__", "__metrics_path__", "__param_module", "__scrape_interval__", "__meta_dc", "job"}
+    assert {name for name, _ in group.labels} == kept
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_list_or_a_named_error(text: bytes) -> None:
+    for read in (from_json, from_yaml):
+        said = ""
+        try:
+            read(text, "f")
+        except DiscoveryError as error:
+            said = str(error)
+        assert said == "" or said.startswith("f")
+
+
+def test_the_first_source_wins_a_target_that_two_have() -> None:
+    one, two = (TargetGroup.of(["a:1"], {"from": "one"}),), (TargetGroup.of(["a:1", "b:1"], {"from": "two"}),)
+    pool = build_pool([one, two])
+    assert sorted(pool.fragments) == [
+        b'{"targets":["a:1"],"labels":{"from":"one"}}',
+        b'{"targets":["b:1"],"labels":{"from":"two"}}',
+    ]
+    assert (pool.duplicates, pool.conflicts) == (1, 1)
+
+
+def test_what_changes_the_scrape_makes_another_target() -> None:
+    modules = tuple(TargetGroup.of(["a:1"], {"__param_module": m, "x": m}) for m in ("icmp", "http"))
+    assert len(build_pool([modules])) == 2
+
+
+def test_chosen_hash_labels_keep_a_hosts_exporters_together() -> None:
+    hosts = tuple(TargetGroup.of([f"h{n}:9100", f"h{n}:9256"], {"host": f"h{n}"}) for n in range(50))
+    pool = build_pool([hosts], hash_labels=("host",))
+    assert len(pool) == 100
+    assert len(set(pool.keys.tolist())) == 50
+    reverse = build_pool([tuple(reversed(hosts))], hash_labels=("host",))
+    assert pool.identities == reverse.identities

@@ -1,0 +1,246 @@
+"""Membership: the probe's verdicts, what is registered, and the watch on a misbehaving Consul."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from promring import log
+from promring.consul.client import Access, Client, HealthEntry, Node, Service
+from promring.consul.registration import MARK, Registration, missing
+from promring.consul.watch import HealthWatch
+from promring.membership.consul import ConsulMembership
+from promring.membership.probe import Health, ProbeMembership, ProbeSettings
+from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+from tests.fakes.consul import FakeConsul
+from tests.waiting import until
+
+
+def scraper(node: tuple[str, int]) -> Scraper:
+    return Scraper(f"{node[0]}:{node[1]}", *node)
+
+
+def by_host(node: tuple[str, int]) -> Scraper:
+    return Scraper(node[0], *node)
+
+
+# --- the probe -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdicts"),
+    [
+        ("++", [None, True]),
+        ("+-+-", [None, None, None, None]),
+        ("--", [None, False]),
+        ("++-+--", [None, True, True, True, True, False]),
+        ("++---+-++", [None, True, True, False, False, False, False, False, True]),
+    ],
+)
+def test_a_node_rises_and_falls_after_its_counts(seen: str, verdicts: list[bool | None]) -> None:
+    health = Health(healthy_after=2, unhealthy_after=2)
+    got = []
+    for mark in seen:
+        health.seen(mark == "+")
+        got.append(health.up)
+    assert got == verdicts
+
+
+class Node_:
+    """A scraper's health page that answers as it is told."""
+
+    status = 200
+    delay_s = 0.0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        await asyncio.sleep(self.delay_s)
+        return web.Response(status=self.status, headers={"Location": "/-/ready"} if self.status == 302 else {})
+
+
+@asynccontextmanager
+async def node() -> AsyncIterator[tuple[Node_, tuple[str, int]]]:
+    app, made = web.Application(), Node_()
+    app.router.add_get("/-/ready", made.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        host, port = runner.addresses[0][:2]
+        yield made, (host, port)
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def published(membership: Any) -> AsyncIterator[list[Answer[Members]]]:
+    """What a membership says while the block runs."""
+    answers: list[Answer[Members]] = []
+    task = asyncio.create_task(membership.run(answers.append))
+    try:
+        yield answers
+        assert not task.done(), "it ran all the time"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_probe_says_nothing_until_every_node_has_a_verdict_then_always_the_whole_set() -> None:
+    async with node() as (first, one), node() as (second, two):
+        both = (scraper(one), scraper(two))
+        probing = ProbeSettings(interval_s=0.05, timeout_s=0.2)
+        async with published(ProbeMembership("s", both, probing, log.get())) as answers:
+            await until(lambda: Known(tuple(sorted(both))) in answers, "both up")
+            assert all(isinstance(a, Unknown) for a in answers[: answers.index(Known(tuple(sorted(both))))])
+            for trouble in ("status", "redirect", "frozen"):
+                first.status = {"status": 503, "redirect": 302}.get(trouble, 200)
+                first.delay_s = 10.0 if trouble == "frozen" else 0.0
+                await until(lambda: answers[-1] == Known((both[1],)), f"the first down: {trouble}")
+                first.status, first.delay_s = 200, 0.0
+                await until(lambda: answers[-1] == Known(tuple(sorted(both))), "the first up again")
+            first.status = second.status = 500
+            await until(lambda: answers[-1] == Empty(), "none up")
+
+
+# --- registration ----------------------------------------------------------------------------------------------------
+
+
+def entry(port: int, *, ours: bool) -> HealthEntry:
+    return HealthEntry(Node("n", "10.0.0.1"), Service(f"x-{port}", "x", "10.0.0.1", port, MARK if ours else None))
+
+
+NODES = [("10.0.0.1", 1), ("10.0.0.1", 2)]
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], NODES),
+        ([entry(1, ours=True)], NODES[1:]),
+        ([entry(1, ours=True), entry(2, ours=True)], []),
+        ([entry(1, ours=False)], []),
+        ([entry(7, ours=False)], []),
+        ([entry(7, ours=False), entry(1, ours=True)], NODES[1:]),
+    ],
+)
+def test_registered_are_all_nodes_of_an_empty_service_and_the_lost_ones_of_ours(
+    entries: list[HealthEntry], expected: list[tuple[str, int]]
+) -> None:
+    assert missing(NODES, entries) == expected
+
+
+async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_dies_of_it() -> None:
+    registration = Registration("x", NODES, "/-/healthy", 5.0, 2.0)
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        membership = ConsulMembership(client, "x", scraper, registration, log.get(), tuple(map(scraper, NODES)))
+        async with published(membership) as answers:
+            everyone = Known(tuple(map(scraper, NODES)))
+            await until(lambda: bool(answers) and answers[-1] == everyone, "both registered as alive")
+            seen = len(answers)
+            await consul.forget()
+            await until(lambda: Empty() in answers[seen:] and answers[-1] == everyone, "both registered again")
+            assert [a for a in answers[seen:] if isinstance(a, Known)] == [everyone], "never a part of them"
+
+
+# --- the watch -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def watched(make: Any = scraper) -> AsyncIterator[tuple[FakeConsul, Client, list[Answer[Members]]]]:
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        async with published(HealthWatch(client, "x", make, log.get())) as answers:
+            yield consul, client, answers
+
+
+async def register(client: Client, port: int, service_id: str | None = None, address: str = "10.0.0.1") -> None:
+    check = {"TTL": "1h", "Status": "passing"}
+    definition = {"ID": service_id or f"x-{port}", "Name": "x", "Address": address, "Port": port, "Check": check}
+    await client.register(definition)
+
+
+ONE, TWO = scraper(("10.0.0.1", 1)), scraper(("10.0.0.1", 2))
+
+
+async def test_members_come_and_go_and_none_is_an_answer_of_its_own() -> None:
+    async with watched() as (consul, client, answers):
+        await until(lambda: answers == [Empty()], "an empty service")
+        await register(client, 2)
+        await register(client, 1)
+        await until(lambda: answers[-1] == Known((ONE, TWO)), "both, sorted")
+        await client.deregister("x-1")
+        await until(lambda: answers[-1] == Known((TWO,)), "one gone")
+        await client.deregister("x-2")
+        await until(lambda: answers[-1] == Empty(), "none left")
+        assert consul.indexes[0] is None
+
+
+@pytest.mark.parametrize("fault", ["status 500", "status 403", "malformed", "html", "no index"])
+async def test_no_usable_answer_is_unknown_and_the_next_read_starts_without_an_index(fault: str) -> None:
+    async with watched() as (consul, client, answers):
+        await register(client, 1)
+        await until(lambda: bool(answers) and answers[-1] == Known((ONE,)), "one member")
+        consul.fault = fault
+        consul.wake()
+        await until(lambda: isinstance(answers[-1], Unknown), "no answer noticed")
+        assert consul.address in answers[-1].reason  # type: ignore[union-attr]
+        asked, consul.fault = len(consul.indexes), None
+        await until(lambda: answers[-1] == Known((ONE,)), "healed")
+        assert consul.indexes[asked] is None
+
+
+async def test_an_index_that_goes_back_is_dropped_and_everything_is_read_again() -> None:
+    async with watched() as (consul, client, answers):
+        await register(client, 1)
+        await until(lambda: bool(answers) and answers[-1] == Known((ONE,)), "one member")
+        for _ in range(5):
+            consul.wake()
+        await asyncio.sleep(0.5)
+        asked = len(consul.indexes)
+        await consul.forget()
+        await register(client, 2)
+        await until(lambda: answers[-1] == Known((TWO,)), "the new catalogue")
+        assert None in consul.indexes[asked:]
+        assert "0" not in consul.indexes
+
+
+async def test_wake_ups_without_a_change_are_not_handed_on_and_do_not_make_a_storm() -> None:
+    async with watched() as (consul, client, answers):
+        await register(client, 1)
+        await until(lambda: bool(answers) and answers[-1] == Known((ONE,)), "one member")
+        reads, said = consul.reads, len(answers)
+        for _ in range(200):
+            consul.wake()
+            await asyncio.sleep(0.005)
+        assert len(answers) == said
+        assert consul.reads - reads <= 2 + 10 * 1.5 + 2, "a burst of two, then ten a second"
+
+
+async def test_the_second_instance_with_one_identity_is_refused() -> None:
+    async with watched() as (_, client, answers):
+        await register(client, 1, "x-a")
+        await register(client, 1, "x-b")
+        await register(client, 2)
+        await until(lambda: bool(answers) and answers[-1] == Known((ONE, TWO)), "each identity once")
+    async with watched(by_host) as (_, client, answers):
+        await register(client, 1, "x-a")
+        await register(client, 2, "x-b")
+        await until(lambda: bool(answers) and answers[-1] == Known((Scraper("10.0.0.1", "10.0.0.1", 1),)), "the first id")
+
+
+async def test_a_token_is_sent_never_shown(tmp_path: Any) -> None:
+    token = tmp_path / "token"
+    token.write_text("canary-3141\n")
+    access = Access("127.0.0.1:1", token_file=token)
+    assert "canary" not in repr(access)
+    async with Client(access) as client:
+        with pytest.raises(ConsulError) as caught:
+            await client.health("x")
+        assert "canary" not in repr(client) + str(caught.value)
+    token.unlink()
+    async with Client(access) as client:
+        with pytest.raises(ConsulError, match="cannot read"):
+            await client.health("x")
