@@ -210,9 +210,11 @@ class Reconciler:
     # --- say ---------------------------------------------------------------------------------------------------------
 
     def _say_held(self, verdict: Verdict) -> None:
+        starting = isinstance(self.verdict, Hold) and self.verdict.reason == "starting"
         if verdict != self.verdict and isinstance(verdict, Hold):
-            self._log.warning("plan_held", reason=verdict.reason, detail=verdict.detail)
-        elif isinstance(self.verdict, Hold) and isinstance(verdict, Act) and self.verdict.reason != "starting":
+            say = self._log.info if starting else self._log.warning
+            say("plan_held", reason=verdict.reason, detail=verdict.detail)
+        elif isinstance(self.verdict, Hold) and isinstance(verdict, Act) and not starting:
             self._log.info("plan_released", reason=self.verdict.reason)
         self.verdict = verdict
 

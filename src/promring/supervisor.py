@@ -75,7 +75,16 @@ class Supervisor:
         self._log.info("stopped", first=ended)
 
     def stop(self) -> None:
+        """End ``run``, as a signal does."""
         self._stop.set()
+
+    async def web_bound(self) -> None:
+        """Wait until the web server listens."""
+        await self._web.bound.wait()
+
+    @property
+    def web_port(self) -> int:
+        return self._web.port
 
     async def _serve(self) -> None:
         """One round a configuration: run all services of it until one fails or another configuration is wanted."""

@@ -18,7 +18,7 @@ from promring.discovery import groups
 from promring.model import DiscoveryError, Groups
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
-WATCH_DEBOUNCE_MS = 50
+WATCH_STEP_MS = 20
 FOLDERS_AGAIN_S = 5.0
 
 
@@ -68,7 +68,7 @@ class FileSource:
                 await asyncio.sleep(FOLDERS_AGAIN_S)
                 continue
             async for change in awatch(
-                *folders, stop_event=stop, debounce=WATCH_DEBOUNCE_MS, step=WATCH_DEBOUNCE_MS, recursive=deep
+                *folders, stop_event=stop, debounce=WATCH_STEP_MS, step=WATCH_STEP_MS, recursive=deep
             ):
                 yield change
                 if self._folders() != folders:

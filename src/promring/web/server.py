@@ -107,6 +107,6 @@ class WebServer:
             token = self._settings.token_file.read_text().strip()
         except OSError as error:
             raise ApiError(403, "forbidden", f"the token file cannot be read: {error.strerror}") from None
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not token or not hmac.compare_digest(given.encode(), token.encode()):
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token or not hmac.compare_digest(given.encode(), token.encode()):
             raise ApiError(401, "unauthorized", "a bearer token is needed")

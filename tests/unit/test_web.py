@@ -1,0 +1,248 @@
+"""The HTTP side of a whole promring in this process: slices, API, metrics, who may write."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from promring import log
+from promring.config import load
+from promring.supervisor import Options, Supervisor
+from promring.web.server import WebSettings
+from tests.waiting import until
+
+
+@asynccontextmanager
+async def scrapers(count: int) -> AsyncIterator[list[str]]:
+    """Health pages of ``count`` scrapers."""
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response(text="ready")
+
+    app = web.Application()
+    app.router.add_get("/-/ready", ready)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    for _ in range(count):
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield [f"{host}:{port}" for host, port in runner.addresses]
+    finally:
+        await runner.cleanup()
+
+
+class Running:
+    def __init__(self, folder: Path, supervisor: Supervisor, session: aiohttp.ClientSession, nodes: list[str]) -> None:
+        self.folder, self.supervisor, self.session, self.nodes = folder, supervisor, session, nodes
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.supervisor.web_port}"
+
+    async def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.get(self.url + path, headers=named, auto_decompress=False) as response:
+            return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()
+
+    async def data(self, path: str) -> Any:
+        status, _, body = await self.get(path)
+        assert status == 200, body
+        return json.loads(body)["data"]
+
+    def write(self, targets: list[dict[str, Any]]) -> None:
+        (self.folder / "targets.new").write_text(json.dumps(targets))
+        (self.folder / "targets.new").rename(self.folder / "targets.json")
+
+
+TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "prod", "quote": 'a"b<script>'}}]
+
+
+@asynccontextmanager
+async def running(folder: Path, *, targets: bool = True) -> AsyncIterator[Running]:
+    async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
+        config = {
+            "global": {"debounce": "10ms"},
+            "shard_services": [
+                {
+                    "name": "node",
+                    "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
+                    "targets": [{"file": {"files": ["targets.json"]}}],
+                    "delivery": [{"http_sd": {}}],
+                },
+                {
+                    "name": "files-only",
+                    "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
+                    "targets": [{"file": {"files": ["targets.json"]}}],
+                    "delivery": [{"file": {"path": "out/{scraper}.json"}}],
+                },
+            ],
+        }
+        file = folder / "promring.yml"
+        file.write_text(json.dumps(config))
+        token = folder / "token"
+        token.write_text("sesame\n")
+        options = Options(file, folder / "state", WebSettings("127.0.0.1", 0, token))
+        supervisor = Supervisor(options, load(file), log.get())
+        made = Running(folder, supervisor, session, nodes)
+        if targets:
+            made.write(TARGETS)
+        task = asyncio.create_task(supervisor.run())
+        try:
+            await supervisor.web_bound()
+            if targets:
+                await until(lambda: supervisor.services != {} and supervisor.unready() == [], "ready")
+            yield made
+        finally:
+            supervisor.stop()
+            await task
+
+
+async def test_a_slice_has_an_etag_a_generation_and_gzip(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        slices = [await r.get(f"/sd/node/{node}") for node in r.nodes]
+        assert sorted(t for _, _, body in slices for g in json.loads(body) for t in g["targets"]) == sorted(
+            TARGETS[0]["targets"]
+        )
+        status, headers, body = slices[0]
+        assert (status, headers["content-type"], headers["x-promring-generation"]) == (200, "application/json", "0.1")
+        status, again, nothing = await r.get(f"/sd/node/{r.nodes[0]}", If_None_Match=headers["etag"])
+        assert (status, again["etag"], nothing) == (304, headers["etag"], b"")
+        _, zipped_headers, zipped = await r.get(f"/sd/node/{r.nodes[0]}", Accept_Encoding="gzip")
+        assert zipped_headers["content-encoding"] == "gzip"
+        assert gzip.decompress(zipped) == body
+
+
+async def test_a_waiting_reader_gets_its_slice_when_it_changes_or_304_at_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        path = f"/sd/node/{r.nodes[0]}"
+        _, headers, _ = await r.get(path)
+        started = time.monotonic()
+        status, _, _ = await r.get(path + "?wait=300ms", If_None_Match=headers["etag"])
+        assert status == 304
+        assert time.monotonic() - started > 0.25
+        waiting = asyncio.create_task(r.get(path + "?wait=30s", If_None_Match=headers["etag"]))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        r.write([{"targets": ["only:1", "two:2", "three:3", "four:4"]}])
+        status, newer, _ = await waiting
+        assert (status, newer["x-promring-generation"]) == (200, "0.2")
+
+
+async def test_what_is_not_known_is_503_and_what_is_not_there_404(tmp_path: Path) -> None:
+    async with running(tmp_path, targets=False) as r:
+        await until(lambda: "node" in r.supervisor.services, "built")
+        status, _, body = await r.get(f"/sd/node/{r.nodes[0]}")
+        assert status == 503
+        assert json.loads(body)["status"] == "error"
+        ready, _, why = await r.get("/-/ready")
+        assert ready == 503
+        assert b"node: " in why
+        r.write(TARGETS)
+        await until(lambda: r.supervisor.unready() == [], "ready")
+        assert (await r.get(f"/sd/node/{r.nodes[0]}"))[0] == 200
+        assert (await r.get("/sd/node/10.9.9.9:9090"))[0] == 503
+        for path in ("/sd/nobody/x:1", f"/sd/files-only/{r.nodes[0]}", "/api/v1/services/x", "/api/v1/x", "/nothing"):
+            status, _, body = await r.get(path)
+            assert status == 404, path
+            assert json.loads(body)["errorType"] == "not_found"
+        assert (await r.get("/-/healthy"))[0] == 200
+
+
+async def test_the_api_says_who_has_what(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        status = await r.data("/api/v1/status")
+        assert status["ready"] is True
+        assert [s["name"] for s in status["services"]] == ["node", "files-only"]
+        service = await r.data("/api/v1/services/node")
+        assert sum(s["targets"] for s in service["scrapers"]) == service["targets"] == 40
+        assert {s["state"] for s in service["scrapers"]} == {"up"}
+        (place,) = await r.data("/api/v1/services/node/where?target=t7:9100")
+        assert place["scraper"] in r.nodes
+        assert sorted(place["preference"]) == sorted(r.nodes)
+        assert place["labels"]["env"] == "prod"
+        mine = await r.data(f"/api/v1/services/node/targets?scraper={place['scraper']}&limit=1000")
+        assert "t7:9100" in [t["target"] for t in mine["targets"]]
+        found = await r.data("/api/v1/services/node/targets?q=t7:")
+        assert [t["target"] for t in found["targets"]] == ["t7:9100"]
+        quoted = await r.data("/api/v1/services/node/targets?q=a%22b&limit=3")
+        assert (len(quoted["targets"]), quoted["total"], quoted["truncated"]) == (3, 40, True)
+        assert (await r.get("/api/v1/services/node/where?target=nobody:1"))[0] == 404
+        assert (await r.get("/api/v1/services/node/where"))[0] == 400
+        assert (await r.get("/api/v1/services/node/targets?limit=x"))[0] == 400
+        assert (await r.get("/api/v1/services/node/targets?scraper=x"))[0] == 404
+        assert (await r.get(f"/sd/node/{r.nodes[0]}?wait=soon"))[0] == 400
+
+
+METRICS = """scrapers{service="node",state="up"} 2.0
+targets{service="node"} 40.0
+assigned_targets{scraper=
+assigned_load{scraper=
+reshards_total{reason="initial",service="node"} 1.0
+targets_moved_total{service="node"} 0.0
+reconcile_duration_seconds_count{service="node"}
+deliveries_total{means="file",outcome="written",service="files-only"} 2.0
+delivery_lag_seconds_count{service="node"}
+discovery_failures_total{service="node",source="file:
+discovery_last_success_timestamp_seconds{service="node",source="file:
+leader 1.0
+config_last_reload_successful 1.0
+config_last_reload_success_timestamp_seconds
+build_info{version="""
+
+
+async def test_the_metrics_of_the_contract_are_there_and_nothing_per_target(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        _, headers, body = await r.get("/metrics")
+        assert headers["content-type"].startswith("text/plain")
+        text = body.decode()
+        for line in METRICS.splitlines():
+            assert f"promring_{line}" in text, line
+        assert "t7:9100" not in text
+        assert "_created" not in text
+
+
+async def test_writes_need_the_token_and_get_cannot_write(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        for headers in ({}, {"Authorization": "Bearer no"}, {"Authorization": "sesame"}):
+            async with r.session.post(r.url + "/-/reload", headers=headers) as response:
+                assert response.status == 401, headers
+        async with r.session.get(r.url + "/-/reload") as response:
+            assert (response.status, response.headers["Allow"]) == (405, "POST")
+        async with r.session.post(r.url + "/-/reload", headers={"Authorization": "Bearer sesame"}) as response:
+            assert response.status == 200
+        (tmp_path / "promring.yml").write_text("shard_services: []")
+        async with r.session.post(r.url + "/-/reload", headers={"Authorization": "Bearer sesame"}) as response:
+            assert response.status == 400
+            assert "promring.yml:1: shard_services" in (await response.json())["error"]
+        assert (await r.data("/api/v1/status"))["config"]["last_reload_successful"] is False
+
+
+async def test_without_a_configured_token_nothing_can_be_written(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        (tmp_path / "token").unlink()
+        async with r.session.post(r.url + "/-/reload", headers={"Authorization": "Bearer "}) as response:
+            assert response.status == 403
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_reloads_keep_what_is_served(tmp_path: Path, times: int) -> None:
+    async with running(tmp_path) as r:
+        before = [await r.get(f"/sd/node/{node}") for node in r.nodes]
+        for _ in range(times):
+            assert r.supervisor.reload() == []
+            for _ in range(10):
+                now = [await r.get(f"/sd/node/{node}") for node in r.nodes]
+                assert [(s, b) for s, _, b in now] == [(s, b) for s, _, b in before]
+                assert [h["x-promring-generation"] for _, h, _ in now] == ["0.1", "0.1"]
+                await asyncio.sleep(0.02)
+        assert (await r.get("/-/ready"))[0] == 200
