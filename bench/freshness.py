@@ -164,7 +164,8 @@ async def _changes(
     out: Path, changes: int, change: Callable[[], Awaitable[None]], expected: Callable[[], Mapping[str, bytes]]
 ) -> tuple[list[float], list[float]]:
     """Seconds of each change to its last slice, and of writing the same changed files alone."""
-    took, alone = [], []
+    took: list[float] = []
+    alone: list[float] = []
     scratch = out.parent / "alone"
     scratch.mkdir(exist_ok=True)
     while len(took) < changes:

@@ -1,0 +1,90 @@
+"""The documentation says what is: its configuration is valid, its keys are the settings' keys, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pydantic import BaseModel
+
+from promring.cli import main
+from promring.config import loads
+from promring.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def yaml_block(page: str) -> str:
+    match = re.search(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def test_the_configuration_page_shows_a_valid_configuration(tmp_path: Path) -> None:
+    for name in ("token", "headers", "bearer"):
+        (tmp_path / name).touch()
+    text = "\n".join(line for line in yaml_block("docs/configuration.md").splitlines() if "tls:" not in line)
+    settings = loads(text, base=tmp_path)
+    assert [t.kind for t in settings.shard_services[0].targets] == ["file", "http", "python"]
+    # What it shows as defaults are the defaults.
+    assert settings.global_ == Settings.model_fields["global_"].default
+    assert settings.shard_services[0].placement == type(settings.shard_services[0].placement)()
+
+
+def test_the_readme_shows_a_valid_configuration(tmp_path: Path) -> None:
+    assert loads(yaml_block("README.md"), base=tmp_path).shard_services[0].name == "node_exporter"
+
+
+def keys(model: type[BaseModel]) -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        found.add(field.alias or name)
+        for part in re.findall(r"promring\.settings\.(\w+)", str(field.annotation)):
+            found |= keys(vars(__import__("promring.settings", fromlist=[part]))[part])
+    return found
+
+
+def test_every_key_is_on_the_configuration_page() -> None:
+    text = (ROOT / "docs/configuration.md").read_text()
+    assert len(keys(Settings)) > 50
+    assert [key for key in sorted(keys(Settings)) if not re.search(rf"\b{key}\b", text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_commands_in_the_readme_exist() -> None:
+    named = set(re.findall(r"^    promring ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert named <= set(main.commands)
+    assert {"run", "check", "status", "where", "scrape-config"} <= named
+
+
+def test_check_says_valid_or_every_error_with_exit_2(tmp_path: Path) -> None:
+    file = tmp_path / "x.yml"
+    file.write_text(yaml_block("README.md"))
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert (result.exit_code, result.output) == (0, f"{file}: valid, 1 shard services: node_exporter\n")
+    file.write_text(yaml_block("README.md").replace("probe:", "prob:") + "x: 1\n")
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert result.exit_code == 2
+    assert [line.split(" ")[0] for line in result.output.splitlines()] == [f"{file}:5:", f"{file}:10:"]
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "none.yml")])
+    assert (result.exit_code, result.output) == (2, f"{tmp_path}/none.yml:1: No such file or directory\n")
+
+
+@pytest.mark.parametrize("delivery", ["http_sd: {}", 'file: {path: "out/{service}/{scraper}.json"}'])
+def test_scrape_config_prints_what_prometheus_takes(tmp_path: Path, delivery: str) -> None:
+    file = tmp_path / "x.yml"
+    file.write_text(re.sub(r"- http_sd: \{\}.*", f"- {delivery}", yaml_block("README.md")))
+    arguments = ["scrape-config", "--config.file", str(file), "node_exporter", "--scraper", "10.0.0.1:9090"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    wanted = "/sd/node_exporter/10.0.0.1:9090" if "http" in delivery else f"{tmp_path}/out/node_exporter/10.0.0.1_9090.json"
+    assert wanted in result.output
+    assert CliRunner().invoke(main, [*arguments[:3], "nobody"]).exit_code == 1

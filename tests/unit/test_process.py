@@ -1,0 +1,99 @@
+"""The life of the process: actors, log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from promring import log
+from promring.actors import StuckError, run_actors
+
+
+async def test_the_first_actor_to_end_ends_all_and_each_may_clean_up() -> None:
+    ended = []
+
+    async def waits(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(name)
+
+    async def returns() -> None:
+        await asyncio.sleep(0.01)
+
+    assert await run_actors({"a": lambda: waits("a"), "first": returns, "b": lambda: waits("b")}, 1.0) == "first"
+    assert sorted(ended) == ["a", "b"]
+
+
+async def test_an_actor_that_fails_ends_all_with_its_error() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0.01)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await run_actors({"a": asyncio.Event().wait, "b": fails}, 1.0)
+
+
+async def test_an_actor_that_does_not_end_in_time_is_named() -> None:
+    released = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def returns() -> None:
+        return None
+
+    with pytest.raises(StuckError, match=r"did not stop within 0\.05 s: stubborn"):
+        await run_actors({"stubborn": stubborn, "first": returns}, 0.05)
+    released.set()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root, config = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    yield io.StringIO()
+    structlog.configure(**config)
+    root.handlers, root.level = handlers, level
+
+
+TS = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+
+
+def test_a_logfmt_line_begins_with_ts_level_caller_msg(stream: io.StringIO) -> None:
+    log.configure("info", "logfmt", stream)
+    log.get().debug("quiet")
+    log.get().warning("node_same", nodes="a:1,b:2", error="two\nlines", good=True)
+    line = stream.getvalue()
+    assert re.fullmatch(
+        rf'ts={TS} level=warn caller=test_process\.py:\d+ msg=node_same nodes=a:1,b:2 error="two \| lines" good=true\n', line
+    ), line
+
+
+def test_a_json_line_has_the_same_keys(stream: io.StringIO) -> None:
+    log.configure("debug", "json", stream)
+    log.get().debug("node_same", num=2)
+    line = json.loads(stream.getvalue())
+    assert list(line) == ["ts", "level", "caller", "msg", "num"]
+    assert (line["level"], line["num"]) == ("debug", 2)
+
+
+def test_lines_of_libraries_come_in_the_same_form(stream: io.StringIO) -> None:
+    log.configure("info", "logfmt", stream)
+    logging.getLogger("asyncio").error("something %s", "happened")
+    assert re.match(
+        rf'ts={TS} level=error caller=test_process\.py:\d+ msg="something happened" logger=asyncio', stream.getvalue()
+    )
