@@ -5,6 +5,7 @@ A new kind of membership, discovery or delivery is one new file and one line in 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,11 @@ class Kit:
     log: Logger
 
 
-def build_service(settings: ShardService, kit: Kit, left: Memory | None = None) -> Service:
-    """A service that starts from what its predecessor ``left``, else from the state on disk."""
+def build_service(settings: ShardService, kit: Kit, left: Service | None = None) -> Service:
+    """A service that starts from what the one before it ``left``, else from the state on disk."""
     store = Store(kit.state_dir, settings.name, kit.log)
-    memory = left or store.load()
-    deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit) for d in settings.delivery]
+    memory = left.memory() if left else store.load()
+    deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
     placement, pace = settings.placement, kit.settings.global_
 
     def make_reconciler(facts: FactBoard) -> Reconciler:
@@ -137,25 +138,28 @@ def _file_source(wanted: FileTargets, _: Kit) -> tuple[str, Source]:
 def _http_source(wanted: HttpTargets, _: Kit) -> tuple[str, Source]:
     tls = wanted.tls.files() if wanted.tls else None
     source = HttpSource(
-        wanted.url, wanted.refresh_interval, wanted.timeout, wanted.headers_file, wanted.bearer_token_file, tls
+        wanted.url, wanted.refresh_interval, wanted.timeout_s, wanted.headers_file, wanted.bearer_token_file, tls
     )
-    return f"http:{wanted.url.partition('?')[0]}", source
+    address, __, query = wanted.url.partition("?")
+    digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
+    return f"http:{address}{digest}", source
 
 
 def _python_source(wanted: PythonTargets, kit: Kit) -> tuple[str, Source]:
     folder = str(kit.config_file.absolute().parent)
-    return f"python:{wanted.callable}", PythonSource(wanted.callable, wanted.interval, wanted.timeout, folder)
+    return f"python:{wanted.callable}", PythonSource(wanted.callable, wanted.interval, wanted.timeout_s, folder)
 
 
 # --- delivery --------------------------------------------------------------------------------------------------------
 
 
-def _file_delivery(wanted: FileDeliverySettings, _: Memory, kit: Kit) -> Delivery:
+def _file_delivery(wanted: FileDeliverySettings, _: Memory, kit: Kit, __: Service | None) -> Delivery:
     return FileDelivery(wanted.path, kit.log)
 
 
-def _http_sd_delivery(_: object, memory: Memory, __: Kit) -> Delivery:
-    return HttpSdDelivery(memory.slices.values())
+def _http_sd_delivery(_: object, memory: Memory, __: Kit, left: Service | None) -> Delivery:
+    """The one before goes on, so that who waits at it over a reload gets the next slice."""
+    return (left and left.http_sd) or HttpSdDelivery(memory.slices.values())
 
 
 # The first argument is the settings of the kind.
@@ -168,7 +172,7 @@ SOURCES: Mapping[str, Callable[[Any, Kit], tuple[str, Source]]] = {
     "http": _http_source,
     "python": _python_source,
 }
-DELIVERIES: Mapping[str, Callable[[Any, Memory, Kit], Delivery]] = {
+DELIVERIES: Mapping[str, Callable[[Any, Memory, Kit, Service | None], Delivery]] = {
     "file": _file_delivery,
     "http_sd": _http_sd_delivery,
 }

@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from promring.model import ConfigError, Scraper
+from promring.httpclient import parse_base
+from promring.model import ConfigError
 from promring.settings import Consul, Delivery, Settings, ShardService, Tls
 from promring.template import render
+from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
-DEPTH_MAX = 32
 CONSUL_WATCHES_MAX = 180  # Consul refuses more than 200 connections from one address, and each watch holds one
 
 KeyPath = tuple[str | int, ...]
@@ -100,9 +101,11 @@ def _from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Probl
 def read_yaml(text: bytes | str) -> tuple[Document, list[tuple[int, KeyPath, str]]]:
     """A document with lines, and its duplicate keys. Raises ``_YamlProblem``."""
     try:
-        _bounded(text)
+        refuse_unsafe(text)
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
+    except UnsafeYaml as error:
+        raise _YamlProblem(error.line, error.what) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise _YamlProblem(line, f"{error.problem or error.context}") from error
@@ -112,21 +115,6 @@ def read_yaml(text: bytes | str) -> tuple[Document, list[tuple[int, KeyPath, str
     duplicates: list[tuple[int, KeyPath, str]] = []
     value = None if node is None else _value(loader, node, (), lines, duplicates)
     return Document({} if value is None else value, lines), duplicates
-
-
-def _bounded(text: bytes | str) -> None:
-    """Refuse what could grow without bound before anything is built from it."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent):
-            raise _YamlProblem(line, f"alias *{event.anchor} is not allowed")
-        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise _YamlProblem(line, f"nested deeper than {DEPTH_MAX}")
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            depth -= 1
 
 
 def _value(
@@ -158,7 +146,7 @@ def _value(
 def _scalar(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath) -> Any:
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, IndexError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise _YamlProblem(node.start_mark.line + 1, problem, path) from error
 
@@ -225,6 +213,10 @@ def _one_service(i: int, service: ShardService) -> Iterator[Problem]:
         yield from _identities(service, consul.register_.nodes, (*where, "nodes"))
         if consul.register_.check.timeout > consul.register_.check.interval:
             yield (*where, "check", "timeout"), "must not be longer than interval"
+    for j, targets in enumerate(service.targets):
+        interval = targets.chosen.interval if targets.python else targets.chosen.refresh_interval
+        if getattr(targets.chosen, "timeout", None) is not None and targets.chosen.timeout > interval:
+            yield (*at, "targets", j, targets.kind, "timeout"), "must not be longer than the interval"
     kinds = enumerate(d.kind for d in service.delivery)
     for j, kind in kinds:
         if kind == "http_sd" and [d.kind for d in service.delivery].index("http_sd") != j:
@@ -241,17 +233,21 @@ def _paths(services: Services) -> Iterator[Problem]:
     first: dict[str, KeyPath] = {}
     for i, service in services:
         for j, delivery in enumerate(service.delivery):
+            here: KeyPath = ("shard_services", i, "delivery", j, "file", "path")
             for path in _written(service, delivery):
-                here: KeyPath = ("shard_services", i, "delivery", j, "file", "path")
                 if first.setdefault(path, here) != here:
                     yield here, f"writes the same files as {show(first[path])}"
                     break
 
 
 def _written(service: ShardService, delivery: Delivery) -> Iterator[str]:
+    """The path for a scraper that every service may have, and for each one that it lists."""
     if delivery.file is None:
         return
-    yield str(render(delivery.file.path, service.name, Scraper("any", "any", 1)))
+    probe, consul = service.scrapers.probe, service.scrapers.consul
+    listed = probe.nodes if probe else consul.register_.nodes if consul and consul.register_ else []
+    for node in [("any", 1), *listed]:
+        yield os.path.normpath(render(delivery.file.path, service.name, service.scraper(node)))
 
 
 def _files(value: object, path: KeyPath) -> Iterator[Problem]:
@@ -283,6 +279,11 @@ def _consul(settings: _Sound) -> Iterator[Problem]:
         i, _ = watched[0]
         path: KeyPath = ("shard_services", i, "scrapers", "consul")
         yield path, "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
+    if watched and (settings.consul is None or settings.consul.address is None) and "CONSUL_HTTP_ADDR" in os.environ:
+        try:
+            parse_base(os.environ["CONSUL_HTTP_ADDR"])
+        except ValueError as error:
+            yield ("consul",), f"CONSUL_HTTP_ADDR {error}"
     for i, service in watched[CONSUL_WATCHES_MAX:]:
         yield (
             ("shard_services", i, "scrapers"),

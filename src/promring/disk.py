@@ -7,18 +7,13 @@ rename; fsync of the folder. When anything fails the old file is untouched and t
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 TEMPORARY_SUFFIX = ".promring-tmp"
 LEFT_OVER_S = 60.0
@@ -45,19 +40,6 @@ def install(path: Path, body: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink()
         raise
     _sync_folder(path.parent)
-
-
-async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
-    """Run blocking ``work`` in a thread. When cancelled, tell it to ``stop``, and wait until it has: nobody may write
-    after the one who asked for it is gone.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        stop()
-        await asyncio.wait([running])
-        raise
 
 
 def remove_left_overs(folder: Path) -> None:

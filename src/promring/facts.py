@@ -30,7 +30,7 @@ class Cell(Generic[T]):
     def put(self, answer: Answer[T]) -> None:
         before, now = self.fact, self._clock()
         if isinstance(answer, Known):
-            good = before.good if before.good == answer else answer  # an equal value keeps its identity
+            good = before.good if before.good is not None and _equal(before.good, answer) else answer
             self.fact = Fact(answer, now, good, now)
         else:
             self.fact = Fact(answer, now, before.good, before.good_at)
@@ -40,6 +40,11 @@ class Cell(Generic[T]):
     def restore(self, value: T, good_at: float, reason: str) -> None:
         """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""
         self.fact = Fact(Unknown(reason), 0.0, Known(value), good_at)
+
+
+def _equal(one: Known[T], other: Known[T]) -> bool:
+    """An equal value keeps its identity, so nothing is computed from it again. Sources mostly give the same object."""
+    return one.value is other.value or one == other
 
 
 class FactBoard:

@@ -7,6 +7,7 @@ and hides a restart of the other side, so a middleware turns the event into an e
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,25 @@ async def request(
         raise HttpError(f"no whole answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise HttpError(" ".join((str(error) or type(error).__name__).split())) from error
+
+
+def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
+    """``host:port``, ``http(s)://host:port`` or ``unix:///path`` → base URL and socket path. Raises ValueError."""
+    if text.startswith("unix:///") and len(text) > len("unix:///"):
+        return URL("http://localhost"), text.removeprefix("unix://")
+    full = text if "://" in text else f"{'https' if tls else 'http'}://{text}"
+    try:
+        url = URL(full)
+        port = url.explicit_port
+    except ValueError:
+        raise ValueError("is not host:port, http(s)://host:port or unix:///path") from None
+    if url.scheme not in ("http", "https") or not url.host or port == 0 or not re.fullmatch(r"[\w.:-]+", url.host):
+        raise ValueError("is not host:port, http(s)://host:port or unix:///path")
+    if url.user or url.password:
+        raise ValueError("credentials do not belong in the address")
+    if url.path not in ("", "/") or url.query_string or url.fragment:
+        raise ValueError("must be an address only, without a path")
+    return url.origin(), None
 
 
 @dataclass(frozen=True, slots=True)

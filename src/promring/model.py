@@ -35,7 +35,15 @@ class ConfigError(PromringError):
 
 
 class DiscoveryError(PromringError):
-    """A target source gave no usable answer; its last good list stays."""
+    """A target source gave no usable answer; its last good list stays.
+
+    ``groups`` is not None when only a part of it failed and could be replaced by the last good one of that part: then it is
+    whole, if partly stale.
+    """
+
+    def __init__(self, text: str, groups: Groups | None = None) -> None:
+        super().__init__(text)
+        self.groups = groups
 
 
 class ConsulError(PromringError):
@@ -209,11 +217,6 @@ class Generation(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.n}"
-
-    @classmethod
-    def parse(cls, text: str) -> Generation:
-        epoch, _, n = text.partition(".")
-        return cls(int(epoch), int(n))
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from promring.core.guard import Act, Hold, Verdict, judge
+from promring.core.guard import Act, Facts, Hold, Verdict, judge
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies, compare
 from promring.core.pool import build_pool
@@ -76,6 +76,7 @@ class Reconciler:
         self._pool: tuple[Mapping[str, Groups], TargetPool] | None = None
         self._failures = 0
         self._next_wake = 0.0
+        self._waiting_since: float | None = None
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -95,9 +96,8 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         facts = self._facts.newest()
-        planned = frozenset(self.memory.sources) if self.memory.slices else None
-        verdict = judge(facts, planned=planned)
-        self._say_held(verdict)
+        verdict = judge(facts, planned=self.memory.sources if self.memory.slices else None)
+        self._say(verdict)
         if isinstance(verdict, Act):
             ring = self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
@@ -105,9 +105,10 @@ class Reconciler:
                 placement = await asyncio.to_thread(place, pool, ring, self._policy)
                 plan = await asyncio.to_thread(compare, self.placement, placement)
                 slices = await asyncio.to_thread(self._slices, placement)
-                await self._put_in_force(verdict, placement, plan, slices)
-            self.decided |= not facts.members.stale
-        await self._deliver(changed_at)
+                await self._put_in_force(verdict, facts, placement, plan, slices)
+                self._waiting_since = self._waiting_since or changed_at
+        await self._deliver()
+        self.decided |= isinstance(verdict, Act) and not facts.members.stale
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 
     # --- decide ------------------------------------------------------------------------------------------------------
@@ -125,16 +126,17 @@ class Reconciler:
                 oldnodes=",".join(old),
                 newnodes=",".join(new),
             )
-            self.ring = Ring(members, self._policy.virtual_nodes)
         elif members != self._heard:
             self._log.info("node_same", nodes=",".join(new))
+        if self.ring.scrapers != members:  # other ids, or an id that now stands for another address
+            self.ring = Ring(members, self._policy.virtual_nodes)
         self._heard = members
         return self.ring
 
     async def _merge(self, sources: Mapping[str, Groups]) -> TargetPool:
         """The pool of all sources; built again only when a source's list is another one."""
         known = self._pool
-        if known is not None and list(known[0]) == list(sources) and all(known[0][n] is g for n, g in sources.items()):
+        if known is not None and _same(known[0], sources):
             return known[1]
         pool = await asyncio.to_thread(build_pool, list(sources.values()), self._hash_labels)
         self._pool = (sources, pool)
@@ -159,14 +161,21 @@ class Reconciler:
 
     # --- act ---------------------------------------------------------------------------------------------------------
 
-    async def _put_in_force(self, verdict: Act, placement: Placement, plan: Plan, slices: Mapping[str, Slice]) -> None:
+    async def _put_in_force(
+        self, verdict: Act, facts: Facts, placement: Placement, plan: Plan, slices: Mapping[str, Slice]
+    ) -> None:
         """From here on ``slices`` is what sinks shall hold. Saved first, so that a restart does not go back."""
         before = self.memory
         changed = [s for name, s in slices.items() if s is not before.slices.get(name)]
         generation = max((s.generation for s in changed), default=before.generation)
         self.placement = placement
-        self.memory = replace(
-            before, members=verdict.members, sources=dict(verdict.sources), slices=slices, generation=generation
+        self.memory = Memory(
+            members=verdict.members,
+            sources=dict(verdict.sources),
+            slices=slices,
+            generation=generation,
+            members_at=facts.members.good_at,
+            sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
         if changed:
             reason = _why(before, self.memory)
@@ -187,7 +196,7 @@ class Reconciler:
             self._metrics.state_failures.labels(self.service).inc()
             self._log.error("state_not_saved", error=str(error))
 
-    async def _deliver(self, changed_at: float | None) -> None:
+    async def _deliver(self) -> None:
         """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again."""
         slices = list(self.memory.slices.values())
         results = await asyncio.gather(*(delivery.deliver(slices) for delivery in self._deliveries))
@@ -199,8 +208,9 @@ class Reconciler:
         self._say_failed(failed)
         self.outcomes = {d.means: outcomes for d, outcomes in zip(self._deliveries, results, strict=True)}
         now = time.monotonic()
-        if changed_at is not None and not failed:
-            self._metrics.delivery_lag.labels(self.service).observe(now - changed_at)
+        if self._waiting_since is not None and not failed:
+            self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
+            self._waiting_since = None
         self._failures = self._failures + 1 if failed else 0
         self._next_wake = now + self._pace.interval_s
         if failed:
@@ -209,13 +219,16 @@ class Reconciler:
 
     # --- say ---------------------------------------------------------------------------------------------------------
 
-    def _say_held(self, verdict: Verdict) -> None:
+    def _say(self, verdict: Verdict) -> None:
         starting = isinstance(self.verdict, Hold) and self.verdict.reason == "starting"
         if verdict != self.verdict and isinstance(verdict, Hold):
             say = self._log.info if starting else self._log.warning
             say("plan_held", reason=verdict.reason, detail=verdict.detail)
         elif isinstance(self.verdict, Hold) and isinstance(verdict, Act) and not starting:
             self._log.info("plan_released", reason=self.verdict.reason)
+        kept = verdict.kept if isinstance(verdict, Act) else ()
+        if kept and kept != (self.verdict.kept if isinstance(self.verdict, Act) else ()):
+            self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
         self.verdict = verdict
 
     def _say_failed(self, failed: Sequence[Outcome]) -> None:
@@ -231,4 +244,9 @@ def _why(before: Memory, after: Memory) -> str:
         return "initial"
     if before.members != after.members:
         return "scrapers"
-    return "targets" if before.sources != after.sources else "policy"
+    return "policy" if _same(before.sources, after.sources) else "targets"
+
+
+def _same(one: Mapping[str, Groups], other: Mapping[str, Groups]) -> bool:
+    """Whether both hold the very same lists: facts keep the identity of a list that did not change."""
+    return list(one) == list(other) and all(groups is other[name] for name, groups in one.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from promring.core.guard import Hold
 from promring.delivery import Delivery
@@ -58,6 +59,12 @@ class Service:
         """What ``/sd/`` serves, when the service has this delivery."""
         return next((d for d in self.deliveries if isinstance(d, HttpSdDelivery)), None)
 
+    def memory(self) -> Memory:
+        """What the next one shall start from: what is in force, with the facts' newest times."""
+        facts = self.facts.newest()
+        times = {name: fact.good_at for name, fact in facts.sources.items()}
+        return replace(self.reconciler.memory, members_at=facts.members.good_at, sources_at=times)
+
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -79,11 +86,12 @@ class Service:
         return f"{self.name}: the first plan is being made"
 
     def _remember(self, memory: Memory) -> None:
+        why = "not asked yet since the start"
         if memory.members:
-            self.facts.members.restore(memory.members, memory.saved_at, "not asked yet since the start")
+            self.facts.members.restore(memory.members, memory.members_at, why)
         for name, groups in memory.sources.items():
             if name in self.facts.sources:
-                self.facts.sources[name].restore(groups, memory.saved_at, "not asked yet since the start")
+                self.facts.sources[name].restore(groups, memory.sources_at.get(name, 0.0), why)
 
     def _counter(self, source: str) -> Callable[[bool], None]:
         failures = self._metrics.discovery_failures.labels(self.name, source)

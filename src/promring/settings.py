@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from yarl import URL
 
-from promring.httpclient import TlsFiles
+from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+DURATION_MOST_S = 366 * 86400.0
 _UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
@@ -33,7 +34,10 @@ def parse_duration(text: object) -> float:
     match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
     if match is None:
         raise ValueError(f"{text!r} is not a duration such as 500ms, 5s or 1m")
-    return sum(int(n) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
+    seconds = sum(int(n[:18]) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
+    if seconds > DURATION_MOST_S:
+        raise ValueError(f"{text!r} is longer than a year")
+    return seconds
 
 
 def parse_host_port(text: object) -> tuple[str, int]:
@@ -78,6 +82,11 @@ def _http_url(text: str) -> str:
         raise ValueError(f"{text!r} is not an http:// or https:// URL")
     if url.user or url.password:
         raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
+    return text
+
+
+def _base_address(text: str) -> str:
+    parse_base(text)
     return text
 
 
@@ -150,7 +159,7 @@ class Global(Model):
 
 
 class Consul(Model):
-    address: str | None = None
+    address: Annotated[str, AfterValidator(_base_address)] | None = None
     token_file: AbsolutePath | None = None
     username: str | None = None
     password_file: AbsolutePath | None = None
@@ -208,10 +217,14 @@ class FileTargets(Model):
 class HttpTargets(Model):
     url: HttpUrl
     refresh_interval: Interval = 60.0
-    timeout: Interval = 30.0
+    timeout: Interval | None = None
     headers_file: AbsolutePath | None = None
     bearer_token_file: AbsolutePath | None = None
     tls: Tls | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout or min(self.refresh_interval, 30.0)
 
 
 def _callable(text: str) -> str:
@@ -223,7 +236,11 @@ def _callable(text: str) -> str:
 class PythonTargets(Model):
     callable: Annotated[str, AfterValidator(_callable)]
     interval: Interval = 60.0
-    timeout: Interval = 10.0
+    timeout: Interval | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout or min(self.interval, 10.0)
 
 
 class Targets(OneKind):
@@ -253,9 +270,14 @@ class Placement(Model):
 
 def _template(text: str, info: ValidationInfo) -> str:
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise ValueError(f"{text!r}: only plain {{name}} fields")
+    if not text.endswith((".json", ".yml", ".yaml")):
+        raise ValueError(f"{text!r} must end in .json, .yml or .yaml, or Prometheus does not read it")
+    fields = {str(name) for _, name, _, _ in parts}
     if fields - TEMPLATE_FIELDS:
         raise ValueError(f"{text!r}: unknown {sorted(fields - TEMPLATE_FIELDS)}, there is {sorted(TEMPLATE_FIELDS)}")
     if "scraper" not in fields and not {"host", "port"} <= fields:

@@ -19,6 +19,7 @@ from promring import disk
 from promring.log import Logger
 from promring.model import Generation, Groups, Members, Scraper, Slice
 from promring.template import file_name
+from promring.threads import to_the_end
 
 VERSION = 1
 MAGIC = b"promring-state"
@@ -38,7 +39,8 @@ class _File(msgspec.Struct):
     sources: dict[str, Groups]
     slices: list[_SavedSlice]
     generation: Generation
-    saved_at: float
+    members_at: float
+    sources_at: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ class Memory:
     slices: Mapping[str, Slice] = field(default_factory=dict)
     """By scraper id: one a scraper of the last plan."""
     generation: Generation = NO_GENERATION
-    saved_at: float = 0.0
+    members_at: float = 0.0
+    """When the members were last known, wall-clock seconds."""
+    sources_at: Mapping[str, float] = field(default_factory=dict)
+    """When each source last gave targets."""
 
 
 class Store:
@@ -63,6 +68,7 @@ class Store:
 
     def load(self) -> Memory:
         """What was saved last; an empty ``Memory`` when there is nothing sound."""
+        disk.remove_left_overs(self._path.parent)
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -83,7 +89,7 @@ class Store:
 
     async def save(self, memory: Memory) -> None:
         """Raises OSError; the last state is still there then."""
-        await disk.to_the_end(lambda: self._save(memory))
+        await to_the_end(lambda: self._save(memory))
 
     def _save(self, memory: Memory) -> None:
         saved = _File(
@@ -92,7 +98,8 @@ class Store:
             sources=dict(memory.sources),
             slices=[_SavedSlice(s.scraper, s.generation, s.body, s.targets) for s in memory.slices.values()],
             generation=memory.generation,
-            saved_at=time.time(),
+            members_at=memory.members_at,
+            sources_at=dict(memory.sources_at),
         )
         body = msgspec.msgpack.encode(saved)
         digest = hashlib.sha256(body).hexdigest().encode()
@@ -116,4 +123,4 @@ def _decode(content: bytes, service: str) -> Memory:
     if saved.service != service:
         raise ValueError(f"it belongs to service {saved.service!r}")
     slices = {s.scraper.id: Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices}
-    return Memory(saved.members, saved.sources, slices, saved.generation, saved.saved_at)
+    return Memory(saved.members, saved.sources, slices, saved.generation, saved.members_at, saved.sources_at)

@@ -92,13 +92,14 @@ class Supervisor:
             self._next_settings.clear()
             async with self._consul() as consul:
                 self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
-                left = {name: service.reconciler.memory for name, service in self.services.items()}
+                left = self.services
                 kit = Kit(self.settings, self._options.config_file, self._options.state_dir, consul, self.metrics, self._log)
                 self.services = {s.name: build_service(s, kit, left.get(s.name)) for s in self.settings.shard_services}
                 for gone in left.keys() - self.services.keys():
                     self.metrics.forget(gone)
                 actors = {f"service {name}": service.run for name, service in self.services.items()}
-                ended = await run_actors({"reload": self._next_settings.wait, **actors}, GRACE_S)
+                # No grace: a slow disk may hold a reload up, not end the process. A stop has its own watchdog.
+                ended = await run_actors({"reload": self._next_settings.wait, **actors}, None)
             if ended != "reload":
                 raise RuntimeError(f"{ended} ended by itself")
 
@@ -137,14 +138,19 @@ class Supervisor:
         try:
             settings = load(self._options.config_file)
         except ConfigError as error:
-            for problem in error.problems:
-                self._log.error("reload_refused", error=problem)
-            self.reload_state = Reload(False, self.reload_state.at, error.problems)
-            return error.problems
+            return self._refused(error.problems)
+        except Exception as error:  # whatever a file can bring about, a reload must not end the process
+            return self._refused([f"{self._options.config_file}: {type(error).__name__}: {error}"])
         self._log.info("reload", services=",".join(s.name for s in settings.shard_services))
         self.settings, self.reload_state = settings, Reload()
         self._next_settings.set()
         return []
+
+    def _refused(self, problems: list[str]) -> list[str]:
+        for problem in problems:
+            self._log.error("reload_refused", error=problem)
+        self.reload_state = Reload(False, self.reload_state.at, problems)
+        return problems
 
     def unready(self) -> list[str]:
         """Why not ready, a line a service. A service that once was ready stays so, over a reload too."""

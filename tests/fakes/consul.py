@@ -22,6 +22,9 @@ class FakeConsul:
         self.reads = 0
         self.indexes: list[str | None] = []
         """The ``index`` of each read, in order."""
+        self.refuse_registration_of: int | None = None
+        """A port."""
+        self.registrations = 0
         self._index = 10
         self._services: dict[str, dict[str, Any]] = {}
         self._checks: dict[str, str] = {}
@@ -31,7 +34,6 @@ class FakeConsul:
         app = web.Application()
         app.router.add_get("/v1/health/service/{name}", self._health)
         app.router.add_put("/v1/agent/service/register", self._register)
-        app.router.add_put("/v1/agent/service/deregister/{id}", self._deregister)
         app.router.add_put("/v1/agent/check/{verdict}/service:{id}", self._check)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -48,6 +50,22 @@ class FakeConsul:
         self._services.clear()
         self._checks.clear()
         self._bump(to=1)
+
+    async def remove(self, service_id: str) -> None:
+        """As a deregistration."""
+        del self._services[service_id]
+        self._bump()
+
+    def flap(self, service_id: str, times: int) -> None:
+        """The check of one service critical and passing again, a few times a second."""
+
+        async def flapping() -> None:
+            for turn in range(2 * times):
+                self._checks[service_id] = "passing" if turn % 2 else "critical"
+                self._bump()
+                await asyncio.sleep(0.1)
+
+        self._flapping = asyncio.create_task(flapping())
 
     def wake(self) -> None:
         """A wake-up without a change, as Consul has them."""
@@ -73,6 +91,9 @@ class FakeConsul:
                 return web.Response(text='[{"Node": 7}]', headers={"X-Consul-Index": "5"})
             case "html":
                 return web.Response(text="<html>", headers={"X-Consul-Index": "5"})
+            case "filtered":  # a token that may not read nodes: an empty list, no error
+                await asyncio.sleep(0.05)
+                return web.json_response([], headers={"X-Consul-Index": str(self._index)})
             case "no index":
                 return web.json_response([])
         name, passing = request.match_info["name"], "passing" in request.query
@@ -106,13 +127,11 @@ class FakeConsul:
 
     async def _register(self, request: web.Request) -> web.Response:
         service = await request.json()
+        self.registrations += 1
+        if service.get("Port") == self.refuse_registration_of:
+            return web.Response(status=500, text="no")
         self._services[service["ID"]] = service
         self._checks[service["ID"]] = service.get("Check", {}).get("Status", "critical")
-        self._bump()
-        return web.Response()
-
-    async def _deregister(self, request: web.Request) -> web.Response:
-        self._services.pop(request.match_info["id"], None)
         self._bump()
         return web.Response()
 

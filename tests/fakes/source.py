@@ -50,7 +50,7 @@ class TargetSource:
             case "wrong type":
                 return web.json_response([{"targets": ["a:1"]}, {"targets": "b:2"}])
             case "bad address":
-                return web.json_response([{"targets": ["a:1"]}, {"targets": ["http://b:2/metrics"]}])
+                return web.json_response([{"targets": ["a:1"]}, {"targets": ["x:2:3"]}])
             case "hang":
                 await asyncio.sleep(3600)
             case "trickle":

@@ -63,6 +63,7 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
         (GOOD + "globl: {}\n", "x.yml:10: globl: unknown key"),
         (GOOD + "global: {debounce: 2m}\n", "x.yml:10: global.debounce: must be shorter than reconcile_interval"),
         (GOOD + "global: {debounce: soon}\n", "x.yml:10: global.debounce: 'soon' is not a duration"),
+        ("a: !!bool foo\n", "x.yml:1: tag tag:yaml.org,2002:bool is not allowed"),
         (GOOD + "controllers: {lock: {}}\n", "x.yml:10: controllers.lock: not built yet"),
         (GOOD.replace("9090]", "9090, 10.0.0.1:9090]"), "x.yml:5: shard_services[0].scrapers.probe.nodes[2]: the"),
         (GOOD.replace("name: node", "name: ../node"), "x.yml:3: shard_services[0].name: '../node' must match"),
@@ -131,6 +132,15 @@ def test_what_is_not_built_is_refused_by_name(key: str, value: Any) -> None:
         ("targets.0", {"http": {"url": "http://cmdb/sd", "bearer_token_file": "not-there"}}),
         ("targets.0", {"http": {"url": "https://cmdb/sd", "tls": {"ca_file": __file__}}}),
         ("targets.0", {"python": {"callable": "os.system"}}),
+        ("targets.0", {"python": {"callable": "a:b", "timeout": "2m"}}),
+        ("targets.0", {"http": {"url": "http://cmdb/sd", "refresh_interval": "5s", "timeout": "10m"}}),
+        ("targets.0", {"file": {"files": ["x.json"], "refresh_interval": "9" * 320 + "s"}}),
+        ("delivery", [{"file": {"path": "out/{scraper:.3}.json"}}]),
+        ("delivery", [{"file": {"path": "out/{scraper!r}.json"}}]),
+        ("delivery", [{"file": {"path": "out/{scraper:d}.json"}}]),
+        ("delivery", [{"file": {"path": "out/{scraper}.txt"}}]),
+        ("delivery", [{"file": {"path": "out/{scraper}.json"}}, {"file": {"path": "out/{host}_{port}.json"}}]),
+        ("delivery", [{"file": {"path": "out/{scraper}.json"}}, {"file": {"path": "out/../out/{scraper}.json"}}]),
         ("targets", []),
         ("delivery", []),
         ("delivery", [{"http_sd": {}}, {"http_sd": {}}]),
@@ -176,3 +186,28 @@ def test_consul_must_be_described(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_errors_come_at_once() -> None:
     text = GOOD.replace("*.json", "*.txt").replace("{scraper}", "x") + "global: {debounce: x}\nx: 1\n"
     assert len(problems(text)) == 4
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:850O",
+        "http://",
+        "unix://",
+        "ftp://x",
+        "h:99999",
+        "http://u:s3cret@h:8500",
+        "http://h:8500/path",
+        "a b:1",
+        "",
+    ],
+)
+def test_an_impossible_consul_address_is_refused_and_its_secret_not_shown(address: str) -> None:
+    (line,) = problems(GOOD + f"consul: {{address: '{address}'}}\n")
+    assert line.startswith("x.yml:10: consul.address: ")
+    assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8500", "consul.example", "https://[::1]:8501", "unix:///run/consul.sock"])
+def test_possible_consul_addresses(address: str) -> None:
+    assert loads(GOOD + f"consul: {{address: '{address}'}}\n").consul is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -28,6 +30,7 @@ def rubbish(): return object()
 def wrong(): return [{"targets": "a:1"}]
 def exits(): os._exit(3)
 def loud(): sys.stderr.write("x" * 1000000); raise RuntimeError("after much noise")
+def leaves_a_daemon(): subprocess.Popen(["sleep", "4244"], start_new_session=True); return good()
 def hangs(): subprocess.Popen(["sleep", "4243"]); time.sleep(4243)
 """
 GROUPS = (TargetGroup.of(["a:1"], {"x": "y"}),)
@@ -38,9 +41,17 @@ def source(tmp_path: Path, name: str, timeout_s: float = 5.0) -> PythonSource:
     return PythonSource(f"cmdb:{name}", 60.0, timeout_s, str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["good", "prints"])
+@pytest.mark.parametrize("name", ["good", "prints", "leaves_a_daemon"])
 async def test_a_function_gives_targets(tmp_path: Path, name: str) -> None:
+    started = time.monotonic()
     assert await source(tmp_path, name).fetch() == GROUPS
+    assert time.monotonic() - started < 4
+    for left in psutil.process_iter(["cmdline"]):
+        if "4244" in (left.info["cmdline"] or []):
+            left.kill()  # it left our session on purpose
+
+
+async def test_a_function_that_returns_none_has_no_targets(tmp_path: Path) -> None:
     assert await source(tmp_path, "none").fetch() == ()
 
 
@@ -152,3 +163,63 @@ async def test_yaml_and_json_files_make_one_list_in_the_order_of_the_patterns(tm
     (tmp_path / "c.json").write_text("[]")
     patterns = [str(tmp_path / "*.json"), str(tmp_path / "*.yml")]
     assert await FileSource(patterns, 60.0).fetch() == (TargetGroup.of(["b:1"]), TargetGroup.of(["a:1"]))
+
+
+async def test_a_bad_or_vanished_file_keeps_its_own_last_list_and_the_others_go_on(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / f"{name}.json" for name in "abc")
+    a.write_text('[{"targets": ["a:1"]}]')
+    b.write_text("[{")
+    asked = FileSource([str(tmp_path / "*.json")], 60.0)
+    with pytest.raises(DiscoveryError, match=r"b\.json:1: ") as caught:
+        await asked.fetch()
+    assert caught.value.groups is None, "a first answer has every file or is none"
+    b.write_text('[{"targets": ["b:1"]}]')
+    assert await asked.fetch() == (TargetGroup.of(["a:1"]), TargetGroup.of(["b:1"]))
+    a.unlink()
+    b.write_text("nonsense")
+    c.write_text('[{"targets": ["c:1"]}]')
+    with pytest.raises(DiscoveryError, match=r"b\.json.*a\.json: vanished; reload") as caught:
+        await asked.fetch()
+    assert sorted(t for g in caught.value.groups or () for t in g.targets) == ["a:1", "b:1", "c:1"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "not utf-8"])
+async def test_what_is_no_list_is_an_error_and_does_not_hang(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff\xfe[")
+    with pytest.raises(DiscoveryError, match=r"x\.json"):
+        await asyncio.wait_for(FileSource([str(path)], 60.0).fetch(), 5)
+
+
+async def test_a_token_file_that_is_not_text_is_an_error_of_the_source(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(b"\xff\xfet\x00")
+    with pytest.raises(DiscoveryError, match="is not text"):
+        await HttpSource("http://127.0.0.1:1/", 60.0, 1.0, None, token).fetch()
+
+
+class Broken:
+    interval_s = 0.02
+
+    async def fetch(self) -> Groups:
+        raise ZeroDivisionError("a bug")
+
+    async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
+        if not stop.is_set():
+            raise OSError("too many open files")
+        yield None
+
+
+async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it() -> None:
+    answers: list[Answer[Groups]] = []
+    task = asyncio.create_task(poll("s", Broken(), answers.append, lambda _: None, log.get()))
+    await until(lambda: len(answers) > 3, "asked again and again")
+    assert answers[0] == Unknown("ZeroDivisionError: a bug")
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.core.pool import build_pool
-from promring.discovery.groups import from_json, from_yaml
+from promring.discovery.groups import Reader, from_json, from_value, from_yaml
 from promring.model import DiscoveryError, TargetGroup
 
 
@@ -33,7 +33,7 @@ def test_lists_without_targets_are_empty_not_an_error(text: bytes) -> None:
         (b'[{"targets": ["a:1", 5]}]', "$[0].targets[1]"),
         (b'[{"targets": ["a:1"], "labels": {"x": 5}}]', "$[0].labels"),
         (b'[{"tragets": ["a:1"]}]', "tragets"),
-        (b'[{"targets": ["http://a/metrics"]}]', "[0].targets[0]: 'http://a/metrics'"),
+        (b'[{"targets": ["a:1", "x:y:z"]}]', "[0].targets[1]: 'x:y:z'"),
         (b'[{"targets": ["a:1", ""]}]', "[0].targets[1]: ''"),
         (b'[{"targets": ["a b"]}]', "[0].targets[0]"),
         (b'[{"targets": ["a:1"], "labels": {"bad-name": "x"}}]', "[0].labels: 'bad-name'"),
@@ -47,10 +47,46 @@ def test_a_malformed_list_is_refused_whole_and_the_entry_named(text: bytes, name
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [b"a: [1", b"- &x {targets: [a:1]}\n- *x\n", b"- targets: [a:1]\n  labels: {x: {y: z}}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a: [1",
+        b"- &x {targets: [a:1]}\n- *x\n",
+        b"- targets: [a:1]\n  labels: {x: {y: z}}\n",
+        b"[" * 100_000 + b"]" * 100_000,
+        b"- " * 100_000 + b"a",
+        b"- targets: [!!timestamp foo]\n",
+        b"- targets: [!!python/object/apply:os.system [id]]\n",
+    ],
+    ids=range(7),
+)
 def test_malformed_yaml_is_refused(text: bytes) -> None:
     with pytest.raises(DiscoveryError, match=r"^f"):
         from_yaml(text, "f")
+
+
+def test_yaml_scalars_are_texts_as_prometheus_reads_them() -> None:
+    (group,) = from_yaml(b"- targets: ['a:1']\n  labels: {rack: 12, up: yes, day: 2020-13-45, none: }\n", "f")
+    assert dict(group.labels) == {"rack": "12", "up": "yes", "day": "2020-13-45", "none": ""}
+    (bare,) = from_yaml(b"- targets: ['a:1']\n  labels:\n", "f")
+    assert bare.labels == ()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "a",
+        "a:1",
+        "[::1]:9100",
+        "[fe80::1%eth0]:1",
+        "2001:db8::1",
+        "https://example.com/x?y=z",
+        "example.com/health",
+        "tcp://a:1",
+    ],
+)
+def test_addresses_and_urls_are_targets(target: str) -> None:
+    assert build_pool([from_value([{"targets": [target]}], "f")]).identities == [target]
 
 
 def test_only_the_internal_labels_that_users_rely_on_pass() -> None:
@@ -96,3 +132,16 @@ def test_chosen_hash_labels_keep_a_hosts_exporters_together() -> None:
     assert len(set(pool.keys.tolist())) == 50
     reverse = build_pool([tuple(reversed(hosts))], hash_labels=("host",))
     assert pool.identities == reverse.identities
+
+
+def test_hash_labels_are_part_of_the_identity() -> None:
+    modules = tuple(TargetGroup.of(["a:1"], {"module": m}) for m in ("icmp", "http"))
+    assert len(build_pool([modules])) == 1
+    assert len(build_pool([modules], hash_labels=("__address__", "module"))) == 2
+
+
+def test_the_same_bytes_give_the_same_object() -> None:
+    reader = Reader()
+    first = reader.read(b'[{"targets": ["a:1"]}]', "f")
+    assert reader.read(b'[{"targets": ["a:1"]}]', "f") is first
+    assert reader.read(b'[{"targets": ["a:2"]}]', "f") is not first

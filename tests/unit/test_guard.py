@@ -22,7 +22,7 @@ UP = fact(Known(MEMBERS), MEMBERS)
 STALE_UP = fact(Unknown("Consul is down"), MEMBERS)
 GOOD, STALE, EMPTIED = fact(Known(GROUPS), GROUPS), fact(Unknown("500"), GROUPS), fact(Empty(), GROUPS)
 SILENT, NEVER_ANY = fact(Unknown("refused")), fact(Empty())
-S = frozenset({"s"})
+S = {"s": GROUPS}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,9 @@ S = frozenset({"s"})
         (fact(Empty(), MEMBERS), {"s": GOOD}, S, "no_scrapers"),
         (UP, {"s": SILENT}, None, "targets_unknown"),
         (UP, {"s": GOOD, "x": SILENT}, None, "targets_unknown"),
-        (UP, {"x": SILENT}, S, "targets_unknown"),  # a reload replaced s by x, which has not spoken
+        (UP, {"x": SILENT}, S, {"s": GROUPS}),  # a reload replaced s by x, which has not spoken: s stays
+        (UP, {"x": NEVER_ANY}, S, {"s": GROUPS}),  # nor has it when it says "none"
+        (UP, {"x": fact(Known(OTHER), OTHER), "y": SILENT}, S, {"x": OTHER, "s": GROUPS}),
         (UP, {"s": NEVER_ANY}, None, "no_targets"),
         (UP, {"s": GOOD, "x": SILENT}, S, {"s": GROUPS}),  # a broken source that was added stops nobody
         (UP, {"s": GOOD, "x": NEVER_ANY}, None, {"s": GROUPS}),
@@ -50,7 +52,9 @@ def test_verdicts(members: Any, sources: Any, planned: Any, verdict: Any) -> Non
         assert isinstance(result, Hold)
         assert result.reason == verdict
     else:
-        assert result == Act(MEMBERS, verdict)
+        assert isinstance(result, Act)
+        assert (result.members, dict(result.sources)) == (MEMBERS, verdict)
+        assert result.kept == tuple(name for name in verdict if name not in sources)
 
 
 def test_a_hold_names_the_source_and_its_reason() -> None:

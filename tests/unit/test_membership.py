@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from promring import log
@@ -39,6 +40,7 @@ def by_host(node: tuple[str, int]) -> Scraper:
         ("+-+-", [None, None, None, None]),
         ("--", [None, False]),
         ("++-+--", [None, True, True, True, True, False]),
+        ("+-+-+-+-", [None] * 7 + [False]),  # neither nor
         ("++---+-++", [None, True, True, False, False, False, False, False, True]),
     ],
 )
@@ -114,6 +116,7 @@ def entry(port: int, *, ours: bool) -> HealthEntry:
 
 
 NODES = [("10.0.0.1", 1), ("10.0.0.1", 2)]
+REGISTRATION = Registration("x", NODES, "/-/healthy", 5.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +137,8 @@ def test_registered_are_all_nodes_of_an_empty_service_and_the_lost_ones_of_ours(
 
 
 async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_dies_of_it() -> None:
-    registration = Registration("x", NODES, "/-/healthy", 5.0, 2.0)
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        membership = ConsulMembership(client, "x", scraper, registration, log.get(), tuple(map(scraper, NODES)))
+        membership = ConsulMembership(client, "x", scraper, REGISTRATION, log.get(), tuple(map(scraper, NODES)))
         async with published(membership) as answers:
             everyone = Known(tuple(map(scraper, NODES)))
             await until(lambda: bool(answers) and answers[-1] == everyone, "both registered as alive")
@@ -144,6 +146,50 @@ async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_die
             await consul.forget()
             await until(lambda: Empty() in answers[seen:] and answers[-1] == everyone, "both registered again")
             assert [a for a in answers[seen:] if isinstance(a, Known)] == [everyone], "never a part of them"
+
+
+async def test_who_does_not_come_back_after_an_amnesia_is_waited_for_so_long_and_no_longer() -> None:
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        everyone = tuple(map(scraper, NODES))
+        membership = ConsulMembership(client, "x", scraper, REGISTRATION, log.get(), everyone, settle_s=1.0)
+        async with published(membership) as answers:
+            await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
+            seen = len(answers)
+            consul.refuse_registration_of = 2
+            await consul.forget()
+            await until(lambda: any(isinstance(a, Unknown) for a in answers[seen:]), "one is back, one is not")
+            assert not [a for a in answers[seen:] if isinstance(a, Known)]
+            consul.flap("x-10.0.0.1-1", 8)  # other changes do not begin the wait again
+            await until(lambda: answers[-1] == Known(everyone[:1]), "the other counted as dead", 5)
+
+
+async def test_a_registration_that_cannot_be_seen_is_said_and_not_done_again_and_again() -> None:
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        consul.fault = "filtered"
+        with structlog.testing.capture_logs() as lines:
+            membership = ConsulMembership(client, "x", scraper, REGISTRATION, structlog.get_logger())
+            async with published(membership):
+                await until(lambda: any("not to be seen" in str(x.get("error")) for x in lines), "said", 12)
+                before = consul.registrations
+                consul.wake()
+                await asyncio.sleep(1)
+                assert consul.registrations == before <= 2 * len(NODES)
+
+
+def test_the_registered_check_is_that_of_the_configuration() -> None:
+    assert REGISTRATION.definition(("10.0.0.1", 1), alive=False) == {
+        "ID": "x-10.0.0.1-1",
+        "Name": "x",
+        "Address": "10.0.0.1",
+        "Port": 1,
+        "Meta": MARK,
+        "Check": {
+            "HTTP": "http://10.0.0.1:1/-/healthy",
+            "Interval": "5000ms",
+            "Timeout": "2000ms",
+            "Status": "critical",
+        },
+    }
 
 
 # --- the watch -------------------------------------------------------------------------------------------------------
@@ -171,9 +217,9 @@ async def test_members_come_and_go_and_none_is_an_answer_of_its_own() -> None:
         await register(client, 2)
         await register(client, 1)
         await until(lambda: answers[-1] == Known((ONE, TWO)), "both, sorted")
-        await client.deregister("x-1")
+        await consul.remove("x-1")
         await until(lambda: answers[-1] == Known((TWO,)), "one gone")
-        await client.deregister("x-2")
+        await consul.remove("x-2")
         await until(lambda: answers[-1] == Empty(), "none left")
         assert consul.indexes[0] is None
 

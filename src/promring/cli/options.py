@@ -31,9 +31,9 @@ class HostPort(click.ParamType[tuple[str, int]]):
         text = str(value)
         if text.startswith(":"):
             text = "0.0.0.0" + text  # noqa: S104 - asked for by leaving the host out, as with Prometheus
-        if text.endswith(":0"):
-            return parse_host_port(text[:-1] + "1")[0], 0
         try:
+            if text.endswith(":0"):
+                return parse_host_port(text[:-1] + "1")[0], 0
             return parse_host_port(text)
         except ValueError as error:
             self.fail(str(error), param, ctx)

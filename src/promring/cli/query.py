@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from promring.httpclient import HttpError, new_session, request
@@ -92,7 +93,7 @@ def _show_status(data: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(f"promring {data['version']}: " + ("ready" if data["ready"] else "not ready"))
     for line in data["unready"]:
-        console.print(f"  {line}", style="red")
+        console.print(f"  {escape(line)}", style="red")
     if not data["config"]["last_reload_successful"]:
         console.print("  the last reload was refused; the configuration before it is in force", style="red")
     for service in data["services"]:
@@ -101,11 +102,11 @@ def _show_status(data: dict[str, Any]) -> None:
             f"membership {service['membership']['state']}"
         )
         if service["held"]:
-            console.print(f"  held: {service['held']['detail']}", style="yellow")
+            console.print(f"  held: {escape(service['held']['detail'])}", style="yellow")
         console.print(_scrapers(service["scrapers"]))
         for source in service["sources"]:
             note = f" ({source['reason']})" if source["reason"] else ""
-            console.print(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}")
+            console.print(escape(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}"))
 
 
 def _scrapers(scrapers: list[dict[str, Any]]) -> Table:
@@ -115,7 +116,8 @@ def _scrapers(scrapers: list[dict[str, Any]]) -> Table:
     for s in scrapers:
         style = {"up": "green", "down": "red"}.get(s["state"], "yellow")
         note = s["delivery_error"] or s["reason"]
-        table.add_row(f"  {s['id']}", f"[{style}]{s['state']}[/]", str(s["targets"]), s["generation"] or "-", note)
+        state = f"[{style}]{s['state']}[/]"
+        table.add_row(escape(f"  {s['id']}"), state, str(s["targets"]), s["generation"] or "-", escape(note))
     return table
 
 

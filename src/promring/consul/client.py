@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from yarl import URL
 
-from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
+from promring.httpclient import HttpError, Response, TlsFiles, new_session, parse_base, request
 from promring.model import ConsulError
 
 T = TypeVar("T")
@@ -38,18 +38,11 @@ class Service(msgspec.Struct, frozen=True, rename="pascal"):
     meta: dict[str, str] | None = None
 
 
-class Check(msgspec.Struct, frozen=True, rename="pascal"):
-    check_id: str = msgspec.field(name="CheckID", default="")
-    status: str = ""
-    output: str = ""
-
-
 class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
-    """One instance of a service, with its node and checks, as ``/v1/health/service`` gives it."""
+    """One instance of a service with its node, of what ``/v1/health/service`` gives."""
 
     node: Node
     service: Service
-    checks: list[Check] = []
 
     @property
     def host(self) -> str:
@@ -79,11 +72,7 @@ class Client:
 
     def __post_init__(self) -> None:
         text = self.access.address or os.environ.get("CONSUL_HTTP_ADDR") or "127.0.0.1:8500"
-        if text.startswith("unix://"):
-            self._unix, self.url = text.removeprefix("unix://"), URL("http://consul")
-        else:
-            scheme = "https" if self.access.tls and "://" not in text else "http"
-            self.url = URL(text if "://" in text else f"{scheme}://{text}")
+        self.url, self._unix = parse_base(text, tls=self.access.tls is not None)
 
     async def __aenter__(self) -> Client:
         context = self.access.tls.context() if self.access.tls else None
@@ -117,9 +106,6 @@ class Client:
     async def register(self, definition: dict[str, Any]) -> None:
         """Register a service instance with the agent. Same id again: replaced."""
         await self._call("PUT", "/v1/agent/service/register", body=definition)
-
-    async def deregister(self, service_id: str) -> None:
-        await self._call("PUT", f"/v1/agent/service/deregister/{service_id}")
 
     @property
     def _where(self) -> str:
@@ -166,6 +152,8 @@ class Client:
                 return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
         except OSError as error:
             raise ConsulError(f"cannot read {error.filename}: {error.strerror}") from error
+        except UnicodeError as error:
+            raise ConsulError(f"{access.token_file or access.password_file} is not text") from error
         token = os.environ.get("CONSUL_HTTP_TOKEN")
         return {"X-Consul-Token": token} if token else {}
 

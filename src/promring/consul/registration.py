@@ -21,6 +21,7 @@ from promring.model import ConsulError, join_host_port
 MARK = {"registered_by": "promring"}
 LOOK_S = 5.0
 RETRY_S = 1.0
+INVISIBLE_S = 60.0
 
 Node = tuple[str, int]
 
@@ -56,15 +57,21 @@ class Registrar:
     """Keeps one registration true."""
 
     def __init__(
-        self, client: Client, registration: Registration, alive: Callable[[], frozenset[Node]], log: Logger
+        self,
+        client: Client,
+        registration: Registration,
+        alive: Callable[[], frozenset[Node]],
+        settle: Callable[[frozenset[Node]], None],
+        log: Logger,
     ) -> None:
+        """``alive`` says who lived last; ``settle`` is told, before they are registered, whom of them Consul forgot."""
         self._client = client
         self._registration = registration
         self._alive = alive
+        self._settle = settle
         self._log = log
-        self.settling: frozenset[Node] = frozenset()
-        """Nodes that were alive when Consul forgot them, until each had time to be seen there again."""
         self._looked = asyncio.Event()
+        self._registered: list[Node] = []
 
     def look_now(self) -> None:
         """The watch saw an empty service: do not wait for the next look."""
@@ -72,26 +79,36 @@ class Registrar:
 
     async def run(self) -> None:
         """For ever: look what is missing, register it."""
-        pause_s = LOOK_S
+        name, failing = self._registration.service, ""
         while True:
             self._looked.clear()
+            pause_s, failure = LOOK_S, ""
             try:
-                await self._once()
-                pause_s = LOOK_S
-            except* ConsulError as errors:
-                self._log.debug("register_failed", srv_name=self._registration.service, error=str(errors.exceptions[0]))
-                pause_s = RETRY_S
+                if await self._once():
+                    failure = "registered, but not to be seen: does the token allow service:read and node:read?"
+                    pause_s = INVISIBLE_S  # registering again and again would reset the checks each time
+            except ConsulError as error:
+                pause_s, failure = RETRY_S, str(error)
+            if failure and failure != failing:
+                self._log.error("register_failed", srv_name=name, error=failure)
+            failing = failure
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await self._looked.wait()
+                    await (asyncio.Event() if pause_s == INVISIBLE_S else self._looked).wait()
 
-    async def _once(self) -> None:
+    async def _once(self) -> bool:
+        """Register what is missing. True when the nodes of the last time are missing again."""
         entries, _ = await self._client.health(self._registration.service, passing=False)
         nodes = missing(self._registration.nodes, entries)
-        self.settling = self.settling | (self._alive() & frozenset(nodes))
-        async with asyncio.TaskGroup() as group:
-            for node in nodes:
-                group.create_task(self._register(node))
+        again = bool(nodes) and nodes == self._registered
+        self._registered = []
+        self._settle(self._alive() & frozenset(nodes))
+        results = await asyncio.gather(*(self._register(node) for node in nodes), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        self._registered = nodes
+        return again
 
     async def _register(self, node: Node) -> None:
         alive = node in self._alive()

@@ -4,11 +4,11 @@ Rules, in order (``failures.md`` rules 2 and 3):
 
 1. no scraper was ever known: hold (there is nobody to place targets on);
 2. the newest answer about scrapers is "none": hold, an empty membership never reshards;
-3. a source has never answered: hold, unless there is a plan and every source in it is still known. So a first plan never
-   lacks a part of the targets, a source that a reload replaced is not dropped before the new one has spoken, and a
-   source that was added and is broken does not stop the others;
-4. no source ever had a target: hold, there is nothing to decide;
-5. otherwise act, on the last good value of each fact. "No answer" changes nothing, an empty source neither.
+3. there is no plan yet and a source has not answered: hold, a first plan must not lack a part of the targets;
+4. a source that the plan was made of is no longer configured, and one that is configured never had a target: the gone
+   one's targets stay until the new one has some, so a reload with a broken source takes nothing away;
+5. no source ever had a target: hold, there is nothing to decide;
+6. otherwise act, on the last good value of each fact. "No answer" changes nothing, an empty source neither.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Go on, with these members and these lists of groups."""
+    """Go on, with these members and these lists of groups, in order of precedence."""
 
     members: Members
     sources: Mapping[str, Groups]
+    kept: tuple[str, ...] = ()
+    """Those of ``sources`` that are no longer configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class Hold:
 Verdict = Act | Hold
 
 
-def judge(facts: Facts, *, planned: frozenset[str] | None) -> Verdict:
-    """``planned``: names of the sources that the plan in force was made of; None when there is no plan."""
+def judge(facts: Facts, planned: Mapping[str, Groups] | None) -> Verdict:
+    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan."""
     members = facts.members
     if members.good is None:
         if isinstance(members.newest, Empty):
@@ -56,12 +58,14 @@ def judge(facts: Facts, *, planned: frozenset[str] | None) -> Verdict:
     if isinstance(members.newest, Empty):
         return Hold("no_scrapers", "no scraper is alive; the last plan stays")
     good = {name: fact.good.value for name, fact in facts.sources.items() if fact.good is not None}
-    silent = [f"{n} ({_why(f)})" for n, f in facts.sources.items() if f.good is None and isinstance(f.newest, Unknown)]
-    if silent and (planned is None or not planned <= good.keys()):
+    never = {name: fact for name, fact in facts.sources.items() if fact.good is None}
+    silent = [f"{name} ({_why(fact)})" for name, fact in never.items() if isinstance(fact.newest, Unknown)]
+    if planned is None and silent:
         return Hold("targets_unknown", f"no answer yet from {', '.join(silent)}")
-    if not good:
+    gone = {name: groups for name, groups in (planned or {}).items() if name not in facts.sources} if never else {}
+    if not good and not gone:
         return Hold("no_targets", "no source has a target")
-    return Act(members.good.value, good)
+    return Act(members.good.value, good | gone, tuple(gone))
 
 
 def _why(fact: Fact[Members] | Fact[Groups]) -> str:

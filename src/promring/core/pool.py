@@ -4,8 +4,8 @@ Promises: the pool depends on the order of the *sources* (the first one wins a t
 nothing else: not on the order of groups or targets inside them, where equal targets with other labels are settled by the
 smaller encoding. Does not promise anything about the order of rows but that it is the order of keys.
 
-A target's identity is ``__address__`` and the labels that change what is scraped. Its key on the ring is ``xxh3_64`` of
-the UTF-8 identity, or of the chosen ``hash_labels``. Labels outside those may change without a move.
+A target's identity is ``__address__``, the labels that change what is scraped and the chosen ``hash_labels``. Its key on the
+ring is ``xxh3_64`` of the UTF-8 identity, or of the ``hash_labels``. Other labels may change without a move.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def build_pool(sources: Sequence[Groups], hash_labels: tuple[str, ...] | None = 
     duplicates = conflicts = 0
     for rank, groups in enumerate(sources):
         for group in groups:
-            suffix = _identity_suffix(group.labels)
+            suffix = _identity_suffix(group.labels, hash_labels or ())
             tail = b"]" + (b',"labels":' + _encode(dict(group.labels)) if group.labels else b"") + b"}"
             for address in group.targets:
                 identity = address + suffix
@@ -57,9 +57,9 @@ def build_pool(sources: Sequence[Groups], hash_labels: tuple[str, ...] | None = 
     )
 
 
-def _identity_suffix(labels: tuple[tuple[str, str], ...]) -> str:
-    """``\\0name\\0value`` for each label that changes what is scraped, in order of name; mostly the empty string."""
-    return "".join(f"\0{n}\0{v}" for n, v in labels if n in REDIRECTING or n.startswith("__param_"))
+def _identity_suffix(labels: tuple[tuple[str, str], ...], hash_labels: tuple[str, ...]) -> str:
+    """``\\0name\\0value`` for each label that makes it another target, in order of name; mostly the empty string."""
+    return "".join(f"\0{n}\0{v}" for n, v in labels if n in REDIRECTING or n.startswith("__param_") or n in hash_labels)
 
 
 def _chosen(address: str, labels: tuple[tuple[str, str], ...], hash_labels: tuple[str, ...]) -> str:

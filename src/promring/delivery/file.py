@@ -16,6 +16,7 @@ from promring.delivery import Outcome
 from promring.log import Logger
 from promring.model import Slice
 from promring.template import render
+from promring.threads import to_the_end
 
 Signature = tuple[int, int, int, int]
 
@@ -33,7 +34,7 @@ class FileDelivery:
 
     async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
         stop = threading.Event()  # a cancelled delivery ends the file it is at, and begins no other
-        return await disk.to_the_end(lambda: [self._put(s) for s in slices if not stop.is_set()], stop.set)
+        return await to_the_end(lambda: [self._put(s) for s in slices if not stop.is_set()], stop.set)
 
     def path(self, slice_: Slice) -> Path:
         return render(self._template, slice_.service, slice_.scraper)

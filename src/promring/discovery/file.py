@@ -1,14 +1,17 @@
 """Targets from file_sd files: JSON and YAML, globs, watched.
 
-All files that match make one list. A file that cannot be read or is malformed, a pattern that matches nothing, a file
-that was there and is not any more, refuse the whole answer: a vanished file never takes its targets away by itself. A
-reload makes a new source, which does not miss files that went before.
+All files that match make one list. Of a file that is malformed, cannot be read or vanished, the last good list stays and the
+others go on: targets never go by themselves because a file went. A reload makes a new source, which does not miss files
+that went before. The first answer has every file or is none; a pattern that never matched is an error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import glob
+import os
+import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -16,48 +19,91 @@ from watchfiles import awatch
 
 from promring.discovery import groups
 from promring.model import DiscoveryError, Groups
+from promring.threads import beside
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
 WATCH_STEP_MS = 20
 FOLDERS_AGAIN_S = 5.0
+TIMEOUT_S = 30.0
+
+
+class _File:
+    """One file and its last good list."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reader = groups.Reader(groups.from_json if path.endswith(".json") else groups.from_yaml)
+        self.last: Groups = ()
+        self.good = False
+
+    def read(self) -> Groups:
+        text = self._text()
+        if not text.strip():
+            raise DiscoveryError(f"{self._path}: the file is empty (no targets would be [])")
+        self.last, self.good = self._reader.read(text, self._path), True
+        return self.last
+
+    def _text(self) -> bytes:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise DiscoveryError(f"{self._path}: not a regular file")
+                text = file.read(FILE_BYTES_MAX + 1)
+        except FileNotFoundError:
+            why = "vanished; reload if its targets shall go" if self.good else "no such file"
+            raise DiscoveryError(f"{self._path}: {why}") from None
+        except OSError as error:
+            raise DiscoveryError(f"{self._path}: {error.strerror}") from error
+        if len(text) > FILE_BYTES_MAX:
+            raise DiscoveryError(f"{self._path}: larger than {FILE_BYTES_MAX} bytes")
+        return text
 
 
 class FileSource:
     """``patterns``: absolute globs ending in .json, .yml or .yaml."""
 
-    def __init__(self, patterns: Sequence[str], interval_s: float) -> None:
+    def __init__(self, patterns: Sequence[str], interval_s: float, timeout_s: float = TIMEOUT_S) -> None:
         self._patterns = patterns
+        self._timeout_s = timeout_s
         self.interval_s = interval_s
-        self._seen: list[str] = []
+        self._files: dict[str, _File] = {}
+        self._read_before = False
+        self._reading: asyncio.Future[Groups] | None = None
 
     async def fetch(self) -> Groups:
-        return await asyncio.to_thread(self._read_all)
+        """A read that hangs (a network file system) is not begun a second time."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(beside(self._read_all))
+        done, _ = await asyncio.wait([self._reading], timeout=self._timeout_s)
+        if not done:
+            raise DiscoveryError(f"{self._patterns[0]}: not read within {self._timeout_s:g} s, still trying")
+        return self._reading.result()
 
     def _read_all(self) -> Groups:
+        """Every file of every pattern; the last good list of one that cannot be read, which is then said."""
         paths: dict[str, None] = {}
+        errors = []
         for pattern in self._patterns:
             found = sorted(glob.glob(pattern))
-            if not found:
-                raise DiscoveryError(f"{pattern}: no such file")
             paths |= dict.fromkeys(found)
-        vanished = [path for path in self._seen if path not in paths]
-        if vanished:
-            raise DiscoveryError(f"{vanished[0]}: vanished; reload if its targets shall go")
-        result = tuple(group for path in paths for group in self._read(path))
-        self._seen = list(paths)
-        return result
-
-    def _read(self, path: str) -> Groups:
-        try:
-            with open(path, "rb") as file:
-                text = file.read(FILE_BYTES_MAX + 1)
-        except OSError as error:
-            raise DiscoveryError(f"{path}: {error.strerror}") from error
-        if len(text) > FILE_BYTES_MAX:
-            raise DiscoveryError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
-        if not text.strip():
-            raise DiscoveryError(f"{path}: the file is empty (no targets would be [])")
-        return groups.from_json(text, path) if path.endswith(".json") else groups.from_yaml(text, path)
+            if not found and not any(fnmatch.fnmatchcase(path, pattern) for path in self._files):
+                raise DiscoveryError(f"{pattern}: no such file")
+        paths |= dict.fromkeys(self._files)  # those that vanished, at the end
+        lists: list[Groups] = []
+        for path in paths:
+            try:
+                lists.append(self._files.setdefault(path, _File(path)).read())
+            except DiscoveryError as error:
+                errors.append(str(error))
+                lists.append(self._files[path].last)
+        if not self._read_before and errors:
+            raise DiscoveryError("; ".join(errors))  # a first answer must not lack a part
+        self._read_before = True
+        whole = tuple(group for groups_ in lists for group in groups_)
+        if errors:
+            raise DiscoveryError("; ".join(errors), whole)
+        return whole
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
         """Yields when something happens in a folder of a pattern; folders that do not exist yet are looked for."""

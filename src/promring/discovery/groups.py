@@ -1,28 +1,36 @@
 """Reads file_sd and http_sd lists: strict, whole or not at all, and an error names the entry.
 
-Accepted as Prometheus accepts it: a list of ``{"targets": [...], "labels": {...}}`` in JSON or YAML. Other keys, other
-types, bad addresses and bad label names refuse the whole answer. ``null`` is an empty list. Labels that start with ``__``
-are dropped unless Prometheus users rely on them: ``__scheme__``, ``__metrics_path__``, ``__param_*``, ``__scrape_*``,
-``__meta_*`` (``failures.md`` A1).
+Accepted as Prometheus accepts it: a list of ``{"targets": [...], "labels": {...}}`` in JSON or YAML (where every scalar is
+a text, so ``rack: 12`` is "12"). A target is an address or, as for the blackbox exporter, a URL. Other keys, other types,
+white space in a target and bad label names refuse the whole answer. ``null`` is an empty list. Labels that start with
+``__`` are dropped unless Prometheus users rely on them: ``__scheme__``, ``__metrics_path__``, ``__param_*``,
+``__scrape_*``, ``__meta_*`` (``failures.md`` A1).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import yaml
 
 from promring.model import DiscoveryError, Groups, TargetGroup
+from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 TARGETS_MAX = 5_000_000
 ADDRESS_MAX = 1024
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s/:\[\]\x00-\x1f]+)(:\d{1,5})?")
+NULLS = ("", "~", "null", None)
+_ADDRESS = re.compile(
+    r"([a-z][a-z0-9+.-]*://)?"  # a scheme, for exporters that probe URLs
+    r"(\[[0-9A-Fa-f:.%]+\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|[^\s/:?#\[\]\x00-\x20\x7f]+)"  # a host, an IPv6
+    r"(:\d{1,5})?([/?#][^\s\x00-\x20\x7f]*)?"
+)
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _KEPT = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
 
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TextLoader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # resolves nothing: every scalar is a text
 
 
 class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,19 +52,23 @@ def from_json(text: bytes, where: str) -> Groups:
 
 def from_yaml(text: bytes, where: str) -> Groups:
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_SafeLoader)):
-            raise DiscoveryError(f"{where}: YAML aliases are not allowed")
-        value = yaml.load(text, Loader=_SafeLoader)  # noqa: S506 - a safe loader, by its C name
+        refuse_unsafe(text, _TextLoader)
+        value = yaml.load(text, Loader=_TextLoader)  # noqa: S506 - it makes lists, dicts and texts only
+    except UnsafeYaml as error:
+        raise DiscoveryError(f"{where}:{error.line}: {error.what}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DiscoveryError(f"{where}:{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise DiscoveryError(f"{where}: {' '.join(str(error).split())}") from error
-    return from_value(value, where)
+    return from_value(None if value in NULLS else value, where)
 
 
 def from_value(value: Any, where: str) -> Groups:
-    """From plain lists and dicts."""
+    """From plain lists, dicts and texts."""
+    for group in value if isinstance(value, list) else ():
+        if isinstance(group, dict) and "labels" in group and group["labels"] in NULLS:
+            del group["labels"]
     try:
         decoded = msgspec.convert(value, type=_Shape)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -85,10 +97,24 @@ def _checked(groups: list[_Group], where: str) -> Groups:
             raise DiscoveryError(f"{where}: more than {TARGETS_MAX} targets")
         for j, address in enumerate(group.targets):
             if len(address) > ADDRESS_MAX or not _ADDRESS.fullmatch(address):
-                raise DiscoveryError(f"{where}: [{i}].targets[{j}]: {address[:80]!r} is not host or host:port")
+                raise DiscoveryError(f"{where}: [{i}].targets[{j}]: {address[:80]!r} is not host, host:port or a URL")
         for name in group.labels or {}:
             if not _LABEL_NAME.fullmatch(name):
                 raise DiscoveryError(f"{where}: [{i}].labels: {name[:80]!r} is not a label name")
         labels = {n: v for n, v in (group.labels or {}).items() if not n.startswith("__") or _KEPT.fullmatch(n)}
         result.append(TargetGroup.of(group.targets, labels))
     return tuple(result)
+
+
+class Reader:
+    """Reads one list again and again: the same bytes give the same object, so nothing is computed from it again."""
+
+    def __init__(self, parse: Callable[[bytes, str], Groups] = from_json) -> None:
+        self._parse = parse
+        self._last: tuple[bytes, Groups] | None = None
+
+    def read(self, text: bytes, where: str) -> Groups:
+        """Raises ``DiscoveryError``."""
+        if self._last is None or self._last[0] != text:
+            self._last = text, self._parse(text, where)
+        return self._last[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -13,6 +13,7 @@ from yarl import URL
 from promring.discovery import groups
 from promring.httpclient import HttpError, TlsFiles, new_session, request
 from promring.model import DiscoveryError, Groups
+from promring.threads import beside
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 
@@ -28,6 +29,7 @@ class HttpSource:
     bearer_token_file: Path | None = None
     tls: TlsFiles | None = None
     body_bytes_max: int = BODY_BYTES_MAX
+    _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> Groups:
         where = str(URL(self.url).with_query(None))
@@ -51,7 +53,7 @@ class HttpSource:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise DiscoveryError(f"{where}: content type {kind!r}, not application/json: {response.text(80)!r}")
-        return groups.from_json(response.body, where)
+        return await beside(lambda: self._reader.read(response.body, where))
 
 
 def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:
@@ -66,6 +68,8 @@ def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> M
             headers["Authorization"] = f"Bearer {bearer_token_file.read_text().strip()}"
     except OSError as error:
         raise DiscoveryError(f"{error.filename}: {error.strerror}") from error
+    except UnicodeError:
+        raise DiscoveryError(f"{headers_file or bearer_token_file}: is not text") from None
     except yaml.YAMLError:
         raise DiscoveryError(f"{headers_file}: must be lines of `Name: value`") from None
     return headers

@@ -19,6 +19,7 @@ from promring.model import Answer, DiscoveryError, Empty, Groups, Known, Unknown
 
 JITTER = 0.05
 RETRY_S = 5.0
+WATCH_AGAIN_S = 30.0
 
 Publish = Callable[[Answer[Groups]], None]
 Count = Callable[[bool], None]
@@ -30,12 +31,12 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     changed = asyncio.Event()
     failing = ""
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(_watch(source, changed, stop)) if hasattr(source, "changes") else None
+        watched = hasattr(source, "changes")
+        watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
         try:
             while True:
                 changed.clear()
-                answer = await _ask(source)
-                failure = answer.reason if isinstance(answer, Unknown) else ""
+                answer, failure = await _ask(source)
                 count(not failure)
                 _say(name, failing, failure, answer, log)
                 failing = failure
@@ -50,17 +51,31 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 watching.cancel()
 
 
-async def _ask(source: Source) -> Answer[Groups]:
+async def _ask(source: Source) -> tuple[Answer[Groups], str]:
+    """The answer, and what failed; with a failure the answer may still be whole, if partly stale."""
     try:
         groups = await source.fetch()
     except DiscoveryError as error:
-        return Unknown(str(error))
-    return Known(groups) if any(group.targets for group in groups) else Empty()
+        if error.groups is None:
+            return Unknown(str(error)), str(error)
+        groups, failure = error.groups, str(error)
+    except Exception as error:  # a source must not end the process, whatever it is fed; counted and logged as a failure
+        reason = f"{type(error).__name__}: {error}"
+        return Unknown(reason), reason
+    else:
+        failure = ""
+    return (Known(groups) if any(group.targets for group in groups) else Empty()), failure
 
 
-async def _watch(source: Source, changed: asyncio.Event, stop: asyncio.Event) -> None:
-    async for _ in cast(WatchedSource, source).changes(stop):
-        changed.set()
+async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asyncio.Event, log: Logger) -> None:
+    """Rings ``changed``. Where the system cannot watch (out of inotify instances), polling goes on without."""
+    while not stop.is_set():
+        try:
+            async for _ in cast(WatchedSource, source).changes(stop):
+                changed.set()
+        except Exception as error:  # the library's own error types are not public
+            log.warning("watch_failed", source=name, error=str(error), goes_on="polling")
+            await asyncio.sleep(WATCH_AGAIN_S)
 
 
 def _say(name: str, failing: str, failure: str, answer: Answer[Groups], log: Logger) -> None:

@@ -11,10 +11,13 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
+from typing import IO
 
 from promring.discovery import groups
 from promring.model import DiscoveryError, Groups
+from promring.threads import beside
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024
@@ -28,43 +31,48 @@ class PythonSource:
     interval_s: float
     timeout_s: float
     folder: str
+    _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> Groups:
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "promring.discovery.worker",
-            self.callable,
-            self.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        # Files, not pipes: a process that the function leaves behind could hold a pipe open for ever.
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            status = await self._run(output, errors)
+            body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
+        if status != 0:
+            last = (said.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+            raise DiscoveryError(f"{self.callable}: {last[:300]}")
+        return await beside(lambda: self._reader.read(body, self.callable))
+
+    async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
+        """The exit status. When this ends nothing of the process's session runs any more."""
+        try:
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "promring.discovery.worker",
+                self.callable,
+                self.folder,
+                str(OUTPUT_BYTES_MAX),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DiscoveryError(f"{self.callable}: its process cannot be started: {error.strerror}") from error
         try:
             async with asyncio.timeout(self.timeout_s):
-                output, errors = await asyncio.gather(
-                    _read(worker.stdout, OUTPUT_BYTES_MAX), _read(worker.stderr, ERROR_BYTES_MAX)
-                )
-                status = await worker.wait()
+                return await worker.wait()
         except TimeoutError:
-            raise DiscoveryError(f"{self.callable}: no result within {self.timeout_s:g} s, its process was killed") from None
+            text = f"{self.callable}: no result within {self.timeout_s:g} s, its process was killed"
+            raise DiscoveryError(text) from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
             await worker.wait()
-        if status != 0:
-            last = (errors.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
-            raise DiscoveryError(f"{self.callable}: {last[:300]}")
-        if len(output) > OUTPUT_BYTES_MAX:
-            raise DiscoveryError(f"{self.callable}: more than {OUTPUT_BYTES_MAX} bytes")
-        return groups.from_json(output, self.callable)
 
 
-async def _read(stream: asyncio.StreamReader | None, most: int) -> bytes:
-    """Everything up to ``most`` and one byte more, so that a caller sees it was too much; the rest is thrown away."""
-    assert stream is not None  # both pipes were asked for
-    kept = bytearray()
-    while chunk := await stream.read(65536):
-        kept += chunk[: most + 1 - len(kept)]
-    return bytes(kept)
+def _content(file: IO[bytes], most: int) -> bytes:
+    """The last ``most`` bytes."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+    return file.read(most)

@@ -1,4 +1,4 @@
-"""The process in which a Python target function runs: ``python -m promring.discovery.worker module:function folder``.
+"""The process in which a Python target function runs: ``python -m promring.discovery.worker module:function folder bytes``.
 
 Writes the function's result as JSON to standard output; what the function itself prints goes to standard error.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
+import signal
 import sys
 from functools import reduce
 
 import msgspec
 
 
-def main(name: str, folder: str) -> None:
+def main(name: str, folder: str, bytes_max: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))  # beyond it a write fails
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     result = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.path.insert(0, folder)
@@ -24,4 +28,4 @@ def main(name: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -18,6 +18,7 @@ from promring.membership import Publish
 from promring.model import Answer, Empty, Known, Members, NodeState, Unknown
 
 SETTLE_S = 15.0
+SEEN_MAX = 1000
 
 
 class ConsulMembership:
@@ -31,50 +32,60 @@ class ConsulMembership:
         registration: Registration | None,
         log: Logger,
         last: Members = (),
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._watch = HealthWatch(client, service, make_scraper, log)
-        self._registrar = Registrar(client, registration, self._alive, log) if registration else None
-        self._expected = [make_scraper(node) for node in registration.nodes] if registration else []
+        self._registrar = None
+        if registration is not None:
+            self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, log)
+        expected = [make_scraper(node).id for node in registration.nodes] if registration else []
+        self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
         self._newest: Answer[Members] = Unknown("not asked yet")
         self._last = last
+        self._settle_s = settle_s
+        self._settling: frozenset[Node] = frozenset()
+        self._publish: Publish = lambda _: None
 
     async def run(self, publish: Publish) -> None:
+        self._publish = publish
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch.run(lambda answer: self._hand_on(answer, publish)))
+            group.create_task(self._watch.run(self._hand_on))
             if self._registrar is not None:
                 group.create_task(self._registrar.run())
 
-    def _hand_on(self, answer: Answer[Members], publish: Publish) -> None:
-        self._newest = answer
-        registrar = self._registrar
-        if registrar is not None and isinstance(answer, Empty):
-            registrar.look_now()
-        if registrar is not None and isinstance(answer, Known) and registrar.settling:
-            if lost := registrar.settling - _nodes(answer.value):
-                names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
-                asyncio.get_running_loop().call_later(SETTLE_S, self._settled, answer, publish)
-                publish(Unknown(f"Consul lost its catalogue; not back yet: {names}"))
-                return
-            registrar.settling = frozenset()
-        if isinstance(answer, Known):
-            self._last = answer.value
-        publish(answer)
-
-    def _settled(self, answer: Answer[Members], publish: Publish) -> None:
-        """Whoever is not back by now did die."""
-        if self._registrar is not None and self._newest is answer:
-            self._registrar.settling = frozenset()
-            self._hand_on(answer, publish)
-
     def nodes(self) -> list[NodeState]:
         if isinstance(self._newest, Unknown):
-            return [NodeState(s.id, "unknown", self._newest.reason) for s in sorted({*self._last, *self._expected})]
-        up = {s.id for s in self._last} if isinstance(self._newest, Known) else set()
-        down = {s.id for s in [*self._expected, *self._last]} - up
-        return sorted([NodeState(i, "up") for i in up] + [NodeState(i, "down", "not passing in Consul") for i in down])
+            return [NodeState(name, "unknown", self._newest.reason) for name in sorted(self._seen)]
+        up = {s.id for s in self._newest.value} if isinstance(self._newest, Known) else set()
+        return [NodeState(n, "up") if n in up else NodeState(n, "down", "not passing in Consul") for n in sorted(self._seen)]
 
-    def _alive(self) -> frozenset[Node]:
-        return _nodes(self._last)
+    def _hand_on(self, answer: Answer[Members]) -> None:
+        self._newest = answer
+        if isinstance(answer, Empty) and self._registrar is not None:
+            self._registrar.look_now()
+        if isinstance(answer, Known):
+            self._seen |= dict.fromkeys(s.id for s in answer.value)
+            while len(self._seen) > SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
+            if lost := self._settling - _nodes(answer.value):
+                names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
+                self._publish(Unknown(f"Consul lost its catalogue; not back yet: {names}"))
+                return
+            self._settling = frozenset()
+            self._last = answer.value
+        self._publish(answer)
+
+    def _settle(self, forgotten: frozenset[Node]) -> None:
+        """Consul forgot these, who lived: wait for all of them, for ``settle_s`` from the first."""
+        if forgotten and not self._settling:
+            asyncio.get_running_loop().call_later(self._settle_s, self._settled)
+        self._settling |= forgotten
+
+    def _settled(self) -> None:
+        """Whoever is not back by now did die."""
+        if self._settling:
+            self._settling = frozenset()
+            self._hand_on(self._newest)
 
 
 def _nodes(members: Members) -> frozenset[Node]:

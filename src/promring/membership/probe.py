@@ -40,6 +40,7 @@ class Health:
 
     def __init__(self, healthy_after: int, unhealthy_after: int) -> None:
         self._needed = {True: healthy_after, False: unhealthy_after}
+        self._undecided = 2 * (healthy_after + unhealthy_after)
         self._run = 0
         self._last: bool | None = None
         self.up: bool | None = None
@@ -48,7 +49,12 @@ class Health:
         """Count one probe. True when the verdict changed."""
         self._run = self._run + 1 if ok is self._last else 1
         self._last = ok
+        if self.up is None:
+            self._undecided -= 1
         if ok is self.up or self._run < self._needed[ok]:
+            if self.up is None and self._undecided <= 0:  # neither nor: whoever cannot be told to live is down
+                self.up = False
+                return True
             return False
         self.up = ok
         return True

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from promring.delivery.http_sd import Served
 from promring.settings import parse_duration
+from promring.threads import beside
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 
@@ -35,7 +36,7 @@ class SdEndpoint:
             served = service.http_sd.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
-        return _answer(request, served, etag)
+        return await _answer(request, served, etag)
 
 
 def _wait(request: web.Request) -> float:
@@ -45,7 +46,7 @@ def _wait(request: web.Request) -> float:
         raise ApiError(400, "bad_data", f"wait: {error}") from None
 
 
-def _answer(request: web.Request, served: Served, etag: str) -> web.Response:
+async def _answer(request: web.Request, served: Served, etag: str) -> web.Response:
     headers = {
         "ETag": served.etag,
         "Vary": "Accept-Encoding",
@@ -57,5 +58,5 @@ def _answer(request: web.Request, served: Served, etag: str) -> web.Response:
         return web.Response(status=304, headers=headers)
     body = served.slice.body
     if "gzip" in request.headers.get("Accept-Encoding", ""):
-        body, headers["Content-Encoding"] = served.gzipped, "gzip"
+        body, headers["Content-Encoding"] = await beside(lambda: served.gzipped), "gzip"
     return web.Response(body=body, headers=headers, content_type="application/json")

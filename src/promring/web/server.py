@@ -47,6 +47,7 @@ class WebServer:
             self._app(),
             access_log=None,
             handle_signals=False,
+            handler_cancellation=True,  # a long poll ends with its client
             shutdown_timeout=SHUTDOWN_S,
             keepalive_timeout=75.0,
             max_line_size=8190,
@@ -105,8 +106,8 @@ class WebServer:
             raise ApiError(403, "forbidden", "writing is off: no --web.token-file is configured")
         try:
             token = self._settings.token_file.read_text().strip()
-        except OSError as error:
-            raise ApiError(403, "forbidden", f"the token file cannot be read: {error.strerror}") from None
+        except (OSError, UnicodeError):
+            raise ApiError(403, "forbidden", "the token file cannot be read") from None
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token or not hmac.compare_digest(given.encode(), token.encode()):
             raise ApiError(401, "unauthorized", "a bearer token is needed")

@@ -1,0 +1,54 @@
+"""Blocking work beside the event loop, each in a daemon thread of its own.
+
+The event loop's own pool has a handful of threads for everybody, and a process waits for them when it ends: one hung
+network file system would stop every service and the exit. A thread costs 0.05 ms; a hung one costs only itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def beside(work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: BaseException | None) -> None:
+        if result.cancelled():
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(value)  # type: ignore[arg-type]  # there was no error, so it is a T
+
+    def run() -> None:
+        value, error = None, None
+        try:
+            value = work()
+        except BaseException as caught:  # handed to whoever waits
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await result
+
+
+async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
+    """As ``beside``; but when cancelled, tell the work to ``stop`` and wait until it has: nobody may write after the one
+    who asked for it is gone.
+    """
+    running = asyncio.ensure_future(beside(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.wait([running])
+        raise
