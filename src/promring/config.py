@@ -1,8 +1,8 @@
 """From a YAML file to ``Settings``. Every error names file, line and key path; all errors come at once.
 
 Refused here, beyond what ``settings.py`` says of single values: duplicate keys, aliases, several documents, deep nesting,
-a service named twice, two scrapers with one identity, two services that write one path, a time-out longer than its
-interval, Consul used but never described.
+a service named twice, two scrapers with one identity, two services that write one path, a check's time-out longer than
+its interval, Consul used but never described.
 """
 
 from __future__ import annotations
@@ -213,10 +213,6 @@ def _one_service(i: int, service: ShardService) -> Iterator[Problem]:
         yield from _identities(service, consul.register_.nodes, (*where, "nodes"))
         if consul.register_.check.timeout > consul.register_.check.interval:
             yield (*where, "check", "timeout"), "must not be longer than interval"
-    for j, targets in enumerate(service.targets):
-        interval = targets.chosen.interval if targets.python else targets.chosen.refresh_interval
-        if getattr(targets.chosen, "timeout", None) is not None and targets.chosen.timeout > interval:
-            yield (*at, "targets", j, targets.kind, "timeout"), "must not be longer than the interval"
     kinds = enumerate(d.kind for d in service.delivery)
     for j, kind in kinds:
         if kind == "http_sd" and [d.kind for d in service.delivery].index("http_sd") != j:

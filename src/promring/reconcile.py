@@ -31,6 +31,7 @@ from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Generation, Groups, Members, Placement, Plan, Slice, TargetPool
 from promring.state import Memory, Store
+from promring.threads import beside
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
@@ -102,9 +103,9 @@ class Reconciler:
             ring = self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
             if not self._is_placed(pool, ring):
-                placement = await asyncio.to_thread(place, pool, ring, self._policy)
-                plan = await asyncio.to_thread(compare, self.placement, placement)
-                slices = await asyncio.to_thread(self._slices, placement)
+                placement = await beside(lambda: place(pool, ring, self._policy))
+                plan = await beside(lambda: compare(self.placement, placement))
+                slices = await beside(lambda: self._slices(placement))
                 await self._put_in_force(verdict, facts, placement, plan, slices)
                 self._waiting_since = self._waiting_since or changed_at
         await self._deliver()
@@ -138,7 +139,7 @@ class Reconciler:
         known = self._pool
         if known is not None and _same(known[0], sources):
             return known[1]
-        pool = await asyncio.to_thread(build_pool, list(sources.values()), self._hash_labels)
+        pool = await beside(lambda: build_pool(list(sources.values()), self._hash_labels))
         self._pool = (sources, pool)
         if pool.conflicts:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, kept="the labels of the first source")

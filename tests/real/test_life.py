@@ -52,7 +52,7 @@ async def test_a_bad_reload_changes_nothing_and_a_good_one_moves_only_what_it_sa
         config = yaml.safe_load(good)
         config["shard_services"][0]["targets"] = [{"file": {"files": [str(tmp_path / "other.json")]}}]
         s.controller.configure(config)
-        s.allowed |= {"discovery_failed"}
+        s.allowed |= {"discovery_failed", "sources_kept"}
         stamps = s.stamps()
         assert (await s.controller.reload(s.session)).status == 200
         await until(lambda: bool(s.controller.log_lines("discovery_failed")), "the new source asked")

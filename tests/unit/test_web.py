@@ -19,6 +19,7 @@ from promring import log
 from promring.config import load
 from promring.supervisor import Options, Supervisor
 from promring.web.server import WebSettings
+from tests.fakes.source import TargetSource
 from tests.waiting import until
 
 
@@ -246,3 +247,59 @@ async def test_reloads_keep_what_is_served(tmp_path: Path, times: int) -> None:
                 assert [h["x-promring-generation"] for _, h, _ in now] == ["0.1", "0.1"]
                 await asyncio.sleep(0.02)
         assert (await r.get("/-/ready"))[0] == 200
+
+
+async def test_who_waits_over_a_reload_gets_the_next_slice(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        path = f"/sd/node/{r.nodes[0]}"
+        _, headers, _ = await r.get(path)
+        waiting = asyncio.create_task(r.get(path + "?wait=30s", If_None_Match=headers["etag"]))
+        await asyncio.sleep(0.1)
+        assert r.supervisor.reload() == []
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        r.write([{"targets": [f"new{n}:1" for n in range(8)]}])
+        status, newer, _ = await asyncio.wait_for(waiting, 10)
+        assert (status, newer["x-promring-generation"]) == (200, "0.2")
+
+
+async def test_a_reload_that_removes_a_source_beside_a_like_one_mixes_nothing_up(tmp_path: Path) -> None:
+    """Two URLs that differ in their query only are two sources, each with its own last good list."""
+    async with TargetSource([{"targets": [f"a{n}:1" for n in range(9)]}]) as a, TargetSource([]) as b:
+        b.groups = [{"targets": [f"b{n}:1" for n in range(9)]}]
+        async with running(tmp_path) as r:
+            file = tmp_path / "promring.yml"
+            config = json.loads(file.read_text())
+            service = config["shard_services"][0]
+
+            async def reload_with(*urls: str) -> None:
+                service["targets"] = [{"http": {"url": url, "refresh_interval": "100ms"}} for url in urls]
+                config["shard_services"] = [service]
+                file.write_text(json.dumps(config))
+                assert r.supervisor.reload() == []
+
+            async def targets() -> set[str]:
+                bodies = [(await r.get(f"/sd/node/{node}"))[2] for node in r.nodes]
+                return {t[0] for body in bodies for g in json.loads(body) for t in g["targets"]}
+
+            async def are(wanted: set[str]) -> bool:
+                return await targets() == wanted
+
+            await reload_with(a.url + "?team=a", b.url + "?team=b")
+            await until(lambda: are({"a", "b"}), "both sources")
+            a.mode = b.mode = "status 500"
+            await asyncio.sleep(0.3)
+            await reload_with(b.url + "?team=b", a.url + "?team=a")
+            await asyncio.sleep(0.5)
+            assert await targets() == {"a", "b"}
+            await reload_with(b.url + "?team=b")
+            await until(lambda: are({"b"}), "only the other's list left, known from before")
+            await reload_with(b.url + "?team=typo")
+            await asyncio.sleep(0.5)
+            assert await targets() == {"b"}, "the replaced source's list stays while the new one is silent"
+            b.mode = "empty"
+            await asyncio.sleep(0.5)
+            assert await targets() == {"b"}, "and while it is empty"
+            b.mode = "good"
+            b.groups = [{"targets": ["c1:1"]}]
+            await until(lambda: are({"c"}), "until it has targets")

@@ -22,11 +22,10 @@ from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 TARGETS_MAX = 5_000_000
 ADDRESS_MAX = 1024
 NULLS = ("", "~", "null", None)
-_ADDRESS = re.compile(
-    r"([a-z][a-z0-9+.-]*://)?"  # a scheme, for exporters that probe URLs
-    r"(\[[0-9A-Fa-f:.%]+\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|[^\s/:?#\[\]\x00-\x20\x7f]+)"  # a host, an IPv6
-    r"(:\d{1,5})?([/?#][^\s\x00-\x20\x7f]*)?"
-)
+_IPV6 = r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
+_HOST = r"[^\s/:?#\[\]\x00-\x20\x7f]+"
+_SCHEME, _PORT, _REST = r"([a-z][a-z0-9+.-]*://)?", r"(:\d{1,5})?", r"([/?#][^\s\x00-\x20\x7f]*)?"
+_ADDRESS = re.compile(f"{_SCHEME}({_IPV6}|{_HOST}){_PORT}{_REST}")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _KEPT = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
 

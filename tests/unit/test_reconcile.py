@@ -1,0 +1,181 @@
+"""The loop by itself: real facts, real core, real state on disk, a delivery that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promring import log
+from promring.core.guard import Hold
+from promring.core.placement import Policy
+from promring.delivery import Outcome
+from promring.facts import FactBoard
+from promring.metrics import Metrics
+from promring.model import Empty, Groups, Known, Members, Scraper, Slice, TargetGroup, Unknown
+from promring.reconcile import Pace, Reconciler
+from promring.state import Memory, Store
+from tests.waiting import until
+
+A, B = Scraper("a:1", "a", 1), Scraper("b:1", "b", 1)
+TARGETS: Groups = (TargetGroup.of([f"t{n}:1" for n in range(20)]),)
+
+
+@dataclass
+class Sink:
+    """What a delivery holds, as files would."""
+
+    means: str = "memory"
+    broken: bool = False
+    held: dict[str, bytes] = field(default_factory=dict)
+    writes: int = 0
+
+    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+        outcomes = []
+        for slice_ in slices:
+            name = slice_.scraper.id
+            if self.broken:
+                outcomes.append(Outcome(name, "failed", "the disk is full"))
+            elif self.held.get(name) == slice_.body:
+                outcomes.append(Outcome(name, "same"))
+            else:
+                self.held[name] = slice_.body
+                self.writes += 1
+                outcomes.append(Outcome(name, "written"))
+        return outcomes
+
+    def targets(self) -> dict[str, set[str]]:
+        return {name: {t for g in json.loads(body) for t in g["targets"]} for name, body in self.held.items()}
+
+
+class Loop:
+    """A reconciler with everything it needs."""
+
+    def __init__(self, folder: Path, *, memory: Memory | None = None, pace: Pace | None = None) -> None:
+        self.facts = FactBoard(["s"])
+        self.sink = Sink()
+        self.store = Store(folder, "x", log.get())
+        self.reconciler = Reconciler(
+            "x",
+            policy=Policy(),
+            hash_labels=None,
+            pace=pace or Pace(60.0, 0.0),
+            facts=self.facts,
+            deliveries=[self.sink],
+            store=self.store,
+            memory=memory or Memory(),
+            metrics=Metrics(),
+            log=log.get(),
+        )
+        for name, groups in (memory or Memory()).sources.items():
+            self.facts.sources[name].restore(groups, 1.0, "restored")
+        if memory and memory.members:
+            self.facts.members.restore(memory.members, 1.0, "restored")
+
+    async def say(self, members: Members | None = None, targets: Groups | None = None) -> None:
+        if members is not None:
+            self.facts.members.put(Known(members) if members else Empty())
+        if targets is not None:
+            self.facts.sources["s"].put(Known(targets) if targets else Empty())
+        await self.reconciler.cycle()
+
+    def reason(self) -> str:
+        verdict = self.reconciler.verdict
+        return verdict.reason if isinstance(verdict, Hold) else ""
+
+
+async def test_nothing_is_written_before_both_facts_are_known(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.reconciler.cycle()
+    assert (loop.sink.held, loop.reason()) == ({}, "scrapers_unknown")
+    await loop.say(members=(A, B))
+    assert (loop.sink.held, loop.reason()) == ({}, "targets_unknown")
+    await loop.say(targets=TARGETS)
+    assert set.union(*loop.sink.targets().values()) == set(TARGETS[0].targets)
+    assert loop.reconciler.decided
+
+
+async def test_none_and_no_answer_write_nothing(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    before, writes = dict(loop.sink.held), loop.sink.writes
+    await loop.say(members=())
+    assert loop.reason() == "no_scrapers"
+    loop.facts.members.put(Unknown("refused"))
+    await loop.say(targets=())
+    loop.facts.sources["s"].put(Unknown("500"))
+    await loop.reconciler.cycle()
+    assert (loop.sink.held, loop.sink.writes) == (before, writes)
+
+
+async def test_a_scraper_that_left_keeps_what_it_has_and_one_without_targets_gets_an_empty_list(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    had = loop.sink.held[A.id]
+    await loop.say(members=(B,))
+    assert loop.sink.held[A.id] == had
+    assert loop.sink.targets()[B.id] == set(TARGETS[0].targets)
+    await loop.say((A, B), (TargetGroup.of(["only:1"]),))
+    assert sorted(map(len, loop.sink.targets().values())) == [0, 1]
+
+
+async def test_equal_facts_compute_and_write_nothing(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    placement, writes = loop.reconciler.placement, loop.sink.writes
+    await loop.say((Scraper("a:1", "a", 1), B), (TargetGroup.of([f"t{n}:1" for n in range(20)]),))
+    assert loop.reconciler.placement is placement
+    assert loop.sink.writes == writes
+
+
+async def test_a_slice_keeps_its_generation_while_its_bytes_are_the_same(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    first = dict(loop.reconciler.memory.slices)
+    more = (TargetGroup.of([*TARGETS[0].targets, "new:1"]),)
+    await loop.say(targets=more)
+    now = loop.reconciler.memory.slices
+    changed = [name for name in now if now[name].body != first[name].body]
+    assert changed
+    assert {str(now[n].generation) for n in changed} == {"0.2"}
+    assert all(now[n] is first[n] for n in now if n not in changed)
+
+
+async def test_a_restart_serves_what_was_saved_and_moves_nothing(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    again = Loop(tmp_path, memory=loop.store.load())
+    await again.reconciler.cycle()
+    assert again.sink.held == loop.sink.held
+    assert again.reconciler.memory.generation == loop.reconciler.memory.generation
+    assert not again.reconciler.decided, "from remembered scrapers only"
+    await again.say((A, B), TARGETS)
+    assert again.reconciler.memory.generation == loop.reconciler.memory.generation
+    assert again.reconciler.decided
+
+
+async def test_the_same_identity_at_another_address_is_taken_over(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((Scraper("h", "h", 9090),), TARGETS)
+    await loop.say(members=(Scraper("h", "h", 9091),))
+    assert loop.reconciler.memory.slices["h"].scraper.port == 9091
+
+
+async def test_a_failed_delivery_is_tried_again_soon_and_a_burst_of_changes_is_one_cycle(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, pace=Pace(60.0, 0.05))
+    loop.sink.broken = True
+    task = asyncio.create_task(loop.reconciler.run())
+    try:
+        loop.facts.members.put(Known((A, B)))
+        for n in range(1, 6):
+            loop.facts.sources["s"].put(Known((TargetGroup.of(TARGETS[0].targets[:n]),)))
+        await until(lambda: bool(loop.reconciler.outcomes.get("memory")), "a failed delivery")
+        assert [o.error for o in loop.reconciler.outcomes["memory"]] == ["the disk is full"] * 2
+        assert loop.reconciler.memory.generation.n == 1
+        loop.sink.broken = False
+        await until(lambda: loop.sink.writes == 2, "delivered, without a change and long before the interval", 5)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
