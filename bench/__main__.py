@@ -1,16 +1,21 @@
-"""``python -m bench [failover] [freshness]``: all of them unless some are named."""
+"""``python -m bench [placement] [freshness] [failover]``: all of them unless some are named."""
 
 from __future__ import annotations
 
 import asyncio
 import platform
 import sys
+from collections.abc import Callable, Coroutine
 
-from bench import failover, freshness
+from bench import failover, freshness, placement
 from bench.report import console
 from promring import log
 
-BENCHES = {"freshness": freshness.run, "failover": failover.run}
+BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+    "placement": placement.run,
+    "freshness": freshness.run,
+    "failover": failover.run,
+}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.placement import Policy, capacity, place
+from promring.core.placement import Policy, bounded_owners, capacity, place
 from promring.core.plan import bodies, compare
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
@@ -111,7 +111,6 @@ def test_bounded_owners_are_those_of_one_target_proposing_after_another_in_any_o
     names: list[str], scrapers: Members, virtual_nodes: int, factor: float, rng: random.Random
 ) -> None:
     """Deferred acceptance has one outcome in whatever order targets propose: the slow way is the oracle."""
-    policy = Policy(virtual_nodes, factor)
     ring = Ring(scrapers, virtual_nodes)
     most = capacity(len(names), len(scrapers), factor) if names else 0
     key = {name: xxhash.xxh3_64_intdigest(name.encode()) for name in names}
@@ -127,7 +126,25 @@ def test_bounded_owners_are_those_of_one_target_proposing_after_another_in_any_o
             held[scraper].remove(worst)
             waiting.append(worst)
     expected = {name: scraper for scraper, kept in held.items() for name in kept}
-    assert placed(names, scrapers, policy) == expected
+    pool = pool_of(names)
+    found = bounded_owners(pool.keys, ring, most, rounds_max=10_000)
+    assert owners(Placement(ring.scrapers, pool, found)) == expected
+
+
+@given(addresses, members(), st.sampled_from([1, 64]), st.integers(0, 3), st.sampled_from([1.0, 1.1]))
+def test_who_is_homeless_after_the_last_round_finds_room_and_drives_nobody_out(
+    names: list[str], scrapers: Members, virtual_nodes: int, rounds: int, factor: float
+) -> None:
+    ring, pool = Ring(scrapers, virtual_nodes), pool_of(names)
+    most = capacity(len(names), len(scrapers), factor) if names else 0
+    found = bounded_owners(pool.keys, ring, most, rounds_max=rounds)
+    assert found.min(initial=0) >= 0
+    assert np.bincount(found, minlength=len(ring)).max() <= most
+    plain = place(pool, ring, Policy(virtual_nodes, None)).owners
+    for scraper in range(len(ring)):  # it keeps the smallest keys of those that asked it first
+        first = np.flatnonzero(plain == scraper)[:most]
+        if rounds == 0:
+            assert (found[first] == scraper).all()
 
 
 @given(addresses, members(), members(), policies)

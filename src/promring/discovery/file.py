@@ -22,7 +22,7 @@ from promring.model import DiscoveryError, Groups
 from promring.threads import beside
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
-WATCH_STEP_MS = 20
+WATCH_STEP_MS = 10
 FOLDERS_AGAIN_S = 5.0
 TIMEOUT_S = 30.0
 
