@@ -65,7 +65,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     def make_reconciler(facts: FactBoard) -> Reconciler:
         return Reconciler(
             settings.name,
-            policy=Policy(placement.virtual_nodes, placement.load_factor),
+            policy=policy_of(settings),
             hash_labels=tuple(placement.hash_labels) if placement.hash_labels else None,
             pace=Pace(pace.reconcile_interval, pace.debounce),
             facts=facts,
@@ -78,7 +78,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
 
     return Service(
         settings,
-        membership=MEMBERSHIPS[settings.scrapers.kind](settings.scrapers.chosen, settings, memory, kit),
+        membership=build_membership(settings, kit, memory),
         sources=build_sources(settings, kit),
         deliveries=deliveries,
         make_reconciler=make_reconciler,
@@ -86,6 +86,18 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
         metrics=kit.metrics,
         log=kit.log,
     )
+
+
+def policy_of(settings: ShardService) -> Policy:
+    return Policy(settings.placement.virtual_nodes, settings.placement.load_factor)
+
+
+def build_membership(settings: ShardService, kit: Kit, memory: Memory | None = None, *, register: bool = True) -> Membership:
+    """``register`` False: nothing is registered, whatever the settings say."""
+    chosen = settings.scrapers.chosen
+    if isinstance(chosen, ConsulScrapers) and not register:
+        chosen = chosen.model_copy(update={"register_": None})
+    return MEMBERSHIPS[settings.scrapers.kind](chosen, settings, memory or Memory(), kit)
 
 
 def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:

@@ -70,7 +70,7 @@ class Reconciler:
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered."""
-        self._policy, self._hash_labels, self._pace = policy, hash_labels, pace
+        self.policy, self._hash_labels, self._pace = policy, hash_labels, pace
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
         self._heard: Members | None = None
@@ -103,7 +103,7 @@ class Reconciler:
             ring = self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
             if not self._is_placed(pool, ring):
-                placement = await beside(lambda: place(pool, ring, self._policy))
+                placement = await beside(lambda: place(pool, ring, self.policy))
                 plan = await beside(lambda: compare(self.placement, placement))
                 slices = await beside(lambda: self._slices(placement))
                 await self._put_in_force(verdict, facts, placement, plan, slices)
@@ -117,7 +117,7 @@ class Reconciler:
     def _listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
         if self.ring is None:  # the ring starts from the scrapers that are alive, whatever the configuration lists
-            self.ring = Ring(members, self._policy.virtual_nodes)
+            self.ring = Ring(members, self.policy.virtual_nodes)
         old, new = self.ring.members, [s.id for s in members]
         if old != new:
             self._log.info(
@@ -130,7 +130,7 @@ class Reconciler:
         elif members != self._heard:
             self._log.info("node_same", nodes=",".join(new))
         if self.ring.scrapers != members:  # other ids, or an id that now stands for another address
-            self.ring = Ring(members, self._policy.virtual_nodes)
+            self.ring = Ring(members, self.policy.virtual_nodes)
         self._heard = members
         return self.ring
 

@@ -184,6 +184,20 @@ async def test_the_api_says_who_has_what(tmp_path: Path) -> None:
         assert (await r.get(f"/sd/node/{r.nodes[0]}?wait=soon"))[0] == 400
 
 
+async def test_a_plan_over_the_api(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        gone, stays = r.nodes
+        plan = await r.data(f"/api/v1/services/node/plan?without={gone}&with=10.0.0.9:9090")
+        assert {row["id"]: row["after"] is None for row in plan["scrapers"]} == {
+            gone: True,
+            stays: False,
+            "10.0.0.9:9090": False,
+        }
+        assert plan["targets"] == sum(row["after"] or 0 for row in plan["scrapers"]) == 40
+        for bad in ("without=x:1", f"with={gone}", "with=nonsense", f"without={gone}&without={stays}"):
+            assert (await r.get(f"/api/v1/services/node/plan?{bad}"))[0] == 400, bad
+
+
 METRICS = """scrapers{service="node",state="up"} 2.0
 targets{service="node"} 40.0
 assigned_targets{scraper=

@@ -7,9 +7,11 @@ import click
 from promring import __version__
 from promring.cli.check import check
 from promring.cli.demo import demo
+from promring.cli.plan import plan
 from promring.cli.query import status, where
 from promring.cli.run import run
 from promring.cli.scrape_config import scrape_config
+from promring.cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -18,5 +20,5 @@ def main() -> None:
     """Keeps every target of a Prometheus fleet scraped."""
 
 
-for command in (run, check, demo, scrape_config, status, where):
+for command in (run, check, plan, simulate, demo, scrape_config, status, where):
     main.add_command(command)

@@ -18,11 +18,14 @@ EMPTY_BODY = b"[]\n"
 def bodies(placement: Placement) -> Iterator[tuple[int, bytes, int]]:
     """For each scraper of the placement, in order: its index, its slice as bytes, the number of targets in it."""
     fragments = placement.pool.fragments
-    order = np.argsort(placement.owners, kind="stable")
-    bounds = np.searchsorted(placement.owners[order], np.arange(len(placement.scrapers) + 1))
-    for i in range(len(placement.scrapers)):
-        rows = order[bounds[i] : bounds[i + 1]].tolist()
-        yield i, _body([fragments[row] for row in rows]), len(rows)
+    small = placement.owners.astype(np.uint16) if len(placement.scrapers) < 2**16 else placement.owners
+    order = np.argsort(small, kind="stable")  # a radix sort for 16 bits
+    ends = np.cumsum(np.bincount(small, minlength=len(placement.scrapers))).tolist()
+    start = 0
+    for i, end in enumerate(ends):
+        rows = order[start:end].tolist()
+        yield i, _body(list(map(fragments.__getitem__, rows))), len(rows)
+        start = end
 
 
 def _body(fragments: list[bytes]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -11,9 +12,12 @@ from aiohttp import web
 from promring import __version__
 from promring.core.guard import Hold
 from promring.core.placement import first_tokens
+from promring.core.preview import PreviewError, preview
 from promring.core.ring import Ring
 from promring.model import Fact, Known, Placement, TargetPool, Unknown
 from promring.service import Service
+from promring.settings import parse_host_port
+from promring.threads import beside
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, success
 
@@ -83,6 +87,19 @@ class Api:
             raise ApiError(404, "not_found", f"no target {target!r} in {service.name}")
         assert ring is not None  # there is a placement, so there was a ring
         return success([_place(placement, ring, row) for row in rows])
+
+    async def plan(self, request: web.Request) -> web.Response:
+        """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
+        service = self._service(request)
+        placement, policy = self._placement(service), service.reconciler.policy
+        without = request.query.getall("without", [])
+        try:
+            joining = [service.settings.scraper(parse_host_port(text)) for text in request.query.getall("with", [])]
+            work = partial(preview, placement.pool, placement.scrapers, policy, without=without, joining=joining)
+            described = await beside(lambda: work().describe())
+        except (PreviewError, ValueError) as error:
+            raise ApiError(400, "bad_data", str(error)) from error
+        return success({"service": service.name, **described})
 
     def _service(self, request: web.Request) -> Service:
         name = request.match_info["service"]

@@ -78,6 +78,7 @@ class WebServer:
                 web.get("/api/v1/services/{service}", api.service),
                 web.get("/api/v1/services/{service}/targets", api.targets),
                 web.get("/api/v1/services/{service}/where", api.where),
+                web.get("/api/v1/services/{service}/plan", api.plan),
             ]
         )
         return app

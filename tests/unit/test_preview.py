@@ -1,0 +1,80 @@
+"""Plans before they happen, and simulated fleets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.cli import main
+from promring.core.placement import Policy, place
+from promring.core.preview import PreviewError, preview
+from promring.core.ring import Ring
+from promring.model import Members, Scraper
+from tests.laws.strategies import addresses, members, policies, pool_of
+
+
+@given(addresses, members(), policies)
+def test_the_plan_of_the_plans_own_outcome_is_empty(names: list[str], scrapers: Members, policy: Policy) -> None:
+    assert preview(pool_of(names), scrapers, policy).plan.moves == ()
+
+
+@given(addresses, members(least=2), policies, st.data())
+def test_what_a_plan_says_adds_up(names: list[str], scrapers: Members, policy: Policy, data: st.DataObject) -> None:
+    leaver = data.draw(st.sampled_from(scrapers))
+    joiner = Scraper("new:1", "new", 1)
+    found = preview(pool_of(names), scrapers, policy, without=[leaver.id], joining=[joiner])
+    rows = {row["id"]: row for row in found.describe()["scrapers"]}
+    for row in rows.values():
+        assert (row["before"] or 0) + row["gains"] - row["gives"] == (row["after"] or 0)
+    assert rows[leaver.id]["after"] is None
+    assert rows[joiner.id]["before"] is None
+    assert sum(row["gains"] for row in rows.values()) == found.plan.moved
+    later = (*(s for s in scrapers if s != leaver), joiner)
+    expected = place(pool_of(names), Ring(later, policy.virtual_nodes), policy)
+    assert found.after.counts() == expected.counts()
+
+
+def test_what_cannot_be_is_said() -> None:
+    one = (Scraper("a:1", "a", 1),)
+    with pytest.raises(PreviewError, match="b:1 is not a live scraper; there is a:1"):
+        preview(pool_of(["t:1"]), one, Policy(), without=["b:1"])
+    with pytest.raises(PreviewError, match="a:1 is a live scraper already"):
+        preview(pool_of(["t:1"]), one, Policy(), joining=one)
+    with pytest.raises(PreviewError, match="no scraper would be left"):
+        preview(pool_of(["t:1"]), one, Policy(), without=["a:1"])
+
+
+def test_a_simulation_has_the_shape_of_the_contract_and_true_numbers() -> None:
+    arguments = ["simulate", "--scrapers", "20", "--targets", "5000", "--leave", "2", "--join", "3", "--json"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.output)
+    assert set(data) == {"scrapers", "targets", "balance", "leave", "join", "place_s"}
+    assert data["balance"]["count_max_over_mean"] <= 1.10
+    assert data["balance"]["load_max_over_mean"] == data["balance"]["count_max_over_mean"]
+    assert 0 < data["leave"]["share"] <= data["leave"]["moved"] <= 1.2 * data["leave"]["share"]
+    assert data["join"]["ideal"] == pytest.approx(5000 * 3 / 23)
+    assert data["place_s"] > 0
+    skewed = json.loads(CliRunner().invoke(main, [*arguments, "--skew"]).output)
+    assert skewed["balance"]["load_max_over_mean"] > skewed["balance"]["count_max_over_mean"]
+    shown = CliRunner().invoke(main, ["simulate", "--scrapers", "5", "--targets", "1000", "--plain"])
+    assert shown.exit_code == 0
+    assert "targets a scraper" in shown.output
+    assert "#" in shown.output
+    for bad in ("--scrapers 0 --targets 1", "--scrapers 1 --targets 10", "--scrapers 2 --targets 1 --load-factor 0.5"):
+        assert CliRunner().invoke(main, ["simulate", *bad.split()]).exit_code == 2
+
+
+def test_a_plan_without_facts_says_which_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(
+        "shard_services: [{name: x, scrapers: {probe: {nodes: ['127.0.0.1:1'], interval: 100ms, timeout: 100ms}},"
+        " targets: [{file: {files: [t.json]}}], delivery: [{http_sd: {}}]}]"
+    )
+    result = CliRunner().invoke(main, ["plan", "--config.file", str(tmp_path / "x.yml")])
+    assert result.exit_code == 1
+    assert result.output == "Error: x: no scraper is alive\n"

@@ -1,0 +1,105 @@
+"""TLS: verified by default, an own CA, a client certificate; everything else is refused by name."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from aiohttp import web
+
+from promring.consul.client import Access, Client
+from promring.discovery.http import HttpSource
+from promring.httpclient import TlsFiles
+from promring.model import ConsulError, DiscoveryError, TargetGroup
+
+
+@asynccontextmanager
+async def server(certificate: trustme.LeafCert | None, client_ca: trustme.CA | None = None) -> AsyncIterator[int]:
+    """An https server that is a target source and a Consul without services; without a certificate a plain one."""
+
+    async def targets(_: web.Request) -> web.Response:
+        return web.json_response([{"targets": ["a:1"]}])
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response([], headers={"X-Consul-Index": "7"})
+
+    app = web.Application()
+    app.add_routes([web.get("/targets", targets), web.get("/v1/health/service/x", health)])
+    context = None
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        certificate.configure_cert(context)
+        if client_ca is not None:
+            client_ca.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(ca: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    return path
+
+
+async def fetch(port: int, tls: TlsFiles | None) -> object:
+    return await HttpSource(f"https://127.0.0.1:{port}/targets", 60.0, 5.0, tls=tls).fetch()
+
+
+async def test_an_own_ca_and_a_client_certificate_are_used(ca: trustme.CA, ca_file: Path, tmp_path: Path) -> None:
+    leaf = ca.issue_cert("promring.example")
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
+    files = TlsFiles(ca_file, tmp_path / "client.pem")
+    async with server(ca.issue_cert("127.0.0.1"), client_ca=ca) as port:
+        assert await fetch(port, files) == (TargetGroup.of(["a:1"]),)
+        async with Client(Access(f"127.0.0.1:{port}", tls=files)) as client:
+            assert client.url.scheme == "https"
+            assert await client.health("x") == ([], 7)
+        with pytest.raises(DiscoveryError):
+            await fetch(port, TlsFiles(ca_file))
+
+
+async def test_the_name_to_verify_can_be_given(ca: trustme.CA, ca_file: Path) -> None:
+    async with server(ca.issue_cert("consul.example")) as port:
+        with pytest.raises(DiscoveryError, match=r"127\.0\.0\.1"):
+            await fetch(port, TlsFiles(ca_file))
+        named = TlsFiles(ca_file, server_name="consul.example")
+        assert await fetch(port, named) == (TargetGroup.of(["a:1"]),)
+        async with Client(Access(f"https://127.0.0.1:{port}", tls=named)) as client:
+            assert await client.health("x") == ([], 7)
+
+
+@pytest.mark.parametrize("bad", ["unknown CA", "expired", "other name", "plain"])
+async def test_a_bad_certificate_is_refused_and_said(bad: str, ca: trustme.CA, ca_file: Path) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    certificate = {
+        "unknown CA": trustme.CA().issue_cert("127.0.0.1"),
+        "expired": ca.issue_cert("127.0.0.1", not_after=long_ago),
+        "other name": ca.issue_cert("10.0.0.1"),
+        "plain": None,
+    }[bad]
+    async with server(certificate) as port:
+        with pytest.raises(DiscoveryError, match=r"(?i)certificate|ssl"):
+            await fetch(port, TlsFiles(ca_file))
+        async with Client(Access(f"https://127.0.0.1:{port}", tls=TlsFiles(ca_file))) as client:
+            with pytest.raises(ConsulError, match=r"(?i)certificate|ssl"):
+                await client.health("x")
+        if certificate is not None:
+            skipped = TlsFiles(ca_file, insecure_skip_verify=True)
+            assert await fetch(port, skipped) == (TargetGroup.of(["a:1"]),)
