@@ -1,14 +1,16 @@
 """Where adapters put what they learn and the loop reads it: one cell a fact, never a queue.
 
 Owns: the newest answer and the last good one of each fact, with their times.
-Promises: a writer is never blocked; a reader always sees the newest; ``changed`` is set only when an answer differs from
-the one before, so a spurious wake-up of Consul or an unchanged source costs no cycle.
+Promises: a writer is never blocked; a reader always sees the newest; the loop is woken only when an answer differs from the
+one before, so a spurious wake-up of Consul or an unchanged source costs no cycle. A source that did not change gives the
+same object again (``discovery.groups.Reader``), so lists are told apart by identity.
 Flow: written by membership and discovery through ``Cell.put``, read by ``reconcile`` through ``FactBoard.newest``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import operator
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -22,15 +24,18 @@ T = TypeVar("T")
 class Cell(Generic[T]):
     """The newest answer about one thing, and the last good one."""
 
-    def __init__(self, changed: Callable[[], None], clock: Callable[[], float]) -> None:
+    def __init__(self, changed: Callable[[], None], clock: Callable[[], float], same: Callable[[T, T], bool]) -> None:
+        """``same`` tells two good values apart: comparing long lists element by element would hold the event loop."""
         self._changed = changed
+        self._same = same
         self._clock = clock
         self.fact: Fact[T] = Fact(Unknown("not asked yet"))
 
     def put(self, answer: Answer[T]) -> None:
         before, now = self.fact, self._clock()
         if isinstance(answer, Known):
-            good = before.good if before.good is not None and _equal(before.good, answer) else answer
+            known = before.good is not None and self._same(before.good.value, answer.value)
+            good = before.good if known else answer  # an equal value keeps its identity
             self.fact = Fact(answer, now, good, now)
         else:
             self.fact = Fact(answer, now, before.good, before.good_at)
@@ -42,19 +47,14 @@ class Cell(Generic[T]):
         self.fact = Fact(Unknown(reason), 0.0, Known(value), good_at)
 
 
-def _equal(one: Known[T], other: Known[T]) -> bool:
-    """An equal value keeps its identity, so nothing is computed from it again. Sources mostly give the same object."""
-    return one.value is other.value or one == other
-
-
 class FactBoard:
     """All facts of one shard service, and the bell that rings when one of them changed."""
 
     def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self._changed = asyncio.Event()
         self._since = 0.0
-        self.members: Cell[Members] = Cell(self._ring, clock)
-        self.sources: dict[str, Cell[Groups]] = {name: Cell(self._ring, clock) for name in sources}
+        self.members: Cell[Members] = Cell(self._ring, clock, operator.eq)
+        self.sources: dict[str, Cell[Groups]] = {name: Cell(self._ring, clock, operator.is_) for name in sources}
 
     def _ring(self) -> None:
         if not self._changed.is_set():

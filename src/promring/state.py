@@ -22,6 +22,7 @@ from promring.template import file_name
 from promring.threads import to_the_end
 
 VERSION = 1
+CHUNK = 2000
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
 
@@ -36,7 +37,8 @@ class _SavedSlice(msgspec.Struct, array_like=True):
 class _File(msgspec.Struct):
     service: str
     members: Members
-    sources: dict[str, Groups]
+    sources: dict[str, list[msgspec.Raw]]
+    """Chunks of groups, each encoded by itself: one call for all would hold the interpreter."""
     slices: list[_SavedSlice]
     generation: Generation
     members_at: float
@@ -95,7 +97,7 @@ class Store:
         saved = _File(
             service=self._service,
             members=memory.members,
-            sources=dict(memory.sources),
+            sources={name: _chunks(groups) for name, groups in memory.sources.items()},
             slices=[_SavedSlice(s.scraper, s.generation, s.body, s.targets) for s in memory.slices.values()],
             generation=memory.generation,
             members_at=memory.members_at,
@@ -104,6 +106,11 @@ class Store:
         body = msgspec.msgpack.encode(saved)
         digest = hashlib.sha256(body).hexdigest().encode()
         disk.install(self._path, b"%s %d %d %s\n%s" % (MAGIC, VERSION, len(body), digest, body), mode=0o600)
+
+
+def _chunks(groups: Groups) -> list[msgspec.Raw]:
+    starts = range(0, len(groups), CHUNK)
+    return [msgspec.Raw(msgspec.msgpack.encode(groups[start : start + CHUNK])) for start in starts]
 
 
 def _decode(content: bytes, service: str) -> Memory:
@@ -118,9 +125,13 @@ def _decode(content: bytes, service: str) -> Memory:
         raise ValueError("corrupt: length or SHA-256 differ")
     try:
         saved = msgspec.msgpack.decode(body, type=_File)
+        sources = {
+            name: tuple(group for chunk in chunks for group in msgspec.msgpack.decode(chunk, type=Groups))
+            for name, chunks in saved.sources.items()
+        }
     except msgspec.DecodeError as error:
         raise ValueError(f"corrupt: {error}") from error
     if saved.service != service:
         raise ValueError(f"it belongs to service {saved.service!r}")
     slices = {s.scraper.id: Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices}
-    return Memory(saved.members, saved.sources, slices, saved.generation, saved.members_at, saved.sources_at)
+    return Memory(saved.members, sources, slices, saved.generation, saved.members_at, saved.sources_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from promring.facts import FactBoard
-from promring.model import Empty, Known, Scraper, Unknown
+from promring.model import Empty, Known, Scraper, TargetGroup, Unknown
 
 A, B = (Scraper("a:1", "a", 1),), (Scraper("b:1", "b", 1),)
 
@@ -46,6 +46,17 @@ async def test_an_equal_list_keeps_its_identity_so_nothing_is_computed_again() -
     first = board.newest().members.good
     board.members.put(Known((Scraper("a:1", "a", 1),)))
     assert board.newest().members.good is first
+
+
+async def test_lists_are_told_apart_by_identity() -> None:
+    board = FactBoard(["s"])
+    one, equal = (TargetGroup.of(["a:1"]),), (TargetGroup.of(["a:1"]),)
+    board.sources["s"].put(Known(one))
+    assert board.take() is not None
+    board.sources["s"].put(Known(one))
+    assert board.take() is None
+    board.sources["s"].put(Known(equal))
+    assert board.take() is not None
 
 
 async def test_a_restored_value_is_stale_until_an_answer_comes() -> None:

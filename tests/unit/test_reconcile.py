@@ -125,9 +125,11 @@ async def test_equal_facts_compute_and_write_nothing(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     await loop.say((A, B), TARGETS)
     placement, writes = loop.reconciler.placement, loop.sink.writes
-    await loop.say((Scraper("a:1", "a", 1), B), (TargetGroup.of([f"t{n}:1" for n in range(20)]),))
+    await loop.say((Scraper("a:1", "a", 1), B), TARGETS)
     assert loop.reconciler.placement is placement
+    await loop.say(targets=(TargetGroup.of([f"t{n}:1" for n in range(20)]),))  # the same, by another source object
     assert loop.sink.writes == writes
+    assert str(loop.reconciler.memory.generation) == "0.1"
 
 
 async def test_a_slice_keeps_its_generation_while_its_bytes_are_the_same(tmp_path: Path) -> None:

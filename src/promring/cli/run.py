@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 from pathlib import Path
 from typing import IO
@@ -44,6 +45,10 @@ def run(config_file: Path, listen: tuple[str, int], token_file: Path | None, lev
     lock = _lock(state_dir)
     web = WebSettings(listen[0], listen[1], token_file)
     supervisor_options = Options(config_file, state_dir, web)
+
+    # A full collection walks every target that is known: at 100,000 of them it held the event loop for 0.2 s. Values are
+    # freed by their reference counts; the collector is left for the few cycles of exceptions and tasks.
+    gc.set_threshold(100_000, 50, 100)
 
     async def main() -> None:
         await Supervisor(supervisor_options, settings, log.get()).run()

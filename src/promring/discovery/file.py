@@ -69,6 +69,7 @@ class FileSource:
         self.interval_s = interval_s
         self._files: dict[str, _File] = {}
         self._read_before = False
+        self._whole: tuple[list[Groups], Groups] | None = None
         self._reading: asyncio.Future[Groups] | None = None
 
     async def fetch(self) -> Groups:
@@ -100,10 +101,17 @@ class FileSource:
         if not self._read_before and errors:
             raise DiscoveryError("; ".join(errors))  # a first answer must not lack a part
         self._read_before = True
-        whole = tuple(group for groups_ in lists for group in groups_)
+        whole = self._join(lists)
         if errors:
             raise DiscoveryError("; ".join(errors), whole)
         return whole
+
+    def _join(self, lists: list[Groups]) -> Groups:
+        """One list of all; the same object while the parts are."""
+        known = self._whole
+        if known is None or len(known[0]) != len(lists) or any(a is not b for a, b in zip(known[0], lists, strict=True)):
+            known = self._whole = lists, tuple(group for part in lists for group in part)
+        return known[1]
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
         """Yields when something happens in a folder of a pattern; folders that do not exist yet are looked for."""

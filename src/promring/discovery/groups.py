@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import xxhash
 import yaml
 
 from promring.model import DiscoveryError, Groups, TargetGroup
@@ -38,15 +39,31 @@ class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _Shape = list[_Group] | None
+_Raws = list[msgspec.Raw] | None
+_group = msgspec.json.Decoder(_Group)
 
 
 def from_json(text: bytes, where: str) -> Groups:
-    """``where`` names the file or URL in errors. Raises ``DiscoveryError``."""
+    """``where`` names the file or URL in errors. Raises ``DiscoveryError``.
+
+    Decoded group by group: one call for a long list would hold the interpreter, and with it the event loop.
+    """
     try:
-        decoded = msgspec.json.decode(text, type=_Shape)
+        raws = msgspec.json.decode(text, type=_Raws)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DiscoveryError(f"{where}{_line_of(text, str(error))}: {error}") from error
-    return _checked(decoded or [], where)
+    groups = []
+    for i, raw in enumerate(raws or ()):
+        try:
+            groups.append(_group.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DiscoveryError(f"{where}: {_in_entry(i, str(error))}") from error
+    return _checked(groups, where)
+
+
+def _in_entry(i: int, message: str) -> str:
+    """A message about one entry as one about the whole list: ``$.targets`` → ``$[3].targets``."""
+    return message.replace("`$", f"`$[{i}]", 1) if "`$" in message else f"{message} - at `$[{i}]`"
 
 
 def from_yaml(text: bytes, where: str) -> Groups:
@@ -90,6 +107,7 @@ def _line_of(text: bytes, message: str) -> str:
 def _checked(groups: list[_Group], where: str) -> Groups:
     total = 0
     result = []
+    shared: dict[tuple[str, str], tuple[str, str]] = {}  # most labels are in many groups: keep each once
     for i, group in enumerate(groups):
         total += len(group.targets)
         if total > TARGETS_MAX:
@@ -100,8 +118,9 @@ def _checked(groups: list[_Group], where: str) -> Groups:
         for name in group.labels or {}:
             if not _LABEL_NAME.fullmatch(name):
                 raise DiscoveryError(f"{where}: [{i}].labels: {name[:80]!r} is not a label name")
-        labels = {n: v for n, v in (group.labels or {}).items() if not n.startswith("__") or _KEPT.fullmatch(n)}
-        result.append(TargetGroup.of(group.targets, labels))
+        kept = [pair for pair in (group.labels or {}).items() if not pair[0].startswith("__") or _KEPT.fullmatch(pair[0])]
+        labels = tuple(shared.setdefault(pair, pair) for pair in sorted(kept))
+        result.append(TargetGroup(tuple(group.targets), labels))
     return tuple(result)
 
 
@@ -110,10 +129,11 @@ class Reader:
 
     def __init__(self, parse: Callable[[bytes, str], Groups] = from_json) -> None:
         self._parse = parse
-        self._last: tuple[bytes, Groups] | None = None
+        self._last: tuple[str, Groups] | None = None
 
     def read(self, text: bytes, where: str) -> Groups:
         """Raises ``DiscoveryError``."""
-        if self._last is None or self._last[0] != text:
-            self._last = text, self._parse(text, where)
+        digest = xxhash.xxh3_128_hexdigest(text)
+        if self._last is None or self._last[0] != digest:
+            self._last = digest, self._parse(text, where)
         return self._last[1]
