@@ -63,7 +63,7 @@ class Reconciler:
         log: Logger,
     ) -> None:
         self.service = service
-        self.memory = memory
+        self.memory = self._saved = memory
         self.verdict: Verdict = Hold("starting", "the first cycle has not run yet")
         self.placement: Placement | None = None
         self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
@@ -106,8 +106,9 @@ class Reconciler:
                 placement = await beside(lambda: place(pool, ring, self.policy))
                 plan = await beside(lambda: compare(self.placement, placement))
                 slices = await beside(lambda: self._slices(placement))
-                await self._put_in_force(verdict, facts, placement, plan, slices)
+                self._put_in_force(verdict, facts, placement, plan, slices)
                 self._waiting_since = self._waiting_since or changed_at
+        await self._save()
         await self._deliver()
         self.decided |= isinstance(verdict, Act) and not facts.members.stale
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
@@ -162,10 +163,10 @@ class Reconciler:
 
     # --- act ---------------------------------------------------------------------------------------------------------
 
-    async def _put_in_force(
+    def _put_in_force(
         self, verdict: Act, facts: Facts, placement: Placement, plan: Plan, slices: Mapping[str, Slice]
     ) -> None:
-        """From here on ``slices`` is what sinks shall hold. Saved first, so that a restart does not go back."""
+        """From here on ``slices`` is what sinks shall hold."""
         before = self.memory
         changed = [s for name, s in slices.items() if s is not before.slices.get(name)]
         generation = max((s.generation for s in changed), default=before.generation)
@@ -191,8 +192,15 @@ class Reconciler:
                 moved=plan.moved,
                 slices_changed=len(changed),
             )
+
+    async def _save(self) -> None:
+        """What is in force, before it is delivered, so that a restart does not go back. Failures are tried again."""
+        if self.memory is self._saved:
+            return
+        memory = self.memory
         try:
-            await self._store.save(self.memory)
+            await self._store.save(memory)
+            self._saved = memory
         except OSError as error:  # the sinks matter more than the memory
             self._metrics.state_failures.labels(self.service).inc()
             self._log.error("state_not_saved", error=str(error))

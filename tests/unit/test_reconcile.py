@@ -181,3 +181,14 @@ async def test_a_failed_delivery_is_tried_again_soon_and_a_burst_of_changes_is_o
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_state_that_cannot_be_saved_stops_nothing_and_is_saved_later(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.write_text("a file where the folder should be")
+    loop = Loop(folder)
+    await loop.say((A, B), TARGETS)
+    assert loop.sink.writes == 2
+    folder.unlink()
+    await loop.reconciler.cycle()
+    assert loop.store.load() == loop.reconciler.memory
