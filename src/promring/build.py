@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Kit:
 
 def build_service(settings: ShardService, kit: Kit, left: Service | None = None) -> Service:
     """A service that starts from what the one before it ``left``, else from the state on disk."""
+    kit = replace(kit, log=kit.log.bind(service=settings.name))
     store = Store(kit.state_dir, settings.name, kit.log)
     memory = left.memory() if left else store.load()
     deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]

@@ -51,30 +51,45 @@ class _YamlProblem(Exception):
 
 def load(path: str | Path) -> Settings:
     """Read and check a configuration file. Raises ``ConfigError`` with one line an error: ``FILE:LINE: key.path: what``."""
-    name = str(path)
+    return loads(_read(path), name=str(path), base=Path(path).absolute().parent)
+
+
+def read_document(path: Path) -> Document:
+    """A YAML file with the line of each key, for other files than the main one. Raises ``ConfigError``."""
+    document, duplicates = _document(_read(path), str(path))
+    if duplicates:
+        raise ConfigError([f"{path}:{line}: {show(where)}: {what}" for line, where, what in duplicates])
+    return document
+
+
+def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
             text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise ConfigError([f"{name}:1: {error.strerror}"]) from error
+        raise ConfigError([f"{path}:1: {error.strerror}"]) from error
     if len(text) > FILE_BYTES_MAX:
-        raise ConfigError([f"{name}:1: larger than {FILE_BYTES_MAX} bytes"])
-    return loads(text, name=name, base=Path(path).absolute().parent)
+        raise ConfigError([f"{path}:1: larger than {FILE_BYTES_MAX} bytes"])
+    return text
+
+
+def _document(text: bytes | str, name: str) -> tuple[Document, list[tuple[int, KeyPath, str]]]:
+    try:
+        return read_yaml(text)
+    except _YamlProblem as error:
+        where = f" {show(error.path)}:" if error.path else ""
+        raise ConfigError([f"{name}:{error.line}:{where} {error.what}"]) from None
 
 
 def loads(text: bytes | str, *, name: str = "<text>", base: Path | None = None) -> Settings:
     """As ``load``, from text. Relative paths in it are relative to ``base``."""
-    try:
-        document, duplicates = read_yaml(text)
-    except _YamlProblem as error:
-        where = f" {show(error.path)}:" if error.path else ""
-        raise ConfigError([f"{name}:{error.line}:{where} {error.what}"]) from None
+    document, duplicates = _document(text, name)
     problems: list[Problem] = []
     settings = None
     try:
         settings = Settings.model_validate(document.value, context={"base": base or Path.cwd()})
     except ValidationError as error:
-        problems += [_from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
+        problems += [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
     problems += relations(settings or _sound_part(document.value, base))
     problems += _files(settings, ()) if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + duplicates
@@ -90,7 +105,8 @@ def show(path: KeyPath) -> str:
     return text or "(document)"
 
 
-def _from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:
+def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:
+    """One of pydantic's errors in our words."""
     what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
     return tuple(loc), what[:1].lower() + what[1:]
 

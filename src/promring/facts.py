@@ -31,15 +31,17 @@ class Cell(Generic[T]):
         self._clock = clock
         self.fact: Fact[T] = Fact(Unknown("not asked yet"))
 
-    def put(self, answer: Answer[T]) -> None:
+    def put(self, answer: Answer[T], trouble: str = "") -> None:
+        """``trouble``: a part of the answer is from before, because of this."""
         before, now = self.fact, self._clock()
         if isinstance(answer, Known):
             known = before.good is not None and self._same(before.good.value, answer.value)
             good = before.good if known else answer  # an equal value keeps its identity
-            self.fact = Fact(answer, now, good, now)
+            self.fact = Fact(answer, now, good, before.good_at if trouble else now, trouble)
         else:
-            self.fact = Fact(answer, now, before.good, before.good_at)
-        if self.fact.good is not before.good or type(answer) is not type(before.newest):
+            self.fact = Fact(answer, now, before.good, before.good_at, trouble)
+        never = self.fact.good is None and answer != before.newest  # why there is nothing is news while there is nothing
+        if self.fact.good is not before.good or type(answer) is not type(before.newest) or never:
             self._changed()
 
     def restore(self, value: T, good_at: float, reason: str) -> None:

@@ -107,8 +107,18 @@ async def request(
             return Response(response.status, names, b"".join(chunks))
     except TimeoutError:
         raise HttpError(f"no whole answer within {timeout_s:g} s") from None
+    except aiohttp.ClientConnectorError as error:
+        if type(error) is not aiohttp.ClientConnectorError:  # TLS: its own words say more
+            raise HttpError(_line(error)) from error
+        raise HttpError(
+            f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+        ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise HttpError(" ".join((str(error) or type(error).__name__).split())) from error
+        raise HttpError(_line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())
 
 
 def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:

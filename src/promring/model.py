@@ -90,11 +90,13 @@ class Fact(Generic[T]):
     asked_at: float = 0.0
     good: Known[T] | None = None
     good_at: float = 0.0
+    trouble: str = ""
+    """What failed although there is an answer: it is whole, but partly from before."""
 
     @property
     def stale(self) -> bool:
-        """True when the last good value is not what the newest answer says."""
-        return not isinstance(self.newest, Known)
+        """True when the last good value is not, or not wholly, what the newest answer says."""
+        return not isinstance(self.newest, Known) or bool(self.trouble)
 
 
 # --- membership ------------------------------------------------------------------------------------------------------

@@ -192,6 +192,8 @@ class Reconciler:
                 moved=plan.moved,
                 slices_changed=len(changed),
             )
+        if left := sorted(before.slices.keys() - slices.keys()):
+            self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
     async def _save(self) -> None:
         """What is in force, before it is delivered, so that a restart does not go back. Failures are tried again."""

@@ -74,15 +74,16 @@ class Store:
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
+            self._log.info("state_none", path=str(self._path))
             return Memory()
         except OSError as error:
-            self._log.error("state_unreadable", service=self._service, path=str(self._path), error=error.strerror)
+            self._log.error("state_unreadable", path=str(self._path), error=error.strerror)
             return Memory()
         try:
             return _decode(content, self._service)
         except ValueError as error:
             aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}")
-            self._log.error("state_set_aside", service=self._service, path=str(aside), error=str(error))
+            self._log.error("state_set_aside", path=str(aside), error=str(error))
             try:
                 self._path.rename(aside)
             except OSError as rename_error:

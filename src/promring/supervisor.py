@@ -137,6 +137,7 @@ class Supervisor:
         """Read the configuration again. The problems found; with any, everything stays as it is."""
         try:
             settings = load(self._options.config_file)
+            self._options.web.access.reload()
         except ConfigError as error:
             return self._refused(error.problems)
         except Exception as error:  # whatever a file can bring about, a reload must not end the process

@@ -129,7 +129,7 @@ async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -
     counted: list[bool] = []
     async with TargetSource([{"targets": ["a:1"]}]) as fake:
         asked = HttpSource(fake.url, 0.05, 1.0)
-        task = asyncio.create_task(poll("s", asked, answers.append, counted.append, log.get()))
+        task = asyncio.create_task(poll("s", asked, lambda a, _: answers.append(a), counted.append, log.get()))
         await until(lambda: Known((TargetGroup.of(["a:1"]),)) in answers, "known")
         fake.mode = "status 500"
         await until(lambda: isinstance(answers[-1], Unknown), "unknown")
@@ -146,7 +146,7 @@ async def test_a_changed_file_is_seen_at_once_also_under_a_wildcard_folder(tmp_p
     pattern = FileSource([str(tmp_path / "in" / "*" / "t.json")], 3600.0)
     (tmp_path / "in" / "team").mkdir(parents=True)
     (tmp_path / "in" / "team" / "t.json").write_text('[{"targets": ["a:1"]}]')
-    task = asyncio.create_task(poll("s", pattern, answers.append, lambda _: None, log.get()))
+    task = asyncio.create_task(poll("s", pattern, lambda a, _: answers.append(a), lambda _: None, log.get()))
     try:
         await until(lambda: answers == [Known((TargetGroup.of(["a:1"]),))], "the first list")
         await asyncio.sleep(0.3)
@@ -217,7 +217,7 @@ class Broken:
 
 async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it() -> None:
     answers: list[Answer[Groups]] = []
-    task = asyncio.create_task(poll("s", Broken(), answers.append, lambda _: None, log.get()))
+    task = asyncio.create_task(poll("s", Broken(), lambda a, _: answers.append(a), lambda _: None, log.get()))
     await until(lambda: len(answers) > 3, "asked again and again")
     assert answers[0] == Unknown("ZeroDivisionError: a bug")
     assert not task.done()

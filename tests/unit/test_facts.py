@@ -66,3 +66,27 @@ async def test_a_restored_value_is_stale_until_an_answer_comes() -> None:
     assert (fact.good, fact.good_at, fact.stale) == (Known(A), 50.0, True)
     board.members.put(Known(A))
     assert not board.newest().members.stale
+
+
+async def test_an_answer_that_is_partly_from_before_is_stale_and_its_time_stands_still() -> None:
+    now = [100.0]
+    board = FactBoard(["s"], clock=lambda: now[0])
+    groups = (TargetGroup.of(["a:1"]),)
+    board.sources["s"].put(Known(groups))
+    now[0] = 200.0
+    board.sources["s"].put(Known(groups), "a.json: vanished")
+    fact = board.newest().sources["s"]
+    assert (fact.good, fact.good_at, fact.stale, fact.trouble) == (Known(groups), 100.0, True, "a.json: vanished")
+    board.sources["s"].put(Known(groups))
+    fact = board.newest().sources["s"]
+    assert (fact.good_at, fact.stale) == (200.0, False)
+
+
+async def test_while_there_is_nothing_why_is_news() -> None:
+    board = FactBoard(["s"])
+    board.sources["s"].put(Unknown("refused"))
+    assert board.take() is not None
+    board.sources["s"].put(Unknown("refused"))
+    assert board.take() is None
+    board.sources["s"].put(Unknown("no such module"))
+    assert board.take() is not None

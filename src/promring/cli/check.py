@@ -15,4 +15,5 @@ def check(file: Path) -> None:
     """Validate a configuration: exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`."""
     settings = options.load_or_exit(file)
     names = ", ".join(s.name for s in settings.shard_services)
-    click.echo(f"{file}: valid, {len(settings.shard_services)} shard services: {names}")
+    count = len(settings.shard_services)
+    click.echo(f"{file}: valid, {count} shard service{'s' if count > 1 else ''}: {names}")

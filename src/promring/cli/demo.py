@@ -65,8 +65,10 @@ async def _kill_and_restart(fleet: Fleet, scraper: ScraperProcess, console: Cons
     """One round. True when every target was scraped again, after the death and after the return."""
     orphans = await fleet.targets_of(scraper)
     _say(fleet, console, f"kill -9 of {scraper.id}, which has {len(orphans)} targets")
-    killed_at = time.monotonic()
     await scraper.kill()
+    killed_at = time.monotonic()
+    if (seen := await fleet.until_state(scraper, "down")) is not None:
+        _say(fleet, console, f"seen dead after {seen:.1f} s, slices delivered; Prometheus applies them within 5 s")
     seconds = await fleet.farm.scraped_since(orphans, killed_at, LOST_AFTER_S)
     lost = [target for target, s in seconds.items() if s is None]
     if lost or not orphans:
@@ -83,6 +85,7 @@ async def _kill_and_restart(fleet: Fleet, scraper: ScraperProcess, console: Cons
     if not await fleet.has_targets(scraper):
         _say(fleet, console, f"{scraper.id} was started again and did not come back into the plan")
         return False
+    _say(fleet, console, f"{scraper.id} is in the plan again; what moves back waits for its next scrape there")
     returned_at = time.monotonic()
     good = await fleet.all_scraped(returned_at)
     _say(fleet, console, f"{scraper.id} is back: {'every target is scraped' if good else 'some targets are not scraped'}")
@@ -157,8 +160,8 @@ def _pressed_keys(keys: asyncio.Queue[str]) -> Iterator[None]:
 
 def _screen(fleet: Fleet, described: dict[str, Any] | None, next_kill: float | None) -> RenderableType:
     table = Table(title=f"promring  {fleet.controller.url}", title_justify="left")
-    for name in ("", "scraper", "state", "targets", "load", "scraped in the last interval"):
-        table.add_column(name, justify="right" if name in ("targets", "load") else "left")
+    for name in ("", "scraper", "state", "targets", "load"):
+        table.add_column(name, justify="right" if name == "targets" else "left", no_wrap=True)
     states = {s["id"]: s for s in described["scrapers"]} if described else {}
     now = time.monotonic()
     fresh = {t for t in fleet.farm.addresses if (seen := fleet.farm.scrapes(t)) and now - seen[-1] < INTERVAL_S * 1.1}
@@ -169,9 +172,13 @@ def _screen(fleet: Fleet, described: dict[str, Any] | None, next_kill: float | N
         planned = known["targets"] if known["state"] == "up" else 0
         bar = "#" * round(20 * planned / most)
         state = Text(known["state"] if scraper.running else f"{known['state']} (killed)", style=style)
-        table.add_row(str(i + 1), scraper.id, state, str(planned), bar, "")
-    table.add_row("", "all", "", str(len(fleet.farm.addresses)), "", f"{len(fresh)} of {len(fleet.farm.addresses)}")
-    hint = f"1-{len(fleet.scrapers)} kills a scraper, q ends"
+        table.add_row(str(i + 1), scraper.id, state, str(planned), bar)
+    total = len(fleet.farm.addresses)
+    scraped = Text(
+        f"scraped within the last interval: {len(fresh)} of {total}", style="green" if len(fresh) == total else "yellow"
+    )
+    hint = "a round is going on; q ends"
     if next_kill is not None:
-        hint += f"; one is killed by itself in {max(0.0, next_kill - now):.0f} s"
-    return Group(table, Text(hint, style="dim"), *(Text(line) for line in fleet.history[-10:]))
+        left = max(0.0, next_kill - now)
+        hint = f"1-{len(fleet.scrapers)} kills a scraper, q ends; one is killed by itself in {left:.0f} s"
+    return Group(table, scraped, Text(hint, style="dim"), *(Text(line) for line in fleet.history[-10:]))

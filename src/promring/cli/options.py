@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -44,6 +45,10 @@ def load_or_exit(path: Path) -> Settings:
     try:
         return load(path)
     except ConfigError as error:
-        for problem in error.problems:
-            click.echo(problem, err=True)
-        raise SystemExit(2) from None
+        say_and_exit(error)
+
+
+def say_and_exit(error: ConfigError) -> NoReturn:
+    for problem in error.problems:
+        click.echo(problem, err=True)
+    raise SystemExit(2) from None

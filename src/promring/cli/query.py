@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -46,7 +47,10 @@ def status(url: str, token_file: Path | None, as_json: bool) -> None:
 @click.option("--service", help="Look in this shard service only.")
 def where(target: str, url: str, token_file: Path | None, as_json: bool, service: str | None) -> None:
     """Show which scraper has TARGET, and who would have it next. Exit 1 when nobody has."""
-    names = [service] if service else [s["name"] for s in ask(url, "/api/v1/services", token_file=token_file)]
+    names = [s["name"] for s in ask(url, "/api/v1/services", token_file=token_file)]
+    if service is not None and service not in names:
+        raise click.ClickException(f"no service {service!r}; there is {', '.join(names)}")
+    names = [service] if service else names
     found = {}
     for name in names:
         path = f"/api/v1/services/{quote(name, safe='')}/where?target={quote(target, safe='')}"
@@ -68,6 +72,7 @@ def where(target: str, url: str, token_file: Path | None, as_json: bool, service
 
 def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool = False) -> Any:
     """The ``data`` of an API answer; None for 404 with ``missing_ok``. Anything else ends the command with a message."""
+    url = url if "://" in url else f"http://{url}"
     headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
 
     async def get() -> tuple[int, bytes]:
@@ -79,7 +84,7 @@ def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool
         code, body = asyncio.run(get())
         answer = json.loads(body)
     except HttpError as error:
-        raise click.ClickException(f"{url}: {error}") from error
+        raise click.ClickException(f"no promring answers at {url}: {error} (--url says where it is)") from error
     except ValueError:
         raise click.ClickException(f"{url}: not a promring controller: {body[:80]!r}") from None
     if code == 404 and missing_ok:
@@ -90,35 +95,49 @@ def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool
 
 
 def _show_status(data: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(f"promring {data['version']}: " + ("ready" if data["ready"] else "not ready"))
     for line in data["unready"]:
         console.print(f"  {escape(line)}", style="red")
     if not data["config"]["last_reload_successful"]:
-        console.print("  the last reload was refused; the configuration before it is in force", style="red")
+        console.print("  the last reload was refused; the configuration before it is in force:", style="red")
+        for problem in data["config"]["problems"]:
+            console.print(f"    {escape(problem)}", style="red")
     for service in data["services"]:
         console.print(
             f"\n{service['name']}: {_or(service['targets'])} targets, generation {service['generation']}, "
-            f"membership {service['membership']['state']}"
+            f"membership {_membership(service['membership'])}",
+            markup=False,
         )
         if service["held"]:
             console.print(f"  held: {escape(service['held']['detail'])}", style="yellow")
-        console.print(_scrapers(service["scrapers"]))
+        console.print(_scrapers(service["scrapers"], service["membership"]["reason"]))
         for source in service["sources"]:
             note = f" ({source['reason']})" if source["reason"] else ""
             console.print(escape(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}"))
 
 
-def _scrapers(scrapers: list[dict[str, Any]]) -> Table:
+def _scrapers(scrapers: list[dict[str, Any]], said: str) -> Table:
+    """``said`` stands above already and is not repeated for each scraper."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for name in ("  scraper", "state", "targets", "generation", "note"):
         table.add_column(name, justify="right" if name == "targets" else "left", overflow="fold")
     for s in scrapers:
         style = {"up": "green", "down": "red"}.get(s["state"], "yellow")
-        note = s["delivery_error"] or s["reason"]
+        note = f"not delivered: {s['delivery_error']}" if s["delivery_error"] else s["reason"]
+        note = "" if note == said else note
         state = f"[{style}]{s['state']}[/]"
         table.add_row(escape(f"  {s['id']}"), state, str(s["targets"]), s["generation"] or "-", escape(note))
     return table
+
+
+def _membership(fact: dict[str, Any]) -> str:
+    if not fact["stale"]:
+        return str(fact["state"])
+    since = (
+        time.strftime(", last known %H:%M:%S", time.localtime(fact["last_success_at"])) if fact["last_success_at"] else ""
+    )
+    return f"{fact['state']}{since}: {fact['reason']}; the last scrapers stay"
 
 
 def _or(value: object) -> str:

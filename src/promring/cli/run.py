@@ -13,7 +13,9 @@ import click
 
 from promring import log
 from promring.cli import options
+from promring.model import ConfigError
 from promring.supervisor import Options, Supervisor
+from promring.web.access import Access, WebConfig, load_web_config
 from promring.web.server import WebSettings
 
 
@@ -25,8 +27,14 @@ from promring.web.server import WebSettings
 @click.option(
     "--web.token-file",
     "token_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
     help="The bearer token that writes need. Without it nothing can be written.",
+)
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path),
+    help="TLS and basic auth, as the Prometheus exporter-toolkit has them.",
 )
 @click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
@@ -38,12 +46,24 @@ from promring.web.server import WebSettings
     show_default=True,
     help="Where the last good facts and slices are kept.",
 )
-def run(config_file: Path, listen: tuple[str, int], token_file: Path | None, level: str, fmt: str, state_dir: Path) -> None:
+def run(
+    config_file: Path,
+    listen: tuple[str, int],
+    token_file: Path | None,
+    web_config_file: Path | None,
+    level: str,
+    fmt: str,
+    state_dir: Path,
+) -> None:
     """Run the daemon until SIGINT or SIGTERM. SIGHUP reads the configuration again."""
     settings = options.load_or_exit(config_file)
+    try:
+        access = Access(load_web_config(web_config_file) if web_config_file else WebConfig())
+    except ConfigError as error:
+        options.say_and_exit(error)
     log.configure(level, fmt)
     lock = _lock(state_dir)
-    web = WebSettings(listen[0], listen[1], token_file)
+    web = WebSettings(listen[0], listen[1], token_file, access)
     supervisor_options = Options(config_file, state_dir, web)
 
     # A full collection walks every target that is known: at 100,000 of them it held the event loop for 0.2 s. Values are
@@ -57,7 +77,7 @@ def run(config_file: Path, listen: tuple[str, int], token_file: Path | None, lev
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main())
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"--web.listen-address {listen[0]}:{listen[1]}: {error.strerror or error}") from error
     finally:
         lock.close()
 

@@ -19,6 +19,7 @@ from promring.log import Logger
 from promring.model import ConsulError, join_host_port
 
 MARK = {"registered_by": "promring"}
+CHECK = "promring_check"
 LOOK_S = 5.0
 RETRY_S = 1.0
 INVISIBLE_S = 60.0
@@ -36,6 +37,11 @@ class Registration:
     check_interval_s: float
     check_timeout_s: float
 
+    @property
+    def check(self) -> str:
+        """The check in words, to tell whether the registered one is another."""
+        return f"{self.check_path} every {self.check_interval_s:g}s within {self.check_timeout_s:g}s"
+
     def definition(self, node: Node, *, alive: bool) -> dict[str, Any]:
         host, port = node
         return {
@@ -43,7 +49,7 @@ class Registration:
             "Name": self.service,
             "Address": host,
             "Port": port,
-            "Meta": MARK,
+            "Meta": {**MARK, CHECK: self.check},
             "Check": {
                 "HTTP": f"http://{join_host_port(host, port)}{self.check_path}",
                 "Interval": f"{round(self.check_interval_s * 1000)}ms",
@@ -72,6 +78,7 @@ class Registrar:
         self._log = log
         self._looked = asyncio.Event()
         self._registered: list[Node] = []
+        self._extra: list[str] = []
 
     def look_now(self) -> None:
         """The watch saw an empty service: do not wait for the next look."""
@@ -99,7 +106,8 @@ class Registrar:
     async def _once(self) -> bool:
         """Register what is missing. True when the nodes of the last time are missing again."""
         entries, _ = await self._client.health(self._registration.service, passing=False)
-        nodes = missing(self._registration.nodes, entries)
+        nodes = missing(self._registration, entries)
+        self._say_extra(entries)
         again = bool(nodes) and nodes == self._registered
         self._registered = []
         self._settle(self._alive() & frozenset(nodes))
@@ -110,6 +118,16 @@ class Registrar:
         self._registered = nodes
         return again
 
+    def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
+        """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
+        extra = sorted(
+            e.service.id for e in entries if _is_ours(e) and (e.host, e.service.port) not in self._registration.nodes
+        )
+        if extra and extra != self._extra:
+            undo = "; ".join(f"consul services deregister -id={service_id}" for service_id in extra)
+            self._log.warning("registered_but_not_configured", srv_name=self._registration.service, undo=undo)
+        self._extra = extra
+
     async def _register(self, node: Node) -> None:
         alive = node in self._alive()
         await self._client.register(self._registration.definition(node, alive=alive))
@@ -118,10 +136,17 @@ class Registrar:
         )
 
 
-def missing(nodes: Sequence[Node], entries: Sequence[HealthEntry]) -> list[Node]:
-    """The nodes to register: all when the service has none, the absent ones when promring registered some of it."""
-    ours = any((e.service.meta or {}).items() >= MARK.items() for e in entries)
+def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
+    """The nodes to register: all when the service has none; when promring registered some of it, the absent ones and those
+    with another check.
+    """
+    ours = [entry for entry in entries if _is_ours(entry)]
     if entries and not ours:
         return []
-    present = {(e.host, e.service.port) for e in entries}
-    return [node for node in nodes if node not in present]
+    other_check = {(e.host, e.service.port) for e in ours if (e.service.meta or {}).get(CHECK) != wanted.check}
+    present = {(e.host, e.service.port) for e in entries} - other_check
+    return [node for node in wanted.nodes if node not in present]
+
+
+def _is_ours(entry: HealthEntry) -> bool:
+    return (entry.service.meta or {}).items() >= MARK.items()

@@ -1,9 +1,9 @@
 """Watches one service's passing instances by blocking queries.
 
-Promises: every answer is compared, so only a difference is handed on; a change is handed on within milliseconds of
-Consul knowing it; after any error, and when the index goes back, the next read starts without an index (Consul was
-restarted, the old index would hide changes for a whole wait); a full read now and then; at most ``RATE_PER_S`` reads a
-second after a burst of two; back-off with full jitter from 0.25 to 8 s while Consul gives no answer.
+Promises: every answer is handed on, an equal one too (it says that it still is so); a change is handed on within
+milliseconds of Consul knowing it; after any error, and when the index goes back, the next read starts without an index
+(Consul was restarted, the old index would hide changes for a whole wait); a full read now and then; at most
+``RATE_PER_S`` reads a second after a burst of two; back-off with full jitter from 0.25 to 8 s without an answer.
 Does not promise: that each state in between is seen. An empty answer is handed on as ``Empty``, never as members.
 """
 
@@ -84,8 +84,11 @@ class HealthWatch:
 
     def _hand_on(self, answer: Answer[Members], publish: Callable[[Answer[Members]], None]) -> None:
         last, self._last = self._last, answer
+        publish(answer)
         if answer == last:
             return
+        if isinstance(last, Unknown):
+            self._log.info("consul_answers_again", srv_name=self._service)
         match answer:
             case Known(members):
                 detail = " ".join(m.id for m in members)
@@ -96,7 +99,6 @@ class HealthWatch:
                 self._log.warning("service_has_no_healthy_node", srv_name=self._service)
             case Unknown(reason):
                 self._log.warning("consul_gives_no_answer", srv_name=self._service, error=reason)
-        publish(answer)
 
 
 class _Bucket:

@@ -50,7 +50,7 @@ class FileDelivery:
                 outcome = "same"
             else:
                 if known is not None and known[1] == slice_.sha256:
-                    self._log.warning("slice_put_back", service=slice_.service, scraper=slice_.scraper.id, path=str(path))
+                    self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
                 self._clean(path.parent)
                 disk.install(path, slice_.body)
                 outcome = "written"

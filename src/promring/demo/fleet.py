@@ -48,16 +48,20 @@ class Fleet:
     async def all_scraped(self, since: float, timeout_s: float = 60.0) -> bool:
         return None not in (await self.farm.scraped_since(self.farm.addresses, since, timeout_s)).values()
 
-    async def has_targets(self, scraper: ScraperProcess, timeout_s: float = 60.0) -> bool:
+    async def has_targets(self, scraper: ScraperProcess) -> bool:
         """Wait until the plan gives ``scraper`` targets."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        return await self.until_state(scraper, "up", 60.0) is not None
+
+    async def until_state(self, scraper: ScraperProcess, state: str, timeout_s: float = 30.0) -> float | None:
+        """Wait until promring has ``scraper`` up with targets, or down with none; the seconds, None when it never was."""
+        started = time.monotonic()
+        while time.monotonic() - started < timeout_s:
             described = await self.describe()
             for known in described["scrapers"] if described else []:
-                if known["id"] == scraper.id and known["state"] == "up" and known["targets"]:
-                    return True
-            await asyncio.sleep(0.1)
-        return False
+                if known["id"] == scraper.id and known["state"] == state and bool(known["targets"]) == (state == "up"):
+                    return time.monotonic() - started
+            await asyncio.sleep(0.05)
+        return None
 
 
 @asynccontextmanager

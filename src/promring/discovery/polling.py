@@ -21,7 +21,7 @@ JITTER = 0.05
 RETRY_S = 5.0
 WATCH_AGAIN_S = 30.0
 
-Publish = Callable[[Answer[Groups]], None]
+Publish = Callable[[Answer[Groups], str], None]
 Count = Callable[[bool], None]
 
 
@@ -29,7 +29,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     """For ever: fetch, publish, wait. ``count`` is told of each fetch whether it went well."""
     stop = asyncio.Event()
     changed = asyncio.Event()
-    failing = ""
+    failing, had = "", False
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
         watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
@@ -38,9 +38,10 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 changed.clear()
                 answer, failure = await _ask(source)
                 count(not failure)
-                _say(name, failing, failure, answer, log)
+                _say(name, failing, failure, answer, log, had=had)
                 failing = failure
-                publish(answer)
+                publish(answer, failure)
+                had |= isinstance(answer, Known)
                 pause = min(RETRY_S, source.interval_s) if failure else source.interval_s
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
@@ -78,10 +79,11 @@ async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asynci
             await asyncio.sleep(WATCH_AGAIN_S)
 
 
-def _say(name: str, failing: str, failure: str, answer: Answer[Groups], log: Logger) -> None:
+def _say(name: str, failing: str, failure: str, answer: Answer[Groups], log: Logger, *, had: bool) -> None:
+    keeps = "the last good list" if had else "nothing: it never gave a list"
     if failure and failure != failing:
-        log.error("discovery_failed", source=name, error=failure, keeps="the last good list")
+        log.error("discovery_failed", source=name, error=failure, keeps=keeps)
     elif failing and not failure:
         log.info("discovery_recovered", source=name)
     if isinstance(answer, Empty):
-        log.warning("discovery_empty", source=name, keeps="the last good list")
+        log.warning("discovery_empty", source=name, keeps=keeps)

@@ -88,8 +88,7 @@ class ProbeMembership:
         while True:
             failure = await self._probe(session, scraper)
             self._why[scraper.id] = failure
-            if health.seen(not failure):
-                self._hand_on(publish)
+            self._hand_on(publish, changed=health.seen(not failure))
             pause = interval if health.up is not None else min(interval, FIRST_PAUSE_S)
             await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
 
@@ -102,14 +101,16 @@ class ProbeMembership:
             return str(error)
         return "" if 200 <= answer.status < 300 else f"status {answer.status}"
 
-    def _hand_on(self, publish: Publish) -> None:
+    def _hand_on(self, publish: Publish, *, changed: bool) -> None:
         answer = self._answer()
+        publish(answer)
+        if not changed:
+            return
         if isinstance(answer, Known):
             detail = " ".join(s.id for s in answer.value)
             self._log.info("service_node_change_by_healthy_check", srv_name=self._name, num=len(answer.value), detail=detail)
         elif isinstance(answer, Empty):
             self._log.warning("service_has_no_healthy_node", srv_name=self._name)
-        publish(answer)
 
     def _answer(self) -> Answer[Members]:
         waiting = [s.id for s in self._scrapers if self._health[s.id].up is None]

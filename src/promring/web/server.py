@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from promring.log import Logger
+from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, errors
@@ -29,6 +30,7 @@ class WebSettings:
     host: str = "127.0.0.1"
     port: int = 9600
     token_file: Path | None = None
+    access: Access = field(default_factory=lambda: Access(WebConfig()))
 
 
 class WebServer:
@@ -54,7 +56,9 @@ class WebServer:
         )
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._settings.host, self._settings.port, backlog=1024)
+            site = web.TCPSite(
+                runner, self._settings.host, self._settings.port, backlog=1024, ssl_context=self._settings.access.ssl_context
+            )
             await site.start()
             self.port = runner.addresses[0][1]
             self.bound.set()
@@ -65,7 +69,9 @@ class WebServer:
 
     def _app(self) -> web.Application:
         api, sd = Api(self._controller), SdEndpoint(self._controller)
-        app = web.Application(middlewares=[errors], client_max_size=BODY_BYTES_MAX)
+        app = web.Application(
+            middlewares=[guard(self._settings.access, self._has_token), errors], client_max_size=BODY_BYTES_MAX
+        )
         app.add_routes(
             [
                 web.get("/-/healthy", self._healthy),
@@ -105,10 +111,21 @@ class WebServer:
         """Every write needs the bearer token; without a configured one there is no writing."""
         if self._settings.token_file is None:
             raise ApiError(403, "forbidden", "writing is off: no --web.token-file is configured")
-        try:
-            token = self._settings.token_file.read_text().strip()
-        except (OSError, UnicodeError):
-            raise ApiError(403, "forbidden", "the token file cannot be read") from None
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token or not hmac.compare_digest(given.encode(), token.encode()):
+        if not self._token():
+            raise ApiError(403, "forbidden", "the token file cannot be read, or is empty")
+        if not self._has_token(request):
             raise ApiError(401, "unauthorized", "a bearer token is needed")
+
+    def _has_token(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        token = self._token()
+        return scheme.lower() == "bearer" and bool(token) and hmac.compare_digest(given.encode(), token.encode())
+
+    def _token(self) -> str:
+        """Read for each use, so that it can be changed; empty when there is none."""
+        if self._settings.token_file is None:
+            return ""
+        try:
+            return self._settings.token_file.read_text().strip()
+        except (OSError, UnicodeError):
+            return ""

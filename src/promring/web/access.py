@@ -1,0 +1,133 @@
+"""Who may connect: ``--web.config.file`` in the format of Prometheus' exporter-toolkit, TLS and basic auth.
+
+Passwords are bcrypt hashes. A request with the right bearer token passes too, so that writes need one header. A password
+that was right once is remembered by its digest, as each bcrypt check costs a tenth of a second of a core.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import bcrypt
+from aiohttp import web
+from pydantic import AfterValidator, Field, ValidationError
+
+from promring.config import from_pydantic, read_document, show
+from promring.model import ConfigError
+from promring.settings import AbsolutePath, Model
+from promring.threads import beside
+
+REMEMBERED_MAX = 100
+_NOBODY = "$2b$10$" + "." * 53  # checked for unknown users, so that they take as long
+
+
+def _hash(text: str) -> str:
+    try:
+        bcrypt.checkpw(b"", text.encode())
+    except ValueError:
+        raise ValueError("is not a bcrypt hash") from None
+    return text
+
+
+User = Annotated[str, Field(pattern=r"^[^:\s]+$")]
+Hash = Annotated[str, AfterValidator(_hash)]
+
+
+class TlsServer(Model):
+    cert_file: AbsolutePath
+    key_file: AbsolutePath
+    client_auth_type: Literal["NoClientCert", "RequireAndVerifyClientCert"] = "NoClientCert"
+    client_ca_file: AbsolutePath | None = None
+    min_version: Literal["TLS12", "TLS13"] = "TLS12"
+
+
+class WebConfig(Model):
+    tls_server_config: TlsServer | None = None
+    basic_auth_users: dict[User, Hash] = Field(default_factory=dict)
+
+
+def load_web_config(path: Path) -> WebConfig:
+    """Raises ``ConfigError``, a line an error, as the configuration does; passwords and hashes are not shown."""
+    document = read_document(path)
+    try:
+        made = WebConfig.model_validate(document.value, context={"base": path.absolute().parent})
+    except ValidationError as error:
+        found = [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
+        raise ConfigError([f"{path}:{document.line(where)}: {show(where)}: {what}" for where, what in found]) from None
+    tls = made.tls_server_config
+    if tls is not None and (tls.client_auth_type == "NoClientCert") != (tls.client_ca_file is None):
+        raise ConfigError([f"{path}:1: tls_server_config: client_ca_file and RequireAndVerifyClientCert go together"])
+    return made
+
+
+class Access:
+    """What a ``WebConfig`` means for a server. Raises ``ConfigError`` when its TLS files make no TLS."""
+
+    def __init__(self, config: WebConfig) -> None:
+        self._config = config
+        self._remembered: set[bytes] = set()
+        self.ssl_context = None
+        if config.tls_server_config is not None:
+            self.ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the certificate again; connections from now on get it."""
+        tls, context = self._config.tls_server_config, self.ssl_context
+        if tls is None or context is None:
+            return
+        try:
+            context.minimum_version = getattr(ssl.TLSVersion, f"TLSv1_{tls.min_version[-1]}")
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+            if tls.client_ca_file is not None:
+                context.load_verify_locations(tls.client_ca_file)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except (OSError, ValueError) as error:
+            raise ConfigError([f"tls_server_config: {error}"]) from error
+
+    @property
+    def open(self) -> bool:
+        """Whether everyone may read."""
+        return not self._config.basic_auth_users
+
+    async def allows(self, request: web.Request) -> bool:
+        """Whether the request has the name and password of a user."""
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        try:
+            user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return False
+        digest = hashlib.sha256(f"{user}\0{password}".encode()).digest()
+        if any(hmac.compare_digest(digest, known) for known in self._remembered):
+            return True
+        known_user = user in self._config.basic_auth_users
+        hashed = self._config.basic_auth_users.get(user, _NOBODY)
+        right = await beside(lambda: bcrypt.checkpw(password.encode()[:72], hashed.encode()))
+        if right and known_user and len(self._remembered) < REMEMBERED_MAX:
+            self._remembered.add(digest)
+        return right and known_user
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guard(access: Access, has_token: Callable[[web.Request], bool]) -> Any:
+    """A middleware that lets nobody in but users and those with the token."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if access.open or has_token(request) or await access.allows(request):
+            return await handler(request)
+        headers = {"WWW-Authenticate": 'Basic realm="promring"'}
+        return web.Response(status=401, text="a user name and password are needed\n", headers=headers)
+
+    return check
