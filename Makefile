@@ -28,7 +28,7 @@ run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
 test: $(SETUP) servers check
-	@echo "test: unit tests and laws, then the real servers (about 6 minutes) ..."
+	@echo "test: unit tests and laws, then the real servers (about 9 minutes) ..."
 	@$(BIN)/python -m pytest tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
 	@$(BIN)/promring demo --once

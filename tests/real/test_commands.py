@@ -1,0 +1,87 @@
+"""The commands that an operator types, against a running promring."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from promring.demo.process import free_port
+from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
+from tests.waiting import until
+
+
+async def promring(*arguments: str) -> tuple[int, str]:
+    """Exit status and everything it printed."""
+    command = [sys.executable, "-m", "promring", *arguments]
+    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=30)
+    return out.returncode, out.stdout + out.stderr
+
+
+async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0) as s:
+        s.allowed |= {"consul_gives_no_answer", "register_failed", "discovery_failed"}
+        url = ("--url", s.controller.url)
+        code, text = await promring("status", *url)
+        assert code == 0
+        assert f"{SERVICE}: 60 targets" in text
+        assert all(scraper.id in text for scraper in s.scrapers)
+        target = s.slice_of(s.scrapers[0])[0]
+        code, text = await promring("where", target, *url)
+        assert code == 0
+        assert f"scraper     {s.scrapers[0].id}" in text
+        code, text = await promring("where", "10.9.9.9:1", *url)
+        assert (code, text) == (1, "no service has the target 10.9.9.9:1\n")
+        code, text = await promring("where", target, "--service", "nope", *url)
+        assert (code, text) == (1, f"Error: no service 'nope'; there is {SERVICE}\n")
+        code, text = await promring("status", "--json", *url)
+        assert json.loads(text)["services"][0]["targets"] == 60
+        code, text = await promring("status", "--url", f"127.0.0.1:{free_port()}")
+        assert code == 1
+        assert "no promring answers at http://127.0.0.1" in text
+        assert "refused" in text
+
+        (tmp_path / "targets.json").write_text("[{")
+        await s.consul.kill()
+
+        async def shown() -> bool:
+            _, text = await promring("status", *url)
+            words = " ".join(text.split())
+            return "the last scrapers stay" in words and "targets.json:1: " in words and "60 targets, known" in words
+
+        await until(shown, "Consul's and the source's trouble in the status", 20)
+
+
+async def test_a_changed_check_is_registered_again_and_a_node_taken_out_is_said(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0) as s:
+        s.allowed |= {"registered_but_not_configured"}
+        stamps = s.stamps()
+        config = yaml.safe_load(s.controller.config_file.read_text())
+        register = config["shard_services"][0]["scrapers"]["consul"]["register"]
+        register["check"]["interval"] = "3s"
+        gone = register["nodes"].pop()
+        s.controller.configure(config)
+        assert (await s.controller.reload(s.session)).status == 200
+        await until(lambda: bool(s.controller.log_lines("registered_but_not_configured")), "the node taken out is said")
+        assert gone.replace(":", "-") in s.controller.log_lines("registered_but_not_configured")[0]
+
+        async def again() -> bool:
+            entries = await s.consul.get(s.session, f"/v1/health/service/{CONSUL_SERVICE}")
+            checks = [e["Service"]["Meta"]["promring_check"] for e in entries]
+            return sorted(c.split(" ")[2] for c in checks) == ["1s", "3s", "3s"]
+
+        await until(again, "the changed check in Consul")
+        assert await _still(s, stamps), "no scraper died of it"
+
+
+async def _still(s: Stage, stamps: dict[str, tuple[int, int, bytes]]) -> bool:
+    await asyncio.sleep(4)
+    return s.stamps() == stamps
