@@ -7,6 +7,7 @@ and hides a restart of the other side, so a middleware turns the event into an e
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 from dataclasses import dataclass
@@ -110,9 +111,9 @@ async def request(
     except aiohttp.ClientConnectorError as error:
         if type(error) is not aiohttp.ClientConnectorError:  # TLS: its own words say more
             raise HttpError(_line(error)) from error
-        raise HttpError(
-            f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
-        ) from error
+        number = error.os_error.errno  # its own text repeats the address
+        why = os.strerror(number) if number else error.os_error
+        raise HttpError(f"cannot connect to {error.host}:{error.port}: {why}") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise HttpError(_line(error)) from error
 
