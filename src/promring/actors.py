@@ -16,10 +16,10 @@ class StuckError(Exception):
     """Actors that did not end in time after they were told to."""
 
 
-async def run_actors(actors: Mapping[str, Actor], grace_s: float | None) -> str:
+async def run_actors(actors: Mapping[str, Actor], grace_s: float) -> str:
     """Run all until the first ends; stop the rest. Returns the name of the first, or raises what it raised.
 
-    Raises ``StuckError`` when some are still running ``grace_s`` after the stop; None waits for them.
+    Raises ``StuckError`` when some are still running ``grace_s`` after the stop.
     """
     tasks: dict[asyncio.Future[object], str] = {asyncio.ensure_future(run()): name for name, run in actors.items()}
     try:

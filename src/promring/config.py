@@ -125,7 +125,7 @@ def read_yaml(text: bytes | str) -> tuple[Document, list[tuple[int, KeyPath, str
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise _YamlProblem(line, f"{error.problem or error.context}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise _YamlProblem(1, " ".join(str(error).split())) from error
     lines: dict[KeyPath, int] = {}
     duplicates: list[tuple[int, KeyPath, str]] = []

@@ -5,10 +5,11 @@ Promises: lines of libraries (asyncio, aiohttp) come out in the same form; nothi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -36,7 +37,7 @@ def configure(level: str = "info", fmt: str = "logfmt", stream: TextIO | None = 
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Patient(stream or sys.stderr))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -60,6 +61,21 @@ def _first_keys(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 def _flat(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """One line an event: newlines in values are written as ``\\n`` by JSON, and as `` | `` in logfmt."""
     return {k: " | ".join(v.splitlines()) if isinstance(v, str) and "\n" in v else v for k, v in event.items()}
+
+
+class _Patient:
+    """A stream that may fail: a full disk or a reader that went away must not end what is logged about."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Bridge(logging.Handler):

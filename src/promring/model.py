@@ -50,8 +50,8 @@ class ConsulError(PromringError):
     """Consul gave no usable answer; the last facts stay."""
 
 
-class DeliveryError(PromringError):
-    """A slice could not be put in its place; the old one is still there."""
+class ListenError(PromringError):
+    """The web server's address cannot be had."""
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class Reconciler:
         verdict = judge(facts, planned=self.memory.sources if self.memory.slices else None)
         self._say(verdict)
         if isinstance(verdict, Act):
-            ring = self._listen(verdict.members)
+            ring = await self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
             if not self._is_placed(pool, ring):
                 placement = await beside(lambda: place(pool, ring, self.policy))
@@ -115,10 +115,10 @@ class Reconciler:
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
-    def _listen(self, members: Members) -> Ring:
+    async def _listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
         if self.ring is None:  # the ring starts from the scrapers that are alive, whatever the configuration lists
-            self.ring = Ring(members, self.policy.virtual_nodes)
+            self.ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
         old, new = self.ring.members, [s.id for s in members]
         if old != new:
             self._log.info(
@@ -131,7 +131,7 @@ class Reconciler:
         elif members != self._heard:
             self._log.info("node_same", nodes=",".join(new))
         if self.ring.scrapers != members:  # other ids, or an id that now stands for another address
-            self.ring = Ring(members, self.policy.virtual_nodes)
+            self.ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
         self._heard = members
         return self.ring
 
@@ -210,7 +210,9 @@ class Reconciler:
     async def _deliver(self) -> None:
         """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again."""
         slices = list(self.memory.slices.values())
-        results = await asyncio.gather(*(delivery.deliver(slices) for delivery in self._deliveries))
+        async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
+            delivering = [group.create_task(delivery.deliver(slices)) for delivery in self._deliveries]
+        results = [task.result() for task in delivering]
         failed = [o for outcomes in results for o in outcomes if o.outcome == "failed"]
         for delivery, outcomes in zip(self._deliveries, results, strict=True):
             for outcome in outcomes:

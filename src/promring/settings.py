@@ -254,7 +254,7 @@ class Targets(OneKind):
 
 class Placement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
-    load_factor: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] | None = 1.10
+    load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
     loads: Annotated[Literal["count"], _only("count")] = "count"
     capacity: NotBuilt = None
     replication_factor: Annotated[Literal[1], _only(1)] = 1

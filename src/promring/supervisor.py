@@ -30,6 +30,7 @@ from promring.web.server import WebServer, WebSettings
 
 STOP_S = 5.0
 GRACE_S = 4.0
+RELOAD_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ class Supervisor:
                 for gone in left.keys() - self.services.keys():
                     self.metrics.forget(gone)
                 actors = {f"service {name}": service.run for name, service in self.services.items()}
-                # No grace: a slow disk may hold a reload up, not end the process. A stop has its own watchdog.
-                ended = await run_actors({"reload": self._next_settings.wait, **actors}, None)
+                # A slow disk may hold a reload up; one that hangs ends the process, and the next serves the saved state.
+                ended = await run_actors({"reload": self._next_settings.wait, **actors}, RELOAD_S)
             if ended != "reload":
                 raise RuntimeError(f"{ended} ended by itself")
 

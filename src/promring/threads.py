@@ -51,4 +51,11 @@ async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: N
     except asyncio.CancelledError:
         stop()
         await asyncio.wait([running])
+        heed(running)
         raise
+
+
+def heed(future: asyncio.Future[T]) -> None:
+    """Look at how ``future`` ended, so that asyncio does not complain that nobody did."""
+    if not future.cancelled():
+        future.exception()

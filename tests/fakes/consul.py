@@ -89,6 +89,9 @@ class FakeConsul:
                 return web.Response(status=403, text="ACL not found")
             case "malformed":
                 return web.Response(text='[{"Node": 7}]', headers={"X-Consul-Index": "5"})
+            case "deep":
+                deep = '[{"x":' + "[" * 100_000 + "]" * 100_000 + "}]"
+                return web.Response(text=deep, headers={"X-Consul-Index": "5"})
             case "html":
                 return web.Response(text="<html>", headers={"X-Consul-Index": "5"})
             case "filtered":  # a token that may not read nodes: an empty list, no error

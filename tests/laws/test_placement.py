@@ -160,6 +160,16 @@ def test_the_moves_of_a_plan_are_the_difference_of_the_owners(
     assert compare(new, new).moves == ()
 
 
+def test_moves_are_counted_by_identity_where_many_targets_have_one_key() -> None:
+    groups = tuple(TargetGroup.of([f"t{n}:{p}" for p in range(1, 30)], {"host": f"h{n}"}) for n in range(10))
+    pool = build_pool([groups], hash_labels=("host",))
+    again = build_pool([groups], hash_labels=("host",))
+    three, four = (place(p, Ring(fleet(size), 64), Policy(64)) for p, size in ((pool, 3), (again, 4)))
+    assert compare(three, place(again, Ring(fleet(3), 64), Policy(64))).moved == 0
+    was, now = owners(three), owners(four)
+    assert compare(three, four).moved == sum(was[n] != now[n] for n in now) > 0
+
+
 @given(members(), st.integers(0, 2**64 - 1))
 def test_preference_names_every_scraper_once_the_owner_first(scrapers: Members, key: int) -> None:
     ring = Ring(scrapers, 64)

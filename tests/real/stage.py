@@ -145,7 +145,8 @@ async def stage(
             await until(lambda: result.placed_on(*made[:running]), "every target placed at the start")
         yield result
         await controller.stop()
-        assert result.unlisted() == []
+        unlisted = "\n".join(result.unlisted())
+        assert not unlisted, f"not listed by the test:\n{unlisted}"
 
 
 def write_targets(folder: Path, addresses: list[str], *, labels: dict[str, str] | None = None, per_group: int = 3) -> None:

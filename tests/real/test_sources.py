@@ -39,6 +39,12 @@ async def test_no_failure_of_an_http_source_takes_a_target_away(
                 assert named in errors, f"{named!r} in the log"
 
 
+def put(path: Path, text: str) -> None:
+    """In one step: a plain write would let an empty file be seen."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").rename(path)
+
+
 async def test_a_file_source_malformed_vanished_or_empty_keeps_its_targets_until_it_is_good_or_a_reload_says_so(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -56,7 +62,7 @@ async def test_a_file_source_malformed_vanished_or_empty_keeps_its_targets_until
         failed = s.controller.log_lines
         for broken in ('[{"targets": ["a:1"', '[{"targets": ["a:1"]}, {"tragets": []}]', "", '[{"targets": [5]}]'):
             count = len(failed("discovery_failed"))
-            more.write_text(broken)
+            put(more, broken)
             await until(lambda n=count: len(failed("discovery_failed")) > n, f"{broken!r} refused")  # type: ignore[misc]
             assert str(more) in failed("discovery_failed")[-1]
             assert s.stamps() == stamps
@@ -64,10 +70,10 @@ async def test_a_file_source_malformed_vanished_or_empty_keeps_its_targets_until
         await until(lambda: "a.json: vanished" in failed("discovery_failed")[-1], "the vanished file missed")
         await asyncio.sleep(3)  # more than a reconcile interval
         assert s.stamps() == stamps
-        more.write_text(json.dumps([{"targets": s.farm.addresses[20:-1]}]))
+        put(more, json.dumps([{"targets": s.farm.addresses[20:-1]}]))
         await until(lambda: not s.placed_on(*s.scrapers), "the file heard again, with one target less")
 
-        (tmp_path / "more" / "b.json").write_text(json.dumps([{"targets": s.farm.addresses[-1:]}]))
+        put(tmp_path / "more" / "b.json", json.dumps([{"targets": s.farm.addresses[-1:]}]))
         await until(lambda: s.placed_on(*s.scrapers), "a second file of the glob")
         stamps = s.stamps()
         (tmp_path / "more" / "b.json").unlink()

@@ -64,7 +64,7 @@ async def test_only_users_and_the_token_get_in_over_tls(tmp_path: Path) -> None:
                 assert await status(Authorization=basic(user, password)) == 401
             for _ in range(2):
                 assert await status(Authorization=basic("alice", "open sesame")) == 200
-            for nonsense in ("Basic", "Basic !!!", "Basic gA==", "Bearer no"):
+            for nonsense in ("Basic", "Basic !!!", "Basic gA==", "Bearer no", "Bearer \udcff", "Basic \udce9"):
                 assert await status(Authorization=nonsense) == 401
             assert await status(Authorization="Bearer t0ken") == 200
             reader = basic("alice", "open sesame")
@@ -100,3 +100,40 @@ def test_tls_files_that_are_none_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "w.yml").write_text("tls_server_config: {cert_file: w.yml, key_file: w.yml}")
     with pytest.raises(ConfigError, match="tls_server_config"):
         Access(load_web_config(tmp_path / "w.yml"))
+
+
+def test_a_reload_in_the_middle_of_a_rotation_keeps_the_certificate_that_works(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    old, new = ca.issue_cert("127.0.0.1"), ca.issue_cert("127.0.0.1")
+    old.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    old.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    (tmp_path / "w.yml").write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}")
+    access = Access(load_web_config(tmp_path / "w.yml"))
+
+    def shakes_hands() -> bool:
+        trusting = ssl.create_default_context()
+        ca.configure_trust(trusting)
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        assert access.ssl_context is not None
+        client = trusting.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+        server = access.ssl_context.wrap_bio(to_server, to_client, server_side=True)
+        done: set[str] = set()
+        for _ in range(6):
+            for name, side in (("client", client), ("server", server)):
+                try:
+                    side.do_handshake()
+                    done.add(name)
+                except ssl.SSLWantReadError:
+                    continue
+                except ssl.SSLError:
+                    return False
+        return done == {"client", "server"}
+
+    assert shakes_hands()
+    new.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))  # the key is still the old one
+    with pytest.raises(ConfigError):
+        access.reload()
+    assert shakes_hands()
+    new.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    access.reload()
+    assert shakes_hands()

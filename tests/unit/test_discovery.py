@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator
@@ -223,3 +224,18 @@ async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it() -> None
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_read_that_fails_after_its_poller_is_gone_is_nobodys_complaint(tmp_path: Path) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    for _ in range(20):
+        fetching = asyncio.create_task(FileSource([str(tmp_path / "none.json")], 60.0).fetch())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+    await asyncio.sleep(0.2)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []

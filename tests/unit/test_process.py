@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -97,3 +98,15 @@ def test_lines_of_libraries_come_in_the_same_form(stream: io.StringIO) -> None:
     assert re.match(
         rf'ts={TS} level=error caller=test_process\.py:\d+ msg="something happened" logger=asyncio', stream.getvalue()
     )
+
+
+def test_a_stream_that_fails_stops_nobody(stream: io.StringIO) -> None:
+    with open("/dev/full", "w") as full:
+        log.configure("info", "logfmt", full)
+        for _ in range(3):
+            log.get().info("lost")
+        with contextlib.suppress(OSError):
+            full.close()
+    stream.close()
+    log.configure("info", "logfmt", stream)
+    log.get().info("lost too")

@@ -180,6 +180,7 @@ async def test_the_api_says_who_has_what(tmp_path: Path) -> None:
         assert (await r.get("/api/v1/services/node/where?target=nobody:1"))[0] == 404
         assert (await r.get("/api/v1/services/node/where"))[0] == 400
         assert (await r.get("/api/v1/services/node/targets?limit=x"))[0] == 400
+        assert (await r.get(f"/api/v1/services/node/targets?limit={'9' * 5000}"))[0] == 400
         assert (await r.get("/api/v1/services/node/targets?scraper=x"))[0] == 404
         assert (await r.get(f"/sd/node/{r.nodes[0]}?wait=soon"))[0] == 400
 

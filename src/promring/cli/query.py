@@ -20,7 +20,8 @@ from promring.httpclient import HttpError, new_session, request
 TIMEOUT_S = 10.0
 
 url_option = click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="The controller.")
-token_option = click.option("--token-file", type=click.Path(path_type=Path, exists=True), help="Bearer token.")
+token_path = click.Path(path_type=Path, exists=True, dir_okay=False)
+token_option = click.option("--token-file", type=token_path, help="Bearer token.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's data.")
 
 

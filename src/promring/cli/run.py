@@ -13,7 +13,7 @@ import click
 
 from promring import log
 from promring.cli import options
-from promring.model import ConfigError
+from promring.model import ConfigError, ListenError
 from promring.supervisor import Options, Supervisor
 from promring.web.access import Access, WebConfig, load_web_config
 from promring.web.server import WebSettings
@@ -76,8 +76,8 @@ def run(
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main())
-    except OSError as error:
-        raise click.ClickException(f"--web.listen-address {listen[0]}:{listen[1]}: {error.strerror or error}") from error
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error
     finally:
         lock.close()
 

@@ -27,7 +27,7 @@ BINS, BAR = 12, 48
 @click.option("--join", type=click.IntRange(0), default=1, show_default=True, help="How many scrapers join.")
 @click.option(
     "--load-factor",
-    type=click.FloatRange(1.0),
+    type=click.FloatRange(1.0, 1000.0),
     default=1.10,
     show_default=True,
     help="No scraper above this times its share.",
@@ -48,6 +48,8 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Place synthetic targets on synthetic scrapers; print balance, movement and a histogram."""
+    if load_factor != load_factor:
+        raise click.UsageError("--load-factor: not a number")
     if leave >= scrapers:
         raise click.UsageError("--leave: somebody must stay")
     policy = Policy(virtual_nodes, None if plain else load_factor)

@@ -160,5 +160,5 @@ class Client:
     def _decode(self, response: Response, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(response.body, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error

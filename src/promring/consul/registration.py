@@ -23,6 +23,7 @@ CHECK = "promring_check"
 LOOK_S = 5.0
 RETRY_S = 1.0
 INVISIBLE_S = 60.0
+INVISIBLE_LOOKS = 3
 
 Node = tuple[str, int]
 
@@ -78,6 +79,7 @@ class Registrar:
         self._log = log
         self._looked = asyncio.Event()
         self._registered: list[Node] = []
+        self._invisible = 0
         self._extra: list[str] = []
 
     def look_now(self) -> None:
@@ -91,11 +93,11 @@ class Registrar:
             self._looked.clear()
             pause_s, failure = LOOK_S, ""
             try:
-                if await self._once():
+                if await self._once() >= INVISIBLE_LOOKS:
                     failure = "registered, but not to be seen: does the token allow service:read and node:read?"
                     pause_s = INVISIBLE_S  # registering again and again would reset the checks each time
             except ConsulError as error:
-                pause_s, failure = RETRY_S, str(error)
+                pause_s, failure, self._invisible = RETRY_S, str(error), 0
             if failure and failure != failing:
                 self._log.error("register_failed", srv_name=name, error=failure)
             failing = failure
@@ -103,12 +105,12 @@ class Registrar:
                 async with asyncio.timeout(pause_s):
                     await (asyncio.Event() if pause_s == INVISIBLE_S else self._looked).wait()
 
-    async def _once(self) -> bool:
-        """Register what is missing. True when the nodes of the last time are missing again."""
+    async def _once(self) -> int:
+        """Register what is missing. How many times running the very nodes of the time before were missing again."""
         entries, _ = await self._client.health(self._registration.service, passing=False)
         nodes = missing(self._registration, entries)
         self._say_extra(entries)
-        again = bool(nodes) and nodes == self._registered
+        self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0
         self._registered = []
         self._settle(self._alive() & frozenset(nodes))
         results = await asyncio.gather(*(self._register(node) for node in nodes), return_exceptions=True)
@@ -116,7 +118,7 @@ class Registrar:
             if isinstance(result, BaseException):
                 raise result
         self._registered = nodes
-        return again
+        return self._invisible
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
         """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
@@ -143,8 +145,9 @@ def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
     ours = [entry for entry in entries if _is_ours(entry)]
     if entries and not ours:
         return []
-    other_check = {(e.host, e.service.port) for e in ours if (e.service.meta or {}).get(CHECK) != wanted.check}
-    present = {(e.host, e.service.port) for e in entries} - other_check
+    as_wanted = {(e.host, e.service.port) for e in ours if (e.service.meta or {}).get(CHECK) == wanted.check}
+    of_others = {(e.host, e.service.port) for e in entries if not _is_ours(e)}
+    present = as_wanted | of_others
     return [node for node in wanted.nodes if node not in present]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from promring.model import Move, Placement, Plan
+from promring.model import Keys, Move, Placement, Plan
 
 EMPTY_BODY = b"[]\n"
 
@@ -33,7 +33,10 @@ def _body(fragments: list[bytes]) -> bytes:
 
 
 def compare(old: Placement | None, new: Placement) -> Plan:
-    """Who gives how many targets to whom. Targets are matched by key; ``old`` None: everything is new."""
+    """Who gives how many targets to whom; ``old`` None: everything is new.
+
+    Targets are matched by key, by identity where keys repeat.
+    """
     ids = [s.id for s in new.scrapers]
     if old is None:
         counts = np.bincount(new.owners, minlength=len(ids)).tolist()
@@ -43,7 +46,12 @@ def compare(old: Placement | None, new: Placement) -> Plan:
     old_owner = np.array([index[s.id] for s in old.scrapers], dtype=np.int64)[old.owners]
     new_owner = np.array([index[i] for i in ids], dtype=np.int64)[new.owners]
     before = np.full(len(new.pool), len(names), dtype=np.int64)  # len(names): was not in the old pool
-    if len(old.pool):
+    if old.pool is new.pool:
+        before = old_owner
+    elif not (_distinct(old.pool.keys) and _distinct(new.pool.keys)):  # hash_labels give many targets one key
+        owner_of = dict(zip(old.pool.identities, old_owner.tolist(), strict=True))
+        before = np.array([owner_of.get(name, len(names)) for name in new.pool.identities], dtype=np.int64)
+    elif len(old.pool):
         at = np.minimum(np.searchsorted(old.pool.keys, new.pool.keys), len(old.pool) - 1)
         same = old.pool.keys[at] == new.pool.keys
         before[same] = old_owner[at[same]]
@@ -54,3 +62,8 @@ def compare(old: Placement | None, new: Placement) -> Plan:
         source, destination = divmod(pair, len(names))
         moves.append(Move(names[source] if source < len(names) else None, names[destination], count))
     return Plan(tuple(moves))
+
+
+def _distinct(keys: Keys) -> bool:
+    """Whether ascending ``keys`` have no two equal ones."""
+    return bool((keys[1:] != keys[:-1]).all())

@@ -19,7 +19,7 @@ from watchfiles import awatch
 
 from promring.discovery import groups
 from promring.model import DiscoveryError, Groups
-from promring.threads import beside
+from promring.threads import beside, heed
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
 WATCH_STEP_MS = 10
@@ -76,6 +76,7 @@ class FileSource:
         """A read that hangs (a network file system) is not begun a second time."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(beside(self._read_all))
+            self._reading.add_done_callback(heed)  # nobody may be left to ask it when it fails
         done, _ = await asyncio.wait([self._reading], timeout=self._timeout_s)
         if not done:
             raise DiscoveryError(f"{self._patterns[0]}: not read within {self._timeout_s:g} s, still trying")

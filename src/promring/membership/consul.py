@@ -44,14 +44,18 @@ class ConsulMembership:
         self._last = last
         self._settle_s = settle_s
         self._settling: frozenset[Node] = frozenset()
+        self._timer: asyncio.TimerHandle | None = None
         self._publish: Publish = lambda _: None
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch.run(self._hand_on))
-            if self._registrar is not None:
-                group.create_task(self._registrar.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch.run(self._hand_on))
+                if self._registrar is not None:
+                    group.create_task(self._registrar.run())
+        finally:
+            self._end_settling()
 
     def nodes(self) -> list[NodeState]:
         if isinstance(self._newest, Unknown):
@@ -71,21 +75,26 @@ class ConsulMembership:
                 names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
                 self._publish(Unknown(f"Consul lost its catalogue; not back yet: {names}"))
                 return
-            self._settling = frozenset()
+            self._end_settling()
             self._last = answer.value
         self._publish(answer)
 
     def _settle(self, forgotten: frozenset[Node]) -> None:
         """Consul forgot these, who lived: wait for all of them, for ``settle_s`` from the first."""
         if forgotten and not self._settling:
-            asyncio.get_running_loop().call_later(self._settle_s, self._settled)
+            self._timer = asyncio.get_running_loop().call_later(self._settle_s, self._settled)
         self._settling |= forgotten
 
     def _settled(self) -> None:
         """Whoever is not back by now did die."""
-        if self._settling:
-            self._settling = frozenset()
-            self._hand_on(self._newest)
+        self._end_settling()
+        self._hand_on(self._newest)
+
+    def _end_settling(self) -> None:
+        self._settling = frozenset()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _nodes(members: Members) -> frozenset[Node]:

@@ -7,7 +7,6 @@ that was right once is remembered by its digest, as each bcrypt check costs a te
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ssl
@@ -73,24 +72,18 @@ class Access:
     def __init__(self, config: WebConfig) -> None:
         self._config = config
         self._remembered: set[bytes] = set()
-        self.ssl_context = None
-        if config.tls_server_config is not None:
-            self.ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self.reload()
+        tls = config.tls_server_config
+        self.ssl_context = _context(tls) if tls is not None else None
 
     def reload(self) -> None:
-        """Read the certificate again; connections from now on get it."""
-        tls, context = self._config.tls_server_config, self.ssl_context
-        if tls is None or context is None:
-            return
-        try:
-            context.minimum_version = getattr(ssl.TLSVersion, f"TLSv1_{tls.min_version[-1]}")
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-            if tls.client_ca_file is not None:
-                context.load_verify_locations(tls.client_ca_file)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except (OSError, ValueError) as error:
-            raise ConfigError([f"tls_server_config: {error}"]) from error
+        """Read the certificate and key again; connections from now on get them. A changed client CA needs a restart.
+
+        Raises ``ConfigError``, and nothing has changed then: both are tried out in another context first.
+        """
+        tls = self._config.tls_server_config
+        if tls is not None and self.ssl_context is not None:
+            _context(tls)
+            self.ssl_context.load_cert_chain(tls.cert_file, tls.key_file)
 
     @property
     def open(self) -> bool:
@@ -104,7 +97,7 @@ class Access:
             return False
         try:
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not text
             return False
         digest = hashlib.sha256(f"{user}\0{password}".encode()).digest()
         if any(hmac.compare_digest(digest, known) for known in self._remembered):
@@ -115,6 +108,19 @@ class Access:
         if right and known_user and len(self._remembered) < REMEMBERED_MAX:
             self._remembered.add(digest)
         return right and known_user
+
+
+def _context(tls: TlsServer) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = getattr(ssl.TLSVersion, f"TLSv1_{tls.min_version[-1]}")
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+        if tls.client_ca_file is not None:
+            context.load_verify_locations(tls.client_ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"tls_server_config: {error}"]) from error
+    return context
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -23,6 +23,7 @@ from promring.web.envelope import ApiError, success
 
 LIMIT = 100
 LIMIT_MOST = 10_000
+WHERE_MOST = 100
 
 
 class Api:
@@ -63,16 +64,7 @@ class Api:
         ids = [s.id for s in placement.scrapers]
         if scraper is not None and scraper not in ids:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
-        needle = json.dumps(query, ensure_ascii=False)[1:-1].encode()  # as it stands in the fragments
-        found: list[dict[str, Any]] = []
-        total = 0
-        for row, fragment in enumerate(placement.pool.fragments):
-            owner = ids[placement.owners[row]]
-            if (scraper is None or owner == scraper) and needle in fragment:
-                total += 1
-                if len(found) < limit:
-                    found.append(_row(placement.pool, row) | {"scraper": owner})
-        return success({"targets": found, "total": total, "truncated": total > len(found)})
+        return success(await beside(lambda: _search(placement, query, scraper, limit)))
 
     async def where(self, request: web.Request) -> web.Response:
         """``?target=`` an address: every target with it, its owner, the ring's order of preference."""
@@ -82,11 +74,16 @@ class Api:
         if not target:
             raise ApiError(400, "bad_data", "target: which address?")
         pool, ring = placement.pool, service.reconciler.ring
-        rows = [i for i, name in enumerate(pool.identities) if name == target or name.startswith(target + "\0")]
-        if not rows:
-            raise ApiError(404, "not_found", f"no target {target!r} in {service.name}")
         assert ring is not None  # there is a placement, so there was a ring
-        return success([_place(placement, ring, row) for row in rows])
+
+        def look() -> list[dict[str, Any]]:
+            rows = [i for i, name in enumerate(pool.identities) if name == target or name.startswith(target + "\0")]
+            return [_place(placement, ring, row) for row in rows[:WHERE_MOST]]
+
+        found = await beside(look)
+        if not found:
+            raise ApiError(404, "not_found", f"no target {target!r} in {service.name}")
+        return success(found)
 
     async def plan(self, request: web.Request) -> web.Response:
         """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
@@ -170,6 +167,20 @@ def _row(pool: TargetPool, row: int) -> dict[str, Any]:
     return {"target": group["targets"][0], "labels": group.get("labels", {})}
 
 
+def _search(placement: Placement, query: str, scraper: str | None, limit: int) -> dict[str, Any]:
+    needle = json.dumps(query, ensure_ascii=False)[1:-1].encode()  # as it stands in the fragments
+    ids = [s.id for s in placement.scrapers]
+    found: list[dict[str, Any]] = []
+    total = 0
+    for row, fragment in enumerate(placement.pool.fragments):
+        owner = ids[placement.owners[row]]
+        if (scraper is None or owner == scraper) and needle in fragment:
+            total += 1
+            if len(found) < limit:
+                found.append(_row(placement.pool, row) | {"scraper": owner})
+    return {"targets": found, "total": total, "truncated": total > len(found)}
+
+
 def _place(placement: Placement, ring: Ring, row: int) -> dict[str, Any]:
     key = placement.pool.keys[row]
     natural = ring.scrapers[ring.holders[first_tokens(placement.pool.keys[row : row + 1], ring)[0]]]
@@ -184,6 +195,6 @@ def _place(placement: Placement, ring: Ring, row: int) -> dict[str, Any]:
 
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", str(LIMIT))
-    if not text.isascii() or not text.isdigit():
-        raise ApiError(400, "bad_data", f"limit: {text!r} is not a number")
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ApiError(400, "bad_data", f"limit: {text[:20]!r} is not a number")
     return min(int(text), LIMIT_MOST)

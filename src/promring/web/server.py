@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from promring.log import Logger
+from promring.model import ListenError
 from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
 from promring.web.controller import Controller
@@ -44,7 +46,7 @@ class WebServer:
         controller.metrics.registry.register(LiveGauges(controller))
 
     async def run(self) -> None:
-        """Until cancelled. Raises OSError when the address cannot be had."""
+        """Until cancelled. Raises ``ListenError`` when the address cannot be had."""
         runner = web.AppRunner(
             self._app(),
             access_log=None,
@@ -56,10 +58,13 @@ class WebServer:
         )
         await runner.setup()
         try:
-            site = web.TCPSite(
-                runner, self._settings.host, self._settings.port, backlog=1024, ssl_context=self._settings.access.ssl_context
-            )
-            await site.start()
+            where, tls = self._settings, self._settings.access.ssl_context
+            site = web.TCPSite(runner, where.host, where.port, backlog=1024, ssl_context=tls)
+            try:
+                await site.start()
+            except OSError as error:
+                why = os.strerror(error.errno) if error.errno else str(error)
+                raise ListenError(f"--web.listen-address {where.host}:{where.port}: {why}") from error
             self.port = runner.addresses[0][1]
             self.bound.set()
             self._log.info("listening", address=f"{self._settings.host}:{self.port}")
@@ -69,9 +74,8 @@ class WebServer:
 
     def _app(self) -> web.Application:
         api, sd = Api(self._controller), SdEndpoint(self._controller)
-        app = web.Application(
-            middlewares=[guard(self._settings.access, self._has_token), errors], client_max_size=BODY_BYTES_MAX
-        )
+        first = guard(self._settings.access, self._has_token)
+        app = web.Application(middlewares=[first, errors], client_max_size=BODY_BYTES_MAX)
         app.add_routes(
             [
                 web.get("/-/healthy", self._healthy),
@@ -119,7 +123,9 @@ class WebServer:
     def _has_token(self, request: web.Request) -> bool:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         token = self._token()
-        return scheme.lower() == "bearer" and bool(token) and hmac.compare_digest(given.encode(), token.encode())
+        if scheme.lower() != "bearer" or not token:
+            return False
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
     def _token(self) -> str:
         """Read for each use, so that it can be changed; empty when there is none."""
