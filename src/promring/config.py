@@ -162,7 +162,7 @@ def _value(
 def _scalar(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath) -> Any:
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise _YamlProblem(node.start_mark.line + 1, problem, path) from error
 

@@ -159,7 +159,13 @@ def _fact(fact: Fact[Any]) -> dict[str, Any]:
             state, why = "unknown", reason
         case _:
             state, why = "empty", "it answered with an empty list"
-    return {"state": state, "reason": fact.trouble or why, "last_success_at": fact.good_at or None, "stale": fact.stale}
+    return {
+        "state": state,
+        "reason": fact.trouble or why,
+        "last_success_at": fact.good_at or None,
+        "last_answer_at": fact.asked_at or None,
+        "stale": fact.stale,
+    }
 
 
 def _row(pool: TargetPool, row: int) -> dict[str, Any]:
