@@ -13,6 +13,7 @@ from typing import Any
 
 from promring.consul.client import Access, Client
 from promring.consul.registration import Registration
+from promring.consul.watch import HealthWatch, MakeScraper
 from promring.core.placement import Policy
 from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery
@@ -27,6 +28,7 @@ from promring.membership import Membership
 from promring.membership.consul import ConsulMembership
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.metrics import Metrics
+from promring.model import Scraper, join_host_port
 from promring.reconcile import Pace, Reconciler
 from promring.service import Service
 from promring.settings import (
@@ -34,13 +36,18 @@ from promring.settings import (
     ConsulScrapers,
     FileTargets,
     HttpTargets,
+    Node,
     ProbeScrapers,
     PythonTargets,
     Settings,
     ShardService,
+    parse_weight,
 )
 from promring.settings import FileDelivery as FileDeliverySettings
 from promring.state import Memory, Store
+
+WEIGHT = "promring_weight"
+"""Metadata of a scraper in Consul."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,14 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     store = Store(kit.state_dir, settings.name, kit.log)
     memory = left.memory() if left else store.load()
     deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
-    placement, pace = settings.placement, kit.settings.global_
+    pace = kit.settings.global_
 
     def make_reconciler(facts: FactBoard) -> Reconciler:
         return Reconciler(
             settings.name,
             policy=policy_of(settings),
-            hash_labels=tuple(placement.hash_labels) if placement.hash_labels else None,
+            hash_labels=settings.placement.hash_labels,
+            zone_label=settings.zone_label,
             pace=Pace(pace.reconcile_interval, pace.debounce),
             facts=facts,
             deliveries=deliveries,
@@ -90,7 +98,8 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
 
 
 def policy_of(settings: ShardService) -> Policy:
-    return Policy(settings.placement.virtual_nodes, settings.placement.load_factor)
+    chosen = settings.placement
+    return Policy(chosen.virtual_nodes, chosen.load_factor, chosen.capacity, chosen.replication_factor)
 
 
 def build_membership(settings: ShardService, kit: Kit, memory: Memory | None = None, *, register: bool = True) -> Membership:
@@ -131,8 +140,30 @@ def _consul_membership(wanted: ConsulScrapers, settings: ShardService, memory: M
     registration = None
     if wanted.register_ is not None:
         check = wanted.register_.check
-        registration = Registration(wanted.service, wanted.register_.nodes, check.path, check.interval, check.timeout)
-    return ConsulMembership(kit.consul, wanted.service, settings.scraper, registration, kit.log, memory.members)
+        nodes = {(node.host, node.port): _metadata(node, settings.zone_label) for node in wanted.register_.nodes}
+        registration = Registration(wanted.service, nodes, check.path, check.interval, check.timeout)
+    watch = HealthWatch(kit.consul, wanted.service, _scraper_maker(settings, kit.log), kit.log)
+    return ConsulMembership(kit.consul, watch, registration, kit.log, memory.members)
+
+
+def _scraper_maker(settings: ShardService, log: Logger) -> MakeScraper:
+    """Zone and weight are metadata of the instance, or of its node."""
+
+    def make(node: tuple[str, int], metadata: Mapping[str, str]) -> Scraper:
+        zone = metadata.get(settings.zone_label, "") if settings.zone_label else ""
+        try:
+            weight = parse_weight(metadata.get(WEIGHT, "1"))
+        except ValueError as error:
+            log.error("consul_weight_ignored", node=join_host_port(*node), error=str(error), goes_on="weight 1")
+            weight = 1.0
+        return settings.scraper(Node(*node, zone, weight))
+
+    return make
+
+
+def _metadata(node: Node, zone_label: str | None) -> dict[str, str]:
+    zone = {zone_label: node.zone} if zone_label and node.zone else {}
+    return zone | ({WEIGHT: f"{node.weight:g}"} if node.weight != 1 else {})
 
 
 def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, kit: Kit) -> Membership:

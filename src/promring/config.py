@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from promring.httpclient import parse_base
 from promring.model import ConfigError
-from promring.settings import Consul, Delivery, Settings, ShardService, Tls
+from promring.settings import Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
 from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
@@ -235,7 +235,7 @@ def _one_service(i: int, service: ShardService) -> Iterator[Problem]:
             yield (*at, "delivery", j, "http_sd"), "http_sd is there already"
 
 
-def _identities(service: ShardService, nodes: list[tuple[str, int]], path: KeyPath) -> Iterator[Problem]:
+def _identities(service: ShardService, nodes: list[Node], path: KeyPath) -> Iterator[Problem]:
     ids = ((i, service.scraper(node).id) for i, node in enumerate(nodes))
     yield from _twice(ids, lambda i: (*path, i), "the scraper's identity", f" (identity: {service.identity})")
 
@@ -258,7 +258,7 @@ def _written(service: ShardService, delivery: Delivery) -> Iterator[str]:
         return
     probe, consul = service.scrapers.probe, service.scrapers.consul
     listed = probe.nodes if probe else consul.register_.nodes if consul and consul.register_ else []
-    for node in [("any", 1), *listed]:
+    for node in [Node("any", 1), *listed]:
         yield os.path.normpath(render(delivery.file.path, service.name, service.scraper(node)))
 
 

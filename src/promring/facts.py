@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from promring.core.guard import Facts
-from promring.model import Answer, Fact, Groups, Known, Members, Unknown
+from promring.model import Answer, Fact, Known, Members, TargetPool, Unknown
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class FactBoard:
         self._changed = asyncio.Event()
         self._since = 0.0
         self.members: Cell[Members] = Cell(self._ring, clock, operator.eq)
-        self.sources: dict[str, Cell[Groups]] = {name: Cell(self._ring, clock, operator.is_) for name in sources}
+        self.sources: dict[str, Cell[TargetPool]] = {name: Cell(self._ring, clock, operator.is_) for name in sources}
 
     def _ring(self) -> None:
         if not self._changed.is_set():

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 Keys = npt.NDArray[np.uint64]
 Owners = npt.NDArray[np.int32]
+Loads = npt.NDArray[np.int64]
+Bounds = npt.NDArray[np.int64]
 
 
 class PromringError(Exception):
@@ -37,13 +39,17 @@ class ConfigError(PromringError):
 class DiscoveryError(PromringError):
     """A target source gave no usable answer; its last good list stays.
 
-    ``groups`` is not None when only a part of it failed and could be replaced by the last good one of that part: then it is
+    ``pool`` is not None when only a part of it failed and could be replaced by the last good one of that part: then it is
     whole, if partly stale.
     """
 
-    def __init__(self, text: str, groups: Groups | None = None) -> None:
+    def __init__(self, text: str, pool: TargetPool | None = None) -> None:
         super().__init__(text)
-        self.groups = groups
+        self.pool = pool
+
+
+class PlacementError(PromringError):
+    """Nothing can be placed so: the text names what is wrong (a weight, a load, no scraper)."""
 
 
 class ConsulError(PromringError):
@@ -109,6 +115,10 @@ class Scraper:
     id: str
     host: str
     port: int
+    zone: str = ""
+    """Where it stands; empty: nobody said."""
+    weight: float = 1.0
+    """Its share of the targets, beside the others'; 0: it gets none."""
 
     @property
     def address(self) -> str:
@@ -147,27 +157,51 @@ class TargetGroup:
         return cls(tuple(targets), tuple(sorted((labels or {}).items())))
 
 
-Groups = tuple[TargetGroup, ...]
+SEPARATOR = b",\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetPool:
-    """All targets of a shard service in columns, sorted by key (ties by identity), one row a target.
+    """Targets in columns, one row a target: what a source gave, and what all sources of a shard service give together.
 
-    ``keys``        uint64, shape (n,): the hash that places the target on the ring
-    ``identities``  n strings: the address, then the labels that change what is scraped; distinct
-    ``fragments``   n byte strings: the target as one file_sd group in JSON
+    Rows are in order of key (ties by identity), so one pool has one form, whatever the order in which it was listed.
+
+    ``keys``     uint64, shape (n,): the hash that places the target on the ring
+    ``ids``      uint64, shape (n,): ``xxh3_64`` of the identity, which is the address, then the labels that change what is
+                 scraped; the same array as ``keys`` unless other labels were chosen to place by
+    ``digests``  uint64, shape (n,): ``xxh3_64`` of the fragment
+    ``blob``     the fragments of all rows, each a file_sd group of one target in JSON, with ``SEPARATOR`` after it
+    ``bounds``   int64, shape (n + 1,): where the fragments begin in ``blob``, and where the last one's separator ends
+    ``zones``    int32, shape (n,): index in ``zone_names`` of the zone that the target asks for; None: nobody asks
     ``duplicates``  rows left out because an earlier source had the identity; ``conflicts`` of them had other labels
     """
 
     keys: Keys
-    identities: list[str]
-    fragments: list[bytes]
+    ids: Keys
+    digests: Keys
+    blob: bytes = field(repr=False)
+    bounds: Bounds
+    zones: npt.NDArray[np.int32] | None = None
+    zone_names: tuple[str, ...] = ()
     duplicates: int = 0
     conflicts: int = 0
 
     def __len__(self) -> int:
-        return len(self.identities)
+        return len(self.keys)
+
+    def __eq__(self, other: object) -> bool:
+        """The same targets, placed by the same keys, whatever was left out on the way."""
+        if not isinstance(other, TargetPool):
+            return NotImplemented
+        zones = np.array_equal(self.zones, other.zones) if self.zones is not None and other.zones is not None else None
+        asked = self.zones is other.zones if zones is None else zones and self.zone_names == other.zone_names
+        return self is other or (asked and self.blob == other.blob and np.array_equal(self.keys, other.keys))
+
+    __hash__ = object.__hash__
+
+    def fragment(self, row: int) -> bytes:
+        """One target as a file_sd group in JSON."""
+        return self.blob[self.bounds[row] : self.bounds[row + 1] - len(SEPARATOR)]
 
 
 # --- placement and plan ----------------------------------------------------------------------------------------------
@@ -175,25 +209,59 @@ class TargetPool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """Who owns what: ``owners[i]`` is the index in ``scrapers`` of the owner of row i of the pool."""
+    """Who owns what.
+
+    ``owners``  int32, shape (n, replicas): indices in ``scrapers`` of the owners of each row of the pool, all different;
+                -1 where none has room
+    ``limits``  int64, shape (scrapers,): the most load that each may own; None without a bound. A single target that is
+                heavier than its owner's limit is there alone
+    ``loads``   int64, shape (n,): load of each row; None: each counts 1
+    """
 
     scrapers: Members
     pool: TargetPool
     owners: Owners
+    limits: Loads | None = None
+    loads: Loads | None = None
 
     def counts(self) -> dict[str, int]:
         """Targets a scraper, zero included."""
-        counted = np.bincount(self.owners, minlength=len(self.scrapers)).tolist()
-        return {s.id: n for s, n in zip(self.scrapers, counted, strict=True)}
+        return dict(zip((s.id for s in self.scrapers), self._summed(None).tolist(), strict=True))
+
+    def carried(self) -> dict[str, int]:
+        """Load a scraper, zero included."""
+        return dict(zip((s.id for s in self.scrapers), self._summed(self.loads).tolist(), strict=True))
+
+    def unplaced(self) -> npt.NDArray[np.intp]:
+        """Rows that lack an owner, or one of their owners: there is no room for them within the capacity."""
+        return np.flatnonzero((self.owners < 0).any(axis=1))
+
+    def giants(self) -> npt.NDArray[np.intp]:
+        """Rows that are heavier than the limit of a scraper that owns them."""
+        if self.limits is None or self.loads is None or not len(self.owners):
+            return np.empty(0, dtype=np.intp)
+        most = np.append(self.limits, np.iinfo(np.int64).max)[self.owners]  # -1 is the last: nobody's
+        return np.flatnonzero((self.loads[:, None] > most).any(axis=1))
+
+    def _summed(self, loads: Loads | None) -> Loads:
+        total = np.zeros(len(self.scrapers) + 1, dtype=np.int64)
+        for column in self.owners.T:
+            np.add.at(total, column, 1 if loads is None else loads)
+        return total[:-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """``count`` targets go from one scraper to another; ``source`` is None for targets that are new in the pool."""
+    """``count`` targets go from one scraper to another, ``load`` together.
+
+    ``source`` is None for what had no owner before (a new target, one more replica, one that had no room),
+    ``destination`` for what has none any more.
+    """
 
     source: str | None
-    destination: str
+    destination: str | None
     count: int
+    load: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +273,11 @@ class Plan:
     @property
     def moved(self) -> int:
         """Targets that had an owner and get another one."""
-        return sum(m.count for m in self.moves if m.source is not None)
+        return sum(m.count for m in self.moves if m.source is not None and m.destination is not None)
+
+    @property
+    def load_moved(self) -> int:
+        return sum(m.load for m in self.moves if m.source is not None and m.destination is not None)
 
 
 # --- slices ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from promring.build import Kit, build_membership, build_sources, consul_access
 from promring.consul.client import Client
-from promring.core.pool import build_pool
+from promring.core.pool import merge
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, TargetPool, Unknown
@@ -37,8 +37,7 @@ async def read_facts(
                 lists.append(await source.fetch())
             except DiscoveryError as error:
                 raise FactsError(f"{service.name}: no targets from {name}: {error}") from error
-    hash_labels = service.placement.hash_labels
-    pool = await asyncio.to_thread(build_pool, lists, tuple(hash_labels) if hash_labels else None)
+    pool = await asyncio.to_thread(merge, lists, service.placement.hash_labels, service.zone_label)
     if not len(pool):
         raise FactsError(f"{service.name}: no source has a target")
     return members, pool

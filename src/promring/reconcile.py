@@ -19,17 +19,19 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from promring.core.guard import Act, Facts, Hold, Verdict, judge
 from promring.core.placement import Policy, place
-from promring.core.plan import bodies, compare
-from promring.core.pool import build_pool
+from promring.core.plan import Shares, compare, shares, unchanged
+from promring.core.pool import merge
+from promring.core.preview import fit
 from promring.core.ring import Ring
 from promring.delivery import Delivery, Outcome
 from promring.facts import FactBoard
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Generation, Groups, Members, Placement, Plan, Slice, TargetPool
+from promring.model import Generation, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -53,7 +55,8 @@ class Reconciler:
         service: str,
         *,
         policy: Policy,
-        hash_labels: tuple[str, ...] | None,
+        hash_labels: Sequence[str] | None,
+        zone_label: str | None,
         pace: Pace,
         facts: FactBoard,
         deliveries: Sequence[Delivery],
@@ -70,11 +73,13 @@ class Reconciler:
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered."""
-        self.policy, self._hash_labels, self._pace = policy, hash_labels, pace
+        self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
         self._heard: Members | None = None
-        self._pool: tuple[Mapping[str, Groups], TargetPool] | None = None
+        self._shares: Shares | None = None
+        self._pool: tuple[Mapping[str, TargetPool], TargetPool] | None = None
+        self.fit: Mapping[str, Any] = {}
         self._failures = 0
         self._next_wake = 0.0
         self._waiting_since: float | None = None
@@ -105,8 +110,10 @@ class Reconciler:
             if not self._is_placed(pool, ring):
                 placement = await beside(lambda: place(pool, ring, self.policy))
                 plan = await beside(lambda: compare(self.placement, placement))
-                slices = await beside(lambda: self._slices(placement))
+                now = await beside(lambda: shares(placement))
+                slices = await beside(lambda: self._slices(placement, now))
                 self._put_in_force(verdict, facts, placement, plan, slices)
+                self._shares = now
                 self._waiting_since = self._waiting_since or changed_at
         await self._save()
         await self._deliver()
@@ -135,12 +142,12 @@ class Reconciler:
         self._heard = members
         return self.ring
 
-    async def _merge(self, sources: Mapping[str, Groups]) -> TargetPool:
+    async def _merge(self, sources: Mapping[str, TargetPool]) -> TargetPool:
         """The pool of all sources; built again only when a source's list is another one."""
         known = self._pool
         if known is not None and _same(known[0], sources):
             return known[1]
-        pool = await beside(lambda: build_pool(list(sources.values()), self._hash_labels))
+        pool = await beside(lambda: merge(list(sources.values()), self._hash_labels, self._zone_label))
         self._pool = (sources, pool)
         if pool.conflicts:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, kept="the labels of the first source")
@@ -150,15 +157,23 @@ class Reconciler:
         """A placement is a pure function of pool, ring and policy: made of the same ones, it is the same."""
         return self.placement is not None and self.placement.pool is pool and self.placement.scrapers == ring.scrapers
 
-    def _slices(self, placement: Placement) -> dict[str, Slice]:
-        """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same."""
+    def _slices(self, placement: Placement, now: Shares) -> dict[str, Slice]:
+        """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. Only
+        those that changed are put together.
+        """
         generation = Generation(self.memory.generation.epoch, self.memory.generation.n + 1)
+        before = {s.id: i for i, s in enumerate(self.placement.scrapers)} if self.placement else {}
         result = {}
-        for index, body, targets in bodies(placement):
-            scraper = placement.scrapers[index]
+        for index, scraper in enumerate(placement.scrapers):
             old = self.memory.slices.get(scraper.id)
-            same = old is not None and old.body == body and old.scraper == scraper
-            result[scraper.id] = old if old and same else Slice(self.service, scraper, generation, body, targets)
+            if old is not None and not _same_place(old.scraper, scraper):
+                old = None
+            if old and self._shares and scraper.id in before and unchanged(self._shares, before[scraper.id], now, index):
+                result[scraper.id] = old
+                continue
+            body = now.body(index)
+            same = old is not None and old.body == body
+            result[scraper.id] = old if old and same else Slice(self.service, scraper, generation, body, now.count(index))
         return result
 
     # --- act ---------------------------------------------------------------------------------------------------------
@@ -192,6 +207,7 @@ class Reconciler:
                 moved=plan.moved,
                 slices_changed=len(changed),
             )
+        self._say_fit(placement)
         if left := sorted(before.slices.keys() - slices.keys()):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
@@ -244,6 +260,21 @@ class Reconciler:
             self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
         self.verdict = verdict
 
+    def _say_fit(self, placement: Placement) -> None:
+        """What has no room, and what is too heavy for anybody: once, when it changes."""
+        found = fit(placement)
+        if found != self.fit:
+            if found["unplaced"]:
+                named = ",".join(found["unplaced_targets"])
+                self._log.error("targets_unplaced", targets=found["unplaced"], load=found["unplaced_load"], among=named)
+            elif self.fit.get("unplaced"):
+                self._log.info("targets_all_placed")
+            if found["too_heavy"]:
+                self._log.warning(
+                    "targets_too_heavy", targets=found["too_heavy"], among=",".join(found["too_heavy_targets"])
+                )
+        self.fit = found
+
     def _say_failed(self, failed: Sequence[Outcome]) -> None:
         before = {(o.scraper, o.error) for outcomes in self.outcomes.values() for o in outcomes if o.error}
         for outcome in failed:
@@ -260,6 +291,10 @@ def _why(before: Memory, after: Memory) -> str:
     return "policy" if _same(before.sources, after.sources) else "targets"
 
 
-def _same(one: Mapping[str, Groups], other: Mapping[str, Groups]) -> bool:
+def _same_place(one: Scraper, other: Scraper) -> bool:
+    return (one.id, one.host, one.port) == (other.id, other.host, other.port)
+
+
+def _same(one: Mapping[str, TargetPool], other: Mapping[str, TargetPool]) -> bool:
     """Whether both hold the very same lists: facts keep the identity of a list that did not change."""
-    return list(one) == list(other) and all(groups is other[name] for name, groups in one.items())
+    return list(one) == list(other) and all(pool is other[name] for name, pool in one.items())

@@ -89,9 +89,9 @@ class Service:
         why = "not asked yet since the start"
         if memory.members:
             self.facts.members.restore(memory.members, memory.members_at, why)
-        for name, groups in memory.sources.items():
+        for name, pool in memory.sources.items():
             if name in self.facts.sources:
-                self.facts.sources[name].restore(groups, memory.sources_at.get(name, 0.0), why)
+                self.facts.sources[name].restore(pool, memory.sources_at.get(name, 0.0), why)
 
     def _counter(self, source: str) -> Callable[[bool], None]:
         failures = self._metrics.discovery_failures.labels(self.name, source)

@@ -8,14 +8,25 @@ yet is known here and refused by name.
 from __future__ import annotations
 
 import glob
+import math
 import re
 import string
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
 from yarl import URL
 
+from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
 
@@ -50,6 +61,51 @@ def parse_host_port(text: object) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is not host:port")
     return host, int(port)
+
+
+class Node(NamedTuple):
+    """A scraper as it is listed."""
+
+    host: str
+    port: int
+    zone: str = ""
+    weight: float = 1.0
+
+
+def parse_node(value: object) -> Node:
+    """``host:port``, or ``{address: host:port, zone: a, weight: 2}``. Raises ValueError."""
+    if not isinstance(value, dict):
+        return Node(*parse_host_port(value))
+    if unknown := sorted(map(str, value.keys() - {"address", "zone", "weight"})):
+        raise ValueError(f"unknown key {unknown[0]!r}; a scraper has address, zone, weight")
+    host, port = parse_host_port(value.get("address"))
+    return Node(host, port, _zone(value.get("zone", "")), parse_weight(value.get("weight", 1)))
+
+
+def parse_node_text(text: str) -> Node:
+    """``host:port``, or ``host:port,zone=a,weight=2``. Raises ValueError."""
+    address, *more = text.split(",")
+    pairs = [part.partition("=") for part in more]
+    if any(name not in ("zone", "weight") or not value for name, _, value in pairs):
+        raise ValueError(f"{text!r} is not host:port, or host:port,zone=a,weight=2")
+    return parse_node({"address": address} | {name: value for name, _, value in pairs})
+
+
+def parse_weight(value: object) -> float:
+    """A number, or a text of one. Raises ValueError."""
+    try:
+        weight = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight <= WEIGHT_MOST:
+        raise ValueError(f"weight: {value!r} is not a number from 0 to {WEIGHT_MOST:g}")
+    return weight
+
+
+def _zone(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 128:
+        raise ValueError(f"zone: {str(value)[:40]!r} is not a short text")
+    return value
 
 
 def _positive(value: float) -> float:
@@ -110,7 +166,7 @@ Interval = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_pos
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Node = Annotated[tuple[str, int], BeforeValidator(parse_host_port)]
+ListedNode = Annotated[Node, PlainValidator(parse_node)]
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
 
@@ -178,7 +234,7 @@ class RegisterCheck(Model):
 
 
 class Register(Model):
-    nodes: Annotated[list[Node], Field(min_length=1)]
+    nodes: Annotated[list[ListedNode], Field(min_length=1)]
     check: RegisterCheck = RegisterCheck()
 
 
@@ -188,7 +244,7 @@ class ConsulScrapers(Model):
 
 
 class ProbeScrapers(Model):
-    nodes: Annotated[list[Node], Field(min_length=1)]
+    nodes: Annotated[list[ListedNode], Field(min_length=1)]
     path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
     interval: Interval = 2.0
     timeout: Interval = 1.0
@@ -256,16 +312,13 @@ class Placement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
     load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
     loads: Annotated[Literal["count"], _only("count")] = "count"
-    capacity: NotBuilt = None
-    replication_factor: Annotated[Literal[1], _only(1)] = 1
+    capacity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
+    replication_factor: Annotated[int, Field(ge=1, le=100)] = 1
     hash_labels: Annotated[list[LabelName], Field(min_length=1)] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _null_capacity(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "capacity" in value and value["capacity"] is None:
-            return {k: v for k, v in value.items() if k != "capacity"}
-        return value
+
+class Zones(Model):
+    label: LabelName
 
 
 def _template(text: str, info: ValidationInfo) -> str:
@@ -309,7 +362,7 @@ class ShardService(Model):
     identity: Literal["host_port", "host"] = "host_port"
     join_delay: NotBuilt = None
     leave_delay: NotBuilt = None
-    zones: NotBuilt = None
+    zones: Zones | None = None
     targets: Annotated[list[Targets], Field(min_length=1)]
     placement: Placement = Placement()
     handover: NotBuilt = None
@@ -317,10 +370,22 @@ class ShardService(Model):
     delivery: Annotated[list[Delivery], Field(min_length=1)]
     audit: NotBuilt = None
 
-    def scraper(self, node: tuple[str, int]) -> Scraper:
+    @property
+    def zone_label(self) -> str | None:
+        """The label of targets, and the metadata of scrapers in Consul, that name a zone."""
+        return self.zones.label if self.zones else None
+
+    def scraper(self, node: Node | tuple[str, int]) -> Scraper:
         """The scraper at ``node``, with its identity."""
-        host, port = node
-        return Scraper(join_host_port(host, port) if self.identity == "host_port" else host, host, port)
+        host, port, zone, weight = Node(*node)
+        return Scraper(join_host_port(host, port) if self.identity == "host_port" else host, host, port, zone, weight)
+
+    def joining(self, text: str) -> Scraper:
+        """A scraper that somebody names: as it is listed, where it is. Raises ValueError."""
+        node = parse_node_text(text)
+        chosen = self.scrapers.chosen
+        listed = chosen.nodes if isinstance(chosen, ProbeScrapers) else chosen.register_.nodes if chosen.register_ else []
+        return self.scraper(next((n for n in listed if "," not in text and n[:2] == node[:2]), node))
 
 
 class Settings(Model):

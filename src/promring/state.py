@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from promring import disk
 from promring.log import Logger
-from promring.model import Generation, Groups, Members, Scraper, Slice
+from promring.model import Generation, Members, Scraper, Slice, TargetPool
 from promring.template import file_name
 from promring.threads import to_the_end
 
-VERSION = 1
-CHUNK = 2000
+VERSION = 2
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
 
@@ -34,11 +34,33 @@ class _SavedSlice(msgspec.Struct, array_like=True):
     targets: int
 
 
+class _SavedPool(msgspec.Struct, array_like=True):
+    """The columns of a source's list as they are in memory: little-endian, 8 bytes a number."""
+
+    ids: bytes
+    digests: bytes
+    bounds: bytes
+    blob: bytes
+    duplicates: int
+
+    @classmethod
+    def of(cls, pool: TargetPool) -> _SavedPool:
+        ids, digests, bounds = (c.astype(c.dtype.newbyteorder("<")).tobytes() for c in (pool.ids, pool.digests, pool.bounds))
+        return cls(ids, digests, bounds, pool.blob, pool.duplicates)
+
+    def pool(self) -> TargetPool:
+        """Raises ValueError when the columns do not belong together."""
+        ids, digests = (np.frombuffer(column, dtype="<u8").astype(np.uint64) for column in (self.ids, self.digests))
+        bounds = np.frombuffer(self.bounds, dtype="<i8").astype(np.int64)
+        if not len(ids) == len(digests) == len(bounds) - 1 or bounds[-1] != len(self.blob):
+            raise ValueError("corrupt: a source's columns differ in length")
+        return TargetPool(ids, ids, digests, self.blob, bounds, duplicates=self.duplicates)
+
+
 class _File(msgspec.Struct):
     service: str
     members: Members
-    sources: dict[str, list[msgspec.Raw]]
-    """Chunks of groups, each encoded by itself: one call for all would hold the interpreter."""
+    sources: dict[str, _SavedPool]
     slices: list[_SavedSlice]
     generation: Generation
     members_at: float
@@ -50,7 +72,7 @@ class Memory:
     """What a shard service knows across a restart or a reload. All empty: it knows nothing."""
 
     members: Members = ()
-    sources: Mapping[str, Groups] = field(default_factory=dict)
+    sources: Mapping[str, TargetPool] = field(default_factory=dict)
     slices: Mapping[str, Slice] = field(default_factory=dict)
     """By scraper id: one a scraper of the last plan."""
     generation: Generation = NO_GENERATION
@@ -98,7 +120,7 @@ class Store:
         saved = _File(
             service=self._service,
             members=memory.members,
-            sources={name: _chunks(groups) for name, groups in memory.sources.items()},
+            sources={name: _SavedPool.of(pool) for name, pool in memory.sources.items()},
             slices=[_SavedSlice(s.scraper, s.generation, s.body, s.targets) for s in memory.slices.values()],
             generation=memory.generation,
             members_at=memory.members_at,
@@ -107,11 +129,6 @@ class Store:
         body = msgspec.msgpack.encode(saved)
         digest = hashlib.sha256(body).hexdigest().encode()
         disk.install(self._path, b"%s %d %d %s\n%s" % (MAGIC, VERSION, len(body), digest, body), mode=0o600)
-
-
-def _chunks(groups: Groups) -> list[msgspec.Raw]:
-    starts = range(0, len(groups), CHUNK)
-    return [msgspec.Raw(msgspec.msgpack.encode(groups[start : start + CHUNK])) for start in starts]
 
 
 def _decode(content: bytes, service: str) -> Memory:
@@ -126,10 +143,7 @@ def _decode(content: bytes, service: str) -> Memory:
         raise ValueError("corrupt: length or SHA-256 differ")
     try:
         saved = msgspec.msgpack.decode(body, type=_File)
-        sources = {
-            name: tuple(group for chunk in chunks for group in msgspec.msgpack.decode(chunk, type=Groups))
-            for name, chunks in saved.sources.items()
-        }
+        sources = {name: columns.pool() for name, columns in saved.sources.items()}
     except msgspec.DecodeError as error:
         raise ValueError(f"corrupt: {error}") from error
     if saved.service != service:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from promring.core.placement import Policy
 from promring.core.pool import build_pool
-from promring.model import Groups, Members, Scraper, TargetGroup, TargetPool
+from promring.model import Members, Scraper, TargetGroup, TargetPool
 
 label_names = st.sampled_from(["env", "job", "zone", "__param_module", "__scheme__", "__metrics_path__"])
 labels = st.dictionaries(label_names, st.text(max_size=5), max_size=3)
@@ -22,6 +22,7 @@ def members(*, least: int = 1, most: int = 9) -> st.SearchStrategy[Members]:
 addresses = st.sets(st.tuples(st.integers(0, 255), st.integers(1, 65535)), max_size=400).map(
     lambda pairs: [f"10.1.0.{host}:{port}" for host, port in sorted(pairs)]
 )
+Groups = tuple[TargetGroup, ...]
 groups: st.SearchStrategy[Groups] = st.lists(
     st.builds(TargetGroup.of, st.lists(st.integers(1, 60).map(lambda n: f"10.1.0.{n}:9100"), max_size=8), labels),
     max_size=12,

@@ -10,6 +10,7 @@ import yaml
 
 from promring.config import load, loads
 from promring.model import ConfigError
+from promring.settings import Node
 
 GOOD = """
 shard_services:
@@ -47,7 +48,7 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
     assert service.targets[0].chosen.files == [f"{tmp_path}/targets/*.json"]
     assert service.delivery[0].chosen.path == f"{tmp_path}/out/{{service}}/{{scraper}}.json"
     assert (service.placement.virtual_nodes, service.placement.load_factor) == (512, 1.10)
-    assert service.scrapers.chosen.nodes == [("10.0.0.1", 9090), ("10.0.0.2", 9090)]
+    assert service.scrapers.chosen.nodes == [Node("10.0.0.1", 9090), Node("10.0.0.2", 9090)]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 from promring import log
+from promring.core.pool import pool_of
 from promring.discovery.file import FileSource
 from promring.discovery.http import HttpSource
 from promring.discovery.polling import poll
 from promring.discovery.python import PythonSource
-from promring.model import Answer, DiscoveryError, Empty, Groups, Known, TargetGroup, Unknown
+from promring.model import Answer, DiscoveryError, Empty, Known, TargetGroup, TargetPool, Unknown
 from tests.fakes.source import BROKEN, EMPTY, TargetSource
 from tests.waiting import until
 
@@ -34,7 +35,7 @@ def loud(): sys.stderr.write("x" * 1000000); raise RuntimeError("after much nois
 def leaves_a_daemon(): subprocess.Popen(["sleep", "4244"], start_new_session=True); return good()
 def hangs(): subprocess.Popen(["sleep", "4243"]); time.sleep(4243)
 """
-GROUPS = (TargetGroup.of(["a:1"], {"x": "y"}),)
+GROUPS = pool_of((TargetGroup.of(["a:1"], {"x": "y"}),))
 
 
 def source(tmp_path: Path, name: str, timeout_s: float = 5.0) -> PythonSource:
@@ -53,7 +54,7 @@ async def test_a_function_gives_targets(tmp_path: Path, name: str) -> None:
 
 
 async def test_a_function_that_returns_none_has_no_targets(tmp_path: Path) -> None:
-    assert await source(tmp_path, "none").fetch() == ()
+    assert await source(tmp_path, "none").fetch() == pool_of(())
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,12 @@ async def test_a_body_over_the_cap_is_refused_while_it_comes() -> None:
 
 
 async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -> None:
-    answers: list[Answer[Groups]] = []
+    answers: list[Answer[TargetPool]] = []
     counted: list[bool] = []
     async with TargetSource([{"targets": ["a:1"]}]) as fake:
         asked = HttpSource(fake.url, 0.05, 1.0)
         task = asyncio.create_task(poll("s", asked, lambda a, _: answers.append(a), counted.append, log.get()))
-        await until(lambda: Known((TargetGroup.of(["a:1"]),)) in answers, "known")
+        await until(lambda: Known(pool_of((TargetGroup.of(["a:1"]),))) in answers, "known")
         fake.mode = "status 500"
         await until(lambda: isinstance(answers[-1], Unknown), "unknown")
         for mode in EMPTY:
@@ -143,27 +144,27 @@ async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -
 
 
 async def test_a_changed_file_is_seen_at_once_also_under_a_wildcard_folder(tmp_path: Path) -> None:
-    answers: list[Answer[Groups]] = []
+    answers: list[Answer[TargetPool]] = []
     pattern = FileSource([str(tmp_path / "in" / "*" / "t.json")], 3600.0)
     (tmp_path / "in" / "team").mkdir(parents=True)
     (tmp_path / "in" / "team" / "t.json").write_text('[{"targets": ["a:1"]}]')
     task = asyncio.create_task(poll("s", pattern, lambda a, _: answers.append(a), lambda _: None, log.get()))
     try:
-        await until(lambda: answers == [Known((TargetGroup.of(["a:1"]),))], "the first list")
+        await until(lambda: answers == [Known(pool_of((TargetGroup.of(["a:1"]),)))], "the first list")
         await asyncio.sleep(0.3)
         (tmp_path / "in" / "team" / "t.json").write_text('[{"targets": ["a:2"]}]')
-        await until(lambda: answers[-1] == Known((TargetGroup.of(["a:2"]),)), "the changed list", 3)
+        await until(lambda: answers[-1] == Known(pool_of((TargetGroup.of(["a:2"]),))), "the changed list", 3)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_yaml_and_json_files_make_one_list_in_the_order_of_the_patterns(tmp_path: Path) -> None:
+async def test_yaml_and_json_files_make_one_list(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('[{"targets": ["b:1"]}]')
     (tmp_path / "a.yml").write_text("- targets: [a:1]\n")
     (tmp_path / "c.json").write_text("[]")
     patterns = [str(tmp_path / "*.json"), str(tmp_path / "*.yml")]
-    assert await FileSource(patterns, 60.0).fetch() == (TargetGroup.of(["b:1"]), TargetGroup.of(["a:1"]))
+    assert await FileSource(patterns, 60.0).fetch() == pool_of((TargetGroup.of(["b:1"]), TargetGroup.of(["a:1"])))
 
 
 async def test_a_bad_or_vanished_file_keeps_its_own_last_list_and_the_others_go_on(tmp_path: Path) -> None:
@@ -173,15 +174,15 @@ async def test_a_bad_or_vanished_file_keeps_its_own_last_list_and_the_others_go_
     asked = FileSource([str(tmp_path / "*.json")], 60.0)
     with pytest.raises(DiscoveryError, match=r"b\.json:1: ") as caught:
         await asked.fetch()
-    assert caught.value.groups is None, "a first answer has every file or is none"
+    assert caught.value.pool is None, "a first answer has every file or is none"
     b.write_text('[{"targets": ["b:1"]}]')
-    assert await asked.fetch() == (TargetGroup.of(["a:1"]), TargetGroup.of(["b:1"]))
+    assert await asked.fetch() == pool_of((TargetGroup.of(["a:1"]), TargetGroup.of(["b:1"])))
     a.unlink()
     b.write_text("nonsense")
     c.write_text('[{"targets": ["c:1"]}]')
     with pytest.raises(DiscoveryError, match=r"b\.json.*a\.json: vanished; reload") as caught:
         await asked.fetch()
-    assert sorted(t for g in caught.value.groups or () for t in g.targets) == ["a:1", "b:1", "c:1"]
+    assert caught.value.pool == pool_of([TargetGroup.of(["a:1", "b:1", "c:1"])])
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "not utf-8"])
@@ -207,7 +208,7 @@ async def test_a_token_file_that_is_not_text_is_an_error_of_the_source(tmp_path:
 class Broken:
     interval_s = 0.02
 
-    async def fetch(self) -> Groups:
+    async def fetch(self) -> TargetPool:
         raise ZeroDivisionError("a bug")
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
@@ -217,7 +218,7 @@ class Broken:
 
 
 async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it() -> None:
-    answers: list[Answer[Groups]] = []
+    answers: list[Answer[TargetPool]] = []
     task = asyncio.create_task(poll("s", Broken(), lambda a, _: answers.append(a), lambda _: None, log.get()))
     await until(lambda: len(answers) > 3, "asked again and again")
     assert answers[0] == Unknown("ZeroDivisionError: a bug")

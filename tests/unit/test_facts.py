@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from promring.core.pool import pool_of
 from promring.facts import FactBoard
 from promring.model import Empty, Known, Scraper, TargetGroup, Unknown
 
@@ -50,7 +51,7 @@ async def test_an_equal_list_keeps_its_identity_so_nothing_is_computed_again() -
 
 async def test_lists_are_told_apart_by_identity() -> None:
     board = FactBoard(["s"])
-    one, equal = (TargetGroup.of(["a:1"]),), (TargetGroup.of(["a:1"]),)
+    one, equal = pool_of((TargetGroup.of(["a:1"]),)), pool_of((TargetGroup.of(["a:1"]),))
     board.sources["s"].put(Known(one))
     assert board.take() is not None
     board.sources["s"].put(Known(one))
@@ -71,7 +72,7 @@ async def test_a_restored_value_is_stale_until_an_answer_comes() -> None:
 async def test_an_answer_that_is_partly_from_before_is_stale_and_its_time_stands_still() -> None:
     now = [100.0]
     board = FactBoard(["s"], clock=lambda: now[0])
-    groups = (TargetGroup.of(["a:1"]),)
+    groups = pool_of((TargetGroup.of(["a:1"]),))
     board.sources["s"].put(Known(groups))
     now[0] = 200.0
     board.sources["s"].put(Known(groups), "a.json: vanished")

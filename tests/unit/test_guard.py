@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from promring.core.guard import Act, Facts, Hold, judge
-from promring.model import Empty, Fact, Groups, Known, Members, Scraper, TargetGroup, Unknown
+from promring.core.pool import pool_of
+from promring.model import Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
 
 MEMBERS: Members = (Scraper("a:1", "a", 1),)
-GROUPS: Groups = (TargetGroup.of(["t:1"]),)
-OTHER: Groups = (TargetGroup.of(["t:2"]),)
+GROUPS: TargetPool = pool_of((TargetGroup.of(["t:1"]),))
+OTHER: TargetPool = pool_of((TargetGroup.of(["t:2"]),))
 
 
 def fact(newest: Any, good: Any = None) -> Fact[Any]:

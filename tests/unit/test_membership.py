@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,11 +22,11 @@ from tests.fakes.consul import FakeConsul
 from tests.waiting import until
 
 
-def scraper(node: tuple[str, int]) -> Scraper:
+def scraper(node: tuple[str, int], _: Mapping[str, str] | None = None) -> Scraper:
     return Scraper(f"{node[0]}:{node[1]}", *node)
 
 
-def by_host(node: tuple[str, int]) -> Scraper:
+def by_host(node: tuple[str, int], _: Mapping[str, str] | None = None) -> Scraper:
     return Scraper(node[0], *node)
 
 
@@ -108,11 +108,15 @@ async def test_the_probe_says_nothing_until_every_node_has_a_verdict_then_always
             await until(lambda: answers[-1] == Empty(), "none up")
 
 
+def consul_membership(client: Client, *more: Any, **named: Any) -> ConsulMembership:
+    return ConsulMembership(client, HealthWatch(client, "x", scraper, log.get()), *more, **named)
+
+
 # --- registration ----------------------------------------------------------------------------------------------------
 
 
 NODES = [("10.0.0.1", 1), ("10.0.0.1", 2)]
-REGISTRATION = Registration("x", NODES, "/-/healthy", 5.0, 2.0)
+REGISTRATION = Registration("x", {node: {} for node in NODES}, "/-/healthy", 5.0, 2.0)
 
 
 def entry(port: int, *, ours: bool, check: str | None = None) -> HealthEntry:
@@ -141,7 +145,7 @@ def test_registered_are_all_nodes_of_an_empty_service_and_the_lost_ones_of_ours(
 
 async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_dies_of_it() -> None:
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        membership = ConsulMembership(client, "x", scraper, REGISTRATION, log.get(), tuple(map(scraper, NODES)))
+        membership = consul_membership(client, REGISTRATION, log.get(), tuple(map(scraper, NODES)))
         async with published(membership) as answers:
             everyone = Known(tuple(map(scraper, NODES)))
             await until(lambda: bool(answers) and answers[-1] == everyone, "both registered as alive")
@@ -154,7 +158,7 @@ async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_die
 async def test_who_does_not_come_back_after_an_amnesia_is_waited_for_so_long_and_no_longer() -> None:
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
         everyone = tuple(map(scraper, NODES))
-        membership = ConsulMembership(client, "x", scraper, REGISTRATION, log.get(), everyone, settle_s=1.0)
+        membership = consul_membership(client, REGISTRATION, log.get(), everyone, settle_s=1.0)
         async with published(membership) as answers:
             await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
             seen = len(answers)
@@ -169,7 +173,7 @@ async def test_who_does_not_come_back_after_an_amnesia_is_waited_for_so_long_and
 async def test_a_second_amnesia_is_waited_for_anew() -> None:
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
         everyone = tuple(map(scraper, NODES))
-        membership = ConsulMembership(client, "x", scraper, REGISTRATION, log.get(), everyone, settle_s=4.0)
+        membership = consul_membership(client, REGISTRATION, log.get(), everyone, settle_s=4.0)
         async with published(membership) as answers:
             await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
             await consul.forget()
@@ -188,7 +192,7 @@ async def test_a_registration_that_cannot_be_seen_is_said_and_not_done_again_and
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
         consul.fault = "filtered"
         with structlog.testing.capture_logs() as lines:
-            membership = ConsulMembership(client, "x", scraper, REGISTRATION, structlog.get_logger())
+            membership = consul_membership(client, REGISTRATION, structlog.get_logger())
             async with published(membership):
                 await until(lambda: any("not to be seen" in str(x.get("error")) for x in lines), "said", 25)
                 before = consul.registrations

@@ -11,16 +11,18 @@ from pathlib import Path
 from promring import log
 from promring.core.guard import Hold
 from promring.core.placement import Policy
+from promring.core.pool import pool_of
 from promring.delivery import Outcome
 from promring.facts import FactBoard
 from promring.metrics import Metrics
-from promring.model import Empty, Groups, Known, Members, Scraper, Slice, TargetGroup, Unknown
+from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.reconcile import Pace, Reconciler
 from promring.state import Memory, Store
 from tests.waiting import until
 
 A, B = Scraper("a:1", "a", 1), Scraper("b:1", "b", 1)
-TARGETS: Groups = (TargetGroup.of([f"t{n}:1" for n in range(20)]),)
+NAMES = [f"t{n}:1" for n in range(20)]
+TARGETS = pool_of((TargetGroup.of(NAMES),))
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Loop:
             "x",
             policy=Policy(),
             hash_labels=None,
+            zone_label=None,
             pace=pace or Pace(60.0, 0.0),
             facts=self.facts,
             deliveries=[self.sink],
@@ -74,11 +77,11 @@ class Loop:
         if memory and memory.members:
             self.facts.members.restore(memory.members, 1.0, "restored")
 
-    async def say(self, members: Members | None = None, targets: Groups | None = None) -> None:
+    async def say(self, members: Members | None = None, targets: TargetPool | None = None) -> None:
         if members is not None:
             self.facts.members.put(Known(members) if members else Empty())
         if targets is not None:
-            self.facts.sources["s"].put(Known(targets) if targets else Empty())
+            self.facts.sources["s"].put(Known(targets) if len(targets) else Empty())
         await self.reconciler.cycle()
 
     def reason(self) -> str:
@@ -93,7 +96,7 @@ async def test_nothing_is_written_before_both_facts_are_known(tmp_path: Path) ->
     await loop.say(members=(A, B))
     assert (loop.sink.held, loop.reason()) == ({}, "targets_unknown")
     await loop.say(targets=TARGETS)
-    assert set.union(*loop.sink.targets().values()) == set(TARGETS[0].targets)
+    assert set.union(*loop.sink.targets().values()) == set(NAMES)
     assert loop.reconciler.decided
 
 
@@ -104,7 +107,7 @@ async def test_none_and_no_answer_write_nothing(tmp_path: Path) -> None:
     await loop.say(members=())
     assert loop.reason() == "no_scrapers"
     loop.facts.members.put(Unknown("refused"))
-    await loop.say(targets=())
+    await loop.say(targets=pool_of(()))
     loop.facts.sources["s"].put(Unknown("500"))
     await loop.reconciler.cycle()
     assert (loop.sink.held, loop.sink.writes) == (before, writes)
@@ -116,8 +119,8 @@ async def test_a_scraper_that_left_keeps_what_it_has_and_one_without_targets_get
     had = loop.sink.held[A.id]
     await loop.say(members=(B,))
     assert loop.sink.held[A.id] == had
-    assert loop.sink.targets()[B.id] == set(TARGETS[0].targets)
-    await loop.say((A, B), (TargetGroup.of(["only:1"]),))
+    assert loop.sink.targets()[B.id] == set(NAMES)
+    await loop.say((A, B), pool_of((TargetGroup.of(["only:1"]),)))
     assert sorted(map(len, loop.sink.targets().values())) == [0, 1]
 
 
@@ -127,7 +130,7 @@ async def test_equal_facts_compute_and_write_nothing(tmp_path: Path) -> None:
     placement, writes = loop.reconciler.placement, loop.sink.writes
     await loop.say((Scraper("a:1", "a", 1), B), TARGETS)
     assert loop.reconciler.placement is placement
-    await loop.say(targets=(TargetGroup.of([f"t{n}:1" for n in range(20)]),))  # the same, by another source object
+    await loop.say(targets=pool_of((TargetGroup.of([f"t{n}:1" for n in range(20)]),)))  # the same, by another source object
     assert loop.sink.writes == writes
     assert str(loop.reconciler.memory.generation) == "0.1"
 
@@ -136,7 +139,7 @@ async def test_a_slice_keeps_its_generation_while_its_bytes_are_the_same(tmp_pat
     loop = Loop(tmp_path)
     await loop.say((A, B), TARGETS)
     first = dict(loop.reconciler.memory.slices)
-    more = (TargetGroup.of([*TARGETS[0].targets, "new:1"]),)
+    more = pool_of((TargetGroup.of([*NAMES, "new:1"]),))
     await loop.say(targets=more)
     now = loop.reconciler.memory.slices
     changed = [name for name in now if now[name].body != first[name].body]
@@ -172,7 +175,7 @@ async def test_a_failed_delivery_is_tried_again_soon_and_a_burst_of_changes_is_o
     try:
         loop.facts.members.put(Known((A, B)))
         for n in range(1, 6):
-            loop.facts.sources["s"].put(Known((TargetGroup.of(TARGETS[0].targets[:n]),)))
+            loop.facts.sources["s"].put(Known(pool_of((TargetGroup.of(NAMES[:n]),))))
         await until(lambda: bool(loop.reconciler.outcomes.get("memory")), "a failed delivery")
         assert [o.error for o in loop.reconciler.outcomes["memory"]] == ["the disk is full"] * 2
         assert loop.reconciler.memory.generation.n == 1

@@ -13,6 +13,7 @@ import trustme
 from aiohttp import web
 
 from promring.consul.client import Access, Client
+from promring.core.pool import pool_of
 from promring.discovery.http import HttpSource
 from promring.httpclient import TlsFiles
 from promring.model import ConsulError, DiscoveryError, TargetGroup
@@ -67,7 +68,7 @@ async def test_an_own_ca_and_a_client_certificate_are_used(ca: trustme.CA, ca_fi
     leaf.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
     files = TlsFiles(ca_file, tmp_path / "client.pem")
     async with server(ca.issue_cert("127.0.0.1"), client_ca=ca) as port:
-        assert await fetch(port, files) == (TargetGroup.of(["a:1"]),)
+        assert await fetch(port, files) == pool_of((TargetGroup.of(["a:1"]),))
         async with Client(Access(f"127.0.0.1:{port}", tls=files)) as client:
             assert client.url.scheme == "https"
             assert await client.health("x") == ([], 7)
@@ -80,7 +81,7 @@ async def test_the_name_to_verify_can_be_given(ca: trustme.CA, ca_file: Path) ->
         with pytest.raises(DiscoveryError, match=r"127\.0\.0\.1"):
             await fetch(port, TlsFiles(ca_file))
         named = TlsFiles(ca_file, server_name="consul.example")
-        assert await fetch(port, named) == (TargetGroup.of(["a:1"]),)
+        assert await fetch(port, named) == pool_of((TargetGroup.of(["a:1"]),))
         async with Client(Access(f"https://127.0.0.1:{port}", tls=named)) as client:
             assert await client.health("x") == ([], 7)
 
@@ -102,4 +103,4 @@ async def test_a_bad_certificate_is_refused_and_said(bad: str, ca: trustme.CA, c
                 await client.health("x")
         if certificate is not None:
             skipped = TlsFiles(ca_file, insecure_skip_verify=True)
-            assert await fetch(port, skipped) == (TargetGroup.of(["a:1"]),)
+            assert await fetch(port, skipped) == pool_of((TargetGroup.of(["a:1"]),))

@@ -18,14 +18,19 @@ from promring.cli import options
 from promring.core.preview import preview
 from promring.model import PromringError
 from promring.once import read_facts
-from promring.settings import parse_host_port
 
 
 @click.command()
 @options.config_file
 @click.option("--service", help="This shard service; needed when there are several.")
 @click.option("--without", multiple=True, metavar="ID", help="As if this scraper were gone. Repeatable.")
-@click.option("--with", "joining", multiple=True, metavar="HOST:PORT", help="As if this scraper were there. Repeatable.")
+@click.option(
+    "--with",
+    "joining",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="As if it were there; also HOST:PORT,zone=a,weight=2. Repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the SHA-256 of each slice.")
 def plan(config_file: Path, service: str | None, without: tuple[str, ...], joining: tuple[str, ...], as_json: bool) -> None:
     """Read the facts once and print who would own what, and how much would move. Touches nothing."""
@@ -38,7 +43,7 @@ def plan(config_file: Path, service: str | None, without: tuple[str, ...], joini
         raise click.UsageError(f"--service: no shard service {service!r}; there is {', '.join(found)}")
     chosen = found[service] if service else settings.shard_services[0]
     try:
-        new = [chosen.scraper(parse_host_port(text)) for text in joining]
+        new = [chosen.joining(text) for text in joining]
         members, pool = asyncio.run(read_facts(settings, chosen, config_file, log.get()))
         described = preview(pool, members, policy_of(chosen), without=without, joining=new).describe()
     except (PromringError, ValueError) as error:
@@ -55,10 +60,26 @@ def show(data: dict[str, Any]) -> None:
     bound = "" if data["most"] is None else f", at most {data['most']} a scraper"
     share = data["moved"] / data["targets"]
     console.print(f"{data['service']}: {data['moved']} of {data['targets']} targets would move ({share:.1%}){bound}")
+    fits = data["fits"]
+    if not fits["all"]:
+        named = escape(", ".join(fits["unplaced_targets"]))
+        console.print(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']}): {named}")
+    if fits["too_heavy"]:
+        console.print(f"too heavy for its scraper, and there alone: {escape(', '.join(fits['too_heavy_targets']))}")
+    zoned, loaded = bool(data["zones"]), data["load"] != data["targets"]
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for name in ("scraper", "now", "then", "gains", "gives"):
-        table.add_column(name, justify="left" if name == "scraper" else "right")
+    headings = ["scraper", *["zone"] * zoned, "now", "then", "gains", "gives", *["load now", "load then"] * loaded]
+    for name in headings:
+        table.add_column(name, justify="left" if name in ("scraper", "zone") else "right")
     for s in data["scrapers"]:
-        now, then = ("-" if s[key] is None else str(s[key]) for key in ("before", "after"))
-        table.add_row(escape(s["id"]), now, then, str(s["gains"] or ""), str(s["gives"] or ""))
+        cells = [escape(s["id"]), *[escape(s["zone"] or "-")] * zoned, _cell(s["before"]), _cell(s["after"])]
+        cells += [str(s["gains"] or ""), str(s["gives"] or "")]
+        table.add_row(*cells, *([_cell(s["load_before"]), _cell(s["load_after"])] if loaded else []))
     console.print(table)
+    for z in data["zones"]:
+        scrapers = f"{z['scrapers_before']} -> {z['scrapers_after']} scrapers"
+        console.print(f"zone {escape(z['zone'] or '(none)')}: {scrapers}, {z['before']} -> {z['after']} targets")
+
+
+def _cell(value: int | None) -> str:
+    return "-" if value is None else str(value)

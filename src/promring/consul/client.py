@@ -25,9 +25,10 @@ DEADLINE_S = 10.0
 WAIT_S = 55.0
 
 
-class Node(msgspec.Struct, frozen=True, rename={"node": "Node", "address": "Address"}):
+class Node(msgspec.Struct, frozen=True, rename={"node": "Node", "address": "Address", "meta": "Meta"}):
     node: str
     address: str
+    meta: dict[str, str] | None = None
 
 
 class Service(msgspec.Struct, frozen=True, rename="pascal"):
@@ -48,6 +49,11 @@ class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
     def host(self) -> str:
         """The instance's address; the node's where the instance has none."""
         return self.service.address or self.node.address
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The node's, and over it the instance's."""
+        return {**(self.node.meta or {}), **(self.service.meta or {})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,10 @@ Node = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What to register. Times in seconds."""
+    """What to register. Times in seconds. ``nodes`` with the metadata of each."""
 
     service: str
-    nodes: Sequence[Node]
+    nodes: Mapping[Node, Mapping[str, str]]
     check_path: str
     check_interval_s: float
     check_timeout_s: float
@@ -43,6 +43,9 @@ class Registration:
         """The check in words, to tell whether the registered one is another."""
         return f"{self.check_path} every {self.check_interval_s:g}s within {self.check_timeout_s:g}s"
 
+    def metadata(self, node: Node) -> dict[str, str]:
+        return {**self.nodes[node], **MARK, CHECK: self.check}
+
     def definition(self, node: Node, *, alive: bool) -> dict[str, Any]:
         host, port = node
         return {
@@ -50,7 +53,7 @@ class Registration:
             "Name": self.service,
             "Address": host,
             "Port": port,
-            "Meta": {**MARK, CHECK: self.check},
+            "Meta": self.metadata(node),
             "Check": {
                 "HTTP": f"http://{join_host_port(host, port)}{self.check_path}",
                 "Interval": f"{round(self.check_interval_s * 1000)}ms",
@@ -140,12 +143,13 @@ class Registrar:
 
 def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
     """The nodes to register: all when the service has none; when promring registered some of it, the absent ones and those
-    with another check.
+    with another check, zone or weight.
     """
     ours = [entry for entry in entries if _is_ours(entry)]
     if entries and not ours:
         return []
-    as_wanted = {(e.host, e.service.port) for e in ours if (e.service.meta or {}).get(CHECK) == wanted.check}
+    ours_at = {(e.host, e.service.port): e.service.meta or {} for e in ours}
+    as_wanted = {node for node, meta in ours_at.items() if node in wanted.nodes and meta == wanted.metadata(node)}
     of_others = {(e.host, e.service.port) for e in entries if not _is_ours(e)}
     present = as_wanted | of_others
     return [node for node in wanted.nodes if node not in present]

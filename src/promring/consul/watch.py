@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from promring.consul.client import WAIT_S, Client, HealthEntry
 from promring.log import Logger
@@ -24,7 +24,8 @@ FULL_READ_S = 300.0
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MOST_S = 8.0  # so that a Consul that comes back is heard within 10 s
 
-MakeScraper = Callable[[tuple[str, int]], Scraper]
+MakeScraper = Callable[[tuple[str, int], Mapping[str, str]], Scraper]
+"""From address and metadata."""
 
 
 class HealthWatch:
@@ -33,7 +34,7 @@ class HealthWatch:
     def __init__(self, client: Client, service: str, make_scraper: MakeScraper, log: Logger) -> None:
         self._client = client
         self._service = service
-        self._make = make_scraper
+        self.make = make_scraper
         self._log = log
         self._last: Answer[Members] | None = None
         self._bucket = _Bucket(RATE_PER_S, BURST)
@@ -70,7 +71,7 @@ class HealthWatch:
                     "consul_instance_refused", srv_name=self._service, id=entry.service.id, why="no address or port"
                 )
                 continue
-            scraper = self._make((entry.host, entry.service.port))
+            scraper = self.make((entry.host, entry.service.port), entry.metadata)
             first_id, first = found.setdefault(scraper.id, (entry.service.id, scraper))
             if first_id != entry.service.id or first != scraper:
                 self._log.error(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from promring.model import Empty, Fact, Groups, Members, Unknown
+from promring.model import Empty, Fact, Members, TargetPool, Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Facts:
     """The newest facts of one shard service. ``sources`` in the order of the configuration."""
 
     members: Fact[Members]
-    sources: Mapping[str, Fact[Groups]]
+    sources: Mapping[str, Fact[TargetPool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Go on, with these members and these lists of groups, in order of precedence."""
+    """Go on, with these members and these lists of targets, in order of precedence."""
 
     members: Members
-    sources: Mapping[str, Groups]
+    sources: Mapping[str, TargetPool]
     kept: tuple[str, ...] = ()
     """Those of ``sources`` that are no longer configured."""
 
@@ -48,7 +48,7 @@ class Hold:
 Verdict = Act | Hold
 
 
-def judge(facts: Facts, planned: Mapping[str, Groups] | None) -> Verdict:
+def judge(facts: Facts, planned: Mapping[str, TargetPool] | None) -> Verdict:
     """``planned``: the lists that the plan in force was made of, by source; None when there is no plan."""
     members = facts.members
     if members.good is None:
@@ -57,16 +57,18 @@ def judge(facts: Facts, planned: Mapping[str, Groups] | None) -> Verdict:
         return Hold("scrapers_unknown", f"the scrapers are not known yet: {_why(members)}")
     if isinstance(members.newest, Empty):
         return Hold("no_scrapers", "no scraper is alive; the last plan stays")
+    if not any(scraper.weight for scraper in members.good.value):
+        return Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
     good = {name: fact.good.value for name, fact in facts.sources.items() if fact.good is not None}
     never = {name: fact for name, fact in facts.sources.items() if fact.good is None}
     silent = [f"{name} ({_why(fact)})" for name, fact in never.items() if isinstance(fact.newest, Unknown)]
     if planned is None and silent:
         return Hold("targets_unknown", f"no answer yet from {', '.join(silent)}")
-    gone = {name: groups for name, groups in (planned or {}).items() if name not in facts.sources} if never else {}
+    gone = {name: pool for name, pool in (planned or {}).items() if name not in facts.sources} if never else {}
     if not good and not gone:
         return Hold("no_targets", "no source has a target")
     return Act(members.good.value, good | gone, tuple(gone))
 
 
-def _why(fact: Fact[Members] | Fact[Groups]) -> str:
+def _why(fact: Fact[Members] | Fact[TargetPool]) -> str:
     return fact.newest.reason if isinstance(fact.newest, Unknown) else "it answered with an empty list"

@@ -1,12 +1,22 @@
-"""Places all targets at once: which scraper owns each row of the pool.
+"""Places all targets at once: which scrapers own each row of the pool.
 
-Plain (``load_factor`` None): the owner is the holder of the first token at or after the key.
-Bounded: no scraper gets more than ``ceil(load_factor * targets / scrapers)``. Targets propose along the ring; a scraper
-that has too many keeps the smaller keys and sends the rest on to the next scraper clockwise; rounds are synchronous, so
-the order of the input does not matter. This is deferred acceptance (Gale and Shapley, 1962) on the bounded-load ring of
-Mirrokni, Thorup and Zadimoghaddam ("Consistent Hashing with Bounded Loads", 2016). Where next to no room is left (a
-``load_factor`` near 1) one target can drive another from scraper to scraper for thousands of rounds; who is still homeless
-after ``ROUNDS_MAX`` takes the next scraper clockwise that has room, and drives nobody out.
+Plain (no ``load_factor``, no ``capacity``): the owner is the holder of the first token at or after the key.
+
+Bounded: nobody gets more than ``load_factor`` times its fair share of the load. Targets propose along the ring; a scraper
+that has too many keeps the heaviest (ties: the smaller key) and sends the rest on to the next scraper clockwise; rounds are
+synchronous, so the order of the input does not matter. This is deferred acceptance (Gale and Shapley, 1962) on the
+bounded-load ring of Mirrokni, Thorup and Zadimoghaddam ("Consistent Hashing with Bounded Loads", 2016). Where next to no
+room is left one target can drive another from scraper to scraper for thousands of rounds; who is still homeless after
+``ROUNDS_MAX`` takes the next scraper clockwise that has room, and drives nobody out.
+
+What is asked of a placement, the strongest first:
+
+1. the owners of a target are different scrapers, as many as it shall have and live;
+2. ``capacity`` is never exceeded, but by a single target that is heavier and then alone. What has no room has no owner;
+   the lightest go first, and the last replicas before the first;
+3. the fair share is not exceeded, unless targets are too big to be packed so: then it grows in steps of 5 % until they fit;
+4. replicas are in different zones while there are enough, a target is in the zone that it asks for while that has room;
+5. the ring's order of preference.
 
 The previous placement is not an input: every controller computes the same owners from the same facts.
 """
@@ -19,93 +29,340 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from promring.core.ring import Ring
-from promring.model import Keys, Owners, Placement, TargetPool
+from promring.core.ring import Circle, Positions, Ring
+from promring.model import Keys, Loads, Owners, Placement, PlacementError, TargetPool
 
 Rows = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
+
 ROUNDS_MAX = 64
+PACKINGS_MAX = 16
+LOAD_MOST, LOADS_MOST = 2**32, 2**50  # of one target, of all: floats hold whole numbers up to 2**53
+NO_LIMIT = np.iinfo(np.int64).max
+NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to place. ``load_factor`` >= 1, or None for the plain ring."""
+    """How to place. Raises ``PlacementError`` for numbers that are none.
+
+    ``load_factor``  no scraper above this times its fair share, >= 1; None: no bound
+    ``capacity``     the most load that a scraper of weight 1 may have, > 0; None: no bound
+    """
 
     virtual_nodes: int = 512
     load_factor: float | None = 1.10
+    capacity: float | None = None
+    replication_factor: int = 1
+
+    def __post_init__(self) -> None:
+        if self.load_factor is not None and not 1 <= self.load_factor < math.inf:
+            raise PlacementError(f"load_factor must be at least 1 and finite, not {self.load_factor}")
+        if self.capacity is not None and not 0 < self.capacity < math.inf:
+            raise PlacementError(f"capacity must be above 0 and finite, not {self.capacity}")
+        if self.replication_factor < 1 or self.virtual_nodes < 1:
+            raise PlacementError("replication_factor and virtual_nodes must be at least 1")
 
 
-def place(pool: TargetPool, ring: Ring, policy: Policy) -> Placement:
-    """Owners of every target of ``pool``. Raises ValueError for a ring without scrapers: there is nobody to own them."""
-    if not len(ring):
-        raise ValueError("cannot place targets on a ring without scrapers")
+def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+    """Owners of every target of ``pool``. ``loads``: int64, shape (n,), not negative; None: each target counts 1.
+
+    Raises ``PlacementError`` for a ring without tokens (there is nobody to own them) and for loads that are none.
+    """
+    if not len(ring.circle.tokens):
+        raise PlacementError(
+            "every live scraper has weight 0" if len(ring) else "cannot place targets on a ring without scrapers"
+        )
+    check_loads(pool, loads)
+    replicas = min(policy.replication_factor, int((ring.weights > 0).sum()))
+    if replicas == 1 and policy.load_factor is None and policy.capacity is None and pool.zones is None:
+        return Placement(ring.scrapers, pool, ring.circle.owners(pool.keys)[:, None], None, loads)
+    table = _Table(pool, ring, loads, replicas)
+    limits = [_limits(table.total * (r + 1), ring, policy) for r in range(replicas)]
+    for r in range(replicas):
+        _place_replica(table, r, limits[r], _capacities(ring, policy))
+    return Placement(ring.scrapers, pool, table.owners, table.reached(limits[-1]), loads)
+
+
+def check_loads(pool: TargetPool, loads: Loads | None) -> None:
+    """Raises ``PlacementError`` that names the first target with a load that is none."""
+    if loads is None:
+        return
+    if loads.dtype != np.int64 or loads.shape != (len(pool),):
+        raise PlacementError(f"loads must be int64 of shape ({len(pool)},), not {loads.dtype} of {loads.shape}")
+    wrong = np.flatnonzero((loads < 0) | (loads > LOAD_MOST))
+    if wrong.size:
+        row = int(wrong[0])
+        raise PlacementError(f"{pool.fragment(row).decode()}: its load must be from 0 to {LOAD_MOST}, not {loads[row]}")
+    if int(loads.sum()) > LOADS_MOST:
+        raise PlacementError(f"the loads of all targets must not be more than {LOADS_MOST} together")
+
+
+def _limits(total: int, ring: Ring, policy: Policy) -> Loads | None:
+    """The fair share of each scraper, within its capacity; None: no bound."""
+    most = _capacities(ring, policy)
     if policy.load_factor is None:
-        owners = ring.holders[first_tokens(pool.keys, ring)]
-    else:
-        owners = bounded_owners(pool.keys, ring, capacity(len(pool), len(ring), policy.load_factor))
-    return Placement(ring.scrapers, pool, owners)
+        return most
+    weights = ring.weights.tolist()
+    everybody = sum(weights)
+    factor = policy.load_factor * total
+    fair = np.array([math.ceil(factor * w / everybody) for w in weights], dtype=np.int64)
+    return fair if most is None else np.minimum(fair, most)
 
 
-def capacity(targets: int, scrapers: int, load_factor: float) -> int:
-    """The most targets that one scraper may own. Always enough room for all: ``capacity * scrapers >= targets``."""
-    return math.ceil(max(1.0, load_factor) * targets / scrapers)
+def _capacities(ring: Ring, policy: Policy) -> Loads | None:
+    if policy.capacity is None:
+        return None
+    floors = [math.floor(min(policy.capacity * w, LOADS_MOST)) for w in ring.weights.tolist()]
+    return np.array(
+        [max(1, floor) if w else 0 for floor, w in zip(floors, ring.weights.tolist(), strict=True)], dtype=np.int64
+    )
 
 
-def first_tokens(keys: Keys, ring: Ring) -> Rows:
-    """Index of the first token at or after each key, clockwise: shape of ``keys``."""
-    positions = np.searchsorted(ring.tokens, keys, side="left")
-    positions[positions == len(ring.tokens)] = 0
-    return positions
+class _Table:
+    """The work in progress: who owns what so far."""
+
+    def __init__(self, pool: TargetPool, ring: Ring, loads: Loads | None, replicas: int) -> None:
+        self.pool, self.ring, self.loads = pool, ring, loads
+        self.owners: Owners = np.full((len(pool), replicas), NOBODY, dtype=np.int32)
+        self.used: Loads = np.zeros(len(ring), dtype=np.int64)
+        self.total = len(pool) if loads is None else int(loads.sum())
+
+    def load_of(self, rows: Rows) -> Loads | None:
+        return None if self.loads is None else self.loads[rows]
+
+    def priority(self, rows: Rows) -> Rows | None:
+        """The order of ascending ``rows`` with the heaviest first, those of one load by key; None: as they are."""
+        if self.loads is None:
+            return None
+        order: Rows = np.argsort(-self.loads[rows], kind="stable")
+        return order
+
+    def settle(self, rows: Rows, owners: Owners, replica: int) -> Rows:
+        """Write down ``owners``; the rows that got none."""
+        self.owners[rows, replica] = owners
+        placed = owners != NOBODY
+        self.used += _summed(owners[placed], None if self.loads is None else self.loads[rows[placed]], len(self.ring))
+        return rows[~placed]
+
+    def reached(self, limits: Loads | None) -> Loads | None:
+        """``limits``, raised to what was needed where targets could not be packed within them; a target that is heavier
+        than its owner's limit is left out of this, being there alone.
+        """
+        if limits is None:
+            return None
+        result = np.maximum(limits, self.used)
+        for scraper in np.flatnonzero(self.used > limits).tolist():
+            mine = np.flatnonzero((self.owners == scraper).any(axis=1))
+            if len(mine) == 1:
+                result[scraper] = limits[scraper]
+        return result
 
 
-def bounded_owners(keys: Keys, ring: Ring, most: int, rounds_max: int = ROUNDS_MAX) -> Owners:
-    """Owners of ascending ``keys`` with at most ``most`` a scraper, for which there must be room: int32, shape (n,)."""
-    positions = first_tokens(keys, ring)
-    owners = ring.holders[positions]
-    onward = _next_holder(ring)
-    for _ in range(rounds_max):
-        sent_on = _beyond(owners, most, len(ring))
+def _place_replica(table: _Table, replica: int, limits: Loads | None, most: Loads | None) -> None:
+    """The owners number ``replica`` of all rows, within ``limits``, in no case above ``most``."""
+    ring = table.ring
+    rest: Rows = np.arange(len(table.pool))
+    if replica == 0 and table.pool.zones is not None:
+        rest = _in_their_zones(table, limits)
+    if replica and replica < ring.zones.max() + 1:  # while there are enough zones
+        rest = _offer(table, rest, replica, ring.circle.grouped(ring.zones), limits)
+    rest = _offer(table, rest, replica, ring.circle, limits)
+    while rest.size and limits is not None:
+        wider = limits + limits // 20 + (ring.weights > 0)
+        limits, before = wider if most is None else np.minimum(wider, most), limits
+        if (limits == before).all():
+            return  # every scraper is as full as it may be: what is left has no owner
+        rest = _offer(table, rest, replica, ring.circle, limits, rounds=0)
+
+
+def _in_their_zones(table: _Table, limits: Loads | None) -> Rows:
+    """Targets that ask for a zone to the scrapers there, the heaviest first while there is room. Who is left."""
+    ring, pool = table.ring, table.pool
+    assert pool.zones is not None
+    names = np.array([s.zone for s in ring.scrapers])
+    left: list[Rows] = [np.empty(0, dtype=np.intp)]
+    left += [np.flatnonzero(pool.zones == number) for number, name in enumerate(pool.zone_names) if not name]
+    for number, name in enumerate(pool.zone_names):
+        if not name:
+            continue
+        rows = np.flatnonzero(pool.zones == number)
+        there = (names == name) & (ring.weights > 0)
+        if there.any() and limits is not None:
+            room = (limits - table.used)[there].sum(keepdims=True)
+            order = table.priority(rows)
+            rows = rows if order is None else rows[order]
+            fits = _fitting(table.load_of(rows), np.zeros(len(rows), dtype=np.int32), room)
+            left.append(rows[~fits])
+            rows = np.sort(rows[fits])
+        left.append(_offer(table, rows, 0, ring.circle.only(there), limits) if there.any() else rows)
+    return np.sort(np.concatenate(left))
+
+
+# --- proposals -------------------------------------------------------------------------------------------------------
+
+
+def _offer(table: _Table, rows: Rows, replica: int, circle: Circle, limits: Loads | None, rounds: int | None = None) -> Rows:
+    """Ascending ``rows`` propose along ``circle``; nobody who has an owner already is driven out. Who is left."""
+    taken = np.append(circle.groups, np.int32(NOBODY))[table.owners[rows, :replica]]
+    able = _has_other_group(circle, taken)
+    left, rows, taken = (rows[:0], rows, taken) if able.all() else (rows[~able], rows[able], taken[able])
+    if not rows.size:
+        return left
+    keys = table.pool.keys[rows]
+    at = circle.past(circle.first(keys), taken) if replica else None
+    owners = circle.owners(keys) if at is None else circle.holders[at]
+    if limits is not None:
+        order = table.priority(rows)
+        if order is not None:
+            rows, taken, keys, owners, at = (
+                rows[order],
+                taken[order],
+                keys[order],
+                owners[order],
+                at if at is None else at[order],
+            )
+        owners = _settled(keys, owners, at, table.load_of(rows), circle, taken, limits, table.used, rounds)
+    return np.sort(np.concatenate([left, table.settle(rows, owners, replica)]))
+
+
+def _settled(
+    keys: Keys,
+    owners: Owners,
+    at: Positions | None,
+    loads: Loads | None,
+    circle: Circle,
+    taken: Owners,
+    limits: Loads,
+    used: Loads,
+    rounds: int | None,
+) -> Owners:
+    """The rounds. ``owners`` are the first proposals, made at the tokens ``at``; None: at those of the bare keys.
+    An earlier row has priority over a later one.
+    """
+    room = limits - used
+    alone = np.where(used == 0, limits, NO_LIMIT)  # what is heavier than this may stand here, alone
+    owners = owners.copy()
+    at = np.full(len(keys), NOBODY) if at is None else at
+    for _ in range(ROUNDS_MAX if rounds is None else rounds):
+        sent_on = np.flatnonzero(~_kept(loads, owners, room, alone))
         if not sent_on.size:
             return owners
-        # A scraper that once sent a row on is full of smaller keys for good, so meeting it again does no harm.
-        positions[sent_on] = onward[positions[sent_on]]
-        owners[sent_on] = ring.holders[positions[sent_on]]
-    _fill(keys, owners, _beyond(owners, most, len(ring)), ring, most)
+        unknown = sent_on[at[sent_on] == NOBODY]
+        at[unknown] = circle.first(keys[unknown])
+        # A scraper that once sent a row on is full of ones with priority, so meeting it again does little harm.
+        at[sent_on] = circle.past(circle.onward[at[sent_on]], taken[sent_on])
+        owners[sent_on] = circle.holders[at[sent_on]]
+    owners[~_kept(loads, owners, room, alone)] = NOBODY
+    _fill(keys, owners, loads, circle, room, taken)
     return owners
 
 
-def _beyond(owners: Owners, most: int, scrapers: int) -> Rows:
-    """The rows that their scrapers have too many of. Rows are in key order, so the first ``most`` of a scraper stay."""
-    counts = np.bincount(owners, minlength=scrapers)
-    full = counts > most
-    held = np.flatnonzero(full[owners])
-    by_owner = held[np.argsort(owners[held], kind="stable")]
-    sizes = counts[full]
-    ranks = np.arange(len(by_owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return by_owner[ranks >= most]
+def _kept(loads: Loads | None, owners: Owners, room: Loads, alone: Loads) -> Flags:
+    """Which rows their scrapers keep: by priority, while there is room. One that is heavier than ``alone`` says is kept
+    when it is the first, and nothing beside it.
+    """
+    kept = np.ones(len(owners), dtype=bool)
+    over = _summed(owners, loads, len(room)) > room
+    held = np.flatnonzero(over[owners])
+    if not held.size:
+        return kept
+    asked = owners[held]
+    order = np.argsort(_small(asked, len(room)), kind="stable")
+    held, asked = held[order], asked[order]
+    mine = None if loads is None else loads[held]
+    kept[held] = _fitting(mine, asked, room)
+    if mine is not None:
+        firsts = np.flatnonzero(np.r_[True, asked[1:] != asked[:-1]])
+        giants = firsts[mine[firsts] > alone[asked[firsts]]]
+        kept[held[np.isin(asked, asked[giants])]] = False
+        kept[held[giants]] = True
+    return kept
 
 
-def _fill(keys: Keys, owners: Owners, homeless: Rows, ring: Ring, most: int) -> None:
-    """Give each of ``homeless`` the next scraper clockwise with room, the smaller key first; in place."""
-    owners[homeless] = -1
-    homeless = np.sort(homeless)
+def _fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
+    """Which rows fit into the ``room`` of the scraper that they ask, the earlier first. Rows in order of ``asked``."""
+    room = np.maximum(room, 0)
+    if not len(asked):
+        return np.ones(0, dtype=bool)
+    if loads is None:
+        sizes = np.bincount(asked, minlength=len(room))
+        ranks = np.arange(len(asked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        fits: Flags = ranks < room[asked]
+        return fits
+    fits = np.zeros(len(asked), dtype=bool)
+    open_: Rows = np.arange(len(asked))
+    for _ in range(PACKINGS_MAX):  # those that fit up to the first that does not; then the smaller ones behind it
+        sums = np.cumsum(loads[open_])
+        starts = np.flatnonzero(np.r_[True, asked[open_][1:] != asked[open_][:-1]])
+        before = np.repeat(sums[starts] - loads[open_][starts], np.diff(np.r_[starts, len(open_)]))
+        good = sums - before <= room[asked[open_]]
+        fits[open_[good]] = True
+        room = room - _summed(asked[open_[good]], loads[open_[good]], len(room))
+        open_ = open_[~good]
+        open_ = open_[loads[open_] <= room[asked[open_]]]
+        if not open_.size:
+            break
+    return fits
+
+
+def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, room: Loads, taken: Owners) -> None:
+    """Give each row without an owner the next scraper clockwise with room for it, by priority; in place. Those for which
+    nobody has room stay without.
+    """
+    homeless = np.flatnonzero(owners == NOBODY)
+    housed = owners != NOBODY
+    room = room - _summed(owners[housed], None if loads is None else loads[housed], len(room))
+    present = np.zeros(len(room), dtype=bool)
+    present[circle.present] = True
     while homeless.size:
-        room = most - np.bincount(owners[owners >= 0], minlength=len(ring))
-        open_tokens = np.flatnonzero(room[ring.holders] > 0)
-        at = np.searchsorted(ring.tokens[open_tokens], keys[homeless], side="left") % len(open_tokens)
-        asked = ring.holders[open_tokens[at]]
+        heaviest = 1 if loads is None else int(loads[homeless[0]])
+        open_ = circle.only(present & (room >= heaviest))
+        if not len(open_.tokens):
+            if loads is None:
+                return
+            homeless = homeless[loads[homeless] <= room[present].max()]
+            continue
+        asking = homeless if loads is None else homeless[2 * loads[homeless] >= heaviest]
+        able = _has_other_group(open_, taken[asking])
+        if not able.all():  # a lighter one may find another group open later, this one will not
+            homeless = homeless[~np.isin(homeless, asking[~able])]
+            asking = asking[able]
+            if not asking.size:
+                continue
+        at = open_.past(open_.first(keys[asking]), taken[asking])
+        asked = open_.holders[at]
         order = np.argsort(asked, kind="stable")
-        sizes = np.bincount(asked, minlength=len(ring))
-        ranks = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        taken = order[ranks < room[asked[order]]]
-        owners[homeless[taken]] = asked[taken]
-        homeless = np.delete(homeless, taken)
+        mine = None if loads is None else loads[asking[order]]
+        good = order[_fitting(mine, asked[order], room)]
+        owners[asking[good]] = asked[good]
+        room = room - _summed(asked[good], None if loads is None else loads[asking[good]], len(room))
+        homeless = homeless[owners[homeless] == NOBODY]
 
 
-def _next_holder(ring: Ring) -> Rows:
-    """For each token the index of the next one clockwise that another scraper holds: shape (tokens,)."""
-    holders, n = ring.holders, len(ring.holders)
-    changes = np.flatnonzero(holders != np.roll(holders, 1))  # tokens whose holder differs from the one before
-    if not changes.size:
-        return np.arange(n)
-    after = np.searchsorted(changes, np.arange(n), side="right")
-    return changes[after % len(changes)]
+def _has_other_group(circle: Circle, taken: Owners) -> Flags:
+    """For each row whether some scraper of ``circle`` is of another group than those in its row of ``taken``."""
+    if not taken.shape[1]:
+        return np.ones(len(taken), dtype=bool)
+    there = np.unique(circle.groups[circle.present])
+    if len(there) > taken.shape[1]:
+        return np.ones(len(taken), dtype=bool)
+    found = np.zeros(len(taken), dtype=bool)
+    for group in there.tolist():
+        found |= (taken != group).all(axis=1)
+    return found
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def _summed(owners: Owners, loads: Loads | None, scrapers: int) -> Loads:
+    """Load a scraper: int64, shape (scrapers,). Exact: floats hold every sum below 2**53."""
+    if loads is None:
+        return np.bincount(owners, minlength=scrapers).astype(np.int64, copy=False)
+    return np.bincount(owners, weights=loads, minlength=scrapers).astype(np.int64)
+
+
+def _small(values: Owners, most: int) -> npt.NDArray[np.uint16] | Owners:
+    """As 16 bits where they fit: numpy then sorts by radix."""
+    return values.astype(np.uint16) if most < 2**16 else values

@@ -7,63 +7,137 @@ line in a diff, and the bytes are the same in every process.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from promring.model import Keys, Move, Placement, Plan
+from promring.model import SEPARATOR, Move, Owners, Placement, Plan, TargetPool
 
 EMPTY_BODY = b"[]\n"
+Rows = npt.NDArray[np.intp]
+
+
+# --- slices ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shares:
+    """The rows of a pool by scraper: those of scraper i are ``rows[bounds[i]:bounds[i + 1]]``, ascending."""
+
+    pool: TargetPool
+    rows: Rows
+    bounds: list[int]
+
+    def of(self, scraper: int) -> Rows:
+        return self.rows[self.bounds[scraper] : self.bounds[scraper + 1]]
+
+    def count(self, scraper: int) -> int:
+        return self.bounds[scraper + 1] - self.bounds[scraper]
+
+    def body(self, scraper: int) -> bytes:
+        """The slice as bytes. Rows that follow each other in the pool are one piece of its blob."""
+        rows = self.of(scraper)
+        if not rows.size:
+            return EMPTY_BODY
+        breaks = np.flatnonzero(np.diff(rows) != 1)
+        starts = self.pool.bounds[rows[np.r_[0, breaks + 1]]].tolist()
+        ends = self.pool.bounds[rows[np.r_[breaks, len(rows) - 1]] + 1].tolist()
+        ends[-1] -= len(SEPARATOR)
+        blob = self.pool.blob
+        pieces = [blob[start:end] for start, end in zip(starts, ends, strict=True)]
+        return b"".join((b"[\n", *pieces, b"\n]\n"))
+
+
+def shares(placement: Placement) -> Shares:
+    scrapers, replicas = len(placement.scrapers), placement.owners.shape[1]
+    flat = placement.owners.reshape(-1) + 1  # 0: nobody
+    small = flat.astype(np.uint16) if scrapers < 2**16 - 1 else flat
+    order = np.argsort(small, kind="stable")  # a radix sort for 16 bits
+    ends = np.cumsum(np.bincount(small, minlength=scrapers + 1)).tolist()
+    return Shares(placement.pool, order // replicas if replicas > 1 else order, ends)
 
 
 def bodies(placement: Placement) -> Iterator[tuple[int, bytes, int]]:
     """For each scraper of the placement, in order: its index, its slice as bytes, the number of targets in it."""
-    fragments = placement.pool.fragments
-    small = placement.owners.astype(np.uint16) if len(placement.scrapers) < 2**16 else placement.owners
-    order = np.argsort(small, kind="stable")  # a radix sort for 16 bits
-    ends = np.cumsum(np.bincount(small, minlength=len(placement.scrapers))).tolist()
-    start = 0
-    for i, end in enumerate(ends):
-        rows = order[start:end].tolist()
-        yield i, _body(list(map(fragments.__getitem__, rows))), len(rows)
-        start = end
+    found = shares(placement)
+    return ((i, found.body(i), found.count(i)) for i in range(len(placement.scrapers)))
 
 
-def _body(fragments: list[bytes]) -> bytes:
-    return b"[\n" + b",\n".join(fragments) + b"\n]\n" if fragments else EMPTY_BODY
+def unchanged(old: Shares, i: int, new: Shares, j: int) -> bool:
+    """Whether slice i of ``old`` and slice j of ``new`` have the same bytes: the same fragments, by their digests."""
+    one, other = old.of(i), new.of(j)
+    if len(one) != len(other):
+        return False
+    if old.pool is new.pool:
+        return bool((one == other).all())
+    return bool((old.pool.digests[one] == new.pool.digests[other]).all())
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
 
 
 def compare(old: Placement | None, new: Placement) -> Plan:
-    """Who gives how many targets to whom; ``old`` None: everything is new.
-
-    Targets are matched by key, by identity where keys repeat.
-    """
-    ids = [s.id for s in new.scrapers]
-    if old is None:
-        counts = np.bincount(new.owners, minlength=len(ids)).tolist()
-        return Plan(tuple(Move(None, d, c) for d, c in zip(ids, counts, strict=True) if c))
-    names = sorted({*ids, *(s.id for s in old.scrapers)})
+    """Who gives how many targets to whom; ``old`` None: everything is new. Targets are matched by id."""
+    names = sorted({s.id for s in new.scrapers} | ({s.id for s in old.scrapers} if old else set()))
     index = {name: i for i, name in enumerate(names)}
-    old_owner = np.array([index[s.id] for s in old.scrapers], dtype=np.int64)[old.owners]
-    new_owner = np.array([index[i] for i in ids], dtype=np.int64)[new.owners]
-    before = np.full(len(new.pool), len(names), dtype=np.int64)  # len(names): was not in the old pool
-    if old.pool is new.pool:
-        before = old_owner
-    elif not (_distinct(old.pool.keys) and _distinct(new.pool.keys)):  # hash_labels give many targets one key
-        owner_of = dict(zip(old.pool.identities, old_owner.tolist(), strict=True))
-        before = np.array([owner_of.get(name, len(names)) for name in new.pool.identities], dtype=np.int64)
-    elif len(old.pool):
-        at = np.minimum(np.searchsorted(old.pool.keys, new.pool.keys), len(old.pool) - 1)
-        same = old.pool.keys[at] == new.pool.keys
-        before[same] = old_owner[at[same]]
-    changed = before != new_owner
-    pairs, counts_ = np.unique(before[changed] * len(names) + new_owner[changed], return_counts=True)
+    now = _named(new, index)
+    before = np.full((len(new.pool), 1), -1, dtype=np.int32)
+    if old is not None:
+        row = _rows_before(old.pool, new.pool)
+        before = np.vstack([_named(old, index), np.full((1, old.owners.shape[1]), -1, dtype=np.int32)])[row]
+    gained, lost = _only_in(now, before), _only_in(before, now)
     moves = []
-    for pair, count in zip(pairs.tolist(), counts_.tolist(), strict=True):
-        source, destination = divmod(pair, len(names))
-        moves.append(Move(names[source] if source < len(names) else None, names[destination], count))
-    return Plan(tuple(moves))
+    nobody = len(names)
+    for k in range(max(gained.shape[1], lost.shape[1])):
+        to = gained[:, k] if k < gained.shape[1] else np.full(len(now), -1, dtype=np.int32)
+        of = lost[:, k] if k < lost.shape[1] else np.full(len(now), -1, dtype=np.int32)
+        rows = np.flatnonzero((to >= 0) | (of >= 0))
+        pairs = np.where(of[rows] < 0, nobody, of[rows]).astype(np.int64) * (nobody + 1)
+        pairs += np.where(to[rows] < 0, nobody, to[rows])
+        different, which, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+        loads = counts if new.loads is None else np.bincount(which, weights=new.loads[rows]).astype(np.int64)
+        moves += list(zip(different.tolist(), counts.tolist(), loads.tolist(), strict=True))
+    total: dict[int, tuple[int, int]] = {}
+    for pair, count, load in moves:
+        counted, carried = total.get(pair, (0, 0))
+        total[pair] = counted + count, carried + load
+    called = [*names, None]
+    return Plan(
+        tuple(
+            Move(called[pair // (nobody + 1)], called[pair % (nobody + 1)], count, load)
+            for pair, (count, load) in sorted(total.items())
+        )
+    )
 
 
-def _distinct(keys: Keys) -> bool:
-    """Whether ascending ``keys`` have no two equal ones."""
-    return bool((keys[1:] != keys[:-1]).all())
+def _named(placement: Placement, index: dict[str, int]) -> Owners:
+    """Owners by number of their name; -1 stays."""
+    numbers = np.array([*(index[s.id] for s in placement.scrapers), -1], dtype=np.int32)
+    return numbers[placement.owners]
+
+
+def _rows_before(old: TargetPool, new: TargetPool) -> Rows:
+    """For each row of ``new`` the row of ``old`` with the same id; the number of old rows when there is none."""
+    if old is new:
+        return np.arange(len(new))
+    order = np.arange(len(old)) if old.ids is old.keys else np.argsort(old.ids)
+    ids = old.ids[order]
+    at = np.searchsorted(ids, new.ids)
+    at[at == len(ids)] = 0
+    rows = np.full(len(new), len(old), dtype=np.intp)
+    if len(ids):
+        same = ids[at] == new.ids
+        rows[same] = order[at[same]]
+    return rows
+
+
+def _only_in(one: Owners, other: Owners) -> Owners:
+    """The owners in each row of ``one`` that its row of ``other`` lacks, -1 for the rest; ascending, -1 last."""
+    shared = (one[:, :, None] == other[:, None, :]).any(axis=2)
+    left = np.where(shared, -1, one)
+    if left.shape[1] == 1:
+        return left
+    most = np.iinfo(np.int32).max
+    left = np.sort(np.where(left < 0, most, left), axis=1)
+    return np.where(left == most, -1, left)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promring.core.placement import Policy, capacity, place
+from promring.core.placement import Policy, place
 from promring.core.plan import bodies, compare
+from promring.core.pool import target
 from promring.core.ring import Ring
-from promring.model import Members, Placement, Plan, PromringError, Scraper, TargetPool
+from promring.model import Loads, Members, Placement, Plan, PromringError, Scraper, TargetPool
+
+NAMED_MOST = 20
 
 
 class PreviewError(PromringError):
@@ -22,39 +26,54 @@ class Preview:
     before: Placement
     after: Placement
     plan: Plan
-    most: int | None
-    """The most targets that one scraper may own then; None without a bound."""
 
     def describe(self) -> dict[str, Any]:
         """Plain values for people and programs: each scraper before and after, and who gives how many to whom."""
-        old, new = self.before.counts(), self.after.counts()
-        digests = {self.after.scrapers[i].id: hashlib.sha256(body).hexdigest() for i, body, _ in bodies(self.after)}
-        gained: dict[str, int] = {}
-        given: dict[str, int] = {}
+        before, after = self.before, self.after
+        now, then = _sides(before), _sides(after)
+        digests = {after.scrapers[i].id: hashlib.sha256(body).hexdigest() for i, body, _ in bodies(after)}
+        gains: Counter[str | None] = Counter()
+        gives: Counter[str | None] = Counter()
         for move in self.plan.moves:
-            gained[move.destination] = gained.get(move.destination, 0) + move.count
-            given[str(move.source)] = given.get(str(move.source), 0) + move.count
+            gains[move.destination] += move.count
+            gives[move.source] += move.count
+        zones = {s.id: s.zone for s in (*before.scrapers, *after.scrapers)}
+        none = {"targets": None, "load": None, "limit": None}
         return {
-            "targets": len(self.after.pool),
+            "targets": len(after.pool),
+            "load": len(after.pool) if after.loads is None else int(after.loads.sum()),
             "moved": self.plan.moved,
-            "most": self.most,
+            "load_moved": self.plan.load_moved,
+            "most": None if after.limits is None else int(after.limits.max()),
+            "fits": fit(after),
             "scrapers": [
                 {
                     "id": name,
-                    "before": old.get(name),
-                    "after": new.get(name),
-                    "gains": gained.get(name, 0),
-                    "gives": given.get(name, 0),
+                    "zone": zones[name],
+                    "before": now.get(name, none)["targets"],
+                    "after": then.get(name, none)["targets"],
+                    "load_before": now.get(name, none)["load"],
+                    "load_after": then.get(name, none)["load"],
+                    "limit": then.get(name, none)["limit"],
+                    "gains": gains[name],
+                    "gives": gives[name],
                     "sha256": digests.get(name),
                 }
-                for name in sorted({*old, *new})
+                for name in sorted({*now, *then})
             ],
-            "moves": [{"from": m.source, "to": m.destination, "targets": m.count} for m in self.plan.moves],
+            "zones": _zones(now, then, zones),
+            "moves": [{"from": m.source, "to": m.destination, "targets": m.count, "load": m.load} for m in self.plan.moves],
         }
 
 
 def preview(
-    pool: TargetPool, members: Members, policy: Policy, *, without: Sequence[str] = (), joining: Sequence[Scraper] = ()
+    pool: TargetPool,
+    members: Members,
+    policy: Policy,
+    *,
+    without: Sequence[str] = (),
+    joining: Sequence[Scraper] = (),
+    loads: Loads | None = None,
 ) -> Preview:
     """The plan for ``members`` less ``without`` plus ``joining``. Raises ``PreviewError``."""
     ids = {s.id for s in members}
@@ -67,7 +86,53 @@ def preview(
     later = tuple(sorted({*(s for s in members if s.id not in without), *joining}))
     if not later:
         raise PreviewError("no scraper would be left: the plan would be held, every slice would stay as it is")
-    before = place(pool, Ring(members, policy.virtual_nodes), policy)
-    after = place(pool, Ring(later, policy.virtual_nodes), policy)
-    most = None if policy.load_factor is None else capacity(len(pool), len(later), policy.load_factor)
-    return Preview(before, after, compare(before, after), most)
+    before = place(pool, Ring(members, policy.virtual_nodes), policy, loads)
+    after = place(pool, Ring(later, policy.virtual_nodes), policy, loads)
+    return Preview(before, after, compare(before, after))
+
+
+def fit(placement: Placement) -> dict[str, Any]:
+    """Whether every target has all its owners; what has no room, and what is heavier than its owner may carry, named as
+    far as ``NAMED_MOST``.
+    """
+    left, giants = placement.unplaced(), placement.giants()
+    loads = placement.loads
+    return {
+        "all": not left.size,
+        "unplaced": len(left),
+        "unplaced_load": len(left) if loads is None else int(loads[left].sum()),
+        "unplaced_targets": [target(placement.pool, row).address for row in left[:NAMED_MOST].tolist()],
+        "too_heavy": len(giants),
+        "too_heavy_targets": [target(placement.pool, row).address for row in giants[:NAMED_MOST].tolist()],
+    }
+
+
+def _sides(placement: Placement) -> dict[str, dict[str, int | None]]:
+    counts, carried = placement.counts(), placement.carried()
+    limits = [None] * len(counts) if placement.limits is None else placement.limits.tolist()
+    return {
+        name: {"targets": counts[name], "load": carried[name], "limit": limit}
+        for name, limit in zip(counts, limits, strict=True)
+    }
+
+
+def _zones(
+    now: dict[str, dict[str, int | None]], then: dict[str, dict[str, int | None]], zones: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Targets and scrapers of each zone, now and then; nothing when no scraper has a zone."""
+    if not any(zones.values()):
+        return []
+    rows = []
+    for zone in sorted(set(zones.values())):
+        sides = [[side[name] for name in side if zones[name] == zone] for side in (now, then)]
+        before, after = (sum(row["targets"] or 0 for row in side) for side in sides)
+        rows.append(
+            {
+                "zone": zone,
+                "scrapers_before": len(sides[0]),
+                "scrapers_after": len(sides[1]),
+                "before": before,
+                "after": after,
+            }
+        )
+    return rows

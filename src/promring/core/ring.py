@@ -1,73 +1,173 @@
 """The consistent-hash ring: tokens of the live scrapers on a circle of 2**64 positions.
 
-Each scraper has ``virtual_nodes`` tokens, ``xxh3_64("{id}#{i}")``. A key belongs to the first token at or after it,
-clockwise. Where two scrapers have an equal token, the smaller id has it. A ring is never changed: other members, other
-ring. Tokens depend on nothing but the id, so a scraper that leaves moves its own targets only.
+Each scraper has ``virtual_nodes`` tokens, ``xxh3_64("{id}#{i}")``; one of another weight than 1 has ``virtual_nodes`` times
+its weight, at least 1, and none when its weight is 0. A key belongs to the first token at or after it, clockwise. Where
+two scrapers have an equal token, the smaller id has it. A ring is never changed: other members, other ring. Tokens depend
+on nothing but the scraper itself, so one that leaves moves its own targets only.
 
 After Karger et al., "Consistent Hashing and Random Trees" (STOC 1997).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from promring.model import Keys, Members, Owners, Scraper
+from promring.model import Keys, Members, Owners, PlacementError, Scraper
+
+WEIGHT_MOST = 100.0
+Positions = npt.NDArray[np.intp]
 
 
 @lru_cache(maxsize=4096)
-def tokens(scraper_id: str, virtual_nodes: int) -> Keys:
-    """The tokens of one scraper, in order of i: uint64, shape (virtual_nodes,). Cached, hence read-only."""
-    values = (xxhash.xxh3_64_intdigest(f"{scraper_id}#{i}".encode()) for i in range(virtual_nodes))
-    result = np.fromiter(values, dtype=np.uint64, count=virtual_nodes)
+def tokens(scraper_id: str, count: int) -> Keys:
+    """The tokens of one scraper, in order of i: uint64, shape (count,). Cached, hence read-only."""
+    values = (xxhash.xxh3_64_intdigest(f"{scraper_id}#{i}".encode()) for i in range(count))
+    result = np.fromiter(values, dtype=np.uint64, count=count)
     result.setflags(write=False)
     return result
 
 
-class Ring:
-    """An immutable ring of scrapers.
+class Circle:
+    """Tokens in order, and who holds them: the whole ring, or the part of some of its scrapers.
 
-    ``tokens``  uint64, ascending and distinct, shape (m,)
-    ``holders`` int32, shape (m,): index in ``scrapers`` of the scraper that holds the token
+    ``tokens``  uint64, ascending and distinct, shape (m,), m > 0
+    ``holders`` int32, shape (m,): index of the scraper that holds the token
+    ``groups``  int32, shape (scrapers,): scrapers of one group are one and the same where a target wants another one
+    """
+
+    def __init__(self, tokens: Keys, holders: Owners, groups: Owners) -> None:
+        self.tokens, self.holders, self.groups = tokens, holders, groups
+
+    def only(self, scrapers: npt.NDArray[np.bool_]) -> Circle:
+        """The part of the scrapers that are True. Empty when nobody is."""
+        if scrapers.all():
+            return self
+        kept = scrapers[self.holders]
+        return Circle(self.tokens[kept], self.holders[kept], self.groups)
+
+    def grouped(self, groups: Owners) -> Circle:
+        return Circle(self.tokens, self.holders, groups)
+
+    def first(self, keys: Keys) -> Positions:
+        """Index of the first token at or after each key, clockwise: shape of ``keys``."""
+        positions = np.searchsorted(self.tokens, keys, side="left")
+        positions[positions == len(self.tokens)] = 0
+        return positions
+
+    def owners(self, ordered: Keys) -> Owners:
+        """Holder of the first token at or after each of ascending ``keys``: as ``first``, and faster."""
+        bounds = np.searchsorted(ordered, self.tokens, side="right")
+        owners = np.empty(len(ordered), dtype=np.int32)
+        owners[: bounds[-1]] = np.repeat(self.holders, np.diff(bounds, prepend=0))
+        owners[bounds[-1] :] = self.holders[0]
+        return owners
+
+    @cached_property
+    def present(self) -> Owners:
+        """The scrapers that hold a token, ascending."""
+        return np.unique(self.holders)
+
+    @cached_property
+    def onward(self) -> Positions:
+        """For each token the index of the next one clockwise that another scraper holds: shape (m,)."""
+        return _next_other(self.holders)
+
+    @cached_property
+    def beyond_group(self) -> Positions:
+        """For each token the index of the next one clockwise that a scraper of another group holds: shape (m,)."""
+        return _next_other(self.groups[self.holders])
+
+    def past(self, at: Positions, taken: Owners) -> Positions:
+        """``at`` moved clockwise until no holder is of a group in its row of ``taken``, shape (len(at), k). There must be
+        such a holder for every row.
+        """
+        while taken.shape[1]:
+            groups = self.groups[self.holders[at]]
+            again = np.flatnonzero((groups[:, None] == taken).any(axis=1))
+            if not again.size:
+                break
+            at[again] = self.beyond_group[at[again]]
+        return at
+
+
+class Ring:
+    """An immutable ring of scrapers. ``circle`` has the tokens; scrapers are sorted by id.
+
+    Raises ``PlacementError`` for a weight that is negative, not a number or above ``WEIGHT_MOST``, and for equal ids.
     """
 
     def __init__(self, members: Members, virtual_nodes: int, tokens_of: Callable[[str, int], Keys] = tokens) -> None:
         if virtual_nodes < 1:
-            raise ValueError(f"virtual_nodes must be at least 1, not {virtual_nodes}")
+            raise PlacementError(f"virtual_nodes must be at least 1, not {virtual_nodes}")
         self.scrapers: Members = tuple(sorted(members, key=lambda s: s.id))
         self.virtual_nodes = virtual_nodes
-        ids = [s.id for s in self.scrapers]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"scraper ids must be distinct: {ids}")
-        columns = [tokens_of(scraper_id, virtual_nodes) for scraper_id in ids]
+        for one, other in zip(self.scrapers, self.scrapers[1:], strict=False):
+            if one.id == other.id:
+                raise PlacementError(f"two scrapers have the id {one.id}")
+        counts = [_token_count(s, virtual_nodes) for s in self.scrapers]
+        columns = [tokens_of(s.id, count) for s, count in zip(self.scrapers, counts, strict=True)]
         every = np.concatenate(columns) if columns else np.empty(0, dtype=np.uint64)
-        holders = np.repeat(np.arange(len(ids), dtype=np.int32), virtual_nodes)
-        order = np.argsort(every, kind="stable")  # stable, and ids ascend: the smaller id comes first among equals
+        holders = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        order = np.argsort(every)
         every, holders = every[order], holders[order]
-        first = np.ones(len(every), dtype=bool)
-        first[1:] = every[1:] != every[:-1]
-        self.tokens: Keys = every[first]
-        self.holders: Owners = holders[first]
+        starts = np.flatnonzero(np.r_[True, every[1:] != every[:-1]][: len(every)])
+        if len(starts) < len(every):  # the smaller id, which is the smaller index, among equals
+            every, holders = every[starts], np.minimum.reduceat(holders, starts)
+        self.circle = Circle(every, holders, np.arange(len(counts), dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.scrapers)
 
     def __repr__(self) -> str:
-        return f"Ring({', '.join(s.id for s in self.scrapers)}; virtual_nodes={self.virtual_nodes})"
+        return f"Ring({', '.join(self.members)}; virtual_nodes={self.virtual_nodes})"
 
     @property
     def members(self) -> list[str]:
         """The ids of the scrapers, sorted."""
         return [s.id for s in self.scrapers]
 
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """Shape (scrapers,)."""
+        return np.array([s.weight for s in self.scrapers], dtype=np.float64)
+
+    @cached_property
+    def zones(self) -> Owners:
+        """Number of each scraper's zone: int32, shape (scrapers,). Those without a zone are in one together."""
+        return _numbered([s.zone for s in self.scrapers])
+
     def preference(self, key: int) -> list[Scraper]:
-        """Every scraper once, in the order in which the ring would give them ``key``."""
-        if not self.scrapers:
+        """Every scraper that has tokens once, in the order in which the ring would give them ``key``."""
+        circle = self.circle
+        if not len(circle.tokens):
             return []
-        start = int(np.searchsorted(self.tokens, np.uint64(key), side="left"))
-        walk = np.roll(self.holders, -start)
+        start = int(np.searchsorted(circle.tokens, np.uint64(key), side="left"))
+        walk = np.roll(circle.holders, -start)
         _, firsts = np.unique(walk, return_index=True)
         return [self.scrapers[walk[i]] for i in np.sort(firsts)]
+
+
+def _token_count(scraper: Scraper, virtual_nodes: int) -> int:
+    if not 0 <= scraper.weight <= WEIGHT_MOST:
+        raise PlacementError(f"{scraper.id}: its weight must be from 0 to {WEIGHT_MOST:g}, not {scraper.weight}")
+    return max(1, round(virtual_nodes * scraper.weight)) if scraper.weight else 0
+
+
+def _numbered(names: Sequence[str]) -> Owners:
+    numbers = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], dtype=np.int32)
+
+
+def _next_other(values: Owners) -> Positions:
+    """For each place on the circle the next one clockwise with another value; itself when there is none."""
+    n = len(values)
+    changes = np.flatnonzero(values != np.roll(values, 1))  # places whose value differs from the one before
+    if not changes.size:
+        return np.arange(n)
+    after = np.searchsorted(changes, np.arange(n), side="right")
+    return changes[after % len(changes)]

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from promring.discovery import groups
 from promring.httpclient import HttpError, new_session, request
-from promring.model import DiscoveryError, Groups
+from promring.model import DiscoveryError, TargetGroup
 
 LOOK_S = 1.0
 SCRAPE_TIMEOUT_S = 2.0
@@ -60,16 +60,16 @@ class StandIn:
         for address in wanted.keys() - self._scraping.keys():
             self._scraping[address] = asyncio.create_task(self._scrape_for_ever(session, address))
 
-    async def _fetch(self, session: aiohttp.ClientSession) -> Groups:
+    async def _fetch(self, session: aiohttp.ClientSession) -> tuple[TargetGroup, ...]:
         if self._file is not None:
             try:
-                return groups.from_json(await asyncio.to_thread(self._file.read_bytes), str(self._file))
+                return tuple(groups.from_json(await asyncio.to_thread(self._file.read_bytes), str(self._file)))
             except FileNotFoundError:
                 return ()
         answer = await request(session, "GET", str(self._url), timeout_s=5)
         if answer.status != 200 or not answer.headers.get("content-type", "").startswith("application/json"):
             raise HttpError(f"status {answer.status}")
-        return groups.from_json(answer.body, str(self._url))
+        return tuple(groups.from_json(answer.body, str(self._url)))
 
     async def _scrape_for_ever(self, session: aiohttp.ClientSession, address: str) -> None:
         offset = xxhash.xxh3_64_intdigest(f"{self._listen} {address}".encode()) / 2**64 * self._interval_s

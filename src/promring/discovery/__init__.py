@@ -1,4 +1,4 @@
-"""What is scraped. A source has one method, ``fetch()``: the whole list of groups, or an error.
+"""What is scraped. A source has one method, ``fetch()``: the whole list of targets, or an error.
 
 Stale beats partial: an adapter that cannot get everything raises ``DiscoveryError`` and gives nothing; the last good list
 stays. The loop that asks, counts failures and hands on is ``polling.py``, the same for every kind.
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from promring.model import Groups
+from promring.model import TargetPool
 
 
 class Source(Protocol):
@@ -18,7 +18,7 @@ class Source(Protocol):
     def interval_s(self) -> float:
         """Seconds between two fetches."""
 
-    async def fetch(self) -> Groups:
+    async def fetch(self) -> TargetPool:
         """The whole list. Ends by itself (every wait in it has a time-out). Raises ``DiscoveryError``."""
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from watchfiles import awatch
 
+from promring.core.pool import merge, pool_of
 from promring.discovery import groups
-from promring.model import DiscoveryError, Groups
+from promring.model import DiscoveryError, TargetPool
 from promring.threads import beside, heed
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
@@ -33,10 +34,10 @@ class _File:
     def __init__(self, path: str) -> None:
         self._path = path
         self._reader = groups.Reader(groups.from_json if path.endswith(".json") else groups.from_yaml)
-        self.last: Groups = ()
+        self.last: TargetPool = pool_of(())
         self.good = False
 
-    def read(self) -> Groups:
+    def read(self) -> TargetPool:
         text = self._text()
         if not text.strip():
             raise DiscoveryError(f"{self._path}: the file is empty (no targets would be [])")
@@ -69,10 +70,10 @@ class FileSource:
         self.interval_s = interval_s
         self._files: dict[str, _File] = {}
         self._read_before = False
-        self._whole: tuple[list[Groups], Groups] | None = None
-        self._reading: asyncio.Future[Groups] | None = None
+        self._whole: tuple[list[TargetPool], TargetPool] | None = None
+        self._reading: asyncio.Future[TargetPool] | None = None
 
-    async def fetch(self) -> Groups:
+    async def fetch(self) -> TargetPool:
         """A read that hangs (a network file system) is not begun a second time."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(beside(self._read_all))
@@ -82,7 +83,7 @@ class FileSource:
             raise DiscoveryError(f"{self._patterns[0]}: not read within {self._timeout_s:g} s, still trying")
         return self._reading.result()
 
-    def _read_all(self) -> Groups:
+    def _read_all(self) -> TargetPool:
         """Every file of every pattern; the last good list of one that cannot be read, which is then said."""
         paths: dict[str, None] = {}
         errors = []
@@ -92,7 +93,7 @@ class FileSource:
             if not found and not any(fnmatch.fnmatchcase(path, pattern) for path in self._files):
                 raise DiscoveryError(f"{pattern}: no such file")
         paths |= dict.fromkeys(self._files)  # those that vanished, at the end
-        lists: list[Groups] = []
+        lists: list[TargetPool] = []
         for path in paths:
             try:
                 lists.append(self._files.setdefault(path, _File(path)).read())
@@ -107,11 +108,11 @@ class FileSource:
             raise DiscoveryError("; ".join(errors), whole)
         return whole
 
-    def _join(self, lists: list[Groups]) -> Groups:
+    def _join(self, lists: list[TargetPool]) -> TargetPool:
         """One list of all; the same object while the parts are."""
         known = self._whole
         if known is None or len(known[0]) != len(lists) or any(a is not b for a, b in zip(known[0], lists, strict=True)):
-            known = self._whole = lists, tuple(group for part in lists for group in part)
+            known = self._whole = lists, merge(lists, ranked=False)
         return known[1]
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:

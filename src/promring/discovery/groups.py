@@ -10,14 +10,15 @@ white space in a target and bad label names refuse the whole answer. ``null`` is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import xxhash
 import yaml
 
-from promring.model import DiscoveryError, Groups, TargetGroup
+from promring.core.pool import pool_of
+from promring.model import DiscoveryError, TargetGroup, TargetPool
 from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 TARGETS_MAX = 5_000_000
@@ -43,8 +44,8 @@ _Raws = list[msgspec.Raw] | None
 _group = msgspec.json.Decoder(_Group)
 
 
-def from_json(text: bytes, where: str) -> Groups:
-    """``where`` names the file or URL in errors. Raises ``DiscoveryError``.
+def from_json(text: bytes, where: str) -> Iterator[TargetGroup]:
+    """``where`` names the file or URL in errors. Raises ``DiscoveryError``, also late: what came before is void then.
 
     Decoded group by group: one call for a long list would hold the interpreter, and with it the event loop.
     """
@@ -52,13 +53,15 @@ def from_json(text: bytes, where: str) -> Groups:
         raws = msgspec.json.decode(text, type=_Raws)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DiscoveryError(f"{where}{_line_of(text, str(error))}: {error}") from error
-    groups = []
-    for i, raw in enumerate(raws or ()):
+    return _checked(_decoded(raws or [], where), where)
+
+
+def _decoded(raws: list[msgspec.Raw], where: str) -> Iterator[_Group]:
+    for i, raw in enumerate(raws):
         try:
-            groups.append(_group.decode(raw))
+            yield _group.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DiscoveryError(f"{where}: {_in_entry(i, str(error))}") from error
-    return _checked(groups, where)
 
 
 def _in_entry(i: int, message: str) -> str:
@@ -66,7 +69,7 @@ def _in_entry(i: int, message: str) -> str:
     return message.replace("`$", f"`$[{i}]", 1) if "`$" in message else f"{message} - at `$[{i}]`"
 
 
-def from_yaml(text: bytes, where: str) -> Groups:
+def from_yaml(text: bytes, where: str) -> Iterator[TargetGroup]:
     try:
         refuse_unsafe(text, _TextLoader)
         value = yaml.load(text, Loader=_TextLoader)  # noqa: S506 - it makes lists, dicts and texts only
@@ -80,7 +83,7 @@ def from_yaml(text: bytes, where: str) -> Groups:
     return from_value(None if value in NULLS else value, where)
 
 
-def from_value(value: Any, where: str) -> Groups:
+def from_value(value: Any, where: str) -> Iterator[TargetGroup]:
     """From plain lists, dicts and texts."""
     for group in value if isinstance(value, list) else ():
         if isinstance(group, dict) and "labels" in group and group["labels"] in NULLS:
@@ -104,10 +107,8 @@ def _line_of(text: bytes, message: str) -> str:
     return f":{line}"
 
 
-def _checked(groups: list[_Group], where: str) -> Groups:
+def _checked(groups: Iterable[_Group], where: str) -> Iterator[TargetGroup]:
     total = 0
-    result = []
-    shared: dict[tuple[str, str], tuple[str, str]] = {}  # most labels are in many groups: keep each once
     for i, group in enumerate(groups):
         total += len(group.targets)
         if total > TARGETS_MAX:
@@ -119,21 +120,19 @@ def _checked(groups: list[_Group], where: str) -> Groups:
             if not _LABEL_NAME.fullmatch(name):
                 raise DiscoveryError(f"{where}: [{i}].labels: {name[:80]!r} is not a label name")
         kept = [pair for pair in (group.labels or {}).items() if not pair[0].startswith("__") or _KEPT.fullmatch(pair[0])]
-        labels = tuple(shared.setdefault(pair, pair) for pair in sorted(kept))
-        result.append(TargetGroup(tuple(group.targets), labels))
-    return tuple(result)
+        yield TargetGroup(tuple(group.targets), tuple(sorted(kept)))
 
 
 class Reader:
     """Reads one list again and again: the same bytes give the same object, so nothing is computed from it again."""
 
-    def __init__(self, parse: Callable[[bytes, str], Groups] = from_json) -> None:
+    def __init__(self, parse: Callable[[bytes, str], Iterable[TargetGroup]] = from_json) -> None:
         self._parse = parse
-        self._last: tuple[str, Groups] | None = None
+        self._last: tuple[str, TargetPool] | None = None
 
-    def read(self, text: bytes, where: str) -> Groups:
+    def read(self, text: bytes, where: str) -> TargetPool:
         """Raises ``DiscoveryError``."""
         digest = xxhash.xxh3_128_hexdigest(text)
         if self._last is None or self._last[0] != digest:
-            self._last = digest, self._parse(text, where)
+            self._last = digest, pool_of(self._parse(text, where))
         return self._last[1]

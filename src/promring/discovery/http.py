@@ -12,7 +12,7 @@ from yarl import URL
 
 from promring.discovery import groups
 from promring.httpclient import HttpError, TlsFiles, new_session, request
-from promring.model import DiscoveryError, Groups
+from promring.model import DiscoveryError, TargetPool
 from promring.threads import beside
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
@@ -31,7 +31,7 @@ class HttpSource:
     body_bytes_max: int = BODY_BYTES_MAX
     _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
-    async def fetch(self) -> Groups:
+    async def fetch(self) -> TargetPool:
         where = str(URL(self.url).with_query(None))
         headers = {"Accept": "application/json", "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}"}
         headers |= _credentials(self.headers_file, self.bearer_token_file)

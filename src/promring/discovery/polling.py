@@ -15,13 +15,13 @@ from typing import cast
 
 from promring.discovery import Source, WatchedSource
 from promring.log import Logger
-from promring.model import Answer, DiscoveryError, Empty, Groups, Known, Unknown
+from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
 
 JITTER = 0.05
 RETRY_S = 5.0
 WATCH_AGAIN_S = 30.0
 
-Publish = Callable[[Answer[Groups], str], None]
+Publish = Callable[[Answer[TargetPool], str], None]
 Count = Callable[[bool], None]
 
 
@@ -52,20 +52,20 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 watching.cancel()
 
 
-async def _ask(source: Source) -> tuple[Answer[Groups], str]:
+async def _ask(source: Source) -> tuple[Answer[TargetPool], str]:
     """The answer, and what failed; with a failure the answer may still be whole, if partly stale."""
     try:
-        groups = await source.fetch()
+        pool = await source.fetch()
     except DiscoveryError as error:
-        if error.groups is None:
+        if error.pool is None:
             return Unknown(str(error)), str(error)
-        groups, failure = error.groups, str(error)
+        pool, failure = error.pool, str(error)
     except Exception as error:  # a source must not end the process, whatever it is fed; counted and logged as a failure
         reason = f"{type(error).__name__}: {error}"
         return Unknown(reason), reason
     else:
         failure = ""
-    return (Known(groups) if any(group.targets for group in groups) else Empty()), failure
+    return (Known(pool) if len(pool) else Empty()), failure
 
 
 async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asyncio.Event, log: Logger) -> None:
@@ -79,7 +79,7 @@ async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asynci
             await asyncio.sleep(WATCH_AGAIN_S)
 
 
-def _say(name: str, failing: str, failure: str, answer: Answer[Groups], log: Logger, *, had: bool) -> None:
+def _say(name: str, failing: str, failure: str, answer: Answer[TargetPool], log: Logger, *, had: bool) -> None:
     keeps = "the last good list" if had else "nothing: it never gave a list"
     if failure and failure != failing:
         log.error("discovery_failed", source=name, error=failure, keeps=keeps)

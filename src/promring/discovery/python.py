@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from promring.discovery import groups
-from promring.model import DiscoveryError, Groups
+from promring.model import DiscoveryError, TargetPool
 from promring.threads import beside
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
@@ -33,7 +33,7 @@ class PythonSource:
     folder: str
     _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
-    async def fetch(self) -> Groups:
+    async def fetch(self) -> TargetPool:
         # Files, not pipes: a process that the function leaves behind could hold a pipe open for ever.
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             status = await self._run(output, errors)

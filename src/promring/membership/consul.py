@@ -12,7 +12,7 @@ import asyncio
 
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
-from promring.consul.watch import HealthWatch, MakeScraper
+from promring.consul.watch import HealthWatch
 from promring.log import Logger
 from promring.membership import Publish
 from promring.model import Answer, Empty, Known, Members, NodeState, Unknown
@@ -27,18 +27,17 @@ class ConsulMembership:
     def __init__(
         self,
         client: Client,
-        service: str,
-        make_scraper: MakeScraper,
+        watch: HealthWatch,
         registration: Registration | None,
         log: Logger,
         last: Members = (),
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._watch = HealthWatch(client, service, make_scraper, log)
+        self._watch = watch
         self._registrar = None
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, log)
-        expected = [make_scraper(node).id for node in registration.nodes] if registration else []
+        expected = [watch.make(node, {}).id for node in registration.nodes] if registration else []
         self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
         self._newest: Answer[Members] = Unknown("not asked yet")
         self._last = last

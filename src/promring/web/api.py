@@ -7,16 +7,17 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 
 from promring import __version__
 from promring.core.guard import Hold
-from promring.core.placement import first_tokens
+from promring.core.plan import shares
+from promring.core.pool import decode, fragments, target
 from promring.core.preview import PreviewError, preview
 from promring.core.ring import Ring
 from promring.model import Fact, Known, Placement, TargetPool, Unknown
 from promring.service import Service
-from promring.settings import parse_host_port
 from promring.threads import beside
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, success
@@ -70,19 +71,15 @@ class Api:
         """``?target=`` an address: every target with it, its owner, the ring's order of preference."""
         service = self._service(request)
         placement = self._placement(service)
-        target = request.query.get("target", "")
-        if not target:
+        address = request.query.get("target", "")
+        if not address:
             raise ApiError(400, "bad_data", "target: which address?")
         pool, ring = placement.pool, service.reconciler.ring
         assert ring is not None  # there is a placement, so there was a ring
 
-        def look() -> list[dict[str, Any]]:
-            rows = [i for i, name in enumerate(pool.identities) if name == target or name.startswith(target + "\0")]
-            return [_place(placement, ring, row) for row in rows[:WHERE_MOST]]
-
-        found = await beside(look)
+        found = await beside(lambda: [_place(placement, ring, row) for row in _rows_at(pool, address)])
         if not found:
-            raise ApiError(404, "not_found", f"no target {target!r} in {service.name}")
+            raise ApiError(404, "not_found", f"no target {address!r} in {service.name}")
         return success(found)
 
     async def plan(self, request: web.Request) -> web.Response:
@@ -91,7 +88,7 @@ class Api:
         placement, policy = self._placement(service), service.reconciler.policy
         without = request.query.getall("without", [])
         try:
-            joining = [service.settings.scraper(parse_host_port(text)) for text in request.query.getall("with", [])]
+            joining = [service.settings.joining(text) for text in request.query.getall("with", [])]
             work = partial(preview, placement.pool, placement.scrapers, policy, without=without, joining=joining)
             described = await beside(lambda: work().describe())
         except (PreviewError, ValueError) as error:
@@ -119,6 +116,12 @@ def describe(service: Service) -> dict[str, Any]:
     verdict = reconciler.verdict
     states = {node.id: node for node in service.membership.nodes()}
     errors = {o.scraper: o.error for outcomes in reconciler.outcomes.values() for o in outcomes if o.error}
+    placement = reconciler.placement
+    loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
+    zones = {s.id: s.zone for s in memory.members}
+    limits: dict[str, int] = {}
+    if placement and placement.limits is not None:
+        limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
     scrapers = []
     for name in sorted({*states, *memory.slices}):
         slice_, node = memory.slices.get(name), states.get(name)
@@ -128,7 +131,9 @@ def describe(service: Service) -> dict[str, Any]:
                 "state": node.state if node else "unknown",
                 "reason": node.reason if node else "",
                 "targets": slice_.targets if slice_ else 0,
-                "load": slice_.targets if slice_ else 0,
+                "zone": zones.get(name, ""),
+                "load": loads.get(name, 0),
+                "limit": limits.get(name),
                 "generation": str(slice_.generation) if slice_ else None,
                 "sha256": slice_.sha256 if slice_ else None,
                 "delivery_error": errors.get(name),
@@ -138,13 +143,13 @@ def describe(service: Service) -> dict[str, Any]:
         "name": service.name,
         "description": service.settings.description,
         "generation": str(memory.generation),
-        "targets": len(reconciler.placement.pool) if reconciler.placement else None,
+        "targets": len(placement.pool) if placement else None,
+        "fits": reconciler.fit or None,
         "held": {"reason": verdict.reason, "detail": verdict.detail} if isinstance(verdict, Hold) else None,
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
         "sources": [
-            {"name": name, "targets": sum(len(g.targets) for g in cell.fact.good.value) if cell.fact.good else None}
-            | _fact(cell.fact)
+            {"name": name, "targets": len(cell.fact.good.value) if cell.fact.good else None} | _fact(cell.fact)
             for name, cell in service.facts.sources.items()
         ],
         "delivery": [d.means for d in service.deliveries],
@@ -169,34 +174,72 @@ def _fact(fact: Fact[Any]) -> dict[str, Any]:
 
 
 def _row(pool: TargetPool, row: int) -> dict[str, Any]:
-    group = json.loads(pool.fragments[row])
-    return {"target": group["targets"][0], "labels": group.get("labels", {})}
+    one = target(pool, row)
+    return {"target": one.address, "labels": one.labels}
+
+
+def _rows_at(pool: TargetPool, address: str) -> list[int]:
+    """Rows of the targets with this address, the first ``WHERE_MOST``. Found in the blob: a pool has no index by address."""
+    start = b'{"targets":[' + json.dumps(address, ensure_ascii=False).encode() + b"]"
+    rows: list[int] = []
+    at = pool.blob.find(start)
+    while at >= 0 and len(rows) < WHERE_MOST:
+        row = int(np.searchsorted(pool.bounds, at, side="right")) - 1
+        if pool.bounds[row] == at:
+            rows.append(row)
+        at = pool.blob.find(start, at + 1)
+    return rows
 
 
 def _search(placement: Placement, query: str, scraper: str | None, limit: int) -> dict[str, Any]:
     needle = json.dumps(query, ensure_ascii=False)[1:-1].encode()  # as it stands in the fragments
-    ids = [s.id for s in placement.scrapers]
+    pool, ids = placement.pool, [s.id for s in placement.scrapers]
+    rows = range(len(pool)) if scraper is None else shares(placement).of(ids.index(scraper)).tolist()
+    listed = fragments(pool) if scraper is None else map(pool.fragment, rows)
     found: list[dict[str, Any]] = []
     total = 0
-    for row, fragment in enumerate(placement.pool.fragments):
-        owner = ids[placement.owners[row]]
-        if (scraper is None or owner == scraper) and needle in fragment:
+    for row, fragment in zip(rows, listed, strict=True):
+        if needle in fragment:
             total += 1
             if len(found) < limit:
-                found.append(_row(placement.pool, row) | {"scraper": owner})
+                one = decode(fragment)
+                found.append({"target": one.address, "labels": one.labels, **_owners(placement, row)})
     return {"targets": found, "total": total, "truncated": total > len(found)}
 
 
+def _owners(placement: Placement, row: int) -> dict[str, Any]:
+    """``scraper``: the first owner, None when it has no room; ``scrapers``: all of them."""
+    names = [placement.scrapers[i].id for i in placement.owners[row].tolist() if i >= 0]
+    return {"scraper": names[0] if names else None, "scrapers": names}
+
+
 def _place(placement: Placement, ring: Ring, row: int) -> dict[str, Any]:
-    key = placement.pool.keys[row]
-    natural = ring.scrapers[ring.holders[first_tokens(placement.pool.keys[row : row + 1], ring)[0]]]
-    owner = placement.scrapers[placement.owners[row]]
-    return _row(placement.pool, row) | {
-        "scraper": owner.id,
-        "key": f"{int(key):016x}",
-        "preference": [s.id for s in ring.preference(int(key))],
-        "reason": "ring" if natural.id == owner.id else "load_factor",
+    key = int(placement.pool.keys[row])
+    preference = [s.id for s in ring.preference(key)]
+    owners = _owners(placement, row)
+    return {
+        **_row(placement.pool, row),
+        **owners,
+        "key": f"{key:016x}",
+        "preference": preference,
+        "reason": _reason(placement, ring, row, owners["scrapers"], preference),
     }
+
+
+def _reason(placement: Placement, ring: Ring, row: int, owners: list[str], preference: list[str]) -> str:
+    """Why these: ``ring`` as it prefers, ``zone`` because of zones, ``load_factor`` because others are full, ``no_room``."""
+    if len(owners) < placement.owners.shape[1]:
+        return "no_room"
+    if owners == preference[: len(owners)]:
+        return "ring"
+    pool = placement.pool
+    asked = pool.zone_names[pool.zones[row]] if pool.zones is not None else ""
+    zones = {s.id: s.zone for s in ring.scrapers}
+    there = [name for name in preference if asked and zones[name] == asked]
+    if there and owners[0] == there[0]:
+        return "zone"
+    different = len({zones[name] for name in owners}) == len(owners) > 1
+    return "zone" if owners[0] == preference[0] and different else "load_factor"
 
 
 def _limit(request: web.Request) -> int:

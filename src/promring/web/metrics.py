@@ -26,7 +26,8 @@ class LiveGauges(Collector):
             ((s.name, n), float(x.targets)) for s in services for n, x in s.reconciler.memory.slices.items()
         ]
         yield _gauge("assigned_targets", "Targets of a scraper.", ("service", "scraper"), assigned)
-        yield _gauge("assigned_load", "Load of a scraper (its targets).", ("service", "scraper"), assigned)
+        yield _gauge("assigned_load", "Load of a scraper.", ("service", "scraper"), _loads(services))
+        yield _gauge("unplaced_targets", "Targets that lack an owner: no room is left.", ("service",), _unplaced(services))
         yield _gauge("plan_held", "1 while the last plan is kept, with the reason.", ("service", "reason"), _held(services))
         yield _gauge(
             "discovery_last_success_timestamp_seconds",
@@ -77,6 +78,19 @@ def _states(services: list[Service]) -> list[Sample]:
 
 def _targets(services: list[Service]) -> list[Sample]:
     return [((s.name,), float(len(s.reconciler.placement.pool))) for s in services if s.reconciler.placement]
+
+
+def _loads(services: list[Service]) -> list[Sample]:
+    return [
+        ((s.name, scraper), float(load))
+        for s in services
+        if s.reconciler.placement
+        for scraper, load in s.reconciler.placement.carried().items()
+    ]
+
+
+def _unplaced(services: list[Service]) -> list[Sample]:
+    return [((s.name,), float(s.reconciler.fit["unplaced"])) for s in services if s.reconciler.fit]
 
 
 def _held(services: list[Service]) -> list[Sample]:
