@@ -7,13 +7,14 @@ import platform
 import sys
 from collections.abc import Callable, Coroutine
 
-from bench import failover, freshness, placement
+from bench import failover, freshness, placement, stall
 from bench.report import console
 from promring import log
 
 BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "placement": placement.run,
     "freshness": freshness.run,
+    "stall": stall.run,
     "failover": failover.run,
 }
 

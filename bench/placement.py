@@ -5,6 +5,7 @@ measured on a part of the targets and given as nanoseconds a target. Movement is
 
   ring            promring's plain ring, numpy
   bounded 1.10    promring's default
+  by series 1.10  promring with a load per target, a long tail
   rendezvous      highest random weight, vectorised over scrapers with numpy (a part of the targets)
   hashmod         what Prometheus' relabelling does: md5 of the address modulo the number
   bisect ring     the same ring looked up by bisect, one target at a time
@@ -16,12 +17,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import resource
+import shutil
 import statistics
+import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from pathlib import Path
 
 import jump
 import numpy as np
@@ -31,10 +36,10 @@ from uhashring import HashRing
 
 from bench.report import console
 from promring.core.placement import Policy, place
-from promring.core.plan import bodies
-from promring.core.pool import build_pool
+from promring.core.plan import Shares, shares, unchanged
+from promring.core.pool import build_pool, fragments, identities
 from promring.core.ring import Ring
-from promring.model import Members, Scraper, TargetGroup, TargetPool
+from promring.model import Loads, Members, Placement, Scraper, TargetGroup, TargetPool
 
 SCRAPERS, TARGETS, PART, RUNS = 1000, 1_000_000, 20_000, 5
 SMALL_SCRAPERS, SMALL_TARGETS = 20, 10_000
@@ -53,18 +58,23 @@ def members(ids: Sequence[str]) -> Members:
 def labelled(count: int) -> TargetPool:
     """A pool with six labels each."""
     common = {"env": "production", "region": "eu-central-1", "team": "platform", "job": "node", "os": "linux"}
-    groups = tuple(
+    groups = (
         TargetGroup.of([f"10.{i // 62500}.{i // 250 % 250}.{i % 250}:9100"], {**common, "host": f"host-{i:07d}"})
         for i in range(count)
     )
     return build_pool([groups])
 
 
-def _promring(factor: float | None) -> Place:
+def long_tail(count: int) -> Loads:
+    """Samples a scrape: most a few hundred, some ten thousands."""
+    return (np.random.default_rng(1).pareto(1.5, count) * 100 + 50).astype(np.int64)
+
+
+def _promring(factor: float | None, *, series: bool = False) -> Place:
     def run(pool: TargetPool, ids: list[str]) -> Owners:
         ring = Ring(members(ids), 512)
-        placed = place(pool, ring, Policy(512, factor))
-        return np.array([ids.index(s.id) for s in ring.scrapers])[placed.owners]
+        placed = place(pool, ring, Policy(512, factor), long_tail(len(pool)) if series else None)
+        return np.array([ids.index(s.id) for s in ring.scrapers])[placed.owners[:, 0]]
 
     return run
 
@@ -83,21 +93,21 @@ def _rendezvous(pool: TargetPool, ids: list[str]) -> Owners:
 
 
 def _hashmod(pool: TargetPool, ids: list[str]) -> Owners:
-    digests = (hashlib.md5(name.encode(), usedforsecurity=False).digest() for name in pool.identities)
+    digests = (hashlib.md5(name.encode(), usedforsecurity=False).digest() for name in identities(pool))
     return np.array([int.from_bytes(d[8:], "big") % len(ids) for d in digests])
 
 
 def _bisect(pool: TargetPool, ids: list[str]) -> Owners:
-    ring = Ring(members(ids), 512)
-    tokens, holders = ring.tokens.tolist(), ring.holders.tolist()
-    index = [ids.index(s.id) for s in ring.scrapers]
+    circle = Ring(members(ids), 512).circle
+    tokens, holders = circle.tokens.tolist(), circle.holders.tolist()
+    index = [ids.index(s.id) for s in members(ids)]
     return np.array([index[holders[bisect_left(tokens, key) % len(tokens)]] for key in pool.keys.tolist()])
 
 
 def _uhashring(pool: TargetPool, ids: list[str]) -> Owners:
     ring = HashRing(nodes=ids)
     index = {name: i for i, name in enumerate(ids)}
-    return np.array([index[ring.get_node(name)] for name in pool.identities])
+    return np.array([index[ring.get_node(name)] for name in identities(pool)])
 
 
 def _jump(pool: TargetPool, ids: list[str]) -> Owners:
@@ -107,26 +117,33 @@ def _jump(pool: TargetPool, ids: list[str]) -> Owners:
 KINDS: dict[str, Place] = {
     "ring": _promring(None),
     "bounded 1.10": _promring(1.10),
+    "by series 1.10": _promring(1.10, series=True),
     "rendezvous": _rendezvous,
     "hashmod": _hashmod,
     "bisect ring": _bisect,
     "uhashring": _uhashring,
     "jump": _jump,
 }
-WHOLE = ("ring", "bounded 1.10")
 
 
 async def run() -> None:
     console.print(f"placement: building {TARGETS} targets with 6 labels each ...")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _resident()
     pool = labelled(TARGETS)
     gc.collect()
-    grown = (_resident() - before * 1024) / TARGETS
-    part = TargetPool(pool.keys[:: TARGETS // PART], pool.identities[:: TARGETS // PART], [])
-    speeds = _speeds(pool, part)
-    _table(speeds)
+    of_pool = (_resident() - before) / TARGETS
+    ring = Ring(members(fleet(SCRAPERS)), 512)
+    placed = place(pool, ring, Policy())
+    found = shares(placed)
+    slices = [found.body(i) for i in range(SCRAPERS)]
+    gc.collect()
+    of_all = (_resident() - before) / TARGETS
+    del slices
+    _table(_speeds(pool, ring))
     _reshard(pool)
-    console.print(f"memory: {grown:.0f} bytes a target resident, with 6 labels (asked: <= 600)")
+    _leave_to_disk(pool)
+    console.print(f"memory, 6 labels: {of_pool:.0f} bytes a target resident in the pool; with ring, placement and every")
+    console.print(f"slice as bytes {of_all:.0f} (asked: <= 600); fragments alone are {len(pool.blob) / TARGETS:.0f}")
     _growth()
 
 
@@ -144,33 +161,34 @@ def _timed(work: Callable[[], object], runs: int = RUNS) -> list[float]:
     return took
 
 
-def _speeds(pool: TargetPool, part: TargetPool) -> dict[str, list[float]]:
-    """Nanoseconds a target, the ring being there: SCRAPERS scrapers."""
+def _speeds(pool: TargetPool, ring: Ring) -> dict[str, list[float]]:
+    """Nanoseconds a target, the ring being there."""
     ids = fleet(SCRAPERS)
-    ring = Ring(members(ids), 512)
-    found = {}
-    for name in KINDS:
-        if name in WHOLE:
-            policy = Policy(512, None if name == "ring" else 1.10)
-            found[name] = [s / len(pool) * 1e9 for s in _timed(lambda p=policy: place(pool, ring, p))]  # type: ignore[misc]
-    tokens, holders = ring.tokens.tolist(), ring.holders.tolist()
+    loads = long_tail(len(pool))
+    whole: dict[str, Callable[[], object]] = {
+        "ring": lambda: place(pool, ring, Policy(512, None)),
+        "bounded 1.10": lambda: place(pool, ring, Policy()),
+        "by series 1.10": lambda: place(pool, ring, Policy(), loads),
+    }
+    part = replace(pool, keys=pool.keys[:: TARGETS // PART])
+    names = [fragment[13:-1].decode().partition('"')[0] for fragment in fragments(pool)][:: TARGETS // PART]
+    tokens, holders = ring.circle.tokens.tolist(), ring.circle.holders.tolist()
     hash_ring = HashRing(nodes=ids)
     keys = part.keys.tolist()
     by_target: dict[str, Callable[[], object]] = {
         "rendezvous": lambda: _rendezvous(part, ids),
-        "hashmod": lambda: _hashmod(part, ids),
+        "hashmod": lambda: [int.from_bytes(hashlib.md5(n.encode(), usedforsecurity=False).digest()[8:]) % 9 for n in names],
         "bisect ring": lambda: [holders[bisect_left(tokens, key) % len(tokens)] for key in keys],
-        "uhashring": lambda: [hash_ring.get_node(name) for name in part.identities],
+        "uhashring": lambda: [hash_ring.get_node(name) for name in names],
         "jump": lambda: [jump.hash(key, SCRAPERS) for key in keys],
     }
-    for name, work in by_target.items():
-        found[name] = [s / len(part) * 1e9 for s in _timed(work)]
-    return found
+    speeds = {name: [s / len(pool) * 1e9 for s in _timed(work)] for name, work in whole.items()}
+    return speeds | {name: [s / len(keys) * 1e9 for s in _timed(work)] for name, work in by_target.items()}
 
 
 def _table(speeds: dict[str, list[float]]) -> None:
     pool, ids = labelled(SMALL_TARGETS), fleet(SMALL_SCRAPERS)
-    loads = np.random.default_rng(1).pareto(1.5, len(pool)) * 100 + 50
+    loads = long_tail(len(pool))
     table = Table(
         title=f"speed: {TARGETS} targets on {SCRAPERS} scrapers; the rest: {SMALL_TARGETS} on {SMALL_SCRAPERS}",
         title_justify="left",
@@ -183,60 +201,115 @@ def _table(speeds: dict[str, list[float]]) -> None:
         counts = np.bincount(owners, minlength=len(ids))
         series = np.bincount(owners, weights=loads, minlength=len(ids))
         ns = speeds[name]
-        leave = "-" if name == "jump" else f"{_moved(kind, pool, owners, ids, leave=True):.2f}"
+        by = loads if name == "by series 1.10" else np.ones(len(pool))
+        leave = "-" if name == "jump" else _leave(kind, pool, owners, ids, by)
         row = [f"{statistics.median(ns):.0f}", f"{min(ns):.0f}-{max(ns):.0f}", f"{statistics.median(ns) / ring_ns:.1f}"]
         balance = [f"{counts.max() / counts.mean():.2f}", f"{series.max() / series.mean():.2f}"]
-        table.add_row(name, *row, *balance, leave, f"{_moved(kind, pool, owners, ids, leave=False):.2f}")
+        table.add_row(name, *row, *balance, leave, _join(kind, pool, owners, ids, by))
     console.print(table)
-    console.print("leave, join: targets moved over those that must (the worst of 20 leavers; K/(N+1) for a join)")
+    console.print(
+        "leave, join: targets moved over those that must (median, worst of 20; K/(N+1) for a join); series by load"
+    )
     console.print(f"ring against uhashring: {statistics.median(speeds['uhashring']) / ring_ns:.0f} x (asked: >= 100)")
     ratio = statistics.median(speeds["bounded 1.10"]) / ring_ns
     console.print(f"bounded 1.10 against ring: {ratio:.1f} x (asked: <= 4)")
 
 
-def _moved(kind: Place, pool: TargetPool, owners: Owners, ids: list[str], *, leave: bool) -> float:
-    names = np.array(ids)[owners]
-    if not leave:
-        more = [*ids, "10.9.9.9:9090"]
-        return float((np.array(more)[kind(pool, more)] != names).sum() / (len(pool) / len(more)))
-    worst = 0.0
+Weights = npt.NDArray[np.float64] | Loads
+
+
+def _leave(kind: Place, pool: TargetPool, owners: Owners, ids: list[str], by: Weights) -> str:
+    names, each = np.array(ids)[owners], []
     for leaver in ids:
         rest = [i for i in ids if i != leaver]
         after = np.array(rest)[kind(pool, rest)]
-        worst = max(worst, float((after != names).sum() / (names == leaver).sum()))
-    return worst
+        each.append(float(by[after != names].sum() / by[names == leaver].sum()))
+    return f"{statistics.median(each):.2f}, {max(each):.2f}"
+
+
+def _join(kind: Place, pool: TargetPool, owners: Owners, ids: list[str], by: Weights) -> str:
+    more = [*ids, "10.9.9.9:9090"]
+    moved = np.array(more)[kind(pool, more)] != np.array(ids)[owners]
+    return f"{by[moved].sum() / (by.sum() / len(more)):.2f}"
 
 
 def _reshard(pool: TargetPool) -> None:
     """One scraper leaves: new ring, placement and every slice as bytes, beside joining the same fragments alone."""
     ids = fleet(SCRAPERS)
-    Ring(members(ids), 512)  # tokens are cached from now on, as in a running promring
     policy = Policy()
+    old = place(pool, Ring(members(ids), 512), policy)
+    before = shares(old)
 
-    def reshard() -> int:
-        placed = place(pool, Ring(members(ids[1:]), 512), policy)
-        return sum(len(body) for _, body, _ in bodies(placed))
+    def changed_only() -> int:
+        placed, now = _after_leave(pool, ids, policy)
+        return sum(len(now.body(i)) for i in range(len(placed.scrapers)) if not unchanged(before, i + 1, now, i))
 
+    def every_one() -> int:
+        placed, now = _after_leave(pool, ids, policy)
+        return sum(len(now.body(i)) for i in range(len(placed.scrapers)))
+
+    listed = list(fragments(pool))
+    _, now = _after_leave(pool, ids, policy)
+    as_they_lie = [[listed[r] for r in now.of(i).tolist()] for i in range(len(ids) - 1)]
+
+    def join(grouped: list[list[bytes]]) -> int:
+        return sum(len(b"[\n" + b",\n".join(part) + b"\n]\n") for part in grouped)
+
+    alone = statistics.median(_timed(lambda: join(as_they_lie)))
+    in_order = [[bytes(bytearray(fragment)) for fragment in part] for part in as_they_lie]
+    best = statistics.median(_timed(lambda: join(in_order)))
+    for name, work in (("only the changed slices are made", changed_only), ("every slice is made", every_one)):
+        took = statistics.median(_timed(work))
+        console.print(
+            f"full reshard to every slice as bytes, {name}: {took * 1000:.0f} ms, {took / alone:.1f} x joining the same"
+            f" fragments, {alone * 1000:.0f} ms (asked: <= 3); {took / best:.1f} x if they lay sorted by slice"
+        )
+
+
+def _after_leave(pool: TargetPool, ids: list[str], policy: Policy) -> tuple[Placement, Shares]:
     placed = place(pool, Ring(members(ids[1:]), 512), policy)
-    order = np.argsort(placed.owners, kind="stable")
-    bounds = np.searchsorted(placed.owners[order], np.arange(len(placed.scrapers) + 1)).tolist()
-    rows = order.tolist()
-    grouped = [[pool.fragments[r] for r in rows[a:b]] for a, b in pairwise(bounds)]
+    return placed, shares(placed)
 
-    def join() -> int:
-        return sum(len(b"[\n" + b",\n".join(fragments) + b"\n]\n") for fragments in grouped)
 
-    full, alone = statistics.median(_timed(reshard)), statistics.median(_timed(join))
+def _leave_to_disk(pool: TargetPool) -> None:
+    """One scraper leaves: until all changed slices are on disk (write, rename; no fsync), beside writing those alone."""
+    ids, policy = fleet(SCRAPERS), Policy()
+    before = shares(place(pool, Ring(members(ids), 512), policy))
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR")))
+
+    def write(name: str, body: bytes) -> None:
+        (folder / "new").write_bytes(body)
+        (folder / "new").rename(folder / name)
+
+    def reshard() -> dict[str, bytes]:
+        placed, now = _after_leave(pool, ids, policy)
+        written = {}
+        for i, scraper in enumerate(placed.scrapers):
+            if not unchanged(before, i + 1, now, i):
+                written[scraper.id] = body = now.body(i)
+                write(scraper.id, body)
+        return written
+
+    changed = reshard()
+    took = statistics.median(_timed(reshard))
+
+    def write_alone() -> None:
+        for name, body in changed.items():
+            write(name, body)
+
+    alone = statistics.median(_timed(write_alone))
+    shutil.rmtree(folder)
     console.print(
-        f"full reshard to every slice as bytes: {full * 1000:.0f} ms, "
-        f"joining the same fragments {alone * 1000:.0f} ms: {full / alone:.1f} x (asked: <= 3)"
+        f"one of {SCRAPERS} leaves, {len(changed)} changed slices on disk, without fsync: {took * 1000:.0f} ms,"
+        f" writing them alone {alone * 1000:.0f} ms: {took / alone:.1f} x (asked: <= 4)"
     )
 
 
 def _growth() -> None:
     took = {}
     for count in (10_000, 100_000, 1_000_000):
-        pool = TargetPool(np.sort(np.random.default_rng(2).integers(0, 2**64, count, dtype=np.uint64)), [""] * count, [])
+        keys = np.sort(np.random.default_rng(2).integers(0, 2**64, count, dtype=np.uint64))
+        pool = TargetPool(keys, keys, keys, b"", np.zeros(count + 1, dtype=np.int64))
         ring = Ring(members(fleet(SCRAPERS)), 512)
         took[count] = statistics.median(_timed(lambda p=pool, r=ring: place(p, r, Policy())))  # type: ignore[misc]
     steps = [took[100_000] / took[10_000], took[1_000_000] / took[100_000]]

@@ -43,7 +43,8 @@ def keys(model: type[BaseModel]) -> set[str]:
     for name, field in model.model_fields.items():
         found.add(field.alias or name)
         for part in re.findall(r"promring\.settings\.(\w+)", str(field.annotation)):
-            found |= keys(vars(__import__("promring.settings", fromlist=[part]))[part])
+            inner = vars(__import__("promring.settings", fromlist=[part]))[part]
+            found |= keys(inner) if issubclass(inner, BaseModel) else set(inner._fields)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import os
 from pathlib import Path
 from typing import IO
@@ -15,6 +14,7 @@ from promring import log
 from promring.cli import options
 from promring.model import ConfigError, ListenError
 from promring.supervisor import Options, Supervisor
+from promring.threads import favour_the_loop
 from promring.web.access import Access, WebConfig, load_web_config
 from promring.web.server import WebSettings
 
@@ -66,9 +66,7 @@ def run(
     web = WebSettings(listen[0], listen[1], token_file, access)
     supervisor_options = Options(config_file, state_dir, web)
 
-    # A full collection walks every target that is known: at 100,000 of them it held the event loop for 0.2 s. Values are
-    # freed by their reference counts; the collector is left for the few cycles of exceptions and tasks.
-    gc.set_threshold(100_000, 50, 100)
+    favour_the_loop()
 
     async def main() -> None:
         await Supervisor(supervisor_options, settings, log.get()).run()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,17 +16,29 @@ from rich.console import Console
 from promring.core.placement import Policy, place
 from promring.core.plan import compare
 from promring.core.pool import build_pool
+from promring.core.preview import fit
 from promring.core.ring import Ring
-from promring.model import Members, Placement, Scraper, TargetGroup
+from promring.model import Loads, Members, Placement, PlacementError, Scraper, TargetGroup, TargetPool
 
 BINS, BAR = 12, 48
+TAIL, MEDIAN_SAMPLES = 1.5, 300
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    scrapers: int
+    targets: int
+    leave: int
+    join: int
+    zones: int
+    skew: bool
 
 
 @click.command()
 @click.option("--scrapers", type=click.IntRange(1, 10_000), required=True)
 @click.option("--targets", type=click.IntRange(1, 5_000_000), required=True)
 @click.option("--leave", type=click.IntRange(0), default=1, show_default=True, help="How many scrapers leave.")
-@click.option("--join", type=click.IntRange(0), default=1, show_default=True, help="How many scrapers join.")
+@click.option("--join", type=click.IntRange(0, 10_000), default=1, show_default=True, help="How many scrapers join.")
 @click.option(
     "--load-factor",
     type=click.FloatRange(1.0, 1000.0),
@@ -33,8 +47,12 @@ BINS, BAR = 12, 48
     help="No scraper above this times its share.",
 )
 @click.option("--plain", is_flag=True, help="The plain ring, without a bound.")
+@click.option("--capacity", type=click.FloatRange(0, 1e15, min_open=True), help="The most load a scraper may have.")
+@click.option("--replicas", type=click.IntRange(1, 100), default=1, show_default=True, help="Owners a target.")
+@click.option("--zones", type=click.IntRange(0, 100), default=0, help="Scrapers and targets stand in so many zones.")
 @click.option("--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True)
-@click.option("--skew", is_flag=True, help="Loads with a long tail; placed by count all the same.")
+@click.option("--skew", is_flag=True, help="Loads with a long tail, as samples a scrape have; placed by load.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the histograms into this PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def simulate(
     scrapers: int,
@@ -43,56 +61,74 @@ def simulate(
     join: int,
     load_factor: float,
     plain: bool,
+    capacity: float | None,
+    replicas: int,
+    zones: int,
     virtual_nodes: int,
     skew: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Place synthetic targets on synthetic scrapers; print balance, movement and a histogram."""
-    if load_factor != load_factor:
-        raise click.UsageError("--load-factor: not a number")
     if leave >= scrapers:
         raise click.UsageError("--leave: somebody must stay")
-    policy = Policy(virtual_nodes, None if plain else load_factor)
-    data, placement = _simulate(scrapers, targets, leave, join, policy, skew)
+    try:
+        policy = Policy(virtual_nodes, None if plain else load_factor, capacity, replicas)
+    except PlacementError as error:
+        raise click.UsageError(str(error)) from error
+    data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew), policy)
+    if plot is not None:
+        _plot(data, placement, plot)
     if as_json:
         click.echo(json.dumps(data, indent=2))
     else:
         _show(data, placement)
+        if plot is not None:
+            click.echo(f"drawn: {plot}")
 
 
-def fleet(size: int, first: int = 0) -> Members:
-    ids = (f"10.{i // 65025}.{i // 255 % 255}.{i % 255}:9090" for i in range(first, first + size))
-    return tuple(sorted(Scraper(i, i.partition(":")[0], 9090) for i in ids))
+def fleet(size: int, first: int = 0, zones: int = 0) -> Members:
+    ids = ((i, f"10.{i // 65025}.{i // 255 % 255}.{i % 255}:9090") for i in range(first, first + size))
+    return tuple(sorted(Scraper(s, s.partition(":")[0], 9090, f"zone-{i % zones}" if zones else "") for i, s in ids))
 
 
-def _simulate(
-    scrapers: int, targets: int, leave: int, join: int, policy: Policy, skew: bool
-) -> tuple[dict[str, Any], Placement]:
+def _pool(targets: int, zones: int) -> TargetPool:
     names = [f"172.{i // 65025 % 255}.{i // 255 % 255}.{i % 255}:{9100 + i // 16_581_375}" for i in range(targets)]
-    pool = build_pool([(TargetGroup.of(names),)])
-    members = fleet(scrapers)
+    if not zones:
+        return build_pool([(TargetGroup.of(names),)])
+    groups = [TargetGroup.of(names[zone::zones], {"zone": f"zone-{zone}"}) for zone in range(zones)]
+    return build_pool([groups], zone_label="zone")
+
+
+def _simulate(size: Fleet, policy: Policy) -> tuple[dict[str, Any], Placement]:
+    pool = _pool(size.targets, size.zones)
+    loads: Loads | None = None
+    if size.skew:
+        tail = np.random.default_rng(1).pareto(TAIL, size.targets) + 0.5
+        loads = (tail * MEDIAN_SAMPLES).astype(np.int64)
+    members = fleet(size.scrapers, zones=size.zones)
     ring = Ring(members, policy.virtual_nodes)
     started = time.perf_counter()
-    now = place(pool, ring, policy)
+    now = place(pool, ring, policy, loads)
     place_s = time.perf_counter() - started
-    stay = members[leave:]
-    after = place(pool, Ring(stay, policy.virtual_nodes), policy)
-    more = place(pool, Ring((*members, *fleet(join, scrapers)), policy.virtual_nodes), policy)
-    counts = np.array(list(now.counts().values()))
-    loads = np.random.default_rng(1).pareto(1.5, targets) + 0.5 if skew else np.ones(targets)
-    carried = np.bincount(now.owners, weights=loads, minlength=scrapers)
+    after = place(pool, Ring(members[size.leave :], policy.virtual_nodes), policy, loads)
+    joined = (*members, *fleet(size.join, size.scrapers, size.zones))
+    more = place(pool, Ring(joined, policy.virtual_nodes), policy, loads)
+    counts, carried = (np.array(list(sums.values())) for sums in (now.counts(), now.carried()))
+    owners = int(counts.sum())
     data = {
-        "scrapers": scrapers,
-        "targets": targets,
-        "balance": {
-            "count_max_over_mean": float(counts.max() / counts.mean()),
-            "load_max_over_mean": float(carried.max() / carried.mean()),
-        },
-        "leave": {"moved": compare(now, after).moved, "share": int(counts[:leave].sum())},
-        "join": {"moved": compare(now, more).moved, "ideal": targets * join / (scrapers + join)},
+        "scrapers": size.scrapers,
+        "targets": size.targets,
+        "balance": {"count_max_over_mean": _over_mean(counts), "load_max_over_mean": _over_mean(carried)},
+        "leave": {"moved": compare(now, after).moved, "share": int(counts[: size.leave].sum())},
+        "join": {"moved": compare(now, more).moved, "ideal": owners * size.join / (size.scrapers + size.join)},
         "place_s": place_s,
     }
     return data, now
+
+
+def _over_mean(sums: Loads) -> float:
+    return float(sums.max() / sums.mean()) if sums.any() else 1.0
 
 
 def _show(data: dict[str, Any], placement: Placement) -> None:
@@ -104,12 +140,47 @@ def _show(data: dict[str, Any], placement: Placement) -> None:
     console.print(
         f"most over mean: {balance['count_max_over_mean']:.3f} by count, {balance['load_max_over_mean']:.3f} by load"
     )
+    fits = fit(placement)
+    if not fits["all"]:
+        console.print(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']})")
+    if fits["too_heavy"]:
+        console.print(f"{fits['too_heavy']} targets are heavier than a scraper's limit, and alone on theirs")
     console.print(f"leave: {leave['moved']} move, {leave['share']} must ({_ratio(leave['moved'], leave['share'])})")
     console.print(f"join: {join['moved']} move, {join['ideal']:.0f} would be ideal ({_ratio(join['moved'], join['ideal'])})")
     histogram, edges = np.histogram(counts, bins=min(BINS, max(1, counts[-1] - counts[0])))
     for number, low, high in zip(histogram.tolist(), edges, edges[1:], strict=False):
         bar = "#" * round(BAR * number / histogram.max())
         console.print(f"{low:>9.0f} - {high:<9.0f} {bar} {number}")
+
+
+def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
+    """Two histograms over scrapers: targets, and load."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise click.ClickException("--plot needs matplotlib: pip install 'promring[plot]'") from error
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(f"{data['targets']} targets on {data['scrapers']} scrapers")
+    for axes, (what, sums, over) in zip(
+        figure.subplots(1, 2),
+        (
+            ("targets", placement.counts(), data["balance"]["count_max_over_mean"]),
+            ("load", placement.carried(), data["balance"]["load_max_over_mean"]),
+        ),
+        strict=True,
+    ):
+        values = list(sums.values())
+        axes.hist(values, bins=min(40, max(1, len(set(values)))), color="#3b6ea5")
+        axes.axvline(statistics.fmean(values), color="#222222", linestyle="--", label="mean")
+        if what == "load" and placement.limits is not None:
+            axes.axvline(int(placement.limits.max()), color="#b03030", label="limit")
+        axes.set_xlabel(f"{what} a scraper (most over mean {over:.3f})")
+        axes.set_ylabel("scrapers")
+        axes.legend()
+    try:
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from error
 
 
 def _ratio(moved: float, needed: float) -> str:

@@ -143,7 +143,8 @@ class _Table:
         self.owners[rows, replica] = owners
         placed = owners != NOBODY
         self.used += _summed(owners[placed], None if self.loads is None else self.loads[rows[placed]], len(self.ring))
-        return rows[~placed]
+        left: Rows = rows[~placed]
+        return left
 
     def reached(self, limits: Loads | None) -> Loads | None:
         """``limits``, raised to what was needed where targets could not be packed within them; a target that is heavier
@@ -153,8 +154,8 @@ class _Table:
             return None
         result = np.maximum(limits, self.used)
         for scraper in np.flatnonzero(self.used > limits).tolist():
-            mine = np.flatnonzero((self.owners == scraper).any(axis=1))
-            if len(mine) == 1:
+            loads = self.load_of(np.flatnonzero((self.owners == scraper).any(axis=1)))
+            if loads is not None and (loads > 0).sum() == 1:
                 result[scraper] = limits[scraper]
         return result
 

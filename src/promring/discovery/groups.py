@@ -10,28 +10,28 @@ white space in a target and bad label names refuse the whole answer. ``null`` is
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import xxhash
-import yaml
 
 from promring.core.pool import pool_of
+from promring.discovery.yaml_worker import BAD_YAML, YamlError, load_yaml
 from promring.model import DiscoveryError, TargetGroup, TargetPool
-from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 TARGETS_MAX = 5_000_000
 ADDRESS_MAX = 1024
-NULLS = ("", "~", "null", None)
+YAML_INLINE_MAX = 32 * 1024
+YAML_TIMEOUT_S = 120.0
 _IPV6 = r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
 _HOST = r"[^\s/:?#\[\]\x00-\x20\x7f]+"
 _SCHEME, _PORT, _REST = r"([a-z][a-z0-9+.-]*://)?", r"(:\d{1,5})?", r"([/?#][^\s\x00-\x20\x7f]*)?"
 _ADDRESS = re.compile(f"{_SCHEME}({_IPV6}|{_HOST}){_PORT}{_REST}")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _KEPT = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
-
-_TextLoader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # resolves nothing: every scalar is a text
 
 
 class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,24 +70,32 @@ def _in_entry(i: int, message: str) -> str:
 
 
 def from_yaml(text: bytes, where: str) -> Iterator[TargetGroup]:
+    """A long list is read in a process of its own: PyYAML holds the interpreter from the first byte to the last."""
+    if len(text) > YAML_INLINE_MAX:
+        return from_json(_converted(text, where), where)
     try:
-        refuse_unsafe(text, _TextLoader)
-        value = yaml.load(text, Loader=_TextLoader)  # noqa: S506 - it makes lists, dicts and texts only
-    except UnsafeYaml as error:
-        raise DiscoveryError(f"{where}:{error.line}: {error.what}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DiscoveryError(f"{where}:{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
-        raise DiscoveryError(f"{where}: {' '.join(str(error).split())}") from error
-    return from_value(None if value in NULLS else value, where)
+        value = load_yaml(text)
+    except YamlError as error:
+        raise DiscoveryError(f"{where}{error}") from error
+    return from_value(value, where)
+
+
+def _converted(text: bytes, where: str) -> bytes:
+    """As JSON. Raises ``DiscoveryError``."""
+    command = [sys.executable, "-m", "promring.discovery.yaml_worker"]
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, timeout=YAML_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DiscoveryError(f"{where}: not read: {error}") from error
+    if done.returncode == BAD_YAML:
+        raise DiscoveryError(f"{where}{done.stderr.decode('utf-8', 'replace').rstrip()}")
+    if done.returncode:
+        raise DiscoveryError(f"{where}: the process that reads it ended with status {done.returncode}")
+    return done.stdout
 
 
 def from_value(value: Any, where: str) -> Iterator[TargetGroup]:
     """From plain lists, dicts and texts."""
-    for group in value if isinstance(value, list) else ():
-        if isinstance(group, dict) and "labels" in group and group["labels"] in NULLS:
-            del group["labels"]
     try:
         decoded = msgspec.convert(value, type=_Shape)
     except (msgspec.ValidationError, RecursionError) as error:

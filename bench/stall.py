@@ -1,0 +1,109 @@
+"""How long the event loop stands still while 100,000 targets change at once: a source file is replaced, every label of every
+target in it is another one; it is read, merged, placed on 20 scrapers, saved and delivered to files.
+
+The loop is asked to run something every millisecond; the stall is by how much it is late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from bench.report import console
+from promring import log
+from promring.core.placement import Policy
+from promring.delivery.file import FileDelivery
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.discovery.file import FileSource
+from promring.discovery.polling import poll
+from promring.facts import FactBoard
+from promring.metrics import Metrics
+from promring.model import Known, Scraper
+from promring.reconcile import Pace, Reconciler
+from promring.state import Memory, Store
+from promring.threads import favour_the_loop
+
+TARGETS, SCRAPERS, CHANGES = 100_000, 20, 5
+
+
+async def run() -> None:
+    favour_the_loop()
+    for suffix in ("json", "yml"):
+        with tempfile.TemporaryDirectory() as folder:
+            await _run(Path(folder), suffix)
+
+
+async def _run(folder: Path, suffix: str) -> None:
+    board, path = FactBoard(["s"]), folder / f"targets.{suffix}"
+    _write(path, 0)
+    reconciler = Reconciler(
+        "bench",
+        policy=Policy(),
+        hash_labels=None,
+        zone_label=None,
+        pace=Pace(),
+        facts=board,
+        deliveries=[FileDelivery(f"{folder}/out/{{scraper}}.json", log.get()), HttpSdDelivery(())],
+        store=Store(folder / "state", "bench", log.get()),
+        memory=Memory(),
+        metrics=Metrics(),
+        log=log.get(),
+    )
+    board.members.put(Known(tuple(sorted(Scraper(f"10.0.0.{i}:9090", f"10.0.0.{i}", 9090) for i in range(SCRAPERS)))))
+    worst: list[float] = []
+    took: list[float] = []
+    async with asyncio.TaskGroup() as group:
+        source = FileSource([str(path)], 3600.0)
+        tasks = [
+            group.create_task(poll("s", source, board.sources["s"].put, lambda _: None, log.get())),
+            group.create_task(reconciler.run()),
+        ]
+        await _generation(reconciler, 1)
+        for n in range(1, CHANGES + 1):
+            await asyncio.to_thread(_write, path, n)
+            started = time.monotonic()
+            late = group.create_task(_lateness())
+            await _generation(reconciler, n + 1)
+            await asyncio.sleep(0.3)  # the delivery goes on after the decision
+            late.cancel()
+            took.append(time.monotonic() - started - 0.3)
+            worst.append(max(await late))
+        for task in tasks:
+            task.cancel()
+    shown = " ".join(f"{s * 1000:.0f}" for s in worst)
+    console.print(
+        f"stall, {TARGETS} targets in {suffix} all change at once: worst of each of {CHANGES} changes {shown} ms"
+        f" (asked: <= 50); seen, placed and decided after {max(took):.1f} s at most"
+    )
+
+
+async def _generation(reconciler: Reconciler, n: int) -> None:
+    while reconciler.memory.generation.n < n:  # noqa: ASYNC110 - nothing rings when it is decided
+        await asyncio.sleep(0.02)
+
+
+async def _lateness() -> list[float]:
+    late = [0.0]
+    try:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.001)
+            late.append(time.monotonic() - before - 0.001)
+    except asyncio.CancelledError:
+        return late
+
+
+def _write(path: Path, n: int) -> None:
+    common = {"env": "production", "region": "eu", "team": "platform", "job": "node", "change": str(n)}
+    listed = [
+        {"targets": [f"10.{i // 62500}.{i // 250 % 250}.{i % 250}:9100"], "labels": {**common, "host": f"h{i}"}}
+        for i in range(TARGETS)
+    ]
+    new = path.with_name("new")
+    new.write_text(json.dumps(listed) if path.suffix == ".json" else yaml.dump(listed, Dumper=yaml.CSafeDumper))
+    new.rename(path)
