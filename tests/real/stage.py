@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,7 @@ class Stage:
         return [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in self.allowed]
 
 
-def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[str], **changes: Any) -> dict[str, Any]:
+def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[Any], **changes: Any) -> dict[str, Any]:
     service = {
         "name": SERVICE,
         "scrapers": {
@@ -106,9 +106,11 @@ async def stage(
     interval_s: float = 1.0,
     http_sd: int = 1,
     start: bool = True,
+    nodes: Sequence[dict[str, Any]] = (),
     **changes: Any,
 ) -> AsyncIterator[Stage]:
-    """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd.
+    """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``nodes`` has
+    more about each, such as its zone.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """
@@ -131,7 +133,8 @@ async def stage(
             stack.push_async_callback(made[-1].stop)
         for scraper in made[:running]:
             await scraper.start()
-        config = configuration(folder, consul, [s.id for s in made], **changes)
+        listed = [{"address": s.id, **(nodes[i] if nodes else {})} for i, s in enumerate(made)]
+        config = configuration(folder, consul, listed, **changes)
         config["global"] = {"reconcile_interval": reconcile_interval}
         controller = Controller(folder, config, port=controller_port)
         stack.push_async_callback(controller.stop)

@@ -210,3 +210,66 @@ def test_an_impossible_consul_address_is_refused_and_its_secret_not_shown(addres
 @pytest.mark.parametrize("address", ["127.0.0.1:8500", "consul.example", "https://[::1]:8501", "unix:///run/consul.sock"])
 def test_possible_consul_addresses(address: str) -> None:
     assert loads(GOOD + f"consul: {{address: '{address}'}}\n").consul is not None
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({"address": "10.0.0.1:9090", "zone": "a", "weight": 2}, Node("10.0.0.1", 9090, "a", 2.0)),
+        ({"address": "10.0.0.1:9090", "weight": 0}, Node("10.0.0.1", 9090, "", 0.0)),
+        ("[::1]:9090", Node("::1", 9090)),
+    ],
+)
+def test_a_scraper_may_have_a_zone_and_a_weight(node: Any, expected: Node) -> None:
+    text = changed("scrapers.probe.nodes", [node])
+    (service,) = loads(text, base=Path("/")).shard_services
+    assert service.scrapers.chosen.nodes == [expected]
+    assert service.scraper(expected).weight == expected.weight
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"address": "10.0.0.1:9090", "weight": -1}, "weight: -1 is not a number from 0 to 100"),
+        ({"address": "10.0.0.1:9090", "weight": float("nan")}, "weight: nan is not"),
+        ({"address": "10.0.0.1:9090", "weight": float("inf")}, "weight: inf is not"),
+        ({"address": "10.0.0.1:9090", "weight": True}, "weight: True is not"),
+        ({"address": "10.0.0.1:9090", "zone": 5}, "zone: '5' is not a short text"),
+        ({"address": "10.0.0.1"}, "'10.0.0.1' is not host:port"),
+        ({"adress": "10.0.0.1:1"}, "unknown key 'adress'"),
+        ({}, "none is not host:port"),
+        (5, "5 is not host:port"),
+    ],
+)
+def test_a_scraper_that_is_none_is_named(node: Any, said: str) -> None:
+    (found,) = problems(changed("scrapers.probe.nodes", ["10.0.0.2:1", node]))
+    assert "shard_services[0].scrapers.probe.nodes[1]: " in found
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("placement.capacity", 0),
+        ("placement.capacity", float("nan")),
+        ("placement.capacity", float("inf")),
+        ("placement.replication_factor", 0),
+        ("placement.replication_factor", 1.5),
+        ("placement.load_factor", 0.9),
+        ("zones", {"label": "bad-label"}),
+        ("zones", {}),
+    ],
+)
+def test_placement_numbers_that_are_none_are_named(key: str, value: Any) -> None:
+    assert any(f"shard_services[0].{key}" in line for line in problems(changed(key, value)))
+
+
+def test_a_joining_scraper_is_taken_as_it_is_listed() -> None:
+    text = changed("scrapers.probe.nodes", [{"address": "10.0.0.1:1", "zone": "a", "weight": 3}])
+    (service,) = loads(text, base=Path("/")).shard_services
+    assert (service.joining("10.0.0.1:1").zone, service.joining("10.0.0.1:1").weight) == ("a", 3.0)
+    assert service.joining("10.0.0.1:1,zone=b").zone == "b"
+    assert service.joining("10.0.0.9:1,zone=b,weight=0.5").weight == 0.5
+    for bad in ("10.0.0.9", "10.0.0.9:1,zone", "10.0.0.9:1,colour=red", "10.0.0.9:1,weight=x"):
+        with pytest.raises(ValueError, match="not"):
+            service.joining(bad)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
+import msgspec
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.pool import build_pool, fragments, identities
-from promring.discovery.groups import Reader, from_json, from_value, from_yaml
+from promring.core.pool import REDIRECTING, build_pool, decode, fragments, identities, merge, pool_of
+from promring.discovery.groups import YAML_INLINE_MAX, Reader, from_json, from_value, from_yaml
 from promring.model import DiscoveryError, TargetGroup
+from tests.laws.strategies import Groups, groups
 
 
 def test_json_and_yaml_give_the_same() -> None:
@@ -145,3 +152,58 @@ def test_the_same_bytes_give_the_same_object() -> None:
     first = reader.read(b'[{"targets": ["a:1"]}]', "f")
     assert reader.read(b'[{"targets": ["a:1"]}]', "f") is first
     assert reader.read(b'[{"targets": ["a:2"]}]', "f") is not first
+
+
+def test_a_long_yaml_list_is_the_same_as_its_json_and_its_errors_have_lines() -> None:
+    listed: list[dict[str, Any]] = [{"targets": [f"h{n}:9100"], "labels": {"n": n, "none": ""}} for n in range(2000)]
+    text = yaml.dump(listed, Dumper=yaml.CSafeDumper).encode()
+    assert len(text) > YAML_INLINE_MAX
+    as_json = json.dumps([{"targets": g["targets"], "labels": {"n": str(g["labels"]["n"]), "none": ""}} for g in listed])
+    assert pool_of(from_yaml(text, "f")) == pool_of(from_json(as_json.encode(), "f"))
+    lines = text.count(b"\n")
+    for bad, said in (
+        (b"- [\n", f"f:{lines + 2}: "),
+        (b"- &x {}\n- *x\n", f"f:{lines + 2}: alias *x"),
+        (b"- 5\n", "[2000]"),
+    ):
+        with pytest.raises(DiscoveryError, match=re.escape(said)):
+            list(from_yaml(text + bad, "f"))
+    without = text.replace(b"labels:\n    n: 7\n    none: ''", b"labels:")
+    assert without != text
+    assert len(pool_of(from_yaml(without, "f"))) == 2000
+
+
+@given(st.lists(groups, max_size=3), st.sampled_from([None, ("env",), ("__address__", "job")]), st.booleans())
+def test_a_merged_pool_is_what_a_plain_dict_would_make(
+    sources: list[Groups], hash_labels: tuple[str, ...] | None, zoned: bool
+) -> None:
+    """The first source wins, in it the smaller bytes; the oracle goes target by target."""
+    expected: dict[tuple[object, ...], tuple[int, bytes]] = {}
+    for rank, source in enumerate(sources):
+        for group in source:
+            labels = dict(group.labels)
+            changing = {n: v for n, v in labels.items() if n in REDIRECTING or n.startswith("__param_")}
+            chosen = {n: v for n, v in labels.items() if n in (hash_labels or ())}
+            for address in group.targets:
+                tail = f',"labels":{json.dumps(labels, ensure_ascii=False, separators=(",", ":"))}' if labels else ""
+                row = (rank, f'{{"targets":["{address}"]{tail}}}'.encode())
+                name = (address, *sorted((changing | chosen).items()))
+                expected[name] = min(row, expected.get(name, row))
+    pool = build_pool(sources, hash_labels, "zone" if zoned else None)
+    assert sorted(map(msgspec.json.decode, fragments(pool)), key=str) == sorted(
+        (msgspec.json.decode(fragment) for _, fragment in expected.values()), key=str
+    )
+    assert pool.keys.tolist() == sorted(pool.keys.tolist())
+    listed = sum(len(g.targets) for source in sources for g in source)
+    assert pool.duplicates == listed - len(pool)
+    if zoned and pool.zones is not None:
+        asked = [pool.zone_names[z] for z in pool.zones.tolist()]
+        assert asked == [decode(fragment).labels.get("zone", "") for fragment in fragments(pool)]
+
+
+def test_parts_of_one_source_are_settled_by_bytes_not_by_order() -> None:
+    one, two = (pool_of([TargetGroup.of(["a:1", "b:1"], {"from": name})]) for name in ("one", "two"))
+    for parts in ([one, two], [two, one]):
+        whole = merge([merge(parts, ranked=False)])
+        assert sorted(fragments(whole)) == sorted(fragments(one))
+        assert (whole.duplicates, whole.conflicts) == (2, 2)

@@ -84,7 +84,7 @@ def _converted(text: bytes, where: str) -> bytes:
     """As JSON. Raises ``DiscoveryError``."""
     command = [sys.executable, "-m", "promring.discovery.yaml_worker"]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, timeout=YAML_TIMEOUT_S, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, timeout=YAML_TIMEOUT_S, check=False)  # noqa: S603 - our own
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DiscoveryError(f"{where}: not read: {error}") from error
     if done.returncode == BAD_YAML:
