@@ -16,6 +16,7 @@ import yaml
 
 from bench.report import console
 from promring import log
+from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
@@ -44,6 +45,7 @@ async def _run(folder: Path, suffix: str) -> None:
     reconciler = Reconciler(
         "bench",
         policy=Policy(),
+        handover=Handover(0.0),
         hash_labels=None,
         zone_label=None,
         pace=Pace(),

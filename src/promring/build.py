@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from promring.audit.watch import Audit, AuditSettings
 from promring.consul.client import Access, Client
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch, MakeScraper
+from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery
@@ -74,6 +76,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
         return Reconciler(
             settings.name,
             policy=policy_of(settings),
+            handover=Handover(settings.handover.overlap, settings.handover.confirm),
             hash_labels=settings.placement.hash_labels,
             zone_label=settings.zone_label,
             pace=Pace(pace.reconcile_interval, pace.debounce),
@@ -85,12 +88,29 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
             log=kit.log,
         )
 
+    def make_audit(facts: FactBoard, reconciler: Reconciler) -> Audit:
+        wanted, confirm = settings.audit, settings.handover.confirm
+        asked = (
+            AuditSettings(settings.name, None)
+            if wanted is None
+            else AuditSettings(wanted.scrape_pool or settings.name, wanted.interval, wanted.timeout)
+        )
+        return Audit(
+            asked,
+            in_force=lambda: reconciler.in_force,
+            waiting=lambda: reconciler.waiting if confirm else (),
+            receive=lambda receipts: facts.put_receipts(receipts, awaited=bool(reconciler.waiting)),
+            wanted=facts.receipts_wanted,
+            log=kit.log.bind(srv_name=settings.name),
+        )
+
     return Service(
         settings,
         membership=build_membership(settings, kit, memory),
         sources=build_sources(settings, kit),
         deliveries=deliveries,
         make_reconciler=make_reconciler,
+        make_audit=make_audit,
         memory=memory,
         metrics=kit.metrics,
         log=kit.log,

@@ -229,6 +229,8 @@ def _one_service(i: int, service: ShardService) -> Iterator[Problem]:
         yield from _identities(service, consul.register_.nodes, (*where, "nodes"))
         if consul.register_.check.timeout > consul.register_.check.interval:
             yield (*where, "check", "timeout"), "must not be longer than interval"
+    if service.audit is not None and service.audit.timeout > service.audit.interval:
+        yield (*at, "audit", "timeout"), "must not be longer than interval"
     kinds = enumerate(d.kind for d in service.delivery)
     for j, kind in kinds:
         if kind == "http_sd" and [d.kind for d in service.delivery].index("http_sd") != j:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from promring.core.guard import Facts
+from promring.core.handover import Receipt
 from promring.model import Answer, Fact, Known, Members, TargetPool, Unknown
 
 T = TypeVar("T")
@@ -55,10 +56,22 @@ class FactBoard:
     def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self._changed = asyncio.Event()
         self._since = 0.0
-        self.members: Cell[Members] = Cell(self._ring, clock, operator.eq)
-        self.sources: dict[str, Cell[TargetPool]] = {name: Cell(self._ring, clock, operator.is_) for name in sources}
+        self.receipts: Mapping[str, Receipt] = {}
+        self.receipts_wanted = asyncio.Event()
+        self.members: Cell[Members] = Cell(self.ring, clock, operator.eq)
+        self.sources: dict[str, Cell[TargetPool]] = {name: Cell(self.ring, clock, operator.is_) for name in sources}
 
-    def _ring(self) -> None:
+    def put_receipts(self, receipts: Mapping[str, Receipt], *, awaited: bool) -> None:
+        """What the scrapers were seen scraping; ``awaited``: the loop waits for it."""
+        self.receipts = receipts
+        if awaited:
+            self.ring()
+
+    def ask_for_receipts(self) -> None:
+        """A hand-over began: somebody should look soon."""
+        self.receipts_wanted.set()
+
+    def ring(self) -> None:
         if not self._changed.is_set():
             self._since = time.monotonic()
             self._changed.set()

@@ -1,14 +1,14 @@
 """The loop of one shard service. Read this file first: it is promring from top to bottom.
 
-    facts -> guard -> ring -> placement -> slices -> state on disk -> deliveries
+    facts -> guard -> ring -> placement -> hand-over -> slices -> state on disk -> deliveries
 
 It is level-triggered: a changed fact only wakes it; each cycle computes everything from the newest facts, and a cycle runs
 every ``reconcile_interval`` anyway, which also puts back what was changed by hand at a sink. One loop owns a service's
 plan, so nothing races it. Decisions are pure functions from ``core``; this file calls them, remembers and delivers.
 
 Promises: nothing is delivered that the guard did not let through; what is in force is saved before it is delivered; a
-slice keeps its generation as long as its bytes are the same; what a scraper has is not touched when it leaves the plan.
-Does not promise: make before break (a moved target may wait for its new owner's next scrape).
+slice keeps its generation as long as its bytes are the same; what a scraper has is not touched when it leaves the plan; a
+target that moves stays with its old owner, if that lives, until the new one scrapes it or the overlap has passed.
 Flow: facts come from ``facts.FactBoard``, adapters write them; deliveries carry the slices away; ``service`` owns this.
 """
 
@@ -18,10 +18,11 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from promring.core.guard import Act, Facts, Hold, Verdict, judge
+from promring.core.handover import Claims, Handover, schedule, waiting_for
 from promring.core.placement import Policy, place
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import merge
@@ -31,12 +32,14 @@ from promring.delivery import Delivery, Outcome
 from promring.facts import FactBoard
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Generation, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.model import Generation, Known, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.state import Memory, Store
 from promring.threads import beside
 
+NO_PLAN = Plan(())
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
+UNDELIVERABLE_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Reconciler:
         service: str,
         *,
         policy: Policy,
+        handover: Handover,
         hash_labels: Sequence[str] | None,
         zone_label: str | None,
         pace: Pace,
@@ -71,9 +75,16 @@ class Reconciler:
         self.placement: Placement | None = None
         self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
+        self.in_force: Placement | None = None
+        """``placement``, and further owners who hold on to what they had."""
+        self.waiting: set[str] = set()
+        """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.undeliverable: dict[str, int] = {}
+        """How many deliveries in a row have failed, by scraper; absent when the last one did not."""
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered."""
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
+        self._handover = handover
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
         self._heard: Members | None = None
@@ -102,18 +113,19 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         facts = self._facts.newest()
-        verdict = judge(facts, planned=self.memory.sources if self.memory.slices else None)
+        verdict = judge(self._able(facts), planned=self.memory.sources if self.memory.slices else None)
         self._say(verdict)
         if isinstance(verdict, Act):
             ring = await self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
-            if not self._is_placed(pool, ring):
-                placement = await beside(lambda: place(pool, ring, self.policy))
-                plan = await beside(lambda: compare(self.placement, placement))
-                now = await beside(lambda: shares(placement))
-                slices = await beside(lambda: self._slices(placement, now))
-                self._put_in_force(verdict, facts, placement, plan, slices)
-                self._shares = now
+            wanted = await self._place(pool, ring)
+            if wanted is not self.placement or self.memory.claims.held:
+                claims, in_force = await beside(lambda: self._schedule(wanted))
+                now = await beside(lambda: shares(in_force))
+                slices = await beside(lambda: self._slices(in_force, now))
+                plan = await beside(lambda: compare(self.placement, wanted)) if wanted is not self.placement else NO_PLAN
+                self._put_in_force(verdict, facts, wanted, plan, claims, slices)
+                self.in_force, self._shares = in_force, now
                 self._waiting_since = self._waiting_since or changed_at
         await self._save()
         await self._deliver()
@@ -121,6 +133,18 @@ class Reconciler:
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 
     # --- decide ------------------------------------------------------------------------------------------------------
+
+    def _able(self, facts: Facts) -> Facts:
+        """The facts, with weight 0 for scrapers that shall get nothing: the drained, and those that cannot be reached."""
+        good = facts.members.good
+        failing = {name for name, times in self.undeliverable.items() if times >= UNDELIVERABLE_AFTER}
+        if good is None or len(failing) * 2 > len(good.value):  # when most fail, it is not them
+            failing = set()
+        off = self.memory.drained | failing
+        if good is None or off.isdisjoint(s.id for s in good.value):
+            return facts
+        members = tuple(replace(s, weight=0.0) if s.id in off else s for s in good.value)
+        return replace(facts, members=replace(facts.members, good=Known(members)))
 
     async def _listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
@@ -153,16 +177,24 @@ class Reconciler:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, kept="the labels of the first source")
         return pool
 
-    def _is_placed(self, pool: TargetPool, ring: Ring) -> bool:
-        """A placement is a pure function of pool, ring and policy: made of the same ones, it is the same."""
-        return self.placement is not None and self.placement.pool is pool and self.placement.scrapers == ring.scrapers
+    async def _place(self, pool: TargetPool, ring: Ring) -> Placement:
+        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same."""
+        known = self.placement
+        if known is not None and known.pool is pool and known.scrapers == ring.scrapers:
+            return known
+        return await beside(lambda: place(pool, ring, self.policy))
+
+    def _schedule(self, wanted: Placement) -> tuple[Claims, Placement]:
+        """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it."""
+        receipts, now = self._facts.receipts, time.monotonic()
+        return schedule(wanted, self.memory.claims, receipts, self._handover, now, self.undeliverable.keys())
 
     def _slices(self, placement: Placement, now: Shares) -> dict[str, Slice]:
         """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. Only
         those that changed are put together.
         """
         generation = Generation(self.memory.generation.epoch, self.memory.generation.n + 1)
-        before = {s.id: i for i, s in enumerate(self.placement.scrapers)} if self.placement else {}
+        before = {s.id: i for i, s in enumerate(self.in_force.scrapers)} if self.in_force else {}
         result = {}
         for index, scraper in enumerate(placement.scrapers):
             old = self.memory.slices.get(scraper.id)
@@ -179,23 +211,33 @@ class Reconciler:
     # --- act ---------------------------------------------------------------------------------------------------------
 
     def _put_in_force(
-        self, verdict: Act, facts: Facts, placement: Placement, plan: Plan, slices: Mapping[str, Slice]
+        self,
+        verdict: Act,
+        facts: Facts,
+        placement: Placement,
+        plan: Plan,
+        claims: Claims,
+        slices: Mapping[str, Slice],
     ) -> None:
         """From here on ``slices`` is what sinks shall hold."""
-        before = self.memory
+        before, scrapers_before = self.memory, self.placement.scrapers if self.placement else ()
         changed = [s for name, s in slices.items() if s is not before.slices.get(name)]
+        if plan is NO_PLAN and not changed:
+            return  # nothing of a hand-over was due
         generation = max((s.generation for s in changed), default=before.generation)
         self.placement = placement
         self.memory = Memory(
-            members=verdict.members,
+            members=facts.members.good.value if facts.members.good else (),
             sources=dict(verdict.sources),
             slices=slices,
             generation=generation,
+            claims=claims,
+            drained=before.drained,
             members_at=facts.members.good_at,
             sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
         if changed:
-            reason = _why(before, self.memory)
+            reason = "handover" if plan is NO_PLAN else _why(before, self.memory, scrapers_before, placement)
             self._metrics.reshards.labels(self.service, reason).inc()
             self._metrics.targets_moved.labels(self.service).inc(plan.moved)
             self._log.info(
@@ -205,8 +247,12 @@ class Reconciler:
                 scrapers=len(placement.scrapers),
                 targets=len(placement.pool),
                 moved=plan.moved,
+                held=claims.held,
                 slices_changed=len(changed),
             )
+        self.waiting = waiting_for(claims, placement)
+        if self.waiting and self._handover.confirm:
+            self._facts.ask_for_receipts()
         self._say_fit(placement)
         if left := sorted(before.slices.keys() - slices.keys()):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
@@ -235,16 +281,42 @@ class Reconciler:
                 if outcome.outcome != "same":
                     self._metrics.deliveries.labels(self.service, delivery.means, outcome.outcome).inc()
         self._say_failed(failed)
+        self._count_undeliverable(results)
         self.outcomes = {d.means: outcomes for d, outcomes in zip(self._deliveries, results, strict=True)}
         now = time.monotonic()
         if self._waiting_since is not None and not failed:
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
         self._failures = self._failures + 1 if failed else 0
-        self._next_wake = now + self._pace.interval_s
+        self._next_wake = min(now + self._pace.interval_s, self.memory.claims.ends_next)
         if failed:
             most = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(self._failures - 1, 10), self._pace.interval_s)
-            self._next_wake = now + random.uniform(most / 2, most)
+            self._next_wake = min(self._next_wake, now + random.uniform(most / 2, most))
+
+    def _count_undeliverable(self, results: Sequence[Sequence[Outcome]]) -> None:
+        """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
+        reached = {o.scraper for outcomes in results for o in outcomes if o.outcome != "failed"}
+        failed = {o.scraper for outcomes in results for o in outcomes} - reached
+        before = self.undeliverable
+        self.undeliverable = {name: before.get(name, 0) + 1 for name in failed}
+        for name, times in self.undeliverable.items():
+            if times == UNDELIVERABLE_AFTER:
+                self._log.error("scraper_undeliverable", scraper=name, tries=times, note="treated as dead until it can be")
+                self._facts.ring()
+        for name in before.keys() - self.undeliverable.keys():
+            if before[name] >= UNDELIVERABLE_AFTER:
+                self._log.info("scraper_deliverable_again", scraper=name)
+                self._facts.ring()
+
+    # --- what a person asks for --------------------------------------------------------------------------------------
+
+    def drain(self, scraper: str, *, back: bool = False) -> None:
+        """Take everything from ``scraper``, make before break; ``back``: let it have its share again."""
+        drained = self.memory.drained - {scraper} if back else self.memory.drained | {scraper}
+        if drained != self.memory.drained:
+            self._log.info("undrain" if back else "drain", scraper=scraper)
+            self.memory = replace(self.memory, drained=drained)
+            self._facts.ring()
 
     # --- say ---------------------------------------------------------------------------------------------------------
 
@@ -282,12 +354,14 @@ class Reconciler:
                 self._log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
 
 
-def _why(before: Memory, after: Memory) -> str:
+def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement) -> str:
     """Which fact made the plan another one."""
     if not before.slices:
         return "initial"
     if before.members != after.members:
         return "scrapers"
+    if scrapers and scrapers != placement.scrapers:
+        return "drain"
     return "policy" if _same(before.sources, after.sources) else "targets"
 
 

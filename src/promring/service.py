@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from promring.audit.watch import Audit
 from promring.core.guard import Hold
 from promring.delivery import Delivery
 from promring.delivery.http_sd import HttpSdDelivery
@@ -26,7 +27,7 @@ from promring.state import Memory
 
 
 class Service:
-    """A running shard service. ``make_reconciler`` gets the facts that this object makes."""
+    """A running shard service. ``make_reconciler`` and ``make_audit`` get the facts that this object makes."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Service:
         sources: Mapping[str, Source],
         deliveries: Sequence[Delivery],
         make_reconciler: Callable[[FactBoard], Reconciler],
+        make_audit: Callable[[FactBoard, Reconciler], Audit],
         memory: Memory,
         metrics: Metrics,
         log: Logger,
@@ -47,6 +49,7 @@ class Service:
         self.facts = FactBoard(list(sources))
         self._remember(memory)
         self.reconciler = make_reconciler(self.facts)
+        self.audit = make_audit(self.facts, self.reconciler)
         self._metrics = metrics
         self._log = log
 
@@ -72,6 +75,7 @@ class Service:
             for name, source in self.sources.items():
                 work = poll(name, source, self.facts.sources[name].put, self._counter(name), self._log)
                 group.create_task(work, name=f"{self.name}/{name}")
+            group.create_task(self.audit.run(), name=f"{self.name}/audit")
             group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
 
     def unready(self) -> str:

@@ -340,6 +340,17 @@ def _template(text: str, info: ValidationInfo) -> str:
     return str(Path(str(_base(info)).replace("{", "{{").replace("}", "}}"), text))
 
 
+class Handover(Model):
+    overlap: Duration = 30.0
+    confirm: bool = True
+
+
+class Audit(Model):
+    interval: Interval = 30.0
+    scrape_pool: Annotated[str, Field(min_length=1)] | None = None
+    timeout: Interval = 5.0
+
+
 class FileDelivery(Model):
     path: Annotated[str, AfterValidator(_template)]
 
@@ -365,10 +376,10 @@ class ShardService(Model):
     zones: Zones | None = None
     targets: Annotated[list[Targets], Field(min_length=1)]
     placement: Placement = Placement()
-    handover: NotBuilt = None
+    handover: Handover = Handover()
     guard: NotBuilt = None
     delivery: Annotated[list[Delivery], Field(min_length=1)]
-    audit: NotBuilt = None
+    audit: Audit | None = Audit()
 
     @property
     def zone_label(self) -> str | None:

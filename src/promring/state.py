@@ -17,12 +17,13 @@ import msgspec
 import numpy as np
 
 from promring import disk
+from promring.core.handover import NEVER, NO_CLAIMS, Claims
 from promring.log import Logger
 from promring.model import Generation, Members, Scraper, Slice, TargetPool
 from promring.template import file_name
 from promring.threads import to_the_end
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
 
@@ -57,6 +58,38 @@ class _SavedPool(msgspec.Struct, array_like=True):
         return TargetPool(ids, ids, digests, self.blob, bounds, duplicates=self.duplicates)
 
 
+class _SavedClaims(msgspec.Struct, array_like=True):
+    names: tuple[str, ...]
+    ids: bytes
+    scrapers: bytes
+    held: bytes
+    """Index of each claim that ends, and the seconds that were left to it."""
+    left: bytes
+
+    @classmethod
+    def of(cls, claims: Claims, now: float) -> _SavedClaims:
+        held = np.flatnonzero(np.isfinite(claims.until))
+        left = np.maximum(0.0, claims.until[held] - now)
+        return cls(
+            claims.names,
+            claims.ids.astype("<u8").tobytes(),
+            claims.scrapers.astype("<i4").tobytes(),
+            held.astype("<i8").tobytes(),
+            left.astype("<f8").tobytes(),
+        )
+
+    def claims(self, now: float) -> Claims:
+        """Raises ValueError when the columns do not belong together."""
+        ids = np.frombuffer(self.ids, dtype="<u8").astype(np.uint64)
+        scrapers = np.frombuffer(self.scrapers, dtype="<i4").astype(np.int32)
+        held, left = np.frombuffer(self.held, dtype="<i8"), np.frombuffer(self.left, dtype="<f8")
+        if len(ids) != len(scrapers) or len(held) != len(left) or (scrapers >= len(self.names)).any():
+            raise ValueError("corrupt: the columns of the claims differ")
+        until = np.full(len(ids), NEVER)
+        until[held] = now + left
+        return Claims(self.names, ids, scrapers, np.full(len(ids), now), until)
+
+
 class _File(msgspec.Struct):
     service: str
     members: Members
@@ -65,6 +98,8 @@ class _File(msgspec.Struct):
     generation: Generation
     members_at: float
     sources_at: dict[str, float]
+    claims: _SavedClaims
+    drained: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +111,10 @@ class Memory:
     slices: Mapping[str, Slice] = field(default_factory=dict)
     """By scraper id: one a scraper of the last plan."""
     generation: Generation = NO_GENERATION
+    claims: Claims = NO_CLAIMS
+    """Who has which target in its slice; times are monotonic seconds of this process."""
+    drained: frozenset[str] = frozenset()
+    """Scrapers that a person drained."""
     members_at: float = 0.0
     """When the members were last known, wall-clock seconds."""
     sources_at: Mapping[str, float] = field(default_factory=dict)
@@ -125,6 +164,8 @@ class Store:
             generation=memory.generation,
             members_at=memory.members_at,
             sources_at=dict(memory.sources_at),
+            claims=_SavedClaims.of(memory.claims, time.monotonic()),
+            drained=sorted(memory.drained),
         )
         body = msgspec.msgpack.encode(saved)
         digest = hashlib.sha256(body).hexdigest().encode()
@@ -149,4 +190,13 @@ def _decode(content: bytes, service: str) -> Memory:
     if saved.service != service:
         raise ValueError(f"it belongs to service {saved.service!r}")
     slices = {s.scraper.id: Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices}
-    return Memory(saved.members, sources, slices, saved.generation, saved.members_at, saved.sources_at)
+    return Memory(
+        saved.members,
+        sources,
+        slices,
+        saved.generation,
+        saved.claims.claims(time.monotonic()),
+        frozenset(saved.drained),
+        saved.members_at,
+        saved.sources_at,
+    )

@@ -58,6 +58,12 @@ class Stage:
             return False
         return sorted(a for s in scrapers for a in slices[s.id]) == sorted(self.farm.addresses)
 
+    async def drain(self, scraper: ScraperProcess, *, back: bool = False) -> None:
+        answer = await self.controller.post(
+            self.session, f"/api/v1/services/{SERVICE}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"
+        )
+        assert answer.status == 200, answer.text()
+
     async def scraped_by_now(self, timeout_s: float = 30.0) -> float:
         """Wait until every target is scraped once more; seconds to the last of them."""
         found = await self.farm.scraped_since(self.farm.addresses, time.monotonic(), timeout_s)
@@ -129,16 +135,18 @@ async def stage(
             sd = SdConfig(file=folder / f"out/{SERVICE}/127.0.0.1_{port}.json")
             if i >= scrapers - http_sd:
                 sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/127.0.0.1:{port}")
-            made.append(ScraperProcess(prometheus, folder / f"scraper-{i}", sd, port=port, interval_s=interval_s))
+            made.append(
+                ScraperProcess(prometheus, folder / f"scraper-{i}", sd, port=port, interval_s=interval_s, job=SERVICE)
+            )
             stack.push_async_callback(made[-1].stop)
         for scraper in made[:running]:
             await scraper.start()
-        listed = [{"address": s.id, **(nodes[i] if nodes else {})} for i, s in enumerate(made)]
+        listed = [{"address": s.id, **nodes[i]} if nodes else s.id for i, s in enumerate(made)]
         config = configuration(folder, consul, listed, **changes)
         config["global"] = {"reconcile_interval": reconcile_interval}
         controller = Controller(folder, config, port=controller_port)
         stack.push_async_callback(controller.stop)
-        usual = {"stopping", "plan_held", "service_has_no_healthy_node"}
+        usual = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "coverage"}
         result = Stage(folder, session, consul, farm, made, controller, usual)
         await consul.until(lambda: consul.is_ready(session), "Consul")
         for scraper in made[:running]:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from promring.audit.active import AuditError, active_targets, decoded
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
 from promring.httpclient import new_session, request
+from promring.model import Scraper
 from tests.real.conftest import server
 
 INTERVAL_S = 1.0
@@ -58,6 +60,18 @@ async def test_it_scrapes_what_its_file_lists_keeps_it_when_malformed_and_drops_
     last = time.monotonic()
     found = await farm.scraped_since(farm.addresses, last, 3 * INTERVAL_S)
     assert None not in found.values()
+
+    async with new_session(keep_alive=False) as session:  # what an audit reads is the same of all of them
+        scraper_ = Scraper(process.id, "127.0.0.1", int(process.id.rpartition(":")[2]))
+        seen = list(decoded(*await active_targets(session, scraper_, "demo", 5.0)))
+        assert sorted(one.discovered["__address__"] for one in seen) == sorted(farm.addresses)
+        assert all(one.scraped and one.up for one in seen)
+        refused = ""
+        try:
+            assert list(decoded(*await active_targets(session, scraper_, "other", 5.0))) == []
+        except AuditError as error:  # a server that does not filter by pool itself
+            refused = str(error)
+        assert not refused or refused.startswith("no scrape pool 'other'")
 
     temporary = sd.with_suffix(".promring-tmp")
     temporary.write_text(json.dumps([{"targets": farm.addresses[:2]}]))

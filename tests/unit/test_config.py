@@ -101,9 +101,7 @@ def test_each_error_names_line_and_key(text: str, expected: str) -> None:
         ("join_delay", "5s"),
         ("leave_delay", "0s"),
         ("placement.loads", "series"),
-        ("handover", {"overlap": "30s"}),
         ("guard", {}),
-        ("audit", {"interval": "30s"}),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(key: str, value: Any) -> None:

@@ -118,7 +118,7 @@ def test_no_name_leaves_its_folder(name: str) -> None:
 def memory() -> Memory:
     groups = pool_of((TargetGroup.of(["t:1", "t:2"], {"env": "prod"}),))
     slices = {SCRAPER.id: slice_of(b"[]\n", 7)}
-    return Memory((SCRAPER,), {"file:x": groups}, slices, Generation(0, 7), 100.5, {"file:x": 99.5})
+    return Memory((SCRAPER,), {"file:x": groups}, slices, Generation(0, 7), members_at=100.5, sources_at={"file:x": 99.5})
 
 
 async def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash
     await store.save(memory())
     good = path.read_bytes()
     header, _, body = good.partition(b"\n")
-    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 2", b"state 3")]
+    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 3", b"state 4")]
     broken += [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7)]
     for content in broken:
         path.write_bytes(content)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from promring import log
 from promring.core.guard import Hold
+from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.core.pool import pool_of
 from promring.delivery import Outcome
@@ -55,13 +56,16 @@ class Sink:
 class Loop:
     """A reconciler with everything it needs."""
 
-    def __init__(self, folder: Path, *, memory: Memory | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, memory: Memory | None = None, pace: Pace | None = None, handover: Handover | None = None
+    ) -> None:
         self.facts = FactBoard(["s"])
         self.sink = Sink()
         self.store = Store(folder, "x", log.get())
         self.reconciler = Reconciler(
             "x",
             policy=Policy(),
+            handover=handover or Handover(0.0),
             hash_labels=None,
             zone_label=None,
             pace=pace or Pace(60.0, 0.0),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from promring.model import SEPARATOR, Move, Owners, Placement, Plan, TargetPool
+from promring.model import SEPARATOR, Keys, Move, Owners, Placement, Plan, TargetPool
 
 EMPTY_BODY = b"[]\n"
 Rows = npt.NDArray[np.intp]
@@ -84,7 +84,7 @@ def compare(old: Placement | None, new: Placement) -> Plan:
     now = _named(new, index)
     before = np.full((len(new.pool), 1), -1, dtype=np.int32)
     if old is not None:
-        row = _rows_before(old.pool, new.pool)
+        row = np.arange(len(new.pool)) if old.pool is new.pool else rows_of(old.pool, new.pool.ids)
         before = np.vstack([_named(old, index), np.full((1, old.owners.shape[1]), -1, dtype=np.int32)])[row]
     gained, lost = _only_in(now, before), _only_in(before, now)
     moves = []
@@ -117,18 +117,16 @@ def _named(placement: Placement, index: dict[str, int]) -> Owners:
     return numbers[placement.owners]
 
 
-def _rows_before(old: TargetPool, new: TargetPool) -> Rows:
-    """For each row of ``new`` the row of ``old`` with the same id; the number of old rows when there is none."""
-    if old is new:
-        return np.arange(len(new))
-    order = np.arange(len(old)) if old.ids is old.keys else np.argsort(old.ids)
-    ids = old.ids[order]
-    at = np.searchsorted(ids, new.ids)
-    at[at == len(ids)] = 0
-    rows = np.full(len(new), len(old), dtype=np.intp)
-    if len(ids):
-        same = ids[at] == new.ids
-        rows[same] = order[at[same]]
+def rows_of(pool: TargetPool, ids: Keys) -> Rows:
+    """For each id its row in ``pool``, the number of rows when it has none: shape of ``ids``."""
+    order = None if pool.ids is pool.keys else np.argsort(pool.ids)
+    known = pool.ids if order is None else pool.ids[order]
+    at = np.searchsorted(known, ids)
+    at[at == len(known)] = 0
+    rows = np.full(len(ids), len(pool), dtype=np.intp)
+    if len(known):
+        same = known[at] == ids
+        rows[same] = at[same] if order is None else order[at[same]]
     return rows
 
 

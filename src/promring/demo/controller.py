@@ -54,9 +54,12 @@ class Controller(Process):
     async def get(self, session: aiohttp.ClientSession, path: str, **query: str) -> Response:
         return await request(session, "GET", URL(self.url + path).with_query(query), timeout_s=5)
 
-    async def reload(self, session: aiohttp.ClientSession) -> Response:
+    async def post(self, session: aiohttp.ClientSession, path: str) -> Response:
         headers = {"Authorization": f"Bearer {self.token}"}
-        return await request(session, "POST", f"{self.url}/-/reload", timeout_s=5, headers=headers)
+        return await request(session, "POST", self.url + path, timeout_s=5, headers=headers)
+
+    async def reload(self, session: aiohttp.ClientSession) -> Response:
+        return await self.post(session, "/-/reload")
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:

@@ -41,17 +41,18 @@ class ScraperProcess(Process):
         host: str = "127.0.0.1",
         interval_s: float = 5.0,
         agent: bool = False,
+        job: str = "demo",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.id = f"{host}:{port}"
         self.url = f"http://{host}:{port}"
         if program is None:
             source = ["--file", str(sd.file)] if sd.file else ["--url", str(sd.url)]
-            listen = ["--listen", self.id, "--interval", str(interval_s)]
+            listen = ["--listen", self.id, "--interval", str(interval_s), "--job", job]
             arguments: list[str | Path] = [sys.executable, "-m", "promring.demo.stand_in", *listen, *source]
         else:
             config = folder / "prometheus.yml"
-            config.write_text(_config(sd, self.id, interval_s))
+            config.write_text(_config(sd, self.id, interval_s, job))
             storage = "--storage.agent.path" if agent else "--storage.tsdb.path"
             arguments = [
                 program,
@@ -70,13 +71,13 @@ class ScraperProcess(Process):
             return False
 
 
-def _config(sd: SdConfig, name: str, interval_s: float) -> str:
+def _config(sd: SdConfig, name: str, interval_s: float, job: str) -> str:
     settings = {
         "global": {
             "scrape_interval": f"{round(interval_s * 1000)}ms",
             "scrape_timeout": f"{round(min(interval_s, 2.0) * 1000)}ms",
             "external_labels": {"shard": name},
         },
-        "scrape_configs": [{"job_name": "demo", **sd.part()}],
+        "scrape_configs": [{"job_name": job, **sd.part()}],
     }
     return yaml.safe_dump(settings)

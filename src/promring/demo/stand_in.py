@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ SCRAPE_TIMEOUT_S = 2.0
 
 
 class StandIn:
-    def __init__(self, listen: str, interval_s: float, file: Path | None, url: str | None) -> None:
+    def __init__(self, listen: str, interval_s: float, file: Path | None, url: str | None, job: str = "demo") -> None:
+        self._job = job
         self._listen, self._interval_s, self._file, self._url = listen, interval_s, file, url
         self._scraping: dict[str, asyncio.Task[None]] = {}
         self._labels: dict[str, dict[str, str]] = {}
@@ -81,7 +83,7 @@ class StandIn:
                 health = "up" if answer.status == 200 else "down"
             except HttpError:
                 health = "down"
-            self._last[address] = {"health": health, "at": started}
+            self._last[address] = {"health": health, "at": datetime.fromtimestamp(started, UTC).isoformat()}
             await asyncio.sleep(max(0.0, started + self._interval_s - time.time()))
 
     async def _ok(self, _: web.Request) -> web.Response:
@@ -93,7 +95,9 @@ class StandIn:
                 "discoveredLabels": {"__address__": address, **self._labels.get(address, {})},
                 "labels": {"instance": address, **self._labels.get(address, {})},
                 "scrapeUrl": f"http://{address}/metrics",
+                "scrapePool": self._job,
                 "health": self._last.get(address, {}).get("health", "unknown"),
+                "lastScrape": self._last.get(address, {}).get("at", "0001-01-01T00:00:00Z"),
             }
             for address in self._scraping
         ]
@@ -105,8 +109,9 @@ class StandIn:
 @click.option("--interval", "interval_s", type=float, default=5.0)
 @click.option("--file", type=click.Path(path_type=Path))
 @click.option("--url")
-def main(listen: str, interval_s: float, file: Path | None, url: str | None) -> None:
-    asyncio.run(StandIn(listen, interval_s, file, url).run())
+@click.option("--job", default="demo")
+def main(listen: str, interval_s: float, file: Path | None, url: str | None, job: str) -> None:
+    asyncio.run(StandIn(listen, interval_s, file, url, job).run())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import numpy as np
 from aiohttp import web
 
 from promring import __version__
+from promring.audit.watch import Audit
+from promring.core.coverage import Coverage
 from promring.core.guard import Hold
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, target
@@ -95,6 +97,25 @@ class Api:
             raise ApiError(400, "bad_data", str(error)) from error
         return success({"service": service.name, **described})
 
+    async def coverage(self, request: web.Request) -> web.Response:
+        """What the scrapers are seen scraping: numbers, each scraper, and the first ``?limit=`` targets of each kind."""
+        service, limit = self._service(request), _limit(request)
+        found, audit = service.audit.coverage, service.audit
+        if found is None:
+            raise ApiError(
+                503, "unavailable", "the scrapers were not asked yet" if service.settings.audit else "audit is off"
+            )
+        return success({"service": service.name, "at": audit.at, **await beside(lambda: _coverage(found, audit, limit))})
+
+    def drain(self, request: web.Request, *, back: bool) -> web.Response:
+        """Who may is settled by the server."""
+        service, name = self._service(request), request.match_info["scraper"]
+        known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
+        if name not in known | service.reconciler.memory.drained:
+            raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")
+        service.reconciler.drain(name, back=back)
+        return success({"service": service.name, "scraper": name, "drained": not back})
+
     def _service(self, request: web.Request) -> Service:
         name = request.match_info["service"]
         service = self._controller.services.get(name)
@@ -132,6 +153,7 @@ def describe(service: Service) -> dict[str, Any]:
                 "reason": node.reason if node else "",
                 "targets": slice_.targets if slice_ else 0,
                 "zone": zones.get(name, ""),
+                "drained": name in memory.drained,
                 "load": loads.get(name, 0),
                 "limit": limits.get(name),
                 "generation": str(slice_.generation) if slice_ else None,
@@ -145,6 +167,7 @@ def describe(service: Service) -> dict[str, Any]:
         "generation": str(memory.generation),
         "targets": len(placement.pool) if placement else None,
         "fits": reconciler.fit or None,
+        "handing_over": memory.claims.held,
         "held": {"reason": verdict.reason, "detail": verdict.detail} if isinstance(verdict, Hold) else None,
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
@@ -240,6 +263,32 @@ def _reason(placement: Placement, ring: Ring, row: int, owners: list[str], prefe
         return "zone"
     different = len({zones[name] for name in owners}) == len(owners) > 1
     return "zone" if owners[0] == preference[0] and different else "load_factor"
+
+
+def _coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, Any]:
+    now = time.monotonic()
+    rows = {"missing": found.missing, "unproved": found.unproved, "doubled": found.doubled, "down": found.down}
+    return {
+        "ratio": found.ratio,
+        "targets": len(found.pool),
+        "uncovered": found.uncovered,
+        **{name: len(some) for name, some in rows.items()},
+        "lists": {name: [_row(found.pool, row) for row in some[:limit].tolist()] for name, some in rows.items()},
+        "scrapers": [
+            {
+                "id": name,
+                "expected": one.expected,
+                "scraped": one.scraped,
+                "missing": one.missing,
+                "foreign": one.foreign,
+                "foreign_targets": list(audit.seen[name].foreign[:limit]) if name in audit.seen else [],
+                "down": one.down,
+                "behind_s": round(now - audit.behind_since[name], 1) if name in audit.behind_since else 0.0,
+                "error": one.error,
+            }
+            for name, one in sorted(found.scrapers.items())
+        ],
+    }
 
 
 def _limit(request: web.Request) -> int:

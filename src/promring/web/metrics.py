@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from promring import __version__
+from promring.core.coverage import Coverage
 from promring.core.guard import Hold
 from promring.service import Service
 from promring.web.controller import Controller
@@ -28,6 +29,16 @@ class LiveGauges(Collector):
         yield _gauge("assigned_targets", "Targets of a scraper.", ("service", "scraper"), assigned)
         yield _gauge("assigned_load", "Load of a scraper.", ("service", "scraper"), _loads(services))
         yield _gauge("unplaced_targets", "Targets that lack an owner: no room is left.", ("service",), _unplaced(services))
+        yield _gauge("handing_over_targets", "Targets that an old owner still holds.", ("service",), _holding(services))
+        yield _gauge(
+            "coverage_ratio", "Targets proved to be scraped, of all.", ("service",), _audited(services, lambda c: c.ratio)
+        )
+        yield _gauge(
+            "uncovered_targets", "Not proved to be scraped.", ("service",), _audited(services, lambda c: c.uncovered)
+        )
+        yield _gauge(
+            "doubled_targets", "Scraped beyond the slices.", ("service",), _audited(services, lambda c: len(c.doubled))
+        )
         yield _gauge("plan_held", "1 while the last plan is kept, with the reason.", ("service", "reason"), _held(services))
         yield _gauge(
             "discovery_last_success_timestamp_seconds",
@@ -87,6 +98,15 @@ def _loads(services: list[Service]) -> list[Sample]:
         if s.reconciler.placement
         for scraper, load in s.reconciler.placement.carried().items()
     ]
+
+
+def _holding(services: list[Service]) -> list[Sample]:
+    return [((s.name,), float(s.reconciler.memory.claims.held)) for s in services]
+
+
+def _audited(services: list[Service], value: Callable[[Coverage], float]) -> list[Sample]:
+    """Nothing for a service that was not audited yet."""
+    return [((s.name,), float(value(s.audit.coverage))) for s in services if s.audit.coverage is not None]
 
 
 def _unplaced(services: list[Service]) -> list[Sample]:

@@ -39,6 +39,7 @@ class WebServer:
     def __init__(self, settings: WebSettings, controller: Controller, log: Logger) -> None:
         self._settings = settings
         self._controller = controller
+        self._api = Api(controller)
         self._log = log
         self.bound = asyncio.Event()
         self.port = settings.port
@@ -73,7 +74,7 @@ class WebServer:
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        api, sd = Api(self._controller), SdEndpoint(self._controller)
+        api, sd = self._api, SdEndpoint(self._controller)
         first = guard(self._settings.access, self._has_token)
         app = web.Application(middlewares=[first, errors], client_max_size=BODY_BYTES_MAX)
         app.add_routes(
@@ -89,6 +90,9 @@ class WebServer:
                 web.get("/api/v1/services/{service}/targets", api.targets),
                 web.get("/api/v1/services/{service}/where", api.where),
                 web.get("/api/v1/services/{service}/plan", api.plan),
+                web.get("/api/v1/services/{service}/coverage", api.coverage),
+                web.post("/api/v1/services/{service}/scrapers/{scraper}/drain", self._drain),
+                web.post("/api/v1/services/{service}/scrapers/{scraper}/undrain", self._undrain),
             ]
         )
         return app
@@ -106,6 +110,14 @@ class WebServer:
         if problems:
             raise ApiError(400, "bad_data", "\n".join(problems))
         return web.Response(text="reloaded\n")
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        return self._api.drain(request, back=False)
+
+    async def _undrain(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        return self._api.drain(request, back=True)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         body = generate_latest(self._controller.metrics.registry)

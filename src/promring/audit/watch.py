@@ -1,0 +1,146 @@
+"""Asks the scrapers again and again: those that a hand-over waits for every second, all of them every ``interval_s``.
+
+Promises: at most ``AT_ONCE`` are asked at a time, each answer bounded in time and size; decoding and comparing is beside the
+event loop; a scraper that does not answer is named and proves nothing. Does not promise that each moment is seen.
+Flow: what was seen goes to the loop as receipts, and becomes ``coverage`` for page, API and metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from promring.audit.active import AuditError, active_targets, decoded
+from promring.core.coverage import Coverage, Index, Seen, coverage
+from promring.core.handover import Receipt
+from promring.httpclient import new_session
+from promring.log import Logger
+from promring.model import Placement, Scraper
+from promring.threads import beside
+
+AT_ONCE = 20
+SOON_S = 1.0
+JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Seconds. ``interval_s`` None: only what a hand-over waits for."""
+
+    scrape_pool: str
+    interval_s: float | None = 30.0
+    timeout_s: float = 5.0
+
+
+class Audit:
+    """Of one shard service. ``in_force`` gives what the slices hold, ``waiting`` whose receipts a hand-over waits for;
+    ``wanted`` is set when one begins.
+    """
+
+    def __init__(
+        self,
+        settings: AuditSettings,
+        in_force: Callable[[], Placement | None],
+        waiting: Callable[[], Iterable[str]],
+        receive: Callable[[Mapping[str, Receipt]], None],
+        wanted: asyncio.Event,
+        log: Logger,
+    ) -> None:
+        self._settings = settings
+        self._in_force, self._waiting, self._receive = in_force, waiting, receive
+        self._log = log
+        self._index: Index | None = None
+        self._soon = wanted
+        self.coverage: Coverage | None = None
+        self.at = 0.0
+        """When ``coverage`` was made, wall-clock seconds."""
+        self.seen: dict[str, Seen] = {}
+        self.failed: dict[str, str] = {}
+        self.behind_since: dict[str, float] = {}
+        """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
+
+    async def run(self) -> None:
+        """For ever."""
+        interval = self._settings.interval_s
+        full_at = time.monotonic()
+        async with new_session(connections_max=AT_ONCE) as session:
+            while True:
+                self._soon.clear()
+                placement = self._in_force()
+                if placement is not None:
+                    full = interval is not None and time.monotonic() >= full_at
+                    if full and interval is not None:
+                        full_at = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)
+                    await self._look(session, placement, full=full)
+                await self._pause(full_at if interval is not None else None)
+
+    async def _pause(self, full_at: float | None) -> None:
+        if any(True for _ in self._waiting()):
+            await asyncio.sleep(SOON_S)
+            return
+        try:
+            async with asyncio.timeout(None if full_at is None else max(0.05, full_at - time.monotonic())):
+                await self._soon.wait()
+        except TimeoutError:
+            return
+
+    async def _look(self, session: aiohttp.ClientSession, placement: Placement, *, full: bool) -> None:
+        waiting = set(self._waiting())
+        asked = [s for s in placement.scrapers if full or s.id in waiting]
+        if self._index is None or self._index.pool is not placement.pool:
+            self._index = await beside(lambda: Index(placement.pool))
+        index, gate = self._index, asyncio.Semaphore(AT_ONCE)
+
+        async def one(scraper: Scraper) -> None:
+            async with gate:
+                await self._ask(session, scraper, index)
+
+        await asyncio.gather(*(one(scraper) for scraper in asked))
+        live = {s.id for s in placement.scrapers}
+        self.seen = {name: seen for name, seen in self.seen.items() if name in live}
+        self.failed = {name: why for name, why in self.failed.items() if name in live}
+        self._receive({name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()})
+        if full:
+            await self._compare()
+
+    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, index: Index) -> None:
+        at = time.monotonic()
+        try:
+            body, pool = await active_targets(session, scraper, self._settings.scrape_pool, self._settings.timeout_s)
+            self.seen[scraper.id] = await beside(lambda: index.seen(at, decoded(body, pool)))
+        except AuditError as error:
+            if self.failed.get(scraper.id) != str(error):
+                self._log.warning("audit_failed", scraper=scraper.id, error=str(error))
+            self.failed[scraper.id] = str(error)
+            self.seen.pop(scraper.id, None)
+        else:
+            self.failed.pop(scraper.id, None)
+
+    async def _compare(self) -> None:
+        """With what is in force now: what changed while the scrapers were asked counts as behind."""
+        placement = self._in_force()
+        if placement is None:
+            return
+        seen, failed = dict(self.seen), dict(self.failed)
+        found = await beside(lambda: coverage(placement, seen, failed))
+        now = time.monotonic()
+        self.behind_since = {
+            name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
+        }
+        before = self.coverage
+        self.coverage, self.at = found, time.time()
+        if before is None or (before.uncovered, len(before.doubled)) != (found.uncovered, len(found.doubled)):
+            say = self._log.info if not found.uncovered else self._log.warning
+            say(
+                "coverage",
+                ratio=round(found.ratio, 6),
+                missing=len(found.missing),
+                unproved=len(found.unproved),
+                doubled=len(found.doubled),
+                down=len(found.down),
+            )

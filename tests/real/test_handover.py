@@ -1,0 +1,147 @@
+"""Planned moves between real servers: no target misses a scrape, and nobody has it longer than needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import pairwise
+from pathlib import Path
+
+from promring.demo.scraper import ScraperProcess
+from tests.real.stage import SERVICE, Stage, stage
+from tests.waiting import until
+
+INTERVAL_S = 1.0
+LATE = 1.4
+"""A gap of more than so many intervals is a missed scrape."""
+OVERLAP_S = 20.0
+
+
+def gaps(s: Stage, since: float) -> dict[str, float]:
+    """The longest time without a scrape of each target since then."""
+    now = time.monotonic()
+    found = {}
+    for address in s.farm.addresses:
+        times = [since, *(at for at in s.farm.scrapes(address) if at > since), now]
+        found[address] = max(b - a for a, b in pairwise(times))
+    return found
+
+
+async def handed_over(s: Stage, *scrapers: ScraperProcess) -> float:
+    """Wait until each target is on exactly one of these and on nobody else; how long it took."""
+    others = [x for x in s.scrapers if x not in scrapers]
+
+    def done() -> bool:
+        return s.placed_on(*scrapers) and all(not s.slices().get(x.id) for x in others)
+
+    return await until(done, "handed over", OVERLAP_S + 10)
+
+
+async def test_a_drain_and_the_way_back_miss_no_scrape(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(
+        tmp_path, consul_program, prometheus_program, http_sd=0, interval_s=INTERVAL_S, handover={"overlap": "20s"}
+    ) as s:
+        await s.scraped_by_now()
+        since = time.monotonic()
+        drained, *left = s.scrapers
+        had = len(s.slice_of(drained))
+        await s.drain(drained)
+        await until(lambda: sum(len(s.slice_of(x)) for x in left) == len(s.farm.addresses), "the others have all")
+        assert len(s.slice_of(drained)) == had, "it holds on"
+        took = await handed_over(s, *left)
+        assert 0.5 < took < OVERLAP_S, "by receipt, not by time"
+        assert s.slice_of(drained) == []
+        described = await s.controller.ask(s.session, f"services/{SERVICE}")
+        assert [x["id"] for x in described["scrapers"] if x["drained"]] == [drained.id]
+        assert described["handing_over"] == 0
+
+        await asyncio.sleep(2)
+        await s.drain(drained, back=True)
+        await handed_over(s, *s.scrapers)
+        await asyncio.sleep(2)
+        worst = max(gaps(s, since).values())
+        assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
+
+
+async def test_a_join_misses_no_scrape_and_a_restart_in_the_middle_changes_nothing_of_it(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(
+        tmp_path,
+        consul_program,
+        prometheus_program,
+        running=2,
+        http_sd=0,
+        interval_s=INTERVAL_S,
+        handover={"overlap": "20s"},
+    ) as s:
+        await s.scraped_by_now()
+        since = time.monotonic()
+        joining = s.scrapers[-1]
+        await joining.start()
+        await until(lambda: joining.id in s.slices(), "the joining one has its slice")
+        await s.controller.kill()
+        await s.controller.start()
+        await handed_over(s, *s.scrapers)
+        await asyncio.sleep(2)
+        worst = max(gaps(s, since).values())
+        assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
+
+
+async def test_who_never_scrapes_what_it_got_leaves_it_to_the_old_one_for_the_overlap(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    """The joining scraper is up but does not read the folder of the slices."""
+    async with stage(tmp_path, consul_program, prometheus_program, running=2, http_sd=0, handover={"overlap": "8s"}) as s:
+        joining = s.scrapers[-1]
+        config = tmp_path / "scraper-2" / "prometheus.yml"
+        config.write_text(config.read_text().replace("/out/", "/elsewhere/"))
+        started = time.monotonic()
+        await joining.start()
+        await until(lambda: bool(s.slices().get(joining.id)), "the joining one has its slice")
+        began = time.monotonic()
+        await asyncio.sleep(5)
+        assert not s.placed_on(*s.scrapers), "still held"
+        await handed_over(s, *s.scrapers)
+        assert 7 < time.monotonic() - began < 14, f"after the overlap ({time.monotonic() - started:.0f} s)"
+
+
+async def test_coverage_tells_the_truth(tmp_path: Path, consul_program: Path, prometheus_program: Path) -> None:
+    async with stage(
+        tmp_path, consul_program, prometheus_program, http_sd=0, audit={"interval": "1s", "timeout": "500ms"}
+    ) as s:
+        a, b, _ = s.scrapers
+
+        async def told() -> dict[str, object]:
+            found = await s.controller.ask(s.session, f"services/{SERVICE}/coverage", limit="1000")
+            return dict(found) if found else {}
+
+        async def is_so(**wanted: object) -> bool:
+            found = await told()
+            return all(found.get(name) == value for name, value in wanted.items())
+
+        await until(lambda: is_so(ratio=1.0, uncovered=0, doubled=0, missing=0), "all well", 20)
+        await s.scraped_by_now()
+        # A slice edited by hand, one target out, one of another scraper in: behind until it is put back.
+        s.allowed |= {"slice_put_back"}
+        mine, theirs = s.slice_of(a), s.slice_of(b)
+        s.controller.signal(19)  # SIGSTOP, so that it does not put it back at once
+        s.path_of(a).write_text(s.path_of(a).read_text().replace(mine[0], theirs[0]))
+        await asyncio.sleep(8)
+        s.controller.signal(18)
+        await until(lambda: is_so(missing=1, doubled=1), "one missing, one doubled", 10)
+        found = await told()
+        lists = found["lists"]
+        assert isinstance(lists, dict)
+        assert [row["target"] for row in lists["missing"]] == [mine[0]]
+        assert [row["target"] for row in lists["doubled"]] == [theirs[0]]
+        await until(lambda: is_so(ratio=1.0, doubled=0), "put back and applied", 20)
+        # One that does not answer: what it has is not proved.
+        b.signal(19)
+        await until(lambda: is_so(unproved=len(theirs)), "not proved", 10)
+        b.signal(18)
+        await until(lambda: is_so(ratio=1.0, unproved=0), "proved again", 20)
+        metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
+        assert f'promring_coverage_ratio{{service="{SERVICE}"}} 1.0' in metrics
