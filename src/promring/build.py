@@ -6,6 +6,7 @@ A new kind of membership, discovery or delivery is one new file and one line in 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from promring.membership import Membership
 from promring.membership.consul import ConsulMembership
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.metrics import Metrics
-from promring.model import Scraper, join_host_port
+from promring.model import Generation, Scraper, join_host_port
 from promring.reconcile import Pace, Reconciler
 from promring.service import Service
 from promring.settings import (
@@ -69,6 +70,8 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     kit = replace(kit, log=kit.log.bind(service=settings.name))
     store = Store(kit.state_dir, settings.name, kit.log)
     memory = left.memory() if left else store.load()
+    if memory.generation.epoch == 0:  # no state: begin above whatever a lost one has given to the receivers
+        memory = replace(memory, generation=Generation(int(time.time()), 0))
     deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
     pace = kit.settings.global_
 
@@ -161,7 +164,14 @@ def _consul_membership(wanted: ConsulScrapers, settings: ShardService, memory: M
     if wanted.register_ is not None:
         check = wanted.register_.check
         nodes = {(node.host, node.port): _metadata(node, settings.zone_label) for node in wanted.register_.nodes}
-        registration = Registration(wanted.service, nodes, check.path, check.interval, check.timeout)
+        registration = Registration(
+            wanted.service,
+            nodes,
+            check.path,
+            check.interval,
+            check.timeout,
+            frozenset({WEIGHT, *([settings.zone_label] if settings.zone_label else [])}),
+        )
     watch = HealthWatch(kit.consul, wanted.service, _scraper_maker(settings, kit.log), kit.log)
     return ConsulMembership(kit.consul, watch, registration, kit.log, memory.members)
 

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from yarl import URL
 
+from promring.core.pool import KEPT_LABELS
 from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
@@ -95,7 +96,7 @@ def parse_weight(value: object) -> float:
     """A number, or a text of one. Raises ValueError."""
     try:
         weight = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         weight = math.nan
     if not 0 <= weight <= WEIGHT_MOST:
         raise ValueError(f"weight: {value!r} is not a number from 0 to {WEIGHT_MOST:g}")
@@ -308,17 +309,27 @@ class Targets(OneKind):
     prometheus: NotBuilt = None
 
 
+def _carried(name: str) -> str:
+    """Targets never have other labels that begin so: discovery drops them."""
+    if name.startswith("__") and name != "__address__" and not KEPT_LABELS.fullmatch(name):
+        raise ValueError(f"{name!r}: no target has it, labels that begin with __ are dropped but {KEPT_LABELS.pattern}")
+    return name
+
+
+CarriedLabel = Annotated[LabelName, AfterValidator(_carried)]
+
+
 class Placement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
     load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
     loads: Annotated[Literal["count"], _only("count")] = "count"
     capacity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
     replication_factor: Annotated[int, Field(ge=1, le=100)] = 1
-    hash_labels: Annotated[list[LabelName], Field(min_length=1)] | None = None
+    hash_labels: Annotated[list[CarriedLabel], Field(min_length=1)] | None = None
 
 
 class Zones(Model):
-    label: LabelName
+    label: CarriedLabel
 
 
 def _template(text: str, info: ValidationInfo) -> str:

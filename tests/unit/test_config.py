@@ -232,6 +232,7 @@ def test_a_scraper_may_have_a_zone_and_a_weight(node: Any, expected: Node) -> No
         ({"address": "10.0.0.1:9090", "weight": float("nan")}, "weight: nan is not"),
         ({"address": "10.0.0.1:9090", "weight": float("inf")}, "weight: inf is not"),
         ({"address": "10.0.0.1:9090", "weight": True}, "weight: True is not"),
+        ({"address": "10.0.0.1:9090", "weight": 10**400}, "weight: 1000000"),
         ({"address": "10.0.0.1:9090", "zone": 5}, "zone: '5' is not a short text"),
         ({"address": "10.0.0.1"}, "'10.0.0.1' is not host:port"),
         ({"adress": "10.0.0.1:1"}, "unknown key 'adress'"),
@@ -255,6 +256,8 @@ def test_a_scraper_that_is_none_is_named(node: Any, said: str) -> None:
         ("placement.replication_factor", 1.5),
         ("placement.load_factor", 0.9),
         ("zones", {"label": "bad-label"}),
+        ("zones", {"label": "__zone"}),
+        ("placement.hash_labels", ["__shard"]),
         ("zones", {}),
     ],
 )

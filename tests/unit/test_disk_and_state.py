@@ -97,15 +97,20 @@ async def test_a_delivery_writes_once_then_leaves_it_alone_and_puts_back_what_wa
     async def outcome(slice_: Slice) -> str:
         return (await delivery.deliver([slice_]))[0].outcome
 
-    assert await outcome(slice_of(b"[1]")) == "written"
-    assert await outcome(slice_of(b"[1]")) == "same"
-    path.write_bytes(b"[2]")
-    assert await outcome(slice_of(b"[1]")) == "written"
+    body = b'[{"targets":["a:1"]}]\n'
+    assert await outcome(slice_of(body)) == "written"
+    assert await outcome(slice_of(body)) == "same"
+    path.write_bytes(b"[]")
+    assert await outcome(slice_of(body)) == "written"
     path.unlink()
-    assert await outcome(slice_of(b"[1]")) == "written"
-    assert path.read_bytes() == b"[1]"
+    assert await outcome(slice_of(body)) == "written"
+    assert path.read_bytes() == body
     fresh = FileDelivery(f"{tmp_path}/{{service}}/{{scraper}}.json", log.get())
-    assert (await fresh.deliver([slice_of(b"[1]")]))[0].outcome == "same", "what is there already is not written"
+    assert (await fresh.deliver([slice_of(body)]))[0].outcome == "same", "what is there already is not written"
+    fresh = FileDelivery(f"{tmp_path}/{{service}}/{{scraper}}.json", log.get())
+    (refused,) = await fresh.deliver([slice_of(b"[]\n", 0)])
+    assert (refused.outcome, path.read_bytes()) == ("failed", body)
+    assert "refuses the older 0.0" in refused.error
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", ".hidden", "-rf", "x\0y", "[::1]:9090"])

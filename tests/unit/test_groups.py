@@ -43,6 +43,7 @@ def test_lists_without_targets_are_empty_not_an_error(text: bytes) -> None:
         (b'[{"targets": ["a:1", "x:y:z"]}]', "[0].targets[1]: 'x:y:z'"),
         (b'[{"targets": ["a:1", ""]}]', "[0].targets[1]: ''"),
         (b'[{"targets": ["a b"]}]', "[0].targets[0]"),
+        (b'[{"targets": ["a:1"], "labels": {"__param_a": "x\\u0000__param_b"}}]', "[0].labels.__param_a: has a NUL"),
         (b'[{"targets": ["a:1"], "labels": {"bad-name": "x"}}]', "[0].labels: 'bad-name'"),
         (b"\xff\xfe", "f"),
     ],

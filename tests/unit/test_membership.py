@@ -116,11 +116,11 @@ def consul_membership(client: Client, *more: Any, **named: Any) -> ConsulMembers
 
 
 NODES = [("10.0.0.1", 1), ("10.0.0.1", 2)]
-REGISTRATION = Registration("x", {node: {} for node in NODES}, "/-/healthy", 5.0, 2.0)
+REGISTRATION = Registration("x", {node: {} for node in NODES}, "/-/healthy", 5.0, 2.0, frozenset({"promring_weight"}))
 
 
-def entry(port: int, *, ours: bool, check: str | None = None) -> HealthEntry:
-    meta = {**MARK, CHECK: check or REGISTRATION.check} if ours else None
+def entry(port: int, *, ours: bool, check: str | None = None, more: Mapping[str, str] | None = None) -> HealthEntry:
+    meta = {**MARK, CHECK: check or REGISTRATION.check, **(more or {})} if ours else None
     return HealthEntry(Node("n", "10.0.0.1"), Service(f"x-{port}", "x", "10.0.0.1", port, meta))
 
 
@@ -133,6 +133,9 @@ def entry(port: int, *, ours: bool, check: str | None = None) -> HealthEntry:
         ([entry(1, ours=False)], []),
         ([entry(7, ours=False)], []),
         ([entry(7, ours=False), entry(1, ours=True)], NODES[1:]),
+        ([entry(1, ours=True, more={"owner": "ops"}), entry(2, ours=True)], []),
+        ([entry(1, ours=True, more={"promring_weight": "2"}), entry(2, ours=True)], NODES[:1]),
+        ([entry(1, ours=True), entry(1, ours=True, check="/x every 9s within 1s"), entry(2, ours=True)], []),
         ([entry(1, ours=True, check="/x every 9s within 1s"), entry(2, ours=True)], NODES[:1]),
         ([entry(1, ours=True), entry(2, ours=True), entry(7, ours=True)], []),
     ],

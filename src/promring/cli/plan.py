@@ -58,8 +58,10 @@ def plan(config_file: Path, service: str | None, without: tuple[str, ...], joini
 def show(data: dict[str, Any]) -> None:
     console = Console(highlight=False)
     bound = "" if data["most"] is None else f", at most {data['most']} a scraper"
-    share = data["moved"] / data["targets"]
-    console.print(f"{data['service']}: {data['moved']} of {data['targets']} targets would move ({share:.1%}){bound}")
+    owned = sum(s["before"] or 0 for s in data["scrapers"])  # with replicas a target counts once for each owner
+    what = "targets" if owned <= data["targets"] else "owners of targets"
+    share = data["moved"] / owned if owned else 0.0
+    console.print(f"{data['service']}: {data['moved']} of {owned} {what} would move ({share:.1%}){bound}")
     fits = data["fits"]
     if not fits["all"]:
         named = escape(", ".join(fits["unplaced_targets"]))

@@ -1,4 +1,4 @@
-"""``promring status`` and ``promring where``: ask a running controller."""
+"""``promring status``, ``where``, ``drain`` and ``undrain``: talk to a running controller."""
 
 from __future__ import annotations
 
@@ -71,14 +71,47 @@ def where(target: str, url: str, token_file: Path | None, as_json: bool, service
         sys.exit(1)
 
 
-def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool = False) -> Any:
+@click.command()
+@click.argument("scraper")
+@url_option
+@token_option
+@click.option("--service", help="Of this shard service only; else of every one that knows the scraper.")
+def drain(scraper: str, url: str, token_file: Path | None, service: str | None) -> None:
+    """Take every target from SCRAPER, make before break, until it is undrained. Needs the token."""
+    _drain(scraper, url, token_file, service, "drain")
+
+
+@click.command()
+@click.argument("scraper")
+@url_option
+@token_option
+@click.option("--service", help="Of this shard service only; else of every one that knows the scraper.")
+def undrain(scraper: str, url: str, token_file: Path | None, service: str | None) -> None:
+    """Let SCRAPER have its share again. Needs the token."""
+    _drain(scraper, url, token_file, service, "undrain")
+
+
+def _drain(scraper: str, url: str, token_file: Path | None, service: str | None, what: str) -> None:
+    known = {s["name"]: {x["id"] for x in s["scrapers"]} for s in ask(url, "/api/v1/services", token_file=token_file)}
+    if service is not None and service not in known:
+        raise click.ClickException(f"no service {service!r}; there is {', '.join(known)}")
+    names = [service] if service else [name for name, scrapers in known.items() if scraper in scrapers]
+    if not names:
+        raise click.ClickException(f"no service has the scraper {scraper!r}")
+    for name in names:
+        path = f"/api/v1/services/{quote(name, safe='')}/scrapers/{quote(scraper, safe='')}/{what}"
+        ask(url, path, token_file=token_file, method="POST")
+        click.echo(f"{name}: {scraper} {what}ed")
+
+
+def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool = False, method: str = "GET") -> Any:
     """The ``data`` of an API answer; None for 404 with ``missing_ok``. Anything else ends the command with a message."""
     url = url if "://" in url else f"http://{url}"
     headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
 
     async def get() -> tuple[int, bytes]:
         async with new_session() as session:
-            response = await request(session, "GET", url.rstrip("/") + path, timeout_s=TIMEOUT_S, headers=headers)
+            response = await request(session, method, url.rstrip("/") + path, timeout_s=TIMEOUT_S, headers=headers)
             return response.status, response.body
 
     try:
@@ -127,6 +160,7 @@ def _scrapers(scrapers: list[dict[str, Any]], said: str) -> Table:
         style = {"up": "green", "down": "red"}.get(s["state"], "yellow")
         note = f"not delivered: {s['delivery_error']}" if s["delivery_error"] else s["reason"]
         note = "" if note == said else note
+        note = "drained" + (f"; {note}" if note else "") if s["drained"] else note
         state = f"[{style}]{s['state']}[/]"
         table.add_row(escape(f"  {s['id']}"), state, str(s["targets"]), s["generation"] or "-", escape(note))
     return table

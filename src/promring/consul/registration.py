@@ -37,6 +37,8 @@ class Registration:
     check_path: str
     check_interval_s: float
     check_timeout_s: float
+    managed: frozenset[str] = frozenset()
+    """Names of metadata that are the configuration's: one that it does not give is taken away."""
 
     @property
     def check(self) -> str:
@@ -45,6 +47,13 @@ class Registration:
 
     def metadata(self, node: Node) -> dict[str, str]:
         return {**self.nodes[node], **MARK, CHECK: self.check}
+
+    def is_met_by(self, node: Node, registered: Mapping[str, str]) -> bool:
+        """Whether ``registered`` metadata says what is wanted; others may have added to it."""
+        if node not in self.nodes:
+            return False
+        ours = {*self.managed, *MARK, CHECK}
+        return {n: v for n, v in registered.items() if n in ours} == self.metadata(node)
 
     def definition(self, node: Node, *, alive: bool) -> dict[str, Any]:
         host, port = node
@@ -148,8 +157,7 @@ def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
     ours = [entry for entry in entries if _is_ours(entry)]
     if entries and not ours:
         return []
-    ours_at = {(e.host, e.service.port): e.service.meta or {} for e in ours}
-    as_wanted = {node for node, meta in ours_at.items() if node in wanted.nodes and meta == wanted.metadata(node)}
+    as_wanted = {(e.host, e.service.port) for e in ours if wanted.is_met_by((e.host, e.service.port), e.service.meta or {})}
     of_others = {(e.host, e.service.port) for e in entries if not _is_ours(e)}
     present = as_wanted | of_others
     return [node for node in wanted.nodes if node not in present]

@@ -14,7 +14,7 @@ What is asked of a placement, the strongest first:
 1. the owners of a target are different scrapers, as many as it shall have and live;
 2. ``capacity`` is never exceeded, but by a single target that is heavier and then alone. What has no room has no owner;
    the lightest go first, and the last replicas before the first;
-3. the fair share is not exceeded, unless targets are too big to be packed so: then it grows in steps of 5 % until they fit;
+3. the fair share is not exceeded, unless what is left cannot be packed so: it then grows, by 1 % at a time, until it can;
 4. replicas are in different zones while there are enough, a target is in the zone that it asks for while that has room;
 5. the ring's order of preference.
 
@@ -40,6 +40,8 @@ PACKINGS_MAX = 16
 LOAD_MOST, LOADS_MOST = 2**32, 2**50  # of one target, of all: floats hold whole numbers up to 2**53
 NO_LIMIT = np.iinfo(np.int64).max
 NOBODY = -1
+LOAD_FACTOR_MOST = 1000.0
+SMALL_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class Policy:
     replication_factor: int = 1
 
     def __post_init__(self) -> None:
-        if self.load_factor is not None and not 1 <= self.load_factor < math.inf:
-            raise PlacementError(f"load_factor must be at least 1 and finite, not {self.load_factor}")
+        if self.load_factor is not None and not 1 <= self.load_factor <= LOAD_FACTOR_MOST:
+            raise PlacementError(f"load_factor must be from 1 to {LOAD_FACTOR_MOST:g}, not {self.load_factor}")
         if self.capacity is not None and not 0 < self.capacity < math.inf:
             raise PlacementError(f"capacity must be above 0 and finite, not {self.capacity}")
         if self.replication_factor < 1 or self.virtual_nodes < 1:
@@ -169,8 +171,10 @@ def _place_replica(table: _Table, replica: int, limits: Loads | None, most: Load
     if replica and replica < ring.zones.max() + 1:  # while there are enough zones
         rest = _offer(table, rest, replica, ring.circle.grouped(ring.zones), limits)
     rest = _offer(table, rest, replica, ring.circle, limits)
+    steps = 0
     while rest.size and limits is not None:
-        wider = limits + limits // 20 + (ring.weights > 0)
+        steps += 1
+        wider = limits + limits // (100 if steps <= SMALL_STEPS else 20) + (ring.weights > 0)
         limits, before = wider if most is None else np.minimum(wider, most), limits
         if (limits == before).all():
             return  # every scraper is as full as it may be: what is left has no owner
@@ -255,7 +259,7 @@ def _settled(
         at[sent_on] = circle.past(circle.onward[at[sent_on]], taken[sent_on])
         owners[sent_on] = circle.holders[at[sent_on]]
     owners[~_kept(loads, owners, room, alone)] = NOBODY
-    _fill(keys, owners, loads, circle, room, taken)
+    _fill(keys, owners, loads, circle, used, room, taken)
     return owners
 
 
@@ -276,8 +280,9 @@ def _kept(loads: Loads | None, owners: Owners, room: Loads, alone: Loads) -> Fla
     if mine is not None:
         firsts = np.flatnonzero(np.r_[True, asked[1:] != asked[:-1]])
         giants = firsts[mine[firsts] > alone[asked[firsts]]]
-        kept[held[np.isin(asked, asked[giants])]] = False
+        kept[held[np.isin(asked, asked[giants]) & (mine > 0)]] = False
         kept[held[giants]] = True
+        kept[held[mine == 0]] = True
     return kept
 
 
@@ -307,13 +312,14 @@ def _fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
     return fits
 
 
-def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, room: Loads, taken: Owners) -> None:
-    """Give each row without an owner the next scraper clockwise with room for it, by priority; in place. Those for which
-    nobody has room stay without.
+def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, used: Loads, room: Loads, taken: Owners) -> None:
+    """Give each row without an owner the next scraper clockwise with room for it, by priority; in place. One that is too
+    heavy for everybody gets one that has nothing, where there is one. Those for which nobody has room stay without.
     """
     homeless = np.flatnonzero(owners == NOBODY)
     housed = owners != NOBODY
-    room = room - _summed(owners[housed], None if loads is None else loads[housed], len(room))
+    here = _summed(owners[housed], None if loads is None else loads[housed], len(room))
+    room, empty = room - here, used + here == 0
     present = np.zeros(len(room), dtype=bool)
     present[circle.present] = True
     while homeless.size:
@@ -322,12 +328,19 @@ def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, room:
         if not len(open_.tokens):
             if loads is None:
                 return
-            homeless = homeless[loads[homeless] <= room[present].max()]
+            if _stands_alone(keys, owners, loads, circle.only(present & empty), int(homeless[0]), taken):
+                room[owners[homeless[0]]] = NOBODY
+                empty[owners[homeless[0]]] = False
+                homeless = homeless[1:]
+            else:
+                most = int(room[present].max())
+                homeless = homeless[loads[homeless] <= (max(most, heaviest - 1) if empty[present].any() else most)]
             continue
         asking = homeless if loads is None else homeless[2 * loads[homeless] >= heaviest]
         able = _has_other_group(open_, taken[asking])
-        if not able.all():  # a lighter one may find another group open later, this one will not
-            homeless = homeless[~np.isin(homeless, asking[~able])]
+        if not able.all():  # a lighter one may find another group open later, the heaviest will not
+            lost = asking[~able] if loads is None else asking[~able & (loads[asking] == heaviest)]
+            homeless = homeless[~np.isin(homeless, lost)]
             asking = asking[able]
             if not asking.size:
                 continue
@@ -337,8 +350,17 @@ def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, room:
         mine = None if loads is None else loads[asking[order]]
         good = order[_fitting(mine, asked[order], room)]
         owners[asking[good]] = asked[good]
-        room = room - _summed(asked[good], None if loads is None else loads[asking[good]], len(room))
+        more = _summed(asked[good], None if loads is None else loads[asking[good]], len(room))
+        room, empty = room - more, empty & (more == 0)
         homeless = homeless[owners[homeless] == NOBODY]
+
+
+def _stands_alone(keys: Keys, owners: Owners, loads: Loads, empty: Circle, row: int, taken: Owners) -> bool:
+    """Put ``row`` on the next scraper of ``empty``, if there is one for it."""
+    if not loads[row] or not len(empty.tokens) or not _has_other_group(empty, taken[[row]])[0]:
+        return False
+    owners[row] = empty.holders[empty.past(empty.first(keys[[row]]), taken[[row]])[0]]
+    return True
 
 
 def _has_other_group(circle: Circle, taken: Owners) -> Flags:

@@ -10,6 +10,7 @@ ring is ``xxh3_64`` of the UTF-8 identity, or of the ``hash_labels``. Other labe
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -21,6 +22,8 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 
 from promring.model import SEPARATOR, Bounds, Keys, TargetGroup, TargetPool
 
+KEPT_LABELS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
+"""Labels that begin with two underscores and still pass: Prometheus users rely on them (``failures.md`` A1)."""
 REDIRECTING = ("__scheme__", "__metrics_path__")
 _encode = msgspec.json.Encoder().encode
 

@@ -20,6 +20,7 @@ import xxhash
 from promring.model import Keys, Members, Owners, PlacementError, Scraper
 
 WEIGHT_MOST = 100.0
+HOPS, SEARCHED_GROUPS = 8, 64
 Positions = npt.NDArray[np.intp]
 
 
@@ -86,13 +87,33 @@ class Circle:
         """``at`` moved clockwise until no holder is of a group in its row of ``taken``, shape (len(at), k). There must be
         such a holder for every row.
         """
+        hops = 0
         while taken.shape[1]:
             groups = self.groups[self.holders[at]]
             again = np.flatnonzero((groups[:, None] == taken).any(axis=1))
             if not again.size:
                 break
+            if hops >= HOPS and len(self._by_group) <= SEARCHED_GROUPS:
+                at[again] = self._next_free(at[again], taken[again])
+                break
             at[again] = self.beyond_group[at[again]]
+            hops += 1
         return at
+
+    def _next_free(self, at: Positions, taken: Owners) -> Positions:
+        """As ``past``, by a search for each group: where the free ones are rare, so that hopping would take long."""
+        steps = np.full(len(at), len(self.tokens), dtype=np.intp)
+        for group, places in self._by_group.items():
+            free = np.flatnonzero((taken != group).all(axis=1))
+            next_place = places[np.searchsorted(places, at[free]) % len(places)]
+            steps[free] = np.minimum(steps[free], (next_place - at[free]) % len(self.tokens))
+        return np.asarray((at + steps) % len(self.tokens))
+
+    @cached_property
+    def _by_group(self) -> dict[int, Positions]:
+        """The places of each group that holds a token, ascending."""
+        groups = self.groups[self.holders]
+        return {group: np.flatnonzero(groups == group) for group in np.unique(groups).tolist()}
 
 
 class Ring:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promring import disk
-from promring.delivery import Outcome
+from promring.delivery import Outcome, envelope
+from promring.delivery.envelope import Envelope, RefusedError
 from promring.log import Logger
 from promring.model import Slice
 from promring.template import render
@@ -46,20 +47,17 @@ class FileDelivery:
         if known is not None and known == (signature, slice_.sha256):
             return Outcome(slice_.scraper.id, "same")
         try:
-            if _holds(path, slice_.body):
-                outcome = "same"
-            else:
-                if known is not None and known[1] == slice_.sha256:
-                    self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
-                self._clean(path.parent)
-                disk.install(path, slice_.body)
-                outcome = "written"
-        except OSError as error:
+            self._clean(path.parent)
+            written = envelope.install(path, Envelope.of(slice_))
+        except (OSError, RefusedError) as error:
             self._verified.pop(path, None)
-            return Outcome(slice_.scraper.id, "failed", f"{path}: {error.strerror or error}")
+            why = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            return Outcome(slice_.scraper.id, "failed", why)
+        if written and known is not None and known[1] == slice_.sha256:
+            self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
         if (signature := _signature(path)) is not None:
             self._verified[path] = (signature, slice_.sha256)
-        return Outcome(slice_.scraper.id, outcome)
+        return Outcome(slice_.scraper.id, "written" if written else "same")
 
     def _clean(self, folder: Path) -> None:
         if folder not in self._cleaned:
@@ -72,13 +70,3 @@ def _signature(path: Path) -> Signature | None:
         stat = path.lstat()
         return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
     return None
-
-
-def _holds(path: Path, body: bytes) -> bool:
-    """Whether ``path`` is a plain file with exactly these bytes."""
-    try:
-        if path.is_symlink() or path.stat().st_size != len(body):
-            return False
-        return path.read_bytes() == body
-    except FileNotFoundError:
-        return False

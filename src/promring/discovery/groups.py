@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import xxhash
 
-from promring.core.pool import pool_of
+from promring.core.pool import KEPT_LABELS, pool_of
 from promring.discovery.yaml_worker import BAD_YAML, YamlError, load_yaml
 from promring.model import DiscoveryError, TargetGroup, TargetPool
 
@@ -31,7 +31,6 @@ _HOST = r"[^\s/:?#\[\]\x00-\x20\x7f]+"
 _SCHEME, _PORT, _REST = r"([a-z][a-z0-9+.-]*://)?", r"(:\d{1,5})?", r"([/?#][^\s\x00-\x20\x7f]*)?"
 _ADDRESS = re.compile(f"{_SCHEME}({_IPV6}|{_HOST}){_PORT}{_REST}")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_KEPT = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
 
 
 class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +81,7 @@ def from_yaml(text: bytes, where: str) -> Iterator[TargetGroup]:
 
 def _converted(text: bytes, where: str) -> bytes:
     """As JSON. Raises ``DiscoveryError``."""
-    command = [sys.executable, "-m", "promring.discovery.yaml_worker"]
+    command = [sys.executable, "-P", "-m", "promring.discovery.yaml_worker"]
     try:
         done = subprocess.run(command, input=text, capture_output=True, timeout=YAML_TIMEOUT_S, check=False)  # noqa: S603 - our own
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -90,7 +89,8 @@ def _converted(text: bytes, where: str) -> bytes:
     if done.returncode == BAD_YAML:
         raise DiscoveryError(f"{where}{done.stderr.decode('utf-8', 'replace').rstrip()}")
     if done.returncode:
-        raise DiscoveryError(f"{where}: the process that reads it ended with status {done.returncode}")
+        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1][:200]
+        raise DiscoveryError(f"{where}: the process that reads it ended with status {done.returncode}: {last}")
     return done.stdout
 
 
@@ -127,7 +127,12 @@ def _checked(groups: Iterable[_Group], where: str) -> Iterator[TargetGroup]:
         for name in group.labels or {}:
             if not _LABEL_NAME.fullmatch(name):
                 raise DiscoveryError(f"{where}: [{i}].labels: {name[:80]!r} is not a label name")
-        kept = [pair for pair in (group.labels or {}).items() if not pair[0].startswith("__") or _KEPT.fullmatch(pair[0])]
+        for name, value in (group.labels or {}).items():
+            if "\0" in value:
+                raise DiscoveryError(f"{where}: [{i}].labels.{name}: has a NUL")
+        kept = [
+            pair for pair in (group.labels or {}).items() if not pair[0].startswith("__") or KEPT_LABELS.fullmatch(pair[0])
+        ]
         yield TargetGroup(tuple(group.targets), tuple(sorted(kept)))
 
 

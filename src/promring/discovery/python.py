@@ -48,6 +48,7 @@ class PythonSource:
         try:
             worker = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 "promring.discovery.worker",
                 self.callable,

@@ -16,9 +16,9 @@ from promring.core.coverage import Coverage
 from promring.core.guard import Hold
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, target
-from promring.core.preview import PreviewError, preview
+from promring.core.preview import preview
 from promring.core.ring import Ring
-from promring.model import Fact, Known, Placement, TargetPool, Unknown
+from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
 from promring.service import Service
 from promring.threads import beside
 from promring.web.controller import Controller
@@ -76,10 +76,13 @@ class Api:
         address = request.query.get("target", "")
         if not address:
             raise ApiError(400, "bad_data", "target: which address?")
-        pool, ring = placement.pool, service.reconciler.ring
-        assert ring is not None  # there is a placement, so there was a ring
+        virtual_nodes = service.reconciler.policy.virtual_nodes
 
-        found = await beside(lambda: [_place(placement, ring, row) for row in _rows_at(pool, address)])
+        def look() -> list[dict[str, Any]]:
+            ring = Ring(placement.scrapers, virtual_nodes)  # that of the placement: the loop may have a newer one already
+            return [_place(placement, ring, row) for row in _rows_at(placement.pool, address)]
+
+        found = await beside(look)
         if not found:
             raise ApiError(404, "not_found", f"no target {address!r} in {service.name}")
         return success(found)
@@ -93,7 +96,7 @@ class Api:
             joining = [service.settings.joining(text) for text in request.query.getall("with", [])]
             work = partial(preview, placement.pool, placement.scrapers, policy, without=without, joining=joining)
             described = await beside(lambda: work().describe())
-        except (PreviewError, ValueError) as error:
+        except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
         return success({"service": service.name, **described})
 

@@ -1,0 +1,189 @@
+"""Long-polls the controllers for one slice and keeps the file true to it.
+
+Promises: the file holds a whole slice that a controller decided, or what it held before; an older generation is refused,
+across restarts too; when no controller answers the file stays; what was changed by hand is put back within ``wait_s``.
+Flow: ``GET /sd/{service}/{scraper}?wait=`` at one controller until it fails, then at the next; ``delivery.envelope`` writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+
+from promring.agent.metrics import AgentMetrics
+from promring.delivery.envelope import Envelope, RefusedError, held, install, parse_generation
+from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
+from promring.log import Logger
+from promring.threads import beside, to_the_end
+
+SLICE_BYTES_MAX = 512 * 1024 * 1024
+WAIT_S = 30.0
+ANSWER_S = 10.0
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 10.0
+RELOAD_TIMEOUT_S, RELOAD_AGAIN_S = 5.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """``controllers``: base URLs, the first is asked first. ``reload_url``: POSTed after each write."""
+
+    controllers: Sequence[str]
+    service: str
+    scraper: str
+    file: Path
+    reload_url: str | None = None
+    token_file: Path | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    wait_s: float = WAIT_S
+
+
+class _NoSliceError(Exception):
+    """This controller gave no slice to take; the text says why."""
+
+
+class Poller:
+    def __init__(self, settings: AgentSettings, metrics: AgentMetrics, log: Logger) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._log = log.bind(srv_name=settings.service, scraper=settings.scraper)
+        self._said: dict[str, str] = {}
+        self._reload_due = asyncio.Event()
+        self.has_slice = False
+        """Whether the file holds a slice that is known to be whole."""
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._poll())
+            if self._settings.reload_url:
+                group.create_task(self._reload())
+
+    async def _poll(self) -> None:
+        settings, failures, at = self._settings, 0, 0
+        etag = await self._etag_of_file()
+        if self.has_slice:
+            self._log.info("slice_kept", file=str(settings.file), note="until a controller says otherwise")
+        async with new_session(ssl_context=settings.tls.context()) as session:
+            while True:
+                controller = settings.controllers[at % len(settings.controllers)]
+                try:
+                    etag = await self._ask(session, controller, etag)
+                except (_NoSliceError, OSError) as error:
+                    self._failed(controller, str(error))
+                    failures, at, etag = failures + 1, at + 1, ""
+                    if failures % len(settings.controllers) == 0:  # every one of them
+                        rounds = failures // len(settings.controllers)
+                        most = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(rounds - 1, 10))
+                        await asyncio.sleep(random.uniform(most / 2, most))
+                        etag = await self._etag_of_file()
+                    continue
+                if self._said.pop(controller, None) is not None:
+                    self._log.info("controller_answers_again", controller=controller)
+                failures = 0
+
+    async def _ask(self, session: aiohttp.ClientSession, controller: str, etag: str) -> str:
+        """One long poll and what follows from it; the ETag of what the file holds then."""
+        settings = self._settings
+        path = f"/sd/{quote(settings.service, safe='')}/{quote(settings.scraper, safe=':')}"
+        headers = {"Accept-Encoding": "gzip"} | ({"If-None-Match": etag} if etag else {})
+        if settings.token_file is not None:
+            headers["Authorization"] = f"Bearer {await beside(lambda: _token(settings.token_file))}"
+        url = f"{controller}{path}?wait={settings.wait_s:g}s" if etag else f"{controller}{path}"
+        deadline = (settings.wait_s if etag else 0.0) + ANSWER_S
+        try:
+            answer = await request(
+                session,
+                "GET",
+                url,
+                timeout_s=deadline,
+                headers=headers,
+                server_name=settings.tls.server_name,
+                body_bytes_max=SLICE_BYTES_MAX,
+            )
+        except HttpError as error:
+            raise _NoSliceError(str(error)) from error
+        if answer.status == 304 and etag:
+            self._metrics.answered("same")
+            return await self._etag_of_file()  # somebody may have changed it meanwhile
+        if answer.status != 200:
+            raise _NoSliceError(f"status {answer.status}: {answer.text()}")
+        await self._take(answer)
+        return await self._etag_of_file()
+
+    async def _take(self, answer: Response) -> None:
+        """Install a slice. Raises ``_NoSliceError`` when the receiver refuses it, OSError when the disk does."""
+        try:
+            generation = parse_generation(answer.headers.get("x-promring-generation", ""))
+        except ValueError as error:
+            raise _NoSliceError(f"X-Promring-Generation: {error}") from error
+        envelope = Envelope(answer.body, answer.headers.get("x-promring-sha256", ""), generation)
+        try:
+            written = await to_the_end(lambda: install(self._settings.file, envelope))
+        except RefusedError as error:
+            self._metrics.answered("refused")
+            raise _NoSliceError(str(error)) from error
+        self.has_slice = True
+        self._metrics.answered("written" if written else "same")
+        self._metrics.slice_is(generation)
+        if written:
+            self._log.info("slice_written", generation=str(generation), bytes=len(answer.body))
+            self._reload_due.set()
+
+    async def _etag_of_file(self) -> str:
+        """The ETag under which controllers serve what the file holds; empty when it is not what was received."""
+
+        def look() -> str:
+            have = held(self._settings.file)
+            if have is None or not self._settings.file.is_file():
+                return ""
+            envelope = Envelope(self._settings.file.read_bytes(), have[1], have[0])
+            return f'"{have[1][:32]}"' if envelope.is_whole() else ""
+
+        try:
+            etag = await beside(look)
+        except OSError:
+            etag = ""
+        self.has_slice = self.has_slice or bool(etag)
+        return etag
+
+    def _failed(self, controller: str, why: str) -> None:
+        self._metrics.answered("failed")
+        if self._said.get(controller) != why:
+            self._log.warning("controller_gives_no_slice", controller=controller, error=why, note="the file stays")
+        self._said[controller] = why
+
+    async def _reload(self) -> None:
+        """After each write, and until it works: a scraper that is just starting has its list anyway."""
+        url, said = str(self._settings.reload_url), ""
+        async with new_session(keep_alive=False) as session:
+            while True:
+                await self._reload_due.wait()
+                self._reload_due.clear()
+                try:
+                    answer = await request(session, "POST", url, timeout_s=RELOAD_TIMEOUT_S)
+                    why = "" if 200 <= answer.status < 300 else f"status {answer.status}: {answer.text()}"
+                except HttpError as error:
+                    why = str(error)
+                self._metrics.reloads.labels("failed" if why else "ok").inc()
+                if why:
+                    if why != said:
+                        self._log.error("scraper_reload_failed", url=url, error=why)
+                    self._reload_due.set()
+                    await asyncio.sleep(RELOAD_AGAIN_S)
+                said = why
+
+
+def _token(path: Path | None) -> str:
+    """Read for each use, so that it can be changed. Raises OSError."""
+    if path is None:
+        return ""
+    try:
+        return path.read_text().strip()
+    except UnicodeError as error:
+        raise OSError(f"{path}: is not text") from error

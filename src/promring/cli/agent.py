@@ -1,0 +1,101 @@
+"""``promring agent``: beside a scraper."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import click
+
+from promring import log
+from promring.actors import Actor, run_actors
+from promring.agent.metrics import AgentMetrics
+from promring.agent.poller import WAIT_S, AgentSettings, Poller
+from promring.agent.server import serve
+from promring.cli import options
+from promring.httpclient import TlsFiles, parse_base
+from promring.model import ListenError
+
+GRACE_S = 4.0
+
+
+def _controllers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    found = []
+    for text in (part for value in values for part in value.split(",")):
+        try:
+            base, socket = parse_base(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} {error}") from error
+        if socket is not None:
+            raise click.BadParameter(f"{text!r}: a controller listens on host:port")
+        found.append(str(base))
+    return found
+
+
+readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+
+
+@click.command()
+@click.option(
+    "--controller", "controllers", multiple=True, required=True, callback=_controllers, help="URL[,URL…] of promring."
+)
+@click.option("--service", required=True, help="The shard service.")
+@click.option("--scraper", required=True, help="The identity of this scraper, such as 10.0.0.1:9090.")
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file_sd file to write.")
+@click.option("--reload-url", help="POSTed after each write; Prometheus' file_sd needs none.")
+@click.option("--token-file", type=readable, help="A bearer token for the controllers.")
+@click.option("--tls.ca-file", "ca_file", type=readable, help="Whom to trust, instead of the system's authorities.")
+@click.option("--tls.cert-file", "cert_file", type=readable)
+@click.option("--tls.key-file", "key_file", type=readable)
+@click.option("--tls.server-name", "server_name", help="The name to verify.")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0.1, 300), default=WAIT_S, show_default=True, help="Seconds a long poll."
+)
+@click.option("--web.listen-address", "listen", type=options.HostPort(), help="host:port of its own /metrics and /-/ready.")
+@click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
+@click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
+def agent(
+    controllers: list[str],
+    service: str,
+    scraper: str,
+    file: Path,
+    reload_url: str | None,
+    token_file: Path | None,
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+    server_name: str | None,
+    wait_s: float,
+    listen: tuple[str, int] | None,
+    level: str,
+    fmt: str,
+) -> None:
+    """Keep FILE true to this scraper's slice, until SIGINT or SIGTERM. When no controller answers it stays as it is."""
+    log.configure(level, fmt)
+    if file.suffix not in (".json", ".yml", ".yaml"):
+        raise click.UsageError(f"--file: {file} must end in .json, .yml or .yaml, or Prometheus does not read it")
+    tls = TlsFiles(ca_file, cert_file, key_file, server_name)
+    try:
+        tls.context()
+    except OSError as error:
+        raise click.UsageError(f"--tls: {error}") from error
+    settings = AgentSettings(controllers, service, scraper, file.absolute(), reload_url, token_file, tls, wait_s)
+    metrics = AgentMetrics()
+    poller = Poller(settings, metrics, log.get())
+
+    async def main() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        actors: dict[str, Actor] = {"signals": stop.wait, "poller": poller.run}
+        if listen is not None:
+            actors["web"] = lambda: serve(*listen, poller, metrics)
+        log.get().info("agent_starting", controllers=",".join(controllers), file=str(settings.file))
+        await run_actors(actors, GRACE_S)
+        log.get().info("agent_stopped")
+
+    try:
+        asyncio.run(main())
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,136 @@
+"""The receiving end of every delivery that writes files: what it checks before a slice is installed.
+
+A slice travels as bytes with their SHA-256 and a generation. Under a lock of its own the receiver refuses bytes that are not
+what the digest says or not a target list, and a generation older than the one it has; else it writes them whole or not at
+all (``disk.install``). What it has stands beside the file, in ``.NAME.promring``: generation and digest. That is written
+first: a receiver that dies in between has the old slice and takes the new one again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from promring import disk
+from promring.model import Generation, PromringError, Slice
+
+LOCK_WAIT_S = 2.0
+_GENERATION = re.compile(r"(\d{1,18})\.(\d{1,18})")
+
+
+class RefusedError(PromringError):
+    """The receiver keeps what it has; the text says why."""
+
+
+class _Group(msgspec.Struct, forbid_unknown_fields=True):
+    targets: list[str]
+    labels: dict[str, str] = {}
+
+
+_check = msgspec.json.Decoder(list[_Group]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    body: bytes
+    sha256: str
+    generation: Generation
+
+    @classmethod
+    def of(cls, slice_: Slice) -> Envelope:
+        return cls(slice_.body, slice_.sha256, slice_.generation)
+
+    def is_whole(self) -> bool:
+        return hashlib.sha256(self.body).hexdigest() == self.sha256
+
+
+def parse_generation(text: str) -> Generation:
+    """``epoch.n``. Raises ValueError."""
+    match = _GENERATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is not a generation such as 1.7")
+    return Generation(int(match[1]), int(match[2]))
+
+
+def install(path: Path, envelope: Envelope) -> bool:
+    """Make ``path`` hold the slice. True when it was written, False when it was there already.
+
+    Raises ``RefusedError``, or OSError; the file is as it was then.
+    """
+    check(envelope)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        have = held(path)
+        if have is not None and envelope.generation < have[0]:
+            raise RefusedError(f"{path}: has generation {have[0]}, refuses the older {envelope.generation}")
+        if have is not None and envelope.generation == have[0] and envelope.sha256 != have[1]:
+            raise RefusedError(f"{path}: has another slice of generation {have[0]}")
+        known = have == (envelope.generation, envelope.sha256)
+        there = _holds(path, envelope.body)
+        if not known:
+            disk.install(note_of(path), f"{envelope.generation} {envelope.sha256}\n".encode())
+        if not there:
+            disk.install(path, envelope.body)
+        return not there
+
+
+def check(envelope: Envelope) -> None:
+    """Raises ``RefusedError`` for bytes that are not those of the digest, or no target list."""
+    if not envelope.is_whole():
+        raise RefusedError(f"{len(envelope.body)} bytes that are not those of the SHA-256 {envelope.sha256[:16]}")
+    try:
+        _check(envelope.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RefusedError(f"not a target list: {error}") from error
+
+
+def held(path: Path) -> tuple[Generation, str] | None:
+    """Generation and digest of what the receiver of ``path`` has; None when it never had any, or the note is damaged."""
+    try:
+        generation, digest = note_of(path).read_text().split()
+        return parse_generation(generation), digest
+    except (OSError, ValueError):
+        return None
+
+
+def note_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.promring")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time. Raises OSError when another one holds on for ``LOCK_WAIT_S``."""
+    lock = path.with_name(f".{path.name}.promring-lock")
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holds(path: Path, body: bytes) -> bool:
+    """Whether ``path`` is a plain file with exactly these bytes."""
+    try:
+        if path.is_symlink() or path.stat().st_size != len(body):
+            return False
+        return path.read_bytes() == body
+    except FileNotFoundError:
+        return False
