@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Coroutine
 
-from bench import failover, freshness, placement, stall
+from bench import agents, failover, freshness, placement, stall
 from bench.report import console
 from promring import log
 
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "placement": placement.run,
     "freshness": freshness.run,
     "stall": stall.run,
+    "agents": agents.run,
     "failover": failover.run,
 }
 

@@ -112,7 +112,7 @@ async def test_what_does_not_fit_is_said_and_placed_as_soon_as_there_is_room(tmp
             await scraper.kill()
         said = s.controller.log_lines
         await until(lambda: any(" targets=35 " in line for line in said("targets_unplaced")), "said what has no room")
-        assert len(s.slice_of(left)) == 25, "as full as it may be, no fuller"
+        await until(lambda: len(s.slice_of(left)) == 25, "as full as it may be, no fuller")
         status = await s.controller.ask(s.session, f"services/{SERVICE}")
         assert status["fits"]["unplaced"] == 35
         assert await gauge(s, "unplaced_targets") == 35

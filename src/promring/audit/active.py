@@ -40,18 +40,20 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 async def active_targets(
-    session: aiohttp.ClientSession, scraper: Scraper, scrape_pool: str, timeout_s: float
-) -> tuple[bytes, str]:
-    """The answer as bytes, to be decoded beside the event loop. Raises ``AuditError``."""
+    session: aiohttp.ClientSession, scraper: Scraper, scrape_pool: str | None, timeout_s: float
+) -> bytes:
+    """The answer as bytes, to be decoded beside the event loop; of one scrape pool, where the server can tell. Raises
+    ``AuditError``.
+    """
     url = f"http://{scraper.address}/api/v1/targets"
-    query = {"state": "active", "scrapePool": scrape_pool}
+    query = {"state": "active"} | ({"scrapePool": scrape_pool} if scrape_pool else {})
     try:
         answer = await request(session, "GET", url, timeout_s=timeout_s, params=query, body_bytes_max=BODY_BYTES_MAX)
     except HttpError as error:
         raise AuditError(str(error)) from error
     if answer.status != 200:
         raise AuditError(f"/api/v1/targets answered {answer.status}: {answer.text()}")
-    return answer.body, scrape_pool
+    return answer.body
 
 
 def decoded(body: bytes, scrape_pool: str) -> Iterator[Active]:

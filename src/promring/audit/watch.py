@@ -111,8 +111,13 @@ class Audit:
     async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, index: Index) -> None:
         at = time.monotonic()
         try:
-            body, pool = await active_targets(session, scraper, self._settings.scrape_pool, self._settings.timeout_s)
-            self.seen[scraper.id] = await beside(lambda: index.seen(at, decoded(body, pool)))
+            pool, timeout_s = self._settings.scrape_pool, self._settings.timeout_s
+            body = await active_targets(session, scraper, pool, timeout_s)
+            seen = await beside(lambda: index.seen(at, decoded(body, pool)))
+            if not len(seen.ids):  # none, or none of this name: then it is said which there are
+                whole = await active_targets(session, scraper, None, timeout_s)
+                seen = await beside(lambda: index.seen(at, decoded(whole, pool)))
+            self.seen[scraper.id] = seen
         except AuditError as error:
             if self.failed.get(scraper.id) != str(error):
                 self._log.warning("audit_failed", scraper=scraper.id, error=str(error))

@@ -114,6 +114,7 @@ def schedule(
     rows, scrapers, since, until = rows[extra], scrapers[extra], since[extra], until[extra]
     until = np.where(until == NEVER, now + policy.overlap_s, until)
     ends: npt.NDArray[np.bool_] = ~_owned_by(wanted, undelivered)[rows] & (until <= now)
+    ends |= (wanted.owners[rows] < 0).all(axis=1)  # there is no room for it: who had it has too much as well
     if policy.confirm and len(rows):
         ends |= _confirmed(wanted, owned, begun, receipts)[rows]
     if policy.overlap_s <= 0:

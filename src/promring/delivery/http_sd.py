@@ -39,7 +39,8 @@ class HttpSdDelivery:
 
     def __init__(self, slices: Iterable[Slice] = ()) -> None:
         self._served = {s.scraper.id: Served(s) for s in slices}
-        self._changed = asyncio.Event()
+        self._waiting: dict[str, asyncio.Event] = {}
+        """Set when the slice of that scraper is another one."""
 
     async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
         outcomes = []
@@ -53,9 +54,9 @@ class HttpSdDelivery:
             outcomes.append(Outcome(name, "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
         self._served = {s.scraper.id: self._served[s.scraper.id] for s in slices}
-        if any(o.outcome == "written" for o in outcomes):
-            self._changed.set()
-            self._changed = asyncio.Event()
+        for outcome in outcomes:
+            if outcome.outcome == "written" and (waiting := self._waiting.pop(outcome.scraper, None)):
+                waiting.set()
         return outcomes
 
     def get(self, scraper: str) -> Served | None:
@@ -67,5 +68,5 @@ class HttpSdDelivery:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while (served := self._served.get(scraper)) is None or served.etag == etag:
-                    await self._changed.wait()
+                    await self._waiting.setdefault(scraper, asyncio.Event()).wait()
         return self._served.get(scraper)

@@ -1,0 +1,222 @@
+"""``promring agent`` beside real Prometheus servers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from promring.demo.agent import AgentProcess
+from promring.demo.process import free_port
+from tests.real.stage import SERVICE, Stage, stage, write_targets
+from tests.waiting import until
+
+AT_ONCE_S = 0.1
+
+
+@asynccontextmanager
+async def agents(
+    s: Stage, controllers: list[str] | None = None, more: tuple[str, ...] = ()
+) -> AsyncIterator[list[AgentProcess]]:
+    """One beside each scraper, started; stopped at the end."""
+    made = [
+        AgentProcess(
+            s.folder / f"agent-{i}",
+            [s.controller.url],
+            SERVICE,
+            scraper.id,
+            s.path_of(scraper),
+            port=free_port(),
+            more=more,
+        )
+        for i, scraper in enumerate(s.scrapers)
+    ]
+    for agent in made:
+        await agent.start()
+    try:
+        yield made
+    finally:
+        for agent in made:
+            await agent.stop()
+
+
+async def is_ready(s: Stage, agent: AgentProcess) -> bool:
+    return (await agent.page(s.session, "/-/ready"))[0] == 200
+
+
+async def test_agents_write_their_slices_at_once_and_keep_them_when_every_controller_is_gone(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, start=False, delivery=[{"http_sd": {}}]) as s:
+        async with agents(s) as made:
+            await until(lambda: all(a.log_lines("controller_gives_no_slice") for a in made), "nobody answers yet", 20)
+            assert not await is_ready(s, made[0])
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "every slice is written", 20)
+            await until(lambda: is_ready(s, made[0]), "ready")
+            await s.scraped_by_now()
+
+            killed, *left = s.scrapers
+            await killed.kill()
+            await until(lambda: s.placed_on(*left), "the others have its targets")
+            await s.scraped_by_now()
+
+            stamps = s.stamps()
+            await s.controller.kill()
+            await asyncio.sleep(2)
+            await made[1].kill()
+            await made[1].start()
+            await until(lambda: is_ready(s, made[1]), "ready from what it has, although no controller answers", 20)
+            assert s.stamps() == stamps
+            await s.scraped_by_now()
+            s.path_of(left[0]).write_text("[]")  # by hand, while nobody could put it back
+            await killed.start()
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "all as the controller says", 40)
+            await s.scraped_by_now()
+
+
+async def test_a_slice_that_was_changed_by_hand_is_put_back_and_the_scraper_is_reloaded(
+    tmp_path: Path, consul_program: Path
+) -> None:
+    reloads = []
+
+    async def reload(_: web.Request) -> web.Response:
+        reloads.append(time.monotonic())
+        return web.Response(status=200 if len(reloads) > 2 else 503)
+
+    app = web.Application()
+    app.router.add_post("/-/reload", reload)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/-/reload"
+    async with stage(tmp_path, consul_program, None, http_sd=0, start=False, scrapers=1, delivery=[{"http_sd": {}}]) as s:
+        async with agents(s, more=(f"--reload-url={url}", "--wait=1")) as (agent,):
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "written", 20)
+            await until(lambda: len(reloads) == 3, "reloaded until it worked", 15)
+            s.path_of(s.scrapers[0]).write_text("[]")
+            await until(lambda: s.placed_on(*s.scrapers), "put back", 5)
+            await until(lambda: len(reloads) == 4, "reloaded", 5)
+            _, metrics = await agent.page(s.session, "/metrics")
+            assert 'promring_agent_answers_total{outcome="written"} 2.0' in metrics
+            assert 'promring_agent_reloads_total{outcome="failed"} 2.0' in metrics
+            assert len(agent.log_lines("scraper_reload_failed")) == 1
+    await runner.cleanup()
+
+
+class Rogue:
+    """A controller that offers whatever it is told to."""
+
+    def __init__(self) -> None:
+        self.body = b"[]\n"
+        self.headers: dict[str, str] = {}
+        self.asked = 0
+
+    def offer(self, body: bytes, generation: str, sha256: str | None = None) -> None:
+        digest = sha256 or hashlib.sha256(body).hexdigest()
+        self.body = body
+        self.headers = {"ETag": f'"{digest[:32]}"', "X-Promring-Generation": generation, "X-Promring-Sha256": digest}
+
+    async def get(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        if request.headers.get("If-None-Match") == self.headers["ETag"]:
+            await asyncio.sleep(0.2)
+            return web.Response(status=304, headers=self.headers)
+        return web.Response(body=self.body, headers=self.headers, content_type="application/json")
+
+
+@asynccontextmanager
+async def rogue() -> AsyncIterator[tuple[Rogue, str]]:
+    made, app = Rogue(), web.Application()
+    app.router.add_get("/sd/{service}/{scraper}", made.get)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield made, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def body(*addresses: str) -> bytes:
+    return json.dumps([{"targets": list(addresses)}]).encode()
+
+
+async def test_an_older_generation_is_refused_over_restarts_and_without_a_storm(tmp_path: Path) -> None:
+    async with rogue() as (one, url), rogue() as (other, other_url):
+        file = tmp_path / "sd" / "x.json"
+        one.offer(body("a:1"), "7.5")
+        other.offer(body("old:1"), "7.4")
+        agent = AgentProcess(tmp_path / "agent", [url, other_url], "x", "s:1", file, port=free_port(), more=("--wait=1",))
+        await agent.start()
+        try:
+            await until(lambda: file.exists() and file.read_bytes() == body("a:1"), "the first", 20)
+            one.offer(body("rogue:1"), "6.999")
+            await until(lambda: bool(agent.log_lines("controller_gives_no_slice")), "refused and said")
+            await agent.stop()
+            await agent.start()
+            before = one.asked + other.asked
+            await asyncio.sleep(6)
+            assert file.read_bytes() == body("a:1")
+            assert 1 < one.asked + other.asked - before < 40, "asked with pauses"
+            text = agent.log_file.read_text()
+            assert "refuses the older 6.999" in text
+            assert "refuses the older 7.4" in text
+            for bad in (
+                (b"<html>", "9.1", None),
+                (body("cut:1"), "9.1", "0" * 64),
+                (body("x:1"), "nonsense", None),
+            ):
+                one.offer(*bad)
+                await asyncio.sleep(1.5)
+                assert file.read_bytes() == body("a:1")
+            other.offer(body("b:1"), "8.1")
+            await until(lambda: file.read_bytes() == body("b:1"), "the other controller leads now", 15)
+        finally:
+            assert await agent.stop() == 0
+
+
+async def test_a_token_and_bad_options_are_said(tmp_path: Path) -> None:
+    async def ended(*more: str) -> tuple[int, str]:
+        agent = AgentProcess(tmp_path / "a", ["127.0.0.1:1"], "x", "s:1", tmp_path / "x.json", port=free_port(), more=more)
+        agent.log_file.write_text("")
+        await agent.start()
+        return await agent.wait(), agent.log_file.read_text()
+
+    for more, said in (
+        (("--token-file=/nowhere",), "does not exist"),
+        (("--controller=ftp://x",), "is not host:port"),
+        ((f"--file={tmp_path}/x.txt",), "must end in .json"),
+        ((f"--tls.ca-file={__file__}",), "--tls"),
+    ):
+        code, text = await ended(*more)
+        assert (code, said in text) == (2, True), text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_change_reaches_the_file_at_once(tmp_path: Path, consul_program: Path, number: int) -> None:
+    """Not a promise of time (``bench agent`` measures that), but no poll interval is waited for."""
+    async with stage(tmp_path, consul_program, None, http_sd=0, start=False, delivery=[{"http_sd": {}}]) as s:
+        async with agents(s) as made:
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "written", 20)
+            for agent in made:
+                agent.signal(number)
+                await agent.wait()
+                await agent.start()
+            await until(lambda: is_ready(s, made[0]), "back", 20)
+            write_targets(s.folder, s.farm.addresses[:-1])
+            gone = s.farm.addresses[-1]
+            took = await until(lambda: gone not in [a for x in s.scrapers for a in s.slice_of(x)], "gone")
+            assert took < 5
