@@ -19,8 +19,10 @@ from promring.consul.watch import HealthWatch, MakeScraper
 from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.delivery import Delivery
+from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.delivery.ssh import SshDelivery, SshSettings
 from promring.discovery import Source
 from promring.discovery.file import FileSource
 from promring.discovery.http import HttpSource
@@ -34,6 +36,7 @@ from promring.metrics import Metrics
 from promring.model import Generation, Scraper, join_host_port
 from promring.reconcile import Pace, Reconciler
 from promring.service import Service
+from promring.settings import AnsibleDelivery as AnsibleDeliverySettings
 from promring.settings import (
     Consul,
     ConsulScrapers,
@@ -47,6 +50,7 @@ from promring.settings import (
     parse_weight,
 )
 from promring.settings import FileDelivery as FileDeliverySettings
+from promring.settings import SshDelivery as SshDeliverySettings
 from promring.state import Memory, Store
 
 WEIGHT = "promring_weight"
@@ -236,6 +240,38 @@ def _http_sd_delivery(_: object, memory: Memory, __: Kit, left: Service | None) 
     return (left and left.http_sd) or HttpSdDelivery(memory.slices.values())
 
 
+def _ssh_delivery(wanted: SshDeliverySettings, _: Memory, kit: Kit, left: Service | None) -> Delivery:
+    return SshDelivery(
+        SshSettings(
+            host=wanted.host,
+            port=wanted.port,
+            user=wanted.user,
+            path=wanted.path,
+            identity_file=wanted.identity_file,
+            known_hosts=wanted.known_hosts,
+            timeout_s=wanted.timeout,
+        ),
+        kit.log,
+    )
+
+
+def _ansible_delivery(wanted: AnsibleDeliverySettings, _: Memory, kit: Kit, __: Service | None) -> Delivery:
+    return AnsibleDelivery(
+        AnsibleSettings(
+            playbook=wanted.playbook,
+            dest_sd_file_name=wanted.dest_sd_file_name,
+            dest_dir=wanted.dest_dir,
+            service_port=wanted.service_port,
+            reload=wanted.reload,
+            user=wanted.user,
+            identity_file=wanted.identity_file,
+            extra_vars_file=wanted.extra_vars_file,
+            timeout_s=wanted.timeout,
+        ),
+        kit.log,
+    )
+
+
 # The first argument is the settings of the kind.
 MEMBERSHIPS: Mapping[str, Callable[[Any, ShardService, Memory, Kit], Membership]] = {
     "consul": _consul_membership,
@@ -249,4 +285,6 @@ SOURCES: Mapping[str, Callable[[Any, Kit], tuple[str, Source]]] = {
 DELIVERIES: Mapping[str, Callable[[Any, Memory, Kit, Service | None], Delivery]] = {
     "file": _file_delivery,
     "http_sd": _http_sd_delivery,
+    "ssh": _ssh_delivery,
+    "ansible": _ansible_delivery,
 }

@@ -370,11 +370,53 @@ class HttpSdDelivery(Model):
     pass
 
 
+def _host_template(text: str) -> str:
+    if text.replace("{host}", "h", 1) != text and HOST.fullmatch(text.replace("{host}", "h")):
+        return text
+    raise ValueError(f"{text!r} must contain {{host}} and be a host name with it")
+
+
+def _remote_path(text: str) -> str:
+    try:
+        fields = {name for _, name, spec, conversion in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+    if fields - TEMPLATE_FIELDS:
+        raise ValueError(f"{text!r}: unknown {sorted(fields - TEMPLATE_FIELDS)}, there is {sorted(TEMPLATE_FIELDS)}")
+    if not text.startswith("/") or not text.endswith((".json", ".yml", ".yaml")) or "\0" in text or "\n" in text:
+        raise ValueError(f"{text!r} must be an absolute path that ends in .json, .yml or .yaml")
+    return text
+
+
+class SshDelivery(Model):
+    host: Annotated[str, AfterValidator(_host_template)] = "{host}"
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    path: Annotated[str, AfterValidator(_remote_path)]
+    identity_file: AbsolutePath
+    known_hosts: AbsolutePath
+    timeout: Interval = 5.0
+
+
+class AnsibleDelivery(Model):
+    playbook: AbsolutePath | None = None
+    dest_sd_file_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(json|yml|yaml)$")] = (
+        "file_sd_by_promring.json"
+    )
+    dest_dir: Annotated[str, Field(pattern=r"^/[^\0\n{}]*$")] = "/opt/app/prometheus/sd"
+    service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    reload: bool = False
+    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] | None = None
+    identity_file: AbsolutePath | None = None
+    extra_vars_file: AbsolutePath | None = None
+    timeout: Interval = 10.0
+
+
 class Delivery(OneKind):
     http_sd: HttpSdDelivery | None = None
     file: FileDelivery | None = None
-    ssh: NotBuilt = None
-    ansible: NotBuilt = None
+    ssh: SshDelivery | None = None
+    ansible: AnsibleDelivery | None = None
 
 
 class ShardService(Model):
