@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Coroutine
 
-from bench import agents, failover, freshness, placement, stall
+from bench import agents, failover, freshness, handover, placement, stall
 from bench.report import console
 from promring import log
 
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "freshness": freshness.run,
     "stall": stall.run,
     "agents": agents.run,
+    "handover": handover.run,
     "failover": failover.run,
 }
 

@@ -70,7 +70,7 @@ async def _kill(s: Stage, scraper: ScraperProcess) -> dict[str, float]:
     await scraper.kill()
     applying = asyncio.create_task(_applied(s, left, set(orphans)))
     detected = await watching - killed_wall
-    await until(lambda: s.placed_on(*left), "the orphans in other slices", 30)
+    await until(lambda: set(orphans) <= {a for x in left for a in s.slice_of(x)}, "the orphans in other slices", 30)
     changed = [s.path_of(x).stat() for x in left if s.path_of(x).stat().st_ino != before[x.id]]
     delivered = max(stat.st_ctime_ns for stat in changed) / 1e9 - killed_wall
     took = await s.farm.scraped_since(orphans, killed, 60)

@@ -108,6 +108,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
             waiting=lambda: reconciler.waiting if confirm else (),
             receive=lambda receipts: facts.put_receipts(receipts, awaited=bool(reconciler.waiting)),
             wanted=facts.receipts_wanted,
+            look_at=reconciler.look_at if wanted is not None and wanted.second_opinion else None,
             log=kit.log.bind(srv_name=settings.name),
         )
 

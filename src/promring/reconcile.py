@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from promring.core.coverage import Seen
 from promring.core.guard import Act, Facts, Hold, Verdict, judge
 from promring.core.handover import Claims, Handover, schedule, waiting_for
 from promring.core.placement import Policy, place
@@ -28,6 +29,7 @@ from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import merge
 from promring.core.preview import fit
 from promring.core.ring import Ring
+from promring.core.second import Opinions, Trial
 from promring.delivery import Delivery, Outcome
 from promring.facts import FactBoard
 from promring.log import Logger
@@ -81,6 +83,9 @@ class Reconciler:
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
         self.undeliverable: dict[str, int] = {}
         """How many deliveries in a row have failed, by scraper; absent when the last one did not."""
+        self.opinions = Opinions()
+        """Targets that their owners cannot reach, and who tries them besides."""
+        self._tried: Mapping[int, Trial] = {}
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered."""
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
@@ -118,15 +123,19 @@ class Reconciler:
         if isinstance(verdict, Act):
             ring = await self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
-            wanted = await self._place(pool, ring)
-            if wanted is not self.placement or self.memory.claims.held:
+            placed = await self._place(pool, ring)
+            if placed is not self.placement or self.memory.claims.held or self.opinions.trials != self._tried:
+                wanted = self.opinions.applied(placed)
                 claims, in_force = await beside(lambda: self._schedule(wanted))
                 now = await beside(lambda: shares(in_force))
                 slices = await beside(lambda: self._slices(in_force, now))
-                plan = await beside(lambda: compare(self.placement, wanted)) if wanted is not self.placement else NO_PLAN
-                self._put_in_force(verdict, facts, wanted, plan, claims, slices)
-                self.in_force, self._shares = in_force, now
+                plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
+                self._put_in_force(verdict, facts, placed, plan, claims, slices)
+                self.waiting = waiting_for(claims, wanted)
+                self.in_force, self._shares, self._tried = in_force, now, self.opinions.trials
                 self._waiting_since = self._waiting_since or changed_at
+                if self.waiting and self._handover.confirm:
+                    self._facts.ask_for_receipts()
         await self._save()
         await self._deliver()
         self.decided |= isinstance(verdict, Act) and not facts.members.stale
@@ -222,7 +231,7 @@ class Reconciler:
         """From here on ``slices`` is what sinks shall hold."""
         before, scrapers_before = self.memory, self.placement.scrapers if self.placement else ()
         changed = [s for name, s in slices.items() if s is not before.slices.get(name)]
-        if plan is NO_PLAN and not changed:
+        if plan is NO_PLAN and not changed and claims == before.claims:
             return  # nothing of a hand-over was due
         generation = max((s.generation for s in changed), default=before.generation)
         self.placement = placement
@@ -237,7 +246,7 @@ class Reconciler:
             sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
         if changed:
-            reason = "handover" if plan is NO_PLAN else _why(before, self.memory, scrapers_before, placement)
+            reason = self._why_not_placed() if plan is NO_PLAN else _why(before, self.memory, scrapers_before, placement)
             self._metrics.reshards.labels(self.service, reason).inc()
             self._metrics.targets_moved.labels(self.service).inc(plan.moved)
             self._log.info(
@@ -250,9 +259,6 @@ class Reconciler:
                 held=claims.held,
                 slices_changed=len(changed),
             )
-        self.waiting = waiting_for(claims, placement)
-        if self.waiting and self._handover.confirm:
-            self._facts.ask_for_receipts()
         self._say_fit(placement)
         if left := sorted(before.slices.keys() - slices.keys()):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
@@ -308,6 +314,17 @@ class Reconciler:
                 self._log.info("scraper_deliverable_again", scraper=name)
                 self._facts.ring()
 
+    async def look_at(self, seen: Mapping[str, Seen]) -> None:
+        """All scrapers were looked at: who cannot be reached gets a second opinion."""
+        placement, ring = self.placement, self.ring
+        if placement is None or ring is None or placement.scrapers != ring.scrapers:
+            return  # they changed meanwhile
+        before = self.opinions
+        self.opinions = await beside(lambda: before.judged(placement, ring, seen, time.monotonic()))
+        if self.opinions.trials.keys() != before.trials.keys():
+            self._log.info("second_opinion", targets=len(self.opinions.trials), unreachable=len(self.opinions.down))
+            self._facts.ring()
+
     # --- what a person asks for --------------------------------------------------------------------------------------
 
     def drain(self, scraper: str, *, back: bool = False) -> None:
@@ -331,6 +348,10 @@ class Reconciler:
         if kept and kept != (self.verdict.kept if isinstance(self.verdict, Act) else ()):
             self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
         self.verdict = verdict
+
+    def _why_not_placed(self) -> str:
+        """The placement is the same and slices changed all the same."""
+        return "handover" if self.opinions.trials == self._tried else "second_opinion"
 
     def _say_fit(self, placement: Placement) -> None:
         """What has no room, and what is too heavy for anybody: once, when it changes."""

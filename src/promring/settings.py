@@ -359,6 +359,7 @@ class Handover(Model):
 class Audit(Model):
     interval: Interval = 30.0
     scrape_pool: Annotated[str, Field(min_length=1)] | None = None
+    second_opinion: bool = True
     timeout: Interval = 5.0
 
 
@@ -403,7 +404,7 @@ class AnsibleDelivery(Model):
     dest_sd_file_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(json|yml|yaml)$")] = (
         "file_sd_by_promring.json"
     )
-    dest_dir: Annotated[str, Field(pattern=r"^/[^\0\n{}]*$")] = "/opt/app/prometheus/sd"
+    dest_dir: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/opt/app/prometheus/sd"
     service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     reload: bool = False
     user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] | None = None

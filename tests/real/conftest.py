@@ -23,7 +23,7 @@ def server(name: str) -> Path:
     program = find(name)
     if program is None:
         line = f"{name} is not here; scripts/fetch-servers gets it"
-        if os.environ.get("CI") and name != "prometheus3":
+        if os.environ.get("CI") and name not in ("prometheus3", "vmagent"):
             pytest.fail(line)
         pytest.skip(line)
     return program
@@ -32,6 +32,11 @@ def server(name: str) -> Path:
 @pytest.fixture
 def consul_program() -> Path:
     return server("consul")
+
+
+@pytest.fixture
+def vmagent_program() -> Path:
+    return server("vmagent")
 
 
 @pytest.fixture

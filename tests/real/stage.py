@@ -113,10 +113,11 @@ async def stage(
     http_sd: int = 1,
     start: bool = True,
     nodes: Sequence[dict[str, Any]] = (),
+    kinds: Sequence[tuple[Path, bool]] = (),
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``nodes`` has
-    more about each, such as its zone.
+    more about each, such as its zone; ``kinds`` what each is: program, and whether in agent mode.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """
@@ -135,9 +136,9 @@ async def stage(
             sd = SdConfig(file=folder / f"out/{SERVICE}/127.0.0.1_{port}.json")
             if i >= scrapers - http_sd:
                 sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/127.0.0.1:{port}")
-            made.append(
-                ScraperProcess(prometheus, folder / f"scraper-{i}", sd, port=port, interval_s=interval_s, job=SERVICE)
-            )
+            place = folder / f"scraper-{i}"
+            program, agent = kinds[i] if kinds else (prometheus, False)
+            made.append(ScraperProcess(program, place, sd, port=port, interval_s=interval_s, job=SERVICE, agent=agent))
             stack.push_async_callback(made[-1].stop)
         for scraper in made[:running]:
             await scraper.start()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+
+import yaml
 
 from promring.demo.scraper import ScraperProcess
 from tests.real.stage import SERVICE, Stage, stage
@@ -65,6 +68,44 @@ async def test_a_drain_and_the_way_back_miss_no_scrape(
         await asyncio.sleep(2)
         worst = max(gaps(s, since).values())
         assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
+
+
+async def test_servers_agents_and_vmagent_hand_over_to_each_other(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, vmagent_program: Path
+) -> None:
+    kinds = [(prometheus_program, False), (prometheus_program, True), (vmagent_program, False)]
+    async with stage(
+        tmp_path,
+        consul_program,
+        None,
+        http_sd=0,
+        interval_s=INTERVAL_S,
+        kinds=kinds,
+        handover={"overlap": "20s"},
+        audit={"interval": "1s", "timeout": "1s"},
+    ) as s:
+        await s.scraped_by_now()
+        since = time.monotonic()
+        for drained in s.scrapers:
+            await s.drain(drained)
+            took = await handed_over(s, *(x for x in s.scrapers if x is not drained))
+            assert took < OVERLAP_S, "by receipt, not by time"
+            await s.drain(drained, back=True)
+            await handed_over(s, *s.scrapers)
+        await asyncio.sleep(2)
+        worst = max(gaps(s, since).values())
+        assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
+
+        async def covered() -> bool:
+            found = await s.controller.ask(s.session, f"services/{SERVICE}/coverage")
+            return (
+                bool(found)
+                and found["ratio"] == 1.0
+                and found["doubled"] == 0
+                and not any(x["error"] for x in found["scrapers"])
+            )
+
+        await until(covered, "the audit understands all three", 15)
 
 
 async def test_a_join_misses_no_scrape_and_a_restart_in_the_middle_changes_nothing_of_it(
@@ -151,3 +192,31 @@ async def test_coverage_tells_the_truth(tmp_path: Path, consul_program: Path, pr
         await until(lambda: is_so(ratio=1.0, unproved=0), "proved again", 20)
         metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
         assert f'promring_coverage_ratio{{service="{SERVICE}"}} 1.0' in metrics
+
+
+async def test_a_target_that_its_owner_cannot_reach_is_tried_by_the_next_and_comes_home(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(
+        tmp_path, consul_program, prometheus_program, http_sd=0, audit={"interval": "1s", "timeout": "500ms"}
+    ) as s:
+        await s.scraped_by_now()
+        owner, *others = s.scrapers
+        target = s.slice_of(owner)[0]
+        config = tmp_path / "scraper-0" / "prometheus.yml"
+        good = config.read_text()
+        blocked = yaml.safe_load(good)  # it speaks TLS to this one target, which does not: every scrape fails
+        rule = {"source_labels": ["__address__"], "regex": target, "target_label": "__scheme__", "replacement": "https"}
+        blocked["scrape_configs"][0]["relabel_configs"] = [rule]
+        config.write_text(yaml.safe_dump(blocked))
+        owner.signal(signal.SIGHUP)
+        began = time.monotonic()
+        await until(lambda: any(target in s.slice_of(x) for x in others), "the next one tries it", 30)
+        assert target in s.slice_of(owner), "the owner goes on trying"
+        assert None not in (await s.farm.scraped_since([target], time.monotonic(), 20)).values()
+        assert sum(len(s.slice_of(x)) for x in s.scrapers) == len(s.farm.addresses) + 1, "nobody else's moved"
+        assert time.monotonic() - began > 2
+        config.write_text(good)
+        owner.signal(signal.SIGHUP)
+        await until(lambda: s.placed_on(*s.scrapers) and target in s.slice_of(owner), "home again", 30)
+        await s.scraped_by_now()

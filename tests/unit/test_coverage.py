@@ -140,3 +140,15 @@ def test_an_index_of_nothing_finds_nothing() -> None:
     found = index.seen(1.0, [active("t:1")])
     assert (found.foreign, found.foreign_count, len(found.ids)) == (("t:1",), 1, 0)
     assert found.scraped_ids.dtype == np.uint64
+
+
+def test_a_relabelled_address_is_found_by_its_parameter_or_its_instance() -> None:
+    found = place(pool_of(["t:1", "u:1"]), Ring(MEMBERS[:1], 8), Policy(8))
+    probe = {"__address__": "blackbox:9115", "__param_target": "t:1"}
+    told = [
+        Active(probe, scraped=True, up=True, instance="t:1"),
+        Active({"__address__": "proxy:1"}, scraped=True, up=True, instance="u:1"),
+        Active({"__address__": "proxy:1"}, scraped=True, up=True, instance="stranger"),
+    ]
+    result = coverage(found, {"a:1": Index(found.pool).seen(1.0, told)}, {})
+    assert (result.uncovered, result.scrapers["a:1"].foreign) == (0, 1)

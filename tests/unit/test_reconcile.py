@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from promring import log
 from promring.core.guard import Hold
-from promring.core.handover import Handover
+from promring.core.handover import Handover, Receipt
 from promring.core.placement import Policy
 from promring.core.pool import pool_of
 from promring.delivery import Outcome
@@ -32,6 +35,7 @@ class Sink:
 
     means: str = "memory"
     broken: bool = False
+    broken_for: str = ""
     held: dict[str, bytes] = field(default_factory=dict)
     writes: int = 0
 
@@ -39,7 +43,7 @@ class Sink:
         outcomes = []
         for slice_ in slices:
             name = slice_.scraper.id
-            if self.broken:
+            if self.broken or name == self.broken_for:
                 outcomes.append(Outcome(name, "failed", "the disk is full"))
             elif self.held.get(name) == slice_.body:
                 outcomes.append(Outcome(name, "same"))
@@ -199,3 +203,76 @@ async def test_a_state_that_cannot_be_saved_stops_nothing_and_is_saved_later(tmp
     folder.unlink()
     await loop.reconciler.cycle()
     assert loop.store.load() == loop.reconciler.memory
+
+
+def scraping(loop: Loop, *scrapers: Scraper) -> None:
+    """These are seen scraping everything that they own."""
+    placement = loop.reconciler.placement
+    assert placement is not None
+    found = {}
+    for scraper in scrapers:
+        number = [s.id for s in placement.scrapers].index(scraper.id)
+        found[scraper.id] = Receipt(time.monotonic(), np.sort(placement.pool.ids[(placement.owners == number).any(axis=1)]))
+    loop.facts.put_receipts(found, awaited=True)
+
+
+async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, handover=Handover(30.0))
+    await loop.say((A, B), TARGETS)
+    had = loop.sink.targets()[B.id]
+    loop.reconciler.drain(B.id)
+    await loop.reconciler.cycle()
+    assert loop.sink.targets() == {A.id: set(NAMES), B.id: had}
+    assert loop.reconciler.waiting == {A.id}
+
+    again = Loop(tmp_path, memory=loop.store.load(), handover=Handover(30.0))
+    await again.say((A, B), TARGETS)
+    assert again.sink.targets() == {A.id: set(NAMES), B.id: had}, "still held, and still drained"
+    scraping(again, A)
+    await again.reconciler.cycle()
+    assert again.sink.targets() == {A.id: set(NAMES), B.id: set()}
+    assert again.reconciler.waiting == set()
+
+    again.reconciler.drain(B.id, back=True)
+    await again.reconciler.cycle()
+    scraping(again, A, B)
+    await again.reconciler.cycle()
+    assert again.sink.targets()[B.id] == had
+
+
+async def test_with_everybody_drained_the_last_plan_stays(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    before = dict(loop.sink.held)
+    loop.reconciler.drain(A.id)
+    loop.reconciler.drain(B.id)
+    await loop.reconciler.cycle()
+    assert (loop.sink.held, loop.reason()) == (before, "no_scrapers")
+
+
+async def test_who_cannot_be_given_its_slice_is_treated_as_dead_until_it_can(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, handover=Handover(0.05))
+    await loop.say((A,), TARGETS)
+    loop.sink.broken_for = B.id
+    await loop.say((A, B))
+    await asyncio.sleep(0.1)
+    await loop.reconciler.cycle()
+    assert loop.sink.targets()[A.id] == set(NAMES), "what did not reach B is not taken from A, however long it takes"
+    for _ in range(3):
+        await loop.reconciler.cycle()
+    assert loop.reconciler.placement is not None
+    assert loop.reconciler.placement.counts() == {A.id: 20, B.id: 0}
+    loop.sink.broken_for = ""
+    await loop.reconciler.cycle()
+    await loop.reconciler.cycle()
+    assert loop.reconciler.placement.counts()[B.id] > 0
+
+
+async def test_when_nobody_can_be_given_a_slice_it_is_not_them(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    loop.sink.broken = True
+    for n in range(6):
+        await loop.say(targets=pool_of((TargetGroup.of([*NAMES, f"new{n}:1"]),)))
+    assert loop.reconciler.placement is not None
+    assert min(loop.reconciler.placement.counts().values()) > 0

@@ -24,7 +24,7 @@ class _Target(msgspec.Struct, rename="camel"):
     scrape_pool: str = ""
     last_scrape: str = ""
     health: str = ""
-    last_samples_scraped: int = -1
+    labels: dict[str, str] = {}
 
 
 class _Targets(msgspec.Struct, rename="camel"):
@@ -72,7 +72,7 @@ def decoded(body: bytes, scrape_pool: str) -> Iterator[Active]:
             t.discovered_labels,
             scraped=bool(t.last_scrape) and not t.last_scrape.startswith(NEVER),
             up=t.health == "up",
-            samples=t.last_samples_scraped,
+            instance=t.labels.get("instance", ""),
         )
         for t in targets
         if t.scrape_pool == scrape_pool

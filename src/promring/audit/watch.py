@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -39,7 +39,7 @@ class AuditSettings:
 
 class Audit:
     """Of one shard service. ``in_force`` gives what the slices hold, ``waiting`` whose receipts a hand-over waits for;
-    ``wanted`` is set when one begins.
+    ``wanted`` is set when one begins; ``look_at`` is told what all scrapers were seen doing.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Audit:
         waiting: Callable[[], Iterable[str]],
         receive: Callable[[Mapping[str, Receipt]], None],
         wanted: asyncio.Event,
+        look_at: Callable[[Mapping[str, Seen]], Awaitable[None]] | None,
         log: Logger,
     ) -> None:
         self._settings = settings
@@ -56,6 +57,7 @@ class Audit:
         self._log = log
         self._index: Index | None = None
         self._soon = wanted
+        self._look_at = look_at
         self.coverage: Coverage | None = None
         self.at = 0.0
         """When ``coverage`` was made, wall-clock seconds."""
@@ -107,6 +109,8 @@ class Audit:
         self._receive({name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()})
         if full:
             await self._compare()
+            if self._look_at is not None:
+                await self._look_at(dict(self.seen))
 
     async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, index: Index) -> None:
         at = time.monotonic()

@@ -30,8 +30,8 @@ class Active:
     scraped: bool
     """Whether it was scraped at least once."""
     up: bool
-    samples: int = -1
-    """Of the last scrape; -1: the scraper does not say."""
+    instance: str = ""
+    """The label of its series."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class Index:
         ids: list[int] = []
         flags: list[tuple[bool, bool]] = []
         foreign: list[str] = []
-        addresses = [(a, a.discovered.get("__address__", "")) for a in active]
+        addresses = [(a, self._address(a)) for a in active]
         hashes = np.array([xxh3_64(address.encode()) for _, address in addresses], dtype=np.uint64)
         rows = rows_of(self.pool, hashes)
         for (one, address), row in zip(addresses, rows.tolist(), strict=True):
@@ -88,6 +88,18 @@ class Index:
         order = np.argsort(column)
         scraped, up = np.array(flags, dtype=bool).reshape(len(flags), 2)[order].T
         return Seen(at, column[order], scraped, up, tuple(foreign[:FOREIGN_KEPT]), len(foreign))
+
+    def _address(self, one: Active) -> str:
+        """As it was listed. Prometheus 2.42 shows ``__address__`` as relabelling left it: of a probe (blackbox exporter) it
+        is the exporter's, and the target's own is its parameter and its instance.
+        """
+        names = (one.discovered.get("__address__", ""), one.discovered.get("__param_target", ""), one.instance)
+        hashes = np.array([xxh3_64(name.encode()) for name in names], dtype=np.uint64)
+        rows = rows_of(self.pool, hashes) if one.discovered.get("__param_target") or names[0] != names[2] else ()
+        for name, row in zip(names, rows, strict=False):
+            if name in self._special or (row < len(self.pool) and self._plain[row]):
+                return name
+        return names[0]
 
     def _match(self, discovered: Mapping[str, str], address: str) -> int | None:
         """The special target whose labels are all among those discovered; of several the one with the most."""

@@ -1,4 +1,4 @@
-"""One scraper on loopback: a real Prometheus, or the stand-in where Prometheus cannot be had."""
+"""One scraper on loopback: a real Prometheus (server or agent mode) or vmagent, or the stand-in where none can be had."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SdConfig:
 
 
 class ScraperProcess(Process):
-    """A scraper at ``host:port``. ``program`` None: the stand-in."""
+    """A scraper at ``host:port``. ``program`` None: the stand-in; one named vmagent is run as such."""
 
     def __init__(
         self,
@@ -46,10 +46,25 @@ class ScraperProcess(Process):
         folder.mkdir(parents=True, exist_ok=True)
         self.id = f"{host}:{port}"
         self.url = f"http://{host}:{port}"
+        self.is_vmagent = program is not None and program.name == "vmagent"
         if program is None:
             source = ["--file", str(sd.file)] if sd.file else ["--url", str(sd.url)]
             listen = ["--listen", self.id, "--interval", str(interval_s), "--job", job]
             arguments: list[str | Path] = [sys.executable, "-m", "promring.demo.stand_in", *listen, *source]
+        elif self.is_vmagent:
+            config = folder / "prometheus.yml"
+            config.write_text(_config(sd, self.id, interval_s, job))
+            arguments = [
+                program,
+                f"-promscrape.config={config}",
+                f"-httpListenAddr={self.id}",
+                "-promscrape.fileSDCheckInterval=1s",
+                "-promscrape.httpSDCheckInterval=1s",
+                "-remoteWrite.url=http://127.0.0.1:1/write",  # nobody is there: what it scraped is thrown away
+                f"-remoteWrite.tmpDataPath={folder / 'storage'}",
+                "-remoteWrite.maxDiskUsagePerURL=10MB",
+                "-loggerLevel=ERROR",
+            ]
         else:
             config = folder / "prometheus.yml"
             config.write_text(_config(sd, self.id, interval_s, job))

@@ -171,6 +171,7 @@ def describe(service: Service) -> dict[str, Any]:
         "targets": len(placement.pool) if placement else None,
         "fits": reconciler.fit or None,
         "handing_over": memory.claims.held,
+        "second_opinions": len(reconciler.opinions.trials),
         "held": {"reason": verdict.reason, "detail": verdict.detail} if isinstance(verdict, Hold) else None,
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,

@@ -1,0 +1,101 @@
+"""The second opinion in fake time: who tries a target that its owner cannot reach, and when it comes home."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from promring.core import second
+from promring.core.coverage import Seen
+from promring.core.placement import Policy, place
+from promring.core.ring import Ring
+from promring.core.second import AFTER, PAUSE_S, Opinions
+from promring.model import Placement, Scraper
+from tests.laws.strategies import pool_of
+
+MEMBERS = tuple(Scraper(f"{name}:1", name, 1) for name in "abc")
+RING = Ring(MEMBERS, 64)
+POOL = pool_of([f"t{n}:1" for n in range(12)])
+PLACED = place(POOL, RING, Policy(64))
+KEY = int(POOL.ids[0])
+HOME = PLACED.scrapers[PLACED.owners[0, 0]].id
+NEXT = next(s.id for s in RING.preference(KEY) if s.id != HOME)
+
+
+def look(placement: Placement, at: float, unreachable: dict[str, set[int]]) -> dict[str, Seen]:
+    """Everybody scrapes what the placement says; ``unreachable``: ids that a scraper cannot reach."""
+    seen = {}
+    for number, scraper in enumerate(placement.scrapers):
+        ids = np.sort(POOL.ids[(placement.owners == number).any(axis=1)])
+        up = np.array([key not in unreachable.get(scraper.id, ()) for key in ids.tolist()], dtype=bool)
+        seen[scraper.id] = Seen(at, ids, np.ones(len(ids), dtype=bool), up)
+    return seen
+
+
+def after(opinions: Opinions, looks: int, unreachable: dict[str, set[int]], at: float = 0.0) -> tuple[Opinions, float]:
+    for _ in range(looks):
+        at += 30.0
+        opinions = opinions.judged(PLACED, RING, look(opinions.applied(PLACED), at, unreachable), at)
+    return opinions, at
+
+
+def test_the_next_in_preference_tries_and_keeps_it_while_only_the_owner_fails() -> None:
+    blocked = {HOME: {KEY}}
+    opinions, at = after(Opinions(), AFTER - 1, blocked)
+    assert opinions.applied(PLACED) is PLACED
+    opinions, at = after(opinions, 1, blocked, at)
+    assert {key: trial.scraper for key, trial in opinions.trials.items()} == {KEY: NEXT}
+    applied = opinions.applied(PLACED)
+    assert [PLACED.scrapers[i].id for i in applied.owners[0].tolist()] == [HOME, NEXT]
+    assert (applied.owners[1:, 1] == -1).all(), "nobody else's moved"
+    opinions, at = after(opinions, 20, blocked, at)
+    assert KEY in opinions.trials
+    opinions, at = after(opinions, 1, {}, at)
+    assert opinions == Opinions(), "the owner reaches it again"
+
+
+def test_one_that_nobody_reaches_comes_home_and_is_tried_again_later_and_later() -> None:
+    dead = {s.id: {KEY} for s in MEMBERS}
+    opinions, at = after(Opinions(), AFTER, dead)
+    assert KEY in opinions.trials
+    opinions, at = after(opinions, AFTER, dead, at)
+    assert opinions.trials == {}
+    first = opinions.again_at[KEY][0]
+    assert first == at + PAUSE_S
+    opinions, at = after(opinions, int(PAUSE_S // 30) - 1, dead, at)
+    assert opinions.trials == {}
+    opinions, at = after(opinions, 2, dead, at)
+    assert KEY in opinions.trials
+    opinions, at = after(opinions, AFTER, dead, at)
+    assert opinions.again_at[KEY][0] >= at + 2 * PAUSE_S - 60
+    opinions, _ = after(opinions, 1, {}, at)
+    assert opinions == Opinions()
+
+
+def test_who_was_not_asked_or_has_not_tried_yet_is_no_failure() -> None:
+    opinions = Opinions()
+    seen = look(PLACED, 30.0, {HOME: {KEY}})
+    del seen[HOME]
+    for at in (30.0, 60.0, 90.0, 120.0):
+        opinions = opinions.judged(PLACED, RING, seen, at)
+    assert opinions == Opinions()
+    opinions, at = after(opinions, AFTER, {HOME: {KEY}})
+    for _ in range(10):
+        at += 30.0
+        opinions = opinions.judged(PLACED, RING, look(PLACED, at, {HOME: {KEY}}), at)  # it has not reached the other yet
+    assert KEY in opinions.trials
+
+
+def test_so_many_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(second, "TRIALS_LEAST", 2)
+    everything = {s.id: set(POOL.ids.tolist()) for s in MEMBERS}
+    opinions, _ = after(Opinions(), AFTER, everything)
+    assert len(opinions.trials) == 2
+
+
+def test_alone_there_is_nobody_to_ask() -> None:
+    one = place(POOL, Ring(MEMBERS[:1], 8), Policy(8))
+    opinions = Opinions()
+    for at in range(5):
+        opinions = opinions.judged(one, Ring(MEMBERS[:1], 8), look(one, float(at), {MEMBERS[0].id: {KEY}}), float(at))
+    assert opinions.trials == {}
