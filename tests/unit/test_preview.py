@@ -49,7 +49,7 @@ def test_what_cannot_be_is_said() -> None:
         preview(pool_of(["t:1"]), one, Policy(), without=["a:1"])
 
 
-def test_a_simulation_has_the_shape_of_the_contract_and_true_numbers() -> None:
+def test_a_simulation_has_the_shape_of_the_contract_and_true_numbers(tmp_path: Path) -> None:
     arguments = ["simulate", "--scrapers", "20", "--targets", "5000", "--leave", "2", "--join", "3", "--json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
@@ -62,6 +62,14 @@ def test_a_simulation_has_the_shape_of_the_contract_and_true_numbers() -> None:
     assert data["place_s"] > 0
     skewed = json.loads(CliRunner().invoke(main, [*arguments, "--skew"]).output)["balance"]
     assert skewed["load_max_over_mean"] <= 1.101 < skewed["count_max_over_mean"], "a long tail is balanced by load"
+    picture = tmp_path / "x.png"
+    drawn = CliRunner().invoke(main, [*arguments[:-1], "--zones", "2", "--replicas", "2", "--plot", str(picture)])
+    assert (drawn.exit_code, f"drawn: {picture}" in drawn.output) == (0, True)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    refused = CliRunner().invoke(main, [*arguments[:-1], "--plot", str(tmp_path / "no" / "x.png")])
+    assert (refused.exit_code, "No such file" in refused.output) == (1, True)
+    full = CliRunner().invoke(main, ["simulate", "--scrapers", "2", "--targets", "100", "--capacity", "40"])
+    assert "DOES NOT FIT: 20 targets lack an owner" in full.output
     shown = CliRunner().invoke(main, ["simulate", "--scrapers", "5", "--targets", "1000", "--plain"])
     assert shown.exit_code == 0
     assert "targets a scraper" in shown.output

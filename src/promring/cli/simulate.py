@@ -144,7 +144,7 @@ def _show(data: dict[str, Any], placement: Placement) -> None:
     if not fits["all"]:
         console.print(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']})")
     if fits["too_heavy"]:
-        console.print(f"{fits['too_heavy']} targets are heavier than a scraper's limit, and alone on theirs")
+        console.print(f"too heavy for its scraper's limit, and alone there: {fits['too_heavy']}")
     console.print(f"leave: {leave['moved']} move, {leave['share']} must ({_ratio(leave['moved'], leave['share'])})")
     console.print(f"join: {join['moved']} move, {join['ideal']:.0f} would be ideal ({_ratio(join['moved'], join['ideal'])})")
     histogram, edges = np.histogram(counts, bins=min(BINS, max(1, counts[-1] - counts[0])))
@@ -157,6 +157,7 @@ def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
     """Two histograms over scrapers: targets, and load."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter, MaxNLocator
     except ImportError as error:
         raise click.ClickException("--plot needs matplotlib: pip install 'promring[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -174,6 +175,8 @@ def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
         axes.axvline(statistics.fmean(values), color="#222222", linestyle="--", label="mean")
         if what == "load" and placement.limits is not None:
             axes.axvline(int(placement.limits.max()), color="#b03030", label="limit")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(f"{what} a scraper (most over mean {over:.3f})")
         axes.set_ylabel("scrapers")
         axes.legend()
