@@ -1,0 +1,118 @@
+"""The agent's poller against a controller that wants TLS and a token."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trustme
+from aiohttp import web
+
+from promring import log
+from promring.agent.metrics import AgentMetrics
+from promring.agent.poller import AgentSettings, Poller
+from promring.httpclient import TlsFiles
+from tests.waiting import until
+
+BODY = b'[{"targets":["a:1"]}]\n'
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> trustme.CA:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made
+
+
+@asynccontextmanager
+async def controller(ca: trustme.CA, seen: list[str]) -> AsyncIterator[str]:
+    async def get(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization", ""))
+        if seen[-1] != "Bearer secret":
+            return web.Response(status=401, text="a token is needed")
+        headers = {"ETag": f'"{DIGEST[:32]}"', "X-Promring-Generation": "1.1", "X-Promring-Sha256": DIGEST}
+        if request.headers.get("If-None-Match"):
+            await asyncio.sleep(0.1)
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=BODY, headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/sd/x/s:1", get)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def polling(settings: AgentSettings) -> AsyncIterator[Poller]:
+    poller = Poller(settings, AgentMetrics(), log.get())
+    task = asyncio.create_task(poller.run())
+    try:
+        yield poller
+        assert not task.done(), "it goes on whatever happens"
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_the_token_is_sent_over_verified_tls_and_read_again_for_each_use(tmp_path: Path, ca: trustme.CA) -> None:
+    seen: list[str] = []
+    token, file = tmp_path / "token", tmp_path / "sd" / "x.json"
+    token.write_text("wrong\n")
+    async with controller(ca, seen) as url:
+        settings = AgentSettings([url], "x", "s:1", file, token_file=token, tls=TlsFiles(tmp_path / "ca.pem"))
+        async with polling(settings) as poller:
+            await until(lambda: "Bearer wrong" in seen, "asked with the wrong one")
+            assert not file.exists()
+            token.unlink()
+            await asyncio.sleep(0.5)
+            token.write_text("secret\n")
+            await until(lambda: poller.has_slice, "asked with the right one", 15)
+        assert file.read_bytes() == BODY
+
+
+async def test_a_controller_that_nobody_vouches_for_is_not_believed(tmp_path: Path, ca: trustme.CA) -> None:
+    seen: list[str] = []
+    other = trustme.CA()
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    async with controller(ca, seen) as url:
+        for tls in (
+            TlsFiles(),
+            TlsFiles(tmp_path / "other.pem"),
+            TlsFiles(tmp_path / "ca.pem", server_name="other.example"),
+        ):
+            settings = AgentSettings([url], "x", "s:1", tmp_path / "x.json", tls=tls)
+            async with polling(settings) as poller:
+                await asyncio.sleep(0.5)
+                assert not poller.has_slice
+    assert seen == []
+    assert not (tmp_path / "x.json").exists()
+
+
+async def test_a_folder_that_cannot_be_written_is_tried_again(tmp_path: Path, ca: trustme.CA) -> None:
+    seen: list[str] = []
+    (tmp_path / "token").write_text("secret")
+    blocked = tmp_path / "sd"
+    blocked.write_text("a file where the folder should be")
+    async with controller(ca, seen) as url:
+        settings = AgentSettings(
+            [url], "x", "s:1", blocked / "x.json", token_file=tmp_path / "token", tls=TlsFiles(tmp_path / "ca.pem")
+        )
+        async with polling(settings) as poller:
+            await until(lambda: len(seen) > 1, "asked again")
+            assert not poller.has_slice
+            blocked.unlink()
+            await until(lambda: poller.has_slice, "written", 15)
