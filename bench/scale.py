@@ -33,7 +33,7 @@ from promring.httpclient import HttpError, new_session, request
 from promring.model import Members, Placement, Scraper, TargetGroup
 
 SCRAPERS, SERVICE, SECONDS = 1000, "scale", 20
-SD_TARGETS, AUDIT_TARGETS = 10_000, 100_000
+SD_TARGETS, AUDIT_TARGETS, LOOKS = 10_000, 100_000, 6
 
 
 def members(port: int) -> Members:
@@ -70,9 +70,12 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
 async def _audit(port: int) -> None:
     placement = placed(port, AUDIT_TARGETS)
     looked: list[float] = []
+    enough = asyncio.Event()
 
     async def look_at(_: Mapping[str, object]) -> None:
         looked.append(time.monotonic())
+        if len(looked) == LOOKS:
+            enough.set()
 
     audit = Audit(
         AuditSettings(SERVICE, interval_s=0.1),
@@ -85,8 +88,7 @@ async def _audit(port: int) -> None:
     )
     cpu, started = psutil.Process().cpu_times(), time.monotonic()
     task = asyncio.create_task(audit.run())
-    while len(looked) < 6:
-        await asyncio.sleep(0.05)
+    await enough.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     used = psutil.Process().cpu_times()
