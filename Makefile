@@ -28,8 +28,8 @@ run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
 test: $(SETUP) servers check
-	@echo "test: unit tests and laws, then the real servers (about 9 minutes) ..."
-	@$(BIN)/python -m pytest tests $(TEST_FLAGS)
+	@echo "test: unit tests and laws, and the real servers, two at a time (about 10 minutes) ..."
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
 	@$(BIN)/promring demo --once
 

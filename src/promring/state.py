@@ -87,7 +87,7 @@ class _SavedClaims(msgspec.Struct, array_like=True):
             raise ValueError("corrupt: the columns of the claims differ")
         until = np.full(len(ids), NEVER)
         until[held] = now + left
-        return Claims(self.names, ids, scrapers, np.full(len(ids), now), until)
+        return Claims(self.names, ids, scrapers, np.full(len(ids), -NEVER), until)  # had for long
 
 
 class _File(msgspec.Struct):

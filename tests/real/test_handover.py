@@ -138,6 +138,7 @@ async def test_who_never_scrapes_what_it_got_leaves_it_to_the_old_one_for_the_ov
 ) -> None:
     """The joining scraper is up but does not read the folder of the slices."""
     async with stage(tmp_path, consul_program, prometheus_program, running=2, http_sd=0, handover={"overlap": "8s"}) as s:
+        await s.scraped_by_now()
         joining = s.scrapers[-1]
         config = tmp_path / "scraper-2" / "prometheus.yml"
         config.write_text(config.read_text().replace("/out/", "/elsewhere/"))
