@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from promring.audit.watch import Audit
 from promring.core.guard import Hold
-from promring.delivery import Delivery
+from promring.delivery import Closing, Delivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import Source
 from promring.discovery.polling import poll
@@ -70,7 +71,10 @@ class Service:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            for delivery in self.deliveries:
+                if isinstance(delivery, Closing):
+                    stack.push_async_callback(delivery.close)
             group.create_task(self.membership.run(self.facts.members.put), name=f"{self.name}/membership")
             for name, source in self.sources.items():
                 work = poll(name, source, self.facts.sources[name].put, self._counter(name), self._log)

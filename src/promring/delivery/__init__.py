@@ -7,7 +7,7 @@ is never taken away because it left; one scraper's failure does not touch anothe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from promring.model import Slice
 
@@ -18,6 +18,14 @@ class Outcome(NamedTuple):
     scraper: str
     outcome: str
     error: str = ""
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A delivery that holds connections."""
+
+    async def close(self) -> None:
+        """It will not be asked to deliver again."""
 
 
 class Delivery(Protocol):

@@ -1,0 +1,209 @@
+"""What an ssh delivery runs on the far side, and how it is talked to.
+
+One POSIX sh script does what ``envelope.install`` does here: it takes the bytes on stdin under a name that no file_sd glob
+matches, checks length and SHA-256 of what it wrote, refuses a generation older than that in ``.NAME.promring``, and renames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import secrets
+import shlex
+from typing import TYPE_CHECKING
+
+from promring.model import Generation, PromringError, Slice
+
+if TYPE_CHECKING:
+    import asyncssh
+
+ANSWER_BYTES_MAX = 16384
+TEXT_MAX = 300
+
+# $1 path, $2 length, $3 sha256, $4 epoch, $5 n, $6 a random word, $7 seconds that the bytes may take. It says "need" when it
+# wants the bytes on stdin; its last line is "written", "same", "refused EPOCH.N" or "error TEXT", all after "promring ".
+# "mv" would move into a folder that a symlink names, so such a link is removed first. Before the bytes are here it holds no
+# lock: a frozen sender stops nobody.
+FAR_SIDE = r"""
+set -u; umask 022; LC_ALL=C; export LC_ALL
+path=$1 length=$2 sha256=$3 epoch=$4 n=$5 word=$6 patience=$7
+folder=${path%/*}/ name=${path##*/}
+note=$folder.$name.promring lock=$folder.$name.promring-lock
+new=$folder.$name.$word.promring-tmp new_note=$folder.$name.$word.note.promring-tmp
+trap 'rm -f -- "$new" "$new_note"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+say() { printf 'promring %s\n' "$*"; }
+die() { say error "$(printf %s "$*" | tr '\001-\037\177' ' ' | cut -c 1-300)"; exit 1; }
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; [ ${#1} -le 18 ]; }
+size() { wc -c <"$1" | tr -d ' '; }
+digest() { sha256sum <"$1" | cut -d ' ' -f 1; }
+is_whole() { [ "$(size "$1")" = "$length" ] && [ "$(digest "$1")" = "$sha256" ]; }
+holds() { [ -f "$path" ] && [ ! -L "$path" ] && is_whole "$path"; }
+read_note() {
+  have='' have_sha256='' more=''
+  [ -f "$note" ] && read -r have have_sha256 more 2>/dev/null <"$note" || return 1
+  case $have in *.*) ;; *) return 1 ;; esac
+  [ -n "$have_sha256" ] && [ -z "$more" ] && is_number "${have%%.*}" && is_number "${have#*.}"
+}
+fence() {
+  known=no
+  read_note || return 0
+  have_epoch=${have%%.*} have_n=${have#*.}
+  [ "$have_epoch" -lt "$epoch" ] && return 0
+  [ "$have_epoch" -gt "$epoch" ] && { say refused "$have"; exit 1; }
+  [ "$have_n" -lt "$n" ] && return 0
+  [ "$have_n" -gt "$n" ] && { say refused "$have"; exit 1; }
+  [ "$have_sha256" = "$sha256" ] || die "has another slice of generation $have"
+  known=yes
+}
+receive() {
+  problem=$(mkdir -p -- "$folder" 2>&1) || die "$problem"
+  find "$folder" -maxdepth 1 -name ".$name.*.promring-tmp" -mmin +1 -exec rm -f -- {} + 2>/dev/null
+  set -- cat
+  timeout 1 true 2>/dev/null && set -- timeout "$patience" cat
+  say need
+  problem=$({ set -C; "$@" >"$new"; } 2>&1) || die "${problem:-the bytes did not come in time}"
+  is_whole "$new" || die "$(size "$new") bytes came that are not the $length of SHA-256 $sha256"
+  problem=$(sync -- "$new" 2>&1) || die "$problem"
+}
+put_in_place() {
+  fence
+  if [ $known = no ]; then
+    problem=$({ set -C; printf '%s\n' "$epoch.$n $sha256" >"$new_note"; } 2>&1) || die "$problem"
+    [ "$(cat -- "$new_note")" = "$epoch.$n $sha256" ] || die "the note could not be written"
+    problem=$({ sync -- "$new_note" && mv -f -- "$new_note" "$note"; } 2>&1) || die "$problem"
+  fi
+  [ -e "$new" ] || { say same; return; }
+  [ -L "$path" ] && [ -d "$path" ] && rm -f -- "$path"
+  [ -d "$path" ] && die "it is a folder"
+  problem=$(mv -f -- "$new" "$path" 2>&1) || die "$problem"
+  problem=$(sync -- "$folder" 2>&1) || die "$problem"
+  say written
+}
+[ -d "$path" ] && [ ! -L "$path" ] && die "it is a folder"
+fence
+if holds; then [ $known = no ] || { say same; exit 0; }; else receive; fi
+command -v flock >/dev/null 2>&1 || { put_in_place; exit; }
+[ ! -L "$lock" ] || die "$lock is a symlink"
+problem=$({ umask 077; : >>"$lock"; } 2>&1) || die "$problem"
+(
+  tries=0
+  until flock -n 9; do
+    tries=$((tries + 1))
+    [ $tries -le 20 ] || die "another writer holds on to it"
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+  put_in_place
+) 9<"$lock"
+"""
+
+
+class FarError(PromringError):
+    """One slice was not taken; the connection is as good as before."""
+
+
+class HostError(PromringError):
+    """A host cannot be had at the moment."""
+
+
+class BrokenError(HostError):
+    """The connection ended: another one may do."""
+
+
+def command(path: str, slice_: Slice, patience_s: float) -> str:
+    """What the far login shell is given."""
+    generation, word = slice_.generation, secrets.token_hex(8)
+    arguments = (path, len(slice_.body), slice_.sha256, generation.epoch, generation.n, word, math.ceil(patience_s) + 5)
+    return shlex.join(["exec", "sh", "-c", FAR_SIDE, "promring", *map(str, arguments)])
+
+
+async def push(
+    connection: asyncssh.SSHClientConnection, path: str, slice_: Slice, patience_s: float, *, first_s: float
+) -> bool:
+    """Make the far ``path`` hold the slice: True when it was written, False when it was there. The bytes travel only then.
+
+    Raises ``FarError`` when it was refused, ``BrokenError`` when nobody answers, within ``first_s`` at the latest.
+    """
+    import asyncssh
+
+    process = None
+    try:
+        try:
+            async with asyncio.timeout(first_s):
+                text = command(path, slice_, patience_s)
+                process = await connection.create_process(text, encoding=None, stderr=asyncssh.STDOUT)
+                answers = Answers(process)
+                answer = await answers.next()
+        except TimeoutError:
+            raise BrokenError(f"no answer within {first_s:g} s") from None
+        if answer == "need":
+            with contextlib.suppress(OSError):  # it ended already: its answer says why
+                process.stdin.write(slice_.body)
+                process.stdin.write_eof()
+            answer = await answers.next()
+    except (asyncssh.Error, OSError) as error:
+        raise BrokenError(f"connection lost: {reason(error)}") from error
+    finally:
+        if process is not None:
+            process.channel.abort()
+    return was_written(answer, slice_.generation)
+
+
+def was_written(answer: str, generation: Generation) -> bool:
+    """Raises ``FarError`` when it says that it was not done."""
+    if answer in ("written", "same"):
+        return answer == "written"
+    kind, _, rest = answer.partition(" ")
+    if kind == "refused":
+        raise FarError(f"has generation {rest}, refuses the older {generation}")
+    raise FarError(rest if kind == "error" and rest else f"an answer that is none: {answer!r}")
+
+
+class Answers:
+    """The lines that the script says, among whatever a login shell prints."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._process = process
+        self._unread = b""
+        self._size_bytes = 0
+        self._other = ""
+
+    async def next(self) -> str:
+        """Raises ``FarError`` when there is none, asyncssh's errors when the connection ends."""
+        while True:
+            line, newline, rest = self._unread.partition(b"\n")
+            if newline:
+                self._unread = rest
+                text = one_line(line.decode(errors="replace"))
+                if text.startswith("promring "):
+                    return text.removeprefix("promring ")
+                self._other = text or self._other
+                continue
+            read = await self._process.stdout.read(4096)
+            if not read:
+                raise await self._ended()
+            self._size_bytes += len(read)
+            if self._size_bytes > ANSWER_BYTES_MAX:
+                raise FarError(f"it says more than {ANSWER_BYTES_MAX} bytes: {self._other}")
+            self._unread += read
+
+    async def _ended(self) -> PromringError:
+        await self._process.wait_closed()
+        status = self._process.exit_status
+        if status is None:
+            return BrokenError("the far side ended in the middle")
+        last = one_line(self._unread.decode(errors="replace")) or self._other
+        return FarError(f"the far shell ended with status {status}: {last}".removesuffix(": "))
+
+
+def reason(error: Exception) -> str:
+    """Why, without what changes from try to try."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return one_line(str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error or type(error).__name__))
+
+
+def one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:TEXT_MAX]

@@ -1,0 +1,248 @@
+"""Delivery over ssh, as far as it needs no sshd: names, the far script in a local shell, what is said when asyncssh is not
+there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from promring import log
+from promring.delivery import envelope
+from promring.delivery.envelope import Envelope
+from promring.delivery.ssh import SshDelivery, SshSettings, render_host
+from promring.delivery.ssh_far import FarError, command, was_written
+from promring.model import ConfigError, Generation, Scraper, Slice
+
+BODY = b'[{"targets":["a:1"]}]'
+SHELLS = [s for s in ("sh", "bash", "ksh", "mksh", "busybox sh") if shutil.which(s.split()[0])]
+
+
+def make_slice(body: bytes = BODY, generation: tuple[int, int] = (1, 1), scraper: str = "s:1", host: str = "s") -> Slice:
+    return Slice("x", Scraper(scraper, host, 1), Generation(*generation), body, 1)
+
+
+def settings(folder: Path, **changes: str) -> SshSettings:
+    texts = {"host": "{host}", "path": "/srv/{service}/{scraper}.json", **changes}
+    return SshSettings(texts["host"], 22, "promring", texts["path"], folder / "key", folder / "known_hosts")
+
+
+def far_side(path: Path, slice_: Slice, sent: bytes | None = None, *, shell: str = "sh") -> str:
+    """The script's last line, when a local shell is given the command and the bytes; ``shell`` runs the script."""
+    text = command(str(path), slice_, 1).replace("exec sh ", f"exec {shell} ", 1)
+    ran = subprocess.run(["sh", "-c", text], input=slice_.body if sent is None else sent, capture_output=True, check=False)
+    assert ran.stderr == b""
+    return ran.stdout.decode().splitlines()[-1].removeprefix("promring ")
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["prom-1.example.org", "10.0.0.1", "::1", "fe80::1", "a_b"])
+def test_a_plain_host_goes_into_the_template(host: str) -> None:
+    assert render_host("{host}", Scraper("x", host, 1)) == host
+    if ":" not in host:
+        assert render_host("m-{host}.mgmt", Scraper("x", host, 1)) == f"m-{host}.mgmt"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "-oProxyCommand=x",
+        "-a",
+        "",
+        "a b",
+        "$(x)",
+        "a\nb",
+        "a;b",
+        "a/b",
+        "{host}",
+        "fe80::1%$(x)",
+        "ä",
+        "a" * 64,
+        "a.b" * 99,
+        ".",
+        "a..b",
+        "a.-b",
+    ],
+)
+def test_what_is_no_host_name_is_refused(host: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the text is the name itself
+        render_host("{host}", Scraper("x", host, 1))
+
+
+async def test_a_slice_for_a_bad_host_or_for_a_file_that_is_taken_fails_and_says_which(tmp_path: Path) -> None:
+    delivery = SshDelivery(settings(tmp_path, path="/srv/{service}.json"), log.get())
+    one, other, bad = make_slice(), make_slice(scraper="s:2"), make_slice(scraper="-x:1", host="-x")
+    outcomes = await delivery.deliver([one, other, bad])
+    await delivery.close()
+    assert [o.outcome for o in outcomes] == ["failed"] * 3
+    assert outcomes[0].error == f"s:/srv/x.json: {tmp_path}/key: No such file or directory"
+    assert outcomes[1].error == "s:/srv/x.json: it is the file of s:1 already; put {scraper} into the path"
+    assert outcomes[2].error == "'-x':/srv/x.json: not a host name"
+
+
+async def test_key_files_that_are_not_ones_are_named(tmp_path: Path) -> None:
+    delivery = SshDelivery(settings(tmp_path), log.get())
+    (tmp_path / "key").write_text("nonsense")
+    (tmp_path / "known_hosts").write_text("")
+    (outcome,) = await delivery.deliver([make_slice()])
+    await delivery.close()
+    assert outcome.error.startswith(f"s:/srv/x/s_1.json: {tmp_path}/key: ")
+
+
+@pytest.mark.parametrize(
+    "name", ["-oProxyCommand=x", "$(touch pwned)", "a b", "../../x", "'; touch pwned; '", "a\nb", ".x", "/etc/x", "..", "🦀"]
+)
+def test_a_hostile_scraper_keeps_to_its_folder_and_runs_nothing(tmp_path: Path, name: str) -> None:
+    slice_ = make_slice(scraper=name)
+    delivery = SshDelivery(
+        settings(tmp_path, path=f"{tmp_path}/it's $(touch pwned) a `b` \\folder/{{scraper}}.json"), log.get()
+    )
+    path = Path(delivery.path(slice_))
+    ran = subprocess.run(
+        ["sh", "-c", command(str(path), slice_, 1)], input=BODY, capture_output=True, cwd=tmp_path, check=True
+    )
+    assert ran.stdout.endswith(b"promring written\n")
+    assert left(tmp_path) == ["it's $(touch pwned) a `b` \\folder"]
+    assert path.read_bytes() == BODY
+
+
+# --- the far script ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_far_script_does_what_the_receiver_here_does(tmp_path: Path, shell: str) -> None:
+    path = tmp_path / "deep" / "er" / "x.json"
+    assert far_side(path, make_slice(generation=(2, 3)), shell=shell) == "written"
+    assert path.read_bytes() == BODY
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert envelope.held(path) == ((2, 3), make_slice().sha256)
+    before = path.stat()
+    assert far_side(path, make_slice(generation=(2, 3)), shell=shell) == "same"
+    assert far_side(path, make_slice(generation=(2, 4)), shell=shell) == "same"  # the note climbs, the file is left alone
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert envelope.held(path) == ((2, 4), make_slice().sha256)
+    for older in ((1, 999), (2, 3), (2, 0)):
+        assert far_side(path, make_slice(b"[]", older), shell=shell) == "refused 2.4"
+    assert far_side(path, make_slice(b"[]", (2, 4)), shell=shell) == "error has another slice of generation 2.4"
+    assert path.read_bytes() == BODY
+    assert far_side(path, make_slice(b"[]", (2, 10)), shell=shell) == "written"  # by number, not by text
+    assert far_side(path, make_slice(BODY, (10**17, 1)), shell=shell) == "written"
+    assert left(path.parent) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
+    assert not envelope.install(path, Envelope.of(make_slice(BODY, (10**17, 1))))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("sent", [b"", BODY[:-1], BODY + b" ", BODY[:-1] + b" "])
+def test_bytes_that_are_not_the_slice_leave_the_old_one(tmp_path: Path, sent: bytes, shell: str) -> None:
+    path = tmp_path / "x.json"
+    assert far_side(path, make_slice(b"[]"), shell=shell) == "written"
+    answer = far_side(path, make_slice(generation=(1, 2)), sent, shell=shell)
+    assert answer.startswith(f"error {len(sent)} bytes came that are not the 21 of SHA-256 "), answer
+    assert path.read_bytes() == b"[]"
+    assert envelope.held(path) == ((1, 1), make_slice(b"[]").sha256)
+    assert left(tmp_path) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
+
+
+@pytest.mark.parametrize(
+    "note", ["", "x\n", "1.2\n", "1.2.3 abc\n", "1 2 3\n", "99999999999999999999.1 abc\n", "-1.2 abc\n"]
+)
+def test_a_damaged_note_does_not_stop_a_slice(tmp_path: Path, note: str) -> None:
+    path = tmp_path / "x.json"
+    envelope.note_of(path).write_text(note)
+    assert far_side(path, make_slice()) == "written"
+    assert envelope.held(path) == ((1, 1), make_slice().sha256)
+
+
+def test_symlinks_are_replaced_and_folders_are_not(tmp_path: Path) -> None:
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "file").write_text("mine")
+    for target in ("else/file", "else", "nowhere"):
+        path = tmp_path / f"{target.replace('/', '_')}.json"
+        path.symlink_to(tmp_path / target)
+        assert far_side(path, make_slice()) == "written"
+        assert not path.is_symlink()
+        assert path.read_bytes() == BODY
+    assert (tmp_path / "else" / "file").read_text() == "mine"
+    assert left(tmp_path / "else") == ["file"]
+    (tmp_path / "folder.json").mkdir()
+    assert far_side(tmp_path / "folder.json", make_slice()) == "error it is a folder"
+    assert left(tmp_path / "folder.json") == []
+    (tmp_path / ".y.json.promring-lock").symlink_to(tmp_path / "else" / "new")
+    assert "is a symlink" in far_side(tmp_path / "y.json", make_slice())
+    assert left(tmp_path / "else") == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "error mkdir: " in far_side(tmp_path / "file" / "x.json", make_slice())
+
+
+def test_many_writers_at_once_leave_one_whole_slice_and_its_note(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    slices = [make_slice(b"[%s]" % (b" " * n * 1000), (1, n)) for n in range(1, 13)]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda s: far_side(path, s), slices))
+    assert all(a == "written" or a.startswith("refused ") for a in answers), answers
+    assert path.read_bytes() == slices[-1].body
+    assert envelope.held(path) == (slices[-1].generation, slices[-1].sha256)
+    assert left(tmp_path) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
+
+
+def test_a_lock_that_another_holds_is_not_waited_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    go, held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with envelope._locked(path):
+            held.set()
+            go.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        held.wait(5)
+        assert far_side(path, make_slice()) == "error another writer holds on to it"
+        go.set()
+    assert far_side(path, make_slice()) == "written"
+
+
+def test_what_the_far_side_says_is_understood() -> None:
+    generation = Generation(1, 2)
+    assert was_written("written", generation)
+    assert not was_written("same", generation)
+    for answer, said in (
+        ("refused 7.5", "has generation 7.5, refuses the older 1.2"),
+        ("error No space left", "No space left"),
+        ("error", "an answer that is none: 'error'"),
+        ("need", "an answer that is none: 'need'"),
+    ):
+        with pytest.raises(FarError) as caught:
+            was_written(answer, generation)
+        assert str(caught.value) == said
+
+
+# --- without asyncssh ------------------------------------------------------------------------------------------------
+
+
+def test_without_asyncssh_the_configuration_is_at_fault_and_the_remedy_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    with pytest.raises(ConfigError, match=r"pip install 'promring\[ssh\]'"):
+        SshDelivery(settings(tmp_path), log.get())
+
+
+def test_asyncssh_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, promring.build; sys.exit('asyncssh' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
