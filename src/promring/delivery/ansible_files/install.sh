@@ -1,0 +1,73 @@
+#!/bin/sh
+# Installs the slice that follows the last line of this file: whole or not at all, never an older one over a newer one.
+#
+# Arguments: folder, file name, SHA-256, generation (epoch.n), and "reload" when the scraper is to be told.
+# Says "written"; "same" when the bytes were there; "reload" when they were, but the scraper has not been told of them yet.
+#
+# Beside the file, in .NAME.promring, is what was accepted last: generation and SHA-256. It is written first: who dies in
+# between has the old slice, and takes the new one again. No file_sd pattern matches any of the names used on the way.
+set -eu
+umask 022
+LC_ALL=C
+export LC_ALL
+folder=$1 name=$2 digest=$3 generation=$4 reload=${5:-}
+note=.$name.promring mark=.$name.promring-reload
+
+refuse() {
+  printf '%s: %s\n' "$folder/$name" "$1" >&2
+  exit 1
+}
+digest_of() {
+  if command -v sha256sum > /dev/null; then sha256sum < "$1"; else shasum -a 256 < "$1"; fi | cut -c 1-64
+}
+settle() {
+  sync -- "$1" 2> /dev/null || sync
+}
+older() {
+  [ "${1%.*}" -lt "${2%.*}" ] || { [ "${1%.*}" -eq "${2%.*}" ] && [ "${1#*.}" -lt "${2#*.}" ]; }
+}
+
+case $0 in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+mkdir -p -- "$folder"
+cd -- "$folder"
+if command -v flock > /dev/null; then
+  exec 9>> ".$name.promring-lock"
+  flock -w 2 9 || refuse 'another one is writing it'
+  rm -f -- ".$name."*.promring-tmp # what a killed one left
+fi
+
+if [ -d "$name" ]; then refuse 'is a folder'; fi
+had='' had_digest=''
+if [ -f "$note" ]; then read -r had had_digest < "$note" || :; fi
+if ! printf '%s\n' "$had" | grep -Eqx '[0-9]{1,18}[.][0-9]{1,18}'; then had=''; fi
+if [ -n "$had" ]; then
+  if older "$generation" "$had"; then refuse "has generation $had, refuses the older $generation"; fi
+  if [ "$had" = "$generation" ] && [ "$had_digest" != "$digest" ]; then refuse "has another slice of generation $had"; fi
+fi
+
+new=$(mktemp ".$name.XXXXXXXX")
+trap 'rm -f -- "$new" "$new.promring-tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+mv -f -- "$new" "$new.promring-tmp"
+new=$new.promring-tmp
+last=$(sed -n '/^: here the slice begins$/{=;q;}' < "$self")
+tail -n "+$((last + 1))" < "$self" > "$new"
+[ "$(digest_of "$new")" = "$digest" ] || refuse 'the bytes that came are not those of the SHA-256'
+chmod 644 "$new"
+
+if [ "$had $had_digest" != "$generation $digest" ]; then
+  printf '%s %s\n' "$generation" "$digest" > "$note.promring-tmp"
+  settle "$note.promring-tmp"
+  mv -f -- "$note.promring-tmp" "$note"
+fi
+if [ -f "$name" ] && [ ! -L "$name" ] && cmp -s -- "$new" "$name"; then
+  if [ -n "$reload" ] && [ -e "$mark" ]; then echo reload; else echo same; fi
+  exit 0
+fi
+settle "$new"
+if [ -n "$reload" ]; then : > "$mark"; fi
+mv -f -- "$new" "$name"
+settle .
+echo written
+exit 0
+: here the slice begins

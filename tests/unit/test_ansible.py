@@ -1,0 +1,414 @@
+"""Delivery by Ansible without Ansible: what is pushed when, how a run ends, and the script of the far side."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring import log
+from promring.delivery import Outcome, envelope
+from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings, inventory_names, is_plain_host
+from promring.delivery.ansible_run import FILES, Host, Run, environment, find_program, last_error, read_report
+from promring.model import Generation, Scraper, Slice
+from tests.waiting import until
+
+BODY = b'[{"targets":["a:1"]}]'
+
+
+def a_slice(host: str, port: int = 9090, *, body: bytes = BODY, generation: tuple[int, int] = (1, 1)) -> Slice:
+    return Slice("x", Scraper(f"{host}:{port}", host, port), Generation(*generation), body, 1)
+
+
+def kinds(outcomes: list[Outcome]) -> list[str]:
+    return [o.outcome for o in outcomes]
+
+
+NAMES = 'import json; print(*json.load(open("inventory.json"))["all"]["hosts"])'
+TOLD = r"""
+told() { printf '{"host": "%s", "result": "%s", "why": "%s"}\n' "$1" "$2" "${3:-}" >> "$PROMRING_ANSIBLE_REPORT"; }
+"""
+
+
+class Play:
+    """An ``ansible-playbook`` on PATH that is a shell script. ``record`` has a line a run: its folder, its arguments."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+        monkeypatch.setenv("ANSIBLE_LIBRARY", "/nowhere")
+        monkeypatch.setenv("PYTHONPATH", "/nowhere")
+        self.does("")
+
+    def does(self, script: str) -> None:
+        """``told HOST RESULT WHY`` reports; an empty script reports every host as ``changed``."""
+        program = self.folder / "bin" / "ansible-playbook"
+        every = f"for host in $({sys.executable} -c {shlex.quote(NAMES)}); do told $host changed; done\n"
+        program.write_text(
+            f'#!/bin/sh\necho "$PWD" "$@" >> {shlex.quote(str(self.folder))}/record\n'
+            f"cp inventory.json {shlex.quote(str(self.folder))}/\n" + TOLD + (script or every)
+        )
+        program.chmod(0o755)
+
+    @property
+    def runs(self) -> list[str]:
+        record = self.folder / "record"
+        return record.read_text().splitlines() if record.exists() else []
+
+    def delivery(self, *, verify_s: float = 600.0, timeout_s: float = 5.0) -> AnsibleDelivery:
+        return AnsibleDelivery(AnsibleSettings(timeout_s=timeout_s), log.get(), verify_s=verify_s)
+
+    def hosts(self) -> dict[str, dict[str, object]]:
+        """Of the last run's inventory."""
+        hosts: dict[str, dict[str, object]] = json.loads((self.folder / "inventory.json").read_text())["all"]["hosts"]
+        return hosts
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    return Play(tmp_path, monkeypatch)
+
+
+# --- what is pushed when ---------------------------------------------------------------------------------------------
+
+
+async def test_only_what_changed_is_pushed_all_in_one_run(play: Play) -> None:
+    delivery = play.delivery()
+    three = [a_slice("a"), a_slice("b"), a_slice("c")]
+    assert kinds(await delivery.deliver(three)) == ["written"] * 3
+    assert list(play.hosts()) == ["a", "b", "c"]
+    assert kinds(await delivery.deliver(three)) == ["same"] * 3
+    assert len(play.runs) == 1
+    three[1] = a_slice("b", generation=(1, 2))
+    assert kinds(await delivery.deliver(three)) == ["same", "written", "same"]
+    assert list(play.hosts()) == ["b"]
+    await delivery.deliver([three[0]])
+    assert kinds(await delivery.deliver(three)) == ["same", "written", "written"], "who left and came back is pushed again"
+
+
+async def test_what_failed_is_pushed_again_after_the_others(play: Play) -> None:
+    delivery = play.delivery()
+    play.does("told a failed 'no space'; told b begun; told c unreachable 'refused'; told d changed; echo what >&2; exit 4")
+    four = [a_slice(h) for h in "abcde"]
+    outcomes = await delivery.deliver(four)
+    assert kinds(outcomes) == ["failed", "failed", "failed", "written", "failed"]
+    assert [o.error for o in outcomes] == ["a: no space", "b: what", "c: unreachable: refused", "", "e: what"]
+    play.does("")
+    assert kinds(await delivery.deliver(four)) == ["written", "written", "written", "same", "written"]
+    assert list(play.hosts()) == ["e", "a", "b", "c"]
+
+
+async def test_what_was_delivered_is_made_sure_of_now_and_then(play: Play) -> None:
+    stream = io.StringIO()
+    log.configure("info", stream=stream)
+    try:
+        delivery = play.delivery(verify_s=0.0)
+        await delivery.deliver([a_slice("a")])
+        play.does("told a ok")
+        assert kinds(await delivery.deliver([a_slice("a")])) == ["same"]
+        assert "slice_put_back" not in stream.getvalue()
+        play.does("told a changed")
+        assert kinds(await delivery.deliver([a_slice("a")])) == ["written"]
+        assert stream.getvalue().count("slice_put_back") == 1
+        assert len(play.runs) == 3
+    finally:
+        log.configure()
+
+
+async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(play: Play) -> None:
+    body = b'[{"targets":["a:1"],"labels":{"x":"{{ 7 * 7 }}"}}]'
+    settings = AnsibleSettings(user="prom", identity_file=Path("/etc/key"), reload=True, timeout_s=5.0)
+    await AnsibleDelivery(settings, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
+    hosts = play.hosts()
+    source = str(hosts["10.0.0.1"].pop("src_sd_file_name"))
+    assert re.fullmatch(r"/.*/promring-ansible-\w+/slices/0/file_sd_by_promring\.json", source)
+    assert str(hosts["10.0.0.1"].pop("promring_installer")).startswith(str(Path(source).parent))
+    assert hosts == {
+        "10.0.0.1": {
+            "ansible_host": "10.0.0.1",
+            "ansible_user": "prom",
+            "ansible_ssh_private_key_file": "/etc/key",
+            "dest_sd_file_name": "file_sd_by_promring.json",
+            "dest_dir": "/opt/app/prometheus/sd",
+            "service_port": 9091,
+            "promring_sha256": hashlib.sha256(body).hexdigest(),
+            "promring_generation": "3.10",
+            "promring_reload": True,
+        }
+    }
+    folder = Path(play.runs[0].split()[0])
+    assert not folder.exists()
+
+
+async def test_two_scrapers_of_one_host_do_not_share_a_file(play: Play) -> None:
+    two = [a_slice("h", 9090), a_slice("h", 9091)]
+    outcomes = await play.delivery().deliver(two)
+    assert kinds(outcomes) == ["written", "failed"]
+    assert outcomes[1].error == "h: /opt/app/prometheus/sd/file_sd_by_promring.json there is the file of h:9090"
+    theirs = AnsibleDelivery(AnsibleSettings(playbook=Path("/their.yml"), timeout_s=5.0), log.get())
+    assert kinds(await theirs.deliver(two)) == ["written", "written"], "whose playbook it is, knows where its files are"
+    assert list(play.hosts()) == ["h_9090", "h_9091"]
+
+
+@pytest.mark.parametrize(
+    "host", ["-oProxyCommand=x", "a b", "{{ x }}", "a\nb", "a:b@c", "h[1:3]", "fe80::1%eth0", "", "a,b", "1::2::3"]
+)
+async def test_a_host_that_is_no_plain_name_is_refused_alone(play: Play, host: str) -> None:
+    outcomes = await play.delivery().deliver([a_slice(host), a_slice("good")])
+    assert kinds(outcomes) == ["failed", "written"]
+    assert outcomes[0].error == f"{host!r} is not a plain host name or address"
+    assert list(play.hosts()) == ["good"]
+
+
+@given(st.text(max_size=20))
+def test_a_plain_host_has_nothing_but_letters_digits_dots_and_dashes(host: str) -> None:
+    assert not is_plain_host(host) or re.fullmatch(r"[A-Za-z0-9:][A-Za-z0-9._:-]*", host)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "all", "ungrouped", "::1", "a_1", "fe80::1"]), st.integers(1, 4)), unique=True)
+)
+def test_names_in_the_inventory_are_distinct_plain_and_no_group(scrapers: list[tuple[str, int]]) -> None:
+    names = inventory_names([a_slice(host, port) for host, port in scrapers])
+    assert len(set(names.values())) == len(scrapers)
+    assert all(re.fullmatch(r"[\w.-]+", name) and name not in ("all", "ungrouped") for name in names.values())
+    alone = [host for host, _ in scrapers]
+    if alone.count("a") == 1:
+        assert "a" in names.values()
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+async def test_without_ansible_every_push_fails_and_it_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    stream = io.StringIO()
+    log.configure("info", stream=stream)
+    try:
+        delivery = AnsibleDelivery(AnsibleSettings(), log.get())
+        for _ in range(3):
+            outcomes = await delivery.deliver([a_slice("a"), a_slice("b")])
+            assert [o.error for o in outcomes] == [f"{h}: ansible-playbook is not installed" for h in "ab"]
+        assert stream.getvalue().count("msg=ansible_missing") == 1
+    finally:
+        log.configure()
+
+
+def test_it_is_found_beside_the_python_that_runs_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert find_program() is None
+    (tmp_path / "ansible-playbook").write_text("#!/bin/sh\n")
+    (tmp_path / "ansible-playbook").chmod(0o755)
+    assert find_program() == str(tmp_path / "ansible-playbook")
+
+
+def test_nothing_of_ansible_or_python_is_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_CONFIG", "PYTHONPATH", "LD_PRELOAD", "SSH_ASKPASS", "SECRET"):
+        monkeypatch.setenv(name, "theirs")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
+    made = environment(tmp_path, 10.0)
+    assert "theirs" not in made.values()
+    assert (made["ANSIBLE_HOST_KEY_CHECKING"], made["SSH_AUTH_SOCK"], made["HOME"]) == ("1", "/agent", os.environ["HOME"])
+    assert made["ANSIBLE_TASK_TIMEOUT"] == "8"
+    assert environment(tmp_path, 0.5)["ANSIBLE_TASK_TIMEOUT"] == "1"
+
+
+def living(mark: str) -> list[psutil.Process]:
+    """Processes with ``mark`` in their arguments."""
+    running = (p for p in psutil.process_iter(["cmdline", "status"]) if p.info["status"] != psutil.STATUS_ZOMBIE)
+    return [p for p in running if any(mark in argument for argument in p.info["cmdline"] or ())]
+
+
+STUBBORN = """
+trap '' TERM
+sleeper={folder}/sleeper
+setsid sh -c "trap '' TERM; $sleeper 600" &
+(setsid $sleeper 600 &) # nobody's child any more
+told a changed
+told b begun
+"""
+HANGS = STUBBORN + "setsid env -i $sleeper 600 & # only its parent tells whose it is\nwhile :; do sleep 1; done\n"
+
+
+@pytest.mark.parametrize("ends_itself", [True, False])
+async def test_no_process_is_left_whatever_it_did(play: Play, tmp_path: Path, ends_itself: bool) -> None:
+    (tmp_path / "sleeper").symlink_to("/bin/sleep")
+    play.does((STUBBORN if ends_itself else HANGS).format(folder=shlex.quote(str(tmp_path))))
+    began = time.monotonic()
+    outcomes = await play.delivery(timeout_s=1.0).deliver([a_slice(h) for h in "abc"])
+    took = time.monotonic() - began
+    assert living(f"{tmp_path}/sleeper") == []
+    assert kinds(outcomes) == ["written", "failed", "failed"]
+    if not ends_itself:
+        assert 1.0 <= took < 3.0
+        assert [o.error for o in outcomes[1:]] == ["b: not done within 1 s", "c: not done within 1 s"]
+
+
+async def test_cancelled_it_ends_its_run_first(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "sleeper").symlink_to("/bin/sleep")
+    play.does(HANGS.format(folder=shlex.quote(str(tmp_path))))
+    delivery = play.delivery(timeout_s=60.0)
+    pushing = asyncio.create_task(delivery.deliver([a_slice("a")]))
+    await until(lambda: len(living(f"{tmp_path}/sleeper")) >= 3, "it runs")
+    began = time.monotonic()
+    pushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    assert time.monotonic() - began < 3
+    assert living(f"{tmp_path}/sleeper") == []
+    assert not Path(play.runs[0].split()[0]).exists()
+    play.does("")
+    assert kinds(await delivery.deliver([a_slice("a")])) == ["written"], "what became of it was not heard"
+
+
+def test_a_playbook_cannot_be_an_option_and_slices_are_private(play: Play, tmp_path: Path) -> None:
+    play.does(f"stat -c %a . >> {shlex.quote(str(tmp_path))}/mode; exit 3")
+    host = Host("a", "x.json", BODY, {})
+    report = Run(Path("--version"), 5.0)([host], threading.Event())
+    assert play.runs[0].endswith("--forks 1 -- --version")
+    assert (tmp_path / "mode").read_text() == "700\n"
+    assert report.trouble == "ansible-playbook ended with status 3 and said nothing of it"
+
+
+def test_a_report_that_was_cut_and_an_error_among_warnings_are_read() -> None:
+    lines = ['{"host": "a", "result": "begun", "why": ""}', '{"host": "a", "result": "ok", "why": ""}', "nonsense", "[]"]
+    assert read_report("\n".join([*lines, '{"host": "b", "res'])) == {"a": ("ok", "")}
+    assert last_error("[WARNING]: x\n[ERROR]: broken\nOrigin: /x.yml:3:5\n\n  ^ column 5\n") == "broken"
+    assert last_error("bash: no such thing\n") == "bash: no such thing"
+    assert last_error("") == ""
+
+
+# --- the far side ----------------------------------------------------------------------------------------------------
+
+
+def install(
+    folder: Path,
+    body: bytes,
+    generation: str = "1.1",
+    *,
+    sha256: str = "",
+    reload: str = "",
+    before: str = "",
+    sh: str = "sh",
+) -> tuple[str, str]:
+    """Run the script as Ansible does. What it said, and the last it complained of."""
+    script = folder.parent / "install.sh"
+    script.write_bytes((FILES / "install.sh").read_bytes() + body)
+    digest = sha256 or hashlib.sha256(body).hexdigest()
+    arguments = [sh, str(script), str(folder), "x.json", digest, generation, *([reload] if reload else [])]
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f"{before}\n{shlex.join(arguments)}"], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode == 0) == bool(ran.stdout), ran.stderr
+    return ran.stdout.strip(), (ran.stderr.strip().splitlines() or [""])[-1]
+
+
+def test_the_script_installs_what_the_other_receivers_install(tmp_path: Path) -> None:
+    folder, path = tmp_path / "new" / "sd", tmp_path / "new" / "sd" / "x.json"
+    folder.parent.mkdir()
+    bodies = [
+        b"[]\n",
+        BODY,
+        '[{"targets":["é\\n:1"],"labels":{"a":"$(touch y) `id` {{ x }}"}}]\n'.encode(),
+        b"x" * 3_000_000,
+    ]
+    for n, body in enumerate(bodies, 1):
+        assert install(folder, body, f"7.{n}") == ("written", "")
+        assert path.read_bytes() == body
+        assert envelope.held(path) == (Generation(7, n), hashlib.sha256(body).hexdigest())
+        stamp = path.stat()
+        assert install(folder, body, f"7.{n}") == ("same", "")
+        assert install(folder, body, f"7.{n}", sh="bash") == ("same", "")
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (stamp.st_ino, stamp.st_mtime_ns)
+    assert oct(path.stat().st_mode & 0o777) == "0o644"
+    assert sorted(p.name for p in folder.iterdir()) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
+    assert install(folder, bodies[-1], "8.1") == ("same", "")
+    assert envelope.held(path) == (Generation(8, 1), hashlib.sha256(bodies[-1]).hexdigest())
+    assert envelope.install(path, envelope.Envelope.of(a_slice("a", body=BODY, generation=(8, 2))))
+    assert install(folder, bodies[0], "8.1")[1].endswith("has generation 8.2, refuses the older 8.1")
+
+
+@pytest.mark.parametrize(
+    ("body", "generation", "sha256", "why"),
+    [
+        (b"[]", "5.1", "", "refuses the older 5.1"),
+        (b"[]", "4.99", "", "refuses the older 4.99"),
+        (b"[]", "5.2", "", "has another slice of generation 5.2"),
+        (b"[]", "6.1", "0" * 64, "not those of the SHA-256"),
+        (b"[", "9.9", hashlib.sha256(b"[]").hexdigest(), "not those of the SHA-256"),
+    ],
+)
+def test_what_the_script_refuses_changes_nothing(
+    tmp_path: Path, body: bytes, generation: str, sha256: str, why: str
+) -> None:
+    folder = tmp_path / "sd"
+    install(folder, BODY, "5.2")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    said, error = install(folder, body, generation, sha256=sha256)
+    assert (said, why in error) == ("", True), error
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@given(st.tuples(st.integers(0, 12), st.integers(0, 12)), st.tuples(st.integers(0, 12), st.integers(0, 12)))
+def test_generations_are_compared_as_numbers(one: tuple[int, int], other: tuple[int, int]) -> None:
+    script = re.search(r"^older\(\) \{\n.*?^\}\n", (FILES / "install.sh").read_text(), re.DOTALL | re.MULTILINE)
+    assert script
+    ran = subprocess.run(
+        ["sh", "-c", f'{script[0]}older "$1" "$2"', "sh", str(Generation(*one)), str(Generation(*other))], check=False
+    )
+    assert (ran.returncode == 0) == (one < other)
+
+
+def test_a_disk_without_room_leaves_the_old_slice(tmp_path: Path) -> None:
+    folder = tmp_path / "sd"
+    install(folder, BODY)
+    said, error = install(folder, b"[" + b" " * 100_000 + b"]", "1.2", before="trap '' XFSZ; ulimit -f 16")
+    assert (said, bool(error)) == ("", True)
+    assert (folder / "x.json").read_bytes() == BODY
+    assert envelope.held(folder / "x.json") == (Generation(1, 1), hashlib.sha256(BODY).hexdigest())
+    assert sorted(p.name for p in folder.iterdir()) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
+
+
+def test_what_was_changed_by_hand_is_put_back_and_links_and_left_overs_go(tmp_path: Path) -> None:
+    folder, path = tmp_path / "sd", tmp_path / "sd" / "x.json"
+    install(folder, BODY)
+    (folder / ".x.json.AAAAAAAA.promring-tmp").write_text("of a killed one")
+    (folder / ".x.json.promring").write_text("nonsense 1 2\n")
+    path.write_text("[]")
+    assert install(folder, BODY) == ("written", "")
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_bytes(BODY)
+    path.unlink()
+    path.symlink_to(elsewhere)
+    assert install(folder, BODY) == ("written", "")
+    assert not path.is_symlink()
+    assert sorted(p.name for p in folder.iterdir()) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
+    path.unlink()
+    path.mkdir()
+    assert install(folder, BODY, "1.2")[1].endswith("x.json: is a folder")
+
+
+def test_a_scraper_that_could_not_be_told_is_told_next_time(tmp_path: Path) -> None:
+    folder = tmp_path / "sd"
+    assert install(folder, BODY, reload="reload")[0] == "written"
+    assert install(folder, BODY, reload="reload")[0] == "reload", "nobody took the mark away yet"
+    assert install(folder, BODY)[0] == "same"
+    (folder / ".x.json.promring-reload").unlink()
+    assert install(folder, BODY, reload="reload")[0] == "same"
