@@ -40,6 +40,17 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
         assert (code, text) == (1, "no service has the target 10.9.9.9:1\n")
         code, text = await promring("where", target, "--service", "nope", *url)
         assert (code, text) == (1, f"Error: no service 'nope'; there is {SERVICE}\n")
+        drained, token = s.scrapers[0].id, ("--token-file", str(tmp_path / "token"))
+        code, text = await promring("drain", drained, *url)
+        assert (code, "a bearer token is needed" in text) == (1, True)
+        code, text = await promring("drain", drained, *url, *token)
+        assert (code, text) == (0, f"{SERVICE}: {drained} drained\n")
+        code, text = await promring("status", *url)
+        assert "drained" in text
+        code, text = await promring("undrain", drained, "--service", SERVICE, *url, *token)
+        assert (code, text) == (0, f"{SERVICE}: {drained} undrained\n")
+        code, text = await promring("drain", "10.9.9.9:1", *url, *token)
+        assert (code, text) == (1, "Error: no service has the scraper '10.9.9.9:1'\n")
         code, text = await promring("status", "--json", *url)
         assert json.loads(text)["services"][0]["targets"] == 60
         code, text = await promring("status", "--url", f"127.0.0.1:{free_port()}")

@@ -99,7 +99,7 @@ async def test_a_signal_stops_gracefully(
 def whole(s: Stage, lists: list[list[str]]) -> bool:
     """Whether every slice file is a whole one, and no temporary file is left."""
     folder = s.path_of(s.scrapers[0]).parent
-    assert [p.name for p in folder.iterdir() if not p.name.endswith(".json")] == []
+    assert [p.name for p in folder.iterdir() if p.name.endswith("-tmp")] == []
     slices = s.slices()
     known = {address for listed in lists for address in listed}
     assert all(set(addresses) <= known for addresses in slices.values())
@@ -167,7 +167,7 @@ async def test_sigterm_while_a_slow_disk_holds_an_fsync_ends_the_file_and_begins
         await tracer.stop()
         written = [name for name, stamp in s.stamps().items() if stamp != before[name]]
         assert len(written) == 1, "the one that was being written, no other"
-        assert [p.name for p in folder.iterdir() if not p.name.endswith(".json")] == []
+        assert [p.name for p in folder.iterdir() if p.name.endswith("-tmp")] == []
 
 
 async def test_a_second_signal_stops_at_once(tmp_path: Path, consul_program: Path, prometheus_program: Path) -> None:
