@@ -124,15 +124,16 @@ class Reconciler:
             ring = await self._listen(verdict.members)
             pool = await self._merge(verdict.sources)
             placed = await self._place(pool, ring)
-            if placed is not self.placement or self.memory.claims.held or self.opinions.trials != self._tried:
-                wanted = self.opinions.applied(placed)
+            opinions = self.opinions
+            if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried:
+                wanted = opinions.applied(placed)
                 claims, in_force = await beside(lambda: self._schedule(wanted))
                 now = await beside(lambda: shares(in_force))
                 slices = await beside(lambda: self._slices(in_force, now))
                 plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
                 self._put_in_force(verdict, facts, placed, plan, claims, slices)
                 self.waiting = waiting_for(claims, wanted)
-                self.in_force, self._shares, self._tried = in_force, now, self.opinions.trials
+                self.in_force, self._shares, self._tried = in_force, now, opinions.trials
                 self._waiting_since = self._waiting_since or changed_at
                 if self.waiting and self._handover.confirm:
                     self._facts.ask_for_receipts()
@@ -294,7 +295,8 @@ class Reconciler:
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
         self._failures = self._failures + 1 if failed else 0
-        self._next_wake = min(now + self._pace.interval_s, self.memory.claims.ends_next)
+        ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery
+        self._next_wake = min(now + self._pace.interval_s, ends_next)
         if failed:
             most = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(self._failures - 1, 10), self._pace.interval_s)
             self._next_wake = min(self._next_wake, now + random.uniform(most / 2, most))

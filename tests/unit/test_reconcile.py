@@ -38,9 +38,11 @@ class Sink:
     broken_for: str = ""
     held: dict[str, bytes] = field(default_factory=dict)
     writes: int = 0
+    asked: int = 0
 
     async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
         outcomes = []
+        self.asked += 1
         for slice_ in slices:
             name = slice_.scraper.id
             if self.broken or name == self.broken_for:
@@ -276,3 +278,23 @@ async def test_when_nobody_can_be_given_a_slice_it_is_not_them(tmp_path: Path) -
         await loop.say(targets=pool_of((TargetGroup.of([*NAMES, f"new{n}:1"]),)))
     assert loop.reconciler.placement is not None
     assert min(loop.reconciler.placement.counts().values()) > 0
+
+
+async def test_a_hold_that_is_over_while_nothing_can_be_decided_makes_no_storm(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, handover=Handover(0.05, young_s=0.0), pace=Pace(60.0, 0.0))
+    await loop.say((A,), TARGETS)
+    await loop.say((A, B))
+    assert loop.reconciler.memory.claims.held
+    loop.facts.members.put(Empty())
+    task = asyncio.create_task(loop.reconciler.run())
+    try:
+        await asyncio.sleep(1.5)
+        assert loop.reason() == "no_scrapers"
+        asked = loop.sink.asked
+        await asyncio.sleep(1.5)
+        assert loop.sink.asked - asked <= 3
+        loop.facts.members.put(Known((A, B)))
+        await until(lambda: not loop.reconciler.memory.claims.held, "over", 5)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
