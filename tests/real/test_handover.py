@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from promring.core.handover import Handover
 from promring.demo.scraper import ScraperProcess
-from tests.real.stage import SERVICE, Stage, stage
+from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage, write_targets
 from tests.waiting import until
 
 INTERVAL_S = 1.0
@@ -31,6 +32,12 @@ def gaps(s: Stage, since: float) -> dict[str, float]:
     return found
 
 
+async def settled(s: Stage) -> None:
+    """Everything is scraped, and nobody has it only just now."""
+    await s.scraped_by_now()
+    await asyncio.sleep(Handover().young_s + 0.5)
+
+
 async def handed_over(s: Stage, *scrapers: ScraperProcess) -> float:
     """Wait until each target is on exactly one of these and on nobody else; how long it took."""
     others = [x for x in s.scrapers if x not in scrapers]
@@ -47,7 +54,7 @@ async def test_a_drain_and_the_way_back_miss_no_scrape(
     async with stage(
         tmp_path, consul_program, prometheus_program, http_sd=0, interval_s=INTERVAL_S, handover={"overlap": "20s"}
     ) as s:
-        await s.scraped_by_now()
+        await settled(s)
         since = time.monotonic()
         drained, *left = s.scrapers
         had = len(s.slice_of(drained))
@@ -84,7 +91,7 @@ async def test_servers_agents_and_vmagent_hand_over_to_each_other(
         handover={"overlap": "20s"},
         audit={"interval": "1s", "timeout": "1s"},
     ) as s:
-        await s.scraped_by_now()
+        await settled(s)
         since = time.monotonic()
         for drained in s.scrapers:
             await s.drain(drained)
@@ -120,7 +127,7 @@ async def test_a_join_misses_no_scrape_and_a_restart_in_the_middle_changes_nothi
         interval_s=INTERVAL_S,
         handover={"overlap": "20s"},
     ) as s:
-        await s.scraped_by_now()
+        await settled(s)
         since = time.monotonic()
         joining = s.scrapers[-1]
         await joining.start()
@@ -138,7 +145,7 @@ async def test_who_never_scrapes_what_it_got_leaves_it_to_the_old_one_for_the_ov
 ) -> None:
     """The joining scraper is up but does not read the folder of the slices."""
     async with stage(tmp_path, consul_program, prometheus_program, running=2, http_sd=0, handover={"overlap": "8s"}) as s:
-        await s.scraped_by_now()
+        await settled(s)
         joining = s.scrapers[-1]
         config = tmp_path / "scraper-2" / "prometheus.yml"
         config.write_text(config.read_text().replace("/out/", "/elsewhere/"))
@@ -221,3 +228,49 @@ async def test_a_target_that_its_owner_cannot_reach_is_tried_by_the_next_and_com
         owner.signal(signal.SIGHUP)
         await until(lambda: s.placed_on(*s.scrapers) and target in s.slice_of(owner), "home again", 30)
         await s.scraped_by_now()
+
+
+async def test_one_that_is_called_dead_while_it_lives_is_scraped_twice_never_not_at_all(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, interval_s=INTERVAL_S) as s:
+        await settled(s)
+        since = time.monotonic()
+        doubted, *left = s.scrapers
+        service_id = f"{CONSUL_SERVICE}-127.0.0.1-{doubted.id.rpartition(':')[2]}"
+        await s.consul.put(s.session, f"/v1/agent/service/maintenance/{service_id}?enable=true")
+        await until(lambda: s.placed_on(*left), "the others have everything")
+        assert s.slice_of(doubted), "what it has is not taken from it"
+        await asyncio.sleep(8)
+        await s.consul.put(s.session, f"/v1/agent/service/maintenance/{service_id}?enable=false")
+        await handed_over(s, *s.scrapers)
+        await asyncio.sleep(2)
+        worst = max(gaps(s, since).values())
+        assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
+
+
+async def test_one_that_returns_with_an_old_slice_gets_its_new_one_before_anybody_lets_go(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, interval_s=INTERVAL_S) as s:
+        await settled(s)
+        returning, *left = s.scrapers
+        old = s.slice_of(returning)
+        await returning.kill()
+        await until(lambda: s.placed_on(*left), "its targets on the others")
+        gone = old[0]
+        write_targets(s.folder, [a for a in s.farm.addresses if a != gone])
+        await until(lambda: all(gone not in s.slice_of(x) for x in left), "a target is gone meanwhile")
+        assert gone in s.slice_of(returning)
+        await s.farm.scraped_since([a for a in s.farm.addresses if a != gone], time.monotonic(), 20)
+        since = time.monotonic()
+        await returning.start()
+        await until(lambda: gone not in s.slice_of(returning), "its new slice")
+        assert len(s.slice_of(returning)) + sum(len(s.slice_of(x)) for x in left) > len(s.farm.addresses), (
+            "the others hold on"
+        )
+        others = [a for a in s.farm.addresses if a != gone]
+        await until(lambda: sorted(a for x in s.scrapers for a in s.slice_of(x)) == sorted(others), "handed over", 30)
+        await asyncio.sleep(2)
+        worst = max(gap for address, gap in gaps(s, since).items() if address != gone)
+        assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
