@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -57,6 +58,16 @@ class Stage:
         if not all(s.id in slices for s in scrapers):
             return False
         return sorted(a for s in scrapers for a in slices[s.id]) == sorted(self.farm.addresses)
+
+    async def quiet(self) -> None:
+        """Wait until no hand-over is going on: slices are written one after the other, and what is held is let go later."""
+        await asyncio.sleep(0.5)
+
+        async def nobody_holds() -> bool:
+            described = await self.controller.ask(self.session, f"services/{SERVICE}")
+            return bool(described) and described["handing_over"] == 0
+
+        await until(nobody_holds, "hand-overs are over", 40)
 
     async def drain(self, scraper: ScraperProcess, *, back: bool = False) -> None:
         answer = await self.controller.post(
@@ -155,6 +166,7 @@ async def stage(
         if start:
             await controller.start()
             await until(lambda: result.placed_on(*made[:running]), "every target placed at the start")
+            await result.quiet()
         yield result
         await controller.stop()
         unlisted = "\n".join(result.unlisted())

@@ -70,6 +70,7 @@ async def test_consul_down_for_a_minute_changes_nothing_but_new_targets_are_plac
         late = everything[-1]
         write_targets(tmp_path, everything[:-1])
         await until(lambda: all(late not in slice_ for slice_ in s.slices().values()), "a list without the last target")
+        await s.quiet()
         down_at = time.monotonic()
         await s.consul.kill()
         stamps = s.stamps()
@@ -77,6 +78,7 @@ async def test_consul_down_for_a_minute_changes_nothing_but_new_targets_are_plac
         assert s.stamps() == stamps
         write_targets(tmp_path, everything)
         await until(lambda: s.placed_on(*s.scrapers), "a target that appeared while Consul was down")
+        await s.quiet()
         assert await s.scraped_by_now() < 15
         described = await s.controller.ask(s.session, "services/node_exporter")
         assert described["membership"]["stale"]
