@@ -2,6 +2,7 @@
 # make test    set up, then every test, the ones on real servers too
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
+# make faults  every failure on real servers, the long ones too (half an hour), and the table of them
 # make bench   what the performance claims rest on
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ SETUP := .make/setup
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 
-.PHONY: run test quick check bench lock servers clean
+.PHONY: run test quick check faults bench lock servers clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements.lock pyproject.toml
@@ -41,6 +42,10 @@ check: $(SETUP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+faults: $(SETUP) servers
+	@echo "faults: every row of the failure list on real servers, two at a time (about half an hour) ..."
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --only-rows --long --rows=docs/reliability-table.md $(TEST_FLAGS)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

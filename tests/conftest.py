@@ -6,6 +6,8 @@ import os
 
 from hypothesis import settings
 
+pytest_plugins = ["tests.rows"]
+
 # No deadline: a slow machine is not a failure. Derandomized in CI, so that a red build is red again; failing examples
 # are printed with their seed everywhere.
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=100)

@@ -1,0 +1,95 @@
+"""The table of failures: which row of the failure list a test proves, what it did, what it saw.
+
+A test says so with ``@pytest.mark.row(7, 14, did="…")`` and, through the fixture ``seen``, what it measured. With ``--rows``
+the table is printed at the end, and ``--rows=FILE`` writes it as Markdown, too. A row stands there once a test; a row whose
+test failed or was skipped says so. ``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+Seen = Callable[[str], None]
+
+
+class Row(NamedTuple):
+    rows: tuple[int, ...]
+    did: str
+    saw: str
+    result: str
+    seconds: float
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rows", nargs="?", const="", default=None, help="print the table of failures; =FILE: write it, too")
+    parser.addoption("--only-rows", action="store_true", help="run only tests that prove a row")
+    parser.addoption("--long", action="store_true", help="run what takes minutes, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "row(*numbers, did): rows of the failure list that this test proves")
+    config.addinivalue_line("markers", "long: takes minutes; runs with --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--only-rows"):
+        items[:] = [item for item in items if item.get_closest_marker("row")]
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: make faults"))
+        for marker in item.iter_markers("row"):
+            assert marker.args, f"{item.nodeid}: a row has a number"
+            assert marker.kwargs.keys() == {"did"}, f"{item.nodeid}: a row says what was done"
+            item.user_properties.append(("row", (marker.args, marker.kwargs["did"])))
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Seen:
+    """Say what was seen, in a few words with the figures; several times for several things."""
+    return lambda text: request.node.user_properties.append(("seen", text))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    wanted = config.getoption("--rows")
+    if wanted is None:
+        return
+    table = sorted(_rows(terminalreporter.stats))
+    terminalreporter.section("failures: row, what was done, what was seen, result")
+    for row in table:
+        numbers = ",".join(map(str, row.rows))
+        terminalreporter.write_line(f"{numbers:>8}  {row.result:7} {row.seconds:6.1f} s  {row.did}  ->  {row.saw}")
+    if wanted:
+        Path(wanted).write_text(_markdown(table))
+
+
+def _rows(stats: dict[str, list[Any]]) -> Iterator[Row]:
+    reports: dict[str, list[Any]] = {}
+    for kind in ("passed", "failed", "error", "skipped"):
+        for report in stats.get(kind, []):
+            if hasattr(report, "user_properties"):
+                reports.setdefault(report.nodeid, []).append(report)
+    for found in reports.values():
+        bad = [r.outcome for r in found if r.outcome != "passed"]
+        result = {"failed": "FAILED", "skipped": "skipped"}[bad[0]] if bad else "pass"
+        marked = {value for r in found for name, value in map(_frozen, r.user_properties) if name == "row"}
+        saw = "; ".join(dict.fromkeys(text for r in found for name, text in r.user_properties if name == "seen"))
+        for numbers, did in sorted(marked):
+            yield Row(numbers, did, saw, result, max(r.duration for r in found))
+
+
+def _frozen(pair: Any) -> tuple[str, Any]:
+    """Lists that were tuples before they came from another process."""
+    name, value = pair
+    return (name, (tuple(value[0]), value[1])) if name == "row" else (name, value)
+
+
+def _markdown(table: list[Row]) -> str:
+    lines = ["| row | what was done | what was seen | result |", "|---|---|---|---|"]
+    for row in table:
+        cells = (", ".join(map(str, row.rows)), row.did, row.saw or "as expected", row.result)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
