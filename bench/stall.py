@@ -16,6 +16,8 @@ import yaml
 
 from bench.report import console
 from promring import log
+from promring.core.admission import Rules
+from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.delivery.file import FileDelivery
@@ -44,6 +46,7 @@ async def _run(folder: Path, suffix: str) -> None:
     _write(path, 0)
     reconciler = Reconciler(
         "bench",
+        guard=Guard(Rules(join_delay_s=0)),
         policy=Policy(),
         handover=Handover(0.0),
         hash_labels=None,

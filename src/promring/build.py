@@ -16,6 +16,8 @@ from promring.audit.watch import Audit, AuditSettings
 from promring.consul.client import Access, Client
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch, MakeScraper
+from promring.core.admission import Rules
+from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.delivery import Delivery
@@ -31,6 +33,7 @@ from promring.facts import FactBoard
 from promring.log import Logger
 from promring.membership import Membership
 from promring.membership.consul import ConsulMembership
+from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.metrics import Metrics
 from promring.model import Generation, Scraper, join_host_port
@@ -45,6 +48,7 @@ from promring.settings import (
     Node,
     ProbeScrapers,
     PythonTargets,
+    RegisterCheck,
     Settings,
     ShardService,
     parse_weight,
@@ -82,6 +86,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     def make_reconciler(facts: FactBoard) -> Reconciler:
         return Reconciler(
             settings.name,
+            guard=guard_of(settings),
             policy=policy_of(settings),
             handover=Handover(settings.handover.overlap, settings.handover.confirm),
             hash_labels=settings.placement.hash_labels,
@@ -115,6 +120,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     return Service(
         settings,
         membership=build_membership(settings, kit, memory),
+        direct_probes=_direct_probes(settings),
         sources=build_sources(settings, kit),
         deliveries=deliveries,
         make_reconciler=make_reconciler,
@@ -128,6 +134,13 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
 def policy_of(settings: ShardService) -> Policy:
     chosen = settings.placement
     return Policy(chosen.virtual_nodes, chosen.load_factor, chosen.capacity, chosen.replication_factor)
+
+
+def guard_of(settings: ShardService) -> Guard:
+    chosen = settings.guard
+    expected = frozenset(settings.scraper(node).id for node in settings.listed)
+    rules = Rules(settings.join_delay, settings.leave_delay, chosen.panic_threshold, chosen.panic_hold, expected)
+    return Guard(rules, chosen.shrink_threshold, chosen.shrink_confirmations, chosen.growth_threshold)
 
 
 def build_membership(settings: ShardService, kit: Kit, memory: Memory | None = None, *, register: bool = True) -> Membership:
@@ -199,6 +212,14 @@ def _scraper_maker(settings: ShardService, log: Logger) -> MakeScraper:
 def _metadata(node: Node, zone_label: str | None) -> dict[str, str]:
     zone = {zone_label: node.zone} if zone_label and node.zone else {}
     return zone | ({WEIGHT: f"{node.weight:g}"} if node.weight != 1 else {})
+
+
+def _direct_probes(settings: ShardService) -> DirectProbes:
+    chosen = settings.scrapers.chosen
+    if isinstance(chosen, ProbeScrapers):
+        return DirectProbes(chosen.path, chosen.timeout)
+    check = chosen.register_.check if chosen.register_ else RegisterCheck()
+    return DirectProbes(check.path, check.timeout)
 
 
 def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, kit: Kit) -> Membership:

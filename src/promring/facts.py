@@ -2,8 +2,8 @@
 
 Owns: the newest answer and the last good one of each fact, with their times.
 Promises: a writer is never blocked; a reader always sees the newest; the loop is woken only when an answer differs from the
-one before, so a spurious wake-up of Consul or an unchanged source costs no cycle. A source that did not change gives the
-same object again (``discovery.groups.Reader``), so lists are told apart by identity.
+one before, or confirms it, so a spurious wake-up of Consul or an unchanged source costs no cycle. A source that did not
+change gives the same object again (``discovery.groups.Reader``), so lists are told apart by identity.
 Flow: written by membership and discovery through ``Cell.put``, read by ``reconcile`` through ``FactBoard.newest``.
 """
 
@@ -17,17 +17,30 @@ from typing import Generic, TypeVar
 
 from promring.core.guard import Facts
 from promring.core.handover import Receipt
-from promring.model import Answer, Fact, Known, Members, TargetPool, Unknown
+from promring.model import Answer, Empty, Fact, Known, Members, TargetPool, Unknown
 
 T = TypeVar("T")
+
+CONFIRM_APART_S = 1.0
+REPEATS_MOST = 1_000_000
 
 
 class Cell(Generic[T]):
     """The newest answer about one thing, and the last good one."""
 
-    def __init__(self, changed: Callable[[], None], clock: Callable[[], float], same: Callable[[T, T], bool]) -> None:
-        """``same`` tells two good values apart: comparing long lists element by element would hold the event loop."""
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+        same: Callable[[T, T], bool],
+        confirmations: int = 1,
+    ) -> None:
+        """``same`` tells two good values apart: comparing long lists element by element would hold the event loop. The
+        answer that makes it so many equal ones in a row, ``confirmations``, is news, too.
+        """
         self._changed = changed
+        self._confirmations = confirmations
+        self._counted_at = 0.0
         self._same = same
         self._clock = clock
         self.fact: Fact[T] = Fact(Unknown("not asked yet"))
@@ -38,12 +51,23 @@ class Cell(Generic[T]):
         if isinstance(answer, Known):
             known = before.good is not None and self._same(before.good.value, answer.value)
             good = before.good if known else answer  # an equal value keeps its identity
-            self.fact = Fact(answer, now, good, before.good_at if trouble else now, trouble)
+            equal = known and isinstance(before.newest, Known)
+            self.fact = Fact(answer, now, good, before.good_at if trouble else now, trouble, self._count(equal=equal))
         else:
-            self.fact = Fact(answer, now, before.good, before.good_at, trouble)
+            equal = isinstance(answer, Empty) and isinstance(before.newest, Empty)
+            self.fact = Fact(answer, now, before.good, before.good_at, trouble, self._count(equal=equal))
         never = self.fact.good is None and answer != before.newest  # why there is nothing is news while there is nothing
-        if self.fact.good is not before.good or type(answer) is not type(before.newest) or never:
+        confirmed = self.fact.repeats == self._confirmations > before.repeats
+        if self.fact.good is not before.good or type(answer) is not type(before.newest) or never or confirmed:
             self._changed()
+
+    def _count(self, *, equal: bool) -> int:
+        """``Fact.repeats`` of the newest answer. A file that is read three times in a moment has said it once."""
+        now = time.monotonic()
+        if equal and now - self._counted_at < CONFIRM_APART_S:
+            return self.fact.repeats
+        self._counted_at = now
+        return min(self.fact.repeats + 1, REPEATS_MOST) if equal else 1
 
     def restore(self, value: T, good_at: float, reason: str) -> None:
         """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""
@@ -53,13 +77,18 @@ class Cell(Generic[T]):
 class FactBoard:
     """All facts of one shard service, and the bell that rings when one of them changed."""
 
-    def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time, *, confirmations: int = 1) -> None:
         self._changed = asyncio.Event()
         self._since = 0.0
         self.receipts: Mapping[str, Receipt] = {}
         self.receipts_wanted = asyncio.Event()
         self.members: Cell[Members] = Cell(self.ring, clock, operator.eq)
-        self.sources: dict[str, Cell[TargetPool]] = {name: Cell(self.ring, clock, operator.is_) for name in sources}
+        self.sources: dict[str, Cell[TargetPool]] = {
+            name: Cell(self.ring, clock, operator.is_, confirmations) for name in sources
+        }
+        self.probed: Mapping[str, bool] = {}
+        self.suspects: Members = ()
+        self.suspects_changed = asyncio.Event()
 
     def put_receipts(self, receipts: Mapping[str, Receipt], *, awaited: bool) -> None:
         """What the scrapers were seen scraping; ``awaited``: the loop waits for it."""
@@ -70,6 +99,19 @@ class FactBoard:
     def ask_for_receipts(self) -> None:
         """A hand-over began: somebody should look soon."""
         self.receipts_wanted.set()
+
+    def suspect(self, scrapers: Members) -> None:
+        """Somebody shall probe these directly, until others or none are suspected."""
+        if scrapers != self.suspects:
+            self.suspects = scrapers
+            self.probed = {s.id: self.probed[s.id] for s in scrapers if s.id in self.probed}
+            self.suspects_changed.set()
+
+    def put_probed(self, scraper: str, alive: bool) -> None:
+        """A suspected scraper answers a direct probe, or does not."""
+        if scraper in {s.id for s in self.suspects} and self.probed.get(scraper) is not alive:
+            self.probed = {**self.probed, scraper: alive}
+            self.ring()
 
     def ring(self) -> None:
         if not self._changed.is_set():
@@ -93,4 +135,4 @@ class FactBoard:
         return self._since
 
     def newest(self) -> Facts:
-        return Facts(self.members.fact, {name: cell.fact for name, cell in self.sources.items()})
+        return Facts(self.members.fact, {name: cell.fact for name, cell in self.sources.items()}, self.probed)

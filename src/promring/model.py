@@ -98,6 +98,8 @@ class Fact(Generic[T]):
     good_at: float = 0.0
     trouble: str = ""
     """What failed although there is an answer: it is whole, but partly from before."""
+    repeats: int = 1
+    """How many equal answers in a row, not closer than a second, the newest one ends."""
 
     @property
     def stale(self) -> bool:

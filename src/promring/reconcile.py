@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from promring.core.admission import History
 from promring.core.coverage import Seen
-from promring.core.guard import Act, Facts, Hold, Verdict, judge
+from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
 from promring.core.handover import Claims, Handover, schedule, waiting_for
 from promring.core.placement import Policy, place
 from promring.core.plan import Shares, compare, shares, unchanged
@@ -34,7 +35,7 @@ from promring.delivery import Delivery, Outcome
 from promring.facts import FactBoard
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Generation, Known, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.model import Generation, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -59,6 +60,7 @@ class Reconciler:
         self,
         service: str,
         *,
+        guard: Guard,
         policy: Policy,
         handover: Handover,
         hash_labels: Sequence[str] | None,
@@ -74,6 +76,8 @@ class Reconciler:
         self.service = service
         self.memory = self._saved = memory
         self.verdict: Verdict = Hold("starting", "the first cycle has not run yet")
+        self.history: History = memory.history
+        """Who counts as alive, and why not who does not."""
         self.placement: Placement | None = None
         self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
@@ -89,7 +93,9 @@ class Reconciler:
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered."""
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
-        self._handover = handover
+        self._guard, self._handover = guard, handover
+        self._released = False
+        self._judge_again_at = 0.0
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
         self._heard: Members | None = None
@@ -118,10 +124,9 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         facts = self._facts.newest()
-        verdict = judge(self._able(facts), planned=self.memory.sources if self.memory.slices else None)
-        self._say(verdict)
+        verdict = self._judge(facts)
         if isinstance(verdict, Act):
-            ring = await self._listen(verdict.members)
+            ring = await self._listen(self._able(verdict.members))
             pool = await self._merge(verdict.sources)
             placed = await self._place(pool, ring)
             opinions = self.opinions
@@ -144,17 +149,32 @@ class Reconciler:
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
-    def _able(self, facts: Facts) -> Facts:
-        """The facts, with weight 0 for scrapers that shall get nothing: the drained, and those that cannot be reached."""
-        good = facts.members.good
+    def _judge(self, facts: Facts) -> Verdict:
+        """May we act on the facts? What the guard remembers, doubts and wants to see again is kept for it."""
+        planned = self.memory.sources if self.memory.slices else None
+        released, self._released = self._released, False
+        now, off = time.monotonic(), self._off()
+        judged = judge(facts, self.history, self._guard, now, planned=planned, off=off, released=released)
+        self.history, self._judge_again_at = judged.history, judged.again_at
+        self._facts.suspect(judged.suspects)
+        self._say(judged.verdict)
+        return judged.verdict
+
+    def _off(self) -> frozenset[str]:
+        """Scrapers that shall get nothing: the drained, and those that cannot be reached."""
         failing = {name for name, times in self.undeliverable.items() if times >= UNDELIVERABLE_AFTER}
-        if good is None or len(failing) * 2 > len(good.value):  # when most fail, it is not them
+        if len(failing) * 2 > len(self.history.members):  # when most fail, it is not them
             failing = set()
-        off = self.memory.drained | failing
-        if good is None or off.isdisjoint(s.id for s in good.value):
-            return facts
-        members = tuple(replace(s, weight=0.0) if s.id in off else s for s in good.value)
-        return replace(facts, members=replace(facts.members, good=Known(members)))
+        return self.memory.drained | failing
+
+    def _able(self, members: Members) -> Members:
+        """The members, with weight 0 for those that shall get nothing."""
+        off = self._off()
+        return (
+            members
+            if off.isdisjoint(s.id for s in members)
+            else tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
+        )
 
     async def _listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
@@ -237,12 +257,13 @@ class Reconciler:
         generation = max((s.generation for s in changed), default=before.generation)
         self.placement = placement
         self.memory = Memory(
-            members=facts.members.good.value if facts.members.good else (),
+            members=verdict.members,
             sources=dict(verdict.sources),
             slices=slices,
             generation=generation,
             claims=claims,
             drained=before.drained,
+            history=self.history,
             members_at=facts.members.good_at,
             sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
@@ -296,7 +317,7 @@ class Reconciler:
             self._waiting_since = None
         self._failures = self._failures + 1 if failed else 0
         ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery
-        self._next_wake = min(now + self._pace.interval_s, ends_next)
+        self._next_wake = min(now + self._pace.interval_s, ends_next, self._judge_again_at)
         if failed:
             most = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(self._failures - 1, 10), self._pace.interval_s)
             self._next_wake = min(self._next_wake, now + random.uniform(most / 2, most))
@@ -337,15 +358,28 @@ class Reconciler:
             self.memory = replace(self.memory, drained=drained)
             self._facts.ring()
 
+    def release(self) -> list[Withheld]:
+        """Take the newest facts for right, once. What is let go by that; empty when nothing is held that could be."""
+        let_go = [one for one in withheld(self.verdict) if one.reason in RELEASABLE]
+        if let_go:
+            self._log.warning("release", reasons=",".join(one.reason for one in let_go))
+            self._released = True
+            self._facts.ring()
+        return let_go
+
     # --- say ---------------------------------------------------------------------------------------------------------
 
     def _say(self, verdict: Verdict) -> None:
+        """One line when something is held, when it is for another reason, and when it no longer is."""
         starting = isinstance(self.verdict, Hold) and self.verdict.reason == "starting"
-        if verdict != self.verdict and isinstance(verdict, Hold):
-            say = self._log.info if starting else self._log.warning
-            say("plan_held", reason=verdict.reason, detail=verdict.detail)
-        elif isinstance(self.verdict, Hold) and isinstance(verdict, Act) and not starting:
-            self._log.info("plan_released", reason=self.verdict.reason)
+        before, now = withheld(self.verdict), withheld(verdict)
+        for one in now:
+            if one.reason not in {known.reason for known in before}:
+                say = self._log.info if starting or one.reason == "warming_up" else self._log.warning
+                say("plan_held", reason=one.reason, detail=one.detail)
+        for one in before:
+            if not starting and one.reason not in {known.reason for known in now}:
+                self._log.info("plan_released", reason=one.reason)
         kept = verdict.kept if isinstance(verdict, Act) else ()
         if kept and kept != (self.verdict.kept if isinstance(self.verdict, Act) else ()):
             self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
@@ -375,6 +409,11 @@ class Reconciler:
         for outcome in failed:
             if (outcome.scraper, outcome.error) not in before:
                 self._log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
+
+
+def withheld(verdict: Verdict) -> tuple[Withheld, ...]:
+    """Everything that is held, the whole plan or a part of it."""
+    return (Withheld(verdict.reason, verdict.detail),) if isinstance(verdict, Hold) else verdict.withheld
 
 
 def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement) -> str:

@@ -20,6 +20,7 @@ from promring.discovery.polling import poll
 from promring.facts import FactBoard
 from promring.log import Logger
 from promring.membership import Membership
+from promring.membership.direct import DirectProbes
 from promring.metrics import Metrics
 from promring.model import Known, Unknown
 from promring.reconcile import Reconciler
@@ -35,6 +36,7 @@ class Service:
         settings: ShardService,
         *,
         membership: Membership,
+        direct_probes: DirectProbes,
         sources: Mapping[str, Source],
         deliveries: Sequence[Delivery],
         make_reconciler: Callable[[FactBoard], Reconciler],
@@ -45,9 +47,10 @@ class Service:
     ) -> None:
         self.settings = settings
         self.membership = membership
+        self._direct_probes = direct_probes
         self.sources = sources
         self.deliveries = deliveries
-        self.facts = FactBoard(list(sources))
+        self.facts = FactBoard(list(sources), confirmations=settings.guard.shrink_confirmations)
         self._remember(memory)
         self.reconciler = make_reconciler(self.facts)
         self.audit = make_audit(self.facts, self.reconciler)
@@ -71,11 +74,14 @@ class Service:
 
     async def run(self) -> None:
         """Until cancelled."""
+        facts = self.facts
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for delivery in self.deliveries:
                 if isinstance(delivery, Closing):
                     stack.push_async_callback(delivery.close)
             group.create_task(self.membership.run(self.facts.members.put), name=f"{self.name}/membership")
+            asked = self._direct_probes.run(lambda: facts.suspects, facts.suspects_changed, facts.put_probed)
+            group.create_task(asked, name=f"{self.name}/direct probes")
             for name, source in self.sources.items():
                 work = poll(name, source, self.facts.sources[name].put, self._counter(name), self._log)
                 group.create_task(work, name=f"{self.name}/{name}")

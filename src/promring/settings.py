@@ -356,6 +356,14 @@ class Handover(Model):
     confirm: bool = True
 
 
+class Guard(Model):
+    panic_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    panic_hold: Duration = 60.0
+    shrink_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    shrink_confirmations: Annotated[int, Field(ge=1, le=1000)] = 3
+    growth_threshold: Annotated[float, Field(gt=1, le=1e9, allow_inf_nan=False)] | None = 10.0
+
+
 class Audit(Model):
     interval: Interval = 30.0
     scrape_pool: Annotated[str, Field(min_length=1)] | None = None
@@ -425,13 +433,13 @@ class ShardService(Model):
     description: str = ""
     scrapers: Scrapers
     identity: Literal["host_port", "host"] = "host_port"
-    join_delay: NotBuilt = None
-    leave_delay: NotBuilt = None
+    join_delay: Duration = 5.0
+    leave_delay: Duration = 0.0
     zones: Zones | None = None
     targets: Annotated[list[Targets], Field(min_length=1)]
     placement: Placement = Placement()
     handover: Handover = Handover()
-    guard: NotBuilt = None
+    guard: Guard = Guard()
     delivery: Annotated[list[Delivery], Field(min_length=1)]
     audit: Audit | None = Audit()
 
@@ -439,6 +447,14 @@ class ShardService(Model):
     def zone_label(self) -> str | None:
         """The label of targets, and the metadata of scrapers in Consul, that name a zone."""
         return self.zones.label if self.zones else None
+
+    @property
+    def listed(self) -> list[Node]:
+        """The scrapers that the configuration names."""
+        chosen = self.scrapers.chosen
+        if isinstance(chosen, ProbeScrapers):
+            return chosen.nodes
+        return chosen.register_.nodes if chosen.register_ else []
 
     def scraper(self, node: Node | tuple[str, int]) -> Scraper:
         """The scraper at ``node``, with its identity."""
@@ -448,9 +464,7 @@ class ShardService(Model):
     def joining(self, text: str) -> Scraper:
         """A scraper that somebody names: as it is listed, where it is. Raises ValueError."""
         node = parse_node_text(text)
-        chosen = self.scrapers.chosen
-        listed = chosen.nodes if isinstance(chosen, ProbeScrapers) else chosen.register_.nodes if chosen.register_ else []
-        return self.scraper(next((n for n in listed if "," not in text and n[:2] == node[:2]), node))
+        return self.scraper(next((n for n in self.listed if "," not in text and n[:2] == node[:2]), node))
 
 
 class Settings(Model):

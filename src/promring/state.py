@@ -17,13 +17,17 @@ import msgspec
 import numpy as np
 
 from promring import disk
+from promring.core.admission import NEVER as NEVER_YET
+from promring.core.admission import History, Standing, State
 from promring.core.handover import NEVER, NO_CLAIMS, Claims
 from promring.log import Logger
 from promring.model import Generation, Members, Scraper, Slice, TargetPool
 from promring.template import file_name
 from promring.threads import to_the_end
 
-VERSION = 3
+VERSION = 4
+READABLE = (b"3", b"4")
+"""3 has no history of the scrapers."""
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
 
@@ -90,6 +94,25 @@ class _SavedClaims(msgspec.Struct, array_like=True):
         return Claims(self.names, ids, scrapers, np.full(len(ids), -NEVER), until)  # had for long
 
 
+class _SavedStanding(msgspec.Struct, array_like=True):
+    """``joined`` and ``left``: seconds ago, None for never."""
+
+    scraper: Scraper
+    planned: bool
+    joined: float | None
+    left: float | None
+    flaps: int
+
+    @classmethod
+    def of(cls, one: Standing, now: float) -> _SavedStanding:
+        joined, left = (None if at == NEVER_YET else now - at for at in (one.joined_at, one.left_at))
+        return cls(one.scraper, one.planned, joined, left, one.flaps)
+
+    def standing(self, now: float) -> Standing:
+        joined, left = (NEVER_YET if ago is None else now - ago for ago in (self.joined, self.left))
+        return Standing(self.scraper, State.IN if self.planned else State.OUT, now, joined, left, self.flaps)
+
+
 class _File(msgspec.Struct):
     service: str
     members: Members
@@ -100,6 +123,7 @@ class _File(msgspec.Struct):
     sources_at: dict[str, float]
     claims: _SavedClaims
     drained: list[str]
+    standings: list[_SavedStanding] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +139,8 @@ class Memory:
     """Who has which target in its slice; times are monotonic seconds of this process."""
     drained: frozenset[str] = frozenset()
     """Scrapers that a person drained."""
+    history: History = field(default_factory=History)
+    """Who counted as alive, who left when and how often; times are monotonic seconds of this process."""
     members_at: float = 0.0
     """When the members were last known, wall-clock seconds."""
     sources_at: Mapping[str, float] = field(default_factory=dict)
@@ -166,6 +192,7 @@ class Store:
             sources_at=dict(memory.sources_at),
             claims=_SavedClaims.of(memory.claims, time.monotonic()),
             drained=sorted(memory.drained),
+            standings=[_SavedStanding.of(one, time.monotonic()) for one in memory.history.standings.values()],
         )
         body = msgspec.msgpack.encode(saved)
         digest = hashlib.sha256(body).hexdigest().encode()
@@ -178,7 +205,7 @@ def _decode(content: bytes, service: str) -> Memory:
     words = header.split()
     if len(words) != 4 or words[0] != MAGIC:
         raise ValueError("not a state file")
-    if words[1] != b"%d" % VERSION:
+    if words[1] not in READABLE:
         raise ValueError(f"written by another version of promring (format {words[1].decode('ascii', 'replace')})")
     if words[2] != b"%d" % len(body) or hashlib.sha256(body).hexdigest().encode() != words[3]:
         raise ValueError("corrupt: length or SHA-256 differ")
@@ -197,6 +224,15 @@ def _decode(content: bytes, service: str) -> Memory:
         saved.generation,
         saved.claims.claims(time.monotonic()),
         frozenset(saved.drained),
+        _history(saved),
         saved.members_at,
         saved.sources_at,
     )
+
+
+def _history(saved: _File) -> History:
+    """Time stood still between the two processes: nobody can say how long it was."""
+    if saved.standings is None:
+        return History.of(saved.members)
+    now = time.monotonic()
+    return History({one.scraper.id: one.standing(now) for one in saved.standings})

@@ -98,10 +98,7 @@ def test_each_error_names_line_and_key(text: str, expected: str) -> None:
     [
         ("scrapers", {"dns": {"name": "x"}}),
         ("scrapers", {"file": {"path": "x"}}),
-        ("join_delay", "5s"),
-        ("leave_delay", "0s"),
         ("placement.loads", "series"),
-        ("guard", {}),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(key: str, value: Any) -> None:

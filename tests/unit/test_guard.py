@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from promring.core.guard import Act, Facts, Hold, judge
+from promring.core.admission import History, Rules
+from promring.core.guard import Act, Facts, Guard, Hold, Judgement, judge
 from promring.core.pool import pool_of
 from promring.model import Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
 
@@ -24,6 +25,12 @@ STALE_UP = fact(Unknown("Consul is down"), MEMBERS)
 GOOD, STALE, EMPTIED = fact(Known(GROUPS), GROUPS), fact(Unknown("500"), GROUPS), fact(Empty(), GROUPS)
 SILENT, NEVER_ANY = fact(Unknown("refused")), fact(Empty())
 S = {"s": GROUPS}
+
+
+def verdict_on(facts: Facts, planned: Any, *, guard: Guard | None = None, released: bool = False) -> Judgement:
+    """With the scrapers of the plan as they were, if there was one."""
+    history = History.of(facts.members.good.value) if planned and facts.members.good else History()
+    return judge(facts, history, guard or Guard(Rules(join_delay_s=0)), 100.0, planned=planned, released=released)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,7 @@ S = {"s": GROUPS}
     ],
 )
 def test_verdicts(members: Any, sources: Any, planned: Any, verdict: Any) -> None:
-    result = judge(Facts(members, sources), planned=planned)
+    result = verdict_on(Facts(members, sources), planned).verdict
     if isinstance(verdict, str):
         assert isinstance(result, Hold)
         assert result.reason == verdict
@@ -59,6 +66,86 @@ def test_verdicts(members: Any, sources: Any, planned: Any, verdict: Any) -> Non
 
 
 def test_a_hold_names_the_source_and_its_reason() -> None:
-    held = judge(Facts(UP, {"http:cmdb": SILENT}), planned=None)
+    held = verdict_on(Facts(UP, {"http:cmdb": SILENT}), None).verdict
     assert isinstance(held, Hold)
     assert held.detail == "no answer yet from http:cmdb (refused)"
+
+
+def listed(count: int) -> TargetPool:
+    return pool_of((TargetGroup.of([f"t{n}:1" for n in range(count)]),))
+
+
+TEN, SEVEN, SIX = listed(10), listed(7), listed(6)
+THOUSANDS = listed(2000)
+
+
+def said(pool: TargetPool | None, repeats: int = 1, last: TargetPool = TEN) -> Fact[TargetPool]:
+    """The newest answer, after ``last``; None: an empty list."""
+    newest: Any = Empty() if pool is None else Known(pool)
+    return Fact(newest, 1.0, Known(last if pool is None else pool), 1.0, "", repeats)
+
+
+@pytest.mark.parametrize(
+    ("had", "fact", "goes_on_with", "reason"),
+    [
+        (TEN, said(SEVEN), SEVEN, ""),
+        (TEN, said(SIX), TEN, "source_shrank"),
+        (TEN, said(SIX, 2), TEN, "source_shrank"),
+        (TEN, said(SIX, 3), SIX, ""),
+        (TEN, said(None), TEN, "source_empty"),
+        (TEN, said(None, 2), TEN, "source_empty"),
+        (TEN, said(None, 3), listed(0), ""),
+        (listed(0), said(None), listed(0), ""),  # confirmed before
+        (listed(0), said(TEN), TEN, ""),
+        (SIX, said(TEN), TEN, ""),
+        (TEN, said(THOUSANDS), TEN, "source_grew"),
+        (TEN, said(THOUSANDS, 3), THOUSANDS, ""),
+        (listed(1500), said(THOUSANDS), THOUSANDS, ""),
+        (TEN, fact(Unknown("500"), SIX), TEN, ""),  # what was doubted does not get in when there is no answer any more
+    ],
+)
+def test_a_list_that_is_much_shorter_empty_or_much_longer_is_doubted_until_confirmed(
+    had: TargetPool, fact: Fact[TargetPool], goes_on_with: TargetPool, reason: str
+) -> None:
+    sources = {"s": fact, "other": GOOD}
+    result = verdict_on(Facts(UP, sources), {"s": had, "other": GROUPS}).verdict
+    assert isinstance(result, Act), "one doubted source stops nobody else"
+    assert result.sources == {"s": goes_on_with, "other": GROUPS}
+    assert [one.reason for one in result.withheld] == [reason] * bool(reason)
+    released = verdict_on(Facts(UP, sources), {"s": had, "other": GROUPS}, released=True).verdict
+    assert isinstance(released, Act)
+    assert not released.withheld
+    if reason:
+        assert len(released.sources["s"]) == (len(fact.newest.value) if isinstance(fact.newest, Known) else 0)
+
+
+def test_the_doubt_is_said_in_figures() -> None:
+    result = verdict_on(Facts(UP, {"http:cmdb": said(SIX, 2)}), {"http:cmdb": TEN}).verdict
+    assert isinstance(result, Act)
+    assert result.withheld[0].detail == "http:cmdb says 6 targets, the plan has 10 of it; 2 of 3 equal answers"
+
+
+def test_a_first_plan_may_be_released_although_a_source_is_silent() -> None:
+    facts = Facts(UP, {"s": GOOD, "x": SILENT})
+    assert isinstance(verdict_on(facts, None).verdict, Hold)
+    released = verdict_on(facts, None, released=True).verdict
+    assert isinstance(released, Act)
+    assert dict(released.sources) == {"s": GROUPS}
+
+
+@pytest.mark.parametrize("members", [fact(Unknown("refused")), fact(Empty())])
+def test_what_is_not_known_and_nobody_alive_cannot_be_released(members: Fact[Members]) -> None:
+    assert isinstance(verdict_on(Facts(members, {"s": GOOD}), None, released=True).verdict, Hold)
+
+
+def test_a_panic_holds_the_whole_plan_and_names_whom_to_probe() -> None:
+    many: Members = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdef")
+    left = fact(Known(many[:2]), many[:2])
+    judged = judge(Facts(left, {"s": GOOD}), History.of(many), Guard(), 100.0, planned=S)
+    assert isinstance(judged.verdict, Hold)
+    assert (judged.verdict.reason, judged.suspects, judged.again_at) == ("panic", many[2:], 160.0)
+    probed = {s.id: s.id != "c:1" for s in many[2:]}
+    later = judge(Facts(left, {"s": GOOD}, probed), judged.history, Guard(), 160.0, planned=S)
+    assert isinstance(later.verdict, Act)
+    assert [s.id for s in later.verdict.members] == ["a:1", "b:1", "d:1", "e:1", "f:1"]
+    assert [one.reason for one in later.verdict.withheld] == ["panic"]

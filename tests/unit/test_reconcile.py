@@ -6,13 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from promring import log
-from promring.core.guard import Hold
+from promring.core.admission import Rules
+from promring.core.guard import Guard, Hold
 from promring.core.handover import Handover, Receipt
 from promring.core.placement import Policy
 from promring.core.pool import pool_of
@@ -20,7 +21,7 @@ from promring.delivery import Outcome
 from promring.facts import FactBoard
 from promring.metrics import Metrics
 from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
-from promring.reconcile import Pace, Reconciler
+from promring.reconcile import Pace, Reconciler, withheld
 from promring.state import Memory, Store
 from tests.waiting import until
 
@@ -63,13 +64,20 @@ class Loop:
     """A reconciler with everything it needs."""
 
     def __init__(
-        self, folder: Path, *, memory: Memory | None = None, pace: Pace | None = None, handover: Handover | None = None
+        self,
+        folder: Path,
+        *,
+        memory: Memory | None = None,
+        pace: Pace | None = None,
+        handover: Handover | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.facts = FactBoard(["s"])
         self.sink = Sink()
         self.store = Store(folder, "x", log.get())
         self.reconciler = Reconciler(
             "x",
+            guard=guard or Guard(Rules(join_delay_s=0.0), shrink_threshold=0.0),
             policy=Policy(),
             handover=handover or Handover(0.0),
             hash_labels=None,
@@ -204,7 +212,9 @@ async def test_a_state_that_cannot_be_saved_stops_nothing_and_is_saved_later(tmp
     assert loop.sink.writes == 2
     folder.unlink()
     await loop.reconciler.cycle()
-    assert loop.store.load() == loop.reconciler.memory
+    saved, known = loop.store.load(), loop.reconciler.memory
+    assert replace(saved, history=known.history) == known
+    assert saved.history.members == known.history.members
 
 
 def scraping(loop: Loop, *scrapers: Scraper) -> None:
@@ -298,3 +308,85 @@ async def test_a_hold_that_is_over_while_nothing_can_be_decided_makes_no_storm(t
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+MANY = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdef")
+
+
+async def test_held_nothing_is_written_and_a_release_is_for_one_generation(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0)))
+    await loop.say(MANY, TARGETS)
+    writes, generation = loop.sink.writes, loop.reconciler.memory.generation
+    assert loop.reconciler.release() == [], "nothing is held"
+    await loop.say(MANY[:2])
+    await loop.say(targets=pool_of((TargetGroup.of([*NAMES, "new:1"]),)))
+    assert (loop.reason(), loop.sink.writes) == ("panic", writes)
+    assert {s.id for s in loop.facts.suspects} == {s.id for s in MANY[2:]}
+    (let_go,) = loop.reconciler.release()
+    assert let_go.reason == "panic"
+    await loop.reconciler.cycle()
+    assert loop.reconciler.memory.generation.n == generation.n + 1
+    assert set().union(*(loop.sink.targets()[s.id] for s in MANY[:2])) == {*NAMES, "new:1"}
+    assert not loop.facts.suspects
+    await loop.say(targets=pool_of((TargetGroup.of(NAMES[:2]),)))
+    assert [one.reason for one in withheld(loop.reconciler.verdict)] == ["source_shrank"], "the next doubt is a new one"
+    assert loop.reconciler.memory.generation.n == generation.n + 1
+
+
+async def test_dead_by_direct_probes_and_by_time_they_leave(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0, panic_hold_s=0.3)), pace=Pace(60.0, 0.0))
+    await loop.say(MANY, TARGETS)
+    task = asyncio.create_task(loop.reconciler.run())
+    try:
+        loop.facts.members.put(Known(MANY[:2]))
+        await until(lambda: loop.reason() == "panic", "held")
+        for scraper in MANY[2:]:
+            loop.facts.put_probed(scraper.id, scraper is MANY[5])
+        await until(lambda: loop.reason() == "", "no longer held, long before the interval", 3)
+        assert loop.reconciler.placement is not None
+        assert [s.id for s in loop.reconciler.placement.scrapers] == ["a:1", "b:1", "f:1"], "f answers a probe"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_join_is_placed_when_its_delay_is_over_without_another_fact(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.3)), pace=Pace(60.0, 0.0))
+    task = asyncio.create_task(loop.reconciler.run())
+    try:
+        loop.facts.members.put(Known((A,)))
+        loop.facts.sources["s"].put(Known(TARGETS))
+        await until(lambda: loop.reason() == "warming_up", "the start held", 2)
+        await until(lambda: bool(loop.sink.held), "the first plan", 2)
+        loop.facts.members.put(Known((A, B)))
+        await asyncio.sleep(0.15)
+        assert B.id not in loop.sink.held
+        await until(lambda: B.id in loop.sink.held, "joined", 2)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_flapper_is_known_after_a_restart(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    for members in ((A, B), (A,), (A, B), (A,)):
+        await loop.say(members, TARGETS)
+    assert loop.reconciler.history.standings[B.id].flaps == 1
+    again = Loop(tmp_path, memory=loop.store.load(), guard=Guard(Rules(join_delay_s=5.0)))
+    await again.say((A, B), TARGETS)
+    assert again.reconciler.history.standings[B.id].flaps == 1
+    assert B.id not in again.sink.held, "it has to be healthy for ten seconds"
+    assert again.reconciler.history.members == (A,)
+
+
+async def test_a_source_that_says_none_three_times_is_believed(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0)))
+    await loop.say((A, B), TARGETS)
+    for answer in range(3):
+        assert set.union(*loop.sink.targets().values()) == set(NAMES), answer
+        await loop.say(targets=pool_of(()))
+        loop.facts.sources["s"]._counted_at -= 1.0  # as if a second had passed
+    await loop.reconciler.cycle()
+    assert set.union(*loop.sink.targets().values()) == set()
+    await loop.say(targets=TARGETS)
+    assert set.union(*loop.sink.targets().values()) == set(NAMES)

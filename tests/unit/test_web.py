@@ -79,6 +79,7 @@ async def running(folder: Path, *, targets: bool = True) -> AsyncIterator[Runnin
                     "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
                     "targets": [{"file": {"files": ["targets.json"]}}],
                     "delivery": [{"http_sd": {}}],
+                    "guard": {"shrink_threshold": 0},
                 },
                 {
                     "name": "files-only",

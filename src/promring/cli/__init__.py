@@ -9,7 +9,7 @@ from promring.cli.agent import agent
 from promring.cli.check import check
 from promring.cli.demo import demo
 from promring.cli.plan import plan
-from promring.cli.query import drain, status, undrain, where
+from promring.cli.query import drain, release, status, undrain, where
 from promring.cli.run import run
 from promring.cli.scrape_config import scrape_config
 from promring.cli.simulate import simulate
@@ -21,5 +21,5 @@ def main() -> None:
     """Keeps every target of a Prometheus fleet scraped."""
 
 
-for command in (run, check, plan, simulate, demo, scrape_config, status, where, drain, undrain, agent):
+for command in (run, check, plan, simulate, demo, scrape_config, status, where, drain, undrain, release, agent):
     main.add_command(command)

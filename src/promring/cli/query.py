@@ -1,4 +1,4 @@
-"""``promring status``, ``where``, ``drain`` and ``undrain``: talk to a running controller."""
+"""``promring status``, ``where``, ``drain``, ``undrain`` and ``release``: talk to a running controller."""
 
 from __future__ import annotations
 
@@ -91,6 +91,17 @@ def undrain(scraper: str, url: str, token_file: Path | None, service: str | None
     _drain(scraper, url, token_file, service, "undrain")
 
 
+@click.command()
+@click.argument("service")
+@url_option
+@token_option
+def release(service: str, url: str, token_file: Path | None) -> None:
+    """Take the newest facts of SERVICE for right, once: end what the guard holds. Needs the token."""
+    answer = ask(url, f"/api/v1/services/{quote(service, safe='')}/release", token_file=token_file, method="POST")
+    for one in answer["released"]:
+        click.echo(f"{service}: released {one['reason']}: {one['detail']}")
+
+
 def _drain(scraper: str, url: str, token_file: Path | None, service: str | None, what: str) -> None:
     known = {s["name"]: {x["id"] for x in s["scrapers"]} for s in ask(url, "/api/v1/services", token_file=token_file)}
     if service is not None and service not in known:
@@ -145,6 +156,8 @@ def _show_status(data: dict[str, Any]) -> None:
         )
         if service["held"]:
             console.print(f"  held: {escape(service['held']['detail'])}", style="yellow")
+        for one in service["withheld"]:
+            console.print(f"  withheld: {escape(one['detail'])}", style="yellow")
         console.print(_scrapers(service["scrapers"], service["membership"]["reason"]))
         for source in service["sources"]:
             note = f" ({source['reason']})" if source["reason"] else ""
@@ -160,6 +173,7 @@ def _scrapers(scrapers: list[dict[str, Any]], said: str) -> Table:
         style = {"up": "green", "down": "red"}.get(s["state"], "yellow")
         note = f"not delivered: {s['delivery_error']}" if s["delivery_error"] else s["reason"]
         note = "" if note == said else note
+        note = f"{s['standing']}{'; ' if note else ''}{note}" if s["standing"] in ("joining", "leaving") else note
         note = "drained" + (f"; {note}" if note else "") if s["drained"] else note
         state = f"[{style}]{s['state']}[/]"
         table.add_row(escape(f"  {s['id']}"), state, str(s["targets"]), s["generation"] or "-", escape(note))

@@ -4,27 +4,61 @@ Rules, in order (``failures.md`` rules 2 and 3):
 
 1. no scraper was ever known: hold (there is nobody to place targets on);
 2. the newest answer about scrapers is "none": hold, an empty membership never reshards;
-3. there is no plan yet and a source has not answered: hold, a first plan must not lack a part of the targets;
-4. a source that the plan was made of is no longer configured, and one that is configured never had a target: the gone
+3. who counts as alive is ``admission``'s: joins and leaves are delayed; too many gone at once, and a start: hold;
+4. there is no plan yet and a source has not answered: hold, a first plan must not lack a part of the targets;
+5. a source that the plan was made of is no longer configured, and one that is configured never had a target: the gone
    one's targets stay until the new one has some, so a reload with a broken source takes nothing away;
-5. no source ever had a target: hold, there is nothing to decide;
-6. otherwise act, on the last good value of each fact. "No answer" changes nothing, an empty source neither.
+6. a source says much less than the plan was made of, nothing at all, or very much more: its last list stays until it has
+   said the same ``confirmations`` times; the other sources and the scrapers go on meanwhile;
+7. no source ever had a target: hold, there is nothing to decide;
+8. otherwise act, on the last good value of each fact. "No answer" changes nothing.
+
+A person can release 3 to 6, for one verdict: then the newest answers are taken for right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-from promring.model import Empty, Fact, Members, TargetPool, Unknown
+from promring.core.admission import Admitted, History, Rules, admit, unanswered
+from promring.core.pool import pool_of
+from promring.model import Empty, Fact, Known, Members, TargetPool, Unknown
+
+NO_TARGETS = pool_of(())
+RELEASABLE = frozenset({"panic", "warming_up", "targets_unknown", "source_empty", "source_shrank", "source_grew"})
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """When a source's list is doubted: below ``shrink_threshold`` times the last one, or above ``growth_threshold`` times it
+    and more than ``growth_least`` targets longer. None: never. ``confirmations``: so many equal answers end the doubt.
+    """
+
+    rules: Rules = field(default_factory=Rules)
+    shrink_threshold: float = 0.7
+    confirmations: int = 3
+    growth_threshold: float | None = 10.0
+    growth_least: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The newest facts of one shard service. ``sources`` in the order of the configuration."""
+    """The newest facts of one shard service. ``sources`` in the order of the configuration; ``probed``: who of the suspected
+    scrapers answers a direct probe, the others are not probed yet.
+    """
 
     members: Fact[Members]
     sources: Mapping[str, Fact[TargetPool]]
+    probed: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people."""
+
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +69,7 @@ class Act:
     sources: Mapping[str, TargetPool]
     kept: tuple[str, ...] = ()
     """Those of ``sources`` that are no longer configured."""
+    withheld: tuple[Withheld, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +83,114 @@ class Hold:
 Verdict = Act | Hold
 
 
-def judge(facts: Facts, planned: Mapping[str, TargetPool] | None) -> Verdict:
-    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan."""
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, what is remembered for the next one, and what else is wanted: ``suspects`` probed directly, another verdict
+    ``again_at``.
+    """
+
+    verdict: Verdict
+    history: History
+    suspects: Members = ()
+    again_at: float = float("inf")
+
+
+def judge(
+    facts: Facts,
+    history: History,
+    guard: Guard,
+    now: float,
+    *,
+    planned: Mapping[str, TargetPool] | None,
+    off: Collection[str] = (),
+    released: bool = False,
+) -> Judgement:
+    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``off``: scrapers
+    that get nothing, whatever their weight. ``now``: seconds, on the clock of ``history``.
+    """
     members = facts.members
-    if members.good is None:
-        if isinstance(members.newest, Empty):
-            return Hold("no_scrapers", "no scraper is alive")
-        return Hold("scrapers_unknown", f"the scrapers are not known yet: {_why(members)}")
+    if not isinstance(members.newest, Known):
+        history = unanswered(history)
+        if held := _nobody(members, history):
+            return Judgement(held, history)
+        admitted = Admitted(history)
+    else:
+        admitted = admit(members.newest.value, history, guard.rules, now, probed=facts.probed, off=off, released=released)
+        if reason := "panic" if admitted.panic else "warming_up" if admitted.warming_up else "":
+            held = Hold(reason, admitted.panic or admitted.warming_up)
+            return Judgement(held, admitted.history, admitted.suspects, admitted.again_at)
+    alive = admitted.history.members
+    if not any(scraper.weight and scraper.id not in off for scraper in alive):
+        verdict: Verdict = Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
+    else:
+        verdict = _on_targets(facts.sources, alive, guard, planned, _vouched(admitted), released=released)
+    return Judgement(verdict, admitted.history, admitted.suspects, admitted.again_at)
+
+
+def _nobody(members: Fact[Members], history: History) -> Hold | None:
+    """When there is no answer with a scraper in it, and nobody to go on with."""
     if isinstance(members.newest, Empty):
-        return Hold("no_scrapers", "no scraper is alive; the last plan stays")
-    if not any(scraper.weight for scraper in members.good.value):
-        return Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
-    good = {name: fact.good.value for name, fact in facts.sources.items() if fact.good is not None}
-    never = {name: fact for name, fact in facts.sources.items() if fact.good is None}
+        more = "; the last plan stays" if history.members else ""
+        return Hold("no_scrapers", f"no scraper is alive{more}")
+    if not history.members:
+        return Hold("scrapers_unknown", f"the scrapers are not known yet: {_why(members)}")
+    return None
+
+
+def _vouched(admitted: Admitted) -> tuple[Withheld, ...]:
+    if not admitted.vouched:
+        return ()
+    names = ", ".join(admitted.vouched[:10])
+    return (Withheld("panic", f"gone from the membership, but they answer a direct probe and stay: {names}"),)
+
+
+def _on_targets(
+    sources: Mapping[str, Fact[TargetPool]],
+    members: Members,
+    guard: Guard,
+    planned: Mapping[str, TargetPool] | None,
+    withheld: tuple[Withheld, ...],
+    *,
+    released: bool,
+) -> Verdict:
+    good: dict[str, TargetPool] = {}
+    for name, fact in sources.items():
+        pool, doubt = _list_of(name, fact, guard, (planned or {}).get(name), released=released)
+        withheld += doubt
+        if pool is not None:
+            good[name] = pool
+    never = {name: fact for name, fact in sources.items() if name not in good}
     silent = [f"{name} ({_why(fact)})" for name, fact in never.items() if isinstance(fact.newest, Unknown)]
-    if planned is None and silent:
+    if planned is None and silent and not released:
         return Hold("targets_unknown", f"no answer yet from {', '.join(silent)}")
-    gone = {name: pool for name, pool in (planned or {}).items() if name not in facts.sources} if never else {}
+    gone = {name: pool for name, pool in (planned or {}).items() if name not in sources} if never else {}
     if not good and not gone:
         return Hold("no_targets", "no source has a target")
-    return Act(members.good.value, good | gone, tuple(gone))
+    return Act(members, good | gone, tuple(gone), withheld)
+
+
+def _list_of(
+    name: str, fact: Fact[TargetPool], guard: Guard, had: TargetPool | None, *, released: bool
+) -> tuple[TargetPool | None, tuple[Withheld, ...]]:
+    """The list of one source to go on with, None when it never had one; and the doubt about the newest."""
+    if had is None or isinstance(fact.newest, Unknown):
+        return (fact.good.value if fact.good else None) if had is None else had, ()
+    new = fact.newest.value if isinstance(fact.newest, Known) else NO_TARGETS
+    reason = _doubt(len(new), len(had), guard)
+    if not reason or released or fact.repeats >= guard.confirmations:
+        return new, ()
+    said = f"{name} says {len(new)} targets, the plan has {len(had)} of it"
+    return had, (Withheld(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers"),)
+
+
+def _doubt(new: int, had: int, guard: Guard) -> str:
+    """The reason to doubt a list of ``new`` targets after one of ``had``; empty when there is none."""
+    if not new:
+        return "source_empty" if had else ""
+    if new < guard.shrink_threshold * had:
+        return "source_shrank"
+    grown = guard.growth_threshold is not None and had and new > guard.growth_threshold * had
+    return "source_grew" if grown and new - had > guard.growth_least else ""
 
 
 def _why(fact: Fact[Members] | Fact[TargetPool]) -> str:

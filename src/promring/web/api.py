@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,13 @@ from aiohttp import web
 from promring import __version__
 from promring.audit.watch import Audit
 from promring.core.coverage import Coverage
-from promring.core.guard import Hold
+from promring.core.guard import Act, Hold, Withheld
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, target
 from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
+from promring.reconcile import withheld
 from promring.service import Service
 from promring.threads import beside
 from promring.web.controller import Controller
@@ -119,6 +121,15 @@ class Api:
         service.reconciler.drain(name, back=back)
         return success({"service": service.name, "scraper": name, "drained": not back})
 
+    def release(self, request: web.Request) -> web.Response:
+        """Who may is settled by the server. 409 when nothing is held that a person could let go."""
+        service = self._service(request)
+        let_go = service.reconciler.release()
+        if not let_go:
+            held = "; ".join(one.detail for one in withheld(service.reconciler.verdict)) or "nothing is held"
+            raise ApiError(409, "conflict", f"{service.name}: nothing to release: {held}")
+        return success({"service": service.name, "released": _said(let_go)})
+
     def _service(self, request: web.Request) -> Service:
         name = request.match_info["service"]
         service = self._controller.services.get(name)
@@ -143,6 +154,7 @@ def describe(service: Service) -> dict[str, Any]:
     placement = reconciler.placement
     loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
     zones = {s.id: s.zone for s in memory.members}
+    standings = reconciler.history.standings
     limits: dict[str, int] = {}
     if placement and placement.limits is not None:
         limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
@@ -157,6 +169,7 @@ def describe(service: Service) -> dict[str, Any]:
                 "targets": slice_.targets if slice_ else 0,
                 "zone": zones.get(name, ""),
                 "drained": name in memory.drained,
+                "standing": standings[name].state.value if name in standings else None,
                 "load": loads.get(name, 0),
                 "limit": limits.get(name),
                 "generation": str(slice_.generation) if slice_ else None,
@@ -173,6 +186,7 @@ def describe(service: Service) -> dict[str, Any]:
         "handing_over": memory.claims.held,
         "second_opinions": len(reconciler.opinions.trials),
         "held": {"reason": verdict.reason, "detail": verdict.detail} if isinstance(verdict, Hold) else None,
+        "withheld": _said(verdict.withheld) if isinstance(verdict, Act) else [],
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
         "sources": [
@@ -181,6 +195,10 @@ def describe(service: Service) -> dict[str, Any]:
         ],
         "delivery": [d.means for d in service.deliveries],
     }
+
+
+def _said(held: Iterable[Withheld]) -> list[dict[str, str]]:
+    return [{"reason": one.reason, "detail": one.detail} for one in held]
 
 
 def _fact(fact: Fact[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from promring import __version__
 from promring.core.coverage import Coverage
-from promring.core.guard import Hold
+from promring.reconcile import withheld
 from promring.service import Service
 from promring.web.controller import Controller
 
@@ -39,7 +39,12 @@ class LiveGauges(Collector):
         yield _gauge(
             "doubled_targets", "Scraped beyond the slices.", ("service",), _audited(services, lambda c: len(c.doubled))
         )
-        yield _gauge("plan_held", "1 while the last plan is kept, with the reason.", ("service", "reason"), _held(services))
+        yield _gauge(
+            "plan_held",
+            "1 while the last plan, or a part of it, is kept; the reason.",
+            ("service", "reason"),
+            _held(services),
+        )
         yield _gauge(
             "discovery_last_success_timestamp_seconds",
             "When a source last gave targets.",
@@ -114,4 +119,4 @@ def _unplaced(services: list[Service]) -> list[Sample]:
 
 
 def _held(services: list[Service]) -> list[Sample]:
-    return [((s.name, s.reconciler.verdict.reason), 1.0) for s in services if isinstance(s.reconciler.verdict, Hold)]
+    return [((s.name, reason), 1.0) for s in services for reason in {w.reason for w in withheld(s.reconciler.verdict)}]

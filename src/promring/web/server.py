@@ -91,6 +91,7 @@ class WebServer:
                 web.get("/api/v1/services/{service}/where", api.where),
                 web.get("/api/v1/services/{service}/plan", api.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
+                web.post("/api/v1/services/{service}/release", self._release),
                 web.post("/api/v1/services/{service}/scrapers/{scraper}/drain", self._drain),
                 web.post("/api/v1/services/{service}/scrapers/{scraper}/undrain", self._undrain),
             ]
@@ -110,6 +111,10 @@ class WebServer:
         if problems:
             raise ApiError(400, "bad_data", "\n".join(problems))
         return web.Response(text="reloaded\n")
+
+    async def _release(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        return self._api.release(request)
 
     async def _drain(self, request: web.Request) -> web.Response:
         self._authorize(request)

@@ -1,0 +1,65 @@
+"""A second opinion about scrapers that the membership says are gone: they are asked directly.
+
+Promises: only those that the guard suspects are asked, all at once, once a second while they are suspected. Any HTTP answer
+below 500 is life: a scraper behind a password, or one that speaks TLS, is no dead one. ``TRIES`` failures in a row are
+death. Does not promise a verdict about what cannot be reached from here: to the controller that is the same as dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import aiohttp
+
+from promring.httpclient import HttpError, new_session, request
+from promring.model import Members, Scraper
+
+TRIES = 3
+PAUSE_S = 1.0
+CONNECTIONS_MAX = 100
+BODY_BYTES_MAX = 64 * 1024
+
+
+class DirectProbes:
+    """``path`` as of the membership's own checks; ``timeout_s`` a probe."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        self._path, self._timeout_s = path, timeout_s
+
+    async def run(
+        self, suspected: Callable[[], Members], changed: asyncio.Event, publish: Callable[[str, bool], None]
+    ) -> None:
+        """For ever: probe whoever is ``suspected`` and ``publish`` who answers. ``changed`` is set when others are."""
+        failures: dict[str, int] = {}
+        async with new_session(connections_max=CONNECTIONS_MAX, keep_alive=False) as session:
+            while True:
+                suspects = suspected()
+                changed.clear()
+                failures = {s.id: failures.get(s.id, 0) for s in suspects}
+                await self._ask(session, suspects, failures, publish)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE_S if suspects else None):
+                        await changed.wait()
+
+    async def _ask(
+        self,
+        session: aiohttp.ClientSession,
+        suspects: Members,
+        failures: dict[str, int],
+        publish: Callable[[str, bool], None],
+    ) -> None:
+        lives = await asyncio.gather(*(self._lives(session, scraper) for scraper in suspects))
+        for scraper, alive in zip(suspects, lives, strict=True):
+            failures[scraper.id] = 0 if alive else failures[scraper.id] + 1
+            if alive or failures[scraper.id] >= TRIES:
+                publish(scraper.id, alive)
+
+    async def _lives(self, session: aiohttp.ClientSession, scraper: Scraper) -> bool:
+        url = f"http://{scraper.address}{self._path}"
+        try:
+            answer = await request(session, "GET", url, timeout_s=self._timeout_s, body_bytes_max=BODY_BYTES_MAX)
+        except HttpError:
+            return False
+        return answer.status < 500

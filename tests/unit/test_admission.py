@@ -1,0 +1,214 @@
+"""Who counts as alive, as tables: answers at times in, members out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.core.admission import DELAY_MOST_S, Admitted, History, Rules, State, admit, unanswered
+from promring.model import Members, Scraper
+
+
+def scrapers(names: Iterable[str]) -> Members:
+    return tuple(sorted(Scraper(f"{name}:1", name, 1) for name in names))
+
+
+class Case:
+    """A history, told answers one after the other."""
+
+    def __init__(self, start: str = "", **rules: float | frozenset[str]) -> None:
+        self.rules = Rules(**rules)  # type: ignore[arg-type]
+        self.history = History.of(scrapers(start))
+        self.probed: dict[str, bool] = {}
+        self.last = Admitted(self.history)
+
+    def says(self, names: str, at: float, *, released: bool = False) -> str:
+        """The members' names after the answer, ``!`` before them when the plan is held."""
+        self.last = admit(scrapers(names), self.history, self.rules, at, probed=self.probed, released=released)
+        self.history = self.last.history
+        held = "!" if self.last.panic or self.last.warming_up else ""
+        return held + "".join(s.host for s in self.history.members)
+
+
+def test_the_first_ones_come_in_together_after_the_delay_or_when_all_expected_are_there() -> None:
+    case = Case(join_delay_s=5.0)
+    assert [case.says("a", 0), case.says("ab", 3), case.says("abc", 4.9), case.says("abc", 5)] == ["!", "!", "!", "abc"]
+    case = Case(join_delay_s=5.0, expected=frozenset({"a:1", "b:1"}))
+    assert [case.says("a", 0), case.says("ab", 1)] == ["!", "ab"]
+    case = Case(join_delay_s=5.0, expected=frozenset({"a:1", "b:1"}))
+    assert [case.says("a", 0), case.says("a", 5)] == ["!", "a"]
+    assert Case(join_delay_s=5.0).says("ab", 0, released=True) == "ab"
+    assert Case(join_delay_s=0.0).says("a", 0) == "a"
+
+
+def test_a_join_must_last_and_begins_again_when_interrupted() -> None:
+    case = Case("ab", join_delay_s=5.0)
+    assert [case.says("abc", 0), case.says("abc", 4), case.says("ab", 4.5), case.says("abc", 6)] == ["ab"] * 4
+    assert case.last.again_at == 11
+    assert [case.says("abc", 10.9), case.says("abc", 11)] == ["ab", "abc"]
+
+
+def test_a_leave_is_at_once_or_after_its_delay() -> None:
+    assert Case("abc").says("ab", 0) == "ab"
+    case = Case("abc", leave_delay_s=3.0)
+    assert [case.says("ab", 0), case.says("abc", 2), case.says("ab", 3), case.says("ab", 5.9)] == ["abc"] * 4
+    assert case.last.again_at == 6
+    assert case.says("ab", 6) == "ab"
+
+
+def test_the_join_delay_of_a_flapper_doubles_up_to_five_minutes_and_is_forgiven() -> None:
+    case, at = Case("abc", join_delay_s=5.0), 0.0
+    waits = []
+    for _ in range(9):
+        at += 1
+        assert case.says("ab", at) == "ab"
+        returned = at = at + 1
+        case.says("abc", at)
+        waits.append(case.last.again_at - returned)
+        at = case.last.again_at
+        assert case.says("abc", at) == "abc"
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300], "the first leave, after a long time, is no flap"
+    at += 601
+    assert case.says("ab", at) == "ab"
+    case.says("abc", at + 1)
+    assert case.last.again_at - at - 1 == 5
+
+
+def test_a_check_that_toggles_every_three_seconds_moves_it_once() -> None:
+    case, seen = Case("abcd", join_delay_s=5.0), []
+    for tenth in range(3000):
+        up = (tenth // 30) % 2 == 1
+        seen.append(case.says("abcd" if up else "abc", tenth / 10))
+    changes = [now for before, now in itertools.pairwise(seen) if now != before]
+    assert (seen[0], changes) == ("abc", [])
+
+
+def test_too_many_at_once_are_held_until_probed_dead_and_the_time_has_passed() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    assert case.says("ab", 0) == "!abcdef"
+    assert "4 of 6 scrapers are gone at once: c:1, d:1, e:1, f:1" in case.last.panic
+    assert (case.last.suspects, case.last.again_at) == (scrapers("cdef"), 60)
+    assert case.says("ab", 61) == "!abcdef", "not probed yet"
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1"], False)
+    assert case.says("ab", 62) == "!abcdef", "one is missing"
+    case.probed["f:1"] = False
+    assert case.says("ab", 63) == "ab"
+
+
+def test_before_the_hold_has_passed_dead_probes_do_not_suffice() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], False)
+    assert [case.says("ab", 0), case.says("ab", 59.9), case.says("ab", 60)] == ["!abcdef", "!abcdef", "ab"]
+
+
+def test_who_answers_a_probe_stays_and_is_named() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    case.says("ab", 0)
+    case.probed = {"c:1": True, "d:1": True, "e:1": False, "f:1": True}
+    assert case.says("ab", 59) == "!abcdef"
+    assert case.says("ab", 60) == "abcdf"
+    assert list(case.last.vouched) == ["c:1", "d:1", "f:1"]
+    assert {s.id for s in case.last.suspects} == {"c:1", "d:1", "f:1"}, "they are probed further"
+    assert case.says("abcdf", 70) == "abcdf"
+    assert not case.last.vouched
+    assert not case.last.suspects
+
+
+def test_who_dies_one_after_the_other_within_the_hold_counts_together() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    assert [case.says("abcde", 0), case.says("abcd", 1), case.says("abc", 2)] == ["abcde", "abcd", "abc"]
+    assert case.says("ab", 3) == "!abc"
+    case = Case("abcdef", panic_hold_s=60.0)
+    assert [case.says("abcdef"[:n], 61 * (6 - n)) for n in (5, 4, 3, 2)] == ["abcde", "abcd", "abc", "ab"]
+
+
+def test_they_come_back_from_a_panic_without_a_join_delay() -> None:
+    case = Case("abcdef")
+    assert [case.says("ab", 0), case.says("abcd", 1), case.says("abcdef", 2)] == ["!abcdef", "abcd", "abcd"]
+
+
+@pytest.mark.parametrize(("threshold", "left", "held"), [(0.5, "ab", "ab"), (0.4, "ab", "!abcd"), (1.0, "a", "a")])
+def test_the_threshold_is_a_share_and_one_is_never(threshold: float, left: str, held: str) -> None:
+    assert Case("abcd", panic_threshold=threshold).says(left, 0) == held
+
+
+def test_one_of_two_is_no_panic_and_who_gets_nothing_does_not_count() -> None:
+    assert Case("ab").says("a", 0) == "a"
+    drained = admit(scrapers("a"), History.of(scrapers("abc")), Rules(), 0, probed={}, off={"b:1"})
+    assert [s.host for s in drained.history.members] == ["a"]
+    idle = (*scrapers("a"), Scraper("b:1", "b", 1, weight=0.0), Scraper("c:1", "c", 1, weight=0.0))
+    assert not admit(scrapers("a"), History.of(idle), Rules(), 0, probed={}).panic
+
+
+def test_a_release_takes_the_answer_as_it_is_once() -> None:
+    case = Case("abcdef", leave_delay_s=100.0)
+    assert case.says("ag", 0, released=True) == "ag"
+    case = Case("abcdef")
+    assert [case.says("ab", 0), case.says("ab", 1, released=True), case.says("ab", 2)] == ["!abcdef", "ab", "ab"]
+
+
+def test_when_all_are_replaced_the_new_ones_come_in() -> None:
+    case = Case("ab", join_delay_s=5.0, panic_hold_s=10.0)
+    assert [case.says("cd", 0), case.says("cd", 5)] == ["!ab", "!abcd"]
+    case.probed = {"a:1": False, "b:1": False}
+    assert case.says("cd", 10) == "cd"
+
+
+def test_no_answer_changes_no_standing_and_interrupts_who_was_joining() -> None:
+    case = Case("abc", join_delay_s=5.0, leave_delay_s=5.0)
+    assert case.says("abd", 0) == "abc"
+    case.history = unanswered(case.history)
+    assert "".join(s.host for s in case.history.members) == "abc"
+    assert case.says("abd", 100) == "abc"
+    assert case.last.again_at == 105
+    assert case.says("abd", 105) == "abd"
+
+
+def test_a_scraper_that_is_known_with_another_weight_or_zone_is_taken_as_it_is_now() -> None:
+    heavy = Scraper("a:1", "a", 1, "z", 2.0)
+    assert admit((heavy,), History.of(scrapers("a")), Rules(), 0, probed={}).history.members == (heavy,)
+
+
+def test_standings_are_forgotten_in_time() -> None:
+    case = Case("ab", panic_threshold=1.0)
+    case.says("a", 0)
+    case.says("a", 599)
+    assert case.history.standings["b:1"].state is State.OUT
+    case.says("a", 600)
+    assert "b:1" not in case.history.standings
+
+
+answers = st.lists(st.tuples(st.sampled_from(["", "?", *"abcdef", "abc", "abd", "abcdef"]), st.floats(0.1, 90)), max_size=40)
+
+
+@given(answers, st.booleans())
+def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
+    story: list[tuple[str, float]], alive: bool
+) -> None:
+    """Whatever is answered: within the hold never more than half leave, unless a direct probe found them dead."""
+    rules = Rules(join_delay_s=5.0)
+    history, at, left = History.of(scrapers("abcdef")), 0.0, [(0.0, "")]
+    for answer, pause in story:
+        at += pause
+        before = history.members
+        if answer in ("", "?"):
+            history = unanswered(history)
+            assert history.members == before
+            continue
+        suspects = {n for n, one in history.standings.items() if one.state is State.LEAVING}
+        history = admit(scrapers(answer), history, rules, at, probed=dict.fromkeys(suspects, alive)).history
+        gone = {s.id for s in before} - {s.id for s in history.members}
+        assert history.members, "somebody always is in the plan"
+        recent = {name for when, name in left if at - when < rules.panic_hold_s and name} | gone
+        if gone and (alive or not gone <= suspects):
+            present = {s.id for s in history.members}
+            assert len(recent - present - {s.id for s in scrapers(answer)}) <= rules.panic_threshold * len(
+                {s.id for s in before} | recent | present
+            )
+        left += [(at, name) for name in gone]
+    delays = [rules.delay_s(one.flaps) for one in history.standings.values()]
+    assert all(delay <= DELAY_MOST_S for delay in delays)
