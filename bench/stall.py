@@ -25,6 +25,7 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery.file import FileSource
 from promring.discovery.polling import poll
 from promring.facts import FactBoard
+from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.model import Known, Scraper
 from promring.reconcile import Pace, Reconciler
@@ -46,6 +47,7 @@ async def _run(folder: Path, suffix: str) -> None:
     _write(path, 0)
     reconciler = Reconciler(
         "bench",
+        leadership=Leadership(),
         guard=Guard(Rules(join_delay_s=0)),
         policy=Policy(),
         handover=Handover(0.0),

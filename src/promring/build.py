@@ -30,6 +30,7 @@ from promring.discovery.file import FileSource
 from promring.discovery.http import HttpSource
 from promring.discovery.python import PythonSource
 from promring.facts import FactBoard
+from promring.leadership import Leadership
 from promring.log import Logger
 from promring.membership import Membership
 from promring.membership.consul import ConsulMembership
@@ -69,6 +70,7 @@ class Kit:
     config_file: Path
     state_dir: Path
     consul: Client | None
+    leadership: Leadership
     metrics: Metrics
     log: Logger
 
@@ -78,7 +80,9 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     kit = replace(kit, log=kit.log.bind(service=settings.name))
     store = Store(kit.state_dir, settings.name, kit.log)
     memory = left.memory() if left else store.load()
-    if memory.generation.epoch == 0:  # no state: begin above whatever a lost one has given to the receivers
+    if (
+        memory.generation.epoch == 0 and kit.leadership.alone
+    ):  # no state: begin above whatever a lost one has given to the receivers
         memory = replace(memory, generation=Generation(int(time.time()), 0))
     deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
     pace = kit.settings.global_
@@ -94,6 +98,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
             pace=Pace(pace.reconcile_interval, pace.debounce),
             facts=facts,
             deliveries=deliveries,
+            leadership=kit.leadership,
             store=store,
             memory=memory,
             metrics=kit.metrics,
@@ -191,7 +196,7 @@ def _consul_membership(wanted: ConsulScrapers, settings: ShardService, memory: M
             frozenset({WEIGHT, *([settings.zone_label] if settings.zone_label else [])}),
         )
     watch = HealthWatch(kit.consul, wanted.service, _scraper_maker(settings, kit.log), kit.log)
-    return ConsulMembership(kit.consul, watch, registration, kit.log, memory.members)
+    return ConsulMembership(kit.consul, watch, registration, kit.log, memory.members, kit.leadership.leads)
 
 
 def _scraper_maker(settings: ShardService, log: Logger) -> MakeScraper:

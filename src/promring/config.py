@@ -179,6 +179,7 @@ class _Sound:
     consul: Consul | None
     services: Services
     consul_given: bool
+    lock: bool = False
 
 
 def _sound_part(value: Any, base: Path | None) -> _Sound:
@@ -198,7 +199,12 @@ def relations(settings: Settings | _Sound) -> Iterator[Problem]:
     if isinstance(settings, Settings):
         if settings.global_.debounce >= settings.global_.reconcile_interval:
             yield ("global", "debounce"), "must be shorter than reconcile_interval"
-        settings = _Sound(settings.consul, list(enumerate(settings.shard_services)), settings.consul is not None)
+        settings = _Sound(
+            settings.consul,
+            list(enumerate(settings.shard_services)),
+            settings.consul is not None,
+            settings.controllers.lock is not None,
+        )
     services = settings.services
     yield from _twice(((i, s.name) for i, s in services), lambda i: ("shard_services", i, "name"), "service")
     for i, service in services:
@@ -289,6 +295,8 @@ def _files(value: object, path: KeyPath) -> Iterator[Problem]:
 
 def _consul(settings: _Sound) -> Iterator[Problem]:
     watched = [(i, s) for i, s in settings.services if s.scrapers.consul is not None]
+    if settings.lock and not settings.consul_given and not os.environ.get("CONSUL_HTTP_ADDR"):
+        yield ("controllers", "lock", "consul"), "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
     if watched and not settings.consul_given and not os.environ.get("CONSUL_HTTP_ADDR"):
         i, _ = watched[0]
         path: KeyPath = ("shard_services", i, "scrapers", "consul")

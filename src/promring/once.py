@@ -12,6 +12,7 @@ from pathlib import Path
 from promring.build import Kit, build_membership, build_sources, consul_access
 from promring.consul.client import Client
 from promring.core.pool import merge
+from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, TargetPool, Unknown
@@ -29,7 +30,7 @@ async def read_facts(
 ) -> tuple[Members, TargetPool]:
     """The live scrapers and the pool of ``service``, now."""
     async with Client(consul_access(settings)) as client:
-        kit = Kit(settings, config_file, Path(), client, Metrics(), log)
+        kit = Kit(settings, config_file, Path(), client, Leadership(), Metrics(), log)
         members = await _members(service, kit)
         lists = []
         for name, source in build_sources(service, kit).items():

@@ -33,6 +33,7 @@ from promring.core.ring import Ring
 from promring.core.second import Opinions, Trial
 from promring.delivery import Delivery, Outcome
 from promring.facts import FactBoard
+from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Generation, Members, Placement, Plan, Scraper, Slice, TargetPool
@@ -68,6 +69,7 @@ class Reconciler:
         pace: Pace,
         facts: FactBoard,
         deliveries: Sequence[Delivery],
+        leadership: Leadership,
         store: Store,
         memory: Memory,
         metrics: Metrics,
@@ -94,6 +96,7 @@ class Reconciler:
         """Whether there was a plan from scrapers that were known then, not just remembered."""
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
         self._guard, self._handover = guard, handover
+        self._leadership = leadership
         self._released = False
         self._judge_again_at = 0.0
         self._facts, self._deliveries, self._store = facts, deliveries, store
@@ -123,6 +126,7 @@ class Reconciler:
     async def cycle(self, changed_at: float | None = None) -> None:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
+        self._take_term()
         facts = self._facts.newest()
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
@@ -146,6 +150,17 @@ class Reconciler:
         await self._deliver()
         self.decided |= isinstance(verdict, Act) and not facts.members.stale
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
+
+    def _take_term(self) -> None:
+        """Go on in the newest epoch, and with what a person had drained at the leader."""
+        term, before = self._leadership, self.memory
+        if term.drained is not None:
+            self.memory = replace(self.memory, drained=term.drained.get(self.service, frozenset()))
+        if term.epoch > before.generation.epoch:  # the same bytes, but receivers shall know who sends them
+            generation = Generation(term.epoch, 1)
+            slices = {name: replace(s, generation=generation) for name, s in before.slices.items()}
+            self.memory = replace(self.memory, generation=generation, slices=slices)
+            self._log.info("epoch", generation=str(generation), leads=term.leads(), leader=term.leader)
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
@@ -298,19 +313,24 @@ class Reconciler:
             self._log.error("state_not_saved", error=str(error))
 
     async def _deliver(self) -> None:
-        """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again."""
+        """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again. Who does
+        not lead lets scrapers come for theirs, and pushes nothing.
+        """
         slices = list(self.memory.slices.values())
+        asked = [d for d in self._deliveries if d.pulled or self._leadership.leads()]
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
-            delivering = [group.create_task(delivery.deliver(slices)) for delivery in self._deliveries]
+            delivering = [group.create_task(delivery.deliver(slices, self._leadership.leads)) for delivery in asked]
         results = [task.result() for task in delivering]
-        failed = [o for outcomes in results for o in outcomes if o.outcome == "failed"]
-        for delivery, outcomes in zip(self._deliveries, results, strict=True):
+        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused")]
+        for delivery, outcomes in zip(asked, results, strict=True):
             for outcome in outcomes:
                 if outcome.outcome != "same":
                     self._metrics.deliveries.labels(self.service, delivery.means, outcome.outcome).inc()
         self._say_failed(failed)
         self._count_undeliverable(results)
-        self.outcomes = {d.means: outcomes for d, outcomes in zip(self._deliveries, results, strict=True)}
+        for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
+            self._leadership.outranked(newer.epoch)
+        self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
         now = time.monotonic()
         if self._waiting_since is not None and not failed:
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
@@ -324,8 +344,9 @@ class Reconciler:
 
     def _count_undeliverable(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
-        reached = {o.scraper for outcomes in results for o in outcomes if o.outcome != "failed"}
-        failed = {o.scraper for outcomes in results for o in outcomes} - reached
+        outcomes = [o for result in results for o in result if o.outcome != "withheld"]
+        reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
+        failed = {o.scraper for o in outcomes} - reached
         before = self.undeliverable
         self.undeliverable = {name: before.get(name, 0) + 1 for name in failed}
         for name, times in self.undeliverable.items():
@@ -351,11 +372,13 @@ class Reconciler:
     # --- what a person asks for --------------------------------------------------------------------------------------
 
     def drain(self, scraper: str, *, back: bool = False) -> None:
-        """Take everything from ``scraper``, make before break; ``back``: let it have its share again."""
+        """Take everything from ``scraper``, make before break; ``back``: let it have its share again. Only where we lead."""
         drained = self.memory.drained - {scraper} if back else self.memory.drained | {scraper}
         if drained != self.memory.drained:
             self._log.info("undrain" if back else "drain", scraper=scraper)
             self.memory = replace(self.memory, drained=drained)
+            if not self._leadership.alone:
+                self._leadership.drain(self.service, drained)
             self._facts.ring()
 
     def release(self) -> list[Withheld]:

@@ -35,6 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
 DURATION_MOST_S = 366 * 86400.0
 _UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
 
@@ -112,6 +113,12 @@ def _zone(value: object) -> str:
 def _positive(value: float) -> float:
     if value <= 0:
         raise ValueError("must be longer than 0s")
+    return value
+
+
+def _lock_ttl(value: float) -> float:
+    if not LOCK_TTL_LEAST_S <= value <= LOCK_TTL_MOST_S:
+        raise ValueError(f"must be from {LOCK_TTL_LEAST_S:g}s to {LOCK_TTL_MOST_S:g}s")
     return value
 
 
@@ -224,8 +231,17 @@ class Consul(Model):
     datacenter: str | None = None
 
 
+class ConsulLock(Model):
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")] = "promring/leader"
+    check_ttl: Annotated[Interval, AfterValidator(_lock_ttl)] = 5.0
+
+
+class Lock(OneKind):
+    consul: ConsulLock | None = None
+
+
 class Controllers(Model):
-    lock: NotBuilt = None
+    lock: Lock | None = None
 
 
 class RegisterCheck(Model):

@@ -11,25 +11,30 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from promring.actors import run_actors
+from promring.actors import Actor, run_actors
 from promring.build import Kit, build_service, consul_access
 from promring.config import load
 from promring.consul.client import Client
+from promring.consul.lock import ConsulLock, LockSettings
+from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import ConfigError
+from promring.model import ConfigError, join_host_port
 from promring.service import Service
 from promring.settings import Settings
 from promring.web.server import WebServer, WebSettings
 
 STOP_S = 5.0
-GRACE_S = 4.0
+GRACE_S = 3.0
+RELEASE_S = 1.5
+PATIENCE_S = 15.0
 RELOAD_S = 30.0
 
 
@@ -64,6 +69,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._next_settings: asyncio.Event = asyncio.Event()
         self._ready: set[str] = set()
+        self._started_at = time.monotonic()
+        self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
         self._web = WebServer(options.web, self, log)
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -71,8 +78,10 @@ class Supervisor:
     async def run(self) -> None:
         """Until a signal, or until something fails, which is raised."""
         self._log.info("starting", services=",".join(s.name for s in self.settings.shard_services), pid=os.getpid())
+        actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self._web.run, "services": self._serve}
         with self._signals():
-            ended = await run_actors({"signals": self._stop.wait, "web": self._web.run, "services": self._serve}, GRACE_S)
+            async with self._lock() as lock:
+                ended = await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S)
         self._log.info("stopped", first=ended)
 
     def stop(self) -> None:
@@ -94,7 +103,16 @@ class Supervisor:
             async with self._consul() as consul:
                 self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
                 left = self.services
-                kit = Kit(self.settings, self._options.config_file, self._options.state_dir, consul, self.metrics, self._log)
+                options = self._options
+                kit = Kit(
+                    self.settings,
+                    options.config_file,
+                    options.state_dir,
+                    consul,
+                    self.leadership,
+                    self.metrics,
+                    self._log,
+                )
                 self.services = {s.name: build_service(s, kit, left.get(s.name)) for s in self.settings.shard_services}
                 for gone in left.keys() - self.services.keys():
                     self.metrics.forget(gone)
@@ -103,6 +121,42 @@ class Supervisor:
                 ended = await run_actors({"reload": self._next_settings.wait, **actors}, RELOAD_S)
             if ended != "reload":
                 raise RuntimeError(f"{ended} ended by itself")
+
+    @contextlib.asynccontextmanager
+    async def _lock(self) -> AsyncIterator[ConsulLock | None]:
+        """The lock of the configuration that we started with. Released when nobody of us writes any more."""
+        wanted = self.settings.controllers.lock
+        if wanted is None:
+            yield None
+            return
+        host, port = socket.gethostname(), self._options.web.port
+        settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, join_host_port(host, port))
+        async with Client(consul_access(self.settings)) as client:
+            lock = ConsulLock(
+                client,
+                settings,
+                self.leadership,
+                informed=self._is_informed,
+                highest=lambda: max((s.reconciler.memory.generation.epoch for s in self.services.values()), default=0),
+                drained=lambda: {name: s.reconciler.memory.drained for name, s in self.services.items()},
+                log=self._log,
+            )
+            try:
+                yield lock
+            finally:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RELEASE_S):
+                        await lock.release()
+
+    def _is_informed(self) -> bool:
+        """Whoever leads should know everything; when nobody does, one has to do with what it has."""
+        if self.services and all(s.informed for s in self.services.values()):
+            return True
+        return bool(self.services) and time.monotonic() - self._started_at > PATIENCE_S
+
+    def _on_new_term(self) -> None:
+        for service in self.services.values():
+            service.facts.ring()
 
     @contextlib.asynccontextmanager
     async def _consul(self) -> AsyncIterator[Client | None]:
@@ -144,6 +198,8 @@ class Supervisor:
         except Exception as error:  # whatever a file can bring about, a reload must not end the process
             return self._refused([f"{self._options.config_file}: {type(error).__name__}: {error}"])
         self._log.info("reload", services=",".join(s.name for s in settings.shard_services))
+        if settings.controllers != self.settings.controllers:
+            self._log.warning("reload_needs_a_restart", key="controllers", note="the lock stays as it was at the start")
         self.settings, self.reload_state = settings, Reload()
         self._next_settings.set()
         return []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 
 from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
@@ -36,6 +37,7 @@ class Stage:
     controller: Controller
     allowed: set[str] = field(default_factory=set)
     """``msg`` of warnings and errors that the test brings about on purpose."""
+    others: list[Controller] = field(default_factory=list)
 
     def slices(self) -> dict[str, list[str]]:
         """The addresses in each slice file, by scraper id."""
@@ -69,6 +71,24 @@ class Stage:
 
         await until(nobody_holds, "hand-overs are over", 40)
 
+    async def join_in(self, name: str) -> Controller:
+        """One more controller with the same configuration, started, with a state of its own."""
+        config = yaml.safe_load(self.controller.config_file.read_text())
+        other = Controller(self.folder / name, config, port=free_port())
+        self.others.append(other)
+        await other.start()
+        await other.until(lambda: other.is_ready(self.session), name)
+        return other
+
+    @property
+    def controllers(self) -> list[Controller]:
+        return [self.controller, *self.others]
+
+    async def leaders(self) -> list[Controller]:
+        """Those that say they lead."""
+        said = [(c, await c.ask(self.session, "status")) for c in self.controllers if c.running]
+        return [c for c, status in said if status and status["leader"]]
+
     async def drain(self, scraper: ScraperProcess, *, back: bool = False) -> None:
         answer = await self.controller.post(
             self.session, f"/api/v1/services/{SERVICE}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"
@@ -89,7 +109,8 @@ class Stage:
 
     def unlisted(self) -> list[str]:
         """Warnings and errors in promring's log that the test did not list."""
-        lines = self.controller.log_file.read_text(errors="replace").splitlines()
+        files = [c.log_file for c in self.controllers if c.log_file.exists()]
+        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
         bad = [line for line in lines if " level=warn " in line or " level=error " in line or not line.startswith("ts=")]
         return [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in self.allowed]
 
@@ -104,6 +125,7 @@ def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[Any], *
             }
         },
         "targets": [{"file": {"files": [str(stage_folder / "targets.json")]}}],
+        "join_delay": "0s",
         "delivery": [{"http_sd": {}}, {"file": {"path": str(stage_folder / "out/{service}/{scraper}.json")}}],
         **changes,
     }
@@ -125,6 +147,7 @@ async def stage(
     start: bool = True,
     nodes: Sequence[dict[str, Any]] = (),
     kinds: Sequence[tuple[Path, bool]] = (),
+    lock: dict[str, Any] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``nodes`` has
@@ -156,6 +179,8 @@ async def stage(
         listed = [{"address": s.id, **nodes[i]} if nodes else s.id for i, s in enumerate(made)]
         config = configuration(folder, consul, listed, **changes)
         config["global"] = {"reconcile_interval": reconcile_interval}
+        if lock is not None:
+            config["controllers"] = {"lock": {"consul": lock}}
         controller = Controller(folder, config, port=controller_port)
         stack.push_async_callback(controller.stop)
         usual = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "coverage"}
@@ -167,8 +192,11 @@ async def stage(
             await controller.start()
             await until(lambda: result.placed_on(*made[:running]), "every target placed at the start")
             await result.quiet()
-        yield result
-        await controller.stop()
+        try:
+            yield result
+        finally:
+            for one in result.controllers:
+                await one.stop()
         unlisted = "\n".join(result.unlisted())
         assert not unlisted, f"not listed by the test:\n{unlisted}"
 

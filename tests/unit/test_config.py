@@ -67,7 +67,10 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
         (GOOD + "global: {debounce: 2m}\n", "x.yml:10: global.debounce: must be shorter than reconcile_interval"),
         (GOOD + "global: {debounce: soon}\n", "x.yml:10: global.debounce: 'soon' is not a duration"),
         ("a: !!bool foo\n", "x.yml:1: tag tag:yaml.org,2002:bool is not allowed"),
-        (GOOD + "controllers: {lock: {}}\n", "x.yml:10: controllers.lock: not built yet"),
+        (GOOD + "controllers: {lock: {}}\n", "x.yml:10: controllers.lock: must have exactly one of: consul"),
+        (GOOD + "controllers: {lock: {consul: {}}}\n", "x.yml:10: controllers.lock.consul: needs the section `consul:`"),
+        (GOOD + "controllers: {lock: {consul: {check_ttl: 1s}}}\n", "x.yml:10: controllers.lock.consul.check_ttl: must be"),
+        (GOOD + "controllers: {lock: {consul: {key: /x}}}\n", "x.yml:10: controllers.lock.consul.key: "),
         (GOOD.replace("9090]", "9090, 10.0.0.1:9090]"), "x.yml:5: shard_services[0].scrapers.probe.nodes[2]: the"),
         (GOOD.replace("name: node", "name: ../node"), "x.yml:3: shard_services[0].name: '../node' must match"),
         (

@@ -17,8 +17,9 @@ from promring.core.guard import Guard, Hold
 from promring.core.handover import Handover, Receipt
 from promring.core.placement import Policy
 from promring.core.pool import pool_of
-from promring.delivery import Outcome
+from promring.delivery import Leads, Outcome, always
 from promring.facts import FactBoard
+from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.reconcile import Pace, Reconciler, withheld
@@ -35,13 +36,14 @@ class Sink:
     """What a delivery holds, as files would."""
 
     means: str = "memory"
+    pulled: bool = False
     broken: bool = False
     broken_for: str = ""
     held: dict[str, bytes] = field(default_factory=dict)
     writes: int = 0
     asked: int = 0
 
-    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         outcomes = []
         self.asked += 1
         for slice_ in slices:
@@ -71,9 +73,11 @@ class Loop:
         pace: Pace | None = None,
         handover: Handover | None = None,
         guard: Guard | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         self.facts = FactBoard(["s"])
         self.sink = Sink()
+        self.leadership = leadership or Leadership()
         self.store = Store(folder, "x", log.get())
         self.reconciler = Reconciler(
             "x",
@@ -85,6 +89,7 @@ class Loop:
             pace=pace or Pace(60.0, 0.0),
             facts=self.facts,
             deliveries=[self.sink],
+            leadership=self.leadership,
             store=self.store,
             memory=memory or Memory(),
             metrics=Metrics(),

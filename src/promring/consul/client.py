@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 DEADLINE_S = 10.0
 WAIT_S = 55.0
+LOCK_DEADLINE_S = 2.0
 
 
 class Node(msgspec.Struct, frozen=True, rename={"node": "Node", "address": "Address", "meta": "Meta"}):
@@ -54,6 +55,26 @@ class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
     def metadata(self) -> dict[str, str]:
         """The node's, and over it the instance's."""
         return {**(self.node.meta or {}), **(self.service.meta or {})}
+
+
+class _KeyEntry(msgspec.Struct, frozen=True, rename="pascal"):
+    value: str | None = None
+    session: str = ""
+    lock_index: int = 0
+
+
+class _Session(msgspec.Struct, frozen=True):
+    id: str = msgspec.field(name="ID")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the store. ``session``: who has it locked, empty: nobody; ``lock_index``: how often it was."""
+
+    value: bytes = b""
+    session: str = ""
+    lock_index: int = 0
+    index: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +130,63 @@ class Client:
             raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
         return self._decode(response, list[HealthEntry]), new_index
 
+    async def key(self, name: str, *, index: int | None = None, wait_s: float = WAIT_S) -> Key:
+        """One key. With ``index`` it blocks until the key has changed; without, the servers agree on the answer."""
+        params = {"consistent": "1"} if index is None else {"index": str(index), "wait": f"{wait_s:g}s"}
+        deadline = LOCK_DEADLINE_S if index is None else wait_s * 17 / 16 + LOCK_DEADLINE_S
+        response = await self._call("GET", f"/v1/kv/{name}", params, deadline_s=deadline, fine=(200, 404), local=True)
+        try:
+            new_index = max(1, int(response.headers.get("x-consul-index", "1")))
+        except ValueError:
+            raise ConsulError(f"{self._where}: X-Consul-Index is not a number") from None
+        if response.status == 404:
+            return Key(index=new_index)
+        (entry,) = self._decode(response, list[_KeyEntry])[:1] or [_KeyEntry()]
+        try:
+            value = base64.b64decode(entry.value or "", validate=True)
+        except ValueError:
+            raise ConsulError(f"{self._where}: malformed answer: the value of {name} is not base64") from None
+        return Key(value, entry.session, entry.lock_index, new_index)
+
+    async def acquire(self, name: str, session: str, value: bytes) -> bool:
+        """Lock the key for the session, or change what stands in it as the one who has it. False: another has it."""
+        return await self._locking("acquire", name, session, value)
+
+    async def release(self, name: str, session: str, value: bytes) -> bool:
+        return await self._locking("release", name, session, value)
+
+    async def _locking(self, verb: str, name: str, session: str, value: bytes) -> bool:
+        response = await self._call(
+            "PUT", f"/v1/kv/{name}", {verb: session}, data=value, deadline_s=LOCK_DEADLINE_S, local=True
+        )
+        return response.body.strip() == b"true"
+
+    async def create_session(self, name: str, service_id: str, lock_delay_s: float) -> str:
+        """A session that ends when the service's check fails, or its node does. The check must be in the catalogue."""
+        body = {
+            "Name": name,
+            "LockDelay": f"{lock_delay_s:g}s",
+            "Behavior": "release",
+            "NodeChecks": ["serfHealth"],
+            "ServiceChecks": [{"ID": f"service:{service_id}"}],
+        }
+        response = await self._call("PUT", "/v1/session/create", body=body, deadline_s=LOCK_DEADLINE_S, local=True)
+        return self._decode(response, _Session).id
+
+    async def destroy_session(self, session: str) -> None:
+        await self._call("PUT", f"/v1/session/destroy/{session}", deadline_s=LOCK_DEADLINE_S, local=True)
+
+    async def check_passes(self, service_id: str) -> bool:
+        """A sign of life for the TTL check of a service. False: the agent does not know it."""
+        path = f"/v1/agent/check/pass/service:{service_id}"
+        response = await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True)
+        if response.status == 500 and b"TTL" not in response.body:  # 1.8: "does not have associated TTL"
+            raise ConsulError(f"{self._where}: status 500: {response.text()}")
+        return response.status == 200
+
+    async def deregister(self, service_id: str) -> None:
+        await self._call("PUT", f"/v1/agent/service/deregister/{service_id}", deadline_s=LOCK_DEADLINE_S, local=True)
+
     async def register(self, definition: dict[str, Any]) -> None:
         """Register a service instance with the agent. Same id again: replaced."""
         await self._call("PUT", "/v1/agent/service/register", body=definition)
@@ -124,10 +202,14 @@ class Client:
         params: dict[str, str] | None = None,
         *,
         body: object = None,
+        data: bytes | None = None,
         deadline_s: float = DEADLINE_S,
+        fine: tuple[int, ...] = (200,),
+        local: bool = False,
     ) -> Response:
+        """``local``: of the agent's own datacenter, whatever the configured one is."""
         params = dict(params or {})
-        if self.access.datacenter and method == "GET":
+        if self.access.datacenter and method == "GET" and not local:
             params["dc"] = self.access.datacenter
         try:
             response = await request(
@@ -138,13 +220,14 @@ class Client:
                 headers=self._credentials(),
                 params=params,
                 json=body,
+                data=data,
                 server_name=self.access.tls.server_name if self.access.tls else None,
             )
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error
         if response.status == 403:
             raise ConsulError(f"{self._where}: permission denied (403): {response.text()}; check the token and its policy")
-        if response.status != 200:
+        if response.status not in fine:
             raise ConsulError(f"{self._where}: status {response.status}: {response.text()}")
         return response
 

@@ -81,13 +81,17 @@ class Registrar:
         registration: Registration,
         alive: Callable[[], frozenset[Node]],
         settle: Callable[[frozenset[Node]], None],
+        leads: Callable[[], bool],
         log: Logger,
     ) -> None:
-        """``alive`` says who lived last; ``settle`` is told, before they are registered, whom of them Consul forgot."""
+        """``alive`` says who lived last; ``settle`` is told, before they are registered, whom of them Consul forgot;
+        ``leads``: whether it is us who registers.
+        """
         self._client = client
         self._registration = registration
         self._alive = alive
         self._settle = settle
+        self._leads = leads
         self._log = log
         self._looked = asyncio.Event()
         self._registered: list[Node] = []
@@ -120,6 +124,8 @@ class Registrar:
     async def _once(self) -> int:
         """Register what is missing. How many times running the very nodes of the time before were missing again."""
         entries, _ = await self._client.health(self._registration.service, passing=False)
+        if not self._leads():
+            return 0
         nodes = missing(self._registration, entries)
         self._say_extra(entries)
         self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0

@@ -1,23 +1,46 @@
 """How a slice reaches its scraper. A kind has one method: it is given every slice in force and makes the sinks so.
 
 Promises of every kind: a slice is whole or not there; a sink that already has the bytes is left alone; what a scraper has
-is never taken away because it left; one scraper's failure does not touch another's.
+is never taken away because it left; one scraper's failure does not touch another's; nothing is written by one who does not
+lead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from promring.model import Slice
+from promring.model import Generation, Slice
+
+Leads = Callable[[], bool]
+_NEWER = re.compile(r"has generation (\d{1,18})\.(\d{1,18}), refuses")
+
+
+def always() -> bool:
+    """``Leads`` of a single controller."""
+    return True
 
 
 class Outcome(NamedTuple):
-    """What became of one scraper's slice: ``written``, ``same`` or ``failed``; ``error`` is empty unless failed."""
+    """What became of one scraper's slice: ``written``, ``same``, ``failed``, ``refused`` by a receiver that has a newer one,
+    or ``withheld`` because we no longer lead. ``error`` says why it was not taken.
+    """
 
     scraper: str
     outcome: str
     error: str = ""
+
+    @classmethod
+    def not_taken(cls, scraper: str, error: str) -> Outcome:
+        """``failed``, or ``refused`` when the receiver said that it has a newer one."""
+        return cls(scraper, "refused" if _NEWER.search(error) else "failed", error)
+
+    @property
+    def fenced_by(self) -> Generation | None:
+        """The newer generation that the receiver has."""
+        match = _NEWER.search(self.error)
+        return Generation(int(match[1]), int(match[2])) if match else None
 
 
 @runtime_checkable
@@ -30,6 +53,10 @@ class Closing(Protocol):
 
 class Delivery(Protocol):
     means: str
+    pulled: bool
+    """Scrapers come for their slice: this is not for the leader alone."""
 
-    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
-        """Make every sink hold its slice. Level-triggered: called again and again with all of them."""
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        """Make every sink hold its slice. Level-triggered: called again and again with all of them. ``leads`` is asked
+        before each write, from any thread.
+        """

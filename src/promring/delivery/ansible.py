@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from promring.delivery import Outcome
+from promring.delivery import Leads, Outcome, always
 from promring.delivery.ansible_run import NOT_INSTALLED, PROGRAM, Host, Report, Run
 from promring.log import Logger
 from promring.model import Generation, Slice
@@ -64,6 +64,7 @@ class AnsibleDelivery:
     """``verify_s``: what was delivered is pushed again after half to all of this."""
 
     means = "ansible"
+    pulled = False
 
     def __init__(self, settings: AnsibleSettings, log: Logger, *, verify_s: float = VERIFY_S) -> None:
         self._settings, self._log, self._verify_s = settings, log, verify_s
@@ -73,12 +74,15 @@ class AnsibleDelivery:
         """Scrapers that a push began with and did not bring its slice, until one does."""
         self._said_missing = False
 
-    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         self._delivered = {s.scraper.id: d for s in slices if (d := self._delivered.get(s.scraper.id))}
         self._failing &= {s.scraper.id for s in slices}
         refused = self._refused(slices)
         due = [s for s in slices if s.scraper.id not in refused and self._is_due(s)]
-        outcomes = await self._push(due, inventory_names(slices)) if due else {}
+        if due and not leads():
+            outcomes = {s.scraper.id: Outcome(s.scraper.id, "withheld") for s in due}
+        else:
+            outcomes = await self._push(due, inventory_names(slices)) if due else {}
         for scraper, why in refused.items():
             outcomes[scraper] = Outcome(scraper, "failed", why)
         return [outcomes.get(s.scraper.id) or Outcome(s.scraper.id, "same") for s in slices]
@@ -147,7 +151,7 @@ class AnsibleDelivery:
         if result != "waiting":
             self._failing.add(scraper.id)
         why = {"failed": why, "unreachable": f"unreachable: {why}"}.get(result, report.trouble)
-        return Outcome(scraper.id, "failed", f"{scraper.host}: {why}")
+        return Outcome.not_taken(scraper.id, f"{scraper.host}: {why}")
 
     def _say_missing(self, report: Report) -> None:
         missing = report.trouble == NOT_INSTALLED

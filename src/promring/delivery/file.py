@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promring import disk
-from promring.delivery import Outcome, envelope
+from promring.delivery import Leads, Outcome, always, envelope
 from promring.delivery.envelope import Envelope, RefusedError
 from promring.log import Logger
 from promring.model import Slice
@@ -26,6 +26,7 @@ class FileDelivery:
     """``template``: absolute path with ``{service} {scraper} {host} {port}``."""
 
     means = "file"
+    pulled = False
 
     def __init__(self, template: str, log: Logger) -> None:
         self._template = template
@@ -33,26 +34,28 @@ class FileDelivery:
         self._verified: dict[Path, tuple[Signature, str]] = {}
         self._cleaned: set[Path] = set()
 
-    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         stop = threading.Event()  # a cancelled delivery ends the file it is at, and begins no other
-        return await to_the_end(lambda: [self._put(s) for s in slices if not stop.is_set()], stop.set)
+        return await to_the_end(lambda: [self._put(s, leads) for s in slices if not stop.is_set()], stop.set)
 
     def path(self, slice_: Slice) -> Path:
         return render(self._template, slice_.service, slice_.scraper)
 
-    def _put(self, slice_: Slice) -> Outcome:
+    def _put(self, slice_: Slice, leads: Leads) -> Outcome:
         path = self.path(slice_)
         known = self._verified.get(path)
         signature = _signature(path)
         if known is not None and known == (signature, slice_.sha256):
             return Outcome(slice_.scraper.id, "same")
+        if not leads():
+            return Outcome(slice_.scraper.id, "withheld")
         try:
             self._clean(path.parent)
             written = envelope.install(path, Envelope.of(slice_))
         except (OSError, RefusedError) as error:
             self._verified.pop(path, None)
             why = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
-            return Outcome(slice_.scraper.id, "failed", why)
+            return Outcome.not_taken(slice_.scraper.id, why)
         if written and known is not None and known[1] == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
         if (signature := _signature(path)) is not None:

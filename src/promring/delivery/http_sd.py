@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from promring.delivery import Outcome
+from promring.delivery import Leads, Outcome, always
 from promring.model import Slice
 
 GZIP_LEVEL = 5
@@ -36,13 +36,14 @@ class Served:
 
 class HttpSdDelivery:
     means = "http_sd"
+    pulled = True
 
     def __init__(self, slices: Iterable[Slice] = ()) -> None:
         self._served = {s.scraper.id: Served(s) for s in slices}
         self._waiting: dict[str, asyncio.Event] = {}
         """Set when the slice of that scraper is another one."""
 
-    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         outcomes = []
         for slice_ in slices:
             name = slice_.scraper.id

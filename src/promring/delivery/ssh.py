@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from promring.delivery import Outcome
+from promring.delivery import Leads, Outcome, always
 from promring.delivery.ssh_far import BrokenError, FarError, HostError, one_line, push, reason
 from promring.log import Logger
 from promring.model import ConfigError, Generation, Scraper, Slice
@@ -107,16 +107,19 @@ class SshDelivery:
     """Raises ConfigError when asyncssh is not installed."""
 
     means = "ssh"
+    pulled = False
 
     def __init__(self, settings: SshSettings, log: Logger, *, pace: SshPace | None = None) -> None:
         require_asyncssh()
         self._settings, self._log, self._pace = settings, log, pace or SshPace()
         self._hosts: dict[str, _Host] = {}
+        self._leads: Leads = always
         self._trust: _Trust | None = None
         self._loading = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
 
-    async def deliver(self, slices: Sequence[Slice]) -> list[Outcome]:
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        self._leads = leads
         done: dict[str, Outcome] = {}
         work: dict[str, dict[str, Slice]] = {}
         for slice_ in slices:
@@ -227,13 +230,15 @@ class SshDelivery:
 
     async def _put(self, host: _Host, path: str, slice_: Slice) -> Outcome:
         """Raises HostError."""
+        if not self._leads():
+            return Outcome(slice_.scraper.id, "withheld")
         before = host.held.get(path)
         if before is not None:  # whatever comes of this, it is to be looked at
             host.held[path] = before._replace(verified_at=-math.inf)
         try:
             written = await self._over_a_connection(host, path, slice_)
         except FarError as error:
-            return Outcome(slice_.scraper.id, "failed", f"{host.name}:{path}: {error}")
+            return Outcome.not_taken(slice_.scraper.id, f"{host.name}:{path}: {error}")
         if written and before is not None and before.sha256 == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, host=host.name, path=path)
         host.held[path] = _Held(slice_.generation, slice_.sha256, time.monotonic())

@@ -9,6 +9,7 @@ Flow: ``consul/watch.py`` finds the passing instances, this hands them to the lo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
@@ -31,12 +32,13 @@ class ConsulMembership:
         registration: Registration | None,
         log: Logger,
         last: Members = (),
+        leads: Callable[[], bool] = lambda: True,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._watch = watch
         self._registrar = None
         if registration is not None:
-            self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, log)
+            self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
         expected = [watch.make(node, {}).id for node in registration.nodes] if registration else []
         self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
         self._newest: Answer[Members] = Unknown("not asked yet")

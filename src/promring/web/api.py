@@ -45,7 +45,12 @@ class Api:
                 "started_at": self._started,
                 "ready": not unready,
                 "unready": unready,
-                "leader": True,
+                "leader": controller.leadership.leads(),
+                "controllers": {
+                    "lock": not controller.leadership.alone,
+                    "leader": controller.leadership.leader or None,
+                    "epoch": controller.leadership.epoch or None,
+                },
                 "config": {
                     "last_reload_successful": controller.reload_state.successful,
                     "last_reload_success_at": controller.reload_state.at,
@@ -118,6 +123,11 @@ class Api:
         known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
         if name not in known | service.reconciler.memory.drained:
             raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")
+        leadership = self._controller.leadership
+        if not leadership.leads():
+            raise ApiError(
+                409, "conflict", f"this controller follows; ask the one that leads: {leadership.leader or 'none'}"
+            )
         service.reconciler.drain(name, back=back)
         return success({"service": service.name, "scraper": name, "drained": not back})
 

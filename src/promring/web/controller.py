@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.service import Service
 
@@ -20,6 +21,8 @@ class Controller(Protocol):
     def services(self) -> Mapping[str, Service]: ...
     @property
     def metrics(self) -> Metrics: ...
+    @property
+    def leadership(self) -> Leadership: ...
     @property
     def reload_state(self) -> ReloadState: ...
 

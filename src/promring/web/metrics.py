@@ -63,7 +63,7 @@ class LiveGauges(Collector):
             [((s.name,), s.facts.members.fact.good_at) for s in services if s.facts.members.fact.good_at],
         )
         reload = self._controller.reload_state
-        yield _gauge("leader", "1 when this controller delivers.", (), [((), 1.0)])
+        yield _gauge("leader", "1 when this controller delivers.", (), [((), float(self._controller.leadership.leads()))])
         yield _gauge("config_last_reload_successful", "1 when the file is in force.", (), [((), float(reload.successful))])
         yield _gauge(
             "config_last_reload_success_timestamp_seconds",

@@ -1,0 +1,75 @@
+"""Whether this controller may push, with which epoch, and what all controllers share.
+
+One writer (``consul/lock.py``), many readers, in threads too. Without a lock a controller is ``alone``: it always leads, and
+its epoch is that of its state. With one it leads until its lease ends on ``CLOCK_BOOTTIME``, which goes on while the machine
+sleeps and does not jump with the wall clock: a controller that was frozen sees at once that its time is over.
+
+Epochs climb by two at least, so the number below a leader's is never a leader's: it is that of the controllers that follow.
+Their slices, served over http_sd, are newer than those of the leader before, and older than the leader's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+STEP = 2
+
+
+def boottime() -> float:
+    """Seconds since the machine started, those in which it slept included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass
+class Leadership:
+    """``clock`` in seconds. ``changed`` is called when somebody should look again."""
+
+    alone: bool = True
+    clock: Callable[[], float] = boottime
+    changed: Callable[[], None] = lambda: None
+    epoch: int = 0
+    """Of the slices that are made from now on; 0: nobody said one."""
+    leader: str = ""
+    """Who leads, as far as is known."""
+    drained: Mapping[str, frozenset[str]] | None = None
+    """Scrapers that a person drained, by shard service, for all controllers; None: each for itself."""
+    outranked_by: int = 0
+    """The highest epoch above ours that a receiver was seen to have."""
+    lease_ends_at: float = field(default=0.0, init=False)
+
+    def leads(self) -> bool:
+        """Asked before each write."""
+        return self.alone or self.clock() < self.lease_ends_at
+
+    def lead(self, leader: str, epoch: int, lease_ends_at: float) -> None:
+        """We hold the lock, until then at least."""
+        news = (leader, epoch) != (self.leader, self.epoch) or not self.leads()
+        self.leader, self.epoch, self.lease_ends_at = leader, epoch, lease_ends_at
+        if news:
+            self.changed()
+
+    def follow(self, leader: str, epoch: int) -> None:
+        """Somebody else leads with ``epoch``; an empty name: nobody does."""
+        news = leader != self.leader or self.lease_ends_at > 0
+        self.leader, self.lease_ends_at = leader, 0.0
+        if epoch - 1 > self.epoch:
+            self.epoch, news = epoch - 1, True
+        if news:
+            self.changed()
+
+    def share_drained(self, drained: Mapping[str, frozenset[str]]) -> None:
+        """What is drained according to whoever leads."""
+        if drained != self.drained:
+            self.drained = drained
+            self.changed()
+
+    def drain(self, service: str, scrapers: frozenset[str]) -> None:
+        """As the leader: these of ``service`` are drained from now on; the lock tells the others."""
+        self.share_drained({**(self.drained or {}), service: scrapers})
+
+    def outranked(self, epoch: int) -> None:
+        """A receiver has a slice of a higher epoch than ours."""
+        if epoch >= self.epoch:
+            self.outranked_by = max(self.outranked_by, epoch)

@@ -1,0 +1,226 @@
+"""Several controllers and one lock: killed, frozen, stopped, cut off; one writes, and never an old one over a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from promring.demo.controller import Controller
+from tests.real.stage import SERVICE, Stage, stage, write_targets
+from tests.rows import Seen
+from tests.waiting import until
+
+TAKE_OVER_S = 10.0
+LOCK_TROUBLE = {"lock_lost", "lease_over", "lock_gives_no_answer", "lock_not_released"}
+CONSUL_TROUBLE = {"consul_gives_no_answer", "consul_index_went_back", "register_failed"}
+
+
+async def only(s: Stage) -> Controller:
+    """The one that leads."""
+    (leader,) = await s.leaders()
+    return leader
+
+
+async def taken_over(s: Stage, was: Controller, since: float) -> tuple[Controller, float]:
+    """Who leads now instead of ``was``, and after how many seconds."""
+
+    async def another() -> bool:
+        return any(c is not was for c in await s.leaders())
+
+    await until(another, "another one leads", 3 * TAKE_OVER_S)
+    seconds = time.monotonic() - since
+    return next(c for c in await s.leaders() if c is not was), seconds
+
+
+async def works(s: Stage) -> None:
+    """Whoever leads delivers: a new list gets into the slices."""
+    last = s.farm.addresses[-1]
+    shorter = s.farm.addresses[:-1]
+    write_targets(s.folder, shorter)
+    await until(lambda: sorted(a for x in s.slices().values() for a in x) == sorted(shorter), f"{last} out of the slices")
+    write_targets(s.folder, s.farm.addresses)
+    await until(lambda: s.placed_on(*s.scrapers), f"{last} back in the slices")
+
+
+async def epoch_of(s: Stage, controller: Controller) -> int:
+    status = await controller.ask(s.session, "status")
+    return int(status["controllers"]["epoch"])
+
+
+def written(controller: Controller) -> int:
+    """How often this controller changed a slice, as its log says."""
+    return len(controller.log_lines("reshard"))
+
+
+@pytest.mark.row(42, did="kill -9, or SIGSTOP for 15 s, of the leader of two; its lock is bound to a TTL check of 5 s")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+async def test_another_one_leads_within_ten_seconds(tmp_path: Path, consul_program: Path, seen: Seen, how: int) -> None:
+    async with stage(tmp_path, consul_program, None, http_sd=0, lock={}) as s:
+        s.allowed |= LOCK_TROUBLE
+        second = await s.join_in("second")
+        first = await only(s)
+        assert first is s.controller
+        stamps, before = s.stamps(), await epoch_of(s, first)
+        since = time.monotonic()
+        first.signal(how)
+        leader, seconds = await taken_over(s, first, since)
+        assert leader is second
+        assert seconds <= TAKE_OVER_S
+        assert await epoch_of(s, second) > before
+        await until(lambda: len(second.log_lines("epoch")) >= 2, "the new epoch in its slices")
+        await asyncio.sleep(1)
+        assert s.stamps() == stamps, "taking over changes no byte"
+        await works(s)
+        if how == signal.SIGSTOP:
+            await asyncio.sleep(max(0.0, 15 - (time.monotonic() - since)))
+            stamps = s.stamps()
+            first.signal(signal.SIGCONT)
+            await until(lambda: bool(first.log_lines("lock_lost") or first.log_lines("lease_over")), "the thawed one knows")
+            await asyncio.sleep(3)
+            assert s.stamps() == stamps, "the thawed one writes nothing"
+            assert await s.leaders() == [second]
+        else:
+            await first.wait()
+            await first.start()
+            await first.until(lambda: first.is_ready(s.session), "back")
+            await asyncio.sleep(2)
+            assert await s.leaders() == [second], "who comes back follows"
+        seen(f"{'killed' if how == signal.SIGKILL else 'frozen'}: the other leads after {seconds:.1f} s, 0 slices changed")
+
+
+@pytest.mark.row(46, did="SIGTERM of the leader of two")
+async def test_a_clean_stop_hands_the_lock_over_at_once(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
+    async with stage(tmp_path, consul_program, None, http_sd=0, lock={}) as s:
+        second = await s.join_in("second")
+        stamps, since = s.stamps(), time.monotonic()
+        stopping = asyncio.ensure_future(s.controller.stop())
+        leader, seconds = await taken_over(s, s.controller, since)
+        await stopping
+        assert leader is second
+        assert seconds < 3
+        assert s.controller.log_lines("lock_released")
+        assert s.stamps() == stamps
+        await works(s)
+        services = await s.consul.get(s.session, "/v1/catalog/service/promring")
+        assert len(services) == 1, "who stopped took itself out of Consul"
+        seen(f"released, the other leads after {seconds:.2f} s")
+
+
+@pytest.mark.row(
+    38, did="an http_sd client asks leader and follower in turn while targets change and the leader is killed"
+)
+async def test_a_follower_serves_the_same_slices_and_never_goes_back(
+    tmp_path: Path, consul_program: Path, seen: Seen
+) -> None:
+    async with stage(tmp_path, consul_program, None, lock={}) as s:
+        s.allowed |= LOCK_TROUBLE
+        fresh = await s.join_in("second")
+        path = f"/sd/{SERVICE}/{s.scrapers[-1].id}"
+        served: dict[int, list[tuple[int, int]]] = {c.port: [] for c in s.controllers}
+        asked = 0
+
+        async def ask() -> None:
+            nonlocal asked
+            while True:
+                for c in s.controllers:
+                    if not c.running:
+                        continue
+                    try:
+                        answer = await c.get(s.session, path)
+                    except Exception:  # it is being killed
+                        continue
+                    asked += 1
+                    assert answer.status in (200, 503)
+                    if answer.status == 200:
+                        epoch, n = map(int, answer.headers["x-promring-generation"].split("."))
+                        served[c.port].append((epoch, n))
+                await asyncio.sleep(0.01)
+
+        asking = asyncio.ensure_future(ask())
+        for _ in range(3):
+            await works(s)
+        first, second = [(await c.get(s.session, path)).body for c in s.controllers]
+        assert first == second, "the follower computes the same slices"
+        leads, follows = [(await c.get(s.session, path)).headers["x-promring-generation"] for c in s.controllers]
+        assert int(follows.split(".")[0]) < int(leads.split(".")[0]), "a follower's slices are older than the leader's"
+        since = time.monotonic()
+        await s.controller.kill()
+        await taken_over(s, s.controller, since)
+        await works(s)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        for port, generations in served.items():
+            assert generations == sorted(generations), port
+            assert len(generations) > 50
+        assert fresh.running
+        seen(f"{asked} answers of two controllers, 0 older than one before from the same; the same bytes from both")
+
+
+async def test_a_drain_is_shared_with_all_controllers_and_only_the_leader_takes_it(
+    tmp_path: Path, consul_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, None, http_sd=0, lock={}) as s:
+        second = await s.join_in("second")
+        path = f"/api/v1/services/{SERVICE}/scrapers/{s.scrapers[0].id}/drain"
+        refused = await second.post(s.session, path)
+        assert refused.status == 409
+        assert str(s.controller.port) in refused.text(), "it names who leads"
+        assert (await s.controller.post(s.session, path)).status == 200
+        await until(lambda: s.slice_of(s.scrapers[0]) == [], "drained", 40)
+
+        async def known() -> bool:
+            described = await second.ask(s.session, f"services/{SERVICE}")
+            return bool(next(x for x in described["scrapers"] if x["id"] == s.scrapers[0].id)["drained"])
+
+        await until(known, "the follower knows")
+        await s.controller.stop()
+        await until(lambda: second.log_lines("lock_acquired") != [], "the other leads")
+        await asyncio.sleep(2)
+        assert s.slice_of(s.scrapers[0]) == [], "still drained under the next leader"
+
+
+async def test_with_consul_gone_nobody_pushes_and_the_last_slices_stay(
+    tmp_path: Path, consul_program: Path, seen: Seen
+) -> None:
+    async with stage(tmp_path, consul_program, None, http_sd=0, lock={}) as s:
+        s.allowed |= LOCK_TROUBLE | CONSUL_TROUBLE
+        await s.join_in("second")
+        stamps = s.stamps()
+        await s.consul.kill()
+        await until(lambda: bool(s.controller.log_lines("lease_over")), "the lease over", 12)
+        assert await s.leaders() == []
+        write_targets(s.folder, s.farm.addresses[:-1])
+        await asyncio.sleep(4)
+        assert s.stamps() == stamps
+        await s.consul.start()
+        shorter = sorted(s.farm.addresses[:-1])
+        await until(lambda: sorted(a for x in s.slices().values() for a in x) == shorter, "delivered by who leads again", 40)
+        assert len(await s.leaders()) == 1
+
+
+@pytest.mark.row(41, did="a receiver gets an epoch that this lock never gave: somebody else wrote there")
+async def test_a_leader_raises_its_epoch_above_what_receivers_have(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
+    async with stage(tmp_path, consul_program, None, http_sd=0, lock={}) as s:
+        s.allowed |= {"delivery_failed", "epoch_raised", "scraper_undeliverable"}
+        before = await epoch_of(s, s.controller)
+        for scraper in s.scrapers:
+            file = s.path_of(scraper)
+            note = file.with_name(f".{file.name}.promring")
+            generation, digest = note.read_text().split()
+            note.write_text(f"{int(generation.split('.')[0]) + 1000}.7 {digest}\n")
+            file.touch()  # it is looked at again
+        await until(lambda: bool(s.controller.log_lines("epoch_raised")), "noticed")
+
+        async def above() -> bool:
+            return await epoch_of(s, s.controller) > before + 1000
+
+        await until(above, "raised")
+        await works(s)
+        refused = re.findall(r'outcome="refused".*? (\d+)', (await s.controller.get(s.session, "/metrics")).text(10**6))
+        assert sum(map(int, refused)) >= 1
+        seen(f"refused, counted, epoch raised from {before} to {await epoch_of(s, s.controller)}, delivered")
