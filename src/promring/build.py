@@ -37,7 +37,7 @@ from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.metrics import Metrics
-from promring.model import Generation, Scraper, join_host_port
+from promring.model import Scraper, join_host_port
 from promring.reconcile import Pace, Reconciler
 from promring.service import Service
 from promring.settings import AnsibleDelivery as AnsibleDeliverySettings
@@ -80,10 +80,8 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     kit = replace(kit, log=kit.log.bind(service=settings.name))
     store = Store(kit.state_dir, settings.name, kit.log)
     memory = left.memory() if left else store.load()
-    if (
-        memory.generation.epoch == 0 and kit.leadership.alone
-    ):  # no state: begin above whatever a lost one has given to the receivers
-        memory = replace(memory, generation=Generation(int(time.time()), 0))
+    if left is None and kit.leadership.alone:  # above what a state that was lost, or fell behind, has given to receivers
+        kit.leadership.epoch = max(kit.leadership.epoch, memory.generation.epoch + 1, int(time.time()))
     deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
     pace = kit.settings.global_
 

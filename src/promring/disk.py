@@ -20,7 +20,8 @@ LEFT_OVER_S = 60.0
 
 
 def install(path: Path, body: bytes, *, mode: int = 0o644) -> None:
-    """Write ``body`` to ``path``; folders above it are made. Raises OSError, with the path, and nothing has changed then.
+    """Write ``body`` to ``path``; folders above it are made. Raises OSError, with the path, and nothing has changed then,
+    unless it was the folder that could not be synced: then the file is there, and may be the old one after a power cut.
 
     A symlink at ``path`` is replaced, never followed.
     """
@@ -35,19 +36,21 @@ def install(path: Path, body: bytes, *, mode: int = 0o644) -> None:
         finally:
             os.close(descriptor)
         temporary.rename(path)
-    except OSError:
+        _sync_folder(path.parent)
+    except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        error.filename = error.filename or str(path)  # write and fsync do not say it
         raise
-    _sync_folder(path.parent)
 
 
 def remove_left_overs(folder: Path) -> None:
     """Remove temporary files that a killed process left, once they are a minute old."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            if entry.name.endswith(TEMPORARY_SUFFIX) and time.time() - entry.stat().st_mtime > LEFT_OVER_S:
-                Path(entry.path).unlink()
+            with contextlib.suppress(OSError):
+                if entry.name.endswith(TEMPORARY_SUFFIX) and time.time() - entry.stat().st_mtime > LEFT_OVER_S:
+                    Path(entry.path).unlink()
 
 
 def _write_all(descriptor: int, body: bytes) -> None:

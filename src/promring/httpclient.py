@@ -80,6 +80,7 @@ async def request(
     headers: dict[str, str] | None = None,
     params: dict[str, str] | None = None,
     json: object = None,
+    data: bytes | None = None,
     server_name: str | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
 ) -> Response:
@@ -93,19 +94,13 @@ async def request(
                 headers=headers,
                 params=params,
                 json=json,
+                data=data,
                 server_hostname=server_name,
                 allow_redirects=False,
             ) as response,
         ):
-            chunks, size = [], 0
-            async for chunk in response.content.iter_chunked(65536):
-                size += len(chunk)
-                if size > body_bytes_max:
-                    response.close()
-                    raise HttpError(f"body larger than {body_bytes_max} bytes")
-                chunks.append(chunk)
             names = {name.lower(): value for name, value in response.headers.items()}
-            return Response(response.status, names, b"".join(chunks))
+            return Response(response.status, names, await _body(response, body_bytes_max))
     except TimeoutError:
         raise HttpError(f"no whole answer within {timeout_s:g} s") from None
     except aiohttp.ClientConnectorError as error:
@@ -116,6 +111,27 @@ async def request(
         raise HttpError(f"cannot connect to {error.host}:{error.port}: {why}") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise HttpError(_line(error)) from error
+
+
+async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Counted as it is unpacked. Raises ``HttpError`` as soon as it is longer than ``most`` bytes, or says it will be."""
+    too_large = f"body larger than {most} bytes"
+    if (response.content_length or 0) > most:
+        response.close()
+        raise HttpError(too_large)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in response.content.iter_chunked(65536):
+            size += len(chunk)
+            if size > most:
+                response.close()
+                raise HttpError(too_large)
+            chunks.append(chunk)
+            await asyncio.sleep(0)  # a bomb unpacks without a wait: 512 MB of it would hold the event loop for a second
+        return b"".join(chunks)
+    finally:
+        chunks.clear()  # an error keeps this frame, and what it names, until the garbage collector comes
 
 
 def _line(error: Exception) -> str:

@@ -157,7 +157,7 @@ class Reconciler:
         if term.drained is not None:
             self.memory = replace(self.memory, drained=term.drained.get(self.service, frozenset()))
         if term.epoch > before.generation.epoch:  # the same bytes, but receivers shall know who sends them
-            generation = Generation(term.epoch, 1)
+            generation = Generation(term.epoch, 1 if before.slices else 0)
             slices = {name: replace(s, generation=generation) for name, s in before.slices.items()}
             self.memory = replace(self.memory, generation=generation, slices=slices)
             self._log.info("epoch", generation=str(generation), leads=term.leads(), leader=term.leader)

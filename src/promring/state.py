@@ -8,6 +8,7 @@ Never a crash because of it. Flow: written by ``reconcile`` before a delivery, r
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -169,7 +170,7 @@ class Store:
         try:
             return _decode(content, self._service)
         except ValueError as error:
-            aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}")
+            aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
             self._log.error("state_set_aside", path=str(aside), error=str(error))
             try:
                 self._path.rename(aside)

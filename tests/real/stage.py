@@ -23,6 +23,8 @@ from promring.demo.targets import Farm
 from promring.httpclient import new_session
 from tests.waiting import until
 
+BELIEVED = {"shrink_threshold": 0, "growth_threshold": None}
+"""A guard that takes a much shorter or longer list for right at once."""
 CONSUL_SERVICE = "scrape_prometheus_node_exporter"
 SERVICE = "node_exporter"
 
@@ -125,7 +127,7 @@ def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[Any], *
             }
         },
         "targets": [{"file": {"files": [str(stage_folder / "targets.json")]}}],
-        "join_delay": "0s",
+        "join_delay": "500ms",
         "delivery": [{"http_sd": {}}, {"file": {"path": str(stage_folder / "out/{service}/{scraper}.json")}}],
         **changes,
     }

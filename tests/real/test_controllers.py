@@ -111,9 +111,7 @@ async def test_a_clean_stop_hands_the_lock_over_at_once(tmp_path: Path, consul_p
         seen(f"released, the other leads after {seconds:.2f} s")
 
 
-@pytest.mark.row(
-    38, did="an http_sd client asks leader and follower in turn while targets change and the leader is killed"
-)
+@pytest.mark.row(38, did="an http_sd client asks leader and follower in turn while targets change and the leader is killed")
 async def test_a_follower_serves_the_same_slices_and_never_goes_back(
     tmp_path: Path, consul_program: Path, seen: Seen
 ) -> None:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.real.stage import stage, write_targets
+from tests.real.stage import BELIEVED, stage, write_targets
 from tests.waiting import until
 
 
@@ -32,7 +32,9 @@ async def test_the_ring_after_a_change_has_the_virtual_nodes_it_was_configured_w
 async def test_a_short_interval_never_brings_an_old_slice_back(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
-    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, reconcile_interval="250ms") as s:
+    async with stage(
+        tmp_path, consul_program, prometheus_program, http_sd=0, reconcile_interval="250ms", guard=BELIEVED
+    ) as s:
         everything = s.farm.addresses
         for turn in range(12):
             listed = everything if turn % 2 else everything[: 30 + turn]
@@ -64,7 +66,7 @@ async def test_a_cycle_without_a_change_writes_nothing_and_a_changed_target_rewr
 async def test_a_scraper_without_targets_gets_an_empty_list(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
-    async with stage(tmp_path, consul_program, prometheus_program, http_sd=1) as s:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=1, guard=BELIEVED) as s:
         write_targets(tmp_path, s.farm.addresses[:1])
         await until(lambda: sorted(map(len, s.slices().values())) == [0, 0, 1], "one target on one of three scrapers")
         described = await s.controller.ask(s.session, "services/node_exporter")
@@ -92,7 +94,7 @@ async def test_a_slice_that_cannot_be_written_is_a_failure_that_is_seen_and_trie
         blocked = s.path_of(s.scrapers[0])
         blocked.unlink()
         blocked.mkdir()  # root writes to read-only files, but nobody renames a file onto a folder
-        write_targets(tmp_path, s.farm.addresses[:40])
+        write_targets(tmp_path, s.farm.addresses[:50])
         await until(lambda: bool(s.controller.log_lines("delivery_failed")), "the failure in the log")
         assert str(blocked) in s.controller.log_lines("delivery_failed")[0]
         described = await s.controller.ask(s.session, "services/node_exporter")
@@ -103,7 +105,7 @@ async def test_a_slice_that_cannot_be_written_is_a_failure_that_is_seen_and_trie
 
         def everywhere() -> bool:
             slices = s.slices()
-            return len(slices) == 3 and sorted(a for x in slices.values() for a in x) == sorted(s.farm.addresses[:40])
+            return len(slices) == 3 and sorted(a for x in slices.values() for a in x) == sorted(s.farm.addresses[:50])
 
         await until(everywhere, "the slice written once it can be")
 

@@ -6,9 +6,13 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.real.test_plan import planned
+from tests.rows import Seen
 from tests.waiting import until
 
 
@@ -102,8 +106,12 @@ async def test_targets_go_to_their_zone_while_it_lives(tmp_path: Path, consul_pr
         await until(lambda: s.placed_on(*s.scrapers[:2]), "on the other zone, since its own is dead")
 
 
-async def test_what_does_not_fit_is_said_and_placed_as_soon_as_there_is_room(tmp_path: Path, consul_program: Path) -> None:
-    async with stage(tmp_path, consul_program, None, http_sd=0, count=60, placement={"capacity": 25}) as s:
+@pytest.mark.row(23, did="capacity 25 a scraper, 60 targets: kill -9 of 2 of 3, held for 2 s, then as much as fits")
+async def test_what_does_not_fit_is_said_and_placed_as_soon_as_there_is_room(
+    tmp_path: Path, consul_program: Path, seen: Seen
+) -> None:
+    options: dict[str, Any] = {"placement": {"capacity": 25}, "guard": {"panic_hold": "2s"}}
+    async with stage(tmp_path, consul_program, None, http_sd=0, count=60, **options) as s:
         s.allowed |= {"targets_unplaced"}
         left, *killed = s.scrapers
         plan = await planned(s, "--without", killed[0].id, "--without", killed[1].id)
@@ -126,6 +134,7 @@ async def test_what_does_not_fit_is_said_and_placed_as_soon_as_there_is_room(tmp
         await until(lambda: s.placed_on(*s.scrapers), "all placed again")
         await until(lambda: bool(said("targets_all_placed")), "said")
         assert await gauge(s, "unplaced_targets") == 0
+        seen("the one left has 25, 35 are said to have no room; all placed when the others are back")
 
 
 async def test_a_weight_in_consul_is_a_share_of_the_targets(tmp_path: Path, consul_program: Path) -> None:

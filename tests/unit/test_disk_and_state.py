@@ -109,7 +109,8 @@ async def test_a_delivery_writes_once_then_leaves_it_alone_and_puts_back_what_wa
     assert (await fresh.deliver([slice_of(body)]))[0].outcome == "same", "what is there already is not written"
     fresh = FileDelivery(f"{tmp_path}/{{service}}/{{scraper}}.json", log.get())
     (refused,) = await fresh.deliver([slice_of(b"[]\n", 0)])
-    assert (refused.outcome, path.read_bytes()) == ("failed", body)
+    assert (refused.outcome, path.read_bytes()) == ("refused", body)
+    assert refused.fenced_by == Generation(0, 1)
     assert "refuses the older 0.0" in refused.error
 
 

@@ -94,11 +94,14 @@ def check(envelope: Envelope) -> None:
 
 
 def held(path: Path) -> tuple[Generation, str] | None:
-    """Generation and digest of what the receiver of ``path`` has; None when it never had any, or the note is damaged."""
+    """Generation and digest of what the receiver of ``path`` has; None when it never had any, or the note is damaged.
+
+    Raises OSError when there is a note that cannot be read: it may be newer than what comes.
+    """
     try:
         generation, digest = note_of(path).read_text().split()
         return parse_generation(generation), digest
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -32,16 +32,16 @@ class FileDelivery:
         self._template = template
         self._log = log
         self._verified: dict[Path, tuple[Signature, str]] = {}
-        self._cleaned: set[Path] = set()
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         stop = threading.Event()  # a cancelled delivery ends the file it is at, and begins no other
-        return await to_the_end(lambda: [self._put(s, leads) for s in slices if not stop.is_set()], stop.set)
+        cleaned = set[Path]()
+        return await to_the_end(lambda: [self._put(s, leads, cleaned) for s in slices if not stop.is_set()], stop.set)
 
     def path(self, slice_: Slice) -> Path:
         return render(self._template, slice_.service, slice_.scraper)
 
-    def _put(self, slice_: Slice, leads: Leads) -> Outcome:
+    def _put(self, slice_: Slice, leads: Leads, cleaned: set[Path]) -> Outcome:
         path = self.path(slice_)
         known = self._verified.get(path)
         signature = _signature(path)
@@ -49,8 +49,10 @@ class FileDelivery:
             return Outcome(slice_.scraper.id, "same")
         if not leads():
             return Outcome(slice_.scraper.id, "withheld")
+        if path.parent not in cleaned:  # what a killed one left goes when it is old enough
+            cleaned.add(path.parent)
+            disk.remove_left_overs(path.parent)
         try:
-            self._clean(path.parent)
             written = envelope.install(path, Envelope.of(slice_))
         except (OSError, RefusedError) as error:
             self._verified.pop(path, None)
@@ -61,11 +63,6 @@ class FileDelivery:
         if (signature := _signature(path)) is not None:
             self._verified[path] = (signature, slice_.sha256)
         return Outcome(slice_.scraper.id, "written" if written else "same")
-
-    def _clean(self, folder: Path) -> None:
-        if folder not in self._cleaned:
-            self._cleaned.add(folder)
-            disk.remove_left_overs(folder)
 
 
 def _signature(path: Path) -> Signature | None:

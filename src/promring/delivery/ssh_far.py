@@ -43,7 +43,11 @@ is_whole() { [ "$(size "$1")" = "$length" ] && [ "$(digest "$1")" = "$sha256" ];
 holds() { [ -f "$path" ] && [ ! -L "$path" ] && is_whole "$path"; }
 read_note() {
   have='' have_sha256='' more=''
-  [ -f "$note" ] && read -r have have_sha256 more 2>/dev/null <"$note" || return 1
+  [ -e "$note" ] || return 1
+  line=$(cat -- "$note" 2>&1) || die "$line"
+  read -r have have_sha256 more <<END
+$line
+END
   case $have in *.*) ;; *) return 1 ;; esac
   [ -n "$have_sha256" ] && [ -z "$more" ] && is_number "${have%%.*}" && is_number "${have#*.}"
 }

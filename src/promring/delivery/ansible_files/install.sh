@@ -38,7 +38,12 @@ fi
 
 if [ -d "$name" ]; then refuse 'is a folder'; fi
 had='' had_digest=''
-if [ -f "$note" ]; then read -r had had_digest < "$note" || :; fi
+if [ -e "$note" ]; then
+  line=$(cat -- "$note") || refuse 'its note cannot be read'
+  read -r had had_digest << END || :
+$line
+END
+fi
 if ! printf '%s\n' "$had" | grep -Eqx '[0-9]{1,18}[.][0-9]{1,18}'; then had=''; fi
 if [ -n "$had" ]; then
   if older "$generation" "$had"; then refuse "has generation $had, refuses the older $generation"; fi

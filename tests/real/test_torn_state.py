@@ -1,0 +1,181 @@
+"""The state that outlives a restart: cut, flipped, newer, another's, unreadable, unsaved. Never a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from promring import log
+from promring.model import Generation
+from promring.state import VERSION, Memory, Store
+from tests.real.stage import stage, write_targets
+from tests.real.torn import (
+    NOBODY,
+    fill,
+    needs_root,
+    tmpfs,
+)
+from tests.real.torn_writer import SERVICE, Writer, memory_of
+from tests.rows import Seen
+from tests.waiting import until
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    """What promring logs."""
+    stream = io.StringIO()
+    log.configure("info", stream=stream)
+    yield stream
+    log.configure()
+
+
+def damaged(good: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
+    """What was done to the file, and what is in it then."""
+    for part in range(16):
+        yield f"cut at {part}/16", good[: len(good) * part // 16]
+    for _ in range(100):
+        at = rng.randrange(len(good))
+        yield f"byte {at} flipped", good[:at] + bytes([good[at] ^ rng.randrange(1, 256)]) + good[at + 1 :]
+    for at in range(good.index(b"\n") + 1):
+        yield f"byte {at} of the header flipped", good[:at] + bytes([good[at] ^ 0x80]) + good[at + 1 :]
+    magic, _, rest = good.split(b" ", 2)
+    for version in (b"%d" % (VERSION + 1), b"-1", b"x", b"9" * 5000, b"\xff"):
+        yield f"version {version[:5]!r}", b" ".join((magic, version, rest))
+    yield "twice", good + good
+    yield "zeros, as after a power cut", bytes(len(good))
+    yield "text", b"{}\n"
+
+
+@pytest.mark.row(
+    45, did="the state file cut at every 1/16, 100 bytes flipped at random, every byte of its header, newer versions"
+)
+async def test_a_damaged_state_is_set_aside_and_named_and_never_a_crash(
+    tmp_path: Path, said: io.StringIO, seen: Seen
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    store, path = Store(tmp_path, SERVICE, log.get()), tmp_path / f"{SERVICE}.state"
+    await store.save(memory_of(Generation(1, 1), 2))
+    contents = list(damaged(path.read_bytes(), random.Random(seed)))
+    for what, content in contents:
+        path.write_bytes(content)
+        said.truncate(said.seek(0))
+        assert store.load() == Memory(), what
+        (aside,) = tmp_path.glob("*.bad-*")
+        assert aside.read_bytes() == content, what
+        (line,) = said.getvalue().splitlines()
+        assert " level=error caller=state.py:" in line, what
+        assert f" msg=state_set_aside path={aside} error=" in line, what
+        assert not path.exists()
+        aside.unlink()
+    await store.save(memory_of(Generation(2, 1), 2))
+    assert store.load().generation == (2, 1)
+    seen(f"{len(contents)} damaged files: each set aside, named, started without")
+
+
+@pytest.mark.row(
+    45, did="in place of the state: another service's, a directory, a loop of links, nothing; not even a folder"
+)
+async def test_what_is_no_state_of_ours_is_named_and_never_a_crash(tmp_path: Path, said: io.StringIO) -> None:
+    folder = tmp_path / "state"
+    store, path = Store(folder, SERVICE, log.get()), folder / f"{SERVICE}.state"
+    assert store.load() == Memory()
+    assert f"msg=state_none path={path}" in said.getvalue()
+    await Store(folder, "other", log.get()).save(memory_of(Generation(1, 1), 1))
+    (folder / "other.state").rename(path)
+    assert store.load() == Memory()
+    assert "error=\"it belongs to service 'other'\"" in said.getvalue()
+    path.symlink_to(path.name)
+    assert store.load() == Memory()
+    assert f'msg=state_unreadable path={path} error="Too many levels of symbolic links"' in said.getvalue()
+    await store.save(memory_of(Generation(2, 1), 1))
+    assert store.load().generation == (2, 1), "a link is replaced"
+    path.unlink()
+    path.mkdir()
+    assert store.load() == Memory()
+    assert f'msg=state_unreadable path={path} error="Is a directory"' in said.getvalue()
+    with pytest.raises(IsADirectoryError):
+        await store.save(memory_of(Generation(3, 1), 1))
+    path.rmdir()
+    folder.rename(tmp_path / "gone")
+    await store.save(memory_of(Generation(3, 1), 1))
+    assert store.load().generation == (3, 1), "a folder that was lost is made again"
+
+
+@needs_root
+@pytest.mark.row(45, did="the state file, then its folder, may not be read")
+def test_an_unreadable_state_is_named_and_never_a_crash() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with Writer(folder) as writer:
+            assert writer.once(do="save", generation=(1, 1), count=1)["error"] == ""
+            for mode in (0o755, 0o700):
+                (folder / "state").chmod(mode)
+                writer.begin(user=NOBODY)
+                answer = writer.ask(do="load")
+                assert answer["generation"] == [0, 0]
+                assert f'path={folder}/state/{SERVICE}.state error="Permission denied"' in answer["log"]
+                assert "Permission denied" in writer.ask(do="save", generation=(2, 1), count=1)["error"]
+                writer.tell(do="end")
+                assert writer.ended() == 0
+            assert writer.once(do="load")["generation"] == [1, 1]
+
+
+@needs_root
+@pytest.mark.row(33, did="the disk of the state is full")
+def test_a_state_that_cannot_be_saved_is_named_by_its_path(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "state"), Writer(tmp_path) as writer:
+        error = writer.once(do="save", generation=(1, 1), count=4)["error"]
+        assert "No space left on device" in error
+        assert str(tmp_path / "state") in error
+
+
+@pytest.mark.row(45, did="a real promring whose state file was cut while it was down")
+async def test_promring_with_a_cut_state_says_so_starts_without_it_and_moves_nothing(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0) as s:
+        s.allowed |= {"state_set_aside"}
+        stamps, state = s.stamps(), tmp_path / "state" / "node_exporter.state"
+        await s.controller.kill()
+        os.truncate(state, state.stat().st_size // 2)
+        await s.controller.start()
+        await s.controller.until(lambda: s.controller.is_ready(s.session), "promring")
+        assert len(s.controller.log_lines("state_set_aside")) == 1
+        await until(state.exists, "a new state")
+        await asyncio.sleep(1)
+        assert s.stamps() == stamps
+        assert len(list(state.parent.glob("*.bad-*"))) == 1
+    seen("set aside, said once; no slice was touched")
+
+
+@needs_root
+@pytest.mark.long
+@pytest.mark.row(33, 45, did="the disk of the state is full during five changes, then kill -9, then there is room again")
+async def test_a_start_from_a_state_that_fell_behind_its_sinks_still_delivers(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    def everywhere(label: str) -> bool:
+        return all(f'"{label}"'.encode() in s.path_of(x).read_bytes() for x in s.scrapers)
+
+    with tmpfs(tmp_path / "state", "1m"):
+        async with stage(tmp_path, consul_program, prometheus_program, http_sd=0) as s:
+            s.allowed |= {"state_not_saved", "delivery_failed", "scraper_undeliverable"}
+            fill(tmp_path / "state" / "filler", 0)
+            for label in ("one", "two", "three", "four", "five"):
+                write_targets(tmp_path, s.farm.addresses, labels={"env": label})
+                await until(lambda label=label: everywhere(label), f"{label} is delivered")  # type: ignore[misc]
+            assert s.controller.log_lines("state_not_saved")
+            await s.controller.kill()
+            (tmp_path / "state" / "filler").unlink()
+            write_targets(tmp_path, s.farm.addresses, labels={"env": "six"})
+            await s.controller.start()
+            await until(lambda: everywhere("six"), "six is delivered", 20)

@@ -1,0 +1,143 @@
+"""What a reader sees of sinks and state, and the places where writers come to grief: for the tests named ``test_torn*``."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promring import disk, log
+from promring.delivery.envelope import held, note_of
+from promring.delivery.ssh_far import FAR_SIDE
+from promring.model import Generation
+from promring.state import Memory, Store
+from tests.real.torn_writer import SCRAPERS, SERVICE, body_of, memory_of, path_of
+
+FILE_SD_GLOBS = ("*.json", "*.yml", "*.yaml")
+NOBODY = 65534
+MARK = re.compile(rb'"made":"(\d{8})\.(\d{8})/(\d)"')
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mount and setuid need root")
+
+
+def generation_of(body: bytes, index: int) -> Generation:
+    """Of a slice that is whole: one list that was made, to the last byte. Fails for any other."""
+    groups = json.loads(body)
+    made = {group["labels"]["made"] for group in groups}
+    assert len(made) == 1, f"a list of several generations: {sorted(made)}"
+    epoch, n = (int(word) for word in made.pop().partition("/")[0].split("."))
+    assert body == body_of(Generation(epoch, n), index), f"{len(body)} bytes that are no list of {epoch}.{n}"
+    return Generation(epoch, n)
+
+
+def installed(folder: Path, count: int = len(SCRAPERS)) -> list[Generation | None]:
+    """The generation of each slice file, None where there is none. Each is whole, and its note knows it or a newer one."""
+    found: list[Generation | None] = []
+    for index, scraper in enumerate(SCRAPERS[:count]):
+        path = path_of(folder, scraper)
+        note = held(path)
+        assert note is not None or not note_of(path).exists(), f"a torn note: {note_of(path).read_bytes()!r}"
+        if not path.exists():
+            found.append(None)
+            continue
+        generation = generation_of(path.read_bytes(), index)
+        assert note is not None
+        assert note[0] >= generation
+        assert note[1] == hashlib.sha256(body_of(note[0], index)).hexdigest()
+        found.append(generation)
+    return found
+
+
+def left_over(*folders: Path) -> list[Path]:
+    """The temporary files, none of which file_sd may see."""
+    found = [p for folder in folders if folder.exists() for p in folder.iterdir() if p.name.endswith(disk.TEMPORARY_SUFFIX)]
+    assert not [p for p in found for pattern in FILE_SD_GLOBS if fnmatch.fnmatch(p.name, pattern)]
+    return found
+
+
+def age(paths: Sequence[Path]) -> None:
+    """As if a minute had gone by."""
+    for path in paths:
+        os.utime(path, (1, 1))
+
+
+def saved(folder: Path) -> Generation:
+    """Of the state, which is one that was made, whole; nothing was set aside."""
+    memory = Store(folder / "state", SERVICE, log.get()).load()
+    assert [p.name for p in (folder / "state").iterdir() if ".bad-" in p.name] == []
+    expected = memory_of(memory.generation, len(memory.slices)) if memory.slices else Memory()
+    assert (memory.slices, memory.sources, memory.members) == (expected.slices, expected.sources, expected.members)
+    return memory.generation
+
+
+def failed(answer: dict[str, Any]) -> list[str]:
+    return [error for _, outcome, error in answer["outcomes"] if outcome == "failed"]
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, size: str = "64k") -> Iterator[None]:
+    """A file system of its own on ``folder`` until the end of the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("a small tmpfs cannot be mounted: this needs CAP_SYS_ADMIN")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+
+def fill(path: Path, free_bytes: int) -> None:
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    os.truncate(path, path.stat().st_size - free_bytes)
+
+
+class FarSide:
+    """The script that ssh runs on a far host, here in a shell of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = path_of(folder, SCRAPERS[0])
+
+    def start(
+        self, generation: Generation, *before: str | Path, word: str, size: int | None = None
+    ) -> subprocess.Popen[str]:
+        """All that it reads is in the pipe already, ``size`` bytes of it when the sender is cut."""
+        body = body_of(generation, 0)
+        numbers = (len(body), hashlib.sha256(body).hexdigest(), generation.epoch, generation.n, word, 5)
+        arguments = [*before, "sh", "-c", FAR_SIDE, "promring", self.path, *map(str, numbers)]
+        reading, writing = os.pipe()
+        try:
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 19)
+            assert os.write(writing, body[:size]) == len(body[:size])
+            return subprocess.Popen(
+                arguments, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            )
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    def run(self, generation: Generation, *before: str | Path, word: str, size: int | None = None) -> str:
+        """What it said last."""
+        with self.start(generation, *before, word=word, size=size) as process:
+            said, _ = process.communicate(timeout=20)
+        lines = [line for line in said.splitlines() if line.startswith("promring ")]
+        return lines[-1].removeprefix("promring ") if lines else ""
+
+    def generation(self) -> Generation | None:
+        return installed(self.folder, 1)[0]
