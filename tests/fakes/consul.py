@@ -33,6 +33,7 @@ class FakeConsul:
     async def __aenter__(self) -> FakeConsul:
         app = web.Application()
         app.router.add_get("/v1/health/service/{name}", self._health)
+        app.router.add_get("/v1/catalog/services", self._catalog)
         app.router.add_put("/v1/agent/service/register", self._register)
         app.router.add_put("/v1/agent/check/{verdict}/service:{id}", self._check)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -127,6 +128,11 @@ class FakeConsul:
             },
             "Checks": [{"CheckID": f"service:{service['ID']}", "Status": self._checks[service["ID"]], "Output": ""}],
         }
+
+    async def _catalog(self, _: web.Request) -> web.Response:
+        if self.fault == "filtered":
+            return web.json_response({})
+        return web.json_response({"consul": [], **{s["Name"]: [] for s in self._services.values()}})
 
     async def _register(self, request: web.Request) -> web.Response:
         service = await request.json()

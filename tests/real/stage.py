@@ -18,6 +18,7 @@ import yaml
 from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
+from promring.demo.proxy import FaultProxy
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
 from promring.httpclient import new_session
@@ -40,6 +41,7 @@ class Stage:
     allowed: set[str] = field(default_factory=set)
     """``msg`` of warnings and errors that the test brings about on purpose."""
     others: list[Controller] = field(default_factory=list)
+    proxy: FaultProxy | None = None
 
     def slices(self) -> dict[str, list[str]]:
         """The addresses in each slice file, by scraper id."""
@@ -62,6 +64,20 @@ class Stage:
         if not all(s.id in slices for s in scrapers):
             return False
         return sorted(a for s in scrapers for a in slices[s.id]) == sorted(self.farm.addresses)
+
+    @property
+    def between(self) -> FaultProxy:
+        """What is between promring and Consul."""
+        assert self.proxy is not None, "a stage that is proxied"
+        return self.proxy
+
+    async def generation(self) -> str:
+        return str((await self.controller.ask(self.session, f"services/{SERVICE}"))["generation"])
+
+    async def held(self) -> str:
+        """The reason why the whole plan is held, or an empty text."""
+        described = await self.controller.ask(self.session, f"services/{SERVICE}")
+        return str(described["held"]["reason"]) if described and described["held"] else ""
 
     async def quiet(self) -> None:
         """Wait until no hand-over is going on: slices are written one after the other, and what is held is let go later."""
@@ -150,18 +166,24 @@ async def stage(
     nodes: Sequence[dict[str, Any]] = (),
     kinds: Sequence[tuple[Path, bool]] = (),
     lock: dict[str, Any] | None = None,
+    consul: ConsulProcess | None = None,
+    proxied: bool = False,
+    env: dict[str, str] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``nodes`` has
-    more about each, such as its zone; ``kinds`` what each is: program, and whether in agent mode.
+    more about each, such as its zone; ``kinds`` what each is: program, and whether in agent mode. ``consul``: one that runs
+    already; ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``: promring's environment.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(new_session(keep_alive=False))
-        consul = ConsulProcess(consul_program, folder / "consul")
-        await consul.start()
-        stack.push_async_callback(consul.stop)
+        if consul is None:
+            consul = ConsulProcess(consul_program, folder / "consul")
+            await consul.start()
+            stack.push_async_callback(consul.stop)
+        proxy = await stack.enter_async_context(FaultProxy("127.0.0.1", consul.port)) if proxied else None
         farm = await stack.enter_async_context(Farm(count))
         write_targets(folder, farm.addresses)
         (folder / "out" / SERVICE).mkdir(parents=True)
@@ -180,13 +202,15 @@ async def stage(
             await scraper.start()
         listed = [{"address": s.id, **nodes[i]} if nodes else s.id for i, s in enumerate(made)]
         config = configuration(folder, consul, listed, **changes)
+        if proxy is not None:
+            config["consul"]["address"] = proxy.address
         config["global"] = {"reconcile_interval": reconcile_interval}
         if lock is not None:
             config["controllers"] = {"lock": {"consul": lock}}
-        controller = Controller(folder, config, port=controller_port)
+        controller = Controller(folder, config, port=controller_port, env=env)
         stack.push_async_callback(controller.stop)
         usual = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "coverage"}
-        result = Stage(folder, session, consul, farm, made, controller, usual)
+        result = Stage(folder, session, consul, farm, made, controller, usual, proxy=proxy)
         await consul.until(lambda: consul.is_ready(session), "Consul")
         for scraper in made[:running]:
             await scraper.until(lambda s=scraper: s.is_ready(session), scraper.id)  # type: ignore[misc]

@@ -27,6 +27,7 @@ async def restart(s: Stage, *, forget: bool) -> None:
     await until(all_back, "every scraper passing in Consul again", 30)
 
 
+@pytest.mark.row(3, 4, did="Consul restarted with its data, and without, with 6 scrapers")
 @pytest.mark.parametrize("forget", [False, True], ids=["with its data", "without its data"])
 async def test_a_consul_restart_changes_no_slice_and_hides_no_death(
     tmp_path: Path, consul_program: Path, prometheus_program: Path, forget: bool
@@ -47,6 +48,7 @@ async def test_a_consul_restart_changes_no_slice_and_hides_no_death(
         assert len(s.controller.log_lines("node_update_reshard")) == reshards + 1
 
 
+@pytest.mark.row(4, did="Consul restarted without its data, and a scraper died with it")
 async def test_a_scraper_that_died_with_an_amnesiac_consul_is_not_taken_for_alive(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -61,6 +63,7 @@ async def test_a_scraper_that_died_with_an_amnesiac_consul_is_not_taken_for_aliv
         await s.scraped_by_now()
 
 
+@pytest.mark.row(1, did="Consul killed for a minute; a target appears meanwhile")
 async def test_consul_down_for_a_minute_changes_nothing_but_new_targets_are_placed(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -101,6 +104,7 @@ async def test_consul_down_for_a_minute_changes_nothing_but_new_targets_are_plac
         await until(lambda: s.placed_on(*left), "the next death seen")
 
 
+@pytest.mark.row(1, did="promring started while Consul is down, with a state")
 async def test_started_without_consul_it_serves_the_last_state_and_says_why_it_is_not_ready(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -130,6 +134,7 @@ async def test_started_without_consul_it_serves_the_last_state_and_says_why_it_i
         assert s.stamps() == stamps
 
 
+@pytest.mark.row(1, 38, did="promring started while Consul is down, without a state")
 async def test_started_without_consul_and_without_state_it_serves_nothing_and_waits(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

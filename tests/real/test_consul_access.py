@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
+
+import pytest
 
 from promring.consul.client import Access, Client
 from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
-from promring.httpclient import new_session
+from promring.httpclient import HttpError, new_session
 from tests.real.stage import CONSUL_SERVICE
 from tests.waiting import until
 
@@ -35,6 +36,7 @@ def config(consul: ConsulProcess, token_file: Path | None) -> dict[str, object]:
     }
 
 
+@pytest.mark.row(8, did="Consul with ACLs, denied by default: a token that it does not know, then none at all")
 async def test_a_denying_consul_never_reshards_and_the_reason_is_said(tmp_path: Path, consul_program: Path) -> None:
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": MASTER}}
     consul = ConsulProcess(consul_program, tmp_path / "consul", extra={"acl": acl, "primary_datacenter": "dc1"})
@@ -71,10 +73,17 @@ async def test_a_denying_consul_never_reshards_and_the_reason_is_said(tmp_path: 
             await controller.stop()
             controller.configure(str(config(consul, None)).replace("'", '"').replace("None", "null"))
             await controller.start()
-            await asyncio.sleep(1.5)
+
+            async def said() -> bool:
+                try:
+                    return "not even its own" in (await controller.get(session, "/-/ready")).text()
+                except HttpError:
+                    return False
+
+            await until(said, "the reason on the page")
             ready = await controller.get(session, "/-/ready")
             assert ready.status == 503
-            assert "no scraper is alive" in ready.text()
+            assert "not even its own: may the token read" in ready.text()
             assert not (folder / "out").exists()
     finally:
         await controller.stop()

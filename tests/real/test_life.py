@@ -22,6 +22,7 @@ STOP_S = 5.0
 SLOW_FSYNC = "strace -f -q -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=700000 -p"
 
 
+@pytest.mark.row(44, did="reload with a duplicate key, by SIGHUP with a bad pattern, then good ones")
 async def test_a_bad_reload_changes_nothing_and_a_good_one_moves_only_what_it_says(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -78,6 +79,7 @@ async def test_reload_and_other_writes_need_the_token(
             assert response.status == 403, "an empty token is none"
 
 
+@pytest.mark.row(46, did="SIGINT, SIGTERM while an agent waits")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_stops_gracefully(
     tmp_path: Path, consul_program: Path, prometheus_program: Path, number: int
@@ -106,6 +108,7 @@ def whole(s: Stage, lists: list[list[str]]) -> bool:
     return all(s.path_of(x).read_bytes().endswith(b"]\n") for x in s.scrapers if s.path_of(x).exists())
 
 
+@pytest.mark.row(46, did="SIGTERM at 8 random moments of a delivery")
 async def test_sigterm_in_the_middle_of_a_delivery_leaves_whole_slices_and_the_next_run_finishes(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -129,6 +132,7 @@ async def test_sigterm_in_the_middle_of_a_delivery_leaves_whole_slices_and_the_n
             )
 
 
+@pytest.mark.row(46, did="SIGTERM while strace holds an fsync")
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
 async def test_sigterm_while_a_slow_disk_holds_an_fsync_ends_the_file_and_begins_no_other(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
@@ -182,6 +186,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, consul_program: Pat
         assert status in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
+@pytest.mark.row(40, did="kill -9 of promring, then a start")
 async def test_killed_and_started_again_it_moves_nothing(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

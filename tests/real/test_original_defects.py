@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.real.stage import BELIEVED, stage, write_targets
 from tests.waiting import until
 
@@ -110,6 +112,7 @@ async def test_a_slice_that_cannot_be_written_is_a_failure_that_is_seen_and_trie
         await until(everywhere, "the slice written once it can be")
 
 
+@pytest.mark.row(20, did="a slice edited, one deleted by hand")
 async def test_a_slice_edited_or_deleted_by_hand_is_put_back_and_reported_once(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

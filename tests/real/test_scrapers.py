@@ -21,6 +21,7 @@ async def orphans_scraped_again(s: Stage, orphans: list[str], since: float) -> N
     assert None not in found.values(), f"orphans never scraped again: {[a for a, t in found.items() if t is None]}"
 
 
+@pytest.mark.row(12, did="kill -9 of one of 3 Prometheus")
 @pytest.mark.parametrize("version", ["prometheus", "prometheus3"])
 async def test_targets_of_a_killed_scraper_are_scraped_elsewhere(tmp_path: Path, consul_program: Path, version: str) -> None:
     async with stage(tmp_path, consul_program, server(version)) as s:
@@ -36,6 +37,7 @@ async def test_targets_of_a_killed_scraper_are_scraped_elsewhere(tmp_path: Path,
         assert s.slice_of(killed) == before[killed.id], "what the dead one has is not touched"
 
 
+@pytest.mark.row(13, did="SIGSTOP of one of 3 Prometheus, then SIGCONT")
 async def test_a_frozen_scraper_is_noticed_and_comes_back(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -51,6 +53,7 @@ async def test_a_frozen_scraper_is_noticed_and_comes_back(
         await s.scraped_by_now()
 
 
+@pytest.mark.row(21, did="a 4th Prometheus started, then stopped")
 async def test_a_join_and_a_graceful_stop_move_only_what_they_must(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -71,6 +74,7 @@ async def test_a_join_and_a_graceful_stop_move_only_what_they_must(
         await s.scraped_by_now()
 
 
+@pytest.mark.row(16, did="kill -9 of every Prometheus, then all started again")
 async def test_all_scrapers_dead_keeps_every_slice_and_all_come_back(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

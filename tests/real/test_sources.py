@@ -7,15 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fakes.source import BROKEN, EMPTY, TargetSource
 from tests.real.stage import stage, write_targets
+from tests.rows import Seen
 from tests.waiting import until
 
 SOURCE_TROUBLE = {"discovery_failed", "discovery_empty"}
 
 
+@pytest.mark.row(25, 27, did="the only http source fails in every way of the fake, one after the other, then is good again")
 async def test_no_failure_of_an_http_source_takes_a_target_away(
-    tmp_path: Path, consul_program: Path, prometheus_program: Path
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
 ) -> None:
     async with TargetSource([]) as source:
         http = {"http": {"url": source.url, "refresh_interval": "300ms", "timeout": "1s"}}
@@ -37,6 +41,7 @@ async def test_no_failure_of_an_http_source_takes_a_target_away(
             errors = "\n".join(s.controller.log_lines("discovery_failed"))
             for named in ("status 500", ":1: ", "text/html", "status 302", "[1].targets", "x:2:3", "1 s"):
                 assert named in errors, f"{named!r} in the log"
+            seen(f"{len(BROKEN) + len(EMPTY)} ways: slices byte-equal, each failure named in the log")
 
 
 def put(path: Path, text: str) -> None:
@@ -45,8 +50,9 @@ def put(path: Path, text: str) -> None:
     path.with_suffix(".new").rename(path)
 
 
+@pytest.mark.row(27, 31, did="a file malformed, empty, removed; a second one of the glob removed, then a reload")
 async def test_a_file_source_malformed_vanished_or_empty_keeps_its_targets_until_it_is_good_or_a_reload_says_so(
-    tmp_path: Path, consul_program: Path, prometheus_program: Path
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
 ) -> None:
     files = {"file": {"files": [str(tmp_path / "targets.json"), str(tmp_path / "more" / "*.json")]}}
     (tmp_path / "more").mkdir()
@@ -81,10 +87,12 @@ async def test_a_file_source_malformed_vanished_or_empty_keeps_its_targets_until
         assert s.stamps() == stamps
         assert (await s.controller.reload(s.session)).status == 200
         await until(lambda: not s.placed_on(*s.scrapers), "a reload lets the vanished file go")
+        seen("slices byte-equal while it was bad or gone; only a reload let it go")
 
 
+@pytest.mark.row(25, did="an http source answers 500 while a file source changes")
 async def test_one_source_down_does_not_stop_the_others(
-    tmp_path: Path, consul_program: Path, prometheus_program: Path
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
 ) -> None:
     async with TargetSource([{"targets": ["127.0.0.1:1"]}]) as source:
         both = [
@@ -102,4 +110,5 @@ async def test_one_source_down_does_not_stop_the_others(
             source.mode = "status 500"
             await until(lambda: bool(s.controller.log_lines("discovery_failed")), "the failure noticed")
             write_targets(tmp_path, [*s.farm.addresses, "127.0.0.1:2"])
-            await until(lambda: everywhere("127.0.0.1:1", "127.0.0.1:2"), "the other source's new target placed")
+            took = await until(lambda: everywhere("127.0.0.1:1", "127.0.0.1:2"), "the other source's new target placed")
+            seen(f"the other source's new target placed in {took:.1f} s, the failing one's stay")

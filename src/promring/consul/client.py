@@ -130,6 +130,11 @@ class Client:
             raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
         return self._decode(response, list[HealthEntry]), new_index
 
+    async def sees_services(self) -> bool:
+        """Whether the catalogue shows any service: the servers' own is always there, unless the token may not read it."""
+        response = await self._call("GET", "/v1/catalog/services")
+        return bool(self._decode(response, dict[str, list[str]]))
+
     async def key(self, name: str, *, index: int | None = None, wait_s: float = WAIT_S) -> Key:
         """One key. With ``index`` it blocks until the key has changed; without, the servers agree on the answer."""
         params = {"consistent": "1"} if index is None else {"index": str(index), "wait": f"{wait_s:g}s"}

@@ -4,7 +4,8 @@ Promises: every answer is handed on, an equal one too (it says that it still is 
 milliseconds of Consul knowing it; after any error, and when the index goes back, the next read starts without an index
 (Consul was restarted, the old index would hide changes for a whole wait); a full read now and then; at most
 ``RATE_PER_S`` reads a second after a burst of two; back-off with full jitter from 0.25 to 8 s without an answer.
-Does not promise: that each state in between is seen. An empty answer is handed on as ``Empty``, never as members.
+Does not promise: that each state in between is seen. An empty answer is handed on as ``Empty``, never as members; but when
+the whole catalogue is empty, as it is to a token that may not read it, nothing was answered.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ BURST = 2
 FULL_READ_S = 300.0
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MOST_S = 8.0  # so that a Consul that comes back is heard within 10 s
+
+HIDDEN = "Consul shows no service at all, not even its own: may the token read services and nodes?"
 
 MakeScraper = Callable[[tuple[str, int], Mapping[str, str]], Scraper]
 """From address and metadata."""
@@ -49,6 +52,8 @@ class HealthWatch:
                 index, full_read_at = None, time.monotonic() + FULL_READ_S
             try:
                 entries, new_index = await self._client.health(self._service, index=index, wait_s=WAIT_S)
+                if not entries and not await self._client.sees_services():
+                    raise ConsulError(HIDDEN)
             except ConsulError as error:
                 index, failures = None, failures + 1
                 self._hand_on(Unknown(str(error)), publish)

@@ -18,7 +18,15 @@ from promring.httpclient import HttpError, Response, request
 class Controller(Process):
     """``config`` is written to ``folder/promring.yml``; state is kept in ``folder/state``."""
 
-    def __init__(self, folder: Path, config: dict[str, Any] | str, *, port: int, level: str = "info") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any] | str,
+        *,
+        port: int,
+        level: str = "info",
+        env: dict[str, str] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port, self.url = folder, port, f"http://127.0.0.1:{port}"
         self.config_file = folder / "promring.yml"
@@ -38,6 +46,7 @@ class Controller(Process):
                 f"--log.level={level}",
             ],
             folder / "promring.log",
+            env,
         )
 
     def configure(self, config: dict[str, Any] | str) -> None:

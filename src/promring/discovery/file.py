@@ -2,20 +2,24 @@
 
 All files that match make one list. Of a file that is malformed, cannot be read or vanished, the last good list stays and the
 others go on: targets never go by themselves because a file went. A reload makes a new source, which does not miss files
-that went before. The first answer has every file or is none; a pattern that never matched is an error.
+that went before. The first answer has every file or is none; a pattern that never matched is an error. Half a file in JSON
+is malformed, but half a file in YAML is a shorter list: it is read when nobody has written to it for ``SETTLED_S``. A writer
+that pauses for longer is not noticed; a careful one writes beside and renames.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import glob
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from promring.core.pool import merge, pool_of
 from promring.discovery import groups
@@ -24,7 +28,10 @@ from promring.threads import beside, heed
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
 WATCH_STEP_MS = 10
-FOLDERS_AGAIN_S = 5.0
+LOOK_MS = 1000
+"""How often to look whether a watched folder is still the one of this name: the system does not tell for a symlink."""
+SETTLED_S = 1.0
+SETTLING_MOST = 5
 TIMEOUT_S = 30.0
 
 
@@ -50,6 +57,8 @@ class _File:
             with open(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise DiscoveryError(f"{self._path}: not a regular file")
+                if not self._path.endswith(".json"):
+                    self._settle(descriptor)
                 text = file.read(FILE_BYTES_MAX + 1)
         except FileNotFoundError:
             why = "vanished; reload if its targets shall go" if self.good else "no such file"
@@ -59,6 +68,17 @@ class _File:
         if len(text) > FILE_BYTES_MAX:
             raise DiscoveryError(f"{self._path}: larger than {FILE_BYTES_MAX} bytes")
         return text
+
+    def _settle(self, descriptor: int) -> None:
+        """Wait until the file was not written to for a while. Raises ``DiscoveryError`` when that takes too long."""
+        for _ in range(SETTLING_MOST):
+            written_s = os.fstat(descriptor).st_mtime
+            if abs(time.time() - written_s) > SETTLED_S:  # ahead, too: a file server's clock is not ours
+                return
+            time.sleep(SETTLED_S)
+            if os.fstat(descriptor).st_mtime == written_s:
+                return
+        raise DiscoveryError(f"{self._path}: is still being written")
 
 
 class FileSource:
@@ -116,30 +136,46 @@ class FileSource:
         return known[1]
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
-        """Yields when something happens in a folder of a pattern; folders that do not exist yet are looked for."""
+        """Yields when something happens in a folder of a pattern; folders that do not exist yet are looked for, and so are
+        those that were removed and made again, or are symlinks that were swapped.
+        """
         deep = any(glob.has_magic(_plain(str(Path(p).parent))) for p in self._patterns)
         while not stop.is_set():
-            folders = self._folders()
+            folders = await beside(self._folders)
             if not folders:
-                await asyncio.sleep(FOLDERS_AGAIN_S)
+                await asyncio.sleep(LOOK_MS / 1000)
                 continue
+            unseen = True  # what happened between the last read and the begin of watching
             async for change in awatch(
-                *folders, stop_event=stop, debounce=WATCH_STEP_MS, step=WATCH_STEP_MS, recursive=deep
+                *folders,
+                stop_event=stop,
+                debounce=WATCH_STEP_MS,
+                step=WATCH_STEP_MS,
+                rust_timeout=LOOK_MS,
+                yield_on_timeout=True,
+                recursive=deep,
             ):
-                yield change
-                if self._folders() != folders:
+                gone = any(kind is Change.deleted and path in folders for kind, path in change)
+                other = gone or await beside(self._folders) != folders
+                if change or unseen or other:
+                    yield change
+                unseen = False
+                if other:
                     break
 
-    def _folders(self) -> list[str]:
-        """For each pattern the deepest folder that has no wildcard in its name, where it exists."""
-        folders = set()
+    def _folders(self) -> dict[str, tuple[int, int]]:
+        """For each pattern the deepest folder that has no wildcard in its name, where it exists; with device and inode."""
+        folders = {}
         for pattern in self._patterns:
             folder = Path(pattern).parent
             while glob.has_magic(_plain(str(folder))):
                 folder = folder.parent
-            if Path(_plain(str(folder), "[")).is_dir():
-                folders.add(_plain(str(folder), "["))
-        return sorted(folders)
+            name = _plain(str(folder), "[")
+            with contextlib.suppress(OSError):
+                found = Path(name).stat()
+                if stat.S_ISDIR(found.st_mode):
+                    folders[name] = found.st_dev, found.st_ino
+        return folders
 
 
 def _plain(pattern: str, bracket: str = "") -> str:

@@ -13,7 +13,6 @@ from yarl import URL
 from promring.discovery import groups
 from promring.httpclient import HttpError, TlsFiles, new_session, request
 from promring.model import DiscoveryError, TargetPool
-from promring.threads import beside
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 
@@ -53,7 +52,7 @@ class HttpSource:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise DiscoveryError(f"{where}: content type {kind!r}, not application/json: {response.text(80)!r}")
-        return await beside(lambda: self._reader.read(response.body, where))
+        return await self._reader.read_beside(response.body, where)
 
 
 def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:

@@ -1,7 +1,8 @@
 """Targets from a Python function of the operator: ``module:function``, called with nothing, returns a list of groups.
 
 It runs in a process of its own for each fetch (``discovery/worker.py``), so a function that hangs, leaks, prints or dies
-takes nothing with it: at the time-out the process and its children are killed. Costs about 0.1 s a fetch.
+takes nothing with it: at the time-out the process and its children are killed, and its memory has a limit. Costs about
+0.1 s a fetch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from promring.discovery import groups
+from promring.discovery.memory import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
 from promring.threads import beside
 
@@ -31,6 +33,7 @@ class PythonSource:
     interval_s: float
     timeout_s: float
     folder: str
+    memory_bytes_max: int = BYTES_MAX
     _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> TargetPool:
@@ -39,9 +42,9 @@ class PythonSource:
             status = await self._run(output, errors)
             body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
-            last = (said.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+            last = (said.decode("utf-8", "replace").strip().splitlines() or [f"its process ended with status {status}"])[-1]
             raise DiscoveryError(f"{self.callable}: {last[:300]}")
-        return await beside(lambda: self._reader.read(body, self.callable))
+        return await self._reader.read_beside(body, self.callable)
 
     async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
         """The exit status. When this ends nothing of the process's session runs any more."""
@@ -54,6 +57,7 @@ class PythonSource:
                 self.callable,
                 self.folder,
                 str(OUTPUT_BYTES_MAX),
+                str(self.memory_bytes_max),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

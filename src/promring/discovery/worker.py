@@ -1,6 +1,8 @@
-"""The process in which a Python target function runs: ``python -m promring.discovery.worker module:function folder bytes``.
+"""The process in which a Python target function runs: ``python -m promring.discovery.worker``, then
+``module:function folder bytes memory``.
 
-Writes the function's result as JSON to standard output; what the function itself prints goes to standard error.
+Writes the function's result as JSON to standard output; what the function itself prints goes to standard error. ``bytes``:
+the most that it may write; ``memory``: the most that it, and each process that it starts, may allocate.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ from functools import reduce
 
 import msgspec
 
+from promring.discovery.memory import bound
 
-def main(name: str, folder: str, bytes_max: int) -> None:
+
+def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int) -> None:
+    bound(memory_bytes_max)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))  # beyond it a write fails
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     result = os.fdopen(os.dup(1), "wb")
@@ -28,4 +33,4 @@ def main(name: str, folder: str, bytes_max: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

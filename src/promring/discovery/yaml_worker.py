@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from promring.discovery.memory import BYTES_MAX, bound
 from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 BAD_YAML = 3
@@ -42,6 +43,7 @@ def load_yaml(text: bytes) -> Any:
 
 
 def main() -> None:
+    bound(BYTES_MAX)
     try:
         body = msgspec.json.encode(load_yaml(sys.stdin.buffer.read()))
     except (YamlError, RecursionError) as error:

@@ -1,0 +1,944 @@
+"""Rows 25 and 27 to 32 of the failure list: what sources of targets do wrong, to the real daemon and the real sources."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import http.client
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.core.pool import pool_of
+from promring.discovery import groups
+from promring.discovery.file import FileSource
+from promring.discovery.http import HttpSource
+from promring.discovery.python import PythonSource
+from promring.model import DiscoveryError, TargetGroup
+from tests.fakes.source import HEAVY, TargetSource
+from tests.real.stage import SERVICE, Stage, stage
+from tests.rows import Seen
+from tests.waiting import until
+
+TROUBLE = {"discovery_failed", "discovery_empty"}
+MB = 1024 * 1024
+DEADLINE_S = 1.0
+
+
+def http_of(source: TargetSource, refresh: str = "100ms", timeout: str = f"{DEADLINE_S:g}s") -> dict[str, Any]:
+    return {"http": {"url": source.url, "refresh_interval": refresh, "timeout": timeout}}
+
+
+async def described(s: Stage, index: int = 0) -> dict[str, Any]:
+    """What the API says of one source."""
+    found: dict[str, Any] = (await s.controller.ask(s.session, f"services/{SERVICE}"))["sources"][index]
+    return found
+
+
+async def metric(s: Stage, name: str, source: str) -> float:
+    text = (await s.controller.get(s.session, "/metrics")).body.decode()
+    found = re.search(rf'^promring_{name}{{[^}}]*source="{re.escape(source)}[^}}]*}} (\S+)$', text, re.MULTILINE)
+    assert found is not None, f"{name} of {source}"
+    return float(found[1])
+
+
+def listed(s: Stage) -> Counter[str]:
+    """How many slices each address is in."""
+    return Counter(address for slice_ in s.slices().values() for address in slice_)
+
+
+def once_each(s: Stage, addresses: list[str]) -> bool:
+    return listed(s) == dict.fromkeys(addresses, 1)
+
+
+def rss_mb(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss) / MB
+
+
+class Watched:
+    """Samples the daemon while something is done to it: addresses in no slice, memory, how long a page takes."""
+
+    def __init__(self, s: Stage) -> None:
+        self._s = s
+        self._before = set(listed(s))
+        self.samples = 0
+        self.lost: set[str] = set()
+        self.rss_mb = 0.0
+        self.pages_ms: list[float] = []
+
+    async def _slices(self) -> None:
+        while True:
+            self.lost |= self._before - set(listed(self._s))
+            self.samples += 1
+            await asyncio.sleep(0.01)
+
+    async def _daemon(self) -> None:
+        while True:
+            self.rss_mb = max(self.rss_mb, rss_mb(self._s.controller.pid))
+            await asyncio.sleep(0.01)
+
+    async def _pages(self) -> None:
+        """From a thread: this process may be busy sending a gigabyte."""
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(self._ask, stop)
+        finally:
+            stop.set()
+
+    def _ask(self, stop: threading.Event) -> None:
+        while not stop.wait(0.01):
+            started = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", self._s.controller.port, timeout=10)
+            connection.request("GET", "/-/healthy")
+            assert connection.getresponse().status == 200
+            connection.close()
+            self.pages_ms.append((time.perf_counter() - started) * 1000)
+
+
+@asynccontextmanager
+async def watched(s: Stage) -> AsyncIterator[Watched]:
+    found = Watched(s)
+    tasks = [asyncio.create_task(work()) for work in (found._slices, found._daemon, found._pages)]
+    try:
+        yield found
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(e, asyncio.CancelledError) for e in ended), ended
+
+
+# --- 25: down, 500, time-out, slow trickle ---------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    25, did="one of two http sources refuses, answers 500, hangs, trickles 5 bytes/s, sends headers without end"
+)
+async def test_a_source_that_gives_no_answer_keeps_its_list_and_its_age_and_the_other_goes_on(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with TargetSource([]) as bad, TargetSource([{"targets": ["127.0.0.1:2"]}]) as good:
+        options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [http_of(bad), http_of(good)]}
+        options["placement"] = {"load_factor": None}  # so that a new target moves no other
+        async with stage(tmp_path, consul_program, prometheus_program, count=20, **options) as s:
+            s.allowed |= TROUBLE
+            bad.groups = [{"targets": s.farm.addresses}]
+            await s.controller.start()
+            expected = [*s.farm.addresses, "127.0.0.1:2"]
+            await until(lambda: len(s.slices()) == 3 and once_each(s, expected), "every target placed")
+            await s.quiet()
+
+            async def age() -> float:
+                return await metric(s, "discovery_last_success_timestamp_seconds", f"http:{bad.url}")
+
+            async def failures() -> float:
+                return await metric(s, "discovery_failures_total", f"http:{bad.url}")
+
+            async def failed_more(than: float) -> bool:
+                return await failures() > than
+
+            async def recovered(since: float) -> bool:
+                return await age() > since
+
+            others_s, periods_s = [], []
+            async with watched(s) as found:
+                for number, mode in enumerate(["down", "status 500", "hang", "trickle", "endless headers"]):
+                    before, asked, bad.mode = await failures(), len(bad.asked_at), mode
+                    if mode == "down":
+                        await bad.go_down()
+                    await until(lambda n=before: failed_more(n), f"failures counted in mode {mode}")  # type: ignore[misc]
+                    succeeded = await age()
+                    expected.append(f"127.0.0.1:{number + 3}")
+                    good.groups = [{"targets": expected[20:]}]
+                    others_s.append(await until(lambda: once_each(s, expected), f"the other's target in mode {mode}"))
+                    assert await age() == succeeded, "the age stays that of the last good list"
+                    now = await described(s)
+                    assert (now["state"], now["targets"], now["stale"]) == ("unknown", 20, True)
+                    periods_s += [b - a for a, b in zip(bad.asked_at[asked:], bad.asked_at[asked + 1 :], strict=False)]
+                    if mode == "down":
+                        await bad.come_back()
+                    bad.mode = "good"
+                    await until(lambda at=succeeded: recovered(at), f"good after mode {mode}")  # type: ignore[misc]
+            errors = "\n".join(s.controller.log_lines("discovery_failed"))
+            for named in ("Connection refused", "status 500", "no whole answer within 1 s", "headers"):
+                assert named in errors, f"{named!r} in the log"
+            assert not found.lost
+            assert max(periods_s) < DEADLINE_S + 2, "the deadline is for the whole answer"
+            seen(
+                f"other source's change placed in at most {max(others_s):.1f} s; asked again after at most "
+                f"{max(periods_s):.1f} s (deadline 1 s); age metric stays, failures counted; no slice lost a target in "
+                f"{found.samples} looks"
+            )
+
+
+# --- 27: malformed, wrong type ---------------------------------------------------------------------------------------
+
+OK = '{"targets": ["a:1"]}'
+ENTRY = "$[1]"
+
+MALFORMED: list[tuple[str | bytes, str]] = [
+    # not JSON
+    ("", ""),
+    ("   \n", ""),
+    ("[", ":1: "),
+    (f"[{OK},\n{OK}", ":2: "),
+    (f"[{OK},\n]", ":2: "),
+    (f"[{OK},,{OK}]", ":1: "),
+    (f"[{OK}]]", ":1: "),
+    (f"[{OK}] {OK}", ":1: "),
+    (f"[{OK},\n\n{{'targets': ['b:1']}}]", ":3: "),
+    (f'[{OK},\n{{targets: ["b:1"]}}]', ":2: "),
+    ('[{"targets": ["a:1"]', ":1: "),
+    ('[{"targets": ["a:1', ":1: "),
+    ('[{"targets": ["a:1"\n"b:1"]}]', ":2: "),
+    ('[{"targets": ["a\n:1"]}]', ""),
+    ('[{"targets": ["a:1"], // here\n"labels": {}}]', ":1: "),
+    ('[{"targets" ["a:1"]}]', ":1: "),
+    ("nonsense", ":1: "),
+    ("<html><body>log in</body></html>", ":1: "),
+    ("- targets: ['a:1']\n", ":1: "),
+    (b"\xff\xfe[\x00]\x00", ":1: "),
+    (b"\xef\xbb\xbf[]", ":1: "),
+    (b'[{"targets": ["a\xff:1"]}]', ""),
+    (b'[{"targets": ["a:1"]}\x00]', ":1: "),
+    ("[" * 100_000 + "]" * 100_000, ""),
+    ("[" * 100_000, ""),
+    ("[NaN]", ":1: "),
+    ('[{"targets": ["\\ud800:1"]}]', ""),
+    ('[{"targets": ["a:1"], "labels": {"x": "\\ud800"}}]', ""),
+    ('[{"targets": ["a\\q:1"]}]', ":1: "),
+    # JSON, and no list
+    (OK, "array"),
+    ("5", "array"),
+    ("true", "array"),
+    ('"a:1"', "array"),
+    ("{}", "array"),
+    ('{"error": "no such team"}', "array"),
+    # entries that are no group
+    (f"[{OK}, null]", ENTRY),
+    (f"[{OK}, 5]", ENTRY),
+    (f'[{OK}, "b:1"]', ENTRY),
+    (f"[{OK}, []]", ENTRY),
+    (f"[{OK}, [{OK}]]", ENTRY),
+    (f"[{OK}, {{}}]", ENTRY),
+    (f'[{OK}, {{"labels": {{}}}}]', ENTRY),
+    (f'[{OK}, {{"tragets": ["b:1"]}}]', "tragets"),
+    (f'[{OK}, {{"targets": ["b:1"], "label": {{}}}}]', "label"),
+    (f'[{OK}, {{"targets": ["b:1"], "source": "x"}}]', "source"),
+    # targets of another type
+    (f'[{OK}, {{"targets": null}}]', "$[1].targets"),
+    (f'[{OK}, {{"targets": "b:1"}}]', "$[1].targets"),
+    (f'[{OK}, {{"targets": {{"b": 1}}}}]', "$[1].targets"),
+    (f'[{OK}, {{"targets": 5}}]', "$[1].targets"),
+    (f'[{OK}, {{"targets": ["b:1", 9100]}}]', "$[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", null]}}]', "$[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", ["c:1"]]}}]', "$[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", {{"host": "c"}}]}}]', "$[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", true]}}]', "$[1].targets[1]"),
+    # addresses that are none
+    (f'[{OK}, {{"targets": ["b:1", ""]}}]', "[1].targets[1]: ''"),
+    (f'[{OK}, {{"targets": ["b:1", " "]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "c d:1"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "c:1\\n"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "c:1\\u0000"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "c:port"]}}]', "[1].targets[1]: 'c:port'"),
+    (f'[{OK}, {{"targets": ["b:1", "c:"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", ":9100"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "c:123456"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "[::1:9100"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "http://"]}}]', "[1].targets[1]"),
+    (f'[{OK}, {{"targets": ["b:1", "{"x" * 1025}"]}}]', "[1].targets[1]"),
+    # labels
+    (f'[{OK}, {{"targets": ["b:1"], "labels": []}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": "x=y"}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": 5}}}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": null}}}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": true}}}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": ["y"]}}}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": {{}}}}}}]', "$[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"": "y"}}}}]', "[1].labels: ''"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"1x": "y"}}}}]', "[1].labels: '1x'"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"a-b": "y"}}}}]', "[1].labels: 'a-b'"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"é": "y"}}}}]', "[1].labels"),
+    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": "\\u0000"}}}}]', "[1].labels.x"),
+]
+MALFORMED_YAML: list[tuple[str | bytes, str]] = [
+    ("", "empty"),
+    ("- targets: [a:1\n", ":2: "),
+    ("- targets: ['a:1']\n- targets: {\n", ":3: "),
+    ("- targets: ['a:1']\n targets: x\n", ":2: "),
+    ("- targets: ['a:1']\n\tlabels: {}\n", ":2: "),
+    ("- &x {targets: ['a:1']}\n- *x\n", ":2: alias"),
+    ("- targets: ['a:1']\n- targets: !!python/name:os.system ['b:1']\n", ":2: tag"),
+    ("- targets: ['a:1']\n- targets: b:1\n", "[1].targets"),
+    ("- targets: ['a:1']\n- [targets]\n", "[1]"),
+    ("- targets: ['a:1']\n- targets: ['b:1']\n  labels: {x: {y: z}}\n", "[1].labels"),
+    ("- targets: ['a:1']\n- targets: ['b:1']\n  lables: {x: y}\n", "lables"),
+    ("- targets: ['a:1']\n- targets: ['b:1', 'c d']\n", "[1].targets[1]"),
+    ("targets: ['a:1']\n", "array"),
+    ("just a text\n", "array"),
+    ("--- []\n--- []\n", ""),
+    (b"- targets: ['\xff:1']\n", ""),
+    ("- targets: ['a:1\x01']\n", ""),
+    ("[" * 5000, ""),
+]
+
+
+def put(path: Path, text: str | bytes) -> None:
+    """In one step, as a careful producer does."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(text if isinstance(text, bytes) else text.encode())
+    beside.rename(path)
+
+
+@pytest.mark.row(27, did=f"{len(MALFORMED)} malformed or wrongly typed answers of an http source and of a file")
+async def test_a_malformed_answer_is_refused_whole_with_the_entry_named_and_the_last_good_list_stays(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with TargetSource([]) as source:
+        file = tmp_path / "listed.json"
+        both = [http_of(source, "50ms"), {"file": {"files": [str(file)]}}]
+        options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": both}
+        async with stage(tmp_path, consul_program, prometheus_program, count=20, **options) as s:
+            s.allowed |= TROUBLE
+            source.groups = [{"targets": s.farm.addresses[:10]}]
+            put(file, json.dumps([{"targets": s.farm.addresses[10:]}]))
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "every target placed")
+            stamps = s.stamps()
+
+            async def refused(index: int, since: float, named: str) -> bool:
+                now = await described(s, index)
+                failed = now["state"] == "unknown" or (now["stale"] and now["reason"])
+                return bool(failed and now["last_answer_at"] > since and named in now["reason"])
+
+            for text, named in MALFORMED:
+                since = time.time()
+                source.body = text if isinstance(text, bytes) else text.encode()
+                put(file, text)
+                for index in (0, 1):
+                    await until(lambda i=index, n=named, t=since: refused(i, t, n), f"refused: {text[:60]!r} ({index})")  # type: ignore[misc]
+                assert s.stamps() == stamps, text[:60]
+            source.body = None
+            source.groups = [{"targets": s.farm.addresses[:10], "labels": {"now": "good"}}]
+            put(file, json.dumps([{"targets": s.farm.addresses[10:], "labels": {"now": "good"}}]))
+            await until(
+                lambda: all(b'"now":"good"' in body for _, _, body in s.stamps().values() if len(body) > 10), "heard again"
+            )
+            assert s.placed_on(*s.scrapers)
+            counted = await metric(s, "discovery_failures_total", f"http:{source.url}")
+            assert counted >= len(MALFORMED) - 5  # some are told apart by nothing
+            seen(f"{2 * len(MALFORMED)} answers refused, entry or line named; slices byte-equal throughout")
+
+
+@pytest.mark.row(27, did=f"{len(MALFORMED_YAML)} malformed or wrongly typed YAML files")
+async def test_a_malformed_yaml_file_is_refused_whole_and_its_last_list_stays(tmp_path: Path, seen: Seen) -> None:
+    file = tmp_path / "t.yml"
+
+    def old(text: str | bytes) -> None:
+        put(file, text)
+        os.utime(file, (1, 1))  # nobody writes to it any more
+
+    good = pool_of([TargetGroup.of(["a:1", "b:1"])])
+    old("- targets: ['a:1', 'b:1']\n")
+    source = FileSource([str(file)], 60.0)
+    assert await source.fetch() == good
+    for text, named in MALFORMED_YAML:
+        old(text)
+        with pytest.raises(DiscoveryError) as caught:
+            await source.fetch()
+        assert str(caught.value).startswith(str(file)), text
+        assert named in str(caught.value), text
+        assert caught.value.pool == good, text
+    seen(f"{len(MALFORMED_YAML)} refused, line or entry named, the last list kept")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+addresses = st.sampled_from(["a:1", "b", "[::1]:9100", "https://x/y", "c d", "", "x:2:y", "e:port"]) | st.text(max_size=6)
+label_sets = st.dictionaries(st.sampled_from(["env", "x1", "__tmp", "__meta_x", "a-b", ""]), st.text(max_size=6), max_size=3)
+almost = st.lists(
+    st.fixed_dictionaries(
+        {"targets": st.lists(addresses | json_values, max_size=3) | json_values},
+        optional={"labels": label_sets | json_values, "lables": json_values},
+    )
+    | json_values,
+    max_size=5,
+)
+
+
+def is_list(value: Any) -> bool:
+    """What a target list may be, in other words than those under test."""
+    if value is None:
+        return True
+    return isinstance(value, list) and all(
+        isinstance(group, dict)
+        and "targets" in group
+        and group.keys() <= {"targets", "labels"}
+        and isinstance(group["targets"], list)
+        and all(isinstance(t, str) for t in group["targets"])
+        and (group.get("labels") is None or all(isinstance(v, str) and "\0" not in v for v in group["labels"].values()))
+        if isinstance(group, dict) and isinstance(group.get("labels", None), dict | None)
+        else False
+        for group in value
+    )
+
+
+def parsed(text: bytes, **options: int) -> list[TargetGroup] | str:
+    """The groups, or the error."""
+    try:
+        return list(groups.from_json(text, "f", **options))
+    except DiscoveryError as error:
+        return str(error)
+
+
+@pytest.mark.row(27, did="hypothesis: any JSON, and lists that are almost right, whole and in pieces")
+@given(almost | json_values, st.sampled_from([None, 1]), st.integers(1, 80))
+def test_any_json_is_a_list_taken_whole_or_refused_by_name(value: Any, indent: int | None, piece_bytes: int) -> None:
+    text = json.dumps(value, indent=indent).encode()
+    found = parsed(text)
+    if isinstance(found, str):
+        assert found.startswith("f")
+        assert "\n" not in found
+    else:
+        assert is_list(value)
+        assert [list(g.targets) for g in found] == [g["targets"] for g in value or []]
+    pieces = parsed(text, piece_bytes=piece_bytes)
+    assert pieces == found or (isinstance(pieces, str) and isinstance(found, str)), "in pieces as at once"
+
+
+@pytest.mark.row(27, did="hypothesis: malformed JSON, whole and in pieces")
+@given(
+    almost,
+    st.integers(0, 400),
+    st.sampled_from([b"", b"}", b"},", b",", b"]", b'"', b"{", b"1", b"\xff", b"\n"]),
+    st.integers(1, 80),
+)
+def test_a_damaged_list_is_refused_in_pieces_when_it_is_refused_at_once(
+    value: Any, at: int, damage: bytes, piece_bytes: int
+) -> None:
+    text = json.dumps(value).encode()
+    text = text[: at % (len(text) + 1)] + damage + text[at % (len(text) + 1) + (not damage) :]
+    once, pieces = parsed(text), parsed(text, piece_bytes=piece_bytes)
+    assert isinstance(once, str) == isinstance(pieces, str)
+    assert isinstance(once, str) or once == pieces
+
+
+# --- 28: duplicates, conflicting labels ------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    28, did="a target listed twice, with other labels, and by two sources with other labels; then the first lets go"
+)
+async def test_of_a_target_that_is_listed_several_times_one_is_placed_and_the_first_source_wins(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with TargetSource([]) as first, TargetSource([]) as second:
+        options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [http_of(first), http_of(second)]}
+        async with stage(tmp_path, consul_program, prometheus_program, count=20, **options) as s:
+            s.allowed |= {"targets_conflict"}
+            twice, other, both, *rest = s.farm.addresses
+            first.groups = [
+                {"targets": rest, "labels": {"from": "first"}},
+                {"targets": [twice, twice], "labels": {"from": "first"}},
+                {"targets": [twice], "labels": {"from": "first"}},
+                {"targets": [other], "labels": {"from": "b"}},
+                {"targets": [other], "labels": {"from": "a"}},
+                {"targets": [both], "labels": {"from": "first"}},
+            ]
+            second.groups = [{"targets": [*rest[:5], both], "labels": {"from": "second"}}]
+            await s.controller.start()
+            await until(lambda: once_each(s, s.farm.addresses), "each target in one slice")
+            await s.quiet()
+
+            async def labels() -> dict[str, str]:
+                rows = (await s.controller.ask(s.session, f"services/{SERVICE}/targets"))["targets"]
+                assert len(rows) == len(s.farm.addresses)
+                return {row["target"]: row["labels"]["from"] for row in rows}
+
+            assert await labels() == dict.fromkeys(s.farm.addresses, "first") | {other: "a"}
+            (line,) = s.controller.log_lines("targets_conflict")
+            assert "conflicts=7" in line, "one within the first source, six between the two"
+            slices = s.slices()
+
+            first.groups.pop()
+
+            async def let_go() -> bool:
+                return (await labels())[both] == "second"
+
+            await until(let_go, "the second source's labels")
+            await asyncio.sleep(0.5)
+            assert s.slices() == slices or {n: sorted(a) for n, a in s.slices().items()} == {
+                n: sorted(a) for n, a in slices.items()
+            }, "other labels are no move"
+            assert "conflicts=6" in s.controller.log_lines("targets_conflict")[-1]
+            seen("one target each; first source's labels won; conflicts=7 counted in the log, 6 after; nothing moved")
+
+
+# --- 29: ten times larger, 1 GB --------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(29, did="a list ten times larger than the one before: 300 to 3,000 targets")
+async def test_a_list_ten_times_larger_is_placed_within_the_bound(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with TargetSource([]) as source:
+        names = [f"127.0.0.1:{n}" for n in range(1, 3001)]
+        options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [http_of(source)], "interval_s": 60.0}
+        options["handover"] = {"overlap": "0s"}
+        async with stage(tmp_path, consul_program, prometheus_program, count=1, **options) as s:
+            source.groups = [{"targets": names[:300]}]
+            await s.controller.start()
+            await until(lambda: once_each(s, names[:300]), "the list")
+            before = rss_mb(s.controller.pid)
+            source.groups = [{"targets": names}]
+            took = await until(lambda: once_each(s, names), "ten times as many")
+            sizes = [len(x) for x in s.slices().values()]
+            assert max(sizes) <= 1.1 * 1000 + 1
+            more = rss_mb(s.controller.pid) - before
+            seen(f"placed in {took:.1f} s, {min(sizes)} to {max(sizes)} a scraper (bound 1100), memory +{more:.0f} MB")
+
+
+NAMED = {
+    "endless headers": "headers",
+    "labels repeated": "repeated for each",
+    "numbers": "no group ends within",
+    "no groups": "$[500000]",
+}
+BOMBS = {
+    "numbers": lambda: b"[" + b"1," * (50 * MB) + b"1]",
+    "no groups": lambda: b"[" + b'{"targets":[]},' * 500_000 + b"{}," * (30 * MB) + b"{}]",
+    "labels repeated": lambda: json.dumps(
+        [{"targets": [f"a{n}:1" for n in range(500_000)], "labels": {f"x{n}": "y" * 200_000 for n in range(20)}}]
+    ).encode(),
+}
+
+
+@pytest.mark.row(
+    29, did="1 GB streamed, 1 GB announced, 4 GB of spaces in 4 MB, headers without end, and lists that would unfold"
+)
+async def test_what_is_too_large_is_refused_and_memory_stays_bounded(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with TargetSource([]) as source:
+        options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [http_of(source, "200ms", "30s")]}
+        async with stage(tmp_path, consul_program, prometheus_program, count=20, **options) as s:
+            s.allowed |= TROUBLE
+            source.groups = [{"targets": s.farm.addresses}]
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "every target placed")
+            await s.quiet()
+            stamps, base = s.stamps(), rss_mb(s.controller.pid)
+
+            async def refused(named: str, since: float) -> bool:
+                now = await described(s)
+                return now["last_answer_at"] > since and named in now["reason"]
+
+            saw = []
+            for mode in (*HEAVY, *BOMBS):
+                named = NAMED.get(mode, "body larger than")
+                source.mode, source.body = ("bytes", BOMBS[mode]()) if mode in BOMBS else (mode, None)
+                since = time.time()
+                async with watched(s) as found:
+                    took = await until(lambda n=named, t=since: refused(n, t), f"{mode} refused", 60)  # type: ignore[misc]
+                assert s.stamps() == stamps, mode
+                source.mode, source.body = "good", None
+
+                async def good_again() -> bool:
+                    return bool((await described(s))["state"] == "known")
+
+                await until(good_again, f"good after {mode}", 20)
+                assert found.rss_mb - base < 1100, f"{mode}: {found.rss_mb - base:.0f} MB more"
+                assert max(found.pages_ms) < 500, f"{mode}: a page took {max(found.pages_ms):.0f} ms"
+                saw.append(
+                    f"{mode}: +{found.rss_mb - base:.0f} MB, refused in {took:.1f} s, page ≤ {max(found.pages_ms):.0f} ms"
+                )
+            left = rss_mb(s.controller.pid) - base
+            seen("; ".join(saw) + f"; afterwards +{left:.0f} MB")
+
+
+@pytest.mark.row(29, did="more targets, groups, labels, longer ones than the caps; an answer over the caps of body and file")
+async def test_caps_of_a_list_hold(tmp_path: Path, seen: Seen) -> None:
+    def one(**group: Any) -> bytes:
+        return json.dumps([{"targets": ["a:1"]}, {"targets": ["b:1"], **group}]).encode()
+
+    labels_max, value_max = groups.LABELS_MAX, groups.LABEL_VALUE_MAX
+    for text, named in (
+        (one(labels={f"x{n}": "" for n in range(labels_max + 1)}), f"[1].labels: more than {labels_max}"),
+        (one(labels={"x": "y" * (value_max + 1)}), f"[1].labels.x: longer than {value_max}"),
+        (one(labels={"x" * (groups.LABEL_NAME_MAX + 1): ""}), "is not a label name"),
+        (one(targets=["x" * (groups.ADDRESS_MAX + 1)]), "[1].targets[0]"),
+        (one(targets=[f"h{n}" for n in range(10_000)], labels={"x": "y" * value_max}), "[1]: the labels, repeated"),
+        (b"[" + b'"x",' * (groups.ENTRY_BYTES_MAX // 4) + b'"x"]', "no group ends within"),
+    ):
+        answer = parsed(text)
+        assert isinstance(answer, str), text[:60]
+        assert named in answer
+    assert len(parsed(one(labels={f"x{n}": "y" for n in range(labels_max)}))) == 2
+    assert len(parsed(one(labels={"x": "y" * value_max}))) == 2
+    (tmp_path / "long.json").touch()
+    os.truncate(tmp_path / "long.json", 513 * MB)
+    with pytest.raises(DiscoveryError, match=r"long\.json: larger than 536870912 bytes"):
+        await FileSource([str(tmp_path / "long.json")], 60.0).fetch()
+    seen("each refused by name; at the cap taken")
+
+
+@pytest.mark.row(29, did="twenty malformed or endless answers of 20 MB, the garbage collector off")
+@pytest.mark.parametrize("kind", ["malformed", "too large"])
+async def test_an_answer_that_was_refused_is_not_kept_in_memory(seen: Seen, kind: str) -> None:
+    async with TargetSource([]) as source:
+        source.body = b'[{"targets":["a:1"]},{"targets":["' + b"x" * 20 * MB + b'"]}]'
+        asked = HttpSource(source.url, 60.0, 10.0, body_bytes_max=2**29 if kind == "malformed" else 19 * MB)
+        gc.collect()
+        gc.disable()
+        try:
+            base = rss_mb(os.getpid())
+            for _ in range(20):
+                with pytest.raises(DiscoveryError):
+                    await asked.fetch()
+            more = rss_mb(os.getpid()) - base
+        finally:
+            gc.enable()
+        assert more < 200, f"{more:.0f} MB"
+        seen(f"{kind}: memory +{more:.0f} MB after 400 MB refused")
+
+
+@pytest.mark.long
+@pytest.mark.row(29, did="5,000,001 targets; 5,000,002 groups")
+@pytest.mark.parametrize("text", [b'{"targets":["a:1"]},', b'{"targets":[]},'], ids=["targets", "groups"])
+def test_no_list_has_more_than_five_million_targets_or_groups(text: bytes, seen: Seen) -> None:
+    started = time.monotonic()
+    listed = groups.from_json(b"[" + text * (groups.TARGETS_MAX + 1) + text[:-1] + b"]", "f")
+    assert sum(1 for _ in islice(listed, groups.TARGETS_MAX)) == groups.TARGETS_MAX
+    with pytest.raises(DiscoveryError, match="more than 5000000 targets or groups"):
+        sum(1 for _ in listed)
+    seen(f"refused after {time.monotonic() - started:.0f} s")
+
+
+# --- 30: churn -------------------------------------------------------------------------------------------------------
+
+CYCLES = 20
+POOL = 2000
+
+
+@pytest.mark.row(30, did=f"1 % of {POOL} targets replaced in each of {CYCLES} cycles, 4 scrapers")
+@pytest.mark.parametrize(
+    "load_factor",
+    [pytest.param(1.1, id="the default bound"), pytest.param(1.01, id="a bound that bites", marks=pytest.mark.long)],
+)
+async def test_churn_moves_next_to_none_of_the_targets_that_stay(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen, load_factor: float
+) -> None:
+    async with TargetSource([]) as source:
+        options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [http_of(source, "100ms")], "interval_s": 60.0}
+        options |= {"handover": {"overlap": "0s"}, "placement": {"load_factor": load_factor}}
+        async with stage(tmp_path, consul_program, prometheus_program, scrapers=4, count=1, **options) as s:
+            names = [f"127.0.0.1:{n}" for n in range(1, POOL + 1)]
+            source.groups = [{"targets": names}]
+            await s.controller.start()
+            await until(lambda: len(s.slices()) == 4 and all(s.slices().values()) and once_each(s, names), "on all four")
+            await s.quiet()
+
+            def owners() -> dict[str, str]:
+                return {address: name for name, slice_ in s.slices().items() for address in slice_}
+
+            shares = []
+            for cycle in range(CYCLES):
+                before = owners()
+                gone = POOL // 100
+                stay = names[gone:]
+                names = [*stay, *(f"127.0.0.2:{cycle * gone + n + 1}" for n in range(gone))]
+                source.groups = [{"targets": names}]
+                await until(lambda n=names: once_each(s, n), f"cycle {cycle} placed")  # type: ignore[misc]
+                after = owners()
+                shares.append(sum(before[a] != after[a] for a in stay) / len(stay))
+                assert max(map(len, s.slices().values())) <= load_factor * POOL / 4 + 1
+            mean, most = sum(shares) / CYCLES, max(shares)
+            assert mean < (0.005 if load_factor == 1.1 else 0.05)
+            assert most < (0.01 if load_factor == 1.1 else 0.1)
+            seen(f"load_factor {load_factor:g}: unchanged targets that moved a cycle: mean {mean:.2%}, most {most:.2%}")
+
+
+# --- 31: files half-written, renamed, swapped ------------------------------------------------------------------------
+
+
+def kubernetes_volume(folder: Path, version: int, text: str) -> None:
+    """As the kubelet does: a new folder, and the symlink ``..data`` swapped over to it."""
+    new = folder / f"..{version}"
+    new.mkdir(parents=True)
+    (new / "targets.json").write_text(text)
+    (folder / "..new").symlink_to(new.name)
+    (folder / "..new").rename(folder / "..data")
+    if not (folder / "targets.json").is_symlink():
+        (folder / "targets.json").symlink_to("..data/targets.json")
+    if (folder / f"..{version - 1}").exists():
+        shutil.rmtree(folder / f"..{version - 1}")
+
+
+async def in_pieces(path: Path, text: str, pieces: int = 6, pause_s: float = 0.3) -> None:
+    """Written in place, as a slow script does."""
+    with path.open("w") as file:
+        for i in range(pieces):
+            file.write(text[len(text) * i // pieces : len(text) * (i + 1) // pieces])
+            file.flush()
+            await asyncio.sleep(pause_s)
+
+
+@pytest.mark.row(
+    31,
+    did="files written in pieces, renamed over, ..data swapped, folder removed and made again, link to a folder swapped",
+)
+async def test_a_file_that_is_replaced_in_whatever_way_is_its_last_good_list_until_it_is_whole(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    plain, folder, swapped, volume = (tmp_path / "in" / name for name in ("plain", "folder", "swapped", "volume"))
+    paths = [plain / "a.json", plain / "b.yml", folder / "c.json", swapped / "d.json", volume / "targets.json"]
+    sources = [{"file": {"files": [str(path)]}} for path in paths]
+    options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": sources}
+    async with stage(tmp_path, consul_program, prometheus_program, count=50, **options) as s:
+        s.allowed |= TROUBLE
+        of = {path: s.farm.addresses[i * 10 : i * 10 + 10] for i, path in enumerate(paths)}
+
+        def text(path: Path, version: int) -> str:
+            made: list[dict[str, Any]] = [
+                {"targets": [address], "labels": {"v": str(version), "of": path.stem}} for address in of[path]
+            ]
+            if path.suffix == ".yml":
+                return "".join(f"- targets: ['{g['targets'][0]}']\n  labels: {json.dumps(g['labels'])}\n" for g in made)
+            return json.dumps(made, indent=1)
+
+        def versions(path: Path) -> set[str]:
+            groups_ = [group for x in s.scrapers for group in json.loads(s.path_of(x).read_bytes())]
+            return {g["labels"]["v"] for g in groups_ if g["labels"]["of"] == path.stem}
+
+        for place in (plain, folder, tmp_path / "in" / "v1"):
+            place.mkdir(parents=True)
+        swapped.symlink_to("v1")
+        for path in paths[:4]:
+            path.write_text(text(path, 1))
+        kubernetes_volume(volume, 1, text(paths[4], 1))
+        await s.controller.start()
+        await until(lambda: s.placed_on(*s.scrapers), "every target placed")
+        await s.quiet()
+        a, b, c, d, e = paths
+        took: dict[str, float] = {}
+
+        async def heard(path: Path, version: int, what: str) -> None:
+            took[what] = await until(lambda: versions(path) == {str(version)}, what)
+
+        async with watched(s) as found:
+            both = asyncio.gather(in_pieces(a, text(a, 2)), in_pieces(b, text(b, 2)))
+            await asyncio.sleep(1.5)
+            assert versions(a) == versions(b) == {"1"}, "half-written: the last good list"
+            await both
+            await heard(a, 2, "JSON in pieces")
+            await heard(b, 2, "YAML in pieces")
+            for number, path in ((3, a), (3, b)):
+                put(path, text(path, number))
+                await heard(path, number, f"renamed over {path.suffix}")
+            for number in (2, 3):
+                kubernetes_volume(volume, number, text(e, number))
+                await heard(e, number, "..data swapped")
+            shutil.rmtree(folder)
+            folder.mkdir()
+            c.write_text(text(c, 2))
+            await heard(c, 2, "folder made again at once")
+            await asyncio.sleep(1.2)
+            put(c, text(c, 3))
+            await heard(c, 3, "and the file then changed")
+            shutil.rmtree(folder)
+            await until(lambda: any("c.json: vanished" in x for x in s.controller.log_lines("discovery_failed")), "missed")
+            await asyncio.sleep(1)
+            assert versions(c) == {"3"}, "gone: the last good list"
+            folder.mkdir()
+            put(c, text(c, 4))
+            await heard(c, 4, "folder made again later")
+            new = tmp_path / "in" / "v2"
+            new.mkdir()
+            (new / "d.json").write_text(text(d, 2))
+            (new.parent / "link").symlink_to("v2")
+            (new.parent / "link").rename(swapped)
+            await heard(d, 2, "link to a folder swapped")
+            put(new / "d.json", text(d, 3))
+            await heard(d, 3, "and the file then changed ")
+        assert not found.lost
+        assert s.placed_on(*s.scrapers)
+        seen(
+            f"no slice lost a target in {found.samples} looks; heard after: "
+            + ", ".join(f"{k} {v:.1f} s" for k, v in took.items())
+        )
+
+
+# --- 32: python callable ---------------------------------------------------------------------------------------------
+
+CMDB = """
+import os, signal, subprocess, sys, threading, time
+HERE = os.path.dirname(__file__)
+def targets():
+    with open(os.path.join(HERE, "mode")) as file:
+        mode = file.read()
+    with open(os.path.join(HERE, "asked"), "w") as file:
+        file.write(mode)
+    with open(os.path.join(HERE, "addresses")) as file:
+        good = [{"targets": file.read().split()}]
+    if mode == "raises": raise RuntimeError("the CMDB is down")
+    if mode == "hangs": time.sleep(4242)
+    if mode == "hangs without the interpreter lock": os.execvp("sleep", ["sleep", "4242"])
+    if mode == "spins":
+        while True: pass
+    if mode == "ignores signals and hangs":
+        for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)
+        subprocess.Popen(["sleep", "4242"]); time.sleep(4242)
+    if mode == "object": return object()
+    if mode == "text": return "a:1"
+    if mode == "wrong type": return [{"targets": "a:1"}]
+    if mode == "bad address": return [{"targets": ["a b"]}]
+    if mode == "generator": return (group for group in good)
+    if mode == "dict": return good[0]
+    if mode == "contains itself": good.append(good); return good
+    if mode == "exits 0": os._exit(0)
+    if mode == "sys.exit": sys.exit(0)
+    if mode == "exits 3": os._exit(3)
+    if mode == "killed": os.kill(os.getpid(), 9)
+    if mode == "raises BaseException": raise KeyboardInterrupt
+    if mode == "prints 50 MB and raises":
+        for _ in range(50): print("x" * 2**20)
+        raise RuntimeError("after much noise")
+    if mode == "prints 50 MB":
+        for _ in range(50): print("x" * 2**20)
+    if mode == "closes the output": os.close(1); os.close(2)
+    if mode == "no memory": bytearray(2**33)
+    return good
+"""
+BAD_CALLABLE = {
+    "raises": "the CMDB is down",
+    "hangs": "no result within 1 s",
+    "hangs without the interpreter lock": "no result within 1 s",
+    "spins": "no result within 1 s",
+    "ignores signals and hangs": "no result within 1 s",
+    "object": "object",
+    "text": "array",
+    "wrong type": "$[0].targets",
+    "bad address": "[0].targets[0]",
+    "generator": "generator",
+    "dict": "array",
+    "contains itself": "recursion",
+    "exits 0": "truncated",
+    "sys.exit": "truncated",
+    "exits 3": "status 3",
+    "killed": "status -9",
+    "raises BaseException": "KeyboardInterrupt",
+    "prints 50 MB and raises": "after much noise",
+    "no memory": "MemoryError",
+}
+
+
+@pytest.mark.row(
+    32,
+    did=f"a Python function bad in {len(BAD_CALLABLE)} ways: raises, hangs, spins, exits, rubbish, a generator, noise",
+)
+async def test_whatever_a_python_function_does_its_last_list_stays_and_the_loop_goes_on(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    (tmp_path / "cmdb.py").write_text(CMDB)
+    python = {"python": {"callable": "cmdb:targets", "interval": "50ms", "timeout": f"{DEADLINE_S:g}s"}}
+    options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [python]}
+    async with stage(tmp_path, consul_program, prometheus_program, count=20, **options) as s:
+        s.allowed |= TROUBLE
+
+        def mode(name: str) -> None:
+            put(tmp_path / "mode", name)
+
+        (tmp_path / "addresses").write_text(" ".join(s.farm.addresses))
+        mode("good")
+        await s.controller.start()
+        await until(lambda: s.placed_on(*s.scrapers), "every target placed")
+        await s.quiet()
+        stamps = s.stamps()
+
+        asked = tmp_path / "asked"
+
+        async def refused(name: str) -> bool:
+            now = await described(s)
+            answered = asked.read_text() == name and now["last_answer_at"] > asked.stat().st_mtime
+            return answered and now["state"] == "unknown" and BAD_CALLABLE[name] in now["reason"] and now["targets"] == 20
+
+        pages: dict[str, float] = {}
+        base, most_mb = rss_mb(s.controller.pid), 0.0
+        for name in BAD_CALLABLE:
+            mode(name)
+            async with watched(s) as found:
+                await until(lambda n=name: refused(n), f"{name}: refused")  # type: ignore[misc]
+            assert s.stamps() == stamps, name
+            pages[name], most_mb = max(found.pages_ms), max(most_mb, found.rss_mb - base)
+        for name in ("prints 50 MB", "closes the output"):
+            mode(name)
+            put(tmp_path / "addresses", " ".join([*s.farm.addresses, f"127.0.0.1:{len(name)}"]))
+            wanted = [*s.farm.addresses, f"127.0.0.1:{len(name)}"]
+            await until(lambda w=wanted: set(listed(s)) == set(w), f"{name}: what it returned")  # type: ignore[misc]
+        mode("good")
+        hung = max(ms for name, ms in pages.items() if "no result" in BAD_CALLABLE[name])
+        await s.controller.stop()
+        left = [p.pid for p in psutil.process_iter(["cmdline"]) if "4242" in (p.info["cmdline"] or [])]
+        assert not left, "nothing of the function is left"
+        most = max(pages.values())
+        assert most < 500
+        seen(f"/-/healthy at most {hung:.0f} ms while it hangs, {most:.0f} ms in all; memory of promring +{most_mb:.0f} MB")
+
+
+@pytest.mark.row(
+    32, did="a Python function that takes all memory, by itself and in a child; one that returns more than it may"
+)
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("x = []\n while True: x.append(bytearray(2**20))", "MemoryError"),
+        (
+            "import subprocess as p, sys\n p.run([sys.executable, '-c', 'x = bytearray(2**29)'], check=True)",
+            "CalledProcessError",
+        ),
+        ("return [{'targets': ['a:1'], 'labels': {'x': 'y' * 10**6}}] * 10**6", "MemoryError|status"),
+    ],
+    ids=["itself", "a child", "the answer"],
+)
+async def test_a_python_function_cannot_take_all_memory(tmp_path: Path, seen: Seen, body: str, named: str) -> None:
+    (tmp_path / "cmdb.py").write_text(f"def greedy():\n {body}\n")
+    source = PythonSource("cmdb:greedy", 60.0, 20.0, str(tmp_path), memory_bytes_max=256 * MB)
+    peak = 0.0
+
+    async def look() -> None:
+        nonlocal peak
+        while True:
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    peak = max(peak, rss_mb(child.pid))
+                except psutil.Error:
+                    continue
+            await asyncio.sleep(0.01)
+
+    looking = asyncio.create_task(look())
+    try:
+        with pytest.raises(DiscoveryError, match=named):
+            await source.fetch()
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+    assert peak < 320
+    seen(f"limit 256 MB (default 4 GB): ended with {named.partition('|')[0]} at {peak:.0f} MB")
