@@ -34,26 +34,32 @@ async def beside(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
+    threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    try:
+        return await result
+    finally:
+        del result  # an error holds this frame: holding the future, which holds the error, all would wait for the collector
 
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if result.cancelled():
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(value)  # type: ignore[arg-type]  # there was no error, so it is a T
 
-    def run() -> None:
-        value, error = None, None
-        try:
-            value = work()
-        except BaseException as caught:  # handed to whoever waits
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, value, error)
+def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> None:
+    """In the thread."""
+    value, error = None, None
+    try:
+        value = work()
+    except BaseException as caught:  # handed to whoever waits
+        error = caught
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, result, value, error)
+    del work, result, value, error  # the error holds this frame
 
-    threading.Thread(target=run, daemon=True).start()
-    return await result
+
+def _settle(result: asyncio.Future[T], value: T | None, error: BaseException | None) -> None:
+    if result.cancelled():
+        return
+    if error is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(value)  # type: ignore[arg-type]  # there was no error, so it is a T
 
 
 async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:

@@ -16,8 +16,7 @@ from promring.model import Members, Placement, Scraper, TargetPool
 from tests.laws.strategies import addresses, members, pool_of
 
 OVERLAP = 30.0
-YOUNG = 2.0
-POLICY = Handover(OVERLAP, young_s=0.0)
+POLICY = Handover(OVERLAP)
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
 
 
@@ -94,16 +93,6 @@ def test_what_has_not_reached_its_new_owner_is_not_taken_from_the_old_one() -> N
     assert late.held == len(to_c)
     assert all(len(holders(now)[name]) == 2 for name in to_c)
     assert schedule(three, late, {}, POLICY, 501.0)[0].held == 0
-
-
-def test_who_has_hardly_begun_does_not_hold_on() -> None:
-    """At a start scrapers are found one after the other."""
-    pool, policy = pool_of([f"t{n}:1" for n in range(40)]), Handover(OVERLAP, young_s=YOUNG)
-    claims, _ = schedule(placed(pool, (A,)), NO_CLAIMS, {}, policy, 100.0)
-    claims, now = schedule(placed(pool, (A, B)), claims, {}, policy, 101.0)
-    assert (claims.held, holders(now)) == (0, holders(placed(pool, (A, B))))
-    claims, _ = schedule(placed(pool, (A, B, C)), claims, {}, policy, 103.5)
-    assert claims.held > 0, "A and B have had theirs for long enough"
 
 
 def test_no_overlap_is_no_hand_over() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import yaml
 
-from promring.core.handover import Handover
 from promring.demo.scraper import ScraperProcess
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage, write_targets
 from tests.waiting import until
@@ -33,9 +32,8 @@ def gaps(s: Stage, since: float) -> dict[str, float]:
 
 
 async def settled(s: Stage) -> None:
-    """Everything is scraped, and nobody has it only just now."""
+    """Everything is scraped."""
     await s.scraped_by_now()
-    await asyncio.sleep(Handover().young_s + 0.5)
 
 
 async def handed_over(s: Stage, *scrapers: ScraperProcess) -> float:

@@ -234,7 +234,7 @@ def scraping(loop: Loop, *scrapers: Scraper) -> None:
 
 
 async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, handover=Handover(30.0, young_s=0.0))
+    loop = Loop(tmp_path, handover=Handover(30.0))
     await loop.say((A, B), TARGETS)
     had = loop.sink.targets()[B.id]
     loop.reconciler.drain(B.id)
@@ -242,7 +242,7 @@ async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Pat
     assert loop.sink.targets() == {A.id: set(NAMES), B.id: had}
     assert loop.reconciler.waiting == {A.id}
 
-    again = Loop(tmp_path, memory=loop.store.load(), handover=Handover(30.0, young_s=0.0))
+    again = Loop(tmp_path, memory=loop.store.load(), handover=Handover(30.0))
     await again.say((A, B), TARGETS)
     assert again.sink.targets() == {A.id: set(NAMES), B.id: had}, "still held, and still drained"
     scraping(again, A)
@@ -268,7 +268,7 @@ async def test_with_everybody_drained_the_last_plan_stays(tmp_path: Path) -> Non
 
 
 async def test_who_cannot_be_given_its_slice_is_treated_as_dead_until_it_can(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, handover=Handover(0.05, young_s=0.0))
+    loop = Loop(tmp_path, handover=Handover(0.05))
     await loop.say((A,), TARGETS)
     loop.sink.broken_for = B.id
     await loop.say((A, B))
@@ -296,7 +296,7 @@ async def test_when_nobody_can_be_given_a_slice_it_is_not_them(tmp_path: Path) -
 
 
 async def test_a_hold_that_is_over_while_nothing_can_be_decided_makes_no_storm(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, handover=Handover(0.05, young_s=0.0), pace=Pace(60.0, 0.0))
+    loop = Loop(tmp_path, handover=Handover(0.05), pace=Pace(60.0, 0.0))
     await loop.say((A,), TARGETS)
     await loop.say((A, B))
     assert loop.reconciler.memory.claims.held

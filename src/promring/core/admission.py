@@ -196,11 +196,13 @@ def _missing(
     panic_since: float | None,
     off: Collection[str],
 ) -> tuple[int, int] | None:
-    """How many are missing, of how many, when that is a panic. Who gets nothing does not count, nor who joined since."""
+    """How many are missing, of how many, when that is a panic. Who gets nothing does not count, nor who joined since and
+    lives: newcomers make those who are gone no fewer.
+    """
     joined_before = now + 1.0 if panic_since is None else panic_since
     counting = {n: one for n, one in standings.items() if one.scraper.weight and n not in off}
     recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
-    base = recent | {n for n, one in counting.items() if one.planned and one.joined_at < joined_before}
+    base = recent | {n for n, one in counting.items() if one.planned and (one.joined_at < joined_before or n in lost)}
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(lost))
     return (len(missing), len(base)) if len(missing) > rules.panic_threshold * len(base) else None
 

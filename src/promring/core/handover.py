@@ -27,13 +27,11 @@ NEVER = np.inf
 @dataclass(frozen=True, slots=True)
 class Handover:
     """``overlap_s``: the longest that a moved target stays with its old owner. ``confirm``: it leaves earlier, as soon as
-    the new owner is seen scraping it. ``young_s``: who has had it for less than this has hardly begun and does not hold on,
-    so scrapers that are found one after the other at a start do not wait for each other.
+    the new owner is seen scraping it.
     """
 
     overlap_s: float = 30.0
     confirm: bool = True
-    young_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,13 +112,13 @@ def schedule(
     begun[at[at >= 0]] = since[at >= 0]  # who was an owner, or held on, and is one now has it since then
     extra = at < 0
     rows, scrapers, since, until = rows[extra], scrapers[extra], since[extra], until[extra]
-    young = (until == NEVER) & (now - since < policy.young_s)
     until = np.where(until == NEVER, now + policy.overlap_s, until)
     ends: npt.NDArray[np.bool_] = ~_owned_by(wanted, undelivered)[rows] & (until <= now)
     ends |= (wanted.owners[rows] < 0).all(axis=1)  # there is no room for it: who had it has too much as well
     if policy.confirm and len(rows):
         ends |= _confirmed(wanted, owned, begun, receipts)[rows]
-    ends |= young | (policy.overlap_s <= 0)
+    if policy.overlap_s <= 0:
+        ends[:] = True
     keep = _first_of_row(rows, until, ~ends, wanted.owners.shape[1])
     rows, scrapers, since, until = rows[keep], scrapers[keep], since[keep], until[keep]
     claims = Claims(

@@ -192,6 +192,8 @@ def describe(service: Service) -> dict[str, Any]:
         "description": service.settings.description,
         "generation": str(memory.generation),
         "targets": len(placement.pool) if placement else None,
+        "duplicates": placement.pool.duplicates if placement else None,
+        "conflicts": placement.pool.conflicts if placement else None,
         "fits": reconciler.fit or None,
         "handing_over": memory.claims.held,
         "second_opinions": len(reconciler.opinions.trials),

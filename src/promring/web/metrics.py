@@ -23,6 +23,7 @@ class LiveGauges(Collector):
         services = list(self._controller.services.values())
         yield _gauge("scrapers", "Scrapers by state.", ("service", "state"), _states(services))
         yield _gauge("targets", "Targets in the pool.", ("service",), _targets(services))
+        yield _gauge("target_conflicts", "Targets listed twice with other labels.", ("service",), _conflicts(services))
         assigned: list[Sample] = [
             ((s.name, n), float(x.targets)) for s in services for n, x in s.reconciler.memory.slices.items()
         ]
@@ -94,6 +95,10 @@ def _states(services: list[Service]) -> list[Sample]:
 
 def _targets(services: list[Service]) -> list[Sample]:
     return [((s.name,), float(len(s.reconciler.placement.pool))) for s in services if s.reconciler.placement]
+
+
+def _conflicts(services: list[Service]) -> list[Sample]:
+    return [((s.name,), float(s.reconciler.placement.pool.conflicts)) for s in services if s.reconciler.placement]
 
 
 def _loads(services: list[Service]) -> list[Sample]:
