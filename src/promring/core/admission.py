@@ -113,11 +113,8 @@ class Admitted:
 
 def unanswered(history: History) -> History:
     """There is no answer, or it is "none": who is in the plan stays, who was joining has to begin again."""
-    before = history.standings
-    after = {name: one for name, one in before.items() if one.planned or one.state is State.OUT}
-    after |= {name: replace(one, state=State.IN) for name, one in after.items() if one.state is State.LEAVING}
-    after |= {n: replace(one, state=State.OUT) for n, one in before.items() if one.state is State.JOINING and one.flaps}
-    return History(after)
+    back = {State.LEAVING: State.IN, State.JOINING: State.OUT}
+    return History({n: replace(one, state=back.get(one.state, one.state)) for n, one in history.standings.items()})
 
 
 def admit(
