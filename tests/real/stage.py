@@ -89,9 +89,11 @@ class Stage:
 
         await until(nobody_holds, "hand-overs are over", 40)
 
-    async def join_in(self, name: str) -> Controller:
-        """One more controller with the same configuration, started, with a state of its own."""
+    async def join_in(self, name: str, consul: ConsulProcess | None = None) -> Controller:
+        """One more controller with the same configuration, started, with a state of its own; ``consul``: its own agent."""
         config = yaml.safe_load(self.controller.config_file.read_text())
+        if consul is not None:
+            config["consul"]["address"] = consul.address
         other = Controller(self.folder / name, config, port=free_port())
         self.others.append(other)
         await other.start()

@@ -52,6 +52,7 @@ async def is_ready(s: Stage, agent: AgentProcess) -> bool:
     return (await agent.page(s.session, "/-/ready"))[0] == 200
 
 
+@pytest.mark.row(39, did="every controller gone, the agent killed and started")
 async def test_agents_write_their_slices_at_once_and_keep_them_when_every_controller_is_gone(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -153,6 +154,7 @@ def body(*addresses: str) -> bytes:
     return json.dumps([{"targets": list(addresses)}]).encode()
 
 
+@pytest.mark.row(39, 41, did="a controller with an older generation, over restarts of the agent")
 async def test_an_older_generation_is_refused_over_restarts_and_without_a_storm(tmp_path: Path) -> None:
     async with rogue() as (one, url), rogue() as (other, other_url):
         file = tmp_path / "sd" / "x.json"

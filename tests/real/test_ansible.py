@@ -126,6 +126,7 @@ async def sshds(ground: Ground, *addresses: str) -> AsyncIterator[dict[str, Sshd
 # --- over ssh --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row(37, did="one host of several hangs, one is missing, one fails")
 async def test_one_host_is_written_and_those_that_hang_are_missing_or_fail_are_named(ground: Ground) -> None:
     async with sshds(ground, GOOD, FROZEN, FAILING) as made:
         (ground.folder / FAILING).write_text("no folder")
@@ -296,6 +297,7 @@ async def test_a_playbook_that_is_broken_fails_every_host_and_says_why(
     )
 
 
+@pytest.mark.row(37, did="a playbook longer than the time it has")
 async def test_when_the_time_is_over_no_process_is_left_and_who_was_through_is_written(ground: Ground) -> None:
     playbook = ground.playbook(f"""
 - hosts: all

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from promring.demo.process import free_port
@@ -22,6 +23,7 @@ async def promring(*arguments: str) -> tuple[int, str]:
     return out.returncode, out.stdout + out.stderr
 
 
+@pytest.mark.row(12, 16, did="status and where, in good times and in bad ones")
 async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

@@ -29,12 +29,15 @@ async def only(s: Stage) -> Controller:
 async def taken_over(s: Stage, was: Controller, since: float) -> tuple[Controller, float]:
     """Who leads now instead of ``was``, and after how many seconds."""
 
-    async def another() -> bool:
-        return any(c is not was for c in await s.leaders())
+    others = [c for c in s.controllers if c is not was]
+    leads = [False] * len(others)
+
+    async def another() -> bool:  # the one that is frozen would not answer
+        leads[:] = [bool((await c.ask(s.session, "status") or {}).get("leader")) for c in others]
+        return any(leads)
 
     await until(another, "another one leads", 3 * TAKE_OVER_S)
-    seconds = time.monotonic() - since
-    return next(c for c in await s.leaders() if c is not was), seconds
+    return others[leads.index(True)], time.monotonic() - since
 
 
 async def works(s: Stage) -> None:

@@ -9,6 +9,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import yaml
 
 from promring.demo.scraper import ScraperProcess
@@ -46,6 +47,7 @@ async def handed_over(s: Stage, *scrapers: ScraperProcess) -> float:
     return await until(done, "handed over", OVERLAP_S + 10)
 
 
+@pytest.mark.row(22, did="a Prometheus drained, and taken back")
 async def test_a_drain_and_the_way_back_miss_no_scrape(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -113,6 +115,7 @@ async def test_servers_agents_and_vmagent_hand_over_to_each_other(
         await until(covered, "the audit understands all three", 15)
 
 
+@pytest.mark.row(21, 40, did="a Prometheus joins, kill -9 of promring in the middle of the hand-over")
 async def test_a_join_misses_no_scrape_and_a_restart_in_the_middle_changes_nothing_of_it(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -200,6 +203,7 @@ async def test_coverage_tells_the_truth(tmp_path: Path, consul_program: Path, pr
         assert f'promring_coverage_ratio{{service="{SERVICE}"}} 1.0' in metrics
 
 
+@pytest.mark.row(24, did="a target that only its owner cannot reach")
 async def test_a_target_that_its_owner_cannot_reach_is_tried_by_the_next_and_comes_home(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -228,6 +232,7 @@ async def test_a_target_that_its_owner_cannot_reach_is_tried_by_the_next_and_com
         await s.scraped_by_now()
 
 
+@pytest.mark.row(18, did="the check of a living Prometheus fails")
 async def test_one_that_is_called_dead_while_it_lives_is_scraped_twice_never_not_at_all(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
@@ -247,6 +252,7 @@ async def test_one_that_is_called_dead_while_it_lives_is_scraped_twice_never_not
         assert worst < LATE * INTERVAL_S, f"a target was not scraped for {worst:.2f} s"
 
 
+@pytest.mark.row(19, did="a Prometheus killed, its slice moved, started again with the old one")
 async def test_one_that_returns_with_an_old_slice_gets_its_new_one_before_anybody_lets_go(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

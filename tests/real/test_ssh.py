@@ -177,6 +177,7 @@ async def test_a_symlink_is_replaced_and_left_overs_of_a_killed_writer_are_remov
         assert sorted(f.left(A)) == sorted([young.name, foreign.name])
 
 
+@pytest.mark.row(34, did="one host refuses, one freezes, one is cut off")
 async def test_hosts_that_refuse_freeze_or_are_cut_off_do_not_hold_up_the_others(tmp_path: Path) -> None:
     async with fleet(tmp_path) as f:
         delivery = f.delivery(timeout_s=2.0)
@@ -234,6 +235,7 @@ async def uploading(f: Fleet, address: str) -> None:
     await until(some, "in the middle")
 
 
+@pytest.mark.row(34, did="a connection cut in the middle of a slice")
 async def test_a_connection_cut_in_the_middle_of_a_slice_leaves_the_old_one(tmp_path: Path) -> None:
     async with fleet(tmp_path) as f:
         delivery = f.delivery(timeout_s=10)
@@ -281,6 +283,7 @@ async def repeatedly(delivery: SshDelivery, seconds: float) -> list[Outcome]:
     return outcomes
 
 
+@pytest.mark.row(35, did="another host key than the known one")
 @pytest.mark.parametrize("how", ["changed", "unknown", "another kind"])
 async def test_a_wrong_host_key_is_permanent_said_once_and_not_asked_again_before_the_pause(
     tmp_path: Path, how: str
@@ -341,6 +344,7 @@ def full_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.row(36, did="the far disk is full")
 async def test_a_full_far_disk_keeps_the_old_slice_and_nothing_is_left_over(tmp_path: Path) -> None:
     with full_disk(tmp_path / A / "sd"):
         async with fleet(tmp_path) as f:

@@ -54,6 +54,7 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+@pytest.mark.row(44, did="a corpus of bad configurations: exit 2 and file, line, key")
         ("", "x.yml:1: shard_services: is required"),
         ("shard_services: []", "x.yml:1: shard_services: "),
         ("a: &x 1\nb: *x\n", "x.yml:2: alias *x is not allowed"),

@@ -40,11 +40,22 @@ class Service(msgspec.Struct, frozen=True, rename="pascal"):
     meta: dict[str, str] | None = None
 
 
+class Check(msgspec.Struct, frozen=True):
+    id: str = msgspec.field(name="CheckID", default="")
+    status: str = msgspec.field(name="Status", default="")
+
+
 class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
     """One instance of a service with its node, of what ``/v1/health/service`` gives."""
 
     node: Node
     service: Service
+    checks: list[Check] | None = None
+
+    @property
+    def node_is_dead(self) -> bool:
+        """The agent that checks the instance is gone, so nobody checks it any more."""
+        return any(check.id == "serfHealth" and check.status == "critical" for check in self.checks or ())
 
     @property
     def host(self) -> str:

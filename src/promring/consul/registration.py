@@ -1,6 +1,7 @@
 """Registers the configured scrapers with Consul when the service has no instance there, with an HTTP check.
 
-Promises: what promring registered is registered again when Consul forgets it (a restart without its data); instances
+Promises: what promring registered is registered again when Consul forgets it (a restart without its data), and with our
+agent when the agent it was registered with dies, for a dead agent's instances are critical whatever they do; instances
 that others registered are never touched, replaced or removed; a configured node is added only to a service that promring
 registered or that is empty. A node that was alive in the last good answer is registered as passing, so an amnesiac
 Consul does not make a living scraper look dead for one check interval; any other starts as critical.
@@ -157,12 +158,13 @@ class Registrar:
 
 
 def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
-    """The nodes to register: all when the service has none; when promring registered some of it, the absent ones and those
-    with another check, zone or weight.
+    """The nodes to register: all when the service has none; when promring registered some of it, the absent ones, those with
+    another check, zone or weight, and those that were registered with an agent that is dead.
     """
     ours = [entry for entry in entries if _is_ours(entry)]
     if entries and not ours:
         return []
+    ours = [entry for entry in ours if not entry.node_is_dead]
     as_wanted = {(e.host, e.service.port) for e in ours if wanted.is_met_by((e.host, e.service.port), e.service.meta or {})}
     of_others = {(e.host, e.service.port) for e in entries if not _is_ours(e)}
     present = as_wanted | of_others
