@@ -51,10 +51,10 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
     assert service.scrapers.chosen.nodes == [Node("10.0.0.1", 9090), Node("10.0.0.2", 9090)]
 
 
+@pytest.mark.row(44, did="a corpus of bad configurations: exit 2 and file, line, key")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-@pytest.mark.row(44, did="a corpus of bad configurations: exit 2 and file, line, key")
         ("", "x.yml:1: shard_services: is required"),
         ("shard_services: []", "x.yml:1: shard_services: "),
         ("a: &x 1\nb: *x\n", "x.yml:2: alias *x is not allowed"),
