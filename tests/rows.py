@@ -1,13 +1,12 @@
 """The table of failures: which row of the failure list a test proves, what it did, what it saw.
 
 A test says so with ``@pytest.mark.row(7, 14, did="…")`` and, through the fixture ``seen``, what it measured. With ``--rows``
-the table is printed at the end, and ``--rows=FILE`` writes it as Markdown, too. A row stands there once a test; a row whose
-test failed or was skipped says so. ``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
+the table is printed at the end, and ``--rows=FILE`` writes it as Markdown, too. A row whose test failed or was skipped says so. ``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     wanted = config.getoption("--rows")
     if wanted is None:
         return
-    table = sorted(_rows(terminalreporter.stats))
+    table = _merged(_rows(terminalreporter.stats))
     terminalreporter.section("failures: row, what was done, what was seen, result")
     for row in table:
         numbers = ",".join(map(str, row.rows))
@@ -79,6 +78,20 @@ def _rows(stats: dict[str, list[Any]]) -> Iterator[Row]:
         saw = "; ".join(dict.fromkeys(text for r in found for name, text in r.user_properties if name == "seen"))
         for numbers, did in sorted(marked):
             yield Row(numbers, did, saw, result, max(r.duration for r in found))
+
+
+def _merged(rows: Iterable[Row]) -> list[Row]:
+    """What several tests, or one with several parameters, did in the same words is one row."""
+    found: dict[tuple[tuple[int, ...], str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.rows, row.did), []).append(row)
+    merged = []
+    for (numbers, did), same in sorted(found.items()):
+        results = {row.result for row in same}
+        result = next(r for r in ("FAILED", "skipped", "pass") if r in results)
+        saw = dict.fromkeys(row.saw for row in same if row.saw)
+        merged.append(Row(numbers, did, "; ".join(saw), result, sum(row.seconds for row in same)))
+    return merged
 
 
 def _frozen(pair: Any) -> tuple[str, Any]:
