@@ -45,7 +45,7 @@ check: $(SETUP)
 
 faults: $(SETUP) servers
 	@echo "faults: every row of the failure list on real servers, two at a time (about half an hour) ..."
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --only-rows --long --rows=docs/reliability-table.md $(TEST_FLAGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

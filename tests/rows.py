@@ -1,7 +1,8 @@
 """The table of failures: which row of the failure list a test proves, what it did, what it saw.
 
 A test says so with ``@pytest.mark.row(7, 14, did="…")`` and, through the fixture ``seen``, what it measured. With ``--rows``
-the table is printed at the end, and ``--rows=FILE`` writes it as Markdown, too. A row whose test failed or was skipped says so. ``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
+the table is printed at the end, and ``--rows=FILE`` writes it into that page, too. A row whose test failed or was skipped says so.
+``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 Seen = Callable[[str], None]
+BEGIN, END = "<!-- the table begins: make faults writes it -->", "<!-- the table ends -->"
 
 
 class Row(NamedTuple):
@@ -62,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         numbers = ",".join(map(str, row.rows))
         terminalreporter.write_line(f"{numbers:>8}  {row.result:7} {row.seconds:6.1f} s  {row.did}  ->  {row.saw}")
     if wanted:
-        Path(wanted).write_text(_markdown(table))
+        _put(_markdown(table), Path(wanted))
 
 
 def _rows(stats: dict[str, list[Any]]) -> Iterator[Row]:
@@ -98,6 +100,13 @@ def _frozen(pair: Any) -> tuple[str, Any]:
     """Lists that were tuples before they came from another process."""
     name, value = pair
     return (name, (tuple(value[0]), value[1])) if name == "row" else (name, value)
+
+
+def _put(markdown: str, path: Path) -> None:
+    """Between the two marks of the page, or as the page."""
+    text = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n\n{markdown}\n{END}{rest.partition(END)[2]}")
 
 
 def _markdown(table: list[Row]) -> str:
