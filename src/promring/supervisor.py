@@ -77,7 +77,9 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until a signal, or until something fails, which is raised."""
-        self._log.info("starting", services=",".join(s.name for s in self.settings.shard_services), pid=os.getpid())
+        controllers = "this one, without a lock" if self.leadership.alone else "with a lock in Consul"
+        services = ",".join(s.name for s in self.settings.shard_services)
+        self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
         actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self._web.run, "services": self._serve}
         with self._signals():
             async with self._lock() as lock:

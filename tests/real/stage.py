@@ -129,10 +129,18 @@ class Stage:
 
     def unlisted(self) -> list[str]:
         """Warnings and errors in promring's log that the test did not list."""
-        files = [c.log_file for c in self.controllers if c.log_file.exists()]
-        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
-        bad = [line for line in lines if " level=warn " in line or " level=error " in line or not line.startswith("ts=")]
-        return [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in self.allowed]
+        return unlisted(self.controllers, self.allowed)
+
+
+USUAL = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "coverage"}
+
+
+def unlisted(controllers: Sequence[Controller], allowed: set[str]) -> list[str]:
+    """Warnings and errors in their logs that are not ``allowed``, and lines that are none of a log."""
+    files = [c.log_file for c in controllers if c.log_file.exists()]
+    lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+    bad = [line for line in lines if " level=warn " in line or " level=error " in line or not line.startswith("ts=")]
+    return [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in allowed]
 
 
 def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[Any], **changes: Any) -> dict[str, Any]:
@@ -211,8 +219,7 @@ async def stage(
             config["controllers"] = {"lock": {"consul": lock}}
         controller = Controller(folder, config, port=controller_port, env=env)
         stack.push_async_callback(controller.stop)
-        usual = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "coverage"}
-        result = Stage(folder, session, consul, farm, made, controller, usual, proxy=proxy)
+        result = Stage(folder, session, consul, farm, made, controller, set(USUAL), proxy=proxy)
         await consul.until(lambda: consul.is_ready(session), "Consul")
         for scraper in made[:running]:
             await scraper.until(lambda s=scraper: s.is_ready(session), scraper.id)  # type: ignore[misc]
@@ -225,8 +232,8 @@ async def stage(
         finally:
             for one in result.controllers:
                 await one.stop()
-        unlisted = "\n".join(result.unlisted())
-        assert not unlisted, f"not listed by the test:\n{unlisted}"
+        said = "\n".join(result.unlisted())
+        assert not said, f"not listed by the test:\n{said}"
 
 
 def write_targets(folder: Path, addresses: list[str], *, labels: dict[str, str] | None = None, per_group: int = 3) -> None:

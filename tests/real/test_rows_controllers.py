@@ -29,7 +29,7 @@ from promring.demo.netns import Network
 from promring.demo.process import Process
 from promring.httpclient import new_session
 from promring.model import Generation, Scraper, Slice
-from tests.real.stage import CONSUL_SERVICE, SERVICE, configuration, stage, write_targets
+from tests.real.stage import CONSUL_SERVICE, SERVICE, USUAL, configuration, stage, unlisted, write_targets
 from tests.real.test_controllers import CONSUL_TROUBLE, LOCK_TROUBLE, TAKE_OVER_S, epoch_of, taken_over
 from tests.real.torn import FarSide
 from tests.rows import Seen
@@ -110,6 +110,8 @@ async def sides(folder: Path, consul_program: Path) -> AsyncIterator[Sides]:
             network.heal()
             for controller in made.controllers.values():
                 await controller.stop()
+        said = unlisted(list(made.controllers.values()), USUAL | LOCK_TROUBLE | CONSUL_TROUBLE)
+        assert not said, "\n".join(said)
 
 
 @pytest.mark.row(6, did="the leader cut off from Consul, both ways and one way, by a network namespace")
