@@ -70,7 +70,12 @@ class Service:
         """What the next one shall start from: what is in force, with the facts' newest times."""
         facts = self.facts.newest()
         times = {name: fact.good_at for name, fact in facts.sources.items()}
-        return replace(self.reconciler.memory, members_at=facts.members.good_at, sources_at=times)
+        return replace(
+            self.reconciler.memory,
+            history=self.reconciler.history,
+            members_at=facts.members.good_at,
+            sources_at=times,
+        )
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from promring import log
-from promring.consul.client import Access, Client, HealthEntry, Node, Service
+from promring.consul.client import Access, Check, Client, HealthEntry, Node, Service
 from promring.consul.registration import CHECK, MARK, Registration, missing
 from promring.consul.watch import HealthWatch
 from promring.membership.consul import ConsulMembership
@@ -119,9 +119,12 @@ NODES = [("10.0.0.1", 1), ("10.0.0.1", 2)]
 REGISTRATION = Registration("x", {node: {} for node in NODES}, "/-/healthy", 5.0, 2.0, frozenset({"promring_weight"}))
 
 
-def entry(port: int, *, ours: bool, check: str | None = None, more: Mapping[str, str] | None = None) -> HealthEntry:
+def entry(
+    port: int, *, ours: bool, check: str | None = None, more: Mapping[str, str] | None = None, agent: str = "passing"
+) -> HealthEntry:
     meta = {**MARK, CHECK: check or REGISTRATION.check, **(more or {})} if ours else None
-    return HealthEntry(Node("n", "10.0.0.1"), Service(f"x-{port}", "x", "10.0.0.1", port, meta))
+    checks = [Check("serfHealth", agent), Check(f"service:x-{port}", "critical")]
+    return HealthEntry(Node("n", "10.0.0.1"), Service(f"x-{port}", "x", "10.0.0.1", port, meta), checks)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,9 @@ def entry(port: int, *, ours: bool, check: str | None = None, more: Mapping[str,
         ([entry(1, ours=True), entry(1, ours=True, check="/x every 9s within 1s"), entry(2, ours=True)], []),
         ([entry(1, ours=True, check="/x every 9s within 1s"), entry(2, ours=True)], NODES[:1]),
         ([entry(1, ours=True), entry(2, ours=True), entry(7, ours=True)], []),
+        ([entry(1, ours=True, agent="critical"), entry(2, ours=True)], NODES[:1]),
+        ([entry(n, ours=True, agent="critical") for n in (1, 2)], NODES),
+        ([entry(1, ours=False, agent="critical")], []),
     ],
 )
 def test_registered_are_all_nodes_of_an_empty_service_and_the_lost_ones_of_ours(
