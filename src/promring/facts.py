@@ -44,10 +44,13 @@ class Cell(Generic[T]):
         self._same = same
         self._clock = clock
         self.fact: Fact[T] = Fact(Unknown("not asked yet"))
+        self.answered = False
+        """Whether there was an answer since the start, not just a value that was put back."""
 
     def put(self, answer: Answer[T], trouble: str = "") -> None:
         """``trouble``: a part of the answer is from before, because of this."""
         before, now = self.fact, self._clock()
+        self.answered |= not isinstance(answer, Unknown)
         if isinstance(answer, Known):
             known = before.good is not None and self._same(before.good.value, answer.value)
             good = before.good if known else answer  # an equal value keeps its identity
@@ -133,6 +136,11 @@ class FactBoard:
             return None
         self._changed.clear()
         return self._since
+
+    @property
+    def answered(self) -> bool:
+        """Whether scrapers and every source have answered since the start."""
+        return self.members.answered and all(cell.answered for cell in self.sources.values())
 
     def newest(self) -> Facts:
         return Facts(self.members.fact, {name: cell.fact for name, cell in self.sources.items()}, self.probed)

@@ -93,11 +93,13 @@ class Reconciler:
         """Targets that their owners cannot reach, and who tries them besides."""
         self._tried: Mapping[int, Trial] = {}
         self.decided = False
-        """Whether there was a plan from scrapers that were known then, not just remembered."""
+        """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
+        sources that have answered.
+        """
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
         self._guard, self._handover = guard, handover
         self._leadership = leadership
-        self._released = False
+        self._released: tuple[Withheld, ...] = ()
         self._judge_again_at = 0.0
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
@@ -146,20 +148,22 @@ class Reconciler:
                 self._waiting_since = self._waiting_since or changed_at
                 if self.waiting and self._handover.confirm:
                     self._facts.ask_for_receipts()
+        informed = self._leadership.alone or self._facts.answered
+        self.decided |= isinstance(verdict, Act) and not facts.members.stale and informed
         await self._save()
         await self._deliver()
-        self.decided |= isinstance(verdict, Act) and not facts.members.stale
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 
     def _take_term(self) -> None:
         """Go on in the newest epoch, and with what a person had drained at the leader."""
         term, before = self._leadership, self.memory
-        if term.drained is not None:
-            self.memory = replace(self.memory, drained=term.drained.get(self.service, frozenset()))
+        drained = (term.drained or {}).get(self.service, frozenset())
+        if term.drained is not None and drained != before.drained:
+            before = self.memory = replace(before, drained=drained)
         if term.epoch > before.generation.epoch:  # the same bytes, but receivers shall know who sends them
             generation = Generation(term.epoch, 1 if before.slices else 0)
             slices = {name: replace(s, generation=generation) for name, s in before.slices.items()}
-            self.memory = replace(self.memory, generation=generation, slices=slices)
+            self.memory = replace(before, generation=generation, slices=slices)
             self._log.info("epoch", generation=str(generation), leads=term.leads(), leader=term.leader)
 
     # --- decide ------------------------------------------------------------------------------------------------------
@@ -167,29 +171,24 @@ class Reconciler:
     def _judge(self, facts: Facts) -> Verdict:
         """May we act on the facts? What the guard remembers, doubts and wants to see again is kept for it."""
         planned = self.memory.sources if self.memory.slices else None
-        released, self._released = self._released, False
-        now, off = time.monotonic(), self._off()
-        judged = judge(facts, self.history, self._guard, now, planned=planned, off=off, released=released)
+        released, self._released = self._released, ()
+        drained, now = self.memory.drained, time.monotonic()
+        judged = judge(facts, self.history, self._guard, now, planned=planned, drained=drained, released=released)
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
         self._say(judged.verdict)
         return judged.verdict
 
-    def _off(self) -> frozenset[str]:
-        """Scrapers that shall get nothing: the drained, and those that cannot be reached."""
-        failing = {name for name, times in self.undeliverable.items() if times >= UNDELIVERABLE_AFTER}
-        if len(failing) * 2 > len(self.history.members):  # when most fail, it is not them
-            failing = set()
-        return self.memory.drained | failing
-
     def _able(self, members: Members) -> Members:
-        """The members, with weight 0 for those that shall get nothing."""
-        off = self._off()
-        return (
-            members
-            if off.isdisjoint(s.id for s in members)
-            else tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
-        )
+        """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
+        failing = {name for name, times in self.undeliverable.items() if times >= UNDELIVERABLE_AFTER}
+        able = {s.id for s in members if s.weight and s.id not in self.memory.drained}
+        if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
+            failing = set()
+        off = self.memory.drained | failing
+        if off.isdisjoint(s.id for s in members):
+            return members
+        return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
 
     async def _listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
@@ -314,10 +313,10 @@ class Reconciler:
 
     async def _deliver(self) -> None:
         """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again. Who does
-        not lead lets scrapers come for theirs, and pushes nothing.
+        not lead lets scrapers come for theirs once it knows as much as the leader, and pushes nothing.
         """
         slices = list(self.memory.slices.values())
-        asked = [d for d in self._deliveries if d.pulled or self._leadership.leads()]
+        asked = [d for d in self._deliveries if self._leadership.leads() or (d.pulled and self.decided)]
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
             delivering = [group.create_task(delivery.deliver(slices, self._leadership.leads)) for delivery in asked]
         results = [task.result() for task in delivering]
@@ -345,6 +344,8 @@ class Reconciler:
     def _count_undeliverable(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
         outcomes = [o for result in results for o in result if o.outcome != "withheld"]
+        if not outcomes:
+            return
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
         failed = {o.scraper for o in outcomes} - reached
         before = self.undeliverable
@@ -382,11 +383,13 @@ class Reconciler:
             self._facts.ring()
 
     def release(self) -> list[Withheld]:
-        """Take the newest facts for right, once. What is let go by that; empty when nothing is held that could be."""
+        """Take for right what is held now, in the next cycle only, and nothing that is more by then. What is let go by that;
+        empty when nothing is held that could be.
+        """
         let_go = [one for one in withheld(self.verdict) if one.reason in RELEASABLE]
         if let_go:
             self._log.warning("release", reasons=",".join(one.reason for one in let_go))
-            self._released = True
+            self._released = tuple(let_go)
             self._facts.ring()
         return let_go
 
@@ -436,7 +439,7 @@ class Reconciler:
 
 def withheld(verdict: Verdict) -> tuple[Withheld, ...]:
     """Everything that is held, the whole plan or a part of it."""
-    return (Withheld(verdict.reason, verdict.detail),) if isinstance(verdict, Hold) else verdict.withheld
+    return (Withheld(verdict.reason, verdict.detail, verdict.what),) if isinstance(verdict, Hold) else verdict.withheld
 
 
 def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement) -> str:

@@ -96,9 +96,7 @@ class Service:
     @property
     def informed(self) -> bool:
         """Whether scrapers and every source have answered since the start, so that we know as much as another controller."""
-        facts = self.facts.newest()
-        newest = [facts.members.newest, *(fact.newest for fact in facts.sources.values())]
-        return not any(isinstance(answer, Unknown) for answer in newest)
+        return self.facts.answered
 
     def unready(self) -> str:
         """Why there never was a plan from scrapers that were known, or an empty text."""

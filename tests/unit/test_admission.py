@@ -27,8 +27,9 @@ class Case:
         self.last = Admitted(self.history)
 
     def says(self, names: str, at: float, *, released: bool = False) -> str:
-        """The members' names after the answer, ``!`` before them when the plan is held."""
-        self.last = admit(scrapers(names), self.history, self.rules, at, probed=self.probed, released=released)
+        """The members' names after the answer, ``!`` before them when held. ``released``: who was lost before."""
+        let_go = self.last.lost if released else ()
+        self.last = admit(scrapers(names), self.history, self.rules, at, probed=self.probed, let_go=let_go, let_in=released)
         self.history = self.last.history
         held = "!" if self.last.panic or self.last.warming_up else ""
         return held + "".join(s.host for s in self.history.members)
@@ -97,6 +98,7 @@ def test_too_many_at_once_are_held_until_probed_dead_and_the_time_has_passed() -
     assert case.says("ab", 62) == "!abcdef", "one is missing"
     case.probed["f:1"] = False
     assert case.says("ab", 63) == "ab"
+    assert case.history.panic_since is None
 
 
 def test_before_the_hold_has_passed_dead_probes_do_not_suffice() -> None:
@@ -128,7 +130,7 @@ def test_who_dies_one_after_the_other_within_the_hold_counts_together() -> None:
 
 def test_they_come_back_from_a_panic_without_a_join_delay() -> None:
     case = Case("abcdef")
-    assert [case.says("ab", 0), case.says("abcd", 1), case.says("abcdef", 2)] == ["!abcdef", "abcd", "abcd"]
+    assert [case.says("ab", 0), case.says("abcd", 1), case.says("abcdef", 2)] == ["!abcdef", "!abcdef", "abcdef"]
 
 
 @pytest.mark.parametrize(("threshold", "left", "held"), [(0.5, "ab", "ab"), (0.4, "ab", "!abcd"), (1.0, "a", "a")])
@@ -138,17 +140,49 @@ def test_the_threshold_is_a_share_and_one_is_never(threshold: float, left: str, 
 
 def test_one_of_two_is_no_panic_and_who_gets_nothing_does_not_count() -> None:
     assert Case("ab").says("a", 0) == "a"
-    drained = admit(scrapers("a"), History.of(scrapers("abc")), Rules(), 0, probed={}, off={"b:1"})
+    drained = admit(scrapers("a"), History.of(scrapers("abc")), Rules(), 0, probed={}, drained={"b:1"})
     assert [s.host for s in drained.history.members] == ["a"]
     idle = (*scrapers("a"), Scraper("b:1", "b", 1, weight=0.0), Scraper("c:1", "c", 1, weight=0.0))
     assert not admit(scrapers("a"), History.of(idle), Rules(), 0, probed={}).panic
 
 
-def test_a_release_takes_the_answer_as_it_is_once() -> None:
-    case = Case("abcdef", leave_delay_s=100.0)
-    assert case.says("ag", 0, released=True) == "ag"
+def test_a_release_lets_go_who_was_lost_then_and_nobody_else() -> None:
     case = Case("abcdef")
     assert [case.says("ab", 0), case.says("ab", 1, released=True), case.says("ab", 2)] == ["!abcdef", "ab", "ab"]
+    case = Case("abcdef")
+    assert [case.says("ab", 0), case.says("a", 1, released=True)] == ["!abcdef", "!abcdef"], "b was not lost then"
+
+
+def test_a_panic_lasts_until_the_last_one_is_back_or_out_whoever_left_before() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    assert [case.says("abcd", 0), case.says("ab", 58)] == ["abcd", "!abcd"]
+    case.probed = {"c:1": False, "d:1": False}
+    assert case.says("ab", 61) == "!abcd", "the first two left longer ago than the hold"
+    assert case.says("ab", 117) == "!abcd"
+    assert case.says("ab", 118) == "ab"
+
+
+def test_who_answered_until_now_is_held_from_now_on() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    case.says("ab", 0)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], True)
+    assert case.says("ab", 60) == "abcdef"
+    case.says("ab", 3600)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], False)
+    assert case.says("ab", 3603) == "abcdef", "a moment without an answer is no death"
+    assert case.last.again_at == 3660
+    assert case.says("ab", 3660) == "ab"
+
+
+def test_who_is_lost_later_in_a_panic_is_held_as_long() -> None:
+    case = Case("abcdefgh", panic_hold_s=60.0)
+    case.says("abc", 0)
+    case.probed = dict.fromkeys(["d:1", "e:1", "f:1", "g:1", "h:1"], True)
+    assert case.says("abc", 100) == "abcdefgh"
+    case.says("a", 200)
+    case.probed |= {"b:1": False, "c:1": False}
+    assert case.says("a", 205) == "abcdefgh"
+    assert case.says("a", 260) == "adefgh"
 
 
 def test_when_all_are_replaced_the_new_ones_come_in() -> None:

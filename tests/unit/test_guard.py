@@ -10,6 +10,7 @@ from promring.core.admission import History, Rules
 from promring.core.guard import Act, Facts, Guard, Hold, Judgement, judge
 from promring.core.pool import pool_of
 from promring.model import Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
+from promring.reconcile import withheld
 
 MEMBERS: Members = (Scraper("a:1", "a", 1),)
 GROUPS: TargetPool = pool_of((TargetGroup.of(["t:1"]),))
@@ -28,9 +29,11 @@ S = {"s": GROUPS}
 
 
 def verdict_on(facts: Facts, planned: Any, *, guard: Guard | None = None, released: bool = False) -> Judgement:
-    """With the scrapers of the plan as they were, if there was one."""
+    """With the scrapers of the plan as they were, if there was one. ``released``: what is held is let go."""
     history = History.of(facts.members.good.value) if planned and facts.members.good else History()
-    return judge(facts, history, guard or Guard(Rules(join_delay_s=0)), 100.0, planned=planned, released=released)
+    guard = guard or Guard(Rules(join_delay_s=0))
+    first = judge(facts, history, guard, 100.0, planned=planned)
+    return judge(facts, history, guard, 100.0, planned=planned, released=withheld(first.verdict)) if released else first
 
 
 @pytest.mark.parametrize(
@@ -149,3 +152,27 @@ def test_a_panic_holds_the_whole_plan_and_names_whom_to_probe() -> None:
     assert isinstance(later.verdict, Act)
     assert [s.id for s in later.verdict.members] == ["a:1", "b:1", "d:1", "e:1", "f:1"]
     assert [one.reason for one in later.verdict.withheld] == ["panic"]
+
+
+def test_a_release_lets_go_only_what_was_shown() -> None:
+    shown = verdict_on(Facts(UP, {"s": said(SIX)}), {"s": TEN}).verdict
+    later = Facts(UP, {"s": said(None)})
+    history = History.of(MEMBERS)
+    judged = judge(later, history, Guard(), 100.0, planned={"s": TEN}, released=withheld(shown))
+    assert isinstance(judged.verdict, Act)
+    assert judged.verdict.sources == {"s": TEN}, "six were released, not none"
+
+
+def test_sources_that_a_reload_put_in_the_place_of_others_are_compared_with_them() -> None:
+    short, planned = said(listed(3), 1), {"file:a": TEN}
+    result = verdict_on(Facts(UP, {"file:a,b": short}), planned).verdict
+    assert isinstance(result, Act)
+    assert (result.kept, len(result.sources["file:a"])) == (("file:a",), 10)
+    assert [one.reason for one in result.withheld] == ["source_shrank"]
+    for now in (
+        verdict_on(Facts(UP, {"file:a,b": said(listed(3), 3)}), planned).verdict,
+        verdict_on(Facts(UP, {"file:a,b": short}), planned, released=True).verdict,
+        verdict_on(Facts(UP, {"file:a,b": said(listed(8), 1)}), planned).verdict,
+    ):
+        assert isinstance(now, Act)
+        assert (list(now.sources), now.withheld) == (["file:a,b"], ())

@@ -347,9 +347,12 @@ async def test_dead_by_direct_probes_and_by_time_they_leave(tmp_path: Path) -> N
         await until(lambda: loop.reason() == "panic", "held")
         for scraper in MANY[2:]:
             loop.facts.put_probed(scraper.id, scraper is MANY[5])
-        await until(lambda: loop.reason() == "", "no longer held, long before the interval", 3)
-        assert loop.reconciler.placement is not None
-        assert [s.id for s in loop.reconciler.placement.scrapers] == ["a:1", "b:1", "f:1"], "f answers a probe"
+
+        def placed_on() -> list[str]:
+            return [s.id for s in loop.reconciler.placement.scrapers] if loop.reconciler.placement else []
+
+        await until(lambda: placed_on() == ["a:1", "b:1", "f:1"], "acted on before the interval; f answers a probe", 3)
+        assert [one.reason for one in withheld(loop.reconciler.verdict)] == ["panic"]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -125,9 +125,10 @@ class Registrar:
     async def _once(self) -> int:
         """Register what is missing. How many times running the very nodes of the time before were missing again."""
         entries, _ = await self._client.health(self._registration.service, passing=False)
-        if not self._leads():
-            return 0
         nodes = missing(self._registration, entries)
+        if not self._leads():
+            self._settle(self._alive() & frozenset(nodes))  # whoever leads registers them: they will come back one by one
+            return 0
         self._say_extra(entries)
         self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0
         self._registered = []

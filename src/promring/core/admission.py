@@ -12,8 +12,9 @@ One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for e
 
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
-A panic: those who leave now, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all. Then nobody
-leaves before ``panic_hold_s`` has passed and each was probed directly: who does not answer leaves, who does stays.
+A panic begins when those who leave now, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all. It lasts
+until every one of them is back or out. The plan is held for ``panic_hold_s``, and until each was probed directly. Whoever is
+gone leaves when it has been so, and has not answered a direct probe, for ``panic_hold_s``; before, it counts as alive.
 With nobody in the plan yet, all that are joining come in together: when every expected one is there, or after
 ``join_delay_s``.
 """
@@ -55,7 +56,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One scraper. ``since``: when its state began; ``joined_at``, ``left_at``: when it came into the plan, and left it."""
+    """One scraper. ``since``: when its state began; ``joined_at``, ``left_at``: when it came into the plan, and left it;
+    ``answered_at``: when it last answered a direct probe although it was said to be gone.
+    """
 
     scraper: Scraper
     state: State
@@ -63,10 +66,15 @@ class Standing:
     joined_at: float = NEVER
     left_at: float = NEVER
     flaps: int = 0
+    answered_at: float = NEVER
 
     @property
     def planned(self) -> bool:
         return self.state in (State.IN, State.LEAVING)
+
+    def held_until(self, rules: Rules) -> float:
+        """In a panic: before, it does not leave."""
+        return max(self.since, self.answered_at) + rules.panic_hold_s
 
     def to(self, state: State, now: float) -> Standing:
         return replace(self, state=state, since=now)
@@ -99,16 +107,22 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """``panic`` and ``warming_up``: why the plan must be held, or empty. ``vouched``: not in the answer, and alive all the
-    same. ``suspects``: who shall be probed directly. ``again_at``: when the answer would be another one by itself.
+    """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer, because
+    of a panic; ``vouched``: those of them that answer a direct probe. ``again_at``: when the answer would be another one by
+    itself.
     """
 
     history: History
     panic: str = ""
     warming_up: str = ""
+    lost: tuple[str, ...] = ()
     vouched: tuple[str, ...] = ()
-    suspects: Members = ()
     again_at: float = INFINITY
+
+    @property
+    def suspects(self) -> Members:
+        """Who shall be probed directly."""
+        return tuple(self.history.standings[name].scraper for name in self.lost)
 
 
 def unanswered(history: History) -> History:
@@ -124,44 +138,45 @@ def admit(
     now: float,
     *,
     probed: Mapping[str, bool],
-    off: Collection[str] = (),
-    released: bool = False,
+    drained: Collection[str] = (),
+    let_go: Collection[str] = (),
+    let_in: bool = False,
 ) -> Admitted:
-    """Who counts as alive after ``answer``. ``probed``: of those suspected before, who answers a direct probe; ``off``: who
-    gets nothing anyway, so it does not matter that it leaves; ``released``: a person says that the answer is right.
+    """Who counts as alive after ``answer``. ``probed``: of those lost before, who answers a direct probe; ``drained``: who gets
+    nothing anyway, so it does not matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the
+    first ones need not be waited for.
     """
-    delay_s = (lambda _: 0.0) if released else rules.delay_s
-    standings = {one.scraper.id: one for one in _seen(answer, history.standings, now)}
+    standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():
-        if one.state is State.JOINING and one.since + delay_s(one.flaps) <= now and history.members:
+        if one.state is State.JOINING and one.since + rules.delay_s(one.flaps) <= now and history.members:
             standings[name] = one.joined(now)
-    leave_delay_s = 0.0 if released else rules.leave_delay_s
-    lost = [n for n, one in standings.items() if one.state is State.LEAVING and one.since + leave_delay_s <= now]
-    panic_since, panic, again_at = None, "", INFINITY
-    vouched: tuple[str, ...] = ()
-    if lost and not released and (share := _missing(standings, lost, rules, now, history.panic_since, off)):
+    lost = [n for n, one in standings.items() if one.state is State.LEAVING and one.since + rules.leave_delay_s <= now]
+    leaving, panic_since, panic, ends_at = lost, None, "", INFINITY
+    share = _missing(standings, lost, rules, now, drained)
+    if lost and not set(lost) <= set(let_go) and (history.panic_since is not None or share.too_many(rules)):
         panic_since = now if history.panic_since is None else history.panic_since
         ends_at = panic_since + rules.panic_hold_s
-        unsure = [name for name in lost if name not in probed]
-        vouched = tuple(name for name in lost if probed.get(name))
-        if now < ends_at or unsure:
-            panic, again_at = _panic(share, lost, probed), ends_at if now < ends_at else again_at
-        leaving = [] if panic else [name for name in lost if name not in vouched]
-    else:
-        leaving = lost
+        if now < ends_at or any(name not in probed for name in lost):
+            panic, leaving = _panic(share, lost, probed), []
+        else:
+            leaving = [name for name in lost if probed[name] is False and standings[name].held_until(rules) <= now]
     for name in leaving:
         standings[name] = standings[name].left(now)
-    after = History(standings, panic_since)
-    warming_up, ends_at = ("", INFINITY) if history.members or released else _warm_up(after, rules, now)
+    staying = tuple(name for name in lost if name not in leaving)
+    after = History(standings, panic_since if staying else None)
+    warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
         first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
-        after = History(standings | first, panic_since)  # not ``joined``: they were there before, a first leave is no flap
-    suspects = tuple(standings[n].scraper for n in lost if n not in leaving) if panic_since is not None else ()
-    again_at = min(again_at, ends_at, _due_next(after.standings.values(), rules, now, members=bool(after.members)))
-    return Admitted(after, panic, warming_up, () if panic else vouched, suspects, again_at)
+        after = History(
+            standings | first, after.panic_since
+        )  # not ``joined``: they were there before, a first leave is no flap
+    due = [ends_at, warm_at, *_due(after.standings.values(), rules, members=bool(after.members), panic=bool(staying))]
+    again_at = min((at for at in due if at > now), default=INFINITY)
+    vouched = tuple(name for name in staying if probed.get(name))
+    return Admitted(after, panic, warming_up, staying, vouched, again_at)
 
 
-def _seen(answer: Members, before: Mapping[str, Standing], now: float) -> Iterable[Standing]:
+def _seen(answer: Members, before: Mapping[str, Standing], probed: Mapping[str, bool], now: float) -> Iterable[Standing]:
     """The standings when nothing but the answer is considered."""
     live = {scraper.id: scraper for scraper in answer}
     for name, scraper in live.items():
@@ -181,34 +196,37 @@ def _seen(answer: Members, before: Mapping[str, Standing], now: float) -> Iterab
             yield one.to(State.LEAVING, now)
         elif one.state is State.JOINING:
             yield one.to(State.OUT, now)
-        elif one.state is State.LEAVING or now - max(one.left_at, one.since) < FORGIVEN_S:
+        elif one.state is State.LEAVING:
+            yield replace(one, answered_at=now) if probed.get(name) else one
+        elif now - max(one.left_at, one.since) < FORGIVEN_S:
             yield one
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    missing: int
+    of: int
+
+    def too_many(self, rules: Rules) -> bool:
+        return self.missing > rules.panic_threshold * self.of
+
+
 def _missing(
-    standings: Mapping[str, Standing],
-    lost: Collection[str],
-    rules: Rules,
-    now: float,
-    panic_since: float | None,
-    off: Collection[str],
-) -> tuple[int, int] | None:
-    """How many are missing, of how many, when that is a panic. Who gets nothing does not count, nor who joined since and
-    lives: newcomers make those who are gone no fewer.
-    """
-    joined_before = now + 1.0 if panic_since is None else panic_since
-    counting = {n: one for n, one in standings.items() if one.scraper.weight and n not in off}
+    standings: Mapping[str, Standing], lost: Collection[str], rules: Rules, now: float, drained: Collection[str]
+) -> _Share:
+    """Who is missing now or has left a moment ago, of all that were there. Who gets nothing does not count."""
+    counting = {n: one for n, one in standings.items() if one.scraper.weight and n not in drained}
     recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
-    base = recent | {n for n, one in counting.items() if one.planned and (one.joined_at < joined_before or n in lost)}
+    base = recent | {n for n, one in counting.items() if one.planned}
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(lost))
-    return (len(missing), len(base)) if len(missing) > rules.panic_threshold * len(base) else None
+    return _Share(len(missing), len(base))
 
 
-def _panic(share: tuple[int, int], lost: list[str], probed: Mapping[str, bool]) -> str:
+def _panic(share: _Share, lost: list[str], probed: Mapping[str, bool]) -> str:
     dead = [name for name in lost if probed.get(name) is False]
     alive = [name for name in lost if probed.get(name)]
     asked = f"{len(dead)} of {len(lost)} do not answer a direct probe, {len(alive)} do"
-    return f"{share[0]} of {share[1]} scrapers are gone at once: {', '.join(sorted(lost)[:10])}; {asked}"
+    return f"{share.missing} of {share.of} scrapers are gone at once: {', '.join(sorted(lost)[:10])}; {asked}"
 
 
 def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
@@ -224,8 +242,12 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     return f"{len(joining)} scrapers are alive; waiting up to {rules.join_delay_s:g} s{others}", ends_at
 
 
-def _due_next(standings: Iterable[Standing], rules: Rules, now: float, *, members: bool) -> float:
-    """When the next one may come in, or go."""
-    due = [one.since + rules.delay_s(one.flaps) for one in standings if one.state is State.JOINING and members]
-    due += [one.since + rules.leave_delay_s for one in standings if one.state is State.LEAVING]
-    return min((at for at in due if at > now), default=INFINITY)
+def _due(standings: Iterable[Standing], rules: Rules, *, members: bool, panic: bool) -> Iterable[float]:
+    """When one may come in, or go."""
+    for one in standings:
+        if one.state is State.JOINING and members:
+            yield one.since + rules.delay_s(one.flaps)
+        elif one.state is State.LEAVING:
+            yield one.since + rules.leave_delay_s
+            if panic:
+                yield one.held_until(rules)

@@ -13,7 +13,7 @@ Rules, in order (``failures.md`` rules 2 and 3):
 7. no source ever had a target: hold, there is nothing to decide;
 8. otherwise act, on the last good value of each fact. "No answer" changes nothing.
 
-A person can release 3 to 6, for one verdict: then the newest answers are taken for right.
+A person can release 3 to 6 as they were shown, for one verdict: then the newest answers are taken for right.
 """
 
 from __future__ import annotations
@@ -55,10 +55,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people."""
+    """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people, ``what`` is
+    what a person lets go who releases it: not more, if there is more by then.
+    """
 
     reason: str
     detail: str
+    what: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Hold:
 
     reason: str
     detail: str
+    what: tuple[str, ...] = ()
 
 
 Verdict = Act | Hold
@@ -102,12 +106,14 @@ def judge(
     now: float,
     *,
     planned: Mapping[str, TargetPool] | None,
-    off: Collection[str] = (),
-    released: bool = False,
+    drained: Collection[str] = (),
+    released: Collection[Withheld] = (),
 ) -> Judgement:
-    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``off``: scrapers
-    that get nothing, whatever their weight. ``now``: seconds, on the clock of ``history``.
+    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``drained``: scrapers
+    that get nothing, whatever their weight. ``released``: what a person saw held, and lets go. ``now``: seconds, on the clock
+    of ``history``.
     """
+    let_go = {(one.reason, one.what) for one in released}
     members = facts.members
     if not isinstance(members.newest, Known):
         history = unanswered(history)
@@ -115,15 +121,26 @@ def judge(
             return Judgement(held, history)
         admitted = Admitted(history)
     else:
-        admitted = admit(members.newest.value, history, guard.rules, now, probed=facts.probed, off=off, released=released)
-        if reason := "panic" if admitted.panic else "warming_up" if admitted.warming_up else "":
-            held = Hold(reason, admitted.panic or admitted.warming_up)
+        admitted = admit(
+            members.newest.value,
+            history,
+            guard.rules,
+            now,
+            probed=facts.probed,
+            drained=drained,
+            let_go=next((one.what for one in released if one.reason == "panic"), ()),
+            let_in=("warming_up", ()) in let_go,
+        )
+        if admitted.panic or admitted.warming_up:
+            held = Hold("warming_up", admitted.warming_up)
+            if admitted.panic:
+                held = Hold("panic", admitted.panic, admitted.lost)
             return Judgement(held, admitted.history, admitted.suspects, admitted.again_at)
     alive = admitted.history.members
-    if not any(scraper.weight and scraper.id not in off for scraper in alive):
+    if not any(scraper.weight and scraper.id not in drained for scraper in alive):
         verdict: Verdict = Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
     else:
-        verdict = _on_targets(facts.sources, alive, guard, planned, _vouched(admitted), released=released)
+        verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), let_go)
     return Judgement(verdict, admitted.history, admitted.suspects, admitted.again_at)
 
 
@@ -137,11 +154,18 @@ def _nobody(members: Fact[Members], history: History) -> Hold | None:
     return None
 
 
-def _vouched(admitted: Admitted) -> tuple[Withheld, ...]:
-    if not admitted.vouched:
+def _doubted(admitted: Admitted) -> tuple[Withheld, ...]:
+    """Scrapers that are said to be gone and count as alive."""
+    if not admitted.lost:
         return ()
+    others = len(admitted.lost) - len(admitted.vouched)
+    more = f"; {others} more did until a moment ago" if others else ""
     names = ", ".join(admitted.vouched[:10])
-    return (Withheld("panic", f"gone from the membership, but they answer a direct probe and stay: {names}"),)
+    return (
+        Withheld(
+            "panic", f"gone from the membership, but they answer a direct probe and stay: {names}{more}", admitted.lost
+        ),
+    )
 
 
 def _on_targets(
@@ -150,37 +174,59 @@ def _on_targets(
     guard: Guard,
     planned: Mapping[str, TargetPool] | None,
     withheld: tuple[Withheld, ...],
-    *,
-    released: bool,
+    let_go: Collection[tuple[str, tuple[str, ...]]],
 ) -> Verdict:
     good: dict[str, TargetPool] = {}
     for name, fact in sources.items():
-        pool, doubt = _list_of(name, fact, guard, (planned or {}).get(name), released=released)
+        pool, doubt = _list_of(name, fact, guard, (planned or {}).get(name), let_go)
         withheld += doubt
         if pool is not None:
             good[name] = pool
     never = {name: fact for name, fact in sources.items() if name not in good}
-    silent = [f"{name} ({_why(fact)})" for name, fact in never.items() if isinstance(fact.newest, Unknown)]
-    if planned is None and silent and not released:
-        return Hold("targets_unknown", f"no answer yet from {', '.join(silent)}")
-    gone = {name: pool for name, pool in (planned or {}).items() if name not in sources} if never else {}
+    silent = {name: _why(fact) for name, fact in never.items() if isinstance(fact.newest, Unknown)}
+    if planned is None and silent and ("targets_unknown", tuple(silent)) not in let_go:
+        named = ", ".join(f"{name} ({why})" for name, why in silent.items())
+        return Hold("targets_unknown", f"no answer yet from {named}", tuple(silent))
+    gone = {name: pool for name, pool in (planned or {}).items() if name not in sources}
+    new = {name: pool for name, pool in good.items() if name not in (planned or {})}
+    doubt = _replaced(gone, new, min((sources[name].repeats for name in new), default=0), guard, let_go)
+    if not never and not doubt:
+        gone = {}
     if not good and not gone:
         return Hold("no_targets", "no source has a target")
-    return Act(members, good | gone, tuple(gone), withheld)
+    return Act(members, good | gone, tuple(gone), withheld + doubt)
 
 
 def _list_of(
-    name: str, fact: Fact[TargetPool], guard: Guard, had: TargetPool | None, *, released: bool
+    name: str, fact: Fact[TargetPool], guard: Guard, had: TargetPool | None, let_go: Collection[tuple[str, tuple[str, ...]]]
 ) -> tuple[TargetPool | None, tuple[Withheld, ...]]:
     """The list of one source to go on with, None when it never had one; and the doubt about the newest."""
     if had is None or isinstance(fact.newest, Unknown):
         return (fact.good.value if fact.good else None) if had is None else had, ()
     new = fact.newest.value if isinstance(fact.newest, Known) else NO_TARGETS
-    reason = _doubt(len(new), len(had), guard)
-    if not reason or released or fact.repeats >= guard.confirmations:
+    reason, what = _doubt(len(new), len(had), guard), (name, str(len(new)))
+    if not reason or (reason, what) in let_go or fact.repeats >= guard.confirmations:
         return new, ()
     said = f"{name} says {len(new)} targets, the plan has {len(had)} of it"
-    return had, (Withheld(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers"),)
+    return had, (Withheld(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers", what),)
+
+
+def _replaced(
+    gone: Mapping[str, TargetPool],
+    new: Mapping[str, TargetPool],
+    repeats: int,
+    guard: Guard,
+    let_go: Collection[tuple[str, tuple[str, ...]]],
+) -> tuple[Withheld, ...]:
+    """A reload put ``new`` sources in the place of ``gone`` ones, and they say much less."""
+    before, after = (sum(map(len, pools.values())) for pools in (gone, new))
+    what = (*new, str(after))
+    if not new or after >= guard.shrink_threshold * before or repeats >= guard.confirmations:
+        return ()
+    if ("source_shrank", what) in let_go:
+        return ()
+    said = f"{', '.join(new)} says {after} targets, what it replaces has {before}; the old ones stay"
+    return (Withheld("source_shrank", f"{said}; {repeats} of {guard.confirmations} equal answers", what),)
 
 
 def _doubt(new: int, had: int, guard: Guard) -> str:

@@ -117,8 +117,6 @@ def schedule(
     ends |= (wanted.owners[rows] < 0).all(axis=1)  # there is no room for it: who had it has too much as well
     if policy.confirm and len(rows):
         ends |= _confirmed(wanted, owned, begun, receipts)[rows]
-    if policy.overlap_s <= 0:
-        ends[:] = True
     keep = _first_of_row(rows, until, ~ends, wanted.owners.shape[1])
     rows, scrapers, since, until = rows[keep], scrapers[keep], since[keep], until[keep]
     claims = Claims(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from promring.model import Generation, Slice
 
 Leads = Callable[[], bool]
-_NEWER = re.compile(r"has generation (\d{1,18})\.(\d{1,18}), refuses")
+_NEWER = re.compile(r"has (?:another slice of )?generation (\d{1,18})\.(\d{1,18})(?:, refuses|\b)")
 
 
 def always() -> bool:

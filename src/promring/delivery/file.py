@@ -15,7 +15,7 @@ from promring import disk
 from promring.delivery import Leads, Outcome, always, envelope
 from promring.delivery.envelope import Envelope, RefusedError
 from promring.log import Logger
-from promring.model import Slice
+from promring.model import Generation, Slice
 from promring.template import render
 from promring.threads import to_the_end
 
@@ -31,7 +31,7 @@ class FileDelivery:
     def __init__(self, template: str, log: Logger) -> None:
         self._template = template
         self._log = log
-        self._verified: dict[Path, tuple[Signature, str]] = {}
+        self._verified: dict[Path, tuple[Signature | None, Generation, str]] = {}
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         stop = threading.Event()  # a cancelled delivery ends the file it is at, and begins no other
@@ -45,7 +45,7 @@ class FileDelivery:
         path = self.path(slice_)
         known = self._verified.get(path)
         signature = _signature(path)
-        if known is not None and known == (signature, slice_.sha256):
+        if known is not None and known == (signature, slice_.generation, slice_.sha256):
             return Outcome(slice_.scraper.id, "same")
         if not leads():
             return Outcome(slice_.scraper.id, "withheld")
@@ -58,10 +58,10 @@ class FileDelivery:
             self._verified.pop(path, None)
             why = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
             return Outcome.not_taken(slice_.scraper.id, why)
-        if written and known is not None and known[1] == slice_.sha256:
+        if written and known is not None and known[2] == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
         if (signature := _signature(path)) is not None:
-            self._verified[path] = (signature, slice_.sha256)
+            self._verified[path] = (signature, slice_.generation, slice_.sha256)
         return Outcome(slice_.scraper.id, "written" if written else "same")
 
 

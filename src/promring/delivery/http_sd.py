@@ -42,6 +42,8 @@ class HttpSdDelivery:
         self._served = {s.scraper.id: Served(s) for s in slices}
         self._waiting: dict[str, asyncio.Event] = {}
         """Set when the slice of that scraper is another one."""
+        self._delivered = asyncio.Event()
+        """Set when there are slices of scrapers that had none. Names that nobody knows share it: anybody may ask for any."""
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         outcomes = []
@@ -55,6 +57,8 @@ class HttpSdDelivery:
             outcomes.append(Outcome(name, "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
         self._served = {s.scraper.id: self._served[s.scraper.id] for s in slices}
+        self._delivered.set()
+        self._delivered = asyncio.Event()
         for outcome in outcomes:
             if outcome.outcome == "written" and (waiting := self._waiting.pop(outcome.scraper, None)):
                 waiting.set()
@@ -69,5 +73,6 @@ class HttpSdDelivery:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while (served := self._served.get(scraper)) is None or served.etag == etag:
-                    await self._waiting.setdefault(scraper, asyncio.Event()).wait()
+                    event = self._delivered if served is None else self._waiting.setdefault(scraper, asyncio.Event())
+                    await event.wait()
         return self._served.get(scraper)
