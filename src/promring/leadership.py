@@ -4,17 +4,21 @@ One writer (``consul/lock.py``), many readers, in threads too. Without a lock a 
 its epoch is that of its state. With one it leads until its lease ends on ``CLOCK_BOOTTIME``, which goes on while the machine
 sleeps and does not jump with the wall clock: a controller that was frozen sees at once that its time is over.
 
-Epochs climb by two at least, so the number below a leader's is never a leader's: it is that of the controllers that follow.
-Their slices, served over http_sd, are newer than those of the leader before, and older than the leader's.
+Epochs climb by two at least, so that the number below a leader's is left for the controllers that follow. Their slices,
+served over http_sd, are newer than those of the leader before, and older than the leader's.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 STEP = 2
+EPOCH_MOST = 10**15
+"""Receivers read 18 digits; a damaged note shall not raise ours near to that."""
 
 
 def boottime() -> float:
@@ -38,6 +42,7 @@ class Leadership:
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     lease_ends_at: float = field(default=0.0, init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def leads(self) -> bool:
         """Asked before each write."""
@@ -63,6 +68,7 @@ class Leadership:
         """What is drained according to whoever leads."""
         if drained != self.drained:
             self.drained = drained
+            self._news.set()
             self.changed()
 
     def drain(self, service: str, scrapers: frozenset[str]) -> None:
@@ -71,5 +77,13 @@ class Leadership:
 
     def outranked(self, epoch: int) -> None:
         """A receiver has a slice of a higher epoch than ours."""
-        if epoch >= self.epoch:
+        if self.epoch <= epoch < EPOCH_MOST:
             self.outranked_by = max(self.outranked_by, epoch)
+            self._news.set()
+
+    async def wait_for_news(self, timeout_s: float) -> None:
+        """For the lock: until there is something to tell the others, at most ``timeout_s``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        self._news.clear()

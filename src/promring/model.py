@@ -53,7 +53,11 @@ class PlacementError(PromringError):
 
 
 class ConsulError(PromringError):
-    """Consul gave no usable answer; the last facts stay."""
+    """Consul gave no usable answer; the last facts stay. ``status``: of its answer, 0 when there was none."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class ListenError(PromringError):

@@ -34,7 +34,6 @@ from promring.web.server import WebServer, WebSettings
 STOP_S = 5.0
 GRACE_S = 3.0
 RELEASE_S = 1.5
-PATIENCE_S = 15.0
 RELOAD_S = 30.0
 
 
@@ -69,7 +68,6 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._next_settings: asyncio.Event = asyncio.Event()
         self._ready: set[str] = set()
-        self._started_at = time.monotonic()
         self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
         self._web = WebServer(options.web, self, log)
 
@@ -151,10 +149,8 @@ class Supervisor:
                         await lock.release()
 
     def _is_informed(self) -> bool:
-        """Whoever leads should know everything; when nobody does, one has to do with what it has."""
-        if self.services and all(s.informed for s in self.services.values()):
-            return True
-        return bool(self.services) and time.monotonic() - self._started_at > PATIENCE_S
+        """Whether every service knows as much as another controller's may."""
+        return bool(self.services) and all(s.informed for s in self.services.values())
 
     def _on_new_term(self) -> None:
         for service in self.services.values():

@@ -72,6 +72,7 @@ class _KeyEntry(msgspec.Struct, frozen=True, rename="pascal"):
     value: str | None = None
     session: str = ""
     lock_index: int = 0
+    modify_index: int = 0
 
 
 class _Session(msgspec.Struct, frozen=True):
@@ -80,11 +81,14 @@ class _Session(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of the store. ``session``: who has it locked, empty: nobody; ``lock_index``: how often it was."""
+    """One key of the store. ``session``: who has it locked, empty: nobody; ``lock_index``: how often it was locked;
+    ``modify_index``: of its last change, 0 when there is no such key; ``index``: to wait for the next change with.
+    """
 
     value: bytes = b""
     session: str = ""
     lock_index: int = 0
+    modify_index: int = 0
     index: int = 1
 
 
@@ -162,10 +166,22 @@ class Client:
             value = base64.b64decode(entry.value or "", validate=True)
         except ValueError:
             raise ConsulError(f"{self._where}: malformed answer: the value of {name} is not base64") from None
-        return Key(value, entry.session, entry.lock_index, new_index)
+        return Key(value, entry.session, entry.lock_index, entry.modify_index, new_index)
 
-    async def acquire(self, name: str, session: str, value: bytes) -> bool:
-        """Lock the key for the session, or change what stands in it as the one who has it. False: another has it."""
+    async def acquire(self, name: str, key: Key, session: str, value: bytes) -> str:
+        """Lock the key for the session and put ``value`` in it, if nobody has touched it since it was ``key``, in one.
+
+        Why not, or an empty text. It is told apart from no answer, after which nobody knows.
+        """
+        there = {"Verb": "check-index", "Key": name, "Index": key.modify_index}
+        unchanged = there if key.modify_index else {"Verb": "check-not-exists", "Key": name}
+        lock = {"Verb": "lock", "Key": name, "Value": base64.b64encode(value).decode(), "Session": session}
+        body = [{"KV": unchanged}, {"KV": lock}]
+        response = await self._call("PUT", "/v1/txn", body=body, deadline_s=LOCK_DEADLINE_S, fine=(200, 409), local=True)
+        return "" if response.status == 200 else response.text()
+
+    async def change(self, name: str, session: str, value: bytes) -> bool:
+        """Put ``value`` into the key as the one who has it locked. False: that is another by now."""
         return await self._locking("acquire", name, session, value)
 
     async def release(self, name: str, session: str, value: bytes) -> bool:
@@ -203,9 +219,9 @@ class Client:
     async def deregister(self, service_id: str) -> None:
         await self._call("PUT", f"/v1/agent/service/deregister/{service_id}", deadline_s=LOCK_DEADLINE_S, local=True)
 
-    async def register(self, definition: dict[str, Any]) -> None:
+    async def register(self, definition: dict[str, Any], *, deadline_s: float = DEADLINE_S) -> None:
         """Register a service instance with the agent. Same id again: replaced."""
-        await self._call("PUT", "/v1/agent/service/register", body=definition)
+        await self._call("PUT", "/v1/agent/service/register", body=definition, deadline_s=deadline_s)
 
     @property
     def _where(self) -> str:
@@ -242,9 +258,10 @@ class Client:
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error
         if response.status == 403:
-            raise ConsulError(f"{self._where}: permission denied (403): {response.text()}; check the token and its policy")
+            why = f"permission denied (403): {response.text()}; check the token and its policy"
+            raise ConsulError(f"{self._where}: {why}", 403)
         if response.status not in fine:
-            raise ConsulError(f"{self._where}: status {response.status}: {response.text()}")
+            raise ConsulError(f"{self._where}: status {response.status}: {response.text()}", response.status)
         return response
 
     def _credentials(self) -> dict[str, str]:

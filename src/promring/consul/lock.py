@@ -1,15 +1,17 @@
 """One leader among several controllers, by a lock in Consul.
 
 Each controller registers itself as the service ``promring`` with a TTL check that only it can keep passing, and has a
-session bound to that check. Who acquires the key leads. The check fails ``check_ttl`` after the last sign of life, Consul
-then frees the lock, and ``LOCK_DELAY_S`` later another may have it.
+session bound to that check. Who locks the key with its session leads. Consul frees it ``check_ttl`` after the last sign of
+life, or at once when the agent that has the check leaves or dies, and after ``LOCK_DELAY_S`` another may have it.
 
-The lease is counted on our own clock from before the round that renewed it, and is shorter than the TTL: a round is a sign
-of life to the agent and a consistent read that shows our session on the key, so an agent that is cut off from its servers
-renews nothing. An epoch is above the key's LockIndex, above the last one written into the key, and above ours.
+A round is a sign of life to the agent and then a consistent read that shows our session on the key: an agent that is cut off
+from its servers renews nothing. The lease is counted on our own clock from before the round, and is shorter than the TTL and
+than ``LEASE_MOST_S``. An epoch is above the key's LockIndex, above the last one in the key, and above ours; it is written in
+the transaction that locks the key, so nobody leads with an epoch that was somebody else's.
 
-Promises: the lock is released when we stop; a lost lock is noticed within a third of the TTL, or when the lease ends. Not
-promised: that a write on its way when the lease ends does not arrive; receivers refuse it by its epoch.
+Promises: the lock is released when we stop; one that is lost is noticed within a third of the TTL, or when the lease ends.
+Not promised: that there is never a moment with two leaders (an agent that is stopped frees the lock before our lease ends),
+nor that a write on its way when the lease ends does not arrive; receivers refuse both by their epochs.
 """
 
 from __future__ import annotations
@@ -18,30 +20,35 @@ import asyncio
 import contextlib
 import random
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
 from promring.consul.client import Client, Key
-from promring.leadership import STEP, Leadership, boottime
+from promring.leadership import EPOCH_MOST, STEP, Leadership, boottime
 from promring.log import Logger
 from promring.model import ConsulError
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
+LEASE_MOST_S = 4.0
 MARGIN = 0.2
 AGAIN_S = 0.25
-RAISE_AGAIN_S = 30.0
 SYNC_S = 3.0
+DEADLINE_S = 2.0
+RAISE_AGAIN_S = 30.0
+PATIENCE_S = 15.0
 GONE_AFTER = "1m"
 
 
-class Shared(msgspec.Struct, forbid_unknown_fields=False):
+class Shared(msgspec.Struct):
     """What stands in the key."""
 
     leader: str = ""
-    epoch: int = 0
+    epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_MOST)] = 0
     drained: dict[str, list[str]] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
@@ -57,18 +64,18 @@ class LockSettings:
     name: str
 
     @property
-    def round_s(self) -> float:
-        """Between two signs of life."""
-        return self.check_ttl_s / 3
+    def lease_s(self) -> float:
+        return min(LEASE_MOST_S, self.check_ttl_s * (1 - MARGIN))
 
     @property
-    def lease_s(self) -> float:
-        return self.check_ttl_s * (1 - MARGIN)
+    def round_s(self) -> float:
+        """Between two signs of life."""
+        return self.lease_s / 2.4
 
 
 class ConsulLock:
-    """Keeps ``leadership`` true. ``informed``: whether we know enough to lead; ``highest``: the highest epoch that we know;
-    ``drained``: who is drained as far as we know, for the first one who leads.
+    """Keeps ``leadership`` true. ``informed``: whether we know as much as another controller may; ``highest``: the highest
+    epoch that we know; ``drained``: who is drained as far as we know, for the first one who leads.
     """
 
     def __init__(
@@ -84,11 +91,14 @@ class ConsulLock:
     ) -> None:
         self._client, self._settings, self._leadership, self._log = client, settings, leadership, log
         self._informed, self._highest, self._drained_here = informed, highest, drained
-        self._id = f"{SERVICE}-{secrets.token_hex(8)}"
-        self._session = ""
+        self._id = self._session = ""
+        self._reigns = False
+        """Whether our session has locked the key with an epoch of ours."""
         self._shared: Shared | None = None
         """What stands in the key; None: nothing, or nothing of ours."""
-        self._failing = ""
+        self._free_since: float | None = None
+        self._failures = 0
+        self._said: set[str] = set()
         self._raise_again_at = 0.0
 
     async def run(self) -> None:
@@ -97,25 +107,22 @@ class ConsulLock:
         while True:
             try:
                 index = await self._round(index)
-                if self._failing:
+                if self._failures:
                     self._log.info("lock_answers_again", key=self._settings.key)
-                self._failing = ""
+                self._failures, self._said = 0, set()
             except ConsulError as error:
-                if str(error) != self._failing:
-                    self._log.warning("lock_gives_no_answer", key=self._settings.key, error=str(error))
-                self._failing, index = str(error), None
-                await asyncio.sleep(random.uniform(AGAIN_S, 2 * AGAIN_S))
+                index = None
+                await self._failed(str(error))
             self._say_over()
 
     async def release(self) -> None:
         """Let another have it at once. Nothing is renewed afterwards."""
         held, self._leadership.lease_ends_at = self._leadership.leads(), 0.0
         try:
-            if held and self._shared is not None:
-                await self._client.release(self._settings.key, self._session, msgspec.json.encode(self._shared))
-            if self._session:
-                await self._client.destroy_session(self._session)
-            await self._client.deregister(self._id)
+            if held:
+                value = msgspec.json.encode(self._wanted(self._leadership.epoch))
+                await self._client.release(self._settings.key, self._session, value)
+            await self._end_session()
         except ConsulError as error:
             self._log.warning("lock_not_released", key=self._settings.key, error=str(error))
         else:
@@ -128,15 +135,17 @@ class ConsulLock:
         leading = self._leadership.leads()
         started = boottime()
         await self._live()
-        wait_s = self._settings.round_s if not leading and index is not None else 0.0
-        key = await self._client.key(self._settings.key, index=index if wait_s else None, wait_s=wait_s)
+        waits = index is not None and not leading
+        key = await self._client.key(
+            self._settings.key, index=index if waits else None, wait_s=self._settings.round_s if waits else 0.0
+        )
         self._shared = _decode(key.value)
-        if self._session and key.session == self._session:
-            await self._renew(key, started)
+        if key.session == self._session:
+            await (self._renew(key, started) if self._reigns else self._begin(key))
             return None
         self._follow(key, led=leading)
-        if not key.session and self._informed():
-            await self._acquire(key)
+        if not key.session and self._may_lead():
+            await self._acquire(key, started)
             return None
         if not key.session:
             await asyncio.sleep(AGAIN_S)
@@ -149,27 +158,29 @@ class ConsulLock:
             self._log.warning("lock_lost", key=self._settings.key, leader=leader)
         elif leader != self._leadership.leader:
             self._log.info("lock_held_by", key=self._settings.key, leader=leader or "nobody")
+        self._reigns = False
+        self._free_since = None if key.session else self._free_since or boottime()
         self._leadership.follow(leader, shared.epoch)
         if self._shared is not None:
             self._leadership.share_drained(shared.who_is_drained())
 
+    def _may_lead(self) -> bool:
+        """Whoever knows everything; when the key has been free for long, whoever there is."""
+        return self._informed() or (self._free_since is not None and boottime() - self._free_since > PATIENCE_S)
+
     async def _live(self) -> None:
-        """A sign of life; what it is given for is made when it is not there (any more)."""
+        """A sign of life. A session that cannot get one any more is replaced."""
         if self._session and await self._client.check_passes(self._id):
             return
-        self._session = ""
-        await self._client.register(
-            {
-                "ID": self._id,
-                "Name": SERVICE,
-                "Meta": {"controller": self._settings.name},
-                "Check": {
-                    "TTL": f"{round(self._settings.check_ttl_s * 1000)}ms",
-                    "Status": "passing",
-                    "DeregisterCriticalServiceAfter": GONE_AFTER,
-                },
-            }
-        )
+        await self._end_session()
+        self._id = f"{SERVICE}-{secrets.token_hex(8)}"  # never one again: a session that was not ended ends with its check
+        check = {
+            "TTL": f"{round(self._settings.check_ttl_s * 1000)}ms",
+            "Status": "passing",
+            "DeregisterCriticalServiceAfter": GONE_AFTER,
+        }
+        definition = {"ID": self._id, "Name": SERVICE, "Meta": {"controller": self._settings.name}, "Check": check}
+        await self._client.register(definition, deadline_s=DEADLINE_S)
         await self._client.check_passes(self._id)
         deadline = boottime() + SYNC_S
         while not self._session:
@@ -180,29 +191,33 @@ class ConsulLock:
                     raise
                 await asyncio.sleep(AGAIN_S)  # the agent has not told the servers about the check yet
 
-    async def _acquire(self, key: Key) -> None:
-        """Try to have the key, with what stands in it. When somebody had it in between, what stood in it may be old: give it
-        back and look again.
-        """
-        try:
-            got = await self._client.acquire(self._settings.key, self._session, key.value)
-        except ConsulError:
-            self._session = ""  # a session that is no more answers 500 for ever
-            raise
-        if not got:
-            await asyncio.sleep(AGAIN_S)  # the lock-delay, or somebody was faster
-            return
-        started = boottime()
-        now = await self._client.key(self._settings.key)
-        if now.session != self._session:
-            return
-        if now.lock_index != key.lock_index + 1:
-            await self._client.release(self._settings.key, self._session, now.value)
-            return
-        known = self._shared.epoch if self._shared is not None else 0
+    async def _end_session(self) -> None:
+        """Raises ConsulError; then it ends with its check, which nobody keeps passing any more."""
+        session, service_id = self._session, self._id
+        self._session, self._id, self._reigns = "", "", False
+        if session:
+            await self._client.destroy_session(session)
+        if service_id:
+            await self._client.deregister(service_id)
+
+    async def _acquire(self, key: Key, started: float) -> None:
+        """Lock the key, with a new epoch in it, if it still is what we read."""
         if self._shared is None:  # the first one who leads says what it knows
             self._leadership.share_drained(self._drained_here())
-        await self._put(max(now.lock_index, known + STEP, self._highest() + STEP), started)
+        shared = self._wanted(self._next_epoch(key))
+        why_not = await self._client.acquire(self._settings.key, key, self._session, msgspec.json.encode(shared))
+        if "session" in why_not:
+            await self._end_session()
+            raise ConsulError(f"the session is no more: {why_not}")
+        if why_not:
+            await asyncio.sleep(AGAIN_S)  # the lock-delay, or somebody was faster
+            return
+        self._lead(shared, started)
+        self._log.info("lock_acquired", key=self._settings.key, epoch=shared.epoch)
+
+    async def _begin(self, key: Key) -> None:
+        """The key is ours, but no answer told us so: whose epoch stands in it is not known."""
+        await self._put(self._next_epoch(key), boottime())
         self._log.info("lock_acquired", key=self._settings.key, epoch=self._leadership.epoch)
 
     async def _renew(self, key: Key, started: float) -> None:
@@ -211,27 +226,42 @@ class ConsulLock:
         above = self._leadership.outranked_by
         if above >= epoch and started >= self._raise_again_at:
             self._raise_again_at = started + RAISE_AGAIN_S
-            self._log.error(
-                "epoch_raised", receivers_have=above, ours=epoch, note="is there a controller without this lock?"
-            )
+            self._log.error("epoch_raised", receivers_have=above, ours=epoch, note="does another write without this lock?")
             epoch = max(above + STEP, key.lock_index)
         if self._shared != self._wanted(epoch):
             await self._put(epoch, started)
         else:
             self._leadership.lead(self._settings.name, epoch, started + self._settings.lease_s)
-        await asyncio.sleep(self._settings.round_s)
+        await self._leadership.wait_for_news(self._settings.round_s)
 
     async def _put(self, epoch: int, started: float) -> None:
         """Write what all shall know, then lead with it."""
         shared = self._wanted(epoch)
-        if not await self._client.acquire(self._settings.key, self._session, msgspec.json.encode(shared)):
-            return  # lost in between: the next round sees it
-        self._shared = shared
-        self._leadership.lead(self._settings.name, epoch, started + self._settings.lease_s)
+        if await self._client.change(self._settings.key, self._session, msgspec.json.encode(shared)):
+            self._lead(shared, started)  # else it was lost in between: the next round sees it
+
+    def _lead(self, shared: Shared, started: float) -> None:
+        self._shared, self._reigns, self._free_since = shared, True, None
+        self._leadership.lead(self._settings.name, shared.epoch, started + self._settings.lease_s)
+
+    def _next_epoch(self, key: Key) -> int:
+        """Above all that are known; when the key says none, receivers may know one of a controller without a lock."""
+        known = int(time.time()) if self._shared is None else self._shared.epoch + STEP
+        return max(key.lock_index + 1, known, self._highest() + STEP)
 
     def _wanted(self, epoch: int) -> Shared:
         drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items() if ids}
         return Shared(self._settings.name, epoch, drained)
+
+    # --- say ---------------------------------------------------------------------------------------------------------
+
+    async def _failed(self, why: str) -> None:
+        if why not in self._said:
+            self._said.add(why)
+            self._log.warning("lock_gives_no_answer", key=self._settings.key, error=why)
+        self._failures += 1
+        most = min(self._settings.round_s, AGAIN_S * 2 ** min(self._failures, 10))
+        await asyncio.sleep(random.uniform(most / 2, most))
 
     def _say_over(self) -> None:
         """The lease ended without an answer from Consul."""
@@ -242,6 +272,6 @@ class ConsulLock:
 
 def _decode(value: bytes) -> Shared | None:
     """Something else in the key is overwritten by the next leader."""
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return msgspec.json.decode(value, type=Shared)
     return None

@@ -12,10 +12,10 @@ One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for e
 
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
-A panic begins when those who leave now, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all. It lasts
-until every one of them is back or out. The plan is held for ``panic_hold_s``, and until each was probed directly. Whoever is
-gone leaves when it has been so, and has not answered a direct probe, for ``panic_hold_s``; before, it counts as alive.
-With nobody in the plan yet, all that are joining come in together: when every expected one is there, or after
+A panic begins when those who leave now, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all. It
+lasts until every one of them is back or out. The plan is held for ``panic_hold_s``, and until each was probed directly.
+Whoever is gone leaves when it has been so, and has not answered a direct probe, for ``panic_hold_s``; before, it counts as
+alive. With nobody in the plan yet, all that are joining come in together: when every expected one is there, or after
 ``join_delay_s``.
 """
 
@@ -107,9 +107,9 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer, because
-    of a panic; ``vouched``: those of them that answer a direct probe. ``again_at``: when the answer would be another one by
-    itself.
+    """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer,
+    because of a panic; ``vouched``: those of them that answer a direct probe. ``again_at``: when the answer would be another
+    one by itself.
     """
 
     history: History
@@ -142,9 +142,9 @@ def admit(
     let_go: Collection[str] = (),
     let_in: bool = False,
 ) -> Admitted:
-    """Who counts as alive after ``answer``. ``probed``: of those lost before, who answers a direct probe; ``drained``: who gets
-    nothing anyway, so it does not matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the
-    first ones need not be waited for.
+    """Who counts as alive after ``answer``. ``probed``: of those lost before, who answers a direct probe; ``drained``: who
+    gets nothing anyway, so it does not matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that
+    the first ones need not be waited for.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():

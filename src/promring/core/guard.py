@@ -55,8 +55,8 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people, ``what`` is
-    what a person lets go who releases it: not more, if there is more by then.
+    """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people, ``what``
+    is what a person lets go who releases it: not more, if there is more by then.
     """
 
     reason: str
@@ -109,9 +109,9 @@ def judge(
     drained: Collection[str] = (),
     released: Collection[Withheld] = (),
 ) -> Judgement:
-    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``drained``: scrapers
-    that get nothing, whatever their weight. ``released``: what a person saw held, and lets go. ``now``: seconds, on the clock
-    of ``history``.
+    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``drained``:
+    scrapers that get nothing, whatever their weight. ``released``: what a person saw held, and lets go. ``now``: seconds, on
+    the clock of ``history``.
     """
     let_go = {(one.reason, one.what) for one in released}
     members = facts.members
