@@ -2,7 +2,7 @@
 # make test    set up, then every test, the ones on real servers too
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
-# make faults  every failure on real servers, the long ones too (half an hour), and the table of them
+# make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make bench   what the performance claims rest on
 PYTHON ?= python3
 VENV := .venv
@@ -29,8 +29,8 @@ run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
 test: $(SETUP) servers check
-	@echo "test: unit tests and laws, and the real servers, two at a time (about 10 minutes) ..."
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests $(TEST_FLAGS)
+	@echo "test: unit tests and laws, and the real servers, three at a time (about 12 minutes) ..."
+	@$(BIN)/python -m pytest -n 3 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
 	@$(BIN)/promring demo --once
 
@@ -44,8 +44,8 @@ check: $(SETUP)
 	@$(BIN)/lint-imports --no-cache
 
 faults: $(SETUP) servers
-	@echo "faults: every row of the failure list on real servers, two at a time (about half an hour) ..."
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
+	@echo "faults: every row of the failure list on real servers, three at a time (about 20 minutes) ..."
+	@$(BIN)/python -m pytest -n 3 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

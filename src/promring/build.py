@@ -260,9 +260,11 @@ def _file_delivery(wanted: FileDeliverySettings, _: Memory, kit: Kit, __: Servic
     return FileDelivery(wanted.path, kit.log)
 
 
-def _http_sd_delivery(_: object, memory: Memory, __: Kit, left: Service | None) -> Delivery:
-    """The one before goes on, so that who waits at it over a reload gets the next slice."""
-    return (left and left.http_sd) or HttpSdDelivery(memory.slices.values())
+def _http_sd_delivery(_: object, memory: Memory, kit: Kit, left: Service | None) -> Delivery:
+    """The one before goes on, so that who waits at it over a reload gets the next slice. A single controller serves what it
+    remembers; one of several may remember less than the others know.
+    """
+    return (left and left.http_sd) or HttpSdDelivery(memory.slices.values() if kit.leadership.alone else ())
 
 
 def _ssh_delivery(wanted: SshDeliverySettings, _: Memory, kit: Kit, left: Service | None) -> Delivery:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from promring.model import ListMark
+
 STEP = 2
 EPOCH_MOST = 10**15
 """Receivers read 18 digits; a damaged note shall not raise ours near to that."""
@@ -39,6 +41,8 @@ class Leadership:
     """Who leads, as far as is known."""
     drained: Mapping[str, frozenset[str]] | None = None
     """Scrapers that a person drained, by shard service, for all controllers; None: each for itself."""
+    lists: Mapping[str, Mapping[str, ListMark]] = field(default_factory=dict)
+    """What the last plan of a leader was made of, by shard service and source."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     lease_ends_at: float = field(default=0.0, init=False)
@@ -74,6 +78,18 @@ class Leadership:
     def drain(self, service: str, scrapers: frozenset[str]) -> None:
         """As the leader: these of ``service`` are drained from now on; the lock tells the others."""
         self.share_drained({**(self.drained or {}), service: scrapers})
+
+    def share_lists(self, lists: Mapping[str, Mapping[str, ListMark]]) -> None:
+        """What whoever leads has made its plan of."""
+        if lists != self.lists:
+            self.lists = lists
+            self.changed()
+
+    def made_of(self, service: str, lists: Mapping[str, ListMark]) -> None:
+        """As the leader: the plan of ``service`` is made of these now."""
+        if lists != self.lists.get(service):
+            self.lists = {**self.lists, service: lists}
+            self._news.set()
 
     def outranked(self, epoch: int) -> None:
         """A receiver has a slice of a higher epoch than ours."""

@@ -210,6 +210,13 @@ class TargetPool:
         return self.blob[self.bounds[row] : self.bounds[row + 1] - len(SEPARATOR)]
 
 
+class ListMark(NamedTuple):
+    """What tells one list of targets from another."""
+
+    targets: int
+    digest: str
+
+
 # --- placement and plan ----------------------------------------------------------------------------------------------
 
 

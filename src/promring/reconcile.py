@@ -27,7 +27,7 @@ from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Wi
 from promring.core.handover import Claims, Handover, schedule, waiting_for
 from promring.core.placement import Policy, place
 from promring.core.plan import Shares, compare, shares, unchanged
-from promring.core.pool import merge
+from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
 from promring.core.ring import Ring
 from promring.core.second import Opinions, Trial
@@ -36,7 +36,7 @@ from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Generation, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.model import Generation, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -99,6 +99,7 @@ class Reconciler:
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
         self._guard, self._handover = guard, handover
         self._leadership = leadership
+        self._marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
         self._released: tuple[Withheld, ...] = ()
         self._judge_again_at = 0.0
         self._facts, self._deliveries, self._store = facts, deliveries, store
@@ -148,10 +149,13 @@ class Reconciler:
                 self._waiting_since = self._waiting_since or changed_at
                 if self.waiting and self._handover.confirm:
                     self._facts.ask_for_receipts()
-        informed = self._leadership.alone or self._facts.answered
-        self.decided |= isinstance(verdict, Act) and not facts.members.stale and informed
+        acts = isinstance(verdict, Act)
+        decided = self.decided or (acts and not facts.members.stale and self._knows_enough())
+        if acts and decided:
+            self._tell_others()
         await self._save()
-        await self._deliver()
+        await self._deliver(remembered=not decided)
+        self.decided = decided
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 
     def _take_term(self) -> None:
@@ -173,11 +177,37 @@ class Reconciler:
         planned = self.memory.sources if self.memory.slices else None
         released, self._released = self._released, ()
         drained, now = self.memory.drained, time.monotonic()
-        judged = judge(facts, self.history, self._guard, now, planned=planned, drained=drained, released=released)
+        marks = {} if self._leadership.alone else self._leadership.lists.get(self.service, {})
+        judged = judge(
+            facts,
+            self.history,
+            self._guard,
+            now,
+            planned=planned,
+            drained=drained,
+            stale=[name for name in marks if self._is_stale(name, marks[name])],
+            counts={name: mark.targets for name, mark in marks.items()},
+            released=released,
+        )
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
         self._say(judged.verdict)
         return judged.verdict
+
+    def _is_stale(self, source: str, mark: ListMark) -> bool:
+        """Whether all we know of ``source`` is a list from before the start, and another one than the last leader had."""
+        cell, had = self._facts.sources.get(source), self.memory.sources.get(source)
+        return cell is not None and not cell.answered and had is not None and mark_of(had) != mark
+
+    def _knows_enough(self) -> bool:
+        """Whether a plan of ours is as good as another controller's: from sources that have answered, or whose remembered
+        lists are those of the last leader. Who leads has to do with what it has.
+        """
+        if self._leadership.alone or self._leadership.leads() or self._facts.answered:
+            return True
+        marks, had = self._leadership.lists.get(self.service, {}), self.memory.sources
+        silent = [name for name, cell in self._facts.sources.items() if not cell.answered]
+        return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
 
     def _able(self, members: Members) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
@@ -299,6 +329,14 @@ class Reconciler:
         if left := sorted(before.slices.keys() - slices.keys()):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
+    def _tell_others(self) -> None:
+        """As the leader: what the plan is made of, so that none of the other controllers leads with less."""
+        if self._leadership.alone or not self._leadership.leads() or not self.memory.slices:
+            return
+        if self._marks is None or not _same(self._marks[0], self.memory.sources):
+            self._marks = self.memory.sources, {name: mark_of(pool) for name, pool in self.memory.sources.items()}
+        self._leadership.made_of(self.service, self._marks[1])
+
     async def _save(self) -> None:
         """What is in force, before it is delivered, so that a restart does not go back. Failures are tried again."""
         if self.memory is self._saved:
@@ -311,12 +349,15 @@ class Reconciler:
             self._metrics.state_failures.labels(self.service).inc()
             self._log.error("state_not_saved", error=str(error))
 
-    async def _deliver(self) -> None:
-        """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again. Who does
-        not lead lets scrapers come for theirs once it knows as much as the leader, and pushes nothing.
+    async def _deliver(self, *, remembered: bool) -> None:
+        """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again.
+
+        Who does not lead lets scrapers come for theirs, and pushes nothing. What one of several controllers only remembers may
+        be older than what the sinks have, and is kept to itself.
         """
         slices = list(self.memory.slices.values())
-        asked = [d for d in self._deliveries if self._leadership.leads() or (d.pulled and self.decided)]
+        may = self._leadership.alone or not remembered
+        asked = [d for d in self._deliveries if may and (d.pulled or self._leadership.leads())]
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
             delivering = [group.create_task(delivery.deliver(slices, self._leadership.leads)) for delivery in asked]
         results = [task.result() for task in delivering]

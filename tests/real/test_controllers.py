@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from promring.demo.controller import Controller
-from tests.real.stage import SERVICE, Stage, stage, write_targets
+from tests.real.stage import BELIEVED, SERVICE, Stage, stage, write_targets
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -225,3 +225,48 @@ async def test_a_leader_raises_its_epoch_above_what_receivers_have(tmp_path: Pat
         refused = re.findall(r'outcome="refused".*? (\d+)', (await s.controller.get(s.session, "/metrics")).text(10**6))
         assert sum(map(int, refused)) >= 1
         seen(f"refused, counted, epoch raised from {before} to {await epoch_of(s, s.controller)}, delivered")
+
+
+SOURCE_BROKEN = {"discovery_failed"}
+
+
+async def left_behind(s: Stage) -> Controller:
+    """A second controller that was away while the list grew, and is back while the source is broken for everybody."""
+    write_targets(s.folder, s.farm.addresses[:40])
+    await until(lambda: sum(map(len, s.slices().values())) == 40, "40 targets placed")
+    await s.quiet()
+    second = await s.join_in("second")
+    await asyncio.sleep(2)
+    await second.stop()
+    write_targets(s.folder, s.farm.addresses)
+    await until(lambda: s.placed_on(*s.scrapers), "60 targets placed")
+    await s.quiet()
+    await asyncio.sleep(2)
+    (s.folder / "targets.json").write_text("[{")
+    await second.start()
+    await until(lambda: bool(second.log_lines("discovery_failed")), "the second asked the source")
+    return second
+
+
+@pytest.mark.row(25, 38, 42, did="a controller that was away is back with an old list, the source is down, the leader dies")
+async def test_a_controller_that_was_left_behind_serves_and_pushes_nothing_old(
+    tmp_path: Path, consul_program: Path, seen: Seen
+) -> None:
+    async with stage(tmp_path, consul_program, None, http_sd=0, lock={}, guard=BELIEVED) as s:
+        s.allowed |= LOCK_TROUBLE | SOURCE_BROKEN | {"release"}
+        second = await left_behind(s)
+        path = f"/sd/{SERVICE}/{s.scrapers[0].id}"
+        assert (await second.get(s.session, path)).status == 503, "it does not know"
+        assert (await second.get(s.session, "/-/ready")).status == 503
+        stamps, since = s.stamps(), time.monotonic()
+        await s.controller.kill()
+        await taken_over(s, s.controller, since)
+        await asyncio.sleep(4)
+        assert s.stamps() == stamps, "it leads since nobody else does, and takes nothing away"
+        described = await second.ask(s.session, f"services/{SERVICE}")
+        assert described["held"]["reason"] == "targets_unknown"
+        assert "not what the last leader had" in described["held"]["detail"]
+        write_targets(s.folder, s.farm.addresses[:59])
+        await until(lambda: sum(map(len, s.slices().values())) == 59, "placed as soon as the source answers", 20)
+        assert (await second.get(s.session, path)).status == 200
+        seen("503 and held until the source answered, 0 slices changed")

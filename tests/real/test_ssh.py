@@ -136,7 +136,7 @@ async def test_slices_are_written_once_over_one_kept_connection_a_host(tmp_path:
         assert [f.left(a) for a in ADDRESSES] == [[], [], []]
         for old in ((1, 2), (0, 99)):
             outcomes = await delivery.deliver(slices(BODY, old))
-            assert kinds(outcomes) == ["failed"] * 3
+            assert kinds(outcomes) == ["refused"] * 3
             assert outcomes[0].error == f"{A}:{f.path(A)}: has generation 1.3, refuses the older {old[0]}.{old[1]}"
         (outcome,) = await delivery.deliver([a_slice(A, BODY, (1, 3))])
         assert outcome.error == f"{A}:{f.path(A)}: has another slice of generation 1.3"

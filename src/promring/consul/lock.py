@@ -30,7 +30,7 @@ import msgspec
 from promring.consul.client import Client, Key
 from promring.leadership import EPOCH_MOST, STEP, Leadership, boottime
 from promring.log import Logger
-from promring.model import ConsulError
+from promring.model import ConsulError, ListMark
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
@@ -50,6 +50,7 @@ class Shared(msgspec.Struct):
     leader: str = ""
     epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_MOST)] = 0
     drained: dict[str, list[str]] = {}
+    lists: dict[str, dict[str, ListMark]] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(ids) for name, ids in self.drained.items()}
@@ -163,6 +164,7 @@ class ConsulLock:
         self._leadership.follow(leader, shared.epoch)
         if self._shared is not None:
             self._leadership.share_drained(shared.who_is_drained())
+            self._leadership.share_lists(shared.lists)
 
     def _may_lead(self) -> bool:
         """Whoever knows everything; when the key has been free for long, whoever there is."""
@@ -251,7 +253,8 @@ class ConsulLock:
 
     def _wanted(self, epoch: int) -> Shared:
         drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items() if ids}
-        return Shared(self._settings.name, epoch, drained)
+        lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
+        return Shared(self._settings.name, epoch, drained, lists)
 
     # --- say ---------------------------------------------------------------------------------------------------------
 

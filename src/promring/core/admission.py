@@ -142,9 +142,10 @@ def admit(
     let_go: Collection[str] = (),
     let_in: bool = False,
 ) -> Admitted:
-    """Who counts as alive after ``answer``. ``probed``: of those lost before, who answers a direct probe; ``drained``: who
-    gets nothing anyway, so it does not matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that
-    the first ones need not be waited for.
+    """Who counts as alive after ``answer``.
+
+    ``probed``: of those lost before, who answers a direct probe; ``drained``: who gets nothing anyway, so it does not matter
+    that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited for.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():

@@ -107,11 +107,16 @@ def judge(
     *,
     planned: Mapping[str, TargetPool] | None,
     drained: Collection[str] = (),
+    stale: Collection[str] = (),
+    counts: Mapping[str, int] | None = None,
     released: Collection[Withheld] = (),
 ) -> Judgement:
-    """``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``drained``:
-    scrapers that get nothing, whatever their weight. ``released``: what a person saw held, and lets go. ``now``: seconds, on
-    the clock of ``history``.
+    """A verdict, and what to remember for the next one.
+
+    ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``drained``: scrapers
+    that get nothing, whatever their weight. ``stale``: sources that have not answered, whose remembered list is not that of
+    the last leader; ``counts``: how long its lists were. ``released``: what a person saw held, and lets go. ``now`` in
+    seconds, on the clock of ``history``.
     """
     let_go = {(one.reason, one.what) for one in released}
     members = facts.members
@@ -140,7 +145,10 @@ def judge(
     if not any(scraper.weight and scraper.id not in drained for scraper in alive):
         verdict: Verdict = Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
     else:
-        verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), let_go)
+        verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), let_go, counts or {})
+        if stale and ("targets_unknown", (*stale,)) not in let_go:
+            said = f"no answer since the start from {', '.join(stale)}; what is remembered is not what the last leader had"
+            verdict = Hold("targets_unknown", said, (*stale,))
     return Judgement(verdict, admitted.history, admitted.suspects, admitted.again_at)
 
 
@@ -175,9 +183,12 @@ def _on_targets(
     planned: Mapping[str, TargetPool] | None,
     withheld: tuple[Withheld, ...],
     let_go: Collection[tuple[str, tuple[str, ...]]],
+    counts: Mapping[str, int],
 ) -> Verdict:
     good: dict[str, TargetPool] = {}
     for name, fact in sources.items():
+        if planned is None and (held := _first_doubt(name, fact, guard, counts.get(name, 0), let_go)):
+            return held
         pool, doubt = _list_of(name, fact, guard, (planned or {}).get(name), let_go)
         withheld += doubt
         if pool is not None:
@@ -209,6 +220,20 @@ def _list_of(
         return new, ()
     said = f"{name} says {len(new)} targets, the plan has {len(had)} of it"
     return had, (Withheld(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers", what),)
+
+
+def _first_doubt(
+    name: str, fact: Fact[TargetPool], guard: Guard, count: int, let_go: Collection[tuple[str, tuple[str, ...]]]
+) -> Hold | None:
+    """There is no plan here yet, but another controller's was made of ``count`` targets."""
+    if isinstance(fact.newest, Unknown):
+        return None
+    new = len(fact.newest.value) if isinstance(fact.newest, Known) else 0
+    reason, what = _doubt(new, count, guard), (name, str(new))
+    if not reason or (reason, what) in let_go or fact.repeats >= guard.confirmations:
+        return None
+    said = f"{name} says {new} targets, the last leader had {count} of it"
+    return Hold(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers", what)
 
 
 def _replaced(

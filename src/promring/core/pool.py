@@ -18,9 +18,10 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_hexdigest
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.model import SEPARATOR, Bounds, Keys, TargetGroup, TargetPool
+from promring.model import SEPARATOR, Bounds, Keys, ListMark, TargetGroup, TargetPool
 
 KEPT_LABELS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
 """Labels that begin with two underscores and still pass: Prometheus users rely on them (``failures.md`` A1)."""
@@ -99,6 +100,11 @@ def _without_copies(order: Rows, ties: list[slice], listed: list[bytes]) -> tupl
         done = tie.stop
     kept += rows[done:]
     return np.array(kept, dtype=np.intp), len(rows) - len(kept)
+
+
+def mark_of(pool: TargetPool) -> ListMark:
+    """The same for the same targets with the same labels."""
+    return ListMark(len(pool), xxh3_64_hexdigest(pool.ids.tobytes() + pool.digests.tobytes()))
 
 
 # --- all sources -----------------------------------------------------------------------------------------------------
