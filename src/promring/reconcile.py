@@ -352,8 +352,8 @@ class Reconciler:
     async def _deliver(self, *, remembered: bool) -> None:
         """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again.
 
-        Who does not lead lets scrapers come for theirs, and pushes nothing. What one of several controllers only remembers may
-        be older than what the sinks have, and is kept to itself.
+        Who does not lead lets scrapers come for theirs, and pushes nothing. What one of several controllers only remembers
+        may be older than what the sinks have, and is kept to itself.
         """
         slices = list(self.memory.slices.values())
         may = self._leadership.alone or not remembered
