@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from promring import disk, log
 from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
+from promring.delivery.http_sd import HttpSdDelivery
 from promring.model import Generation, Scraper, Slice, TargetGroup
 from promring.state import Memory, Store
 from promring.template import file_name, render
@@ -153,3 +155,28 @@ async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash
     await Store(tmp_path, "other", log.get()).save(memory())
     (tmp_path / "other.state").rename(path)
     assert store.load() == Memory(), "the state of another service"
+
+
+async def test_a_new_epoch_of_the_same_bytes_fences_who_wrote_in_between(tmp_path: Path) -> None:
+    def slice_in(epoch: int, n: int, body: bytes = b"[]\n") -> Slice:
+        return Slice("node", SCRAPER, Generation(epoch, n), body, 0)
+
+    first, second = (FileDelivery(f"{tmp_path}/{{scraper}}.json", log.get()) for _ in range(2))
+    await first.deliver([slice_in(10, 5)])
+    await second.deliver([slice_in(12, 1)])
+    await first.deliver([slice_in(14, 1)])  # it leads again, with the same bytes
+    (late,) = await second.deliver([slice_in(12, 2, b'[{"targets":["old:1"]}]\n')])  # frozen in the middle of its put
+    assert (late.outcome, late.fenced_by) == ("refused", Generation(14, 1))
+
+
+async def test_who_asks_for_names_that_nobody_knows_leaves_nothing() -> None:
+    delivery = HttpSdDelivery()
+    for n in range(100):
+        assert await delivery.wait(f"nobody-{n}", "", 0.0005) is None
+    assert not delivery._waiting
+    waiting = asyncio.create_task(delivery.wait(SCRAPER.id, "", 5))
+    await asyncio.sleep(0.01)
+    await delivery.deliver([slice_of(b"[]\n")])
+    served = await waiting
+    assert served is not None
+    assert served.slice.body == b"[]\n"

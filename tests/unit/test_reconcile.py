@@ -16,7 +16,7 @@ from promring.core.admission import Rules
 from promring.core.guard import Guard, Hold
 from promring.core.handover import Handover, Receipt
 from promring.core.placement import Policy
-from promring.core.pool import pool_of
+from promring.core.pool import mark_of, pool_of
 from promring.delivery import Leads, Outcome, always
 from promring.facts import FactBoard
 from promring.leadership import Leadership
@@ -398,3 +398,88 @@ async def test_a_source_that_says_none_three_times_is_believed(tmp_path: Path) -
     assert set.union(*loop.sink.targets().values()) == set()
     await loop.say(targets=TARGETS)
     assert set.union(*loop.sink.targets().values()) == set(NAMES)
+
+
+async def test_who_cannot_be_delivered_to_still_counts_in_a_panic(tmp_path: Path) -> None:
+    ten = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdefghij")
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0, panic_threshold=0.3)))
+    await loop.say(ten, TARGETS)
+    await loop.say(ten[:6])
+    assert loop.reason() == "panic"
+    loop.reconciler.undeliverable = {s.id: 3 for s in ten[6:]}
+    await loop.reconciler.cycle()
+    assert loop.reason() == "panic"
+    assert len(loop.reconciler.history.members) == 10
+
+
+async def test_with_one_drained_and_the_other_undeliverable_the_loop_goes_on(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    await loop.say((A,), TARGETS)
+    loop.reconciler.drain(B.id)
+    loop.sink.broken_for = A.id
+    for n in range(4):
+        await loop.say(targets=pool_of((TargetGroup.of([*NAMES, f"new{n}:1"]),)))
+    await loop.say((A, B))
+    assert loop.reconciler.placement is not None
+    assert loop.reconciler.placement.counts()[A.id] == 21, "when it is everybody, it is not them"
+
+
+async def test_a_release_is_not_for_what_came_after_it(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0)))
+    await loop.say(MANY, TARGETS)
+    await loop.say(MANY[:2])
+    assert [one.reason for one in loop.reconciler.release()] == ["panic"]
+    await loop.say(targets=pool_of(()))  # before the next cycle
+    assert set().union(*(loop.sink.targets()[s.id] for s in MANY[:2])) == set(NAMES)
+
+
+async def test_a_leader_gives_its_epoch_to_slices_without_changing_them_and_a_follower_pushes_nothing(
+    tmp_path: Path,
+) -> None:
+    clock = [0.0]
+    term = Leadership(alone=False, clock=lambda: clock[0])
+    loop = Loop(tmp_path, leadership=term)
+    await loop.say((A, B), TARGETS)
+    assert loop.sink.asked == 0, "nobody leads"
+    term.follow("other", 8)
+    await loop.reconciler.cycle()
+    assert (loop.sink.asked, loop.reconciler.memory.generation.epoch) == (0, 7), "the number below the leader's"
+    bodies = {name: s.body for name, s in loop.reconciler.memory.slices.items()}
+    term.lead("us", 10, 5.0)
+    await loop.reconciler.cycle()
+    assert loop.sink.held == bodies
+    assert {str(s.generation) for s in loop.reconciler.memory.slices.values()} == {"10.1"}
+    assert term.lists["x"]["s"].targets == len(NAMES)
+    saved = next(iter(tmp_path.glob("*.state"))).stat().st_mtime_ns
+    for _ in range(3):
+        await loop.reconciler.cycle()
+    assert next(iter(tmp_path.glob("*.state"))).stat().st_mtime_ns == saved, "nothing changed, nothing is saved"
+    clock[0], asked = 5.0, loop.sink.asked
+    await loop.say(targets=pool_of((TargetGroup.of([*NAMES, "new:1"]),)))
+    assert loop.sink.asked == asked, "the lease is over"
+
+
+async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path: Path) -> None:
+    first = Loop(tmp_path)
+    await first.say((A, B), TARGETS)
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    newer = pool_of((TargetGroup.of([*NAMES, "new:1"]),))
+    term.share_lists({"x": {"s": mark_of(newer)}})
+    term.lead("us", 10**10, 5.0)
+    loop = Loop(tmp_path, memory=first.store.load(), leadership=term)
+    await loop.say((A, B))
+    assert (loop.reason(), loop.sink.asked) == ("targets_unknown", 0)
+    await loop.say(targets=newer)
+    assert (loop.reason(), set.union(*loop.sink.targets().values())) == ("", {*NAMES, "new:1"})
+
+
+async def test_a_first_list_is_compared_with_that_of_the_last_leader(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    term.share_lists({"x": {"s": mark_of(TARGETS)}})
+    term.lead("us", 4, 5.0)
+    loop = Loop(tmp_path, leadership=term, guard=Guard(Rules(join_delay_s=0.0)))
+    await loop.say((A, B), pool_of((TargetGroup.of(NAMES[:3]),)))
+    assert (loop.reason(), loop.sink.asked) == ("source_shrank", 0)
+    assert loop.reconciler.release()
+    await loop.reconciler.cycle()
+    assert set.union(*loop.sink.targets().values()) == set(NAMES[:3])

@@ -40,6 +40,8 @@ class HealthWatch:
         self.make = make_scraper
         self._log = log
         self._last: Answer[Members] | None = None
+        self._refused: dict[str, str] = {}
+        """Instances that are left out, and why."""
         self._bucket = _Bucket(RATE_PER_S, BURST)
 
     async def run(self, publish: Callable[[Answer[Members]], None]) -> None:
@@ -70,21 +72,19 @@ class HealthWatch:
 
     def _members(self, entries: Iterable[HealthEntry]) -> Answer[Members]:
         found: dict[str, tuple[str, Scraper]] = {}
+        refused: dict[str, str] = {}
         for entry in sorted(entries, key=lambda e: (e.service.id, e.node.node)):
             if not entry.host or not 0 < entry.service.port < 65536:
-                self._log.error(
-                    "consul_instance_refused", srv_name=self._service, id=entry.service.id, why="no address or port"
-                )
+                refused[entry.service.id] = "no address or port"
                 continue
             scraper = self.make((entry.host, entry.service.port), entry.metadata)
             first_id, first = found.setdefault(scraper.id, (entry.service.id, scraper))
             if first_id != entry.service.id or first != scraper:
-                self._log.error(
-                    "consul_instance_refused",
-                    srv_name=self._service,
-                    id=entry.service.id,
-                    why=f"it has the identity {scraper.id} of {first_id}",
-                )
+                refused[entry.service.id] = f"it has the identity {scraper.id} of {first_id}"
+        for service_id, why in refused.items():
+            if self._refused.get(service_id) != why:  # once while it lasts, not at each read
+                self._log.error("consul_instance_refused", srv_name=self._service, id=service_id, why=why)
+        self._refused = refused
         members = tuple(sorted(scraper for _, scraper in found.values()))
         return Known(members) if members else Empty()
 
