@@ -37,6 +37,7 @@ from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Generation, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.narration import say_failed, say_fit, say_verdict
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -191,7 +192,8 @@ class Reconciler:
         )
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
-        self._say(judged.verdict)
+        say_verdict(self._log, self.verdict, judged.verdict)
+        self.verdict = judged.verdict
         return judged.verdict
 
     def _is_stale(self, source: str, mark: ListMark) -> bool:
@@ -312,7 +314,9 @@ class Reconciler:
             sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
         if changed:
-            reason = self._why_not_placed() if plan is NO_PLAN else _why(before, self.memory, scrapers_before, placement)
+            reason = "handover" if self.opinions.trials == self._tried else "second_opinion"
+            if plan is not NO_PLAN:
+                reason = _why(before, self.memory, scrapers_before, placement)
             self._metrics.reshards.labels(self.service, reason).inc()
             self._metrics.targets_moved.labels(self.service).inc(plan.moved)
             self._log.info(
@@ -325,7 +329,9 @@ class Reconciler:
                 held=claims.held,
                 slices_changed=len(changed),
             )
-        self._say_fit(placement)
+        found = fit(placement)
+        say_fit(self._log, self.fit, found)
+        self.fit = found
         if left := sorted(before.slices.keys() - slices.keys()):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
@@ -366,7 +372,7 @@ class Reconciler:
             for outcome in outcomes:
                 if outcome.outcome != "same":
                     self._metrics.deliveries.labels(self.service, delivery.means, outcome.outcome).inc()
-        self._say_failed(failed)
+        say_failed(self._log, self.outcomes.values(), failed)
         self._count_undeliverable(results)
         for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
             self._leadership.outranked(newer.epoch)
@@ -427,60 +433,12 @@ class Reconciler:
         """Take for right what is held now, in the next cycle only, and nothing that is more by then. What is let go by that;
         empty when nothing is held that could be.
         """
-        let_go = [one for one in withheld(self.verdict) if one.reason in RELEASABLE]
+        let_go = [one for one in self.verdict.withheld if one.reason in RELEASABLE]
         if let_go:
             self._log.warning("release", reasons=",".join(one.reason for one in let_go))
             self._released = tuple(let_go)
             self._facts.ring()
         return let_go
-
-    # --- say ---------------------------------------------------------------------------------------------------------
-
-    def _say(self, verdict: Verdict) -> None:
-        """One line when something is held, when it is for another reason, and when it no longer is."""
-        starting = isinstance(self.verdict, Hold) and self.verdict.reason == "starting"
-        before, now = withheld(self.verdict), withheld(verdict)
-        for one in now:
-            if one.reason not in {known.reason for known in before}:
-                say = self._log.info if starting or one.reason == "warming_up" else self._log.warning
-                say("plan_held", reason=one.reason, detail=one.detail)
-        for one in before:
-            if not starting and one.reason not in {known.reason for known in now}:
-                self._log.info("plan_released", reason=one.reason)
-        kept = verdict.kept if isinstance(verdict, Act) else ()
-        if kept and kept != (self.verdict.kept if isinstance(self.verdict, Act) else ()):
-            self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
-        self.verdict = verdict
-
-    def _why_not_placed(self) -> str:
-        """The placement is the same and slices changed all the same."""
-        return "handover" if self.opinions.trials == self._tried else "second_opinion"
-
-    def _say_fit(self, placement: Placement) -> None:
-        """What has no room, and what is too heavy for anybody: once, when it changes."""
-        found = fit(placement)
-        if found != self.fit:
-            if found["unplaced"]:
-                named = ",".join(found["unplaced_targets"])
-                self._log.error("targets_unplaced", targets=found["unplaced"], load=found["unplaced_load"], among=named)
-            elif self.fit.get("unplaced"):
-                self._log.info("targets_all_placed")
-            if found["too_heavy"]:
-                self._log.warning(
-                    "targets_too_heavy", targets=found["too_heavy"], among=",".join(found["too_heavy_targets"])
-                )
-        self.fit = found
-
-    def _say_failed(self, failed: Sequence[Outcome]) -> None:
-        before = {(o.scraper, o.error) for outcomes in self.outcomes.values() for o in outcomes if o.error}
-        for outcome in failed:
-            if (outcome.scraper, outcome.error) not in before:
-                self._log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
-
-
-def withheld(verdict: Verdict) -> tuple[Withheld, ...]:
-    """Everything that is held, the whole plan or a part of it."""
-    return (Withheld(verdict.reason, verdict.detail, verdict.what),) if isinstance(verdict, Hold) else verdict.withheld
 
 
 def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement) -> str:

@@ -10,7 +10,6 @@ from promring.core.admission import History, Rules
 from promring.core.guard import Act, Facts, Guard, Hold, Judgement, judge
 from promring.core.pool import pool_of
 from promring.model import Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
-from promring.reconcile import withheld
 
 MEMBERS: Members = (Scraper("a:1", "a", 1),)
 GROUPS: TargetPool = pool_of((TargetGroup.of(["t:1"]),))
@@ -33,7 +32,7 @@ def verdict_on(facts: Facts, planned: Any, *, guard: Guard | None = None, releas
     history = History.of(facts.members.good.value) if planned and facts.members.good else History()
     guard = guard or Guard(Rules(join_delay_s=0))
     first = judge(facts, history, guard, 100.0, planned=planned)
-    return judge(facts, history, guard, 100.0, planned=planned, released=withheld(first.verdict)) if released else first
+    return judge(facts, history, guard, 100.0, planned=planned, released=first.verdict.withheld) if released else first
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_a_release_lets_go_only_what_was_shown() -> None:
     shown = verdict_on(Facts(UP, {"s": said(SIX)}), {"s": TEN}).verdict
     later = Facts(UP, {"s": said(None)})
     history = History.of(MEMBERS)
-    judged = judge(later, history, Guard(), 100.0, planned={"s": TEN}, released=withheld(shown))
+    judged = judge(later, history, Guard(), 100.0, planned={"s": TEN}, released=shown.withheld)
     assert isinstance(judged.verdict, Act)
     assert judged.verdict.sources == {"s": TEN}, "six were released, not none"
 

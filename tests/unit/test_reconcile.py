@@ -22,7 +22,7 @@ from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
-from promring.reconcile import Pace, Reconciler, withheld
+from promring.reconcile import Pace, Reconciler
 from promring.state import Memory, Store
 from tests.waiting import until
 
@@ -334,7 +334,7 @@ async def test_held_nothing_is_written_and_a_release_is_for_one_generation(tmp_p
     assert set().union(*(loop.sink.targets()[s.id] for s in MANY[:2])) == {*NAMES, "new:1"}
     assert not loop.facts.suspects
     await loop.say(targets=pool_of((TargetGroup.of(NAMES[:2]),)))
-    assert [one.reason for one in withheld(loop.reconciler.verdict)] == ["source_shrank"], "the next doubt is a new one"
+    assert [one.reason for one in loop.reconciler.verdict.withheld] == ["source_shrank"], "the next doubt is a new one"
     assert loop.reconciler.memory.generation.n == generation.n + 1
 
 
@@ -352,7 +352,7 @@ async def test_dead_by_direct_probes_and_by_time_they_leave(tmp_path: Path) -> N
             return [s.id for s in loop.reconciler.placement.scrapers] if loop.reconciler.placement else []
 
         await until(lambda: placed_on() == ["a:1", "b:1", "f:1"], "acted on before the interval; f answers a probe", 3)
-        assert [one.reason for one in withheld(loop.reconciler.verdict)] == ["panic"]
+        assert [one.reason for one in loop.reconciler.verdict.withheld] == ["panic"]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -83,6 +83,11 @@ class Hold:
     detail: str
     what: tuple[str, ...] = ()
 
+    @property
+    def withheld(self) -> tuple[Withheld, ...]:
+        """As of an ``Act``: what is held, which is everything."""
+        return (Withheld(self.reason, self.detail, self.what),)
+
 
 Verdict = Act | Hold
 

@@ -20,7 +20,6 @@ from promring.core.pool import decode, fragments, target
 from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
-from promring.reconcile import withheld
 from promring.service import Service
 from promring.threads import beside
 from promring.web.controller import Controller
@@ -136,7 +135,7 @@ class Api:
         service = self._service(request)
         let_go = service.reconciler.release()
         if not let_go:
-            held = "; ".join(one.detail for one in withheld(service.reconciler.verdict)) or "nothing is held"
+            held = "; ".join(one.detail for one in service.reconciler.verdict.withheld) or "nothing is held"
             raise ApiError(409, "conflict", f"{service.name}: nothing to release: {held}")
         return success({"service": service.name, "released": _said(let_go)})
 

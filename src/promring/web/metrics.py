@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 
 from promring import __version__
 from promring.core.coverage import Coverage
-from promring.reconcile import withheld
 from promring.service import Service
 from promring.web.controller import Controller
 
@@ -124,4 +123,4 @@ def _unplaced(services: list[Service]) -> list[Sample]:
 
 
 def _held(services: list[Service]) -> list[Sample]:
-    return [((s.name, reason), 1.0) for s in services for reason in {w.reason for w in withheld(s.reconciler.verdict)}]
+    return [((s.name, reason), 1.0) for s in services for reason in {w.reason for w in s.reconciler.verdict.withheld}]
