@@ -30,6 +30,7 @@ from promring.discovery.http import HttpSource
 from promring.discovery.python import PythonSource
 from promring.model import DiscoveryError, TargetGroup
 from tests.fakes.source import HEAVY, TargetSource
+from tests.real.malformed import MALFORMED, MALFORMED_YAML
 from tests.real.stage import SERVICE, Stage, stage
 from tests.rows import Seen
 from tests.waiting import until
@@ -186,116 +187,6 @@ async def test_a_source_that_gives_no_answer_keeps_its_list_and_its_age_and_the_
 
 
 # --- 27: malformed, wrong type ---------------------------------------------------------------------------------------
-
-OK = '{"targets": ["a:1"]}'
-ENTRY = "$[1]"
-
-MALFORMED: list[tuple[str | bytes, str]] = [
-    # not JSON
-    ("", ""),
-    ("   \n", ""),
-    ("[", ":1: "),
-    (f"[{OK},\n{OK}", ":2: "),
-    (f"[{OK},\n]", ":2: "),
-    (f"[{OK},,{OK}]", ":1: "),
-    (f"[{OK}]]", ":1: "),
-    (f"[{OK}] {OK}", ":1: "),
-    (f"[{OK},\n\n{{'targets': ['b:1']}}]", ":3: "),
-    (f'[{OK},\n{{targets: ["b:1"]}}]', ":2: "),
-    ('[{"targets": ["a:1"]', ":1: "),
-    ('[{"targets": ["a:1', ":1: "),
-    ('[{"targets": ["a:1"\n"b:1"]}]', ":2: "),
-    ('[{"targets": ["a\n:1"]}]', ""),
-    ('[{"targets": ["a:1"], // here\n"labels": {}}]', ":1: "),
-    ('[{"targets" ["a:1"]}]', ":1: "),
-    ("nonsense", ":1: "),
-    ("<html><body>log in</body></html>", ":1: "),
-    ("- targets: ['a:1']\n", ":1: "),
-    (b"\xff\xfe[\x00]\x00", ":1: "),
-    (b"\xef\xbb\xbf[]", ":1: "),
-    (b'[{"targets": ["a\xff:1"]}]', ""),
-    (b'[{"targets": ["a:1"]}\x00]', ":1: "),
-    ("[" * 100_000 + "]" * 100_000, ""),
-    ("[" * 100_000, ""),
-    ("[NaN]", ":1: "),
-    ('[{"targets": ["\\ud800:1"]}]', ""),
-    ('[{"targets": ["a:1"], "labels": {"x": "\\ud800"}}]', ""),
-    ('[{"targets": ["a\\q:1"]}]', ":1: "),
-    # JSON, and no list
-    (OK, "array"),
-    ("5", "array"),
-    ("true", "array"),
-    ('"a:1"', "array"),
-    ("{}", "array"),
-    ('{"error": "no such team"}', "array"),
-    # entries that are no group
-    (f"[{OK}, null]", ENTRY),
-    (f"[{OK}, 5]", ENTRY),
-    (f'[{OK}, "b:1"]', ENTRY),
-    (f"[{OK}, []]", ENTRY),
-    (f"[{OK}, [{OK}]]", ENTRY),
-    (f"[{OK}, {{}}]", ENTRY),
-    (f'[{OK}, {{"labels": {{}}}}]', ENTRY),
-    (f'[{OK}, {{"tragets": ["b:1"]}}]', "tragets"),
-    (f'[{OK}, {{"targets": ["b:1"], "label": {{}}}}]', "label"),
-    (f'[{OK}, {{"targets": ["b:1"], "source": "x"}}]', "source"),
-    # targets of another type
-    (f'[{OK}, {{"targets": null}}]', "$[1].targets"),
-    (f'[{OK}, {{"targets": "b:1"}}]', "$[1].targets"),
-    (f'[{OK}, {{"targets": {{"b": 1}}}}]', "$[1].targets"),
-    (f'[{OK}, {{"targets": 5}}]', "$[1].targets"),
-    (f'[{OK}, {{"targets": ["b:1", 9100]}}]', "$[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", null]}}]', "$[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", ["c:1"]]}}]', "$[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", {{"host": "c"}}]}}]', "$[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", true]}}]', "$[1].targets[1]"),
-    # addresses that are none
-    (f'[{OK}, {{"targets": ["b:1", ""]}}]', "[1].targets[1]: ''"),
-    (f'[{OK}, {{"targets": ["b:1", " "]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "c d:1"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "c:1\\n"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "c:1\\u0000"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "c:port"]}}]', "[1].targets[1]: 'c:port'"),
-    (f'[{OK}, {{"targets": ["b:1", "c:"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", ":9100"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "c:123456"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "[::1:9100"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "http://"]}}]', "[1].targets[1]"),
-    (f'[{OK}, {{"targets": ["b:1", "{"x" * 1025}"]}}]', "[1].targets[1]"),
-    # labels
-    (f'[{OK}, {{"targets": ["b:1"], "labels": []}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": "x=y"}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": 5}}}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": null}}}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": true}}}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": ["y"]}}}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": {{}}}}}}]', "$[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"": "y"}}}}]', "[1].labels: ''"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"1x": "y"}}}}]', "[1].labels: '1x'"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"a-b": "y"}}}}]', "[1].labels: 'a-b'"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"é": "y"}}}}]', "[1].labels"),
-    (f'[{OK}, {{"targets": ["b:1"], "labels": {{"x": "\\u0000"}}}}]', "[1].labels.x"),
-]
-MALFORMED_YAML: list[tuple[str | bytes, str]] = [
-    ("", "empty"),
-    ("- targets: [a:1\n", ":2: "),
-    ("- targets: ['a:1']\n- targets: {\n", ":3: "),
-    ("- targets: ['a:1']\n targets: x\n", ":2: "),
-    ("- targets: ['a:1']\n\tlabels: {}\n", ":2: "),
-    ("- &x {targets: ['a:1']}\n- *x\n", ":2: alias"),
-    ("- targets: ['a:1']\n- targets: !!python/name:os.system ['b:1']\n", ":2: tag"),
-    ("- targets: ['a:1']\n- targets: b:1\n", "[1].targets"),
-    ("- targets: ['a:1']\n- [targets]\n", "[1]"),
-    ("- targets: ['a:1']\n- targets: ['b:1']\n  labels: {x: {y: z}}\n", "[1].labels"),
-    ("- targets: ['a:1']\n- targets: ['b:1']\n  lables: {x: y}\n", "lables"),
-    ("- targets: ['a:1']\n- targets: ['b:1', 'c d']\n", "[1].targets[1]"),
-    ("targets: ['a:1']\n", "array"),
-    ("just a text\n", "array"),
-    ("--- []\n--- []\n", ""),
-    (b"- targets: ['\xff:1']\n", ""),
-    ("- targets: ['a:1\x01']\n", ""),
-    ("[" * 5000, ""),
-]
 
 
 def put(path: Path, text: str | bytes) -> None:
