@@ -354,7 +354,7 @@ async def test_of_a_target_that_is_listed_several_times_one_is_placed_and_the_fi
             ]
             second.groups = [{"targets": [*rest[:5], both], "labels": {"from": "second"}}]
             await s.controller.start()
-            await until(lambda: once_each(s, s.farm.addresses), "each target in one slice")
+            await until(lambda: len(s.slices()) == 3 and once_each(s, s.farm.addresses), "each target in one slice")
             await s.quiet()
 
             async def labels() -> dict[str, str]:
