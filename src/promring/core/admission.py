@@ -166,11 +166,9 @@ def admit(
     staying = tuple(name for name in lost if name not in leaving)
     after = History(standings, panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
-    if not warming_up and not after.members:
+    if not warming_up and not after.members:  # ``to``, not ``joined``: they were there before, a first leave is no flap
         first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
-        after = History(
-            standings | first, after.panic_since
-        )  # not ``joined``: they were there before, a first leave is no flap
+        after = History(standings | first, after.panic_since)
     due = [ends_at, warm_at, *_due(after.standings.values(), rules, members=bool(after.members), panic=bool(staying))]
     again_at = min((at for at in due if at > now), default=INFINITY)
     vouched = tuple(name for name in staying if probed.get(name))
