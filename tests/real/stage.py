@@ -225,7 +225,7 @@ async def stage(
             await scraper.until(lambda s=scraper: s.is_ready(session), scraper.id)  # type: ignore[misc]
         if start:
             await controller.start()
-            await until(lambda: result.placed_on(*made[:running]), "every target placed at the start")
+            await until(lambda: result.placed_on(*made[:running]), "every target placed at the start", 30)
             await result.quiet()
         try:
             yield result

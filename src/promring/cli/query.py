@@ -142,6 +142,10 @@ def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool
 def _show_status(data: dict[str, Any]) -> None:
     console = Console(highlight=False, emoji=False)
     console.print(f"promring {data['version']}: " + ("ready" if data["ready"] else "not ready"))
+    controllers = data["controllers"]
+    if controllers["lock"]:
+        who = "leads" if data["leader"] else f"follows {controllers['leader'] or 'nobody: no controller leads'}"
+        console.print(f"  {escape(who)}, epoch {controllers['epoch'] or '-'}")
     for line in data["unready"]:
         console.print(f"  {escape(line)}", style="red")
     if not data["config"]["last_reload_successful"]:

@@ -108,7 +108,7 @@ class Registrar:
         name, failing = self._registration.service, ""
         while True:
             self._looked.clear()
-            pause_s, failure = LOOK_S, ""
+            pause_s, failure = LOOK_S if self._leads() else RETRY_S, ""  # whoever gets the lock registers at once
             try:
                 if await self._once() >= INVISIBLE_LOOKS:
                     failure = "registered, but not to be seen: does the token allow service:read and node:read?"
