@@ -205,7 +205,7 @@ async def test_no_write_of_an_old_epoch_is_accepted(tmp_path: Path, consul_progr
         s.allowed |= LOCK_TROUBLE | {
             "delivery_failed",
             "scraper_undeliverable",
-        }  # the rogue may hold a receiver's lock for a moment
+        }  # it may hold a lock
         epoch = await epoch_of(s, s.controller)
         body = b'[{"targets":["127.0.0.1:666"]}]\n'
         rogue = FileDelivery(str(tmp_path / "out/{service}/{scraper}.json"), log.get())
