@@ -395,7 +395,7 @@ async def test_a_list_ten_times_larger_is_placed_within_the_bound(
         async with stage(tmp_path, consul_program, prometheus_program, count=1, **options) as s:
             source.groups = [{"targets": names[:300]}]
             await s.controller.start()
-            await until(lambda: once_each(s, names[:300]), "the list")
+            await until(lambda: len(s.slices()) == 3 and once_each(s, names[:300]), "the list on all three", 30)
             before = rss_mb(s.controller.pid)
             source.groups = [{"targets": names}]
             took = await until(lambda: once_each(s, names), "ten times as many")

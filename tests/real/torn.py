@@ -65,9 +65,10 @@ def left_over(*folders: Path) -> list[Path]:
 
 
 def age(paths: Sequence[Path]) -> None:
-    """As if a minute had gone by."""
+    """As if a minute had gone by. One that was aged before may have been removed by a start meanwhile."""
     for path in paths:
-        os.utime(path, (1, 1))
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path, (1, 1))
 
 
 def saved(folder: Path) -> Generation:
