@@ -27,7 +27,7 @@ from typing import Annotated
 
 import msgspec
 
-from promring.consul.client import Client, Key
+from promring.consul.client import LOCK_DEADLINE_S, Client, Key
 from promring.leadership import EPOCH_MOST, STEP, Leadership, boottime
 from promring.log import Logger
 from promring.model import ConsulError, ListMark
@@ -38,7 +38,6 @@ LEASE_MOST_S = 4.0
 MARGIN = 0.2
 AGAIN_S = 0.25
 SYNC_S = 3.0
-DEADLINE_S = 2.0
 RAISE_AGAIN_S = 30.0
 PATIENCE_S = 15.0
 GONE_AFTER = "1m"
@@ -182,7 +181,7 @@ class ConsulLock:
             "DeregisterCriticalServiceAfter": GONE_AFTER,
         }
         definition = {"ID": self._id, "Name": SERVICE, "Meta": {"controller": self._settings.name}, "Check": check}
-        await self._client.register(definition, deadline_s=DEADLINE_S)
+        await self._client.register(definition, deadline_s=LOCK_DEADLINE_S)
         await self._client.check_passes(self._id)
         deadline = boottime() + SYNC_S
         while not self._session:
