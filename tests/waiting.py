@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 15.0) -> float:
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 30.0) -> float:
     """Wait until ``condition``; the seconds it took. Fails with ``what`` after ``timeout_s``."""
     started = time.monotonic()
     while True:

@@ -28,6 +28,8 @@ BELIEVED = {"shrink_threshold": 0, "growth_threshold": None}
 """A guard that takes a much shorter or longer list for right at once."""
 CONSUL_SERVICE = "scrape_prometheus_node_exporter"
 SERVICE = "node_exporter"
+CHECK_TIMEOUT = "1s"
+"""As long as the interval allows, so that a busy machine calls few dead; who is killed refuses at once."""
 
 
 @dataclass
@@ -149,7 +151,7 @@ def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[Any], *
         "scrapers": {
             "consul": {
                 "service": CONSUL_SERVICE,
-                "register": {"nodes": nodes, "check": {"path": "/-/healthy", "interval": "1s", "timeout": "500ms"}},
+                "register": {"nodes": nodes, "check": {"path": "/-/healthy", "interval": "1s", "timeout": CHECK_TIMEOUT}},
             }
         },
         "targets": [{"file": {"files": [str(stage_folder / "targets.json")]}}],

@@ -112,7 +112,7 @@ def whole(s: Stage, lists: list[list[str]]) -> bool:
 async def test_sigterm_in_the_middle_of_a_delivery_leaves_whole_slices_and_the_next_run_finishes(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
-    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, guard=BELIEVED) as s:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, guard=BELIEVED, interval_s=20) as s:
         lists = [s.farm.addresses, [f"127.0.1.{i % 250}:{1000 + i}" for i in range(6000)]]
         rng = random.Random(20)
         for turn in range(8):
