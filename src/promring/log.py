@@ -18,8 +18,8 @@ LEVELS = ("debug", "info", "warn", "error")
 Logger = structlog.typing.FilteringBoundLogger
 
 
-def configure(level: str = "info", fmt: str = "logfmt", stream: TextIO | None = None) -> None:
-    """``level`` one of ``LEVELS``; ``fmt`` ``logfmt`` or ``json``; ``stream`` stderr unless told."""
+def configure(level: str = "info", fmt: str = "logfmt", stream: TextIO | None = None, keep: Processor | None = None) -> None:
+    """``level`` of ``LEVELS``; ``fmt`` ``logfmt`` or ``json``; ``stream`` stderr unless told; ``keep`` sees each event."""
     render: Processor
     if fmt == "json":
         render = structlog.processors.JSONRenderer(default=str, sort_keys=False)
@@ -34,6 +34,7 @@ def configure(level: str = "info", fmt: str = "logfmt", stream: TextIO | None = 
             _first_keys,
             structlog.processors.format_exc_info,
             _flat,
+            *([keep] if keep else []),
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),

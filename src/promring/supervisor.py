@@ -23,6 +23,7 @@ from promring.build import Kit, build_service, consul_access
 from promring.config import load
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLock, LockSettings
+from promring.events import Events
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
@@ -58,8 +59,9 @@ class Reload:
 class Supervisor:
     """The whole process."""
 
-    def __init__(self, options: Options, settings: Settings, log: Logger) -> None:
+    def __init__(self, options: Options, settings: Settings, log: Logger, events: Events) -> None:
         self.settings = settings
+        self.events = events
         self.services: dict[str, Service] = {}
         self.metrics = Metrics()
         self.reload_state = Reload()

@@ -14,6 +14,7 @@ import trustme
 
 from promring import log
 from promring.config import load
+from promring.events import Events
 from promring.model import ConfigError
 from promring.supervisor import Options, Supervisor
 from promring.web.access import Access, load_web_config
@@ -45,7 +46,9 @@ async def test_only_users_and_the_token_get_in_over_tls(tmp_path: Path) -> None:
     (tmp_path / "promring.yml").write_text(CONFIG)
     access = Access(load_web_config(tmp_path / "web.yml"))
     web = WebSettings("127.0.0.1", 0, tmp_path / "token", access)
-    supervisor = Supervisor(Options(tmp_path / "promring.yml", tmp_path, web), load(tmp_path / "promring.yml"), log.get())
+    supervisor = Supervisor(
+        Options(tmp_path / "promring.yml", tmp_path, web), load(tmp_path / "promring.yml"), log.get(), Events()
+    )
     task = asyncio.create_task(supervisor.run())
     await supervisor.web_bound()
     trusting = ssl.create_default_context()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from promring import log
 from promring.config import load
+from promring.events import Events
 from promring.supervisor import Options, Supervisor
 from promring.web.server import WebSettings
 from tests.fakes.source import TargetSource
@@ -69,7 +71,7 @@ TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "pro
 
 
 @asynccontextmanager
-async def running(folder: Path, *, targets: bool = True) -> AsyncIterator[Running]:
+async def running(folder: Path, *, targets: bool = True, shrink_threshold: float = 0) -> AsyncIterator[Running]:
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
         config = {
             "global": {"debounce": "10ms"},
@@ -79,7 +81,7 @@ async def running(folder: Path, *, targets: bool = True) -> AsyncIterator[Runnin
                     "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
                     "targets": [{"file": {"files": ["targets.json"]}}],
                     "delivery": [{"http_sd": {}}],
-                    "guard": {"shrink_threshold": 0},
+                    "guard": {"shrink_threshold": shrink_threshold},
                 },
                 {
                     "name": "files-only",
@@ -94,7 +96,9 @@ async def running(folder: Path, *, targets: bool = True) -> AsyncIterator[Runnin
         token = folder / "token"
         token.write_text("sesame\n")
         options = Options(file, folder / "state", WebSettings("127.0.0.1", 0, token))
-        supervisor = Supervisor(options, load(file), log.get())
+        events = Events()
+        log.configure(stream=io.StringIO(), keep=events.keep)
+        supervisor = Supervisor(options, load(file), log.get(), events)
         made = Running(folder, supervisor, session, nodes)
         if targets:
             made.write(TARGETS)

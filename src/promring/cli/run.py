@@ -12,6 +12,7 @@ import click
 
 from promring import log
 from promring.cli import options
+from promring.events import Events
 from promring.model import ConfigError, ListenError
 from promring.supervisor import Options, Supervisor
 from promring.threads import favour_the_loop
@@ -61,7 +62,8 @@ def run(
         access = Access(load_web_config(web_config_file) if web_config_file else WebConfig())
     except ConfigError as error:
         options.say_and_exit(error)
-    log.configure(level, fmt)
+    events = Events()
+    log.configure(level, fmt, keep=events.keep)
     lock = _lock(state_dir)
     web = WebSettings(listen[0], listen[1], token_file, access)
     supervisor_options = Options(config_file, state_dir, web)
@@ -69,7 +71,7 @@ def run(
     favour_the_loop()
 
     async def main() -> None:
-        await Supervisor(supervisor_options, settings, log.get()).run()
+        await Supervisor(supervisor_options, settings, log.get(), events).run()
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -14,7 +14,7 @@ from aiohttp import web
 from promring import __version__
 from promring.audit.watch import Audit
 from promring.core.coverage import Coverage
-from promring.core.guard import Act, Hold, Withheld
+from promring.core.guard import RELEASABLE, Act, Hold, Withheld
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, target
 from promring.core.preview import preview
@@ -23,7 +23,7 @@ from promring.model import Fact, Known, Placement, PromringError, TargetPool, Un
 from promring.service import Service
 from promring.threads import beside
 from promring.web.controller import Controller
-from promring.web.envelope import ApiError, success
+from promring.web.envelope import ApiError, number, success
 
 LIMIT = 100
 LIMIT_MOST = 10_000
@@ -36,28 +36,35 @@ class Api:
         self._started = time.time()
 
     async def status(self, _: web.Request) -> web.Response:
+        return success(self.overview())
+
+    def overview(self) -> dict[str, Any]:
+        """The whole controller, for people and programs."""
         controller = self._controller
         unready = controller.unready()
-        return success(
-            {
-                "version": __version__,
-                "started_at": self._started,
-                "ready": not unready,
-                "unready": unready,
-                "leader": controller.leadership.leads(),
-                "controllers": {
-                    "lock": not controller.leadership.alone,
-                    "leader": controller.leadership.leader or None,
-                    "epoch": controller.leadership.epoch or None,
-                },
-                "config": {
-                    "last_reload_successful": controller.reload_state.successful,
-                    "last_reload_success_at": controller.reload_state.at,
-                    "problems": controller.reload_state.problems,
-                },
-                "services": [describe(s) for s in controller.services.values()],
-            }
-        )
+        return {
+            "version": __version__,
+            "started_at": self._started,
+            "ready": not unready,
+            "unready": unready,
+            "leader": controller.leadership.leads(),
+            "controllers": {
+                "lock": not controller.leadership.alone,
+                "leader": controller.leadership.leader or None,
+                "epoch": controller.leadership.epoch or None,
+            },
+            "config": {
+                "last_reload_successful": controller.reload_state.successful,
+                "last_reload_success_at": controller.reload_state.at,
+                "problems": controller.reload_state.problems,
+            },
+            "services": [describe(s) for s in controller.services.values()],
+        }
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the controller that drains."""
+        return self._controller.leadership.leads()
 
     async def services(self, _: web.Request) -> web.Response:
         return success([describe(s) for s in self._controller.services.values()])
@@ -73,7 +80,7 @@ class Api:
         ids = [s.id for s in placement.scrapers]
         if scraper is not None and scraper not in ids:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
-        return success(await beside(lambda: _search(placement, query, scraper, limit)))
+        return success(await beside(lambda: search(placement, query, scraper, limit)))
 
     async def where(self, request: web.Request) -> web.Response:
         """``?target=`` an address: every target with it, its owner, the ring's order of preference."""
@@ -82,13 +89,7 @@ class Api:
         address = request.query.get("target", "")
         if not address:
             raise ApiError(400, "bad_data", "target: which address?")
-        virtual_nodes = service.reconciler.policy.virtual_nodes
-
-        def look() -> list[dict[str, Any]]:
-            ring = Ring(placement.scrapers, virtual_nodes)  # that of the placement: the loop may have a newer one already
-            return [_place(placement, ring, row) for row in _rows_at(placement.pool, address)]
-
-        found = await beside(look)
+        found = await places(service, placement, address)
         if not found:
             raise ApiError(404, "not_found", f"no target {address!r} in {service.name}")
         return success(found)
@@ -114,7 +115,9 @@ class Api:
             raise ApiError(
                 503, "unavailable", "the scrapers were not asked yet" if service.settings.audit else "audit is off"
             )
-        return success({"service": service.name, "at": audit.at, **await beside(lambda: _coverage(found, audit, limit))})
+        return success(
+            {"service": service.name, "at": audit.at, **await beside(lambda: describe_coverage(found, audit, limit))}
+        )
 
     def drain(self, request: web.Request, *, back: bool) -> web.Response:
         """Who may is settled by the server."""
@@ -196,7 +199,7 @@ def describe(service: Service) -> dict[str, Any]:
         "fits": reconciler.fit or None,
         "handing_over": memory.claims.held,
         "second_opinions": len(reconciler.opinions.trials),
-        "held": {"reason": verdict.reason, "detail": verdict.detail} if isinstance(verdict, Hold) else None,
+        "held": _said(verdict.withheld)[0] if isinstance(verdict, Hold) else None,
         "withheld": _said(verdict.withheld) if isinstance(verdict, Act) else [],
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
@@ -208,8 +211,19 @@ def describe(service: Service) -> dict[str, Any]:
     }
 
 
-def _said(held: Iterable[Withheld]) -> list[dict[str, str]]:
-    return [{"reason": one.reason, "detail": one.detail} for one in held]
+async def places(service: Service, placement: Placement, address: str) -> list[dict[str, Any]]:
+    """Every target with this address: its owners, why these, and the ring's order of preference."""
+    virtual_nodes = service.reconciler.policy.virtual_nodes
+
+    def look() -> list[dict[str, Any]]:
+        ring = Ring(placement.scrapers, virtual_nodes)  # that of the placement: the loop may have a newer one already
+        return [_place(placement, ring, row) for row in _rows_at(placement.pool, address)]
+
+    return await beside(look)
+
+
+def _said(held: Iterable[Withheld]) -> list[dict[str, Any]]:
+    return [{"reason": one.reason, "detail": one.detail, "releasable": one.reason in RELEASABLE} for one in held]
 
 
 def _fact(fact: Fact[Any]) -> dict[str, Any]:
@@ -247,7 +261,8 @@ def _rows_at(pool: TargetPool, address: str) -> list[int]:
     return rows
 
 
-def _search(placement: Placement, query: str, scraper: str | None, limit: int) -> dict[str, Any]:
+def search(placement: Placement, query: str, scraper: str | None, limit: int) -> dict[str, Any]:
+    """Targets with ``query`` in their address or labels, the first ``limit``, of ``scraper`` or all, and how many."""
     needle = json.dumps(query, ensure_ascii=False)[1:-1].encode()  # as it stands in the fragments
     pool, ids = placement.pool, [s.id for s in placement.scrapers]
     rows = range(len(pool)) if scraper is None else shares(placement).of(ids.index(scraper)).tolist()
@@ -298,7 +313,8 @@ def _reason(placement: Placement, ring: Ring, row: int, owners: list[str], prefe
     return "zone" if owners[0] == preference[0] and different else "load_factor"
 
 
-def _coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, Any]:
+def describe_coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, Any]:
+    """A look of the audit, with the first ``limit`` targets of each kind."""
     now = time.monotonic()
     rows = {"missing": found.missing, "unproved": found.unproved, "doubled": found.doubled, "down": found.down}
     return {
@@ -325,7 +341,4 @@ def _coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, Any]:
 
 
 def _limit(request: web.Request) -> int:
-    text = request.query.get("limit", str(LIMIT))
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ApiError(400, "bad_data", f"limit: {text[:20]!r} is not a number")
-    return min(int(text), LIMIT_MOST)
+    return min(number(request, "limit", LIMIT), LIMIT_MOST)

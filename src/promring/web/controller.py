@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from promring.events import Events
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.service import Service
@@ -21,6 +22,8 @@ class Controller(Protocol):
     def services(self) -> Mapping[str, Service]: ...
     @property
     def metrics(self) -> Metrics: ...
+    @property
+    def events(self) -> Events: ...
     @property
     def leadership(self) -> Leadership: ...
     @property

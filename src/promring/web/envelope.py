@@ -20,6 +20,14 @@ def failure(status: int, kind: str, text: str) -> web.Response:
     return web.Response(status=status, body=body, content_type="application/json")
 
 
+def number(request: web.Request, name: str, default: int) -> int:
+    """A parameter of the query that counts something."""
+    text = request.query.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ApiError(400, "bad_data", f"{name}: {text[:20]!r} is not a number")
+    return int(text)
+
+
 class ApiError(Exception):
     """Ends a request with an error in the envelope."""
 

@@ -18,7 +18,9 @@ from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, errors
+from promring.web.events import EventsEndpoint
 from promring.web.metrics import LiveGauges
+from promring.web.page import Page
 from promring.web.sd import SdEndpoint
 
 SHUTDOWN_S = 1.0
@@ -74,17 +76,23 @@ class WebServer:
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        api, sd = self._api, SdEndpoint(self._controller)
+        api, sd, events = self._api, SdEndpoint(self._controller), EventsEndpoint(self._controller)
+        page = Page(self._controller, api)
         first = guard(self._settings.access, self._has_token)
         app = web.Application(middlewares=[first, errors], client_max_size=BODY_BYTES_MAX)
         app.add_routes(
             [
+                web.get("/", page.home),
+                web.get("/services/{service}", page.home),
+                web.get("/where", page.where),
+                web.get("/static/{name}", page.file),
                 web.get("/-/healthy", self._healthy),
                 web.get("/-/ready", self._ready),
                 web.post("/-/reload", self._reload),
                 web.get("/metrics", self._metrics),
                 web.get("/sd/{service}/{scraper}", sd.get),
                 web.get("/api/v1/status", api.status),
+                web.get("/api/v1/events", events.get),
                 web.get("/api/v1/services", api.services),
                 web.get("/api/v1/services/{service}", api.service),
                 web.get("/api/v1/services/{service}/targets", api.targets),

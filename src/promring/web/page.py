@@ -1,0 +1,145 @@
+"""The page: what ``/api/v1`` says, for people. Rendered here, so it works without script; with it, it keeps itself new.
+
+Everything from outside is escaped by the template engine, and the page may load and run nothing but its own two files.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from aiohttp import web
+
+from promring.service import Service
+from promring.threads import beside
+from promring.web.api import Api, describe, describe_coverage, places, search
+from promring.web.controller import Controller
+from promring.web.envelope import ApiError
+
+SCRAPERS_MOST = 50
+"""So many scrapers of a service stand on the page of all services, those in trouble first."""
+EVENTS_MOST = 50
+FOUND_MOST = 100
+UNCOVERED_MOST = 10
+FILES = {"page.css": "text/css", "page.js": "text/javascript"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Page:
+    def __init__(self, controller: Controller, api: Api) -> None:
+        self._controller = controller
+        self._api = api
+        folder = Path(__file__).parent / "pages"
+        self._files = {name: (folder / name).read_bytes() for name in FILES}
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folder),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {
+            "ago": _ago,
+            "clock": _clock,
+            "count": _count,
+        }
+        self._home = environment.get_template("home.html")
+        self._where = environment.get_template("where.html")
+
+    async def file(self, request: web.Request) -> web.Response:
+        """Its style and its script."""
+        name = request.match_info["name"]
+        if name not in FILES:
+            raise ApiError(404, "not_found", f"no file {name!r}")
+        return web.Response(body=self._files[name], content_type=FILES[name], charset="utf-8", headers=HEADERS)
+
+    async def home(self, request: web.Request) -> web.Response:
+        """Every service; or the one of the path, with all of its scrapers."""
+        services, only = self._controller.services, request.match_info.get("service")
+        if only is not None and only not in services:
+            raise ApiError(404, "not_found", f"no service {only!r}")
+        overview = self._api.overview()
+        most = None if only else SCRAPERS_MOST
+        shown = [await self._shown(s, most) for name, s in services.items() if only in (None, name)]
+        events = self._controller.events.since(service=only)[-EVENTS_MOST:][::-1]
+        return await self._render(self._home, overview=overview, services=shown, only=only, events=events)
+
+    async def where(self, request: web.Request) -> web.Response:
+        """``?target=`` an address, or a part of one or of its labels."""
+        asked = request.query.get("target", "").strip()[:1000]
+        found = [await _found(s, asked) for s in self._controller.services.values()] if asked else []
+        return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found)
+
+    async def _render(self, template: jinja2.Template, **values: Any) -> web.Response:
+        text = await beside(lambda: template.render(now=time.time(), **values))
+        return web.Response(text=text, content_type="text/html", headers=HEADERS)
+
+    async def _shown(self, service: Service, most: int | None) -> dict[str, Any]:
+        """``describe`` and what the audit saw; of the scrapers the first ``most``, those in trouble first."""
+        described, found, audit = describe(service), service.audit.coverage, service.audit
+        seen: dict[str, dict[str, Any]] = {}
+        coverage = None
+        if found is not None:
+            coverage = await beside(lambda: describe_coverage(found, audit, UNCOVERED_MOST)) | {"at": audit.at}
+            seen = {one["id"]: one for one in coverage["scrapers"]}
+        scrapers = [s | {"trouble": _trouble(s, seen.get(s["id"]))} for s in described["scrapers"]]
+        scrapers.sort(key=lambda s: (not s["trouble"], s["id"]))
+        widest = max([s["limit"] or s["load"] for s in scrapers], default=0)
+        return described | {
+            "coverage": coverage,
+            "up": sum(s["state"] == "up" for s in scrapers),
+            "all": len(scrapers),
+            "widest": max(widest, 1),
+            "scrapers": scrapers[:most],
+            "hidden": scrapers[most:] if most else [],
+            "writable": self._api.leads,
+        }
+
+
+def _trouble(scraper: dict[str, Any], seen: dict[str, Any] | None) -> str:
+    """What is wrong with a scraper, the worst first; empty when nothing is."""
+    if scraper["delivery_error"]:
+        return f"not delivered: {scraper['delivery_error']}"
+    if scraper["state"] != "up":
+        return str(scraper["reason"] or scraper["state"])
+    if seen and seen["error"]:
+        return f"cannot be asked: {seen['error']}"
+    if seen and seen["missing"]:
+        return f"{seen['missing']} targets of its slice are not scraped"
+    return ""
+
+
+async def _found(service: Service, asked: str) -> dict[str, Any]:
+    placement = service.reconciler.placement
+    if placement is None:
+        return {"service": service.name, "why": service.unready() or "no plan yet", "places": [], "targets": [], "total": 0}
+    exact = await places(service, placement, asked)
+    some = await beside(lambda: search(placement, asked, None, FOUND_MOST))
+    return {"service": service.name, "why": "", "places": exact, **some}
+
+
+def _ago(then: float | None, now: float) -> str:
+    """A span of time for people: ``3 s``, ``12 min``."""
+    if not then:
+        return "never"
+    seconds = max(0.0, now - then)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _clock(stamp: str) -> str:
+    """The time of day of a time stamp of the log."""
+    return stamp[11:19]

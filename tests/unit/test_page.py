@@ -1,0 +1,210 @@
+"""The page and the events, asked over HTTP of a whole promring in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from promring.events import KEPT, VALUE_MOST, Events
+from tests.unit.test_web import Running, running
+from tests.waiting import until
+
+TOKEN = {"Authorization": "Bearer sesame"}
+
+
+class Text(HTMLParser):
+    """What a page shows: its text, its tags, and what its buttons post."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.posts: list[str] = []
+        self._parts: list[str] = []
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        named = dict(attrs)
+        assert not any(name.startswith("on") or name == "style" for name in named), "nothing inline"
+        if "data-post" in named:
+            self.posts.append(str(named["data-post"]))
+
+    def handle_data(self, data: str) -> None:
+        self._parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self._parts).split())
+
+
+async def shown(r: Running, path: str) -> Text:
+    status, headers, body = await r.get(path)
+    assert status == 200
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["content-security-policy"].startswith("default-src 'self';")
+    return Text(body)
+
+
+async def test_the_page_says_what_the_api_says(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        page = await shown(r, "/")
+        overview = await r.data("/api/v1/status")
+        assert "the only controller , without a lock" in page.text
+        for service in overview["services"]:
+            assert f"generation {service['generation']}" in page.text
+            for scraper in service["scrapers"]:
+                assert f"{scraper['id']} up {scraper['targets']}" in page.text
+        assert "targets 40 scrapers up 2 of 2" in page.text
+        assert "reshard reason initial" in page.text
+        one = await shown(r, "/services/files-only")
+        assert "files-only" in one.text
+        assert not any("/services/node/" in post for post in one.posts)
+        assert (await r.get("/services/nobody"))[0] == 404
+
+
+async def test_what_is_held_stands_on_the_page_and_is_released_from_it(tmp_path: Path) -> None:
+    async with running(tmp_path, shrink_threshold=0.7) as r:
+        release = "/api/v1/services/node/release"
+        assert release not in (await shown(r, "/")).posts
+        r.write([{"targets": ["t1:9100"]}])
+
+        async def held() -> bool:
+            return release in (await shown(r, "/")).posts
+
+        await until(held, "the page says it is held, and how to let it go")
+        page = await shown(r, "/")
+        assert "withheld: source shrank" in page.text
+        assert "says 1 targets, the plan has 40 of it" in page.text
+        async with r.session.post(r.url + release) as answer:
+            assert answer.status == 401
+        async with r.session.post(r.url + release, headers=TOKEN) as answer:
+            assert answer.status == 200
+
+        async def let_go() -> bool:
+            page = await shown(r, "/services/node")
+            return "targets 1 scrapers up" in page.text and release not in page.posts
+
+        await until(let_go, "the plan has the short list")
+
+
+async def test_a_drain_is_posted_to_where_the_page_says(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        drains = [p for p in (await shown(r, "/services/node")).posts if p.endswith("/drain")]
+        assert len(drains) == 2
+        async with r.session.post(r.url + drains[0], headers=TOKEN) as answer:
+            assert answer.status == 200
+        page = await shown(r, "/services/node")
+        assert [p for p in page.posts if p.endswith("/undrain")] == [drains[0].removesuffix("drain") + "undrain"]
+        assert "drained" in page.text
+
+
+async def test_labels_are_text_wherever_they_stand(tmp_path: Path) -> None:
+    hostile = "</main><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}"
+    async with running(tmp_path, targets=False) as r:
+        r.write([{"targets": ["t1:9100"], "labels": {"evil": hostile}}])
+        await until(lambda: r.supervisor.services != {} and r.supervisor.unready() == [], "ready")
+        wanted = (await shown(r, "/where?target=")).tags
+        for asked in ("t1:9100", "evil", "%3Cscript%3Ealert(1)%3C/script%3E%22"):
+            page = await shown(r, f"/where?target={asked}")
+            assert page.tags.count("script") == wanted.count("script") == 1
+            assert "img" not in page.tags
+            if "script" not in asked:
+                assert hostile in page.text
+
+
+async def test_where_finds_an_address_and_a_part_of_one(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        place = (await r.data("/api/v1/services/node/where?target=t3:9100"))[0]
+        exact = await shown(r, "/where?target=t3:9100")
+        assert f"scraped by {place['scraper']}" in exact.text
+        assert f"preference {', '.join(place['preference'])}" in exact.text
+        part = await shown(r, "/where?target=t3")
+        assert all(f"t3{n}:9100" in part.text for n in ("", *range(10)))
+        assert "t29:9100" not in part.text
+        assert "no target with nothing-like-it" in (await shown(r, "/where?target=nothing-like-it")).text
+
+
+async def test_its_files_are_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        page = (await r.get("/"))[2].decode()
+        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+            assert f'"/static/{name}"' in page
+            status, headers, body = await r.get(f"/static/{name}")
+            assert (status, headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+            assert b"//" not in body.replace(b"// ", b""), "nothing is fetched from elsewhere"
+        assert (await r.get("/static/..%2fpage.py"))[0] == 404
+
+
+async def test_a_service_without_a_plan_and_one_whose_scrapers_are_gone_are_shown(tmp_path: Path) -> None:
+    async with running(tmp_path, targets=False) as r:
+        await until(lambda: r.supervisor.services != {}, "services")
+
+        async def says() -> bool:
+            page = await shown(r, "/")
+            return "targets no plan" in page.text and "not ready" in page.text and "plan held" in page.text
+
+        await until(says, "the page says why there is no plan")
+
+
+async def test_events_as_json(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        events = await r.data("/api/v1/events?service=node")
+        assert {"id", "ts", "level", "msg", "service", "fields"} == set(events[0])
+        assert [e["id"] for e in events] == sorted({e["id"] for e in events})
+        assert {e["service"] for e in events} == {"node"}
+        reshard = next(e for e in events if e["msg"] == "reshard")
+        assert reshard["fields"]["targets"] == 40
+        later = await r.data(f"/api/v1/events?service=node&since={reshard['id']}")
+        assert all(e["id"] > reshard["id"] for e in later)
+        assert [e["id"] for e in await r.data("/api/v1/events?service=node&limit=1")] == [events[-1]["id"]]
+        assert (await r.get("/api/v1/events?service=nobody"))[0] == 404
+        assert (await r.get("/api/v1/events?since=x"))[0] == 400
+
+
+async def read_stream(response: aiohttp.ClientResponse, msg: str) -> dict[str, Any]:
+    """The next event called ``msg``; its id stands before it."""
+    number = 0
+    async for raw in response.content:
+        line = raw.decode().rstrip()
+        if line.startswith("id: "):
+            number = int(line[4:])
+        if line.startswith("data: ") and json.loads(line[6:])["msg"] == msg:
+            found: dict[str, Any] = json.loads(line[6:])
+            assert found["id"] == number
+            return found
+    raise AssertionError("the stream ended")
+
+
+async def test_events_as_a_stream_that_goes_on_where_it_was(tmp_path: Path) -> None:
+    stream = {"Accept": "text/event-stream"}
+    async with running(tmp_path) as r, asyncio.timeout(10):
+        url = f"{r.url}/api/v1/events"
+        async with r.session.get(url, headers=stream) as response:
+            assert response.headers["content-type"] == "text/event-stream"
+            r.write([{"targets": ["t1:9100", "t2:9100"]}])
+            first = await read_stream(response, "reshard")
+            assert first["fields"]["targets"] == 2, "what was before is not repeated"
+        r.write([{"targets": ["t1:9100"]}])
+        await until(lambda: r.supervisor.services["node"].reconciler.memory.generation.n >= 3, "another plan")
+        async with r.session.get(url, headers=stream | {"Last-Event-ID": str(first["id"])}) as response:
+            assert (await read_stream(response, "reshard"))["fields"]["targets"] in (1, 2)
+        async with r.session.get(url, headers=stream | {"Last-Event-ID": "99999999"}) as response:
+            assert (await read_stream(response, "starting"))["id"] == 1, "of a process before: everything"
+
+
+def test_the_ring_of_events_is_bounded() -> None:
+    events = Events()
+    for n in range(KEPT + 10):
+        events.keep(None, "", {"level": "info", "ts": "t", "msg": f"m{n}", "text": "x" * 5000, "path": Path("/a")})
+    events.keep(None, "", {"level": "debug", "ts": "t", "msg": "not kept"})
+    kept = events.since()
+    assert (len(kept), kept[0].id, kept[-1].id, events.last) == (KEPT, 11, KEPT + 10, KEPT + 10)
+    assert len(kept[0].fields["text"]) == VALUE_MOST + 1
+    assert kept[0].fields["path"] == "/a"
+    assert [e.id for e in events.since(KEPT + 8)] == [KEPT + 9, KEPT + 10]
+    assert len(events.since(KEPT + 11)) == KEPT, "an id of a process before"
