@@ -175,6 +175,7 @@ async def stage(
     interval_s: float = 1.0,
     http_sd: int = 1,
     start: bool = True,
+    hosts: Sequence[str] = (),
     nodes: Sequence[dict[str, Any]] = (),
     kinds: Sequence[tuple[Path, bool]] = (),
     lock: dict[str, Any] | None = None,
@@ -183,9 +184,10 @@ async def stage(
     env: dict[str, str] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
-    """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``nodes`` has
-    more about each, such as its zone; ``kinds`` what each is: program, and whether in agent mode. ``consul``: one that runs
-    already; ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``: promring's environment.
+    """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``hosts``:
+    the address of each, else 127.0.0.1; ``nodes`` has more about each, such as its zone; ``kinds`` its program, and whether in
+    agent mode. ``consul``: one that runs already; ``proxied``: promring reaches Consul through ``Stage.proxy``;
+    ``env``: promring's environment.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """
@@ -202,13 +204,15 @@ async def stage(
         controller_port = free_port()
         made = []
         for i in range(scrapers):
-            port = free_port()
-            sd = SdConfig(file=folder / f"out/{SERVICE}/127.0.0.1_{port}.json")
+            host = hosts[i] if hosts else "127.0.0.1"
+            port = free_port(host)
+            sd = SdConfig(file=folder / f"out/{SERVICE}/{host}_{port}.json")
             if i >= scrapers - http_sd:
-                sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/127.0.0.1:{port}")
+                sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/{host}:{port}")
             place = folder / f"scraper-{i}"
             program, agent = kinds[i] if kinds else (prometheus, False)
-            made.append(ScraperProcess(program, place, sd, port=port, interval_s=interval_s, job=SERVICE, agent=agent))
+            options: dict[str, Any] = {"interval_s": interval_s, "job": SERVICE, "agent": agent}
+            made.append(ScraperProcess(program, place, sd, host=host, port=port, **options))
             stack.push_async_callback(made[-1].stop)
         for scraper in made[:running]:
             await scraper.start()
