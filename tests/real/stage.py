@@ -185,9 +185,9 @@ async def stage(
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``hosts``:
-    the address of each, else 127.0.0.1; ``nodes`` has more about each, such as its zone; ``kinds`` its program, and whether in
-    agent mode. ``consul``: one that runs already; ``proxied``: promring reaches Consul through ``Stage.proxy``;
-    ``env``: promring's environment.
+    the address of each, else 127.0.0.1; ``nodes`` has more about each, such as its zone; ``kinds`` its program, and whether
+    in agent mode. ``consul``: one that runs already; ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``:
+    promring's environment.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """

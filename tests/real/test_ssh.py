@@ -348,7 +348,7 @@ def full_disk(folder: Path) -> Iterator[None]:
 async def test_a_full_far_disk_keeps_the_old_slice_and_nothing_is_left_over(tmp_path: Path) -> None:
     with full_disk(tmp_path / A / "sd"):
         async with fleet(tmp_path) as f:
-            delivery = f.delivery()
+            delivery = f.delivery(timeout_s=30)
             assert kinds(await delivery.deliver(slices())) == ["written"] * 3
             outcomes = await delivery.deliver(slices(b"[%s]" % (b" " * 100_000), (1, 2)))
             assert kinds(outcomes) == ["failed", "written", "written"]

@@ -43,6 +43,7 @@ KILLS = 212
 
 
 @pytest.mark.row(40, 45, did=f"kill -9 of a process that saves and delivers, {KILLS} times at random moments")
+@pytest.mark.timeout(600)
 def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: Path, seen: Seen) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
