@@ -133,6 +133,30 @@ def test_they_come_back_from_a_panic_without_a_join_delay() -> None:
     assert [case.says("ab", 0), case.says("abcd", 1), case.says("abcdef", 2)] == ["!abcdef", "!abcdef", "abcdef"]
 
 
+def test_with_a_leave_delay_those_who_go_one_after_the_other_are_seen_together() -> None:
+    case = Case("abcdef", leave_delay_s=2.0, panic_hold_s=10.0)
+    assert [case.says("abcde", 0), case.says("abcd", 0.7), case.says("abc", 1.2)] == ["abcdef"] * 3
+    assert case.says("ab", 1.6) == "!abcdef", "nobody has left when the panic begins"
+    assert case.last.lost == ("c:1", "d:1", "e:1", "f:1")
+    case.probed = dict.fromkeys(case.last.lost, False)
+    assert [case.says("ab", 3), case.says("ab", 11.5)] == ["!abcdef"] * 2
+    assert case.says("ab", 11.7) == "ab"
+
+
+def test_in_a_panic_nobody_leaves_before_a_longer_leave_delay() -> None:
+    case = Case("abc", leave_delay_s=60.0, panic_hold_s=10.0)
+    assert case.says("a", 0) == "!abc"
+    case.probed = dict.fromkeys(case.last.lost, False)
+    assert [case.says("a", 11), case.says("a", 59)] == ["abc"] * 2
+    assert case.says("a", 60) == "a"
+
+
+def test_a_release_does_not_wait_for_the_leave_delay() -> None:
+    case = Case("abc", leave_delay_s=60.0, panic_hold_s=10.0)
+    assert case.says("a", 0) == "!abc"
+    assert case.says("a", 1, released=True) == "a"
+
+
 @pytest.mark.parametrize(("threshold", "left", "held"), [(0.5, "ab", "ab"), (0.4, "ab", "!abcd"), (1.0, "a", "a")])
 def test_the_threshold_is_a_share_and_one_is_never(threshold: float, left: str, held: str) -> None:
     assert Case("abcd", panic_threshold=threshold).says(left, 0) == held

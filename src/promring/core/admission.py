@@ -12,10 +12,10 @@ One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for e
 
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
-A panic begins when those who leave now, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all. It
-lasts until every one of them is back or out. The plan is held for ``panic_hold_s``, and until each was probed directly.
-Whoever is gone leaves when it has been so, and has not answered a direct probe, for ``panic_hold_s``; before, it counts as
-alive. With nobody in the plan yet, all that are joining come in together: when every expected one is there, or after
+A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all; with
+a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. The plan is held for
+``panic_hold_s``, and until each was probed directly. Whoever is gone leaves when it has been so, and has not answered a direct
+probe, for ``panic_hold_s``; before, it counts as alive. With nobody in the plan yet, all that are joining come in together: when every expected one is there, or after
 ``join_delay_s``.
 """
 
@@ -74,7 +74,7 @@ class Standing:
 
     def held_until(self, rules: Rules) -> float:
         """In a panic: before, it does not leave."""
-        return max(self.since, self.answered_at) + rules.panic_hold_s
+        return max(max(self.since, self.answered_at) + rules.panic_hold_s, self.since + rules.leave_delay_s)
 
     def to(self, state: State, now: float) -> Standing:
         return replace(self, state=state, since=now)
@@ -151,10 +151,12 @@ def admit(
     for name, one in standings.items():
         if one.state is State.JOINING and one.since + rules.delay_s(one.flaps) <= now and history.members:
             standings[name] = one.joined(now)
-    lost = [n for n, one in standings.items() if one.state is State.LEAVING and one.since + rules.leave_delay_s <= now]
-    leaving, panic_since, panic, ends_at = lost, None, "", INFINITY
-    share = _missing(standings, lost, rules, now, drained)
-    if lost and not set(lost) <= set(let_go) and (history.panic_since is not None or share.too_many(rules)):
+    gone = [n for n, one in standings.items() if one.state is State.LEAVING]
+    lost = leaving = [n for n in gone if n in let_go or standings[n].since + rules.leave_delay_s <= now]
+    panic_since, panic, ends_at = None, "", INFINITY
+    share = _missing(standings, gone, rules, now, drained)
+    if gone and not set(gone) <= set(let_go) and (history.panic_since is not None or share.too_many(rules)):
+        lost = gone
         panic_since = now if history.panic_since is None else history.panic_since
         ends_at = panic_since + rules.panic_hold_s
         if now < ends_at or any(name not in probed for name in lost):
@@ -211,13 +213,13 @@ class _Share:
 
 
 def _missing(
-    standings: Mapping[str, Standing], lost: Collection[str], rules: Rules, now: float, drained: Collection[str]
+    standings: Mapping[str, Standing], gone: Collection[str], rules: Rules, now: float, drained: Collection[str]
 ) -> _Share:
     """Who is missing now or has left a moment ago, of all that were there. Who gets nothing does not count."""
     counting = {n: one for n, one in standings.items() if one.scraper.weight and n not in drained}
     recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
     base = recent | {n for n, one in counting.items() if one.planned}
-    missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(lost))
+    missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))
     return _Share(len(missing), len(base))
 
 
