@@ -116,9 +116,8 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
 
         await until(calm, "all back")
         assert s.stamps() == stamps
-        seen(
-            f"{'at once' if at_once else 'one by one'}: 0 slices changed in 8 s of panic, 4 named as answering a direct probe; over when Consul shows them again"
-        )
+        how = "at once" if at_once else "one by one, leave_delay 2 s"
+        seen(f"{how}: 0 slices changed in 8 s, 4 named as answering a direct probe; over when Consul shows them again")
 
 
 @pytest.mark.row(15, did="4 of 6 in maintenance while they live, for good: a person releases the plan")
