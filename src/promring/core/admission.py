@@ -13,10 +13,10 @@ One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for e
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
-with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. The plan is held
-for ``panic_hold_s``, and until each was probed directly. Whoever is gone leaves when it has been so, and has not answered a
-direct probe, for ``panic_hold_s``; before, it counts as alive. With nobody in the plan yet, all that are joining come in
-together: when every expected one is there, or after ``join_delay_s``.
+with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. The plan is
+held for ``panic_hold_s``, and until each was probed directly. Whoever is gone leaves when it has been so, and has not
+answered a direct probe, for ``panic_hold_s``; before, it counts as alive. With nobody in the plan yet, all that are joining
+come in together: when every expected one is there, or after ``join_delay_s``.
 """
 
 from __future__ import annotations
