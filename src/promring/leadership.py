@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from promring.model import ListMark
+from promring.model import LetGo, ListMark
 
 STEP = 2
+RELEASED_S = 60.0
+"""So long the other controllers let go what a person released at the leader, when they hold exactly that, too."""
 EPOCH_MOST = 10**15
 """Receivers read 18 digits; a damaged note shall not raise ours near to that."""
 
@@ -43,9 +45,12 @@ class Leadership:
     """Scrapers that a person drained, by shard service, for all controllers; None: each for itself."""
     lists: Mapping[str, Mapping[str, ListMark]] = field(default_factory=dict)
     """What the last plan of a leader was made of, by shard service and source."""
+    released: Mapping[str, tuple[LetGo, ...]] = field(default_factory=dict)
+    """What a person released at the leader within ``RELEASED_S``, by shard service."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     lease_ends_at: float = field(default=0.0, init=False)
+    _released_at: float = field(default=0.0, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def leads(self) -> bool:
@@ -78,6 +83,22 @@ class Leadership:
     def drain(self, service: str, scrapers: frozenset[str]) -> None:
         """As the leader: these of ``service`` are drained from now on; the lock tells the others."""
         self.share_drained({**(self.drained or {}), service: scrapers})
+
+    def share_released(self, released: Mapping[str, tuple[LetGo, ...]]) -> None:
+        """What a person released, according to whoever leads."""
+        if released != self.released:
+            self.released, self._released_at = released, self.clock()
+            self._news.set()
+            self.changed()
+
+    def release(self, service: str, let_go: tuple[LetGo, ...]) -> None:
+        """As the leader: these of ``service`` are let go; the lock tells the others."""
+        self.share_released({**self.released, service: let_go})
+
+    def forget_released(self) -> None:
+        """What was released a while ago is let go no more."""
+        if self.released and self.clock() - self._released_at >= RELEASED_S:
+            self.released = {}
 
     def share_lists(self, lists: Mapping[str, Mapping[str, ListMark]]) -> None:
         """What whoever leads has made its plan of."""

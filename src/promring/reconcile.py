@@ -36,7 +36,7 @@ from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Generation, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.narration import say_failed, say_fit, say_verdict
 from promring.state import Memory, Store
 from promring.threads import beside
@@ -101,7 +101,7 @@ class Reconciler:
         self._guard, self._handover = guard, handover
         self._leadership = leadership
         self._marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
-        self._released: tuple[Withheld, ...] = ()
+        self._released: tuple[LetGo, ...] = ()
         self._judge_again_at = 0.0
         self._facts, self._deliveries, self._store = facts, deliveries, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
@@ -177,6 +177,8 @@ class Reconciler:
         """May we act on the facts? What the guard remembers, doubts and wants to see again is kept for it."""
         planned = self.memory.sources if self.memory.slices else None
         released, self._released = self._released, ()
+        if not self._leadership.leads():  # of several controllers: what was let go at the leader, we let go, too
+            released += self._leadership.released.get(self.service, ())
         drained, now = self.memory.drained, time.monotonic()
         marks = {} if self._leadership.alone else self._leadership.lists.get(self.service, {})
         judged = judge(
@@ -430,13 +432,15 @@ class Reconciler:
             self._facts.ring()
 
     def release(self) -> list[Withheld]:
-        """Take for right what is held now, in the next cycle only, and nothing that is more by then. What is let go by that;
-        empty when nothing is held that could be.
+        """Take for right what is held now, in the next cycle only, and nothing that is more by then; where we lead, the
+        others do, too. What is let go by that; empty when nothing is held that could be.
         """
         let_go = [one for one in self.verdict.withheld if one.reason in RELEASABLE]
         if let_go:
             self._log.warning("release", reasons=",".join(one.reason for one in let_go))
-            self._released = tuple(let_go)
+            self._released = tuple(one.let_go for one in let_go)
+            if self._leadership.leads() and not self._leadership.alone:
+                self._leadership.release(self.service, self._released)
             self._facts.ring()
         return let_go
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from promring.demo.controller import Controller
-from tests.real.stage import BELIEVED, SERVICE, Stage, stage, write_targets
+from tests.real.stage import BELIEVED, CONSUL_SERVICE, SERVICE, Stage, stage, write_targets
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -283,3 +283,38 @@ async def test_a_controller_that_was_left_behind_serves_and_pushes_nothing_old(
         await until(lambda: sum(map(len, s.slices().values())) == 59, "placed as soon as the source answers", 20)
         assert (await second.get(s.session, path)).status == 200
         seen("503 and held until the source answered, 0 slices changed")
+
+
+@pytest.mark.row(15, 38, did="4 of 6 in maintenance while they live; a person releases the plan at the leader of two")
+async def test_a_release_at_the_leader_is_for_all_controllers(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
+    async with stage(tmp_path, consul_program, None, scrapers=6, lock={}, leave_delay="2s") as s:
+        s.allowed |= LOCK_TROUBLE | {"release"}
+        second = await s.join_in("second")
+        *_, left = s.scrapers  # it asks for its slice by http_sd
+        for x in s.scrapers[:4]:
+            service_id = f"{CONSUL_SERVICE}-{x.id.replace(':', '-')}"
+            await s.consul.put(s.session, f"/v1/agent/service/maintenance/{service_id}?enable=true")
+
+        async def held() -> list[bool]:
+            described = [await c.ask(s.session, f"services/{SERVICE}") for c in s.controllers]
+            return [bool(d["held"]) and d["held"]["reason"] == "panic" for d in described]
+
+        async def all_held() -> bool:
+            return all(await held())
+
+        await until(all_held, "both hold")
+        path = f"/sd/{SERVICE}/{left.id}"
+        before = [(await c.get(s.session, path)).body for c in s.controllers]
+        assert before[0] == before[1]
+        since = time.monotonic()
+        assert (await s.controller.post(s.session, f"/api/v1/services/{SERVICE}/release")).status == 200
+
+        async def both_serve_more() -> bool:
+            bodies = [(await c.get(s.session, path)).body for c in s.controllers]
+            return bodies[0] == bodies[1] != before[0] and not any(await held())
+
+        await until(both_serve_more, "both have let go", 10)
+        took = time.monotonic() - since
+        assert second.log_lines("plan_released")
+        assert not second.log_lines("release"), "nobody asked it"
+        seen(f"leader and follower serve the same larger slice {took:.1f} s after the release")

@@ -32,7 +32,11 @@ def verdict_on(facts: Facts, planned: Any, *, guard: Guard | None = None, releas
     history = History.of(facts.members.good.value) if planned and facts.members.good else History()
     guard = guard or Guard(Rules(join_delay_s=0))
     first = judge(facts, history, guard, 100.0, planned=planned)
-    return judge(facts, history, guard, 100.0, planned=planned, released=first.verdict.withheld) if released else first
+    return (
+        judge(facts, history, guard, 100.0, planned=planned, released=[one.let_go for one in first.verdict.withheld])
+        if released
+        else first
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,7 @@ def test_a_release_lets_go_only_what_was_shown() -> None:
     shown = verdict_on(Facts(UP, {"s": said(SIX)}), {"s": TEN}).verdict
     later = Facts(UP, {"s": said(None)})
     history = History.of(MEMBERS)
-    judged = judge(later, history, Guard(), 100.0, planned={"s": TEN}, released=shown.withheld)
+    judged = judge(later, history, Guard(), 100.0, planned={"s": TEN}, released=[one.let_go for one in shown.withheld])
     assert isinstance(judged.verdict, Act)
     assert judged.verdict.sources == {"s": TEN}, "six were released, not none"
 

@@ -19,7 +19,7 @@ from promring.core.placement import Policy
 from promring.core.pool import mark_of, pool_of
 from promring.delivery import Leads, Outcome, always
 from promring.facts import FactBoard
-from promring.leadership import Leadership
+from promring.leadership import RELEASED_S, Leadership
 from promring.metrics import Metrics
 from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.reconcile import Pace, Reconciler
@@ -106,6 +106,9 @@ class Loop:
         if targets is not None:
             self.facts.sources["s"].put(Known(targets) if len(targets) else Empty())
         await self.reconciler.cycle()
+
+    def withheld(self) -> list[str]:
+        return [one.reason for one in self.reconciler.verdict.withheld]
 
     def reason(self) -> str:
         verdict = self.reconciler.verdict
@@ -483,3 +486,35 @@ async def test_a_first_list_is_compared_with_that_of_the_last_leader(tmp_path: P
     assert loop.reconciler.release()
     await loop.reconciler.cycle()
     assert set.union(*loop.sink.targets().values()) == set(NAMES[:3])
+
+
+async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when_they_hold_it_too(tmp_path: Path) -> None:
+    clock = [0.0]
+    first, term = Leadership(alone=False, clock=lambda: clock[0]), Leadership(alone=False, clock=lambda: clock[0])
+    guard = Guard(Rules(join_delay_s=0.0))
+    leading, following = (Loop(tmp_path / n, leadership=one, guard=guard) for n, one in (("1", first), ("2", term)))
+    following.sink.pulled = True  # as http_sd, which followers serve, too
+    first.lead("first", 4, 1e9)
+    term.follow("first", 4)
+    short, shorter = (pool_of((TargetGroup.of(NAMES[:n]),)) for n in (3, 2))
+    for loop in (leading, following):
+        await loop.say((A, B), TARGETS)
+    await leading.say(targets=short)
+    assert leading.reconciler.release()
+    await leading.reconciler.cycle()
+    assert leading.withheld() == []
+    assert set(first.released) == {"x"}
+
+    term.share_released(first.released)
+    await following.say(targets=shorter)
+    assert following.withheld() == ["source_shrank"], "that is more than was released"
+    await following.say(targets=short)
+    assert following.withheld() == []
+    assert set.union(*following.sink.targets().values()) == set(NAMES[:3])
+
+    clock[0] = RELEASED_S
+    first.forget_released()
+    term.share_released(first.released)
+    await following.say(targets=TARGETS)
+    await following.say(targets=short)
+    assert following.withheld() == ["source_shrank"], "once is once"

@@ -30,7 +30,7 @@ import msgspec
 from promring.consul.client import LOCK_DEADLINE_S, Client, Key
 from promring.leadership import EPOCH_MOST, STEP, Leadership, boottime
 from promring.log import Logger
-from promring.model import ConsulError, ListMark
+from promring.model import ConsulError, LetGo, ListMark
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
@@ -50,6 +50,7 @@ class Shared(msgspec.Struct):
     epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_MOST)] = 0
     drained: dict[str, list[str]] = {}
     lists: dict[str, dict[str, ListMark]] = {}
+    released: dict[str, tuple[LetGo, ...]] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(ids) for name, ids in self.drained.items()}
@@ -164,6 +165,7 @@ class ConsulLock:
         if self._shared is not None:
             self._leadership.share_drained(shared.who_is_drained())
             self._leadership.share_lists(shared.lists)
+            self._leadership.share_released(shared.released)
 
     def _may_lead(self) -> bool:
         """Whoever knows everything; when the key has been free for long, whoever there is."""
@@ -253,7 +255,8 @@ class ConsulLock:
     def _wanted(self, epoch: int) -> Shared:
         drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items() if ids}
         lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
-        return Shared(self._settings.name, epoch, drained, lists)
+        self._leadership.forget_released()
+        return Shared(self._settings.name, epoch, drained, lists, dict(self._leadership.released))
 
     # --- say ---------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from promring.core.admission import Admitted, History, Rules, admit, unanswered
 from promring.core.pool import pool_of
-from promring.model import Empty, Fact, Known, Members, TargetPool, Unknown
+from promring.model import Empty, Fact, Known, LetGo, Members, TargetPool, Unknown
 
 NO_TARGETS = pool_of(())
 RELEASABLE = frozenset({"panic", "warming_up", "targets_unknown", "source_empty", "source_shrank", "source_grew"})
@@ -62,6 +62,11 @@ class Withheld:
     reason: str
     detail: str
     what: tuple[str, ...] = ()
+
+    @property
+    def let_go(self) -> LetGo:
+        """What a release of it is."""
+        return LetGo(self.reason, self.what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def judge(
     drained: Collection[str] = (),
     stale: Collection[str] = (),
     counts: Mapping[str, int] | None = None,
-    released: Collection[Withheld] = (),
+    released: Collection[LetGo] = (),
 ) -> Judgement:
     """A verdict, and what to remember for the next one.
 
@@ -123,7 +128,6 @@ def judge(
     the last leader; ``counts``: how long its lists were. ``released``: what a person saw held, and lets go. ``now`` in
     seconds, on the clock of ``history``.
     """
-    let_go = {(one.reason, one.what) for one in released}
     members = facts.members
     if not isinstance(members.newest, Known):
         history = unanswered(history)
@@ -138,8 +142,8 @@ def judge(
             now,
             probed=facts.probed,
             drained=drained,
-            let_go=next((one.what for one in released if one.reason == "panic"), ()),
-            let_in=("warming_up", ()) in let_go,
+            let_go=[name for one in released if one.reason == "panic" for name in one.what],
+            let_in=("warming_up", ()) in released,
         )
         if admitted.panic or admitted.warming_up:
             held = Hold("warming_up", admitted.warming_up)
@@ -150,8 +154,8 @@ def judge(
     if not any(scraper.weight and scraper.id not in drained for scraper in alive):
         verdict: Verdict = Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
     else:
-        verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), let_go, counts or {})
-        if stale and ("targets_unknown", (*stale,)) not in let_go:
+        verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), released, counts or {})
+        if stale and ("targets_unknown", (*stale,)) not in released:
             said = f"no answer since the start from {', '.join(stale)}; what is remembered is not what the last leader had"
             verdict = Hold("targets_unknown", said, (*stale,))
     return Judgement(verdict, admitted.history, admitted.suspects, admitted.again_at)
@@ -187,7 +191,7 @@ def _on_targets(
     guard: Guard,
     planned: Mapping[str, TargetPool] | None,
     withheld: tuple[Withheld, ...],
-    let_go: Collection[tuple[str, tuple[str, ...]]],
+    let_go: Collection[LetGo],
     counts: Mapping[str, int],
 ) -> Verdict:
     good: dict[str, TargetPool] = {}
@@ -214,7 +218,7 @@ def _on_targets(
 
 
 def _list_of(
-    name: str, fact: Fact[TargetPool], guard: Guard, had: TargetPool | None, let_go: Collection[tuple[str, tuple[str, ...]]]
+    name: str, fact: Fact[TargetPool], guard: Guard, had: TargetPool | None, let_go: Collection[LetGo]
 ) -> tuple[TargetPool | None, tuple[Withheld, ...]]:
     """The list of one source to go on with, None when it never had one; and the doubt about the newest."""
     if had is None or isinstance(fact.newest, Unknown):
@@ -227,9 +231,7 @@ def _list_of(
     return had, (Withheld(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers", what),)
 
 
-def _first_doubt(
-    name: str, fact: Fact[TargetPool], guard: Guard, count: int, let_go: Collection[tuple[str, tuple[str, ...]]]
-) -> Hold | None:
+def _first_doubt(name: str, fact: Fact[TargetPool], guard: Guard, count: int, let_go: Collection[LetGo]) -> Hold | None:
     """There is no plan here yet, but another controller's was made of ``count`` targets."""
     if isinstance(fact.newest, Unknown):
         return None
@@ -246,7 +248,7 @@ def _replaced(
     new: Mapping[str, TargetPool],
     repeats: int,
     guard: Guard,
-    let_go: Collection[tuple[str, tuple[str, ...]]],
+    let_go: Collection[LetGo],
 ) -> tuple[Withheld, ...]:
     """A reload put ``new`` sources in the place of ``gone`` ones, and they say much less."""
     before, after = (sum(map(len, pools.values())) for pools in (gone, new))
