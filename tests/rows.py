@@ -49,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for many turns of the same."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
 def seen(request: pytest.FixtureRequest) -> Seen:
     """Say what was seen, in a few words with the figures; several times for several things."""
     return lambda text: request.node.user_properties.append(("seen", text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import time
@@ -82,14 +83,18 @@ class Stage:
         return str(described["held"]["reason"]) if described and described["held"] else ""
 
     async def quiet(self) -> None:
-        """Wait until no hand-over is going on: slices are written one after the other, and what is held is let go later."""
+        """Wait until no hand-over is going on, and what is decided is written: what is held is let go later."""
         await asyncio.sleep(0.5)
 
-        async def nobody_holds() -> bool:
+        async def written() -> bool:
             described = await self.controller.ask(self.session, f"services/{SERVICE}")
-            return bool(described) and described["handing_over"] == 0
+            if not described or described["handing_over"]:
+                return False
+            decided = {s["id"]: s["sha256"] for s in described["scrapers"] if s["sha256"]}
+            files = {s.id: self.path_of(s) for s in self.scrapers if s.id in decided}
+            return all(hashlib.sha256(p.read_bytes()).hexdigest() == decided[name] for name, p in files.items())
 
-        await until(nobody_holds, "hand-overs are over", 40)
+        await until(written, "hand-overs are over, and every slice is written", 40)
 
     async def join_in(self, name: str, consul: ConsulProcess | None = None) -> Controller:
         """One more controller with the same configuration, started, with a state of its own; ``consul``: its own agent."""

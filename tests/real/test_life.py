@@ -17,6 +17,7 @@ import yaml
 
 from promring.demo.process import Process
 from tests.real.stage import BELIEVED, Stage, stage, write_targets
+from tests.rows import Seen
 from tests.waiting import until
 
 STOP_S = 5.0
@@ -108,14 +109,15 @@ def whole(s: Stage, lists: list[list[str]]) -> bool:
     return all(s.path_of(x).read_bytes().endswith(b"]\n") for x in s.scrapers if s.path_of(x).exists())
 
 
-@pytest.mark.row(46, did="SIGTERM at 8 random moments of a delivery")
+@pytest.mark.row(46, did="SIGTERM at random moments of a delivery")
 async def test_sigterm_in_the_middle_of_a_delivery_leaves_whole_slices_and_the_next_run_finishes(
-    tmp_path: Path, consul_program: Path, prometheus_program: Path
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen, long: bool
 ) -> None:
+    turns = 8 if long else 4
     async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, guard=BELIEVED, interval_s=20) as s:
         lists = [s.farm.addresses, [f"127.0.1.{i % 250}:{1000 + i}" for i in range(6000)]]
         rng = random.Random(20)
-        for turn in range(8):
+        for turn in range(turns):
             listed = lists[(turn + 1) % 2]
             write_targets(tmp_path, listed)
             await asyncio.sleep(0.2 + rng.random() * 0.15)
@@ -130,6 +132,7 @@ async def test_sigterm_in_the_middle_of_a_delivery_leaves_whole_slices_and_the_n
                 lambda want=listed: sorted(a for x in s.slices().values() for a in x) == sorted(want),  # type: ignore[misc]
                 "the next run finished what this one began",
             )
+    seen(f"{turns} times whole slices, and the next run finished")
 
 
 @pytest.mark.row(46, did="SIGTERM while strace holds an fsync")

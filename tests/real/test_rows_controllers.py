@@ -114,8 +114,11 @@ async def sides(folder: Path, consul_program: Path) -> AsyncIterator[Sides]:
         assert not said, "\n".join(said)
 
 
+CUTS = ["both ways", "what it sends is lost", pytest.param("what it is sent is lost", marks=pytest.mark.long)]
+
+
 @pytest.mark.row(6, did="the leader cut off from Consul, both ways and one way, by a network namespace")
-@pytest.mark.parametrize("cut", ["both ways", "what it sends is lost", "what it is sent is lost"])
+@pytest.mark.parametrize("cut", CUTS)
 async def test_the_other_side_of_a_partition_leads(tmp_path: Path, consul_program: Path, seen: Seen, cut: str) -> None:
     needs(netns.available())
     async with sides(tmp_path, consul_program) as s:

@@ -46,7 +46,10 @@ async def release(s: Stage) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.row(12, 15, did="6 Prometheus, kill -9 of 4 at once, panic_hold 10 s")
-@pytest.mark.parametrize(("version", "leave_delay"), [("prometheus", "0s"), ("prometheus3", "0s"), ("prometheus", "2s")])
+@pytest.mark.parametrize(
+    ("version", "leave_delay"),
+    [("prometheus", "0s"), pytest.param("prometheus3", "0s", marks=pytest.mark.long), ("prometheus", "2s")],
+)
 async def test_when_most_die_at_once_the_plan_is_held_until_they_are_known_to_be_dead(
     tmp_path: Path, consul_program: Path, version: str, leave_delay: str, seen: Seen
 ) -> None:

@@ -39,12 +39,11 @@ from tests.real.torn import (
 from tests.real.torn_writer import SCRAPERS, SERVICE, Writer, body_of, path_of
 from tests.rows import Seen
 
-KILLS = 212
 
-
-@pytest.mark.row(40, 45, did=f"kill -9 of a process that saves and delivers, {KILLS} times at random moments")
+@pytest.mark.row(40, 45, did="kill -9 of a process that saves and delivers, at random moments")
 @pytest.mark.timeout(600)
-def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: Path, seen: Seen) -> None:
+def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: Path, seen: Seen, long: bool) -> None:
+    kills = 212 if long else 60
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -58,7 +57,7 @@ def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: P
         started = time.monotonic()
         writer.once(do="deliver", generation=(1, 1), count=4)
         cycle_s = time.monotonic() - started
-        for epoch in range(2, KILLS + 2):
+        for epoch in range(2, kills + 2):
             writer.begin()
             writer.tell(do="endless", epoch=epoch)
             time.sleep(rng.uniform(0, 1.8 * cycle_s))
@@ -90,7 +89,7 @@ def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: P
     details = ", ".join(
         f"{name} {tally[name]}" for name in ("a temporary file", "part of one", "two generations", "a note ahead")
     )
-    seen(f"{KILLS} kills, {tally['middle of a write']} in the middle of a write ({details}), 0 torn")
+    seen(f"{kills} kills, {tally['middle of a write']} in the middle of a write ({details}), 0 torn")
 
 
 def whole_size(temporary: Path) -> int | None:
