@@ -15,7 +15,6 @@ Flow: facts come from ``facts.FactBoard``, adapters write them; deliveries carry
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,20 +30,18 @@ from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
 from promring.core.ring import Ring
 from promring.core.second import Opinions, Trial
-from promring.delivery import Delivery, Outcome
+from promring.couriers import RETRY_FIRST_S, Couriers
+from promring.delivery import Delivery
 from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_failed, say_fit, say_verdict
+from promring.narration import say_fit, say_verdict
 from promring.state import Memory, Store
 from promring.threads import beside
 
 NO_PLAN = Plan(())
-RETRY_FIRST_S = 1.0
-RETRY_MOST_S = 30.0
-UNDELIVERABLE_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +80,10 @@ class Reconciler:
         """Who counts as alive, and why not who does not."""
         self.placement: Placement | None = None
         self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
-        self.outcomes: Mapping[str, Sequence[Outcome]] = {}
         self.in_force: Placement | None = None
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
-        self.undeliverable: dict[str, int] = {}
-        """How many deliveries in a row have failed, by scraper; absent when the last one did not."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, and who tries them besides."""
         self._tried: Mapping[int, Trial] = {}
@@ -103,13 +97,13 @@ class Reconciler:
         self._marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
         self._released: tuple[LetGo, ...] = ()
         self._judge_again_at = 0.0
-        self._facts, self._deliveries, self._store = facts, deliveries, store
+        self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
+        self.couriers = Couriers(service, deliveries, leadership, facts.ring, metrics, self._log)
         self._heard: Members | None = None
         self._shares: Shares | None = None
         self._pool: tuple[Mapping[str, TargetPool], TargetPool] | None = None
         self.fit: Mapping[str, Any] = {}
-        self._failures = 0
         self._next_wake = 0.0
         self._waiting_since: float | None = None
 
@@ -215,7 +209,7 @@ class Reconciler:
 
     def _able(self, members: Members) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
-        failing = {name for name, times in self.undeliverable.items() if times >= UNDELIVERABLE_AFTER}
+        failing = self.couriers.cut_off
         able = {s.id for s in members if s.weight and s.id not in self.memory.drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
@@ -265,7 +259,7 @@ class Reconciler:
     def _schedule(self, wanted: Placement) -> tuple[Claims, Placement]:
         """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it."""
         receipts, now = self._facts.receipts, time.monotonic()
-        return schedule(wanted, self.memory.claims, receipts, self._handover, now, self.undeliverable.keys())
+        return schedule(wanted, self.memory.claims, receipts, self._handover, now, self.couriers.undelivered.keys())
 
     def _slices(self, placement: Placement, now: Shares) -> dict[str, Slice]:
         """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. Only
@@ -358,55 +352,14 @@ class Reconciler:
             self._log.error("state_not_saved", error=str(error))
 
     async def _deliver(self, *, remembered: bool) -> None:
-        """Give every delivery all slices in force; it leaves alone what is there already. Failures are tried again.
-
-        Who does not lead lets scrapers come for theirs, and pushes nothing. What one of several controllers only remembers
-        may be older than what the sinks have, and is kept to itself.
-        """
-        slices = list(self.memory.slices.values())
-        may = self._leadership.alone or not remembered
-        asked = [d for d in self._deliveries if may and (d.pulled or self._leadership.leads())]
-        async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
-            delivering = [group.create_task(delivery.deliver(slices, self._leadership.leads)) for delivery in asked]
-        results = [task.result() for task in delivering]
-        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused")]
-        for delivery, outcomes in zip(asked, results, strict=True):
-            for outcome in outcomes:
-                if outcome.outcome != "same":
-                    self._metrics.deliveries.labels(self.service, delivery.means, outcome.outcome).inc()
-        say_failed(self._log, self.outcomes.values(), failed)
-        self._count_undeliverable(results)
-        for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
-            self._leadership.outranked(newer.epoch)
-        self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
+        """Give the sinks what is in force, and say when to look again: after a failure soon."""
+        delivered = await self.couriers.deliver(list(self.memory.slices.values()), remembered=remembered)
         now = time.monotonic()
-        if self._waiting_since is not None and not failed:
+        if self._waiting_since is not None and delivered:
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
-        self._failures = self._failures + 1 if failed else 0
         ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery
-        self._next_wake = min(now + self._pace.interval_s, ends_next, self._judge_again_at)
-        if failed:
-            most = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(self._failures - 1, 10), self._pace.interval_s)
-            self._next_wake = min(self._next_wake, now + random.uniform(most / 2, most))
-
-    def _count_undeliverable(self, results: Sequence[Sequence[Outcome]]) -> None:
-        """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
-        outcomes = [o for result in results for o in result if o.outcome != "withheld"]
-        if not outcomes:
-            return
-        reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        failed = {o.scraper for o in outcomes} - reached
-        before = self.undeliverable
-        self.undeliverable = {name: before.get(name, 0) + 1 for name in failed}
-        for name, times in self.undeliverable.items():
-            if times == UNDELIVERABLE_AFTER:
-                self._log.error("scraper_undeliverable", scraper=name, tries=times, note="treated as dead until it can be")
-                self._facts.ring()
-        for name in before.keys() - self.undeliverable.keys():
-            if before[name] >= UNDELIVERABLE_AFTER:
-                self._log.info("scraper_deliverable_again", scraper=name)
-                self._facts.ring()
+        self._next_wake = min(now + self.couriers.again_in(self._pace.interval_s), ends_next, self._judge_again_at)
 
     async def look_at(self, seen: Mapping[str, Seen]) -> None:
         """All scrapers were looked at: who cannot be reached gets a second opinion."""

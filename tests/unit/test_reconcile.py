@@ -202,8 +202,8 @@ async def test_a_failed_delivery_is_tried_again_soon_and_a_burst_of_changes_is_o
         loop.facts.members.put(Known((A, B)))
         for n in range(1, 6):
             loop.facts.sources["s"].put(Known(pool_of((TargetGroup.of(NAMES[:n]),))))
-        await until(lambda: bool(loop.reconciler.outcomes.get("memory")), "a failed delivery")
-        assert [o.error for o in loop.reconciler.outcomes["memory"]] == ["the disk is full"] * 2
+        await until(lambda: bool(loop.reconciler.couriers.outcomes.get("memory")), "a failed delivery")
+        assert [o.error for o in loop.reconciler.couriers.outcomes["memory"]] == ["the disk is full"] * 2
         assert loop.reconciler.memory.generation.n == 1
         loop.sink.broken = False
         await until(lambda: loop.sink.writes == 2, "delivered, without a change and long before the interval", 5)
@@ -409,7 +409,7 @@ async def test_who_cannot_be_delivered_to_still_counts_in_a_panic(tmp_path: Path
     await loop.say(ten, TARGETS)
     await loop.say(ten[:6])
     assert loop.reason() == "panic"
-    loop.reconciler.undeliverable = {s.id: 3 for s in ten[6:]}
+    loop.reconciler.couriers.undelivered = {s.id: 3 for s in ten[6:]}
     await loop.reconciler.cycle()
     assert loop.reason() == "panic"
     assert len(loop.reconciler.history.members) == 10

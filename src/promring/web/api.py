@@ -162,7 +162,7 @@ def describe(service: Service) -> dict[str, Any]:
     reconciler, memory = service.reconciler, service.reconciler.memory
     verdict = reconciler.verdict
     states = {node.id: node for node in service.membership.nodes()}
-    errors = {o.scraper: o.error for outcomes in reconciler.outcomes.values() for o in outcomes if o.error}
+    errors = {o.scraper: o.error for outcomes in reconciler.couriers.outcomes.values() for o in outcomes if o.error}
     placement = reconciler.placement
     loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
     zones = {s.id: s.zone for s in memory.members}

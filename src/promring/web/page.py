@@ -14,7 +14,7 @@ from aiohttp import web
 
 from promring.service import Service
 from promring.threads import beside
-from promring.web.api import Api, describe, describe_coverage, places, search
+from promring.web.api import Api, describe_coverage, places, search
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 
@@ -67,7 +67,8 @@ class Page:
             raise ApiError(404, "not_found", f"no service {only!r}")
         overview = self._api.overview()
         most = None if only else SCRAPERS_MOST
-        shown = [await self._shown(s, most) for name, s in services.items() if only in (None, name)]
+        described = [d for d in overview["services"] if only in (None, d["name"])]
+        shown = [await self._shown(services[d["name"]], d, most) for d in described]
         events = self._controller.events.since(service=only)[-EVENTS_MOST:][::-1]
         return await self._render(self._home, overview=overview, services=shown, only=only, events=events)
 
@@ -81,9 +82,9 @@ class Page:
         text = await beside(lambda: template.render(now=time.time(), **values))
         return web.Response(text=text, content_type="text/html", headers=HEADERS)
 
-    async def _shown(self, service: Service, most: int | None) -> dict[str, Any]:
-        """``describe`` and what the audit saw; of the scrapers the first ``most``, those in trouble first."""
-        described, found, audit = describe(service), service.audit.coverage, service.audit
+    async def _shown(self, service: Service, described: dict[str, Any], most: int | None) -> dict[str, Any]:
+        """What the API says and what the audit saw; of the scrapers the first ``most``, those in trouble first."""
+        found, audit = service.audit.coverage, service.audit
         seen: dict[str, dict[str, Any]] = {}
         coverage = None
         if found is not None:
