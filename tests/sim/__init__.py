@@ -1,0 +1,12 @@
+"""A fleet in one event loop with fake time and a seeded schedule of faults; only the outermost adapters are fakes.
+
+``faketime``  the loop, clocks, threads; processes that freeze and die
+``consul``    a fake Consul; ``scraper`` scrapers and sources; ``far`` a wire to a real receiver; ``world`` all of them, and
+              what must always be true
+``controller``  the real supervisor and agent as processes; ``fleet`` all of them, and what it must come to
+``faults``    what befalls a fleet, several at a time; ``exams`` one thing at a time, and what exactly must come of it
+``run``       one run; ``planted`` bugs that runs must find
+
+``SIM_SEEDS=27`` or ``SIM_SEEDS=100-200`` runs these seeds, ``--long`` many; ``SIM_STRICT=1`` counts known weaknesses, too;
+``SIM_TOLD=2000`` tells more of what happened before a run failed.
+"""

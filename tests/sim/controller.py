@@ -1,0 +1,157 @@
+"""A controller: the real supervisor, without its web server and signals, as a process that can be frozen and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from aiohttp.web import Request
+from aiohttp.web import Response as WebResponse
+from yarl import URL
+
+from promring import log
+from promring.actors import Actor, run_actors
+from promring.agent.metrics import AgentMetrics
+from promring.agent.poller import AgentSettings, Poller
+from promring.events import Events
+from promring.httpclient import HttpError, Response
+from promring.settings import Settings
+from promring.supervisor import GRACE_S, Options, Supervisor
+from promring.web.envelope import ApiError
+from promring.web.sd import SdEndpoint
+from promring.web.server import WebSettings
+from tests.sim.faketime import Process
+from tests.sim.scraper import SERVICE, Scraper
+from tests.sim.world import World
+
+
+class Headless(Supervisor):
+    async def run(self) -> None:
+        """Until ``stop``, or until something fails, which is raised."""
+        async with self._lock() as lock:
+            actors: dict[str, Actor] = {"stop": self._stop.wait, "services": self._serve}
+            await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S)
+
+
+class NoWeb:
+    """In the place of the web server."""
+
+    def __init__(self, *_: object) -> None:
+        self.port = 0
+
+
+class Controller:
+    def __init__(self, name: str, world: World, config: Path, settings: Settings) -> None:
+        self.name = name
+        self._world, self._config, self._settings = world, config, settings
+        self._state = world.folder / name
+        self.process = Process(name)
+        self.supervisor: Headless | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    @property
+    def runs(self) -> bool:
+        return self.task is not None
+
+    @property
+    def leads(self) -> bool:
+        supervisor = self.supervisor
+        return self.runs and supervisor is not None and self.process.run(supervisor.leadership.leads)
+
+    def start(self) -> None:
+        """On a machine that started some time ago."""
+        self.process = Process(self.name, boot_s=self._world.rng.uniform(0.0, 1e6))
+        web = WebSettings(host=self.name, port=int(self.name[-1]) + 9600)
+        options = Options(self._config, self._state, web)
+        self.supervisor = self.process.run(lambda: Headless(options, self._settings, log.get(), Events()))
+        self.task = self.process.start(self.supervisor.run())
+        self.task.add_done_callback(self._ended)
+
+    async def kill(self, *, state: bool = True) -> None:
+        """As kill -9: nothing that it does from now on has an effect. ``state`` False: its disk is lost, too."""
+        task, self.task = self.task, None
+        if task is None:
+            return
+        for serving in self._serving:
+            serving.cancel()
+        self.process.dead = True
+        self.process.thaw()
+        task.cancel()
+        await asyncio.wait([task], timeout=60.0)
+        assert task.done(), f"{self.name} cannot be killed"
+        if not state:
+            shutil.rmtree(self._state, ignore_errors=True)
+
+    async def stop(self) -> None:
+        """As SIGTERM."""
+        task, self.task = self.task, None
+        if task is not None and self.supervisor is not None:
+            if self.process.frozen:
+                self.process.thaw()
+            self.supervisor.stop()
+            await asyncio.wait([task], timeout=10.0)
+            assert task.done(), f"{self.name} does not stop"
+        for serving in self._serving:
+            serving.cancel()
+
+    def reload(self) -> None:
+        if self.runs and self.supervisor is not None:
+            assert self.supervisor.reload() == []
+
+    async def serve(self, url: URL, headers: dict[str, str]) -> Response:
+        """``/sd/``. Raises ``HttpError``."""
+        if not self.runs or self.supervisor is None:
+            raise HttpError(f"cannot connect to {self.name}: Connection refused")
+        _, _, service, scraper = url.path.split("/")
+        plain = {name: value for name, value in headers.items() if name != "Accept-Encoding"}
+        asked = SimpleNamespace(match_info={"service": service, "scraper": scraper}, headers=plain, query=url.query)
+        answering = self.process.start(SdEndpoint(self.supervisor).get(cast(Request, asked)))
+        self._serving.add(answering)
+        try:
+            await asyncio.wait([answering])
+        finally:
+            self._serving.discard(answering)
+            answering.cancel()
+        if answering.cancelled():
+            raise HttpError("connection closed by the other side")
+        error = answering.exception()
+        if isinstance(error, ApiError):
+            return Response(error.status, {}, str(error).encode())
+        if error is not None:
+            raise error
+        answer = answering.result()
+        assert isinstance(answer, WebResponse)
+        assert answer.body is None or isinstance(answer.body, bytes)
+        return Response(answer.status, {n.lower(): v for n, v in answer.headers.items()}, answer.body or b"")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.task is task:
+            error = None if task.cancelled() else task.exception()
+            self.task = None
+            self._world.wrong(f"{self.name} ended by itself: {error!r}")
+
+
+class Agent:
+    """The real agent beside one scraper."""
+
+    def __init__(self, scraper: Scraper, controllers: list[str]) -> None:
+        urls = [f"http://{name}:9600" for name in controllers]
+        self._settings = AgentSettings(urls, SERVICE, scraper.id, scraper.file)
+        self.process = Process(f"agent of {scraper.host}")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.process = Process(self.process.name)
+        poller = Poller(self._settings, AgentMetrics(), log.get())
+        self._task = self.process.start(poller.run())
+
+    async def kill(self) -> None:
+        if self._task is not None:
+            self.process.dead = True
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None

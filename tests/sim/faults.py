@@ -1,0 +1,204 @@
+"""What befalls a fleet: faults that begin, last for a while and end, several at a time. All is drawn from the run's seed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.sim.fleet import Fleet
+
+
+async def consul_fault(fleet: Fleet) -> None:
+    fault, lasts_s = fleet.rng.choice(("down", "hang", "status 500", "hidden", "empty")), fleet.for_s(1, 5, 30)
+    fleet.say_fault(f"consul {fault} for {lasts_s:.1f} s")
+    fleet.world.consul.set_fault(fault)
+    await asyncio.sleep(lasts_s)
+    fleet.world.consul.set_fault("")
+
+
+async def consul_forgets(fleet: Fleet) -> None:
+    fleet.say_fault("consul forgets")
+    fleet.lost_epochs = True
+    fleet.world.consul.forget()
+    if not fleet.registers:
+        await asyncio.sleep(fleet.for_s(0.1, 3))
+        fleet.register()
+
+
+async def consul_lags(fleet: Fleet) -> None:
+    fleet.say_fault("consul lags")
+    fleet.world.consul.lag(fleet.rng.randint(1, 5))
+
+
+async def scraper_dies(fleet: Fleet) -> None:
+    scraper, lasts_s = fleet.a_scraper(), fleet.for_s(2, 10, 40)
+    fleet.say_fault(f"{scraper.id} dies for {lasts_s:.1f} s")
+    scraper.up = False
+    await asyncio.sleep(lasts_s)
+    scraper.restart(fleet.world.now)
+
+
+async def scraper_freezes(fleet: Fleet) -> None:
+    scraper, lasts_s = fleet.a_scraper(), fleet.for_s(1, 6, 30)
+    fleet.say_fault(f"{scraper.id} freezes for {lasts_s:.1f} s")
+    scraper.frozen = True
+    await asyncio.sleep(lasts_s)
+    scraper.frozen = False
+
+
+async def scraper_flaps(fleet: Fleet) -> None:
+    scraper, times, pause = fleet.a_scraper(), fleet.rng.randint(2, 4), fleet.for_s(1.5, 3)
+    fleet.say_fault(f"{scraper.id} flaps {times} times, every {pause:.1f} s")
+    for _ in range(times):
+        scraper.hidden = True
+        await asyncio.sleep(pause)
+        scraper.hidden = False
+        await asyncio.sleep(pause)
+
+
+async def scrapers_die(fleet: Fleet) -> None:
+    some, lasts_s = fleet.some_scrapers(), fleet.for_s(3, 20)
+    fleet.say_fault(f"{len(some)} scrapers die for {lasts_s:.1f} s")
+    for scraper in some:
+        scraper.up = False
+    await asyncio.sleep(lasts_s)
+    for scraper in some:
+        scraper.restart(fleet.world.now)
+
+
+async def scrapers_hidden(fleet: Fleet) -> None:
+    some, lasts_s = fleet.some_scrapers(), fleet.for_s(3, 20)
+    fleet.say_fault(f"{len(some)} scrapers are hidden from consul for {lasts_s:.1f} s")
+    for scraper in some:
+        scraper.hidden = True
+    await asyncio.sleep(lasts_s)
+    for scraper in some:
+        scraper.hidden = False
+
+
+async def source_fails(fleet: Fleet) -> None:
+    source, mode, lasts_s = fleet.a_source(), fleet.rng.choice(("status 500", "hang", "cut")), fleet.for_s(3, 12, 40)
+    fleet.say_fault(f"source {mode} for {lasts_s:.1f} s")
+    source.mode = mode
+    await asyncio.sleep(lasts_s)
+    source.mode = ""
+
+
+async def source_lies(fleet: Fleet) -> None:
+    """Too short for so many equal answers that it is believed."""
+    source, mode = fleet.a_source(), fleet.rng.choice(("empty", "half"))
+    fleet.say_fault(f"source {mode} for 6 s")
+    if source.mode:
+        return
+    source.mode = mode
+    await asyncio.sleep(6.0)
+    source.mode = ""
+
+
+async def source_changes(fleet: Fleet) -> None:
+    name, source = fleet.rng.choice(list(fleet.world.sources.items()))
+    before = len(source.targets)
+    match fleet.rng.choice(("grows", "shrinks", "reorders", "loses most")):
+        case "grows":
+            fleet.grow(source)
+        case "shrinks":
+            source.targets = source.targets[fleet.rng.randint(1, 5) :]
+        case "reorders":
+            source.targets = fleet.rng.sample(source.targets, len(source.targets))
+        case "loses most":
+            source.targets = source.targets[-max(3, before // 3) :]
+    fleet.world.ever |= set(source.targets)
+    fleet.say_fault(f"source {name}: {before} targets, now {len(source.targets)}")
+
+
+async def delivery_fails(fleet: Fleet) -> None:
+    scraper, trouble, lasts_s = fleet.a_scraper(), fleet.rng.choice(("full", "cut", "stalls")), fleet.for_s(2, 10, 30)
+    scraper.stall_s = fleet.rng.uniform(1.0, 15.0)
+    fleet.say_fault(f"{scraper.id}: disk {trouble} ({scraper.stall_s:.1f} s) for {lasts_s:.1f} s")
+    scraper.disk = trouble
+    await asyncio.sleep(lasts_s)
+    scraper.disk = ""
+
+
+async def controller_dies(fleet: Fleet) -> None:
+    controller, state, lasts_s = fleet.a_controller(), fleet.rng.random() < 0.8, fleet.for_s(0.5, 5, 20)
+    fleet.say_fault(f"{controller.name} dies for {lasts_s:.1f} s{'' if state else ', loses its state'}")
+    await controller.kill(state=state)
+    await asyncio.sleep(lasts_s)
+    if not controller.runs:
+        controller.start()
+
+
+async def controller_stops(fleet: Fleet) -> None:
+    controller, lasts_s = fleet.a_controller(), fleet.for_s(0.5, 5)
+    if controller.process.frozen:
+        return
+    fleet.say_fault(f"{controller.name} stops for {lasts_s:.1f} s")
+    await controller.stop()
+    await asyncio.sleep(lasts_s)
+    if not controller.runs:
+        controller.start()
+
+
+async def controller_freezes(fleet: Fleet) -> None:
+    controller, lasts_s = fleet.a_controller(), fleet.for_s(1, 6, 20)
+    process = controller.process
+    if not controller.runs:
+        return
+    fleet.say_fault(f"{controller.name} freezes for {lasts_s:.1f} s")
+    process.frozen = True
+    await asyncio.sleep(lasts_s)
+    if process.frozen and not process.dead:
+        process.thaw()
+
+
+async def controller_is_cut_off(fleet: Fleet) -> None:
+    controller, lasts_s = fleet.a_controller(), fleet.for_s(2, 10, 30)
+    fleet.say_fault(f"{controller.name} does not reach consul for {lasts_s:.1f} s")
+    pair = controller.name, "consul"
+    fleet.world.cut_off.add(pair)
+    await asyncio.sleep(lasts_s / 2)
+    fleet.grow(fleet.a_source())
+    await asyncio.sleep(lasts_s / 2)
+    fleet.world.cut_off.discard(pair)
+
+
+async def controller_reloads(fleet: Fleet) -> None:
+    controller = fleet.a_controller()
+    fleet.say_fault(f"{controller.name} reloads")
+    if not controller.process.frozen:
+        controller.reload()
+
+
+async def clock_jumps(fleet: Fleet) -> None:
+    fleet.say_fault("the wall clock jumps")
+    fleet.world.clock.wall_off_s += fleet.rng.choice((-86400.0, 86400.0))
+
+
+async def somebody_meddles(fleet: Fleet) -> None:
+    """A slice is edited, or deleted, by hand."""
+    scraper = fleet.a_scraper()
+    fleet.say_fault(f"{scraper.id}: its slice is deleted")
+    scraper.file.unlink(missing_ok=True)
+
+
+FAULT_KINDS = (
+    consul_fault,
+    consul_forgets,
+    consul_lags,
+    scraper_dies,
+    scraper_freezes,
+    scraper_flaps,
+    scrapers_die,
+    scrapers_hidden,
+    source_fails,
+    source_lies,
+    source_changes,
+    delivery_fails,
+    controller_dies,
+    controller_stops,
+    controller_freezes,
+    controller_is_cut_off,
+    controller_reloads,
+    clock_jumps,
+    somebody_meddles,
+)

@@ -1,0 +1,317 @@
+"""A fleet: controllers, and perhaps agents, in a world; how it is built, driven and healed, and what it must come to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+import types
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from promring import build, config, disk, httpclient, supervisor, threads
+from promring.consul import lock
+from promring.core.placement import Policy, place
+from promring.core.plan import bodies
+from promring.core.pool import merge, pool_of
+from promring.core.ring import Ring
+from promring.delivery.file import FileDelivery
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.model import Scraper as Member
+from promring.model import TargetGroup
+from tests.sim.controller import Agent, Controller, NoWeb
+from tests.sim.faketime import HERE, Threads
+from tests.sim.far import FarDelivery
+from tests.sim.scraper import PORT, SERVICE, Scraper, Source
+from tests.sim.world import OVERLAP_S, SCRAPERS, World
+
+VIRTUAL_NODES = 32
+RECONCILE_S = 15.0
+CONVERGE_S = 200.0
+TOLD = int(os.environ.get("SIM_TOLD", "120"))
+"""So many of the last events are shown of a run that failed."""
+
+MEANS = ("far", "file", "agent")
+
+
+class BrokenError(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, seed: int, what: str, trace: list[str]) -> None:
+        super().__init__(what)
+        self.seed, self.what, self.trace = seed, what, trace
+
+    def __str__(self) -> str:
+        again = f"seed {self.seed}: {self.what}\nalone: SIM_SEEDS={self.seed} pytest tests/sim/test_seeds.py"
+        return "\n".join([again, *self.trace[-TOLD:]])
+
+
+class Fleet:
+    def __init__(self, seed: int, world: World) -> None:
+        self.seed, self.world, self.rng = seed, world, random.Random(seed)
+        self.means = MEANS[seed % len(MEANS)]
+        self.size = self.rng.choice((1, 2, 3, 3))
+        self.registers = self.rng.random() < 0.5
+        """Whether promring registers the scrapers in Consul."""
+        self.agents: dict[str, Agent] = {}
+        self.faults: list[str] = []
+        self.lost_epochs = False
+        """Whether Consul forgot which epoch was the last one."""
+        self._background: list[asyncio.Task[None]] = []
+
+    def note(self, _: object, level: str, event: MutableMapping[str, Any]) -> Any:
+        process = HERE.get()
+        name = process.name if process else "-"
+        fields = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "srv_name", "service"))
+        if event["event"] == "epoch_raised" and not self.lost_epochs:
+            self.world.wrong("I7: somebody wrote in a higher epoch than the leader's")
+        self.world.say(f"{name} {level} {event['event']} {fields}".replace(str(self.world.folder), ""))
+        raise structlog.DropEvent
+
+    def replacements(self) -> list[tuple[Any, str, Any]]:
+        """The outermost things: clocks, threads, HTTP, the web server, random words; and an eye on what is delivered."""
+        world, found = self.world, list[tuple[Any, str, Any]]()
+        for name, module in sorted(sys.modules.items()):
+            if not name.startswith("promring.") or name.startswith("promring.demo"):
+                continue
+            for attribute, real, fake in (
+                ("time", time, world.clock),
+                ("request", httpclient.request, world.request),
+                ("new_session", httpclient.new_session, _Session),
+            ):
+                if module.__dict__.get(attribute) is real:
+                    found.append((module, attribute, fake))
+        words = types.SimpleNamespace(token_hex=lambda n: f"{world.rng.getrandbits(8 * n):0{2 * n}x}")
+        found += [
+            (threads, "threading", Threads(lambda: world.rng.choice((0.0, 0.001, 0.02)))),
+            (lock, "secrets", words),
+            (disk, "secrets", words),
+            (supervisor, "WebServer", NoWeb),
+            (httpclient.TlsFiles, "context", lambda _: None),
+            (disk, "install", world.install(disk.install)),
+        ]
+        for kind in (HttpSdDelivery, FileDelivery, FarDelivery):
+            found.append((kind, "deliver", _recorded(kind.deliver, world)))
+        if self.means == "far":
+            found.append((build.DELIVERIES, "file", lambda wanted, *_: FarDelivery(wanted.path, world)))
+        return found
+
+    # --- begin, end, time --------------------------------------------------------------------------------------------
+
+    async def end(self) -> None:
+        for controller in self.world.controllers.values():
+            await controller.kill()
+        for agent in self.agents.values():
+            await agent.kill()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def start(self) -> None:
+        world, rng = self.world, self.rng
+        world.sources = {
+            "first": Source([f"10.1.0.{n}:9100" for n in range(rng.randint(30, 60))]),
+            "second": Source([f"10.2.0.{n}:9100" for n in range(rng.randint(0, 15))]),
+        }
+        world.ever = world.truth()
+        path = world.folder / "promring.yml"
+        path.write_text(json.dumps(self._settings()))
+        settings = config.load(path)
+        world.locked = self.size > 1
+        names = [f"controller-{n}" for n in range(self.size)]
+        world.controllers = {name: Controller(name, world, path, settings) for name in names}
+        if not self.registers:
+            self.register()
+        for controller in world.controllers.values():
+            controller.start()
+        if self.means == "agent":
+            for scraper in world.scrapers.values():
+                self.agents[scraper.id] = Agent(scraper, names[:: rng.choice((1, -1))])
+                self.agents[scraper.id].start()
+        self._background = [asyncio.create_task(world.consul.run()), asyncio.create_task(self._look_each_second())]
+
+    def _settings(self) -> dict[str, Any]:
+        check = {"path": "/-/healthy", "interval": "1s", "timeout": "500ms"}
+        register = {"register": {"nodes": list(self.world.scrapers), "check": check}} if self.registers else {}
+        sink = str(self.world.folder / "sinks" / "{host}" / "{port}.json")
+        service = {
+            "name": SERVICE,
+            "scrapers": {"consul": {"service": "scrapers", **register}},
+            "join_delay": "2s",
+            "targets": [{"http": {"url": f"http://cmdb/{n}", "refresh_interval": "5s"}} for n in self.world.sources],
+            "placement": {"virtual_nodes": VIRTUAL_NODES},
+            "handover": {"overlap": f"{OVERLAP_S:g}s"},
+            "guard": {"panic_hold": "10s"},
+            "audit": {"interval": "10s"},
+            "delivery": [{"http_sd": {}} if self.means == "agent" else {"file": {"path": sink}}],
+        }
+        return {
+            "global": {"reconcile_interval": f"{RECONCILE_S:g}s"},
+            "consul": {"address": "consul:8500"},
+            "controllers": {"lock": {"consul": {}}} if self.size > 1 else {},
+            "shard_services": [service],
+        }
+
+    def register(self) -> None:
+        """Somebody else registers the scrapers."""
+        for scraper in self.world.scrapers.values():
+            self.world.consul.register(
+                {
+                    "ID": scraper.host,
+                    "Name": "scrapers",
+                    "Address": scraper.host,
+                    "Port": PORT,
+                    "Check": {"HTTP": f"http://{scraper.id}/-/healthy", "Interval": "1s", "Status": "passing"},
+                }
+            )
+
+    async def _look_each_second(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.world.look()
+
+    async def let_pass(self, seconds: float) -> None:
+        """Let time go by, and see that nothing broke."""
+        ends_at = self.world.now + seconds
+        while self.world.now < ends_at:
+            await asyncio.sleep(min(1.0, max(0.001, ends_at - self.world.now)))
+            self._see()
+
+    def _see(self) -> None:
+        if self.world.broken:
+            self.broken(self.world.broken[0])
+
+    def broken(self, what: str) -> None:
+        raise BrokenError(self.seed, f"{what} [{self.means}, {self.size} controllers]", self.world.trace)
+
+    def say_fault(self, text: str) -> None:
+        self.faults.append(text)
+        self.world.say(f"FAULT {text}")
+
+    # --- what must be true in the end --------------------------------------------------------------------------------
+
+    def expected(self) -> dict[str, bytes]:
+        """What each live scraper shall have, from nothing but the truth, by the pure core."""
+        pools = [_pool(s.targets) for s in self.world.sources.values()]
+        live = tuple(sorted(Member(s.id, s.host, PORT) for s in self.world.scrapers.values() if s.answers and not s.hidden))
+        placement = place(merge(pools, None, None), Ring(live, VIRTUAL_NODES), Policy(VIRTUAL_NODES, 1.10))
+        return {placement.scrapers[i].id: body for i, body, _ in bodies(placement)}
+
+    def _apart(self) -> list[str]:
+        """Who has, or scrapes, something else than is expected."""
+        apart = []
+        for name, body in self.expected().items():
+            scraper = self.world.scrapers[name]
+            content = scraper.file.read_bytes() if scraper.file.exists() else None
+            if content != body:
+                apart.append(f"{name} has another slice")
+            elif scraper.scraped != scraper.in_file.keys():
+                apart.append(f"{name} does not scrape its slice")
+        return apart
+
+    async def converged(self, when: str, within_s: float = CONVERGE_S) -> float:
+        """I1, I5, I6, I12: within bounds every target is on the live scraper where the pure core puts it."""
+        began = self.world.now
+        while apart := self._apart():
+            await self.let_pass(1.0)
+            if self.world.now - began > within_s:
+                self.broken(f"I12: not converged {within_s:g} s {when}: {'; '.join(apart[:3])}")
+        self.world.say(f"converged {when}, after {self.world.now - began:.1f} s")
+        return self.world.now - began
+
+    async def quiet(self, when: str, seconds: float) -> None:
+        """I9, I12: nothing is written."""
+        await self.let_pass(45.0 if self.means == "agent" else 5.0)  # what was under way; an agent may wait for a frozen one
+        before = len(self.world.writes), self.world.notes
+        await self.let_pass(seconds)
+        if (len(self.world.writes), self.world.notes) != before:
+            self.broken(f"I12: not quiet {when}")
+
+    async def no_write_in(self, seconds: float, while_: str) -> None:
+        """I3, I11: no sink gets other bytes."""
+        before = len(self.world.writes)
+        began = self.world.now
+        while self.world.now - began < seconds:
+            await self.let_pass(1.0)
+            if len(self.world.writes) > before:
+                self.broken(f"I11: {self.world.writes[-1][1]} was written while {while_}")
+
+    def heal(self) -> None:
+        """End every fault that has not ended by itself."""
+        world = self.world
+        if world.consul.fault:
+            world.consul.set_fault("")
+        world.consul.lags = 0
+        world.cut_off.clear()
+        for source in world.sources.values():
+            source.mode = ""
+        for scraper in world.scrapers.values():
+            scraper.hidden, scraper.disk = False, ""
+            scraper.frozen = False
+            if not scraper.up:
+                scraper.restart(world.now)
+        for controller in world.controllers.values():
+            if controller.process.frozen:
+                controller.process.thaw()
+            if not controller.runs:
+                controller.start()
+        if not self.registers and {s.host for s in world.scrapers.values()} - world.consul.entries.keys():
+            self.register()
+
+    def for_s(self, *choices: float) -> float:
+        return self.rng.choice(choices) * self.rng.uniform(0.5, 1.5)
+
+    def a_scraper(self) -> Scraper:
+        return self.rng.choice(list(self.world.scrapers.values()))
+
+    def some_scrapers(self) -> list[Scraper]:
+        return self.rng.sample(list(self.world.scrapers.values()), self.rng.randint(2, SCRAPERS))
+
+    def a_source(self) -> Source:
+        return self.rng.choice(list(self.world.sources.values()))
+
+    def grow(self, source: Source) -> None:
+        number = len(self.world.ever)
+        source.targets = [*source.targets, *(f"10.3.{number}.{n}:9100" for n in range(self.rng.randint(1, 30)))]
+        self.world.ever |= set(source.targets)
+
+    def a_controller(self) -> Controller:
+        """Rather the one who leads."""
+        leaders = [c for c in self.world.controllers.values() if c.leads]
+        return self.rng.choice(leaders or list(self.world.controllers.values()))
+
+
+class _Session:
+    """In the place of an HTTP session."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    async def __aenter__(self) -> _Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def _recorded(deliver: Callable[..., Awaitable[Any]], world: World) -> Callable[..., Awaitable[Any]]:
+    """Remember every slice that was made."""
+
+    async def recorded(self: object, slices: Any, *rest: Any) -> Any:
+        world.made(slices)
+        return await deliver(self, slices, *rest)
+
+    return recorded
+
+
+def _pool(targets: list[str]) -> Any:
+    return pool_of([TargetGroup.of(targets)])

@@ -1,0 +1,242 @@
+"""Bugs to plant in promring, one at a time, that a run must find. Each returns what to replace: where, name, with what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promring import disk, facts, reconcile
+from promring.agent import poller
+from promring.consul import lock
+from promring.consul.client import Client
+from promring.core.admission import History
+from promring.core.guard import NO_TARGETS, Act, Facts, Guard, Judgement, judge
+from promring.core.handover import Handover, schedule
+from promring.core.placement import Policy, place
+from promring.core.plan import rows_of
+from promring.core.ring import Ring
+from promring.delivery import envelope, file
+from promring.delivery.envelope import Envelope
+from promring.discovery import polling
+from promring.leadership import Leadership
+from promring.model import Empty, Known, Members, Placement, TargetPool, Unknown
+
+Places = list[tuple[Any, str, Any]]
+
+
+def no_fence() -> Places:
+    """The receiver takes any whole slice, an older one too."""
+
+    def install(path: Path, sent: Envelope) -> bool:
+        envelope.check(sent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists() and path.read_bytes() == sent.body
+        if envelope.held(path) != (sent.generation, sent.sha256):
+            disk.install(envelope.note_of(path), f"{sent.generation} {sent.sha256}\n".encode())
+        if not there:
+            disk.install(path, sent.body)
+        return not there
+
+    return [(envelope, "install", install), (poller, "install", install)]
+
+
+def no_check_at_the_receiver() -> Places:
+    """It takes bytes that are not those of the digest."""
+    return [(envelope, "check", lambda _: None)]
+
+
+def short_write() -> Places:
+    """Half of the bytes reach the disk, and nobody reads them back."""
+    real = disk.install
+
+    def install(path: Path, body: bytes, **options: Any) -> None:
+        real(path, body[: len(body) // 2] if path.suffix == ".json" else body, **options)
+
+    return [(disk, "install", install)]
+
+
+def guard_always_acts() -> Places:
+    """The newest answers are taken for right, at once; no answer is not one."""
+
+    def judged(facts: Facts, history: History, guard: Guard, now: float, **more: Any) -> Judgement:
+        good = facts.members.good
+        if good is None or any(fact.good is None for fact in facts.sources.values()):
+            return judge(facts, history, guard, now, **more)
+        sources = {name: _newest(fact.newest, fact.good) for name, fact in facts.sources.items()}
+        return Judgement(Act(good.value, sources), History.of(good.value))
+
+    return [(reconcile, "judge", judged)]
+
+
+def no_panic() -> Places:
+    """However many scrapers vanish at once, it is believed."""
+
+    def judged(facts: Facts, history: History, guard: Guard, *rest: Any, **more: Any) -> Judgement:
+        return judge(facts, history, replace(guard, rules=replace(guard.rules, panic_threshold=1.0)), *rest, **more)
+
+    return [(reconcile, "judge", judged)]
+
+
+def no_confirmations() -> Places:
+    """A source that says much less is believed the first time."""
+
+    def judged(facts: Facts, history: History, guard: Guard, *rest: Any, **more: Any) -> Judgement:
+        return judge(facts, history, replace(guard, confirmations=1), *rest, **more)
+
+    return [(reconcile, "judge", judged)]
+
+
+def _newest(newest: Any, good: Known[TargetPool] | None) -> TargetPool:
+    if isinstance(newest, Unknown) and good is not None:
+        return good.value
+    return newest.value if isinstance(newest, Known) else NO_TARGETS
+
+
+def empty_on_an_error() -> Places:
+    """A source that fails is one without targets."""
+    real = polling._ask
+
+    async def ask(source: Any) -> Any:
+        answer, failure = await real(source)
+        return (Empty() if isinstance(answer, Unknown) else answer), failure
+
+    return [(polling, "_ask", ask)]
+
+
+def edge_triggered() -> Places:
+    """A cycle runs when a fact changes, and only then; what changes during one is not seen."""
+    real = reconcile.Reconciler.cycle
+
+    async def woken(self: Any) -> float | None:
+        await self._facts.wait(1e9)
+        return float(self._facts.take() or 0.0)
+
+    async def cycle(self: Any, changed_at: float | None = None) -> None:
+        await real(self, changed_at)
+        self._facts.take()
+
+    return [(reconcile.Reconciler, "_woken", woken), (reconcile.Reconciler, "cycle", cycle)]
+
+
+def lost_wake() -> Places:
+    """What changes during a cycle is seen in the next full one only."""
+    real = reconcile.Reconciler.cycle
+
+    async def cycle(self: Any, changed_at: float | None = None) -> None:
+        await real(self, changed_at)
+        self._facts.take()
+        self._next_wake += 3600.0
+
+    return [(reconcile.Reconciler, "cycle", cycle)]
+
+
+def break_before_make() -> Places:
+    """A moved target is taken from its old owner at once."""
+
+    def at_once(wanted: Any, before: Any, receipts: Any, _: Handover, now: float, *__: Any) -> Any:
+        return schedule(wanted, before, receipts, Handover(0.0), now)
+
+    return [(reconcile, "schedule", at_once)]
+
+
+def lower_index_ignored() -> Places:
+    """An answer of a Consul that is behind is as good as any."""
+    real = Client.health
+
+    async def health(self: Client, *args: Any, index: int | None = None, **more: Any) -> Any:
+        entries, new_index = await real(self, *args, index=index, **more)
+        return entries, max(new_index, index or 0)
+
+    return [(Client, "health", health)]
+
+
+def previous_plan_chooses() -> Places:
+    """Who had a target keeps it."""
+    before: dict[Any, Placement] = {}
+
+    def placed(pool: TargetPool, ring: Ring, policy: Policy) -> Placement:
+        task = asyncio.get_running_loop()
+        wanted, had = place(pool, ring, policy), before.get(task)
+        if had is not None:
+            index = {s.id: i for i, s in enumerate(ring.scrapers)}
+            old = np.array([*(index.get(s.id, -1) for s in had.scrapers), -1], dtype=np.int32)
+            owners = np.vstack([old[had.owners], np.full((1, 1), -1, dtype=np.int32)])[rows_of(had.pool, pool.ids)]
+            wanted = replace(wanted, owners=np.where(owners >= 0, owners, wanted.owners))
+        before[task] = wanted
+        return wanted
+
+    return [(reconcile, "place", placed)]
+
+
+def lease_never_ends() -> Places:
+    """Who led once leads until it hears otherwise."""
+    return [(Leadership, "leads", lambda self: self.alone or self.lease_ends_at > 0)]
+
+
+def epoch_stays() -> Places:
+    """A new leader goes on in the epoch of the last one."""
+
+    def epoch(self: Any, key: Any) -> int:
+        return int(max(self._shared.epoch if self._shared is not None else 0, self._highest(), 1))
+
+    return [(lock.ConsulLock, "_next_epoch", epoch)]
+
+
+def lock_is_deleted() -> Places:
+    """The key goes with the session, and what stood in it: the epoch."""
+    real = Client._call
+
+    async def call(self: Client, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        if path == "/v1/session/create":
+            more["body"] = {**more["body"], "Behavior": "delete"}
+        return await real(self, method, path, *rest, **more)
+
+    return [(Client, "_call", call)]
+
+
+def never_looked_at_again() -> Places:
+    """A file that was written once holds for ever what was written."""
+    return [(file, "_signature", lambda _: (0, 0, 0, 0))]
+
+
+def members_forgotten() -> Places:
+    """No answer about the scrapers is taken for the last one without the first scraper."""
+    real = facts.Cell.put
+
+    def put(self: Any, answer: Any, trouble: str = "") -> None:
+        good = self.fact.good.value if self.fact.good else None
+        if isinstance(answer, Unknown) and isinstance(good, tuple) and len(good) > 1:
+            members: Members = good[1:]
+            answer = Known(members)
+        real(self, answer, trouble)
+
+    return [(facts.Cell, "put", put)]
+
+
+BUGS: Mapping[str, Callable[[], Places]] = {
+    bug.__name__: bug
+    for bug in (
+        no_fence,
+        no_check_at_the_receiver,
+        short_write,
+        guard_always_acts,
+        no_panic,
+        no_confirmations,
+        empty_on_an_error,
+        members_forgotten,
+        edge_triggered,
+        lost_wake,
+        break_before_make,
+        lower_index_ignored,
+        previous_plan_chooses,
+        lease_never_ends,
+        epoch_stays,
+        lock_is_deleted,
+        never_looked_at_again,
+    )
+}

@@ -1,0 +1,112 @@
+"""One run: a fleet starts, suffers a seeded schedule of faults, is healed, must converge and fall quiet, and is examined.
+
+    start -> converge -> faults, several at a time -> heal -> converge -> quiet -> examinations, one fault each
+
+``simulate(seed)`` raises ``BrokenError`` with the seed and the last of what happened. The same seed gives the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tests.sim.exams import EXAMS
+from tests.sim.faketime import START_S, FakeLoop, replaced
+from tests.sim.faults import FAULT_KINDS
+from tests.sim.fleet import RECONCILE_S, BrokenError, Fleet
+from tests.sim.world import World
+
+__all__ = ["BrokenError", "Report", "simulate"]
+
+FAULTS = 14
+EXAMS_A_RUN = 4
+QUIET_S = 4 * RECONCILE_S
+Life = Callable[[Fleet], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """``digest`` is of everything that happened."""
+
+    seed: int
+    fake_s: float
+    cpu_s: float
+    writes: int
+    digest: str
+    faults: tuple[str, ...]
+    trace: tuple[str, ...]
+
+
+def simulate(seed: int, *, strict: bool = False, life: Life | None = None) -> Report:
+    """``life``: what happens, instead of what the seed says. ``strict``: what is known to be weak shall hold, too
+    (``World._excused``, and an examination right after another). Raises ``BrokenError``.
+    """
+    began, loop = time.process_time(), FakeLoop()
+    memory = Path("/dev/shm")  # an fsync costs nothing there
+    folder = Path(tempfile.mkdtemp(prefix="promring-sim-", dir=memory if memory.is_dir() else None))
+    world = World(loop, random.Random(seed + 1), folder, strict=strict)
+    fleet = Fleet(seed, world)
+    before, logging = random.getstate(), structlog.get_config()
+    random.seed(seed)
+    structlog.configure(processors=[fleet.note], cache_logger_on_first_use=False)
+    try:
+        with replaced(fleet.replacements()):
+            _run(loop, fleet, life or _life)
+    finally:
+        structlog.configure(**logging)
+        random.setstate(before)
+        loop.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    trace = tuple(world.trace)
+    digest = hashlib.sha256("\n".join(trace).encode()).hexdigest()
+    took = time.process_time() - began
+    return Report(seed, world.now - START_S, took, len(world.writes), digest, tuple(fleet.faults), trace)
+
+
+def _run(loop: FakeLoop, fleet: Fleet, life: Life) -> None:
+    try:
+        loop.run_until_complete(life(fleet))
+    except BrokenError:
+        raise
+    except Exception as error:  # of the simulation, or of a fault that could not be done: with its seed, too
+        raise BrokenError(fleet.seed, repr(error), fleet.world.trace) from error
+    finally:
+        loop.run_until_complete(fleet.end())
+
+
+async def _life(fleet: Fleet) -> None:
+    fleet.start()
+    await fleet.converged("at the start")
+    await _suffer(fleet)
+    fleet.heal()
+    await fleet.converged("after the last fault")
+    await fleet.quiet("after the last fault", QUIET_S)
+    for exam in fleet.rng.sample(EXAMS, EXAMS_A_RUN):
+        if not fleet.world.strict:
+            await fleet.let_pass(5.0)  # Consul, too, has seen that all is well
+        fleet.say_fault(f"exam {exam.__name__}")
+        await exam(fleet)
+        fleet.heal()
+        await fleet.converged(f"after exam {exam.__name__}")
+
+
+async def _suffer(fleet: Fleet) -> None:
+    suffering = []
+    for _ in range(FAULTS):
+        kind = fleet.rng.choice(FAULT_KINDS)
+        suffering.append(asyncio.create_task(kind(fleet)))
+        await fleet.let_pass(fleet.rng.choice((0.3, 2.0, 5.0, 12.0)))
+    while not all(task.done() for task in suffering):
+        await fleet.let_pass(1.0)
+    for task in suffering:
+        task.result()

@@ -1,0 +1,53 @@
+"""What runs have found, each told by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.fleet import Fleet
+from tests.sim.run import BrokenError, simulate
+
+PUSHED_BY_ONE, PUSHED_BY_TWO = 6, 108
+"""Seeds of a fleet with so many controllers that push."""
+UNREACHED = "known: Reconciler.undeliverable outlives the lease in which it was counted"
+OUTRANKED = "known: a single controller does not raise its epoch above what receivers have"
+
+
+@pytest.mark.xfail(strict=True, raises=BrokenError, reason=UNREACHED)
+def test_who_leads_again_has_forgotten_whom_it_could_not_reach_when_it_led_before() -> None:
+    simulate(PUSHED_BY_TWO, life=_leads_again)
+
+
+async def _leads_again(fleet: Fleet) -> None:
+    fleet.start()
+    await fleet.converged("at the start")
+    first = fleet.a_controller()
+    (second,) = [c for c in fleet.world.controllers.values() if c is not first]
+    fleet.a_scraper().disk = "full"
+    fleet.grow(fleet.world.sources["first"])
+    await fleet.let_pass(20.0)
+    fleet.world.cut_off.add((first.name, "consul"))
+    await fleet.let_pass(12.0)
+    assert second.leads
+    fleet.heal()
+    await fleet.converged("with another leader")
+    await fleet.let_pass(120.0)
+    await second.kill()
+    await fleet.no_write_in(15.0, "the first one comes to lead again")
+
+
+@pytest.mark.xfail(strict=True, raises=BrokenError, reason=OUTRANKED)
+def test_a_single_controller_without_its_state_delivers_when_the_wall_clock_went_back() -> None:
+    simulate(PUSHED_BY_ONE, life=_clock_went_back)
+
+
+async def _clock_went_back(fleet: Fleet) -> None:
+    fleet.start()
+    await fleet.converged("at the start")
+    (controller,) = fleet.world.controllers.values()
+    fleet.world.clock.wall_off_s -= 86400.0
+    await controller.kill(state=False)
+    controller.start()
+    await fleet.let_pass(20.0)
+    fleet.grow(fleet.world.sources["first"])
+    await fleet.converged("after the state was lost and the clock went back")

@@ -1,0 +1,39 @@
+"""Seeded runs of a whole fleet in fake time. ``SIM_SEEDS=27`` or ``SIM_SEEDS=100-200`` runs others; ``--long`` runs more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rows import Seen
+from tests.sim.run import simulate
+
+ALWAYS = 8
+LONG = 100
+
+
+def seeds() -> list[object]:
+    if wanted := os.environ.get("SIM_SEEDS"):
+        first, _, last = wanted.partition("-")
+        return [pytest.param(n, id=f"seed-{n:03}") for n in range(int(first), int(last or first) + 1)]
+    return [pytest.param(n, id=f"seed-{n:03}", marks=[pytest.mark.long] if n >= ALWAYS else []) for n in range(LONG)]
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_whatever_happens_the_invariants_hold_and_the_fleet_converges(seed: int, seen: Seen) -> None:
+    report = simulate(seed, strict=bool(os.environ.get("SIM_STRICT")))
+    seen(f"{report.fake_s:.0f} s, {len(report.faults)} faults, {report.writes} writes")
+
+
+def test_the_same_seed_is_the_same_run_in_another_process_with_another_hash_seed() -> None:
+    script = "from tests.sim.run import simulate; print(simulate(4).digest)"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    root = Path(__file__).parents[2]
+    other = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=root, capture_output=True, text=True, check=True
+    )
+    assert other.stdout.strip() == simulate(4).digest
