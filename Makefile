@@ -35,7 +35,7 @@ test: $(SETUP) servers check
 	@$(BIN)/promring demo --once
 
 quick: $(SETUP)
-	@$(BIN)/python -m pytest -q -m "not real" tests $(TEST_FLAGS)
+	@$(BIN)/python -m pytest -q -m "not real" tests --ignore=tests/sim $(TEST_FLAGS)
 
 check: $(SETUP)
 	@$(BIN)/ruff check .

@@ -114,7 +114,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
             asked,
             in_force=lambda: reconciler.in_force,
             waiting=lambda: reconciler.waiting if confirm else (),
-            receive=lambda receipts: facts.put_receipts(receipts, awaited=bool(reconciler.waiting)),
+            receive=lambda receipts, at: facts.put_receipts(receipts, at, awaited=bool(reconciler.waiting)),
             wanted=facts.receipts_wanted,
             look_at=reconciler.look_at if wanted is not None and wanted.second_opinion else None,
             log=kit.log.bind(srv_name=settings.name),

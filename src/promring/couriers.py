@@ -41,19 +41,23 @@ class Couriers:
         self.undelivered: dict[str, int] = {}
         """How often in a row a scraper was not reached; absent when it was the last time."""
         self._failures = 0
+        self._answered = False
 
     @property
     def cut_off(self) -> set[str]:
         """Scrapers that count as dead, since they cannot be given anything."""
         return {name for name, times in self.undelivered.items() if times >= UNDELIVERABLE_AFTER}
 
-    async def deliver(self, slices: Sequence[Slice], *, remembered: bool) -> bool:
+    async def deliver(self, slices: Sequence[Slice], *, remembered: bool, pushes: bool) -> bool:
         """Give every delivery all slices; it leaves alone what is there already. Whether every sink has its slice.
 
-        What one of several controllers only remembers may be older than what the sinks have, and is kept to itself.
+        What one of several controllers only remembers may be older than what the sinks have, and is kept to itself. Without
+        ``pushes`` scrapers may come for theirs, no more.
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
-        asked = [d for d in self._deliveries if may and (d.pulled or leads())]
+        asked = [d for d in self._deliveries if may and (d.pulled or (pushes and leads()))]
+        if not leads():
+            self._count(())  # who could not be reached then says nothing about when we lead again
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
             delivering = [group.create_task(delivery.deliver(slices, leads)) for delivery in asked]
         results = [task.result() for task in delivering]
@@ -65,7 +69,8 @@ class Couriers:
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
         for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
-            self._leadership.outranked(newer.epoch)
+            self._leadership.outranked(newer.epoch, first=not self._answered)
+        self._answered |= any(results)
         self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
         self._failures = self._failures + 1 if failed else 0
         return not failed
@@ -80,7 +85,7 @@ class Couriers:
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
         outcomes = [o for result in results for o in result if o.outcome != "withheld"]
-        if not outcomes:
+        if not outcomes and self._leadership.leads():
             return
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
         failed = {o.scraper for o in outcomes} - reached

@@ -112,9 +112,16 @@ class Leadership:
             self.lists = {**self.lists, service: lists}
             self._news.set()
 
-    def outranked(self, epoch: int) -> None:
-        """A receiver has a slice of a higher epoch than ours."""
-        if self.epoch <= epoch < EPOCH_MOST:
+    def outranked(self, epoch: int, *, first: bool = False) -> None:
+        """A receiver has a slice of a higher epoch than ours. ``first``: it was among the first that were asked.
+
+        A controller without a lock goes above it then, once: its state was lost and the clock went back. Later it is another
+        controller that was started after this one, which has no business here any more.
+        """
+        if self.alone and first and self.epoch <= epoch < EPOCH_MOST:
+            self.epoch = epoch + STEP
+            self.changed()
+        elif self.epoch <= epoch < EPOCH_MOST:
             self.outranked_by = max(self.outranked_by, epoch)
             self._news.set()
 

@@ -23,7 +23,7 @@ from typing import Any
 from promring.core.admission import History
 from promring.core.coverage import Seen
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
-from promring.core.handover import Claims, Handover, schedule, waiting_for
+from promring.core.handover import Claims, Handover, schedule, waiting_for, with_seen
 from promring.core.placement import Policy, place
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
@@ -42,6 +42,8 @@ from promring.state import Memory, Store
 from promring.threads import beside
 
 NO_PLAN = Plan(())
+LOOK_S = 3.0
+"""So long the leader of several waits at most to see what the scrapers have, before it changes anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ class Reconciler:
         self._marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
         self._released: tuple[LetGo, ...] = ()
         self._judge_again_at = 0.0
+        self._reign = 0
+        self._look_since: float | None = None
+        """Since when we lead without having seen what the leader before us gave to whom; None: we need not know it."""
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
         self.couriers = Couriers(service, deliveries, leadership, facts.ring, metrics, self._log)
@@ -131,10 +136,10 @@ class Reconciler:
             ring = await self._listen(self._able(verdict.members))
             pool = await self._merge(verdict.sources)
             placed = await self._place(pool, ring)
-            opinions = self.opinions
-            if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried:
+            opinions, looked = self.opinions, self._has_looked()
+            if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
                 wanted = opinions.applied(placed)
-                claims, in_force = await beside(lambda: self._schedule(wanted))
+                claims, in_force = await beside(lambda: self._schedule(wanted, looked=looked))
                 now = await beside(lambda: shares(in_force))
                 slices = await beside(lambda: self._slices(in_force, now))
                 plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
@@ -142,8 +147,11 @@ class Reconciler:
                 self.waiting = waiting_for(claims, wanted)
                 self.in_force, self._shares, self._tried = in_force, now, opinions.trials
                 self._waiting_since = self._waiting_since or changed_at
-                if self.waiting and self._handover.confirm:
-                    self._facts.ask_for_receipts()
+                self._look_since = None if looked else self._look_since
+            if self._look_since is not None:
+                self.waiting |= {s.id for s in placed.scrapers}
+            if self.waiting and self._handover.confirm:
+                self._facts.ask_for_receipts()
         acts = isinstance(verdict, Act)
         decided = self.decided or (acts and not facts.members.stale and self._knows_enough())
         if acts and decided:
@@ -164,6 +172,8 @@ class Reconciler:
             slices = {name: replace(s, generation=generation) for name, s in before.slices.items()}
             self.memory = replace(before, generation=generation, slices=slices)
             self._log.info("epoch", generation=str(generation), leads=term.leads(), leader=term.leader)
+        if term.leads() and not term.alone and term.epoch != self._reign:
+            self._reign, self._look_since = term.epoch, time.monotonic()
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
@@ -256,10 +266,20 @@ class Reconciler:
             return known
         return await beside(lambda: place(pool, ring, self.policy))
 
-    def _schedule(self, wanted: Placement) -> tuple[Claims, Placement]:
-        """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it."""
-        receipts, now = self._facts.receipts, time.monotonic()
-        return schedule(wanted, self.memory.claims, receipts, self._handover, now, self.couriers.undelivered.keys())
+    def _has_looked(self) -> bool:
+        """Whether it is seen now what the scrapers have, after another one led: or cannot be."""
+        since = self._look_since
+        if since is None:
+            return False
+        return self._facts.looked_at >= since or not self._handover.confirm or time.monotonic() >= since + LOOK_S
+
+    def _schedule(self, wanted: Placement, *, looked: bool) -> tuple[Claims, Placement]:
+        """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it. With
+        ``looked`` that is also what another leader gave them.
+        """
+        receipts, now, before = self._facts.receipts, time.monotonic(), self.memory.claims
+        before = with_seen(before, receipts) if looked else before
+        return schedule(wanted, before, receipts, self._handover, now, self.couriers.undelivered.keys())
 
     def _slices(self, placement: Placement, now: Shares) -> dict[str, Slice]:
         """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. Only
@@ -353,12 +373,15 @@ class Reconciler:
 
     async def _deliver(self, *, remembered: bool) -> None:
         """Give the sinks what is in force, and say when to look again: after a failure soon."""
-        delivered = await self.couriers.deliver(list(self.memory.slices.values()), remembered=remembered)
+        slices, looked = list(self.memory.slices.values()), self._look_since is None
+        delivered = await self.couriers.deliver(slices, remembered=remembered, pushes=looked)
         now = time.monotonic()
-        if self._waiting_since is not None and delivered:
+        if self._waiting_since is not None and delivered and looked:
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
         ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery
+        if self._look_since is not None and isinstance(self.verdict, Act):
+            ends_next = min(ends_next, max(self._look_since + LOOK_S, now + RETRY_FIRST_S))
         self._next_wake = min(now + self.couriers.again_in(self._pace.interval_s), ends_next, self._judge_again_at)
 
     async def look_at(self, seen: Mapping[str, Seen]) -> None:

@@ -16,7 +16,7 @@ from promring.core.admission import Rules
 from promring.core.guard import Guard, Hold
 from promring.core.handover import Handover, Receipt
 from promring.core.placement import Policy
-from promring.core.pool import mark_of, pool_of
+from promring.core.pool import mark_of, pool_of, target
 from promring.delivery import Leads, Outcome, always
 from promring.facts import FactBoard
 from promring.leadership import RELEASED_S, Leadership
@@ -39,11 +39,14 @@ class Sink:
     pulled: bool = False
     broken: bool = False
     broken_for: str = ""
+    refused: list[Outcome] = field(default_factory=list)
     held: dict[str, bytes] = field(default_factory=dict)
     writes: int = 0
     asked: int = 0
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        if self.refused:
+            return self.refused
         outcomes = []
         self.asked += 1
         for slice_ in slices:
@@ -83,7 +86,7 @@ class Loop:
             "x",
             guard=guard or Guard(Rules(join_delay_s=0.0), shrink_threshold=0.0),
             policy=Policy(),
-            handover=handover or Handover(0.0),
+            handover=handover or Handover(0.0, confirm=False),
             hash_labels=None,
             zone_label=None,
             pace=pace or Pace(60.0, 0.0),
@@ -233,7 +236,7 @@ def scraping(loop: Loop, *scrapers: Scraper) -> None:
     for scraper in scrapers:
         number = [s.id for s in placement.scrapers].index(scraper.id)
         found[scraper.id] = Receipt(time.monotonic(), np.sort(placement.pool.ids[(placement.owners == number).any(axis=1)]))
-    loop.facts.put_receipts(found, awaited=True)
+    loop.facts.put_receipts(found, time.monotonic(), awaited=True)
 
 
 async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Path) -> None:
@@ -518,3 +521,58 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     await following.say(targets=TARGETS)
     await following.say(targets=short)
     assert following.withheld() == ["source_shrank"], "once is once"
+
+
+async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_leader_gave(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    loop = Loop(tmp_path, leadership=term, handover=Handover(30.0))
+    term.follow("first", 4)
+    await loop.say((A, B), TARGETS)
+    mine = {name: {t for g in json.loads(s.body) for t in g["targets"]} for name, s in loop.reconciler.memory.slices.items()}
+    assert loop.reconciler.placement is not None
+    pool = loop.reconciler.placement.pool
+    ids = {target(pool, row).address: int(id_) for row, id_ in enumerate(pool.ids)}
+
+    def seen(scraper: Scraper, addresses: set[str]) -> Receipt:
+        return Receipt(time.monotonic(), np.array(sorted(ids[a] for a in addresses), dtype=np.uint64))
+
+    term.lead("us", 10, 5.0)
+    await loop.reconciler.cycle()
+    assert loop.sink.asked == 0, "it has not seen yet what they have"
+    assert loop.reconciler.waiting == {A.id, B.id}
+    swapped = {A.id: seen(A, mine[B.id]), B.id: seen(B, mine[A.id])}
+    loop.facts.put_receipts(swapped, time.monotonic(), awaited=True)
+    await loop.reconciler.cycle()
+    assert loop.sink.targets() == {A.id: set(NAMES), B.id: set(NAMES)}, "all that is scraped goes on being so"
+    right = {A.id: seen(A, set(NAMES)), B.id: seen(B, set(NAMES))}
+    loop.facts.put_receipts(right, time.monotonic(), awaited=True)
+    await loop.reconciler.cycle()
+    assert loop.sink.targets() == mine
+
+
+async def test_who_begins_to_lead_and_must_hold_pushes_nothing(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    loop = Loop(tmp_path, leadership=term)
+    term.follow("first", 4)
+    await loop.say((A, B), TARGETS)
+    loop.facts.members.put(Empty())
+    term.lead("us", 10, 5.0)
+    await loop.reconciler.cycle()
+    await loop.reconciler.cycle()
+    assert (loop.reason(), loop.sink.asked) == ("no_scrapers", 0)
+    await loop.say((A, B))
+    assert set.union(*loop.sink.targets().values()) == set(NAMES)
+
+
+async def test_a_single_controller_goes_once_above_an_epoch_that_a_receiver_has(tmp_path: Path) -> None:
+    newer = Outcome(A.id, "refused", "it has generation 70.3, refuses 7.1")
+    loop = Loop(tmp_path)
+    loop.sink.refused = [newer]
+    await loop.say((A, B), TARGETS)
+    loop.sink.refused = []
+    await loop.reconciler.cycle()
+    assert {s.generation.epoch for s in loop.reconciler.memory.slices.values()} == {72}
+    loop.sink.refused = [newer._replace(error="it has generation 90.3, refuses 72.1")]
+    await loop.reconciler.cycle()
+    await loop.reconciler.cycle()
+    assert loop.reconciler.memory.generation.epoch == 72, "another controller was started later"

@@ -39,7 +39,8 @@ class AuditSettings:
 
 class Audit:
     """Of one shard service. ``in_force`` gives what the slices hold, ``waiting`` whose receipts a hand-over waits for;
-    ``wanted`` is set when one begins; ``look_at`` is told what all scrapers were seen doing.
+    ``wanted`` is set when one begins. ``receive`` gets what was seen, and when the look began; ``look_at`` is told what all
+    scrapers were seen doing.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Audit:
         settings: AuditSettings,
         in_force: Callable[[], Placement | None],
         waiting: Callable[[], Iterable[str]],
-        receive: Callable[[Mapping[str, Receipt]], None],
+        receive: Callable[[Mapping[str, Receipt], float], None],
         wanted: asyncio.Event,
         look_at: Callable[[Mapping[str, Seen]], Awaitable[None]] | None,
         log: Logger,
@@ -92,7 +93,7 @@ class Audit:
             return
 
     async def _look(self, session: aiohttp.ClientSession, placement: Placement, *, full: bool) -> None:
-        waiting = set(self._waiting())
+        waiting, began = set(self._waiting()), time.monotonic()
         asked = [s for s in placement.scrapers if full or s.id in waiting]
         if self._index is None or self._index.pool is not placement.pool:
             self._index = await beside(lambda: Index(placement.pool))
@@ -106,7 +107,7 @@ class Audit:
         live = {s.id for s in placement.scrapers}
         self.seen = {name: seen for name, seen in self.seen.items() if name in live}
         self.failed = {name: why for name, why in self.failed.items() if name in live}
-        self._receive({name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()})
+        self._receive({name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()}, began)
         if full:
             await self._compare()
             if self._look_at is not None:

@@ -129,6 +129,21 @@ def schedule(
     return claims, _with_holders(wanted, rows, scrapers)
 
 
+def with_seen(before: Claims, receipts: Mapping[str, Receipt]) -> Claims:
+    """``before``, and what scrapers were seen scraping besides: another leader gave them that."""
+    number = {name: i for i, name in enumerate(before.names)}
+    names = (*before.names, *(name for name in receipts if name not in number))
+    ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
+    for index, name in enumerate(names):
+        if (receipt := receipts.get(name)) is not None:
+            more = np.setdiff1d(receipt.ids, before.ids[before.scrapers == index])
+            ids.append(more)
+            scrapers.append(np.full(len(more), index, dtype=np.int32))
+            since.append(np.full(len(more), receipt.at))
+    until = np.concatenate([before.until, np.full(sum(map(len, ids)) - len(before), NEVER)])
+    return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
+
+
 def waiting_for(claims: Claims, wanted: Placement) -> set[str]:
     """The owners whose receipts would end a hold."""
     held = np.isfinite(claims.until)

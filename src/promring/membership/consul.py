@@ -1,7 +1,8 @@
 """Membership from Consul: the health watch, and the registration beside it when the configuration has one.
 
-When Consul forgot its catalogue, the scrapers come back one by one as they are registered again. An answer that lacks one
-of them is then ``Unknown``, not "it died", until all are back or ``SETTLE_S`` has passed.
+When Consul forgot its catalogue, the scrapers come back one by one as they are registered again, by us, another controller
+or themselves. After an empty answer one that lacks some of those before it is ``Unknown``, not "they died", until all are
+back or ``SETTLE_S`` has passed.
 
 Flow: ``consul/watch.py`` finds the passing instances, this hands them to the loop; an empty service wakes the registrar.
 """
@@ -66,8 +67,10 @@ class ConsulMembership:
 
     def _hand_on(self, answer: Answer[Members]) -> None:
         self._newest = answer
-        if isinstance(answer, Empty) and self._registrar is not None:
-            self._registrar.look_now()
+        if isinstance(answer, Empty):
+            self._settle(_nodes(self._last))
+            if self._registrar is not None:
+                self._registrar.look_now()
         if isinstance(answer, Known):
             self._seen |= dict.fromkeys(s.id for s in answer.value)
             while len(self._seen) > SEEN_MAX:
@@ -81,7 +84,7 @@ class ConsulMembership:
         self._publish(answer)
 
     def _settle(self, forgotten: frozenset[Node]) -> None:
-        """Consul forgot these, who lived: wait for all of them, for ``settle_s`` from the first."""
+        """All of these went at once: wait for all of them, for ``settle_s`` from the first."""
         if forgotten and not self._settling:
             self._timer = asyncio.get_running_loop().call_later(self._settle_s, self._settled)
         self._settling |= forgotten
@@ -89,7 +92,8 @@ class ConsulMembership:
     def _settled(self) -> None:
         """Whoever is not back by now did die."""
         self._end_settling()
-        self._hand_on(self._newest)
+        if isinstance(self._newest, Known):
+            self._hand_on(self._newest)
 
     def _end_settling(self) -> None:
         self._settling = frozenset()
