@@ -135,23 +135,7 @@ class Reconciler:
         if isinstance(verdict, Act):
             ring = await self._listen(self._able(verdict.members))
             pool = await self._merge(verdict.sources)
-            placed = await self._place(pool, ring)
-            opinions, looked = self.opinions, self._has_looked()
-            if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
-                wanted = opinions.applied(placed)
-                claims, in_force = await beside(lambda: self._schedule(wanted, looked=looked))
-                now = await beside(lambda: shares(in_force))
-                slices = await beside(lambda: self._slices(in_force, now))
-                plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
-                self._put_in_force(verdict, facts, placed, plan, claims, slices)
-                self.waiting = waiting_for(claims, wanted)
-                self.in_force, self._shares, self._tried = in_force, now, opinions.trials
-                self._waiting_since = self._waiting_since or changed_at
-                self._look_since = None if looked else self._look_since
-            if self._look_since is not None:
-                self.waiting |= {s.id for s in placed.scrapers}
-            if self.waiting and self._handover.confirm:
-                self._facts.ask_for_receipts()
+            await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
         acts = isinstance(verdict, Act)
         decided = self.decided or (acts and not facts.members.stale and self._knows_enough())
         if acts and decided:
@@ -265,6 +249,25 @@ class Reconciler:
         if known is not None and known.pool is pool and known.scrapers == ring.scrapers:
             return known
         return await beside(lambda: place(pool, ring, self.policy))
+
+    async def _hand_over(self, verdict: Act, facts: Facts, placed: Placement, changed_at: float | None) -> None:
+        """Towards ``placed``: new slices when there is another plan, or a step of a hand-over is due."""
+        opinions, looked = self.opinions, self._has_looked()
+        if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
+            wanted = opinions.applied(placed)
+            claims, in_force = await beside(lambda: self._schedule(wanted, looked=looked))
+            now = await beside(lambda: shares(in_force))
+            slices = await beside(lambda: self._slices(in_force, now))
+            plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
+            self._put_in_force(verdict, facts, placed, plan, claims, slices)
+            self.waiting = waiting_for(claims, wanted)
+            self.in_force, self._shares, self._tried = in_force, now, opinions.trials
+            self._waiting_since = self._waiting_since or changed_at
+            self._look_since = None if looked else self._look_since
+        if self._look_since is not None:
+            self.waiting |= {s.id for s in placed.scrapers}
+        if self.waiting and self._handover.confirm:
+            self._facts.ask_for_receipts()
 
     def _has_looked(self) -> bool:
         """Whether it is seen now what the scrapers have, after another one led: or cannot be."""
