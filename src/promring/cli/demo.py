@@ -50,7 +50,7 @@ async def _demo(folder: Path, targets: int, once: bool, console: Console) -> boo
     async with start_fleet(folder, targets) as fleet:
         if not fleet.real:
             console.print("demo: no Prometheus here (scripts/fetch-servers gets one): small stand-ins take its place")
-        console.print(f"demo: promring at {fleet.controller.url}, scrape interval {INTERVAL_S:g} s")
+        console.print(f"demo: promring and its page at {fleet.controller.url}, scrape interval {INTERVAL_S:g} s")
         if not await fleet.all_scraped(time.monotonic()):
             console.print("demo: not every target was scraped within a minute", style="red")
             return False
