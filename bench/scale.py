@@ -102,7 +102,7 @@ async def _audit(port: int) -> None:
     console.print(f"promring's own CPU: {(used.user + used.system - cpu.user - cpu.system) / len(looked):.2f} s a look")
 
 
-def _nothing(_: Mapping[str, Receipt], __: float) -> None:
+def _nothing(_: Mapping[str, Receipt], __: float | None) -> None:
     """Nobody waits."""
 
 

@@ -70,7 +70,7 @@ class Couriers:
         self._count(results)
         for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
             self._leadership.outranked(newer.epoch, first=not self._answered)
-        self._answered |= any(results)
+        self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
         self._failures = self._failures + 1 if failed else 0
         return not failed

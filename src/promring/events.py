@@ -69,5 +69,5 @@ class Events:
 def _plain(value: object) -> str | int | float | bool | None:
     if value is None or isinstance(value, int | float | bool):
         return value
-    text = str(value)
+    text = str(value).encode("utf-8", "backslashreplace").decode()  # names of files may be anything
     return text if len(text) <= VALUE_MOST else f"{text[:VALUE_MOST]}…"

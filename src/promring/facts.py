@@ -85,7 +85,7 @@ class FactBoard:
         self._since = 0.0
         self.receipts: Mapping[str, Receipt] = {}
         self.looked_at = 0.0
-        """When the last look at all scrapers that were waited for began, monotonic seconds."""
+        """When the last look at all scrapers began, monotonic seconds."""
         self.receipts_wanted = asyncio.Event()
         self.members: Cell[Members] = Cell(self.ring, clock, operator.eq)
         self.sources: dict[str, Cell[TargetPool]] = {
@@ -95,9 +95,11 @@ class FactBoard:
         self.suspects: Members = ()
         self.suspects_changed = asyncio.Event()
 
-    def put_receipts(self, receipts: Mapping[str, Receipt], looked_at: float, *, awaited: bool) -> None:
-        """What the scrapers were seen scraping in a look that began then; ``awaited``: the loop waits for it."""
-        self.receipts, self.looked_at = receipts, looked_at
+    def put_receipts(self, receipts: Mapping[str, Receipt], looked_at: float | None, *, awaited: bool) -> None:
+        """What the scrapers were seen scraping, in a look at all of them that began then, or at some; ``awaited``: the loop
+        waits for it.
+        """
+        self.receipts, self.looked_at = receipts, self.looked_at if looked_at is None else looked_at
         if awaited:
             self.ring()
 

@@ -50,7 +50,7 @@ class Leadership:
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     lease_ends_at: float = field(default=0.0, init=False)
-    _released_at: float = field(default=0.0, init=False)
+    _released_at: dict[str, float] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def leads(self) -> bool:
@@ -86,19 +86,29 @@ class Leadership:
 
     def share_released(self, released: Mapping[str, tuple[LetGo, ...]]) -> None:
         """What a person released, according to whoever leads."""
-        if released != self.released:
-            self.released, self._released_at = released, self.clock()
-            self._news.set()
-            self.changed()
+        if released == self.released:
+            return
+        for service, let_go in released.items():
+            if let_go != self.released.get(service):
+                self._released_at[service] = self.clock()
+        before = self.released
+        self.released = {s: before[s] if before.get(s) == let_go else let_go for s, let_go in released.items()}
+        self._news.set()
+        self.changed()
 
     def release(self, service: str, let_go: tuple[LetGo, ...]) -> None:
         """As the leader: these of ``service`` are let go; the lock tells the others."""
+        self._released_at[service] = self.clock()
         self.share_released({**self.released, service: let_go})
 
+    def lately_released(self, service: str) -> tuple[LetGo, ...]:
+        """What was released within ``RELEASED_S``; the same object until there is another release."""
+        recent = self.clock() - self._released_at.get(service, float("-inf")) < RELEASED_S
+        return self.released.get(service, ()) if recent else ()
+
     def forget_released(self) -> None:
-        """What was released a while ago is let go no more."""
-        if self.released and self.clock() - self._released_at >= RELEASED_S:
-            self.released = {}
+        """What was released a while ago is told to nobody any more."""
+        self.released = {service: let_go for service, let_go in self.released.items() if self.lately_released(service)}
 
     def share_lists(self, lists: Mapping[str, Mapping[str, ListMark]]) -> None:
         """What whoever leads has made its plan of."""

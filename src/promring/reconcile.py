@@ -44,6 +44,7 @@ from promring.threads import beside
 NO_PLAN = Plan(())
 LOOK_S = 3.0
 """So long the leader of several waits at most to see what the scrapers have, before it changes anything."""
+NOT_YET = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Reconciler:
         self._leadership = leadership
         self._marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
         self._released: tuple[LetGo, ...] = ()
+        self._shared: tuple[LetGo, ...] = ()
+        self._used: set[str] = set()
         self._judge_again_at = 0.0
         self._reign = 0
         self._look_since: float | None = None
@@ -136,6 +139,8 @@ class Reconciler:
             ring = await self._listen(self._able(verdict.members))
             pool = await self._merge(verdict.sources)
             await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
+        else:
+            self._wait_for_nobody()
         acts = isinstance(verdict, Act)
         decided = self.decided or (acts and not facts.members.stale and self._knows_enough())
         if acts and decided:
@@ -157,7 +162,7 @@ class Reconciler:
             self.memory = replace(before, generation=generation, slices=slices)
             self._log.info("epoch", generation=str(generation), leads=term.leads(), leader=term.leader)
         if term.leads() and not term.alone and term.epoch != self._reign:
-            self._reign, self._look_since = term.epoch, time.monotonic()
+            self._reign, self._look_since = term.epoch, NOT_YET
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
@@ -165,8 +170,7 @@ class Reconciler:
         """May we act on the facts? What the guard remembers, doubts and wants to see again is kept for it."""
         planned = self.memory.sources if self.memory.slices else None
         released, self._released = self._released, ()
-        if not self._leadership.leads():  # of several controllers: what was let go at the leader, we let go, too
-            released += self._leadership.released.get(self.service, ())
+        released += self._released_elsewhere()
         drained, now = self.memory.drained, time.monotonic()
         marks = {} if self._leadership.alone else self._leadership.lists.get(self.service, {})
         judged = judge(
@@ -185,6 +189,17 @@ class Reconciler:
         say_verdict(self._log, self.verdict, judged.verdict)
         self.verdict = judged.verdict
         return judged.verdict
+
+    def _released_elsewhere(self) -> tuple[LetGo, ...]:
+        """What a person let go at the leader a moment ago, for one verdict here, too."""
+        if self._leadership.leads():
+            return ()
+        let_go = self._leadership.lately_released(self.service)
+        if let_go is not self._shared:
+            self._shared, self._used = let_go, set()
+        mine = tuple(one for one in let_go if one.reason not in self._used)
+        self._used |= {one.reason for one in mine} & {one.reason for one in self.verdict.withheld}
+        return mine
 
     def _is_stale(self, source: str, mark: ListMark) -> bool:
         """Whether all we know of ``source`` is a list from before the start, and another one than the last leader had."""
@@ -252,6 +267,8 @@ class Reconciler:
 
     async def _hand_over(self, verdict: Act, facts: Facts, placed: Placement, changed_at: float | None) -> None:
         """Towards ``placed``: new slices when there is another plan, or a step of a hand-over is due."""
+        if self._look_since == NOT_YET:
+            self._look_since = time.monotonic()
         opinions, looked = self.opinions, self._has_looked()
         if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
             wanted = opinions.applied(placed)
@@ -268,6 +285,12 @@ class Reconciler:
             self.waiting |= {s.id for s in placed.scrapers}
         if self.waiting and self._handover.confirm:
             self._facts.ask_for_receipts()
+
+    def _wait_for_nobody(self) -> None:
+        """Held: nobody is asked meanwhile, and a look begins when we act again."""
+        self.waiting = set()
+        if self._look_since is not None:
+            self._look_since = NOT_YET
 
     def _has_looked(self) -> bool:
         """Whether it is seen now what the scrapers have, after another one led: or cannot be."""
@@ -376,7 +399,8 @@ class Reconciler:
 
     async def _deliver(self, *, remembered: bool) -> None:
         """Give the sinks what is in force, and say when to look again: after a failure soon."""
-        slices, looked = list(self.memory.slices.values()), self._look_since is None
+        term, slices = self._leadership, list(self.memory.slices.values())
+        looked = self._look_since is None and (term.alone or term.epoch == self._reign)  # else we lead since a moment ago
         delivered = await self.couriers.deliver(slices, remembered=remembered, pushes=looked)
         now = time.monotonic()
         if self._waiting_since is not None and delivered and looked:

@@ -79,7 +79,7 @@ async def test_when_most_die_at_once_the_plan_is_held_until_they_are_known_to_be
         assert await s.held() == ""
         assert await gauge(s, "panic") == 0
         last = max(x for x in found.values() if x is not None)
-        seen(f"{version}, leave_delay {leave_delay}: {written} slices changed before all 4 were seen gone, then held;")
+        seen(f"{version}, leave_delay {leave_delay}: {written} slices changed before all 4 were seen gone, then held")
         seen(f"every target scraped {last:.0f} s after the kill")
 
 
@@ -110,7 +110,7 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
         assert "they answer a direct probe and stay" in (await withheld(s))["panic"]
         assert await s.held() == "", "the hold is over, but they count as alive"
         assert s.stamps() == stamps
-        assert await s.scraped_by_now() < 5
+        assert await s.scraped_by_now() < 15
         for service_id in ids:
             await s.consul.put(s.session, path.format(service_id, "false"))
 

@@ -515,12 +515,19 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     assert following.withheld() == []
     assert set.union(*following.sink.targets().values()) == set(NAMES[:3])
 
-    clock[0] = RELEASED_S
-    first.forget_released()
-    term.share_released(first.released)
     await following.say(targets=TARGETS)
     await following.say(targets=short)
-    assert following.withheld() == ["source_shrank"], "once is once"
+    assert following.withheld() == ["source_shrank"], "it was for one verdict"
+
+    await following.say(targets=TARGETS)
+    term.release("x", first.released["x"])
+    assert term.lately_released("x")
+    clock[0] = RELEASED_S
+    assert not term.lately_released("x")
+    first.forget_released()
+    assert first.released == {}
+    await following.say(targets=short)
+    assert following.withheld() == ["source_shrank"], "it was for a minute"
 
 
 async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_leader_gave(tmp_path: Path) -> None:
@@ -537,8 +544,15 @@ async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_lea
         return Receipt(time.monotonic(), np.array(sorted(ids[a] for a in addresses), dtype=np.uint64))
 
     term.lead("us", 10, 5.0)
+    loop.facts.members.put(Empty())
     await loop.reconciler.cycle()
-    assert loop.sink.asked == 0, "it has not seen yet what they have"
+    assert loop.reconciler.waiting == set(), "held: nobody is asked"
+    loop.facts.members.put(Known((A, B)))
+    loop.facts.put_receipts({}, None, awaited=True)
+    await loop.reconciler.cycle()
+    loop.facts.put_receipts({A.id: seen(A, mine[A.id])}, None, awaited=True)
+    await loop.reconciler.cycle()
+    assert loop.sink.asked == 0, "it has not seen yet what all of them have"
     assert loop.reconciler.waiting == {A.id, B.id}
     swapped = {A.id: seen(A, mine[B.id]), B.id: seen(B, mine[A.id])}
     loop.facts.put_receipts(swapped, time.monotonic(), awaited=True)
@@ -576,3 +590,22 @@ async def test_a_single_controller_goes_once_above_an_epoch_that_a_receiver_has(
     await loop.reconciler.cycle()
     await loop.reconciler.cycle()
     assert loop.reconciler.memory.generation.epoch == 72, "another controller was started later"
+
+
+async def test_who_leads_since_the_middle_of_a_cycle_pushes_in_the_next(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    loop = Loop(tmp_path, leadership=term)
+    term.follow("first", 8)
+    await loop.say((A, B), TARGETS)
+    save = loop.store.save
+
+    async def saved(memory: Memory) -> None:
+        term.lead("us", 20, 5.0)
+        await save(memory)
+
+    loop.store.save = saved  # type: ignore[method-assign]
+    await loop.say(targets=pool_of((TargetGroup.of([*NAMES, "new:1"]),)))
+    assert (term.leads(), loop.sink.asked) == (True, 0)
+    await loop.reconciler.cycle()
+    assert loop.sink.asked == 1
+    assert loop.reconciler.memory.generation.epoch == 20

@@ -25,6 +25,8 @@ from promring.threads import beside
 
 AT_ONCE = 20
 SOON_S = 1.0
+AWAITED_S = 2.0
+"""So long somebody has to answer whom a hand-over waits for: one that hangs shall not hold the others up."""
 JITTER = 0.1
 
 
@@ -39,8 +41,8 @@ class AuditSettings:
 
 class Audit:
     """Of one shard service. ``in_force`` gives what the slices hold, ``waiting`` whose receipts a hand-over waits for;
-    ``wanted`` is set when one begins. ``receive`` gets what was seen, and when the look began; ``look_at`` is told what all
-    scrapers were seen doing.
+    ``wanted`` is set when one begins. ``receive`` gets what was seen, and when the look began if it was at all of them;
+    ``look_at`` is told what all scrapers were seen doing.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Audit:
         settings: AuditSettings,
         in_force: Callable[[], Placement | None],
         waiting: Callable[[], Iterable[str]],
-        receive: Callable[[Mapping[str, Receipt], float], None],
+        receive: Callable[[Mapping[str, Receipt], float | None], None],
         wanted: asyncio.Event,
         look_at: Callable[[Mapping[str, Seen]], Awaitable[None]] | None,
         log: Logger,
@@ -101,22 +103,25 @@ class Audit:
 
         async def one(scraper: Scraper) -> None:
             async with gate:
-                await self._ask(session, scraper, index)
+                timeout_s = self._settings.timeout_s
+                await self._ask(session, scraper, index, min(timeout_s, AWAITED_S) if scraper.id in waiting else timeout_s)
 
         await asyncio.gather(*(one(scraper) for scraper in asked))
         live = {s.id for s in placement.scrapers}
         self.seen = {name: seen for name, seen in self.seen.items() if name in live}
         self.failed = {name: why for name, why in self.failed.items() if name in live}
-        self._receive({name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()}, began)
+        self._receive(
+            {name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()},
+            began if len(asked) == len(placement.scrapers) else None,
+        )
         if full:
             await self._compare()
             if self._look_at is not None:
                 await self._look_at(dict(self.seen))
 
-    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, index: Index) -> None:
-        at = time.monotonic()
+    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, index: Index, timeout_s: float) -> None:
+        at, pool = time.monotonic(), self._settings.scrape_pool
         try:
-            pool, timeout_s = self._settings.scrape_pool, self._settings.timeout_s
             body = await active_targets(session, scraper, pool, timeout_s)
             seen = await beside(lambda: index.seen(at, decoded(body, pool)))
             if not len(seen.ids):  # none, or none of this name: then it is said which there are

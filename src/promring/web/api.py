@@ -315,7 +315,7 @@ def _reason(placement: Placement, ring: Ring, row: int, owners: list[str], prefe
 
 def describe_coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, Any]:
     """A look of the audit, with the first ``limit`` targets of each kind."""
-    now = time.monotonic()
+    now, seen, behind = time.monotonic(), audit.seen, dict(audit.behind_since)  # they go on changing
     rows = {"missing": found.missing, "unproved": found.unproved, "doubled": found.doubled, "down": found.down}
     return {
         "ratio": found.ratio,
@@ -330,9 +330,9 @@ def describe_coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, An
                 "scraped": one.scraped,
                 "missing": one.missing,
                 "foreign": one.foreign,
-                "foreign_targets": list(audit.seen[name].foreign[:limit]) if name in audit.seen else [],
+                "foreign_targets": list(one_seen.foreign[:limit]) if (one_seen := seen.get(name)) else [],
                 "down": one.down,
-                "behind_s": round(now - audit.behind_since[name], 1) if name in audit.behind_since else 0.0,
+                "behind_s": round(now - behind[name], 1) if name in behind else 0.0,
                 "error": one.error,
             }
             for name, one in sorted(found.scrapers.items())

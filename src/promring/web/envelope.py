@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-encode = msgspec.json.Encoder(order="deterministic").encode
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def encode(data: object) -> bytes:
+    """As JSON, also when a text in it is no UTF-8, as names of files may be."""
+    try:
+        return _encoder.encode(data)
+    except UnicodeEncodeError:
+        return json.dumps(data, sort_keys=True).encode()
 
 
 def success(data: object) -> web.Response:

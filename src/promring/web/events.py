@@ -22,6 +22,8 @@ class EventsEndpoint:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._streams = 0
+        self.closing = False
+        """Whether the streams shall end, as the process does."""
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """``?since=`` an id, ``?service=`` a name, ``?limit=`` the newest so many. With ``Accept:
@@ -35,8 +37,9 @@ class EventsEndpoint:
             limit = number(request, "limit", LIMIT)
             return success([e.describe() for e in found[max(0, len(found) - limit) :]])
         seen = request.headers.get("Last-Event-ID", "")
-        last = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 19 else self._controller.events.last
-        return await self._stream(request, number(request, "since", last), service)
+        known = seen.isascii() and seen.isdigit() and len(seen) < 19
+        last = int(seen) if known else number(request, "since", self._controller.events.last)
+        return await self._stream(request, last, service)
 
     async def _stream(self, request: web.Request, last: int, service: str | None) -> web.StreamResponse:
         if self._streams >= STREAMS_MOST:
@@ -54,7 +57,7 @@ class EventsEndpoint:
 
     async def _send(self, response: web.StreamResponse, last: int, service: str | None) -> None:
         events, quiet_s = self._controller.events, 0.0
-        while True:
+        while not self.closing:
             newest = events.last
             if found := events.since(last, service=service) if newest != last else []:
                 await response.write(b"".join(map(_message, found)))

@@ -25,7 +25,8 @@ FOUND_MOST = 100
 UNCOVERED_MOST = 10
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -80,7 +81,8 @@ class Page:
 
     async def _render(self, template: jinja2.Template, **values: Any) -> web.Response:
         text = await beside(lambda: template.render(now=time.time(), **values))
-        return web.Response(text=text, content_type="text/html", headers=HEADERS)
+        body = text.encode("utf-8", "backslashreplace")  # names of files may be anything
+        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
 
     async def _shown(self, service: Service, described: dict[str, Any], most: int | None) -> dict[str, Any]:
         """What the API says and what the audit saw; of the scrapers the first ``most``, those in trouble first."""

@@ -4,11 +4,14 @@
 const EVERY_MS = 5000;
 const CALM_MS = 300;
 let timer = 0;
+let wanted = 0;
 let asked = false;
 let token = "";
 
 async function refresh() {
   clearTimeout(timer);
+  clearTimeout(wanted);
+  wanted = 0;
   timer = setTimeout(refresh, EVERY_MS);
   if (asked || document.hidden) return;
   asked = true;
@@ -33,8 +36,7 @@ function say(text) {
 }
 
 function soon() {
-  clearTimeout(timer);
-  timer = setTimeout(refresh, CALM_MS);
+  wanted = wanted || setTimeout(refresh, CALM_MS);
 }
 
 function ask(what) {
@@ -54,8 +56,10 @@ function ask(what) {
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-post]");
-  if (!button || !(await ask(button.dataset.what))) return;
+  if (!button) return;
+  const yes = await ask(button.dataset.what);
   button.blur();
+  if (!yes) return;
   const answer = await fetch(button.dataset.post, { method: "POST", headers: { Authorization: `Bearer ${token}` } });
   const body = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
   if (body.status === "success") return soon();
