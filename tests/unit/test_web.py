@@ -327,3 +327,17 @@ async def test_a_reload_that_removes_a_source_beside_a_like_one_mixes_nothing_up
             b.mode = "good"
             b.groups = [{"targets": ["c1:1"]}]
             await until(lambda: are({"c"}), "until it has targets")
+
+
+async def test_a_stop_does_not_wait_for_long_polls(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        path = f"/sd/node/{r.nodes[0]}"
+        etag = (await r.get(path))[1]["etag"]
+        waiting = asyncio.ensure_future(r.get(f"{path}?wait=30s", If_None_Match=etag))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        started = time.monotonic()
+        r.supervisor.stop()
+        with pytest.raises(aiohttp.ClientError):
+            await waiting
+    assert time.monotonic() - started < 1.5

@@ -77,7 +77,7 @@ class ConsulMembership:
                 del self._seen[next(iter(self._seen))]
             if lost := self._settling - _nodes(answer.value):
                 names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
-                self._publish(Unknown(f"Consul lost its catalogue; not back yet: {names}"))
+                self._publish(Unknown(f"all scrapers were gone; not back yet: {names}"))
                 return
             self._end_settling()
             self._last = answer.value

@@ -8,6 +8,9 @@ the answer is 503: Prometheus and the agent then go on with the list that they h
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+
 from aiohttp import web
 
 from promring.delivery.http_sd import Served
@@ -22,6 +25,12 @@ WAIT_MOST_S = 300.0
 class SdEndpoint:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
+        self._waiting: set[asyncio.Task[object]] = set()
+
+    def close(self) -> None:
+        """End the long polls, so that who waits asks another controller at once."""
+        for task in self._waiting:
+            task.cancel()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         service = self._controller.services.get(request.match_info["service"])
@@ -30,16 +39,25 @@ class SdEndpoint:
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
         scraper, etag = request.match_info["scraper"], request.headers.get("If-None-Match", "")
-        if (wait_s := _wait(request)) > 0:
-            served = await service.http_sd.wait(scraper, etag, wait_s)
+        if (wait_s := _wait_s(request)) > 0:
+            served = await self._wait(service.http_sd.wait(scraper, etag, wait_s))
         else:
             served = service.http_sd.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
         return await _answer(request, served, etag)
 
+    async def _wait(self, work: Awaitable[Served | None]) -> Served | None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            return await work
+        finally:
+            self._waiting.discard(task)
 
-def _wait(request: web.Request) -> float:
+
+def _wait_s(request: web.Request) -> float:
     try:
         return min(parse_duration(request.query.get("wait", "0")), WAIT_MOST_S)
     except ValueError as error:

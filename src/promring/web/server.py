@@ -43,6 +43,7 @@ class WebServer:
         self._controller = controller
         self._api = Api(controller)
         self._events = EventsEndpoint(controller)
+        self._sd = SdEndpoint(controller)
         self._log = log
         self.bound = asyncio.Event()
         self.port = settings.port
@@ -74,11 +75,12 @@ class WebServer:
             self._log.info("listening", address=f"{self._settings.host}:{self.port}")
             await asyncio.Event().wait()
         finally:
+            self._sd.close()
             self._events.closing = True
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        api, sd, events = self._api, SdEndpoint(self._controller), self._events
+        api, sd, events = self._api, self._sd, self._events
         page = Page(self._controller, api)
         first = guard(self._settings.access, self._has_token)
         app = web.Application(middlewares=[first, errors], client_max_size=BODY_BYTES_MAX)
