@@ -337,7 +337,8 @@ async def test_a_task_that_hangs_is_ended_in_time(ground: Ground) -> None:
     (outcome,) = await ground.delivery(ground.playbook(text.format(ground.folder)), timeout_s=5).deliver([a_slice("h")])
     assert time.monotonic() - began < 7
     assert outcome.error.startswith("h: ")
-    assert "imed out" in outcome.error or "was terminated" in outcome.error  # Ansible 2.19, 2.17
+    ends = ("imed out", "was terminated", "not done within 5 s")  # Ansible 2.19, 2.17, or we are first
+    assert any(end in outcome.error for end in ends), outcome.error
     assert ground.left() == []
 
 

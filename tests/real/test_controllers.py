@@ -160,7 +160,7 @@ async def test_a_follower_serves_the_same_slices_and_never_goes_back(
         await asyncio.gather(asking, return_exceptions=True)
         for port, generations in served.items():
             assert generations == sorted(generations), port
-            assert len(generations) > 50
+            assert len(generations) > 10
         assert fresh.running
         seen(f"{asked} answers of two controllers, 0 older than one before from the same; the same bytes from both")
 
