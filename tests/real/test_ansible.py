@@ -324,7 +324,7 @@ async def test_when_the_time_is_over_no_process_is_left_and_who_was_through_is_w
     delivery = ground.delivery(playbook, timeout_s=5)
     began = time.monotonic()
     outcomes = await delivery.deliver([a_slice(h) for h in ("hangs", "good", "fails")])
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 12
     assert ground.left() == []
     assert kinds(outcomes) == ["failed", "written", "failed"]
     assert [o.error for o in outcomes] == ["hangs: not done within 5 s", "", "fails: gave up, fails"]
@@ -335,7 +335,7 @@ async def test_a_task_that_hangs_is_ended_in_time(ground: Ground) -> None:
     text = "- hosts: all\n  gather_facts: false\n  tasks:\n    - shell: exec {0}/sleeper 600\n"
     began = time.monotonic()
     (outcome,) = await ground.delivery(ground.playbook(text.format(ground.folder)), timeout_s=5).deliver([a_slice("h")])
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 12
     assert outcome.error.startswith("h: ")
     ends = ("imed out", "was terminated", "not done within 5 s")  # Ansible 2.19, 2.17, or we are first
     assert any(end in outcome.error for end in ends), outcome.error
@@ -359,7 +359,7 @@ async def test_cancelled_in_the_middle_it_leaves_no_process_and_the_old_file(gro
     pushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pushing
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 10
     assert ground.left() == []
     assert ground.stat("h") == before
     assert ground.path("h").read_bytes() == BODY

@@ -185,7 +185,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, consul_program: Pat
         started = time.monotonic()
         s.controller.signal(signal.SIGCONT)
         status = await s.controller.wait()
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 3
         assert status in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 

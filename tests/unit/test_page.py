@@ -238,4 +238,4 @@ async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
             started = asyncio.get_running_loop().time()
             while await response.content.readline():
                 pass
-        assert asyncio.get_running_loop().time() - started < 1.5
+        assert asyncio.get_running_loop().time() - started < 1.9

@@ -340,4 +340,4 @@ async def test_a_stop_does_not_wait_for_long_polls(tmp_path: Path) -> None:
         r.supervisor.stop()
         with pytest.raises(aiohttp.ClientError):
             await waiting
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.9, "it waited for the polls, 2 s"
