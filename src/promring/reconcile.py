@@ -403,7 +403,7 @@ class Reconciler:
         looked = self._look_since is None and (term.alone or term.epoch == self._reign)  # else we lead since a moment ago
         delivered = await self.couriers.deliver(slices, remembered=remembered, pushes=looked)
         now = time.monotonic()
-        if self._waiting_since is not None and delivered and looked:
+        if self._waiting_since is not None and delivered and (looked or not term.leads()):
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
         ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery

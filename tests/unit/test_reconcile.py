@@ -609,3 +609,15 @@ async def test_who_leads_since_the_middle_of_a_cycle_pushes_in_the_next(tmp_path
     await loop.reconciler.cycle()
     assert loop.sink.asked == 1
     assert loop.reconciler.memory.generation.epoch == 20
+
+
+async def test_how_long_a_change_waited_is_counted_by_followers_too(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    loop = Loop(tmp_path, leadership=term)
+    loop.sink.pulled = True  # as http_sd
+    term.follow("first", 8)
+    loop.facts.members.put(Known((A, B)))
+    loop.facts.sources["s"].put(Known(TARGETS))
+    await loop.reconciler.cycle(time.monotonic())
+    count = loop.reconciler._metrics.registry.get_sample_value("promring_delivery_lag_seconds_count", {"service": "x"})
+    assert count == 1
