@@ -1,6 +1,6 @@
 """The table of failures: which row of the failure list a test proves, what it did, what it saw.
 
-A test says so with ``@pytest.mark.row(7, 14, did="…")`` and, by the fixture ``seen``, what it measured. With ``--rows`` the
+A test says so with ``@pytest.mark.row(7, "A6", did="…")`` (abuses are texts) and, by the fixture ``seen``, what it measured. With ``--rows`` the
 table is printed at the end, and ``--rows=FILE`` writes it into that page. A row whose test failed or was skipped says so.
 ``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
 """
@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import pytest
 
 Seen = Callable[[str], None]
+Number = int | str
+"""A failure's number, or an abuse's: 7, "A6"."""
 BEGIN, END = "<!-- the table begins: make faults writes it -->", "<!-- the table ends -->"
 
 
 class Row(NamedTuple):
-    rows: tuple[int, ...]
+    rows: tuple[Number, ...]
     did: str
     saw: str
     result: str
@@ -84,22 +86,28 @@ def _rows(stats: dict[str, list[Any]]) -> Iterator[Row]:
         result = {"failed": "FAILED", "skipped": "skipped"}[bad[0]] if bad else "pass"
         marked = {value for r in found for name, value in map(_frozen, r.user_properties) if name == "row"}
         saw = "; ".join(dict.fromkeys(text for r in found for name, text in r.user_properties if name == "seen"))
-        for numbers, did in sorted(marked):
+        for numbers, did in sorted(marked, key=_in_order):
             yield Row(numbers, did, saw, result, max(r.duration for r in found))
 
 
 def _merged(rows: Iterable[Row]) -> list[Row]:
     """What several tests, or one with several parameters, did in the same words is one row."""
-    found: dict[tuple[tuple[int, ...], str], list[Row]] = {}
+    found: dict[tuple[tuple[Number, ...], str], list[Row]] = {}
     for row in rows:
         found.setdefault((row.rows, row.did), []).append(row)
     merged = []
-    for (numbers, did), same in sorted(found.items()):
+    for (numbers, did), same in sorted(found.items(), key=lambda item: _in_order(item[0])):
         results = {row.result for row in same}
         result = next(r for r in ("FAILED", "skipped", "pass") if r in results)
         saw = dict.fromkeys(row.saw for row in same if row.saw)
         merged.append(Row(numbers, did, "; ".join(saw), result, sum(row.seconds for row in same)))
     return merged
+
+
+def _in_order(marked: tuple[tuple[Number, ...], str]) -> tuple[list[tuple[bool, int]], str]:
+    """Failures in order of their numbers, then abuses in order of theirs."""
+    numbers, did = marked
+    return [(isinstance(n, str), int(str(n).removeprefix("A"))) for n in numbers], did
 
 
 def _frozen(pair: Any) -> tuple[str, Any]:
