@@ -27,6 +27,7 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.ssh import SshDelivery, SshSettings
 from promring.discovery import Source
 from promring.discovery.file import FileSource
+from promring.discovery.groups import ListRules, Reader
 from promring.discovery.http import HttpSource
 from promring.discovery.python import PythonSource
 from promring.facts import FactBoard
@@ -158,7 +159,8 @@ def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
     """In order of precedence, by a name that stays the same across a reload."""
     sources: dict[str, Source] = {}
     for targets in settings.targets:
-        name, source = SOURCES[targets.kind](targets.chosen, kit)
+        rules = ListRules(targets.chosen.trusted, settings.label_names == "legacy")
+        name, source = SOURCES[targets.kind](targets.chosen, kit, rules)
         count = sum(known.partition("#")[0] == name for known in sources)
         sources[f"{name}#{count + 1}" if count else name] = source
     return sources
@@ -234,23 +236,30 @@ def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, 
 # --- discovery -------------------------------------------------------------------------------------------------------
 
 
-def _file_source(wanted: FileTargets, _: Kit) -> tuple[str, Source]:
-    return f"file:{','.join(wanted.files)}", FileSource(wanted.files, wanted.refresh_interval)
+def _file_source(wanted: FileTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
+    return f"file:{','.join(wanted.files)}", FileSource(wanted.files, wanted.refresh_interval, rules=rules)
 
 
-def _http_source(wanted: HttpTargets, _: Kit) -> tuple[str, Source]:
+def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
     tls = wanted.tls.files() if wanted.tls else None
     source = HttpSource(
-        wanted.url, wanted.refresh_interval, wanted.timeout_s, wanted.headers_file, wanted.bearer_token_file, tls
+        wanted.url,
+        wanted.refresh_interval,
+        wanted.timeout_s,
+        wanted.headers_file,
+        wanted.bearer_token_file,
+        tls,
+        reader=Reader(rules=rules),
     )
     address, __, query = wanted.url.partition("?")
     digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
     return f"http:{address}{digest}", source
 
 
-def _python_source(wanted: PythonTargets, kit: Kit) -> tuple[str, Source]:
+def _python_source(wanted: PythonTargets, kit: Kit, rules: ListRules) -> tuple[str, Source]:
     folder = str(kit.config_file.absolute().parent)
-    return f"python:{wanted.callable}", PythonSource(wanted.callable, wanted.interval, wanted.timeout_s, folder)
+    source = PythonSource(wanted.callable, wanted.interval, wanted.timeout_s, folder, reader=Reader(rules=rules))
+    return f"python:{wanted.callable}", source
 
 
 # --- delivery --------------------------------------------------------------------------------------------------------
@@ -304,7 +313,7 @@ MEMBERSHIPS: Mapping[str, Callable[[Any, ShardService, Memory, Kit], Membership]
     "consul": _consul_membership,
     "probe": _probe_membership,
 }
-SOURCES: Mapping[str, Callable[[Any, Kit], tuple[str, Source]]] = {
+SOURCES: Mapping[str, Callable[[Any, Kit, ListRules], tuple[str, Source]]] = {
     "file": _file_source,
     "http": _http_source,
     "python": _python_source,

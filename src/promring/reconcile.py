@@ -255,7 +255,8 @@ class Reconciler:
         pool = await beside(lambda: merge(list(sources.values()), self._hash_labels, self._zone_label))
         self._pool = (sources, pool)
         if pool.conflicts:
-            self._log.warning("targets_conflict", conflicts=pool.conflicts, kept="the labels of the first source")
+            named = ",".join(pool.conflicts_named)
+            self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
     async def _place(self, pool: TargetPool, ring: Ring) -> Placement:

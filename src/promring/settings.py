@@ -26,7 +26,6 @@ from pydantic import (
 )
 from yarl import URL
 
-from promring.core.pool import KEPT_LABELS
 from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
@@ -175,7 +174,8 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ListedNode = Annotated[Node, PlainValidator(parse_node)]
-LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+LabelName = Annotated[str, Field(min_length=1, max_length=512)]
+"""Prometheus 3 takes any UTF-8 name."""
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
 
 
@@ -277,7 +277,7 @@ class Scrapers(OneKind):
 
 
 def _sd_file(pattern: str, info: ValidationInfo) -> str:
-    if not pattern.endswith((".json", ".yml", ".yaml")):
+    if not pattern.lower().endswith((".json", ".yml", ".yaml")):
         raise ValueError(f"{pattern!r} must end in .json, .yml or .yaml")
     return str(Path(glob.escape(str(_base(info))), pattern))
 
@@ -285,6 +285,7 @@ def _sd_file(pattern: str, info: ValidationInfo) -> str:
 class FileTargets(Model):
     files: Annotated[list[Annotated[str, AfterValidator(_sd_file)]], Field(min_length=1)]
     refresh_interval: Interval = 300.0
+    trusted: bool = True
 
 
 class HttpTargets(Model):
@@ -294,6 +295,7 @@ class HttpTargets(Model):
     headers_file: AbsolutePath | None = None
     bearer_token_file: AbsolutePath | None = None
     tls: Tls | None = None
+    trusted: bool = True
 
     @property
     def timeout_s(self) -> float:
@@ -310,6 +312,7 @@ class PythonTargets(Model):
     callable: Annotated[str, AfterValidator(_callable)]
     interval: Interval = 60.0
     timeout: Interval | None = None
+    trusted: bool = True
 
     @property
     def timeout_s(self) -> float:
@@ -325,27 +328,17 @@ class Targets(OneKind):
     prometheus: NotBuilt = None
 
 
-def _carried(name: str) -> str:
-    """Targets never have other labels that begin so: discovery drops them."""
-    if name.startswith("__") and name != "__address__" and not KEPT_LABELS.fullmatch(name):
-        raise ValueError(f"{name!r}: no target has it, labels that begin with __ are dropped but {KEPT_LABELS.pattern}")
-    return name
-
-
-CarriedLabel = Annotated[LabelName, AfterValidator(_carried)]
-
-
 class Placement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
     load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
     loads: Annotated[Literal["count"], _only("count")] = "count"
     capacity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
     replication_factor: Annotated[int, Field(ge=1, le=100)] = 1
-    hash_labels: Annotated[list[CarriedLabel], Field(min_length=1)] | None = None
+    hash_labels: Annotated[list[LabelName], Field(min_length=1)] | None = None
 
 
 class Zones(Model):
-    label: CarriedLabel
+    label: LabelName
 
 
 def _template(text: str, info: ValidationInfo) -> str:
@@ -453,6 +446,7 @@ class ShardService(Model):
     leave_delay: Duration = 0.0
     zones: Zones | None = None
     targets: Annotated[list[Targets], Field(min_length=1)]
+    label_names: Literal["utf8", "legacy"] = "utf8"
     placement: Placement = Placement()
     handover: Handover = Handover()
     guard: Guard = Guard()

@@ -48,19 +48,24 @@ class _SavedPool(msgspec.Struct, array_like=True):
     bounds: bytes
     blob: bytes
     duplicates: int
+    keys: bytes = b""
+    """Empty: the ids."""
 
     @classmethod
     def of(cls, pool: TargetPool) -> _SavedPool:
-        ids, digests, bounds = (c.astype(c.dtype.newbyteorder("<")).tobytes() for c in (pool.ids, pool.digests, pool.bounds))
-        return cls(ids, digests, bounds, pool.blob, pool.duplicates)
+        keys, ids, digests, bounds = (
+            c.astype(c.dtype.newbyteorder("<")).tobytes() for c in (pool.keys, pool.ids, pool.digests, pool.bounds)
+        )
+        return cls(ids, digests, bounds, pool.blob, pool.duplicates, b"" if pool.keys is pool.ids else keys)
 
     def pool(self) -> TargetPool:
         """Raises ValueError when the columns do not belong together."""
         ids, digests = (np.frombuffer(column, dtype="<u8").astype(np.uint64) for column in (self.ids, self.digests))
         bounds = np.frombuffer(self.bounds, dtype="<i8").astype(np.int64)
-        if not len(ids) == len(digests) == len(bounds) - 1 or bounds[-1] != len(self.blob):
+        keys = np.frombuffer(self.keys, dtype="<u8").astype(np.uint64) if self.keys else ids
+        if not len(keys) == len(ids) == len(digests) == len(bounds) - 1 or bounds[-1] != len(self.blob):
             raise ValueError("corrupt: a source's columns differ in length")
-        return TargetPool(ids, ids, digests, self.blob, bounds, duplicates=self.duplicates)
+        return TargetPool(keys, ids, digests, self.blob, bounds, duplicates=self.duplicates)
 
 
 class _SavedClaims(msgspec.Struct, array_like=True):

@@ -256,9 +256,8 @@ def test_a_scraper_that_is_none_is_named(node: Any, said: str) -> None:
         ("placement.replication_factor", 0),
         ("placement.replication_factor", 1.5),
         ("placement.load_factor", 0.9),
-        ("zones", {"label": "bad-label"}),
-        ("zones", {"label": "__zone"}),
-        ("placement.hash_labels", ["__shard"]),
+        ("zones", {"label": ""}),
+        ("placement.hash_labels", [""]),
         ("zones", {}),
     ],
 )

@@ -166,6 +166,8 @@ def _show_status(data: dict[str, Any]) -> None:
         for source in service["sources"]:
             note = f" ({source['reason']})" if source["reason"] else ""
             console.print(escape(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}"))
+            if source["refused"]:
+                console.print(escape(f"    {source['refused']} entries left out: {'; '.join(source['remarks'])}"))
 
 
 def _scrapers(scrapers: list[dict[str, Any]], said: str) -> Table:

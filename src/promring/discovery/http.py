@@ -28,7 +28,7 @@ class HttpSource:
     bearer_token_file: Path | None = None
     tls: TlsFiles | None = None
     body_bytes_max: int = BODY_BYTES_MAX
-    _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
+    reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> TargetPool:
         where = str(URL(self.url).with_query(None))
@@ -52,7 +52,7 @@ class HttpSource:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise DiscoveryError(f"{where}: content type {kind!r}, not application/json: {response.text(80)!r}")
-        return await self._reader.read_beside(response.body, where)
+        return await self.reader.read_beside(response.body, where)
 
 
 def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:

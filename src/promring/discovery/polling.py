@@ -29,7 +29,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     """For ever: fetch, publish, wait. ``count`` is told of each fetch whether it went well."""
     stop = asyncio.Event()
     changed = asyncio.Event()
-    failing, had = "", False
+    failing, had, remarks = "", False, ()  # type: tuple[str, bool, tuple[str, ...]]
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
         watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
@@ -39,6 +39,9 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 answer, failure = await _ask(source)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had)
+                if isinstance(answer, Known):
+                    _say_remarks(name, remarks, answer.value, log)
+                    remarks = answer.value.remarks
                 failing = failure
                 publish(answer, failure)
                 had |= isinstance(answer, Known)
@@ -77,6 +80,14 @@ async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asynci
         except Exception as error:  # the library's own error types are not public
             log.warning("watch_failed", source=name, error=str(error), goes_on="polling")
             await asyncio.sleep(WATCH_AGAIN_S)
+
+
+def _say_remarks(name: str, before: tuple[str, ...], pool: TargetPool, log: Logger) -> None:
+    """What was left out of the list, once while it is the same."""
+    if pool.remarks and pool.remarks != before:
+        log.warning("discovery_entries_refused", source=name, count=pool.refused, among="; ".join(pool.remarks))
+    elif before and not pool.remarks:
+        log.info("discovery_entries_accepted", source=name)
 
 
 def _say(name: str, failing: str, failure: str, answer: Answer[TargetPool], log: Logger, *, had: bool) -> None:

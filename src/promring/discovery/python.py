@@ -34,7 +34,7 @@ class PythonSource:
     timeout_s: float
     folder: str
     memory_bytes_max: int = BYTES_MAX
-    _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
+    reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> TargetPool:
         # Files, not pipes: a process that the function leaves behind could hold a pipe open for ever.
@@ -44,7 +44,7 @@ class PythonSource:
         if status != 0:
             last = (said.decode("utf-8", "replace").strip().splitlines() or [f"its process ended with status {status}"])[-1]
             raise DiscoveryError(f"{self.callable}: {last[:300]}")
-        return await self._reader.read_beside(body, self.callable)
+        return await self.reader.read_beside(body, self.callable)
 
     async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
         """The exit status. When this ends nothing of the process's session runs any more."""

@@ -196,6 +196,7 @@ def describe(service: Service) -> dict[str, Any]:
         "targets": len(placement.pool) if placement else None,
         "duplicates": placement.pool.duplicates if placement else None,
         "conflicts": placement.pool.conflicts if placement else None,
+        "conflicts_named": list(placement.pool.conflicts_named) if placement else [],
         "fits": reconciler.fit or None,
         "handing_over": memory.claims.held,
         "second_opinions": len(reconciler.opinions.trials),
@@ -204,8 +205,7 @@ def describe(service: Service) -> dict[str, Any]:
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
         "sources": [
-            {"name": name, "targets": len(cell.fact.good.value) if cell.fact.good else None} | _fact(cell.fact)
-            for name, cell in service.facts.sources.items()
+            {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
         ],
         "delivery": [d.means for d in service.deliveries],
     }
@@ -224,6 +224,13 @@ async def places(service: Service, placement: Placement, address: str) -> list[d
 
 def _said(held: Iterable[Withheld]) -> list[dict[str, Any]]:
     return [{"reason": one.reason, "detail": one.detail, "releasable": one.reason in RELEASABLE} for one in held]
+
+
+def _list(good: Known[TargetPool] | None) -> dict[str, Any]:
+    """Of the last good list of a source: its length, how many entries were left out of it, and the first of those."""
+    if good is None:
+        return {"targets": None, "refused": None, "remarks": []}
+    return {"targets": len(good.value), "refused": good.value.refused, "remarks": list(good.value.remarks)}
 
 
 def _fact(fact: Fact[Any]) -> dict[str, Any]:

@@ -57,6 +57,17 @@ class LiveGauges(Collector):
             ],
         )
         yield _gauge(
+            "discovery_refused_entries",
+            "Entries of a source's list that were left out.",
+            ("service", "source"),
+            [
+                ((s.name, name), float(cell.fact.good.value.refused))
+                for s in services
+                for name, cell in s.facts.sources.items()
+                if cell.fact.good
+            ],
+        )
+        yield _gauge(
             "membership_last_success_timestamp_seconds",
             "When the scrapers were last known.",
             ("service",),
