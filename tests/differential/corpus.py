@@ -148,7 +148,7 @@ JSON: dict[str, bytes] = {
     "label_address": b'[{"targets":["a:1"],"labels":{"__address__":"z:9"}}]',
     "label_redirects": b'[{"targets":["a:1"],"labels":{"__scheme__":"https","__metrics_path__":"/m","__param_module":"icmp","__scrape_interval__":"5s","__scrape_timeout__":"4s","job":"j","instance":"i"}}]',
     "label_bad_interval": b'[{"targets":["a:1"],"labels":{"__scrape_interval__":"soon"}},{"targets":["b:1"]}]',
-    "label_filepath": b'[{"targets":["a:1"],"labels":{"__meta_filepath_2":"x","__meta_url":"http://x/y"}}]',
+    "label_filepath": b'[{"targets":["a:1"],"labels":{"__meta_filepath_2":"x","__meta_urls":"http://x/y"}}]',
     "label_sorted": b'[{"targets":["a:1"],"labels":{"b":"1","a":"2","_":"3","A":"4"}}]',
     # --- the same address
     "same_other_labels": b'[{"targets":["a:1"],"labels":{"app":"one"}},{"targets":["a:1"],"labels":{"app":"two"}}]',

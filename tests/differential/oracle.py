@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ READ_AT_S = 1.0
 SETTLED_S = 6.0
 """A scraper applies what it discovered every 5 s."""
 PROGRAMS = {"prometheus": "Prometheus 2.42", "prometheus3": "Prometheus 3.5", "vmagent": "vmagent"}
+OF_THE_READER = ("__meta_filepath", "__meta_url")
 ADDED = {
     ("__scheme__", "http"),
     ("__metrics_path__", "/metrics"),
@@ -66,15 +67,15 @@ class Verdicts:
 
 
 class Oracle:
-    """One scraper that reads every list in ``lists``."""
+    """One scraper that reads lists as ``config`` says."""
 
-    def __init__(self, program: Path, folder: Path, lists: Path) -> None:
+    def __init__(self, program: Path, folder: Path, config_text: str) -> None:
         folder.mkdir(parents=True)
         self.name = PROGRAMS[program.name]
         self._log = folder / "log"
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         config = folder / "prometheus.yml"
-        config.write_text(_config(lists))
+        config.write_text(config_text)
         if program.name == "vmagent":
             arguments: list[str | Path] = [
                 program,
@@ -117,8 +118,8 @@ class Oracle:
         found: dict[str, set[frozenset[tuple[str, str]]]] = {}
         for one in msgspec.json.decode(answer.body.decode(errors="replace"), type=_Answer).data.dropped_targets:
             labels = one.discovered_labels
-            kept = frozenset((n, v) for n, v in labels.items() if n != "__meta_filepath" and v and (n, v) not in ADDED)
-            found.setdefault(labels.get("__meta_filepath", ""), set()).add(kept)
+            kept = frozenset((n, v) for n, v in labels.items() if n not in OF_THE_READER and v and (n, v) not in ADDED)
+            found.setdefault(labels.get("__meta_filepath") or labels.get("__meta_url", ""), set()).add(kept)
         return {path: frozenset(targets) for path, targets in found.items()}
 
     def _refused(self) -> dict[str, str]:
@@ -132,7 +133,8 @@ class Oracle:
         return refused
 
 
-def _config(lists: Path) -> str:
+def config_of(lists: Path) -> str:
+    """One job that reads every list in the folder."""
     return f"""
 global: {{scrape_interval: 1h}}
 scrape_configs:
@@ -147,14 +149,14 @@ scrape_configs:
 
 
 @asynccontextmanager
-async def oracles(folder: Path, lists: Path) -> AsyncIterator[list[Oracle]]:
-    """Every scraper that can be had, started, each reading ``lists``."""
+async def oracles(folder: Path, config: str, but: Collection[str] = ()) -> AsyncIterator[list[Oracle]]:
+    """Every scraper that can be had, but those, started with ``config``."""
     async with AsyncExitStack() as stack:
         made = []
         for name in PROGRAMS:
             program = find(name)
-            if program is not None:
-                made.append(Oracle(program, folder / name, lists))
+            if program is not None and name not in but:
+                made.append(Oracle(program, folder / name, config))
                 await made[-1].process.start()
                 stack.push_async_callback(made[-1].process.stop)
         yield made

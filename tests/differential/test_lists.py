@@ -24,7 +24,7 @@ from promring.httpclient import new_session
 from promring.model import DiscoveryError, Scraper, TargetPool
 from tests.differential.corpus import JSON, YAML
 from tests.differential.generated import generated_lists
-from tests.differential.oracle import SETTLED_S, Oracle, Targets, Verdicts, oracles
+from tests.differential.oracle import SETTLED_S, Oracle, Targets, Verdicts, config_of, oracles
 from tests.real.conftest import server
 from tests.rows import Seen
 
@@ -133,7 +133,7 @@ async def test_a_list_means_what_prometheus_says(tmp_path: Path, seen: Seen) -> 
         if pool is not None:
             (folder / slice_name(name)).write_bytes(slice_of(pool))
     (folder / "zz-marker.json").write_text(json.dumps([{"targets": [MARKER]}]))
-    async with oracles(tmp_path / "servers", folder) as made:
+    async with oracles(tmp_path / "servers", config_of(folder)) as made:
         found = await verdicts(made)
     wrong: list[str] = []
     differ: set[str] = set()
