@@ -374,9 +374,7 @@ async def test_of_a_target_that_is_listed_several_times_one_is_placed_and_the_fi
                 n: sorted(a) for n, a in slices.items()
             }, "other labels are no move"
             assert "conflicts=5" in s.controller.log_lines("targets_conflict")[-1]
-            seen(
-                "one target each; first source's labels won; conflicts=6 counted and named in the log, 5 after; nothing moved"
-            )
+            seen("one target each; first source's labels won; conflicts=6 named in the log, 5 after; nothing moved")
 
 
 # --- 29: ten times larger, 1 GB --------------------------------------------------------------------------------------
