@@ -117,7 +117,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
 
 def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
     """At most ``PROBLEMS_MAX``: a file of nonsense has one for each of its values."""
-    said = [f"{name}:{line}: {show(path)}: {what}" for line, path, what in sorted(found, key=lambda f: f[0])]
+    said = [f"{name}:{line}: {show(path)}: {_printable(what)}" for line, path, what in sorted(found, key=lambda f: f[0])]
     lines = list(dict.fromkeys(said))
     more = len(lines) - PROBLEMS_MAX
     return lines if more <= 0 else [*lines[:PROBLEMS_MAX], f"{name}: and {more} more"]
@@ -125,13 +125,13 @@ def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
 
 def show(path: KeyPath) -> str:
     """``('shard_services', 0, 'name')`` → ``shard_services[0].name``. A key that nobody could read is cut and escaped."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{_printable(p)}" for p in path).removeprefix(".")
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{_printable(p[:KEY_SHOWN_MAX])}" for p in path).removeprefix(".")
     return text or "(document)"
 
 
-def _printable(key: str) -> str:
-    key = key if len(key) <= KEY_SHOWN_MAX else f"{key[:KEY_SHOWN_MAX]}…"
-    return key if key.isprintable() else repr(key)[1:-1]
+def _printable(text: str) -> str:
+    """One line without what a terminal would act on."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:

@@ -17,7 +17,7 @@ import yaml
 
 from promring.yamlsafe import DEPTH_MAX
 
-NODES_MAX = 200_000
+NODES_MAX = 100_000
 TEXT_MAX = 64 * 1024
 KeyPath = tuple[str | int, ...]
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
