@@ -141,7 +141,8 @@ class Supervisor:
 
     async def _serve_one(self, built: Built) -> None:
         """Until another configuration is built. Raises what a service raises."""
-        self._next_is_built.clear()
+        if self._next is None:  # else a reload was quicker than this round
+            self._next_is_built.clear()
         async with built.stack:
             self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
             left, self.services = self.services, self._started(built)
@@ -297,7 +298,10 @@ class Supervisor:
         """In a thread. Raises ``ConfigError``."""
         loaded = load_with_lines(self._options.config_file, pipes=False)
         found = loaded.lines(trial.problems(loaded.settings, self._options.config_file, self.settings))
-        self._options.web.access.try_out()
+        try:
+            self._options.web.access.try_out()
+        except ConfigError as error:
+            found += error.problems
         if found:
             raise ConfigError(found)
         return loaded
