@@ -1,5 +1,7 @@
-"""From settings to objects. The only module that names concrete adapters.
+"""From settings to objects. The only module that names concrete adapters, beside ``trial.py``.
 
+In two steps, so that a reload can be refused: ``build_parts`` makes all that can fail and touches nothing that runs;
+``build_service`` puts the parts together with what the service before them knew, when that has ended.
 A new kind of membership, discovery or delivery is one new file and one line in a dict at the end.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,14 +78,36 @@ class Kit:
     log: Logger
 
 
-def build_service(settings: ShardService, kit: Kit, left: Service | None = None) -> Service:
-    """A service that starts from what the one before it ``left``, else from the state on disk."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a shard service is made of, as far as it can be built beside the one that runs."""
+
+    settings: ShardService
+    sources: Mapping[str, Source]
+    deliveries: Sequence[Delivery | None]
+    """None: http_sd, which goes on with what is served."""
+
+
+def build_parts(settings: ShardService, kit: Kit) -> Parts:
+    """Reads and writes nothing. Raises ``ConfigError`` for what is not installed."""
     kit = replace(kit, log=kit.log.bind(service=settings.name))
-    store = Store(kit.state_dir, settings.name, kit.log)
-    memory = left.memory() if left else store.load()
+    deliveries = [None if d.kind == "http_sd" else DELIVERIES[d.kind](d.chosen, kit) for d in settings.delivery]
+    return Parts(settings, build_sources(settings, kit), deliveries)
+
+
+def store_of(service: str, kit: Kit) -> Store:
+    return Store(kit.state_dir, service, kit.log.bind(service=service))
+
+
+def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -> Service:
+    """A service that starts from what the one before it ``left``, else from what was ``saved`` on disk."""
+    settings = parts.settings
+    store = store_of(settings.name, kit)
+    kit = replace(kit, log=kit.log.bind(service=settings.name))
+    memory = left.memory() if left else saved
     if left is None and kit.leadership.alone:  # above what a state that was lost, or fell behind, has given to receivers
         kit.leadership.epoch = max(kit.leadership.epoch, memory.generation.epoch + 1, int(time.time()))
-    deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
+    deliveries = [built or _http_sd_delivery(memory, kit, left) for built in parts.deliveries]
     pace = kit.settings.global_
 
     def make_reconciler(facts: FactBoard) -> Reconciler:
@@ -125,7 +149,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
         settings,
         membership=build_membership(settings, kit, memory),
         direct_probes=_direct_probes(settings),
-        sources=build_sources(settings, kit),
+        sources=parts.sources,
         deliveries=deliveries,
         make_reconciler=make_reconciler,
         make_audit=make_audit,
@@ -265,33 +289,34 @@ def _python_source(wanted: PythonTargets, kit: Kit, rules: ListRules) -> tuple[s
 # --- delivery --------------------------------------------------------------------------------------------------------
 
 
-def _file_delivery(wanted: FileDeliverySettings, _: Memory, kit: Kit, __: Service | None) -> Delivery:
+def _file_delivery(wanted: FileDeliverySettings, kit: Kit) -> Delivery:
     return FileDelivery(wanted.path, kit.log)
 
 
-def _http_sd_delivery(_: object, memory: Memory, kit: Kit, left: Service | None) -> Delivery:
+def _http_sd_delivery(memory: Memory, kit: Kit, left: Service | None) -> Delivery:
     """The one before goes on, so that who waits at it over a reload gets the next slice. A single controller serves what it
     remembers; one of several may remember less than the others know.
     """
     return (left and left.http_sd) or HttpSdDelivery(memory.slices.values() if kit.leadership.alone else ())
 
 
-def _ssh_delivery(wanted: SshDeliverySettings, _: Memory, kit: Kit, left: Service | None) -> Delivery:
-    return SshDelivery(
-        SshSettings(
-            host=wanted.host,
-            port=wanted.port,
-            user=wanted.user,
-            path=wanted.path,
-            identity_file=wanted.identity_file,
-            known_hosts=wanted.known_hosts,
-            timeout_s=wanted.timeout,
-        ),
-        kit.log,
+def ssh_settings(wanted: SshDeliverySettings) -> SshSettings:
+    return SshSettings(
+        host=wanted.host,
+        port=wanted.port,
+        user=wanted.user,
+        path=wanted.path,
+        identity_file=wanted.identity_file,
+        known_hosts=wanted.known_hosts,
+        timeout_s=wanted.timeout,
     )
 
 
-def _ansible_delivery(wanted: AnsibleDeliverySettings, _: Memory, kit: Kit, __: Service | None) -> Delivery:
+def _ssh_delivery(wanted: SshDeliverySettings, kit: Kit) -> Delivery:
+    return SshDelivery(ssh_settings(wanted), kit.log)
+
+
+def _ansible_delivery(wanted: AnsibleDeliverySettings, kit: Kit) -> Delivery:
     return AnsibleDelivery(
         AnsibleSettings(
             playbook=wanted.playbook,
@@ -318,9 +343,8 @@ SOURCES: Mapping[str, Callable[[Any, Kit, ListRules], tuple[str, Source]]] = {
     "http": _http_source,
     "python": _python_source,
 }
-DELIVERIES: Mapping[str, Callable[[Any, Memory, Kit, Service | None], Delivery]] = {
+DELIVERIES: Mapping[str, Callable[[Any, Kit], Delivery]] = {  # and http_sd, which is made of the memory
     "file": _file_delivery,
-    "http_sd": _http_sd_delivery,
     "ssh": _ssh_delivery,
     "ansible": _ansible_delivery,
 }

@@ -12,11 +12,16 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from promring import log
 
 T = TypeVar("T")
 
 SWITCH_INTERVAL_S = 0.0005
+NO_THREAD_FIRST_S, NO_THREAD_MOST_S = 0.05, 1.0
+LACK_SAID_S = 60.0
+_lack = {"said_at": float("-inf")}
 
 
 def favour_the_loop() -> None:
@@ -34,11 +39,26 @@ async def beside(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
-    threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    pause_s = NO_THREAD_FIRST_S
+    while not _started(work, loop, result):
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, NO_THREAD_MOST_S)
     try:
         return await result
     finally:
         del result  # an error holds this frame: holding the future, which holds the error, all would wait for the collector
+
+
+def _started(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> bool:
+    """False when there is no thread to be had (limits, memory): that heals, and is no failure of the work."""
+    try:
+        threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    except RuntimeError as error:
+        if (now := loop.time()) - _lack["said_at"] > LACK_SAID_S:
+            _lack["said_at"] = now
+            log.get().error("no_thread", error=str(error), note="everything waits until there is one")
+        return False
+    return True
 
 
 def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> None:
@@ -60,6 +80,32 @@ def _settle(result: asyncio.Future[T], value: T | None, error: BaseException | N
         result.set_exception(error)
     else:
         result.set_result(value)  # type: ignore[arg-type]  # there was no error, so it is a T
+
+
+class BusyError(Exception):
+    """The work of the same use that was begun before has not ended."""
+
+
+class Single:
+    """One thread at most for one use: what hangs (a network file system) is not begun a second time, and takes no thread
+    from anything else.
+    """
+
+    def __init__(self) -> None:
+        self._running: asyncio.Future[Any] | None = None
+
+    async def run(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Raises TimeoutError when ``work`` is not done in time, and goes on alone then; ``BusyError`` while it does."""
+        if self._running is not None and not self._running.done():
+            raise BusyError
+        running = asyncio.ensure_future(beside(work))
+        self._running = running
+        running.add_done_callback(heed)
+        done, _ = await asyncio.wait([running], timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        self._running = None
+        return running.result()
 
 
 async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:

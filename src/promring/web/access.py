@@ -75,6 +75,11 @@ class Access:
         tls = config.tls_server_config
         self.ssl_context = _context(tls) if tls is not None else None
 
+    def try_out(self) -> None:
+        """Whether ``reload`` would succeed; nothing changes. Reads files. Raises ``ConfigError``."""
+        if self._config.tls_server_config is not None:
+            _context(self._config.tls_server_config)
+
     def reload(self) -> None:
         """Read the certificate and key again; connections from now on get them. A changed client CA needs a restart.
 

@@ -119,7 +119,7 @@ class WebServer:
 
     async def _reload(self, request: web.Request) -> web.Response:
         self._authorize(request)
-        problems = self._controller.reload()
+        problems = await self._controller.reload()
         if problems:
             raise ApiError(400, "bad_data", "\n".join(problems))
         return web.Response(text="reloaded\n")
