@@ -123,7 +123,7 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     return Service(
         settings,
         membership=build_membership(settings, kit, memory),
-        direct_probes=_direct_probes(settings),
+        direct_probes=_direct_probes(settings, kit.log),
         sources=build_sources(settings, kit),
         deliveries=deliveries,
         make_reconciler=make_reconciler,
@@ -217,12 +217,12 @@ def _metadata(node: Node, zone_label: str | None) -> dict[str, str]:
     return zone | ({WEIGHT: f"{node.weight:g}"} if node.weight != 1 else {})
 
 
-def _direct_probes(settings: ShardService) -> DirectProbes:
+def _direct_probes(settings: ShardService, log: Logger) -> DirectProbes:
     chosen = settings.scrapers.chosen
     if isinstance(chosen, ProbeScrapers):
-        return DirectProbes(chosen.path, chosen.timeout)
+        return DirectProbes(chosen.path, chosen.timeout, log)
     check = chosen.register_.check if chosen.register_ else RegisterCheck()
-    return DirectProbes(check.path, check.timeout)
+    return DirectProbes(check.path, check.timeout, log)
 
 
 def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, kit: Kit) -> Membership:

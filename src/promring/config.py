@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from promring import regular
 from promring.httpclient import parse_base
 from promring.model import ConfigError
 from promring.settings import Consul, Delivery, Node, Settings, ShardService, Tls
@@ -274,7 +275,7 @@ def _files(value: object, path: KeyPath) -> Iterator[Problem]:
     """Files that the configuration names and that cannot be read, TLS files that make no TLS."""
     if isinstance(value, Path):
         try:
-            value.open("rb").close()
+            regular.check(value)
         except OSError as error:
             yield path, f"{value}: {error.strerror}"
     elif isinstance(value, BaseModel):

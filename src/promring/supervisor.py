@@ -30,12 +30,14 @@ from promring.metrics import Metrics
 from promring.model import ConfigError, join_host_port
 from promring.service import Service
 from promring.settings import Settings
+from promring.unforeseen import kept_alive
 from promring.web.server import WebServer, WebSettings
 
 STOP_S = 5.0
 GRACE_S = 3.0
 RELEASE_S = 1.5
 RELOAD_S = 30.0
+LOCK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,10 @@ class Supervisor:
         actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self._web.run, "services": self._serve}
         with self._signals():
             async with self._lock() as lock:
-                ended = await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S)
+                if lock is not None:
+                    keep = lock.run
+                    actors["lock"] = lambda: kept_alive("lock", keep, self._log, most_s=LOCK_AGAIN_S)
+                ended = await run_actors(actors, GRACE_S)
         self._log.info("stopped", first=ended)
 
     def stop(self) -> None:

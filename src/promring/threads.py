@@ -7,7 +7,9 @@ network file system would stop every service and the exit. A thread costs 0.05 m
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import errno
 import gc
 import sys
 import threading
@@ -31,10 +33,16 @@ def favour_the_loop() -> None:
 
 
 async def beside(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped."""
+    """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped.
+
+    Raises what ``work`` does, and OSError (EAGAIN) when the system gives no more threads.
+    """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
-    threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    try:
+        threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        raise OSError(errno.EAGAIN, "no thread can be started") from None
     try:
         return await result
     finally:
@@ -80,3 +88,21 @@ def heed(future: asyncio.Future[T]) -> None:
     """Look at how ``future`` ended, so that asyncio does not complain that nobody did."""
     if not future.cancelled():
         future.exception()
+
+
+def shared() -> concurrent.futures.Future[T]:
+    """For work that several wait for, in any event loop: nobody who gives up waiting cancels it."""
+    made: concurrent.futures.Future[T] = concurrent.futures.Future()
+    made.set_running_or_notify_cancel()
+    return made
+
+
+async def ends_within(timeout_s: float | None, running: concurrent.futures.Future[T]) -> bool:
+    """Whether ``running``, made by ``shared``, ends in that time. It goes on when it does not."""
+    mine = asyncio.wrap_future(running)
+    mine.add_done_callback(heed)
+    try:
+        done, _ = await asyncio.wait([mine], timeout=timeout_s)
+        return bool(done)
+    finally:
+        mine.cancel()
