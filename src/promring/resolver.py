@@ -17,6 +17,8 @@ import errno
 import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -40,10 +42,13 @@ def watch_lookups() -> set[str]:
     return names
 
 
-class _Names:
-    """What the process knows of names. Used from any event loop."""
+class Names:
+    """What is known of names, by everybody who shares this object. Used from any event loop. ``look_up`` as
+    ``socket.getaddrinfo``.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, look_up: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
+        self._look_up = look_up
         self._lock = threading.Lock()
         self._running: dict[tuple[str, int], concurrent.futures.Future[_Found]] = {}
         self._last: dict[tuple[str, int], tuple[float, _Found]] = {}
@@ -69,7 +74,7 @@ class _Names:
         """In the thread."""
         found: _Found = []
         try:
-            infos = socket.getaddrinfo(key[0], None, family=key[1], type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            infos = self._look_up(key[0], None, family=key[1], type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
             for family, _, protocol, _, address in infos:
                 scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
                 found.append((family, protocol, f"{address[0]}{scope}"))
@@ -90,28 +95,31 @@ class _Names:
                     del self._last[next(iter(self._last))]
 
 
-_names = _Names()
+_of_the_process = Names()
 
 
 class Resolver(AbstractResolver):
     """For aiohttp's connector, without its own cache of names."""
+
+    def __init__(self, names: Names = _of_the_process) -> None:
+        self._names = names
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Raises OSError (``socket.gaierror`` when there is no such name)."""
         key = (host, int(family))
-        found = _names.last(key, FRESH_S) or await self._looked_up(key)
+        found = self._names.last(key, FRESH_S) or await self._looked_up(key)
         return [
             ResolveResult(hostname=host, host=address, port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST)
             for kind, protocol, address in found
         ]
 
     async def _looked_up(self, key: tuple[str, int]) -> _Found:
-        waiting, last = _pending.get(), _names.last(key)
+        waiting, last = _pending.get(), self._names.last(key)
         if waiting is not None:
             waiting.add(key[0])
-        running = _names.look_up(key)
+        running = self._names.look_up(key)
         ended = await ends_within(PATIENCE_S if last else None, running)
         found = last if last and (not ended or running.exception()) else running.result()
         if waiting is not None:

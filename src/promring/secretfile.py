@@ -40,7 +40,7 @@ class SecretError(PromringError):
     """A file that is needed cannot be had; the text names it and says why, and holds nothing of it."""
 
 
-class _LastGood(Generic[T]):
+class LastGood(Generic[T]):
     """One thing that is read again and again in threads, and what it last was. Used from any event loop."""
 
     def __init__(self, name: str, work: Callable[[T | None], T]) -> None:
@@ -50,6 +50,11 @@ class _LastGood(Generic[T]):
         self._began = 0.0
         self._last: tuple[T] | None = None
         self._said = False
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a read is under way."""
+        return self._running is not None and not self._running.done()
 
     async def get(self) -> T:
         """Raises ``SecretError``."""
@@ -101,10 +106,10 @@ class _LastGood(Generic[T]):
         return self._last[0]
 
 
-_known: dict[Any, _LastGood[Any]] = {}
+_known: dict[Any, LastGood[Any]] = {}
 
 
-def _of(key: object, make: Callable[[], _LastGood[T]]) -> _LastGood[T]:
+def _of(key: object, make: Callable[[], LastGood[T]]) -> LastGood[T]:
     if key not in _known:
         while len(_known) >= KEPT_MAX:
             del _known[next(iter(_known))]
@@ -114,7 +119,7 @@ def _of(key: object, make: Callable[[], _LastGood[T]]) -> _LastGood[T]:
 
 async def read(path: Path, bytes_max: int = SECRET_BYTES_MAX) -> bytes:
     """What ``path`` holds. Raises ``SecretError``."""
-    return await _of(path, lambda: _LastGood(str(path), lambda _: regular.read(path, bytes_max))).get()
+    return await _of(path, lambda: LastGood(str(path), lambda _: regular.read(path, bytes_max))).get()
 
 
 async def read_line(path: Path) -> str:
@@ -139,4 +144,4 @@ async def tls_context(files: TlsFiles) -> ssl.SSLContext:
         return contents, files.context()
 
     name = ", ".join(str(path) for path in files.paths) or "the system's certificate authorities"
-    return (await _of(files, lambda: _LastGood(name, work)).get())[1]
+    return (await _of(files, lambda: LastGood(name, work)).get())[1]
