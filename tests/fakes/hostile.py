@@ -196,17 +196,19 @@ def bodies(shape: Shape) -> dict[str, bytes]:
 
 
 class HostilePeer:
-    """One address that is honest until it is told to ``play``. ``served`` counts requests since then."""
+    """One address that is honest until it is told to ``play``. ``served`` counts hostile answers
+    since then, ``ever`` all of them."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.name = ""
-        self.served = 0
+        self.served = self.ever = 0
         self.good_served = 0
         self.honest: Callable[[bytes], bytes | None] = lambda _: plain(shape.body(shape.good), shape.headers)
         """The answer to a request line; None: no answer for a while, as a long poll has it."""
         self._talk: Talk | None = None
         self._played = asyncio.Event()
+        self._cases: dict[str, Talk | bytes] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> HostilePeer:
@@ -229,8 +231,11 @@ class HostilePeer:
         self._played = asyncio.Event()
         self._talk = says(plain(answer, self.shape.headers)) if isinstance(answer, bytes) else answer
 
-    def cases(self) -> dict[str, Talk | bytes]:
-        return {**CORPUS, **bodies(self.shape)}
+    def cases(self) -> Mapping[str, Talk | bytes]:
+        """All that can be played, made once: they are long."""
+        if not self._cases:
+            self._cases = {**CORPUS, **bodies(self.shape)}
+        return self._cases
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -242,7 +247,7 @@ class HostilePeer:
             if talk is None:
                 await self._be_honest(head, writer)
             else:
-                self.served += 1
+                self.served, self.ever = self.served + 1, self.ever + 1
                 await talk(writer)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):

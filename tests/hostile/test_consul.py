@@ -32,7 +32,7 @@ ONE = Scraper("127.0.0.1:1", "127.0.0.1", 1)
 
 
 @pytest.mark.row(52, did="Consul answers every hostile thing to the watch and the registration")
-async def test_watch_and_registration_outlive_whatever_consul_answers(seen: Seen) -> None:
+async def test_watch_and_registration_outlive_whatever_consul_answers(long: bool, seen: Seen) -> None:
     async with HostilePeer(SERVICES) as consul, Client(Access(consul.address)) as client:
         answers: list[Answer[Members]] = []
         registration = Registration("x", {("127.0.0.1", 1): {}}, "/", 1.0, 0.5)
@@ -46,11 +46,11 @@ async def test_watch_and_registration_outlive_whatever_consul_answers(seen: Seen
         async with running(membership.run(answers.append)) as task:
             await healed()
             cut_off = frozenset({"no answer", "a trickle", "1xx for ever"})  # ten seconds each, with the same client
-            seen(await play_all(consul, task, skip=cut_off, between=healed))
+            seen(await play_all(consul, task, skip=cut_off, between=healed, every=1 if long else 3))
 
 
 @pytest.mark.row(52, did="Consul answers every hostile thing to the lock: nobody leads by it")
-async def test_the_lock_outlives_whatever_consul_answers_and_nobody_leads_by_it(seen: Seen) -> None:
+async def test_the_lock_outlives_whatever_consul_answers_and_nobody_leads_by_it(long: bool, seen: Seen) -> None:
     async with HostilePeer(KEYS) as consul, Client(Access(consul.address)) as client:
         leadership = Leadership(alone=False, changed=lambda: None)
         settings = LockSettings("promring", 3.0, "me")
@@ -65,4 +65,4 @@ async def test_the_lock_outlives_whatever_consul_answers_and_nobody_leads_by_it(
         )
         async with running(kept_alive("lock", lock.run, log.get(), most_s=1.0)) as task:
             await until(lambda: consul.good_served > 2, "it asked")
-            seen(await play_all(consul, task, kept=lambda: not leadership.leads(), slow_s=0.2))
+            seen(await play_all(consul, task, kept=lambda: not leadership.leads(), slow_s=0.2, every=1 if long else 3))

@@ -67,7 +67,7 @@ async def test_an_audit_outlives_whatever_a_scraper_answers_and_hides_nobody_els
 
 
 @pytest.mark.row(52, did="a scraper answers every hostile thing to its probe")
-async def test_probes_outlive_whatever_a_scraper_answers(seen: Seen) -> None:
+async def test_probes_outlive_whatever_a_scraper_answers(long: bool, seen: Seen) -> None:
     async with HostilePeer(TARGETS) as bad, HostilePeer(TARGETS) as good:
         answers: list[Answer[Members]] = []
         both = (scraper_at(bad), scraper_at(good))
@@ -79,12 +79,12 @@ async def test_probes_outlive_whatever_a_scraper_answers(seen: Seen) -> None:
 
         async with running(probes.run(answers.append)) as task:
             await until(lambda: bool(answers) and answers[-1] == Known(tuple(sorted(both))), "both up")
-            seen(await play_all(bad, task, others=up))
+            seen(await play_all(bad, task, others=up, every=1 if long else 2))
             await until(lambda: answers[-1] == Known(tuple(sorted(both))), "both up again")
 
 
 @pytest.mark.row(52, did="a suspected scraper answers every hostile thing to a direct probe")
-async def test_direct_probes_outlive_whatever_a_scraper_answers(seen: Seen) -> None:
+async def test_direct_probes_outlive_whatever_a_scraper_answers(long: bool, seen: Seen) -> None:
     async with HostilePeer(TARGETS) as bad, HostilePeer(TARGETS) as good:
         changed, verdicts = asyncio.Event(), dict[str, bool]()
         suspects = (scraper_at(bad), scraper_at(good))
@@ -92,7 +92,9 @@ async def test_direct_probes_outlive_whatever_a_scraper_answers(seen: Seen) -> N
         work = probes.run(lambda: suspects, changed, lambda name, alive: verdicts.update({name: alive}))
         async with running(work) as task:
             await until(lambda: len(verdicts) == 2, "both alive")
-            said = await play_all(bad, task, others=lambda: verdicts[good.address], nudge=changed.set)
+            said = await play_all(
+                bad, task, others=lambda: verdicts[good.address], nudge=changed.set, every=1 if long else 2
+            )
             seen(said)
             await until(lambda: verdicts[bad.address], "alive again", 3 * direct.PAUSE_S + 30)
 

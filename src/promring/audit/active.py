@@ -21,8 +21,8 @@ from promring.model import Scraper
 BODY_BYTES_MAX = 256 * 1024 * 1024
 SHORT_BYTES_MAX = 8 * 1024 * 1024
 """What many scrapers may answer at one moment; a longer answer is asked for again, one scraper at a time."""
-TARGETS_MAX = 1_000_000
-TARGET_BYTES_MAX = 1024 * 1024
+TARGETS_MAX = 300_000
+TARGET_BYTES_MAX = 512 * 1024
 LABELS_MAX = 1024
 BATCH_TARGETS, BATCH_BYTES = 2_000, 1024 * 1024
 AROUND_BYTES_MAX = 8 * 1024 * 1024
