@@ -148,7 +148,7 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
     return Service(
         settings,
         membership=build_membership(settings, kit, memory),
-        direct_probes=_direct_probes(settings),
+        direct_probes=_direct_probes(settings, kit.log),
         sources=parts.sources,
         deliveries=deliveries,
         make_reconciler=make_reconciler,
@@ -243,12 +243,12 @@ def _metadata(node: Node, zone_label: str | None) -> dict[str, str]:
     return zone | ({WEIGHT: f"{node.weight:g}"} if node.weight != 1 else {})
 
 
-def _direct_probes(settings: ShardService) -> DirectProbes:
+def _direct_probes(settings: ShardService, log: Logger) -> DirectProbes:
     chosen = settings.scrapers.chosen
     if isinstance(chosen, ProbeScrapers):
-        return DirectProbes(chosen.path, chosen.timeout)
+        return DirectProbes(chosen.path, chosen.timeout, log)
     check = chosen.register_.check if chosen.register_ else RegisterCheck()
-    return DirectProbes(check.path, check.timeout)
+    return DirectProbes(check.path, check.timeout, log)
 
 
 def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, kit: Kit) -> Membership:

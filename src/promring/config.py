@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from promring import regular
 from promring.httpclient import parse_base
 from promring.model import ConfigError
 from promring.settings import SERVICES_MAX, Consul, Delivery, Node, Settings, ShardService, Tls
@@ -296,8 +297,7 @@ def _files(value: object, path: KeyPath) -> Iterator[Problem]:
     """Files that the configuration names and that cannot be read, TLS files that make no TLS."""
     if isinstance(value, Path):
         try:
-            _refuse_others(value)
-            value.open("rb").close()
+            regular.check(value)
         except (OSError, ValueError) as error:
             yield path, f"{value}: {_why(error)}"
     elif isinstance(value, BaseModel):

@@ -35,6 +35,7 @@ from promring.service import Service
 from promring.settings import Settings
 from promring.state import Memory
 from promring.threads import BusyError, Single, beside
+from promring.unforeseen import kept_alive
 from promring.web.server import WebServer, WebSettings
 
 STOP_S = 5.0
@@ -43,6 +44,7 @@ RELEASE_S = 1.5
 RELOAD_S = 30.0
 READ_S = 30.0
 """For reading a configuration and trying what it asks for; a disk may hang."""
+LOCK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,10 @@ class Supervisor:
         actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self._web.run, **self._inner()}
         with self._signals():
             async with self._lock() as lock:
-                ended = await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S, self._also_failed)
+                if lock is not None:
+                    keep = lock.run
+                    actors["lock"] = lambda: kept_alive("lock", keep, self._log, most_s=LOCK_AGAIN_S)
+                ended = await run_actors(actors, GRACE_S, self._also_failed)
         self._log.info("stopped", first=ended)
 
     def _inner(self) -> dict[str, Actor]:

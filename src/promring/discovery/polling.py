@@ -16,6 +16,7 @@ from typing import cast
 from promring.discovery import Source, WatchedSource
 from promring.log import Logger
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
+from promring.unforeseen import Unforeseen
 
 JITTER = 0.05
 RETRY_S = 5.0
@@ -30,13 +31,14 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     stop = asyncio.Event()
     changed = asyncio.Event()
     failing, had, remarks = "", False, ()  # type: tuple[str, bool, tuple[str, ...]]
+    faults = Unforeseen("discovery", log)
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
         watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
         try:
             while True:
                 changed.clear()
-                answer, failure = await _ask(source)
+                answer, failure = await _ask(source, faults)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had)
                 if isinstance(answer, Known):
@@ -55,7 +57,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 watching.cancel()
 
 
-async def _ask(source: Source) -> tuple[Answer[TargetPool], str]:
+async def _ask(source: Source, faults: Unforeseen) -> tuple[Answer[TargetPool], str]:
     """The answer, and what failed; with a failure the answer may still be whole, if partly stale."""
     try:
         pool = await source.fetch()
@@ -63,8 +65,8 @@ async def _ask(source: Source) -> tuple[Answer[TargetPool], str]:
         if error.pool is None:
             return Unknown(str(error)), str(error)
         pool, failure = error.pool, str(error)
-    except Exception as error:  # a source must not end the process, whatever it is fed; counted and logged as a failure
-        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:  # a source must not end the process, whatever it is fed
+        reason = faults.note(error)
         return Unknown(reason), reason
     else:
         failure = ""
