@@ -20,11 +20,13 @@ from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 
 WAIT_MOST_S = 300.0
+POLLS_MOST = 4096
 
 
 class SdEndpoint:
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, *, polls_most: int = POLLS_MOST) -> None:
         self._controller = controller
+        self._polls_most = polls_most
         self._waiting: set[asyncio.Task[object]] = set()
 
     def close(self) -> None:
@@ -48,6 +50,8 @@ class SdEndpoint:
         return await _answer(request, served, etag)
 
     async def _wait(self, work: Awaitable[Served | None]) -> Served | None:
+        if len(self._waiting) >= self._polls_most:
+            raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
         task = asyncio.current_task()
         assert task is not None
         self._waiting.add(task)
