@@ -109,7 +109,7 @@ class Connection(web.RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall = (time.monotonic(), self._unsent())
+        self._stall = (time.monotonic(), self.unsent)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -146,13 +146,15 @@ class Connection(web.RequestHandler):
         error = kw.get("exc_info")
         self._owner.refusals.add("error", str(args[0]) if args else "", error if isinstance(error, BaseException) else None)
 
-    def _unsent(self) -> int:
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken."""
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def _stalls(self, now: float) -> bool:
         if self._stall is None:
             return False
         since, before = self._stall
-        if before - (unsent := self._unsent()) >= STALL_BYTES:
+        if before - (unsent := self.unsent) >= STALL_BYTES:
             self._stall = (now, unsent)
         return now - since > STALL_S

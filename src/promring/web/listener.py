@@ -98,6 +98,25 @@ class Listener:
         if connection.idle and connection in self._open:
             self._idle[connection] = None
 
+    @property
+    def stalled(self) -> int:
+        """How many clients do not read what they asked for."""
+        return sum(c.stalled for c in self._open)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for clients."""
+        return sum(c.unsent for c in self._open)
+
+    def sweep(self, now: float) -> None:
+        """End what is overdue; ``now`` is of ``time.monotonic``."""
+        for connection in list(self._open):
+            why = connection.overdue(now)
+            if why is not None:
+                self._end(connection)
+                if why != "idle":  # keep-alive that ends is no refusal
+                    self.refusals.add(why)
+
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -147,13 +166,7 @@ class Listener:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = time.monotonic()
-            for connection in list(self._open):
-                why = connection.overdue(now)
-                if why is not None:
-                    self._end(connection)
-                    if why != "idle":  # keep-alive that ends is no refusal
-                        self.refusals.add(why)
+            self.sweep(time.monotonic())
 
     def _close_sockets(self) -> None:
         for listening in self._sockets:

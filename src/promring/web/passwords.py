@@ -48,13 +48,13 @@ class Passwords:
         if asked is None:
             if self._waiting[address] >= WAITING_ADDRESS_MOST:
                 raise ApiError(429, "busy", "too many passwords are being checked for this address", retry_after_s=2)
+            self._waiting[address] += 1
             asked = asyncio.ensure_future(self._ask(digest, user, password, address))
             self._asked[digest] = asked
             asked.add_done_callback(lambda task: self._answered(digest, task))
         return await asyncio.shield(asked)
 
     async def _ask(self, digest: bytes, user: str, password: str, address: str) -> bool:
-        self._waiting[address] += 1
         try:
             hashed = self._users.get(user, self._nobody)
             given = password.encode("utf-8", "surrogatepass")[:72]

@@ -58,16 +58,17 @@ class WebServer:
         self._most = most
         self._api = Api(controller)
         self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
-        self._sd = SdEndpoint(controller, polls_most=max(1, most // 2))
+        self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
         self._rendered = Rendered(controller.metrics.registry)
         self._log = log
         self.bound = asyncio.Event()
         self.port = settings.port
         """The real one once ``bound`` is set; the settings may say 0."""
         controller.metrics.registry.register(
-            LiveGauges(controller, lambda: self._listener.connections if self._listener else 0, most)
+            LiveGauges(controller, lambda: self.listener.connections if self.listener else 0, most)
         )
-        self._listener: Listener | None = None
+        self.listener: Listener | None = None
+        """Once it listens."""
 
     async def run(self) -> None:
         """Until cancelled. Raises ``ListenError`` when the address cannot be had."""
@@ -82,7 +83,7 @@ class WebServer:
             server, where = runner.server, self._settings
             assert server is not None  # set up
             listener = Listener(server, self._refusals, tls=where.access.ssl_context, most=self._most)
-            self._listener = listener
+            self.listener = listener
             self.port = await listener.bind(where.host, where.port)
             self.bound.set()
             self._log.info("listening", address=join_host_port(where.host, where.port))
@@ -90,7 +91,7 @@ class WebServer:
                 group.create_task(self._learn_own_name())
                 group.create_task(listener.run())
         finally:
-            self._sd.close()
+            self.sd.close()
             self._events.closing = True
             await runner.cleanup()
 
@@ -100,7 +101,7 @@ class WebServer:
             self._hosts.add(await asyncio.wait_for(beside(socket.getfqdn), OWN_NAME_S))
 
     def _app(self) -> web.Application:
-        api, sd, events = self._api, self._sd, self._events
+        api, sd, events = self._api, self.sd, self._events
         page = Page(self._controller, api)
         access, has_token, refusals = self._settings.access, self._token.given_by, self._refusals
         middlewares = [_mark, Sending(refusals).middleware(), errors, guard(access, has_token, refusals)]
