@@ -16,7 +16,7 @@ from promring import log
 from promring.core import ring as rings
 from promring.core.placement import Policy, place
 from promring.core.preview import CHANGES_MOST, PreviewError, preview
-from promring.core.ring import TOKENS_KEPT, TOKENS_MOST, Ring, tokens
+from promring.core.ring import TOKENS_KEPT, TOKENS_MOST, Ring
 from promring.events import Events
 from promring.metrics import Metrics
 from promring.model import Scraper, TargetGroup
@@ -51,9 +51,16 @@ def test_a_bounded_ring_keeps_the_shares_that_the_weights_say() -> None:
 
 
 def test_what_is_kept_of_rings_is_bounded_by_tokens_not_by_scrapers() -> None:
-    for n in range(50):
-        tokens(f"once{n}", 100_000)
-        assert rings.kept.total <= TOKENS_KEPT
+    kept, made = rings.Kept(1000), np.zeros(100, dtype=np.uint64)
+    for n in range(100):
+        kept.put((f"once{n}", 100), made)
+        kept.put(("often", 100), made)
+        assert kept.get((f"once{n}", 100)) is made
+        assert kept.total == min(1000, (n + 2) * 100)
+    assert kept.get(("often", 100)) is made
+    assert kept.get(("once0", 100)) is None
+    kept.put(("huge", 5000), np.zeros(5000, dtype=np.uint64))
+    assert kept.total == 0, "what is larger than all that may be kept is not kept"
 
 
 def test_a_preview_of_too_large_a_ring_is_refused_and_names_the_limit() -> None:

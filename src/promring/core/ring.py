@@ -34,10 +34,11 @@ HOPS, SEARCHED_GROUPS = 8, 64
 Positions = npt.NDArray[np.intp]
 
 
-class _Kept:
-    """The tokens that were made last, ``TOKENS_KEPT`` in all. Used from several threads."""
+class Kept:
+    """The tokens that were made last, ``most`` in all. Used from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._arrays: OrderedDict[tuple[str, int], Keys] = OrderedDict()
         self._lock = threading.Lock()
         self._total = 0
@@ -53,7 +54,7 @@ class _Kept:
             if key not in self._arrays:
                 self._total += len(made)
             self._arrays[key] = made
-            while self._total > TOKENS_KEPT:
+            while self._total > self._most:
                 self._total -= len(self._arrays.popitem(last=False)[1])
 
     @property
@@ -61,7 +62,7 @@ class _Kept:
         return self._total
 
 
-kept = _Kept()
+kept = Kept(TOKENS_KEPT)
 
 
 def tokens(scraper_id: str, count: int) -> Keys:

@@ -15,6 +15,8 @@ import resource
 import socket
 import ssl
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -80,9 +82,9 @@ class Listener:
         """Accept until cancelled; then no connection is accepted any more, and those in a handshake end."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._sweep())
+                group.create_task(self._on_and_on(self._sweep))
                 for listening in self._sockets:
-                    group.create_task(self._accept(listening))
+                    group.create_task(self._on_and_on(partial(self._accept, listening)))
         finally:
             self._close_sockets()
             for connection, handshake in list(self._open.items()):
@@ -116,6 +118,14 @@ class Listener:
                 self._end(connection)
                 if why != "idle":  # keep-alive that ends is no refusal
                     self.refusals.add(why)
+
+    async def _on_and_on(self, loop: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await loop()
+            except Exception as error:  # whatever a client brings about, the server goes on: counted and logged
+                self.refusals.add("error", "the listener", error)
+                await asyncio.sleep(PAUSE_S)
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
