@@ -96,7 +96,7 @@ class Supervisor:
         self._reload_answers: list[asyncio.Future[list[str]]] = []
         self._ready: set[str] = set()
         self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
-        self._web = WebServer(options.web, self, log)
+        self.web = WebServer(options.web, self, log)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Supervisor:
         controllers = "this one, without a lock" if self.leadership.alone else "with a lock in Consul"
         services = ",".join(s.name for s in self.settings.shard_services)
         self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
-        actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self._web.run, **self._inner()}
+        actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self.web.run, **self._inner()}
         with self._signals():
             async with self._lock() as lock:
                 if lock is not None:
@@ -126,11 +126,11 @@ class Supervisor:
 
     async def web_bound(self) -> None:
         """Wait until the web server listens."""
-        await self._web.bound.wait()
+        await self.web.bound.wait()
 
     @property
     def web_port(self) -> int:
-        return self._web.port
+        return self.web.port
 
     async def _serve(self) -> None:
         """One round a configuration: run all services of it until one fails or another configuration is wanted."""

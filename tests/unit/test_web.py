@@ -238,9 +238,10 @@ async def test_the_metrics_of_the_contract_are_there_and_nothing_per_target(tmp_
 
 async def test_writes_need_the_token_and_get_cannot_write(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
-        for headers in ({}, {"Authorization": "Bearer no"}, {"Authorization": "sesame"}):
+        for headers, wanted in (({}, 401), ({"Authorization": "Bearer no"}, 403), ({"Authorization": "sesame"}, 401)):
             async with r.session.post(r.url + "/-/reload", headers=headers) as response:
-                assert response.status == 401, headers
+                assert response.status == wanted, headers
+                assert "--web.token-file" in (await response.json())["error"]
         async with r.session.get(r.url + "/-/reload") as response:
             assert (response.status, response.headers["Allow"]) == (405, "POST")
         async with r.session.post(r.url + "/-/reload", headers={"Authorization": "Bearer sesame"}) as response:

@@ -41,6 +41,20 @@ from promring.web.server import WebSettings
     type=click.Path(path_type=Path),
     help="TLS and basic auth, as the Prometheus exporter-toolkit has them.",
 )
+@click.option(
+    "--web.allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that browsers and commands may call the page and the API by, besides addresses and the machine's own names;"
+    " also *.example.org, or * for any. Repeatable.",
+)
+@click.option(
+    "--web.max-connections",
+    "connections_most",
+    type=click.IntRange(1, 1_000_000),
+    help="Clients at a time. Default: half of the descriptors that the process may have, at most 8192.",
+)
 @click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
 @click.option(
@@ -56,6 +70,8 @@ def run(
     listen: tuple[str, int],
     token_file: Path | None,
     web_config_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    connections_most: int | None,
     level: str,
     fmt: str,
     state_dir: Path,
@@ -75,7 +91,7 @@ def run(
     log.configure(level, fmt, keep=events.keep)
     lock = _lock(state_dir)
     log.get().info("descriptors", soft_limit_before=descriptors[0], soft_limit=descriptors[1])
-    web = WebSettings(listen[0], listen[1], token_file, access)
+    web = WebSettings(listen[0], listen[1], token_file, access, allowed_hosts, connections_most)
     supervisor_options = Options(config_file, state_dir, web)
 
     favour_the_loop()

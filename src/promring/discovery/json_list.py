@@ -24,6 +24,7 @@ from promring.model import DiscoveryError
 PIECE_BYTES = 1024 * 1024
 ENTRY_BYTES_MAX = 64 * 1024 * 1024
 _LIST = re.compile(rb"[ \t\r\n]*\[")
+_FIRST = re.compile(rb"[ \t\r\n]*([^ \t\r\n])")
 _COMMA = re.compile(rb"[ \t\r\n]*,")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _MAYBE_LONE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -83,6 +84,8 @@ def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw]:
     """
     start, long = text.index(b"[") + 1, piece_bytes
     while start + long < len(text):
+        if (first := _FIRST.match(text, start)) and first[1] != b"{":
+            raise DiscoveryError(f"{where}{_line_at(text, first.start(1))}: a group that is not an object")
         for end in _cuts(text, start, start + long):
             piece = b"[" + text[start:end] + b"]"
             try:

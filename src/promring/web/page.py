@@ -13,10 +13,11 @@ import jinja2
 from aiohttp import web
 
 from promring.service import Service
-from promring.threads import beside
+from promring.text import clean
 from promring.web.api import Api, describe_coverage, places, search
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
+from promring.web.gate import Gate
 
 SCRAPERS_MOST = 50
 """So many scrapers of a service stand on the page of all services, those in trouble first."""
@@ -37,6 +38,7 @@ class Page:
     def __init__(self, controller: Controller, api: Api) -> None:
         self._controller = controller
         self._api = api
+        self._renders = Gate("pages", at_once=2, waiting=64)
         folder = Path(__file__).parent / "pages"
         self._files = {name: (folder / name).read_bytes() for name in FILES}
         environment = jinja2.Environment(
@@ -76,13 +78,12 @@ class Page:
     async def where(self, request: web.Request) -> web.Response:
         """``?target=`` an address, or a part of one or of its labels."""
         asked = request.query.get("target", "").strip()[:1000]
-        found = [await _found(s, asked) for s in self._controller.services.values()] if asked else []
+        found = [await _found(s, asked, self._api.searches) for s in self._controller.services.values()] if asked else []
         return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found)
 
     async def _render(self, template: jinja2.Template, **values: Any) -> web.Response:
-        text = await beside(lambda: template.render(now=time.time(), **values))
-        body = text.encode("utf-8", "backslashreplace")  # names of files may be anything
-        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
+        text = await self._renders.run(lambda: template.render(now=time.time(), **values))
+        return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
 
     async def _shown(self, service: Service, described: dict[str, Any], most: int | None) -> dict[str, Any]:
         """What the API says and what the audit saw; of the scrapers the first ``most``, those in trouble first."""
@@ -90,7 +91,9 @@ class Page:
         seen: dict[str, dict[str, Any]] = {}
         coverage = None
         if found is not None:
-            coverage = await beside(lambda: describe_coverage(found, audit, UNCOVERED_MOST)) | {"at": audit.at}
+            coverage = await self._api.searches.run(lambda: describe_coverage(found, audit, UNCOVERED_MOST)) | {
+                "at": audit.at
+            }
             seen = {one["id"]: one for one in coverage["scrapers"]}
         scrapers = [s | {"trouble": _trouble(s, seen.get(s["id"]))} for s in described["scrapers"]]
         scrapers.sort(key=lambda s: (not s["trouble"], s["id"]))
@@ -119,12 +122,12 @@ def _trouble(scraper: dict[str, Any], seen: dict[str, Any] | None) -> str:
     return ""
 
 
-async def _found(service: Service, asked: str) -> dict[str, Any]:
+async def _found(service: Service, asked: str, searches: Gate) -> dict[str, Any]:
     placement = service.reconciler.placement
     if placement is None:
         return {"service": service.name, "why": service.unready() or "no plan yet", "places": [], "targets": [], "total": 0}
-    exact = await places(service, placement, asked)
-    some = await beside(lambda: search(placement, asked, None, FOUND_MOST))
+    exact = await searches.run(lambda: places(service, placement, asked))
+    some = await searches.run(lambda: search(placement, asked, None, FOUND_MOST))
     return {"service": service.name, "why": "", "places": exact, **some}
 
 
