@@ -241,9 +241,9 @@ def _file_source(wanted: FileTargets, _: Kit) -> tuple[str, Source]:
 def _http_source(wanted: HttpTargets, _: Kit) -> tuple[str, Source]:
     tls = wanted.tls.files() if wanted.tls else None
     source = HttpSource(
-        wanted.url, wanted.refresh_interval, wanted.timeout_s, wanted.headers_file, wanted.bearer_token_file, tls
+        wanted.url.reveal(), wanted.refresh_interval, wanted.timeout_s, wanted.headers_file, wanted.bearer_token_file, tls
     )
-    address, __, query = wanted.url.partition("?")
+    address, __, query = wanted.url.reveal().partition("?")
     digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
     return f"http:{address}{digest}", source
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from promring.httpclient import parse_base
 from promring.model import ConfigError
+from promring.redact import hide, secrets_in
 from promring.settings import Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
 from promring.yamlsafe import UnsafeYaml, refuse_unsafe
@@ -89,7 +90,7 @@ def loads(text: bytes | str, *, name: str = "<text>", base: Path | None = None) 
     try:
         settings = Settings.model_validate(document.value, context={"base": base or Path.cwd()})
     except ValidationError as error:
-        problems += [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
+        problems += [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
     problems += relations(settings or _sound_part(document.value, base))
     problems += _files(settings, ()) if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + duplicates
@@ -105,9 +106,10 @@ def show(path: KeyPath) -> str:
     return text or "(document)"
 
 
-def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:
-    """One of pydantic's errors in our words."""
+def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str, value: object) -> Problem:
+    """One of pydantic's errors in our words, without what the ``value`` has of credentials."""
     what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
+    what = hide(what, secrets_in(value))
     return tuple(loc), what[:1].lower() + what[1:]
 
 

@@ -1,5 +1,8 @@
 """The one way promring makes HTTP requests: bounded in time and size, no redirects, nothing sent twice.
 
+Promises: no error says more of the URL than ``redact.shown`` does; what ``Response.text`` and ``Response.headers`` give has
+no secret of the request in it, whatever the other side repeats. ``Response.body`` is as it came.
+
 aiohttp silently sends an idempotent request again when a kept connection turns out to be closed. That doubles a time-out
 and hides a restart of the other side, so a middleware turns the event into an error that aiohttp does not retry.
 """
@@ -10,14 +13,19 @@ import asyncio
 import os
 import re
 import ssl
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
+from promring.redact import hide, repeats, secrets_of_headers, secrets_of_url
+
 BODY_BYTES_MAX = 16 * 1024 * 1024
 USER_AGENT = "promring"
+TEXT_WINDOW_BYTES = 64 * 1024
+"""Of a body: so much of it is looked at for an error message."""
 
 
 class HttpError(Exception):
@@ -33,11 +41,22 @@ class Response:
     status: int
     headers: dict[str, str]
     """Names in lower case."""
-    body: bytes
+    body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """What the request had that no message may show."""
 
     def text(self, most: int = 200) -> str:
         """The beginning of the body on one line, for error messages."""
-        return " ".join(self.body[: most * 4].decode("utf-8", "replace").split())[:most]
+        window = self.body[:TEXT_WINDOW_BYTES].decode("utf-8", "replace")
+        return " ".join(self.clean(window).split())[:most]
+
+    def clean(self, text: str) -> str:
+        """A text that is made of this answer, without what it repeats of the request's secrets."""
+        return hide(text, self.secrets) if self.secrets else text
+
+    def repeats_secrets(self) -> bool:
+        """Whether the body has a secret of the request in it: then no part of it may be shown."""
+        return bool(self.secrets) and repeats(self.body, self.secrets)
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -46,7 +65,8 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     except aiohttp.ClientConnectorError:
         raise  # never connected, so nothing was sent, and aiohttp does not retry it
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Dropped(str(error) or "connection closed by the other side") from error
+        number = error.errno if isinstance(error, OSError) else None
+        raise _Dropped(os.strerror(number) if number else "connection closed by the other side") from None
 
 
 def new_session(
@@ -85,6 +105,7 @@ async def request(
     body_bytes_max: int = BODY_BYTES_MAX,
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none."""
+    secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}))
     try:
         async with (
             asyncio.timeout(timeout_s),
@@ -99,18 +120,43 @@ async def request(
                 allow_redirects=False,
             ) as response,
         ):
-            names = {name.lower(): value for name, value in response.headers.items()}
-            return Response(response.status, names, await _body(response, body_bytes_max))
+            names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
+            return Response(response.status, names, await _body(response, body_bytes_max), secrets)
     except TimeoutError:
         raise HttpError(f"no whole answer within {timeout_s:g} s") from None
-    except aiohttp.ClientConnectorError as error:
-        if type(error) is not aiohttp.ClientConnectorError:  # TLS: its own words say more
-            raise HttpError(_line(error)) from error
-        number = error.os_error.errno  # its own text repeats the address
-        why = os.strerror(number) if number else error.os_error
-        raise HttpError(f"cannot connect to {error.host}:{error.port}: {why}") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise HttpError(_line(error)) from error
+        raise HttpError(_hidden(_why(error), secrets)) from None  # their own texts, and their causes, have the whole URL
+
+
+def _why(error: Exception) -> str:
+    """What happened, in words of our own wherever those of the library repeat the request."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return _line(f"the certificate is not trusted: {error.certificate_error}")
+        case aiohttp.ClientConnectorSSLError():
+            return _line(f"no TLS: {error.os_error}")
+        case aiohttp.ClientConnectorError():
+            number = error.os_error.errno  # its own text repeats the address
+            known = number is not None and number > 0
+            why = os.strerror(number) if known and number else error.os_error.strerror or error.os_error
+            return f"cannot connect to {error.host}:{error.port}: {why}"
+        case aiohttp.InvalidURL():
+            return "the URL is malformed"
+        case aiohttp.ClientResponseError():
+            return _line(f"malformed answer: {error.message}")
+        case aiohttp.ClientPayloadError():
+            return "the body was cut, or cannot be unpacked"
+        case _Dropped():
+            return str(error)
+        case aiohttp.ClientError():
+            return f"no answer ({type(error).__name__})"
+        case OSError() if error.strerror:
+            return error.strerror
+    return _line(str(error) or type(error).__name__)
+
+
+def _hidden(text: str, secrets: Iterable[str]) -> str:
+    return hide(text, secrets) if secrets else text
 
 
 async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -134,8 +180,8 @@ async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
         chunks.clear()  # an error keeps this frame, and what it names, until the garbage collector comes
 
 
-def _line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())
+def _line(text: str, most: int = 300) -> str:
+    return " ".join(text.split())[:most]
 
 
 def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
@@ -172,7 +218,7 @@ class TlsFiles:
         made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.cert_file:
-            made.load_cert_chain(self.cert_file, self.key_file)
+            made.load_cert_chain(self.cert_file, self.key_file, password="")  # else it asks for one on the terminal
         if self.insecure_skip_verify:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE

@@ -14,6 +14,8 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from promring.printable import printable
+
 LEVELS = ("debug", "info", "warn", "error")
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -35,6 +37,7 @@ def configure(level: str = "info", fmt: str = "logfmt", stream: TextIO | None = 
             structlog.processors.format_exc_info,
             _flat,
             *([keep] if keep else []),
+            *([] if fmt == "json" else [_printable]),
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -62,6 +65,11 @@ def _first_keys(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 def _flat(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """One line an event: newlines in values are written as ``\\n`` by JSON, and as `` | `` in logfmt."""
     return {k: " | ".join(v.splitlines()) if isinstance(v, str) and "\n" in v else v for k, v in event.items()}
+
+
+def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A terminal obeys nothing of what is logged; JSON escapes by itself."""
+    return {k: printable(v) if isinstance(v, str) else v for k, v in event.items()}
 
 
 class _Patient:

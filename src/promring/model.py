@@ -16,6 +16,11 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from promring.redact import scrub
+
+PROBLEM_MOST = 2000
+"""Characters of one error of a configuration."""
+
 T = TypeVar("T")
 
 Keys = npt.NDArray[np.uint64]
@@ -29,11 +34,11 @@ class PromringError(Exception):
 
 
 class ConfigError(PromringError):
-    """The configuration is at fault. ``problems`` has one line an error, all that were found."""
+    """The configuration is at fault. ``problems`` has one line an error, all that were found, without credentials."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
+        self.problems = [scrub(problem[:PROBLEM_MOST]) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class DiscoveryError(PromringError):

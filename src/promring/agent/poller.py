@@ -20,6 +20,7 @@ from promring.agent.metrics import AgentMetrics
 from promring.delivery.envelope import Envelope, RefusedError, held, install, parse_generation
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.log import Logger
+from promring.redact import shown
 from promring.threads import beside, to_the_end
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
@@ -37,7 +38,7 @@ class AgentSettings:
     service: str
     scraper: str
     file: Path
-    reload_url: str | None = None
+    reload_url: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     tls: TlsFiles = field(default_factory=TlsFiles)
     wait_s: float = WAIT_S
@@ -127,7 +128,7 @@ class Poller:
             written = await to_the_end(lambda: install(self._settings.file, envelope))
         except RefusedError as error:
             self._metrics.answered("refused")
-            raise _NoSliceError(str(error)) from error
+            raise _NoSliceError(answer.clean(str(error))) from error
         self.has_slice = True
         self._metrics.answered("written" if written else "same")
         self._metrics.slice_is(generation)
@@ -173,7 +174,7 @@ class Poller:
                 self._metrics.reloads.labels("failed" if why else "ok").inc()
                 if why:
                     if why != said:
-                        self._log.error("scraper_reload_failed", url=url, error=why)
+                        self._log.error("scraper_reload_failed", url=shown(url), error=why)
                     self._reload_due.set()
                     await asyncio.sleep(RELOAD_AGAIN_S)
                 said = why

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from promring.cli import options
+from promring.cli.output import say
 
 
 @click.command()
@@ -16,4 +17,4 @@ def check(file: Path) -> None:
     settings = options.load_or_exit(file)
     names = ", ".join(s.name for s in settings.shard_services)
     count = len(settings.shard_services)
-    click.echo(f"{file}: valid, {count} shard service{'s' if count > 1 else ''}: {names}")
+    say(f"{file}: valid, {count} shard service{'s' if count > 1 else ''}: {names}")

@@ -16,9 +16,11 @@ from typing import cast
 from promring.discovery import Source, WatchedSource
 from promring.log import Logger
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
+from promring.redact import scrub
 
 JITTER = 0.05
 RETRY_S = 5.0
+REASON_MOST = 1000
 WATCH_AGAIN_S = 30.0
 
 Publish = Callable[[Answer[TargetPool], str], None]
@@ -61,7 +63,7 @@ async def _ask(source: Source) -> tuple[Answer[TargetPool], str]:
             return Unknown(str(error)), str(error)
         pool, failure = error.pool, str(error)
     except Exception as error:  # a source must not end the process, whatever it is fed; counted and logged as a failure
-        reason = f"{type(error).__name__}: {error}"
+        reason = scrub(f"{type(error).__name__}: {error}"[: 10 * REASON_MOST])[:REASON_MOST]
         return Unknown(reason), reason
     else:
         failure = ""

@@ -19,6 +19,7 @@ from typing import IO
 from promring.discovery import groups
 from promring.discovery.memory import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
+from promring.redact import scrub
 from promring.threads import beside
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
@@ -43,7 +44,7 @@ class PythonSource:
             body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
             last = (said.decode("utf-8", "replace").strip().splitlines() or [f"its process ended with status {status}"])[-1]
-            raise DiscoveryError(f"{self.callable}: {last[:300]}")
+            raise DiscoveryError(f"{self.callable}: {scrub(last[:3000])[:300]}")
         return await self._reader.read_beside(body, self.callable)
 
     async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
