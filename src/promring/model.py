@@ -308,6 +308,12 @@ class Plan:
 # --- slices ----------------------------------------------------------------------------------------------------------
 
 
+EPOCH_MOST = 10**15
+"""Neither part of a generation that a receiver accepts is so large. Epochs are seconds since 1970, or counts of locks."""
+EPOCH_FOLLOWED_MOST = 10**14
+"""No controller goes above an epoch that it hears of from here on: then there is room to climb below ``EPOCH_MOST``."""
+
+
 class Generation(NamedTuple):
     """Orders the slices of one scraper. Only climbs; compares as a tuple; written ``epoch.n``."""
 
@@ -316,6 +322,11 @@ class Generation(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.n}"
+
+    @property
+    def is_absurd(self) -> bool:
+        """Whether no controller comes so far by itself."""
+        return max(self) >= EPOCH_FOLLOWED_MOST
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,10 @@ OPEN_HEADERS = frozenset(
 )
 """Request headers, in lower case, that hold no secret. Every other one is taken for one."""
 _HOST_PORT = re.compile(r"([^\s/?#@:\[\]\\]+|\[[0-9A-Fa-f:.%]+\])?(:\d*)?(?=[/?#]|$)")
+_SECRET_VARIABLE = re.compile(
+    r"""[\w-]*(?:pass|token|secret|credential|api_?key|private_key)(?![\w-]*_file)[\w-]*["']?\s*:\s*("[^"\n]+"|'[^'\n]+'|[^\s,}]+)""",
+    re.IGNORECASE,
+)
 _QUOTES = "'\"([{"
 _TAIL = re.compile(r"['\"]?[:,;.)]*$")
 
@@ -131,6 +135,12 @@ def secrets_in(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from secrets_in(inner)
+
+
+def secrets_of_vars(text: str) -> Iterator[str]:
+    """Values in a file of Ansible's variables whose names sound like secrets. Read line by line: it may be broken YAML."""
+    for match in _SECRET_VARIABLE.finditer(text):
+        yield match[1].strip().strip("'\"")
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:

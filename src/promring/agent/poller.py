@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from promring import disk
 from promring.agent.metrics import AgentMetrics
 from promring.delivery.envelope import Envelope, RefusedError, held, install, parse_generation
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
@@ -54,6 +55,7 @@ class Poller:
         self._metrics = metrics
         self._log = log.bind(srv_name=settings.service, scraper=settings.scraper)
         self._said: dict[str, str] = {}
+        self._said_open = False
         self._reload_due = asyncio.Event()
         self.has_slice = False
         """Whether the file holds a slice that is known to be whole."""
@@ -130,6 +132,7 @@ class Poller:
             self._metrics.answered("refused")
             raise _NoSliceError(answer.clean(str(error))) from error
         self.has_slice = True
+        self._say_open()
         self._metrics.answered("written" if written else "same")
         self._metrics.slice_is(generation)
         if written:
@@ -141,7 +144,7 @@ class Poller:
 
         def look() -> str:
             have = held(self._settings.file)
-            if have is None or not self._settings.file.is_file():
+            if have is None or self._settings.file.is_symlink() or not self._settings.file.is_file():
                 return ""
             envelope = Envelope(self._settings.file.read_bytes(), have[1], have[0])
             return f'"{have[1][:32]}"' if envelope.is_whole() else ""
@@ -152,6 +155,13 @@ class Poller:
             etag = ""
         self.has_slice = self.has_slice or bool(etag)
         return etag
+
+    def _say_open(self) -> None:
+        """Once: whoever may replace the slice says what is scraped."""
+        folder = self._settings.file.parent
+        if not self._said_open and disk.is_open_to_all(folder):
+            self._said_open = True
+            self._log.warning("folder_writable_by_all", path=str(folder), remedy="chmod o-w, or give it the sticky bit")
 
     def _failed(self, controller: str, why: str) -> None:
         self._metrics.answered("failed")

@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from promring import log
+from promring import disk, log
 from promring.cli import options
 from promring.events import Events
 from promring.model import ConfigError, ListenError
@@ -93,8 +93,11 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 def _lock(state_dir: Path) -> IO[str]:
     """One process a state directory: two would write over each other."""
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        file = open(state_dir / "lock", "a+")  # noqa: SIM115 - held until the process ends
+        disk.make_private(state_dir)
+        descriptor = disk.open_plain(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        file = open(descriptor, "a+")  # noqa: SIM115 - held until the process ends
+    except disk.OddFileError as error:
+        raise click.ClickException(f"--state.dir: {error}") from error
     except OSError as error:
         raise click.ClickException(f"--state.dir {state_dir}: {error.strerror}") from error
     try:

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from promring.redact import hide, secrets_of_vars
+
 PROGRAM = "ansible-playbook"
 NOT_INSTALLED = f"{PROGRAM} is not installed"
 FILES = Path(__file__).parent / "ansible_files"
@@ -33,6 +35,7 @@ GRACE_S = 1.0
 GONE_WITHIN_S = 0.5
 POLL_S = 0.02
 SAID_BYTES_MAX = 64 * 1024
+WHY_MOST = 300
 INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
 
 
@@ -74,8 +77,10 @@ class Run:
         try:
             write_inventory(folder, hosts, installer=self.playbook is None)
             status = self._play([program, *self._arguments(folder, len(hosts))], folder, deadline, stop)
-            said = _tail(folder / "stderr").replace(f"{folder}/", "")
+            secrets = tuple(secrets_of_vars(_tail(self.extra_vars_file))) if self.extra_vars_file else ()
+            said = hide(_tail(folder / "stderr").replace(f"{folder}/", ""), secrets)
             heard = read_report(_tail(folder / "report", most=None))
+            heard = {host: (result, hide(why, secrets)[:WHY_MOST]) for host, (result, why) in heard.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if status is None:
@@ -175,7 +180,7 @@ def last_error(said: str) -> str:
     """The line of stderr that says what is wrong: the last that calls itself an error, else the last."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("[ERROR]", "ERROR!"))]
-    return (errors or lines or [""])[-1].removeprefix("[ERROR]: ").removeprefix("ERROR! ")[:300]
+    return (errors or lines or [""])[-1].removeprefix("[ERROR]: ").removeprefix("ERROR! ")[:WHY_MOST]
 
 
 def _tail(path: Path, most: int | None = SAID_BYTES_MAX) -> str:
@@ -184,7 +189,7 @@ def _tail(path: Path, most: int | None = SAID_BYTES_MAX) -> str:
             if most is not None:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - most))
             return file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 
