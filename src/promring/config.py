@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from promring.httpclient import parse_base
 from promring.model import ConfigError
-from promring.redact import hide, secrets_in
+from promring.redact import hide, secrets_in, shown
 from promring.settings import Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
 from promring.yamlsafe import UnsafeYaml, refuse_unsafe
@@ -102,8 +102,13 @@ def loads(text: bytes | str, *, name: str = "<text>", base: Path | None = None) 
 
 def show(path: KeyPath) -> str:
     """``('shard_services', 0, 'name')`` → ``shard_services[0].name``."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).removeprefix(".")
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{_key(p)}" for p in path).removeprefix(".")
     return text or "(document)"
+
+
+def _key(text: str) -> str:
+    """A URL may have become a key by a colon too many."""
+    return shown(text) if "@" in text or "?" in text else text
 
 
 def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str, value: object) -> Problem:

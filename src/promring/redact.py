@@ -23,6 +23,7 @@ OPEN_HEADERS = frozenset(
     {"accept", "accept-encoding", "content-type", "if-none-match", "user-agent", "x-prometheus-refresh-interval-seconds"}
 )
 """Request headers, in lower case, that hold no secret. Every other one is taken for one."""
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://)|(//)")
 _HOST_PORT = re.compile(r"([^\s/?#@:\[\]\\]+|\[[0-9A-Fa-f:.%]+\])?(:\d*)?(?=[/?#]|$)")
 _SECRET_VARIABLE = re.compile(
     r"""[\w-]*(?:pass|token|secret|credential|api_?key|private_key)(?![\w-]*_file)[\w-]*["']?\s*:\s*("[^"\n]+"|'[^'\n]+'|[^\s,}]+)""",
@@ -71,13 +72,24 @@ class SecretUrl(Secret):
 def shown(url: object) -> str:
     """``scheme://host:port/path`` of a URL, or of what was meant to be one."""
     text = url.reveal() if isinstance(url, SecretUrl) else str(url)
-    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
-    is_url = scheme.lower() in ("http", "https") and _HOST_PORT.match(rest)
+    scheme, separator, rest = _parts(text)
+    is_url = _is_url(scheme, separator, rest)
     if not is_url and "@" in rest:  # a user and a password, or what was meant to be
         rest = rest.rpartition("@")[2]
     elif not is_url and separator and _HOST_PORT.match(rest) is None:
         rest = HIDDEN
     return f"{scheme}{separator}{re.split('[?#]', rest, maxsplit=1)[0]}"[:SHOWN_MOST]
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Scheme, ``://`` and what follows; without a scheme all is what follows."""
+    match = _SCHEME.match(text)
+    return (match[1] or "", match[2] or match[3], text[match.end() :]) if match else ("", "", text)
+
+
+def _is_url(scheme: str, _: str, rest: str) -> bool:
+    """Whether it is a URL of HTTP that begins with a host and no user."""
+    return scheme.lower() in ("http", "https") and _HOST_PORT.match(rest) is not None
 
 
 def scrub(text: str) -> str:
@@ -100,10 +112,10 @@ def _scrubbed(word: str) -> str:
 
 def secrets_of_url(url: str) -> Iterator[str]:
     """User information and query of a URL, whole and in parts, as they stand and decoded."""
-    rest = url.partition("://")[2] or url
-    before, at, _ = rest.rpartition("@")
-    if at and _HOST_PORT.match(rest) is None:
-        yield from (before, before.partition(":")[2])
+    before, at, _ = url.rpartition("@")
+    if at and not _is_url(*_parts(url)):
+        before = _parts(before)[2]
+        yield from (before, before.partition(":")[2], before.rpartition(":")[2])
     _, mark, query = url.partition("?")
     if mark:
         yield query

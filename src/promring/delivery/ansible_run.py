@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from promring import disk
 from promring.redact import hide, secrets_of_vars
 
 PROGRAM = "ansible-playbook"
@@ -36,6 +37,7 @@ GONE_WITHIN_S = 0.5
 POLL_S = 0.02
 SAID_BYTES_MAX = 64 * 1024
 WHY_MOST = 300
+VARS_BYTES_MAX = 1024 * 1024
 INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
 
 
@@ -77,7 +79,7 @@ class Run:
         try:
             write_inventory(folder, hosts, installer=self.playbook is None)
             status = self._play([program, *self._arguments(folder, len(hosts))], folder, deadline, stop)
-            secrets = tuple(secrets_of_vars(_tail(self.extra_vars_file))) if self.extra_vars_file else ()
+            secrets = self._secrets()
             said = hide(_tail(folder / "stderr").replace(f"{folder}/", ""), secrets)
             heard = read_report(_tail(folder / "report", most=None))
             heard = {host: (result, hide(why, secrets)[:WHY_MOST]) for host, (result, why) in heard.items()}
@@ -99,6 +101,14 @@ class Run:
             "--",
             str(self.playbook or FILES / "deliver.yml"),
         ]
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What the extra variables hold that no message of Ansible may repeat."""
+        text = b""
+        if self.extra_vars_file is not None:
+            with contextlib.suppress(OSError):
+                text = disk.read_plain(self.extra_vars_file, VARS_BYTES_MAX)
+        return tuple(secrets_of_vars(text.decode("utf-8", "replace")))
 
     def _play(self, command: Sequence[str], folder: Path, deadline: float, stop: threading.Event) -> int | None:
         """The exit status; None when it was ended from here."""
@@ -189,7 +199,7 @@ def _tail(path: Path, most: int | None = SAID_BYTES_MAX) -> str:
             if most is not None:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - most))
             return file.read().decode("utf-8", "replace")
-    except OSError:
+    except FileNotFoundError:
         return ""
 
 
