@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from promring.redact import hide, repeats, secrets_of_headers, secrets_of_url
+from promring.redact import hide, secrets_of_headers, secrets_of_url
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 USER_AGENT = "promring"
@@ -53,10 +53,6 @@ class Response:
     def clean(self, text: str) -> str:
         """A text that is made of this answer, without what it repeats of the request's secrets."""
         return hide(text, self.secrets) if self.secrets else text
-
-    def repeats_secrets(self) -> bool:
-        """Whether the body has a secret of the request in it: then no part of it may be shown."""
-        return bool(self.secrets) and repeats(self.body, self.secrets)
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 HIDDEN = "***"
 HIDDEN_LEAST = 4
 """Characters: shorter values are no secrets, and taking each out would leave no text."""
+PART = 8
 SHOWN_MOST = 200
 OPEN_HEADERS = frozenset(
     {"accept", "accept-encoding", "content-type", "if-none-match", "user-agent", "x-prometheus-refresh-interval-seconds"}
@@ -156,19 +158,25 @@ def secrets_of_vars(text: str) -> Iterator[str]:
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with ``***`` for each of ``secrets``, in every spelling that an answer may repeat it in."""
-    spellings = _spellings(secrets)
-    return re.sub("|".join(map(re.escape, spellings)), HIDDEN, text, flags=re.IGNORECASE) if spellings else text
+    """``text`` with ``***`` for each of ``secrets``, in every spelling that an answer may repeat it in.
+
+    A part of ``PART`` characters is hidden, too: an answer may repeat the beginning, and messages are cut.
+    """
+    lower = text.lower()
+    lower = lower if len(lower) == len(text) else text
+    hidden = bytearray(len(text))
+    for part in {s[i : i + PART].lower() for s in _spellings(secrets) for i in range(max(1, len(s) - PART + 1))}:
+        at = lower.find(part)
+        while at >= 0:
+            hidden[at : at + len(part)] = b"\1" * len(part)
+            at = lower.find(part, at + 1)
+    runs = itertools.groupby(range(len(text)), key=hidden.__getitem__)
+    return (
+        "".join(HIDDEN if is_hidden else "".join(text[i] for i in run) for is_hidden, run in runs) if any(hidden) else text
+    )
 
 
-def repeats(body: bytes, secrets: Iterable[str]) -> bool:
-    """Whether one of ``secrets`` is in ``body``, in any spelling."""
-    lower = body.lower()
-    return any(spelling.encode("utf-8", "replace").lower() in lower for spelling in _spellings(secrets))
-
-
-def _spellings(secrets: Iterable[str]) -> list[str]:
-    """Longest first, so that a part does not break up the whole."""
+def _spellings(secrets: Iterable[str]) -> set[str]:
     found = set[str]()
     for secret in secrets:
         for plain in {secret, unquote(secret), unquote_plus(secret)}:
@@ -177,7 +185,7 @@ def _spellings(secrets: Iterable[str]) -> list[str]:
             coded = base64.b64encode(plain.encode("utf-8", "replace")).decode()
             found |= {plain, quote(plain, safe=""), quote(plain), quote_plus(plain), html.escape(plain), coded}
             found |= {repr(plain)[1:-1], json.dumps(plain)[1:-1], " ".join(plain.split())}
-    return sorted(found, key=len, reverse=True)
+    return found
 
 
 def _pair(given: str) -> Iterator[str]:

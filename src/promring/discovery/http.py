@@ -20,7 +20,6 @@ from promring.discovery import groups
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.model import DiscoveryError, TargetPool
 from promring.redact import shown
-from promring.threads import beside
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -62,10 +61,7 @@ class HttpSource:
         try:
             return await self._reader.read_beside(response.body, where)
         except DiscoveryError as error:
-            if await beside(response.repeats_secrets):
-                what = "the list cannot be read, and repeats a secret of the request: nothing of it is shown"
-                raise DiscoveryError(f"{where}: {what}", error.pool) from None
-            raise
+            raise DiscoveryError(response.clean(str(error)), error.pool) from None
 
     async def _follow(self, session: aiohttp.ClientSession, headers: Mapping[str, str], where: str) -> Response:
         """The first answer that is no redirect. Raises ``HttpError``, ``DiscoveryError``."""
