@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from types import TracebackType
 from urllib.parse import unquote
 
@@ -70,10 +71,13 @@ class EchoServer:
                 odd = {"ETag": said[-80:], "X-Consul-Index": said[-80:]}
                 odd |= {"X-Promring-Generation": said[-30:], "X-Promring-Sha256": said[-64:]}
                 return web.Response(body=b"[]", headers=odd, content_type="application/json")
+            case "slice":
+                digest = hashlib.sha256(SLICE).hexdigest()
+                known = {"ETag": f'"{digest[:32]}"', "X-Promring-Sha256": digest, "X-Promring-Generation": "1.1"}
+                return web.Response(body=SLICE, headers=known)
             case "zstd":
-                return web.Response(
-                    body=b"(\xb5/\xfdnot", headers={"Content-Encoding": "zstd"}, content_type="application/json"
-                )
+                packed = {"Content-Encoding": "zstd", "Content-Type": "application/json"}
+                return web.Response(body=b"(\xb5/\xfdnot", headers=packed)
             case "redirect elsewhere":
                 raise web.HTTPFound(f"http://user:pw@127.0.0.1:1/x/{request.query_string}?{request.query_string}")
             case "redirect with the query":

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import bcrypt
@@ -106,7 +107,9 @@ async def test_a_redirect_within_the_origin_is_followed_with_the_credentials_and
         location = {"/a": "/b?x=1", "/b": f"http://127.0.0.1:{port}/c", "/out": f"http://localhost:{port}/c"}.get(
             request.path
         )
-        return web.HTTPTemporaryRedirect(location) if location else web.json_response([{"targets": ["t:1"]}])
+        if location is not None:
+            raise web.HTTPTemporaryRedirect(location)
+        return web.json_response([{"targets": ["t:1"]}])
 
     app = web.Application()
     app.router.add_get("/{path}", answer)
@@ -167,9 +170,8 @@ async def test_an_agent_says_nothing_of_its_token_and_of_its_reload_url(tmp_path
     canary = Canaries()
     (tmp_path / "token").write_text(canary("token"))
     async with EchoServer() as controller, EchoServer() as scraper:
-        reload_url = (
-            f"http://user:{canary('reload password')}@127.0.0.1:{scraper.port}/-/reload?key={canary('reload query')}"
-        )
+        password, query = quote(canary("reload password"), safe=""), canary("reload query")
+        reload_url = f"http://user:{password}@127.0.0.1:{scraper.port}/-/reload?key={query}"
         more = (f"--token-file={tmp_path}/token", f"--reload-url={reload_url}", "--wait=1")
         where = f"http://127.0.0.1:{controller.port}"
         file = tmp_path / "sd" / "x.json"
@@ -177,12 +179,12 @@ async def test_an_agent_says_nothing_of_its_token_and_of_its_reload_url(tmp_path
         await agent.start()
         try:
             async with new_session(keep_alive=False) as session:
-                for mode in FEW:
+                for mode in FEW[:4]:  # what else can be is tried above
                     controller.mode, before = mode, len(controller.asked)
                     await until(lambda n=before: len(controller.asked) > n, f"asked for {mode}", 60)  # type: ignore[misc]
                 controller.mode, scraper.mode = "slice", "error"
                 await until(lambda: "scraper_reload_failed" in agent.log_file.read_text(), "the reload failed", 60)
-                for mode in FEW:
+                for mode in FEW[3:]:
                     scraper.mode, before = mode, len(scraper.asked)
                     await until(lambda n=before: len(scraper.asked) > n, f"reloaded: {mode}", 60)  # type: ignore[misc]
                 for path in ("/metrics", "/-/ready", "/-/healthy"):
@@ -342,7 +344,7 @@ async def test_no_output_of_a_running_controller_has_a_secret_in_it(tmp_path: Pa
         scraper.mode = "slice"
         config = configuration(tmp_path, canary, source.port, tls, consul.port, scraper.port)
         environment = {"CONSUL_HTTP_TOKEN": canary("consul environment")}
-        controller = Controller(tmp_path, config, port=free_port(), level="debug", env=environment)
+        controller = Controller(tmp_path, json.dumps(config, indent=1), port=free_port(), level="debug", env=environment)
         controller.token = canary("web token")
         (tmp_path / "token").write_text(controller.token)
         controller.arguments.append(f"--web.config.file={tmp_path}/web.yml")
