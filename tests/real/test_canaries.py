@@ -7,6 +7,7 @@ arguments of all processes that promring started.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import ssl
@@ -235,17 +236,15 @@ def configuration(folder: Path, canary: Canaries, source: int, tls: int, consul:
         ],
         "delivery": [{"http_sd": {}}],
     }
-    badly_delivered = {
-        "name": "delivered",
-        "scrapers": probe,
-        "join_delay": "0s",
-        "targets": listed,
-        "delivery": [
-            {"file": {"path": str(folder / "out/{scraper}.json")}},
-            {"ssh": ssh},
-            {"ansible": {"extra_vars_file": str(folder / "vars.yml"), "timeout": "20s"}},
-        ],
-    }
+    ansible = {"extra_vars_file": str(folder / "vars.yml"), "timeout": "20s"}
+    badly_delivered = [
+        {"name": f"by_{kind}", "scrapers": probe, "join_delay": "0s", "targets": listed, "audit": None, "delivery": by}
+        for kind, by in (
+            ("file", [{"file": {"path": str(folder / "out/{scraper}.json")}}]),
+            ("ssh", [{"ssh": ssh}]),
+            ("ansible", [{"ansible": ansible}]),
+        )
+    ]
     by_consul = {
         "name": "by_consul",
         "scrapers": {"consul": {"service": "scrape"}},
@@ -258,7 +257,7 @@ def configuration(folder: Path, canary: Canaries, source: int, tls: int, consul:
     return {
         "global": {"reconcile_interval": "1s"},
         "consul": {"address": f"127.0.0.1:{consul}", "token_file": str(folder / "consul-token")},
-        "shard_services": [badly_fed, badly_delivered, by_consul],
+        "shard_services": [badly_fed, *badly_delivered, by_consul],
     }
 
 
@@ -293,7 +292,8 @@ def arguments_below(pid: int) -> str:
 PATHS = (
     "/",
     f"/services/{SERVICE}",
-    "/services/delivered",
+    "/services/by_ssh",
+    "/services/by_ansible",
     "/services/by_consul",
     "/where?target=t:1",
     "/-/ready",
@@ -303,7 +303,8 @@ PATHS = (
     "/api/v1/events",
     "/api/v1/services",
     f"/api/v1/services/{SERVICE}",
-    "/api/v1/services/delivered",
+    "/api/v1/services/by_ssh",
+    "/api/v1/services/by_ansible",
     f"/api/v1/services/{SERVICE}/targets",
     f"/api/v1/services/{SERVICE}/coverage",
     f"/api/v1/services/{SERVICE}/where?target=t:1",
@@ -368,10 +369,12 @@ async def test_no_output_of_a_running_controller_has_a_secret_in_it(tmp_path: Pa
                     await until(lambda n=before: len(source.asked) > n, f"asked for {mode}", 40)  # type: ignore[misc]
                     arguments += arguments_below(controller.pid)
                     shown += await pages(controller, session, bearer)
-                await until(lambda: "ssh_host_untrusted" in log_of() or "ssh-key" in log_of(), "ssh has failed", 60)
-                await until(lambda: "vars.yml" in log_of(), "Ansible has failed", 60)
+                for kind in ("by_ssh", "by_ansible"):
+                    line = f"msg=delivery_failed service={kind} "
+                    await until(lambda line=line: line in log_of(), f"{kind} has failed", 60)  # type: ignore[misc]
                 shown += await pages(controller, session, bearer)
-                wrong = aiohttp.BasicAuth("reader", canary("wrong web password")).encode()
+                pair = f"reader:{canary('wrong web password')}".encode()
+                wrong = f"Basic {base64.b64encode(pair).decode()}"
                 shown += await pages(controller, session, {"Authorization": wrong})
                 shown += await pages(controller, session, {"Authorization": f"Bearer {canary('wrong web token')}"})
                 status = await command("status", f"--url={controller.url}", f"--token-file={tmp_path}/token")
