@@ -3,21 +3,24 @@
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
+# make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .make/setup
+UV := 0.13.9
+COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --no-emit-index-url -q
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 
 .PHONY: run test quick check faults bench lock servers clean
 .DEFAULT_GOAL := test
 
-$(SETUP): requirements.lock pyproject.toml
+$(SETUP): requirements-dev.lock pyproject.toml
 	@echo "setup: creating $(VENV) and installing the pinned dependencies (once, about half a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@mkdir -p .make && touch $@
 	@echo "setup: done"
@@ -50,9 +53,11 @@ faults: $(SETUP) servers
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench
 
+# Two locks of the same versions: what promring needs to run, with ssh and uvloop, and what its tests need, too.
 lock:
-	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra uvloop --generate-hashes --universal --no-header --no-annotate -q -o requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV)
+	@$(COMPILE) --extra dev --extra uvloop -o requirements-dev.lock
+	@$(COMPILE) --extra ssh --extra uvloop -c requirements-dev.lock -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .make .mypy_cache .ruff_cache .pytest_cache .hypothesis

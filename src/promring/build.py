@@ -267,7 +267,7 @@ def _file_source(wanted: FileTargets, _: Kit, rules: ListRules) -> tuple[str, So
 def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
     tls = wanted.tls.files() if wanted.tls else None
     source = HttpSource(
-        wanted.url,
+        wanted.url.reveal(),
         wanted.refresh_interval,
         wanted.timeout_s,
         wanted.headers_file,
@@ -275,7 +275,7 @@ def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, So
         tls,
         reader=Reader(rules=rules),
     )
-    address, __, query = wanted.url.partition("?")
+    address, __, query = wanted.url.reveal().partition("?")
     digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
     return f"http:{address}{digest}", source
 

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 from promring import regular
 from promring.httpclient import parse_base
 from promring.model import ConfigError
+from promring.printable import printable
+from promring.redact import hide, secrets_in, shown
 from promring.settings import SERVICES_MAX, Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
 from promring.yamldoc import Document, KeyPath, YamlProblem, read_yaml
@@ -107,7 +109,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     try:
         settings = Settings.model_validate(document.value, context={"base": base})
     except ValidationError as error:
-        problems += [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
+        problems += [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
     problems += relations(settings or _sound_part(document.value, base))
     problems += _files(settings, ()) if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + document.duplicates
@@ -118,7 +120,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
 
 def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
     """At most ``PROBLEMS_MAX``: a file of nonsense has one for each of its values."""
-    said = [f"{name}:{line}: {show(path)}: {_printable(what)}" for line, path, what in sorted(found, key=lambda f: f[0])]
+    said = [f"{name}:{line}: {show(path)}: {printable(what)}" for line, path, what in sorted(found, key=lambda f: f[0])]
     lines = list(dict.fromkeys(said))
     more = len(lines) - PROBLEMS_MAX
     return lines if more <= 0 else [*lines[:PROBLEMS_MAX], f"{name}: and {more} more"]
@@ -126,18 +128,19 @@ def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
 
 def show(path: KeyPath) -> str:
     """``('shard_services', 0, 'name')`` → ``shard_services[0].name``. A key that nobody could read is cut and escaped."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{_printable(p[:KEY_SHOWN_MAX])}" for p in path).removeprefix(".")
-    return text or "(document)"
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{printable(_key(p)[:KEY_SHOWN_MAX])}" for p in path)
+    return text.removeprefix(".") or "(document)"
 
 
-def _printable(text: str) -> str:
-    """One line without what a terminal would act on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _key(text: str) -> str:
+    """A URL may have become a key by a colon too many."""
+    return shown(text) if "@" in text or "?" in text else text
 
 
-def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:
-    """One of pydantic's errors in our words."""
+def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str, value: object) -> Problem:
+    """One of pydantic's errors in our words, without what the ``value`` has of credentials."""
     what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
+    what = hide(what, secrets_in(value))
     return tuple(loc), what[:1].lower() + what[1:]
 
 

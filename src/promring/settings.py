@@ -29,6 +29,7 @@ from yarl import URL
 from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
+from promring.redact import SecretUrl, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -141,13 +142,17 @@ def _name(text: str) -> str:
     return text
 
 
-def _http_url(text: str) -> str:
-    url = URL(text)
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{text!r} is not an http:// or https:// URL")
+def _http_url(text: object) -> SecretUrl:
+    try:
+        url = URL(text if isinstance(text, str) else "")
+        port = url.explicit_port
+    except ValueError:
+        url, port = URL(), None
+    if url.scheme not in ("http", "https") or not url.host or port == 0:
+        raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL")
     if url.user or url.password:
         raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
-    return text
+    return SecretUrl(str(text))
 
 
 def _base_address(text: str) -> str:
@@ -174,7 +179,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 Interval = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url)]
 ListedNode = Annotated[Node, PlainValidator(parse_node)]
 LabelName = Annotated[str, Field(min_length=1, max_length=512)]
 """Prometheus 3 takes any UTF-8 name."""

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+from promring.cli.output import say
 from promring.config import load
 from promring.model import ConfigError
 from promring.settings import Settings, parse_host_port
@@ -50,5 +51,5 @@ def load_or_exit(path: Path) -> Settings:
 
 def say_and_exit(error: ConfigError) -> NoReturn:
     for problem in error.problems:
-        click.echo(problem, err=True)
+        say(problem, err=True)
     raise SystemExit(2) from None

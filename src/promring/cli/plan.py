@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from promring import log
 from promring.build import policy_of
-from promring.cli import options
+from promring.cli import options, output
+from promring.cli.output import say
 from promring.core.preview import preview
 from promring.model import PromringError
 from promring.once import read_facts
@@ -50,13 +50,13 @@ def plan(config_file: Path, service: str | None, without: tuple[str, ...], joini
         raise click.ClickException(str(error)) from error
     described = {"service": chosen.name, **described}
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        say(json.dumps(described, indent=2), lines=True)
     else:
-        show(described)
+        show(output.plain(described))
 
 
 def show(data: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = output.console(highlight=False)
     bound = "" if data["most"] is None else f", at most {data['most']} a scraper"
     owned = sum(s["before"] or 0 for s in data["scrapers"])  # with replicas a target counts once for each owner
     what = "targets" if owned <= data["targets"] else "owners of targets"

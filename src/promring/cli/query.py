@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from promring.httpclient import HttpError, new_session, request
+from promring.cli import output
+from promring.cli.output import plain, say
+from promring.httpclient import HttpError, Response, new_session, request
+from promring.redact import shown
 
 TIMEOUT_S = 10.0
 
@@ -33,9 +35,9 @@ def status(url: str, token_file: Path | None, as_json: bool) -> None:
     """Show shard services, scrapers, sources and what is held. Exit 1 when the controller is not ready."""
     data = ask(url, "/api/v1/status", token_file=token_file)
     if as_json:
-        click.echo(json.dumps(data, indent=2))
+        say(json.dumps(data, indent=2), lines=True)
     else:
-        _show_status(data)
+        _show_status(plain(data))
     if not data["ready"]:
         sys.exit(1)
 
@@ -59,15 +61,15 @@ def where(target: str, url: str, token_file: Path | None, as_json: bool, service
         if answer is not None:
             found[name] = answer
     if as_json:
-        click.echo(json.dumps(found, indent=2))
-    for name, places in ({} if as_json else found).items():
+        say(json.dumps(found, indent=2), lines=True)
+    for name, places in ({} if as_json else plain(found)).items():
         for place in places:
             labels = " ".join(f"{k}={v}" for k, v in place["labels"].items())
-            click.echo(f"{name}: {place['target']} {labels}".rstrip())
-            click.echo(f"  scraper     {place['scraper']} ({place['reason']})")
-            click.echo(f"  preference  {' '.join(place['preference'])}")
+            say(f"{name}: {place['target']} {labels}".rstrip())
+            say(f"  scraper     {place['scraper']} ({place['reason']})")
+            say(f"  preference  {' '.join(place['preference'])}")
     if not found:
-        click.echo(f"no service has the target {target}", err=True)
+        say(f"no service has the target {target}", err=True)
         sys.exit(1)
 
 
@@ -99,7 +101,7 @@ def release(service: str, url: str, token_file: Path | None) -> None:
     """Take the newest facts of SERVICE for right, once: end what the guard holds. Needs the token."""
     answer = ask(url, f"/api/v1/services/{quote(service, safe='')}/release", token_file=token_file, method="POST")
     for one in answer["released"]:
-        click.echo(f"{service}: released {one['reason']}: {one['detail']}")
+        say(f"{service}: released {one['reason']}: {one['detail']}")
 
 
 def _drain(scraper: str, url: str, token_file: Path | None, service: str | None, what: str) -> None:
@@ -112,7 +114,7 @@ def _drain(scraper: str, url: str, token_file: Path | None, service: str | None,
     for name in names:
         path = f"/api/v1/services/{quote(name, safe='')}/scrapers/{quote(scraper, safe='')}/{what}"
         ask(url, path, token_file=token_file, method="POST")
-        click.echo(f"{name}: {scraper} {what}ed")
+        say(f"{name}: {scraper} {what}ed")
 
 
 def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool = False, method: str = "GET") -> Any:
@@ -120,27 +122,30 @@ def ask(url: str, path: str, *, token_file: Path | None = None, missing_ok: bool
     url = url if "://" in url else f"http://{url}"
     headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
 
-    async def get() -> tuple[int, bytes]:
+    async def get() -> Response:
         async with new_session() as session:
-            response = await request(session, method, url.rstrip("/") + path, timeout_s=TIMEOUT_S, headers=headers)
-            return response.status, response.body
+            return await request(session, method, url.rstrip("/") + path, timeout_s=TIMEOUT_S, headers=headers)
 
     try:
-        code, body = asyncio.run(get())
-        answer = json.loads(body)
+        response = asyncio.run(get())
     except HttpError as error:
-        raise click.ClickException(f"no promring answers at {url}: {error} (--url says where it is)") from error
-    except ValueError:
-        raise click.ClickException(f"{url}: not a promring controller: {body[:80]!r}") from None
-    if code == 404 and missing_ok:
+        raise click.ClickException(f"no promring answers at {shown(url)}: {error} (--url says where it is)") from error
+    try:
+        answer = json.loads(response.body)
+    except (ValueError, RecursionError):
+        raise click.ClickException(f"{shown(url)}: not a promring controller: {response.text(80)!r}") from None
+    if not isinstance(answer, dict):
+        raise click.ClickException(f"{shown(url)}: not a promring controller: {response.text(80)!r}")
+    if response.status == 404 and missing_ok:
         return None
     if answer.get("status") != "success":
-        raise click.ClickException(f"{url}: {answer.get('error', f'status {code}')}")
+        said = plain(response.clean(str(answer.get("error", f"status {response.status}"))))
+        raise click.ClickException(f"{shown(url)}: {said}")
     return answer["data"]
 
 
 def _show_status(data: dict[str, Any]) -> None:
-    console = Console(highlight=False, emoji=False)
+    console = output.console(highlight=False, emoji=False)
     console.print(f"promring {data['version']}: " + ("ready" if data["ready"] else "not ready"))
     controllers = data["controllers"]
     if controllers["lock"]:

@@ -8,6 +8,7 @@ import click
 import yaml
 
 from promring.cli import options
+from promring.cli.output import say
 from promring.model import Scraper
 from promring.settings import ShardService, parse_host_port
 from promring.template import render
@@ -33,10 +34,10 @@ def scrape_config(config_file: Path, service: str, scraper: str | None, url: str
         raise click.ClickException(f"{service} has no delivery {means!r}; it has {', '.join(kinds)}")
     known = _listed(chosen)
     if scraper is not None and known and scraper not in known:
-        click.echo(f"# {scraper} is not a scraper of {service}: {', '.join(known)}", err=True)
+        say(f"# {scraper} is not a scraper of {service}: {', '.join(known)}", err=True)
     if means is None and len(set(kinds)) > 1:
-        click.echo(f"# {service} is delivered by {' and '.join(kinds)}; the other one: --means", err=True)
-    click.echo(_part(chosen, _scraper(scraper), url.rstrip("/"), means or kinds[0]), nl=False)
+        say(f"# {service} is delivered by {' and '.join(kinds)}; the other one: --means", err=True)
+    say(_part(chosen, _scraper(scraper), url.rstrip("/"), means or kinds[0]), nl=False, lines=True)
 
 
 def _listed(service: ShardService) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 
+from promring.cli import output
+from promring.cli.output import say
 from promring.core.placement import Policy, place
 from promring.core.plan import compare
 from promring.core.pool import build_pool
@@ -80,11 +81,11 @@ def simulate(
     if plot is not None:
         _plot(data, placement, plot)
     if as_json:
-        click.echo(json.dumps(data, indent=2))
+        say(json.dumps(data, indent=2), lines=True)
     else:
         _show(data, placement)
         if plot is not None:
-            click.echo(f"drawn: {plot}")
+            say(f"drawn: {plot}")
 
 
 def fleet(size: int, first: int = 0, zones: int = 0) -> Members:
@@ -132,7 +133,7 @@ def _over_mean(sums: Loads) -> float:
 
 
 def _show(data: dict[str, Any], placement: Placement) -> None:
-    console = Console(highlight=False)
+    console = output.console(highlight=False)
     counts = sorted(placement.counts().values())
     balance, leave, join = data["balance"], data["leave"], data["join"]
     console.print(f"{data['targets']} targets on {data['scrapers']} scrapers, placed in {data['place_s'] * 1000:.1f} ms")
@@ -159,7 +160,7 @@ def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import EngFormatter, MaxNLocator
     except ImportError as error:
-        raise click.ClickException("--plot needs matplotlib: pip install 'promring[plot]'") from error
+        raise click.ClickException("--plot needs matplotlib: pip install matplotlib, into promring's environment") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(f"{data['targets']} targets on {data['scrapers']} scrapers")
     for axes, (what, sums, over) in zip(

@@ -28,9 +28,9 @@ from typing import Annotated
 import msgspec
 
 from promring.consul.client import LOCK_DEADLINE_S, Client, Key
-from promring.leadership import EPOCH_MOST, STEP, Leadership, boottime
+from promring.leadership import STEP, Leadership, boottime
 from promring.log import Logger
-from promring.model import ConsulError, LetGo, ListMark
+from promring.model import EPOCH_FOLLOWED_MOST, ConsulError, LetGo, ListMark
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
@@ -47,7 +47,7 @@ class Shared(msgspec.Struct):
     """What stands in the key."""
 
     leader: str = ""
-    epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_MOST)] = 0
+    epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_FOLLOWED_MOST)] = 0
     drained: dict[str, list[str]] = {}
     lists: dict[str, dict[str, ListMark]] = {}
     released: dict[str, tuple[LetGo, ...]] = {}
