@@ -7,6 +7,7 @@ and hides a restart of the other side, so a middleware turns the event into an e
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import ssl
@@ -166,10 +167,15 @@ class TlsFiles:
     key_file: Path | None = None
     server_name: str | None = None
     insecure_skip_verify: bool = False
+    ca_folder: Path | None = None
+    """All certificates in it, whatever their names, when there is no ``ca_file``."""
 
     def context(self) -> ssl.SSLContext:
         """Verified by default, TLS 1.2 or newer. Raises OSError or ssl.SSLError, naming nothing secret."""
-        made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+        if self.ca_folder and not self.ca_file:
+            made = _trusting(self.ca_folder)
+        else:
+            made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.cert_file:
             made.load_cert_chain(self.cert_file, self.key_file)
@@ -177,3 +183,14 @@ class TlsFiles:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE
         return made
+
+
+def _trusting(folder: Path) -> ssl.SSLContext:
+    """Only what is in ``folder``; OpenSSL's own way wants names that are hashes."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for path in files:
+        made.load_verify_locations(cafile=path)
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "no certificate in the folder", str(folder))
+    return made

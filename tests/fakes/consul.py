@@ -126,7 +126,14 @@ class FakeConsul:
                 "Port": service.get("Port", 0),
                 "Meta": service.get("Meta"),
             },
-            "Checks": [{"CheckID": f"service:{service['ID']}", "Status": self._checks[service["ID"]], "Output": ""}],
+            "Checks": [
+                {
+                    "CheckID": f"service:{service['ID']}",
+                    "Status": self._checks[service["ID"]],
+                    "Output": "",
+                    "ServiceID": service["ID"],
+                },
+            ],
         }
 
     async def _catalog(self, _: web.Request) -> web.Response:
