@@ -12,6 +12,7 @@ import base64
 import errno
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -172,10 +173,10 @@ class Client:
         response = await self._call("GET", "/v1/catalog/nodes", local=True, needs='node_prefix "" read')
         return next((node.datacenter.lower() for node in self._decode(response, list[_Located])), "")
 
-    async def sees_services(self) -> bool:
-        """Whether the catalogue shows any service: the servers' own is always there, unless the token may not read it."""
+    async def services(self) -> Collection[str]:
+        """The names in the catalogue; the servers' own is always there, unless the token may not read it."""
         response = await self._call("GET", "/v1/catalog/services")
-        return bool(self._decode(response, dict[str, list[str]]))
+        return self._decode(response, dict[str, list[str]]).keys()
 
     async def key(self, name: str, *, index: int | None = None, wait_s: float = WAIT_S) -> Key:
         """One key. With ``index`` it blocks until the key has changed; without, the servers agree on the answer."""

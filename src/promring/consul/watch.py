@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from promring.consul.client import WAIT_S, Client, answer_within
-from promring.consul.instances import FILTERED, Condition, HealthEntry, Instances
+from promring.consul.instances import FILTERED, READ_RULES, Condition, HealthEntry, Instances
 from promring.log import Logger
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
 
@@ -124,10 +124,13 @@ class HealthWatch:
     async def _read(self, index: int | None, wait_s: float) -> Instances:
         """Raises ``ConsulError`` when the answer is none, or lacks what the token may not see."""
         found = await self._client.instances(self._service, index=index, wait_s=wait_s)
+        if not found.filtered and not found.entries and not found.broken:
+            named = await self._client.services()
+            if not named:
+                raise ConsulError(f"{HIDDEN} {READ_RULES.format(service=self._service)}")
+            found = replace(found, filtered=self._service in named)  # before 1.11: it has instances, on hidden nodes
         if found.filtered:
             raise ConsulError(f"{self._client.where}: {FILTERED.format(service=self._service)}")
-        if not found.entries and not found.broken and not await self._client.sees_services():
-            raise ConsulError(HIDDEN)
         if self._own_node is None:
             self._own_node = await self._node_of_agent()
         return found
