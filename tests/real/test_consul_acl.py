@@ -104,9 +104,7 @@ async def denying(program: Path, folder: Path) -> AsyncIterator[tuple[ConsulProc
         await consul.stop()
 
 
-async def asked(
-    consul: ConsulProcess, session: aiohttp.ClientSession, method: str, path: str, body: object = None
-) -> Any:
+async def asked(consul: ConsulProcess, session: aiohttp.ClientSession, method: str, path: str, body: object = None) -> Any:
     headers = {"X-Consul-Token": MANAGEMENT}
     response = await request(session, method, f"{consul.url}{path}", timeout_s=10, headers=headers, json=body)
     assert response.status == 200, response.text()

@@ -23,9 +23,7 @@ class Subject:
     def __init__(self, client: Client, real: ConsulProcess | None, fake: FakeConsul | None) -> None:
         self.client, self.real, self.fake = client, real, fake
 
-    async def register(
-        self, number: int, *, status: str = "passing", address: str = "127.0.0.1", **more: object
-    ) -> str:
+    async def register(self, number: int, *, status: str = "passing", address: str = "127.0.0.1", **more: object) -> str:
         """A service with a TTL check, so that the test says its health."""
         definition = {
             "ID": f"x-{number}",

@@ -1,4 +1,4 @@
-"""The environment of Consul's own commands, read as they read it: what reaches a server from them and from promring is the same."""
+"""The environment of Consul's own commands, read as they read it: the same reaches a server from them and from promring."""
 
 from __future__ import annotations
 

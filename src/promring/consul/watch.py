@@ -57,11 +57,13 @@ class HealthWatch:
         *,
         warning_is_dead: bool = False,
         weight_most: float = 100.0,
+        cautious_wait_s: float = CAUTIOUS_WAIT_S,
     ) -> None:
         self._client = client
         self._service = service
         self._make = make_scraper
         self._log = log
+        self._cautious_wait_s = cautious_wait_s
         self._warning_is_dead, self._weight_most = warning_is_dead, weight_most
         self._own_node: str | None = None
         self._last: Answer[Members] | None = None
@@ -92,7 +94,7 @@ class HealthWatch:
             if now >= full_read_at:
                 index, full_read_at = None, now + FULL_READ_S
             try:
-                found = await self._read(index, CAUTIOUS_WAIT_S if cautious else WAIT_S)
+                found = await self._read(index, self._cautious_wait_s if cautious else WAIT_S)
                 back = index is not None and found.index < index
                 refused = {} if back else self._hand_on_newest(found)
             except Exception as error:  # nothing that Consul says may end the process: handed on as no answer, and logged

@@ -42,7 +42,9 @@ class ConsulMembership:
         leads: Callable[[], bool] = lambda: True,
         settle_s: float = SETTLE_S,
         probes: DirectProbes | None = None,
+        silent_s: float = SILENT_S,
     ) -> None:
+        self._silent_s = silent_s
         self._watch, self._probes = watch, probes
         self._registrar = None
         if registration is not None:
@@ -82,7 +84,7 @@ class ConsulMembership:
     def silent(self) -> str:
         """Why the last answer is too old to go by, or an empty text."""
         since = time.monotonic() - self._watch.answered_at
-        if since <= SILENT_S:
+        if since <= self._silent_s:
             return ""
         reason = f": {self._newest.reason}" if isinstance(self._newest, Unknown) else ""
         return f"no answer about the scrapers for {since:.0f} s{reason}; the last good state is served"
