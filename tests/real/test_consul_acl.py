@@ -37,6 +37,17 @@ PROMRING_WRITE = 'service "promring" { policy = "write" }'
 LOCK = [KEY_WRITE, SESSION_WRITE, PROMRING_WRITE]
 
 
+DOCUMENTED = (Path(__file__).parents[2] / "docs/operations.md").read_text().partition("```hcl\n")[2].partition("```")[0]
+"""The rules on the page, for its own names."""
+
+
+def documented() -> list[str]:
+    """For the names that are used here."""
+    named = DOCUMENTED.replace("scrape_prometheus_node_exporter", "{name}").replace("promring/leader", "{name}/leader")
+    rules = [line.partition("#")[0].strip() for line in named.replace("controller-1", NODE).splitlines()]
+    return [rule.replace("{ policy", "{{ policy").replace('" }', '" }}') for rule in rules if rule]
+
+
 class Lines(list[tuple[str, dict[str, Any]]]):
     """A log that is kept."""
 
@@ -64,6 +75,7 @@ CASES = [
     Case("least-to-read", [SCRAPERS_READ, NODES_READ], registers=False),
     Case("least-to-register", [SCRAPERS_WRITE, NODES_READ]),
     Case("least-with-the-lock", [SCRAPERS_WRITE, NODES_READ, *LOCK], locks=True),
+    Case("as-documented", documented(), locks=True),
     Case("nothing", [], 'service "{name}" write'),
     Case("nothing-to-read", [], 'node_prefix "" read', registers=False),
     Case("no-nodes", [SCRAPERS_WRITE], 'node_prefix "" read'),
@@ -112,7 +124,7 @@ async def asked(consul: ConsulProcess, session: aiohttp.ClientSession, method: s
 
 
 async def token_of(consul: ConsulProcess, session: aiohttp.ClientSession, case: Case) -> str:
-    rules = "\n".join(rule.format(name=case.name) if "{name}" in rule else rule for rule in case.rules)
+    rules = "\n".join(rule.format(name=case.name) if "{{" in rule else rule for rule in case.rules)
     policy = {"Name": case.name, "Rules": rules}
     await asked(consul, session, "PUT", "/v1/acl/policy", policy)
     token = {"Policies": [{"Name": case.name}]}

@@ -224,9 +224,12 @@ class HealthWatch:
 
 
 def _first_best(known: tuple[HealthEntry, Condition]) -> tuple[object, ...]:
-    """Of several instances with one identity the first counts: one whose agent lives, then one that lives itself."""
+    """Of several instances with one identity the first counts: one whose agent lives, then one that is checked at all, then
+    one that lives.
+    """
     entry, condition = known
-    return (condition.alive is None, not condition.alive, entry.service.id, entry.node.node)
+    unchecked = not any(check.service_id for check in entry.checks or ())
+    return (condition.alive is None, unchecked, not condition.alive, entry.service.id, entry.node.node)
 
 
 class _Bucket:
