@@ -11,7 +11,7 @@ SETUP := .make/setup
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 
-.PHONY: run test quick check faults bench lock servers clean
+.PHONY: run test quick check faults bench lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements.lock pyproject.toml
@@ -25,10 +25,13 @@ $(SETUP): requirements.lock pyproject.toml
 servers:
 	@scripts/fetch-servers
 
+consul14:
+	@scripts/build-consul
+
 run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
-test: $(SETUP) servers check
+test: $(SETUP) servers consul14 check
 	@echo "test: unit tests and laws, and the real servers, four at a time (about 12 minutes) ..."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
@@ -43,7 +46,7 @@ check: $(SETUP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-faults: $(SETUP) servers
+faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, four at a time (about 20 minutes) ..."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 

@@ -453,9 +453,8 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement)
     if not before.slices:
         return "initial"
     if before.members != after.members:
-        kept = {s.id: s for s in after.members}
-        only_drained = [replace(s, draining=kept[s.id].draining) for s in before.members if s.id in kept]
-        return "drain" if tuple(only_drained) == after.members else "scrapers"
+        same = [replace(s, draining=False) for s in before.members] == [replace(s, draining=False) for s in after.members]
+        return "drain" if same else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
     return "policy" if _same(before.sources, after.sources) else "targets"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ async def test_maintenance_of_a_scraper_is_a_drain_without_a_missed_scrape(
         await s.scraped_by_now()
 
         async def down() -> bool:
-            return (await described(s, drained))["state"] == "down"
+            return bool((await described(s, drained))["state"] == "down")
 
         await until(down, "said to be dead")
         seen(
@@ -74,7 +75,7 @@ def gaps(s: Stage, addresses: list[str], since: float) -> dict[str, float]:
     found = {}
     for address in addresses:
         times = [since, *(at for at in s.farm.scrapes(address) if at >= since), time.monotonic()]
-        found[address] = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        found[address] = max(later - earlier for earlier, later in itertools.pairwise(times))
     return found
 
 
@@ -122,7 +123,7 @@ async def test_odd_instances_are_named_and_hide_no_death(tmp_path: Path, each_co
         await until(named, "each is named")
 
         async def warned() -> bool:
-            return (await described(s, s.scrapers[1]))["reason"] == "warning in Consul"
+            return bool((await described(s, s.scrapers[1]))["reason"] == "warning in Consul")
 
         await until(warned, "the warning is said")
         assert s.stamps() == stamps
@@ -186,7 +187,7 @@ async def test_nothing_is_written_in_a_datacenter_that_is_not_read(tmp_path: Pat
                 assert await consul.get(session, "/v1/health/service/scrapers") == []
             there = {"ID": "s-1", "Name": "scrapers", "Address": "127.0.0.1", "Port": 1}
             await other.put(session, "/v1/agent/service/register", there)
-            await until(lambda: (folder / "out" / "127.0.0.1_1.json").exists(), "what others registered in dc2 is read", 30)
+            await until((folder / "out" / "127.0.0.1_1.json").exists, "what others registered in dc2 is read", 30)
             seen("0 registrations in either datacenter, the reason said once; scrapers of the other datacenter are read")
     finally:
         await controller.stop()

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,9 +19,12 @@ from promring.consul.client import Access, Client
 from promring.consul.instances import MARK, Check, HealthEntry, Node, Service, decode_instances
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
+from promring.core.admission import History
+from promring.core.guard import Act, Facts, Guard, Hold, Verdict, judge
+from promring.core.pool import pool_of
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, ConfigError, Empty, Known, Members, Scraper, Unknown
+from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown
 from tests.fakes.consul import FakeConsul
 from tests.unit.test_membership import node, published
 from tests.waiting import until
@@ -389,3 +393,27 @@ shard_services:
     with pytest.raises(ConfigError, match="CONSUL_HTTP_ADDR is not host:port"):
         loads(text.replace('{address: "127.0.0.1:8500"}', "{}"))
     assert loads(text.replace("consul: {service: x}", "probe: {nodes: ['10.0.0.1:1']}"))
+
+
+# --- the guard -------------------------------------------------------------------------------------------------------
+
+
+def test_a_draining_scraper_counts_as_alive_and_all_of_them_draining_keep_the_plan() -> None:
+    pool = pool_of((TargetGroup.of(["a:1"]),))
+
+    def judged(members: Members) -> Verdict:
+        fact: Fact[Members] = Fact(Known(members), 0.0, Known(members), 0.0)
+        sources = {"s": Fact(Known(pool), 0.0, Known(pool), 0.0)}
+        return judge(Facts(fact, sources), History.of((ONE, TWO)), Guard(), 100.0, planned={"s": pool}).verdict
+
+    two_drained = replace(TWO, draining=True)
+    acts = judged((ONE_DRAINED, TWO))
+    assert isinstance(acts, Act)
+    assert acts.members == (ONE_DRAINED, TWO), "no death, no panic"
+    assert acts.withheld == ()
+    held = judged((ONE_DRAINED, two_drained))
+    assert isinstance(held, Hold)
+    assert (held.reason, held.detail) == (
+        "no_scrapers",
+        "every live scraper is drained or has weight 0; the last plan stays",
+    )
