@@ -14,7 +14,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 
-.PHONY: run test quick check faults bench lock servers clean
+.PHONY: run test quick check faults bench lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -28,10 +28,13 @@ $(SETUP): requirements-dev.lock pyproject.toml
 servers:
 	@scripts/fetch-servers
 
+consul14:
+	@scripts/build-consul
+
 run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
-test: $(SETUP) servers check
+test: $(SETUP) servers consul14 check
 	@echo "test: unit tests and laws, and the real servers, four at a time (about 12 minutes) ..."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
@@ -46,7 +49,7 @@ check: $(SETUP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-faults: $(SETUP) servers
+faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, four at a time (about 20 minutes) ..."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 

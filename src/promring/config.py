@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from promring import regular
-from promring.httpclient import parse_base
+from promring.consul_environment import ADDRESS, read_environment
 from promring.model import ConfigError
 from promring.printable import printable
 from promring.redact import hide, secrets_in, shown
@@ -327,11 +327,8 @@ def _consul(settings: _Sound) -> Iterator[Problem]:
         i, _ = watched[0]
         path: KeyPath = ("shard_services", i, "scrapers", "consul")
         yield path, "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
-    if watched and (settings.consul is None or settings.consul.address is None) and "CONSUL_HTTP_ADDR" in os.environ:
-        try:
-            parse_base(os.environ["CONSUL_HTTP_ADDR"])
-        except ValueError as error:
-            yield ("consul",), f"CONSUL_HTTP_ADDR {error}"
+    if watched or settings.lock:
+        yield from _consul_environment(settings.consul or Consul())
     for i, service in watched[CONSUL_WATCHES_MAX:]:
         yield (
             ("shard_services", i, "scrapers"),
@@ -342,3 +339,13 @@ def _consul(settings: _Sound) -> Iterator[Problem]:
         yield ("consul",), "username and password_file go together"
     if consul is not None and consul.username is not None and consul.token_file is not None:
         yield ("consul",), "either token_file or username with password_file"
+
+
+def _consul_environment(consul: Consul) -> Iterator[Problem]:
+    """Variables that are used, for want of a key, and cannot be."""
+    unused = {ADDRESS} if consul.address is not None else set()
+    if consul.token_file is not None or consul.username is not None:
+        unused |= {"CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE", "CONSUL_HTTP_AUTH"}
+    for name, why in read_environment(os.environ).problems.items():
+        if name not in unused:
+            yield ("consul",), f"{name} {why}"

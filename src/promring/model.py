@@ -130,10 +130,17 @@ class Scraper:
     """Where it stands; empty: nobody said."""
     weight: float = 1.0
     """Its share of the targets, beside the others'; 0: it gets none."""
+    draining: bool = False
+    """Its membership says that it lives and is to be taken out, make before break: it gets none, until that is over."""
 
     @property
     def address(self) -> str:
         return join_host_port(self.host, self.port)
+
+    @property
+    def able(self) -> bool:
+        """Whether it shall get targets at all."""
+        return self.weight > 0 and not self.draining
 
 
 Members = tuple[Scraper, ...]

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from yarl import URL
 
+from promring.address import parse_host_port
 from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
@@ -53,18 +54,6 @@ def parse_duration(text: object) -> float:
     if seconds > DURATION_MOST_S:
         raise ValueError(f"{text!r} is longer than a year")
     return seconds
-
-
-def parse_host_port(text: object) -> tuple[str, int]:
-    """``host:port`` or ``[ipv6]:port``. Raises ValueError."""
-    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if host.startswith("[") and host.endswith("]") and re.fullmatch(r"[0-9A-Fa-f:.]+", host[1:-1]):
-        host = host[1:-1]
-    elif not HOST.fullmatch(host):
-        colon = ""
-    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is not host:port")
-    return host, int(port)
 
 
 class Node(NamedTuple):
@@ -264,6 +253,7 @@ class Register(Model):
 
 class ConsulScrapers(Model):
     service: Name
+    warning: Literal["alive", "dead"] = "alive"
     register_: Annotated[Register | None, Field(alias="register")] = None
 
 

@@ -150,18 +150,17 @@ async def test_no_error_of_consul_repeats_the_token_or_the_password(
     canary = Canaries()
     (tmp_path / "token").write_text(canary("token file"))
     (tmp_path / "password").write_text(canary("password file"))
-    monkeypatch.setenv("CONSUL_HTTP_TOKEN", canary("environment"))
     async with EchoServer() as server:
         server.mode = mode
         address = f"127.0.0.1:{server.port}"
         for access in (
             Access(address, token_file=tmp_path / "token"),
             Access(address, username="promring", password_file=tmp_path / "password"),
-            Access(address),
+            Access(address, token=canary("environment")),
         ):
             async with Client(access) as client:
                 assert canary.found(repr(client)) == []
-                for call in (client.sees_services(), client.check_passes("x"), client.create_session("x", "y", 1.0)):
+                for call in (client.services(), client.check_passes("x"), client.create_session("x", "y", 1.0)):
                     assert canary.found(await failure(call, 0.3 if mode == "hang" else 30.0)) == []
     seen("no canary in an error or its causes")
 

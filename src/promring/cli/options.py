@@ -7,10 +7,11 @@ from typing import NoReturn
 
 import click
 
+from promring.address import parse_host_port
 from promring.cli.output import say
 from promring.config import load
 from promring.model import ConfigError
-from promring.settings import Settings, parse_host_port
+from promring.settings import Settings
 
 config_file = click.option(
     "--config.file",

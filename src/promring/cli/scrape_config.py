@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 import yaml
 
+from promring.address import parse_host_port
 from promring.cli import options
 from promring.cli.output import say
 from promring.model import Scraper
-from promring.settings import ShardService, parse_host_port
+from promring.settings import ShardService
 from promring.template import render
 
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
