@@ -237,6 +237,8 @@ class Reconciler:
                 "node_update_reshard",
                 old_num=len(old),
                 new_num=len(new),
+                joined=",".join(sorted(set(new) - set(old))),
+                left=",".join(sorted(set(old) - set(new))),
                 oldnodes=",".join(old),
                 newnodes=",".join(new),
             )

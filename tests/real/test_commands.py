@@ -53,7 +53,7 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
         assert (code, text) == (0, f"{SERVICE}: {drained} undrained\n")
         code, text = await promring("drain", "10.9.9.9:1", *url, *token)
         assert (code, text) == (1, "Error: no service has the scraper '10.9.9.9:1'\n")
-        code, text = await promring("status", "--json", *url)
+        code, text = await promring("status", "--output=json", *url)
         assert json.loads(text)["services"][0]["targets"] == 60
         code, text = await promring("status", "--url", f"127.0.0.1:{free_port()}")
         assert code == 1

@@ -82,18 +82,6 @@ class Api:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
         return success(await beside(lambda: search(placement, query, scraper, limit)))
 
-    async def where(self, request: web.Request) -> web.Response:
-        """``?target=`` an address: every target with it, its owner, the ring's order of preference."""
-        service = self._service(request)
-        placement = self._placement(service)
-        address = request.query.get("target", "")
-        if not address:
-            raise ApiError(400, "bad_data", "target: which address?")
-        found = await places(service, placement, address)
-        if not found:
-            raise ApiError(404, "not_found", f"no target {address!r} in {service.name}")
-        return success(found)
-
     async def plan(self, request: web.Request) -> web.Response:
         """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
         service = self._service(request)
@@ -211,13 +199,13 @@ def describe(service: Service) -> dict[str, Any]:
     }
 
 
-async def places(service: Service, placement: Placement, address: str) -> list[dict[str, Any]]:
-    """Every target with this address: its owners, why these, and the ring's order of preference."""
+async def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:
+    """Each of these targets: its owners, why these, and the ring's order of preference."""
     virtual_nodes = service.reconciler.policy.virtual_nodes
 
     def look() -> list[dict[str, Any]]:
         ring = Ring(placement.scrapers, virtual_nodes)  # that of the placement: the loop may have a newer one already
-        return [_place(placement, ring, row) for row in _rows_at(placement.pool, address)]
+        return [_place(placement, ring, row) for row in rows]
 
     return await beside(look)
 
@@ -248,9 +236,9 @@ def _row(pool: TargetPool, row: int) -> dict[str, Any]:
     return {"target": one.address, "labels": one.labels}
 
 
-def _rows_at(pool: TargetPool, address: str) -> list[int]:
+def rows_at(pool: TargetPool, address: str) -> list[int]:
     """Rows of the targets with this address, the first ``WHERE_MOST``. Found in the blob: a pool has no index by address."""
-    start = b'{"targets":[' + json.dumps(address, ensure_ascii=False).encode() + b"]"
+    start = b'{"targets":[' + json.dumps(address, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"]"
     rows: list[int] = []
     at = pool.blob.find(start)
     while at >= 0 and len(rows) < WHERE_MOST:

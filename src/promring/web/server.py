@@ -22,6 +22,7 @@ from promring.web.events import EventsEndpoint
 from promring.web.metrics import LiveGauges
 from promring.web.page import Page
 from promring.web.sd import SdEndpoint
+from promring.web.where import WhereEndpoint
 
 SHUTDOWN_S = 1.0
 BODY_BYTES_MAX = 64 * 1024
@@ -81,7 +82,8 @@ class WebServer:
 
     def _app(self) -> web.Application:
         api, sd, events = self._api, self._sd, self._events
-        page = Page(self._controller, api)
+        where = WhereEndpoint(self._controller)
+        page = Page(self._controller, api, where)
         first = guard(self._settings.access, self._has_token)
         app = web.Application(middlewares=[first, errors], client_max_size=BODY_BYTES_MAX)
         app.add_routes(
@@ -100,7 +102,8 @@ class WebServer:
                 web.get("/api/v1/services", api.services),
                 web.get("/api/v1/services/{service}", api.service),
                 web.get("/api/v1/services/{service}/targets", api.targets),
-                web.get("/api/v1/services/{service}/where", api.where),
+                web.get("/api/v1/where", where.everywhere),
+                web.get("/api/v1/services/{service}/where", where.of_service),
                 web.get("/api/v1/services/{service}/plan", api.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
                 web.post("/api/v1/services/{service}/release", self._release),
