@@ -34,7 +34,7 @@ from promring.couriers import RETRY_FIRST_S, Couriers
 from promring.delivery import Delivery
 from promring.facts import FactBoard
 from promring.leadership import Leadership
-from promring.log import Logger
+from promring.log import Logger, difference
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.narration import say_fit, say_verdict
@@ -237,8 +237,7 @@ class Reconciler:
                 "node_update_reshard",
                 old_num=len(old),
                 new_num=len(new),
-                joined=",".join(sorted(set(new) - set(old))),
-                left=",".join(sorted(set(old) - set(new))),
+                **difference(old, new),
                 oldnodes=",".join(old),
                 newnodes=",".join(new),
             )

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from promring.consul.client import WAIT_S, Client, HealthEntry
-from promring.log import Logger
+from promring.log import Logger, difference
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
 
 RATE_PER_S = 10.0
@@ -40,6 +40,8 @@ class HealthWatch:
         self.make = make_scraper
         self._log = log
         self._last: Answer[Members] | None = None
+        self._said: list[str] = []
+        """The scrapers of the last log line about them."""
         self._refused: dict[str, str] = {}
         """Instances that are left out, and why."""
         self._bucket = _Bucket(RATE_PER_S, BURST)
@@ -97,11 +99,16 @@ class HealthWatch:
             self._log.info("consul_answers_again", srv_name=self._service)
         match answer:
             case Known(members):
-                detail = " ".join(m.id for m in members)
+                before, self._said = self._said, [m.id for m in members]
                 self._log.info(
-                    "service_node_change_by_healthy_check", srv_name=self._service, num=len(members), detail=detail
+                    "service_node_change_by_healthy_check",
+                    srv_name=self._service,
+                    num=len(members),
+                    **difference(before, self._said),
+                    detail=" ".join(self._said),
                 )
             case Empty():
+                self._said = []
                 self._log.warning("service_has_no_healthy_node", srv_name=self._service)
             case Unknown(reason):
                 self._log.warning("consul_gives_no_answer", srv_name=self._service, error=reason)

@@ -26,8 +26,9 @@ EVENTS_MOST = 50
 FOUND_MOST = 100
 UNCOVERED_MOST = 10
 TEXT_MOST, NAMES_MOST = 300, 6
-"""Of a field of an event: longer ones are shortened, lists to so many names."""
-WHOLE_RINGS = frozenset({"oldnodes", "newnodes"})
+"""Of a field of an event: longer texts are cut, lists to so many names."""
+WHOLE_SETS = frozenset({"oldnodes", "newnodes", "detail"})
+"""Fields with a whole set, beside ``joined`` and ``left``."""
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
@@ -157,21 +158,18 @@ def _count(number: int) -> str:
 
 
 def _brief(event: Event) -> dict[str, str]:
-    """The fields of an event for people: what a ring lost and gained instead of all that is in it, and long lists cut."""
-    whole = WHOLE_RINGS if {"joined", "left"} <= event.fields.keys() else frozenset()
-    between = " " if event.msg == "service_node_change_by_healthy_check" else ","
-    return {name: _cut(str(value), between) for name, value in event.fields.items() if name not in whole and value != ""}
+    """The fields of an event for people: what a set lost and gained instead of all that is in it, and long lists cut."""
+    whole = WHOLE_SETS if {"joined", "left"} <= event.fields.keys() else frozenset()
+    return {name: _cut(str(value)) for name, value in event.fields.items() if name not in whole and value != ""}
 
 
-def _cut(text: str, between: str) -> str:
-    """A list after its first names, with how many more there are; any other text after ``TEXT_MOST`` characters."""
-    if len(text) <= TEXT_MOST:
-        return text
-    names = text.split(between)
-    if len(names) > NAMES_MOST and max(map(len, names)) < TEXT_MOST:
+def _cut(text: str) -> str:
+    """Of a list of names the first ones, and how many more there are; any other text up to ``TEXT_MOST`` characters."""
+    names = text.split(",")
+    if len(names) > NAMES_MOST and " " not in text:
         more = "others" if names[-1].endswith("\N{HORIZONTAL ELLIPSIS}") else f"{len(names) - NAMES_MOST} more"
         return f"{', '.join(names[:NAMES_MOST])} and {more}"
-    return f"{text[:TEXT_MOST]}\N{HORIZONTAL ELLIPSIS}"
+    return text if len(text) <= TEXT_MOST else f"{text[:TEXT_MOST]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _clock(stamp: str) -> str:
