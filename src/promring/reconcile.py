@@ -237,9 +237,9 @@ class Reconciler:
                 "node_update_reshard",
                 old_num=len(old),
                 new_num=len(new),
-                **difference(old, new),
                 oldnodes=",".join(old),
                 newnodes=",".join(new),
+                **difference(old, new),
             )
         elif members != self._heard:
             self._log.info("node_same", nodes=",".join(new))

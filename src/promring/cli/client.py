@@ -139,8 +139,8 @@ def _controller(url: str, token_file: Path | None) -> Controller:
     try:
         parts = urlsplit(full)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise click.BadParameter(f"{url!r} is not http(s)://host:port") from error
+    except ValueError:
+        raise click.BadParameter(f"{_bare(full)!r} is not http(s)://host:port") from None
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise click.BadParameter(f"{_bare(full)!r} is not http(s)://host:port")
     name = f"[{host}]" if ":" in host else host

@@ -104,8 +104,8 @@ class HealthWatch:
                     "service_node_change_by_healthy_check",
                     srv_name=self._service,
                     num=len(members),
-                    **difference(before, self._said),
                     detail=" ".join(self._said),
+                    **difference(before, self._said),
                 )
             case Empty():
                 self._said = []

@@ -114,8 +114,8 @@ class ProbeMembership:
                 "service_node_change_by_healthy_check",
                 srv_name=self._name,
                 num=len(self._said),
-                **difference(before, self._said),
                 detail=" ".join(self._said),
+                **difference(before, self._said),
             )
         elif isinstance(answer, Empty):
             self._said = []

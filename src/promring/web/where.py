@@ -11,9 +11,10 @@ import asyncio
 import difflib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -35,7 +36,7 @@ LIMIT, LIMIT_MOST = 20, 100
 EXACT_MOST = 1000
 NEAR_MOST, NEAR_AMONG, NEAR_LEAST = 5, 2000, 4
 """So many near names, from so many addresses, for a question of at least so many characters."""
-CHECK_EVERY = 4096
+ROWS_AT_ONCE = 4096
 PARAMETERS_MOST = 20
 _DEFAULT_PORTS = (":80", ":443")
 
@@ -125,40 +126,59 @@ def find(pool: TargetPool, asked: str, until: float) -> Found:
 def _scan(pool: TargetPool, asked: str, url: SplitResult | None, until: float) -> Found:
     """One pass: values of labels that are ``asked``, or one of the parameters of ``url``; else whatever contains it."""
     values = [value for _, value in _parameters(url)] if url else []
-    whole = [b'"' + _escaped(text) + b'"' for text in (asked, *values) if text]
-    needle = _escaped(asked)
+    needles = list(dict.fromkeys(_escaped(text) for text in (asked, *values) if text))
     exact: list[int] = []
     parts: list[int] = []
     total, truncated = 0, False
-    for row, fragment in enumerate(fragments(pool)):
-        if not row % CHECK_EVERY and time.monotonic() > until:
+    for hits in _hits(pool, needles, until):
+        if hits is None or len(exact) == EXACT_MOST:
             truncated = True
             break
-        if len(exact) < EXACT_MOST and any(one in fragment for one in whole) and _is_called(decode(fragment), asked, url):
-            exact.append(row)
-        elif needle in fragment:
-            total += 1
-            if len(parts) < LIMIT_MOST:
-                parts.append(row)
+        for row, fragment in hits:
+            quoted = any(b'"' + needle + b'"' in fragment for needle in needles)
+            if quoted and len(exact) < EXACT_MOST and _is_called(decode(fragment), asked, url):
+                exact.append(row)
+            elif needles[0] in fragment:
+                total += 1
+                if len(parts) < LIMIT_MOST:
+                    parts.append(row)
     if exact:
-        return Found("label", exact, len(exact), truncated or len(exact) == EXACT_MOST)
+        return Found("label", exact, len(exact), truncated)
     return Found("part", parts, total, truncated)
 
 
 def near(pools: Sequence[TargetPool], asked: str, until: float) -> list[str]:
-    """The addresses that look most like ``asked``: among those that have a half of it, as one with a typing error has."""
+    """The addresses that look most like ``asked``: among those that have a half of it, as one with a typing error has, first
+    those that have more of it.
+    """
     half = len(asked) // 2
     if len(asked) < NEAR_LEAST:
         return []
     pieces = [_escaped(asked[at : at + max(half, NEAR_LEAST - 1)]) for at in (0, half // 2, half)]
-    among: dict[str, None] = {}
-    for pool in pools:
-        for row, fragment in enumerate(fragments(pool)):
-            if len(among) >= NEAR_AMONG or (not row % CHECK_EVERY and time.monotonic() > until):
-                break
-            if any(piece in fragment for piece in pieces):
+    more: dict[str, None] = {}
+    less: dict[str, None] = {}
+    for hits in (hits for pool in pools for hits in _hits(pool, pieces, until)):
+        if len(more) == NEAR_AMONG:
+            break
+        for _, fragment in hits or ():
+            among = more if sum(piece in fragment for piece in pieces) > 1 else less
+            if len(among) < NEAR_AMONG:
                 among[decode(fragment).address[:ASKED_MOST]] = None
-    return difflib.get_close_matches(asked[:200], list(among), NEAR_MOST, 0.6)
+    return difflib.get_close_matches(asked[:200], [*more, *less][:NEAR_AMONG], NEAR_MOST, 0.6)
+
+
+def _hits(pool: TargetPool, needles: Sequence[bytes], until: float) -> Iterator[list[tuple[int, bytes]] | None]:
+    """Rows and fragments that have one of ``needles``, some thousand rows at a time; at the end None when time was up."""
+    rows = enumerate(fragments(pool))
+    first, others = needles[0], needles[1:]
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        if time.monotonic() > until:
+            yield None
+            return
+        if others:
+            yield [(row, f) for row, f in batch if first in f or any(other in f for other in others)]
+        else:
+            yield [(row, f) for row, f in batch if first in f]
 
 
 def _is_called(one: Target, asked: str, url: SplitResult | None) -> bool:
