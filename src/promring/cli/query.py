@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import Any
@@ -12,6 +13,8 @@ from promring.cli.client import Controller, controller_options
 from promring.cli.output import output_option, paint, say, say_json, say_table
 
 FOLLOW_S = 1.0
+FIRST = ("reason", "joined", "left", "scraper")
+WHOLE_SETS = frozenset({"oldnodes", "newnodes", "detail"})
 COLOURS = {"up": "green", "down": "red"}
 
 
@@ -59,10 +62,23 @@ def _show_events(found: list[dict[str, Any]], as_json: bool) -> None:
         if as_json:
             say_json(event, indent=None)
             continue
-        fields = "".join(f" {name}={value}" for name, value in event["fields"].items())
+        fields = "".join(f" {name}={_quoted(event['fields'][name])}" for name in _shown(event["fields"]))
         level = paint(event["level"], {"warn": "yellow", "error": "red"}.get(event["level"], "reset"))
         service = f" service={event['service']}" if event["service"] else ""
         say(f"{event['ts']} ", level, f" {event['msg']}{service}{fields}")
+
+
+def _shown(fields: dict[str, Any]) -> list[str]:
+    """The names of the fields to show, why and what changed first; where that is told, the whole set is not repeated."""
+    left_out = WHOLE_SETS if {"joined", "left"} <= fields.keys() else frozenset()
+    names = [name for name in fields if name not in left_out and fields[name] not in ("", None)]
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def _quoted(value: object) -> str:
+    """As logfmt has it."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ' "=') else text
 
 
 def _show_status(data: dict[str, Any]) -> None:
