@@ -45,7 +45,7 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
         code, text = await promring("events", "--service", SERVICE, *url)
         assert (code, f"reshard service={SERVICE} reason=" in text) == (0, True)
         code, text = await promring("where", target, "--service", "nope", *url)
-        assert (code, text) == (1, f"Error: no service 'nope'; there is {SERVICE}\n")
+        assert (code, text) == (1, f"Error: {s.controller.url}: no service 'nope'; there is {SERVICE}\n")
         drained, token = s.scrapers[0].id, ("--token-file", str(tmp_path / "token"))
         code, text = await promring("drain", drained, *url)
         assert (code, "a bearer token is needed" in text) == (1, True)

@@ -171,13 +171,16 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "said", "hint"),
     [
+        (409, "odd \\x07 \\x0a", ""),
         (401, "a bearer token is needed", " (--token-file names the file that has it)"),
         (403, "this is not the token", ""),
         (403, "writing is off: no --web.token-file is configured", ""),
     ],
 )
 def test_what_a_controller_says_against_a_write_is_shown_in_its_words(code: int, said: str, hint: str) -> None:
-    with FakeController({"/api/v1/services/node/release": (code, error("unauthorized", said))}) as fake:
+    with FakeController(
+        {"/api/v1/services/node/release": (code, error("x", said.replace(r"\x07 \x0a", "\x07 \n")))}
+    ) as fake:
         result = CliRunner().invoke(main, ["release", "node", "--url", fake.url])
         assert (result.exit_code, result.stderr) == (1, f"Error: {fake.url}: {said}{hint}\n")
 

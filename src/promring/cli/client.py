@@ -21,6 +21,8 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import click
 
+from promring.cli.output import clean
+
 TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
 TEXT_MOST = 200
@@ -86,7 +88,7 @@ class Controller:
             return answer["data"]
         if isinstance(answer, dict) and answer.get("status") == "error":
             hint = "" if status != 401 or self.has_token else " (--token-file names the file that has it)"
-            raise click.ClickException(f"{self.url}: {answer.get('error')}{hint}")
+            raise click.ClickException(f"{self.url}: {clean(answer.get('error'))}{hint}")
         text = " ".join(body[: TEXT_MOST * 4].decode("utf-8", "replace").split())[:TEXT_MOST]
         who = "" if status == 401 else "not a promring controller: "
         raise click.ClickException(f"{self.url}: {who}status {status}, {text!r}")
