@@ -100,6 +100,19 @@ def test_control_characters_of_names_are_spelt_out() -> None:
             assert not set(out.stdout) & set("\x07\x1b\u202e\x9b")
 
 
+def test_control_characters_of_what_is_refused_are_spelt_out(tmp_path: Path) -> None:
+    for arguments in (
+        ["scrape-config", "a\x1bb", "--config.file", str(tmp_path / "no\x07.yml")],
+        ["check", str(tmp_path / "no\x1b.yml")],
+        ["simulate", "--scrapers", "x\x1b"],
+        ["simulate", "--scrapers", "2", "--targets", "1", "--leave", "9", "--plot", "x\x1b"],
+        ["status", "--url", "http://[\x1b"],
+    ):
+        out = promring(*arguments)
+        assert out.returncode == 2
+        assert not set(out.stderr) & set("\x07\x1b"), arguments
+
+
 @pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colours_are_for_a_terminal_and_not_with_no_color(environment: dict[str, str], coloured: bool) -> None:
     with FakeController({"/api/v1/status": (200, status())}) as fake:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from promring.cli.output import clean
+
 
 class Lazy(NamedTuple):
     """Where a command is: ``module:attribute``, and the first sentence of its help, which a test holds to be the same."""
@@ -45,8 +47,20 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, one.help) for name, one in self._lazy.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:  # their texts may name what came from outside
+            raise click.UsageError(_clean_lines(error.format_message()), error.ctx) from None
+        except click.ClickException as error:
+            raise click.ClickException(_clean_lines(error.format_message())) from error
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):  # a locale without a character must not end a command
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
+
+
+def _clean_lines(text: str) -> str:
+    return "\n".join(map(clean, text.split("\n")))

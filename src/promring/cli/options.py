@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from promring.cli.output import say
+
 if TYPE_CHECKING:
     from promring.model import ConfigError
     from promring.settings import Settings
@@ -55,5 +57,5 @@ def load_or_exit(path: Path) -> Settings:
 
 def say_and_exit(error: ConfigError) -> NoReturn:
     for problem in error.problems:
-        click.echo(problem, err=True)
+        say(problem, err=True)
     raise SystemExit(2) from None

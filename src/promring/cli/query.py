@@ -109,6 +109,8 @@ def _show_service(service: dict[str, Any]) -> None:
     for source in service["sources"]:
         note = f" ({source['reason']})" if source["reason"] else ""
         say(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}")
+        if source.get("refused"):
+            say(f"    {source['refused']} entries left out: {'; '.join(source['remarks'])}")
 
 
 def _show_scrapers(scrapers: list[dict[str, Any]], said: str) -> None:

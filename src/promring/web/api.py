@@ -199,15 +199,12 @@ def describe(service: Service) -> dict[str, Any]:
     }
 
 
-async def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:
+def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:
     """Each of these targets: its owners, why these, and the ring's order of preference."""
-    virtual_nodes = service.reconciler.policy.virtual_nodes
-
-    def look() -> list[dict[str, Any]]:
-        ring = Ring(placement.scrapers, virtual_nodes)  # that of the placement: the loop may have a newer one already
-        return [_place(placement, ring, row) for row in rows]
-
-    return await beside(look)
+    if not rows:
+        return []
+    ring = Ring(placement.scrapers, service.reconciler.policy.virtual_nodes)  # the loop may have a newer one already
+    return [_place(placement, ring, row) for row in rows]
 
 
 def _said(held: Iterable[Withheld]) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ class WhereEndpoint:
             for service, placement, one in found:
                 rows = one.rows[: max(0, limit - len(shown))]
                 extra = {"service": service.name, "match": one.match}
-                shown += [extra | place for place in await places(service, placement, rows)] if rows else []
+                shown += [extra | place for place in await beside(partial(places, service, placement, rows))]
             total = sum(f.total for _, _, f in found)
             close = [] if total else await beside(lambda: near([p.pool for _, p in planned], asked, until + LOOK_S))
         return {
