@@ -10,31 +10,45 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 Actor = Callable[[], Awaitable[object]]
+AlsoFailed = Callable[[str, BaseException], None]
 
 
 class StuckError(Exception):
     """Actors that did not end in time after they were told to."""
 
 
-async def run_actors(actors: Mapping[str, Actor], grace_s: float) -> str:
+async def run_actors(actors: Mapping[str, Actor], grace_s: float, also_failed: AlsoFailed | None = None) -> str:
     """Run all until the first ends; stop the rest. Returns the name of the first, or raises what it raised.
 
-    Raises ``StuckError`` when some are still running ``grace_s`` after the stop.
+    An actor that fails while it is stopped is not the cause: ``also_failed`` gets its name and error, and an error of the
+    first actor carries it as a note. Raises ``StuckError`` when some still run ``grace_s`` after the stop, unless the first
+    one failed.
     """
+    ended: list[asyncio.Future[object]] = []  # in the order in which they ended
     tasks: dict[asyncio.Future[object], str] = {asyncio.ensure_future(run()): name for name, run in actors.items()}
+    for task in tasks:
+        task.add_done_callback(ended.append)
+    stuck: set[asyncio.Future[object]] = set()
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         running = [task for task in tasks if not task.done()]
         for task in running:
             task.cancel()
-        stuck: set[asyncio.Future[object]] = set()
         if running:
             _, stuck = await asyncio.wait(running, timeout=grace_s)
-    if stuck:
-        raise StuckError(f"did not stop within {grace_s:g} s: {', '.join(tasks[task] for task in stuck)}")
-    first = min(done, key=lambda task: list(tasks).index(task))
-    for task in tasks:
+    first, *others = ended
+    notes = [f"did not stop within {grace_s:g} s: {', '.join(tasks[task] for task in stuck)}"] if stuck else []
+    for task in others:
         if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+            notes.append(f"{tasks[task]} failed, too: {type(error).__name__}: {error}")
+            if also_failed is not None:
+                also_failed(tasks[task], error)
+    cause = None if first.cancelled() else first.exception()
+    if cause is not None:
+        for note in notes:
+            cause.add_note(note)
+        raise cause
+    if stuck:
+        raise StuckError(notes[0])
     return tasks[first]

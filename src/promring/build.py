@@ -1,5 +1,7 @@
-"""From settings to objects. The only module that names concrete adapters.
+"""From settings to objects. The only module that names concrete adapters, beside ``trial.py``.
 
+In two steps, so that a reload can be refused: ``build_parts`` makes all that can fail and touches nothing that runs;
+``build_service`` puts the parts together with what the service before them knew, when that has ended.
 A new kind of membership, discovery or delivery is one new file and one line in a dict at the end.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.ssh import SshDelivery, SshSettings
 from promring.discovery import Source
 from promring.discovery.file import FileSource
+from promring.discovery.groups import ListRules, Reader
 from promring.discovery.http import HttpSource
 from promring.discovery.python import PythonSource
 from promring.facts import FactBoard
@@ -75,14 +78,36 @@ class Kit:
     log: Logger
 
 
-def build_service(settings: ShardService, kit: Kit, left: Service | None = None) -> Service:
-    """A service that starts from what the one before it ``left``, else from the state on disk."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a shard service is made of, as far as it can be built beside the one that runs."""
+
+    settings: ShardService
+    sources: Mapping[str, Source]
+    deliveries: Sequence[Delivery | None]
+    """None: http_sd, which goes on with what is served."""
+
+
+def build_parts(settings: ShardService, kit: Kit) -> Parts:
+    """Reads and writes nothing. Raises ``ConfigError`` for what is not installed."""
     kit = replace(kit, log=kit.log.bind(service=settings.name))
-    store = Store(kit.state_dir, settings.name, kit.log)
-    memory = left.memory() if left else store.load()
+    deliveries = [None if d.kind == "http_sd" else DELIVERIES[d.kind](d.chosen, kit) for d in settings.delivery]
+    return Parts(settings, build_sources(settings, kit), deliveries)
+
+
+def store_of(service: str, kit: Kit) -> Store:
+    return Store(kit.state_dir, service, kit.log.bind(service=service))
+
+
+def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -> Service:
+    """A service that starts from what the one before it ``left``, else from what was ``saved`` on disk."""
+    settings = parts.settings
+    store = store_of(settings.name, kit)
+    kit = replace(kit, log=kit.log.bind(service=settings.name))
+    memory = left.memory() if left else saved
     if left is None and kit.leadership.alone:  # above what a state that was lost, or fell behind, has given to receivers
         kit.leadership.epoch = max(kit.leadership.epoch, memory.generation.epoch + 1, int(time.time()))
-    deliveries = [DELIVERIES[d.kind](d.chosen, memory, kit, left) for d in settings.delivery]
+    deliveries = [built or _http_sd_delivery(memory, kit, left) for built in parts.deliveries]
     pace = kit.settings.global_
 
     def make_reconciler(facts: FactBoard) -> Reconciler:
@@ -123,8 +148,8 @@ def build_service(settings: ShardService, kit: Kit, left: Service | None = None)
     return Service(
         settings,
         membership=build_membership(settings, kit, memory),
-        direct_probes=_direct_probes(settings),
-        sources=build_sources(settings, kit),
+        direct_probes=_direct_probes(settings, kit.log),
+        sources=parts.sources,
         deliveries=deliveries,
         make_reconciler=make_reconciler,
         make_audit=make_audit,
@@ -158,7 +183,8 @@ def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
     """In order of precedence, by a name that stays the same across a reload."""
     sources: dict[str, Source] = {}
     for targets in settings.targets:
-        name, source = SOURCES[targets.kind](targets.chosen, kit)
+        rules = ListRules(targets.chosen.trusted, settings.label_names == "legacy")
+        name, source = SOURCES[targets.kind](targets.chosen, kit, rules)
         count = sum(known.partition("#")[0] == name for known in sources)
         sources[f"{name}#{count + 1}" if count else name] = source
     return sources
@@ -217,12 +243,12 @@ def _metadata(node: Node, zone_label: str | None) -> dict[str, str]:
     return zone | ({WEIGHT: f"{node.weight:g}"} if node.weight != 1 else {})
 
 
-def _direct_probes(settings: ShardService) -> DirectProbes:
+def _direct_probes(settings: ShardService, log: Logger) -> DirectProbes:
     chosen = settings.scrapers.chosen
     if isinstance(chosen, ProbeScrapers):
-        return DirectProbes(chosen.path, chosen.timeout)
+        return DirectProbes(chosen.path, chosen.timeout, log)
     check = chosen.register_.check if chosen.register_ else RegisterCheck()
-    return DirectProbes(check.path, check.timeout)
+    return DirectProbes(check.path, check.timeout, log)
 
 
 def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, kit: Kit) -> Membership:
@@ -234,55 +260,63 @@ def _probe_membership(wanted: ProbeScrapers, settings: ShardService, _: Memory, 
 # --- discovery -------------------------------------------------------------------------------------------------------
 
 
-def _file_source(wanted: FileTargets, _: Kit) -> tuple[str, Source]:
-    return f"file:{','.join(wanted.files)}", FileSource(wanted.files, wanted.refresh_interval)
+def _file_source(wanted: FileTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
+    return f"file:{','.join(wanted.files)}", FileSource(wanted.files, wanted.refresh_interval, rules=rules)
 
 
-def _http_source(wanted: HttpTargets, _: Kit) -> tuple[str, Source]:
+def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
     tls = wanted.tls.files() if wanted.tls else None
     source = HttpSource(
-        wanted.url, wanted.refresh_interval, wanted.timeout_s, wanted.headers_file, wanted.bearer_token_file, tls
+        wanted.url,
+        wanted.refresh_interval,
+        wanted.timeout_s,
+        wanted.headers_file,
+        wanted.bearer_token_file,
+        tls,
+        reader=Reader(rules=rules),
     )
     address, __, query = wanted.url.partition("?")
     digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
     return f"http:{address}{digest}", source
 
 
-def _python_source(wanted: PythonTargets, kit: Kit) -> tuple[str, Source]:
+def _python_source(wanted: PythonTargets, kit: Kit, rules: ListRules) -> tuple[str, Source]:
     folder = str(kit.config_file.absolute().parent)
-    return f"python:{wanted.callable}", PythonSource(wanted.callable, wanted.interval, wanted.timeout_s, folder)
+    source = PythonSource(wanted.callable, wanted.interval, wanted.timeout_s, folder, reader=Reader(rules=rules))
+    return f"python:{wanted.callable}", source
 
 
 # --- delivery --------------------------------------------------------------------------------------------------------
 
 
-def _file_delivery(wanted: FileDeliverySettings, _: Memory, kit: Kit, __: Service | None) -> Delivery:
+def _file_delivery(wanted: FileDeliverySettings, kit: Kit) -> Delivery:
     return FileDelivery(wanted.path, kit.log)
 
 
-def _http_sd_delivery(_: object, memory: Memory, kit: Kit, left: Service | None) -> Delivery:
+def _http_sd_delivery(memory: Memory, kit: Kit, left: Service | None) -> Delivery:
     """The one before goes on, so that who waits at it over a reload gets the next slice. A single controller serves what it
     remembers; one of several may remember less than the others know.
     """
     return (left and left.http_sd) or HttpSdDelivery(memory.slices.values() if kit.leadership.alone else ())
 
 
-def _ssh_delivery(wanted: SshDeliverySettings, _: Memory, kit: Kit, left: Service | None) -> Delivery:
-    return SshDelivery(
-        SshSettings(
-            host=wanted.host,
-            port=wanted.port,
-            user=wanted.user,
-            path=wanted.path,
-            identity_file=wanted.identity_file,
-            known_hosts=wanted.known_hosts,
-            timeout_s=wanted.timeout,
-        ),
-        kit.log,
+def ssh_settings(wanted: SshDeliverySettings) -> SshSettings:
+    return SshSettings(
+        host=wanted.host,
+        port=wanted.port,
+        user=wanted.user,
+        path=wanted.path,
+        identity_file=wanted.identity_file,
+        known_hosts=wanted.known_hosts,
+        timeout_s=wanted.timeout,
     )
 
 
-def _ansible_delivery(wanted: AnsibleDeliverySettings, _: Memory, kit: Kit, __: Service | None) -> Delivery:
+def _ssh_delivery(wanted: SshDeliverySettings, kit: Kit) -> Delivery:
+    return SshDelivery(ssh_settings(wanted), kit.log)
+
+
+def _ansible_delivery(wanted: AnsibleDeliverySettings, kit: Kit) -> Delivery:
     return AnsibleDelivery(
         AnsibleSettings(
             playbook=wanted.playbook,
@@ -304,14 +338,13 @@ MEMBERSHIPS: Mapping[str, Callable[[Any, ShardService, Memory, Kit], Membership]
     "consul": _consul_membership,
     "probe": _probe_membership,
 }
-SOURCES: Mapping[str, Callable[[Any, Kit], tuple[str, Source]]] = {
+SOURCES: Mapping[str, Callable[[Any, Kit, ListRules], tuple[str, Source]]] = {
     "file": _file_source,
     "http": _http_source,
     "python": _python_source,
 }
-DELIVERIES: Mapping[str, Callable[[Any, Memory, Kit, Service | None], Delivery]] = {
+DELIVERIES: Mapping[str, Callable[[Any, Kit], Delivery]] = {  # and http_sd, which is made of the memory
     "file": _file_delivery,
-    "http_sd": _http_sd_delivery,
     "ssh": _ssh_delivery,
     "ansible": _ansible_delivery,
 }

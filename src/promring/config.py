@@ -1,170 +1,144 @@
 """From a YAML file to ``Settings``. Every error names file, line and key path; all errors come at once.
 
-Refused here, beyond what ``settings.py`` says of single values: duplicate keys, aliases, several documents, deep nesting,
-a service named twice, two scrapers with one identity, two services that write one path, a check's time-out longer than
-its interval, Consul used but never described.
+Refused here, beyond what ``settings.py`` says of single values and ``yamldoc.py`` of the document: a service named twice,
+two scrapers with one identity, two deliveries that write one file, here or on a scraper's host, a check's time-out longer
+than its interval, Consul used but never described, files that cannot be read. Whether everything can be built is asked in
+``trial.py``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from promring import regular
 from promring.httpclient import parse_base
 from promring.model import ConfigError
-from promring.settings import Consul, Delivery, Node, Settings, ShardService, Tls
+from promring.settings import SERVICES_MAX, Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
-from promring.yamlsafe import UnsafeYaml, refuse_unsafe
+from promring.yamldoc import Document, KeyPath, YamlProblem, read_yaml
 
-FILE_BYTES_MAX = 16 * 1024 * 1024
+FILE_BYTES_MAX = 4 * 1024 * 1024
+PROBLEMS_MAX = 100
+KEY_SHOWN_MAX = 100
+SSH_PORT = 22
 CONSUL_WATCHES_MAX = 180  # Consul refuses more than 200 connections from one address, and each watch holds one
 
-KeyPath = tuple[str | int, ...]
 Problem = tuple[KeyPath, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """A YAML document as plain values, with the line of each key path."""
+class Loaded:
+    """A valid configuration, and where in its file each key stands."""
 
-    value: Any
-    lines: dict[KeyPath, int]
+    settings: Settings
+    name: str
+    document: Document
 
-    def line(self, path: KeyPath) -> int:
-        """Line of the nearest key path that stands in the file, from 1."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path, 1)
-
-
-class _YamlProblem(Exception):
-    def __init__(self, line: int, what: str, path: KeyPath = ()) -> None:
-        super().__init__(what)
-        self.line, self.what, self.path = line, what, path
+    def lines(self, problems: Iterable[Problem]) -> list[str]:
+        """``FILE:LINE: key.path: what``, each once, in order of the lines."""
+        return _lines(self.name, ((self.document.line(path), path, what) for path, what in problems))
 
 
 def load(path: str | Path) -> Settings:
     """Read and check a configuration file. Raises ``ConfigError`` with one line an error: ``FILE:LINE: key.path: what``."""
-    return loads(_read(path), name=str(path), base=Path(path).absolute().parent)
+    return load_with_lines(path).settings
+
+
+def load_with_lines(path: str | Path, *, pipes: bool = True) -> Loaded:
+    """As ``load``. ``pipes`` False: a pipe, which may never say anything, is refused."""
+    return _loads(_read(path, pipes=pipes), str(path), Path(path).absolute().parent)
 
 
 def read_document(path: Path) -> Document:
     """A YAML file with the line of each key, for other files than the main one. Raises ``ConfigError``."""
-    document, duplicates = _document(_read(path), str(path))
-    if duplicates:
-        raise ConfigError([f"{path}:{line}: {show(where)}: {what}" for line, where, what in duplicates])
+    document = _document(_read(path), str(path))
+    if document.duplicates:
+        raise ConfigError(_lines(str(path), document.duplicates))
     return document
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, *, pipes: bool = True) -> bytes:
     try:
+        if not pipes:
+            _refuse_others(Path(path))
         with open(path, "rb") as file:
             text = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError([f"{path}:1: {error.strerror}"]) from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ConfigError([f"{path}:1: {_why(error)}"]) from error
     if len(text) > FILE_BYTES_MAX:
         raise ConfigError([f"{path}:1: larger than {FILE_BYTES_MAX} bytes"])
     return text
 
 
-def _document(text: bytes | str, name: str) -> tuple[Document, list[tuple[int, KeyPath, str]]]:
+def _refuse_others(path: Path) -> None:
+    """Raises OSError when there is no file, ValueError when it is none that ends: a folder, a pipe, a device."""
+    if not stat.S_ISREG(path.stat().st_mode) and str(path) != os.devnull:
+        raise ValueError("not a regular file")
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _document(text: bytes | str, name: str) -> Document:
     try:
         return read_yaml(text)
-    except _YamlProblem as error:
+    except YamlProblem as error:
         where = f" {show(error.path)}:" if error.path else ""
         raise ConfigError([f"{name}:{error.line}:{where} {error.what}"]) from None
 
 
 def loads(text: bytes | str, *, name: str = "<text>", base: Path | None = None) -> Settings:
     """As ``load``, from text. Relative paths in it are relative to ``base``."""
-    document, duplicates = _document(text, name)
+    return _loads(text, name, base or Path.cwd()).settings
+
+
+def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
+    document = _document(text, name)
     problems: list[Problem] = []
     settings = None
     try:
-        settings = Settings.model_validate(document.value, context={"base": base or Path.cwd()})
+        settings = Settings.model_validate(document.value, context={"base": base})
     except ValidationError as error:
         problems += [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
     problems += relations(settings or _sound_part(document.value, base))
     problems += _files(settings, ()) if settings else []
-    found = [(document.line(path), path, what) for path, what in problems] + duplicates
+    found = [(document.line(path), path, what) for path, what in problems] + document.duplicates
     if found or settings is None:
-        lines = [f"{name}:{line}: {show(path)}: {what}" for line, path, what in sorted(found, key=lambda f: f[0])]
-        raise ConfigError(list(dict.fromkeys(lines)))
-    return settings
+        raise ConfigError(_lines(name, found))
+    return Loaded(settings, name, document)
+
+
+def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
+    """At most ``PROBLEMS_MAX``: a file of nonsense has one for each of its values."""
+    said = [f"{name}:{line}: {show(path)}: {_printable(what)}" for line, path, what in sorted(found, key=lambda f: f[0])]
+    lines = list(dict.fromkeys(said))
+    more = len(lines) - PROBLEMS_MAX
+    return lines if more <= 0 else [*lines[:PROBLEMS_MAX], f"{name}: and {more} more"]
 
 
 def show(path: KeyPath) -> str:
-    """``('shard_services', 0, 'name')`` → ``shard_services[0].name``."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).removeprefix(".")
+    """``('shard_services', 0, 'name')`` → ``shard_services[0].name``. A key that nobody could read is cut and escaped."""
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{_printable(p[:KEY_SHOWN_MAX])}" for p in path).removeprefix(".")
     return text or "(document)"
+
+
+def _printable(text: str) -> str:
+    """One line without what a terminal would act on."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:
     """One of pydantic's errors in our words."""
     what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
     return tuple(loc), what[:1].lower() + what[1:]
-
-
-# --- YAML ------------------------------------------------------------------------------------------------------------
-
-
-def read_yaml(text: bytes | str) -> tuple[Document, list[tuple[int, KeyPath, str]]]:
-    """A document with lines, and its duplicate keys. Raises ``_YamlProblem``."""
-    try:
-        refuse_unsafe(text)
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-    except UnsafeYaml as error:
-        raise _YamlProblem(error.line, error.what) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise _YamlProblem(line, f"{error.problem or error.context}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, OverflowError) as error:
-        raise _YamlProblem(1, " ".join(str(error).split())) from error
-    lines: dict[KeyPath, int] = {}
-    duplicates: list[tuple[int, KeyPath, str]] = []
-    value = None if node is None else _value(loader, node, (), lines, duplicates)
-    return Document({} if value is None else value, lines), duplicates
-
-
-def _value(
-    loader: yaml.SafeLoader,
-    node: yaml.Node,
-    path: KeyPath,
-    lines: dict[KeyPath, int],
-    duplicates: list[tuple[int, KeyPath, str]],
-) -> Any:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, child, (*path, i), lines, duplicates) for i, child in enumerate(node.value)]
-    if not isinstance(node, yaml.MappingNode):
-        return _scalar(loader, node, path)
-    result: dict[str, Any] = {}
-    for key_node, child in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise _YamlProblem(line, "a key must be a plain text", path)
-        key = key_node.value
-        if key in result:
-            duplicates.append((line, (*path, key), f"duplicate key, first on line {lines[(*path, key)]}"))
-            continue
-        lines[(*path, key)] = line
-        result[key] = _value(loader, child, (*path, key), lines, duplicates)
-    return result
-
-
-def _scalar(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath) -> Any:
-    try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        problem = getattr(error, "problem", None) or str(error)
-        raise _YamlProblem(node.start_mark.line + 1, problem, path) from error
 
 
 # --- relations -------------------------------------------------------------------------------------------------------
@@ -182,13 +156,13 @@ class _Sound:
     lock: bool = False
 
 
-def _sound_part(value: Any, base: Path | None) -> _Sound:
+def _sound_part(value: Any, base: Path) -> _Sound:
     value = value if isinstance(value, dict) else {}
     services = []
     listed = value.get("shard_services")
-    for i, raw in enumerate(listed if isinstance(listed, list) else []):
+    for i, raw in enumerate(listed[:SERVICES_MAX] if isinstance(listed, list) else []):
         try:
-            services.append((i, ShardService.model_validate(raw, context={"base": base or Path.cwd()})))
+            services.append((i, ShardService.model_validate(raw, context={"base": base})))
         except ValidationError:
             continue
     return _Sound(None, services, "consul" in value)
@@ -249,34 +223,83 @@ def _identities(service: ShardService, nodes: list[Node], path: KeyPath) -> Iter
 
 
 def _paths(services: Services) -> Iterator[Problem]:
-    """Two services, or two deliveries of one, whose templates give one path for some scraper."""
-    first: dict[str, KeyPath] = {}
+    """Two services, or two deliveries of one, that give one file for some scraper: here, or on the scraper's host."""
+    listed: dict[_Place, KeyPath] = {}
+    anybodys: dict[_Place, KeyPath] = {}
+    open_ones: dict[_Place, KeyPath] = {}
     for i, service in services:
         for j, delivery in enumerate(service.delivery):
-            here: KeyPath = ("shard_services", i, "delivery", j, "file", "path")
-            for path in _written(service, delivery):
-                if first.setdefault(path, here) != here:
-                    yield here, f"writes the same files as {show(first[path])}"
-                    break
+            written = _written(service, delivery)
+            if written is None:
+                continue
+            here: KeyPath = ("shard_services", i, "delivery", j, delivery.kind, *PATH_KEYS[delivery.kind])
+            first = (anybodys if written.open else open_ones).get(written.anybodys)
+            first = first or next((listed[place] for place in written.listed if place in listed), None)
+            if first is not None:
+                yield here, f"writes the same files as {show(first)}"
+            anybodys.setdefault(written.anybodys, here)
+            if written.open:
+                open_ones.setdefault(written.anybodys, here)
+            for place in written.listed:
+                listed.setdefault(place, here)
 
 
-def _written(service: ShardService, delivery: Delivery) -> Iterator[str]:
-    """The path for a scraper that every service may have, and for each one that it lists."""
-    if delivery.file is None:
-        return
-    probe, consul = service.scrapers.probe, service.scrapers.consul
-    listed = probe.nodes if probe else consul.register_.nodes if consul and consul.register_ else []
-    for node in [Node("any", 1), *listed]:
-        yield os.path.normpath(render(delivery.file.path, service.name, service.scraper(node)))
+_Place = tuple[str, int, str]
+"""A file: host (empty: here), port, path."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The files for the scrapers that are listed, and for one that every service may have. Who finds its scrapers in Consul
+    may have any (``open``).
+    """
+
+    listed: frozenset[_Place]
+    anybodys: _Place
+    open: bool
+
+
+PATH_KEYS: Mapping[str, KeyPath] = {"file": ("path",), "ssh": ("path",), "ansible": ("dest_sd_file_name",)}
+_ANY = Node("any", 1)
+
+
+def _written(service: ShardService, delivery: Delivery) -> _Written | None:
+    """None: no files, or whose they are is somebody else's business (a playbook of one's own)."""
+    place = _place_of(delivery)
+    if place is None:
+        return None
+    listed = frozenset(place(service, node) for node in service.listed)
+    is_open = service.scrapers.consul is not None or delivery.file is not None
+    return _Written(listed, place(service, _ANY), is_open)
+
+
+def _place_of(delivery: Delivery) -> Callable[[ShardService, Node], _Place] | None:
+    if (file := delivery.file) is not None:
+        return lambda service, node: ("", 0, _rendered(file.path, service, node))
+    if (ssh := delivery.ssh) is not None:
+        return lambda service, node: (
+            ssh.host.replace("{host}", node.host).lower(),
+            ssh.port,
+            _rendered(ssh.path, service, node),
+        )
+    ansible = delivery.ansible
+    if ansible is None or ansible.playbook is not None or ansible.extra_vars_file is not None:
+        return None
+    path = os.path.normpath(f"{ansible.dest_dir}/{ansible.dest_sd_file_name}")
+    return lambda _, node: (node.host.lower(), SSH_PORT, path)
+
+
+def _rendered(template: str, service: ShardService, node: Node) -> str:
+    return os.path.normpath(render(template, service.name, service.scraper(node)))
 
 
 def _files(value: object, path: KeyPath) -> Iterator[Problem]:
     """Files that the configuration names and that cannot be read, TLS files that make no TLS."""
     if isinstance(value, Path):
         try:
-            value.open("rb").close()
-        except OSError as error:
-            yield path, f"{value}: {error.strerror}"
+            regular.check(value)
+        except (OSError, ValueError) as error:
+            yield path, f"{value}: {_why(error)}"
     elif isinstance(value, BaseModel):
         unreadable = False
         for name, info in type(value).model_fields.items():

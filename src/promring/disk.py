@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -42,6 +43,27 @@ def install(path: Path, body: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink()
         error.filename = error.filename or str(path)  # write and fsync do not say it
         raise
+
+
+def why_not_writable(folder: Path) -> str:
+    """Why no file can be put into ``folder``, which may have to be made first; empty when one can, as far as is seen
+    without trying.
+    """
+    for place in (folder, *folder.parents):
+        try:
+            found = place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                return f"{place}: a link that leads nowhere"
+            continue
+        except OSError as error:
+            return f"{place}: {error.strerror}"
+        if not stat.S_ISDIR(found.st_mode):
+            return f"{place}: not a folder"
+        if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+            return f"{place}: cannot be written to"
+        return ""
+    return ""
 
 
 def remove_left_overs(folder: Path) -> None:

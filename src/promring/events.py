@@ -1,7 +1,8 @@
 """The newest events, kept in memory for the API and the page: what the log says, one event a decision.
 
-``Events.keep`` is a processor of the log; what the log's level leaves out is not kept either. Ids climb by one from 1 and
-begin anew with the process. Bounded: ``KEPT`` events, values cut at ``VALUE_MOST`` characters.
+``Events.keep`` is a processor of the log; what the log's level leaves out is not kept either. Lines of libraries and about
+clients, which have a ``logger``, are no decisions: strangers could push all others out with them. They are not kept. Ids
+climb by one from 1 and begin anew with the process. Bounded: ``KEPT`` events, values cut at ``VALUE_MOST`` characters.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
+
+from promring.text import clean
 
 KEPT = 1000
 VALUE_MOST = 1000
@@ -51,7 +54,7 @@ class Events:
 
     def keep(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         """A processor: the event as it was given."""
-        if event["level"] != "debug":
+        if event["level"] != "debug" and "logger" not in event:
             with self._lock:
                 self.last += 1
                 fields = {name: _plain(value) for name, value in event.items() if name not in _NOT_FIELDS}
@@ -69,5 +72,5 @@ class Events:
 def _plain(value: object) -> str | int | float | bool | None:
     if value is None or isinstance(value, int | float | bool):
         return value
-    text = str(value).encode("utf-8", "backslashreplace").decode()  # names of files may be anything
+    text = clean(str(value))
     return text if len(text) <= VALUE_MOST else f"{text[:VALUE_MOST]}…"

@@ -1,5 +1,8 @@
 """The one way promring makes HTTP requests: bounded in time and size, no redirects, nothing sent twice.
 
+An error says whose trouble it is. ``NotAskedError`` is ours, or that of a name: the other side was not asked, so nobody
+may take it for dead.
+
 aiohttp silently sends an idempotent request again when a kept connection turns out to be closed. That doubles a time-out
 and hides a restart of the other side, so a middleware turns the event into an error that aiohttp does not retry.
 """
@@ -7,21 +10,45 @@ and hides a restart of the other side, so a middleware turns the event into an e
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
-import ssl
+import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
+from promring import secretfile
+from promring.resolver import Resolver, watch_lookups
+from promring.tls import TlsFiles as TlsFiles
+
 BODY_BYTES_MAX = 16 * 1024 * 1024
+ALL_BODIES_BYTES_MAX = 768 * 1024 * 1024
+"""Of all answers that are being received at one moment by this process."""
+ERROR_MAX = 300
 USER_AGENT = "promring"
+
+OWN_TROUBLE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EADDRNOTAVAIL, errno.ENETDOWN}
+)
+"""No descriptor, no memory, no thread, no port, no network on this machine."""
 
 
 class HttpError(Exception):
     """No usable answer: refused, timed out, cut, too large. The text says which, in one line."""
+
+
+class TooLargeError(HttpError):
+    """The body is longer than the caller takes."""
+
+
+class NotAskedError(HttpError):
+    """The request did not leave this machine: something is used up here. It says nothing about the other side."""
+
+
+class UnresolvedError(NotAskedError):
+    """The name has no address, or the name server did not say one in time."""
 
 
 class _Dropped(aiohttp.ClientError):
@@ -54,14 +81,15 @@ def new_session(
     connections_max: int = 100,
     keep_alive: bool = True,
     unix_socket: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
 ) -> aiohttp.ClientSession:
     """A session without cookies and without proxies from the environment. ``keep_alive`` False: one connection a request."""
     connector: aiohttp.BaseConnector
     if unix_socket:
         connector = aiohttp.UnixConnector(path=unix_socket, limit=connections_max, force_close=not keep_alive)
     else:
-        connector = aiohttp.TCPConnector(limit=connections_max, ssl=ssl_context or True, force_close=not keep_alive)
+        connector = aiohttp.TCPConnector(
+            limit=connections_max, force_close=not keep_alive, resolver=Resolver(), use_dns_cache=False
+        )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -81,61 +109,97 @@ async def request(
     params: dict[str, str] | None = None,
     json: object = None,
     data: bytes | None = None,
-    server_name: str | None = None,
+    tls: TlsFiles | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
 ) -> Response:
-    """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none."""
+    """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
+
+    ``tls``: files that are read for each request, so that certificates can be rotated.
+    """
+    unresolved = watch_lookups()
     try:
-        async with (
-            asyncio.timeout(timeout_s),
-            session.request(
+        async with asyncio.timeout(timeout_s):
+            context = await secretfile.tls_context(tls) if tls is not None else True
+            async with session.request(
                 method,
                 url,
                 headers=headers,
                 params=params,
                 json=json,
                 data=data,
-                server_hostname=server_name,
+                ssl=context,
+                server_hostname=tls.server_name if tls is not None else None,
                 allow_redirects=False,
-            ) as response,
-        ):
-            names = {name.lower(): value for name, value in response.headers.items()}
-            return Response(response.status, names, await _body(response, body_bytes_max))
+            ) as response:
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return Response(response.status, names, await _body(response, body_bytes_max))
     except TimeoutError:
+        if unresolved:
+            raise UnresolvedError(f"the name {', '.join(unresolved)} was not resolved within {timeout_s:g} s") from None
         raise HttpError(f"no whole answer within {timeout_s:g} s") from None
+    except secretfile.SecretError as error:
+        raise NotAskedError(str(error)) from error
+    except aiohttp.ClientConnectorDNSError as error:
+        if error.os_error.errno in OWN_TROUBLE:
+            raise NotAskedError(f"cannot look up {error.host}: {_why(error.os_error)}") from error
+        raise UnresolvedError(f"the name {error.host} cannot be resolved: {_why(error.os_error)}") from error
     except aiohttp.ClientConnectorError as error:
         if type(error) is not aiohttp.ClientConnectorError:  # TLS: its own words say more
             raise HttpError(_line(error)) from error
-        number = error.os_error.errno  # its own text repeats the address
-        why = os.strerror(number) if number else error.os_error
-        raise HttpError(f"cannot connect to {error.host}:{error.port}: {why}") from error
+        raise _kind(error.os_error)(f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise HttpError(_line(error)) from error
+        raise _kind(error)(_line(error)) from error
+    except MemoryError as error:
+        raise NotAskedError("no memory for the answer") from error
+
+
+def _kind(error: Exception) -> type[HttpError]:
+    return NotAskedError if isinstance(error, OSError) and error.errno in OWN_TROUBLE else HttpError
+
+
+def _why(error: OSError) -> str:
+    """Without the address, which the caller says."""
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return _line(error)
+
+
+class _InFlight:
+    """Bytes of bodies that are being received now, by all requests of the process."""
+
+    size = 0
 
 
 async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Counted as it is unpacked. Raises ``HttpError`` as soon as it is longer than ``most`` bytes, or says it will be."""
+    """Counted as it is unpacked. Raises ``TooLargeError`` as soon as it is longer than ``most`` bytes, or says it will
+    be.
+    """
     too_large = f"body larger than {most} bytes"
     if (response.content_length or 0) > most:
         response.close()
-        raise HttpError(too_large)
+        raise TooLargeError(too_large)
     chunks: list[bytes] = []
     size = 0
     try:
         async for chunk in response.content.iter_chunked(65536):
             size += len(chunk)
-            if size > most:
+            _InFlight.size += len(chunk)
+            if size > most or _InFlight.size > ALL_BODIES_BYTES_MAX:
                 response.close()
-                raise HttpError(too_large)
+                if size > most:
+                    raise TooLargeError(too_large)
+                raise NotAskedError(f"more than {ALL_BODIES_BYTES_MAX} bytes of answers at one moment")
             chunks.append(chunk)
             await asyncio.sleep(0)  # a bomb unpacks without a wait: 512 MB of it would hold the event loop for a second
         return b"".join(chunks)
     finally:
+        _InFlight.size -= size
         chunks.clear()  # an error keeps this frame, and what it names, until the garbage collector comes
 
 
 def _line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())
+    """On one short line: libraries repeat in their errors what they were sent."""
+    return " ".join((str(error)[: ERROR_MAX * 4] or type(error).__name__).split())[:ERROR_MAX]
 
 
 def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
@@ -155,25 +219,3 @@ def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
     if url.path not in ("", "/") or url.query_string or url.fragment:
         raise ValueError("must be an address only, without a path")
     return url.origin(), None
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Paths as in the configuration's ``tls``; read again for every new context."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    server_name: str | None = None
-    insecure_skip_verify: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        """Verified by default, TLS 1.2 or newer. Raises OSError or ssl.SSLError, naming nothing secret."""
-        made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
-        made.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self.cert_file:
-            made.load_cert_chain(self.cert_file, self.key_file)
-        if self.insecure_skip_verify:
-            made.check_hostname = False
-            made.verify_mode = ssl.CERT_NONE
-        return made

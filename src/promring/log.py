@@ -1,6 +1,7 @@
 """Logging: one event a decision, logfmt or JSON, every line with ``ts level caller msg`` first.
 
-Promises: lines of libraries (asyncio, aiohttp) come out in the same form; nothing is written before ``configure``.
+Promises: lines of libraries (asyncio, aiohttp) come out in the same form, at most one a minute from one place of theirs, as
+strangers can bring some of them about; any text can be written; nothing is written before ``configure``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
@@ -15,6 +17,9 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+LIBRARY_LINES_S = 60.0
+"""A library's line that was written is not written again for this long."""
+PLACES_MOST = 1000
 LEVELS = ("debug", "info", "warn", "error")
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -67,8 +72,15 @@ def _first_keys(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 
 def _flat(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """One line an event: newlines in values are written as ``\\n`` by JSON, and as `` | `` in logfmt."""
-    return {k: " | ".join(v.splitlines()) if isinstance(v, str) and "\n" in v else v for k, v in event.items()}
+    """One line an event, of texts that any stream takes: lines are joined by `` | ``, what cannot be printed is escaped."""
+    return {k: _printable(v) if isinstance(v, str) else v for k, v in event.items()}
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    joined = " | ".join(text.splitlines())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 
 class _Patient:
@@ -89,8 +101,24 @@ class _Patient:
 class _Bridge(logging.Handler):
     """Carries records of the standard library's logging over."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[tuple[str, int, str], tuple[float, int]] = {}
+        """When a place's line was written, and how many were not since."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        place, now = (record.pathname, record.lineno, kind), time.monotonic()
+        then, unwritten = self._written.get(place, (-LIBRARY_LINES_S, 0))
+        if now - then < LIBRARY_LINES_S:
+            self._written[place] = then, unwritten + 1
+            return
+        while len(self._written) >= PLACES_MOST:
+            del self._written[next(iter(self._written))]
+        self._written[place] = now, 0
         fields: dict[str, Any] = {"caller": f"{record.filename}:{record.lineno}", "logger": record.name}
+        if unwritten:
+            fields["unwritten"] = unwritten
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         get().log(record.levelno, record.getMessage(), **fields)

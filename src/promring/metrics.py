@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
+from promring.unforeseen import UnforeseenCounts
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -16,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(UnforeseenCounts())
         self.reshards = self._counter("reshards", "Placements that changed a slice.", "service", "reason")
         self.targets_moved = self._counter("targets_moved", "Targets that went from one scraper to another.", "service")
         self.deliveries = self._counter("deliveries", "Slices handed to a sink.", "service", "means", "outcome")
@@ -23,6 +26,7 @@ class Metrics:
             "discovery_failures", "Fetches of a source that failed.", "service", "source"
         )
         self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "service")
+        self.http_refused = self._counter("http_refused", "Connections and requests refused or cut off.", "reason")
         self.reconcile_duration = self._seconds("reconcile_duration_seconds", "One cycle: facts to slices delivered.")
         self.delivery_lag = self._seconds("delivery_lag_seconds", "A fact changed to its slices delivered.")
 

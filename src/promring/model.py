@@ -170,16 +170,21 @@ SEPARATOR = b",\n"
 class TargetPool:
     """Targets in columns, one row a target: what a source gave, and what all sources of a shard service give together.
 
-    Rows are in order of key (ties by identity), so one pool has one form, whatever the order in which it was listed.
+    Rows are in order of key (ties by identity, then bytes), so one pool has one form, whatever the order in which it was
+    listed.
 
-    ``keys``     uint64, shape (n,): the hash that places the target on the ring
-    ``ids``      uint64, shape (n,): ``xxh3_64`` of the identity, which is the address, then the labels that change what is
-                 scraped; the same array as ``keys`` unless other labels were chosen to place by
+    ``keys``     uint64, shape (n,): the hash that places the target on the ring: ``xxh3_64`` of the identity (the address,
+                 then the labels that redirect a scrape), or of other labels that were chosen to place by
+    ``ids``      uint64, shape (n,), all different: ``xxh3_64`` of the identity; of several targets with one identity, which
+                 differ in other labels, the first has it, and the others one of their own. The same array as ``keys`` where
+                 all are equal
     ``digests``  uint64, shape (n,): ``xxh3_64`` of the fragment
     ``blob``     the fragments of all rows, each a file_sd group of one target in JSON, with ``SEPARATOR`` after it
     ``bounds``   int64, shape (n + 1,): where the fragments begin in ``blob``, and where the last one's separator ends
     ``zones``    int32, shape (n,): index in ``zone_names`` of the zone that the target asks for; None: nobody asks
-    ``duplicates``  rows left out because an earlier source had the identity; ``conflicts`` of them had other labels
+    ``duplicates``  entries left out because they are there already: equal ones, and those of later sources with the same
+                 identity; ``conflicts`` of them had other labels, ``conflicts_named`` has the first addresses
+    ``refused``  entries that no scraper could be given; ``remarks`` names the first, and whatever else was done to the list
     """
 
     keys: Keys
@@ -191,6 +196,9 @@ class TargetPool:
     zone_names: tuple[str, ...] = ()
     duplicates: int = 0
     conflicts: int = 0
+    conflicts_named: tuple[str, ...] = ()
+    refused: int = 0
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -28,7 +28,7 @@ from promring.core.placement import Policy, place
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
-from promring.core.ring import Ring
+from promring.core.ring import TOKENS_MOST, Ring
 from promring.core.second import Opinions, Trial
 from promring.couriers import RETRY_FIRST_S, Couriers
 from promring.delivery import Delivery
@@ -230,7 +230,7 @@ class Reconciler:
     async def _listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
         if self.ring is None:  # the ring starts from the scrapers that are alive, whatever the configuration lists
-            self.ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
+            self.ring = await self._make_ring(members)
         old, new = self.ring.members, [s.id for s in members]
         if old != new:
             self._log.info(
@@ -244,9 +244,15 @@ class Reconciler:
         elif members != self._heard:
             self._log.info("node_same", nodes=",".join(new))
         if self.ring.scrapers != members:  # other ids, or an id that now stands for another address
-            self.ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
+            self.ring = await self._make_ring(members)
         self._heard = members
         return self.ring
+
+    async def _make_ring(self, members: Members) -> Ring:
+        ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
+        if ring.wanted > TOKENS_MOST:  # weights may come from outside, and nothing ends because of one
+            self._log.warning("ring_bounded", wanted=ring.wanted, most=TOKENS_MOST, note="fewer virtual nodes, equal shares")
+        return ring
 
     async def _merge(self, sources: Mapping[str, TargetPool]) -> TargetPool:
         """The pool of all sources; built again only when a source's list is another one."""
@@ -256,7 +262,8 @@ class Reconciler:
         pool = await beside(lambda: merge(list(sources.values()), self._hash_labels, self._zone_label))
         self._pool = (sources, pool)
         if pool.conflicts:
-            self._log.warning("targets_conflict", conflicts=pool.conflicts, kept="the labels of the first source")
+            named = ",".join(pool.conflicts_named)
+            self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
     async def _place(self, pool: TargetPool, ring: Ring) -> Placement:

@@ -15,7 +15,7 @@ from promring.audit.watch import Audit
 from promring.core.guard import Hold
 from promring.delivery import Closing, Delivery
 from promring.delivery.http_sd import HttpSdDelivery
-from promring.discovery import Source
+from promring.discovery import RememberingSource, Source
 from promring.discovery.polling import poll
 from promring.facts import FactBoard
 from promring.log import Logger
@@ -116,6 +116,8 @@ class Service:
         for name, pool in memory.sources.items():
             if name in self.facts.sources:
                 self.facts.sources[name].restore(pool, memory.sources_at.get(name, 0.0), why)
+                if isinstance(source := self.sources[name], RememberingSource):
+                    source.remember(pool)
 
     def _counter(self, source: str) -> Callable[[bool], None]:
         failures = self._metrics.discovery_failures.labels(self.name, source)

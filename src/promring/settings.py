@@ -26,7 +26,6 @@ from pydantic import (
 )
 from yarl import URL
 
-from promring.core.pool import KEPT_LABELS
 from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
@@ -36,6 +35,8 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
+SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
+"""Of a configuration, of a service, and of every other list: more is a mistake, and would hold a reload up."""
 DURATION_MOST_S = 366 * 86400.0
 _UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
 
@@ -175,7 +176,8 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ListedNode = Annotated[Node, PlainValidator(parse_node)]
-LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+LabelName = Annotated[str, Field(min_length=1, max_length=512)]
+"""Prometheus 3 takes any UTF-8 name."""
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
 
 
@@ -251,7 +253,7 @@ class RegisterCheck(Model):
 
 
 class Register(Model):
-    nodes: Annotated[list[ListedNode], Field(min_length=1)]
+    nodes: Annotated[list[ListedNode], Field(min_length=1, max_length=NODES_MAX)]
     check: RegisterCheck = RegisterCheck()
 
 
@@ -261,7 +263,7 @@ class ConsulScrapers(Model):
 
 
 class ProbeScrapers(Model):
-    nodes: Annotated[list[ListedNode], Field(min_length=1)]
+    nodes: Annotated[list[ListedNode], Field(min_length=1, max_length=NODES_MAX)]
     path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
     interval: Interval = 2.0
     timeout: Interval = 1.0
@@ -277,14 +279,15 @@ class Scrapers(OneKind):
 
 
 def _sd_file(pattern: str, info: ValidationInfo) -> str:
-    if not pattern.endswith((".json", ".yml", ".yaml")):
+    if not pattern.lower().endswith((".json", ".yml", ".yaml")):
         raise ValueError(f"{pattern!r} must end in .json, .yml or .yaml")
     return str(Path(glob.escape(str(_base(info))), pattern))
 
 
 class FileTargets(Model):
-    files: Annotated[list[Annotated[str, AfterValidator(_sd_file)]], Field(min_length=1)]
+    files: Annotated[list[Annotated[str, AfterValidator(_sd_file)]], Field(min_length=1, max_length=ENTRIES_MAX)]
     refresh_interval: Interval = 300.0
+    trusted: bool = True
 
 
 class HttpTargets(Model):
@@ -294,6 +297,7 @@ class HttpTargets(Model):
     headers_file: AbsolutePath | None = None
     bearer_token_file: AbsolutePath | None = None
     tls: Tls | None = None
+    trusted: bool = True
 
     @property
     def timeout_s(self) -> float:
@@ -310,6 +314,7 @@ class PythonTargets(Model):
     callable: Annotated[str, AfterValidator(_callable)]
     interval: Interval = 60.0
     timeout: Interval | None = None
+    trusted: bool = True
 
     @property
     def timeout_s(self) -> float:
@@ -325,27 +330,17 @@ class Targets(OneKind):
     prometheus: NotBuilt = None
 
 
-def _carried(name: str) -> str:
-    """Targets never have other labels that begin so: discovery drops them."""
-    if name.startswith("__") and name != "__address__" and not KEPT_LABELS.fullmatch(name):
-        raise ValueError(f"{name!r}: no target has it, labels that begin with __ are dropped but {KEPT_LABELS.pattern}")
-    return name
-
-
-CarriedLabel = Annotated[LabelName, AfterValidator(_carried)]
-
-
 class Placement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
     load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
     loads: Annotated[Literal["count"], _only("count")] = "count"
     capacity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
     replication_factor: Annotated[int, Field(ge=1, le=100)] = 1
-    hash_labels: Annotated[list[CarriedLabel], Field(min_length=1)] | None = None
+    hash_labels: Annotated[list[LabelName], Field(min_length=1, max_length=ENTRIES_MAX)] | None = None
 
 
 class Zones(Model):
-    label: CarriedLabel
+    label: LabelName
 
 
 def _template(text: str, info: ValidationInfo) -> str:
@@ -403,9 +398,12 @@ def _host_template(text: str) -> str:
 
 def _remote_path(text: str) -> str:
     try:
-        fields = {name for _, name, spec, conversion in string.Formatter().parse(text) if name is not None}
+        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise ValueError(f"{text!r}: only plain {{name}} fields")
+    fields = {str(name) for _, name, _, _ in parts}
     if fields - TEMPLATE_FIELDS:
         raise ValueError(f"{text!r}: unknown {sorted(fields - TEMPLATE_FIELDS)}, there is {sorted(TEMPLATE_FIELDS)}")
     if not text.startswith("/") or not text.endswith((".json", ".yml", ".yaml")) or "\0" in text or "\n" in text:
@@ -452,11 +450,12 @@ class ShardService(Model):
     join_delay: Duration = 5.0
     leave_delay: Duration = 0.0
     zones: Zones | None = None
-    targets: Annotated[list[Targets], Field(min_length=1)]
+    targets: Annotated[list[Targets], Field(min_length=1, max_length=ENTRIES_MAX)]
+    label_names: Literal["utf8", "legacy"] = "utf8"
     placement: Placement = Placement()
     handover: Handover = Handover()
     guard: Guard = Guard()
-    delivery: Annotated[list[Delivery], Field(min_length=1)]
+    delivery: Annotated[list[Delivery], Field(min_length=1, max_length=ENTRIES_MAX)]
     audit: Audit | None = Audit()
 
     @property
@@ -489,4 +488,4 @@ class Settings(Model):
     global_: Annotated[Global, Field(alias="global")] = Global()
     consul: Consul | None = None
     controllers: Controllers = Controllers()
-    shard_services: Annotated[list[ShardService], Field(min_length=1)]
+    shard_services: Annotated[list[ShardService], Field(min_length=1, max_length=SERVICES_MAX)]

@@ -1,18 +1,23 @@
 """What outlives a restart: the last good facts and the slices of a shard service, one file each.
 
 Promises: a file is whole or not there (``disk.install``), its content is checked (length, SHA-256) and versioned; one that
-is corrupt or newer than this program is set aside under another name and said so, and promring starts without it.
-Never a crash because of it. Flow: written by ``reconcile`` before a delivery, read once at start by ``supervisor``.
+is corrupt, cannot be true (``state_checks``) or is newer than this program is set aside under another name and said so, and
+promring starts without it. Never a crash because of it, whatever stands in its place. Flow: written by ``reconcile`` before
+a delivery, read once at start by ``supervisor``.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import secrets
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -23,6 +28,17 @@ from promring.core.admission import History, Standing, State
 from promring.core.handover import NEVER, NO_CLAIMS, Claims
 from promring.log import Logger
 from promring.model import Generation, Members, Scraper, Slice, TargetPool
+from promring.state_checks import (
+    check_claims,
+    check_count,
+    check_generation,
+    check_members,
+    check_pool,
+    check_scraper,
+    check_slices,
+    check_time,
+    check_times,
+)
 from promring.template import file_name
 from promring.threads import to_the_end
 
@@ -31,6 +47,10 @@ READABLE = (b"3", b"4")
 """3 has no history of the scrapers."""
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
+STATE_BYTES_MAX = 1024**3
+"""Two million targets or more. A longer one is neither written nor read."""
+HEADER_BYTES_MAX = 256
+READ_BYTES = 1 << 20
 
 
 class _SavedSlice(msgspec.Struct, array_like=True):
@@ -48,19 +68,26 @@ class _SavedPool(msgspec.Struct, array_like=True):
     bounds: bytes
     blob: bytes
     duplicates: int
+    keys: bytes = b""
+    """Empty: the ids."""
 
     @classmethod
     def of(cls, pool: TargetPool) -> _SavedPool:
-        ids, digests, bounds = (c.astype(c.dtype.newbyteorder("<")).tobytes() for c in (pool.ids, pool.digests, pool.bounds))
-        return cls(ids, digests, bounds, pool.blob, pool.duplicates)
+        keys, ids, digests, bounds = (
+            c.astype(c.dtype.newbyteorder("<")).tobytes() for c in (pool.keys, pool.ids, pool.digests, pool.bounds)
+        )
+        return cls(ids, digests, bounds, pool.blob, pool.duplicates, b"" if pool.keys is pool.ids else keys)
 
     def pool(self) -> TargetPool:
         """Raises ValueError when the columns do not belong together."""
         ids, digests = (np.frombuffer(column, dtype="<u8").astype(np.uint64) for column in (self.ids, self.digests))
         bounds = np.frombuffer(self.bounds, dtype="<i8").astype(np.int64)
-        if not len(ids) == len(digests) == len(bounds) - 1 or bounds[-1] != len(self.blob):
-            raise ValueError("corrupt: a source's columns differ in length")
-        return TargetPool(ids, ids, digests, self.blob, bounds, duplicates=self.duplicates)
+        keys = np.frombuffer(self.keys, dtype="<u8").astype(np.uint64) if self.keys else ids
+        if not len(bounds):
+            raise ValueError("corrupt: a source without bounds")
+        pool = TargetPool(keys, ids, digests, self.blob, bounds, duplicates=self.duplicates)
+        check_pool(pool)
+        return pool
 
 
 class _SavedClaims(msgspec.Struct, array_like=True):
@@ -88,11 +115,13 @@ class _SavedClaims(msgspec.Struct, array_like=True):
         ids = np.frombuffer(self.ids, dtype="<u8").astype(np.uint64)
         scrapers = np.frombuffer(self.scrapers, dtype="<i4").astype(np.int32)
         held, left = np.frombuffer(self.held, dtype="<i8"), np.frombuffer(self.left, dtype="<f8")
-        if len(ids) != len(scrapers) or len(held) != len(left) or (scrapers >= len(self.names)).any():
+        if len(held) != len(left) or ((held < 0) | (held >= len(ids))).any() or not (np.isfinite(left) & (left >= 0)).all():
             raise ValueError("corrupt: the columns of the claims differ")
         until = np.full(len(ids), NEVER)
         until[held] = now + left
-        return Claims(self.names, ids, scrapers, np.full(len(ids), -NEVER), until)  # had for long
+        claims = Claims(self.names, ids, scrapers, np.full(len(ids), -NEVER), until)  # had for long
+        check_claims(claims)
+        return claims
 
 
 class _SavedStanding(msgspec.Struct, array_like=True):
@@ -110,6 +139,12 @@ class _SavedStanding(msgspec.Struct, array_like=True):
         return cls(one.scraper, one.planned, joined, left, one.flaps)
 
     def standing(self, now: float) -> Standing:
+        """Raises ValueError when it cannot be true."""
+        check_scraper(self.scraper)
+        check_count(self.flaps, "flaps")
+        for ago in (self.joined, self.left):
+            if ago is not None:
+                check_time(ago, "a standing")
         joined, left = (NEVER_YET if ago is None else now - ago for ago in (self.joined, self.left))
         return Standing(self.scraper, State.IN if self.planned else State.OUT, now, joined, left, self.flaps)
 
@@ -160,23 +195,33 @@ class Store:
         """What was saved last; an empty ``Memory`` when there is nothing sound."""
         disk.remove_left_overs(self._path.parent)
         try:
-            content = self._path.read_bytes()
+            return self._read()
         except FileNotFoundError:
             self._log.info("state_none", path=str(self._path))
-            return Memory()
         except OSError as error:
             self._log.error("state_unreadable", path=str(self._path), error=error.strerror)
-            return Memory()
+        except Exception as error:  # the one place for whatever a file brings about: a start must not end by it
+            what = str(error) if isinstance(error, ValueError) else f"corrupt: {type(error).__name__}: {error}"
+            self._set_aside(what)
+        return Memory()
+
+    def _read(self) -> Memory:
+        """Raises OSError, or for what is not sound ValueError, and whatever a decoder raises."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe does not hold us up
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > STATE_BYTES_MAX:
+            os.close(descriptor)
+            raise ValueError(f"not a file of at most {STATE_BYTES_MAX} bytes")
+        with open(descriptor, "rb") as file:
+            return _decode(_checked_body(file, found.st_size), self._service)
+
+    def _set_aside(self, what: str) -> None:
+        aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
+        self._log.error("state_set_aside", path=str(aside), error=what)
         try:
-            return _decode(content, self._service)
-        except ValueError as error:
-            aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
-            self._log.error("state_set_aside", path=str(aside), error=str(error))
-            try:
-                self._path.rename(aside)
-            except OSError as rename_error:
-                self._log.error("state_not_set_aside", path=str(self._path), error=rename_error.strerror)
-            return Memory()
+            self._path.rename(aside)
+        except OSError as error:
+            self._log.error("state_not_set_aside", path=str(self._path), error=error.strerror)
 
     async def save(self, memory: Memory) -> None:
         """Raises OSError; the last state is still there then."""
@@ -196,39 +241,58 @@ class Store:
             standings=[_SavedStanding.of(one, time.monotonic()) for one in memory.history.standings.values()],
         )
         body = msgspec.msgpack.encode(saved)
+        if len(body) > STATE_BYTES_MAX - HEADER_BYTES_MAX:
+            raise OSError(errno.EFBIG, f"the state would be {len(body)} bytes", str(self._path))
         digest = hashlib.sha256(body).hexdigest().encode()
         disk.install(self._path, b"%s %d %d %s\n%s" % (MAGIC, VERSION, len(body), digest, body), mode=0o600)
 
 
-def _decode(content: bytes, service: str) -> Memory:
-    """Raises ValueError that says what is wrong."""
-    header, _, body = content.partition(b"\n")
+def _checked_body(file: BinaryIO, size: int) -> bytes:
+    """The content after the header. It is only kept when its length and digest are those of the header.
+
+    Raises ValueError that says what is wrong.
+    """
+    header = file.readline(HEADER_BYTES_MAX)
     words = header.split()
-    if len(words) != 4 or words[0] != MAGIC:
+    if len(words) != 4 or words[0] != MAGIC or not header.endswith(b"\n"):
         raise ValueError("not a state file")
     if words[1] not in READABLE:
         raise ValueError(f"written by another version of promring (format {words[1].decode('ascii', 'replace')})")
-    if words[2] != b"%d" % len(body) or hashlib.sha256(body).hexdigest().encode() != words[3]:
+    digest = hashlib.sha256()
+    if words[2] == b"%d" % (size - len(header)):
+        while chunk := file.read(READ_BYTES):
+            digest.update(chunk)
+    if digest.hexdigest().encode() != words[3]:
         raise ValueError("corrupt: length or SHA-256 differ")
+    file.seek(len(header))
+    return file.read(size - len(header))
+
+
+def _decode(body: bytes, service: str) -> Memory:
+    """Raises ValueError that says what is wrong."""
     try:
         saved = msgspec.msgpack.decode(body, type=_File)
-        sources = {name: columns.pool() for name, columns in saved.sources.items()}
+        if saved.service != service:
+            raise ValueError(f"it belongs to service {saved.service[:80]!r}")
+        slices = [Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices]
+        check_members(saved.members)
+        check_generation(saved.generation)
+        check_slices(slices, saved.generation)
+        check_time(saved.members_at, "members_at")
+        check_times(saved.sources_at)
+        return Memory(
+            saved.members,
+            {name: columns.pool() for name, columns in saved.sources.items()},
+            {s.scraper.id: s for s in slices},
+            saved.generation,
+            saved.claims.claims(time.monotonic()),
+            frozenset(saved.drained),
+            _history(saved),
+            saved.members_at,
+            saved.sources_at,
+        )
     except msgspec.DecodeError as error:
         raise ValueError(f"corrupt: {error}") from error
-    if saved.service != service:
-        raise ValueError(f"it belongs to service {saved.service!r}")
-    slices = {s.scraper.id: Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices}
-    return Memory(
-        saved.members,
-        sources,
-        slices,
-        saved.generation,
-        saved.claims.claims(time.monotonic()),
-        frozenset(saved.drained),
-        _history(saved),
-        saved.members_at,
-        saved.sources_at,
-    )
 
 
 def _history(saved: _File) -> History:

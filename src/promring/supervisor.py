@@ -1,8 +1,9 @@
 """Keeps the process alive and ends it well: actors, signals, reload, graceful stop.
 
 Promises: SIGINT and SIGTERM stop in at most ``STOP_S``, a second one at once; SIGHUP and ``POST /-/reload`` read the file
-again, and a bad one changes nothing; a reload carries all facts and slices over, so an unchanged service moves nothing.
-Flow: ``build`` makes the services from the settings; ``web`` reads what this object and its services show.
+again, and one that is bad, or cannot be built, changes nothing; a reload carries all facts and slices over, so an unchanged
+service moves nothing. Reloads go one after the other; who asks during one gets the answer of the next.
+Flow: ``trial`` and ``build`` make the services from the settings; ``web`` reads what this object and its services show.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from promring import trial
 from promring.actors import Actor, run_actors
-from promring.build import Kit, build_service, consul_access
-from promring.config import load
+from promring.build import Kit, Parts, build_parts, build_service, consul_access, store_of
+from promring.config import Loaded, load_with_lines
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLock, LockSettings
 from promring.events import Events
@@ -30,12 +33,18 @@ from promring.metrics import Metrics
 from promring.model import ConfigError, join_host_port
 from promring.service import Service
 from promring.settings import Settings
+from promring.state import Memory
+from promring.threads import BusyError, Single, beside
+from promring.unforeseen import kept_alive
 from promring.web.server import WebServer, WebSettings
 
 STOP_S = 5.0
 GRACE_S = 3.0
 RELEASE_S = 1.5
 RELOAD_S = 30.0
+READ_S = 30.0
+"""For reading a configuration and trying what it asks for; a disk may hang."""
+LOCK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,17 @@ class Reload:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A configuration and all that it asks for, built: nothing of it runs yet. ``stack`` has what is to be closed."""
+
+    kit: Kit
+    parts: Sequence[Parts]
+    saved: Mapping[str, Memory]
+    """From disk, of the services that do not run."""
+    stack: AsyncExitStack
+
+
 class Supervisor:
     """The whole process."""
 
@@ -68,10 +88,15 @@ class Supervisor:
         self._options = options
         self._log = log
         self._stop = asyncio.Event()
-        self._next_settings: asyncio.Event = asyncio.Event()
+        self._next: Built | None = None
+        self._next_is_built = asyncio.Event()
+        self._next_runs = asyncio.Event()
+        self._reading = Single()
+        self._reload_wanted = asyncio.Event()
+        self._reload_answers: list[asyncio.Future[list[str]]] = []
         self._ready: set[str] = set()
         self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
-        self._web = WebServer(options.web, self, log)
+        self.web = WebServer(options.web, self, log)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -80,11 +105,20 @@ class Supervisor:
         controllers = "this one, without a lock" if self.leadership.alone else "with a lock in Consul"
         services = ",".join(s.name for s in self.settings.shard_services)
         self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
-        actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self._web.run, "services": self._serve}
+        actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self.web.run, **self._inner()}
         with self._signals():
             async with self._lock() as lock:
-                ended = await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S)
+                if lock is not None:
+                    keep = lock.run
+                    actors["lock"] = lambda: kept_alive("lock", keep, self._log, most_s=LOCK_AGAIN_S)
+                ended = await run_actors(actors, GRACE_S, self._also_failed)
         self._log.info("stopped", first=ended)
+
+    def _inner(self) -> dict[str, Actor]:
+        return {"services": self._serve, "reloads": self._reloads}
+
+    def _also_failed(self, actor: str, error: BaseException) -> None:
+        self._log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """End ``run``, as a signal does."""
@@ -92,37 +126,71 @@ class Supervisor:
 
     async def web_bound(self) -> None:
         """Wait until the web server listens."""
-        await self._web.bound.wait()
+        await self.web.bound.wait()
 
     @property
     def web_port(self) -> int:
-        return self._web.port
+        return self.web.port
 
     async def _serve(self) -> None:
         """One round a configuration: run all services of it until one fails or another configuration is wanted."""
-        while True:
-            self._next_settings.clear()
-            async with self._consul() as consul:
-                self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
-                left = self.services
-                options = self._options
-                kit = Kit(
-                    self.settings,
-                    options.config_file,
-                    options.state_dir,
-                    consul,
-                    self.leadership,
-                    self.metrics,
-                    self._log,
-                )
-                self.services = {s.name: build_service(s, kit, left.get(s.name)) for s in self.settings.shard_services}
-                for gone in left.keys() - self.services.keys():
-                    self.metrics.forget(gone)
-                actors = {f"service {name}": service.run for name, service in self.services.items()}
-                # A slow disk may hold a reload up; one that hangs ends the process, and the next serves the saved state.
-                ended = await run_actors({"reload": self._next_settings.wait, **actors}, RELOAD_S)
-            if ended != "reload":
-                raise RuntimeError(f"{ended} ended by itself")
+        built = await self._build(self.settings)
+        try:
+            while True:
+                await self._serve_one(built)
+                assert self._next is not None  # or the round would not have ended
+                built, self._next = self._next, None
+        finally:
+            if self._next is not None:
+                await self._next.stack.aclose()
+
+    async def _serve_one(self, built: Built) -> None:
+        """Until another configuration is built. Raises what a service raises."""
+        if self._next is None:  # else a reload was quicker than this round
+            self._next_is_built.clear()
+        async with built.stack:
+            self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
+            left, self.services = self.services, self._started(built)
+            for gone in left.keys() - self.services.keys():
+                self.metrics.forget(gone)
+            self._next_runs.set()
+            actors = {f"service {name}": service.run for name, service in self.services.items()}
+            # A slow disk may hold a reload up; one that hangs ends the process, and the next serves the saved state.
+            ended = await run_actors({"reload": self._next_is_built.wait, **actors}, RELOAD_S, self._also_failed)
+        if ended != "reload":
+            raise RuntimeError(f"{ended} ended by itself")
+
+    def _started(self, built: Built) -> dict[str, Service]:
+        """The services of ``built``, with what those before them know now. Those have ended: two would write one file."""
+        left, saved = self.services, built.saved
+        names = {parts.settings.name: parts for parts in built.parts}
+        return {n: build_service(p, built.kit, left.get(n), saved.get(n, Memory())) for n, p in names.items()}
+
+    async def _build(self, settings: Settings) -> Built:
+        """Everything that can fail, beside what runs. Raises ``ConfigError``."""
+        options, stack, consul = self._options, AsyncExitStack(), None
+        try:
+            if any(s.scrapers.consul for s in settings.shard_services):
+                consul = await stack.enter_async_context(self._client(settings))
+                self._log.info("consul_client", addr=str(consul.url))
+            kit = Kit(settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log)
+            parts = [build_parts(service, kit) for service in settings.shard_services]
+            new = [s.name for s in settings.shard_services if s.name not in self.services]
+            saved = await beside(lambda: {name: store_of(name, kit).load() for name in new}) if new else {}
+        except BaseException:
+            await stack.aclose()
+            raise
+        return Built(kit, parts, saved, stack)
+
+    @contextlib.asynccontextmanager
+    async def _client(self, settings: Settings) -> AsyncIterator[Client]:
+        """Raises ``ConfigError`` when there can be none: a TLS file, the environment."""
+        async with AsyncExitStack() as stack:
+            try:
+                client = await stack.enter_async_context(Client(consul_access(settings)))
+            except (OSError, ValueError) as error:
+                raise ConfigError([f"{self._options.config_file}: consul: {' '.join(str(error).split())}"]) from error
+            yield client
 
     @contextlib.asynccontextmanager
     async def _lock(self) -> AsyncIterator[ConsulLock | None]:
@@ -133,7 +201,7 @@ class Supervisor:
             return
         host, port = socket.gethostname(), self._options.web.port
         settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, join_host_port(host, port))
-        async with Client(consul_access(self.settings)) as client:
+        async with self._client(self.settings) as client:
             lock = ConsulLock(
                 client,
                 settings,
@@ -158,21 +226,12 @@ class Supervisor:
         for service in self.services.values():
             service.facts.ring()
 
-    @contextlib.asynccontextmanager
-    async def _consul(self) -> AsyncIterator[Client | None]:
-        if not any(s.scrapers.consul for s in self.settings.shard_services):
-            yield None
-            return
-        async with Client(consul_access(self.settings)) as client:
-            self._log.info("consul_client", addr=str(client.url))
-            yield client
-
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_stop_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
         yield
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
@@ -180,29 +239,77 @@ class Supervisor:
     def _on_stop_signal(self, number: int) -> None:
         if self._stop.is_set():
             os._exit(128 + number)
+        self._stop.set()
         self._log.warning("stopping", signal=signal.Signals(number).name, at_most_s=STOP_S)
         watchdog = threading.Timer(STOP_S, os._exit, [1])  # also ends threads that hang in a system call
         watchdog.daemon = True
-        watchdog.start()
-        self._stop.set()
+        try:
+            watchdog.start()
+        except RuntimeError:  # there is no thread to be had: the kernel ends the process instead
+            signal.setitimer(signal.ITIMER_REAL, STOP_S)
 
     # --- what web asks -----------------------------------------------------------------------------------------------
 
-    def reload(self) -> list[str]:
-        """Read the configuration again. The problems found; with any, everything stays as it is."""
+    async def reload(self) -> list[str]:
+        """Read the configuration again, and build all of it. The problems found; with any, everything stays as it is."""
+        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._reload_answers.append(answer)
+        self._reload_wanted.set()
+        return await answer
+
+    async def _reloads(self) -> None:
+        """For ever: one reload for all who asked since the one before began."""
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            answers, self._reload_answers = self._reload_answers, []
+            try:
+                problems = await self._reload()
+            except Exception as error:  # whatever a file can bring about, a reload must not end the process
+                problems = self._refused([f"{self._options.config_file}: {type(error).__name__}: {error}"])
+            for answer in answers:
+                if not answer.done():  # who asked has gone
+                    answer.set_result(problems)
+            if not problems:
+                await self._next_runs.wait()
+
+    async def _reload(self) -> list[str]:
+        access = self._options.web.access
         try:
-            settings = load(self._options.config_file)
-            self._options.web.access.reload()
+            settings = (await self._reading.run(self._read, READ_S)).settings
+            async with asyncio.timeout(READ_S):
+                built = await self._build(settings)
+            try:
+                access.reload()  # the last: it cannot be undone
+            except ConfigError:
+                await built.stack.aclose()
+                raise
         except ConfigError as error:
             return self._refused(error.problems)
-        except Exception as error:  # whatever a file can bring about, a reload must not end the process
-            return self._refused([f"{self._options.config_file}: {type(error).__name__}: {error}"])
+        except TimeoutError:
+            return self._refused([f"{self._options.config_file}: not read, and what it asks for not tried, in {READ_S:g} s"])
+        except BusyError:
+            return self._refused([f"{self._options.config_file}: the reload before still tries to read"])
         self._log.info("reload", services=",".join(s.name for s in settings.shard_services))
         if settings.controllers != self.settings.controllers:
             self._log.warning("reload_needs_a_restart", key="controllers", note="the lock stays as it was at the start")
         self.settings, self.reload_state = settings, Reload()
-        self._next_settings.set()
+        self._next_runs.clear()
+        self._next = built
+        self._next_is_built.set()
         return []
+
+    def _read(self) -> Loaded:
+        """In a thread. Raises ``ConfigError``."""
+        loaded = load_with_lines(self._options.config_file, pipes=False)
+        found = loaded.lines(trial.problems(loaded.settings, self._options.config_file, self.settings))
+        try:
+            self._options.web.access.try_out()
+        except ConfigError as error:
+            found += error.problems
+        if found:
+            raise ConfigError(found)
+        return loaded
 
     def _refused(self, problems: list[str]) -> list[str]:
         for problem in problems:

@@ -7,16 +7,24 @@ network file system would stop every service and the exit. A thread costs 0.05 m
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import gc
 import sys
 import threading
+from asyncio import selector_events
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from promring import log
 
 T = TypeVar("T")
 
 SWITCH_INTERVAL_S = 0.0005
+NO_THREAD_FIRST_S, NO_THREAD_MOST_S = 0.05, 1.0
+LACK_SAID_S = 60.0
+READ_BYTES_MAX = 32 * 1024
+_lack = {"said_at": float("-inf")}
 
 
 def favour_the_loop() -> None:
@@ -24,21 +32,42 @@ def favour_the_loop() -> None:
 
     A thread that computes gives the interpreter up every 5 ms only, and a request needs it ten times. A full collection
     walks every value that is known: values are freed by their reference counts, so the collector is left for the few
-    cycles of exceptions and tasks.
+    cycles of exceptions and tasks. What is read from a socket at once is parsed at once: 256 kB of the shortest chunks of
+    HTTP, or of ``100 Continue``, hold the loop for 0.1 s. (uvloop reads as much as it likes.)
     """
+    with contextlib.suppress(AttributeError):
+        selector_events._SelectorTransport.max_size = READ_BYTES_MAX  # type: ignore[attr-defined]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(100_000, 50, 100)
 
 
 async def beside(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped."""
+    """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped.
+
+    Raises what ``work`` does. Waits while the system gives no more threads.
+    """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
-    threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    pause_s = NO_THREAD_FIRST_S
+    while not _started(work, loop, result):
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, NO_THREAD_MOST_S)
     try:
         return await result
     finally:
         del result  # an error holds this frame: holding the future, which holds the error, all would wait for the collector
+
+
+def _started(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> bool:
+    """False when there is no thread to be had (limits, memory): that heals, and is no failure of the work."""
+    try:
+        threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    except RuntimeError as error:
+        if (now := loop.time()) - _lack["said_at"] > LACK_SAID_S:
+            _lack["said_at"] = now
+            log.get().error("no_thread", error=str(error), note="everything waits until there is one")
+        return False
+    return True
 
 
 def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> None:
@@ -62,6 +91,32 @@ def _settle(result: asyncio.Future[T], value: T | None, error: BaseException | N
         result.set_result(value)  # type: ignore[arg-type]  # there was no error, so it is a T
 
 
+class BusyError(Exception):
+    """The work of the same use that was begun before has not ended."""
+
+
+class Single:
+    """One thread at most for one use: what hangs (a network file system) is not begun a second time, and takes no thread
+    from anything else.
+    """
+
+    def __init__(self) -> None:
+        self._running: asyncio.Future[Any] | None = None
+
+    async def run(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Raises TimeoutError when ``work`` is not done in time, and goes on alone then; ``BusyError`` while it does."""
+        if self._running is not None and not self._running.done():
+            raise BusyError
+        running = asyncio.ensure_future(beside(work))
+        self._running = running
+        running.add_done_callback(heed)
+        done, _ = await asyncio.wait([running], timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        self._running = None
+        return running.result()
+
+
 async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
     """As ``beside``; but when cancelled, tell the work to ``stop`` and wait until it has: nobody may write after the one
     who asked for it is gone.
@@ -80,3 +135,21 @@ def heed(future: asyncio.Future[T]) -> None:
     """Look at how ``future`` ended, so that asyncio does not complain that nobody did."""
     if not future.cancelled():
         future.exception()
+
+
+def shared() -> concurrent.futures.Future[T]:
+    """For work that several wait for, in any event loop: nobody who gives up waiting cancels it."""
+    made: concurrent.futures.Future[T] = concurrent.futures.Future()
+    made.set_running_or_notify_cancel()
+    return made
+
+
+async def ends_within(timeout_s: float | None, running: concurrent.futures.Future[T]) -> bool:
+    """Whether ``running``, made by ``shared``, ends in that time. It goes on when it does not."""
+    mine = asyncio.wrap_future(running)
+    mine.add_done_callback(heed)
+    try:
+        done, _ = await asyncio.wait([mine], timeout=timeout_s)
+        return bool(done)
+    finally:
+        mine.cancel()

@@ -207,7 +207,7 @@ def targets():
     if mode == "object": return object()
     if mode == "text": return "a:1"
     if mode == "wrong type": return [{"targets": "a:1"}]
-    if mode == "bad address": return [{"targets": ["a b"]}]
+    if mode == "no text": return [{"targets": [["a:1"]]}]
     if mode == "generator": return (group for group in good)
     if mode == "dict": return good[0]
     if mode == "contains itself": good.append(good); return good
@@ -234,7 +234,7 @@ BAD_CALLABLE = {
     "object": "object",
     "text": "array",
     "wrong type": "$[0].targets",
-    "bad address": "[0].targets[0]",
+    "no text": "[0].targets[0]",
     "generator": "generator",
     "dict": "array",
     "contains itself": "recursion",

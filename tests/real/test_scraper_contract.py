@@ -69,7 +69,7 @@ async def test_it_scrapes_what_its_file_lists_keeps_it_when_malformed_and_drops_
         assert all(one.scraped and one.up for one in seen)
         whole = await active_targets(session, scraper_, None, 5.0)
         with pytest.raises(AuditError, match=r"no scrape pool 'other' .*there is demo"):
-            decoded(whole, "other")
+            list(decoded(whole, "other"))
 
     temporary = sd.with_suffix(".promring-tmp")
     temporary.write_text(json.dumps([{"targets": farm.addresses[:2]}]))

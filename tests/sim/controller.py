@@ -32,7 +32,7 @@ class Headless(Supervisor):
     async def run(self) -> None:
         """Until ``stop``, or until something fails, which is raised."""
         async with self._lock() as lock:
-            actors: dict[str, Actor] = {"stop": self._stop.wait, "services": self._serve}
+            actors: dict[str, Actor] = {"stop": self._stop.wait, **self._inner()}
             await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S)
 
 
@@ -98,9 +98,10 @@ class Controller:
         for serving in self._serving:
             serving.cancel()
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
+        """As SIGHUP, which waits for nobody."""
         if self.runs and self.supervisor is not None:
-            assert self.supervisor.reload() == []
+            self.process.run(self.supervisor._reload_wanted.set)
 
     async def serve(self, url: URL, headers: dict[str, str]) -> Response:
         """``/sd/``. Raises ``HttpError``."""

@@ -166,7 +166,7 @@ async def controller_reloads(fleet: Fleet) -> None:
     controller = fleet.a_controller()
     fleet.say_fault(f"{controller.name} reloads")
     if not controller.process.frozen:
-        controller.reload()
+        await controller.reload()
 
 
 async def clock_jumps(fleet: Fleet) -> None:

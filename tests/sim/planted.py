@@ -101,8 +101,8 @@ def empty_on_an_error() -> Places:
     """A source that fails is one without targets."""
     real = polling._ask
 
-    async def ask(source: Any) -> Any:
-        answer, failure = await real(source)
+    async def ask(source: Any, faults: Any) -> Any:
+        answer, failure = await real(source, faults)
         return (Empty() if isinstance(answer, Unknown) else answer), failure
 
     return [(polling, "_ask", ask)]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
-from promring.config import load, loads
+from promring.cli import main
+from promring.config import load, load_with_lines, loads
 from promring.model import ConfigError
 from promring.settings import Node
 
@@ -63,7 +70,9 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 2\n", "x.yml:2: "),
         ('a: "\\UFFFFFFFF"', "x.yml:1: "),
         ('a: "\\U00110000"', "x.yml:1: "),
-        ("{" * 40 + "}" * 40, "x.yml:1: nested deeper than 32"),
+        ("[" * 40 + "]" * 40, "x.yml:1: nested deeper than 32"),
+        ("{a: " * 40 + "1" + "}" * 40, "x.yml:1: nested deeper than 32"),
+        ("{" * 40 + "}" * 40, "x.yml:1: a key must be a plain text"),
         (GOOD + "globl: {}\n", "x.yml:10: globl: unknown key"),
         (GOOD + "global: {debounce: 2m}\n", "x.yml:10: global.debounce: must be shorter than reconcile_interval"),
         (GOOD + "global: {debounce: soon}\n", "x.yml:10: global.debounce: 'soon' is not a duration"),
@@ -256,9 +265,8 @@ def test_a_scraper_that_is_none_is_named(node: Any, said: str) -> None:
         ("placement.replication_factor", 0),
         ("placement.replication_factor", 1.5),
         ("placement.load_factor", 0.9),
-        ("zones", {"label": "bad-label"}),
-        ("zones", {"label": "__zone"}),
-        ("placement.hash_labels", ["__shard"]),
+        ("zones", {"label": ""}),
+        ("placement.hash_labels", [""]),
         ("zones", {}),
     ],
 )
@@ -275,3 +283,173 @@ def test_a_joining_scraper_is_taken_as_it_is_listed() -> None:
     for bad in ("10.0.0.9", "10.0.0.9:1,zone", "10.0.0.9:1,colour=red", "10.0.0.9:1,weight=x"):
         with pytest.raises(ValueError, match="not"):
             service.joining(bad)
+
+
+FAR = """
+shard_services:
+  - name: one
+    scrapers: {probe: {nodes: [h1:9090, h2:9090]}}
+    targets: [{file: {files: [a.json]}}]
+    delivery:
+      - %s
+  - name: two
+    scrapers: {probe: {nodes: [%s]}}
+    targets: [{file: {files: [a.json]}}]
+    delivery:
+      - %s
+"""
+SSH = "ssh: {user: u, path: '%s', identity_file: /dev/null, known_hosts: /dev/null%s}"
+ONE_FILE = [
+    ("ansible: {}", "h2:9091", "ansible: {}"),
+    ("ansible: {}", "H2:9091", "ansible: {}"),
+    ("ansible: {dest_dir: /sd}", "h2:9091", "ansible: {dest_dir: /sd/}"),
+    (SSH % ("/sd/x.json", ""), "h1:9999", SSH % ("/sd/x.json", "")),
+    (SSH % ("/sd/{host}.json", ""), "h1:9999", SSH % ("/sd/./h1.json", "")),
+    ("ansible: {dest_dir: /sd, dest_sd_file_name: x.json}", "h1:9999", SSH % ("/sd/x.json", "")),
+]
+TWO_FILES = [
+    ("ansible: {}", "h3:9090", "ansible: {}"),
+    ("ansible: {}", "h2:9090", "ansible: {dest_sd_file_name: two.json}"),
+    ("ansible: {}", "h2:9090", "ansible: {extra_vars_file: /dev/null}"),
+    (SSH % ("/sd/{service}.json", ""), "h1:9999", SSH % ("/sd/{service}.json", "")),
+    (SSH % ("/sd/x.json", ""), "h1:9999", SSH % ("/sd/x.json", ", port: 2222")),
+]
+
+
+@pytest.mark.parametrize("one_file", ONE_FILE)
+def test_two_services_on_one_file_of_a_scrapers_host_are_refused(one_file: tuple[str, str, str]) -> None:
+    (found,) = problems(FAR % one_file)
+    assert "shard_services[1].delivery[0]." in found
+    assert "writes the same files as shard_services[0].delivery[0]." in found
+
+
+@pytest.mark.parametrize("two_files", TWO_FILES)
+def test_two_services_on_files_of_their_own_are_not(two_files: tuple[str, str, str]) -> None:
+    assert len(loads(FAR % two_files).shard_services) == 2
+
+
+def test_two_services_whose_scrapers_nobody_lists_may_have_the_same_ones() -> None:
+    probed = "{probe: {nodes: [h1:9090, h2:9090]}}"
+    text = "consul: {address: 127.0.0.1:1}\n" + (FAR % ("ansible: {}", "h3:9090", "ansible: {}")).replace(
+        probed, "{consul: {service: x}}"
+    )
+    assert "writes the same files as" in problems(text)[0]
+
+
+def every_text(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The key path of each text in it."""
+    if isinstance(value, str):
+        return [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, inner in items for found in every_text(inner, (*path, key))]
+
+
+WHOLE: dict[str, Any] = {
+    "global": {"reconcile_interval": "60s", "debounce": "1s"},
+    "consul": {
+        "address": "127.0.0.1:8500",
+        "token_file": "t",
+        "datacenter": "dc1",
+        "tls": {"ca_file": "ca", "cert_file": "c", "key_file": "k", "server_name": "s"},
+    },
+    "controllers": {"lock": {"consul": {"key": "a/b", "check_ttl": "5s"}}},
+    "shard_services": [
+        {
+            "name": "one",
+            "description": "d",
+            "identity": "host",
+            "scrapers": {"consul": {"service": "x", "register": {"nodes": ["h:1"], "check": {"path": "/r"}}}},
+            "zones": {"label": "zone"},
+            "targets": [
+                {"file": {"files": ["a/*.json"], "refresh_interval": "5s"}},
+                {"http": {"url": "http://h/sd", "headers_file": "h", "bearer_token_file": "b", "tls": {"ca_file": "x"}}},
+                {"python": {"callable": "m:f", "interval": "5s"}},
+            ],
+            "placement": {"hash_labels": ["env"], "loads": "count"},
+            "delivery": [
+                {"http_sd": {}},
+                {"file": {"path": "out/{scraper}.json"}},
+                {"ssh": {"host": "{host}", "user": "u", "path": "/x/{host}.json", "identity_file": "i", "known_hosts": "k"}},
+                {"ansible": {"playbook": "p", "dest_dir": "/d", "user": "u", "extra_vars_file": "e"}},
+            ],
+            "audit": {"scrape_pool": "p"},
+        },
+        {
+            "name": "two",
+            "scrapers": {"probe": {"nodes": [{"address": "h:1", "zone": "a", "weight": 1}], "path": "/r"}},
+            "targets": [{"file": {"files": ["a.json"]}}],
+            "delivery": [{"http_sd": {}}],
+        },
+    ],
+}
+STRANGE = st.one_of(
+    st.sampled_from(
+        ["", " ", "\0", "a\0b", "../../x", "/" * 5000, "x" * 5000, "x" * 70_000, "{", "}", "{}", "{0}", "{scraper!r}",
+         "{host:9999999999}", "{host.__class__}", "{scraper[0]}", "http://[::1", "http://h:99999/", "http:///", "unix://",
+         "\x1b[31m", "a\nb", "\ud800", "é", "\u202e", "%", "%00", "~", "$HOME", "/dev/zero", "/dev/stdin", "/proc/self/mem"]
+    ),
+    st.text(max_size=20),
+    st.text(st.sampled_from("{}!:.[]/\\%$\0\n@?#&= "), max_size=12),
+)  # fmt: skip
+
+
+@given(data=st.data())
+def test_no_text_in_any_key_is_more_than_an_error(data: st.DataObject) -> None:
+    """Paths, URLs, templates, names, and the keys themselves."""
+    config = json.loads(json.dumps(WHOLE))
+    *path, last = data.draw(st.sampled_from(every_text(config)))
+    place = config
+    for part in path:
+        place = place[part]
+    text = data.draw(STRANGE)
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        place[text] = place.pop(last)
+    else:
+        place[last] = text.replace("{", data.draw(st.sampled_from(["{", "{scraper}.json{"])))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "x.yml"
+        file.write_text(json.dumps(config))
+        result = CliRunner().invoke(main, ["check", str(file)])
+    assert result.exit_code == 2, result.exception  # its files are not there
+    assert all(line.isprintable() and line.startswith(str(file)) for line in result.output.splitlines()), result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [" + "1," * 150_000 + "1]", "more than 100000 keys and values"),
+        ("{" + "".join(f"a{n}: 1," for n in range(60_000)) + "}", "more than 100000 keys and values"),
+        ("a: " + "x" * 70_000, "a text of more than 65536 characters"),
+        ("x" * 70_000 + ": 1", "a text of more than 65536 characters"),
+        ("a: " + "1:" * 32_000 + "1", "unknown key"),
+        ("shard_services: [" + "1," * 5_000 + "1]", "list should have at most 1000 items"),
+        (GOOD.replace("10.0.0.2:9090]", "10.0.0.2:9090" + ", h:1" * 11_000 + "]"), "list should have at most 10000 items"),
+        (GOOD.replace("[targets/*.json]", "[" + "a.json," * 1_001 + "a.json]"), "list should have at most 1000 items"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_configuration_is_bounded_in_entries(text: str, expected: str) -> None:
+    found = problems(text)
+    assert any(expected in line for line in found), found[:3]
+    assert len(found) <= 101
+
+
+def test_what_cannot_be_a_file_is_named_and_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    good = GOOD.replace("delivery:", "delivery:\n      - ansible: {user: u, playbook: folder}")
+    (tmp_path / "x.yml").write_text("consul: {address: 127.0.0.1:1, token_file: pipe}\n" + good)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "x.yml")
+    assert [line.partition(": ")[2] for line in caught.value.problems] == [
+        f"consul.token_file: {tmp_path}/pipe: not a regular file",
+        f"shard_services[0].delivery[0].ansible.playbook: {tmp_path}/folder: not a regular file",
+    ]
+    for name, why in (
+        ("pipe", "not a regular file"),
+        ("folder", "not a regular file"),
+        ("none", "No such file or directory"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_with_lines(tmp_path / name, pipes=False)
+        assert caught.value.problems == [f"{tmp_path}/{name}:1: {why}"]

@@ -9,7 +9,7 @@ import pytest
 from promring.audit.active import AuditError, decoded
 from promring.core.coverage import Active, Index, Seen, coverage
 from promring.core.placement import Policy, place
-from promring.core.pool import build_pool, identities
+from promring.core.pool import build_pool, identities, target
 from promring.core.ring import Ring
 from promring.model import Placement, Scraper, TargetGroup
 from tests.laws.strategies import pool_of
@@ -129,10 +129,10 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
     other = {**one, "scrapePool": "y"}
     assert len(list(decoded(body(one, other), "x"))) == 1
     with pytest.raises(AuditError, match=r"no scrape pool 'x'.*there is y"):
-        decoded(body(other), "x")
+        list(decoded(body(other), "x"))
     for bad in (b"", b"{}", b'{"status":"success","data":{"activeTargets":5}}', b"\xff"):
         with pytest.raises(AuditError, match="/api/v1/targets: "):
-            decoded(bad, "x")
+            list(decoded(bad, "x"))
 
 
 def test_an_index_of_nothing_finds_nothing() -> None:
@@ -152,3 +152,22 @@ def test_a_relabelled_address_is_found_by_its_parameter_or_its_instance() -> Non
     ]
     result = coverage(found, {"a:1": Index(found.pool).seen(1.0, told)}, {})
     assert (result.uncovered, result.scrapers["a:1"].foreign) == (0, 1)
+
+
+def test_entries_of_one_address_are_told_apart_by_their_labels() -> None:
+    groups = [
+        TargetGroup.of(["t:1"], {"module": "icmp"}),
+        TargetGroup.of(["t:1"], {"module": "http"}),
+        TargetGroup.of(["u:1"]),
+    ]
+    found = place(build_pool([groups]), Ring(MEMBERS, 64), Policy(64))
+    owner = found.scrapers[found.owners[0, 0]].id
+    told: dict[str, list[Active]] = {name: [] for name in ["a:1", "b:1", "c:1"]}
+    for row in range(len(found.pool)):
+        one = target(found.pool, row)
+        told[found.scrapers[found.owners[row, 0]].id].append(active(one.address, **one.labels))
+    assert coverage(found, seen(found, told), {}).ratio == 1.0
+    gone = next(a for a in told[owner] if a.discovered.get("module"))
+    told[owner].remove(gone)
+    missing = coverage(found, seen(found, told), {}).missing.tolist()
+    assert [target(found.pool, row).labels["module"] for row in missing] == [gone.discovered["module"]]

@@ -185,6 +185,37 @@ async def test_a_bad_or_vanished_file_keeps_its_own_last_list_and_the_others_go_
     assert caught.value.pool == pool_of([TargetGroup.of(["a:1", "b:1", "c:1"])])
 
 
+async def test_a_file_that_is_bad_at_the_first_start_holds_up_the_others_for_a_while_only(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"targets": ["a:1"]}]')
+    (tmp_path / "b.json").write_text("[{")
+    patterns = [str(tmp_path / "*.json"), str(tmp_path / "none.yml")]
+    patient, hasty = FileSource(patterns, 60.0), FileSource(patterns, 60.0, patience_s=0.0)
+    with pytest.raises(DiscoveryError, match=r"none\.yml: no such file.*b\.json:1: ") as caught:
+        await patient.fetch()
+    assert caught.value.pool is None
+    with pytest.raises(DiscoveryError, match=r"none\.yml: no such file.*b\.json:1: ") as caught:
+        await hasty.fetch()
+    assert caught.value.pool == pool_of([TargetGroup.of(["a:1"])])
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(DiscoveryError) as caught:
+        await hasty.fetch()
+    assert caught.value.pool is None, "nothing at all is no answer"
+
+
+async def test_what_is_remembered_of_a_file_that_cannot_be_read_after_a_start_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"targets": ["a:1", "new:1"], "labels": {"x": "1"}}]')
+    (tmp_path / "b.json").write_text("[{")
+    source = FileSource([str(tmp_path / "*.json")], 60.0)
+    source.remember(pool_of([TargetGroup.of(["a:1", "b:1", "gone:1"])]))
+    with pytest.raises(DiscoveryError) as caught:
+        await source.fetch()
+    kept = [TargetGroup.of(["a:1", "new:1"], {"x": "1"}), TargetGroup.of(["b:1", "gone:1"])]
+    assert caught.value.pool == pool_of(kept), "additions go on, nothing of the bad file goes"
+    (tmp_path / "b.json").write_text('[{"targets": ["b:1"]}]')
+    whole = [TargetGroup.of(["a:1", "new:1"], {"x": "1"}), TargetGroup.of(["b:1"])]
+    assert await source.fetch() == pool_of(whole), "once every file was read the memory is not needed any more"
+
+
 @pytest.mark.parametrize("kind", ["fifo", "folder", "not utf-8"])
 async def test_what_is_no_list_is_an_error_and_does_not_hang(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.json"

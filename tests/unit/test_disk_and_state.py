@@ -125,7 +125,7 @@ def test_no_name_leaves_its_folder(name: str) -> None:
 
 def memory() -> Memory:
     groups = pool_of((TargetGroup.of(["t:1", "t:2"], {"env": "prod"}),))
-    slices = {SCRAPER.id: slice_of(b"[]\n", 7)}
+    slices = {SCRAPER.id: slice_of(b'[{"targets":["t:1"]}]\n', 7)}
     return Memory((SCRAPER,), {"file:x": groups}, slices, Generation(0, 7), members_at=100.5, sources_at={"file:x": 99.5})
 
 

@@ -69,6 +69,8 @@ def test_commands_in_the_readme_exist() -> None:
 def test_check_says_valid_or_every_error_with_exit_2(tmp_path: Path) -> None:
     file = tmp_path / "x.yml"
     file.write_text(yaml_block("README.md"))
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets/all.json").touch()
     result = CliRunner().invoke(main, ["check", str(file)])
     assert (result.exit_code, result.output) == (0, f"{file}: valid, 1 shard service: node_exporter\n")
     file.write_text(yaml_block("README.md").replace("probe:", "prob:") + "x: 1\n")

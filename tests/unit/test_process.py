@@ -62,6 +62,51 @@ async def test_an_actor_that_does_not_end_in_time_is_named() -> None:
     await asyncio.sleep(0)
 
 
+async def test_the_first_failure_is_the_cause_and_later_ones_are_told_beside_it() -> None:
+    said: list[str] = []
+
+    async def fails_when_stopped() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("the second")
+
+    async def fails_first() -> None:
+        await asyncio.sleep(0.01)
+        raise RuntimeError("the first")
+
+    actors = {"a": fails_when_stopped, "b": fails_first}
+    with pytest.raises(RuntimeError, match="the first") as caught:
+        await run_actors(actors, 5.0, lambda name, error: said.append(f"{name}: {error}"))
+    assert caught.value.__notes__ == ["a failed, too: ValueError: the second"]
+    assert said == ["a: the second"]
+
+    async def returns() -> None:
+        await asyncio.sleep(0.01)
+
+    actors = {"a": fails_when_stopped, "reload": returns}
+    assert await run_actors(actors, 5.0, lambda name, error: said.append(f"{name}: {error}")) == "reload"
+    assert said == ["a: the second"] * 2
+
+
+async def test_an_actor_that_hangs_at_the_end_does_not_hide_why_it_had_to_end() -> None:
+    released = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async def fails() -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken") as caught:
+        await run_actors({"stubborn": stubborn, "b": fails}, 0.05)
+    assert caught.value.__notes__ == ["did not stop within 0.05 s: stubborn"]
+    released.set()
+    await asyncio.sleep(0)
+
+
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     root, config = logging.getLogger(), structlog.get_config()

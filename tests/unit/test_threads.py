@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
+import threading
 import weakref
 
 import pytest
 
-from promring.threads import beside
+from promring.threads import BusyError, Single, beside
+from tests.rows import Seen
 
 
 class Heavy(bytearray):
@@ -47,3 +51,61 @@ async def test_cancelled_the_thread_goes_on_alone_and_its_error_is_nobodys() -> 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_hangs_is_not_begun_a_second_time_and_others_go_on() -> None:
+    goes_on, begun = threading.Event(), list[int]()
+
+    def hangs() -> str:
+        begun.append(1)
+        goes_on.wait(60)
+        return "late"
+
+    single, other = Single(), Single()
+    with pytest.raises(TimeoutError):
+        await single.run(hangs, 0.01)
+    for _ in range(20):
+        with pytest.raises(BusyError):
+            await single.run(hangs, 0.01)
+    assert begun == [1]
+    assert await other.run(lambda: "another use", 60) == "another use"
+    goes_on.set()
+    for _ in range(3000):
+        try:
+            assert await single.run(lambda: "again", 60) == "again"
+            break
+        except BusyError:
+            await asyncio.sleep(0.01)
+    else:
+        raise AssertionError("it never came back")
+
+
+NO_ROOM = """
+import asyncio, resource, threading
+from promring import log
+from promring.threads import beside
+
+async def main():
+    log.configure()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20), before[1]))
+    threading.stack_size(512 << 20)  # as when the system has no thread left
+    work = asyncio.ensure_future(beside(lambda: "done"))
+    done, _ = await asyncio.wait([work], timeout=0.5)
+    assert not done, "there was a thread after all"
+    resource.setrlimit(resource.RLIMIT_AS, before)
+    print(await work)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.row(53, did="no thread to be had (RLIMIT_AS), then again")
+async def test_without_a_thread_work_waits_until_there_is_one(seen: Seen) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", NO_ROOM], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "msg=no_thread" in done.stderr
+    seen("said once, done as soon as there was one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
 from promring.model import Generation
+from promring.unforeseen import UnforeseenCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -12,6 +13,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class AgentMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(UnforeseenCounts())
         self._answers = Counter(
             "promring_agent_answers",
             "Answers of controllers: written, same, refused, failed.",

@@ -1,7 +1,9 @@
 """Long-polls the controllers for one slice and keeps the file true to it.
 
 Promises: the file holds a whole slice that a controller decided, or what it held before; an older generation is refused,
-across restarts too; when no controller answers the file stays; what was changed by hand is put back within ``wait_s``.
+across restarts too; when no controller answers the file stays; what was changed by hand is put back within ``wait_s``;
+however fast a controller or a proxy answers, it is asked at most ``RATE_PER_S`` times a second after a burst of ``BURST``,
+and less and less often while it answers a long poll at once with nothing new.
 Flow: ``GET /sd/{service}/{scraper}?wait=`` at one controller until it fails, then at the next; ``delivery.envelope`` writes.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +19,21 @@ from urllib.parse import quote
 
 import aiohttp
 
+from promring import regular, secretfile
 from promring.agent.metrics import AgentMetrics
 from promring.delivery.envelope import Envelope, RefusedError, held, install, parse_generation
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.log import Logger
+from promring.rate import Bucket
 from promring.threads import beside, to_the_end
+from promring.unforeseen import Unforeseen, kept_alive
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
 WAIT_S = 30.0
+RATE_PER_S, BURST = 2.0, 10
+EARLY = 0.5
+"""An answer that brings nothing new before this share of the wait is over is one that did not wait."""
+EARLY_MOST_S = 5.0
 ANSWER_S = 10.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 10.0
 RELOAD_TIMEOUT_S, RELOAD_AGAIN_S = 5.0, 2.0
@@ -54,6 +64,8 @@ class Poller:
         self._log = log.bind(srv_name=settings.service, scraper=settings.scraper)
         self._said: dict[str, str] = {}
         self._reload_due = asyncio.Event()
+        self._faults = Unforeseen("agent", self._log)
+        self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
         self.has_slice = False
         """Whether the file holds a slice that is known to be whole."""
 
@@ -62,20 +74,22 @@ class Poller:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
             if self._settings.reload_url:
-                group.create_task(self._reload())
+                group.create_task(kept_alive("agent reload", self._reload, self._log))
 
     async def _poll(self) -> None:
         settings, failures, at = self._settings, 0, 0
         etag = await self._etag_of_file()
         if self.has_slice:
             self._log.info("slice_kept", file=str(settings.file), note="until a controller says otherwise")
-        async with new_session(ssl_context=settings.tls.context()) as session:
+        async with new_session() as session:
             while True:
                 controller = settings.controllers[at % len(settings.controllers)]
+                await self._bucket.take()
                 try:
-                    etag = await self._ask(session, controller, etag)
-                except (_NoSliceError, OSError) as error:
-                    self._failed(controller, str(error))
+                    etag = await self._asked(session, controller, etag)
+                except Exception as error:  # the supervisor of this loop: the file stays, the next controller is asked
+                    known = isinstance(error, _NoSliceError | OSError)
+                    self._failed(controller, str(error) if known else self._faults.note(error))
                     failures, at, etag = failures + 1, at + 1, ""
                     if failures % len(settings.controllers) == 0:  # every one of them
                         rounds = failures // len(settings.controllers)
@@ -87,13 +101,30 @@ class Poller:
                     self._log.info("controller_answers_again", controller=controller)
                 failures = 0
 
+    async def _asked(self, session: aiohttp.ClientSession, controller: str, etag: str) -> str:
+        """``_ask``, and a pause when a long poll that should have waited ended at once without anything new."""
+        began = time.monotonic()
+        new = await self._ask(session, controller, etag)
+        early = bool(etag) and new == etag and time.monotonic() - began < self._settings.wait_s * EARLY
+        self._early = self._early + 1 if early else 0
+        if self._early > BURST:
+            if self._early == BURST + 1:
+                note = "it, or a proxy, does not wait: asked less often"
+                self._log.warning("controller_answers_at_once", controller=controller, note=note)
+            most = min(EARLY_MOST_S, self._settings.wait_s, 0.5 * 2 ** min(self._early - BURST, 10))
+            await asyncio.sleep(random.uniform(most / 2, most))
+        return new
+
     async def _ask(self, session: aiohttp.ClientSession, controller: str, etag: str) -> str:
         """One long poll and what follows from it; the ETag of what the file holds then."""
         settings = self._settings
         path = f"/sd/{quote(settings.service, safe='')}/{quote(settings.scraper, safe=':')}"
         headers = {"Accept-Encoding": "gzip"} | ({"If-None-Match": etag} if etag else {})
         if settings.token_file is not None:
-            headers["Authorization"] = f"Bearer {await beside(lambda: _token(settings.token_file))}"
+            try:
+                headers["Authorization"] = f"Bearer {await secretfile.read_line(settings.token_file)}"
+            except secretfile.SecretError as error:
+                raise _NoSliceError(str(error)) from error
         url = f"{controller}{path}?wait={settings.wait_s:g}s" if etag else f"{controller}{path}"
         deadline = (settings.wait_s if etag else 0.0) + ANSWER_S
         try:
@@ -103,7 +134,7 @@ class Poller:
                 url,
                 timeout_s=deadline,
                 headers=headers,
-                server_name=settings.tls.server_name,
+                tls=settings.tls,
                 body_bytes_max=SLICE_BYTES_MAX,
             )
         except HttpError as error:
@@ -142,7 +173,7 @@ class Poller:
             have = held(self._settings.file)
             if have is None or not self._settings.file.is_file():
                 return ""
-            envelope = Envelope(self._settings.file.read_bytes(), have[1], have[0])
+            envelope = Envelope(regular.read(self._settings.file, SLICE_BYTES_MAX), have[1], have[0])
             return f'"{have[1][:32]}"' if envelope.is_whole() else ""
 
         try:
@@ -177,13 +208,3 @@ class Poller:
                     self._reload_due.set()
                     await asyncio.sleep(RELOAD_AGAIN_S)
                 said = why
-
-
-def _token(path: Path | None) -> str:
-    """Read for each use, so that it can be changed. Raises OSError."""
-    if path is None:
-        return ""
-    try:
-        return path.read_text().strip()
-    except UnicodeError as error:
-        raise OSError(f"{path}: is not text") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from promring import log
+from promring import log, secretfile
 from promring.actors import Actor, run_actors
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import WAIT_S, AgentSettings, Poller
@@ -79,8 +79,8 @@ def agent(
         raise click.UsageError(f"--file: {file} must end in .json, .yml or .yaml, or Prometheus does not read it")
     tls = TlsFiles(ca_file, cert_file, key_file, server_name)
     try:
-        tls.context()
-    except OSError as error:
+        asyncio.run(secretfile.tls_context(tls))
+    except secretfile.SecretError as error:
         raise click.UsageError(f"--tls: {error}") from error
     settings = AgentSettings(controllers, service, scraper, file.absolute(), reload_url, token_file, tls, wait_s)
     metrics = AgentMetrics()

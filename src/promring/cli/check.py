@@ -1,4 +1,4 @@
-"""``promring check FILE``: is a configuration valid?"""
+"""``promring check FILE``: is a configuration valid, and can all that it asks for be built here?"""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from pathlib import Path
 
 import click
 
+from promring import trial
 from promring.cli import options
+from promring.config import load_with_lines
+from promring.model import ConfigError
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
-    """Validate a configuration: exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`."""
-    settings = options.load_or_exit(file)
-    names = ", ".join(s.name for s in settings.shard_services)
-    count = len(settings.shard_services)
-    click.echo(f"{file}: valid, {count} shard service{'s' if count > 1 else ''}: {names}")
+    """Validate a configuration, and try what it asks for: programs, keys, folders, Python functions. Nothing is written.
+
+    Exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`. What is valid but hardly meant is a line with
+    `warning:`.
+    """
+    try:
+        loaded = load_with_lines(file)
+        if found := loaded.lines(trial.problems(loaded.settings, file)):
+            raise ConfigError(found)
+    except ConfigError as error:
+        options.say_and_exit(error)
+    for line in loaded.lines((path, f"warning: {what}") for path, what in trial.warnings(loaded.settings)):
+        click.echo(line, err=True)
+    services = loaded.settings.shard_services
+    names = ", ".join(s.name for s in services)
+    click.echo(f"{click.format_filename(file)}: valid, {len(services)} shard service{'s' * (len(services) > 1)}: {names}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +16,7 @@ import click
 from promring import log
 from promring.cli import options
 from promring.events import Events
+from promring.limits import LimitError, open_standard_streams, raise_descriptors
 from promring.model import ConfigError, ListenError
 from promring.supervisor import Options, Supervisor
 from promring.threads import favour_the_loop
@@ -37,6 +41,20 @@ from promring.web.server import WebSettings
     type=click.Path(path_type=Path),
     help="TLS and basic auth, as the Prometheus exporter-toolkit has them.",
 )
+@click.option(
+    "--web.allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that browsers and commands may call the page and the API by, besides addresses and the machine's own names;"
+    " also *.example.org, or * for any. Repeatable.",
+)
+@click.option(
+    "--web.max-connections",
+    "connections_most",
+    type=click.IntRange(1, 1_000_000),
+    help="Clients at a time. Default: half of the descriptors that the process may have, at most 8192.",
+)
 @click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
 @click.option(
@@ -52,11 +70,18 @@ def run(
     listen: tuple[str, int],
     token_file: Path | None,
     web_config_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    connections_most: int | None,
     level: str,
     fmt: str,
     state_dir: Path,
 ) -> None:
     """Run the daemon until SIGINT or SIGTERM. SIGHUP reads the configuration again."""
+    open_standard_streams()
+    try:
+        descriptors = raise_descriptors()
+    except LimitError as error:
+        raise click.ClickException(str(error)) from error
     settings = options.load_or_exit(config_file)
     try:
         access = Access(load_web_config(web_config_file) if web_config_file else WebConfig())
@@ -65,7 +90,8 @@ def run(
     events = Events()
     log.configure(level, fmt, keep=events.keep)
     lock = _lock(state_dir)
-    web = WebSettings(listen[0], listen[1], token_file, access)
+    log.get().info("descriptors", soft_limit_before=descriptors[0], soft_limit=descriptors[1])
+    web = WebSettings(listen[0], listen[1], token_file, access, allowed_hosts, connections_most)
     supervisor_options = Options(config_file, state_dir, web)
 
     favour_the_loop()
@@ -78,6 +104,8 @@ def run(
             runner.run(main())
     except ListenError as error:
         raise click.ClickException(str(error)) from error
+    except ConfigError as error:
+        options.say_and_exit(error)
     finally:
         lock.close()
 
@@ -92,17 +120,25 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 def _lock(state_dir: Path) -> IO[str]:
     """One process a state directory: two would write over each other."""
+    where = f"--state.dir {click.format_filename(state_dir)}"
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        file = open(state_dir / "lock", "a+")  # noqa: SIM115 - held until the process ends
-    except OSError as error:
-        raise click.ClickException(f"--state.dir {state_dir}: {error.strerror}") from error
+        descriptor = os.open(
+            state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
+        )
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "its file lock is not a regular file")
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise click.ClickException(f"{where}: {why}") from error
+    file = open(descriptor, "r+", errors="replace")  # noqa: SIM115 - held until the process ends
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        raise click.ClickException(f"--state.dir {state_dir} is in use by process {file.read().strip()}") from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    except BlockingIOError:
+        raise click.ClickException(f"{where} is in use by process {file.read(100).strip()}") from None
+    except OSError as error:
+        raise click.ClickException(f"{where}: cannot be locked: {error.strerror}") from error
+    with contextlib.suppress(OSError):  # who holds it is for people: a full disk need not know
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
     return file

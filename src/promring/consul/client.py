@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from yarl import URL
 
+from promring import secretfile
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, parse_base, request
 from promring.model import ConsulError
 
@@ -117,8 +118,7 @@ class Client:
         self.url, self._unix = parse_base(text, tls=self.access.tls is not None)
 
     async def __aenter__(self) -> Client:
-        context = self.access.tls.context() if self.access.tls else None
-        self._session = new_session(connections_max=190, unix_socket=self._unix, ssl_context=context)
+        self._session = new_session(connections_max=190, unix_socket=self._unix)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -249,11 +249,11 @@ class Client:
                 method,
                 self.url.with_path(path),
                 timeout_s=deadline_s,
-                headers=self._credentials(),
+                headers=await self._credentials(),
                 params=params,
                 json=body,
                 data=data,
-                server_name=self.access.tls.server_name if self.access.tls else None,
+                tls=self.access.tls,
             )
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error
@@ -264,18 +264,16 @@ class Client:
             raise ConsulError(f"{self._where}: status {response.status}: {response.text()}", response.status)
         return response
 
-    def _credentials(self) -> dict[str, str]:
+    async def _credentials(self) -> dict[str, str]:
         access = self.access
         try:
             if access.token_file is not None:
-                return {"X-Consul-Token": access.token_file.read_text().strip()}
+                return {"X-Consul-Token": await secretfile.read_line(access.token_file)}
             if access.username is not None and access.password_file is not None:
-                pair = f"{access.username}:{access.password_file.read_text().strip()}"
+                pair = f"{access.username}:{await secretfile.read_line(access.password_file)}"
                 return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        except OSError as error:
-            raise ConsulError(f"cannot read {error.filename}: {error.strerror}") from error
-        except UnicodeError as error:
-            raise ConsulError(f"{access.token_file or access.password_file} is not text") from error
+        except secretfile.SecretError as error:
+            raise ConsulError(f"cannot read {error}") from error
         token = os.environ.get("CONSUL_HTTP_TOKEN")
         return {"X-Consul-Token": token} if token else {}
 

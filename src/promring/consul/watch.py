@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from promring.consul.client import WAIT_S, Client, HealthEntry
 from promring.log import Logger, difference
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+from promring.rate import Bucket
 
 RATE_PER_S = 10.0
 BURST = 2
@@ -44,7 +45,7 @@ class HealthWatch:
         """The scrapers of the last log line about them."""
         self._refused: dict[str, str] = {}
         """Instances that are left out, and why."""
-        self._bucket = _Bucket(RATE_PER_S, BURST)
+        self._bucket = Bucket(RATE_PER_S, BURST)
 
     async def run(self, publish: Callable[[Answer[Members]], None]) -> None:
         """For ever: read, compare, hand on."""
@@ -112,18 +113,3 @@ class HealthWatch:
                 self._log.warning("service_has_no_healthy_node", srv_name=self._service)
             case Unknown(reason):
                 self._log.warning("consul_gives_no_answer", srv_name=self._service, error=reason)
-
-
-class _Bucket:
-    """A token bucket: ``burst`` at once, then ``rate`` a second."""
-
-    def __init__(self, rate_per_s: float, burst: int) -> None:
-        self._rate, self._burst = rate_per_s, float(burst)
-        self._tokens, self._at = self._burst, time.monotonic()
-
-    async def take(self) -> None:
-        now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
-        self._at = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / self._rate)

@@ -66,6 +66,16 @@ class Index:
                 plain[row] = False
                 self._special.setdefault(one.address, []).append((one.labels, row))
         self._plain = plain
+        self._tell_apart()
+
+    def _tell_apart(self) -> None:
+        """A target whose address others have, too, is told from them by its labels, like them."""
+        addresses = list(self._special)
+        hashes = np.array([xxh3_64(address.encode()) for address in addresses], dtype=np.uint64)
+        for address, row in zip(addresses, rows_of(self.pool, hashes).tolist(), strict=True):
+            if row < len(self.pool) and self._plain[row]:
+                self._plain[row] = False
+                self._special[address].append((decode(self.pool.fragment(row)).labels, row))
 
     def seen(self, at: float, active: Iterable[Active]) -> Seen:
         ids: list[int] = []

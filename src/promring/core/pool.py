@@ -1,11 +1,14 @@
 """From listed groups to a ``TargetPool``: one of each source, and one of all sources together.
 
-Promises: a pool depends on the order of the *sources* (the first one wins a target that two of them have), and on nothing
-else: not on the order of groups or targets inside them, where equal targets with other labels are settled by the smaller
-encoding.
+Promises: a pool depends on the order of the *sources* and on nothing else: not on the order of groups or targets inside
+them.
 
-A target's identity is ``__address__``, the labels that change what is scraped and the chosen ``hash_labels``. Its key on the
-ring is ``xxh3_64`` of the UTF-8 identity, or of the ``hash_labels``. Other labels may change without a move.
+Entries of one source that differ in any label are different targets, as in Prometheus; equal entries are one. Two sources
+have the same target where its address and the labels that redirect a scrape agree: the first source wins, with all it has of
+that target, and what lost is counted and named.
+
+A target's key on the ring is ``xxh3_64`` of the UTF-8 text of address and redirecting labels, or of the chosen
+``hash_labels``. Other labels may change without a move.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import msgspec
@@ -23,10 +27,13 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 
 from promring.model import SEPARATOR, Bounds, Keys, ListMark, TargetGroup, TargetPool
 
-KEPT_LABELS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape|meta)_.*")
-"""Labels that begin with two underscores and still pass: Prometheus users rely on them (``failures.md`` A1)."""
 REDIRECTING = ("__scheme__", "__metrics_path__")
-_encode = msgspec.json.Encoder().encode
+CONFLICTS_NAMED = 10
+_encode_json = msgspec.json.Encoder().encode
+_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_MAYBE_NOT_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf]")
+
+_NUL = "\0"
 
 Rows = npt.NDArray[np.intp]
 
@@ -41,9 +48,9 @@ class Target(msgspec.Struct, frozen=True):
     def address(self) -> str:
         return self.targets[0]
 
-    def identity(self, hash_labels: Sequence[str] = ()) -> str:
-        """The address, then ``\\0name\\0value`` for each label that makes it another target, in order of name."""
-        return self.address + _suffix(self.labels.items(), hash_labels)
+    def identity(self) -> str:
+        """The address, then ``\\0name\\0value`` for each label that redirects the scrape, in order of name."""
+        return self.address + _suffix(self.labels.items())
 
 
 decode: Callable[[bytes], Target] = msgspec.json.Decoder(Target).decode
@@ -68,25 +75,23 @@ def fragments(pool: TargetPool) -> Iterator[bytes]:
 
 
 def pool_of(groups: Iterable[TargetGroup]) -> TargetPool:
-    """Every address of every group. Of a target that is listed with other labels too, all rows stay: which one wins is
-    settled by ``merge``.
-    """
+    """Every address of every group; equal entries once. Group labels must be sorted, none of them empty."""
     listed: list[bytes] = []
-    ids, digests = array("Q"), array("Q")
+    keys, digests = array("Q"), array("Q")
     for group in groups:
-        suffix = _suffix(group.labels, ())
+        suffix = _suffix(group.labels)
         tail = b"]" + (b',"labels":' + _encode(dict(group.labels)) if group.labels else b"") + b"}"
         for address in group.targets:
             fragment = b'{"targets":[' + _encode(address) + tail
             listed.append(fragment)
-            ids.append(xxh3_64((address + suffix).encode()))
+            keys.append(xxh3_64((address + suffix).encode()))
             digests.append(xxh3_64(fragment))
-    known, digest = _column(ids), _column(digests)
+    known, digest = _column(keys), _column(digests)
     order = np.argsort(known, kind="stable")
     duplicates = 0
     if (ties := _ties(known[order])) is not None:
         order, duplicates = _without_copies(order, ties, listed)
-    return _assemble(known[order], known[order], digest[order], [listed[i] for i in order.tolist()], duplicates)
+    return _assemble(known[order], digest[order], [listed[i] for i in order.tolist()], duplicates=duplicates)
 
 
 def _without_copies(order: Rows, ties: list[slice], listed: list[bytes]) -> tuple[Rows, int]:
@@ -117,35 +122,41 @@ def merge(
     *,
     ranked: bool = True,
 ) -> TargetPool:
-    """The pool of all ``pools``, each target once. ``ranked``: in order of precedence, else they are parts of one source,
-    and what differs between them stays, as in ``pool_of``.
+    """The pool of all ``pools``, which are placed by their own identity (no ``hash_labels`` before). ``ranked``: they are
+    sources in order of precedence; else parts of one source, and all that differs between them stays, as in ``pool_of``.
 
     ``zone_label`` names the label with the zone that a target asks for.
     """
-    if len(pools) == 1 and not hash_labels and not zone_label and (not ranked or _ties(pools[0].ids) is None):
+    if len(pools) == 1 and not hash_labels and not zone_label:
         return pools[0]
     listed = [fragment for pool in pools for fragment in fragments(pool)]
-    digests = _joined([pool.digests for pool in pools])
-    ids = keys = _joined([pool.ids for pool in pools])
-    if hash_labels:
-        ids, keys = _rekeyed(listed, hash_labels)
+    digests, keys = (_joined([column(pool) for pool in pools]) for column in (_digests, _keys))
     rank = np.repeat(np.arange(len(pools)), [len(pool) for pool in pools])
-    order = np.argsort(ids, kind="stable")
-    duplicates, conflicts = sum(p.duplicates for p in pools), sum(p.conflicts for p in pools)
-    if (ties := _ties(ids[order])) is not None:
+    order = np.argsort(keys, kind="stable")
+    duplicates, refused = sum(p.duplicates for p in pools), sum(p.refused for p in pools)
+    lost = _Lost()
+    if (ties := _ties(keys[order])) is not None:
         if ranked:
-            order, more, conflicts_here = _first_of_each(order, ties, listed, rank, hash_labels or ())
-            conflicts += conflicts_here
+            order, more = _of_first_source(order, ties, listed, rank, lost)
         else:
             order, more = _without_copies(order, ties, listed)
         duplicates += more
+    core = keys[order]
     if hash_labels:
-        order = order[np.argsort(keys[order], kind="stable")]
+        by = _rekeyed([listed[i] for i in order.tolist()], hash_labels)
+        again = np.argsort(by, kind="stable")
+        order, core, by = order[again], core[again], by[again]
     chosen = [listed[i] for i in order.tolist()]
     zones, names = _zones(chosen, zone_label) if zone_label else (None, ())
-    settled = ids[order]
-    by = keys[order] if hash_labels else settled
-    return _assemble(by, settled, digests[order], chosen, duplicates, conflicts, zones, names)
+    return replace(
+        _assemble(core, digests[order], chosen, by=by if hash_labels else None, duplicates=duplicates),
+        zones=zones,
+        zone_names=names,
+        conflicts=lost.conflicts,
+        conflicts_named=tuple(lost.named),
+        refused=refused,
+        remarks=tuple(remark for pool in pools for remark in pool.remarks)[:CONFLICTS_NAMED],
+    )
 
 
 def build_pool(
@@ -155,36 +166,52 @@ def build_pool(
     return merge([pool_of(groups) for groups in sources], hash_labels, zone_label)
 
 
-def _first_of_each(
-    order: Rows, ties: list[slice], listed: list[bytes], rank: Rows, hash_labels: Sequence[str]
-) -> tuple[Rows, int, int]:
-    """Of rows with one identity the one of the first source, there the smaller bytes. How many were left out, and how many
-    of those had other labels. Two identities with one hash both stay, in their own order.
+@dataclass(slots=True)
+class _Lost:
+    """Entries of later sources that had other labels than the first source's: how many, the first few addresses."""
+
+    conflicts: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def add(self, target: Target) -> None:
+        self.conflicts += 1
+        if len(self.named) < CONFLICTS_NAMED and target.address not in self.named:
+            self.named.append(target.address)
+
+
+def _of_first_source(order: Rows, ties: list[slice], listed: list[bytes], rank: Rows, lost: _Lost) -> tuple[Rows, int]:
+    """Of rows with one identity all those of the first source that has it, in order of their bytes. How many were left out.
+
+    Two identities with one hash both stay, in their own order.
     """
     rows = order.tolist()
     kept: list[int] = []
-    done = conflicts = 0
+    done = 0
     for tie in ties:
         kept += rows[done : tie.start]
-        best: dict[str, int] = {}
+        found: dict[str, dict[bytes, int]] = {}
+        first: dict[str, int] = {}
         for i in sorted(rows[tie], key=lambda i: (rank[i], listed[i])):
-            first = best.setdefault(decode(listed[i]).identity(hash_labels), i)
-            conflicts += listed[i] != listed[first]
-        kept += [best[name] for name in sorted(best)]
+            target = decode(listed[i])
+            name = target.identity()
+            if first.setdefault(name, int(rank[i])) == rank[i]:
+                found.setdefault(name, {}).setdefault(listed[i], i)
+            elif listed[i] not in found[name]:
+                lost.add(target)
+        kept += [i for name in sorted(found) for i in found[name].values()]
         done = tie.stop
     kept += rows[done:]
-    return np.array(kept, dtype=np.intp), len(rows) - len(kept), conflicts
+    return np.array(kept, dtype=np.intp), len(rows) - len(kept)
 
 
-def _rekeyed(listed: list[bytes], hash_labels: Sequence[str]) -> tuple[Keys, Keys]:
-    """Ids that tell ``hash_labels`` apart, and keys that are made of nothing else."""
-    ids, keys = array("Q"), array("Q")
-    for fragment in listed:
+def _rekeyed(chosen: list[bytes], hash_labels: Sequence[str]) -> Keys:
+    """Keys that are made of these labels and nothing else."""
+    keys = array("Q")
+    for fragment in chosen:
         one = decode(fragment)
         values = {**one.labels, "__address__": one.address}
-        ids.append(xxh3_64(one.identity(hash_labels).encode()))
         keys.append(xxh3_64("\0".join(f"{name}\0{values.get(name, '')}" for name in hash_labels).encode()))
-    return _column(ids), _column(keys)
+    return _column(keys)
 
 
 def _zones(listed: list[bytes], label: str) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
@@ -198,23 +225,36 @@ def _zones(listed: list[bytes], label: str) -> tuple[npt.NDArray[np.int32], tupl
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _assemble(
-    keys: Keys,
-    ids: Keys,
-    digests: Keys,
-    chosen: list[bytes],
-    duplicates: int,
-    conflicts: int = 0,
-    zones: npt.NDArray[np.int32] | None = None,
-    zone_names: tuple[str, ...] = (),
-) -> TargetPool:
+def _assemble(core: Keys, digests: Keys, chosen: list[bytes], *, by: Keys | None = None, duplicates: int = 0) -> TargetPool:
+    """``core``: the hash of each row's identity; ``by``: the keys, where they are others."""
     lengths = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen)) + len(SEPARATOR)
     bounds: Bounds = np.zeros(len(chosen) + 1, dtype=np.int64)
     np.cumsum(lengths, out=bounds[1:])
     blob = SEPARATOR.join(chosen) + (SEPARATOR if chosen else b"")
-    if (keys == ids).all():
-        keys = ids  # one array for both
-    return TargetPool(keys, ids, digests, blob, bounds, zones, zone_names, duplicates, conflicts)
+    return TargetPool(core if by is None else by, _ids(core), digests, blob, bounds, duplicates=duplicates)
+
+
+def _ids(core: Keys) -> Keys:
+    """``core`` itself when its values are all different; else the n-th row of one value, in the order of the rows, gets the
+    hash of value and n from the second on. So a target that is listed once keeps its id whatever its other labels are.
+    """
+    order = np.argsort(core, kind="stable")
+    ties = _ties(core[order])
+    if ties is None:
+        return core
+    ids = core.copy()
+    for tie in ties:
+        for n, row in enumerate(order[tie].tolist()[1:], start=1):
+            ids[row] = xxh3_64(f"{int(core[row]):016x}#{n}".encode())
+    return ids
+
+
+def _digests(pool: TargetPool) -> Keys:
+    return pool.digests
+
+
+def _keys(pool: TargetPool) -> Keys:
+    return pool.keys
 
 
 def _column(values: array[int]) -> Keys:
@@ -235,6 +275,15 @@ def _ties(ordered: Keys) -> list[slice] | None:
     return [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def _suffix(labels: Iterable[tuple[str, str]], hash_labels: Sequence[str]) -> str:
-    """Labels in order of name; mostly the empty string."""
-    return "".join(f"\0{n}\0{v}" for n, v in labels if n in REDIRECTING or n.startswith("__param_") or n in hash_labels)
+def _suffix(labels: Iterable[tuple[str, str]]) -> str:
+    """Labels that redirect the scrape, in order of name; mostly the empty text. A NUL in one is doubled: it separates."""
+    pairs = [(n, v) for n, v in labels if n in REDIRECTING or n.startswith("__param_")]
+    return "".join(f"\0{part.replace(_NUL, _NUL * 2)}" for pair in pairs for part in pair)
+
+
+def _encode(value: str | dict[str, str]) -> bytes:
+    """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped."""
+    encoded = _encode_json(value)
+    if not _MAYBE_NOT_YAML.search(encoded):
+        return encoded
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()

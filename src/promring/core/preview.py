@@ -11,10 +11,12 @@ from typing import Any
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies, compare
 from promring.core.pool import target
-from promring.core.ring import Ring
+from promring.core.ring import TOKENS_MOST, Ring, tokens_wanted
 from promring.model import Loads, Members, Placement, Plan, PromringError, Scraper, TargetPool
 
 NAMED_MOST = 20
+CHANGES_MOST = 100
+"""Scrapers that one preview takes away, and as many that it adds."""
 
 
 class PreviewError(PromringError):
@@ -76,19 +78,31 @@ def preview(
     loads: Loads | None = None,
 ) -> Preview:
     """The plan for ``members`` less ``without`` plus ``joining``. Raises ``PreviewError``."""
+    if len(without) > CHANGES_MOST or len(joining) > CHANGES_MOST:
+        raise PreviewError(f"at most {CHANGES_MOST} scrapers may leave, and {CHANGES_MOST} join, in one preview")
     ids = {s.id for s in members}
     for name in without:
         if name not in ids:
-            raise PreviewError(f"{name} is not a live scraper; there is {', '.join(sorted(ids))}")
+            raise PreviewError(f"{name} is not a live scraper; there is {_named(ids)}")
     for scraper in joining:
         if scraper.id in ids:
             raise PreviewError(f"{scraper.id} is a live scraper already")
     later = tuple(sorted({*(s for s in members if s.id not in without), *joining}))
     if not later:
         raise PreviewError("no scraper would be left: the plan would be held, every slice would stay as it is")
+    wanted = tokens_wanted(later, policy.virtual_nodes)
+    if joining and wanted > TOKENS_MOST:
+        raise PreviewError(
+            f"the ring would have {wanted} virtual nodes (virtual_nodes times all weights), more than {TOKENS_MOST}"
+        )
     before = place(pool, Ring(members, policy.virtual_nodes), policy, loads)
     after = place(pool, Ring(later, policy.virtual_nodes), policy, loads)
     return Preview(before, after, compare(before, after))
+
+
+def _named(ids: set[str]) -> str:
+    more = len(ids) - NAMED_MOST
+    return ", ".join(sorted(ids)[:NAMED_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def fit(placement: Placement) -> dict[str, Any]:

@@ -5,13 +5,19 @@ its weight, at least 1, and none when its weight is 0. A key belongs to the firs
 two scrapers have an equal token, the smaller id has it. A ring is never changed: other members, other ring. Tokens depend
 on nothing but the scraper itself, so one that leaves moves its own targets only.
 
+A ring has ``TOKENS_MOST`` tokens at most, as memory and time grow with them and weights may come from outside: where there
+would be more, ``virtual_nodes`` is halved until there are not (each scraper keeps one token at least). Shares stay as the
+weights say; a change of members that crosses the bound moves more targets than its own.
+
 After Karger et al., "Consistent Hashing and Random Trees" (STOC 1997).
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +26,55 @@ import xxhash
 from promring.model import Keys, Members, Owners, PlacementError, Scraper
 
 WEIGHT_MOST = 100.0
+TOKENS_MOST = 2**21
+"""Of a ring: 4,096 scrapers of 512 virtual nodes."""
+TOKENS_KEPT = 2 * TOKENS_MOST
+"""32 MiB."""
 HOPS, SEARCHED_GROUPS = 8, 64
 Positions = npt.NDArray[np.intp]
 
 
-@lru_cache(maxsize=4096)
+class Kept:
+    """The tokens that were made last, ``most`` in all. Used from several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._arrays: OrderedDict[tuple[str, int], Keys] = OrderedDict()
+        self._lock = threading.Lock()
+        self._total = 0
+
+    def get(self, key: tuple[str, int]) -> Keys | None:
+        with self._lock:
+            if (found := self._arrays.get(key)) is not None:
+                self._arrays.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[str, int], made: Keys) -> None:
+        with self._lock:
+            if key not in self._arrays:
+                self._total += len(made)
+            self._arrays[key] = made
+            while self._total > self._most:
+                self._total -= len(self._arrays.popitem(last=False)[1])
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+
+kept = Kept(TOKENS_KEPT)
+
+
 def tokens(scraper_id: str, count: int) -> Keys:
-    """The tokens of one scraper, in order of i: uint64, shape (count,). Cached, hence read-only."""
+    """The tokens of one scraper, in order of i: uint64, shape (count,). Kept for the next ring, hence read-only."""
+    if (found := kept.get((scraper_id, count))) is not None:
+        return found
+    result = _tokens(scraper_id, count)
+    kept.put((scraper_id, count), result)
+    return result
+
+
+def _tokens(scraper_id: str, count: int) -> Keys:
     values = (xxhash.xxh3_64_intdigest(f"{scraper_id}#{i}".encode()) for i in range(count))
     result = np.fromiter(values, dtype=np.uint64, count=count)
     result.setflags(write=False)
@@ -130,7 +178,9 @@ class Ring:
         for one, other in zip(self.scrapers, self.scrapers[1:], strict=False):
             if one.id == other.id:
                 raise PlacementError(f"two scrapers have the id {one.id}")
-        counts = [_token_count(s, virtual_nodes) for s in self.scrapers]
+        self.wanted = tokens_wanted(self.scrapers, virtual_nodes)
+        """How many tokens the weights ask for; above ``TOKENS_MOST`` there are fewer."""
+        counts = _token_counts(self.scrapers, virtual_nodes)
         columns = [tokens_of(s.id, count) for s, count in zip(self.scrapers, counts, strict=True)]
         every = np.concatenate(columns) if columns else np.empty(0, dtype=np.uint64)
         holders = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -168,15 +218,32 @@ class Ring:
         if not len(circle.tokens):
             return []
         start = int(np.searchsorted(circle.tokens, np.uint64(key), side="left"))
-        walk = np.roll(circle.holders, -start)
-        _, firsts = np.unique(walk, return_index=True)
-        return [self.scrapers[walk[i]] for i in np.sort(firsts)]
+        every, size = len(circle.tokens), 16 * len(self.scrapers)
+        while True:  # nearly always the first part of the walk meets everybody
+            walk = circle.holders.take(range(start, start + min(size, every)), mode="wrap")
+            _, firsts = np.unique(walk, return_index=True)
+            if size >= every or len(firsts) == len(circle.present):
+                return [self.scrapers[walk[i]] for i in np.sort(firsts)]
+            size *= 4
 
 
 def _token_count(scraper: Scraper, virtual_nodes: int) -> int:
     if not 0 <= scraper.weight <= WEIGHT_MOST:
         raise PlacementError(f"{scraper.id}: its weight must be from 0 to {WEIGHT_MOST:g}, not {scraper.weight}")
     return max(1, round(virtual_nodes * scraper.weight)) if scraper.weight else 0
+
+
+def _token_counts(scrapers: Members, virtual_nodes: int) -> list[int]:
+    counts = [_token_count(s, virtual_nodes) for s in scrapers]
+    while sum(counts) > TOKENS_MOST and virtual_nodes > 1:
+        virtual_nodes //= 2
+        counts = [_token_count(s, virtual_nodes) for s in scrapers]
+    return counts
+
+
+def tokens_wanted(members: Members, virtual_nodes: int) -> int:
+    """How many tokens a ring of ``members`` would have without the bound. Raises ``PlacementError`` for odd weights."""
+    return sum(_token_count(s, virtual_nodes) for s in members)
 
 
 def _numbered(names: Sequence[str]) -> Owners:

@@ -20,10 +20,15 @@ from pathlib import Path
 
 import msgspec
 
-from promring import disk
+from promring import disk, regular
+from promring.jsonlist import Entries, ListError
 from promring.model import Generation, PromringError, Slice
 
 LOCK_WAIT_S = 2.0
+NOTE_BYTES_MAX = 4096
+GROUPS_MAX = 5_000_000
+GROUP_BYTES_MAX = 64 * 1024 * 1024
+_WHITE = b" \t\r\n"
 _GENERATION = re.compile(r"(\d{1,18})\.(\d{1,18})")
 
 
@@ -36,7 +41,7 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
 
 
-_check = msgspec.json.Decoder(list[_Group]).decode
+_check = msgspec.json.Decoder(_Group).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +93,30 @@ def check(envelope: Envelope) -> None:
     if not envelope.is_whole():
         raise RefusedError(f"{len(envelope.body)} bytes that are not those of the SHA-256 {envelope.sha256[:16]}")
     try:
-        _check(envelope.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RefusedError(f"not a target list: {error}") from error
+        _check_groups(envelope.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ListError) as error:
+        raise RefusedError(f"not a target list: {str(error)[:200]}") from error
+
+
+def _check_groups(body: bytes) -> None:
+    """Group by group: objects of all of a long list would take 80 times its size. Raises what decoding raises."""
+    start = len(body) - len(body.lstrip(_WHITE))
+    if body[start : start + 1] != b"[":
+        raise ListError("not a list", start)
+    groups = Entries(body, start, entry_bytes_max=GROUP_BYTES_MAX, entries_max=GROUPS_MAX)
+    for group in groups:
+        _check(group)
+    if body[groups.end :].strip(_WHITE):
+        raise ListError("something after the list", groups.end)
 
 
 def held(path: Path) -> tuple[Generation, str] | None:
     """Generation and digest of what the receiver of ``path`` has; None when it never had any, or the note is damaged.
 
-    Raises OSError when there is a note that cannot be read: it may be newer than what comes.
+    Raises OSError when there is a note that cannot be read, or is no regular file: it may be newer than what comes.
     """
     try:
-        generation, digest = note_of(path).read_text().split()
+        generation, digest = regular.read(note_of(path), NOTE_BYTES_MAX, follow=False).decode().split()
         return parse_generation(generation), digest
     except (FileNotFoundError, ValueError):
         return None
@@ -134,6 +151,6 @@ def _holds(path: Path, body: bytes) -> bool:
     try:
         if path.is_symlink() or path.stat().st_size != len(body):
             return False
-        return path.read_bytes() == body
-    except FileNotFoundError:
+        return regular.read(path, len(body), follow=False) == body
+    except (FileNotFoundError, regular.NotRegularError, regular.TooLargeError):
         return False

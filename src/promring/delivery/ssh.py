@@ -29,12 +29,14 @@ from promring.delivery.ssh_far import BrokenError, FarError, HostError, one_line
 from promring.log import Logger
 from promring.model import ConfigError, Generation, Scraper, Slice
 from promring.template import render
-from promring.threads import beside
+from promring.threads import BusyError, Single
 
 if TYPE_CHECKING:
     import asyncssh
 
 AT_ONCE = 50
+KEYS_S = 1.0
+"""So long the key files are waited for when they were read before."""
 KEEPALIVE_S = 15.0
 # After the kinds of the keys that are known: a host with a key of another kind is then told from one that hangs up.
 HOST_KEY_KINDS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
@@ -116,6 +118,7 @@ class SshDelivery:
         self._leads: Leads = always
         self._trust: _Trust | None = None
         self._loading = asyncio.Lock()
+        self._reading = Single()
         self._idle: asyncio.TimerHandle | None = None
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
@@ -297,15 +300,22 @@ class SshDelivery:
             raise HostError(f"cannot connect: {reason(error)}") from error
 
     async def _trusting(self) -> _Trust:
-        """The two key files, read again when they have changed. Raises HostError."""
+        """The two key files, read again when they have changed. Where they cannot be read for a while (a disk that hangs)
+        what was read last goes on. Raises HostError.
+        """
+        known, patience_s = self._trust, self._settings.timeout_s
         async with self._loading:
             try:
-                of = tuple(map(_signature, (self._settings.identity_file, self._settings.known_hosts)))
-                if self._trust is None or self._trust.of != of:
-                    self._trust = await beside(lambda: read_trust(self._settings, of))
+                self._trust = await self._reading.run(
+                    lambda: newest_trust(self._settings, known), KEYS_S if known else patience_s
+                )
+            except (TimeoutError, BusyError):
+                if known is None:
+                    files = f"{self._settings.identity_file} and {self._settings.known_hosts}"
+                    raise HostError(f"{files}: not read within {patience_s:g} s") from None
             except OSError as error:
                 raise HostError(f"{error.filename}: {error.strerror or error}") from error
-            return self._trust
+            return self._trust or known  # type: ignore[return-value]  # not None: it was read, now or before
 
 
 # --- the far side ----------------------------------------------------------------------------------------------------
@@ -330,6 +340,12 @@ def render_host(template: str, scraper: Scraper) -> str:
         except ValueError:
             raise ValueError(repr(name[:80])) from None
     return name
+
+
+def newest_trust(settings: SshSettings, known: _Trust | None) -> _Trust:
+    """``known`` while the files are those of it. Raises HostError, OSError."""
+    of = tuple(map(_signature, (settings.identity_file, settings.known_hosts)))
+    return known if known is not None and known.of == of else read_trust(settings, of)
 
 
 def read_trust(settings: SshSettings, of: tuple[tuple[int, int, int], ...]) -> _Trust:

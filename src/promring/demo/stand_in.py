@@ -65,13 +65,13 @@ class StandIn:
     async def _fetch(self, session: aiohttp.ClientSession) -> tuple[TargetGroup, ...]:
         if self._file is not None:
             try:
-                return tuple(groups.from_json(await asyncio.to_thread(self._file.read_bytes), str(self._file)))
+                return groups.listed(await asyncio.to_thread(self._file.read_bytes), str(self._file))
             except FileNotFoundError:
                 return ()
         answer = await request(session, "GET", str(self._url), timeout_s=5)
         if answer.status != 200 or not answer.headers.get("content-type", "").startswith("application/json"):
             raise HttpError(f"status {answer.status}")
-        return tuple(groups.from_json(answer.body, str(self._url)))
+        return groups.listed(answer.body, str(self._url))
 
     async def _scrape_for_ever(self, session: aiohttp.ClientSession, address: str) -> None:
         offset = xxhash.xxh3_64_intdigest(f"{self._listen} {address}".encode()) / 2**64 * self._interval_s

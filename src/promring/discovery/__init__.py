@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from promring.model import TargetPool
 
@@ -20,6 +20,14 @@ class Source(Protocol):
 
     async def fetch(self) -> TargetPool:
         """The whole list. Ends by itself (every wait in it has a time-out). Raises ``DiscoveryError``."""
+
+
+@runtime_checkable
+class RememberingSource(Protocol):
+    """A source that needs the list of a run before this one while a part of its answer fails."""
+
+    def remember(self, pool: TargetPool) -> None:
+        """Called before the first ``fetch``."""
 
 
 class WatchedSource(Source, Protocol):

@@ -2,9 +2,14 @@
 
 All files that match make one list. Of a file that is malformed, cannot be read or vanished, the last good list stays and the
 others go on: targets never go by themselves because a file went. A reload makes a new source, which does not miss files
-that went before. The first answer has every file or is none; a pattern that never matched is an error. Half a file in JSON
-is malformed, but half a file in YAML is a shorter list: it is read when nobody has written to it for ``SETTLED_S``. A writer
-that pauses for longer is not noticed; a careful one writes beside and renames.
+that went before.
+
+A file that was never read since the start has no last good list. Until every file was read once, the list that a run before
+this one left (``remember``) stays beside what can be read, so that nothing of a bad file goes. Without such a list the first
+answer waits ``patience_s`` for every file and pattern, and is then made of those that can be read.
+
+Half a file in JSON is malformed, but half a file in YAML is a shorter list: it is read when nobody has written to it for
+``SETTLED_S``. A writer that pauses for longer is not noticed; a careful one writes beside and renames.
 """
 
 from __future__ import annotations
@@ -33,14 +38,16 @@ LOOK_MS = 1000
 SETTLED_S = 1.0
 SETTLING_MOST = 5
 TIMEOUT_S = 30.0
+PATIENCE_S = 30.0
 
 
 class _File:
     """One file and its last good list."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rules: groups.ListRules) -> None:
         self._path = path
-        self._reader = groups.Reader(groups.from_json if path.endswith(".json") else groups.from_yaml)
+        self._is_json = path.lower().endswith(".json")
+        self._reader = groups.Reader(groups.from_json if self._is_json else groups.from_yaml, rules)
         self.last: TargetPool = pool_of(())
         self.good = False
 
@@ -57,7 +64,7 @@ class _File:
             with open(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise DiscoveryError(f"{self._path}: not a regular file")
-                if not self._path.endswith(".json"):
+                if not self._is_json:
                     self._settle(descriptor)
                 text = file.read(FILE_BYTES_MAX + 1)
         except FileNotFoundError:
@@ -84,14 +91,29 @@ class _File:
 class FileSource:
     """``patterns``: absolute globs ending in .json, .yml or .yaml."""
 
-    def __init__(self, patterns: Sequence[str], interval_s: float, timeout_s: float = TIMEOUT_S) -> None:
-        self._patterns = patterns
-        self._timeout_s = timeout_s
+    def __init__(
+        self,
+        patterns: Sequence[str],
+        interval_s: float,
+        timeout_s: float = TIMEOUT_S,
+        *,
+        rules: groups.ListRules = groups.ANY,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._patterns, self._rules = patterns, rules
+        self._timeout_s, self._patience_s = timeout_s, patience_s
         self.interval_s = interval_s
         self._files: dict[str, _File] = {}
-        self._read_before = False
+        self._remembered: TargetPool | None = None
+        self._complete = False
+        """Whether every file was read since the start."""
+        self._first_read_at: float | None = None
         self._whole: tuple[list[TargetPool], TargetPool] | None = None
         self._reading: asyncio.Future[TargetPool] | None = None
+
+    def remember(self, pool: TargetPool) -> None:
+        """The list that a run before this one had."""
+        self._remembered = pool
 
     async def fetch(self) -> TargetPool:
         """A read that hangs (a network file system) is not begun a second time."""
@@ -111,28 +133,37 @@ class FileSource:
             found = sorted(glob.glob(pattern))
             paths |= dict.fromkeys(found)
             if not found and not any(fnmatch.fnmatchcase(path, pattern) for path in self._files):
-                raise DiscoveryError(f"{pattern}: no such file")
+                errors.append(f"{pattern}: no such file")
         paths |= dict.fromkeys(self._files)  # those that vanished, at the end
         lists: list[TargetPool] = []
         for path in paths:
             try:
-                lists.append(self._files.setdefault(path, _File(path)).read())
+                lists.append(self._files.setdefault(path, _File(path, self._rules)).read())
             except DiscoveryError as error:
                 errors.append(str(error))
                 lists.append(self._files[path].last)
-        if not self._read_before and errors:
-            raise DiscoveryError("; ".join(errors))  # a first answer must not lack a part
-        self._read_before = True
-        whole = self._join(lists)
-        if errors:
-            raise DiscoveryError("; ".join(errors), whole)
-        return whole
+        if not errors:
+            self._complete, self._remembered = True, None
+            return self._join(lists)
+        said = "; ".join(errors)
+        raise DiscoveryError(said, self._join(lists) if self._complete else self._without_a_part(lists))
 
-    def _join(self, lists: list[TargetPool]) -> TargetPool:
-        """One list of all; the same object while the parts are."""
+    def _without_a_part(self, lists: list[TargetPool]) -> TargetPool | None:
+        """What to go on with while some file was never read: what is remembered goes on beside what can be read."""
+        now = time.monotonic()
+        self._first_read_at = self._first_read_at if self._first_read_at is not None else now
+        if self._remembered is not None:
+            return self._join([*lists, self._remembered], ranked=True)
+        if now < self._first_read_at + self._patience_s or not any(map(len, lists)):
+            return None
+        return self._join(lists)
+
+    def _join(self, lists: list[TargetPool], *, ranked: bool = False) -> TargetPool:
+        """One list of all; the same object while the parts are. ``ranked``: the last one only adds what the others lack."""
         known = self._whole
         if known is None or len(known[0]) != len(lists) or any(a is not b for a, b in zip(known[0], lists, strict=True)):
-            known = self._whole = lists, merge(lists, ranked=False)
+            whole = merge(lists[:-1] if ranked else lists, ranked=False)
+            known = self._whole = lists, merge([whole, lists[-1]]) if ranked else whole
         return known[1]
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:

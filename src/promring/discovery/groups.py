@@ -1,10 +1,12 @@
-"""Reads file_sd and http_sd lists: strict, whole or not at all, and an error names the entry.
+"""From the bytes of a file_sd or http_sd list to a ``TargetPool``: what Prometheus would make of them.
 
-Accepted as Prometheus accepts it: a list of ``{"targets": [...], "labels": {...}}`` in JSON or YAML (where every scalar is
-a text, so ``rack: 12`` is "12"). A target is an address or, as for the blackbox exporter, a URL. Other keys, other types,
-white space in a target and bad label names refuse the whole answer. ``null`` is an empty list. Labels that start with
-``__`` are dropped unless Prometheus users rely on them: ``__scheme__``, ``__metrics_path__``, ``__param_*``,
-``__scrape_*``, ``__meta_*`` (``failures.md`` A1).
+A list that Prometheus refuses is refused whole, and the place is named. A list that it takes is taken whole but for the
+entries that cannot be passed on: an address that is empty, too long or has a control character, and labels beyond the limits
+below. Those are left out, counted and named. Differences from Prometheus stand in ``docs/compatibility.md``; the suite in
+``tests/differential`` holds the rest.
+
+Every label passes but ``__address__``, which Prometheus ignores in a group, and empty ones, which are none. A source that is
+not trusted loses the labels that redirect a scrape.
 
 Memory is bounded, whatever the answer: how many targets and labels, how long each, how long all with their labels; a long
 JSON list is decoded in pieces, a long YAML list in a process that may not grow beyond ``memory.BYTES_MAX``.
@@ -16,142 +18,100 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import xxhash
 
-from promring.core.pool import KEPT_LABELS, pool_of
-from promring.discovery.yaml_worker import BAD_YAML, YamlError, load_yaml
+from promring.core.pool import pool_of
+from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json
+from promring.discovery.yaml_list import YamlError, read_yaml
+from promring.discovery.yaml_worker import BAD_YAML
 from promring.model import DiscoveryError, TargetGroup, TargetPool
 from promring.threads import beside
 
 TARGETS_MAX = 5_000_000
-ADDRESS_MAX = 1024
+ADDRESS_MAX = 8192
 LABELS_MAX = 1024
-LABEL_NAME_MAX = 1024
+LABEL_NAME_MAX = 512
+"""vmagent reads a slice as YAML, where a key may have 1024 characters."""
 LABEL_VALUE_MAX = 256 * 1024
 """As long as all annotations of a Kubernetes object may be together."""
 EXPANDED_MAX = 2 * 1024**3
-"""Characters of all labels, repeated for each target of their group: else a list becomes the square of its size."""
-PIECE_BYTES = 1024 * 1024
-ENTRY_BYTES_MAX = 64 * 1024 * 1024
+EXPANDED_LEAST = 64 * 1024**2
+EXPANDED_TIMES = 40
+"""Characters of all labels, repeated for each target of their group: at most so many times the list's own length, else a
+small list becomes the square of its size; always ``EXPANDED_LEAST``, never ``EXPANDED_MAX``."""
 YAML_INLINE_MAX = 32 * 1024
 YAML_TIMEOUT_S = 120.0
-_IPV6 = r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
-_HOST = r"[^\s/:?#\[\]\x00-\x20\x7f]+"
-_SCHEME, _PORT, _REST = r"([a-z][a-z0-9+.-]*://)?", r"(:\d{1,5})?", r"([/?#][^\s\x00-\x20\x7f]*)?"
-_ADDRESS = re.compile(f"{_SCHEME}({_IPV6}|{_HOST}){_PORT}{_REST}")
-_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_LIST = re.compile(rb"[ \t\r\n]*\[")
-_COMMA = re.compile(rb"[ \t\r\n]*,")
-_BYTE = re.compile(r"\(byte (\d+)\)")
-_CUTS_TRIED = 16
-_SAID_MAX = 300
+NAMED_MOST = 10
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_REDIRECTS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape)_.*|job")
 
 
-class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    targets: list[str]
-    labels: dict[str, str] | None = None
-
-
-_Shape = list[_Group] | None
-_Raws = list[msgspec.Raw] | None
-_group = msgspec.json.Decoder(_Group)
-
-
-def from_json(text: bytes, where: str, piece_bytes: int = PIECE_BYTES) -> Iterator[TargetGroup]:
-    """``where`` names the file or URL in errors. Raises ``DiscoveryError``, also late: what came before is void then.
-
-    Decoded group by group: one call for a long list would hold the interpreter, and with it the event loop.
+@dataclass(slots=True)
+class Refusals:
+    """What was left out of a list that was taken: ``count`` entries, the first ``NAMED_MOST`` of them in words, and the
+    names of labels that a source that is not trusted lost.
     """
-    if len(text) > piece_bytes and _LIST.match(text):
-        return _checked(_decoded(_pieces(text, where, piece_bytes), where), where)
-    return _checked(_decoded(_entries(text, text, 0, where), where), where)
+
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+    labels_lost: set[str] = field(default_factory=set)
+
+    def add(self, text: str, count: int = 1) -> None:
+        self.count += count
+        if len(self.named) < NAMED_MOST:
+            self.named.append(text)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        lost = sorted(self.labels_lost)[:NAMED_MOST]
+        return (*self.named, *([f"not trusted with the labels {', '.join(lost)}"] if lost else ()))
 
 
-def _entries(piece: bytes, text: bytes, start: int, where: str) -> list[msgspec.Raw]:
-    """The entries of ``piece``, a list whose first byte is at ``start`` in ``text``. Raises ``DiscoveryError``."""
-    try:
-        return msgspec.json.decode(piece, type=_Raws) or []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        said = _BYTE.sub(lambda found: f"(byte {int(found[1]) + start})", _said(error))
-        raise DiscoveryError(f"{where}{_line_of(text, said)}: {said}") from error
-
-
-def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw]:
-    """The entries of a long list, a piece at a time: undecoded entries of all of it would take 30 times its size.
-
-    A piece ends where an entry may end. When it did not, the decoder misses the end of a value just there, and an earlier
-    end is tried, then a longer piece.
+@dataclass(frozen=True, slots=True)
+class ListRules:
+    """What a source's lists may have. ``trusted``: labels that redirect a scrape. ``legacy_names``: only label names that
+    Prometheus 2 takes; entries with others are left out.
     """
-    start, long = text.index(b"[") + 1, piece_bytes
-    while start + long < len(text):
-        for end in _cuts(text, start, start + long):
-            piece = b"[" + text[start:end] + b"]"
-            try:
-                yield from msgspec.json.decode(piece, type=list[msgspec.Raw])
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                if not _misses_the_end(piece, str(error)):
-                    _entries(piece, text, start - 1, where)
-                continue
-            start, long = text.index(b",", end) + 1, piece_bytes
-            break
-        else:
-            long *= 2
-            if long > ENTRY_BYTES_MAX:
-                raise DiscoveryError(f"{where}{_line_at(text, start)}: no group ends within {ENTRY_BYTES_MAX} bytes")
-    last = _entries(b"[" + text[start:], text, start - 1, where)
-    if not last and text[start - 1 : start] == b",":
-        raise DiscoveryError(f"{where}{_line_at(text, start)}: JSON is malformed: trailing comma in array (byte {start})")
-    yield from last
+
+    trusted: bool = True
+    legacy_names: bool = False
 
 
-def _cuts(text: bytes, start: int, end: int) -> Iterator[int]:
-    """Where an entry may end, the last first."""
-    for _ in range(_CUTS_TRIED):
-        end = text.rfind(b"}", start, end)
-        if end < 0:
-            return
-        if _COMMA.match(text, end + 1):
-            yield end + 1
+ANY = ListRules()
+Parse = Callable[[bytes, str], Iterable[Group]]
 
 
-def _misses_the_end(piece: bytes, message: str) -> bool:
-    found = _BYTE.search(message)
-    return int(found[1]) == len(piece) - 1 if found else "truncated" in message
+def from_json(text: bytes, where: str, piece_bytes: int = PIECE_BYTES) -> Iterator[Group]:
+    """The groups of a list in JSON. ``where`` names the file or URL in errors. Raises ``DiscoveryError``, also late."""
+    for i, group in enumerate(read_json(text, where, piece_bytes)):
+        if group.labels and "" in group.labels:
+            raise DiscoveryError(f"{where}: [{i}].labels: '' is not a label name")
+        yield group
 
 
-def _decoded(raws: Iterable[msgspec.Raw], where: str) -> Iterator[_Group]:
-    for i, raw in enumerate(raws):
-        try:
-            yield _group.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DiscoveryError(f"{where}: {_in_entry(i, _said(error))}") from error
-
-
-def _said(error: Exception | str) -> str:
-    """On one line, and not long: messages repeat what they were fed."""
-    text = str(error).strip()
-    if len(text) > _SAID_MAX:
-        text = f"{text[: _SAID_MAX // 2]} ... {text[-_SAID_MAX // 2 :]}"
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _in_entry(i: int, message: str) -> str:
-    """A message about one entry as one about the whole list: ``$.targets`` → ``$[3].targets``."""
-    return message.replace("`$", f"`$[{i}]", 1) if "`$" in message else f"{message} - at `$[{i}]`"
-
-
-def from_yaml(text: bytes, where: str) -> Iterator[TargetGroup]:
-    """A long list is read in a process of its own: PyYAML holds the interpreter from the first byte to the last."""
+def from_yaml(text: bytes, where: str) -> Iterable[Group]:
+    """The groups of a list in YAML. A long list is read in a process of its own: the parser holds the interpreter from the
+    first byte to the last. Raises ``DiscoveryError``.
+    """
     if len(text) > YAML_INLINE_MAX:
-        return from_json(_converted(text, where), where)
+        return read_json(_converted(text, where), where)
     try:
-        value = load_yaml(text)
+        return read_yaml(text)
     except YamlError as error:
-        raise DiscoveryError(f"{where}{_said(error)}") from error
-    return from_value(value, where)
+        raise DiscoveryError(f"{where}{on_one_line(error)}") from error
+
+
+def from_value(value: Any, where: str) -> Iterator[Group]:
+    """From plain lists, dicts and texts. Raises ``DiscoveryError``."""
+    try:
+        return from_json(msgspec.json.encode(value), where)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DiscoveryError(f"{where}: {on_one_line(error)}") from error
 
 
 def _converted(text: bytes, where: str) -> bytes:
@@ -162,75 +122,93 @@ def _converted(text: bytes, where: str) -> bytes:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DiscoveryError(f"{where}: not read: {error}") from error
     if done.returncode == BAD_YAML:
-        raise DiscoveryError(f"{where}{_said(done.stderr.decode('utf-8', 'replace'))}")
+        raise DiscoveryError(f"{where}{on_one_line(done.stderr.decode('utf-8', 'replace'))}")
     if done.returncode:
         last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1][:200]
         raise DiscoveryError(f"{where}: the process that reads it ended with status {done.returncode}: {last}")
     return done.stdout
 
 
-def from_value(value: Any, where: str) -> Iterator[TargetGroup]:
-    """From plain lists, dicts and texts."""
-    try:
-        decoded = msgspec.convert(value, type=_Shape)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise DiscoveryError(f"{where}: {_said(error)}") from error
-    return _checked(decoded or [], where)
+# --- what passes -----------------------------------------------------------------------------------------------------
 
 
-def _line_of(text: bytes, message: str) -> str:
-    """``:LINE`` when a JSON error tells a byte offset, or that the end is missing."""
-    if "truncated" in message:
-        return _line_at(text.rstrip(), len(text))
-    found = _BYTE.search(message)
-    return _line_at(text, int(found[1])) if found else ""
-
-
-def _line_at(text: bytes, byte: int) -> str:
-    line = text.count(b"\n", 0, byte) + 1
-    return f":{line}"
-
-
-def _checked(groups: Iterable[_Group], where: str) -> Iterator[TargetGroup]:
+def checked(
+    groups: Iterable[Group], where: str, refusals: Refusals, *, size_bytes: int = 0, rules: ListRules = ANY
+) -> Iterator[TargetGroup]:
+    """The groups that pass, in the form that pools are made of; what does not is told to ``refusals``. ``size_bytes``: of
+    the list, for the limit of its labels. Raises ``DiscoveryError`` beyond the limits of a whole list.
+    """
+    expanded_max = min(EXPANDED_MAX, max(EXPANDED_LEAST, EXPANDED_TIMES * size_bytes))
     total = expanded = 0
     for i, group in enumerate(groups):
-        labels = group.labels or {}
-        total += len(group.targets)
+        targets = group.targets or ()
+        total += len(targets)
         if max(total, i) > TARGETS_MAX:
             raise DiscoveryError(f"{where}: more than {TARGETS_MAX} targets or groups")
-        if len(labels) > LABELS_MAX:
-            raise DiscoveryError(f"{where}: [{i}].labels: more than {LABELS_MAX}")
-        for j, address in enumerate(group.targets):
-            if len(address) > ADDRESS_MAX or not _ADDRESS.fullmatch(address):
-                raise DiscoveryError(f"{where}: [{i}].targets[{j}]: {address[:80]!r} is not host, host:port or a URL")
-        each = 0
-        for name, value in labels.items():
-            each += len(name) + len(value)
-            if len(name) > LABEL_NAME_MAX or not _LABEL_NAME.fullmatch(name):
-                raise DiscoveryError(f"{where}: [{i}].labels: {name[:80]!r} is not a label name")
-            if len(value) > LABEL_VALUE_MAX:
-                raise DiscoveryError(f"{where}: [{i}].labels.{name}: longer than {LABEL_VALUE_MAX}")
-            if "\0" in value:
-                raise DiscoveryError(f"{where}: [{i}].labels.{name}: has a NUL")
-        expanded += each * len(group.targets)
-        if expanded > EXPANDED_MAX:
-            raise DiscoveryError(f"{where}: [{i}]: the labels, repeated for each target, are longer than {EXPANDED_MAX}")
-        kept = [pair for pair in labels.items() if not pair[0].startswith("__") or KEPT_LABELS.fullmatch(pair[0])]
-        yield TargetGroup(tuple(group.targets), tuple(sorted(kept)))
+        labels = {name: value for name, value in (group.labels or {}).items() if value and name != "__address__"}
+        if wrong := _wrong_labels(labels, rules):
+            refusals.add(f"[{i}].labels: {wrong}", len(targets))
+            continue
+        if not rules.trusted and (lost := {name for name in labels if _REDIRECTS.fullmatch(name)}):
+            refusals.labels_lost |= lost
+            labels = {name: value for name, value in labels.items() if name not in lost}
+        expanded += sum(len(name) + len(value) for name, value in labels.items()) * len(targets)
+        if expanded > expanded_max:
+            raise DiscoveryError(f"{where}: [{i}]: the labels, repeated for each target, are longer than {expanded_max}")
+        yield TargetGroup(tuple(_passing(targets, i, refusals)), tuple(sorted(labels.items())))
+
+
+def _wrong_labels(labels: dict[str, str], rules: ListRules) -> str:
+    """Why no target can have these; mostly the empty text."""
+    if len(labels) > LABELS_MAX:
+        return f"more than {LABELS_MAX}"
+    for name, value in labels.items():
+        if not name or len(name) > LABEL_NAME_MAX:
+            return f"{name[:80]!r} is not a label name of 1 to {LABEL_NAME_MAX} characters"
+        if rules.legacy_names and not _LEGACY_NAME.fullmatch(name):
+            return f"{name[:80]!r} is not a label name of Prometheus 2 (label_names: legacy)"
+        if len(value) > LABEL_VALUE_MAX:
+            return f"{name[:80]!r} is longer than {LABEL_VALUE_MAX}"
+    return ""
+
+
+def _passing(targets: Iterable[str | None], i: int, refusals: Refusals) -> Iterator[str]:
+    for j, address in enumerate(targets):
+        if not address:
+            refusals.add(f"[{i}].targets[{j}]: an empty address")
+        elif len(address) > ADDRESS_MAX:
+            refusals.add(f"[{i}].targets[{j}]: {address[:80]!r}... is longer than {ADDRESS_MAX}")
+        elif _CONTROL.search(address):
+            refusals.add(f"[{i}].targets[{j}]: {address[:80]!r} has a control character")
+        else:
+            yield address
+
+
+def listed(text: bytes, where: str, parse: Parse = from_json) -> tuple[TargetGroup, ...]:
+    """What passes of a list. Raises ``DiscoveryError``."""
+    return tuple(checked(parse(text, where), where, Refusals(), size_bytes=len(text)))
+
+
+def read_pool(groups: Iterable[Group], where: str, *, size_bytes: int = 0, rules: ListRules = ANY) -> TargetPool:
+    """Raises ``DiscoveryError``."""
+    refusals = Refusals()
+    pool = pool_of(checked(groups, where, refusals, size_bytes=size_bytes, rules=rules))
+    return replace(pool, refused=refusals.count, remarks=refusals.remarks) if refusals.remarks else pool
 
 
 class Reader:
     """Reads one list again and again: the same bytes give the same object, so nothing is computed from it again."""
 
-    def __init__(self, parse: Callable[[bytes, str], Iterable[TargetGroup]] = from_json) -> None:
-        self._parse = parse
+    def __init__(self, parse: Parse = from_json, rules: ListRules = ANY) -> None:
+        self._parse, self._rules = parse, rules
         self._last: tuple[str, TargetPool] | None = None
 
     def read(self, text: bytes, where: str) -> TargetPool:
         """Raises ``DiscoveryError``."""
         digest = xxhash.xxh3_128_hexdigest(text)
         if self._last is None or self._last[0] != digest:
-            self._last = digest, pool_of(self._parse(text, where))
+            pool = read_pool(self._parse(text, where), where, size_bytes=len(text), rules=self._rules)
+            self._last = digest, pool
         return self._last[1]
 
     async def read_beside(self, text: bytes, where: str) -> TargetPool:

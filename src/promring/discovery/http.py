@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,12 @@ from pathlib import Path
 import yaml
 from yarl import URL
 
+from promring import secretfile
 from promring.discovery import groups
 from promring.httpclient import HttpError, TlsFiles, new_session, request
 from promring.model import DiscoveryError, TargetPool
+from promring.threads import beside
+from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 
@@ -28,47 +30,50 @@ class HttpSource:
     bearer_token_file: Path | None = None
     tls: TlsFiles | None = None
     body_bytes_max: int = BODY_BYTES_MAX
-    _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
+    reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> TargetPool:
         where = str(URL(self.url).with_query(None))
         headers = {"Accept": "application/json", "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}"}
-        headers |= _credentials(self.headers_file, self.bearer_token_file)
         try:
-            async with new_session(keep_alive=False, ssl_context=self.tls.context() if self.tls else None) as session:
+            headers |= await _credentials(self.headers_file, self.bearer_token_file)
+            async with new_session(keep_alive=False) as session:
                 response = await request(
                     session,
                     "GET",
                     self.url,
                     timeout_s=self.timeout_s,
                     headers=headers,
-                    server_name=self.tls.server_name if self.tls else None,
+                    tls=self.tls,
                     body_bytes_max=self.body_bytes_max,
                 )
-        except (HttpError, ssl.SSLError, OSError) as error:
+        except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
             raise DiscoveryError(f"{where}: status {response.status}: {response.text()}")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise DiscoveryError(f"{where}: content type {kind!r}, not application/json: {response.text(80)!r}")
-        return await self._reader.read_beside(response.body, where)
+        return await self.reader.read_beside(response.body, where)
 
 
-def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:
+async def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:
+    """Raises ``DiscoveryError`` or ``SecretError``."""
     headers: dict[str, str] = {}
-    try:
-        if headers_file is not None:
-            loaded = yaml.safe_load(headers_file.read_text())
-            if not isinstance(loaded, dict) or not all(isinstance(v, str | int) for v in loaded.values()):
-                raise DiscoveryError(f"{headers_file}: must be lines of `Name: value`")
-            headers |= {str(name): str(value) for name, value in loaded.items()}
-        if bearer_token_file is not None:
-            headers["Authorization"] = f"Bearer {bearer_token_file.read_text().strip()}"
-    except OSError as error:
-        raise DiscoveryError(f"{error.filename}: {error.strerror}") from error
-    except UnicodeError:
-        raise DiscoveryError(f"{headers_file or bearer_token_file}: is not text") from None
-    except yaml.YAMLError:
-        raise DiscoveryError(f"{headers_file}: must be lines of `Name: value`") from None
+    if headers_file is not None:
+        content = await secretfile.read(headers_file)
+        headers |= await beside(lambda: _headers(content, headers_file))
+    if bearer_token_file is not None:
+        headers["Authorization"] = f"Bearer {await secretfile.read_line(bearer_token_file)}"
     return headers
+
+
+def _headers(content: bytes, path: Path) -> Mapping[str, str]:
+    try:
+        refuse_unsafe(content)
+        loaded = yaml.safe_load(content)
+    except (yaml.YAMLError, UnsafeYaml, UnicodeDecodeError, ValueError):  # its own words repeat the file
+        raise DiscoveryError(f"{path}: must be lines of `Name: value`") from None
+    if not isinstance(loaded, dict) or not all(isinstance(v, str | int) for v in loaded.values()):
+        raise DiscoveryError(f"{path}: must be lines of `Name: value`")
+    return {str(name): str(value) for name, value in loaded.items()}

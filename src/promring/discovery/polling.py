@@ -16,6 +16,7 @@ from typing import cast
 from promring.discovery import Source, WatchedSource
 from promring.log import Logger
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
+from promring.unforeseen import Unforeseen
 
 JITTER = 0.05
 RETRY_S = 5.0
@@ -29,16 +30,20 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     """For ever: fetch, publish, wait. ``count`` is told of each fetch whether it went well."""
     stop = asyncio.Event()
     changed = asyncio.Event()
-    failing, had = "", False
+    failing, had, remarks = "", False, ()  # type: tuple[str, bool, tuple[str, ...]]
+    faults = Unforeseen("discovery", log)
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
         watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
         try:
             while True:
                 changed.clear()
-                answer, failure = await _ask(source)
+                answer, failure = await _ask(source, faults)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had)
+                if isinstance(answer, Known):
+                    _say_remarks(name, remarks, answer.value, log)
+                    remarks = answer.value.remarks
                 failing = failure
                 publish(answer, failure)
                 had |= isinstance(answer, Known)
@@ -52,7 +57,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 watching.cancel()
 
 
-async def _ask(source: Source) -> tuple[Answer[TargetPool], str]:
+async def _ask(source: Source, faults: Unforeseen) -> tuple[Answer[TargetPool], str]:
     """The answer, and what failed; with a failure the answer may still be whole, if partly stale."""
     try:
         pool = await source.fetch()
@@ -60,8 +65,8 @@ async def _ask(source: Source) -> tuple[Answer[TargetPool], str]:
         if error.pool is None:
             return Unknown(str(error)), str(error)
         pool, failure = error.pool, str(error)
-    except Exception as error:  # a source must not end the process, whatever it is fed; counted and logged as a failure
-        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:  # a source must not end the process, whatever it is fed
+        reason = faults.note(error)
         return Unknown(reason), reason
     else:
         failure = ""
@@ -77,6 +82,14 @@ async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asynci
         except Exception as error:  # the library's own error types are not public
             log.warning("watch_failed", source=name, error=str(error), goes_on="polling")
             await asyncio.sleep(WATCH_AGAIN_S)
+
+
+def _say_remarks(name: str, before: tuple[str, ...], pool: TargetPool, log: Logger) -> None:
+    """What was left out of the list, once while it is the same."""
+    if pool.remarks and pool.remarks != before:
+        log.warning("discovery_entries_refused", source=name, count=pool.refused, among="; ".join(pool.remarks))
+    elif before and not pool.remarks:
+        log.info("discovery_entries_accepted", source=name)
 
 
 def _say(name: str, failing: str, failure: str, answer: Answer[TargetPool], log: Logger, *, had: bool) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class PythonSource:
     timeout_s: float
     folder: str
     memory_bytes_max: int = BYTES_MAX
-    _reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
+    reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> TargetPool:
         # Files, not pipes: a process that the function leaves behind could hold a pipe open for ever.
@@ -42,22 +43,14 @@ class PythonSource:
             status = await self._run(output, errors)
             body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
-            last = (said.decode("utf-8", "replace").strip().splitlines() or [f"its process ended with status {status}"])[-1]
-            raise DiscoveryError(f"{self.callable}: {last[:300]}")
-        return await self._reader.read_beside(body, self.callable)
+            raise DiscoveryError(f"{self.callable}: {_last_line(said, status)}")
+        return await self.reader.read_beside(body, self.callable)
 
     async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
         """The exit status. When this ends nothing of the process's session runs any more."""
         try:
             worker = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "promring.discovery.worker",
-                self.callable,
-                self.folder,
-                str(OUTPUT_BYTES_MAX),
-                str(self.memory_bytes_max),
+                *_command(self.callable, self.folder, OUTPUT_BYTES_MAX, self.memory_bytes_max),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -75,6 +68,42 @@ class PythonSource:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
             await worker.wait()
+
+
+def why_not_importable(callable: str, folder: str, timeout_s: float) -> str:
+    """Why there is no such function, in one line; empty when there is. The module is imported as for a fetch, in a process
+    of its own. Blocks for ``timeout_s`` at most.
+    """
+    command = _command(callable, folder, OUTPUT_BYTES_MAX, BYTES_MAX, int(timeout_s) + 1)
+    try:
+        with tempfile.TemporaryFile() as errors:
+            status = _ended(command, errors, timeout_s)
+            return _last_line(_content(errors, ERROR_BYTES_MAX), status) if status != 0 else ""
+    except subprocess.TimeoutExpired:
+        return f"not imported within {timeout_s:g} s"
+    except OSError as error:
+        return f"its process cannot be started: {error.strerror or error}"
+
+
+def _ended(command: list[str], errors: IO[bytes], timeout_s: float) -> int:
+    """The exit status. When this ends nothing of the process's session runs any more."""
+    null = subprocess.DEVNULL
+    worker = subprocess.Popen(command, stdin=null, stdout=null, stderr=errors, start_new_session=True)  # noqa: S603
+    try:
+        return worker.wait(timeout_s)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def _command(*arguments: str | int) -> list[str]:
+    return [sys.executable, "-P", "-m", "promring.discovery.worker", *map(str, arguments)]
+
+
+def _last_line(said: bytes, status: int) -> str:
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return (lines or [f"its process ended with status {status}"])[-1][:300]
 
 
 def _content(file: IO[bytes], most: int) -> bytes:

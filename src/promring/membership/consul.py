@@ -18,6 +18,7 @@ from promring.consul.watch import HealthWatch
 from promring.log import Logger
 from promring.membership import Publish
 from promring.model import Answer, Empty, Known, Members, NodeState, Unknown
+from promring.unforeseen import kept_alive
 
 SETTLE_S = 15.0
 SEEN_MAX = 1000
@@ -37,6 +38,7 @@ class ConsulMembership:
         settle_s: float = SETTLE_S,
     ) -> None:
         self._watch = watch
+        self._log = log
         self._registrar = None
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
@@ -53,9 +55,16 @@ class ConsulMembership:
         self._publish = publish
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch.run(self._hand_on))
-                if self._registrar is not None:
-                    group.create_task(self._registrar.run())
+                watch, registrar = self._watch, self._registrar
+                watching = kept_alive(
+                    "consul watch",
+                    lambda: watch.run(self._hand_on),
+                    self._log,
+                    unknown=lambda why: self._hand_on(Unknown(why)),
+                )
+                group.create_task(watching)
+                if registrar is not None:
+                    group.create_task(kept_alive("consul registration", registrar.run, self._log))
         finally:
             self._end_settling()
 

@@ -3,6 +3,7 @@
 Promises: says ``Unknown`` until every node has its first verdict, then always the whole set of live ones. A probe that
 does not answer within its time-out, answers anything but 2xx, or redirects, has failed: so a frozen scraper is noticed.
 Until a node has its first verdict it is probed in quick succession, so that a start takes no ``healthy_after`` intervals.
+A probe that could not be made (no descriptor, port or thread on this machine, no address for the name) keeps the verdict.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from promring.httpclient import HttpError, new_session, request
+from promring.httpclient import HttpError, NotAskedError, UnresolvedError, new_session, request
 from promring.log import Logger, difference
 from promring.membership import Publish
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
+from promring.unforeseen import Quiet, Unforeseen
 
 FIRST_PAUSE_S = 0.2
 JITTER = 0.1
@@ -49,14 +51,19 @@ class Health:
         """Count one probe. True when the verdict changed."""
         self._run = self._run + 1 if ok is self._last else 1
         self._last = ok
-        if self.up is None:
-            self._undecided -= 1
         if ok is self.up or self._run < self._needed[ok]:
-            if self.up is None and self._undecided <= 0:  # neither nor: whoever cannot be told to live is down
-                self.up = False
-                return True
-            return False
+            return self.undecided()
         self.up = ok
+        return True
+
+    def undecided(self) -> bool:
+        """Count one look that led to no verdict; the one there is stays. True when the verdict changed."""
+        if self.up is not None:
+            return False
+        self._undecided -= 1
+        if self._undecided > 0:
+            return False
+        self.up = False  # neither nor: whoever cannot be told to live is down
         return True
 
 
@@ -72,6 +79,7 @@ class ProbeMembership:
         """The scrapers of the last log line about them."""
         self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
         self._why: dict[str, str] = {}
+        self._faults, self._quiet = Unforeseen("probe", log), Quiet()
 
     async def run(self, publish: Publish) -> None:
         async with (
@@ -88,20 +96,44 @@ class ProbeMembership:
     async def _probe_for_ever(self, session: aiohttp.ClientSession, scraper: Scraper, publish: Publish) -> None:
         health, interval = self._health[scraper.id], self._settings.interval_s
         while True:
-            failure = await self._probe(session, scraper)
-            self._why[scraper.id] = failure
-            self._hand_on(publish, changed=health.seen(not failure))
+            self._hand_on(publish, changed=await self._look(session, scraper, health))
             pause = interval if health.up is not None else min(interval, FIRST_PAUSE_S)
             await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
 
+    async def _look(self, session: aiohttp.ClientSession, scraper: Scraper, health: Health) -> bool:
+        """One probe and what follows from it. True when the verdict changed."""
+        try:
+            failure = await self._probe(session, scraper)
+        except UnresolvedError as error:
+            self._not_made(error, scraper.id)
+            return health.undecided()  # a name that never had an address must not keep the others waiting
+        except NotAskedError as error:
+            self._not_made(error, scraper.id, of_all=True)
+            return False
+        except Exception as error:  # whatever a scraper answers, the loop goes on
+            self._why[scraper.id] = self._faults.note(error)
+            return False
+        self._why[scraper.id] = failure
+        return health.seen(not failure)
+
     async def _probe(self, session: aiohttp.ClientSession, scraper: Scraper) -> str:
-        """Why the probe failed, or an empty text."""
+        """Why the probe failed, or an empty text. Raises ``NotAskedError``."""
         url = f"http://{scraper.address}{self._settings.path}"
         try:
             answer = await request(session, "GET", url, timeout_s=self._settings.timeout_s, body_bytes_max=BODY_BYTES_MAX)
+        except NotAskedError:
+            raise
         except HttpError as error:
             return str(error)
         return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+
+    def _not_made(self, error: NotAskedError, scraper: str, *, of_all: bool = False) -> None:
+        """``of_all``: the trouble is this machine's, so it is said once for all scrapers."""
+        self._why[scraper] = str(error)
+        if self._quiet.is_news(None if of_all else scraper):
+            self._log.warning(
+                "probe_not_made", srv_name=self._name, scraper=scraper, error=str(error), note="the verdict stays"
+            )
 
     def _hand_on(self, publish: Publish, *, changed: bool) -> None:
         answer = self._answer()

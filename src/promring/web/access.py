@@ -1,15 +1,14 @@
 """Who may connect: ``--web.config.file`` in the format of Prometheus' exporter-toolkit, TLS and basic auth.
 
-Passwords are bcrypt hashes. A request with the right bearer token passes too, so that writes need one header. A password
-that was right once is remembered by its digest, as each bcrypt check costs a tenth of a second of a core.
+Passwords are bcrypt hashes, checked by ``web/passwords.py``. A request with the right bearer token passes too, so that
+writes need one header.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import ssl
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,13 +20,18 @@ from pydantic import AfterValidator, Field, ValidationError
 from promring.config import from_pydantic, read_document, show
 from promring.model import ConfigError
 from promring.settings import AbsolutePath, Model
-from promring.threads import beside
+from promring.web.envelope import ApiError, Handler
+from promring.web.passwords import Passwords
+from promring.web.refusals import Refusals
 
-REMEMBERED_MAX = 100
-_NOBODY = "$2b$10$" + "." * 53  # checked for unknown users, so that they take as long
+COST_MOST = 15
+"""Of a bcrypt hash: one check takes 3 s of a core then, and each step more twice as long."""
 
 
 def _hash(text: str) -> str:
+    kind, _, cost = text[1:7].partition("$")
+    if kind in ("2a", "2b", "2x", "2y") and cost[:2].isdigit() and int(cost[:2]) > COST_MOST:
+        raise ValueError(f"its cost is above {COST_MOST}: each check of a password would take many seconds")
     try:
         bcrypt.checkpw(b"", text.encode())
     except ValueError:
@@ -54,6 +58,7 @@ class WebConfig(Model):
 
 def load_web_config(path: Path) -> WebConfig:
     """Raises ``ConfigError``, a line an error, as the configuration does; passwords and hashes are not shown."""
+    _regular(path, [f"{path}:1: is not a regular file"])
     document = read_document(path)
     try:
         made = WebConfig.model_validate(document.value, context={"base": path.absolute().parent})
@@ -71,9 +76,14 @@ class Access:
 
     def __init__(self, config: WebConfig) -> None:
         self._config = config
-        self._remembered: set[bytes] = set()
+        self._passwords = Passwords(config.basic_auth_users)
         tls = config.tls_server_config
         self.ssl_context = _context(tls) if tls is not None else None
+
+    def try_out(self) -> None:
+        """Whether ``reload`` would succeed; nothing changes. Reads files. Raises ``ConfigError``."""
+        if self._config.tls_server_config is not None:
+            _context(self._config.tls_server_config)
 
     def reload(self) -> None:
         """Read the certificate and key again; connections from now on get them. A changed client CA needs a restart.
@@ -91,7 +101,7 @@ class Access:
         return not self._config.basic_auth_users
 
     async def allows(self, request: web.Request) -> bool:
-        """Whether the request has the name and password of a user."""
+        """Whether the request has the name and password of a user. Raises ``ApiError`` when too many are checked already."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return False
@@ -99,18 +109,13 @@ class Access:
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
         except ValueError:  # not base64, not text
             return False
-        digest = hashlib.sha256(f"{user}\0{password}".encode()).digest()
-        if any(hmac.compare_digest(digest, known) for known in self._remembered):
-            return True
-        known_user = user in self._config.basic_auth_users
-        hashed = self._config.basic_auth_users.get(user, _NOBODY)
-        right = await beside(lambda: bcrypt.checkpw(password.encode()[:72], hashed.encode()))
-        if right and known_user and len(self._remembered) < REMEMBERED_MAX:
-            self._remembered.add(digest)
-        return right and known_user
+        return await self._passwords.check(user, password, request.remote or "")
 
 
 def _context(tls: TlsServer) -> ssl.SSLContext:
+    for file in (tls.cert_file, tls.key_file, tls.client_ca_file):
+        if file is not None:
+            _regular(file, [f"tls_server_config: {file} is not a regular file"])
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = getattr(ssl.TLSVersion, f"TLSv1_{tls.min_version[-1]}")
@@ -123,17 +128,30 @@ def _context(tls: TlsServer) -> ssl.SSLContext:
     return context
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+def _regular(path: Path, problems: list[str]) -> None:
+    """Raises ``ConfigError`` for what blocks its reader, as a FIFO does. What is not there is for the reader to say."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(kind):
+        raise ConfigError(problems)
 
 
-def guard(access: Access, has_token: Callable[[web.Request], bool]) -> Any:
+Allows = Callable[[web.Request], Awaitable[bool]]
+
+
+def guard(access: Access, has_token: Allows, refusals: Refusals) -> Any:
     """A middleware that lets nobody in but users and those with the token."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if access.open or has_token(request) or await access.allows(request):
+        if access.open or await has_token(request) or await access.allows(request):
             return await handler(request)
-        headers = {"WWW-Authenticate": 'Basic realm="promring"'}
-        return web.Response(status=401, text="a user name and password are needed\n", headers=headers)
+        given = "Authorization" in request.headers
+        if given:
+            refusals.add("password", request.remote or "")
+        text = "this user and password are wrong" if given else "a user name and password are needed"
+        raise ApiError(401, "unauthorized", text, {"WWW-Authenticate": 'Basic realm="promring"'})
 
     return check

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from aiohttp import web
 
 from promring import __version__
@@ -21,12 +22,15 @@ from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
 from promring.service import Service
-from promring.threads import beside
+from promring.text import clean
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, number, success
+from promring.web.gate import Gate, Shared
 
 LIMIT = 100
 LIMIT_MOST = 10_000
+ANSWER_BYTES_MOST = 8 * 1024 * 1024
+"""Of the targets in one answer, whatever the limit."""
 WHERE_MOST = 100
 
 
@@ -34,12 +38,19 @@ class Api:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._started = time.time()
+        self._overview = Shared(self._look)
+        self._previews = Gate("previews", at_once=1, waiting=4)
+        self.searches = Gate("searches", at_once=2, waiting=32)
+        """For all that walks through the targets of a service."""
 
     async def status(self, _: web.Request) -> web.Response:
         return success(self.overview())
 
     def overview(self) -> dict[str, Any]:
         """The whole controller, for people and programs."""
+        return self._overview.get()
+
+    def _look(self) -> dict[str, Any]:
         controller = self._controller
         unready = controller.unready()
         return {
@@ -67,7 +78,7 @@ class Api:
         return self._controller.leadership.leads()
 
     async def services(self, _: web.Request) -> web.Response:
-        return success([describe(s) for s in self._controller.services.values()])
+        return success(self.overview()["services"])
 
     async def service(self, request: web.Request) -> web.Response:
         return success(describe(self._service(request)))
@@ -80,7 +91,7 @@ class Api:
         ids = [s.id for s in placement.scrapers]
         if scraper is not None and scraper not in ids:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
-        return success(await beside(lambda: search(placement, query, scraper, limit)))
+        return success(await self.searches.run(lambda: search(placement, query, scraper, limit)))
 
     async def plan(self, request: web.Request) -> web.Response:
         """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
@@ -90,7 +101,7 @@ class Api:
         try:
             joining = [service.settings.joining(text) for text in request.query.getall("with", [])]
             work = partial(preview, placement.pool, placement.scrapers, policy, without=without, joining=joining)
-            described = await beside(lambda: work().describe())
+            described = await self._previews.run(lambda: work().describe())
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
         return success({"service": service.name, **described})
@@ -103,9 +114,8 @@ class Api:
             raise ApiError(
                 503, "unavailable", "the scrapers were not asked yet" if service.settings.audit else "audit is off"
             )
-        return success(
-            {"service": service.name, "at": audit.at, **await beside(lambda: describe_coverage(found, audit, limit))}
-        )
+        described = await self.searches.run(lambda: describe_coverage(found, audit, limit))
+        return success({"service": service.name, "at": audit.at, **described})
 
     def drain(self, request: web.Request, *, back: bool) -> web.Response:
         """Who may is settled by the server."""
@@ -119,12 +129,14 @@ class Api:
                 409, "conflict", f"this controller follows; ask the one that leads: {leadership.leader or 'none'}"
             )
         service.reconciler.drain(name, back=back)
+        self._overview.forget()
         return success({"service": service.name, "scraper": name, "drained": not back})
 
     def release(self, request: web.Request) -> web.Response:
         """Who may is settled by the server. 409 when nothing is held that a person could let go."""
         service = self._service(request)
         let_go = service.reconciler.release()
+        self._overview.forget()
         if not let_go:
             held = "; ".join(one.detail for one in service.reconciler.verdict.withheld) or "nothing is held"
             raise ApiError(409, "conflict", f"{service.name}: nothing to release: {held}")
@@ -184,6 +196,7 @@ def describe(service: Service) -> dict[str, Any]:
         "targets": len(placement.pool) if placement else None,
         "duplicates": placement.pool.duplicates if placement else None,
         "conflicts": placement.pool.conflicts if placement else None,
+        "conflicts_named": list(placement.pool.conflicts_named) if placement else [],
         "fits": reconciler.fit or None,
         "handing_over": memory.claims.held,
         "second_opinions": len(reconciler.opinions.trials),
@@ -192,8 +205,7 @@ def describe(service: Service) -> dict[str, Any]:
         "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
         "sources": [
-            {"name": name, "targets": len(cell.fact.good.value) if cell.fact.good else None} | _fact(cell.fact)
-            for name, cell in service.facts.sources.items()
+            {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
         ],
         "delivery": [d.means for d in service.deliveries],
     }
@@ -209,6 +221,13 @@ def places(service: Service, placement: Placement, rows: list[int]) -> list[dict
 
 def _said(held: Iterable[Withheld]) -> list[dict[str, Any]]:
     return [{"reason": one.reason, "detail": one.detail, "releasable": one.reason in RELEASABLE} for one in held]
+
+
+def _list(good: Known[TargetPool] | None) -> dict[str, Any]:
+    """Of the last good list of a source: its length, how many entries were left out of it, and the first of those."""
+    if good is None:
+        return {"targets": None, "refused": None, "remarks": []}
+    return {"targets": len(good.value), "refused": good.value.refused, "remarks": list(good.value.remarks)}
 
 
 def _fact(fact: Fact[Any]) -> dict[str, Any]:
@@ -235,7 +254,7 @@ def _row(pool: TargetPool, row: int) -> dict[str, Any]:
 
 def rows_at(pool: TargetPool, address: str) -> list[int]:
     """Rows of the targets with this address, the first ``WHERE_MOST``. Found in the blob: a pool has no index by address."""
-    start = b'{"targets":[' + json.dumps(address, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"]"
+    start = b'{"targets":[' + _json(address) + b"]"
     rows: list[int] = []
     at = pool.blob.find(start)
     while at >= 0 and len(rows) < WHERE_MOST:
@@ -246,18 +265,30 @@ def rows_at(pool: TargetPool, address: str) -> list[int]:
     return rows
 
 
+def _json(text: str) -> bytes:
+    """As it stands in the fragments of a pool."""
+    return json.dumps(clean(text), ensure_ascii=False).encode()
+
+
+def _first(pool: TargetPool, rows: npt.NDArray[Any], limit: int) -> list[int]:
+    """The first ``limit`` of ``rows``, fewer when their fragments have more than ``ANSWER_BYTES_MOST``."""
+    some = rows[:limit]
+    sizes = np.cumsum(pool.bounds[some + 1] - pool.bounds[some])
+    return list(map(int, some[: np.searchsorted(sizes, ANSWER_BYTES_MOST, side="right")]))
+
+
 def search(placement: Placement, query: str, scraper: str | None, limit: int) -> dict[str, Any]:
     """Targets with ``query`` in their address or labels, the first ``limit``, of ``scraper`` or all, and how many."""
-    needle = json.dumps(query, ensure_ascii=False)[1:-1].encode()  # as it stands in the fragments
+    needle = _json(query)[1:-1]  # as it stands in the fragments
     pool, ids = placement.pool, [s.id for s in placement.scrapers]
     rows = range(len(pool)) if scraper is None else shares(placement).of(ids.index(scraper)).tolist()
     listed = fragments(pool) if scraper is None else map(pool.fragment, rows)
     found: list[dict[str, Any]] = []
-    total = 0
+    total = size = 0
     for row, fragment in zip(rows, listed, strict=True):
         if needle in fragment:
             total += 1
-            if len(found) < limit:
+            if len(found) < limit and (size := size + len(fragment)) <= ANSWER_BYTES_MOST:
                 one = decode(fragment)
                 found.append({"target": one.address, "labels": one.labels, **_owners(placement, row)})
     return {"targets": found, "total": total, "truncated": total > len(found)}
@@ -307,7 +338,7 @@ def describe_coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, An
         "targets": len(found.pool),
         "uncovered": found.uncovered,
         **{name: len(some) for name, some in rows.items()},
-        "lists": {name: [_row(found.pool, row) for row in some[:limit].tolist()] for name, some in rows.items()},
+        "lists": {name: [_row(found.pool, row) for row in _first(found.pool, some, limit)] for name, some in rows.items()},
         "scrapers": [
             {
                 "id": name,

@@ -29,7 +29,7 @@ class Controller(Protocol):
     @property
     def reload_state(self) -> ReloadState: ...
 
-    def reload(self) -> list[str]:
+    async def reload(self) -> list[str]:
         """Read the configuration again; the problems found, none when it is taken."""
 
     def unready(self) -> list[str]:

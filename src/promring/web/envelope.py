@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from aiohttp import web
+
+from promring.text import clean_all
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def encode(data: object) -> bytes:
-    """As JSON, also when a text in it is no UTF-8, as names of files may be."""
+    """As JSON, whatever texts are in it."""
     try:
         return _encoder.encode(data)
     except UnicodeEncodeError:
-        return json.dumps(data, sort_keys=True).encode()
+        return _encoder.encode(clean_all(data))
 
 
 def success(data: object) -> web.Response:
@@ -40,9 +41,12 @@ def number(request: web.Request, name: str, default: int) -> int:
 class ApiError(Exception):
     """Ends a request with an error in the envelope."""
 
-    def __init__(self, status: int, kind: str, text: str) -> None:
+    def __init__(
+        self, status: int, kind: str, text: str, headers: Mapping[str, str] | None = None, *, retry_after_s: int = 0
+    ) -> None:
         super().__init__(text)
         self.status, self.kind = status, kind
+        self.headers = dict(headers or {}) | ({"Retry-After": str(retry_after_s)} if retry_after_s else {})
 
 
 @web.middleware
@@ -51,7 +55,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiError as error:
-        return failure(error.status, error.kind, str(error))
+        response = failure(error.status, error.kind, str(error))
+        response.headers.update(error.headers)
+        return response
     except web.HTTPException as error:
         kind = {404: "not_found", 405: "bad_method"}.get(error.status, "bad_request")
         response = failure(error.status, kind, error.reason)

@@ -19,9 +19,9 @@ LIMIT = 100
 
 
 class EventsEndpoint:
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, *, streams_most: int = STREAMS_MOST) -> None:
         self._controller = controller
-        self._streams = 0
+        self._streams, self._streams_most = 0, streams_most
         self.closing = False
         """Whether the streams shall end, as the process does."""
 
@@ -42,8 +42,8 @@ class EventsEndpoint:
         return await self._stream(request, last, service)
 
     async def _stream(self, request: web.Request, last: int, service: str | None) -> web.StreamResponse:
-        if self._streams >= STREAMS_MOST:
-            raise ApiError(503, "unavailable", f"{STREAMS_MOST} streams of events are open already")
+        if self._streams >= self._streams_most:
+            raise ApiError(503, "busy", f"{self._streams_most} streams of events are open already", retry_after_s=5)
         self._streams += 1
         try:
             headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -60,7 +60,8 @@ class EventsEndpoint:
         while not self.closing:
             newest = events.last
             if found := events.since(last, service=service) if newest != last else []:
-                await response.write(b"".join(map(_message, found)))
+                for event in found:  # each waits for its client, so that little is kept for one that does not read
+                    await response.write(_message(event))
                 quiet_s = 0.0
             elif quiet_s >= QUIET_S:
                 await response.write(b": \n\n")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from promring import __version__
 from promring.core.coverage import Coverage
 from promring.service import Service
+from promring.text import clean
+from promring.threads import beside, heed
 from promring.web.controller import Controller
+from promring.web.gate import Shared
 
 
 class LiveGauges(Collector):
-    def __init__(self, controller: Controller) -> None:
+    """``connections``: how many clients are connected; ``most``: how many may be."""
+
+    def __init__(self, controller: Controller, connections: Callable[[], int] = lambda: 0, most: int = 0) -> None:
         self._controller = controller
+        self._connections, self._most = connections, most
 
     def collect(self) -> Iterator[Metric]:
         services = list(self._controller.services.values())
@@ -57,6 +65,17 @@ class LiveGauges(Collector):
             ],
         )
         yield _gauge(
+            "discovery_refused_entries",
+            "Entries of a source's list that were left out.",
+            ("service", "source"),
+            [
+                ((s.name, name), float(cell.fact.good.value.refused))
+                for s in services
+                for name, cell in s.facts.sources.items()
+                if cell.fact.good
+            ],
+        )
+        yield _gauge(
             "membership_last_success_timestamp_seconds",
             "When the scrapers were last known.",
             ("service",),
@@ -71,6 +90,8 @@ class LiveGauges(Collector):
             (),
             [((), reload.at)],
         )
+        yield _gauge("http_connections", "Clients that are connected.", (), [((), float(self._connections()))])
+        yield _gauge("http_connections_max", "How many clients may be connected.", (), [((), float(self._most))])
         yield _gauge("build_info", "The version.", ("version",), [((__version__,), 1.0)])
 
 
@@ -124,3 +145,35 @@ def _unplaced(services: list[Service]) -> list[Sample]:
 
 def _held(services: list[Service]) -> list[Sample]:
     return [((s.name, reason), 1.0) for s in services for reason in {w.reason for w in s.reconciler.verdict.withheld}]
+
+
+class Rendered:
+    """The text of ``/metrics``: rendered beside the loop, once for all who ask at the same time."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._families = Shared(lambda: list(registry.collect()))  # the live objects are the loop's
+        self._work: asyncio.Future[bytes] | None = None
+
+    async def get(self) -> bytes:
+        if self._work is None or self._work.done():
+            families = self._families.get()
+            self._work = asyncio.ensure_future(beside(lambda: _text(families)))
+            self._work.add_done_callback(heed)
+        return await asyncio.shield(self._work)
+
+
+def _text(families: list[Metric]) -> bytes:
+    try:
+        return generate_latest(_Collected(families))
+    except UnicodeEncodeError:
+        for family in families:
+            family.samples = [s._replace(labels={k: clean(v) for k, v in s.labels.items()}) for s in family.samples]
+        return generate_latest(_Collected(families))
+
+
+class _Collected(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families

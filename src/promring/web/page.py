@@ -14,10 +14,11 @@ from aiohttp import web
 
 from promring.events import Event
 from promring.service import Service
-from promring.threads import beside
+from promring.text import clean
 from promring.web.api import Api, describe_coverage, search
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
+from promring.web.gate import Gate
 from promring.web.where import LIMIT, WhereEndpoint
 
 SCRAPERS_MOST = 50
@@ -44,6 +45,7 @@ class Page:
         self._controller = controller
         self._api = api
         self._finds = where
+        self._renders = Gate("pages", at_once=2, waiting=64)
         folder = Path(__file__).parent / "pages"
         self._files = {name: (folder / name).read_bytes() for name in FILES}
         environment = jinja2.Environment(
@@ -87,13 +89,12 @@ class Page:
         services = list(self._controller.services.values()) if asked else []
         answer = await self._finds.look(services, asked, LIMIT) if asked else {"targets": [], "near": []}
         exact = [place for place in answer["targets"] if place["match"] != "part"]
-        found = [await _found(s, asked, exact) for s in services]
+        found = [await _found(s, asked, exact, self._api.searches) for s in services]
         return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found, near=answer["near"])
 
     async def _render(self, template: jinja2.Template, **values: Any) -> web.Response:
-        text = await beside(lambda: template.render(now=time.time(), **values))
-        body = text.encode("utf-8", "backslashreplace")  # names of files may be anything
-        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
+        text = await self._renders.run(lambda: template.render(now=time.time(), **values))
+        return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
 
     async def _shown(self, service: Service, described: dict[str, Any], most: int | None) -> dict[str, Any]:
         """What the API says and what the audit saw; of the scrapers the first ``most``, those in trouble first."""
@@ -101,7 +102,9 @@ class Page:
         seen: dict[str, dict[str, Any]] = {}
         coverage = None
         if found is not None:
-            coverage = await beside(lambda: describe_coverage(found, audit, UNCOVERED_MOST)) | {"at": audit.at}
+            coverage = await self._api.searches.run(lambda: describe_coverage(found, audit, UNCOVERED_MOST)) | {
+                "at": audit.at
+            }
             seen = {one["id"]: one for one in coverage["scrapers"]}
         scrapers = [s | {"trouble": _trouble(s, seen.get(s["id"]))} for s in described["scrapers"]]
         scrapers.sort(key=lambda s: (not s["trouble"], s["id"]))
@@ -130,7 +133,7 @@ def _trouble(scraper: dict[str, Any], seen: dict[str, Any] | None) -> str:
     return ""
 
 
-async def _found(service: Service, asked: str, exact: list[dict[str, Any]]) -> dict[str, Any]:
+async def _found(service: Service, asked: str, exact: list[dict[str, Any]], searches: Gate) -> dict[str, Any]:
     """What is called so in one service: those in ``exact`` of it; where nothing is at all, whatever has ``asked`` in it."""
     placement = service.reconciler.placement
     if placement is None:
@@ -138,7 +141,7 @@ async def _found(service: Service, asked: str, exact: list[dict[str, Any]]) -> d
     here = [place for place in exact if place["service"] == service.name]
     if exact:
         return {"service": service.name, "why": "", "places": here, "targets": [], "total": len(here)}
-    some = await beside(lambda: search(placement, asked, None, FOUND_MOST))
+    some = await searches.run(lambda: search(placement, asked, None, FOUND_MOST))
     return {"service": service.name, "why": "", "places": [], **some}
 
 

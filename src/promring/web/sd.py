@@ -20,12 +20,19 @@ from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 
 WAIT_MOST_S = 300.0
+POLLS_MOST = 4096
 
 
 class SdEndpoint:
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, *, polls_most: int = POLLS_MOST) -> None:
         self._controller = controller
+        self._polls_most = polls_most
         self._waiting: set[asyncio.Task[object]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many long polls there are."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """End the long polls, so that who waits asks another controller at once."""
@@ -40,6 +47,8 @@ class SdEndpoint:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
         scraper, etag = request.match_info["scraper"], request.headers.get("If-None-Match", "")
         if (wait_s := _wait_s(request)) > 0:
+            if len(self._waiting) >= self._polls_most:
+                raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
             served = await self._wait(service.http_sd.wait(scraper, etag, wait_s))
         else:
             served = service.http_sd.get(scraper)

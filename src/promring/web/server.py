@@ -3,89 +3,115 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import os
+import contextlib
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from promring.log import Logger
-from promring.model import ListenError
+from promring.model import join_host_port
+from promring.text import clean
+from promring.threads import beside
 from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
+from promring.web.connection import Connection
 from promring.web.controller import Controller
-from promring.web.envelope import ApiError, errors
-from promring.web.events import EventsEndpoint
-from promring.web.metrics import LiveGauges
+from promring.web.envelope import ApiError, Handler, errors
+from promring.web.events import STREAMS_MOST, EventsEndpoint
+from promring.web.hosts import Hosts, check_host, check_origin
+from promring.web.listener import Listener, connections_most
+from promring.web.metrics import LiveGauges, Rendered
 from promring.web.page import Page
+from promring.web.refusals import Refusals
 from promring.web.sd import SdEndpoint
+from promring.web.sending import Sending
+from promring.web.token import Token, bearer
 from promring.web.where import WhereEndpoint
 
 SHUTDOWN_S = 1.0
+OWN_NAME_S = 10.0
 BODY_BYTES_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """``token_file`` None: nothing can be written."""
+    """``token_file`` None: nothing can be written. ``connections_most`` None: half of the descriptors."""
 
     host: str = "127.0.0.1"
     port: int = 9600
     token_file: Path | None = None
     access: Access = field(default_factory=lambda: Access(WebConfig()))
+    allowed_hosts: tuple[str, ...] = ()
+    connections_most: int | None = None
 
 
 class WebServer:
     def __init__(self, settings: WebSettings, controller: Controller, log: Logger) -> None:
         self._settings = settings
         self._controller = controller
+        self._refusals = Refusals(controller.metrics, log)
+        self._token = Token(settings.token_file)
+        self._hosts = Hosts((*settings.allowed_hosts, settings.host))
+        most = settings.connections_most or connections_most()
+        self._most = most
         self._api = Api(controller)
-        self._events = EventsEndpoint(controller)
-        self._sd = SdEndpoint(controller)
+        self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
+        self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
+        self._rendered = Rendered(controller.metrics.registry)
         self._log = log
         self.bound = asyncio.Event()
         self.port = settings.port
         """The real one once ``bound`` is set; the settings may say 0."""
-        controller.metrics.registry.register(LiveGauges(controller))
+        controller.metrics.registry.register(
+            LiveGauges(controller, lambda: self.listener.connections if self.listener else 0, most)
+        )
+        self.listener: Listener | None = None
+        """Once it listens."""
 
     async def run(self) -> None:
         """Until cancelled. Raises ``ListenError`` when the address cannot be had."""
         runner = web.AppRunner(
             self._app(),
-            access_log=None,
             handle_signals=False,
             handler_cancellation=True,  # a long poll ends with its client
             shutdown_timeout=SHUTDOWN_S,
-            keepalive_timeout=75.0,
-            max_line_size=8190,
         )
         await runner.setup()
         try:
-            where, tls = self._settings, self._settings.access.ssl_context
-            site = web.TCPSite(runner, where.host, where.port, backlog=1024, ssl_context=tls)
-            try:
-                await site.start()
-            except OSError as error:
-                why = os.strerror(error.errno) if error.errno else str(error)
-                raise ListenError(f"--web.listen-address {where.host}:{where.port}: {why}") from error
-            self.port = runner.addresses[0][1]
+            server, where = runner.server, self._settings
+            assert server is not None  # set up
+            listener = Listener(server, self._refusals, tls=where.access.ssl_context, most=self._most)
+            self.listener = listener
+            self.port = await listener.bind(where.host, where.port)
             self.bound.set()
-            self._log.info("listening", address=f"{self._settings.host}:{self.port}")
-            await asyncio.Event().wait()
+            self._log.info("listening", address=join_host_port(where.host, where.port))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._learn_own_name())
+                group.create_task(listener.run())
         finally:
-            self._sd.close()
+            self.sd.close()
             self._events.closing = True
             await runner.cleanup()
 
+    async def _learn_own_name(self) -> None:
+        """The full name of the machine: asked beside, as a name server may take long."""
+        with contextlib.suppress(TimeoutError, OSError, UnicodeError):
+            self._hosts.add(await asyncio.wait_for(beside(socket.getfqdn), OWN_NAME_S))
+
     def _app(self) -> web.Application:
-        api, sd, events = self._api, self._sd, self._events
-        where = WhereEndpoint(self._controller)
+        api, sd, events = self._api, self.sd, self._events
+        where = WhereEndpoint(self._controller, api.searches)
         page = Page(self._controller, api, where)
-        first = guard(self._settings.access, self._has_token)
-        app = web.Application(middlewares=[first, errors], client_max_size=BODY_BYTES_MAX)
+        access, has_token, refusals = self._settings.access, self._token.given_by, self._refusals
+        middlewares = [_mark, Sending(refusals).middleware(), errors, guard(access, has_token, refusals)]
+        if access.open and access.ssl_context is None:
+            middlewares.append(check_host(self._hosts, has_token, refusals))
+        middlewares.append(check_origin(self._hosts, refusals))
+        app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
+        app.on_response_prepare.append(_finish_headers)
         app.add_routes(
             [
                 web.get("/", page.home),
@@ -118,52 +144,54 @@ class WebServer:
 
     async def _ready(self, _: web.Request) -> web.Response:
         why = self._controller.unready()
-        return web.Response(status=503, text="\n".join(why) + "\n") if why else web.Response(text="promring is ready.\n")
+        return (
+            web.Response(status=503, text=clean("\n".join(why)) + "\n") if why else web.Response(text="promring is ready.\n")
+        )
 
     async def _reload(self, request: web.Request) -> web.Response:
-        self._authorize(request)
-        problems = self._controller.reload()
+        await self._authorize(request)
+        problems = await self._controller.reload()
         if problems:
             raise ApiError(400, "bad_data", "\n".join(problems))
         return web.Response(text="reloaded\n")
 
     async def _release(self, request: web.Request) -> web.Response:
-        self._authorize(request)
+        await self._authorize(request)
         return self._api.release(request)
 
     async def _drain(self, request: web.Request) -> web.Response:
-        self._authorize(request)
+        await self._authorize(request)
         return self._api.drain(request, back=False)
 
     async def _undrain(self, request: web.Request) -> web.Response:
-        self._authorize(request)
+        await self._authorize(request)
         return self._api.drain(request, back=True)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        body = generate_latest(self._controller.metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await self._rendered.get(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    def _authorize(self, request: web.Request) -> None:
+    async def _authorize(self, request: web.Request) -> None:
         """Every write needs the bearer token; without a configured one there is no writing."""
-        if self._settings.token_file is None:
-            raise ApiError(403, "forbidden", "writing is off: no --web.token-file is configured")
-        if not self._token():
-            raise ApiError(403, "forbidden", "the token file cannot be read, or is empty")
-        if not self._has_token(request):
-            raise ApiError(401, "unauthorized", "a bearer token is needed")
+        if not self._token.configured:
+            raise ApiError(403, "forbidden", "writing is off: promring runs without --web.token-file")
+        if not await self._token.read():
+            raise ApiError(403, "forbidden", "writing is off: the file of --web.token-file cannot be read, or is empty")
+        if not bearer(request):
+            text = "this needs the token in the file of --web.token-file, as Authorization: Bearer <token>"
+            raise ApiError(401, "unauthorized", text, {"WWW-Authenticate": 'Bearer realm="promring"'})
+        if not await self._token.given_by(request):
+            self._refusals.add("token", request.remote or "")
+            raise ApiError(403, "forbidden", "the token is wrong: it is not the one in the file of --web.token-file")
 
-    def _has_token(self, request: web.Request) -> bool:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        token = self._token()
-        if scheme.lower() != "bearer" or not token:
-            return False
-        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
-    def _token(self) -> str:
-        """Read for each use, so that it can be changed; empty when there is none."""
-        if self._settings.token_file is None:
-            return ""
-        try:
-            return self._settings.token_file.read_text().strip()
-        except (OSError, UnicodeError):
-            return ""
+@web.middleware
+async def _mark(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connection that it is busy; it learns the end of the answer from aiohttp."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.began()
+    return await handler(request)
+
+
+async def _finish_headers(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "promring"
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -1,19 +1,17 @@
 """Where is a target? Found by what a person sees of it: its address, the ``instance`` or another label, the URL that
 Prometheus shows, or a part of one of these. When nothing is found, the nearest addresses are named.
 
-Promises: a look ends after ``LOOK_S`` and says when it did not see everything; it runs beside the event loop, ``AT_ONCE`` at
-a time. An exact address is found by the pool's bytes at once, anything else by one pass over its targets.
+Promises: a look ends after ``LOOK_S`` and says when it did not see everything; it runs beside the event loop, as one of the
+API's searches. An exact address is found by the pool's bytes at once, anything else by one pass over its targets.
 """
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -21,15 +19,15 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from aiohttp import web
 
 from promring.core.pool import Target, decode, fragments, target
-from promring.model import TargetPool
+from promring.model import Placement, TargetPool
 from promring.service import Service
-from promring.threads import beside
-from promring.web.api import places, rows_at
+from promring.text import clean
+from promring.web.api import ANSWER_BYTES_MOST, places, rows_at
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, number, success
+from promring.web.gate import Gate
 
 LOOK_S = 2.0
-AT_ONCE = 2
 ASKED_MOST = 1000
 """Characters of a question."""
 LIMIT, LIMIT_MOST = 20, 100
@@ -54,9 +52,9 @@ class Found:
 
 
 class WhereEndpoint:
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, searches: Gate) -> None:
         self._controller = controller
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._searches = searches
 
     async def everywhere(self, request: web.Request) -> web.Response:
         """``?target=`` what, ``?service=`` there only, ``?limit=`` so many targets."""
@@ -88,25 +86,28 @@ class WhereEndpoint:
         unready = [
             {"service": s.name, "reason": s.unready() or "no plan yet"} for s in services if not s.reconciler.placement
         ]
-        async with self._room:
-            until = time.monotonic() + LOOK_S
-            found = [(s, p, await beside(partial(find, p.pool, asked, until))) for s, p in planned]
-            if any(f.rows and f.match != "part" for _, _, f in found):
-                found = [(s, p, f) for s, p, f in found if f.match != "part"]
-            shown: list[dict[str, Any]] = []
-            for service, placement, one in found:
-                rows = one.rows[: max(0, limit - len(shown))]
-                extra = {"service": service.name, "match": one.match}
-                shown += [extra | place for place in await beside(partial(places, service, placement, rows))]
-            total = sum(f.total for _, _, f in found)
-            close = [] if total else await beside(lambda: near([p.pool for _, p in planned], asked, until + LOOK_S))
-        return {
-            "targets": shown,
-            "total": total,
-            "truncated": any(f.truncated for _, _, f in found),
-            "near": close,
-            "unready": unready,
-        }
+        return await self._searches.run(lambda: _look(planned, asked, limit)) | {"unready": unready}
+
+
+def _look(planned: Sequence[tuple[Service, Placement]], asked: str, limit: int) -> dict[str, Any]:
+    """In a thread."""
+    until = time.monotonic() + LOOK_S
+    found = [(s, p, find(p.pool, asked, until)) for s, p in planned]
+    if any(f.rows and f.match != "part" for _, _, f in found):
+        found = [(s, p, f) for s, p, f in found if f.match != "part"]
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for service, placement, one in found:
+        rows: list[int] = []
+        for row in one.rows[: max(0, limit - len(shown))]:
+            size += len(placement.pool.fragment(row))
+            if size <= ANSWER_BYTES_MOST:
+                rows.append(row)
+        shown += [{"service": service.name, "match": one.match} | place for place in places(service, placement, rows)]
+    total = sum(f.total for _, _, f in found)
+    close = [] if total else near([p.pool for _, p in planned], asked, until + LOOK_S)
+    truncated = any(f.truncated for _, _, f in found)
+    return {"targets": shown, "total": total, "truncated": truncated, "near": close}
 
 
 def find(pool: TargetPool, asked: str, until: float) -> Found:
@@ -227,7 +228,7 @@ def _without_port(address: str) -> list[str]:
 
 def _escaped(text: str) -> bytes:
     """As it stands in a fragment."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
+    return json.dumps(clean(text), ensure_ascii=False)[1:-1].encode()
 
 
 def _asked(request: web.Request) -> str:

@@ -1,0 +1,48 @@
+"""Reads small files that belong to others: tokens, keys, notes. A file that is not what it should be cannot stop or fill us.
+
+Promises: only a regular file is opened for reading (a FIFO or a device is refused without a wait), and at most
+``bytes_max`` of it are taken. Does not promise an end: a hung mount hangs the read, so call it in a thread
+(``threads.beside``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+class NotRegularError(OSError):
+    """A FIFO, device, socket or folder stands where a file was expected."""
+
+
+class TooLargeError(OSError):
+    """Longer than the reader takes."""
+
+
+def read(path: Path, bytes_max: int, *, follow: bool = True) -> bytes:
+    """``follow`` False: a symlink is refused. Raises OSError, which names the file and the reason."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(bytes_max + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > bytes_max:
+        raise TooLargeError(errno.EFBIG, f"larger than {bytes_max} bytes", str(path))
+    return content
+
+
+def check(path: Path) -> None:
+    """Whether ``path`` can be opened and is not a FIFO, whose opening would wait for a writer. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        mode = os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
+    if stat.S_ISFIFO(mode) or stat.S_ISDIR(mode):
+        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))

@@ -1,0 +1,130 @@
+"""Looks names up for HTTP requests: a name that hangs or is gone costs its own host only.
+
+The event loop's own look-ups share a pool of a few threads: eight names that hang stop everything that goes by name. Here
+each look-up has a daemon thread of its own, and there is one at a time for a name in the whole process.
+
+Promises: a name that was resolved before is answered with its last addresses when a look-up fails, or takes longer than
+``PATIENCE_S`` (a scraper whose name is gone is then judged by its last address, so a name server that is down kills nobody
+and a dead scraper is still noticed). ``unresolved`` tells a request that ran out of time whether it was the name that it
+waited for.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from promring.threads import ends_within, shared
+
+FRESH_S = 10.0
+PATIENCE_S = 0.5
+NAMES_MAX = 10_000
+
+_Found = list[tuple[int, int, str]]
+"""Family, protocol, address."""
+_pending: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("pending look-ups", default=None)
+
+
+def watch_lookups() -> set[str]:
+    """The names that this task's request waits for, from now on: still in it when the time is over, they were not
+    resolved.
+    """
+    names: set[str] = set()
+    _pending.set(names)
+    return names
+
+
+class Names:
+    """What is known of names, by everybody who shares this object. Used from any event loop. ``look_up`` as
+    ``socket.getaddrinfo``.
+    """
+
+    def __init__(self, look_up: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
+        self._look_up = look_up
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, int], concurrent.futures.Future[_Found]] = {}
+        self._last: dict[tuple[str, int], tuple[float, _Found]] = {}
+
+    def last(self, key: tuple[str, int], younger_than_s: float | None = None) -> _Found | None:
+        at, found = self._last.get(key, (0.0, None))
+        return found if younger_than_s is None or time.monotonic() - at < younger_than_s else None
+
+    def look_up(self, key: tuple[str, int]) -> concurrent.futures.Future[_Found]:
+        """Raises OSError when no thread can be started."""
+        with self._lock:
+            running = self._running.get(key)
+            if running is None:
+                running = shared()
+                try:
+                    threading.Thread(target=self._run, args=(key, running), daemon=True).start()
+                except RuntimeError:  # all threads are used up
+                    raise OSError(errno.EAGAIN, "no thread can be started") from None
+                self._running[key] = running
+            return running
+
+    def _run(self, key: tuple[str, int], running: concurrent.futures.Future[_Found]) -> None:
+        """In the thread."""
+        found: _Found = []
+        try:
+            infos = self._look_up(key[0], None, family=key[1], type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            for family, _, protocol, _, address in infos:
+                scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
+                found.append((family, protocol, f"{address[0]}{scope}"))
+        except Exception as error:  # handed to whoever waits
+            self._done(key)
+            running.set_exception(error)
+            return
+        self._done(key, found)
+        running.set_result(found)
+
+    def _done(self, key: tuple[str, int], found: _Found | None = None) -> None:
+        with self._lock:
+            self._running.pop(key, None)
+            if found:
+                self._last.pop(key, None)
+                self._last[key] = time.monotonic(), found
+                while len(self._last) > NAMES_MAX:
+                    del self._last[next(iter(self._last))]
+
+
+_of_the_process = Names()
+
+
+class Resolver(AbstractResolver):
+    """For aiohttp's connector, without its own cache of names."""
+
+    def __init__(self, names: Names = _of_the_process) -> None:
+        self._names = names
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Raises OSError (``socket.gaierror`` when there is no such name)."""
+        key = (host, int(family))
+        found = self._names.last(key, FRESH_S) or await self._looked_up(key)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST)
+            for kind, protocol, address in found
+        ]
+
+    async def _looked_up(self, key: tuple[str, int]) -> _Found:
+        waiting, last = _pending.get(), self._names.last(key)
+        if waiting is not None:
+            waiting.add(key[0])
+        running = self._names.look_up(key)
+        ended = await ends_within(PATIENCE_S if last else None, running)
+        found = last if last and (not ended or running.exception()) else running.result()
+        if waiting is not None:
+            waiting.discard(key[0])
+        return found
+
+    async def close(self) -> None:
+        """Nothing: what is known is the process's."""

@@ -1,0 +1,147 @@
+"""Tokens, passwords, headers and certificates, read beside the event loop for each use, so that they can be rotated.
+
+Promises: a read that hangs (a dead mount) costs ``READ_S`` once, is not begun a second time, and then costs nothing while it
+lasts; a file that *cannot be read for a while* (no answer in time, an I/O error, no descriptor left) is replaced by what
+it last held, which is logged once; a file that is gone, forbidden, too large or no regular file is an error at once. No
+error and no log line holds content of a file.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import errno
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from promring import log, regular
+from promring.model import PromringError
+from promring.threads import ends_within, shared
+from promring.tls import TlsFiles
+
+READ_S = 1.0
+SECRET_BYTES_MAX = 64 * 1024
+CERTIFICATES_BYTES_MAX = 4 * 1024 * 1024
+"""A bundle of all public authorities is 0.3 MB."""
+KEPT_MAX = 1000
+FOR_A_WHILE = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR}
+)
+"""Errors that say nothing about the file."""
+
+T = TypeVar("T")
+
+
+class SecretError(PromringError):
+    """A file that is needed cannot be had; the text names it and says why, and holds nothing of it."""
+
+
+class LastGood(Generic[T]):
+    """One thing that is read again and again in threads, and what it last was. Used from any event loop."""
+
+    def __init__(self, name: str, work: Callable[[T | None], T]) -> None:
+        self._name, self._work = name, work
+        self._lock = threading.Lock()
+        self._running: concurrent.futures.Future[T] | None = None
+        self._began = 0.0
+        self._last: tuple[T] | None = None
+        self._said = False
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a read is under way."""
+        return self._running is not None and not self._running.done()
+
+    async def get(self) -> T:
+        """Raises ``SecretError``."""
+        try:
+            running = self._begin()
+            left_s = max(0.0, READ_S - (time.monotonic() - self._began))
+            if not await ends_within(left_s, running):
+                return self._kept(f"not read within {READ_S:g} s, still trying")
+            value = running.result()
+        except ssl.SSLError as error:
+            raise SecretError(f"{self._name}: {error.reason or 'no usable certificate or key'}") from None
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            if error.errno in FOR_A_WHILE:
+                return self._kept(why)
+            raise SecretError(f"{error.filename or self._name}: {why}") from None
+        except MemoryError:
+            return self._kept("no memory")
+        if self._said:
+            log.get().info("secret_file_read_again", file=self._name)
+        self._last, self._said = (value,), False
+        return value
+
+    def _begin(self) -> concurrent.futures.Future[T]:
+        with self._lock:
+            if self._running is None or self._running.done():
+                made: concurrent.futures.Future[T] = shared()
+                work = threading.Thread(target=self._run, args=(made,), daemon=True)
+                try:
+                    work.start()
+                except RuntimeError:  # all threads are used up
+                    raise OSError(errno.EAGAIN, "no thread can be started") from None
+                self._running, self._began = made, time.monotonic()
+            return self._running
+
+    def _run(self, made: concurrent.futures.Future[T]) -> None:
+        """In the thread."""
+        try:
+            made.set_result(self._work(self._last[0] if self._last else None))
+        except Exception as error:  # handed to whoever waits
+            made.set_exception(error)
+
+    def _kept(self, why: str) -> T:
+        if self._last is None:
+            raise SecretError(f"{self._name}: {why}")
+        if not self._said:
+            log.get().warning("secret_file_kept", file=self._name, error=why, note="what it last held is used")
+        self._said = True
+        return self._last[0]
+
+
+_known: dict[Any, LastGood[Any]] = {}
+
+
+def _of(key: object, make: Callable[[], LastGood[T]]) -> LastGood[T]:
+    if key not in _known:
+        while len(_known) >= KEPT_MAX:
+            del _known[next(iter(_known))]
+        _known[key] = make()
+    return _known[key]
+
+
+async def read(path: Path, bytes_max: int = SECRET_BYTES_MAX) -> bytes:
+    """What ``path`` holds. Raises ``SecretError``."""
+    return await _of(path, lambda: LastGood(str(path), lambda _: regular.read(path, bytes_max))).get()
+
+
+async def read_line(path: Path) -> str:
+    """A token or a password: text, without the white space around it. Raises ``SecretError``."""
+    content = await read(path)
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        raise SecretError(f"{path}: is not text") from None
+    if not text.isprintable():
+        raise SecretError(f"{path}: has a line break or a control character in it")
+    return text
+
+
+async def tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """The context of these files; the same object while they hold the same. Raises ``SecretError``."""
+
+    def work(last: tuple[list[bytes], ssl.SSLContext] | None) -> tuple[list[bytes], ssl.SSLContext]:
+        contents = [regular.read(path, CERTIFICATES_BYTES_MAX) for path in files.paths]
+        if last is not None and last[0] == contents:
+            return last
+        return contents, files.context()
+
+    name = ", ".join(str(path) for path in files.paths) or "the system's certificate authorities"
+    return (await _of(files, lambda: LastGood(name, work)).get())[1]

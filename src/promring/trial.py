@@ -1,0 +1,107 @@
+"""Tries what a configuration asks for, before it is taken: by ``promring check`` and by a reload.
+
+Promises: nothing that runs is touched, nothing is written, and nothing is delivered. A Python target function is imported in
+a process of its own, and not called. What cannot be had is a problem with its key path, as ``config.py`` has them.
+Not promised: that it is still so a moment later. A start does not try: what comes up without a disk or a key goes on
+trying by itself, as a running one does.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from promring.build import ssh_settings
+from promring.config import Problem
+from promring.delivery.ansible_run import NOT_INSTALLED, find_program
+from promring.delivery.ssh import read_trust, require_asyncssh
+from promring.delivery.ssh_far import HostError
+from promring.discovery.python import why_not_importable
+from promring.disk import why_not_writable
+from promring.model import ConfigError
+from promring.settings import (
+    AnsibleDelivery,
+    FileDelivery,
+    FileTargets,
+    Node,
+    PythonTargets,
+    Settings,
+    ShardService,
+    SshDelivery,
+)
+from promring.template import render
+
+TRIAL_S = 20.0
+"""For all of it; what there is no time for is a problem, too."""
+
+
+def problems(settings: Settings, config_file: Path, running: Settings | None = None) -> Iterator[Problem]:
+    """What cannot be built, or cannot work. What is in ``running`` already is not tried: it is there. Blocks."""
+    deadline = time.monotonic() + TRIAL_S
+    folder = str(config_file.absolute().parent)
+    sources = [t.chosen for s in running.shard_services for t in s.targets] if running else []
+    deliveries = [d.chosen for s in running.shard_services for d in s.delivery] if running else []
+    for i, service in enumerate(settings.shard_services):
+        for j, targets in enumerate(service.targets):
+            new = isinstance(targets.chosen, PythonTargets) and targets.chosen not in sources
+            if new and (why := _why_no_callable(targets.chosen, folder, deadline)):
+                yield ("shard_services", i, "targets", j, "python", "callable"), why
+        for j, delivery in enumerate(service.delivery):
+            if delivery.kind in TRIALS and delivery.chosen not in deliveries:
+                for key, why in TRIALS[delivery.kind](delivery.chosen, service):
+                    yield ("shard_services", i, "delivery", j, delivery.kind, *key), why
+
+
+def warnings(settings: Settings) -> Iterator[Problem]:
+    """What is valid, and hardly meant. Blocks."""
+    for i, service in enumerate(settings.shard_services):
+        for j, targets in enumerate(service.targets):
+            if isinstance(targets.chosen, FileTargets):
+                for k, pattern in enumerate(targets.chosen.files):
+                    if not glob.glob(pattern):
+                        yield ("shard_services", i, "targets", j, "file", "files", k), f"no file matches {pattern!r} yet"
+
+
+Found = Iterator[tuple[tuple[str, ...], str]]
+
+
+def _why_no_callable(wanted: PythonTargets, folder: str, deadline: float) -> str:
+    left_s = min(wanted.timeout_s, deadline - time.monotonic())
+    if left_s <= 0:
+        return f"was not tried: the others took {TRIAL_S:g} s"
+    return why_not_importable(wanted.callable, folder, left_s)
+
+
+def _file(wanted: FileDelivery, service: ShardService) -> Found:
+    """The folders of the scrapers that are listed, and of one that any service may have."""
+    nodes = [Node("any", 1), *service.listed]
+    for folder in {render(wanted.path, service.name, service.scraper(node)).parent for node in nodes}:
+        if why := why_not_writable(folder):
+            yield ("path",), why
+            return
+
+
+def _ssh(wanted: SshDelivery, _: ShardService) -> Found:
+    try:
+        require_asyncssh()
+    except ConfigError as error:
+        yield (), str(error)
+        return
+    try:
+        read_trust(ssh_settings(wanted), ())
+    except HostError as error:
+        key = "identity_file" if str(error).startswith(str(wanted.identity_file)) else "known_hosts"
+        yield (key,), str(error)
+    except OSError as error:
+        yield (), f"{error.filename}: {error.strerror or error}"
+
+
+def _ansible(_: AnsibleDelivery, __: ShardService) -> Found:
+    if find_program() is None:
+        yield (), NOT_INSTALLED
+
+
+TRIALS: Mapping[str, Callable[[Any, ShardService], Found]] = {"file": _file, "ssh": _ssh, "ansible": _ansible}

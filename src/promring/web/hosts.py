@@ -1,0 +1,103 @@
+"""Which names a browser may call this server by, so that no other site's page reads it (DNS rebinding).
+
+A page of ``evil.example`` whose name begins to resolve to this server is of one origin with it for the browser, and could
+read and ask everything. The ``Host`` header still says ``evil.example``. Allowed are addresses, ``localhost``, the names
+of this machine, that of ``--web.listen-address`` and those of ``--web.allowed-host``. The check is for plain HTTP without
+users only: a browser has no certificate and no password for the other name. A request with the right token passes.
+
+``/sd/``, ``/metrics`` and ``/-/healthy``, ``/-/ready`` are free of it: fleets reach promring by names that it does not know.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from promring.web.envelope import ApiError, Handler
+from promring.web.refusals import Refusals
+
+FREE = ("/sd/", "/metrics", "/-/healthy", "/-/ready")
+
+
+class Hosts:
+    """``allowed``: names, ``*.example.org`` for every name below, ``*`` for all."""
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        own = (socket.gethostname(), "localhost", *allowed)
+        self._names = {name.lower().rstrip(".") for name in own if name}
+
+    def add(self, name: str) -> None:
+        self._names.add(name.lower().rstrip("."))
+
+    def known(self, host: str) -> bool:
+        """Whether the value of a ``Host`` header names this server. An empty one is of no browser."""
+        name = _name(host)
+        if name is None:
+            return False
+        if not name or "*" in self._names or name in self._names or name.endswith(".localhost") or _is_address(name):
+            return True
+        return any(name.endswith(known[1:]) for known in self._names if known.startswith("*."))
+
+
+def _name(host: str) -> str | None:
+    """The name without its port, None when it is none."""
+    if not host:
+        return ""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, _, port = host.partition(":")
+    if not name or (port and not (port.isascii() and port.isdigit())):
+        return None
+    return name.lower().rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def check_host(hosts: Hosts, has_token: Callable[[web.Request], Awaitable[bool]], refusals: Refusals) -> Any:
+    """A middleware: 421 for a name that is none of this server's."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        if request.path.startswith(FREE) or hosts.known(host) or await has_token(request):
+            return await handler(request)
+        refusals.add("host", host)
+        text = f"{host[:100]!r} is not known as a name of this server: --web.allowed-host allows it"
+        raise ApiError(421, "forbidden", text)
+
+    return check
+
+
+def check_origin(hosts: Hosts, refusals: Refusals) -> Any:
+    """A middleware: no write because of a page of another site, whatever its headers are."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD") and _foreign(request, hosts):
+            origin = request.headers.get("Origin", "")
+            refusals.add("origin", origin)
+            raise ApiError(403, "forbidden", f"a page of another site asks for this: {origin[:100]!r}; --web.allowed-host")
+        return await handler(request)
+
+    return check
+
+
+def _foreign(request: web.Request, hosts: Hosts) -> bool:
+    """Browsers say so themselves over TLS; else the ``Origin`` must be the ``Host``, or a name of this server."""
+    site, origin = request.headers.get("Sec-Fetch-Site", ""), request.headers.get("Origin")
+    if site:
+        return site in ("cross-site", "same-site")
+    if origin is None:
+        return False
+    _, _, host = origin.partition("://")
+    return not host or (host.lower() != request.headers.get("Host", "").lower() and not hosts.known(host))

@@ -1,0 +1,150 @@
+"""A YAML document as plain values, with the line of each key path; read within bounds.
+
+One pass over the parser's events, so that nothing is built before it is counted. Refused: aliases, explicit tags, several
+documents, nesting deeper than ``DEPTH_MAX``, more than ``NODES_MAX`` values, a text longer than ``TEXT_MAX``, and characters
+that no path, URL or name can have (NUL, lone surrogates). The parser is libyaml's where PyYAML has it: ten times as fast,
+and each event gives the interpreter back, so a thread that reads does not hold the event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from promring.yamlsafe import DEPTH_MAX
+
+NODES_MAX = 100_000
+TEXT_MAX = 64 * 1024
+KeyPath = tuple[str | int, ...]
+_Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+class YamlProblem(Exception):
+    """``line`` from 1, ``what`` for people, ``path`` of the key path where that is known."""
+
+    def __init__(self, line: int, what: str, path: KeyPath = ()) -> None:
+        super().__init__(what)
+        self.line, self.what, self.path = line, what, path
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A YAML document as plain values, with the line of each key path. ``duplicates``: keys that were there already, which
+    are left out of ``value``: line, key path, what.
+    """
+
+    value: Any
+    lines: dict[KeyPath, int]
+    duplicates: list[tuple[int, KeyPath, str]] = field(default_factory=list)
+
+    def line(self, path: KeyPath) -> int:
+        """Line of the nearest key path that stands in the file, from 1."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def read_yaml(text: bytes | str) -> Document:
+    """Raises ``YamlProblem``. An empty document is an empty mapping."""
+    try:
+        return _Builder(yaml.parse(text, Loader=_Parser)).document()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise YamlProblem(line, f"{error.problem or error.context}") from error
+    except (yaml.YAMLError, UnicodeError, ValueError, OverflowError) as error:
+        raise YamlProblem(1, " ".join(str(error).split())) from error
+
+
+class _Builder:
+    def __init__(self, events: Iterator[yaml.Event]) -> None:
+        self._events = events
+        self._scalars = yaml.SafeLoader("")  # only to resolve and construct scalars
+        self._nodes = 0
+        self._lines: dict[KeyPath, int] = {}
+        self._duplicates: list[tuple[int, KeyPath, str]] = []
+
+    def document(self) -> Document:
+        value = None
+        documents = 0
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise YamlProblem(_line(event), "there must be one document only")
+            elif isinstance(event, yaml.NodeEvent):
+                value = self._value(event, (), 1)
+        return Document({} if value is None else value, self._lines, self._duplicates)
+
+    def _value(self, event: yaml.Event, path: KeyPath, depth: int) -> Any:
+        line = self._counted(event, path)
+        self._lines.setdefault(path, line)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, path)
+        if depth > DEPTH_MAX:
+            raise YamlProblem(line, f"nested deeper than {DEPTH_MAX}")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return [self._value(child, (*path, i), depth + 1) for i, child in enumerate(self._until(yaml.SequenceEndEvent))]
+        return self._mapping(path, depth)
+
+    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for event in self._until(yaml.MappingEndEvent):
+            line = self._counted(event, path)
+            if not isinstance(event, yaml.ScalarEvent):
+                raise YamlProblem(line, "a key must be a plain text", path)
+            key = _text(event, path)
+            there = key in result
+            if there:
+                self._duplicates.append((line, (*path, key), f"duplicate key, first on line {self._lines[(*path, key)]}"))
+            else:
+                self._lines[(*path, key)] = line
+            value = self._value(next(self._events), (*path, key), depth + 1)
+            if not there:
+                result[key] = value
+        return result
+
+    def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
+        for event in self._events:
+            if isinstance(event, end):
+                return
+            yield event
+
+    def _counted(self, event: yaml.Event, path: KeyPath) -> int:
+        """The line of one more value, or key."""
+        self._nodes += 1
+        line = _line(event)
+        if self._nodes > NODES_MAX:
+            raise YamlProblem(line, f"more than {NODES_MAX} keys and values")
+        if isinstance(event, yaml.AliasEvent):
+            raise YamlProblem(line, f"alias *{event.anchor} is not allowed")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise YamlProblem(line, f"tag {tag} is not allowed")
+        return line
+
+    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
+        text = _text(event, path)
+        tag = self._scalars.resolve(yaml.ScalarNode, text, event.implicit)  # type: ignore[no-untyped-call]
+        node = yaml.ScalarNode(tag, text)
+        try:
+            return self._scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            problem = getattr(error, "problem", None) or str(error)
+            raise YamlProblem(_line(event), problem, path) from error
+
+
+def _text(event: yaml.ScalarEvent, path: KeyPath) -> str:
+    text: str = event.value
+    if len(text) > TEXT_MAX:
+        raise YamlProblem(_line(event), f"a text of more than {TEXT_MAX} characters", path)
+    if found := _NO_TEXT.search(text):
+        raise YamlProblem(_line(event), f"the character U+{ord(found[0]):04X} is not allowed", path)
+    return text
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1

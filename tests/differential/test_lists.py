@@ -1,0 +1,180 @@
+"""The same lists through promring and through real Prometheus 2.42, 3.5 and vmagent.
+
+Direct: what promring makes of a list is what Prometheus makes of it. By way of a slice: every scraper makes of promring's
+slice what promring made of the list. What differs stands in ``DIFFERENCES`` with its heading in ``docs/compatibility.md``,
+and only that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from promring.core.placement import Policy, place
+from promring.core.plan import bodies
+from promring.core.pool import decode, fragments
+from promring.core.ring import Ring
+from promring.discovery.groups import from_json, from_yaml, read_pool
+from promring.httpclient import new_session
+from promring.model import DiscoveryError, Scraper, TargetPool
+from tests.differential.corpus import JSON, YAML
+from tests.differential.generated import generated_lists
+from tests.differential.oracle import SETTLED_S, Oracle, Targets, Verdicts, config_of, oracles
+from tests.real.conftest import server
+from tests.rows import Seen
+
+pytestmark = pytest.mark.real
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "compatibility.md"
+CASES = Path(__file__).parent / "cases"
+MARKER = "marker:1"
+OLD, NEW = "Prometheus 2.42", "Prometheus 3.5"
+
+NAMES = "Label names that only Prometheus 3 takes"
+CONTROL = "Control characters in an address"
+EMPTY_ADDRESS = "An empty address"
+EMPTY_FILE = "An empty YAML file"
+NULL_NAME = "A null as a label name in YAML"
+SLASH = "An escaped slash in YAML"
+
+OLD_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ONLY_NEW = """
+label_dash.json label_dots.json label_unicode_name.json label_digit_first.json label_colon.json label_space_name.json
+label_newline_name.json label_bad_utf8_name.json label_surrogate_name.json label_bad_name_empty.json label_key_dash.yml
+label_key_unicode.yml label_key_number.yml label_merge_char.yml
+"""
+_WITH_CONTROL = """
+target_newline.json target_tab.json target_nul.json target_del.json target_nel.json target_raw_del.json target_newline.yml
+"""
+_WITHOUT_ADDRESS = "target_empty.json target_null.json target_nulls_block.yml tag_python_name.yml"
+_BOTH = frozenset({OLD, NEW})
+DIFFERENCES: Mapping[str, tuple[str, frozenset[str]]] = {
+    **dict.fromkeys(_ONLY_NEW.split(), (NAMES, frozenset({OLD}))),
+    **dict.fromkeys(_WITH_CONTROL.split(), (CONTROL, _BOTH)),
+    **dict.fromkeys(_WITHOUT_ADDRESS.split(), (EMPTY_ADDRESS, _BOTH)),
+    "no_bytes.yml": (EMPTY_FILE, _BOTH),
+    "label_key_null.yml": (NULL_NAME, _BOTH),
+    "label_key_scalars.yml": (NULL_NAME, _BOTH),
+    "json_no_space.yml": (SLASH, _BOTH),
+}
+"""By list: the heading of ``docs/compatibility.md`` that says why, and whose verdict is another one."""
+
+
+def read(name: str, text: bytes) -> TargetPool | None:
+    """What promring makes of a list; None: refused."""
+    if not text.strip():
+        return None  # FileSource refuses it before it is parsed
+    parse = from_json if name.endswith(".json") else from_yaml
+    try:
+        return read_pool(parse(text, name), name, size_bytes=len(text))
+    except DiscoveryError as error:
+        said = str(error)
+    assert said.startswith(name), "an error names the list"
+    assert "\n" not in said
+    return None
+
+
+def names_of(name: str, text: bytes) -> set[str]:
+    """The names of all labels in a list that promring takes."""
+    parse = from_json if name.endswith(".json") else from_yaml
+    try:
+        return {label for group in parse(text, name) for label in group.labels or ()}
+    except DiscoveryError:
+        return set()
+
+
+def targets_of(pool: TargetPool) -> Targets:
+    return frozenset(frozenset({("__address__", one.address), *one.labels.items()}) for one in map(decode, fragments(pool)))
+
+
+def slice_of(pool: TargetPool) -> bytes:
+    (body,) = (body for _, body, _ in bodies(place(pool, Ring((Scraper("s:1", "s", 1),), 16), Policy())))
+    return body
+
+
+def shown(targets: Targets | None) -> str:
+    return "refused" if targets is None else json.dumps(sorted(sorted(one) for one in targets), ensure_ascii=False)[:300]
+
+
+def lists() -> Iterator[tuple[str, bytes]]:
+    yield from ((f"{name}.json", text) for name, text in JSON.items())
+    yield from ((f"{name}.yml", text) for name, text in YAML.items())
+    yield from generated_lists()
+
+
+async def verdicts(made: list[Oracle]) -> list[tuple[str, Verdicts]]:
+    """Once each has read everything."""
+    async with new_session() as session:
+        for oracle in made:
+            await oracle.verdicts(session, MARKER)
+        await asyncio.sleep(SETTLED_S)  # those that a scraper read before may be applied with the next turn
+        return [(oracle.name, await oracle.verdicts(session, MARKER)) for oracle in made]
+
+
+@pytest.mark.timeout(480)
+@pytest.mark.row(
+    57, "A1", did="lists of every kind, well and badly formed, through promring and real scrapers, direct and as a slice"
+)
+async def test_a_list_means_what_prometheus_says(tmp_path: Path, seen: Seen) -> None:
+    server("prometheus")
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    texts = dict(lists())
+    pools = {name: read(name, text) for name, text in texts.items()}
+    for name, text in texts.items():
+        (folder / name).write_bytes(text)
+    for name, pool in pools.items():
+        if pool is not None:
+            (folder / slice_name(name)).write_bytes(slice_of(pool))
+    (folder / "zz-marker.json").write_text(json.dumps([{"targets": [MARKER]}]))
+    async with oracles(tmp_path / "servers", config_of(folder)) as made:
+        found = await verdicts(made)
+    wrong: list[str] = []
+    differ: set[str] = set()
+    for name, pool in pools.items():
+        ours = None if pool is None else targets_of(pool)
+        for one, verdict in found:
+            theirs = verdict.of(folder / name)
+            if one in _BOTH and theirs != ours:
+                differ.add(name)
+                named = one in DIFFERENCES.get(name, ("", frozenset()))[1]
+                if not named and not is_documented(one, theirs, ours, names_of(name, texts[name])):
+                    wrong.append(f"{name}: {texts[name][:200]!r}: {one} {shown(theirs)}, promring {shown(ours)}")
+            if ours is None or (one == OLD and not names_are_old(ours)):
+                continue
+            as_slice = verdict.of(folder / slice_name(name))
+            if as_slice != ours:
+                wrong.append(f"{name} as a slice: {one} {shown(as_slice)}, promring {shown(ours)}")
+    assert not wrong, f"{len(wrong)} differences:\n" + "\n".join(wrong[:40])
+    assert set(DIFFERENCES) <= differ, f"no difference any more: {sorted(set(DIFFERENCES) - differ)}"
+    taken = sum(pool is not None for pool in pools.values())
+    by = ", ".join(one for one, _ in found)
+    seen(f"{len(texts)} lists, {taken} taken, by {by}; {len(DIFFERENCES)} differences, each documented")
+
+
+def is_documented(one: str, theirs: Targets | None, ours: Targets | None, names: set[str]) -> bool:
+    """Whether a generated list differs only by what has a heading. ``names``: of its labels, empty ones too."""
+    if theirs is None or ours is None:
+        return one == OLD and ours is not None and not all(map(OLD_NAME.fullmatch, names))
+    passing = {target for target in theirs if (address := dict(target).get("__address__")) and not CONTROLS.search(address)}
+    return ours == {target for target in passing if all(name for name, _ in target)}
+
+
+def slice_name(name: str) -> str:
+    return f"slice-{name.replace('.', '-')}.json"
+
+
+def names_are_old(targets: Targets) -> bool:
+    """Whether Prometheus 2 takes every label name."""
+    return all(OLD_NAME.fullmatch(name) for target in targets for name, _ in target)
+
+
+def test_every_difference_is_documented() -> None:
+    headings = set(re.findall(r"^## (.+)$", DOCUMENT.read_text(), re.M))
+    assert {heading for heading, _ in DIFFERENCES.values()} <= headings

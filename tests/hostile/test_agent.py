@@ -1,0 +1,126 @@
+"""Controllers that answer anything at all to the agent, and what hostile files beside a slice do to whoever receives it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from promring import log
+from promring.agent import poller as module
+from promring.agent.metrics import AgentMetrics
+from promring.agent.poller import AgentSettings, Poller
+from promring.delivery.envelope import Envelope, install, note_of
+from promring.model import Generation
+from tests.fakes.hostile import HostilePeer, Shape, plain
+from tests.hostile.drive import play_all, running
+from tests.rows import Seen
+from tests.waiting import until
+
+BODY = b'[{"targets":["a:1"]}]\n'
+DIGEST = hashlib.sha256(BODY).hexdigest()
+HEADERS = {"ETag": f'"{DIGEST[:32]}"', "X-Promring-Generation": "1.1", "X-Promring-Sha256": DIGEST}
+SLICE = Shape(b"[", b'{"targets":["a:1"]}', b"]\n", HEADERS, keys=("targets", "labels"))
+
+
+def waits(head: bytes) -> bytes | None:
+    """A controller: the slice at once, and nothing for whoever has it."""
+    return None if b"if-none-match" in head.lower() else plain(BODY, HEADERS)
+
+
+def agent(tmp_path: Path, peer: HostilePeer, wait_s: float = 0.3) -> Poller:
+    settings = AgentSettings([f"http://{peer.address}"], "x", "s:1", tmp_path / "x.json", wait_s=wait_s)
+    return Poller(settings, AgentMetrics(), log.get())
+
+
+@pytest.mark.row(52, 39, did="a controller answers every hostile thing to an agent")
+async def test_an_agent_outlives_whatever_a_controller_answers_and_its_file_stays(
+    tmp_path: Path, long: bool, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ANSWER_S", 0.7), ("BACKOFF_MOST_S", 0.3), ("RATE_PER_S", 100.0)):
+        monkeypatch.setattr(module, name, value)  # seconds instead of minutes: the constants only
+    async with HostilePeer(SLICE) as peer:
+        peer.honest = waits
+        poller, file = agent(tmp_path, peer), tmp_path / "x.json"
+        async with running(poller.run()) as task:
+            await until(file.exists, "the slice")
+            seen(await play_all(peer, task, kept=lambda: file.read_bytes() == BODY, slow_s=0.2, every=1 if long else 2))
+        assert file.read_bytes() == BODY
+
+
+def rising() -> object:
+    """The same bytes under a generation that rises with each answer."""
+    count = 0
+
+    def answer(_: bytes) -> bytes:
+        nonlocal count
+        count += 1
+        return plain(BODY, {**HEADERS, "X-Promring-Generation": f"1.{count}"})
+
+    return answer
+
+
+@pytest.mark.row(52, 39, did="a controller, or a proxy, answers each long poll of an agent at once")
+@pytest.mark.parametrize("kind", ["304 at once", "the same slice at once", "a new generation at once", "500 at once"])
+async def test_an_agent_asks_rarely_whoever_answers_its_long_polls_at_once(tmp_path: Path, kind: str, seen: Seen) -> None:
+    async with HostilePeer(SLICE) as peer:
+        poller = agent(tmp_path, peer, wait_s=30.0)
+        async with running(poller.run()):
+            await until(lambda: poller.has_slice, "the slice")
+            if kind == "a new generation at once":
+                peer.honest = rising()  # type: ignore[assignment]
+            elif kind == "304 at once":
+                peer.honest = lambda _: plain(b"", {}, "304 Not Modified")
+            elif kind == "500 at once":
+                peer.honest = lambda _: plain(b"no", {}, "500 No")
+            began, before = time.monotonic(), peer.good_served
+            await asyncio.sleep(3)
+            asked, took_s = peer.good_served - before, time.monotonic() - began
+            seen(f"{kind}: {asked} requests in {took_s:.0f} s")
+            assert asked <= module.BURST + module.RATE_PER_S * took_s + 1
+
+
+HOSTILE_NOTES = {
+    "a FIFO": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a dangling symlink": lambda path: path.symlink_to("/nowhere/at/all"),
+    "a symlink to itself": lambda path: path.symlink_to(path),
+    "huge": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), 10**12),
+}
+
+
+@pytest.mark.row(52, 54, "A13", did="the note beside a slice is a FIFO, device, folder, symlink or a terabyte long")
+@pytest.mark.parametrize("kind", HOSTILE_NOTES)
+def test_a_hostile_note_is_an_error_at_once_and_the_slice_stays(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.json"
+    first = Envelope(BODY, DIGEST, Generation(1, 1))
+    install(path, first)
+    note = note_of(path)
+    note.unlink()
+    HOSTILE_NOTES[kind](note)  # type: ignore[operator]
+    newer = BODY.replace(b"a:1", b"b:1")
+    with pytest.raises(OSError, match=r"regular|larger|[Ss]ymbolic|directory"):
+        install(path, Envelope(newer, hashlib.sha256(newer).hexdigest(), Generation(1, 2)))
+    assert path.read_bytes() == BODY
+
+
+@pytest.mark.row(52, 54, did="the note beside a slice is binary, empty, deep or a rogue's")
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[" * 4000, b"1.1", b"9" * 400 + b".1 x", b"\0 \0"])
+def test_a_damaged_note_is_as_none(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "x.json"
+    note_of(path).write_bytes(text)
+    assert install(path, Envelope(BODY, DIGEST, Generation(1, 1)))
+
+
+@pytest.mark.row(52, 54, did="what stands where the slice shall be is a FIFO or a huge file")
+@pytest.mark.parametrize("kind", ["a FIFO", "huge"])
+def test_a_hostile_file_in_the_place_of_the_slice_is_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.json"
+    HOSTILE_NOTES[kind](path)  # type: ignore[operator]
+    assert install(path, Envelope(BODY, DIGEST, Generation(1, 1)))
+    assert path.read_bytes() == BODY

@@ -1,0 +1,121 @@
+"""Sources that answer anything at all: over http, in files, from a Python function, and the files of their secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from promring import log
+from promring.discovery import Source
+from promring.discovery.file import FileSource
+from promring.discovery.http import HttpSource
+from promring.discovery.polling import poll
+from promring.discovery.python import PythonSource
+from promring.facts import FactBoard
+from promring.model import Known
+from tests.fakes.hostile import HostilePeer, Shape, bodies
+from tests.hostile.drive import play_all, running
+from tests.rows import Seen
+from tests.waiting import until
+
+LIST = Shape(b"[", b'{"targets":["a:1","b:1"],"labels":{"x":"y"}}', b"]", keys=("targets", "labels"))
+GOOD = LIST.body(LIST.good)
+
+
+class Polled:
+    """A source that is polled for a fact board, as a service does it."""
+
+    def __init__(self, source: Source) -> None:
+        self.board = FactBoard(["s"])
+        self.failures = self.asked = 0
+        self.work = poll("s", source, self.board.sources["s"].put, self._count, log.get())
+
+    def _count(self, good: bool) -> None:
+        self.asked += 1
+        self.failures += not good
+
+    def has_good(self) -> bool:
+        return self.board.sources["s"].fact.good is not None
+
+    def answers(self) -> bool:
+        return isinstance(self.board.sources["s"].fact.newest, Known)
+
+
+@pytest.mark.row(52, did="a source answers every hostile thing over http, another source is honest")
+async def test_an_http_source_may_answer_anything_and_the_last_good_list_stays(seen: Seen) -> None:
+    async with HostilePeer(LIST) as bad, HostilePeer(LIST) as good:
+        first, second = (Polled(HttpSource(f"http://{peer.address}/sd", 0.05, 1.0)) for peer in (bad, good))
+        async with running(second.work), running(first.work) as task:
+            await until(lambda: first.has_good() and second.has_good(), "both lists")
+            seen(await play_all(bad, task, kept=first.has_good, others=second.answers, slow_s=0.3))
+            await until(first.answers, "believed again when it is honest")
+
+
+@pytest.mark.row(52, did="hostile files of a file source: FIFO, device, folder, deep, huge, lying; each in turn")
+async def test_a_file_source_may_find_anything_and_the_last_good_list_stays(tmp_path: Path, seen: Seen) -> None:
+    path = tmp_path / "targets.json"
+    path.write_bytes(GOOD)
+    polled = Polled(FileSource([str(path)], 0.05))
+    async with running(polled.work) as task:
+        await until(polled.has_good, "the list")
+        count = 0
+
+        async def put(place: object) -> None:
+            """In the place of the file; then it is read at least once more."""
+            nonlocal count
+            path.unlink(missing_ok=True)
+            place()  # type: ignore[operator]
+            asked, count = polled.asked, count + 1
+            await until(lambda: polled.asked > asked + 1 or task.done(), "read again", 60)
+            assert not task.done(), f"the loop ended: {task.exception()!r}"
+            assert polled.has_good()
+
+        for body in bodies(LIST).values():
+            await put(lambda body=body: path.write_bytes(body))
+        await put(lambda: os.mkfifo(path))
+        await put(lambda: path.symlink_to("/dev/zero"))
+        await put(lambda: path.symlink_to(path))
+        await put(path.mkdir)
+        path.rmdir()
+        path.write_bytes(GOOD)
+        await until(polled.answers, "believed again")
+        seen(f"{count} hostile files, the last good list kept")
+
+
+RUBBISH = {
+    "None": "None",
+    "a number": "5",
+    "NaN": "float('nan')",
+    "itself": "(lambda l: l.append(l) or l)([])",
+    "deep": "__import__('functools').reduce(lambda a, _: [a], range(5000), [])",
+    "bytes": "[{'targets': [b'\\xff']}]",
+    "surrogates": "[{'targets': ['\\udcff:1']}]",
+    "an object": "object()",
+    "a generator": "(x for x in [1])",
+    "raises": "1 / 0",
+    "exits": "__import__('os')._exit(3)",
+    "endless recursion": "(lambda f: f(f))(lambda f: f(f))",
+}
+
+
+@pytest.mark.row(52, did="a Python function returns rubbish of every kind")
+async def test_a_python_source_may_return_anything_and_the_last_good_list_stays(tmp_path: Path, seen: Seen) -> None:
+    chosen = tmp_path / "chosen"
+    (tmp_path / "hostile_cmdb.py").write_text(
+        "import pathlib\n"
+        f"def targets():\n    return eval(pathlib.Path({str(chosen)!r}).read_text())\n"  # what the test chose
+    )
+    chosen.write_text(json.dumps([{"targets": ["a:1"]}]))
+    polled = Polled(PythonSource("hostile_cmdb:targets", 0.05, 30.0, str(tmp_path)))
+    async with running(polled.work) as task:
+        await until(polled.has_good, "the list", 60)
+        for name, value in RUBBISH.items():
+            chosen.write_text(value)
+            asked = polled.asked
+            await until(lambda asked=asked: polled.asked > asked + 1 or task.done(), name, 60)  # type: ignore[misc]
+            assert not task.done(), f"{name} ended the loop: {task.exception()!r}"
+            assert polled.has_good(), name
+    seen(f"{len(RUBBISH)} values, the last good list kept")

@@ -1,0 +1,233 @@
+"""A state file is something from outside, too: whatever stands in it, or in its place, promring starts and plans."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promring import log
+from promring.core.handover import Handover
+from promring.leadership import EPOCH_MOST
+from promring.state import MAGIC, STATE_BYTES_MAX, VERSION, Memory, Store
+from tests.rows import Seen
+from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
+
+
+async def a_run(folder: Path, memory: Memory | None = None) -> None:
+    """Two scrapers, then the second is drained: a hand-over is going on when it ends."""
+    loop = Loop(folder, memory=memory, handover=Handover(30.0, confirm=True))
+    await loop.say((A, B), TARGETS)
+    loop.reconciler.drain(B.id)
+    await loop.reconciler.cycle()
+    assert {t for got in loop.sink.targets().values() for t in got} == set(NAMES)
+
+
+def saved() -> dict[str, Any]:
+    """What such a run leaves, as plain lists, dicts and bytes."""
+    with TemporaryDirectory() as name:
+        asyncio.run(a_run(Path(name)))
+        content = (Path(name) / "x.state").read_bytes()
+    body: dict[str, Any] = msgspec.msgpack.decode(content.partition(b"\n")[2])
+    assert body["claims"][3]
+    assert body["drained"]
+    return body
+
+
+STATE = saved()
+
+
+def write(folder: Path, state: Any, version: int = VERSION) -> Path:
+    """A state file with the right length and checksum."""
+    body = msgspec.msgpack.encode(state)
+    path = folder / "x.state"
+    digest = hashlib.sha256(body).hexdigest().encode()
+    path.write_bytes(b"%s %d %d %s\n%s" % (MAGIC, version, len(body), digest, body))
+    return path
+
+
+def starts(folder: Path) -> Memory:
+    """Start from what is there, plan, and end as a run does. The memory it started from."""
+    memory = Store(folder, "x", log.get()).load()
+    asyncio.run(a_run(folder, memory))
+    return memory
+
+
+def changed(where: str, change: Callable[[Any], Any]) -> Any:
+    """The state with one value replaced; ``where`` as ``claims.1``."""
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(STATE))
+    *path, last = (int(part) if part.isdigit() else part for part in where.split("."))
+    place = state
+    for part in path:
+        place = place[part]
+    place[last] = change(place[last])
+    return state
+
+
+def words(kind: str, *values: float) -> bytes:
+    return b"".join(struct.pack(kind, value) for value in values)
+
+
+BAD = {
+    "a claim of a scraper that is not there": ("claims.2", lambda b: words("<i", 99) + b[4:]),
+    "a claim of scraper -1": ("claims.2", lambda b: words("<i", -1) + b[4:]),
+    "an end of a claim that is not there": ("claims.3", lambda b: words("<q", 10**6) + b[8:]),
+    "an end of claim -9": ("claims.3", lambda b: words("<q", -9) + b[8:]),
+    "an end at NaN": ("claims.4", lambda b: words("<d", float("nan")) + b[8:]),
+    "an end in a million years": ("claims.4", lambda b: words("<d", 1e18) + b[8:]),
+    "one name of the claims less": ("claims.0", lambda names: names[:1]),
+    "no bounds": ("sources.s.2", lambda b: b""),
+    "half a number of bounds": ("sources.s.2", lambda b: b[:-3]),
+    "bounds that go back": ("sources.s.2", lambda b: b[:8] + words("<q", 10**9) + b[16:]),
+    "bounds below zero": ("sources.s.2", lambda b: words("<q", -5) + b[8:]),
+    "a blob that is not JSON": ("sources.s.3", lambda b: b[:5] + b"\xff" + b[6:]),
+    "one id less": ("sources.s.0", lambda b: b[8:]),
+    "ids out of order": ("sources.s.0", lambda b: b[-8:] + b[8:]),
+    "duplicates below zero": ("sources.s.4", lambda n: -1),
+    "an epoch that receivers do not read": ("generation.0", lambda n: EPOCH_MOST),
+    "an epoch below zero": ("generation.0", lambda n: -1),
+    "a slice from the future": ("slices.0.1", lambda g: [g[0] + 5, 1]),
+    "a slice that is not JSON": ("slices.0.2", lambda b: b"[{"),
+    "a slice that is another thing": ("slices.0.2", lambda b: b'{"a":1}'),
+    "a slice twice": ("slices", lambda s: [*s, s[0]]),
+    "a scraper twice": ("members", lambda m: [m[0], m[0]]),
+    "scrapers out of order": ("members", lambda m: m[::-1]),
+    "a weight of NaN": ("members.0.weight", lambda w: float("nan")),
+    "a weight below zero": ("members.0.weight", lambda w: -1.0),
+    "a port beyond all": ("members.0.port", lambda p: 70_000),
+    "a scraper without a name": ("members.0.id", lambda t: ""),
+    "known at NaN": ("members_at", lambda t: float("nan")),
+    "known at infinity": ("sources_at.s", lambda t: float("inf")),
+    "flaps below zero": ("standings.0.4", lambda n: -1),
+    "joined NaN ago": ("standings.0.2", lambda t: float("nan")),
+    "another shape": ("members", lambda m: "all"),
+}
+
+
+@pytest.mark.row(45, did="each value of a state file with the right checksum made impossible")
+@pytest.mark.parametrize("what", BAD)
+def test_a_state_that_cannot_be_true_is_set_aside_and_promring_starts(tmp_path: Path, what: str, seen: Seen) -> None:
+    write(tmp_path, changed(*BAD[what]))
+    assert starts(tmp_path) == Memory()
+    assert len(list(tmp_path.glob("x.state.bad-*"))) == 1
+    assert starts(tmp_path) != Memory(), "what the run without it left is good"
+    seen("set aside, and started without it")
+
+
+def test_a_state_that_can_be_true_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, STATE)
+    memory = starts(tmp_path)
+    assert (len(memory.members), set(memory.drained), memory.claims.held > 0) == (2, {B.id}, True)
+    assert not list(tmp_path.glob("x.state.bad-*"))
+
+
+numbers = st.one_of(
+    st.sampled_from([0, -1, 1, 2**31, 2**63 - 1, -(2**63), 2**64 - 1, EPOCH_MOST]),
+    st.floats(),
+    st.integers(-(2**63), 2**64 - 1),
+)
+anything = st.one_of(
+    numbers,
+    st.none(),
+    st.booleans(),
+    st.text(max_size=9),
+    st.binary(max_size=40),
+    st.just([]),
+    st.just({}),
+    st.lists(numbers, max_size=3),
+)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every list, dict and key of it."""
+    found = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(found):
+        yield value, key
+        yield from places(inner)
+
+
+def damaged(data: st.DataObject, old: Any) -> Any:
+    """Something like ``old``, or anything else."""
+    if isinstance(old, bytes) and len(old) >= 8 and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(old) - 1))
+        word = data.draw(st.one_of(st.binary(min_size=8, max_size=8), st.floats().map(lambda x: struct.pack("<d", x))))
+        return data.draw(st.sampled_from([old[:at], old[at:], old[:at] + word + old[at + 8 :], old + word, old * 2]))
+    if isinstance(old, list) and old and data.draw(st.booleans()):
+        return data.draw(st.sampled_from([old[1:], old[::-1], old + old, old[:1] * 3]))
+    return data.draw(anything)
+
+
+@pytest.mark.row(45, did="values of a state file with the right checksum replaced at random")
+@settings(max_examples=60)
+@given(data=st.data())
+def test_whatever_a_state_says_promring_starts_and_plans(data: st.DataObject) -> None:
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(STATE))
+    for _ in range(data.draw(st.integers(1, 3))):
+        where, key = data.draw(st.sampled_from(list(places(state))))
+        where[key] = damaged(data, where[key])
+    with TemporaryDirectory() as name:
+        write(Path(name), state, data.draw(st.sampled_from([VERSION, VERSION - 1])))
+        starts(Path(name))
+
+
+def put_a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def put_a_folder_that_is_not_empty(path: Path) -> None:
+    (path / "inside").mkdir(parents=True)
+
+
+def put_a_huge_one(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(STATE_BYTES_MAX + 1)
+
+
+def put_a_sparse_one_with_a_header(path: Path) -> None:
+    with open(path, "wb") as file:
+        header = b"%s %d %d %s\n" % (MAGIC, VERSION, 64 << 20, b"0" * 64)
+        file.write(header)
+        file.truncate(len(header) + (64 << 20))
+
+
+def put_a_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.row(45, did="a pipe, a folder, a device, 1 GB of nothing in the place of the state file")
+@pytest.mark.parametrize(
+    "put",
+    [
+        put_a_pipe,
+        put_a_folder,
+        put_a_folder_that_is_not_empty,
+        put_a_huge_one,
+        put_a_sparse_one_with_a_header,
+        put_a_link_to_a_device,
+        put_a_link_to_itself,
+    ],
+)
+def test_what_is_no_file_in_the_place_of_the_state_does_not_hold_a_start_up(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    put(tmp_path / "x.state")
+    assert starts(tmp_path) == Memory()
+    assert starts(tmp_path) != Memory(), "the state can be saved again"

@@ -1,0 +1,126 @@
+"""``promring check`` finds what building would find, and writes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncssh
+import pytest
+from click.testing import CliRunner
+
+from promring.cli import main
+
+SERVICE = """shard_services:
+  - name: node
+    scrapers:
+      probe: {nodes: [10.0.0.1:9090]}
+    targets:
+      - %s
+    delivery:
+      - %s
+"""
+FILES = "file: {files: [targets/*.json]}"
+OUT = 'file: {path: "out/{service}/{scraper}.json"}'
+SSH = 'ssh: {user: u, path: "/x/{host}.json", identity_file: key, known_hosts: known_hosts}'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a key, known hosts and targets."""
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "key")
+    (tmp_path / "known_hosts").touch()
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets/a.json").write_text("[]")
+    (tmp_path / "good.py").write_text("def targets(): raise SystemExit('it was called')\nnot_one = 3\n")
+    return tmp_path
+
+
+def check(folder: Path, targets: str = FILES, delivery: str = OUT, **env: str) -> tuple[int, list[str]]:
+    """Exit status and lines of ``promring check``; in a process of its own when that has an environment of its own."""
+    file = folder / "x.yml"
+    file.write_text(SERVICE % (targets, delivery))
+    if not env:
+        result = CliRunner().invoke(main, ["check", str(file)])
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        return result.exit_code, result.output.replace(f"{file}:", "x.yml:").splitlines()
+    command = [sys.executable, "-m", "promring", "check", "x.yml"]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.returncode, (done.stderr + done.stdout).splitlines()
+
+
+def without_a_module(folder: Path, name: str) -> dict[str, str]:
+    """The environment of a Python in which this library is not installed."""
+    shim = folder / "shim"
+    shim.mkdir()
+    (shim / f"{name}.py").write_text(f"raise ImportError('No module named {name}', name='{name}')\n")
+    return {"PYTHONPATH": str(shim)}
+
+
+def test_what_can_be_built_is_valid_and_nothing_is_written(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    for targets, delivery in ((FILES, OUT), (FILES, SSH), ("python: {callable: 'good:targets'}", OUT)):
+        assert check(folder, targets, delivery) == (0, ["x.yml: valid, 1 shard service: node"])
+    assert [p for p in sorted(folder.rglob("*")) if "__pycache__" not in p.parts and p.name != "x.yml"] == before
+
+
+def test_a_glob_that_matches_nothing_is_valid_and_said(folder: Path) -> None:
+    status, (warning, valid) = check(folder, "file: {files: [targets/*.json, targts/*.yml]}")
+    assert (status, valid) == (0, "x.yml: valid, 1 shard service: node")
+    assert warning == (
+        f"x.yml:6: shard_services[0].targets[0].file.files[1]: warning: no file matches '{folder}/targts/*.yml' yet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("callable", "why"),
+    [
+        ("absent:targets", "ModuleNotFoundError: No module named 'absent'"),
+        ("good:absent", "AttributeError: module 'good' has no attribute 'absent'"),
+        ("good:not_one", "TypeError: good:not_one is not a function"),
+        ("broken:targets", "SyntaxError: "),
+        ("dies:targets", "its process ended with status -9"),
+        ("hangs:targets", "not imported within 1 s"),
+    ],
+)
+def test_a_python_function_that_is_not_there_is_an_error(folder: Path, callable: str, why: str) -> None:
+    (folder / "broken.py").write_text("def targets(:\n")
+    (folder / "dies.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    (folder / "hangs.py").write_text("import time\ntime.sleep(1000)\n")
+    timeout = ", timeout: 1s" if callable.startswith("hangs") else ", timeout: 60s, interval: 60s"
+    status, (line,) = check(folder, f"python: {{callable: '{callable}'{timeout}}}")
+    assert status == 2
+    assert line.startswith(f"x.yml:6: shard_services[0].targets[0].python.callable: {why}")
+
+
+def test_libraries_and_programs_that_are_not_installed_are_errors(folder: Path) -> None:
+    status, (line,) = check(folder, delivery=SSH, **without_a_module(folder, "asyncssh"))
+    assert status == 2
+    assert line.startswith("x.yml:8: shard_services[0].delivery[0].ssh: delivery.ssh needs asyncssh")
+
+
+@pytest.mark.parametrize(("name", "key"), [("key", "identity_file"), ("known_hosts", "known_hosts")])
+def test_key_files_that_are_garbage_are_errors(folder: Path, name: str, key: str) -> None:
+    (folder / name).write_bytes(b"\xff\x00garbage\n" * 3)
+    status, (line,) = check(folder, delivery=SSH)
+    assert status == 2
+    assert line.startswith(f"x.yml:8: shard_services[0].delivery[0].ssh.{key}: {folder}/{name}: ")
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error(folder: Path) -> None:
+    (folder / "file").touch()
+    (folder / "loose").symlink_to("nowhere")
+    (folder / "loop").symlink_to("loop")
+    for place, why in (
+        ("file", f"{folder}/file: not a folder"),
+        ("file/deeper", f"{folder}/file: not a folder"),
+        ("loose", f"{folder}/loose: a link that leads nowhere"),
+        ("loop", f"{folder}/loop: Too many levels of symbolic links"),
+        ("x" * 300, f"{folder}/{'x' * 300}: File name too long"),
+    ):
+        status, (line,) = check(folder, delivery=f'file: {{path: "{place}/{{scraper}}.json"}}')
+        assert (status, line) == (2, f"x.yml:8: shard_services[0].delivery[0].file.path: {why}")
