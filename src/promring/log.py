@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
@@ -56,6 +57,12 @@ def configure(level: str = "info", fmt: str = "logfmt", stream: TextIO | None = 
 def get() -> Logger:
     logger: Logger = structlog.get_logger()
     return logger
+
+
+def difference(old: Iterable[str], new: Iterable[str]) -> dict[str, str]:
+    """Fields for a line about a set that changed: who ``joined`` and who ``left``. In a long list nobody sees that."""
+    before, now = set(old), set(new)
+    return {"joined": ",".join(sorted(now - before)), "left": ",".join(sorted(before - now))}
 
 
 def _first_keys(_: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -34,7 +34,7 @@ from promring.couriers import RETRY_FIRST_S, Couriers
 from promring.delivery import Delivery
 from promring.facts import FactBoard
 from promring.leadership import Leadership
-from promring.log import Logger
+from promring.log import Logger, difference
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
 from promring.narration import say_fit, say_verdict
@@ -239,6 +239,7 @@ class Reconciler:
                 new_num=len(new),
                 oldnodes=",".join(old),
                 newnodes=",".join(new),
+                **difference(old, new),
             )
         elif members != self._heard:
             self._log.info("node_same", nodes=",".join(new))

@@ -12,6 +12,7 @@ import aiohttp
 
 from promring import log
 from promring.events import KEPT, VALUE_MOST, Events
+from promring.log import difference
 from promring.model import Unknown
 from tests.unit.test_web import Running, running
 from tests.waiting import until
@@ -239,3 +240,20 @@ async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
             while await response.content.readline():
                 pass
         assert asyncio.get_running_loop().time() - started < 1.9
+
+
+async def test_of_a_set_that_changed_the_page_shows_who_joined_and_who_left(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        many = [f"10.0.0.{n}:9090" for n in range(200)]
+        fields = difference([*many, "10.9.9.9:9090"], many)
+        whole = {"oldnodes": ",".join([*many, "10.9.9.9:9090"]), "newnodes": ",".join(many)}
+        log.get().info("node_update_reshard", service="node", old_num=201, new_num=200, **whole, **fields)
+        log.get().info("odd", service="node", names=",".join(many[:50]), text="word, " * 100)
+        page = await shown(r, "/")
+        assert "node_update_reshard old_num 201 new_num 200 left 10.9.9.9:9090" in page.text
+        assert "10.0.0.42:9090" not in page.text
+        assert f"names {', '.join(many[:6])} and 44 more text word, " in page.text
+        assert "word, " * 60 not in page.text
+        event = next(e for e in await r.data("/api/v1/events?service=node") if e["msg"] == "node_update_reshard")
+        assert event["fields"]["left"] == "10.9.9.9:9090"
+        assert event["fields"]["newnodes"].startswith("10.0.0.0:9090,"), "the API has what the log has"

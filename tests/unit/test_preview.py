@@ -50,7 +50,7 @@ def test_what_cannot_be_is_said() -> None:
 
 
 def test_a_simulation_has_the_shape_of_the_contract_and_true_numbers(tmp_path: Path) -> None:
-    arguments = ["simulate", "--scrapers", "20", "--targets", "5000", "--leave", "2", "--join", "3", "--json"]
+    arguments = ["simulate", "--scrapers", "20", "--targets", "5000", "--leave", "2", "--join", "3", "--output=json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(result.output)

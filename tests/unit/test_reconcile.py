@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from promring.core.handover import Handover, Receipt
 from promring.core.placement import Policy
 from promring.core.pool import mark_of, pool_of, target
 from promring.delivery import Leads, Outcome, always
+from promring.events import Events
 from promring.facts import FactBoard
 from promring.leadership import RELEASED_S, Leadership
 from promring.metrics import Metrics
@@ -621,3 +623,14 @@ async def test_how_long_a_change_waited_is_counted_by_followers_too(tmp_path: Pa
     await loop.reconciler.cycle(time.monotonic())
     count = loop.reconciler._metrics.registry.get_sample_value("promring_delivery_lag_seconds_count", {"service": "x"})
     assert count == 1
+
+
+async def test_the_line_about_the_ring_says_who_joined_and_who_left(tmp_path: Path) -> None:
+    events = Events()
+    log.configure(stream=io.StringIO(), keep=events.keep)
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)
+    await loop.say(members=(B,))
+    await loop.say(members=(A, B))
+    said = [e.fields for e in events.since() if e.msg == "node_update_reshard"]
+    assert [(one["left"], one["joined"]) for one in said] == [(A.id, ""), ("", A.id)]

@@ -1,26 +1,36 @@
-"""The command line. One module a command; each is listed here."""
+"""The command line. One module a command; each is listed here and loaded when it is called.
+
+Exit codes: 0 done; 1 no, or it failed, and standard error says why; 2 the command line or the configuration is wrong;
+141 whoever read the output has stopped reading (``promring status | head -1``).
+"""
 
 from __future__ import annotations
 
 import click
 
 from promring import __version__
-from promring.cli.agent import agent
-from promring.cli.check import check
-from promring.cli.demo import demo
-from promring.cli.output import Commands
-from promring.cli.plan import plan
-from promring.cli.query import drain, release, status, undrain, where
-from promring.cli.run import run
-from promring.cli.scrape_config import scrape_config
-from promring.cli.simulate import simulate
+from promring.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "run": Lazy("promring.cli.run:run", "Run the daemon until SIGINT or SIGTERM."),
+    "check": Lazy("promring.cli.check:check", "Validate a configuration."),
+    "plan": Lazy("promring.cli.plan:plan", "Show who would own what, and how much would move."),
+    "simulate": Lazy("promring.cli.simulate:simulate", "Show balance and movement of a synthetic fleet."),
+    "demo": Lazy("promring.cli.demo:demo", "Run scrapers, targets and promring on loopback."),
+    "scrape-config": Lazy("promring.cli.scrape_config:scrape_config", "Print the scrapers' part of prometheus.yml."),
+    "status": Lazy("promring.cli.query:status", "Show scrapers, sources and what is held."),
+    "where": Lazy("promring.cli.where:where", "Show which scraper has TARGET."),
+    "events": Lazy("promring.cli.query:events", "Show the newest events."),
+    "drain": Lazy("promring.cli.change:drain", "Take every target from SCRAPER."),
+    "undrain": Lazy("promring.cli.change:undrain", "Let a drained SCRAPER have its share again."),
+    "release": Lazy("promring.cli.change:release", "End what the guard holds."),
+    "agent": Lazy("promring.cli.agent:agent", "Keep a file true to a scraper's slice, beside that scraper."),
+}
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="promring")
 def main() -> None:
     """Keeps every target of a Prometheus fleet scraped."""
-
-
-for command in (run, check, plan, simulate, demo, scrape_config, status, where, drain, undrain, release, agent):
-    main.add_command(command)

@@ -72,7 +72,9 @@ def agent(
     level: str,
     fmt: str,
 ) -> None:
-    """Keep FILE true to this scraper's slice, until SIGINT or SIGTERM. When no controller answers it stays as it is."""
+    """Keep a file true to a scraper's slice, beside that scraper, until SIGINT or SIGTERM. When no controller answers, FILE
+    stays as it is.
+    """
     log.configure(level, fmt)
     if file.suffix not in (".json", ".yml", ".yaml"):
         raise click.UsageError(f"--file: {file} must end in .json, .yml or .yaml, or Prometheus does not read it")

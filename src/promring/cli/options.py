@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from promring.address import parse_host_port
 from promring.cli.output import say
-from promring.config import load
-from promring.model import ConfigError
-from promring.settings import Settings
+
+if TYPE_CHECKING:
+    from promring.model import ConfigError
+    from promring.settings import Settings
 
 config_file = click.option(
     "--config.file",
@@ -31,6 +31,8 @@ class HostPort(click.ParamType[tuple[str, int]]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value
+        from promring.address import parse_host_port
+
         text = str(value)
         if text.startswith(":"):
             text = "0.0.0.0" + text  # noqa: S104 - asked for by leaving the host out, as with Prometheus
@@ -44,6 +46,9 @@ class HostPort(click.ParamType[tuple[str, int]]):
 
 def load_or_exit(path: Path) -> Settings:
     """The settings; or every error on standard error, a line each, and exit 2."""
+    from promring.config import load
+    from promring.model import ConfigError
+
     try:
         return load(path)
     except ConfigError as error:

@@ -1,68 +1,86 @@
-"""The one way that commands print: nothing from outside reaches a terminal raw.
+"""What the commands print: one place for text, tables, colours and JSON.
 
-Labels, ids and errors come from sources, scrapers and configurations. An ESC in one of them would be obeyed by the terminal,
-a newline would forge a line. ``say`` is for lines, ``console`` for tables and colours of ``plain`` data; the messages of
-``click`` go through ``Commands``.
+Promises: a line is never wrapped or cut, whatever the width of the terminal, so ``grep`` finds whole lines; colours only
+on a terminal, and not with ``NO_COLOR`` set; control characters of names and labels are printed as ``\\x07``, so they
+cannot move the cursor or ring the bell. A reader that stops reading ends the command quietly with exit 141.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
-from rich.segment import Segment
 
 from promring.printable import printable
 
+READER_GONE = 141
+"""128 + SIGPIPE, as a shell says of programs that the signal ends."""
 
-def say(text: object, *, err: bool = False, nl: bool = True, lines: bool = False) -> None:
-    """Print one line; ``lines``: a text of several."""
-    click.echo(printable(str(text), lines=lines), err=err, nl=nl)
-
-
-def plain(value: Any) -> Any:
-    """Data of the API with every text in it on one line, for people. JSON escapes by itself."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, dict):
-        return {plain(key): plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def console(**options: Any) -> Console:
-    """A console of ``rich`` that escapes what it is given, and keeps its own colours."""
-    made = Console(**options)
-    made.push_render_hook(_Escape())
-    return made
+def output_option(command: F) -> F:
+    """``--output text|json``, given to the command as ``as_json``."""
+    return click.option(
+        "--output",
+        "as_json",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        callback=lambda _, __, value: value == "json",
+        help="json: the data as the API has it.",
+    )(command)
 
 
-class Commands(click.Group):
-    """A group whose commands' errors are escaped."""
+class Painted(str):
+    """A text that is clean already, with colours."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            raise click.UsageError(printable(error.format_message(), lines=True), error.ctx) from None
-        except click.ClickException as error:
-            raise click.ClickException(printable(error.format_message(), lines=True)) from error
+    __slots__ = ()
 
 
-class _Escape(RenderHook):
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Escaped(one) for one in renderables]
+def clean(text: object) -> str:
+    """``text`` on one line, with control characters and what turns the direction of writing spelt out."""
+    if isinstance(text, Painted):
+        return text
+    return printable(str(text))
 
 
-class _Escaped:
-    def __init__(self, inner: ConsoleRenderable) -> None:
-        self._inner = inner
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from _segments(console, options, self._inner)
+def paint(text: object, colour: str) -> Painted:
+    return Painted(click.style(clean(text), fg=colour))
 
 
-def _segments(console: Console, options: ConsoleOptions, inner: ConsoleRenderable) -> Iterator[Segment]:
-    for segment in console.render(inner, options):
-        yield segment if segment.control else Segment(printable(segment.text, lines=True), segment.style)
+def say(*parts: object, err: bool = False) -> None:
+    """One line. Parts that are not ``Painted`` are cleaned."""
+    _write("".join(map(clean, parts)), err=err)
+
+
+def say_json(data: object, *, indent: int | None = 2) -> None:
+    _write(json.dumps(data, indent=indent))
+
+
+def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+    """Columns two spaces apart, as wide as their widest cell. ``right``: headings of columns that are flush right."""
+    cells = [[clean(cell) for cell in row] for row in [headings, *rows]]
+    widths = [max(len(click.unstyle(row[i])) for row in cells) for i in range(len(headings))]
+    for row in cells:
+        line = ""
+        for heading, width, cell in zip(headings, widths, row, strict=True):
+            space = " " * (width - len(click.unstyle(cell)))
+            line += (space + cell if heading in right else cell + space) + "  "
+        _write(line.rstrip())
+
+
+def _write(text: str, *, err: bool = False) -> None:
+    try:
+        click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes there
+        sys.exit(READER_GONE)
+    except OSError as error:
+        if err:
+            sys.exit(1)
+        raise click.ClickException(f"standard output cannot be written: {error.strerror}") from error

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from promring import log
 from promring.build import policy_of
-from promring.cli import options, output
-from promring.cli.output import say
+from promring.cli import options
+from promring.cli.output import output_option, say, say_json, say_table
 from promring.core.preview import preview
 from promring.model import PromringError
 from promring.once import read_facts
@@ -31,9 +28,9 @@ from promring.once import read_facts
     metavar="HOST:PORT",
     help="As if it were there; also HOST:PORT,zone=a,weight=2. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the SHA-256 of each slice.")
+@output_option
 def plan(config_file: Path, service: str | None, without: tuple[str, ...], joining: tuple[str, ...], as_json: bool) -> None:
-    """Read the facts once and print who would own what, and how much would move. Touches nothing."""
+    """Show who would own what, and how much would move. Reads the facts once and touches nothing."""
     settings = options.load_or_exit(config_file)
     log.configure("error")
     found = {s.name: s for s in settings.shard_services}
@@ -50,37 +47,34 @@ def plan(config_file: Path, service: str | None, without: tuple[str, ...], joini
         raise click.ClickException(str(error)) from error
     described = {"service": chosen.name, **described}
     if as_json:
-        say(json.dumps(described, indent=2), lines=True)
+        say_json(described)
     else:
-        show(output.plain(described))
+        show(described)
 
 
 def show(data: dict[str, Any]) -> None:
-    console = output.console(highlight=False)
     bound = "" if data["most"] is None else f", at most {data['most']} a scraper"
     owned = sum(s["before"] or 0 for s in data["scrapers"])  # with replicas a target counts once for each owner
     what = "targets" if owned <= data["targets"] else "owners of targets"
     share = data["moved"] / owned if owned else 0.0
-    console.print(f"{data['service']}: {data['moved']} of {owned} {what} would move ({share:.1%}){bound}")
+    say(f"{data['service']}: {data['moved']} of {owned} {what} would move ({share:.1%}){bound}")
     fits = data["fits"]
     if not fits["all"]:
-        named = escape(", ".join(fits["unplaced_targets"]))
-        console.print(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']}): {named}")
+        named = ", ".join(fits["unplaced_targets"])
+        say(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']}): {named}")
     if fits["too_heavy"]:
-        console.print(f"too heavy for its scraper, and there alone: {escape(', '.join(fits['too_heavy_targets']))}")
+        say(f"too heavy for its scraper, and there alone: {', '.join(fits['too_heavy_targets'])}")
     zoned, loaded = bool(data["zones"]), data["load"] != data["targets"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    headings = ["scraper", *["zone"] * zoned, "now", "then", "gains", "gives", *["load now", "load then"] * loaded]
-    for name in headings:
-        table.add_column(name, justify="left" if name in ("scraper", "zone") else "right")
+    numbers = ["now", "then", "gains", "gives", *["load now", "load then"] * loaded]
+    rows = []
     for s in data["scrapers"]:
-        cells = [escape(s["id"]), *[escape(s["zone"] or "-")] * zoned, _cell(s["before"]), _cell(s["after"])]
+        cells = [s["id"], *[s["zone"] or "-"] * zoned, _cell(s["before"]), _cell(s["after"])]
         cells += [str(s["gains"] or ""), str(s["gives"] or "")]
-        table.add_row(*cells, *([_cell(s["load_before"]), _cell(s["load_after"])] if loaded else []))
-    console.print(table)
+        rows.append([*cells, *([_cell(s["load_before"]), _cell(s["load_after"])] if loaded else [])])
+    say_table(["scraper", *["zone"] * zoned, *numbers], rows, right=numbers)
     for z in data["zones"]:
         scrapers = f"{z['scrapers_before']} -> {z['scrapers_after']} scrapers"
-        console.print(f"zone {escape(z['zone'] or '(none)')}: {scrapers}, {z['before']} -> {z['after']} targets")
+        say(f"zone {z['zone'] or '(none)'}: {scrapers}, {z['before']} -> {z['after']} targets")
 
 
 def _cell(value: int | None) -> str:

@@ -1,8 +1,18 @@
-"""``promring scrape-config SERVICE``: the part of ``prometheus.yml`` that connects a scraper."""
+"""``promring scrape-config [SERVICE…]``: the part of ``prometheus.yml``, or of vmagent's ``-promscrape.config``, that every
+scraper shares.
+
+Promises: each job has the name that the audit asks for and reads what the service really delivers: a path where slices are
+files on the scraper's machine (``file``, ``ssh``, ``ansible``), a URL where the scraper asks (``http_sd``). What would not
+work, such as a loopback URL for a scraper on another machine, is said on standard error.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
 
 import click
 import yaml
@@ -11,60 +21,165 @@ from promring.address import parse_host_port
 from promring.cli import options
 from promring.cli.output import say
 from promring.model import Scraper
-from promring.settings import ShardService
+from promring.settings import Delivery, Settings, ShardService
 from promring.template import render
 
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
+PLACE_HOLDER = Scraper("SCRAPER", "HOST", 9090)
+KINDS = ("http_sd", "file", "ssh", "ansible")
+VMAGENT_FLAGS = {"http_sd": "-promscrape.httpSDCheckInterval", "file": "-promscrape.fileSDCheckInterval"}
+
+
+class Part(NamedTuple):
+    """One job. ``means``: the kind of its delivery; ``scraper``: whom it is for."""
+
+    service: ShardService
+    means: str
+    scraper: Scraper
 
 
 @click.command("scrape-config")
 @options.config_file
-@click.argument("service")
-@click.option("--scraper", help="Identity of the scraper the part is for; without it a place-holder is printed.")
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--scraper", help="Identity of the scraper it is for; without it a place-holder is printed.")
 @click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="Where scrapers reach promring (http_sd).")
-@click.option("--means", type=click.Choice(["http_sd", "file"]), help="Which delivery, where the service has both.")
-def scrape_config(config_file: Path, service: str, scraper: str | None, url: str, means: str | None) -> None:
-    """Print the prometheus.yml part of a shard service. It is the same for every scraper but for its identity."""
+@click.option("--for", "reader", type=click.Choice(["prometheus", "vmagent"]), default="prometheus", show_default=True)
+@click.option("--means", type=click.Choice(KINDS), help="Which delivery, where a service has several; default: its first.")
+def scrape_config(
+    config_file: Path, services: tuple[str, ...], scraper: str | None, url: str, reader: str, means: str | None
+) -> None:
+    """Print the scrapers' part of prometheus.yml: a job for each SERVICE, or for every one. It is the same for every scraper
+    but for its identity.
+    """
     settings = options.load_or_exit(config_file)
+    parts = [_part(service, scraper, means) for service in _chosen(settings, services, scraper)]
+    base = _base(url)
+    _warn(parts, base)
+    for line in _text(parts, base, reader).splitlines():
+        say(line)
+
+
+def _chosen(settings: Settings, names: Sequence[str], scraper: str | None) -> list[ShardService]:
+    """The services named; else all of those that ``scraper`` may be one of."""
     found = {s.name: s for s in settings.shard_services}
-    if service not in found:
-        raise click.ClickException(f"no shard service {service!r}; there is {', '.join(found)}")
-    chosen = found[service]
-    kinds = [delivery.kind for delivery in chosen.delivery]
+    if unknown := [name for name in names if name not in found]:
+        raise click.ClickException(f"no shard service {unknown[0]!r}; there is {', '.join(found)}")
+    if names:
+        return [found[name] for name in dict.fromkeys(names)]
+    if scraper is None:
+        return settings.shard_services
+    chosen = [s for s in settings.shard_services if not s.listed or scraper in _ids(s)]
+    if not chosen:
+        raise click.ClickException(f"no shard service has the scraper {scraper!r}")
+    return chosen
+
+
+def _part(service: ShardService, scraper: str | None, means: str | None) -> Part:
+    kinds = list(dict.fromkeys(delivery.kind for delivery in service.delivery))
     if means is not None and means not in kinds:
-        raise click.ClickException(f"{service} has no delivery {means!r}; it has {', '.join(kinds)}")
-    known = _listed(chosen)
+        raise click.ClickException(f"{service.name} has no delivery {means!r}; it has {', '.join(kinds)}")
+    known = _ids(service)
     if scraper is not None and known and scraper not in known:
-        say(f"# {scraper} is not a scraper of {service}: {', '.join(known)}", err=True)
-    if means is None and len(set(kinds)) > 1:
-        say(f"# {service} is delivered by {' and '.join(kinds)}; the other one: --means", err=True)
-    say(_part(chosen, _scraper(scraper), url.rstrip("/"), means or kinds[0]), nl=False, lines=True)
+        say(f"# {scraper} is not a scraper of {service.name}: {', '.join(known)}", err=True)
+    if means is None and len(kinds) > 1:
+        say(f"# {service.name} is delivered by {' and '.join(kinds)}; this is for {kinds[0]}, or say --means", err=True)
+    return Part(service, means or kinds[0], _scraper(service, scraper))
 
 
-def _listed(service: ShardService) -> list[str]:
-    """The identities that the configuration lists; none where Consul knows them."""
-    probe = service.scrapers.probe
-    return [service.scraper(node).id for node in probe.nodes] if probe else []
+def _ids(service: ShardService) -> dict[str, Scraper]:
+    """The scrapers that the configuration lists; none where Consul knows them."""
+    return {scraper.id: scraper for scraper in map(service.scraper, service.listed)}
 
 
-def _scraper(text: str | None) -> Scraper:
+def _scraper(service: ShardService, text: str | None) -> Scraper:
     if text is None:
-        return Scraper("SCRAPER", "HOST", 9090)
+        return PLACE_HOLDER
     try:
-        host, port = parse_host_port(text)
+        return _ids(service).get(text) or Scraper(text, *parse_host_port(text))
     except ValueError:
-        host, port = text, 9090
-    return Scraper(text, host, port)
+        return Scraper(text, text, PLACE_HOLDER.port)
 
 
-def _part(service: ShardService, scraper: Scraper, url: str, means: str) -> str:
-    job: dict[str, object] = {"job_name": service.name}
-    if means == "file":
-        path = next(d.file.path for d in service.delivery if d.file is not None)
-        job["file_sd_configs"] = [{"files": [str(render(path, service.name, scraper))]}]
-    else:
-        job["http_sd_configs"] = [{"url": f"{url}/sd/{service.name}/{scraper.id}", "refresh_interval": REFRESH}]
-    text = yaml.safe_dump({"scrape_configs": [job]}, sort_keys=False)
-    note = "# SCRAPER is the identity of the scraper: each has its own.\n" if scraper.id == "SCRAPER" else ""
-    label = f"# global: {{external_labels: {{shard: '{scraper.id}'}}}}   # keeps the series of two scrapers apart\n"
-    return note + label + text
+def _text(parts: Sequence[Part], url: str, reader: str) -> str:
+    jobs: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        name = _job_name(part.service)
+        if name in jobs:
+            raise click.ClickException(f"{part.service.name}: another service's job is called {name!r}, too")
+        jobs[name] = {"job_name": name} | _discovery(part, url, reader)
+    identity = parts[0].scraper.id
+    lines = ["# SCRAPER (and HOST in a path) stands for the identity of the scraper: each has its own."]
+    lines = lines if identity == PLACE_HOLDER.id else []
+    if reader == "vmagent":
+        flags = dict.fromkeys(VMAGENT_FLAGS["http_sd" if part.means == "http_sd" else "file"] for part in parts)
+        lines += [f"# vmagent looks once a minute, unless it is started with {flag}={REFRESH}" for flag in flags]
+    lines.append(f"# global: {{external_labels: {{shard: '{identity}'}}}}   # keeps the series of two scrapers apart")
+    dumped = yaml.safe_dump({"scrape_configs": list(jobs.values())}, sort_keys=False, width=10**6, allow_unicode=True)
+    return "\n".join(lines) + "\n" + dumped
+
+
+def _job_name(service: ShardService) -> str:
+    """What the audit asks the scrapers for."""
+    return (service.audit and service.audit.scrape_pool) or service.name
+
+
+def _discovery(part: Part, url: str, reader: str) -> dict[str, Any]:
+    if part.means != "http_sd":
+        return {"file_sd_configs": [{"files": [_path(part)]}]}
+    one = {"url": f"{url}/sd/{part.service.name}/{quote(part.scraper.id, safe=':[]')}"}
+    return {"http_sd_configs": [one if reader == "vmagent" else one | {"refresh_interval": REFRESH}]}
+
+
+def _path(part: Part) -> str:
+    """Where the slice is on the scraper's machine."""
+    delivery: Delivery = next(d for d in part.service.delivery if d.kind == part.means)
+    if delivery.ansible is not None:
+        return f"{delivery.ansible.dest_dir.rstrip('/')}/{delivery.ansible.dest_sd_file_name}"
+    return str(render(delivery.chosen.path, part.service.name, part.scraper))
+
+
+def _warn(parts: Sequence[Part], url: str) -> None:
+    host = urlsplit(url).hostname or ""
+    asking = [part for part in parts if part.means == "http_sd"]
+    if asking and _here_only(host):
+        elsewhere = sorted({s.host for part in asking for s in _for_whom(part) if not _here_only(s.host)})
+        unknown = any(not _for_whom(part) for part in asking)
+        if elsewhere or unknown:
+            who = f"scrapers such as {elsewhere[0]}" if elsewhere else "scrapers on other machines"
+            say(f"# {url} is this machine only: {who} do not reach it; --url says where they reach promring,", err=True)
+            say("# and promring run listens there with --web.listen-address", err=True)
+    for part in parts:
+        ansible = next((d.ansible for d in part.service.delivery if d.ansible is not None), None)
+        if part.means == "ansible" and ansible is not None and ansible.extra_vars_file is not None:
+            say(f"# {ansible.extra_vars_file} may say another dest_dir for {part.service.name}", err=True)
+
+
+def _for_whom(part: Part) -> list[Scraper]:
+    """The scrapers that will read this part, as far as they are known."""
+    return list(_ids(part.service).values()) if part.scraper is PLACE_HOLDER else [part.scraper]
+
+
+def _here_only(host: str) -> bool:
+    """Whether other machines cannot mean this one by ``host``."""
+    if host.rstrip(".").lower() in ("localhost", "localhost.localdomain"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _base(url: str) -> str:
+    """``url`` without the slash at its end."""
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = None
+    if not good or parts.query or parts.fragment or any(c.isspace() for c in full):
+        raise click.BadParameter(f"{url!r} is not http(s)://host:port", param_hint="--url")
+    if parts.username is not None:
+        raise click.BadParameter("credentials do not belong in the URL; give the job basic_auth", param_hint="--url")
+    return full.rstrip("/")

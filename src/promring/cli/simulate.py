@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from promring.cli import output
-from promring.cli.output import say
+from promring.cli.output import output_option, say, say_json
 from promring.core.placement import Policy, place
 from promring.core.plan import compare
 from promring.core.pool import build_pool
@@ -54,7 +52,7 @@ class Fleet:
 @click.option("--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True)
 @click.option("--skew", is_flag=True, help="Loads with a long tail, as samples a scrape have; placed by load.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the histograms into this PNG.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@output_option
 def simulate(
     scrapers: int,
     targets: int,
@@ -70,7 +68,7 @@ def simulate(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Place synthetic targets on synthetic scrapers; print balance, movement and a histogram."""
+    """Show balance and movement of a synthetic fleet: place made-up targets on made-up scrapers, and draw a histogram."""
     if leave >= scrapers:
         raise click.UsageError("--leave: somebody must stay")
     try:
@@ -81,7 +79,7 @@ def simulate(
     if plot is not None:
         _plot(data, placement, plot)
     if as_json:
-        say(json.dumps(data, indent=2), lines=True)
+        say_json(data)
     else:
         _show(data, placement)
         if plot is not None:
@@ -133,25 +131,22 @@ def _over_mean(sums: Loads) -> float:
 
 
 def _show(data: dict[str, Any], placement: Placement) -> None:
-    console = output.console(highlight=False)
     counts = sorted(placement.counts().values())
     balance, leave, join = data["balance"], data["leave"], data["join"]
-    console.print(f"{data['targets']} targets on {data['scrapers']} scrapers, placed in {data['place_s'] * 1000:.1f} ms")
-    console.print(f"targets a scraper: {counts[0]} .. {statistics.median(counts):g} .. {counts[-1]} (least, median, most)")
-    console.print(
-        f"most over mean: {balance['count_max_over_mean']:.3f} by count, {balance['load_max_over_mean']:.3f} by load"
-    )
+    say(f"{data['targets']} targets on {data['scrapers']} scrapers, placed in {data['place_s'] * 1000:.1f} ms")
+    say(f"targets a scraper: {counts[0]} .. {statistics.median(counts):g} .. {counts[-1]} (least, median, most)")
+    say(f"most over mean: {balance['count_max_over_mean']:.3f} by count, {balance['load_max_over_mean']:.3f} by load")
     fits = fit(placement)
     if not fits["all"]:
-        console.print(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']})")
+        say(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']})")
     if fits["too_heavy"]:
-        console.print(f"too heavy for its scraper's limit, and alone there: {fits['too_heavy']}")
-    console.print(f"leave: {leave['moved']} move, {leave['share']} must ({_ratio(leave['moved'], leave['share'])})")
-    console.print(f"join: {join['moved']} move, {join['ideal']:.0f} would be ideal ({_ratio(join['moved'], join['ideal'])})")
+        say(f"too heavy for its scraper's limit, and alone there: {fits['too_heavy']}")
+    say(f"leave: {leave['moved']} move, {leave['share']} must ({_ratio(leave['moved'], leave['share'])})")
+    say(f"join: {join['moved']} move, {join['ideal']:.0f} would be ideal ({_ratio(join['moved'], join['ideal'])})")
     histogram, edges = np.histogram(counts, bins=min(BINS, max(1, counts[-1] - counts[0])))
     for number, low, high in zip(histogram.tolist(), edges, edges[1:], strict=False):
         bar = "#" * round(BAR * number / histogram.max())
-        console.print(f"{low:>9.0f} - {high:<9.0f} {bar} {number}")
+        say(f"{low:>9.0f} - {high:<9.0f} {bar} {number}")
 
 
 def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
@@ -160,7 +155,7 @@ def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import EngFormatter, MaxNLocator
     except ImportError as error:
-        raise click.ClickException("--plot needs matplotlib: pip install matplotlib, into promring's environment") from error
+        raise click.ClickException("--plot needs matplotlib: pip install 'promring[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(f"{data['targets']} targets on {data['scrapers']} scrapers")
     for axes, (what, sums, over) in zip(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from promring.httpclient import HttpError, NotAskedError, UnresolvedError, new_session, request
-from promring.log import Logger
+from promring.log import Logger, difference
 from promring.membership import Publish
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
 from promring.unforeseen import Quiet, Unforeseen
@@ -75,6 +75,8 @@ class ProbeMembership:
         self._scrapers = scrapers
         self._settings = settings
         self._log = log
+        self._said: list[str] = []
+        """The scrapers of the last log line about them."""
         self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
         self._why: dict[str, str] = {}
         self._faults, self._quiet = Unforeseen("probe", log), Quiet()
@@ -143,9 +145,16 @@ class ProbeMembership:
         if not changed:
             return
         if isinstance(answer, Known):
-            detail = " ".join(s.id for s in answer.value)
-            self._log.info("service_node_change_by_healthy_check", srv_name=self._name, num=len(answer.value), detail=detail)
+            before, self._said = self._said, [s.id for s in answer.value]
+            self._log.info(
+                "service_node_change_by_healthy_check",
+                srv_name=self._name,
+                num=len(self._said),
+                detail=" ".join(self._said),
+                **difference(before, self._said),
+            )
         elif isinstance(answer, Empty):
+            self._said = []
             self._log.warning("service_has_no_healthy_node", srv_name=self._name)
 
     def _answer(self) -> Answer[Members]:

@@ -93,18 +93,6 @@ class Api:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
         return success(await self.searches.run(lambda: search(placement, query, scraper, limit)))
 
-    async def where(self, request: web.Request) -> web.Response:
-        """``?target=`` an address: every target with it, its owner, the ring's order of preference."""
-        service = self._service(request)
-        placement = self._placement(service)
-        address = request.query.get("target", "")
-        if not address:
-            raise ApiError(400, "bad_data", "target: which address?")
-        found = await self.searches.run(lambda: places(service, placement, address))
-        if not found:
-            raise ApiError(404, "not_found", f"no target {address!r} in {service.name}")
-        return success(found)
-
     async def plan(self, request: web.Request) -> web.Response:
         """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
         service = self._service(request)
@@ -224,9 +212,8 @@ def describe(service: Service) -> dict[str, Any]:
     }
 
 
-def places(service: Service, placement: Placement, address: str) -> list[dict[str, Any]]:
-    """Every target with this address: its owners, why these, and the ring's order of preference."""
-    rows = _rows_at(placement.pool, address)
+def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:
+    """Each of these targets: its owners, why these, and the ring's order of preference."""
     if not rows:
         return []
     ring = Ring(placement.scrapers, service.reconciler.policy.virtual_nodes)  # the loop may have a newer one already
@@ -266,7 +253,7 @@ def _row(pool: TargetPool, row: int) -> dict[str, Any]:
     return {"target": one.address, "labels": one.labels}
 
 
-def _rows_at(pool: TargetPool, address: str) -> list[int]:
+def rows_at(pool: TargetPool, address: str) -> list[int]:
     """Rows of the targets with this address, the first ``WHERE_MOST``. Found in the blob: a pool has no index by address."""
     start = b'{"targets":[' + _json(address) + b"]"
     rows: list[int] = []

@@ -12,18 +12,24 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from promring.events import Event
 from promring.service import Service
 from promring.text import clean
-from promring.web.api import Api, describe_coverage, places, search
+from promring.web.api import Api, describe_coverage, search
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 from promring.web.gate import Gate
+from promring.web.where import LIMIT, WhereEndpoint
 
 SCRAPERS_MOST = 50
 """So many scrapers of a service stand on the page of all services, those in trouble first."""
 EVENTS_MOST = 50
 FOUND_MOST = 100
 UNCOVERED_MOST = 10
+TEXT_MOST, NAMES_MOST = 300, 6
+"""Of a field of an event: longer texts are cut, lists to so many names."""
+WHOLE_SETS = frozenset({"oldnodes", "newnodes", "detail"})
+"""Fields with a whole set, beside ``joined`` and ``left``."""
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
@@ -35,9 +41,10 @@ HEADERS = {
 
 
 class Page:
-    def __init__(self, controller: Controller, api: Api) -> None:
+    def __init__(self, controller: Controller, api: Api, where: WhereEndpoint) -> None:
         self._controller = controller
         self._api = api
+        self._finds = where
         self._renders = Gate("pages", at_once=2, waiting=64)
         folder = Path(__file__).parent / "pages"
         self._files = {name: (folder / name).read_bytes() for name in FILES}
@@ -52,6 +59,7 @@ class Page:
             "ago": _ago,
             "clock": _clock,
             "count": _count,
+            "brief": _brief,
         }
         self._home = environment.get_template("home.html")
         self._where = environment.get_template("where.html")
@@ -78,8 +86,11 @@ class Page:
     async def where(self, request: web.Request) -> web.Response:
         """``?target=`` an address, or a part of one or of its labels."""
         asked = request.query.get("target", "").strip()[:1000]
-        found = [await _found(s, asked, self._api.searches) for s in self._controller.services.values()] if asked else []
-        return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found)
+        services = list(self._controller.services.values()) if asked else []
+        answer = await self._finds.look(services, asked, LIMIT) if asked else {"targets": [], "near": []}
+        exact = [place for place in answer["targets"] if place["match"] != "part"]
+        found = [await _found(s, asked, exact, self._api.searches) for s in services]
+        return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found, near=answer["near"])
 
     async def _render(self, template: jinja2.Template, **values: Any) -> web.Response:
         text = await self._renders.run(lambda: template.render(now=time.time(), **values))
@@ -122,13 +133,16 @@ def _trouble(scraper: dict[str, Any], seen: dict[str, Any] | None) -> str:
     return ""
 
 
-async def _found(service: Service, asked: str, searches: Gate) -> dict[str, Any]:
+async def _found(service: Service, asked: str, exact: list[dict[str, Any]], searches: Gate) -> dict[str, Any]:
+    """What is called so in one service: those in ``exact`` of it; where nothing is at all, whatever has ``asked`` in it."""
     placement = service.reconciler.placement
     if placement is None:
         return {"service": service.name, "why": service.unready() or "no plan yet", "places": [], "targets": [], "total": 0}
-    exact = await searches.run(lambda: places(service, placement, asked))
+    here = [place for place in exact if place["service"] == service.name]
+    if exact:
+        return {"service": service.name, "why": "", "places": here, "targets": [], "total": len(here)}
     some = await searches.run(lambda: search(placement, asked, None, FOUND_MOST))
-    return {"service": service.name, "why": "", "places": exact, **some}
+    return {"service": service.name, "why": "", "places": [], **some}
 
 
 def _ago(then: float | None, now: float) -> str:
@@ -144,6 +158,21 @@ def _ago(then: float | None, now: float) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _brief(event: Event) -> dict[str, str]:
+    """The fields of an event for people: what a set lost and gained instead of all that is in it, and long lists cut."""
+    whole = WHOLE_SETS if {"joined", "left"} <= event.fields.keys() else frozenset()
+    return {name: _cut(str(value)) for name, value in event.fields.items() if name not in whole and value != ""}
+
+
+def _cut(text: str) -> str:
+    """Of a list of names the first ones, and how many more there are; any other text up to ``TEXT_MOST`` characters."""
+    names = text.split(",")
+    if len(names) > NAMES_MOST and " " not in text:
+        more = "others" if names[-1].endswith("\N{HORIZONTAL ELLIPSIS}") else f"{len(names) - NAMES_MOST} more"
+        return f"{', '.join(names[:NAMES_MOST])} and {more}"
+    return text if len(text) <= TEXT_MOST else f"{text[:TEXT_MOST]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _clock(stamp: str) -> str:

@@ -29,6 +29,7 @@ from promring.web.refusals import Refusals
 from promring.web.sd import SdEndpoint
 from promring.web.sending import Sending
 from promring.web.token import Token, bearer
+from promring.web.where import WhereEndpoint
 
 SHUTDOWN_S = 1.0
 OWN_NAME_S = 10.0
@@ -102,7 +103,8 @@ class WebServer:
 
     def _app(self) -> web.Application:
         api, sd, events = self._api, self.sd, self._events
-        page = Page(self._controller, api)
+        where = WhereEndpoint(self._controller, api.searches)
+        page = Page(self._controller, api, where)
         access, has_token, refusals = self._settings.access, self._token.given_by, self._refusals
         middlewares = [_mark, Sending(refusals).middleware(), errors, guard(access, has_token, refusals)]
         if access.open and access.ssl_context is None:
@@ -126,7 +128,8 @@ class WebServer:
                 web.get("/api/v1/services", api.services),
                 web.get("/api/v1/services/{service}", api.service),
                 web.get("/api/v1/services/{service}/targets", api.targets),
-                web.get("/api/v1/services/{service}/where", api.where),
+                web.get("/api/v1/where", where.everywhere),
+                web.get("/api/v1/services/{service}/where", where.of_service),
                 web.get("/api/v1/services/{service}/plan", api.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
                 web.post("/api/v1/services/{service}/release", self._release),

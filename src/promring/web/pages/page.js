@@ -20,7 +20,7 @@ async function refresh() {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(EVERY_MS) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!live.contains(document.activeElement)) live.replaceChildren(...page.getElementById("live").childNodes);
+    renew(live, page.getElementById("live"));
     live.classList.remove("old");
     say("");
   } catch (error) {
@@ -29,6 +29,30 @@ async function refresh() {
   } finally {
     asked = false;
   }
+}
+
+// Makes the children of `old` those of `fresh`. What has the focus stays in the document and is renewed in its place, so a
+// key that is pressed next, or a screen reader, finds it where it was.
+function renew(old, fresh) {
+  const kept = [...old.children].find((child) => child.contains(document.activeElement));
+  const twin = kept && twinOf(kept, old, fresh);
+  if (!twin) return old.replaceChildren(...fresh.childNodes);
+  for (const child of [...old.childNodes]) if (child !== kept) child.remove();
+  const nodes = [...fresh.childNodes];
+  const at = nodes.indexOf(twin);
+  kept.before(...nodes.slice(0, at));
+  kept.after(...nodes.slice(at + 1));
+  for (const name of kept.getAttributeNames()) if (!twin.hasAttribute(name)) kept.removeAttribute(name);
+  for (const name of twin.getAttributeNames()) kept.setAttribute(name, twin.getAttribute(name));
+  renew(kept, twin);
+}
+
+// The child of `fresh` that stands for the same thing as `kept`: by its data-key; without one, by kind and order.
+function twinOf(kept, old, fresh) {
+  const key = kept.dataset.key;
+  if (key !== undefined) return [...fresh.children].find((child) => child.dataset.key === key);
+  const like = (child) => child.tagName === kept.tagName && child.dataset.key === undefined;
+  return [...fresh.children].filter(like)[[...old.children].filter(like).indexOf(kept)];
 }
 
 function say(text) {

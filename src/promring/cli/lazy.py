@@ -1,0 +1,66 @@
+"""A group of commands that loads a command's module when that command is called, and no other one.
+
+The daemon needs numpy, aiohttp, pydantic and more, which take most of a second of CPU to load. ``promring --help`` and the
+commands that only ask a running controller need none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import click
+
+from promring.cli.output import clean
+
+
+class Lazy(NamedTuple):
+    """Where a command is: ``module:attribute``, and the first sentence of its help, which a test holds to be the same."""
+
+    where: str
+    help: str
+
+    def load(self) -> click.Command:
+        module, _, attribute = self.where.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+class LazyGroup(click.Group):
+    """``lazy``: the commands by name, in the order in which ``--help`` lists them."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = self._lazy.get(cmd_name)
+        return found.load() if found else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.help) for name, one in self._lazy.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:  # their texts may name what came from outside
+            raise click.UsageError(_clean_lines(error.format_message()), error.ctx) from None
+        except click.ClickException as error:
+            raise click.ClickException(_clean_lines(error.format_message())) from error
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # a locale without a character must not end a command
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
+
+def _clean_lines(text: str) -> str:
+    return "\n".join(map(clean, text.split("\n")))

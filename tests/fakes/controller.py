@@ -1,0 +1,76 @@
+"""What listens where a controller should be, and answers each path as it is told: for the commands that ask one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FakeController:
+    """Use as a context manager. ``answers``: status and body of a path without its query; else 404 of no controller."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]] | None = None) -> None:
+        self.answers = answers or {}
+        self.asked: list[tuple[str, str, str]] = []
+        """Method, path with query, the Authorization header."""
+
+    def __enter__(self) -> FakeController:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                fake.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
+                status, body = fake.answers.get(self.path.partition("?")[0], (404, b"404 page not found"))
+                raw = body if isinstance(body, bytes) else json.dumps({"status": "success", "data": body}).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def error(kind: str, text: str) -> bytes:
+    """The body of an answer that says no."""
+    return json.dumps({"status": "error", "errorType": kind, "error": text}).encode()
+
+
+def status(**changed: Any) -> dict[str, Any]:
+    """The data of ``/api/v1/status``, of one service with two scrapers."""
+    known = {"state": "known", "reason": "", "last_success_at": 1.0, "last_answer_at": 1.0, "stale": False}
+    scraper = {"state": "up", "reason": "", "targets": 2, "generation": "1.2", "standing": "in", "drained": False}
+    service = {
+        "name": "node",
+        "targets": 4,
+        "generation": "1.2",
+        "held": None,
+        "withheld": [],
+        "membership": known | {"kind": "probe"},
+        "scrapers": [scraper | {"id": f"10.0.0.{n}:9090", "delivery_error": None} for n in (1, 2)],
+        "sources": [known | {"name": "file:/targets.json", "targets": 4}],
+    }
+    return {
+        "version": "0.1.0",
+        "ready": True,
+        "unready": [],
+        "leader": True,
+        "controllers": {"lock": False, "leader": None, "epoch": None},
+        "config": {"last_reload_successful": True, "last_reload_success_at": 1.0, "problems": []},
+        "services": [service | changed],
+    }

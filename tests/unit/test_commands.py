@@ -1,0 +1,245 @@
+"""The commands as a shell sees them: what they load, what they print, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from promring.cli import COMMANDS, main
+from promring.demo.process import free_port
+from tests.fakes.controller import FakeController, error, status
+
+HEAVY = {"numpy", "aiohttp", "pydantic", "yaml", "rich", "jinja2", "msgspec", "xxhash", "watchfiles", "prometheus_client"}
+NARROW = {"COLUMNS": "40", "LINES": "10"}
+
+
+def promring(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "promring", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **NARROW, **environment}
+    )
+
+
+@pytest.mark.parametrize("asked", ["--help", "--version", "status", "where x", "events", "drain x", "release x"])
+def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
+    arguments = [*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else [])]
+    script = (
+        "import sys\nfrom promring.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print('loaded', *sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(out.stdout.splitlines()[-1].split())
+    assert loaded & HEAVY == set()
+    assert "promring.cli" in loaded
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_all_commands_says_of_each_what_it_says_itself(name: str) -> None:
+    own = " ".join((COMMANDS[name].load().help or "").split())
+    assert own.startswith(COMMANDS[name].help.rstrip("."))
+    assert COMMANDS[name].load().name == name
+    assert f"{name} " in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_a_line_is_whole_however_narrow_the_terminal_is() -> None:
+    reason = "/etc/promring/targets/a-very-long-name-of-a-file-of-targets.json:1: " + "not a list of targets " * 20
+    source = status()["services"][0]["sources"][0] | {"state": "unknown", "reason": reason}
+    scraper = status()["services"][0]["scrapers"][0] | {"id": "s" * 150, "delivery_error": reason}
+    answer = status(sources=[source], scrapers=[scraper], held={"detail": reason})
+    with FakeController({"/api/v1/status": (200, answer)}) as fake:
+        out = promring("status", "--url", fake.url)
+    assert out.returncode == 0
+    lines = out.stdout.splitlines()
+    assert [line for line in lines if "source " in line] == [f"  source file:/targets.json: 4 targets, unknown ({reason})"]
+    assert f"  held: {reason}" in lines
+    (row,) = [line for line in lines if "s" * 150 in line]
+    assert f"not delivered: {reason}".strip() in row
+
+
+def test_an_event_says_first_why_and_who_and_not_all_that_stayed() -> None:
+    whole = {"oldnodes": "a:1,b:1", "newnodes": "a:1", "old_num": 2, "new_num": 1, "joined": "", "left": "b:1"}
+    held = {"detail": 'it says "none" now', "reason": "source_empty"}
+    events = [
+        {"id": 1, "ts": "t", "level": "info", "msg": "node_update_reshard", "service": "node", "fields": whole},
+        {"id": 2, "ts": "t", "level": "warn", "msg": "plan_held", "service": "node", "fields": held},
+    ]
+    with FakeController({"/api/v1/events": (200, events)}) as fake:
+        out = promring("events", "--url", fake.url)
+    assert out.stdout.splitlines() == [
+        "t info node_update_reshard service=node left=b:1 old_num=2 new_num=1",
+        r't warn plan_held service=node reason=source_empty detail="it says \"none\" now"',
+    ]
+
+
+def test_control_characters_of_names_are_spelt_out() -> None:
+    evil = "a\x07b\nc\x1b]0;title\x1b\\\u202e\x9b31m"
+    answer = status(sources=[status()["services"][0]["sources"][0] | {"name": evil}], withheld=[{"detail": evil}])
+    place = {
+        "service": "node",
+        "target": evil,
+        "labels": {"x": evil},
+        "scrapers": ["a:1"],
+        "reason": "ring",
+        "preference": [],
+    }
+    found = {"targets": [place], "total": 1, "truncated": False, "near": [], "unready": []}
+    event = {"id": 1, "ts": "t", "level": "warn", "msg": "odd", "service": "node", "fields": {"path": evil}}
+    answers = {"/api/v1/status": (200, answer), "/api/v1/where": (200, found), "/api/v1/events": (200, [event])}
+    with FakeController(answers) as fake:
+        for command in (["status"], ["where", "x"], ["events"]):
+            out = promring(*command, "--url", fake.url)
+            assert r"a\x07b" in out.stdout or r"a\u0007b" in out.stdout
+            assert r"\x9b31m" in out.stdout
+            assert not set(out.stdout) & set("\x07\x1b\u202e\x9b")
+
+
+def test_control_characters_of_what_is_refused_are_spelt_out(tmp_path: Path) -> None:
+    for arguments in (
+        ["scrape-config", "a\x1bb", "--config.file", str(tmp_path / "no\x07.yml")],
+        ["check", str(tmp_path / "no\x1b.yml")],
+        ["simulate", "--scrapers", "x\x1b"],
+        ["simulate", "--scrapers", "2", "--targets", "1", "--leave", "9", "--plot", "x\x1b"],
+        ["status", "--url", "http://[\x1b"],
+    ):
+        out = promring(*arguments)
+        assert out.returncode == 2
+        assert not set(out.stderr) & set("\x07\x1b"), arguments
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_are_for_a_terminal_and_not_with_no_color(environment: dict[str, str], coloured: bool) -> None:
+    with FakeController({"/api/v1/status": (200, status())}) as fake:
+        ours, its = pty.openpty()
+        try:
+            command = [sys.executable, "-m", "promring", "status", "--url", fake.url]
+            env = {**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "TERM": "xterm", **environment}
+            subprocess.run(command, stdout=its, check=True, timeout=60, env=env)
+            shown = os.read(ours, 65536).decode()
+        finally:
+            os.close(ours)
+            os.close(its)
+        assert "10.0.0.1:9090" in shown
+        assert ("\x1b[" in shown) == coloured
+        assert "\x1b" not in promring("status", "--url", fake.url).stdout, "piped"
+
+
+def test_a_reader_that_stops_reading_ends_a_command_quietly() -> None:
+    event = {"id": 1, "ts": "t", "level": "info", "msg": "m" * 4000, "service": "", "fields": {}}
+    with FakeController({"/api/v1/events": (200, [event] * 1000)}) as fake:
+        command = [sys.executable, "-m", "promring", "events", "--url", fake.url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        assert process.wait(60) == 141
+
+
+def test_a_full_disk_behind_standard_output_is_said() -> None:
+    with FakeController({"/api/v1/status": (200, status())}) as fake, Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "promring", "status", "--url", fake.url]
+        out = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (out.returncode, out.stderr) == (1, "Error: standard output cannot be written: No space left on device\n")
+
+
+def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("sesame\n")
+    scraper, place = "/api/v1/services/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
+    answers: dict[str, tuple[int, object]] = {
+        "/api/v1/status": (200, status()),
+        "/api/v1/services": (200, status()["services"]),
+        "/api/v1/where": (200, place),
+        "/api/v1/events": (200, [{"id": 1}]),
+        f"{scraper}/drain": (200, {"drained": True}),
+        f"{scraper}/undrain": (200, {"drained": False}),
+        "/api/v1/services/node/release": (200, {"released": []}),
+    }
+    wanted = {
+        "status": status(),
+        "where x": place,
+        "events": [{"id": 1}],
+        "drain 10.0.0.1:9090": [{"drained": True}],
+        "undrain 10.0.0.1:9090": [{"drained": False}],
+        "release node": {"released": []},
+    }
+    with FakeController(answers) as fake:
+        for command, data in wanted.items():
+            arguments = [*command.split(), "--url", fake.url, "--token-file", str(token), "--output", "json"]
+            result = CliRunner().invoke(main, arguments)
+            assert json.loads(result.stdout) == data, command
+            assert result.exit_code == (1 if command == "where x" else 0)
+        assert {authorization for _, _, authorization in fake.asked} == {"Bearer sesame"}
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "hint"),
+    [
+        (409, "odd \\x07 \\x0a", ""),
+        (401, "a bearer token is needed", " (--token-file names the file that has it)"),
+        (403, "this is not the token", ""),
+        (403, "writing is off: no --web.token-file is configured", ""),
+    ],
+)
+def test_what_a_controller_says_against_a_write_is_shown_in_its_words(code: int, said: str, hint: str) -> None:
+    with FakeController(
+        {"/api/v1/services/node/release": (code, error("x", said.replace(r"\x07 \x0a", "\x07 \n")))}
+    ) as fake:
+        result = CliRunner().invoke(main, ["release", "node", "--url", fake.url])
+        assert (result.exit_code, result.stderr) == (1, f"Error: {fake.url}: {said}{hint}\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "said"),
+    [
+        (404, b"404 page not found", "not a promring controller: status 404, '404 page not found'"),
+        (302, b"", "not a promring controller: status 302, ''"),
+        (200, b"<html>\xff", "not a promring controller: status 200, '<html>\N{REPLACEMENT CHARACTER}'"),
+        (200, b"[]", "not a promring controller: status 200, '[]'"),
+        (200, b'{"status":"success"}', 'not a promring controller: status 200, \'{"status":"success"}\''),
+        (200, b"[" * 100_000, "not a promring controller: status 200, '" + "[" * 200 + "'"),
+        (200, b'{"status":"success","data":[]}', "an answer of another version of promring? "),
+        (
+            200,
+            b'{"status":"success","data":{"version":"9"}}',
+            "an answer of another version of promring? (KeyError('ready'))",
+        ),
+        (401, b"a user name and password are needed\n", "status 401, 'a user name and password are needed'"),
+    ],
+)
+def test_whatever_answers_is_one_line_and_no_traceback(code: int, body: bytes, said: str) -> None:
+    with FakeController({"/api/v1/status": (code, body)}) as fake:
+        result = CliRunner().invoke(main, ["status", "--url", fake.url])
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert result.stderr.startswith(f"Error: {fake.url}: {said}")
+        assert result.stderr.count("\n") == 1
+
+
+def test_the_password_of_a_url_is_used_and_never_shown() -> None:
+    with FakeController() as fake:
+        url = fake.url.replace("://", "://user:canary@")
+        result = CliRunner().invoke(main, ["status", "--url", url])
+        assert fake.asked[0][2] == "Basic dXNlcjpjYW5hcnk="
+        assert "canary" not in result.output
+    for bad in ("ftp://user:canary@h:1", "http://user:canary@h:1/?x", "http://user:canary@h:99999999"):
+        result = CliRunner().invoke(main, ["status", "--url", bad])
+        assert (result.exit_code, "canary" in result.output) == (2, False), result.output
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two\nlines", "n\u00f6", "a b"])
+def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(content)
+    result = CliRunner().invoke(main, ["drain", "x", "--token-file", str(file)])
+    assert result.exit_code == 2
+    assert f"--token-file {file}: is " in result.stderr
