@@ -29,6 +29,7 @@ class FakeConsul:
         self._services: dict[str, dict[str, Any]] = {}
         self._checks: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._flapping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> FakeConsul:
         app = web.Application()
@@ -36,7 +37,7 @@ class FakeConsul:
         app.router.add_get("/v1/catalog/services", self._catalog)
         app.router.add_put("/v1/agent/service/register", self._register)
         app.router.add_put("/v1/agent/check/{verdict}/service:{id}", self._check)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         host, port = self._runner.addresses[0][:2]
@@ -44,6 +45,9 @@ class FakeConsul:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._flapping is not None:
+            self._flapping.cancel()
+            await asyncio.gather(self._flapping, return_exceptions=True)
         await self._runner.cleanup()
 
     async def forget(self) -> None:
