@@ -73,19 +73,21 @@ TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "pro
 @asynccontextmanager
 async def running(folder: Path, *, targets: bool = True, shrink_threshold: float = 0) -> AsyncIterator[Running]:
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
+        # A busy machine answers late many times, and nobody dies of it.
+        probe = {"nodes": nodes, "interval": "100ms", "timeout": "100ms", "unhealthy_after": 100}
         config = {
             "global": {"debounce": "10ms"},
             "shard_services": [
                 {
                     "name": "node",
-                    "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
+                    "scrapers": {"probe": probe},
                     "targets": [{"file": {"files": ["targets.json"]}}],
                     "delivery": [{"http_sd": {}}],
                     "guard": {"shrink_threshold": shrink_threshold},
                 },
                 {
                     "name": "files-only",
-                    "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
+                    "scrapers": {"probe": probe},
                     "targets": [{"file": {"files": ["targets.json"]}}],
                     "delivery": [{"file": {"path": "out/{scraper}.json"}}],
                 },
