@@ -1,7 +1,8 @@
 """The table of failures: which row of the failure list a test proves, what it did, what it saw.
 
-A test says so with ``@pytest.mark.row(7, "A6", did="…")`` (abuses are texts) and, by the fixture ``seen``, what it measured. With ``--rows`` the
-table is printed at the end, and ``--rows=FILE`` writes it into that page. A row whose test failed or was skipped says so.
+A test says so with ``@pytest.mark.row(7, "A6", did="…")`` (abuses are texts) and, by the fixture ``seen``, what it measured.
+With ``--rows`` the table is printed at the end, and ``--rows=FILE`` writes it into that page. A row whose test failed or was
+skipped says so.
 ``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
 """
 
