@@ -39,7 +39,7 @@ class Need(NamedTuple):
 
 
 UNIT = Need(instances=8, watches=64, descriptors=256, ports=10, mib=500, disk_mib=200)
-WORKER = Need(instances=10, watches=64, descriptors=0, ports=20, mib=350, disk_mib=200)
+WORKER = Need(instances=6, watches=64, descriptors=0, ports=20, mib=350, disk_mib=200)
 """What each worker that runs tests on real servers adds."""
 
 

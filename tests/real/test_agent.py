@@ -17,7 +17,7 @@ from aiohttp import web
 from promring.demo.agent import AgentProcess
 from promring.demo.process import free_port
 from tests.real.stage import SERVICE, Stage, stage, write_targets
-from tests.waiting import until
+from tests.waiting import slower, until
 
 AT_ONCE_S = 0.1
 
@@ -221,4 +221,4 @@ async def test_a_change_reaches_the_file_at_once(tmp_path: Path, consul_program:
             write_targets(s.folder, s.farm.addresses[:-1])
             gone = s.farm.addresses[-1]
             took = await until(lambda: gone not in [a for x in s.scrapers for a in s.slice_of(x)], "gone")
-            assert took < 5
+            assert took < 5 * slower()

@@ -18,7 +18,7 @@ from tests.waiting import until
 async def planned(s: Stage, *arguments: str) -> dict[str, Any]:
     """Of the command, which asks Consul and the sources by itself."""
     command = [sys.executable, "-m", "promring", "plan", f"--config.file={s.controller.config_file}", "--json", *arguments]
-    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
+    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=120)
     result: dict[str, Any] = json.loads(out.stdout)
     return result
 

@@ -42,7 +42,7 @@ async def release(s: Stage) -> subprocess.CompletedProcess[str]:
     """As a person does it, by command."""
     token = f"--token-file={s.controller.folder / 'token'}"
     command = [sys.executable, "-m", "promring", "release", SERVICE, f"--url={s.controller.url}", token]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=False)
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.row(12, 15, did="6 Prometheus, kill -9 of 4 at once, panic_hold 10 s")
