@@ -37,8 +37,8 @@ def slow(text: str) -> dict[str, float]:
 
 
 def dealt(items: list[Any], hands: int) -> list[Any]:
-    """``items``, each ``hands``-th of them in one piece."""
-    return [item for hand in range(hands) for item in items[hand::hands]]
+    """``items``, each ``hands``-th of them in one piece; the shorter pieces first, as xdist cuts the list."""
+    return [item for hand in reversed(range(hands)) for item in items[hand::hands]]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
