@@ -18,7 +18,7 @@ from tests.fakes.source import TargetSource
 from tests.real.conftest import server
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.rows import Seen
-from tests.waiting import until
+from tests.waiting import slower, until
 
 
 def reshards(s: Stage) -> int:
@@ -84,7 +84,7 @@ async def test_when_most_die_at_once_the_plan_is_held_until_they_are_known_to_be
 
 
 @pytest.mark.row(15, 18, did="4 of 6 in maintenance in Consul while they live: Consul's view is cut, panic_hold 5 s")
-@pytest.mark.parametrize("leave_delay", ["0s", "2s"], ids=["at once", "one by one, leave_delay 2 s"])
+@pytest.mark.parametrize("leave_delay", ["0s", "5s"], ids=["at once", "one by one, leave_delay 5 s"])
 async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
     tmp_path: Path, consul_program: Path, prometheus_program: Path, leave_delay: str, seen: Seen
 ) -> None:
@@ -110,7 +110,7 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
         assert "they answer a direct probe and stay" in (await withheld(s))["panic"]
         assert await s.held() == "", "the hold is over, but they count as alive"
         assert s.stamps() == stamps
-        assert await s.scraped_by_now() < 15
+        assert await s.scraped_by_now() < 15 * slower()
         for service_id in ids:
             await s.consul.put(s.session, path.format(service_id, "false"))
 
@@ -119,7 +119,7 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
 
         await until(calm, "all back")
         assert s.stamps() == stamps
-        how = "at once" if at_once else "one by one, leave_delay 2 s"
+        how = "at once" if at_once else "one by one, leave_delay 5 s"
         seen(f"{how}: 0 slices changed in 8 s, 4 named as answering a direct probe; over when Consul shows them again")
 
 
