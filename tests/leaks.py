@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 import pytest
 
-GRACE_S = 20.0
-"""Threads and children that were told to end need a while on a busy machine."""
+from tests.waiting import slower
+
+GRACE_S = 10.0
+"""Threads and children that were told to end need a while; on a busy machine ``slower`` times as long."""
 _OURS = re.compile(r"anon_inode:(inotify|\[pidfd\])|socket:|pipe:|/")
 _RUNNERS = ("/proc/", "/dev/", sys.prefix)
 """Files that are open for the whole run: a library keeps its fonts open."""
@@ -54,10 +56,10 @@ def left(before: Held) -> list[str]:
 
 def left_after_a_while(before: Held, grace_s: float = GRACE_S) -> list[str]:
     """``left``, once what is unreachable was collected and what ends has ended."""
-    deadline = time.monotonic() + grace_s
     if not left(before):
         return []
     gc.collect()
+    deadline = time.monotonic() + grace_s * slower()
     while (found := left(before)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
@@ -92,7 +94,7 @@ async def no_task_is_left() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
     if found := asyncio.all_tasks() - before - {asyncio.current_task()}:
-        _, found = await asyncio.wait(found, timeout=GRACE_S)
+        _, found = await asyncio.wait(found, timeout=GRACE_S * slower())
     assert not found, f"tasks left by this test: {found}"
 
 
