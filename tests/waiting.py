@@ -19,6 +19,11 @@ def slower() -> float:
     return min(SLOWER_MOST, max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
+def patient(seconds: float) -> float:
+    """A time-out for what is under test that does not end what is well because the machine is busy; whole seconds."""
+    return float(round(seconds * slower()))
+
+
 async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 30.0) -> float:
     """Wait until ``condition``; the seconds it took. Fails with ``what`` after ``timeout_s``, which is for a machine that
     has nothing else to do: a busy one has ``slower`` times as long.

@@ -24,7 +24,7 @@ from promring.demo.process import free_port
 from promring.demo.sshd import SshdProcess, make_key
 from promring.model import Generation, Scraper, Slice
 from tests.real.conftest import server
-from tests.waiting import slower, until
+from tests.waiting import patient, slower, until
 
 GOOD, FROZEN, MISSING, FAILING = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 BODY = b'[{"targets":["a:1"]}]\n'
@@ -133,7 +133,7 @@ async def test_one_host_is_written_and_those_that_hang_are_missing_or_fail_are_n
         made[FROZEN].signal_all(signal.SIGSTOP)
         slices = [a_slice(h) for h in (FROZEN, MISSING, FAILING, GOOD)]
         user, key = made[GOOD].user, ground.folder / "user_key"
-        delivery = ground.delivery(timeout_s=10, user=user, identity_file=key)
+        delivery = ground.delivery(timeout_s=patient(10), user=user, identity_file=key)
         began = time.monotonic()
         outcomes = await delivery.deliver(slices)
         assert time.monotonic() - began < 12 * slower()
@@ -157,7 +157,7 @@ async def test_a_host_whose_key_is_not_known_is_never_written(ground: Ground, mo
     monkeypatch.setenv("ANSIBLE_HOST_KEY_CHECKING", "False")
     async with sshds(ground, GOOD) as made:
         (ground.folder / "known_hosts").write_text("")
-        delivery = ground.delivery(timeout_s=10, user=made[GOOD].user, identity_file=ground.folder / "user_key")
+        delivery = ground.delivery(timeout_s=patient(10), user=made[GOOD].user, identity_file=ground.folder / "user_key")
         (outcome,) = await delivery.deliver([a_slice(GOOD)])
         assert outcome.outcome == "failed"
         assert "Host key verification failed" in outcome.error
@@ -175,12 +175,15 @@ async def test_a_host_that_hangs_in_the_middle_holds_up_no_other(ground: Ground)
       timeout: 0
     - raw: echo done > {ground.folder}/done-{{{{ inventory_hostname }}}}
 """)
-        delivery = ground.delivery(playbook, timeout_s=6, user=made[GOOD].user, identity_file=ground.folder / "user_key")
+        deadline_s = patient(6)
+        delivery = ground.delivery(
+            playbook, timeout_s=deadline_s, user=made[GOOD].user, identity_file=ground.folder / "user_key"
+        )
         began = time.monotonic()
         outcomes = await delivery.deliver([a_slice(FROZEN), a_slice(GOOD)])
-        assert time.monotonic() - began < 8 * slower()
+        assert time.monotonic() - began < deadline_s + 2 * slower()
         assert outcomes == [
-            Outcome(f"{FROZEN}:9090", "failed", f"{FROZEN}: not done within 6 s"),
+            Outcome(f"{FROZEN}:9090", "failed", f"{FROZEN}: not done within {deadline_s:g} s"),
             Outcome(f"{GOOD}:9090", "written"),
         ]
         assert (ground.folder / f"done-{GOOD}").exists()
@@ -321,13 +324,14 @@ async def test_when_the_time_is_over_no_process_is_left_and_who_was_through_is_w
     - name: told
       raw: touch {ground.folder}/{{{{ inventory_hostname }}}}-told
 """)
-    delivery = ground.delivery(playbook, timeout_s=5)
+    deadline_s = patient(5)
+    delivery = ground.delivery(playbook, timeout_s=deadline_s)
     began = time.monotonic()
     outcomes = await delivery.deliver([a_slice(h) for h in ("hangs", "good", "fails")])
-    assert time.monotonic() - began < 12 * slower()
+    assert time.monotonic() - began < deadline_s + 7 * slower()
     assert ground.left() == []
     assert kinds(outcomes) == ["failed", "written", "failed"]
-    assert [o.error for o in outcomes] == ["hangs: not done within 5 s", "", "fails: gave up, fails"]
+    assert [o.error for o in outcomes] == [f"hangs: not done within {deadline_s:g} s", "", "fails: gave up, fails"]
     assert (ground.folder / "good-told").exists()
 
 
