@@ -65,9 +65,7 @@ async def test_maintenance_of_a_scraper_is_a_drain_without_a_missed_scrape(
             return bool((await described(s, drained))["state"] == "down")
 
         await until(down, "said to be dead")
-        seen(
-            f"drained: {len(mine)} targets moved, longest gap {worst:.1f} s at an interval of 1 s; undrained; killed in it: dead"
-        )
+        seen(f"drained: {len(mine)} targets moved, longest gap {worst:.1f} s; undrained; killed in it: dead")
 
 
 def gaps(s: Stage, addresses: list[str], since: float) -> dict[str, float]:
