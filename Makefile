@@ -3,21 +3,24 @@
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
+# make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .make/setup
+UV := 0.13.9
+COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --no-emit-index-url -q
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 
-.PHONY: run test quick check faults bench lock servers clean
+.PHONY: run test quick check faults bench lock servers consul14 clean
 .DEFAULT_GOAL := test
 
-$(SETUP): requirements.lock pyproject.toml
+$(SETUP): requirements-dev.lock pyproject.toml
 	@echo "setup: creating $(VENV) and installing the pinned dependencies (once, about half a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@mkdir -p .make && touch $@
 	@echo "setup: done"
@@ -25,10 +28,13 @@ $(SETUP): requirements.lock pyproject.toml
 servers:
 	@scripts/fetch-servers
 
+consul14:
+	@scripts/build-consul
+
 run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
-test: $(SETUP) servers check
+test: $(SETUP) servers consul14 check
 	@echo "test: unit tests and laws, and the real servers, four at a time (about 12 minutes) ..."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
@@ -43,16 +49,18 @@ check: $(SETUP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-faults: $(SETUP) servers
+faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, four at a time (about 20 minutes) ..."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench
 
+# Two locks of the same versions: what promring needs to run, with ssh and uvloop, and what its tests need, too.
 lock:
-	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra uvloop --generate-hashes --universal --no-header --no-annotate -q -o requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV)
+	@$(COMPILE) --extra dev --extra uvloop -o requirements-dev.lock
+	@$(COMPILE) --extra ssh --extra uvloop -c requirements-dev.lock -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .make .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,6 +8,7 @@ A new kind of membership, discovery or delivery is one new file and one line in 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,15 @@ from typing import Any
 
 from promring.audit.watch import Audit, AuditSettings
 from promring.consul.client import Access, Client
+from promring.consul.instances import WEIGHT
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch, MakeScraper
+from promring.consul_environment import read_environment
 from promring.core.admission import Rules
 from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.placement import Policy
+from promring.core.ring import WEIGHT_MOST
 from promring.delivery import Delivery
 from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings
 from promring.delivery.file import FileDelivery
@@ -33,6 +37,7 @@ from promring.discovery.groups import ListRules, Reader
 from promring.discovery.http import HttpSource
 from promring.discovery.python import PythonSource
 from promring.facts import FactBoard
+from promring.httpclient import TlsFiles
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.membership import Membership
@@ -55,14 +60,14 @@ from promring.settings import (
     RegisterCheck,
     Settings,
     ShardService,
+    Tls,
     parse_weight,
 )
 from promring.settings import FileDelivery as FileDeliverySettings
 from promring.settings import SshDelivery as SshDeliverySettings
 from promring.state import Memory, Store
 
-WEIGHT = "promring_weight"
-"""Metadata of a scraper in Consul."""
+WEIGHTS_SAID_MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +195,37 @@ def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
     return sources
 
 
-def consul_access(settings: Settings) -> Access:
-    consul = settings.consul or Consul()
+def consul_access(settings: Settings, environ: Mapping[str, str] = os.environ) -> Access:
+    """What the configuration says, and the ``CONSUL_*`` variables where it says nothing. Credentials in the configuration
+    are the only ones then; a section ``tls`` alone decides about verification.
+    """
+    consul, given = settings.consul or Consul(), read_environment(environ)
+    address = consul.address or given.address
+    own = consul.token_file is not None or consul.username is not None
+    wants_tls = consul.tls is not None or given.ssl or (address or "").startswith("https://")
     return Access(
-        consul.address,
-        consul.token_file,
-        consul.username,
-        consul.password_file,
-        consul.tls.files() if consul.tls else None,
-        consul.datacenter,
+        address=address,
+        token_file=consul.token_file if own else given.token_file,
+        username=consul.username if own else given.username,
+        password_file=consul.password_file,
+        tls=_tls(consul.tls, given.tls) if wants_tls else None,
+        datacenter=consul.datacenter,
+        token=None if own else given.token,
+        password=None if own else given.password,
+    )
+
+
+def _tls(section: Tls | None, given: TlsFiles) -> TlsFiles:
+    if section is None:
+        return given
+    ours = section.files()
+    return TlsFiles(
+        ca_file=ours.ca_file or given.ca_file,
+        cert_file=ours.cert_file or given.cert_file,
+        key_file=ours.key_file if ours.cert_file else given.key_file,
+        server_name=ours.server_name or given.server_name,
+        insecure_skip_verify=ours.insecure_skip_verify,
+        ca_folder=None if ours.ca_file else given.ca_folder,
     )
 
 
@@ -219,19 +246,31 @@ def _consul_membership(wanted: ConsulScrapers, settings: ShardService, memory: M
             check.timeout,
             frozenset({WEIGHT, *([settings.zone_label] if settings.zone_label else [])}),
         )
-    watch = HealthWatch(kit.consul, wanted.service, _scraper_maker(settings, kit.log), kit.log)
-    return ConsulMembership(kit.consul, watch, registration, kit.log, memory.members, kit.leadership.leads)
+    watch = HealthWatch(
+        kit.consul,
+        wanted.service,
+        _scraper_maker(settings, kit.log),
+        kit.log,
+        warning_is_dead=wanted.warning == "dead",
+        weight_most=WEIGHT_MOST,
+    )
+    probes = _direct_probes(settings, kit.log)
+    leads = kit.leadership.leads
+    return ConsulMembership(kit.consul, watch, registration, kit.log, memory.members, leads, probes=probes)
 
 
 def _scraper_maker(settings: ShardService, log: Logger) -> MakeScraper:
     """Zone and weight are metadata of the instance, or of its node."""
+    said: dict[tuple[str, int], str] = {}
 
     def make(node: tuple[str, int], metadata: Mapping[str, str]) -> Scraper:
         zone = metadata.get(settings.zone_label, "") if settings.zone_label else ""
         try:
             weight = parse_weight(metadata.get(WEIGHT, "1"))
         except ValueError as error:
-            log.error("consul_weight_ignored", node=join_host_port(*node), error=str(error), goes_on="weight 1")
+            if said.get(node) != str(error) and len(said) < WEIGHTS_SAID_MOST:  # once, not at each answer
+                said[node] = str(error)
+                log.error("consul_weight_ignored", node=join_host_port(*node), error=str(error), goes_on="weight 1")
             weight = 1.0
         return settings.scraper(Node(*node, zone, weight))
 
@@ -267,7 +306,7 @@ def _file_source(wanted: FileTargets, _: Kit, rules: ListRules) -> tuple[str, So
 def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
     tls = wanted.tls.files() if wanted.tls else None
     source = HttpSource(
-        wanted.url,
+        wanted.url.reveal(),
         wanted.refresh_interval,
         wanted.timeout_s,
         wanted.headers_file,
@@ -275,7 +314,7 @@ def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, So
         tls,
         reader=Reader(rules=rules),
     )
-    address, __, query = wanted.url.partition("?")
+    address, __, query = wanted.url.reveal().partition("?")
     digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
     return f"http:{address}{digest}", source
 

@@ -18,8 +18,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from promring import regular
-from promring.httpclient import parse_base
+from promring.consul_environment import ADDRESS, read_environment
 from promring.model import ConfigError
+from promring.printable import printable
+from promring.redact import hide, secrets_in, shown
 from promring.settings import SERVICES_MAX, Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
 from promring.yamldoc import Document, KeyPath, YamlProblem, read_yaml
@@ -107,7 +109,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     try:
         settings = Settings.model_validate(document.value, context={"base": base})
     except ValidationError as error:
-        problems += [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
+        problems += [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
     problems += relations(settings or _sound_part(document.value, base))
     problems += _files(settings, ()) if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + document.duplicates
@@ -118,7 +120,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
 
 def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
     """At most ``PROBLEMS_MAX``: a file of nonsense has one for each of its values."""
-    said = [f"{name}:{line}: {show(path)}: {_printable(what)}" for line, path, what in sorted(found, key=lambda f: f[0])]
+    said = [f"{name}:{line}: {show(path)}: {printable(what)}" for line, path, what in sorted(found, key=lambda f: f[0])]
     lines = list(dict.fromkeys(said))
     more = len(lines) - PROBLEMS_MAX
     return lines if more <= 0 else [*lines[:PROBLEMS_MAX], f"{name}: and {more} more"]
@@ -126,18 +128,19 @@ def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
 
 def show(path: KeyPath) -> str:
     """``('shard_services', 0, 'name')`` → ``shard_services[0].name``. A key that nobody could read is cut and escaped."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{_printable(p[:KEY_SHOWN_MAX])}" for p in path).removeprefix(".")
-    return text or "(document)"
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{printable(_key(p)[:KEY_SHOWN_MAX])}" for p in path)
+    return text.removeprefix(".") or "(document)"
 
 
-def _printable(text: str) -> str:
-    """One line without what a terminal would act on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _key(text: str) -> str:
+    """A URL may have become a key by a colon too many."""
+    return shown(text) if "@" in text or "?" in text else text
 
 
-def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str) -> Problem:
-    """One of pydantic's errors in our words."""
+def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str, value: object) -> Problem:
+    """One of pydantic's errors in our words, without what the ``value`` has of credentials."""
     what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
+    what = hide(what, secrets_in(value))
     return tuple(loc), what[:1].lower() + what[1:]
 
 
@@ -324,11 +327,8 @@ def _consul(settings: _Sound) -> Iterator[Problem]:
         i, _ = watched[0]
         path: KeyPath = ("shard_services", i, "scrapers", "consul")
         yield path, "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
-    if watched and (settings.consul is None or settings.consul.address is None) and "CONSUL_HTTP_ADDR" in os.environ:
-        try:
-            parse_base(os.environ["CONSUL_HTTP_ADDR"])
-        except ValueError as error:
-            yield ("consul",), f"CONSUL_HTTP_ADDR {error}"
+    if watched or settings.lock:
+        yield from _consul_environment(settings.consul or Consul())
     for i, service in watched[CONSUL_WATCHES_MAX:]:
         yield (
             ("shard_services", i, "scrapers"),
@@ -339,3 +339,13 @@ def _consul(settings: _Sound) -> Iterator[Problem]:
         yield ("consul",), "username and password_file go together"
     if consul is not None and consul.username is not None and consul.token_file is not None:
         yield ("consul",), "either token_file or username with password_file"
+
+
+def _consul_environment(consul: Consul) -> Iterator[Problem]:
+    """Variables that are used, for want of a key, and cannot be."""
+    unused = {ADDRESS} if consul.address is not None else set()
+    if consul.token_file is not None or consul.username is not None:
+        unused |= {"CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE", "CONSUL_HTTP_AUTH"}
+    for name, why in read_environment(os.environ).problems.items():
+        if name not in unused:
+            yield ("consul",), f"{name} {why}"

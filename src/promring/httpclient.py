@@ -3,6 +3,9 @@
 An error says whose trouble it is. ``NotAskedError`` is ours, or that of a name: the other side was not asked, so nobody
 may take it for dead.
 
+Promises: no error says more of the URL than ``redact.shown`` does; what ``Response.text`` and ``Response.headers`` give has
+no secret of the request in it, whatever the other side repeats. ``Response.body`` is as it came.
+
 aiohttp silently sends an idempotent request again when a kept connection turns out to be closed. That doubles a time-out
 and hides a restart of the other side, so a middleware turns the event into an error that aiohttp does not retry.
 """
@@ -14,12 +17,14 @@ import errno
 import os
 import re
 import socket
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
 
 from promring import secretfile
+from promring.redact import hide, secrets_of_headers, secrets_of_url
 from promring.resolver import Resolver, watch_lookups
 from promring.tls import TlsFiles as TlsFiles
 
@@ -28,6 +33,8 @@ ALL_BODIES_BYTES_MAX = 768 * 1024 * 1024
 """Of all answers that are being received at one moment by this process."""
 ERROR_MAX = 300
 USER_AGENT = "promring"
+TEXT_WINDOW_BYTES = 64 * 1024
+"""Of a body: so much of it is looked at for an error message."""
 
 OWN_TROUBLE = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EADDRNOTAVAIL, errno.ENETDOWN}
@@ -60,11 +67,18 @@ class Response:
     status: int
     headers: dict[str, str]
     """Names in lower case."""
-    body: bytes
+    body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """What the request had that no message may show."""
 
     def text(self, most: int = 200) -> str:
         """The beginning of the body on one line, for error messages."""
-        return " ".join(self.body[: most * 4].decode("utf-8", "replace").split())[:most]
+        window = self.body[:TEXT_WINDOW_BYTES].decode("utf-8", "replace")
+        return " ".join(self.clean(window).split())[:most]
+
+    def clean(self, text: str) -> str:
+        """A text that is made of this answer, without what it repeats of the request's secrets."""
+        return hide(text, self.secrets) if self.secrets else text
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -73,7 +87,8 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     except aiohttp.ClientConnectorError:
         raise  # never connected, so nothing was sent, and aiohttp does not retry it
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Dropped(str(error) or "connection closed by the other side") from error
+        number = error.errno if isinstance(error, OSError) else None
+        raise _Dropped(os.strerror(number) if number else "connection closed by the other side") from None
 
 
 def new_session(
@@ -117,6 +132,7 @@ async def request(
     ``tls``: files that are read for each request, so that certificates can be rotated.
     """
     unresolved = watch_lookups()
+    secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}))
     try:
         async with asyncio.timeout(timeout_s):
             context = await secretfile.tls_context(tls) if tls is not None else True
@@ -131,8 +147,8 @@ async def request(
                 server_hostname=tls.server_name if tls is not None else None,
                 allow_redirects=False,
             ) as response:
-                names = {name.lower(): value for name, value in response.headers.items()}
-                return Response(response.status, names, await _body(response, body_bytes_max))
+                names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
+                return Response(response.status, names, await _body(response, body_bytes_max), secrets)
     except TimeoutError:
         if unresolved:
             raise UnresolvedError(f"the name {', '.join(unresolved)} was not resolved within {timeout_s:g} s") from None
@@ -141,27 +157,47 @@ async def request(
         raise NotAskedError(str(error)) from error
     except aiohttp.ClientConnectorDNSError as error:
         if error.os_error.errno in OWN_TROUBLE:
-            raise NotAskedError(f"cannot look up {error.host}: {_why(error.os_error)}") from error
-        raise UnresolvedError(f"the name {error.host} cannot be resolved: {_why(error.os_error)}") from error
-    except aiohttp.ClientConnectorError as error:
-        if type(error) is not aiohttp.ClientConnectorError:  # TLS: its own words say more
-            raise HttpError(_line(error)) from error
-        raise _kind(error.os_error)(f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}") from error
+            raise NotAskedError(f"cannot look up {error.host}: {_why(error.os_error)}") from None
+        raise UnresolvedError(f"the name {error.host} cannot be resolved: {_why(error.os_error)}") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise _kind(error)(_line(error)) from error
+        raise _kind(error)(_hidden(_why(error), secrets)) from None  # their own texts, and their causes, have the whole URL
     except MemoryError as error:
         raise NotAskedError("no memory for the answer") from error
 
 
 def _kind(error: Exception) -> type[HttpError]:
-    return NotAskedError if isinstance(error, OSError) and error.errno in OWN_TROUBLE else HttpError
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return NotAskedError if isinstance(cause, OSError) and cause.errno in OWN_TROUBLE else HttpError
 
 
-def _why(error: OSError) -> str:
-    """Without the address, which the caller says."""
-    if error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno)
-    return _line(error)
+def _why(error: Exception) -> str:
+    """What happened, in words of our own wherever those of the library repeat the request."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return _line(f"the certificate is not trusted: {error.certificate_error}")
+        case aiohttp.ClientConnectorSSLError():
+            return _line(f"no TLS: {error.os_error}")
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}"
+        case aiohttp.InvalidURL():
+            return "the URL is malformed"
+        case aiohttp.ClientResponseError():
+            return _line(f"malformed answer: {error.message}")
+        case aiohttp.ClientPayloadError():
+            return "the body was cut, or cannot be unpacked"
+        case _Dropped():
+            return str(error)
+        case aiohttp.ClientError():
+            return f"no answer ({type(error).__name__})"
+        case OSError() if error.errno and error.errno > 0 and not isinstance(error, socket.gaierror):
+            return os.strerror(error.errno)
+        case OSError() if error.strerror:
+            return _line(error.strerror)
+    return _line(str(error) or type(error).__name__)
+
+
+def _hidden(text: str, secrets: Iterable[str]) -> str:
+    return hide(text, secrets) if secrets else text
 
 
 class _InFlight:
@@ -197,9 +233,9 @@ async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
         chunks.clear()  # an error keeps this frame, and what it names, until the garbage collector comes
 
 
-def _line(error: Exception) -> str:
+def _line(text: str) -> str:
     """On one short line: libraries repeat in their errors what they were sent."""
-    return " ".join((str(error)[: ERROR_MAX * 4] or type(error).__name__).split())[:ERROR_MAX]
+    return " ".join(text[: ERROR_MAX * 4].split())[:ERROR_MAX]
 
 
 def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:

@@ -16,13 +16,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from promring.model import LetGo, ListMark
+from promring.model import EPOCH_FOLLOWED_MOST, LetGo, ListMark
 
 STEP = 2
 RELEASED_S = 60.0
 """So long the other controllers let go what a person released at the leader, when they hold exactly that, too."""
-EPOCH_MOST = 10**15
-"""Receivers read 18 digits; a damaged note shall not raise ours near to that."""
 
 
 def boottime() -> float:
@@ -128,10 +126,10 @@ class Leadership:
         A controller without a lock goes above it then, once: its state was lost and the clock went back. Later it is another
         controller that was started after this one, which has no business here any more.
         """
-        if self.alone and first and self.epoch <= epoch < EPOCH_MOST:
+        if self.alone and first and self.epoch <= epoch < EPOCH_FOLLOWED_MOST:
             self.epoch = epoch + STEP
             self.changed()
-        elif self.epoch <= epoch < EPOCH_MOST:
+        elif self.epoch <= epoch < EPOCH_FOLLOWED_MOST:
             self.outranked_by = max(self.outranked_by, epoch)
             self._news.set()
 

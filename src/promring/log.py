@@ -17,6 +17,8 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from promring.printable import printable
+
 LIBRARY_LINES_S = 60.0
 """A library's line that was written is not written again for this long."""
 PLACES_MOST = 1000
@@ -77,10 +79,7 @@ def _flat(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    joined = " | ".join(text.splitlines())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return text if text.isprintable() else printable(" | ".join(text.splitlines()))
 
 
 class _Patient:

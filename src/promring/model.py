@@ -16,6 +16,11 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from promring.redact import scrub
+
+PROBLEM_MOST = 2000
+"""Characters of one error of a configuration."""
+
 T = TypeVar("T")
 
 Keys = npt.NDArray[np.uint64]
@@ -29,11 +34,11 @@ class PromringError(Exception):
 
 
 class ConfigError(PromringError):
-    """The configuration is at fault. ``problems`` has one line an error, all that were found."""
+    """The configuration is at fault. ``problems`` has one line an error, all that were found, without credentials."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
+        self.problems = [scrub(problem[:PROBLEM_MOST]) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class DiscoveryError(PromringError):
@@ -125,10 +130,17 @@ class Scraper:
     """Where it stands; empty: nobody said."""
     weight: float = 1.0
     """Its share of the targets, beside the others'; 0: it gets none."""
+    draining: bool = False
+    """Its membership says that it lives and is to be taken out, make before break: it gets none, until that is over."""
 
     @property
     def address(self) -> str:
         return join_host_port(self.host, self.port)
+
+    @property
+    def able(self) -> bool:
+        """Whether it shall get targets at all."""
+        return self.weight > 0 and not self.draining
 
 
 Members = tuple[Scraper, ...]
@@ -311,6 +323,12 @@ class Plan:
 # --- slices ----------------------------------------------------------------------------------------------------------
 
 
+EPOCH_MOST = 10**15
+"""Neither part of a generation that a receiver accepts is so large. Epochs are seconds since 1970, or counts of locks."""
+EPOCH_FOLLOWED_MOST = 10**14
+"""No controller goes above an epoch that it hears of from here on: then there is room to climb below ``EPOCH_MOST``."""
+
+
 class Generation(NamedTuple):
     """Orders the slices of one scraper. Only climbs; compares as a tuple; written ``epoch.n``."""
 
@@ -319,6 +337,11 @@ class Generation(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.n}"
+
+    @property
+    def is_absurd(self) -> bool:
+        """Whether no controller comes so far by itself."""
+        return max(self) >= EPOCH_FOLLOWED_MOST
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ The scrapers are watched until there is one answer, nothing is registered; every
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from promring.build import Kit, build_membership, build_sources, consul_access
@@ -66,7 +67,7 @@ async def _members(service: ShardService, kit: Kit) -> Members:
         await asyncio.gather(watching, return_exceptions=True)
     match newest:
         case Known(members):
-            return members
+            return tuple(replace(s, weight=0.0) if s.draining else s for s in members)
         case Empty():
             raise FactsError(f"{service.name}: no scraper is alive")
         case _:

@@ -219,10 +219,10 @@ class Reconciler:
     def _able(self, members: Members) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
         failing = self.couriers.cut_off
-        able = {s.id for s in members if s.weight and s.id not in self.memory.drained}
+        able = {s.id for s in members if s.able and s.id not in self.memory.drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
-        off = self.memory.drained | failing
+        off = self.memory.drained | failing | {s.id for s in members if s.draining}
         if off.isdisjoint(s.id for s in members):
             return members
         return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
@@ -461,7 +461,8 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement)
     if not before.slices:
         return "initial"
     if before.members != after.members:
-        return "scrapers"
+        same = [replace(s, draining=False) for s in before.members] == [replace(s, draining=False) for s in after.members]
+        return "drain" if same else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
     return "policy" if _same(before.sources, after.sources) else "targets"

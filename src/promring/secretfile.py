@@ -143,5 +143,6 @@ async def tls_context(files: TlsFiles) -> ssl.SSLContext:
             return last
         return contents, files.context()
 
-    name = ", ".join(str(path) for path in files.paths) or "the system's certificate authorities"
+    named = (files.ca_file or files.ca_folder, files.cert_file, files.key_file)
+    name = ", ".join(str(path) for path in named if path is not None) or "the system's certificate authorities"
     return (await _of(files, lambda: LastGood(name, work)).get())[1]

@@ -109,6 +109,11 @@ class Service:
             return f"{self.name}: the scrapers are not known: {members.newest.reason}; the last good state is served"
         return f"{self.name}: the first plan is being made"
 
+    def silent(self) -> str:
+        """Why what is known of the scrapers is too old to go by, or an empty text."""
+        silent = self.membership.silent()
+        return f"{self.name}: {silent}" if silent else ""
+
     def _remember(self, memory: Memory) -> None:
         why = "not asked yet since the start"
         if memory.members:

@@ -26,9 +26,11 @@ from pydantic import (
 )
 from yarl import URL
 
+from promring.address import parse_host_port
 from promring.core.ring import WEIGHT_MOST
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
+from promring.redact import SecretUrl, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -52,18 +54,6 @@ def parse_duration(text: object) -> float:
     if seconds > DURATION_MOST_S:
         raise ValueError(f"{text!r} is longer than a year")
     return seconds
-
-
-def parse_host_port(text: object) -> tuple[str, int]:
-    """``host:port`` or ``[ipv6]:port``. Raises ValueError."""
-    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if host.startswith("[") and host.endswith("]") and re.fullmatch(r"[0-9A-Fa-f:.]+", host[1:-1]):
-        host = host[1:-1]
-    elif not HOST.fullmatch(host):
-        colon = ""
-    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is not host:port")
-    return host, int(port)
 
 
 class Node(NamedTuple):
@@ -141,13 +131,17 @@ def _name(text: str) -> str:
     return text
 
 
-def _http_url(text: str) -> str:
-    url = URL(text)
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{text!r} is not an http:// or https:// URL")
+def _http_url(text: object) -> SecretUrl:
+    try:
+        url = URL(text if isinstance(text, str) else "")
+        port = url.explicit_port
+    except ValueError:
+        url, port = URL(), None
+    if url.scheme not in ("http", "https") or not url.host or port == 0:
+        raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL")
     if url.user or url.password:
         raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
-    return text
+    return SecretUrl(str(text))
 
 
 def _base_address(text: str) -> str:
@@ -174,7 +168,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 Interval = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url)]
 ListedNode = Annotated[Node, PlainValidator(parse_node)]
 LabelName = Annotated[str, Field(min_length=1, max_length=512)]
 """Prometheus 3 takes any UTF-8 name."""
@@ -259,6 +253,7 @@ class Register(Model):
 
 class ConsulScrapers(Model):
     service: Name
+    warning: Literal["alive", "dead"] = "alive"
     register_: Annotated[Register | None, Field(alias="register")] = None
 
 

@@ -18,8 +18,7 @@ import numpy as np
 from promring.core.handover import Claims
 from promring.core.pool import decode
 from promring.core.ring import WEIGHT_MOST
-from promring.leadership import EPOCH_MOST
-from promring.model import SEPARATOR, Generation, Members, Scraper, Slice, TargetPool
+from promring.model import EPOCH_MOST, SEPARATOR, Generation, Members, Scraper, Slice, TargetPool
 
 TIME_MOST_S = 1e11
 COUNT_MOST = 2**62

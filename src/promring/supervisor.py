@@ -318,7 +318,10 @@ class Supervisor:
         return problems
 
     def unready(self) -> list[str]:
-        """Why not ready, a line a service. A service that once was ready stays so, over a reload too."""
+        """Why not ready, a line a service. A service that once was ready stays so, over a reload too, but not when nothing
+        has been heard of its scrapers for longer than any answer takes.
+        """
         if not self.services:
             return ["starting"]
-        return [why for name, s in self.services.items() if name not in self._ready and (why := s.unready())]
+        said = ((name not in self._ready and s.unready()) or s.silent() for name, s in self.services.items())
+        return [why for why in said if why]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from pathlib import Path
 
 from promring.model import Scraper
@@ -27,3 +28,14 @@ def render(template: str, service: str, scraper: Scraper) -> Path:
             service=file_name(service), scraper=file_name(scraper.id), host=file_name(scraper.host), port=scraper.port
         )
     )
+
+
+def own_folders(template: str) -> int:
+    """How many of the last folders of a path promring names or fills: from the first that has a field, at least one."""
+    folders = Path(template).parent.parts
+    fixed = next((i for i, part in enumerate(folders) if _has_field(part)), len(folders))
+    return max(1, len(folders) - fixed)
+
+
+def _has_field(text: str) -> bool:
+    return any(name is not None for _, name, _, _ in string.Formatter().parse(text))

@@ -22,8 +22,8 @@ def server(name: str) -> Path:
     """The program of a server, or the end of this test."""
     program = find(name)
     if program is None:
-        line = f"{name} is not here; scripts/fetch-servers gets it"
-        if os.environ.get("CI") and name not in ("prometheus3", "vmagent"):
+        line = f"{name} is not here; scripts/{'build-consul' if name == 'consul14' else 'fetch-servers'} gets it"
+        if os.environ.get("CI") and name not in ("prometheus3", "vmagent", "consul14"):
             pytest.fail(line)
         pytest.skip(line)
     return program
@@ -32,6 +32,12 @@ def server(name: str) -> Path:
 @pytest.fixture
 def consul_program() -> Path:
     return server("consul")
+
+
+@pytest.fixture(params=["consul", "consul14"])
+def each_consul(request: pytest.FixtureRequest) -> Path:
+    """Debian's 1.8.7, and 1.14."""
+    return server(request.param)
 
 
 @pytest.fixture

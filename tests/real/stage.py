@@ -116,6 +116,16 @@ class Stage:
         said = [(c, await c.ask(self.session, "status")) for c in self.controllers if c.running]
         return [c for c, status in said if status and status["leader"]]
 
+    async def call_dead(self, scraper: ScraperProcess, *, back: bool = False) -> None:
+        """Consul's view of it is cut: its check fails although it lives; ``back``: not any more."""
+        service_id = f"{CONSUL_SERVICE}-{scraper.id.replace(':', '-')}"
+        there = await self.consul.get(self.session, f"/v1/agent/service/{service_id}")
+        host = scraper.id if back else "127.0.0.1:1"
+        check = {"HTTP": f"http://{host}/-/healthy", "Interval": "1s", "Timeout": CHECK_TIMEOUT}
+        definition = {"ID": service_id, "Name": CONSUL_SERVICE, **{k: there[k] for k in ("Address", "Port", "Meta")}}
+        definition["Check"] = check | {"Status": "passing" if back else "critical"}
+        await self.consul.put(self.session, "/v1/agent/service/register", definition)
+
     async def drain(self, scraper: ScraperProcess, *, back: bool = False) -> None:
         answer = await self.controller.post(
             self.session, f"/api/v1/services/{SERVICE}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"

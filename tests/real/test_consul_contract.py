@@ -23,7 +23,7 @@ class Subject:
     def __init__(self, client: Client, real: ConsulProcess | None, fake: FakeConsul | None) -> None:
         self.client, self.real, self.fake = client, real, fake
 
-    async def register(self, number: int, *, status: str = "passing", address: str = "127.0.0.1") -> str:
+    async def register(self, number: int, *, status: str = "passing", address: str = "127.0.0.1", **more: object) -> str:
         """A service with a TTL check, so that the test says its health."""
         definition = {
             "ID": f"x-{number}",
@@ -31,14 +31,24 @@ class Subject:
             "Address": address,
             "Port": 9000 + number,
             "Check": {"TTL": "1h", "Status": status},
+            **more,
         }
         await self.client.register(definition)
         return f"x-{number}"
 
     async def verdict(self, service_id: str, verdict: str) -> None:
+        await self.put(f"/v1/agent/check/{verdict}/service:{service_id}")
+
+    async def put(self, path: str) -> None:
         async with new_session(keep_alive=False) as session:
-            url = f"{self.client.url}/v1/agent/check/{verdict}/service:{service_id}".replace("//v1", "/v1")
+            url = f"{self.client.url}{path}".replace("//v1", "/v1")
             assert (await request(session, "PUT", url, timeout_s=5)).status == 200
+
+    async def conditions(self) -> list[tuple[bool | None, bool, bool]]:
+        """Alive, drained, warning of each instance, by the ids."""
+        entries, _ = await self.client.health("x", passing=False)
+        found = [e.condition() for e in sorted(entries, key=lambda e: e.service.id)]
+        return [(one.alive, one.drained, one.warning) for one in found]
 
     async def forget(self) -> None:
         if self.fake is not None:
@@ -51,13 +61,13 @@ class Subject:
                 await self.real.until(lambda: self.real.is_ready(session), "Consul again")  # type: ignore[union-attr]
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", "consul", "consul14"])
 async def consul(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "fake":
         async with FakeConsul() as fake, Client(Access(fake.address)) as client:
             yield Subject(client, None, fake)
         return
-    process = ConsulProcess(server("consul"), tmp_path)
+    process = ConsulProcess(server(request.param), tmp_path)
     await process.start()
     try:
         async with new_session(keep_alive=False) as session:
@@ -136,3 +146,45 @@ async def test_a_restart_without_data_answers_empty_with_a_lower_index(consul: S
     entries, after = await consul.client.health("x")
     assert entries == []
     assert after < before
+
+
+async def test_maintenance_is_a_check_of_its_own_name_beside_those_that_say_whether_it_lives(consul: Subject) -> None:
+    await consul.register(1)
+    await consul.register(2, status="critical")
+    live, dead, warned = (True, False, False), (False, False, False), (True, False, True)
+    await until(lambda: agrees(consul, [live, dead]), "registered")
+    for service in ("x-1", "x-2"):
+        await consul.put(f"/v1/agent/service/maintenance/{service}?enable=true")
+    await until(lambda: agrees(consul, [(True, True, False), (False, True, False)]), "maintenance of both instances")
+    await consul.put("/v1/agent/maintenance?enable=true")
+    for service in ("x-1", "x-2"):
+        await consul.put(f"/v1/agent/service/maintenance/{service}?enable=false")
+    await until(lambda: agrees(consul, [(True, True, False), (False, True, False)]), "maintenance of the node")
+    await consul.put("/v1/agent/maintenance?enable=false")
+    await consul.verdict("x-2", "warn")
+    await until(lambda: agrees(consul, [live, warned]), "over")
+
+
+async def agrees(consul: Subject, expected: list[tuple[bool | None, bool, bool]]) -> bool:
+    return await consul.conditions() == expected
+
+
+async def test_an_instance_without_a_port_or_a_check_is_in_the_answer_and_has_weights(consul: Subject) -> None:
+    await consul.register(1, Port=0)
+    await consul.register(2, Weights={"Passing": 7, "Warning": 3})
+    await consul.client.register({"ID": "x-3", "Name": "x", "Address": "127.0.0.1", "Port": 9003})
+
+    async def listed() -> bool:
+        return len((await consul.client.health("x"))[0]) == 3
+
+    await until(listed, "all three")
+    entries, _ = await consul.client.health("x")
+    one, two, three = sorted(entries, key=lambda e: e.service.id)
+    assert (one.service.port, two.service.port, three.service.port) == (0, 9002, 9003)
+    assert (one.weight(one.condition()), two.weight(two.condition())) == (1, 7)
+    assert [e.condition().alive for e in (one, two, three)] == [True, True, True]
+
+
+async def test_the_agent_says_its_node_and_datacenter(consul: Subject) -> None:
+    assert await consul.client.agent() == ("test", "dc1")
+    assert await consul.client.own_datacenter() == "dc1"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from promring.demo.controller import Controller
-from tests.real.stage import BELIEVED, CONSUL_SERVICE, SERVICE, Stage, stage, write_targets
+from tests.real.stage import BELIEVED, SERVICE, Stage, stage, write_targets
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -285,15 +285,14 @@ async def test_a_controller_that_was_left_behind_serves_and_pushes_nothing_old(
         seen("503 and held until the source answered, 0 slices changed")
 
 
-@pytest.mark.row(15, 38, did="4 of 6 in maintenance while they live; a person releases the plan at the leader of two")
+@pytest.mark.row(15, 38, did="the checks of 4 of 6 fail while they live; a person releases the plan at the leader of two")
 async def test_a_release_at_the_leader_is_for_all_controllers(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
     async with stage(tmp_path, consul_program, None, scrapers=6, lock={}, leave_delay="2s") as s:
         s.allowed |= LOCK_TROUBLE | {"release"}
         second = await s.join_in("second")
         *_, left = s.scrapers  # it asks for its slice by http_sd
         for x in s.scrapers[:4]:
-            service_id = f"{CONSUL_SERVICE}-{x.id.replace(':', '-')}"
-            await s.consul.put(s.session, f"/v1/agent/service/maintenance/{service_id}?enable=true")
+            await s.call_dead(x)
 
         async def held() -> list[bool]:
             described = [await c.ask(s.session, f"services/{SERVICE}") for c in s.controllers]

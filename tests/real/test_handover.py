@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from promring.demo.scraper import ScraperProcess
-from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage, write_targets
+from tests.real.stage import SERVICE, Stage, stage, write_targets
 from tests.waiting import until
 
 INTERVAL_S = 1.0
@@ -240,12 +240,11 @@ async def test_one_that_is_called_dead_while_it_lives_is_scraped_twice_never_not
         await settled(s)
         since = time.monotonic()
         doubted, *left = s.scrapers
-        service_id = f"{CONSUL_SERVICE}-127.0.0.1-{doubted.id.rpartition(':')[2]}"
-        await s.consul.put(s.session, f"/v1/agent/service/maintenance/{service_id}?enable=true")
+        await s.call_dead(doubted)
         await until(lambda: s.placed_on(*left), "the others have everything")
         assert s.slice_of(doubted), "what it has is not taken from it"
         await asyncio.sleep(8)
-        await s.consul.put(s.session, f"/v1/agent/service/maintenance/{service_id}?enable=false")
+        await s.call_dead(doubted, back=True)
         await handed_over(s, *s.scrapers)
         await asyncio.sleep(2)
         worst = max(gaps(s, since).values())

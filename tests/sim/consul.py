@@ -199,6 +199,8 @@ class Consul:
             case ["catalog", "services"]:
                 shown: dict[str, list[str]] = {} if self.fault == "hidden" else {"consul": []}
                 return _json(shown | {e.definition["Name"]: [] for e in self._shown()})
+            case ["agent", "self"]:
+                return _json({"Config": {"NodeName": "agent", "Datacenter": "dc1"}})
             case ["agent", "service", "register"]:
                 self.register(body)
                 return _text(200, "")
@@ -331,7 +333,7 @@ def _shown_entry(entry: Entry) -> dict[str, Any]:
     return {
         "Node": {"Node": "agent", "Address": "127.0.0.1"},
         "Service": service | {"Meta": said.get("Meta")},
-        "Checks": [{"CheckID": f"service:{said['ID']}", "Status": entry.check.status}],
+        "Checks": [{"CheckID": f"service:{said['ID']}", "Status": entry.check.status, "ServiceID": said["ID"]}],
     }
 
 

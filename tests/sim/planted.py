@@ -32,7 +32,7 @@ Places = list[tuple[Any, str, Any]]
 def no_fence() -> Places:
     """The receiver takes any whole slice, an older one too."""
 
-    def install(path: Path, sent: Envelope) -> bool:
+    def install(path: Path, sent: Envelope, **_: int) -> bool:
         envelope.check(sent)
         path.parent.mkdir(parents=True, exist_ok=True)
         there = path.exists() and path.read_bytes() == sent.body
@@ -146,13 +146,13 @@ def break_before_make() -> Places:
 
 def lower_index_ignored() -> Places:
     """An answer of a Consul that is behind is as good as any."""
-    real = Client.health
+    real = Client.instances
 
-    async def health(self: Client, *args: Any, index: int | None = None, **more: Any) -> Any:
-        entries, new_index = await real(self, *args, index=index, **more)
-        return entries, max(new_index, index or 0)
+    async def instances(self: Client, *args: Any, index: int | None = None, **more: Any) -> Any:
+        found = await real(self, *args, index=index, **more)
+        return replace(found, index=max(found.index, index or 0))
 
-    return [(Client, "health", health)]
+    return [(Client, "instances", instances)]
 
 
 def previous_plan_chooses() -> Places:

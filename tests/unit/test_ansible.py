@@ -392,7 +392,8 @@ def test_what_was_changed_by_hand_is_put_back_and_links_and_left_overs_go(tmp_pa
     (folder / ".x.json.AAAAAAAA.promring-tmp").write_text("of a killed one")
     (folder / ".x.json.promring").write_text("nonsense 1 2\n")
     path.write_text("[]")
-    assert install(folder, BODY) == ("written", "")
+    said, remark = install(folder, BODY)
+    assert (said, remark.endswith("nonsense is not a generation of a controller")) == ("written", True)
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_bytes(BODY)
     path.unlink()

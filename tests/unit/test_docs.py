@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,19 @@ def test_scrape_config_prints_what_prometheus_takes(tmp_path: Path, delivery: st
     wanted = "/sd/node_exporter/10.0.0.1:9090" if "http" in delivery else f"{tmp_path}/out/node_exporter/10.0.0.1_9090.json"
     assert wanted in result.output
     assert CliRunner().invoke(main, [*arguments[:3], "nobody"]).exit_code == 1
+
+
+def pinned(name: str) -> set[str]:
+    return {m.lower() for m in re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / name).read_text(), re.MULTILINE)}
+
+
+def test_the_lock_for_running_has_what_is_imported_and_nothing_of_the_tests() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = {re.split("[>=<]", line)[0] for line in project["project"]["dependencies"]} | {"asyncssh", "uvloop"}
+    running, testing = pinned("requirements.lock"), pinned("requirements-dev.lock")
+    assert wanted <= running
+    assert not running & {"pytest", "mypy", "ruff", "ansible-core", "hypothesis", "matplotlib", "trustme"}
+    assert running < testing
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        assert "://" not in (ROOT / name).read_text(), "no address of an index"
+    assert project["build-system"]["requires"][0].startswith("hatchling==")

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from promring import log
 from promring.consul.client import Access, Check, Client, HealthEntry, Node, Service
-from promring.consul.registration import CHECK, MARK, Registration, missing
+from promring.consul.instances import MARK
+from promring.consul.registration import CHECK, Registration, missing
 from promring.consul.watch import HealthWatch
 from promring.membership.consul import ConsulMembership
 from promring.membership.probe import Health, ProbeMembership, ProbeSettings
@@ -124,7 +125,7 @@ def entry(
     port: int, *, ours: bool, check: str | None = None, more: Mapping[str, str] | None = None, agent: str = "passing"
 ) -> HealthEntry:
     meta = {**MARK, CHECK: check or REGISTRATION.check, **(more or {})} if ours else None
-    checks = [Check("serfHealth", agent), Check(f"service:x-{port}", "critical")]
+    checks = [Check("serfHealth", agent), Check(f"service:x-{port}", "critical", f"x-{port}")]
     return HealthEntry(Node("n", "10.0.0.1"), Service(f"x-{port}", "x", "10.0.0.1", port, meta), checks)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from promring import log
 from promring.core.handover import Handover
-from promring.leadership import EPOCH_MOST
+from promring.model import EPOCH_MOST
 from promring.state import MAGIC, STATE_BYTES_MAX, VERSION, Memory, Store
 from tests.rows import Seen
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop

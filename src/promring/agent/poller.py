@@ -19,12 +19,13 @@ from urllib.parse import quote
 
 import aiohttp
 
-from promring import regular, secretfile
+from promring import disk, regular, secretfile
 from promring.agent.metrics import AgentMetrics
 from promring.delivery.envelope import Envelope, RefusedError, held, install, parse_generation
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.log import Logger
 from promring.rate import Bucket
+from promring.redact import shown
 from promring.threads import beside, to_the_end
 from promring.unforeseen import Unforeseen, kept_alive
 
@@ -47,7 +48,7 @@ class AgentSettings:
     service: str
     scraper: str
     file: Path
-    reload_url: str | None = None
+    reload_url: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     tls: TlsFiles = field(default_factory=TlsFiles)
     wait_s: float = WAIT_S
@@ -63,6 +64,7 @@ class Poller:
         self._metrics = metrics
         self._log = log.bind(srv_name=settings.service, scraper=settings.scraper)
         self._said: dict[str, str] = {}
+        self._said_open = False
         self._reload_due = asyncio.Event()
         self._faults = Unforeseen("agent", self._log)
         self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
@@ -158,8 +160,9 @@ class Poller:
             written = await to_the_end(lambda: install(self._settings.file, envelope))
         except RefusedError as error:
             self._metrics.answered("refused")
-            raise _NoSliceError(str(error)) from error
+            raise _NoSliceError(answer.clean(str(error))) from error
         self.has_slice = True
+        self._say_open()
         self._metrics.answered("written" if written else "same")
         self._metrics.slice_is(generation)
         if written:
@@ -171,7 +174,7 @@ class Poller:
 
         def look() -> str:
             have = held(self._settings.file)
-            if have is None or not self._settings.file.is_file():
+            if have is None or self._settings.file.is_symlink() or not self._settings.file.is_file():
                 return ""
             envelope = Envelope(regular.read(self._settings.file, SLICE_BYTES_MAX), have[1], have[0])
             return f'"{have[1][:32]}"' if envelope.is_whole() else ""
@@ -182,6 +185,13 @@ class Poller:
             etag = ""
         self.has_slice = self.has_slice or bool(etag)
         return etag
+
+    def _say_open(self) -> None:
+        """Once: whoever may replace the slice says what is scraped."""
+        folder = self._settings.file.parent
+        if not self._said_open and disk.is_open_to_all(folder):
+            self._said_open = True
+            self._log.warning("folder_writable_by_all", path=str(folder), remedy="chmod o-w, or give it the sticky bit")
 
     def _failed(self, controller: str, why: str) -> None:
         self._metrics.answered("failed")
@@ -204,7 +214,7 @@ class Poller:
                 self._metrics.reloads.labels("failed" if why else "ok").inc()
                 if why:
                     if why != said:
-                        self._log.error("scraper_reload_failed", url=url, error=why)
+                        self._log.error("scraper_reload_failed", url=shown(url), error=why)
                     self._reload_due.set()
                     await asyncio.sleep(RELOAD_AGAIN_S)
                 said = why

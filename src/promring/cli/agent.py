@@ -16,6 +16,7 @@ from promring.agent.server import serve
 from promring.cli import options
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import ListenError
+from promring.redact import shown
 
 GRACE_S = 4.0
 
@@ -26,9 +27,9 @@ def _controllers(_: click.Context, __: click.Parameter, values: tuple[str, ...])
         try:
             base, socket = parse_base(text)
         except ValueError as error:
-            raise click.BadParameter(f"{text!r} {error}") from error
+            raise click.BadParameter(f"{shown(text)!r} {error}") from None
         if socket is not None:
-            raise click.BadParameter(f"{text!r}: a controller listens on host:port")
+            raise click.BadParameter(f"{shown(text)!r}: a controller listens on host:port")
         found.append(str(base))
     return found
 

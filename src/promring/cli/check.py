@@ -8,6 +8,7 @@ import click
 
 from promring import trial
 from promring.cli import options
+from promring.cli.output import say
 from promring.config import load_with_lines
 from promring.model import ConfigError
 
@@ -27,7 +28,7 @@ def check(file: Path) -> None:
     except ConfigError as error:
         options.say_and_exit(error)
     for line in loaded.lines((path, f"warning: {what}") for path, what in trial.warnings(loaded.settings)):
-        click.echo(line, err=True)
+        say(line, err=True)
     services = loaded.settings.shard_services
     names = ", ".join(s.name for s in services)
-    click.echo(f"{click.format_filename(file)}: valid, {len(services)} shard service{'s' * (len(services) > 1)}: {names}")
+    say(f"{file}: valid, {len(services)} shard service{'s' * (len(services) > 1)}: {names}")

@@ -31,7 +31,7 @@ class HostPort(click.ParamType[tuple[str, int]]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value
-        from promring.settings import parse_host_port
+        from promring.address import parse_host_port
 
         text = str(value)
         if text.startswith(":"):

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from promring.printable import printable
+
 READER_GONE = 141
 """128 + SIGPIPE, as a shell says of programs that the signal ends."""
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,11 +43,10 @@ class Painted(str):
 
 
 def clean(text: object) -> str:
-    """``text`` on one line, with control characters and what turns the direction of writing spelt out."""
+    """``text`` on one line, with all that a terminal would obey spelt out."""
     if isinstance(text, Painted):
         return text
-    plain = str(text).encode("utf-8", "backslashreplace").decode()  # names of files may be anything
-    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", plain)
+    return printable(str(text))
 
 
 def paint(text: object, colour: str) -> Painted:

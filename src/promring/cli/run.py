@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
-import stat
 from pathlib import Path
 from typing import IO
 
 import click
 
-from promring import log
+from promring import disk, log
 from promring.cli import options
 from promring.events import Events
 from promring.limits import LimitError, open_standard_streams, raise_descriptors
@@ -122,12 +120,10 @@ def _lock(state_dir: Path) -> IO[str]:
     """One process a state directory: two would write over each other."""
     where = f"--state.dir {click.format_filename(state_dir)}"
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(
-            state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
-        )
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "its file lock is not a regular file")
+        disk.make_private(state_dir)
+        descriptor = disk.open_plain(state_dir / "lock", os.O_RDWR | os.O_CREAT)
+    except disk.OddFileError as error:
+        raise click.ClickException(f"--state.dir: {error}") from error
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         raise click.ClickException(f"{where}: {why}") from error

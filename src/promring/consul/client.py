@@ -8,65 +8,47 @@ never in an error or log. Does not retry: watches loop by themselves.
 from __future__ import annotations
 
 import base64
-import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from yarl import URL
 
 from promring import secretfile
+from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, parse_base, request
 from promring.model import ConsulError
+from promring.threads import beside
 
 T = TypeVar("T")
 
+DEFAULT_ADDRESS = "127.0.0.1:8500"
 DEADLINE_S = 10.0
-WAIT_S = 55.0
+WAIT_S = 30.0
 LOCK_DEADLINE_S = 2.0
+SECRET_DEADLINE_S = 2.0
+SECRET_BYTES_MAX = 64 * 1024
+DECODE_BESIDE_BYTES = 64 * 1024
+
+SESSION_WRITE = "session (of the agent's node) write"
+
+__all__ = ["Access", "AgentIdentity", "Check", "Client", "HealthEntry", "Instances", "Node", "Service"]
 
 
-class Node(msgspec.Struct, frozen=True, rename={"node": "Node", "address": "Address", "meta": "Meta"}):
-    node: str
-    address: str
-    meta: dict[str, str] | None = None
+class _AgentConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    datacenter: str = ""
+    node_name: str = ""
 
 
-class Service(msgspec.Struct, frozen=True, rename="pascal"):
-    id: str = msgspec.field(name="ID")
-    service: str
-    address: str
-    port: int
-    meta: dict[str, str] | None = None
+class _Agent(msgspec.Struct, frozen=True, rename="pascal"):
+    config: _AgentConfig = _AgentConfig()
 
 
-class Check(msgspec.Struct, frozen=True):
-    id: str = msgspec.field(name="CheckID", default="")
-    status: str = msgspec.field(name="Status", default="")
-
-
-class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
-    """One instance of a service with its node, of what ``/v1/health/service`` gives."""
-
-    node: Node
-    service: Service
-    checks: list[Check] | None = None
-
-    @property
-    def node_is_dead(self) -> bool:
-        """The agent that checks the instance is gone, so nobody checks it any more."""
-        return any(check.id == "serfHealth" and check.status == "critical" for check in self.checks or ())
-
-    @property
-    def host(self) -> str:
-        """The instance's address; the node's where the instance has none."""
-        return self.service.address or self.node.address
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The node's, and over it the instance's."""
-        return {**(self.node.meta or {}), **(self.service.meta or {})}
+class _Located(msgspec.Struct, frozen=True, rename="pascal"):
+    datacenter: str = ""
 
 
 class _KeyEntry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -93,9 +75,18 @@ class Key:
     index: int = 1
 
 
+class AgentIdentity(NamedTuple):
+    """The agent that is asked: the name of its node, and its datacenter."""
+
+    node: str
+    datacenter: str
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where Consul is and how to be let in. ``address`` as in the configuration; None: CONSUL_HTTP_ADDR, or local."""
+    """Where Consul is and how to be let in. ``address`` None: the local agent; ``tls`` given: never without TLS, whatever
+    scheme the address has. A ``token_file`` with something in it goes before ``token``.
+    """
 
     address: str | None = None
     token_file: Path | None = None
@@ -103,6 +94,8 @@ class Access:
     password_file: Path | None = None
     tls: TlsFiles | None = None
     datacenter: str | None = None
+    token: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -114,8 +107,8 @@ class Client:
     _unix: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        text = self.access.address or os.environ.get("CONSUL_HTTP_ADDR") or "127.0.0.1:8500"
-        self.url, self._unix = parse_base(text, tls=self.access.tls is not None)
+        url, self._unix = parse_base(self.access.address or DEFAULT_ADDRESS, tls=self.access.tls is not None)
+        self.url = url.with_scheme("https") if self.access.tls is not None and self._unix is None else url
 
     async def __aenter__(self) -> Client:
         self._session = new_session(connections_max=190, unix_socket=self._unix)
@@ -126,10 +119,10 @@ class Client:
 
     _session: Any = field(init=False, default=None, repr=False)
 
-    async def health(
-        self, service: str, *, passing: bool = True, index: int | None = None, wait_s: float = WAIT_S
-    ) -> tuple[list[HealthEntry], int]:
-        """Instances of ``service`` and the index of this answer. With ``index`` it blocks until that has changed.
+    async def instances(
+        self, service: str, *, passing: bool = False, index: int | None = None, wait_s: float = WAIT_S
+    ) -> Instances:
+        """All instances of ``service``, whatever their state. With ``index`` it blocks until that has changed.
 
         A blocking read returning proves nothing changed: compare. Raises ``ConsulError``.
         """
@@ -137,24 +130,56 @@ class Client:
         deadline = DEADLINE_S
         if index is not None:
             params |= {"index": str(index), "wait": f"{wait_s:g}s"}
-            deadline = wait_s * 17 / 16 + 5  # the server adds up to wait/16
-        response = await self._call("GET", f"/v1/health/service/{service}", params, deadline_s=deadline)
+            deadline = answer_within(wait_s)
+        needs = f'service "{service}" read'
+        response = await self._call("GET", f"/v1/health/service/{service}", params, deadline_s=deadline, needs=needs)
         try:
             new_index = int(response.headers.get("x-consul-index", ""))
         except ValueError:
             raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
-        return self._decode(response, list[HealthEntry]), new_index
+        work = partial(decode_instances, response.body)
+        try:
+            entries, broken = await beside(work) if len(response.body) > DECODE_BESIDE_BYTES else work()
+        except ValueError as error:
+            raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error
+        said = response.headers.get("x-consul-results-filtered-by-acls")
+        return Instances(entries, broken, None if said is None else said == "true", new_index)
 
-    async def sees_services(self) -> bool:
-        """Whether the catalogue shows any service: the servers' own is always there, unless the token may not read it."""
+    async def health(
+        self, service: str, *, passing: bool = True, index: int | None = None, wait_s: float = WAIT_S
+    ) -> tuple[list[HealthEntry], int]:
+        """As ``instances``: those that can be understood, and the index."""
+        found = await self.instances(service, passing=passing, index=index, wait_s=wait_s)
+        return found.entries, found.index
+
+    async def agent(self) -> AgentIdentity:
+        """Where the agent is that we ask. Raises ``ConsulError``: with status 403 the token lacks ``agent`` read."""
+        needs = "agent (of the agent's node) read"
+        config = self._decode(await self._call("GET", "/v1/agent/self", local=True, needs=needs), _Agent).config
+        return AgentIdentity(config.node_name, config.datacenter.lower())
+
+    async def own_datacenter(self) -> str:
+        """The datacenter in which the agent registers. Raises ``ConsulError``; empty: the token may not read it."""
+        try:
+            return (await self.agent()).datacenter
+        except ConsulError as error:
+            if error.status != 403:
+                raise
+        response = await self._call("GET", "/v1/catalog/nodes", local=True, needs='node_prefix "" read')
+        return next((node.datacenter.lower() for node in self._decode(response, list[_Located])), "")
+
+    async def services(self) -> Collection[str]:
+        """The names in the catalogue; the servers' own is always there, unless the token may not read it."""
         response = await self._call("GET", "/v1/catalog/services")
-        return bool(self._decode(response, dict[str, list[str]]))
+        return self._decode(response, dict[str, list[str]]).keys()
 
     async def key(self, name: str, *, index: int | None = None, wait_s: float = WAIT_S) -> Key:
         """One key. With ``index`` it blocks until the key has changed; without, the servers agree on the answer."""
         params = {"consistent": "1"} if index is None else {"index": str(index), "wait": f"{wait_s:g}s"}
         deadline = LOCK_DEADLINE_S if index is None else wait_s * 17 / 16 + LOCK_DEADLINE_S
-        response = await self._call("GET", f"/v1/kv/{name}", params, deadline_s=deadline, fine=(200, 404), local=True)
+        response = await self._call(
+            "GET", f"/v1/kv/{name}", params, deadline_s=deadline, fine=(200, 404), local=True, needs=key_write(name)
+        )
         try:
             new_index = max(1, int(response.headers.get("x-consul-index", "1")))
         except ValueError:
@@ -177,7 +202,9 @@ class Client:
         unchanged = there if key.modify_index else {"Verb": "check-not-exists", "Key": name}
         lock = {"Verb": "lock", "Key": name, "Value": base64.b64encode(value).decode(), "Session": session}
         body = [{"KV": unchanged}, {"KV": lock}]
-        response = await self._call("PUT", "/v1/txn", body=body, deadline_s=LOCK_DEADLINE_S, fine=(200, 409), local=True)
+        response = await self._call(
+            "PUT", "/v1/txn", body=body, deadline_s=LOCK_DEADLINE_S, fine=(200, 409), local=True, needs=key_write(name)
+        )
         return "" if response.status == 200 else response.text()
 
     async def change(self, name: str, session: str, value: bytes) -> bool:
@@ -189,7 +216,13 @@ class Client:
 
     async def _locking(self, verb: str, name: str, session: str, value: bytes) -> bool:
         response = await self._call(
-            "PUT", f"/v1/kv/{name}", {verb: session}, data=value, deadline_s=LOCK_DEADLINE_S, local=True
+            "PUT",
+            f"/v1/kv/{name}",
+            {verb: session},
+            data=value,
+            deadline_s=LOCK_DEADLINE_S,
+            local=True,
+            needs=key_write(name),
         )
         return response.body.strip() == b"true"
 
@@ -202,30 +235,44 @@ class Client:
             "NodeChecks": ["serfHealth"],
             "ServiceChecks": [{"ID": f"service:{service_id}"}],
         }
-        response = await self._call("PUT", "/v1/session/create", body=body, deadline_s=LOCK_DEADLINE_S, local=True)
+        response = await self._call(
+            "PUT", "/v1/session/create", body=body, deadline_s=LOCK_DEADLINE_S, local=True, needs=SESSION_WRITE
+        )
         return self._decode(response, _Session).id
 
     async def destroy_session(self, session: str) -> None:
-        await self._call("PUT", f"/v1/session/destroy/{session}", deadline_s=LOCK_DEADLINE_S, local=True)
+        await self._call(
+            "PUT", f"/v1/session/destroy/{session}", deadline_s=LOCK_DEADLINE_S, local=True, needs=SESSION_WRITE
+        )
 
-    async def check_passes(self, service_id: str) -> bool:
+    async def check_passes(self, service_id: str, service: str = "") -> bool:
         """A sign of life for the TTL check of a service. False: the agent does not know it."""
         path = f"/v1/agent/check/pass/service:{service_id}"
-        response = await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True)
+        response = await self._call(
+            "PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=_service_write(service)
+        )
         if response.status == 500 and b"TTL" not in response.body:  # 1.8: "does not have associated TTL"
             raise ConsulError(f"{self._where}: status 500: {response.text()}")
         return response.status == 200
 
-    async def deregister(self, service_id: str) -> None:
-        await self._call("PUT", f"/v1/agent/service/deregister/{service_id}", deadline_s=LOCK_DEADLINE_S, local=True)
+    async def deregister(self, service_id: str, service: str = "") -> None:
+        """An id that the agent does not know is fine: 404 since 1.10, 500 before."""
+        path, needs = f"/v1/agent/service/deregister/{service_id}", _service_write(service)
+        await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=needs)
 
     async def register(self, definition: dict[str, Any], *, deadline_s: float = DEADLINE_S) -> None:
         """Register a service instance with the agent. Same id again: replaced."""
-        await self._call("PUT", "/v1/agent/service/register", body=definition, deadline_s=deadline_s)
+        needs = _service_write(definition["Name"])
+        await self._call("PUT", "/v1/agent/service/register", body=definition, deadline_s=deadline_s, needs=needs)
 
     @property
     def _where(self) -> str:
         return f"Consul at {self._unix or self.url.authority}"
+
+    @property
+    def where(self) -> str:
+        """Consul's address, for people."""
+        return self._where
 
     async def _call(
         self,
@@ -238,8 +285,9 @@ class Client:
         deadline_s: float = DEADLINE_S,
         fine: tuple[int, ...] = (200,),
         local: bool = False,
+        needs: str = "",
     ) -> Response:
-        """``local``: of the agent's own datacenter, whatever the configured one is."""
+        """``local``: of the agent's own datacenter, whatever the configured one is; ``needs``: the ACL rule for it."""
         params = dict(params or {})
         if self.access.datacenter and method == "GET" and not local:
             params["dc"] = self.access.datacenter
@@ -258,27 +306,54 @@ class Client:
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error
         if response.status == 403:
-            why = f"permission denied (403): {response.text()}; check the token and its policy"
+            rule = f"the token must be known and have: {needs}" if needs else "check the token and its policy"
+            why = f"permission denied (403): {response.text()}; {rule}"
             raise ConsulError(f"{self._where}: {why}", 403)
         if response.status not in fine:
             raise ConsulError(f"{self._where}: status {response.status}: {response.text()}", response.status)
         return response
 
     async def _credentials(self) -> dict[str, str]:
-        access = self.access
-        try:
-            if access.token_file is not None:
-                return {"X-Consul-Token": await secretfile.read_line(access.token_file)}
-            if access.username is not None and access.password_file is not None:
-                pair = f"{access.username}:{await secretfile.read_line(access.password_file)}"
-                return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        except secretfile.SecretError as error:
-            raise ConsulError(f"cannot read {error}") from error
-        token = os.environ.get("CONSUL_HTTP_TOKEN")
-        return {"X-Consul-Token": token} if token else {}
+        """Files are read for each call, so they can be rotated."""
+        access, headers = self.access, {}
+        token = (await _secret(access.token_file) if access.token_file else "") or access.token
+        password = access.password
+        if access.username is not None and access.password_file is not None:
+            password = await _secret(access.password_file)
+        if token:
+            headers["X-Consul-Token"] = token
+        if access.username is not None:
+            pair = f"{access.username}:{password or ''}"
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        return headers
 
     def _decode(self, response: Response, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(response.body, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error
+
+
+def key_write(name: str) -> str:
+    """The ACL rule for the lock's key."""
+    return f'key "{name}" write'
+
+
+def _service_write(name: str) -> str:
+    return f'service "{name}" write' if name else ""
+
+
+def answer_within(wait_s: float) -> float:
+    """So long a blocking read takes at most: the servers add up to a sixteenth, and a way."""
+    return wait_s * 17 / 16 + 5
+
+
+async def _secret(path: Path) -> str:
+    """The text of a file. Raises ``ConsulError``."""
+    try:
+        text = await secretfile.read_line(path)
+    except secretfile.SecretError as error:
+        raise ConsulError(f"cannot read {error}") from error
+    if not text.isascii():
+        raise ConsulError(f"{path}: is not plain text")
+    return text

@@ -27,10 +27,10 @@ from typing import Annotated
 
 import msgspec
 
-from promring.consul.client import LOCK_DEADLINE_S, Client, Key
-from promring.leadership import EPOCH_MOST, STEP, Leadership, boottime
+from promring.consul.client import LOCK_DEADLINE_S, Client, Key, key_write
+from promring.leadership import STEP, Leadership, boottime
 from promring.log import Logger
-from promring.model import ConsulError, LetGo, ListMark
+from promring.model import EPOCH_FOLLOWED_MOST, ConsulError, LetGo, ListMark
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
@@ -40,6 +40,9 @@ AGAIN_S = 0.25
 SYNC_S = 3.0
 RAISE_AGAIN_S = 30.0
 PATIENCE_S = 15.0
+NOT_ACQUIRED_S = 5.0
+SAID_MOST = 10
+"""Reasons that are logged until the lock answers again."""
 GONE_AFTER = "1m"
 
 
@@ -47,7 +50,7 @@ class Shared(msgspec.Struct):
     """What stands in the key."""
 
     leader: str = ""
-    epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_MOST)] = 0
+    epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_FOLLOWED_MOST)] = 0
     drained: dict[str, list[str]] = {}
     lists: dict[str, dict[str, ListMark]] = {}
     released: dict[str, tuple[LetGo, ...]] = {}
@@ -100,6 +103,7 @@ class ConsulLock:
         self._free_since: float | None = None
         self._failures = 0
         self._said: set[str] = set()
+        self._said_not_acquired = False
         self._raise_again_at = 0.0
 
     async def run(self) -> None:
@@ -173,24 +177,25 @@ class ConsulLock:
 
     async def _live(self) -> None:
         """A sign of life. A session that cannot get one any more is replaced."""
-        if self._session and await self._client.check_passes(self._id):
+        if self._session and await self._client.check_passes(self._id, SERVICE):
             return
         await self._end_session()
-        self._id = f"{SERVICE}-{secrets.token_hex(8)}"  # never one again: a session that was not ended ends with its check
+        name = f"{SERVICE}-{secrets.token_hex(8)}"  # never one again: a session that was not ended ends with its check
         check = {
             "TTL": f"{round(self._settings.check_ttl_s * 1000)}ms",
             "Status": "passing",
             "DeregisterCriticalServiceAfter": GONE_AFTER,
         }
-        definition = {"ID": self._id, "Name": SERVICE, "Meta": {"controller": self._settings.name}, "Check": check}
+        definition = {"ID": name, "Name": SERVICE, "Meta": {"controller": self._settings.name}, "Check": check}
         await self._client.register(definition, deadline_s=LOCK_DEADLINE_S)
-        await self._client.check_passes(self._id)
+        self._id = name
+        await self._client.check_passes(self._id, SERVICE)
         deadline = boottime() + SYNC_S
         while not self._session:
             try:
                 self._session = await self._client.create_session(self._settings.name, self._id, LOCK_DELAY_S)
-            except ConsulError:
-                if boottime() > deadline:
+            except ConsulError as error:
+                if boottime() > deadline or error.status == 403:
                     raise
                 await asyncio.sleep(AGAIN_S)  # the agent has not told the servers about the check yet
 
@@ -201,7 +206,7 @@ class ConsulLock:
         if session:
             await self._client.destroy_session(session)
         if service_id:
-            await self._client.deregister(service_id)
+            await self._client.deregister(service_id, SERVICE)
 
     async def _acquire(self, key: Key, started: float) -> None:
         """Lock the key, with a new epoch in it, if it still is what we read."""
@@ -213,6 +218,7 @@ class ConsulLock:
             await self._end_session()
             raise ConsulError(f"the session is no more: {why_not}")
         if why_not:
+            self._say_not_acquired(why_not)
             await asyncio.sleep(AGAIN_S)  # the lock-delay, or somebody was faster
             return
         self._lead(shared, started)
@@ -244,7 +250,7 @@ class ConsulLock:
             self._lead(shared, started)  # else it was lost in between: the next round sees it
 
     def _lead(self, shared: Shared, started: float) -> None:
-        self._shared, self._reigns, self._free_since = shared, True, None
+        self._shared, self._reigns, self._free_since, self._said_not_acquired = shared, True, None, False
         self._leadership.lead(self._settings.name, shared.epoch, started + self._settings.lease_s)
 
     def _next_epoch(self, key: Key) -> int:
@@ -261,12 +267,20 @@ class ConsulLock:
     # --- say ---------------------------------------------------------------------------------------------------------
 
     async def _failed(self, why: str) -> None:
-        if why not in self._said:
+        if why not in self._said and len(self._said) < SAID_MOST:
             self._said.add(why)
             self._log.warning("lock_gives_no_answer", key=self._settings.key, error=why)
         self._failures += 1
         most = min(self._settings.round_s, AGAIN_S * 2 ** min(self._failures, 10))
         await asyncio.sleep(random.uniform(most / 2, most))
+
+    def _say_not_acquired(self, why: str) -> None:
+        """Once, when it takes longer than a lock-delay and a race do: then it is something else, such as a missing right."""
+        if self._free_since is None or boottime() - self._free_since < NOT_ACQUIRED_S or self._said_not_acquired:
+            return
+        self._said_not_acquired = True
+        rule = key_write(self._settings.key)
+        self._log.warning("lock_not_acquired", key=self._settings.key, error=f"{why}; the token must have: {rule}")
 
     def _say_over(self) -> None:
         """The lease ended without an answer from Consul."""

@@ -1,6 +1,7 @@
 """Registers the configured scrapers with Consul when the service has no instance there, with an HTTP check.
 
-Promises: what promring registered is registered again when Consul forgets it (a restart without its data), and with our
+Promises: nothing is registered with an agent of another datacenter than the one that is read, where it would never be seen;
+what promring registered is registered again when Consul forgets it (a restart without its data), and with our
 agent when the agent it was registered with dies, for a dead agent's instances are critical whatever they do; instances
 that others registered are never touched, replaced or removed; a configured node is added only to a service that promring
 registered or that is empty. A node that was alive in the last good answer is registered as passing, so an amnesiac
@@ -16,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from promring.consul.client import Client, HealthEntry
+from promring.consul.instances import FILTERED, MARK, READ_RULES
 from promring.log import Logger
 from promring.model import ConsulError, join_host_port
 
-MARK = {"registered_by": "promring"}
 CHECK = "promring_check"
 LOOK_S = 5.0
 RETRY_S = 1.0
@@ -98,6 +99,7 @@ class Registrar:
         self._registered: list[Node] = []
         self._invisible = 0
         self._extra: list[str] = []
+        self._own_datacenter = ""
 
     def look_now(self) -> None:
         """The watch saw an empty service: do not wait for the next look."""
@@ -110,11 +112,14 @@ class Registrar:
             self._looked.clear()
             pause_s, failure = LOOK_S if self._leads() else RETRY_S, ""  # whoever gets the lock registers at once
             try:
-                if await self._once() >= INVISIBLE_LOOKS:
-                    failure = "registered, but not to be seen: does the token allow service:read and node:read?"
+                if failure := await self._refusal():
+                    pause_s = INVISIBLE_S
+                elif await self._once() >= INVISIBLE_LOOKS:
+                    failure = f"registered, but not to be seen: {READ_RULES.format(service=name)}"
                     pause_s = INVISIBLE_S  # registering again and again would reset the checks each time
-            except ConsulError as error:
-                pause_s, failure, self._invisible = RETRY_S, str(error), 0
+            except Exception as error:  # nothing that Consul says may end the process: logged, and tried again
+                failure = str(error) if isinstance(error, ConsulError) else f"{type(error).__name__}: {error}"
+                pause_s, self._invisible = RETRY_S, 0
             if failure and failure != failing:
                 self._log.error("register_failed", srv_name=name, error=failure)
             failing = failure
@@ -122,9 +127,30 @@ class Registrar:
                 async with asyncio.timeout(pause_s):
                     await (asyncio.Event() if pause_s == INVISIBLE_S else self._looked).wait()
 
+    async def _refusal(self) -> str:
+        """Why nothing must be registered with our agent, or an empty text: an agent registers in its own datacenter."""
+        read_in = self._client.access.datacenter
+        if not read_in or not self._leads():
+            return ""
+        own = self._own_datacenter = self._own_datacenter or await self._client.own_datacenter()
+        if own == read_in.lower():
+            return ""
+        if not own:
+            return (
+                f"nothing is registered: consul.datacenter is {read_in}, and the token may not read in which one the agent "
+                'registers; it must have agent (of the agent\'s node) read, or node_prefix "" read'
+            )
+        return (
+            f"nothing is registered: {self._client.where} is an agent of datacenter {own} and registers there only, but "
+            f"scrapers are read in {read_in} (consul.datacenter); use an agent of {read_in}"
+        )
+
     async def _once(self) -> int:
         """Register what is missing. How many times running the very nodes of the time before were missing again."""
-        entries, _ = await self._client.health(self._registration.service, passing=False)
+        found = await self._client.instances(self._registration.service)
+        if found.filtered:
+            raise ConsulError(FILTERED.format(service=self._registration.service))
+        entries = found.entries
         nodes = missing(self._registration, entries)
         if not self._leads():
             self._settle(self._alive() & frozenset(nodes))  # whoever leads registers them: they will come back one by one
@@ -142,9 +168,7 @@ class Registrar:
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
         """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
-        extra = sorted(
-            e.service.id for e in entries if _is_ours(e) and (e.host, e.service.port) not in self._registration.nodes
-        )
+        extra = sorted(e.service.id for e in entries if e.is_ours and _place(e) not in self._registration.nodes)
         if extra and extra != self._extra:
             undo = "; ".join(f"consul services deregister -id={service_id}" for service_id in extra)
             self._log.warning("registered_but_not_configured", srv_name=self._registration.service, undo=undo)
@@ -162,15 +186,18 @@ def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
     """The nodes to register: all when the service has none; when promring registered some of it, the absent ones, those with
     another check, zone or weight, and those that were registered with an agent that is dead.
     """
-    ours = [entry for entry in entries if _is_ours(entry)]
+    ours = [entry for entry in entries if entry.is_ours]
     if entries and not ours:
         return []
-    ours = [entry for entry in ours if not entry.node_is_dead]
-    as_wanted = {(e.host, e.service.port) for e in ours if wanted.is_met_by((e.host, e.service.port), e.service.meta or {})}
-    of_others = {(e.host, e.service.port) for e in entries if not _is_ours(e)}
+    as_wanted = {place for e in ours if not e.node_is_dead and wanted.is_met_by(place := _place(e), e.service.meta or {})}
+    of_others = {_place(e) for e in entries if not e.is_ours}
     present = as_wanted | of_others
     return [node for node in wanted.nodes if node not in present]
 
 
-def _is_ours(entry: HealthEntry) -> bool:
-    return (entry.service.meta or {}).items() >= MARK.items()
+def _place(entry: HealthEntry) -> Node:
+    """In its one spelling; what is no address is none of the wanted ones."""
+    try:
+        return entry.place()
+    except ValueError:
+        return "", 0

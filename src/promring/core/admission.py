@@ -216,7 +216,7 @@ def _missing(
     standings: Mapping[str, Standing], gone: Collection[str], rules: Rules, now: float, drained: Collection[str]
 ) -> _Share:
     """Who is missing now or has left a moment ago, of all that were there. Who gets nothing does not count."""
-    counting = {n: one for n, one in standings.items() if one.scraper.weight and n not in drained}
+    counting = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
     recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
     base = recent | {n for n, one in counting.items() if one.planned}
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))

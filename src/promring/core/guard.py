@@ -151,8 +151,8 @@ def judge(
                 held = Hold("panic", admitted.panic, admitted.lost)
             return Judgement(held, admitted.history, admitted.suspects, admitted.again_at)
     alive = admitted.history.members
-    if not any(scraper.weight and scraper.id not in drained for scraper in alive):
-        verdict: Verdict = Hold("no_scrapers", "every live scraper has weight 0; the last plan stays")
+    if not any(scraper.able and scraper.id not in drained for scraper in alive):
+        verdict: Verdict = Hold("no_scrapers", "every live scraper is drained or has weight 0; the last plan stays")
     else:
         verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), released, counts or {})
         if stale and ("targets_unknown", (*stale,)) not in released:

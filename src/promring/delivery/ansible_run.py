@@ -23,6 +23,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from promring import disk
+from promring.redact import hide, secrets_of_vars
+
 PROGRAM = "ansible-playbook"
 NOT_INSTALLED = f"{PROGRAM} is not installed"
 FILES = Path(__file__).parent / "ansible_files"
@@ -33,6 +36,8 @@ GRACE_S = 1.0
 GONE_WITHIN_S = 0.5
 POLL_S = 0.02
 SAID_BYTES_MAX = 64 * 1024
+WHY_MOST = 300
+VARS_BYTES_MAX = 1024 * 1024
 INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
 
 
@@ -74,8 +79,10 @@ class Run:
         try:
             write_inventory(folder, hosts, installer=self.playbook is None)
             status = self._play([program, *self._arguments(folder, len(hosts))], folder, deadline, stop)
-            said = _tail(folder / "stderr").replace(f"{folder}/", "")
+            secrets = self._secrets()
+            said = hide(_tail(folder / "stderr").replace(f"{folder}/", ""), secrets)
             heard = read_report(_tail(folder / "report", most=None))
+            heard = {host: (result, hide(why, secrets)[:WHY_MOST]) for host, (result, why) in heard.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if status is None:
@@ -94,6 +101,14 @@ class Run:
             "--",
             str(self.playbook or FILES / "deliver.yml"),
         ]
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What the extra variables hold that no message of Ansible may repeat."""
+        text = b""
+        if self.extra_vars_file is not None:
+            with contextlib.suppress(OSError):
+                text = disk.read_plain(self.extra_vars_file, VARS_BYTES_MAX)
+        return tuple(secrets_of_vars(text.decode("utf-8", "replace")))
 
     def _play(self, command: Sequence[str], folder: Path, deadline: float, stop: threading.Event) -> int | None:
         """The exit status; None when it was ended from here."""
@@ -175,7 +190,7 @@ def last_error(said: str) -> str:
     """The line of stderr that says what is wrong: the last that calls itself an error, else the last."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("[ERROR]", "ERROR!"))]
-    return (errors or lines or [""])[-1].removeprefix("[ERROR]: ").removeprefix("ERROR! ")[:300]
+    return (errors or lines or [""])[-1].removeprefix("[ERROR]: ").removeprefix("ERROR! ")[:WHY_MOST]
 
 
 def _tail(path: Path, most: int | None = SAID_BYTES_MAX) -> str:

@@ -13,23 +13,27 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 import msgspec
 
-from promring import disk, regular
+from promring import disk, log
 from promring.jsonlist import Entries, ListError
-from promring.model import Generation, PromringError, Slice
+from promring.log import Logger
+from promring.model import EPOCH_MOST, Generation, PromringError, Slice
 
+P = TypeVar("P", bound=PurePath)
 LOCK_WAIT_S = 2.0
-NOTE_BYTES_MAX = 4096
+NOTE_BYTES_MAX = 1024
 GROUPS_MAX = 5_000_000
 GROUP_BYTES_MAX = 64 * 1024 * 1024
 _WHITE = b" \t\r\n"
-_GENERATION = re.compile(r"(\d{1,18})\.(\d{1,18})")
+_GENERATION = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 
 class RefusedError(PromringError):
@@ -59,37 +63,44 @@ class Envelope:
 
 
 def parse_generation(text: str) -> Generation:
-    """``epoch.n``. Raises ValueError."""
+    """``epoch.n``. Raises ValueError, for one that is too high to be a controller's, too."""
     match = _GENERATION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is not a generation such as 1.7")
-    return Generation(int(match[1]), int(match[2]))
+    generation = Generation(int(match[1]), int(match[2]))
+    if max(generation) >= EPOCH_MOST:
+        raise ValueError(f"{text!r} is not a generation: no controller comes so far, another program answers or writes here")
+    return generation
 
 
-def install(path: Path, envelope: Envelope) -> bool:
-    """Make ``path`` hold the slice. True when it was written, False when it was there already.
+def install(path: Path, envelope: Envelope, *, own: int = 1) -> bool:
+    """Make ``path`` hold the slice. True when it was written, False when it was there already. ``own``: how many of the last
+    folders may not be symlinks.
 
     Raises ``RefusedError``, or OSError; the file is as it was then.
     """
     check(envelope)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(disk.open_folder(path.parent, own=own))
+    disk.refuse_odd(path)
     with _locked(path):
-        have = held(path)
+        have = held(path, say=log.get())
         if have is not None and envelope.generation < have[0]:
-            raise RefusedError(f"{path}: has generation {have[0]}, refuses the older {envelope.generation}")
+            raise RefusedError(f"{path}: {refusal(have[0], envelope.generation, note_of(path))}")
         if have is not None and envelope.generation == have[0] and envelope.sha256 != have[1]:
             raise RefusedError(f"{path}: has another slice of generation {have[0]}")
         known = have == (envelope.generation, envelope.sha256)
         there = _holds(path, envelope.body)
         if not known:
-            disk.install(note_of(path), f"{envelope.generation} {envelope.sha256}\n".encode())
+            disk.install(note_of(path), f"{envelope.generation} {envelope.sha256}\n".encode(), own=own)
         if not there:
-            disk.install(path, envelope.body)
+            disk.install(path, envelope.body, own=own)
         return not there
 
 
 def check(envelope: Envelope) -> None:
-    """Raises ``RefusedError`` for bytes that are not those of the digest, or no target list."""
+    """Raises ``RefusedError`` for bytes that are not those of the digest, or no target list; for a generation too high."""
+    if max(envelope.generation) >= EPOCH_MOST:
+        raise RefusedError(f"generation {envelope.generation} is higher than any controller's")
     if not envelope.is_whole():
         raise RefusedError(f"{len(envelope.body)} bytes that are not those of the SHA-256 {envelope.sha256[:16]}")
     try:
@@ -110,19 +121,33 @@ def _check_groups(body: bytes) -> None:
         raise ListError("something after the list", groups.end)
 
 
-def held(path: Path) -> tuple[Generation, str] | None:
+def held(path: Path, *, say: Logger | None = None) -> tuple[Generation, str] | None:
     """Generation and digest of what the receiver of ``path`` has; None when it never had any, or the note is damaged.
+    ``say`` is told of a damaged one.
 
     Raises OSError when there is a note that cannot be read, or is no regular file: it may be newer than what comes.
     """
+    note = note_of(path)
     try:
-        generation, digest = regular.read(note_of(path), NOTE_BYTES_MAX, follow=False).decode().split()
+        text = disk.read_plain(note, NOTE_BYTES_MAX).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    try:
+        generation, digest = text.split()
         return parse_generation(generation), digest
-    except (FileNotFoundError, ValueError):
+    except ValueError:
+        if say is not None:
+            say.warning("note_ignored", path=str(note), note=text[:80], remedy="it is written anew")
         return None
 
 
-def note_of(path: Path) -> Path:
+def refusal(have: Generation, older: Generation, note: object) -> str:
+    """Why a receiver keeps what it has."""
+    text = f"has generation {have}, refuses the older {older}"
+    return f"{text}; no controller comes so far: if another program wrote it, remove {note}" if have.is_absurd else text
+
+
+def note_of(path: P) -> P:
     return path.with_name(f".{path.name}.promring")
 
 
@@ -130,7 +155,7 @@ def note_of(path: Path) -> Path:
 def _locked(path: Path) -> Iterator[None]:
     """One writer at a time. Raises OSError when another one holds on for ``LOCK_WAIT_S``."""
     lock = path.with_name(f".{path.name}.promring-lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = disk.open_plain(lock, os.O_RDWR | os.O_CREAT)
     try:
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:
@@ -149,8 +174,11 @@ def _locked(path: Path) -> Iterator[None]:
 def _holds(path: Path, body: bytes) -> bool:
     """Whether ``path`` is a plain file with exactly these bytes."""
     try:
-        if path.is_symlink() or path.stat().st_size != len(body):
+        there = path.lstat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size != len(body):
             return False
-        return regular.read(path, len(body), follow=False) == body
-    except (FileNotFoundError, regular.NotRegularError, regular.TooLargeError):
+        descriptor = disk.open_plain(path, os.O_RDONLY)
+    except FileNotFoundError:
         return False
+    with open(descriptor, "rb") as file:
+        return file.read(len(body) + 1) == body

@@ -16,7 +16,7 @@ from promring.delivery import Leads, Outcome, always, envelope
 from promring.delivery.envelope import Envelope, RefusedError
 from promring.log import Logger
 from promring.model import Generation, Slice
-from promring.template import render
+from promring.template import own_folders, render
 from promring.threads import to_the_end
 
 Signature = tuple[int, int, int, int]
@@ -31,6 +31,9 @@ class FileDelivery:
     def __init__(self, template: str, log: Logger) -> None:
         self._template = template
         self._log = log
+        self._own = own_folders(template)
+        self._open_to_all = set[Path]()
+        """Folders that were said to be."""
         self._verified: dict[Path, tuple[Signature | None, Generation, str]] = {}
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
@@ -53,16 +56,26 @@ class FileDelivery:
             cleaned.add(path.parent)
             disk.remove_left_overs(path.parent)
         try:
-            written = envelope.install(path, Envelope.of(slice_))
+            written = envelope.install(path, Envelope.of(slice_), own=self._own)
+            self._say_open(path.parent)
         except (OSError, RefusedError) as error:
             self._verified.pop(path, None)
-            why = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            own_words = isinstance(error, RefusedError | disk.OddFileError)
+            why = str(error) if own_words else f"{path}: {getattr(error, 'strerror', None) or error}"
             return Outcome.not_taken(slice_.scraper.id, why)
         if written and known is not None and known[2] == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
         if (signature := _signature(path)) is not None:
             self._verified[path] = (signature, slice_.generation, slice_.sha256)
         return Outcome(slice_.scraper.id, "written" if written else "same")
+
+    def _say_open(self, folder: Path) -> None:
+        """Once, while it is so: whoever may replace a slice says what is scraped."""
+        if not disk.is_open_to_all(folder):
+            self._open_to_all.discard(folder)
+        elif folder not in self._open_to_all:
+            self._open_to_all.add(folder)
+            self._log.warning("folder_writable_by_all", path=str(folder), remedy="chmod o-w, or give it the sticky bit")
 
 
 def _signature(path: Path) -> Signature | None:

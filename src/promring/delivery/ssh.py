@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import math
 import re
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from promring.delivery import Leads, Outcome, always
-from promring.delivery.ssh_far import BrokenError, FarError, HostError, one_line, push, reason
+from promring.delivery.ssh_far import BrokenError, FarError, HostError, Work, one_line, push, reason
 from promring.log import Logger
 from promring.model import ConfigError, Generation, Scraper, Slice
-from promring.template import render
+from promring.template import own_folders, render
 from promring.threads import BusyError, Single
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 AT_ONCE = 50
 KEYS_S = 1.0
 """So long the key files are waited for when they were read before."""
+ODD = {
+    "note_ignored": "it is written anew",
+    "folder_writable_by_all": "chmod o-w, or give it the sticky bit",
+}
+"""What the far side may remark, and the remedy."""
+INSTALL = "install it into promring's environment: pip install asyncssh"
 KEEPALIVE_S = 15.0
 # After the kinds of the keys that are known: a host with a key of another kind is then told from one that hangs up.
 HOST_KEY_KINDS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
@@ -98,6 +105,8 @@ class _Host:
     """The key error that was said already; empty: none."""
     failing: bool = False
     step: str = ""
+    odd: set[tuple[str, str]] = field(default_factory=set)
+    """What was found odd at a path, and said."""
 
     def drop(self) -> None:
         if self.connection is not None:
@@ -239,7 +248,8 @@ class SshDelivery:
         if before is not None:  # whatever comes of this, it is to be looked at
             host.held[path] = before._replace(verified_at=-math.inf)
         try:
-            written = await self._over_a_connection(host, path, slice_)
+            remark = functools.partial(self._say_odd, host, path)
+            written = await self._over_a_connection(host, Work(path, slice_, own_folders(self._settings.path), remark))
         except FarError as error:
             return Outcome.not_taken(slice_.scraper.id, f"{host.name}:{path}: {error}")
         if written and before is not None and before.sha256 == slice_.sha256:
@@ -247,20 +257,26 @@ class SshDelivery:
         host.held[path] = _Held(slice_.generation, slice_.sha256, time.monotonic())
         return Outcome(slice_.scraper.id, "written" if written else "same")
 
-    async def _over_a_connection(self, host: _Host, path: str, slice_: Slice) -> bool:
+    def _say_odd(self, host: _Host, path: str, what: str) -> None:
+        """Once for a file: it is looked at again and again."""
+        if what in ODD and (path, what) not in host.odd:
+            host.odd.add((path, what))
+            self._log.warning(what, host=host.name, path=path, remedy=ODD[what])
+
+    async def _over_a_connection(self, host: _Host, work: Work) -> bool:
         """A kept connection that broke, or does not answer in half of the time, is replaced once."""
         patience_s = self._settings.timeout_s
         if host.connection is not None and not host.connection.is_closed():
             host.step = "asking"
             try:
-                return await push(host.connection, path, slice_, patience_s, first_s=patience_s / 2)
+                return await push(host.connection, work, patience_s, first_s=patience_s / 2)
             except BrokenError:
                 pass
         host.drop()
         host.step = "connecting"
         host.connection = await self._connect(host.name)
         host.step = "writing"
-        return await push(host.connection, path, slice_, patience_s, first_s=patience_s)
+        return await push(host.connection, work, patience_s, first_s=patience_s)
 
     async def _connect(self, name: str) -> asyncssh.SSHClientConnection:
         import asyncssh
@@ -328,7 +344,7 @@ def require_asyncssh() -> None:
     try:
         import asyncssh  # noqa: F401  # whether it is there, and its 0.2 s before the first delivery
     except ImportError as error:
-        raise ConfigError([f"delivery.ssh needs asyncssh ({error}): pip install 'promring[ssh]'"]) from error
+        raise ConfigError([f"delivery.ssh needs asyncssh ({error}); {INSTALL}"]) from error
 
 
 def render_host(template: str, scraper: Scraper) -> str:

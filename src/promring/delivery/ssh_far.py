@@ -12,8 +12,12 @@ import math
 import os
 import secrets
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from promring.delivery.envelope import note_of, parse_generation, refusal
 from promring.model import Generation, PromringError, Slice
 
 if TYPE_CHECKING:
@@ -22,13 +26,15 @@ if TYPE_CHECKING:
 ANSWER_BYTES_MAX = 16384
 TEXT_MAX = 300
 
-# $1 path, $2 length, $3 sha256, $4 epoch, $5 n, $6 a random word, $7 seconds that the bytes may take. It says "need" when it
-# wants the bytes on stdin; its last line is "written", "same", "refused EPOCH.N" or "error TEXT", all after "promring ".
+# $1 path, $2 length, $3 sha256, $4 epoch, $5 n, $6 a random word, $7 seconds that the bytes may take, $8 how many of the
+# last folders may not be symlinks (1 unless given). It says "need" when it wants the bytes on stdin; its last line is
+# "written", "same", "refused EPOCH.N" or "error TEXT"; "remark WHAT" may come before; all after "promring ". What it opens
+# is looked at before: no FIFO is waited for. Numbers with more than 15 digits are no controller's (model.EPOCH_MOST).
 # "mv" would move into a folder that a symlink names, so such a link is removed first. Before the bytes are here it holds no
 # lock: a frozen sender stops nobody.
 FAR_SIDE = r"""
 set -u; umask 022; LC_ALL=C; export LC_ALL
-path=$1 length=$2 sha256=$3 epoch=$4 n=$5 word=$6 patience=$7
+path=$1 length=$2 sha256=$3 epoch=$4 n=$5 word=$6 patience=$7 own=${8:-1}
 folder=${path%/*}/ name=${path##*/}
 note=$folder.$name.promring lock=$folder.$name.promring-lock
 new=$folder.$name.$word.promring-tmp new_note=$folder.$name.$word.note.promring-tmp
@@ -36,20 +42,33 @@ trap 'rm -f -- "$new" "$new_note"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 say() { printf 'promring %s\n' "$*"; }
 die() { say error "$(printf %s "$*" | tr '\001-\037\177' ' ' | cut -c 1-300)"; exit 1; }
-is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; [ ${#1} -le 18 ]; }
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; [ ${#1} -le 15 ]; }
+no_link() {
+  at=${folder%/} links=$own
+  while [ "$links" -gt 0 ] && [ -n "$at" ]; do
+    [ ! -L "$at" ] || die "$at is a symlink, which is not followed: configure $(cd -- "$at" 2>/dev/null && pwd -P)"
+    at=${at%/*} links=$((links - 1))
+  done
+}
+plain() { { [ ! -e "$1" ] && [ ! -L "$1" ]; } || { [ -f "$1" ] && [ ! -L "$1" ]; } || die "$1 is not a regular file"; }
 size() { wc -c <"$1" | tr -d ' '; }
 digest() { sha256sum <"$1" | cut -d ' ' -f 1; }
 is_whole() { [ "$(size "$1")" = "$length" ] && [ "$(digest "$1")" = "$sha256" ]; }
 holds() { [ -f "$path" ] && [ ! -L "$path" ] && is_whole "$path"; }
 read_note() {
   have='' have_sha256='' more=''
+  plain "$note"
   [ -e "$note" ] || return 1
   line=$(cat -- "$note" 2>&1) || die "$line"
   read -r have have_sha256 more <<END
 $line
 END
-  case $have in *.*) ;; *) return 1 ;; esac
-  [ -n "$have_sha256" ] && [ -z "$more" ] && is_number "${have%%.*}" && is_number "${have#*.}"
+  case $have in
+    *.*) [ -n "$have_sha256" ] && [ -z "$more" ] && is_number "${have%%.*}" && is_number "${have#*.}" && return 0 ;;
+  esac
+  [ -n "$remarked" ] || say remark note_ignored
+  remarked=yes
+  return 1
 }
 fence() {
   known=no
@@ -64,6 +83,7 @@ fence() {
 }
 receive() {
   problem=$(mkdir -p -- "$folder" 2>&1) || die "$problem"
+  no_link
   find "$folder" -maxdepth 1 -name ".$name.*.promring-tmp" -mmin +1 -exec rm -f -- {} + 2>/dev/null
   set -- cat
   timeout 1 true 2>/dev/null && set -- timeout "$patience" cat
@@ -86,11 +106,16 @@ put_in_place() {
   problem=$(sync -- "$folder" 2>&1) || die "$problem"
   say written
 }
+remarked=''
+is_number "$epoch" && is_number "$n" || die "generation $epoch.$n is higher than any controller's"
+no_link
 [ -d "$path" ] && [ ! -L "$path" ] && die "it is a folder"
+[ -L "$path" ] || plain "$path"
+[ -z "$(find "${folder%/}/." -prune -perm -0002 ! -perm -1000 2>/dev/null)" ] || say remark folder_writable_by_all
 fence
 if holds; then [ $known = no ] || { say same; exit 0; }; else receive; fi
 command -v flock >/dev/null 2>&1 || { put_in_place; exit; }
-[ ! -L "$lock" ] || die "$lock is a symlink"
+plain "$lock"
 problem=$({ umask 077; : >>"$lock"; } 2>&1) || die "$problem"
 (
   tries=0
@@ -116,17 +141,27 @@ class BrokenError(HostError):
     """The connection ended: another one may do."""
 
 
-def command(path: str, slice_: Slice, patience_s: float) -> str:
-    """What the far login shell is given."""
+def command(path: str, slice_: Slice, patience_s: float, own: int = 1) -> str:
+    """What the far login shell is given. ``own``: how many of the last folders may not be symlinks."""
     generation, word = slice_.generation, secrets.token_hex(8)
-    arguments = (path, len(slice_.body), slice_.sha256, generation.epoch, generation.n, word, math.ceil(patience_s) + 5)
+    arguments = (path, len(slice_.body), slice_.sha256, generation.epoch, generation.n, word, math.ceil(patience_s) + 5, own)
     return shlex.join(["exec", "sh", "-c", FAR_SIDE, "promring", *map(str, arguments)])
 
 
-async def push(
-    connection: asyncssh.SSHClientConnection, path: str, slice_: Slice, patience_s: float, *, first_s: float
-) -> bool:
-    """Make the far ``path`` hold the slice: True when it was written, False when it was there. The bytes travel only then.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One slice for one far path. ``own``: how many of the last folders may not be symlinks; ``remark`` is called with what
+    the far side finds odd: ``note_ignored``, ``folder_writable_by_all``.
+    """
+
+    path: str
+    slice: Slice
+    own: int = 1
+    remark: Callable[[str], None] = lambda _: None
+
+
+async def push(connection: asyncssh.SSHClientConnection, work: Work, patience_s: float, *, first_s: float) -> bool:
+    """Make the far path hold the slice: True when it was written, False when it was there. The bytes travel only then.
 
     Raises ``FarError`` when it was refused, ``BrokenError`` when nobody answers, within ``first_s`` at the latest.
     """
@@ -136,15 +171,15 @@ async def push(
     try:
         try:
             async with asyncio.timeout(first_s):
-                text = command(path, slice_, patience_s)
+                text = command(work.path, work.slice, patience_s, work.own)
                 process = await connection.create_process(text, encoding=None, stderr=asyncssh.STDOUT)
-                answers = Answers(process)
+                answers = Answers(process, work.remark)
                 answer = await answers.next()
         except TimeoutError:
             raise BrokenError(f"no answer within {first_s:g} s") from None
         if answer == "need":
             with contextlib.suppress(OSError):  # it ended already: its answer says why
-                process.stdin.write(slice_.body)
+                process.stdin.write(work.slice.body)
                 process.stdin.write_eof()
             answer = await answers.next()
     except (asyncssh.Error, OSError) as error:
@@ -152,24 +187,28 @@ async def push(
     finally:
         if process is not None:
             process.channel.abort()
-    return was_written(answer, slice_.generation)
+    return was_written(answer, work.slice.generation, work.path)
 
 
-def was_written(answer: str, generation: Generation) -> bool:
+def was_written(answer: str, generation: Generation, path: str) -> bool:
     """Raises ``FarError`` when it says that it was not done."""
     if answer in ("written", "same"):
         return answer == "written"
     kind, _, rest = answer.partition(" ")
     if kind == "refused":
-        raise FarError(f"has generation {rest}, refuses the older {generation}")
+        try:
+            have = parse_generation(rest)
+        except ValueError as error:
+            raise FarError(f"an answer that is none: {error}") from None
+        raise FarError(refusal(have, generation, note_of(PurePosixPath(path))))
     raise FarError(rest if kind == "error" and rest else f"an answer that is none: {answer!r}")
 
 
 class Answers:
     """The lines that the script says, among whatever a login shell prints."""
 
-    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
-        self._process = process
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes], remark: Callable[[str], None]) -> None:
+        self._process, self._remark = process, remark
         self._unread = b""
         self._size_bytes = 0
         self._other = ""
@@ -181,7 +220,9 @@ class Answers:
             if newline:
                 self._unread = rest
                 text = one_line(line.decode(errors="replace"))
-                if text.startswith("promring "):
+                if text.startswith("promring remark "):
+                    self._remark(text.removeprefix("promring remark "))
+                elif text.startswith("promring "):
                     return text.removeprefix("promring ")
                 self._other = text or self._other
                 continue

@@ -36,6 +36,7 @@ class ConsulProcess(Process):
                 "serf_wan": -1,
                 "serf_lan": free_port(),
                 "server": free_port(),
+                **({"grpc_tls": -1} if program.name == "consul14" else {}),  # 8503 by default, once a machine
             },
             "performance": {"raft_multiplier": 1},
             "log_level": "WARN",

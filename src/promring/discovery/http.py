@@ -1,29 +1,38 @@
-"""Targets from an http_sd endpoint: status 200, JSON, a total deadline, no redirects."""
+"""Targets from an http_sd endpoint: status 200, JSON, a total deadline, redirects within one origin only.
+
+A redirect to another scheme, host or port would carry the credentials there, and lets a source choose what promring asks.
+No error shows the query of the URL, nor what an answer repeats of the request's secrets.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import yaml
 from yarl import URL
 
 from promring import secretfile
 from promring.discovery import groups
-from promring.httpclient import HttpError, TlsFiles, new_session, request
+from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.model import DiscoveryError, TargetPool
+from promring.redact import shown
 from promring.threads import beside
 from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
+REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS_MOST = 10
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSource:
     """``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so they can be rotated."""
 
-    url: str
+    url: str = field(repr=False)
     interval_s: float
     timeout_s: float
     headers_file: Path | None = None
@@ -33,28 +42,59 @@ class HttpSource:
     reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
 
     async def fetch(self) -> TargetPool:
-        where = str(URL(self.url).with_query(None))
+        where = shown(self.url)
         headers = {"Accept": "application/json", "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}"}
         try:
-            headers |= await _credentials(self.headers_file, self.bearer_token_file)
-            async with new_session(keep_alive=False) as session:
-                response = await request(
-                    session,
-                    "GET",
-                    self.url,
-                    timeout_s=self.timeout_s,
-                    headers=headers,
-                    tls=self.tls,
-                    body_bytes_max=self.body_bytes_max,
-                )
+            async with asyncio.timeout(self.timeout_s), new_session(keep_alive=False) as session:
+                headers |= await _credentials(self.headers_file, self.bearer_token_file)
+                response = await self._follow(session, headers, where)
+        except TimeoutError:
+            raise DiscoveryError(f"{where}: no whole answer within {self.timeout_s:g} s") from None
         except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
             raise DiscoveryError(f"{where}: status {response.status}: {response.text()}")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise DiscoveryError(f"{where}: content type {kind!r}, not application/json: {response.text(80)!r}")
-        return await self.reader.read_beside(response.body, where)
+            raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")
+        try:
+            pool = await self.reader.read_beside(response.body, where)
+        except DiscoveryError as error:
+            raise DiscoveryError(response.clean(str(error)), error.pool) from None
+        return pool
+
+    async def _follow(self, session: aiohttp.ClientSession, headers: Mapping[str, str], where: str) -> Response:
+        """The first answer that is no redirect. Raises ``HttpError``, ``DiscoveryError``."""
+        url = URL(self.url)
+        for _ in range(REDIRECTS_MOST + 1):
+            response = await request(
+                session,
+                "GET",
+                url,
+                timeout_s=self.timeout_s,
+                headers=dict(headers),
+                tls=self.tls,
+                body_bytes_max=self.body_bytes_max,
+            )
+            location = response.headers.get("location")
+            if response.status not in REDIRECTS or location is None:
+                return response
+            next_url = _joined(url, location)
+            if next_url is None or next_url.origin() != url.origin() or next_url.raw_user or next_url.raw_password:
+                to = response.clean(shown(location))
+                why = f"redirects to {to!r}; a redirect out of {shown(url.origin())} is not followed"
+                raise DiscoveryError(f"{where}: status {response.status}: {why}")
+            url = next_url
+        raise DiscoveryError(f"{where}: more than {REDIRECTS_MOST} redirects, the last to {shown(url)!r}")
+
+
+def _joined(url: URL, location: str) -> URL | None:
+    """Where a redirect leads; None when that is no URL of HTTP."""
+    try:
+        joined = url.join(URL(location))
+        return joined if joined.scheme in ("http", "https") and joined.host and joined.port else None
+    except ValueError:
+        return None
 
 
 async def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:

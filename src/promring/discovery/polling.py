@@ -16,10 +16,12 @@ from typing import cast
 from promring.discovery import Source, WatchedSource
 from promring.log import Logger
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
+from promring.redact import scrub
 from promring.unforeseen import Unforeseen
 
 JITTER = 0.05
 RETRY_S = 5.0
+REASON_MOST = 1000
 WATCH_AGAIN_S = 30.0
 
 Publish = Callable[[Answer[TargetPool], str], None]
@@ -66,7 +68,7 @@ async def _ask(source: Source, faults: Unforeseen) -> tuple[Answer[TargetPool], 
             return Unknown(str(error)), str(error)
         pool, failure = error.pool, str(error)
     except Exception as error:  # a source must not end the process, whatever it is fed
-        reason = faults.note(error)
+        reason = scrub(faults.note(error))
         return Unknown(reason), reason
     else:
         failure = ""

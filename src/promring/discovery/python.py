@@ -20,6 +20,7 @@ from typing import IO
 from promring.discovery import groups
 from promring.discovery.memory import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
+from promring.redact import scrub
 from promring.threads import beside
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
@@ -43,7 +44,7 @@ class PythonSource:
             status = await self._run(output, errors)
             body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
-            raise DiscoveryError(f"{self.callable}: {_last_line(said, status)}")
+            raise DiscoveryError(f"{self.callable}: {scrub(_last_line(said, status))}")
         return await self.reader.read_beside(body, self.callable)
 
     async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:

@@ -19,3 +19,6 @@ class Membership(Protocol):
 
     def nodes(self) -> list[NodeState]:
         """What is known of each scraper, dead ones too, for people."""
+
+    def silent(self) -> str:
+        """Why what was published last is too old to go by, or an empty text."""

@@ -4,28 +4,34 @@ When Consul forgot its catalogue, the scrapers come back one by one as they are 
 or themselves. After an empty answer one that lacks some of those before it is ``Unknown``, not "they died", until all are
 back or ``SETTLE_S`` has passed.
 
-Flow: ``consul/watch.py`` finds the passing instances, this hands them to the loop; an empty service wakes the registrar.
+A scraper that Consul cannot tell about, because the agent beside promring that checks it is dead, is asked directly until
+Consul can.
+
+Flow: ``consul/watch.py`` finds the live instances, this hands them to the loop; an empty service wakes the registrar.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
-from promring.consul.watch import HealthWatch
+from promring.consul.watch import SILENT_S, HealthWatch
 from promring.log import Logger
 from promring.membership import Publish
+from promring.membership.direct import DirectProbes
 from promring.model import Answer, Empty, Known, Members, NodeState, Unknown
 from promring.unforeseen import kept_alive
 
 SETTLE_S = 15.0
 SEEN_MAX = 1000
+NOT_LISTED = "not in Consul"
 
 
 class ConsulMembership:
-    """The passing instances of one Consul service."""
+    """The live instances of one Consul service. ``probes``: how to ask those that Consul cannot tell about."""
 
     def __init__(
         self,
@@ -36,13 +42,15 @@ class ConsulMembership:
         last: Members = (),
         leads: Callable[[], bool] = lambda: True,
         settle_s: float = SETTLE_S,
+        probes: DirectProbes | None = None,
+        silent_s: float = SILENT_S,
     ) -> None:
-        self._watch = watch
-        self._log = log
+        self._silent_s, self._log = silent_s, log
+        self._watch, self._probes = watch, probes
         self._registrar = None
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
-        expected = [watch.make(node, {}).id for node in registration.nodes] if registration else []
+        expected = [watch.scraper_at(node).id for node in registration.nodes] if registration else []
         self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
         self._newest: Answer[Members] = Unknown("not asked yet")
         self._last = last
@@ -55,7 +63,7 @@ class ConsulMembership:
         self._publish = publish
         try:
             async with asyncio.TaskGroup() as group:
-                watch, registrar = self._watch, self._registrar
+                watch, registrar, probes = self._watch, self._registrar, self._probes
                 watching = kept_alive(
                     "consul watch",
                     lambda: watch.run(self._hand_on),
@@ -65,6 +73,8 @@ class ConsulMembership:
                 group.create_task(watching)
                 if registrar is not None:
                     group.create_task(kept_alive("consul registration", registrar.run, self._log))
+                if probes is not None:
+                    group.create_task(probes.run(lambda: watch.unsure, watch.unsure_changed, watch.put_probed))
         finally:
             self._end_settling()
 
@@ -72,7 +82,19 @@ class ConsulMembership:
         if isinstance(self._newest, Unknown):
             return [NodeState(name, "unknown", self._newest.reason) for name in sorted(self._seen)]
         up = {s.id for s in self._newest.value} if isinstance(self._newest, Known) else set()
-        return [NodeState(n, "up") if n in up else NodeState(n, "down", "not passing in Consul") for n in sorted(self._seen)]
+        why = self._watch.why
+        return [
+            NodeState(name, "up", why.get(name, "")) if name in up else NodeState(name, "down", why.get(name, NOT_LISTED))
+            for name in sorted(self._seen)
+        ]
+
+    def silent(self) -> str:
+        """Why the last answer is too old to go by, or an empty text."""
+        since = time.monotonic() - self._watch.answered_at
+        if since <= self._silent_s:
+            return ""
+        reason = f": {self._newest.reason}" if isinstance(self._newest, Unknown) else ""
+        return f"no answer about the scrapers for {since:.0f} s{reason}; the last good state is served"
 
     def _hand_on(self, answer: Answer[Members]) -> None:
         self._newest = answer

@@ -93,6 +93,10 @@ class ProbeMembership:
         names: Mapping[bool | None, str] = {True: "up", False: "down", None: "unknown"}
         return [NodeState(s.id, names[self._health[s.id].up], self._why.get(s.id, "")) for s in self._scrapers]
 
+    def silent(self) -> str:
+        """Never: each probe ends, and is an answer."""
+        return ""
+
     async def _probe_for_ever(self, session: aiohttp.ClientSession, scraper: Scraper, publish: Publish) -> None:
         health, interval = self._health[scraper.id], self._settings.interval_s
         while True:

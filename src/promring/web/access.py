@@ -53,7 +53,7 @@ class TlsServer(Model):
 
 class WebConfig(Model):
     tls_server_config: TlsServer | None = None
-    basic_auth_users: dict[User, Hash] = Field(default_factory=dict)
+    basic_auth_users: dict[User, Hash] = Field(default_factory=dict, repr=False)
 
 
 def load_web_config(path: Path) -> WebConfig:
@@ -63,7 +63,7 @@ def load_web_config(path: Path) -> WebConfig:
     try:
         made = WebConfig.model_validate(document.value, context={"base": path.absolute().parent})
     except ValidationError as error:
-        found = [from_pydantic(e["loc"], e["msg"], e["type"]) for e in error.errors(include_url=False)]
+        found = [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
         raise ConfigError([f"{path}:{document.line(where)}: {show(where)}: {what}" for where, what in found]) from None
     tls = made.tls_server_config
     if tls is not None and (tls.client_auth_type == "NoClientCert") != (tls.client_ca_file is None):

@@ -166,6 +166,7 @@ def describe(service: Service) -> dict[str, Any]:
     placement = reconciler.placement
     loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
     zones = {s.id: s.zone for s in memory.members}
+    drained = memory.drained | {s.id for s in memory.members if s.draining}
     standings = reconciler.history.standings
     limits: dict[str, int] = {}
     if placement and placement.limits is not None:
@@ -180,7 +181,7 @@ def describe(service: Service) -> dict[str, Any]:
                 "reason": node.reason if node else "",
                 "targets": slice_.targets if slice_ else 0,
                 "zone": zones.get(name, ""),
-                "drained": name in memory.drained,
+                "drained": name in drained,
                 "standing": standings[name].state.value if name in standings else None,
                 "load": loads.get(name, 0),
                 "limit": limits.get(name),

@@ -17,6 +17,9 @@ refuse() {
   printf '%s: %s\n' "$folder/$name" "$1" >&2
   exit 1
 }
+plain() { # or not there: nothing is read from a FIFO, no symlink is followed
+  if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then refuse "$1 beside it is not a regular file"; fi
+}
 digest_of() {
   if command -v sha256sum > /dev/null; then sha256sum < "$1"; else shasum -a 256 < "$1"; fi | cut -c 1-64
 }
@@ -28,15 +31,28 @@ older() {
 }
 
 case $0 in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+bare=$(printf '%s' "$folder" | sed 's:/*$::')
 mkdir -p -- "$folder"
+if [ -n "$bare" ] && [ -L "$bare" ]; then
+  refuse "$bare is a symlink, which is not followed: configure $(cd -- "$bare" && pwd -P)"
+fi
 cd -- "$folder"
+if [ -n "$(find . -prune -perm -0002 ! -perm -1000 2> /dev/null)" ]; then
+  echo "promring: everybody may write into $folder: chmod o-w, or give it the sticky bit" >&2
+fi
+plain "$note" && plain ".$name.promring-lock" && plain "$mark"
 if command -v flock > /dev/null; then
+  umask 077
   exec 9>> ".$name.promring-lock"
+  umask 022
   flock -w 2 9 || refuse 'another one is writing it'
   rm -f -- ".$name."*.promring-tmp # what a killed one left
 fi
 
 if [ -d "$name" ]; then refuse 'is a folder'; fi
+if [ -e "$name" ] && [ ! -L "$name" ] && [ ! -f "$name" ]; then refuse 'is not a regular file'; fi
+is_generation() { printf '%s\n' "$1" | grep -Eqx '[0-9]{1,15}[.][0-9]{1,15}'; } # no controller comes further
+if ! is_generation "$generation"; then refuse "generation $generation is higher than any controller's"; fi
 had='' had_digest=''
 if [ -e "$note" ]; then
   line=$(cat -- "$note") || refuse 'its note cannot be read'
@@ -44,9 +60,18 @@ if [ -e "$note" ]; then
 $line
 END
 fi
-if ! printf '%s\n' "$had" | grep -Eqx '[0-9]{1,18}[.][0-9]{1,18}'; then had=''; fi
+if [ -n "$had" ] && ! is_generation "$had"; then
+  echo "promring: $folder/$note is ignored: $had is not a generation of a controller" >&2
+  had=''
+fi
 if [ -n "$had" ]; then
-  if older "$generation" "$had"; then refuse "has generation $had, refuses the older $generation"; fi
+  if older "$generation" "$had"; then
+    remedy=''
+    if printf '%s\n' "$had" | grep -Eq '[0-9]{15}'; then
+      remedy="; no controller comes so far: if another program wrote it, remove $folder/$note"
+    fi
+    refuse "has generation $had, refuses the older $generation$remedy"
+  fi
   if [ "$had" = "$generation" ] && [ "$had_digest" != "$digest" ]; then refuse "has another slice of generation $had"; fi
 fi
 

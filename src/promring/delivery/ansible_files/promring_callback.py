@@ -17,6 +17,9 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
 
+WHY_MOST = 3000
+"""Characters; promring takes out what is secret before it cuts further."""
+
 DOCUMENTATION = """
     name: promring_callback
     type: stdout
@@ -142,4 +145,4 @@ def _why(values: dict[str, Any]) -> str:
     said = [values.get("stderr"), values.get("module_stderr")] if values.get("rc") else []
     said += [values.get("msg"), values.get("reason"), values.get("censored")]
     text = next((str(s) for s in said if s and str(s).strip()), "no reason given").strip()
-    return text.splitlines()[-1].strip()[:300] if values.get("rc") else " ".join(text.split())[:300]
+    return text.splitlines()[-1].strip()[:WHY_MOST] if values.get("rc") else " ".join(text.split())[:WHY_MOST]

@@ -1,0 +1,208 @@
+"""The least ACL rules that promring needs, and what it says when one of them is missing: on Consul 1.8 and 1.14."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import pytest
+
+from promring.consul.client import Access, Client
+from promring.consul.lock import ConsulLock, LockSettings
+from promring.consul.registration import Registration
+from promring.consul.watch import HealthWatch
+from promring.demo.consul import ConsulProcess
+from promring.httpclient import HttpError, new_session, request
+from promring.leadership import Leadership
+from promring.log import Logger
+from promring.membership.consul import ConsulMembership
+from promring.model import Answer, Known, Members, Scraper, Unknown
+from tests.rows import Seen
+from tests.waiting import until
+
+MANAGEMENT = "11111111-2222-3333-4444-555555555555"
+NODE = "test"
+SCRAPERS_WRITE = 'service "{name}" {{ policy = "write" }}'
+SCRAPERS_READ = 'service "{name}" {{ policy = "read" }}'
+NODES_READ = 'node_prefix "" { policy = "read" }'
+KEY_WRITE = 'key "{name}/leader" {{ policy = "write" }}'
+SESSION_WRITE = f'session "{NODE}" {{ policy = "write" }}'
+PROMRING_WRITE = 'service "promring" { policy = "write" }'
+LOCK = [KEY_WRITE, SESSION_WRITE, PROMRING_WRITE]
+
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs/operations.md").read_text().partition("```hcl\n")[2].partition("```")[0]
+"""The rules on the page, for its own names."""
+
+
+def documented() -> list[str]:
+    """For the names that are used here."""
+    named = DOCUMENTED.replace("scrape_prometheus_node_exporter", "{name}").replace("promring/leader", "{name}/leader")
+    rules = [line.partition("#")[0].strip() for line in named.replace("controller-1", NODE).splitlines()]
+    return [rule.replace("{ policy", "{{ policy").replace('" }', '" }}') for rule in rules if rule]
+
+
+class Lines(list[tuple[str, dict[str, Any]]]):
+    """A log that is kept."""
+
+    def info(self, event: str, **more: Any) -> None:
+        self.append((event, more))
+
+    warning = error = info
+
+    def errors(self, event: str) -> list[str]:
+        return [str(more.get("error", "")) for name, more in self if name == event]
+
+
+@dataclass(frozen=True)
+class Case:
+    """``rules`` of the token; what is said about the first thing that it lacks. ``registers``, ``locks``: what it is for."""
+
+    name: str
+    rules: Sequence[str]
+    missing: str = ""
+    registers: bool = True
+    locks: bool = False
+
+
+CASES = [
+    Case("least-to-read", [SCRAPERS_READ, NODES_READ], registers=False),
+    Case("least-to-register", [SCRAPERS_WRITE, NODES_READ]),
+    Case("least-with-the-lock", [SCRAPERS_WRITE, NODES_READ, *LOCK], locks=True),
+    Case("as-documented", documented(), locks=True),
+    Case("nothing", [], 'service "{name}" write'),
+    Case("nothing-to-read", [], 'node_prefix "" read', registers=False),
+    Case("no-nodes", [SCRAPERS_WRITE], 'node_prefix "" read'),
+    Case("no-nodes-to-read", [SCRAPERS_READ], 'node_prefix "" read', registers=False),
+    Case("no-service", [NODES_READ], 'service "{name}" read', registers=False),
+    Case("read-only", [SCRAPERS_READ, NODES_READ], 'service "{name}" write'),
+    Case("no-key", [SCRAPERS_WRITE, NODES_READ, SESSION_WRITE, PROMRING_WRITE], 'key "{name}/leader" write', locks=True),
+    Case("no-session", [SCRAPERS_WRITE, NODES_READ, KEY_WRITE, PROMRING_WRITE], "session", locks=True),
+    Case("no-promring", [SCRAPERS_WRITE, NODES_READ, KEY_WRITE, SESSION_WRITE], 'service "promring" write', locks=True),
+    Case(
+        "key-read-only",
+        [SCRAPERS_WRITE, NODES_READ, KEY_WRITE.replace("write", "read"), SESSION_WRITE, PROMRING_WRITE],
+        'key "{name}/leader" write',
+        locks=True,
+    ),
+]
+
+
+@asynccontextmanager
+async def denying(program: Path, folder: Path) -> AsyncIterator[tuple[ConsulProcess, aiohttp.ClientSession]]:
+    """A Consul that denies by default, with its ACL system up."""
+    known = "initial_management" if program.name == "consul14" else "master"
+    acl = {"enabled": True, "default_policy": "deny", "tokens": {known: MANAGEMENT}}
+    consul = ConsulProcess(program, folder, extra={"acl": acl, "primary_datacenter": "dc1"})
+    await consul.start()
+    try:
+        async with new_session() as session:
+
+            async def up() -> bool:
+                try:
+                    return bool(await asked(consul, session, "GET", "/v1/catalog/nodes"))
+                except (AssertionError, HttpError):
+                    return False
+
+            await until(up, "Consul with its ACL system", 60)
+            yield consul, session
+    finally:
+        await consul.stop()
+
+
+async def asked(consul: ConsulProcess, session: aiohttp.ClientSession, method: str, path: str, body: object = None) -> Any:
+    headers = {"X-Consul-Token": MANAGEMENT}
+    response = await request(session, method, f"{consul.url}{path}", timeout_s=10, headers=headers, json=body)
+    assert response.status == 200, response.text()
+    return json.loads(response.body or b"null")
+
+
+async def token_of(consul: ConsulProcess, session: aiohttp.ClientSession, case: Case) -> str:
+    rules = "\n".join(rule.format(name=case.name) if "{{" in rule else rule for rule in case.rules)
+    policy = {"Name": case.name, "Rules": rules}
+    await asked(consul, session, "PUT", "/v1/acl/policy", policy)
+    token = {"Policies": [{"Name": case.name}]}
+    return str((await asked(consul, session, "PUT", "/v1/acl/token", token))["SecretID"])
+
+
+@dataclass
+class Tried:
+    case: Case
+    lines: Lines
+    answers: list[Answer[Members]]
+    leadership: Leadership
+
+    @property
+    def said(self) -> list[str]:
+        """All that was logged as a reason."""
+        return [str(more.get("error", "")) for _, more in self.lines if more.get("error")]
+
+    def done(self) -> bool:
+        if self.case.missing:
+            return any(self.case.missing.format(name=self.case.name) in text for text in self.said)
+        members = bool(self.answers) and isinstance(self.answers[-1], Known) and len(self.answers[-1].value) == 2
+        return members and (not self.case.locks or self.leadership.leads())
+
+
+@asynccontextmanager
+async def running(consul: ConsulProcess, token: str, case: Case) -> AsyncIterator[Tried]:
+    """Membership and lock with that token, as a controller has them."""
+    tried = Tried(case, Lines(), [], Leadership(alone=False))
+    log = cast(Logger, tried.lines)
+    nodes = [("127.0.0.1", 1), ("127.0.0.1", 2)]
+    everyone = tuple(Scraper(f"{host}:{port}", host, port) for host, port in nodes)
+    async with Client(Access(consul.address, token=token)) as client:
+        watch = HealthWatch(client, case.name, lambda n, _: Scraper(f"{n[0]}:{n[1]}", *n), log)
+        wanted = Registration(case.name, {node: {} for node in nodes}, "/", 3600.0, 1.0) if case.registers else None
+        membership = ConsulMembership(client, watch, wanted, log, everyone)
+        lock = ConsulLock(
+            client,
+            LockSettings(f"{case.name}/leader", 3.0, case.name),
+            tried.leadership,
+            informed=lambda: True,
+            highest=lambda: 0,
+            drained=dict,
+            log=log,
+        )
+        tasks = [asyncio.create_task(membership.run(tried.answers.append))]
+        tasks += [asyncio.create_task(lock.run())] if case.locks else []
+        try:
+            yield tried
+            assert not any(task.done() for task in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.row(59, did=f"{len(CASES)} tokens, each with its own set of ACL rules, on Consul 1.8.7 and 1.14.11")
+async def test_the_least_rules_suffice_and_a_missing_one_is_named_once(
+    tmp_path: Path, each_consul: Path, seen: Seen
+) -> None:
+    async with denying(each_consul, tmp_path) as (consul, session):
+        for name in ("least-to-read", "no-nodes-to-read", "no-service"):  # somebody else registered these
+            for port in (1, 2):
+                there = {"ID": f"{name}-{port}", "Name": name, "Address": "127.0.0.1", "Port": port}
+                await asked(consul, session, "PUT", "/v1/agent/service/register", there)
+
+        async def tried(case: Case) -> None:
+            async with running(consul, await token_of(consul, session, case), case) as one:
+                try:
+                    await until(one.done, f"{case.name}: {case.missing or 'it works'}", 60)
+                except AssertionError as error:
+                    raise AssertionError(f"{error}; said {set(one.said)}, answers {one.answers[-1:]}") from None
+                before = len(one.said)
+                await asyncio.sleep(3)
+                assert len(one.said) - before <= 1, f"{case.name}: said again and again: {one.said[before:]}"
+                if case.missing and not case.registers:
+                    assert isinstance(one.answers[-1], Unknown), "filtered is not none"
+
+        await asyncio.gather(*(tried(case) for case in CASES))
+    good = sum(not case.missing for case in CASES)
+    seen(f"{good} least sets work, {len(CASES) - good} name the rule they lack, once")
