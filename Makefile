@@ -35,8 +35,8 @@ run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
 test: $(SETUP) servers consul14 check
-	@echo "test: unit tests and laws, and the real servers, four at a time (about 12 minutes) ..."
-	@$(BIN)/python -m pytest -n 4 --dist worksteal tests $(TEST_FLAGS)
+	@echo "test: unit tests and laws, and the real servers, six at a time (about 10 minutes) ..."
+	@$(BIN)/python -m pytest -n 6 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
 	@$(BIN)/promring demo --once
 
@@ -50,8 +50,8 @@ check: $(SETUP)
 	@$(BIN)/lint-imports --no-cache
 
 faults: $(SETUP) servers consul14
-	@echo "faults: every row of the failure list on real servers, four at a time (about 20 minutes) ..."
-	@$(BIN)/python -m pytest -n 4 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
+	@echo "faults: every row of the failure list on real servers, six at a time (about 15 minutes) ..."
+	@$(BIN)/python -m pytest -n 6 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

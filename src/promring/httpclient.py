@@ -96,8 +96,11 @@ def new_session(
     connections_max: int = 100,
     keep_alive: bool = True,
     unix_socket: str | None = None,
+    unpack: bool = True,
 ) -> aiohttp.ClientSession:
-    """A session without cookies and without proxies from the environment. ``keep_alive`` False: one connection a request."""
+    """A session without cookies and without proxies from the environment. ``keep_alive`` False: one connection a request;
+    ``unpack`` False: bodies as they came, whatever ``Content-Encoding`` says.
+    """
     connector: aiohttp.BaseConnector
     if unix_socket:
         connector = aiohttp.UnixConnector(path=unix_socket, limit=connections_max, force_close=not keep_alive)
@@ -109,6 +112,7 @@ def new_session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(_never_twice,),
+        auto_decompress=unpack,
         headers={"User-Agent": USER_AGENT},
         timeout=aiohttp.ClientTimeout(total=None),
     )

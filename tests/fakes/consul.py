@@ -44,6 +44,7 @@ class FakeConsul:
         self._services: dict[str, dict[str, Any]] = {}
         self._checks: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._flapping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> FakeConsul:
         app = web.Application()
@@ -54,7 +55,7 @@ class FakeConsul:
         app.router.add_put("/v1/agent/service/maintenance/{id}", self._maintain)
         app.router.add_put("/v1/agent/maintenance", self._maintain_node)
         app.router.add_get("/v1/agent/self", self._self)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         host, port = self._runner.addresses[0][:2]
@@ -62,6 +63,9 @@ class FakeConsul:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._flapping is not None:
+            self._flapping.cancel()
+            await asyncio.gather(self._flapping, return_exceptions=True)
         await self._runner.cleanup()
 
     async def forget(self) -> None:

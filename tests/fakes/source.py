@@ -30,7 +30,7 @@ class TargetSource:
     async def __aenter__(self) -> TargetSource:
         app = web.Application()
         app.router.add_get("/targets", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await self._site.start()

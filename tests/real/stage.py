@@ -94,7 +94,7 @@ class Stage:
             files = {s.id: self.path_of(s) for s in self.scrapers if s.id in decided}
             return all(hashlib.sha256(p.read_bytes()).hexdigest() == decided[name] for name, p in files.items())
 
-        await until(written, "hand-overs are over, and every slice is written", 40)
+        await until(written, "hand-overs are over, and every slice is written")
 
     async def join_in(self, name: str, consul: ConsulProcess | None = None) -> Controller:
         """One more controller with the same configuration, started, with a state of its own; ``consul``: its own agent."""
@@ -132,7 +132,7 @@ class Stage:
         )
         assert answer.status == 200, answer.text()
 
-    async def scraped_by_now(self, timeout_s: float = 30.0) -> float:
+    async def scraped_by_now(self, timeout_s: float = 60.0) -> float:
         """Wait until every target is scraped once more; seconds to the last of them."""
         found = await self.farm.scraped_since(self.farm.addresses, time.monotonic(), timeout_s)
         lost = [a for a, s in found.items() if s is None]
@@ -246,7 +246,7 @@ async def stage(
             await scraper.until(lambda s=scraper: s.is_ready(session), scraper.id)  # type: ignore[misc]
         if start:
             await controller.start()
-            await until(lambda: result.placed_on(*made[:running]), "every target placed at the start", 30)
+            await until(lambda: result.placed_on(*made[:running]), "every target placed at the start")
             await result.quiet()
         try:
             yield result

@@ -19,7 +19,7 @@ from tests.waiting import until
 async def promring(*arguments: str) -> tuple[int, str]:
     """Exit status and everything it printed."""
     command = [sys.executable, "-m", "promring", *arguments]
-    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=30)
+    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=120)
     return out.returncode, out.stdout + out.stderr
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.stage import Stage, stage, write_targets
-from tests.waiting import until
+from tests.waiting import slower, until
 
 CONSUL_TROUBLE = {"consul_gives_no_answer", "consul_index_went_back", "register_failed"}
 
@@ -82,7 +82,7 @@ async def test_consul_down_for_a_while_changes_nothing_but_new_targets_are_place
         write_targets(tmp_path, everything)
         await until(lambda: s.placed_on(*s.scrapers), "a target that appeared while Consul was down")
         await s.quiet()
-        assert await s.scraped_by_now() < 15
+        assert await s.scraped_by_now() < 15 * slower()
         described = await s.controller.ask(s.session, "services/node_exporter")
         assert described["membership"]["stale"]
         assert str(s.consul.port) in described["membership"]["reason"]

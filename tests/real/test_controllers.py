@@ -15,7 +15,7 @@ import pytest
 from promring.demo.controller import Controller
 from tests.real.stage import BELIEVED, SERVICE, Stage, stage, write_targets
 from tests.rows import Seen
-from tests.waiting import until
+from tests.waiting import slower, until
 
 TAKE_OVER_S = 10.0
 LOCK_TROUBLE = {"lock_lost", "lease_over", "lock_gives_no_answer", "lock_not_released"}
@@ -75,7 +75,7 @@ async def test_another_one_leads_within_ten_seconds(tmp_path: Path, consul_progr
         first.signal(how)
         leader, seconds = await taken_over(s, first, since)
         assert leader is second
-        assert seconds <= TAKE_OVER_S
+        assert seconds <= slower() * TAKE_OVER_S
         assert await epoch_of(s, second) > before
         await until(lambda: len(second.log_lines("epoch")) >= 2, "the new epoch in its slices")
         await asyncio.sleep(1)
@@ -108,7 +108,7 @@ async def test_a_clean_stop_hands_the_lock_over_at_once(tmp_path: Path, consul_p
         leader, seconds = await taken_over(s, s.controller, since)
         await stopping
         assert leader is second
-        assert seconds < 3
+        assert seconds < 3 * slower()
         assert s.controller.log_lines("lock_released")
         assert s.stamps() == stamps
         await works(s)
@@ -168,7 +168,7 @@ async def test_a_follower_serves_the_same_slices_and_never_goes_back(
 def status_of(controller: Controller) -> str:
     """As a person sees it."""
     command = [sys.executable, "-m", "promring", "status", f"--url={controller.url}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
 
 
 async def test_a_drain_is_shared_with_all_controllers_and_only_the_leader_takes_it(

@@ -14,12 +14,13 @@ import yaml
 
 from promring.demo.scraper import ScraperProcess
 from tests.real.stage import SERVICE, Stage, stage, write_targets
-from tests.waiting import until
+from tests.waiting import slower, until
 
 INTERVAL_S = 1.0
 LATE = 1.4
 """A gap of more than so many intervals is a missed scrape."""
-OVERLAP_S = 20.0
+OVERLAP_S = 60.0
+"""What a hand-over by receipt does not take on a busy machine, either."""
 
 
 def gaps(s: Stage, since: float) -> dict[str, float]:
@@ -52,7 +53,12 @@ async def test_a_drain_and_the_way_back_miss_no_scrape(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
     async with stage(
-        tmp_path, consul_program, prometheus_program, http_sd=0, interval_s=INTERVAL_S, handover={"overlap": "20s"}
+        tmp_path,
+        consul_program,
+        prometheus_program,
+        http_sd=0,
+        interval_s=INTERVAL_S,
+        handover={"overlap": f"{OVERLAP_S:g}s"},
     ) as s:
         await settled(s)
         since = time.monotonic()
@@ -88,7 +94,7 @@ async def test_servers_agents_and_vmagent_hand_over_to_each_other(
         http_sd=0,
         interval_s=INTERVAL_S,
         kinds=kinds,
-        handover={"overlap": "20s"},
+        handover={"overlap": f"{OVERLAP_S:g}s"},
         audit={"interval": "1s", "timeout": "1s"},
     ) as s:
         await settled(s)
@@ -126,7 +132,7 @@ async def test_a_join_misses_no_scrape_and_a_restart_in_the_middle_changes_nothi
         running=2,
         http_sd=0,
         interval_s=INTERVAL_S,
-        handover={"overlap": "20s"},
+        handover={"overlap": f"{OVERLAP_S:g}s"},
     ) as s:
         await settled(s)
         since = time.monotonic()
@@ -157,7 +163,7 @@ async def test_who_never_scrapes_what_it_got_leaves_it_to_the_old_one_for_the_ov
         await asyncio.sleep(5)
         assert not s.placed_on(*s.scrapers), "still held"
         await handed_over(s, *s.scrapers)
-        assert 7 < time.monotonic() - began < 14, f"after the overlap ({time.monotonic() - started:.0f} s)"
+        assert 7 < time.monotonic() - began < 14 * slower(), f"after the overlap ({time.monotonic() - started:.0f} s)"
 
 
 async def test_coverage_tells_the_truth(tmp_path: Path, consul_program: Path, prometheus_program: Path) -> None:

@@ -18,7 +18,7 @@ import yaml
 from promring.demo.process import Process
 from tests.real.stage import BELIEVED, Stage, stage, write_targets
 from tests.rows import Seen
-from tests.waiting import until
+from tests.waiting import slower, until
 
 STOP_S = 5.0
 
@@ -93,7 +93,7 @@ async def test_a_signal_stops_gracefully(
         started = time.monotonic()
         s.controller.signal(number)
         assert await s.controller.wait() == 0
-        assert time.monotonic() - started < STOP_S
+        assert time.monotonic() - started < STOP_S * slower()
         assert s.controller.log_lines("stopped")
         with pytest.raises(Exception, match=r"(?i)disconnected|closed|reset"):
             await waiting
@@ -124,7 +124,7 @@ async def test_sigterm_in_the_middle_of_a_delivery_leaves_whole_slices_and_the_n
             started = time.monotonic()
             s.controller.signal(signal.SIGTERM)
             assert await s.controller.wait() == 0
-            assert time.monotonic() - started < STOP_S
+            assert time.monotonic() - started < STOP_S * slower()
             assert whole(s, lists)
             await s.controller.start()
             await s.controller.until(lambda: s.controller.is_ready(s.session), "promring")
@@ -170,7 +170,7 @@ async def test_sigterm_while_a_slow_disk_holds_an_fsync_ends_the_file_and_begins
         started = time.monotonic()
         s.controller.signal(signal.SIGTERM)
         assert await s.controller.wait() == 0
-        assert time.monotonic() - started < STOP_S
+        assert time.monotonic() - started < STOP_S * slower()
         await tracer.stop()
         written = [name for name, stamp in s.stamps().items() if stamp != before[name]]
         assert len(written) == 1, "the one that was being written, no other"
@@ -185,7 +185,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, consul_program: Pat
         started = time.monotonic()
         s.controller.signal(signal.SIGCONT)
         status = await s.controller.wait()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 3 * slower()
         assert status in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
@@ -209,6 +209,6 @@ async def test_a_second_promring_on_one_state_directory_is_refused(
     async with stage(tmp_path, consul_program, prometheus_program, scrapers=1) as s:
         arguments = [x for x in s.controller.arguments if "listen-address" not in x]
         command = [*arguments, "--web.listen-address=127.0.0.1:0"]
-        second = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=20, check=False)
+        second = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120, check=False)
         assert second.returncode == 1
         assert f"is in use by process {s.controller.pid}" in second.stderr

@@ -26,7 +26,7 @@ async def planned(s: Stage, *arguments: str) -> dict[str, Any]:
         "--output=json",
         *arguments,
     ]
-    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
+    out = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=120)
     result: dict[str, Any] = json.loads(out.stdout)
     return result
 

@@ -17,7 +17,7 @@ from promring.demo.proxy import Down, Frozen, Latency, Replace, http_answer
 from promring.httpclient import new_session
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.rows import Seen
-from tests.waiting import until
+from tests.waiting import slower, until
 
 TROUBLE = {"consul_gives_no_answer", "consul_index_went_back", "register_failed"}
 
@@ -76,7 +76,7 @@ async def test_consul_down_for_five_minutes(
         await s.consul.kill()
         await asyncio.sleep(300)
         assert s.stamps() == stamps
-        assert await s.scraped_by_now() < 15
+        assert await s.scraped_by_now() < 15 * slower()
         await s.consul.start()
         await s.consul.until(lambda: s.consul.is_ready(s.session), "Consul again")
         healed = await until(lambda: fresh(s), "heard again", 10)
@@ -97,7 +97,7 @@ async def test_a_slow_or_frozen_consul_holds_up_nothing(tmp_path: Path, consul_p
             s.between.fault = None
             await until(lambda: fresh(s), "heard again", 10)
         assert s.stamps() == stamps
-        assert sorted(pages.times_s)[int(len(pages.times_s) * 0.99)] < 0.1
+        assert sorted(pages.times_s)[int(len(pages.times_s) * 0.99)] < 0.1 * slower()
         seconds = await death_is_seen(s)
         seen(f"{pages}; 0 slices changed; the next death in the slices after {seconds:.1f} s")
 
@@ -136,7 +136,7 @@ async def test_what_is_registered_after_a_restart_is_seen(tmp_path: Path, consul
         definition = {"ID": "late", "Name": CONSUL_SERVICE, "Address": "127.0.0.9", "Port": 9090}
         await s.consul.put(s.session, "/v1/agent/service/register", definition)
         seconds = await until(lambda: len(s.controller.log_lines("node_update_reshard")) > found, "the new one seen", 5)
-        assert seconds <= 1
+        assert seconds <= slower()
         seen(f"seen {seconds:.2f} s after it was registered")
 
 
@@ -205,7 +205,7 @@ async def test_a_consul_that_loses_its_leader_and_its_quorum(tmp_path: Path, con
                 assert s.stamps() == stamps
                 seconds = await death_is_seen(s, 20)
                 seen(f"0 slices changed; no leader {over:.1f} s after the quorum was lost; next death {seconds:.1f} s")
-                assert healed < 15
+                assert healed < 15 * slower()
     finally:
         await cluster.stop()
 
@@ -254,7 +254,7 @@ async def test_spurious_wake_ups_cost_no_cycle(tmp_path: Path, consul_program: P
     async with stage(tmp_path, consul_program, None, http_sd=0, reconcile_interval="60s", proxied=True) as s:
         noise = {"ID": "noise", "Name": CONSUL_SERVICE, "Address": "127.0.0.9", "Port": 1}
         check = {"TTL": "10m", "Status": "critical"}  # it never passes: what is passing stays the same
-        cycles, cpu = await cycles_of(s), psutil.Process(s.controller.pid).cpu_times()
+        began, cycles, cpu = time.monotonic(), await cycles_of(s), psutil.Process(s.controller.pid).cpu_times()
         first = await index_of(s)
         for number in range(200):
             again = {**noise, "Meta": {"number": str(number)}, "Check": check}
@@ -264,7 +264,7 @@ async def test_spurious_wake_ups_cost_no_cycle(tmp_path: Path, consul_program: P
         woken = await index_of(s) - first
         assert woken >= 200, "there were wake-ups"
         extra = await cycles_of(s) - cycles
-        assert extra <= 1
+        assert extra <= 1 + (time.monotonic() - began) // 60, "one each reconcile_interval"
         used = after.user + after.system - cpu.user - cpu.system
         seen(f"{woken} indexes further, {extra} cycles, {100 * used / 10:.0f} % of a core")
 

@@ -18,7 +18,7 @@ from tests.fakes.source import TargetSource
 from tests.real.conftest import server
 from tests.real.stage import SERVICE, Stage, stage
 from tests.rows import Seen
-from tests.waiting import until
+from tests.waiting import slower, until
 
 
 def reshards(s: Stage) -> int:
@@ -42,7 +42,7 @@ async def release(s: Stage) -> subprocess.CompletedProcess[str]:
     """As a person does it, by command."""
     token = f"--token-file={s.controller.folder / 'token'}"
     command = [sys.executable, "-m", "promring", "release", SERVICE, f"--url={s.controller.url}", token]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=False)
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.row(12, 15, did="6 Prometheus, kill -9 of 4 at once, panic_hold 10 s")
@@ -88,7 +88,7 @@ async def called_dead(s: Stage, count: int) -> bool:
 
 
 @pytest.mark.row(15, 18, did="the checks of 4 of 6 fail while they live: Consul's view is cut, panic_hold 5 s")
-@pytest.mark.parametrize("leave_delay", ["0s", "2s"], ids=["at once", "one by one, leave_delay 2 s"])
+@pytest.mark.parametrize("leave_delay", ["0s", "5s"], ids=["at once", "one by one, leave_delay 5 s"])
 async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
     tmp_path: Path, consul_program: Path, prometheus_program: Path, leave_delay: str, seen: Seen
 ) -> None:
@@ -113,7 +113,7 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
         assert "they answer a direct probe and stay" in (await withheld(s))["panic"]
         assert await s.held() == "", "the hold is over, but they count as alive"
         assert s.stamps() == stamps
-        assert await s.scraped_by_now() < 15
+        assert await s.scraped_by_now() < 15 * slower()
         for x in s.scrapers[2:]:
             await s.call_dead(x, back=True)
 
@@ -122,7 +122,7 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
 
         await until(calm, "all back")
         assert s.stamps() == stamps
-        how = "at once" if at_once else "one by one, leave_delay 2 s"
+        how = "at once" if at_once else "one by one, leave_delay 5 s"
         seen(f"{how}: 0 slices changed in 8 s, 4 named as answering a direct probe; over when Consul shows them again")
 
 

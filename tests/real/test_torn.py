@@ -56,7 +56,7 @@ def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: P
         writer.once(do="save", generation=(1, 1), count=4)
         started = time.monotonic()
         writer.once(do="deliver", generation=(1, 1), count=4)
-        cycle_s = time.monotonic() - started
+        cycle_s = min(1.0, time.monotonic() - started)  # a busy machine needs longer, but not 60 times
         for epoch in range(2, kills + 2):
             writer.begin()
             writer.tell(do="endless", epoch=epoch)
@@ -150,7 +150,7 @@ def test_the_far_side_killed_or_cut_at_random_has_a_whole_slice(tmp_path: Path, 
             time.sleep(rng.uniform(0, 1.2 * run_s))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=20)
+            process.communicate(timeout=120)
         tally["killed"] += process.returncode == -signal.SIGKILL
         now = far.generation()
         assert now in (last, wanted)

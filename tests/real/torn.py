@@ -136,7 +136,7 @@ class FarSide:
     def run(self, generation: Generation, *before: str | Path, word: str, size: int | None = None) -> str:
         """What it said last."""
         with self.start(generation, *before, word=word, size=size) as process:
-            said, _ = process.communicate(timeout=20)
+            said, _ = process.communicate(timeout=120)
         lines = [line for line in said.splitlines() if line.startswith("promring ")]
         return lines[-1].removeprefix("promring ") if lines else ""
 

@@ -44,7 +44,7 @@ async def controller(ca: trustme.CA, seen: list[str]) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/sd/x/s:1", get)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1").configure_cert(context)

@@ -11,6 +11,7 @@ from aiohttp import web
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
 from promring.model import Members, Scraper
+from tests import jumping
 from tests.waiting import until
 
 
@@ -33,26 +34,29 @@ async def answering(status: int | None) -> AsyncIterator[Scraper]:
     await runner.cleanup()
 
 
-async def test_any_answer_is_life_and_none_three_times_is_death() -> None:
-    async with answering(200) as up, answering(401) as locked, answering(500) as broken, answering(None) as hung:
-        gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
-        suspects: Members = (up, locked, broken, hung, gone)
-        changed, verdicts = asyncio.Event(), dict[str, bool]()
-        task = asyncio.create_task(
-            DirectProbes("/-/healthy", 0.2).run(
-                lambda: suspects, changed, lambda name, alive: verdicts.update({name: alive})
+def test_any_answer_is_life_and_none_three_times_is_death() -> None:
+    async def told() -> None:
+        async with answering(200) as up, answering(401) as locked, answering(500) as broken, answering(None) as hung:
+            gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
+            suspects: Members = (up, locked, broken, hung, gone)
+            changed, verdicts = asyncio.Event(), dict[str, bool]()
+            task = asyncio.create_task(
+                DirectProbes("/-/healthy", 0.2).run(
+                    lambda: suspects, changed, lambda name, alive: verdicts.update({name: alive})
+                )
             )
-        )
-        try:
-            await until(lambda: len(verdicts) == 2, "the living ones at the first probe", 2)
-            assert verdicts == {up.id: True, locked.id: True}
-            await until(lambda: len(verdicts) == 5, "the others after three", 3 * (direct.PAUSE_S + 0.5))
-            assert [verdicts[s.id] for s in suspects] == [True, True, False, False, False]
-            suspects = ()
-            changed.set()
-            verdicts.clear()
-            await asyncio.sleep(direct.PAUSE_S * 1.5)
-            assert not verdicts, "nobody is suspected, nobody is asked"
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            try:
+                await until(lambda: len(verdicts) == 2, "the living ones at the first probe", 2)
+                assert verdicts == {up.id: True, locked.id: True}
+                await until(lambda: len(verdicts) == 5, "the others after three", 3 * (direct.PAUSE_S + 0.5))
+                assert [verdicts[s.id] for s in suspects] == [True, True, False, False, False]
+                suspects = ()
+                changed.set()
+                verdicts.clear()
+                await asyncio.sleep(direct.PAUSE_S * 1.5)
+                assert not verdicts, "nobody is suspected, nobody is asked"
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    jumping.run(told())

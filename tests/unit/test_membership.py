@@ -20,6 +20,7 @@ from promring.consul.watch import HealthWatch
 from promring.membership.consul import ConsulMembership
 from promring.membership.probe import Health, ProbeMembership, ProbeSettings
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+from tests import jumping
 from tests.fakes.consul import FakeConsul
 from tests.waiting import until
 
@@ -70,7 +71,7 @@ class Node_:
 async def node() -> AsyncIterator[tuple[Node_, tuple[str, int]]]:
     app, made = web.Application(), Node_()
     app.router.add_get("/-/ready", made.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -166,50 +167,59 @@ async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_die
             assert {a for a in answers[seen:] if isinstance(a, Known)} == {everyone}, "never a part of them"
 
 
-async def test_who_does_not_come_back_after_an_amnesia_is_waited_for_so_long_and_no_longer() -> None:
-    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        everyone = tuple(map(scraper, NODES))
-        membership = consul_membership(client, REGISTRATION, log.get(), everyone, settle_s=1.0)
-        async with published(membership) as answers:
-            await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
-            seen = len(answers)
-            consul.refuse_registration_of = 2
-            await consul.forget()
-            await until(lambda: any(isinstance(a, Unknown) for a in answers[seen:]), "one is back, one is not")
-            assert not [a for a in answers[seen:] if isinstance(a, Known)]
-            consul.flap("x-10.0.0.1-1", 8)  # other changes do not begin the wait again
-            await until(lambda: answers[-1] == Known(everyone[:1]), "the other counted as dead", 5)
+def test_who_does_not_come_back_after_an_amnesia_is_waited_for_so_long_and_no_longer() -> None:
+    async def told() -> None:
+        async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+            everyone = tuple(map(scraper, NODES))
+            membership = consul_membership(client, REGISTRATION, log.get(), everyone, settle_s=1.0)
+            async with published(membership) as answers:
+                await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
+                seen = len(answers)
+                consul.refuse_registration_of = 2
+                await consul.forget()
+                await until(lambda: any(isinstance(a, Unknown) for a in answers[seen:]), "one is back, one is not")
+                assert not [a for a in answers[seen:] if isinstance(a, Known)]
+                consul.flap("x-10.0.0.1-1", 8)  # other changes do not begin the wait again
+                await until(lambda: answers[-1] == Known(everyone[:1]), "the other counted as dead", 5)
+
+    jumping.run(told())
 
 
-async def test_a_second_amnesia_is_waited_for_anew() -> None:
-    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        everyone = tuple(map(scraper, NODES))
-        membership = consul_membership(client, REGISTRATION, log.get(), everyone, settle_s=4.0)
-        async with published(membership) as answers:
-            await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
-            await consul.forget()
-            await until(lambda: Empty() in answers and answers[-1] == Known(everyone), "back from the first")
-            await asyncio.sleep(2.5)
-            seen = len(answers)
-            consul.refuse_registration_of = 2
-            await consul.forget()
-            await asyncio.sleep(1.8)  # the first wait would be over by now
-            assert not [a for a in answers[seen:] if isinstance(a, Known)]
-            consul.refuse_registration_of = None
-            await until(lambda: answers[-1] == Known(everyone), "back from the second")
+def test_a_second_amnesia_is_waited_for_anew() -> None:
+    async def told() -> None:
+        async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+            everyone = tuple(map(scraper, NODES))
+            membership = consul_membership(client, REGISTRATION, log.get(), everyone, settle_s=4.0)
+            async with published(membership) as answers:
+                await until(lambda: bool(answers) and answers[-1] == Known(everyone), "both registered as alive")
+                await consul.forget()
+                await until(lambda: Empty() in answers and answers[-1] == Known(everyone), "back from the first")
+                await asyncio.sleep(2.5)
+                seen = len(answers)
+                consul.refuse_registration_of = 2
+                await consul.forget()
+                await asyncio.sleep(1.8)  # the first wait would be over by now
+                assert not [a for a in answers[seen:] if isinstance(a, Known)]
+                consul.refuse_registration_of = None
+                await until(lambda: answers[-1] == Known(everyone), "back from the second")
+
+    jumping.run(told())
 
 
-async def test_a_registration_that_cannot_be_seen_is_said_and_not_done_again_and_again() -> None:
-    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        consul.fault = "filtered"
-        with structlog.testing.capture_logs() as lines:
-            membership = consul_membership(client, REGISTRATION, structlog.get_logger())
-            async with published(membership):
-                await until(lambda: any("not to be seen" in str(x.get("error")) for x in lines), "said", 25)
-                before = consul.registrations
-                consul.wake()
-                await asyncio.sleep(1)
-                assert consul.registrations == before <= 5 * len(NODES)
+def test_a_registration_that_cannot_be_seen_is_said_and_not_done_again_and_again() -> None:
+    async def told() -> None:
+        async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+            consul.fault = "filtered"
+            with structlog.testing.capture_logs() as lines:
+                membership = consul_membership(client, REGISTRATION, structlog.get_logger())
+                async with published(membership):
+                    await until(lambda: any("not to be seen" in str(x.get("error")) for x in lines), "said", 25)
+                    before = consul.registrations
+                    consul.wake()
+                    await asyncio.sleep(1)
+                    assert consul.registrations == before <= 5 * len(NODES)
+
+    jumping.run(told())
 
 
 def test_the_registered_check_is_that_of_the_configuration() -> None:
@@ -293,12 +303,13 @@ async def test_wake_ups_without_a_change_do_not_make_a_storm() -> None:
     async with watched() as (consul, client, answers):
         await register(client, 1)
         await until(lambda: bool(answers) and answers[-1] == Known((ONE,)), "one member")
-        reads, began = consul.reads, time.monotonic()
+        reads, since = consul.reads, time.monotonic()
         for _ in range(200):
             consul.wake()
             await asyncio.sleep(0.005)
+        took = time.monotonic() - since
         assert answers[-1] == Known((ONE,))
-        assert consul.reads - reads <= 2 + 10 * (time.monotonic() - began) + 2, "a burst of two, then ten a second"
+        assert consul.reads - reads <= 2 + 10 * took + 2, "a burst of two, then ten a second"
 
 
 async def test_the_second_instance_with_one_identity_is_refused() -> None:

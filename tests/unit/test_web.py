@@ -22,7 +22,7 @@ from promring.events import Events
 from promring.supervisor import Options, Supervisor
 from promring.web.server import WebSettings
 from tests.fakes.source import TargetSource
-from tests.waiting import until
+from tests.waiting import slower, until
 
 
 @asynccontextmanager
@@ -73,19 +73,21 @@ TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "pro
 @asynccontextmanager
 async def running(folder: Path, *, targets: bool = True, shrink_threshold: float = 0) -> AsyncIterator[Running]:
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
+        # A busy machine answers late many times, and nobody dies of it.
+        probe = {"nodes": nodes, "interval": "100ms", "timeout": "100ms", "unhealthy_after": 100}
         config = {
             "global": {"debounce": "10ms"},
             "shard_services": [
                 {
                     "name": "node",
-                    "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
+                    "scrapers": {"probe": probe},
                     "targets": [{"file": {"files": ["targets.json"]}}],
                     "delivery": [{"http_sd": {}}],
                     "guard": {"shrink_threshold": shrink_threshold},
                 },
                 {
                     "name": "files-only",
-                    "scrapers": {"probe": {"nodes": nodes, "interval": "100ms", "timeout": "100ms"}},
+                    "scrapers": {"probe": probe},
                     "targets": [{"file": {"files": ["targets.json"]}}],
                     "delivery": [{"file": {"path": "out/{scraper}.json"}}],
                 },
@@ -341,4 +343,4 @@ async def test_a_stop_does_not_wait_for_long_polls(tmp_path: Path) -> None:
         r.supervisor.stop()
         with pytest.raises(aiohttp.ClientError):
             await waiting
-    assert time.monotonic() - started < 1.9, "it waited for the polls, 2 s"
+    assert time.monotonic() - started < 1.9 * slower(), "it waited for the polls, 2 s"

@@ -155,7 +155,7 @@ def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import EngFormatter, MaxNLocator
     except ImportError as error:
-        raise click.ClickException("--plot needs matplotlib: pip install matplotlib, into promring's environment") from error
+        raise click.ClickException("--plot needs matplotlib: pip install 'promring[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(f"{data['targets']} targets on {data['scrapers']} scrapers")
     for axes, (what, sums, over) in zip(

@@ -216,14 +216,13 @@ class HealthWatch:
             case Known(members):
                 before, self._said = self._said, [m.id for m in members]
                 draining = " ".join(m.id for m in members if m.draining)
-                more = {"in_maintenance": draining} if draining else {}
                 self._log.info(
                     "service_node_change_by_healthy_check",
                     srv_name=self._service,
                     num=len(members),
                     detail=" ".join(self._said),
+                    **({"in_maintenance": draining} if draining else {}),
                     **difference(before, self._said),
-                    **more,
                 )
             case Empty():
                 self._said = []

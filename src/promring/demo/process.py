@@ -108,7 +108,7 @@ class Process:
     def log_tail(self, lines: int = 5) -> str:
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
 
-    async def until(self, ready: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 30.0) -> None:
+    async def until(self, ready: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 60.0) -> None:
         """Wait until ``ready``. Raises ``StartError`` when the process ends before, or it takes too long."""
         deadline = time.monotonic() + timeout_s
         while not await ready():

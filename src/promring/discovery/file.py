@@ -60,8 +60,8 @@ class _File:
 
     def _text(self) -> bytes:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
+            with open(self._path, "rb", opener=_without_waiting) as file:
+                descriptor = file.fileno()
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise DiscoveryError(f"{self._path}: not a regular file")
                 if not self._is_json:
@@ -212,3 +212,8 @@ class FileSource:
 def _plain(pattern: str, bracket: str = "") -> str:
     """``pattern`` with its escaped brackets (``[[]``) written as ``bracket``."""
     return pattern.replace("[[]", bracket)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For ``open``, which closes it again when the path is a folder."""
+    return os.open(path, flags | os.O_NONBLOCK)

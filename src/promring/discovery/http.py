@@ -1,5 +1,7 @@
 """Targets from an http_sd endpoint: status 200, JSON, a total deadline, redirects within one origin only.
 
+As with Prometheus no compression is asked for, and the body is taken as it came.
+
 A redirect to another scheme, host or port would carry the credentials there, and lets a source choose what promring asks.
 No error shows the query of the URL, nor what an answer repeats of the request's secrets.
 """
@@ -7,6 +9,7 @@ No error shows the query of the URL, nor what an answer repeats of the request's
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +29,8 @@ from promring.yamlsafe import UnsafeYaml, refuse_unsafe
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_MOST = 10
+CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.IGNORECASE)
+"""What Prometheus takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,13 @@ class HttpSource:
 
     async def fetch(self) -> TargetPool:
         where = shown(self.url)
-        headers = {"Accept": "application/json", "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}"}
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}",
+        }
         try:
-            async with asyncio.timeout(self.timeout_s), new_session(keep_alive=False) as session:
+            async with asyncio.timeout(self.timeout_s), new_session(keep_alive=False, unpack=False) as session:
                 headers |= await _credentials(self.headers_file, self.bearer_token_file)
                 response = await self._follow(session, headers, where)
         except TimeoutError:
@@ -54,8 +63,8 @@ class HttpSource:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
             raise DiscoveryError(f"{where}: status {response.status}: {response.text()}")
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        kind = response.headers.get("content-type", "").strip()
+        if not CONTENT_TYPE.fullmatch(kind):
             raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")
         try:
             pool = await self.reader.read_beside(response.body, where)

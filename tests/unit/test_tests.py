@@ -1,0 +1,123 @@
+"""The tests' own tools: room, order and leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests import jumping
+from tests.leaks import held, left
+from tests.order import FILE, dealt, slow
+from tests.room import Need, lacking, need
+
+HERE = Path(__file__).parents[2]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "tests.room", "--noconftest", "-m", "not real"]
+INSTANCES = "/proc/sys/user/max_inotify_instances"
+
+
+def in_a_shell(first: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run of pytest after ``first``; what that uses up is another's, and is given back."""
+    command = [*arguments, "sh", "-c", f'{first} && exec "$@"', "sh", *PYTEST, str(HERE / "tests/unit/test_threads.py")]
+    env = {**os.environ, "PYTHONPATH": str(HERE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_inotify_instances_that_are_used_up_are_said_in_one_line_before_the_first_test() -> None:
+    """In a user namespace, which has a limit of its own, so that no other test runs short."""
+    apart = ["unshare", "--user", "--map-root-user"]
+    try:
+        subprocess.run([*apart, "sh", "-c", f"echo 3 > {INSTANCES}"], check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no user namespaces on this machine")
+    ended = in_a_shell(f"echo 3 > {INSTANCES}", *apart)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR, ended.stdout
+    assert "test_threads" not in ended.stdout, "no test was begun"
+    said = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+    assert len(said) == 1, said
+    assert "no room for the tests: 3 inotify instances left, 8 needed" in said[0]
+    assert "fs.inotify.max_user_instances" in said[0]
+
+
+def test_too_few_descriptors_are_said_in_one_line_before_the_first_test() -> None:
+    ended = in_a_shell("ulimit -n 200")
+    said = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+    assert len(said) == 1, said
+    assert "no room for the tests: 200 file descriptors a process, 256 needed (ulimit -n)" in said[0]
+
+
+@pytest.mark.parametrize("short", ["ports", "mib", "disk_mib"])
+def test_what_else_there_is_too_little_of_is_named(short: str) -> None:
+    little = Need(instances=1, watches=1, descriptors=16, ports=1, mib=1, disk_mib=1)
+    assert list(lacking(little)) == []
+    (said,) = lacking(little._replace(**{short: 10**9}))
+    assert "1000000000 needed" in said
+
+
+def test_each_run_of_the_tests_looks_for_room_and_leaks(pytestconfig: pytest.Config) -> None:
+    assert all(pytestconfig.pluginmanager.has_plugin(f"tests.{name}") for name in ("room", "leaks", "order"))
+
+
+def test_a_run_on_real_servers_needs_more_with_each_worker() -> None:
+    few, many = need(real=True, workers=1), need(real=True, workers=6)
+    assert need(real=False, workers=6) < few < many
+    assert many.instances < 128, "what a user has by default"
+
+
+def test_the_long_ones_are_dealt_first_to_all_and_nobody_is_lost() -> None:
+    assert dealt([9, 8, 7, 3, 2, 1, 0], 3) == [7, 1, 8, 2, 9, 3, 0]
+    assert slow("12 tests/a.py::b\n5 tests/c.py::d\n") == {"tests/a.py::b": 12.0, "tests/c.py::d": 5.0}
+    assert all(seconds > 0 for seconds in slow(FILE.read_text()).values())
+
+
+def test_what_a_test_leaves_is_named(tmp_path: Path) -> None:
+    before = held()
+    descriptor = os.open(tmp_path / "x", os.O_CREAT)
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait, name="lingers")
+    thread.start()
+    process = subprocess.Popen(["sleep", "4244"])
+    try:
+        found = left(before)
+        assert f"descriptor {descriptor}: {tmp_path / 'x'}" in found
+        assert "thread lingers" in found
+        assert any(line.startswith(f"process {process.pid}: ") for line in found)
+    finally:
+        os.close(descriptor)
+        go.set()
+        thread.join()
+        process.kill()
+        process.wait()
+    assert left(before) == []
+
+
+def test_a_long_wait_costs_no_time_and_what_is_sent_arrives_before_the_clock_jumps() -> None:
+    async def work() -> tuple[float, list[bytes]]:
+        got: list[bytes] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.append(await reader.readline())
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        began = asyncio.get_running_loop().time()
+        async with server:
+            for n in range(20):
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                writer.write(b"%d\n" % n)
+                async with asyncio.timeout(10):
+                    assert await reader.read() == b""
+                writer.close()
+                await writer.wait_closed()
+            await asyncio.sleep(3)
+        return asyncio.get_running_loop().time() - began, got
+
+    took, got = jumping.run(work())
+    assert took >= 3
+    assert got == [b"%d\n" % n for n in range(20)]
