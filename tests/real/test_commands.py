@@ -48,7 +48,7 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
         assert (code, text) == (1, f"Error: {s.controller.url}: no service 'nope'; there is {SERVICE}\n")
         drained, token = s.scrapers[0].id, ("--token-file", str(tmp_path / "token"))
         code, text = await promring("drain", drained, *url)
-        assert (code, "a bearer token is needed" in text) == (1, True)
+        assert (code, "--token-file names the file that has it" in text) == (1, True)
         code, text = await promring("drain", drained, *url, *token)
         assert (code, text) == (0, f"{SERVICE}: {drained} drained\n")
         code, text = await promring("status", *url)

@@ -236,6 +236,14 @@ def test_the_password_of_a_url_is_used_and_never_shown() -> None:
         assert (result.exit_code, "canary" in result.output) == (2, False), result.output
 
 
+@pytest.mark.parametrize("body", [b"no: %b", error("x", "no: %b")], ids=["text", "JSON"])
+def test_an_answer_that_repeats_the_token_does_not_show_it(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "token").write_text("canary-7f3x9q")
+    with FakeController({"/api/v1/status": (400, body.replace(b"%b", b"Bearer canary-7f3x9q"))}) as fake:
+        result = CliRunner().invoke(main, ["status", "--url", fake.url, "--token-file", str(tmp_path / "token")])
+    assert (result.exit_code, "canary" in result.output, "no: " in result.output) == (1, False, True)
+
+
 @pytest.mark.parametrize("content", ["", "\n", "two\nlines", "n\u00f6", "a b"])
 def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "token"

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import click
 
 from promring.cli.output import clean
+from promring.redact import hide, secrets_of_headers
 
 TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -88,10 +89,14 @@ class Controller:
             return answer["data"]
         if isinstance(answer, dict) and answer.get("status") == "error":
             hint = "" if status != 401 or self.has_token else " (--token-file names the file that has it)"
-            raise click.ClickException(f"{self.url}: {clean(answer.get('error'))}{hint}")
+            raise click.ClickException(f"{self.url}: {self._hide(clean(answer.get('error')))}{hint}")
         text = " ".join(body[: TEXT_MOST * 4].decode("utf-8", "replace").split())[:TEXT_MOST]
         who = "" if status == 401 else "not a promring controller: "
-        raise click.ClickException(f"{self.url}: {who}status {status}, {text!r}")
+        raise click.ClickException(f"{self.url}: {who}status {status}, {self._hide(text)!r}")
+
+    def _hide(self, text: str) -> str:
+        """An answer's words without what they repeat of the request's secret."""
+        return hide(text, secrets_of_headers({"Authorization": self.authorization})) if self.authorization else text
 
     def _exchange(self, method: str, path: str) -> tuple[int, bytes]:
         """In a thread of its own, as a socket's time-out is for each read and not for the whole answer."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from promring.cli.output import clean
+from promring.printable import printable
 
 
 class Lazy(NamedTuple):
@@ -51,16 +51,12 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:  # their texts may name what came from outside
-            raise click.UsageError(_clean_lines(error.format_message()), error.ctx) from None
+            raise click.UsageError(printable(error.format_message(), lines=True), error.ctx) from None
         except click.ClickException as error:
-            raise click.ClickException(_clean_lines(error.format_message())) from error
+            raise click.ClickException(printable(error.format_message(), lines=True)) from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):  # a locale without a character must not end a command
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
-
-
-def _clean_lines(text: str) -> str:
-    return "\n".join(map(clean, text.split("\n")))

@@ -43,7 +43,7 @@ class Painted(str):
 
 
 def clean(text: object) -> str:
-    """``text`` on one line, with control characters and what turns the direction of writing spelt out."""
+    """``text`` on one line, with all that a terminal would obey spelt out."""
     if isinstance(text, Painted):
         return text
     return printable(str(text))

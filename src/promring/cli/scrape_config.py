@@ -114,7 +114,7 @@ def _text(parts: Sequence[Part], url: str, reader: str) -> str:
         flags = dict.fromkeys(VMAGENT_FLAGS["http_sd" if part.means == "http_sd" else "file"] for part in parts)
         lines += [f"# vmagent looks once a minute, unless it is started with {flag}={REFRESH}" for flag in flags]
     lines.append(f"# global: {{external_labels: {{shard: '{identity}'}}}}   # keeps the series of two scrapers apart")
-    dumped = yaml.safe_dump({"scrape_configs": list(jobs.values())}, sort_keys=False, width=10**6, allow_unicode=True)
+    dumped = yaml.safe_dump({"scrape_configs": list(jobs.values())}, sort_keys=False, width=10**6)
     return "\n".join(lines) + "\n" + dumped
 
 
