@@ -12,13 +12,17 @@ from pathlib import Path
 
 from promring.model import Scraper
 
+NAME_MOST = 200
+"""A file system takes 255 bytes, and temporary files and notes add to a name."""
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def file_name(value: str) -> str:
-    """``value`` as one path component: itself when it is plain, else 16 hex digits of its SHA-256."""
+    """``value`` as one path component: itself when it is plain and short, else 16 hex digits of its SHA-256."""
     name = value.replace(":", "_")
-    return name if _SAFE.fullmatch(name) else hashlib.sha256(value.encode()).hexdigest()[:16]
+    if len(name) <= NAME_MOST and _SAFE.fullmatch(name):
+        return name
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def render(template: str, service: str, scraper: Scraper) -> Path:

@@ -193,6 +193,7 @@ async def test_a_host_that_hangs_in_the_middle_holds_up_no_other(ground: Ground)
 # --- local -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("A5", did="labels and addresses with Jinja in them, pushed by Ansible")
 async def test_bytes_arrive_as_they_are_and_only_what_changed_is_written(ground: Ground) -> None:
     canary = ground.folder / "canary"
     labels = {

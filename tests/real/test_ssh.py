@@ -364,6 +364,7 @@ async def test_a_full_far_disk_keeps_the_old_slice_and_nothing_is_left_over(tmp_
             assert f.logins(A) == 1, "a full disk is no reason to connect again"
 
 
+@pytest.mark.row("A3", "A4", did="scrapers whose names are options, commands and paths, pushed to by ssh")
 async def test_hostile_names_run_nothing_and_keep_to_their_folder(tmp_path: Path) -> None:
     async with fleet(tmp_path) as f:
         names = [

@@ -61,6 +61,7 @@ NO_ADDRESSES = [
 
 
 @pytest.mark.parametrize("text", NO_ADDRESSES, ids=lambda text: repr(text)[:30])
+@pytest.mark.row("A2", did="what is no host name or address, as a scraper's address: paths, users, spaces, controls")
 def test_what_is_no_address_is_refused_shortly(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no|is longer|has a zone") as caught:
         canonical_host(text)

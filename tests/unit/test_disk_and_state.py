@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promring import disk, log
 from promring.core.pool import pool_of
@@ -114,6 +117,18 @@ async def test_a_delivery_writes_once_then_leaves_it_alone_and_puts_back_what_wa
     assert (refused.outcome, path.read_bytes()) == ("refused", body)
     assert refused.fenced_by == Generation(0, 1)
     assert "refuses the older 0.0" in refused.error
+
+
+ODD_NAMES = ["../../etc/passwd", "a/b", "", ".hidden", "-rf", "x\0y", "[::1]:9090", "a\nb", "..", "\udcff"]
+
+
+@pytest.mark.row("A3", did="any text as the name of a scraper or a service, in a template for paths")
+@given(st.text() | st.sampled_from(ODD_NAMES), st.text() | st.sampled_from(ODD_NAMES))
+def test_any_names_stay_in_their_folders(name: str, service: str) -> None:
+    path = render("/base/{service}/{scraper}_{host}.json", service, Scraper(name, name, 1))
+    assert path.parent.parent == Path("/base")
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", path.parent.name)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", path.name)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", ".hidden", "-rf", "x\0y", "[::1]:9090"])

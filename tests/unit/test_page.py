@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from promring import log
 from promring.events import KEPT, VALUE_MOST, Events
@@ -106,6 +107,7 @@ async def test_a_drain_is_posted_to_where_the_page_says(tmp_path: Path) -> None:
         assert "drained" in page.text
 
 
+@pytest.mark.row("A8", did="targets and labels with scripts, markup and templates in them, on the page")
 async def test_labels_are_text_wherever_they_stand(tmp_path: Path) -> None:
     hostile = "</main><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}"
     async with running(tmp_path, targets=False) as r:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import re
 import ssl
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,16 +16,24 @@ import pytest
 import trustme
 from aiohttp import web
 
+from promring import log
+from promring.agent.metrics import AgentMetrics
+from promring.agent.poller import AgentSettings, Poller
 from promring.consul.client import Access, Client
 from promring.core.pool import pool_of
 from promring.discovery.http import HttpSource
 from promring.httpclient import TlsFiles
 from promring.model import ConsulError, DiscoveryError, TargetGroup
+from tests.waiting import until
 
 
 @asynccontextmanager
-async def server(certificate: trustme.LeafCert | None, client_ca: trustme.CA | None = None) -> AsyncIterator[int]:
-    """An https server that is a target source and a Consul without services; without a certificate a plain one."""
+async def server(
+    certificate: trustme.LeafCert | None, client_ca: trustme.CA | None = None, version: ssl.TLSVersion | None = None
+) -> AsyncIterator[int]:
+    """An https server that is a target source and a Consul without services; without a certificate a plain one.
+    ``version``: the only one that it speaks.
+    """
 
     async def targets(_: web.Request) -> web.Response:
         return web.json_response([{"targets": ["a:1"]}])
@@ -35,6 +47,11 @@ async def server(certificate: trustme.LeafCert | None, client_ca: trustme.CA | N
     if certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         certificate.configure_cert(context)
+        if version is not None:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.minimum_version = context.maximum_version = version
         if client_ca is not None:
             client_ca.configure_trust(context)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -86,21 +103,32 @@ async def test_the_name_to_verify_can_be_given(ca: trustme.CA, ca_file: Path) ->
             assert await client.health("x") == ([], 7)
 
 
-@pytest.mark.parametrize("bad", ["unknown CA", "expired", "other name", "plain"])
-async def test_a_bad_certificate_is_refused_and_said(bad: str, ca: trustme.CA, ca_file: Path) -> None:
+@pytest.mark.row("A10", did="certificates of another CA, expired, for another name, TLS 1.1, none; source, Consul, agent")
+@pytest.mark.parametrize("bad", ["unknown CA", "expired", "other name", "old version", "plain"])
+async def test_a_bad_certificate_is_refused_and_said(bad: str, ca: trustme.CA, ca_file: Path, tmp_path: Path) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=2)
     certificate = {
         "unknown CA": trustme.CA().issue_cert("127.0.0.1"),
         "expired": ca.issue_cert("127.0.0.1", not_after=long_ago),
         "other name": ca.issue_cert("10.0.0.1"),
+        "old version": ca.issue_cert("127.0.0.1"),
         "plain": None,
     }[bad]
-    async with server(certificate) as port:
-        with pytest.raises(DiscoveryError, match=r"(?i)certificate|ssl"):
+    async with server(certificate, version=ssl.TLSVersion.TLSv1_1 if bad == "old version" else None) as port:
+        why = r"(?i)certificate|ssl" if bad != "old version" else "cannot connect|TLS"
+        with pytest.raises(DiscoveryError, match=why):
             await fetch(port, TlsFiles(ca_file))
         async with Client(Access(f"https://127.0.0.1:{port}", tls=TlsFiles(ca_file))) as client:
-            with pytest.raises(ConsulError, match=r"(?i)certificate|ssl"):
+            with pytest.raises(ConsulError, match=why):
                 await client.health("x")
-        if certificate is not None:
+        settings = AgentSettings([f"https://127.0.0.1:{port}"], "x", "s:1", tmp_path / "x.json", tls=TlsFiles(ca_file))
+        said = io.StringIO()
+        log.configure("info", "logfmt", said)
+        agent = asyncio.create_task(Poller(settings, AgentMetrics(), log.get()).run())
+        await until(lambda: re.search(why, said.getvalue()) is not None, "the agent says why")
+        agent.cancel()
+        await asyncio.wait([agent])
+        assert not (tmp_path / "x.json").exists()
+        if certificate is not None and bad != "old version":
             skipped = TlsFiles(ca_file, insecure_skip_verify=True)
             assert await fetch(port, skipped) == pool_of((TargetGroup.of(["a:1"]),))
