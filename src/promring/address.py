@@ -11,6 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from promring.model import join_host_port
+
 HOST_LENGTH_MAX = 253
 PORT_MAX = 65535
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -29,6 +31,18 @@ def parse_host_port(text: object) -> tuple[str, int]:
         return canonical_host(host), int(port)
     except ValueError as error:
         raise ValueError(f"{_shown(text)} is not host:port: {error}") from None
+
+
+def canonical_id(text: str) -> str:
+    """A scraper's identity, ``host:port`` or a host, as somebody wrote it, in its one spelling; what is none stays."""
+    try:
+        return join_host_port(*parse_host_port(text))
+    except ValueError:
+        pass
+    try:
+        return canonical_host(text)
+    except ValueError:
+        return text
 
 
 def canonical_host(text: str) -> str:

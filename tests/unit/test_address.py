@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from promring.address import canonical_host, parse_host_port
+from promring.address import canonical_host, canonical_id, parse_host_port
 from promring.config import loads
 from promring.model import ConfigError
 
@@ -113,3 +113,17 @@ shard_services:
         "shard_services[0].scrapers.probe.nodes[2]: the scraper's identity '[::1]:9090' is the sa",
         "shard_services[0].scrapers.probe.nodes[3]: the scraper's identity 'a:1' is the same as i",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Host-A:9090", "host-a:9090"),
+        ("[::FFFF:10.0.0.1]:9090", "10.0.0.1:9090"),
+        ("Host-A.", "host-a"),
+        ("a b", "a b"),
+        ("", ""),
+    ],
+)
+def test_an_identity_that_somebody_types_has_one_spelling_too(text: str, expected: str) -> None:
+    assert canonical_id(text) == expected

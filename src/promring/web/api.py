@@ -13,6 +13,7 @@ import numpy.typing as npt
 from aiohttp import web
 
 from promring import __version__
+from promring.address import canonical_id
 from promring.audit.watch import Audit
 from promring.core.coverage import Coverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
@@ -119,7 +120,7 @@ class Api:
 
     def drain(self, request: web.Request, *, back: bool) -> web.Response:
         """Who may is settled by the server."""
-        service, name = self._service(request), request.match_info["scraper"]
+        service, name = self._service(request), canonical_id(request.match_info["scraper"])
         known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
         if name not in known | service.reconciler.memory.drained:
             raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")

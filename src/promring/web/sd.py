@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 
 from aiohttp import web
 
+from promring.address import canonical_id
 from promring.delivery.http_sd import Served
 from promring.settings import parse_duration
 from promring.threads import beside
@@ -45,7 +46,7 @@ class SdEndpoint:
             raise ApiError(404, "not_found", f"no service {request.match_info['service']!r}")
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
-        scraper, etag = request.match_info["scraper"], request.headers.get("If-None-Match", "")
+        scraper, etag = canonical_id(request.match_info["scraper"]), request.headers.get("If-None-Match", "")
         if (wait_s := _wait_s(request)) > 0:
             if len(self._waiting) >= self._polls_most:
                 raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
