@@ -502,7 +502,7 @@ async def test_caps_of_a_list_hold(tmp_path: Path, seen: Seen) -> None:
 @pytest.mark.parametrize("kind", ["malformed", "too large"])
 async def test_an_answer_that_was_refused_is_not_kept_in_memory(seen: Seen, kind: str) -> None:
     async with TargetSource([]) as source:
-        source.body = b'[{"targets":["a:1"]},{"targets":["' + b"x" * 20 * MB + b'"]}]'
+        source.body = b'[{"targets":["a:1"]},{"targets":["' + b"x" * 20 * MB + b'",5]}]'
         asked = HttpSource(source.url, 60.0, 10.0, body_bytes_max=2**29 if kind == "malformed" else 19 * MB)
         gc.collect()
         gc.disable()

@@ -84,7 +84,7 @@ def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw]:
     """
     start, long = text.index(b"[") + 1, piece_bytes
     while start + long < len(text):
-        if (first := _FIRST.match(text, start)) and first[1] != b"{":
+        if (first := _FIRST.match(text, start)) and first[1] not in b"{]":
             raise DiscoveryError(f"{where}{_line_at(text, first.start(1))}: a group that is not an object")
         for end in _cuts(text, start, start + long):
             piece = b"[" + text[start:end] + b"]"
