@@ -47,10 +47,12 @@ class Cell(Generic[T]):
         self.answered = False
         """Whether there was an answer since the start, not just a value that was put back."""
 
-    def put(self, answer: Answer[T], trouble: str = "") -> None:
-        """``trouble``: a part of the answer is from before, because of this."""
+    def put(self, answer: Answer[T], trouble: str = "", remembered: bool = False) -> None:
+        """``trouble``: a part of the answer is from before, because of this. ``remembered``: that part is from before the
+        start.
+        """
         before, now = self.fact, self._clock()
-        self.answered |= not isinstance(answer, Unknown)
+        self.answered |= not isinstance(answer, Unknown) and not remembered
         if isinstance(answer, Known):
             known = before.good is not None and self._same(before.good.value, answer.value)
             good = before.good if known else answer  # an equal value keeps its identity

@@ -45,12 +45,12 @@ class DiscoveryError(PromringError):
     """A target source gave no usable answer; its last good list stays.
 
     ``pool`` is not None when only a part of it failed and could be replaced by the last good one of that part: then it is
-    whole, if partly stale.
+    whole, if partly stale. ``remembered``: a part of it is from before the start, so that it is no answer of this run.
     """
 
-    def __init__(self, text: str, pool: TargetPool | None = None) -> None:
+    def __init__(self, text: str, pool: TargetPool | None = None, *, remembered: bool = False) -> None:
         super().__init__(text)
-        self.pool = pool
+        self.pool, self.remembered = pool, remembered
 
 
 class PlacementError(PromringError):

@@ -413,8 +413,9 @@ async def test_a_list_ten_times_larger_is_placed_within_the_bound(
 NAMED = {
     "endless headers": "headers",
     "labels repeated": "repeated for each",
-    "numbers": "no group ends within",
-    "no groups": "$[500000]",
+    "numbers": "a group that is not an object",
+    "no groups": "more than 5000000 targets or groups",
+    "bomb": "JSON is malformed",
 }
 BOMBS = {
     "numbers": lambda: b"[" + b"1," * (50 * MB) + b"1]",
@@ -485,7 +486,7 @@ async def test_caps_of_a_list_hold(tmp_path: Path, seen: Seen) -> None:
         assert named in pool.remarks[0]
     for text, named in (
         (one(targets=[f"h{n}" for n in range(10_000)], labels={"x": "y" * value_max}), "[1]: the labels, repeated"),
-        (b"[" + b'"x",' * (json_list.ENTRY_BYTES_MAX // 4) + b'"x"]', "no group ends within"),
+        (b'[{"targets":[' + b'"x",' * (json_list.ENTRY_BYTES_MAX // 4) + b'"x"]}]', "no group ends within"),
     ):
         with pytest.raises(DiscoveryError, match=re.escape(named)):
             groups.Reader().read(text, "f")

@@ -72,7 +72,7 @@ async def test_reload_and_other_writes_need_the_token(
         async with s.session.post(url) as response:
             assert response.status == 401
         async with s.session.post(url, headers={"Authorization": "Bearer wrong"}) as response:
-            assert response.status == 401
+            assert response.status == 403
         async with s.session.get(url) as response:
             assert response.status == 405
         (s.controller.folder / "token").write_text("")

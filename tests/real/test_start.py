@@ -137,7 +137,7 @@ def test_what_is_no_file_in_the_place_of_the_lock_is_one_line(tmp_path: Path, pu
     put(tmp_path / "state" / "lock")
     status, said = ends(tmp_path)
     assert (status, len(said.splitlines())) == (1, 1), said
-    assert said.startswith(f"Error: --state.dir {tmp_path}/state: ")
+    assert said.startswith(f"Error: --state.dir: {tmp_path}/state/lock is a ")
     assert (tmp_path / "precious").read_text() == "precious"
 
 

@@ -37,17 +37,25 @@ PACKET_BYTES_MAX = 65536
 ANSWER_S = 30.0
 
 
+def count_of(generation: Generation, index: int) -> int:
+    """How many targets scraper ``index`` has in ``generation``."""
+    return 1500 + (generation.n * 577 + index * 131) % 2000
+
+
 @functools.lru_cache(maxsize=32)
 def body_of(generation: Generation, index: int) -> bytes:
     """The list of scraper ``index`` in ``generation``: 150 to 350 kB, of one length for one ``n``, each line marked."""
-    count = 1500 + (generation.n * 577 + index * 131) % 2000
+    count = count_of(generation, index)
     line = b'{"targets":["10.1.%%d.%%d:9100"],"labels":{"job":"node","made":"%08d.%08d/%d","zone":"eu-west-1a"}}'
     marked = line % (generation.epoch, generation.n, index)
     return b"[%s]\n" % b",\n".join(marked % divmod(i, 250) for i in range(count))
 
 
 def slices_of(generation: Generation, count: int = len(SCRAPERS)) -> list[Slice]:
-    return [Slice(SERVICE, s, generation, body_of(generation, i), 1) for i, s in enumerate(SCRAPERS[:count])]
+    return [
+        Slice(SERVICE, s, generation, body_of(generation, i), count_of(generation, i))
+        for i, s in enumerate(SCRAPERS[:count])
+    ]
 
 
 def memory_of(generation: Generation, count: int = len(SCRAPERS)) -> Memory:

@@ -102,8 +102,8 @@ def empty_on_an_error() -> Places:
     real = polling._ask
 
     async def ask(source: Any, faults: Any) -> Any:
-        answer, failure = await real(source, faults)
-        return (Empty() if isinstance(answer, Unknown) else answer), failure
+        heard = await real(source, faults)
+        return heard._replace(answer=Empty()) if isinstance(heard.answer, Unknown) else heard
 
     return [(polling, "_ask", ask)]
 

@@ -131,7 +131,7 @@ async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -
     counted: list[bool] = []
     async with TargetSource([{"targets": ["a:1"]}]) as fake:
         asked = HttpSource(fake.url, 0.05, 1.0)
-        task = asyncio.create_task(poll("s", asked, lambda a, _: answers.append(a), counted.append, log.get()))
+        task = asyncio.create_task(poll("s", asked, lambda a, *_: answers.append(a), counted.append, log.get()))
         await until(lambda: Known(pool_of((TargetGroup.of(["a:1"]),))) in answers, "known")
         fake.mode = "status 500"
         await until(lambda: isinstance(answers[-1], Unknown), "unknown")
@@ -148,7 +148,7 @@ async def test_a_changed_file_is_seen_at_once_also_under_a_wildcard_folder(tmp_p
     pattern = FileSource([str(tmp_path / "in" / "*" / "t.json")], 3600.0)
     (tmp_path / "in" / "team").mkdir(parents=True)
     (tmp_path / "in" / "team" / "t.json").write_text('[{"targets": ["a:1"]}]')
-    task = asyncio.create_task(poll("s", pattern, lambda a, _: answers.append(a), lambda _: None, log.get()))
+    task = asyncio.create_task(poll("s", pattern, lambda a, *_: answers.append(a), lambda _: None, log.get()))
     try:
         await until(lambda: answers == [Known(pool_of((TargetGroup.of(["a:1"]),)))], "the first list")
         await asyncio.sleep(0.3)
@@ -211,6 +211,7 @@ async def test_what_is_remembered_of_a_file_that_cannot_be_read_after_a_start_st
         await source.fetch()
     kept = [TargetGroup.of(["a:1", "new:1"], {"x": "1"}), TargetGroup.of(["b:1", "gone:1"])]
     assert caught.value.pool == pool_of(kept), "additions go on, nothing of the bad file goes"
+    assert caught.value.remembered, "other controllers may know more"
     (tmp_path / "b.json").write_text('[{"targets": ["b:1"]}]')
     whole = [TargetGroup.of(["a:1", "new:1"], {"x": "1"}), TargetGroup.of(["b:1"])]
     assert await source.fetch() == pool_of(whole), "once every file was read the memory is not needed any more"
@@ -250,7 +251,7 @@ class Broken:
 
 async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it() -> None:
     answers: list[Answer[TargetPool]] = []
-    task = asyncio.create_task(poll("s", Broken(), lambda a, _: answers.append(a), lambda _: None, log.get()))
+    task = asyncio.create_task(poll("s", Broken(), lambda a, *_: answers.append(a), lambda _: None, log.get()))
     await until(lambda: len(answers) > 3, "asked again and again")
     assert answers[0] == Unknown("ZeroDivisionError: a bug")
     assert not task.done()

@@ -146,12 +146,16 @@ class FileSource:
             self._complete, self._remembered = True, None
             return self._join(lists)
         said = "; ".join(errors)
-        raise DiscoveryError(said, self._join(lists) if self._complete else self._without_a_part(lists))
+        if self._complete:
+            raise DiscoveryError(said, self._join(lists))
+        raise DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)
 
     def _without_a_part(self, lists: list[TargetPool]) -> TargetPool | None:
         """What to go on with while some file was never read: what is remembered goes on beside what can be read."""
         now = time.monotonic()
         self._first_read_at = self._first_read_at if self._first_read_at is not None else now
+        if not any(file.good for file in self._files.values()):
+            return None
         if self._remembered is not None:
             return self._join([*lists, self._remembered], ranked=True)
         if now < self._first_read_at + self._patience_s or not any(map(len, lists)):

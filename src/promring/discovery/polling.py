@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 from promring.discovery import Source, WatchedSource
 from promring.log import Logger
@@ -24,7 +24,9 @@ RETRY_S = 5.0
 REASON_MOST = 1000
 WATCH_AGAIN_S = 30.0
 
-Publish = Callable[[Answer[TargetPool], str], None]
+
+Publish = Callable[[Answer[TargetPool], str, bool], None]
+"""As ``facts.Cell.put``."""
 Count = Callable[[bool], None]
 
 
@@ -40,14 +42,14 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
         try:
             while True:
                 changed.clear()
-                answer, failure = await _ask(source, faults)
+                answer, failure, remembered = await _ask(source, faults)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had)
                 if isinstance(answer, Known):
                     _say_remarks(name, remarks, answer.value, log)
                     remarks = answer.value.remarks
                 failing = failure
-                publish(answer, failure)
+                publish(answer, failure, remembered)
                 had |= isinstance(answer, Known)
                 pause = min(RETRY_S, source.interval_s) if failure else source.interval_s
                 with contextlib.suppress(TimeoutError):
@@ -59,20 +61,26 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 watching.cancel()
 
 
-async def _ask(source: Source, faults: Unforeseen) -> tuple[Answer[TargetPool], str]:
+class _Heard(NamedTuple):
     """The answer, and what failed; with a failure the answer may still be whole, if partly stale."""
+
+    answer: Answer[TargetPool]
+    failure: str = ""
+    remembered: bool = False
+
+
+async def _ask(source: Source, faults: Unforeseen) -> _Heard:
     try:
         pool = await source.fetch()
     except DiscoveryError as error:
         if error.pool is None:
-            return Unknown(str(error)), str(error)
-        pool, failure = error.pool, str(error)
+            return _Heard(Unknown(str(error)), str(error))
+        answer = Known(error.pool) if len(error.pool) else Empty()
+        return _Heard(answer, str(error), error.remembered)
     except Exception as error:  # a source must not end the process, whatever it is fed
         reason = scrub(faults.note(error))
-        return Unknown(reason), reason
-    else:
-        failure = ""
-    return (Known(pool) if len(pool) else Empty()), failure
+        return _Heard(Unknown(reason), reason)
+    return _Heard(Known(pool) if len(pool) else Empty())
 
 
 async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asyncio.Event, log: Logger) -> None:
