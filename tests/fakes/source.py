@@ -66,7 +66,7 @@ class TargetSource:
             case "html":
                 return web.Response(text="<html>log in please</html>", content_type="text/html")
             case "redirect":
-                return web.Response(status=302, headers={"Location": "/targets"})
+                return web.Response(status=302, headers={"Location": "http://elsewhere.example/targets"})
             case "wrong type":
                 return web.json_response([{"targets": ["a:1"]}, {"targets": "b:2"}])
             case "hang":

@@ -239,7 +239,7 @@ BAD_CALLABLE = {
     "ignores signals and hangs": f"no result within {START_S:g} s",
     "object": "object",
     "text": "array",
-    "wrong type": "$[0].targets",
+    "wrong type": "[0].targets: the text",
     "no text": "[0].targets[0]",
     "generator": "generator",
     "dict": "array",

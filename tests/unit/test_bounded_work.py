@@ -6,7 +6,6 @@ import asyncio
 import io
 import logging
 import threading
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -134,13 +133,14 @@ async def test_work_that_fails_leaves_its_place() -> None:
 
 def test_a_dear_value_is_shared_and_a_cheap_one_is_new_each_time() -> None:
     made: list[int] = []
+    now = [0.0]
 
     def make(seconds: float) -> int:
-        time.sleep(seconds)
+        now[0] += seconds
         made.append(1)
         return len(made)
 
-    cheap, dear = Shared(lambda: make(0)), Shared(lambda: make(0.5))
+    cheap, dear = Shared(lambda: make(0), lambda: now[0]), Shared(lambda: make(0.5), lambda: now[0])
     assert [cheap.get(), cheap.get()] == [1, 2]
     assert [dear.get(), dear.get(), dear.get()] == [3, 3, 3]
     dear.forget()

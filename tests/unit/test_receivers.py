@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shlex
 import stat
@@ -250,16 +251,16 @@ def remarks(path: Path) -> bytes:
     return b"\n".join(line for line in ran.stdout.splitlines() if b"remark" in line)
 
 
-async def test_a_folder_that_everybody_may_write_into_is_named_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_folder_that_everybody_may_write_into_is_named_once(tmp_path: Path) -> None:
+    said = io.StringIO()
+    log.configure("info", "logfmt", said)
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd").chmod(0o777)
     delivery = FileDelivery(f"{tmp_path}/sd/{{scraper}}.json", log.get())
     for n in (1, 2, 3):
         (outcome,) = await delivery.deliver([slice_of(1, n)])
         assert outcome.error == ""
-    assert capsys.readouterr().out.count("folder_writable_by_all") == 1
+    assert said.getvalue().count("folder_writable_by_all") == 1
 
 
 def test_the_far_side_remarks_it_too_and_not_where_the_folder_is_sticky(tmp_path: Path) -> None:

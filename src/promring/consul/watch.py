@@ -133,7 +133,9 @@ class HealthWatch:
             named = await self._client.services()
             if not named:
                 raise ConsulError(f"{HIDDEN} {READ_RULES.format(service=self._service)}")
-            found = replace(found, filtered=self._service in named)  # before 1.11: it has instances, on hidden nodes
+            if self._service in named:  # registered a moment ago; or, before 1.11, on nodes that are hidden from us
+                found = await self._client.instances(self._service)
+                found = replace(found, filtered=not found.entries and not found.broken)
         if found.filtered:
             raise ConsulError(f"{self._client.where}: {FILTERED.format(service=self._service)}")
         if self._own_node is None:

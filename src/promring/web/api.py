@@ -24,7 +24,7 @@ from promring.core.ring import Ring
 from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
 from promring.service import Service
 from promring.text import clean
-from promring.web.controller import Controller
+from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError, number, success
 from promring.web.gate import Gate, Shared
 
@@ -144,11 +144,7 @@ class Api:
         return success({"service": service.name, "released": _said(let_go)})
 
     def _service(self, request: web.Request) -> Service:
-        name = request.match_info["service"]
-        service = self._controller.services.get(name)
-        if service is None:
-            raise ApiError(404, "not_found", f"no service {name!r}")
-        return service
+        return service_of(self._controller, request.match_info["service"])
 
     @staticmethod
     def _placement(service: Service) -> Placement:

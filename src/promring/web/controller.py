@@ -9,6 +9,8 @@ from promring.events import Events
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.service import Service
+from promring.settings import Settings
+from promring.web.envelope import ApiError
 
 
 class ReloadState(Protocol):
@@ -18,6 +20,10 @@ class ReloadState(Protocol):
 
 
 class Controller(Protocol):
+    @property
+    def settings(self) -> Settings:
+        """Of the configuration in force; ``services`` may lack one of them that is being started."""
+
     @property
     def services(self) -> Mapping[str, Service]: ...
     @property
@@ -34,3 +40,13 @@ class Controller(Protocol):
 
     def unready(self) -> list[str]:
         """Why the process is not ready; empty when it is."""
+
+
+def service_of(controller: Controller, name: str) -> Service:
+    """Raises ``ApiError``: 503 while a service that is configured is being started, 404 for any other name."""
+    service = controller.services.get(name)
+    if service is None and any(name == known.name for known in controller.settings.shard_services):
+        raise ApiError(503, "unavailable", f"service {name!r} is being started")
+    if service is None:
+        raise ApiError(404, "not_found", f"no service {name!r}")
+    return service

@@ -72,16 +72,16 @@ class Shared(Generic[T]):
     again takes no more than ``SHARE`` of the time.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> None:
+        self._make, self._clock = make, clock
         self._made: tuple[T, float] | None = None
 
     def get(self) -> T:
-        now = time.monotonic()
+        now = self._clock()
         if self._made is not None and now < self._made[1]:
             return self._made[0]
         made = self._make()
-        took = time.monotonic() - now
+        took = self._clock() - now
         self._made = (made, now + took / SHARE) if took > DEAR_S else None
         return made
 

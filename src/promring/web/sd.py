@@ -1,7 +1,8 @@
 """``GET /sd/{service}/{scraper}``: a slice as Prometheus http_sd.
 
 ``[]`` only for a scraper that decidedly has no targets. Before the first plan, and for a scraper that is not in the plan,
-the answer is 503: Prometheus and the agent then go on with the list that they have. An unknown service is 404.
+the answer is 503: Prometheus and the agent then go on with the list that they have. So is a service that is being started;
+an unknown service is 404.
 
 ``If-None-Match`` with the ``ETag`` gives 304; with ``?wait=30s`` the answer waits until the slice differs. gzip when asked.
 """
@@ -17,7 +18,7 @@ from promring.address import canonical_id
 from promring.delivery.http_sd import Served
 from promring.settings import parse_duration
 from promring.threads import beside
-from promring.web.controller import Controller
+from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError
 
 WAIT_MOST_S = 300.0
@@ -41,9 +42,7 @@ class SdEndpoint:
             task.cancel()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        service = self._controller.services.get(request.match_info["service"])
-        if service is None:
-            raise ApiError(404, "not_found", f"no service {request.match_info['service']!r}")
+        service = service_of(self._controller, request.match_info["service"])
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
         scraper, etag = canonical_id(request.match_info["scraper"]), request.headers.get("If-None-Match", "")
