@@ -118,10 +118,12 @@ async def test_started_without_consul_it_serves_the_last_state_and_says_why_it_i
         await s.consul.kill()
         await s.controller.start()
 
-        async def listens() -> bool:
-            return bool(await s.controller.ask(s.session, "status"))
+        async def served() -> bool:
+            if not await s.controller.ask(s.session, "status"):
+                return False  # nobody listens yet
+            return (await s.controller.get(s.session, path)).status == 200
 
-        await until(listens, "promring up without Consul")
+        await until(served, "promring up without Consul, with the last state")
         again = await s.controller.get(s.session, path)
         assert (again.status, again.body) == (200, first.body)
         assert again.headers["etag"] == first.headers["etag"]

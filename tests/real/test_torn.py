@@ -103,7 +103,7 @@ def whole_size(temporary: Path) -> int | None:
 
 @pytest.mark.row(40, did="slice files read without a pause while they are replaced")
 def test_a_reader_never_sees_anything_but_a_whole_slice(tmp_path: Path, seen: Seen) -> None:
-    reads, generations = 0, set()
+    reads, generations = 0, set[Generation]()
     with Writer(tmp_path) as writer:
         writer.once(do="save", generation=(1, 1), count=4)
         writer.once(do="deliver", generation=(1, 1), count=4)
