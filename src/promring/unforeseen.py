@@ -14,7 +14,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +29,8 @@ CALM_S = 60.0
 QUIET_S = 600.0
 """A fault that was not seen for so long is logged again."""
 KEPT_MAX = 100
+OTHER_WORDS_S = 60.0
+"""A failure that lasts and only changes its words (a time, a number of the request) is logged again after so long."""
 TEXT_MAX = 200
 
 _lock = threading.Lock()
@@ -61,6 +63,24 @@ class Quiet:
         while len(self._seen_at) > KEPT_MAX:
             del self._seen_at[next(iter(self._seen_at))]
         return known_at is None or now - known_at > self._quiet_s
+
+
+class Lasting:
+    """Failures that last, by name: each is news when it begins, and in other words once in ``OTHER_WORDS_S``."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def is_news(self, name: str, text: str, *, begins: bool) -> bool:
+        now, said = time.monotonic(), self._said.get(name)
+        if not begins and said is not None and (text == said[0] or now - said[1] < OTHER_WORDS_S):
+            return False
+        self._said[name] = text, now
+        return True
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all others."""
+        self._said = {name: said for name, said in self._said.items() if name in names}
 
 
 class Unforeseen:

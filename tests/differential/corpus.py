@@ -323,7 +323,50 @@ YAML: dict[str, bytes] = {
     "tag_python_str": b"- targets: [!!python/str a:1]\n",
     "tag_merge": b"- targets: [a:1]\n  labels: {!!merge <<: {x: y}}\n",
     "tag_omap": b"- targets: [a:1]\n  labels: !!omap [x: y]\n",
+    # --- where go-yaml's scanner is another one than libyaml's
+    "flow_question": b"- targets: [http://a/x?y=1, b:1]\n",
+    "flow_question_label": b"- targets: [a:1]\n  labels: {__metrics_path__: /a?b}\n",
+    "flow_question_key": b"- targets: [a:1]\n  labels: {a?: b}\n",
+    "flow_question_next_line": b"- targets: [a\n    ?b, c:1]\n",
+    "flow_question_first": b"- targets: [a:1]\n  labels: {?x: y}\n",
+    "flow_question_quoted": b"- targets: ['http://a/x?y=1', b:1]\n",
+    "block_question": b"- targets:\n  - http://a/x?y=1\n",
+    "flow_colon_last": b"- targets: [10.0.0.1:, b:1]\n",
+    "flow_colon_only": b"- targets: [10.0.0.1:]\n",
+    "flow_colon_values": b"- targets: [b:1]\n  labels: {x: y:, z: w:}\n",
+    "flow_colon_key": b"- {targets: [b:1], labels: {x:}}\n",
+    "flow_colon_no_space": b"- {targets:[b:1]}\n",
+    "flow_colon_anchor": b"- targets: [&a b:, *a, !!str c:, 'd:,', \"e:]\", f:::]\n",
+    "flow_colon_alias": b"- targets: [&a b:1, *a:, c:1]\n",
+    "flow_colon_bare": b"- targets: [:, c:1]\n",
+    "flow_colon_question": b"- targets: [a:?b, c:1]\n",
+    "flow_colon_bracket": b"- targets: [b:{}, c:1]\n",
+    "flow_colon_quotes": b"- targets: [a:,b:, \n c:, d:] # x:]\n  labels: {x: it's:, y: 'it''s:,', z: \"a:\\\"]\"}\n",
+    "flow_colon_many": b"".join(b"- targets: [t%d:]\n  labels: {x: {n}:}\n".replace(b"{n}", b"v") % n for n in range(300)),
+    "bom_inside": codecs.BOM_UTF8.join((b"- targets: [a:1]\n  labels: {x: 'a", b"b'}\n")),
+    "bom_twice": codecs.BOM_UTF8 * 2 + b"- targets: [a:1]\n",
+    "bom_before_line": b"- targets:\n" + codecs.BOM_UTF8 + b"  - a:1\n",
+    "bom_before_comment": b"#c\n" + codecs.BOM_UTF8 + b"#d\n- targets: [a:1]\n",
+    "bom_concatenated": (codecs.BOM_UTF8 + b"- targets: [a:1]\n") * 2,
+    "bom_at_end": b"- targets: [a:1]\n" + codecs.BOM_UTF8,
+    "tag_merge_of_text": b"- targets: [a:1]\n  labels: {!!merge x: y}\n- !!merge targets: [b:1]\n",
+    "tag_nonspecific_merge": b"- targets: [a:1]\n  labels: {! <<: {x: y}}\n- targets: [b:1]\n  labels: {! '<<': {x: y}}\n",
+    "tag_local_merge": b"- targets: [a:1]\n  labels: {!foo <<: {x: y}}\n",
+    "tag_before_comma": b"- targets: [a:1]\n  labels: {x: !y, z: w}\n",
     # --- the same address
     "same_modules": b"- targets: [https://a.example.com]\n  labels: {module: http_2xx}\n- targets: [https://a.example.com]\n  labels: {module: ssl_expiry}\n",
     "same_equal": b"- targets: [a:1, a:1]\n  labels: {x: y, u: v}\n- targets: [a:1]\n  labels: {u: v, x: y}\n",
+}
+
+_TAGGED = {
+    "int": "08 010 0o17 0O17 0x1F 0X1F 0b11 +1 -0x1 1_000 _1 9223372036854775808 -9223372036854775808 -9223372036854775809 "
+    "18446744073709551615 18446744073709551616 1.5 1e3 --1 1:30",
+    "float": "08 1e400 1e-400 .5e3 1.e3 +.inf -.INF .NaN +.nan nan inf 0x1p3 1__0 1_0.5 0x1F 1e 99999999999999999999",
+    "timestamp": "2020-01-02 2020-1-2 2020-13-02 2020-02-30 2020-01-02T03:04 2020-01-02T03:04:05 2020-01-02T03:04:05Z "
+    "2020-1-2t3:4:5.1+01:00 2020-01-02T25:00:00Z 2020-01-02T03:04:05+1:00 2020-01-02T03:04:05,5Z 20-01-02",
+}
+YAML |= {
+    f"tagged_{kind}_{n}": f"- targets: [a:1]\n  labels: {{x: !!{kind} '{text}', y: z}}\n".encode()
+    for kind, texts in _TAGGED.items()
+    for n, text in enumerate([*texts.split(), "2020-01-02 03:04:05", "2020-01-02 03:04:05Z", "2020-01-02 "])
 }

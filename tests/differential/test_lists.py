@@ -41,6 +41,7 @@ EMPTY_ADDRESS = "An empty address"
 EMPTY_FILE = "An empty YAML file"
 NULL_NAME = "A null as a label name in YAML"
 SLASH = "An escaped slash in YAML"
+TAG = "A tag before a comma in YAML"
 
 OLD_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -62,6 +63,7 @@ DIFFERENCES: Mapping[str, tuple[str, frozenset[str]]] = {
     "label_key_null.yml": (NULL_NAME, _BOTH),
     "label_key_scalars.yml": (NULL_NAME, _BOTH),
     "json_no_space.yml": (SLASH, _BOTH),
+    "tag_before_comma.yml": (TAG, _BOTH),
 }
 """By list: the heading of ``docs/compatibility.md`` that says why, and whose verdict is another one."""
 

@@ -19,6 +19,7 @@ from promring.core.ring import TOKENS_KEPT, TOKENS_MOST, Ring
 from promring.events import Events
 from promring.metrics import Metrics
 from promring.model import Scraper, TargetGroup
+from promring.unforeseen import Lasting
 from promring.web.api import ANSWER_BYTES_MOST, search
 from promring.web.envelope import ApiError
 from promring.web.gate import Gate, Shared
@@ -191,3 +192,11 @@ def test_any_text_can_be_written_to_any_stream(text: str, fmt: str) -> None:
     (line,) = raw.getvalue().decode().splitlines()
     assert "odd" in line
     assert all(c.isprintable() for c in line)
+
+
+def test_a_failure_that_only_changes_its_words_is_told_once_a_minute() -> None:
+    lasting = Lasting()
+    told = [lasting.is_news("s:1", f"500: request {n}", begins=n == 0) for n in range(1000)]
+    assert told == [True] + [False] * 999
+    assert lasting.is_news("s:2", "500: request 1", begins=True), "another one is told"
+    assert lasting.is_news("s:1", "500: request 1", begins=True), "it had recovered"

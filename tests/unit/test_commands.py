@@ -251,3 +251,22 @@ def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: str) -> 
     result = CliRunner().invoke(main, ["drain", "x", "--token-file", str(file)])
     assert result.exit_code == 2
     assert f"--token-file {file}: is " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "data"),
+    [
+        ("/api/v1/events", ["events"], [{"id": 1, "at": 1.0, "ts": 1.0, "level": "info", "msg": "m", "fields": []}]),
+        ("/api/v1/events", ["events"], {"0": {}}),
+        ("/api/v1/where", ["where", "t:1"], {"targets": [{"service": "x", "labels": []}], "total": 1, "near": []}),
+        ("/api/v1/where", ["where", "t:1"], {"targets": 5, "total": [], "near": None}),
+    ],
+)
+def test_an_answer_whose_parts_are_of_other_types_is_a_message_and_no_traceback(
+    path: str, command: list[str], data: object
+) -> None:
+    body = json.dumps({"status": "success", "data": data}).encode()
+    with FakeController({path: (200, body)}) as fake:
+        result = CliRunner().invoke(main, [*command, "--url", fake.url])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
+    assert result.stderr.startswith(f"Error: {fake.url}: ")

@@ -135,6 +135,20 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
             list(decoded(bad, "x"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"status":"error","data":{"activeTargets":[]}}',
+        b'{"status":"error","errorType":"unavailable","error":"starting","data":{"activeTargets":null}}',
+        b'{"status":"success","data":{}}',
+        b'{"status":"success","data":{"droppedTargets":[]}}',
+    ],
+)
+def test_an_answer_that_does_not_list_what_is_scraped_proves_nothing(text: bytes) -> None:
+    with pytest.raises(AuditError, match="/api/v1/targets: "):
+        list(decoded(text, "x"))
+
+
 def test_an_index_of_nothing_finds_nothing() -> None:
     index = Index(pool_of([]))
     found = index.seen(1.0, [active("t:1")])

@@ -54,7 +54,7 @@ class _Target(msgspec.Struct, rename="camel"):
 
 
 class _Around(msgspec.Struct, rename="camel"):
-    active_targets: list[msgspec.Raw] | None = None
+    active_targets: list[msgspec.Raw] | None
 
 
 class _Answer(msgspec.Struct):
@@ -169,10 +169,12 @@ def _look_around(text: bytes) -> None:
     if len(text) > AROUND_BYTES_MAX:
         raise _malformed(f"no active targets within the first {HEAD_BYTES_MAX} bytes")
     try:
-        around = _answer(text).data
+        answer = _answer(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
-    if around.active_targets:
+    if answer.status != "success":
+        raise _malformed(f"status {answer.status[:40]!r}, not success")
+    if answer.data.active_targets:
         raise _malformed(f"no active targets within the first {HEAD_BYTES_MAX} bytes")
 
 

@@ -32,7 +32,7 @@ from promring.httpclient import new_session
 from promring.log import Logger
 from promring.model import Placement, Scraper
 from promring.threads import beside
-from promring.unforeseen import Quiet, Unforeseen
+from promring.unforeseen import Lasting, Quiet, Unforeseen
 
 AT_ONCE = 20
 DECODED_AT_ONCE = 2
@@ -73,7 +73,7 @@ class Audit:
         self._index: Index | None = None
         self._soon = wanted
         self._look_at = look_at
-        self._faults, self._quiet = Unforeseen("audit", log), Quiet()
+        self._faults, self._quiet, self._lasting = Unforeseen("audit", log), Quiet(), Lasting()
         self._long: set[str] = set()
         """Scrapers whose answer was longer than ``SHORT_BYTES_MAX``."""
         self.coverage: Coverage | None = None
@@ -123,6 +123,7 @@ class Audit:
         self.seen = {name: seen for name, seen in self.seen.items() if name in live}
         self.failed = {name: why for name, why in self.failed.items() if name in live}
         self._long &= live
+        self._lasting.keep(live)
         self._receive(
             {name: Receipt(seen.at, seen.scraped_ids) for name, seen in self.seen.items()},
             began if len(asked) == len(placement.scrapers) else None,
@@ -166,7 +167,7 @@ class Audit:
                 self._log.warning("audit_not_made", scraper=scraper.id, error=why, note="proves nothing")
         except AuditError as error:
             why = str(error)
-            if self.failed.get(scraper.id) != why:
+            if self._lasting.is_news(scraper.id, why, begins=scraper.id not in self.failed):
                 self._log.warning("audit_failed", scraper=scraper.id, error=why)
         except Exception as error:  # whatever a scraper answers, the others are asked
             why = self._faults.note(error)

@@ -76,7 +76,7 @@ class Controller:
         """Around what shows an answer: one without what this version shows is said to be of another version."""
         try:
             yield
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise click.ClickException(f"{self.url}: an answer of another version of promring? ({error!r})") from error
 
     def _ask(self, method: str, path: str) -> Any:

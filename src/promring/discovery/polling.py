@@ -17,7 +17,7 @@ from promring.discovery import Source, WatchedSource
 from promring.log import Logger
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
 from promring.redact import scrub
-from promring.unforeseen import Unforeseen
+from promring.unforeseen import Lasting, Unforeseen
 
 JITTER = 0.05
 RETRY_S = 5.0
@@ -35,7 +35,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     stop = asyncio.Event()
     changed = asyncio.Event()
     failing, had, remarks = "", False, ()  # type: tuple[str, bool, tuple[str, ...]]
-    faults = Unforeseen("discovery", log)
+    faults, lasting = Unforeseen("discovery", log), Lasting()
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
         watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
@@ -44,7 +44,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 changed.clear()
                 answer, failure, remembered = await _ask(source, faults)
                 count(not failure)
-                _say(name, failing, failure, answer, log, had=had)
+                _say(name, failing, failure, answer, log, had=had, lasting=lasting)
                 if isinstance(answer, Known):
                     _say_remarks(name, remarks, answer.value, log)
                     remarks = answer.value.remarks
@@ -102,9 +102,11 @@ def _say_remarks(name: str, before: tuple[str, ...], pool: TargetPool, log: Logg
         log.info("discovery_entries_accepted", source=name)
 
 
-def _say(name: str, failing: str, failure: str, answer: Answer[TargetPool], log: Logger, *, had: bool) -> None:
+def _say(
+    name: str, failing: str, failure: str, answer: Answer[TargetPool], log: Logger, *, had: bool, lasting: Lasting
+) -> None:
     keeps = "the last good list" if had else "nothing: it never gave a list"
-    if failure and failure != failing:
+    if failure and lasting.is_news(name, failure, begins=not failing):
         log.error("discovery_failed", source=name, error=failure, keeps=keeps)
     elif failing and not failure:
         log.info("discovery_recovered", source=name)

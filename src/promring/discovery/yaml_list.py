@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from promring.discovery.go_yaml import NULLS, StandIns, fits
 from promring.discovery.json_list import REPLACE, Group
 
 DEPTH_MAX = 32
 MERGED_MAX = 1_000_000
 """Keys that merges may bring in one list."""
-_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _YAML_ORG = "tag:yaml.org,2002:"
-_INT = r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)"
-_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-_MUST_BE = {
-    "int": re.compile(_INT),
-    "float": re.compile(f"{_FLOAT}|{_INT}"),
-    "bool": re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF"),
-    "null": re.compile(r"|~|null|Null|NULL"),
-    "timestamp": re.compile(r"\d{4}-\d\d?-\d\d?([Tt ].*)?"),
-}
+_CHECKED = frozenset(("int", "float", "bool", "null", "timestamp"))
 _Loader = getattr(yaml, "CLoader", yaml.Loader)  # its parser only: nothing is constructed
 
 
@@ -55,12 +46,14 @@ class _Node:
     merges: bool = False
     """A key that merges its value."""
     complete: bool = True
+    flow: bool = False
+    """A list or mapping in brackets."""
 
 
 def read_yaml(text: bytes) -> list[Group]:
     """Raises ``YamlError``."""
     try:
-        node = _first_document(text)
+        node = _repaired(StandIns(text))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlError.at(line, str(error.problem or error.context)) from error
@@ -77,15 +70,26 @@ def read_yaml(text: bytes) -> list[Group]:
 # --- from events to nodes --------------------------------------------------------------------------------------------
 
 
-def _first_document(text: bytes) -> _Node | None:
+def _repaired(stand_ins: StandIns) -> _Node | None:
+    while True:
+        try:
+            return _first_document(stand_ins)
+        except yaml.MarkedYAMLError as error:
+            if not stand_ins.repair(error):
+                raise
+
+
+def _first_document(stand_ins: StandIns) -> _Node | None:
     anchors: dict[str, _Node] = {}
     open_nodes: list[_Node] = []
     root: _Node | None = None
-    for event in _events(text):
+    for event in _events(stand_ins.text):
         if isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
             open_nodes.pop().complete = True
             continue
-        node = _node(event, anchors)
+        if isinstance(event, yaml.ScalarEvent):
+            event.value = stand_ins.restored(event.value)
+        node = _node(event, anchors, in_flow=bool(open_nodes) and open_nodes[-1].flow)
         if open_nodes:
             open_nodes[-1].children.append(node)
         else:
@@ -108,7 +112,7 @@ def _events(text: bytes) -> Iterator[Any]:
             yield event
 
 
-def _node(event: Any, anchors: dict[str, _Node]) -> _Node:
+def _node(event: Any, anchors: dict[str, _Node], *, in_flow: bool) -> _Node:
     line = event.start_mark.line + 1 if event.start_mark else 1
     if isinstance(event, yaml.AliasEvent):
         known = anchors.get(str(event.anchor))
@@ -118,9 +122,12 @@ def _node(event: Any, anchors: dict[str, _Node]) -> _Node:
             raise YamlError.at(line, f"anchor {event.anchor!r} value contains itself")
         return known
     if isinstance(event, yaml.ScalarEvent):
+        if in_flow and not event.style and "?" in event.value:
+            raise YamlError.at(line, f"a question mark in brackets needs quotes: {event.value[:80]!r}")
         node = _scalar(event, line)
     else:
-        node = _Node(line, "list" if isinstance(event, yaml.SequenceStartEvent) else "mapping", complete=False)
+        kind = "list" if isinstance(event, yaml.SequenceStartEvent) else "mapping"
+        node = _Node(line, kind, complete=False, flow=bool(event.flow_style))
     if event.anchor:
         anchors[event.anchor] = node
     return node
@@ -129,12 +136,11 @@ def _node(event: Any, anchors: dict[str, _Node]) -> _Node:
 def _scalar(event: Any, line: int) -> _Node:
     text, tag = event.value, event.tag or "!"
     if tag == "!":
-        plain = event.tag is None and event.implicit[0]
-        if plain and text in _NULLS:
+        if event.tag is None and event.implicit[0] and text in NULLS:
             return _Node(line, "scalar")
-        return _Node(line, "scalar", text, merges=plain and text == "<<")
+        return _Node(line, "scalar", text, merges=event.implicit[0] and text == "<<")
     kind = tag.removeprefix(_YAML_ORG)
-    if kind in _MUST_BE and not _MUST_BE[kind].fullmatch(text):
+    if kind in _CHECKED and not fits(kind, text):
         raise YamlError.at(line, f"cannot decode {text[:40]!r} as a !!{kind}")
     if kind == "null":
         return _Node(line, "scalar")
@@ -143,7 +149,7 @@ def _scalar(event: Any, line: int) -> _Node:
             text = base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True).decode("utf-8", REPLACE)
         except binascii.Error:
             raise YamlError.at(line, "!!binary value contains invalid base64 data") from None
-    return _Node(line, "scalar", text, merges=kind == "merge")
+    return _Node(line, "scalar", text, merges=kind == "merge" and text == "<<")
 
 
 def _is_null(node: _Node) -> bool:

@@ -1,0 +1,134 @@
+"""Where go-yaml, which Prometheus uses, reads other texts than libyaml, which promring uses.
+
+Inside ``[]`` and ``{}`` a colon just before a comma or bracket is a part of a plain text for go-yaml (``[10.0.0.1:]``, as a
+template without its port writes) and an error for libyaml. A byte order mark in the middle is text for go-yaml and nothing
+for libyaml. ``StandIns`` puts characters that the text does not have in their places, and takes them out of what was read.
+
+go-yaml resolves a number or a time that is tagged as one, and refuses what does not fit: ``fits``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+
+from yaml import MarkedYAMLError
+
+NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_BOM = "\ufeff"
+_BOMS_FIRST = 2
+"""The reader takes one at the beginning, the scanner another."""
+_COLON_OF_TEXT = re.compile(r"[^\s,\[\]{}]:[,\[\]{}]")
+_COLONS = re.compile(r"[*&!][^\s,\[\]{}]*|(?<=\w)(?P<colon>:)(?=[,\[\]{}])")
+_REPAIRS_MAX = 100
+_PRIVATE = range(0xE000, 0xF8FF)
+
+_INT = re.compile(r"([-+]?)(0[bB]([01]+)|0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_BOOL = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF")
+_CLOCK = r"\d\d?:\d\d?:\d\d?([.,]\d+)?"
+_TIME = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)([Tt]({_CLOCK})(Z|[-+]\d\d:\d\d)| ({_CLOCK}))?")
+
+
+class StandIns:
+    """For one text, in which ``[10.0.0.1:]`` is repaired as its parser finds it."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text: str | None = None
+        self._bytes = text
+        self._repairs = 0
+        self._colon = self._bom = ""
+        if _BOM.encode() in text[3:] and (decoded := self._decoded()) is not None:
+            first = len(decoded[:_BOMS_FIRST]) - len(decoded[:_BOMS_FIRST].lstrip(_BOM))
+            self._bom = self._unused(decoded)
+            self._set(decoded[:first] + decoded[first:].replace(_BOM, self._bom))
+
+    @property
+    def text(self) -> bytes:
+        """To be parsed."""
+        return self._bytes
+
+    def repair(self, error: MarkedYAMLError) -> bool:
+        """Whether ``text`` is another one now, which go-yaml reads as the one that ``error`` is about."""
+        decoded, mark = self._decoded(), error.problem_mark
+        if decoded is None or mark is None or self._repairs == _REPAIRS_MAX:
+            return False
+        at = mark.index + decoded.startswith(_BOM)  # libyaml does not count it
+        if not _COLON_OF_TEXT.fullmatch(decoded[max(0, at - 1) : at + 2]):
+            return False
+        self._repairs += 1
+        if not self._colon:
+            self._colon = self._unused(decoded)
+            decoded = _COLONS.sub(lambda found: self._colon if found["colon"] else found[0], decoded)
+        self._set(decoded[:at] + self._colon + decoded[at + 1 :])
+        return True
+
+    def restored(self, text: str) -> str:
+        """A scalar as it was before."""
+        if self._colon:
+            text = text.replace(self._colon, ":")
+        return text.replace(self._bom, _BOM) if self._bom else text
+
+    def _decoded(self) -> str | None:
+        if self._text is None and not self._bytes.startswith((b"\xff\xfe", b"\xfe\xff")):
+            try:
+                self._text = self._bytes.decode()
+            except UnicodeDecodeError:
+                return None
+        return self._text
+
+    def _set(self, text: str) -> None:
+        self._text, self._bytes = text, text.encode()
+
+    def _unused(self, text: str) -> str:
+        """A character that the text neither has nor writes as an escape."""
+        lower = text.lower()
+        return next(chr(n) for n in _PRIVATE if chr(n) not in text and f"{n:x}" not in lower and chr(n) != self._bom)
+
+
+def fits(kind: str, text: str) -> bool:
+    """Whether ``text`` may have the tag ``!!kind``, one of ``int``, ``float``, ``bool``, ``null`` and ``timestamp``."""
+    match kind:
+        case "int":
+            return _is_int(text)
+        case "float":
+            return _is_int(text) or _is_float(text)
+        case "bool":
+            return _BOOL.fullmatch(text) is not None
+        case "null":
+            return text in NULLS
+        case "timestamp":
+            return _is_time(text)
+    return True
+
+
+def _is_int(text: str) -> bool:
+    found = _INT.fullmatch(text.replace("_", "")) if text[:1] != "_" and len(text) < 1000 else None
+    if found is None:
+        return False
+    sign, _, binary, hexadecimal, octal, decimal = found.groups()
+    digits, base = next((d, b) for d, b in ((binary, 2), (hexadecimal, 16), (octal, 8), (decimal, 10)) if d is not None)
+    value = int(digits, base)
+    return value < 2**64 if not sign else value < 2**63 + (sign == "-")
+
+
+def _is_float(text: str) -> bool:
+    if _NO_NUMBER.fullmatch(text):
+        return True
+    digits = text.replace("_", "") if text[:1] != "_" else ""
+    return _FLOAT.fullmatch(digits) is not None and math.isfinite(float(digits))
+
+
+def _is_time(text: str) -> bool:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return False
+    clock = re.split(r"[:.,]", found[5] or found[7] or "0:0:0")
+    try:
+        datetime.date(int(found[1]) or 4, int(found[2]), int(found[3]))  # year 0 was a leap year
+        datetime.time(int(clock[0]), int(clock[1]), int(clock[2]))
+    except ValueError:
+        return False
+    return True

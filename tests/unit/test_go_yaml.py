@@ -1,0 +1,41 @@
+"""Where go-yaml and libyaml differ; ``tests/differential`` asks real Prometheus about these and more."""
+
+from __future__ import annotations
+
+import pytest
+
+from promring.discovery.groups import from_yaml
+from promring.model import DiscoveryError
+
+COLONS = {
+    "[10.0.0.1:]": ["10.0.0.1:"],
+    "[a:,b:, 'c:,', d:::] # x:]": ["a:", "b:", "c:,", "d:::"],
+    "[&a b:, *a]": ["b:", "b:"],
+    '["\\uE000", "\\ue001:]", \uf000, a:]': ["\ue000", "\ue001:]", "\uf000", "a:"],
+    "['http://a/x?y=1', b:1]": ["http://a/x?y=1", "b:1"],
+}
+
+
+@pytest.mark.parametrize("written", COLONS)
+def test_brackets_mean_what_go_yaml_makes_of_them(written: str) -> None:
+    (group,) = from_yaml(f"- targets: {written}\n".encode(), "x.yml")
+    assert group.targets == COLONS[written]
+
+
+@pytest.mark.parametrize("written", ["[http://a/x?y=1]", "[a?]", "[a:?b]", "[:]", "[a:[b]]"])
+def test_what_go_yaml_refuses_in_brackets_is_refused_and_the_line_named(written: str) -> None:
+    with pytest.raises(DiscoveryError, match=r"x\.yml:1: "):
+        list(from_yaml(f"- targets: {written}\n".encode(), "x.yml"))
+
+
+def test_many_colons_at_the_end_of_a_text_are_repaired_in_a_few_steps() -> None:
+    text = "".join(f"- targets: [t{n}:]\n" for n in range(20_000)).encode()
+    assert sum(len(group.targets or ()) for group in from_yaml(text, "x.yml")) == 20_000
+
+
+def test_a_byte_order_mark_in_the_middle_is_text() -> None:
+    mark = b"\xef\xbb\xbf"
+    (group,) = from_yaml(mark + b"- targets: ['a" + mark + b":1']\n", "x.yml")
+    assert group.targets == ["a\ufeff:1"]
+    with pytest.raises(DiscoveryError):
+        list(from_yaml(b"- targets:\n" + mark + b"  - a:1\n", "x.yml"))
