@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from promring import disk, log
 from promring.delivery import envelope
@@ -250,16 +251,15 @@ def remarks(path: Path) -> bytes:
     return b"\n".join(line for line in ran.stdout.splitlines() if b"remark" in line)
 
 
-async def test_a_folder_that_everybody_may_write_into_is_named_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_folder_that_everybody_may_write_into_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd").chmod(0o777)
     delivery = FileDelivery(f"{tmp_path}/sd/{{scraper}}.json", log.get())
-    for n in (1, 2, 3):
-        (outcome,) = await delivery.deliver([slice_of(1, n)])
-        assert outcome.error == ""
-    assert capsys.readouterr().out.count("folder_writable_by_all") == 1
+    with structlog.testing.capture_logs() as said:
+        for n in (1, 2, 3):
+            (outcome,) = await delivery.deliver([slice_of(1, n)])
+            assert outcome.error == ""
+    assert [line["event"] for line in said] == ["folder_writable_by_all"]
 
 
 def test_the_far_side_remarks_it_too_and_not_where_the_folder_is_sticky(tmp_path: Path) -> None:
