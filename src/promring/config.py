@@ -9,7 +9,6 @@ than its interval, Consul used but never described, files that cannot be read. W
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from pydantic import BaseModel, ValidationError
 from promring import regular
 from promring.consul_environment import ADDRESS, read_environment
 from promring.model import ConfigError
-from promring.printable import printable
 from promring.redact import hide, secrets_in, shown
 from promring.settings import SERVICES_MAX, Consul, Delivery, Node, Settings, ShardService, Tls
 from promring.template import render
+from promring.text import printable
 from promring.yamldoc import Document, KeyPath, YamlProblem, read_yaml
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -59,8 +58,8 @@ def load_with_lines(path: str | Path, *, pipes: bool = True) -> Loaded:
 
 
 def read_document(path: Path) -> Document:
-    """A YAML file with the line of each key, for other files than the main one. Raises ``ConfigError``."""
-    document = _document(_read(path), str(path))
+    """A regular YAML file with the line of each key, for other files than the main one. Raises ``ConfigError``."""
+    document = _document(_read(path, pipes=False), str(path))
     if document.duplicates:
         raise ConfigError(_lines(str(path), document.duplicates))
     return document
@@ -69,7 +68,7 @@ def read_document(path: Path) -> Document:
 def _read(path: str | Path, *, pipes: bool = True) -> bytes:
     try:
         if not pipes:
-            _refuse_others(Path(path))
+            regular.check(Path(path))
         with open(path, "rb") as file:
             text = file.read(FILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
@@ -77,12 +76,6 @@ def _read(path: str | Path, *, pipes: bool = True) -> bytes:
     if len(text) > FILE_BYTES_MAX:
         raise ConfigError([f"{path}:1: larger than {FILE_BYTES_MAX} bytes"])
     return text
-
-
-def _refuse_others(path: Path) -> None:
-    """Raises OSError when there is no file, ValueError when it is none that ends: a folder, a pipe, a device."""
-    if not stat.S_ISREG(path.stat().st_mode) and str(path) != os.devnull:
-        raise ValueError("not a regular file")
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -38,11 +38,11 @@ def read(path: Path, bytes_max: int, *, follow: bool = True) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Whether ``path`` can be opened and is not a FIFO, whose opening would wait for a writer. Raises OSError."""
+    """Whether ``path`` can be opened and ends: it is a regular file, or ``/dev/null``. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        mode = os.fstat(descriptor).st_mode
+        found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if stat.S_ISFIFO(mode) or stat.S_ISDIR(mode):
+    if not stat.S_ISREG(found.st_mode) and not os.path.samestat(found, Path(os.devnull).stat()):
         raise NotRegularError(errno.EINVAL, "not a regular file", str(path))

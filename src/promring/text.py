@@ -1,6 +1,7 @@
-"""Texts from outside, made fit for every output: JSON, plain text, metrics, page, log.
+"""Texts from outside, made fit for where they are shown.
 
-Names of files and decoded queries may hold lone surrogates, which no output can encode. ``clean`` writes them as escapes.
+``clean`` is for JSON, metrics and the page: it escapes lone surrogates, which no output can encode and which names of files
+and decoded queries may hold. ``printable`` is for terminals, the log and messages: it escapes control characters, too.
 """
 
 from __future__ import annotations
@@ -24,3 +25,19 @@ def clean_all(data: object) -> object:
     if isinstance(data, list | tuple):
         return [clean_all(value) for value in data]
     return data
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""``text`` with every control, format and other invisible character written as ``\xNN`` or ``\uNNNN``.
+
+    That includes ESC and BEL, which a terminal obeys, and the marks that turn the direction of a line. ``lines``: newlines
+    stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or (lines and c == "\n") else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from promring.yamlsafe import DEPTH_MAX
-
+DEPTH_MAX = 32
 NODES_MAX = 100_000
 TEXT_MAX = 64 * 1024
 KeyPath = tuple[str | int, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shlex
 import stat
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from promring import disk, log
 from promring.delivery import envelope
@@ -252,15 +252,14 @@ def remarks(path: Path) -> bytes:
 
 
 async def test_a_folder_that_everybody_may_write_into_is_named_once(tmp_path: Path) -> None:
-    said = io.StringIO()
-    log.configure("info", "logfmt", said)
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd").chmod(0o777)
     delivery = FileDelivery(f"{tmp_path}/sd/{{scraper}}.json", log.get())
-    for n in (1, 2, 3):
-        (outcome,) = await delivery.deliver([slice_of(1, n)])
-        assert outcome.error == ""
-    assert said.getvalue().count("folder_writable_by_all") == 1
+    with structlog.testing.capture_logs() as said:
+        for n in (1, 2, 3):
+            (outcome,) = await delivery.deliver([slice_of(1, n)])
+            assert outcome.error == ""
+    assert [line["event"] for line in said] == ["folder_writable_by_all"]
 
 
 def test_the_far_side_remarks_it_too_and_not_where_the_folder_is_sticky(tmp_path: Path) -> None:

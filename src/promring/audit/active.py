@@ -2,7 +2,7 @@
 
 An answer is decoded entry by entry, in a thread. Promises: beside the answer itself that takes at most about 64 MiB,
 whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_MAX`` long, nested as deep as
-``jsonlist.DEPTH_MAX``, with ``LABELS_MAX`` labels; an answer beyond any of these is refused whole.
+``json_entries.DEPTH_MAX``, with ``LABELS_MAX`` labels; an answer beyond any of these is refused whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from promring.core.coverage import FOREIGN_KEPT, Active, Index, Seen
 from promring.httpclient import HttpError, NotAskedError, TooLargeError, request
-from promring.jsonlist import Entries, ListError
+from promring.json_entries import Entries, ListError
 from promring.model import Scraper
 
 BODY_BYTES_MAX = 256 * 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from promring.printable import printable
+from promring.text import printable
 
 
 class Lazy(NamedTuple):

@@ -23,7 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from promring import disk, log
-from promring.jsonlist import Entries, ListError
+from promring.json_entries import Entries, ListError
 from promring.log import Logger
 from promring.model import EPOCH_MOST, Generation, PromringError, Slice
 

@@ -19,9 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import msgspec
 import xxhash
 
 from promring.core.pool import pool_of
@@ -104,14 +102,6 @@ def from_yaml(text: bytes, where: str) -> Iterable[Group]:
         return read_yaml(text)
     except YamlError as error:
         raise DiscoveryError(f"{where}{on_one_line(error)}") from error
-
-
-def from_value(value: Any, where: str) -> Iterator[Group]:
-    """From plain lists, dicts and texts. Raises ``DiscoveryError``."""
-    try:
-        return from_json(msgspec.json.encode(value), where)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DiscoveryError(f"{where}: {on_one_line(error)}") from error
 
 
 def _converted(text: bytes, where: str) -> bytes:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-import yaml
 from yarl import URL
 
 from promring import secretfile
@@ -24,7 +23,7 @@ from promring.httpclient import HttpError, Response, TlsFiles, new_session, requ
 from promring.model import DiscoveryError, TargetPool
 from promring.redact import shown
 from promring.threads import beside
-from promring.yamlsafe import UnsafeYaml, refuse_unsafe
+from promring.yamldoc import YamlProblem, read_yaml
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -118,11 +117,14 @@ async def _credentials(headers_file: Path | None, bearer_token_file: Path | None
 
 
 def _headers(content: bytes, path: Path) -> Mapping[str, str]:
+    wrong = DiscoveryError(f"{path}: must be lines of `Name: value`")
     try:
-        refuse_unsafe(content)
-        loaded = yaml.safe_load(content)
-    except (yaml.YAMLError, UnsafeYaml, UnicodeDecodeError, ValueError):  # its own words repeat the file
-        raise DiscoveryError(f"{path}: must be lines of `Name: value`") from None
-    if not isinstance(loaded, dict) or not all(isinstance(v, str | int) for v in loaded.values()):
-        raise DiscoveryError(f"{path}: must be lines of `Name: value`")
-    return {str(name): str(value) for name, value in loaded.items()}
+        document = read_yaml(content)
+    except YamlProblem:  # its words repeat the file
+        raise wrong from None
+    found = document.value
+    if not isinstance(found, dict) or not found or document.duplicates:
+        raise wrong
+    if not all(isinstance(value, str | int) for value in found.values()):
+        raise wrong
+    return {name: str(value) for name, value in found.items()}

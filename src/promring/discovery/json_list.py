@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from promring.model import DiscoveryError
+from promring.text import printable
 
 PIECE_BYTES = 1024 * 1024
 ENTRY_BYTES_MAX = 64 * 1024 * 1024
@@ -148,7 +149,7 @@ def on_one_line(error: Exception | str) -> str:
     text = str(error).strip()
     if len(text) > _SAID_MAX:
         text = f"{text[: _SAID_MAX // 2]} ... {text[-_SAID_MAX // 2 :]}"
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(text)
 
 
 # --- one group, as Go reads it ---------------------------------------------------------------------------------------

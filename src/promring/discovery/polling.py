@@ -21,7 +21,6 @@ from promring.unforeseen import Lasting, Unforeseen
 
 JITTER = 0.05
 RETRY_S = 5.0
-REASON_MOST = 1000
 WATCH_AGAIN_S = 30.0
 
 

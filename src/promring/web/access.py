@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import ssl
-import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ import bcrypt
 from aiohttp import web
 from pydantic import AfterValidator, Field, ValidationError
 
+from promring import regular
 from promring.config import from_pydantic, read_document, show
 from promring.model import ConfigError
 from promring.settings import AbsolutePath, Model
@@ -58,7 +58,6 @@ class WebConfig(Model):
 
 def load_web_config(path: Path) -> WebConfig:
     """Raises ``ConfigError``, a line an error, as the configuration does; passwords and hashes are not shown."""
-    _regular(path, [f"{path}:1: is not a regular file"])
     document = read_document(path)
     try:
         made = WebConfig.model_validate(document.value, context={"base": path.absolute().parent})
@@ -115,7 +114,7 @@ class Access:
 def _context(tls: TlsServer) -> ssl.SSLContext:
     for file in (tls.cert_file, tls.key_file, tls.client_ca_file):
         if file is not None:
-            _regular(file, [f"tls_server_config: {file} is not a regular file"])
+            _check(file)
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = getattr(ssl.TLSVersion, f"TLSv1_{tls.min_version[-1]}")
@@ -128,14 +127,12 @@ def _context(tls: TlsServer) -> ssl.SSLContext:
     return context
 
 
-def _regular(path: Path, problems: list[str]) -> None:
-    """Raises ``ConfigError`` for what blocks its reader, as a FIFO does. What is not there is for the reader to say."""
+def _check(file: Path) -> None:
+    """Raises ``ConfigError``, before OpenSSL would block on a FIFO."""
     try:
-        kind = path.stat().st_mode
-    except OSError:
-        return
-    if not stat.S_ISREG(kind):
-        raise ConfigError(problems)
+        regular.check(file)
+    except OSError as error:
+        raise ConfigError([f"tls_server_config: {file}: {error.strerror}"]) from error
 
 
 Allows = Callable[[web.Request], Awaitable[bool]]
