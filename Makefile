@@ -3,6 +3,7 @@
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
+# make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 PYTHON ?= python3
@@ -34,7 +35,7 @@ consul14:
 run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
-test: $(SETUP) servers consul14 check
+test: $(SETUP) servers check
 	@echo "test: unit tests and laws, and the real servers, six at a time (about 10 minutes) ..."
 	@$(BIN)/python -m pytest -n 6 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
