@@ -428,6 +428,7 @@ def test_no_text_in_any_key_is_more_than_an_error(data: st.DataObject) -> None:
     ],
     ids=lambda text: text[:20],
 )
+@pytest.mark.row("A6", did="a configuration of many entries, of long keys and texts")
 def test_a_configuration_is_bounded_in_entries(text: str, expected: str) -> None:
     found = problems(text)
     assert any(expected in line for line in found), found[:3]

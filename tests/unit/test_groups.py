@@ -75,6 +75,7 @@ def test_malformed_yaml_is_refused_and_the_line_named(text: bytes, said: str) ->
         listed(text, "f", from_yaml)
 
 
+@pytest.mark.row("A6", did="a target list in YAML whose merges repeat each other 50 times, eight levels deep")
 def test_yaml_that_repeats_itself_without_end_is_bounded() -> None:
     levels = (b"- &%c\n  <<: [%s]\n" % (98 + n, b", ".join([b"*%c" % (97 + n)] * 50)) for n in range(8))
     bomb = b"- &a\n  targets: [x:1]\n" + b"".join(levels)
