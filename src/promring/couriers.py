@@ -7,7 +7,6 @@ Who does not lead lets scrapers come for their slices, and pushes nothing. A scr
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 from promring.delivery import Delivery, Outcome
@@ -16,6 +15,7 @@ from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import Slice
 from promring.narration import say_failed
+from promring.rate import backoff_s
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
@@ -79,8 +79,7 @@ class Couriers:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""
         if not self._failures:
             return interval_s
-        most = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(self._failures - 1, 10), interval_s)
-        return random.uniform(most / 2, most)
+        return backoff_s(self._failures, RETRY_FIRST_S, min(RETRY_MOST_S, interval_s))
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""

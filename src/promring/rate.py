@@ -1,13 +1,22 @@
-"""A token bucket: ``burst`` at once, then ``rate_per_s`` a second."""
+"""How often something may be done: a token bucket, and back-off after failures."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 
+def backoff_s(failures: int, first_s: float, most_s: float) -> float:
+    """Seconds to wait after so many failures in a row (1 or more): ``first_s``, twice as long for each further one, at most
+    ``most_s``. Up to half of it is left out at random, so that many do not try again at one moment.
+    """
+    most = min(most_s, first_s * 2 ** min(failures - 1, 10))
+    return random.uniform(most / 2, most)
+
+
 class Bucket:
-    """``take`` waits until there is room for one more."""
+    """``burst`` at once, then ``rate_per_s`` a second: ``take`` waits until there is room for one more."""
 
     def __init__(self, rate_per_s: float, burst: int) -> None:
         self._rate, self._burst = rate_per_s, float(burst)

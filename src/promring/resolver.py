@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
-import errno
 import socket
 import threading
 import time
@@ -62,15 +61,10 @@ class Names:
         with self._lock:
             running = self._running.get(key)
             if running is None:
-                running = shared()
-                try:
-                    threading.Thread(target=self._run, args=(key, running), daemon=True).start()
-                except RuntimeError:  # all threads are used up
-                    raise OSError(errno.EAGAIN, "no thread can be started") from None
-                self._running[key] = running
+                running = self._running[key] = shared(lambda: self._found(key))
             return running
 
-    def _run(self, key: tuple[str, int], running: concurrent.futures.Future[_Found]) -> None:
+    def _found(self, key: tuple[str, int]) -> _Found:
         """In the thread."""
         found: _Found = []
         try:
@@ -78,14 +72,13 @@ class Names:
             for family, _, protocol, _, address in infos:
                 scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
                 found.append((family, protocol, f"{address[0]}{scope}"))
-        except Exception as error:  # handed to whoever waits
-            self._done(key)
-            running.set_exception(error)
-            return
+        except BaseException:
+            self._done(key, [])
+            raise
         self._done(key, found)
-        running.set_result(found)
+        return found
 
-    def _done(self, key: tuple[str, int], found: _Found | None = None) -> None:
+    def _done(self, key: tuple[str, int], found: _Found) -> None:
         with self._lock:
             self._running.pop(key, None)
             if found:

@@ -81,21 +81,9 @@ class LastGood(Generic[T]):
     def _begin(self) -> concurrent.futures.Future[T]:
         with self._lock:
             if self._running is None or self._running.done():
-                made: concurrent.futures.Future[T] = shared()
-                work = threading.Thread(target=self._run, args=(made,), daemon=True)
-                try:
-                    work.start()
-                except RuntimeError:  # all threads are used up
-                    raise OSError(errno.EAGAIN, "no thread can be started") from None
-                self._running, self._began = made, time.monotonic()
+                self._running = shared(lambda: self._work(self._last[0] if self._last else None))
+                self._began = time.monotonic()
             return self._running
-
-    def _run(self, made: concurrent.futures.Future[T]) -> None:
-        """In the thread."""
-        try:
-            made.set_result(self._work(self._last[0] if self._last else None))
-        except Exception as error:  # handed to whoever waits
-            made.set_exception(error)
 
     def _kept(self, why: str) -> T:
         if self._last is None:

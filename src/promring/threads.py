@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import gc
 import sys
 import threading
@@ -137,11 +138,25 @@ def heed(future: asyncio.Future[T]) -> None:
         future.exception()
 
 
-def shared() -> concurrent.futures.Future[T]:
-    """For work that several wait for, in any event loop: nobody who gives up waiting cancels it."""
+def shared(work: Callable[[], T]) -> concurrent.futures.Future[T]:
+    """``work`` in a thread, for several who wait in any event loop: nobody who gives up waiting cancels it. Raises OSError
+    when no thread can be started.
+    """
     made: concurrent.futures.Future[T] = concurrent.futures.Future()
     made.set_running_or_notify_cancel()
+    try:
+        threading.Thread(target=_fulfil, args=(made, work), daemon=True).start()
+    except RuntimeError:  # all threads are used up
+        raise OSError(errno.EAGAIN, "no thread can be started") from None
     return made
+
+
+def _fulfil(made: concurrent.futures.Future[T], work: Callable[[], T]) -> None:
+    """In the thread."""
+    try:
+        made.set_result(work())
+    except Exception as error:  # handed to whoever waits
+        made.set_exception(error)
 
 
 async def ends_within(timeout_s: float | None, running: concurrent.futures.Future[T]) -> bool:

@@ -11,7 +11,6 @@ code, since its text may repeat what a stranger sent), and counted each time in 
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -22,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from promring.log import Logger
+from promring.rate import backoff_s
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 8.0
 CALM_S = 60.0
@@ -108,8 +108,7 @@ class Unforeseen:
         now = time.monotonic()
         self._failures = 1 if now - self._failed_at > CALM_S else self._failures + 1
         self._failed_at = now
-        most = min(most_s, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
-        return random.uniform(most / 2, most)
+        return backoff_s(self._failures, BACKOFF_FIRST_S, most_s)
 
 
 async def kept_alive(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,9 @@ async def test_an_agent_asks_rarely_whoever_answers_its_long_polls_at_once(tmp_p
             assert asked <= module.BURST + module.RATE_PER_S * took_s + 1
 
 
-def huge(path: Path) -> None:
-    path.touch(0o600)
+def sparse(path: Path) -> None:
+    """A terabyte of zeros that takes no room."""
+    path.touch()
     os.truncate(path, 10**12)
 
 
@@ -108,15 +110,9 @@ def test_a_hostile_note_is_an_error_at_once_and_the_slice_stays(tmp_path: Path, 
     note.unlink()
     HOSTILE_NOTES[kind](note)  # type: ignore[operator]
     newer = BODY.replace(b"a:1", b"b:1")
-    with pytest.raises(OSError, match=r"regular|[Ss]ymbolic|directory"):
+    with pytest.raises(OSError, match=r"regular|larger|[Ss]ymbolic|directory"):
         install(path, Envelope(newer, hashlib.sha256(newer).hexdigest(), Generation(1, 2)))
     assert path.read_bytes() == BODY
-
-
-@pytest.mark.row(52, 54, did="the note beside a slice is a terabyte long")
-def test_a_note_without_an_end_is_as_none(tmp_path: Path) -> None:
-    huge(note_of(tmp_path / "x.json"))
-    assert install(tmp_path / "x.json", Envelope(BODY, DIGEST, Generation(1, 1)))
 
 
 @pytest.mark.row(52, 54, did="the note beside a slice is binary, empty, deep or a rogue's")
@@ -127,13 +123,19 @@ def test_a_damaged_note_is_as_none(tmp_path: Path, text: bytes) -> None:
     assert install(path, Envelope(BODY, DIGEST, Generation(1, 1)))
 
 
-@pytest.mark.row(52, 54, did="what stands where the slice shall be is a FIFO or a huge file")
-def test_a_hostile_file_in_the_place_of_the_slice_holds_nobody_up(tmp_path: Path) -> None:
+@pytest.mark.row(52, 54, did="the note beside a slice, or what stands where the slice shall be, is a terabyte long")
+@pytest.mark.parametrize("where", [note_of, Path], ids=["note", "slice"])
+def test_a_terabyte_in_the_place_of_a_note_or_a_slice_is_replaced(tmp_path: Path, where: Callable[[Path], Path]) -> None:
     path = tmp_path / "x.json"
-    huge(path)
+    sparse(where(path))
     assert install(path, Envelope(BODY, DIGEST, Generation(1, 1)))
     assert path.read_bytes() == BODY
-    path.unlink()
+    assert note_of(path).read_text().startswith("1.1 ")
+
+
+@pytest.mark.row(52, 54, did="what stands where the slice shall be is a FIFO")
+def test_a_fifo_in_the_place_of_the_slice_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
     os.mkfifo(path)
-    with pytest.raises(OSError, match="is a FIFO, not a regular file"):
-        install(path, Envelope(BODY, DIGEST, Generation(1, 2)))
+    with pytest.raises(OSError, match=f"{path} is a FIFO"):
+        install(path, Envelope(BODY, DIGEST, Generation(1, 1)))

@@ -22,21 +22,15 @@ from promring.secretfile import LastGood, SecretError
 from promring.tls import TlsFiles
 from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
-from tests.hostile.test_agent import SLICE, waits
+from tests.hostile.test_agent import SLICE, sparse, waits
 from tests.hostile.test_sources import LIST
 from tests.waiting import until
-
-
-def huge(path: Path) -> None:
-    path.touch(0o600)
-    os.truncate(path, 10**12)
-
 
 NO_FILES: dict[str, Callable[[Path], object]] = {
     "a FIFO": os.mkfifo,
     "a device without an end": lambda path: path.symlink_to("/dev/zero"),
     "a folder": Path.mkdir,
-    "a terabyte": huge,
+    "a terabyte": sparse,
     "no text": lambda path: path.write_bytes(b"\xff\xfe"),
     "two lines": lambda path: path.write_text("canary-31\ncanary-41"),
     "nothing": lambda path: path,

@@ -10,7 +10,6 @@ Flow: ``GET /sd/{service}/{scraper}?wait=`` at one controller until it fails, th
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from promring.agent.metrics import AgentMetrics
 from promring.delivery.envelope import Envelope, RefusedError, held, install, parse_generation
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.log import Logger
-from promring.rate import Bucket
+from promring.rate import Bucket, backoff_s
 from promring.redact import shown
 from promring.threads import beside, to_the_end
 from promring.unforeseen import Unforeseen, kept_alive
@@ -34,7 +33,7 @@ WAIT_S = 30.0
 RATE_PER_S, BURST = 2.0, 10
 EARLY = 0.5
 """An answer that brings nothing new before this share of the wait is over is one that did not wait."""
-EARLY_MOST_S = 5.0
+EARLY_FIRST_S, EARLY_MOST_S = 1.0, 5.0
 ANSWER_S = 10.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 10.0
 RELOAD_TIMEOUT_S, RELOAD_AGAIN_S = 5.0, 2.0
@@ -95,8 +94,7 @@ class Poller:
                     failures, at, etag = failures + 1, at + 1, ""
                     if failures % len(settings.controllers) == 0:  # every one of them
                         rounds = failures // len(settings.controllers)
-                        most = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(rounds - 1, 10))
-                        await asyncio.sleep(random.uniform(most / 2, most))
+                        await asyncio.sleep(backoff_s(rounds, BACKOFF_FIRST_S, BACKOFF_MOST_S))
                         etag = await self._etag_of_file()
                     continue
                 if self._said.pop(controller, None) is not None:
@@ -113,8 +111,8 @@ class Poller:
             if self._early == BURST + 1:
                 note = "it, or a proxy, does not wait: asked less often"
                 self._log.warning("controller_answers_at_once", controller=controller, note=note)
-            most = min(EARLY_MOST_S, self._settings.wait_s, 0.5 * 2 ** min(self._early - BURST, 10))
-            await asyncio.sleep(random.uniform(most / 2, most))
+            most_s = min(EARLY_MOST_S, self._settings.wait_s)
+            await asyncio.sleep(backoff_s(self._early - BURST, EARLY_FIRST_S, most_s))
         return new
 
     async def _ask(self, session: aiohttp.ClientSession, controller: str, etag: str) -> str:

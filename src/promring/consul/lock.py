@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from promring.consul.client import LOCK_DEADLINE_S, Client, Key, key_write
 from promring.leadership import STEP, Leadership, boottime
 from promring.log import Logger
 from promring.model import EPOCH_FOLLOWED_MOST, ConsulError, LetGo, ListMark
+from promring.rate import backoff_s
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
@@ -271,8 +271,7 @@ class ConsulLock:
             self._said.add(why)
             self._log.warning("lock_gives_no_answer", key=self._settings.key, error=why)
         self._failures += 1
-        most = min(self._settings.round_s, AGAIN_S * 2 ** min(self._failures, 10))
-        await asyncio.sleep(random.uniform(most / 2, most))
+        await asyncio.sleep(backoff_s(self._failures, 2 * AGAIN_S, self._settings.round_s))
 
     def _say_not_acquired(self, why: str) -> None:
         """Once, when it takes longer than a lock-delay and a race do: then it is something else, such as a missing right."""

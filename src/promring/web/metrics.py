@@ -53,34 +53,10 @@ class LiveGauges(Collector):
             ("service", "reason"),
             _held(services),
         )
-        yield _gauge(
-            "discovery_last_success_timestamp_seconds",
-            "When a source last gave targets.",
-            ("service", "source"),
-            [
-                ((s.name, name), cell.fact.good_at)
-                for s in services
-                for name, cell in s.facts.sources.items()
-                if cell.fact.good_at
-            ],
-        )
-        yield _gauge(
-            "discovery_refused_entries",
-            "Entries of a source's list that were left out.",
-            ("service", "source"),
-            [
-                ((s.name, name), float(cell.fact.good.value.refused))
-                for s in services
-                for name, cell in s.facts.sources.items()
-                if cell.fact.good
-            ],
-        )
-        yield _gauge(
-            "membership_last_success_timestamp_seconds",
-            "When the scrapers were last known.",
-            ("service",),
-            [((s.name,), s.facts.members.fact.good_at) for s in services if s.facts.members.fact.good_at],
-        )
+        yield from _facts(services)
+        yield from self._process()
+
+    def _process(self) -> Iterator[Metric]:
         reload = self._controller.reload_state
         yield _gauge("leader", "1 when this controller delivers.", (), [((), float(self._controller.leadership.leads()))])
         yield _gauge("config_last_reload_successful", "1 when the file is in force.", (), [((), float(reload.successful))])
@@ -103,6 +79,28 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: list[Sample])
     for values, value in samples:
         family.add_metric(values, value)
     return family
+
+
+def _facts(services: list[Service]) -> Iterator[Metric]:
+    cells = [((s.name, name), cell.fact) for s in services for name, cell in s.facts.sources.items()]
+    yield _gauge(
+        "discovery_last_success_timestamp_seconds",
+        "When a source last gave targets.",
+        ("service", "source"),
+        [(labels, fact.good_at) for labels, fact in cells if fact.good_at],
+    )
+    yield _gauge(
+        "discovery_refused_entries",
+        "Entries of a source's list that were left out.",
+        ("service", "source"),
+        [(labels, float(fact.good.value.refused)) for labels, fact in cells if fact.good],
+    )
+    yield _gauge(
+        "membership_last_success_timestamp_seconds",
+        "When the scrapers were last known.",
+        ("service",),
+        [((s.name,), s.facts.members.fact.good_at) for s in services if s.facts.members.fact.good_at],
+    )
 
 
 def _states(services: list[Service]) -> list[Sample]:
