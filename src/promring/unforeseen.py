@@ -30,7 +30,9 @@ QUIET_S = 600.0
 """A fault that was not seen for so long is logged again."""
 KEPT_MAX = 100
 OTHER_WORDS_S = 60.0
-"""A failure that lasts and only changes its words (a time, a number of the request) is logged again after so long."""
+"""A failure that changes its words at each look (a time, a number of the request) is logged again after so long,"""
+LINES_BURST = 10.0
+"""and so many times at once before."""
 TEXT_MAX = 200
 
 _lock = threading.Lock()
@@ -66,16 +68,22 @@ class Quiet:
 
 
 class Lasting:
-    """Failures that last, by name: each is news when it begins, and in other words once in ``OTHER_WORDS_S``."""
+    """Failures that last, by name: each is news when it begins, and when it is told in other words. One that changes its
+    words, or comes and goes, at each look is news ``LINES_BURST`` times, then once in ``OTHER_WORDS_S``.
+    """
 
-    def __init__(self) -> None:
-        self._said: dict[str, tuple[str, float]] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, tuple[str, float, float]] = {}
+        """The text, how many lines were left then, and when that was."""
 
     def is_news(self, name: str, text: str, *, begins: bool) -> bool:
-        now, said = time.monotonic(), self._said.get(name)
-        if not begins and said is not None and (text == said[0] or now - said[1] < OTHER_WORDS_S):
+        now = self._clock()
+        before, left, at = self._said.get(name, ("", LINES_BURST, now))
+        left = min(LINES_BURST, left + (now - at) / OTHER_WORDS_S)
+        if (text == before and not begins) or left < 1:
             return False
-        self._said[name] = text, now
+        self._said[name] = text, left - 1, now
         return True
 
     def keep(self, names: Collection[str]) -> None:
