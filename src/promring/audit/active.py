@@ -83,7 +83,7 @@ class _Target(msgspec.Struct, rename="camel"):
 
 
 class _Around(msgspec.Struct, rename="camel"):
-    active_targets: list[msgspec.Raw] | None = None
+    active_targets: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
     dropped_targets: list[msgspec.Raw] | None = None
     dropped_target_counts: dict[str, int] | None = None
 
@@ -270,7 +270,8 @@ def _look_around(text: bytes, state: State) -> _Around:
         raise _malformed(error) from error
     if answer.status != "success":
         raise _malformed(f"status {answer.status[:40]!r}, not success")
-    if answer.data.active_targets if state == "active" else answer.data.dropped_targets:
+    found = answer.data.active_targets if state == "active" else answer.data.dropped_targets
+    if found or isinstance(found, msgspec.UnsetType):
         raise _malformed(f"no {state} targets within the first {HEAD_BYTES_MAX} bytes")
     return answer.data
 
