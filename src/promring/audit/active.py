@@ -7,7 +7,6 @@ whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -128,11 +127,11 @@ async def targets_of(
 
 
 def _clock(headers: Mapping[str, str]) -> float:
-    """Epoch seconds of an answer's ``Date``; ours when it has none."""
+    """Epoch seconds of an answer's ``Date``. Raises ``AuditError``: our own clock may be another one."""
     try:
-        return parsedate_to_datetime(next(v for k, v in headers.items() if k.lower() == "date")).timestamp()
-    except (StopIteration, ValueError, OverflowError):
-        return time.time() - DATE_STEP_S
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
 
 
 def seen_in(told: Told, scrape_pool: str, index: Index, at: float) -> Seen:
