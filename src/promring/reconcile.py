@@ -87,6 +87,8 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.no_room: Mapping[str, int] = {}
+        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, and who tries them besides."""
         self._tried: Mapping[int, Trial] = {}
@@ -136,7 +138,7 @@ class Reconciler:
         facts = self._facts.newest()
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
-            ring = await self._listen(self._able(verdict.members))
+            ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
             await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
         else:
@@ -216,13 +218,17 @@ class Reconciler:
         silent = [name for name, cell in self._facts.sources.items() if not cell.answered]
         return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
 
-    def _able(self, members: Members) -> Members:
+    def would_have(self, drained: frozenset[str]) -> Members:
+        """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
+        return self._able(self.history.members, drained)
+
+    def _able(self, members: Members, drained: frozenset[str]) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
         failing = self.couriers.cut_off
-        able = {s.id for s in members if s.able and s.id not in self.memory.drained}
+        able = {s.id for s in members if s.able and s.id not in drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
-        off = self.memory.drained | failing | {s.id for s in members if s.draining}
+        off = drained | failing | {s.id for s in members if s.draining}
         if off.isdisjoint(s.id for s in members):
             return members
         return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)

@@ -158,6 +158,8 @@ class Coverage:
     down: Rows
     """Scraped, but not one scrape succeeds."""
     scrapers: Mapping[str, ScraperCoverage] = field(default_factory=dict)
+    dropped: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    """In the slice of a scraper whose job's relabelling drops them."""
 
     @property
     def ratio(self) -> float:

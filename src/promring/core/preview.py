@@ -29,6 +29,10 @@ class Preview:
     after: Placement
     plan: Plan
 
+    def no_room(self, scraper: str) -> int:
+        """How many targets of ``scraper`` nobody has room for: drained it keeps them while it lives, dead it leaves them."""
+        return sum(move.count for move in self.plan.moves if move.source == scraper and move.destination is None)
+
     def describe(self) -> dict[str, Any]:
         """Plain values for people and programs: each scraper before and after, and who gives how many to whom."""
         before, after = self.before, self.after
@@ -59,6 +63,7 @@ class Preview:
                     "limit": then.get(name, none)["limit"],
                     "gains": gains[name],
                     "gives": gives[name],
+                    "no_room": self.no_room(name),
                     "sha256": digests.get(name),
                 }
                 for name in sorted({*now, *then})
@@ -76,8 +81,11 @@ def preview(
     without: Sequence[str] = (),
     joining: Sequence[Scraper] = (),
     loads: Loads | None = None,
+    before: Placement | None = None,
 ) -> Preview:
-    """The plan for ``members`` less ``without`` plus ``joining``. Raises ``PreviewError``."""
+    """The plan for ``members`` less ``without`` plus ``joining``. ``before``: the placement of ``pool`` in force; None: that
+    of ``members``. Raises ``PreviewError``.
+    """
     if len(without) > CHANGES_MOST or len(joining) > CHANGES_MOST:
         raise PreviewError(f"at most {CHANGES_MOST} scrapers may leave, and {CHANGES_MOST} join, in one preview")
     ids = {s.id for s in members}
@@ -88,14 +96,14 @@ def preview(
         if scraper.id in ids:
             raise PreviewError(f"{scraper.id} is a live scraper already")
     later = tuple(sorted({*(s for s in members if s.id not in without), *joining}))
-    if not later:
+    if not any(scraper.able for scraper in later):
         raise PreviewError("no scraper would be left: the plan would be held, every slice would stay as it is")
     wanted = tokens_wanted(later, policy.virtual_nodes)
     if joining and wanted > TOKENS_MOST:
         raise PreviewError(
             f"the ring would have {wanted} virtual nodes (virtual_nodes times all weights), more than {TOKENS_MOST}"
         )
-    before = place(pool, Ring(members, policy.virtual_nodes), policy, loads)
+    before = before or place(pool, Ring(members, policy.virtual_nodes), policy, loads)
     after = place(pool, Ring(later, policy.virtual_nodes), policy, loads)
     return Preview(before, after, compare(before, after))
 
