@@ -77,6 +77,8 @@ class Audit:
         self._long: set[str] = set()
         """Scrapers whose answer was longer than ``SHORT_BYTES_MAX``."""
         self.coverage: Coverage | None = None
+        self._told: tuple[int, int, bool] | None = None
+        """What the log says of it."""
         self.at = 0.0
         """When ``coverage`` was made, wall-clock seconds."""
         self.seen: dict[str, Seen] = {}
@@ -199,8 +201,10 @@ class Audit:
         }
         before = self.coverage
         self.coverage, self.at = found, time.time()
-        if before is None or (before.uncovered, len(before.doubled)) != (found.uncovered, len(found.doubled)):
-            say = self._log.info if not found.uncovered else self._log.warning
+        lasting = found.uncovered > 0 and before is not None and before.uncovered > 0
+        news, self._told = self._told, (found.uncovered, len(found.doubled), lasting)
+        if news != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
+            say = self._log.warning if lasting else self._log.info
             say(
                 "coverage",
                 ratio=round(found.ratio, 6),

@@ -46,8 +46,11 @@ class Drain:
     def look(self, service: Mapping[str, Any]) -> None:
         """At what the controller says now."""
         row = next((one for one in service["scrapers"] if one["id"] == self.scraper), None)
-        if row is None or (not row["targets"] and row["drained"]):
-            self.left, self.result, self.why = 0, "drained", _undelivered(row)
+        if row is None:
+            self.result, self.why = "gone", "the controller does not know it any more"
+            return
+        if not row["targets"] and row["drained"]:
+            self.left, self.result, self.why = 0, "drained", _undelivered(row) or _not_alive(row)
             return
         if not row["drained"]:
             self.result, self.why = "undrained", "somebody undrained it meanwhile, or the controller lost its state"
@@ -59,9 +62,16 @@ class Drain:
             self.result, self.why = "no_room", "no room within capacity: they stay with it while it lives"
 
 
-def wait(controller: Controller, drains: Sequence[Drain], timeout_s: float, tell: Callable[[str], None]) -> None:
+def wait(
+    controller: Controller,
+    drains: Sequence[Drain],
+    timeout_s: float,
+    tell: Callable[[str], None],
+    *,
+    every_s: float = EVERY_S,
+) -> None:
     """Until each has a result, or ``timeout_s`` are over: the result is ``timeout`` then. ``tell`` hears what is new."""
-    ends, pause = time.monotonic() + timeout_s, EVERY_S
+    ends, pause = time.monotonic() + timeout_s, every_s
     watch = _Watch(controller, tell)
     while True:
         going = [drain for drain in drains if not drain.result]
@@ -77,7 +87,7 @@ def wait(controller: Controller, drains: Sequence[Drain], timeout_s: float, tell
             return
         if left_s <= 0:
             break
-        pause = min(2 * pause, MOST_S) if trouble else EVERY_S
+        pause = min(2 * pause, MOST_S) if trouble else every_s
         time.sleep(min(pause, left_s))
     for drain in drains:
         if not drain.result:
@@ -121,5 +131,11 @@ def _held(service: Mapping[str, Any]) -> str:
     return f"the plan is held{when}: {service['held']['detail']}"
 
 
-def _undelivered(row: Mapping[str, Any] | None) -> str:
-    return f"its slice is not delivered: {row['delivery_error']}" if row and row["delivery_error"] else ""
+def _undelivered(row: Mapping[str, Any]) -> str:
+    return f"its slice is not delivered: {row['delivery_error']}" if row["delivery_error"] else ""
+
+
+def _not_alive(row: Mapping[str, Any]) -> str:
+    """Who is not in the plan is given nothing, not even an empty slice."""
+    alive = row["standing"] in ("in", "leaving")
+    return "" if alive else "it does not count as alive, and what it has on its disk stays there"

@@ -29,9 +29,12 @@ class Preview:
     after: Placement
     plan: Plan
 
-    def no_room(self, scraper: str) -> int:
-        """How many targets of ``scraper`` nobody has room for: drained it keeps them while it lives, dead it leaves them."""
-        return sum(move.count for move in self.plan.moves if move.source == scraper and move.destination is None)
+    @property
+    def no_room(self) -> int:
+        """Targets that somebody has and nobody shall have then: there is no room. So many stay with a scraper that is drained,
+        while it lives; a dead one leaves them to nobody.
+        """
+        return sum(move.count for move in self.plan.moves if move.destination is None)
 
     def describe(self) -> dict[str, Any]:
         """Plain values for people and programs: each scraper before and after, and who gives how many to whom."""
@@ -52,6 +55,7 @@ class Preview:
             "load_moved": self.plan.load_moved,
             "most": None if after.limits is None else int(after.limits.max()),
             "fits": fit(after),
+            "no_room": self.no_room,
             "scrapers": [
                 {
                     "id": name,
@@ -63,7 +67,6 @@ class Preview:
                     "limit": then.get(name, none)["limit"],
                     "gains": gains[name],
                     "gives": gives[name],
-                    "no_room": self.no_room(name),
                     "sha256": digests.get(name),
                 }
                 for name in sorted({*now, *then})

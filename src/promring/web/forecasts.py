@@ -145,9 +145,9 @@ def _said(found: Preview, name: str) -> dict[str, Any]:
         if s.id != name and s.able
     ]
     return {
-        "leave": sum(m.count for m in moves if m.source == name and m.destination is not None),
+        "leave": max(0, found.before.counts().get(name, 0) - found.no_room),
         "come": sum(m.count for m in moves if m.destination == name),
-        "no_room": found.no_room(name),
+        "no_room": found.no_room,
         "others": len(others),
         "fullest": max(others, key=lambda one: (one["load"] / (one["limit"] or 1), one["id"]), default=None),
     }
