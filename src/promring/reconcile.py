@@ -438,6 +438,11 @@ class Reconciler:
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 
+    @property
+    def saved(self) -> bool:
+        """Whether what is in force, and what is drained, survives a restart."""
+        return self.memory is self._saved
+
     def drain(self, scraper: str, *, back: bool = False) -> None:
         """Take everything from ``scraper``, make before break; ``back``: let it have its share again. Only where we lead."""
         drained = self.memory.drained - {scraper} if back else self.memory.drained | {scraper}

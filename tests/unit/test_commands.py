@@ -156,7 +156,7 @@ def test_a_full_disk_behind_standard_output_is_said() -> None:
 def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")
-    drained = {"alive": True, "left": 2, "keeps_all": False, "forecast": None}
+    drained = {"alive": True, "kept": True, "had": 2, "left": 2, "keeps_all": False, "forecast": None}
     scraper, place = "/api/v1/services/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
     answers: dict[str, tuple[int, object]] = {
         "/api/v1/status": (200, status()),

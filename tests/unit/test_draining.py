@@ -18,7 +18,16 @@ from tests.fakes.controller import FakeController, error, status
 ONE = "10.0.0.1:9090"
 DRAIN = f"/api/v1/services/node/scrapers/{ONE.replace(':', '%3A')}/drain"
 FORECAST = {"leave": 15, "come": 0, "no_room": 0, "others": 2, "fullest": {"id": "10.0.0.2:9090", "load": 22, "limit": 24}}
-BEGUN = {"service": "node", "scraper": ONE, "drained": True, "alive": True, "left": 15, "keeps_all": False}
+BEGUN = {
+    "service": "node",
+    "scraper": ONE,
+    "drained": True,
+    "alive": True,
+    "kept": True,
+    "had": 15,
+    "left": 15,
+    "keeps_all": False,
+}
 
 
 def at(left: int, *, no_room: int = 0, drained: bool = True, started_at: float = 1.0, **changed: Any) -> dict[str, Any]:
@@ -214,3 +223,8 @@ def test_an_undrain_says_what_comes_back(token: str, answer: dict[str, Any], sai
     with FakeController(answers) as fake:
         result = CliRunner().invoke(main, ["undrain", ONE, "--url", fake.url, "--token-file", token])
     assert (result.exit_code, result.stdout) == (0, said + "\n")
+
+
+def test_a_drain_that_a_restart_would_forget_is_said(token: str) -> None:
+    result = drained(token, BEGUN | {"forecast": None, "kept": False})
+    assert "its restart would forget the drain" in result.stdout

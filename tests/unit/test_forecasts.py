@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from promring import log
 from promring.core.placement import Policy, place
 from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.model import Scraper
+from promring.state import Store
 from tests.laws.strategies import pool_of
 from tests.unit.test_web import Running, running
 from tests.waiting import until
@@ -35,7 +37,13 @@ async def test_a_drain_answers_what_is_left_and_who_will_carry_it(tmp_path: Path
         gone, stays = r.nodes
         had = (await row(r, gone))["targets"]
         status, answer = await post(r, gone, "drain")
-        assert (status, answer["drained"], answer["left"], answer["keeps_all"]) == (200, True, had, False)
+        assert (status, answer["drained"], answer["had"], answer["left"], answer["keeps_all"]) == (
+            200,
+            True,
+            had,
+            had,
+            False,
+        )
         told = answer["forecast"]
         assert (told["leave"], told["no_room"], told["others"], told["fullest"]["id"]) == (had, 0, 1, stays)
         assert told["fullest"]["load"] == 40
@@ -121,3 +129,12 @@ async def test_who_keeps_what_has_no_room_is_said_with_the_number(tmp_path: Path
         r.supervisor.services["node"].reconciler.no_room = {node: 9}
         assert (await row(r, node))["no_room"] == 9
         assert b"9 stay: no room elsewhere" in (await r.get("/services/node"))[2]
+
+
+async def test_a_drain_that_is_answered_is_on_the_disk(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        node = r.nodes[0]
+        assert (await post(r, node, "drain"))[1]["kept"]
+        saved = r.supervisor.services["node"].reconciler
+        assert (saved.saved, saved.memory.drained) == (True, frozenset({node}))
+        assert Store(tmp_path / "state", "node", log.get()).load().drained == {node}

@@ -125,7 +125,9 @@ def _begun(controller: Controller, service: str, scraper: str, *, force: bool, t
     except click.ClickException as error:
         return Drain(service, scraper, {}, "refused", why=error.message)
     with controller.shown():
-        drain = Drain(service, scraper, answer, had=answer["left"], left=answer["left"])
+        drain = Drain(service, scraper, answer, had=answer["had"], left=answer["left"])
+        if not answer["kept"]:
+            tell(f"{service}: the controller cannot save that: its restart would forget the drain")
         if answer["keeps_all"]:
             drain.result, drain.why = "keeps_all", "no other scraper could take anything: it keeps everything until one can"
         elif not answer["alive"]:

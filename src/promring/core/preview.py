@@ -31,8 +31,8 @@ class Preview:
 
     @property
     def no_room(self) -> int:
-        """Targets that somebody has and nobody shall have then: there is no room. So many stay with a scraper that is drained,
-        while it lives; a dead one leaves them to nobody.
+        """Targets that somebody has and nobody shall have then: there is no room. So many stay with a scraper that is
+        drained, while it lives; a dead one leaves them to nobody.
         """
         return sum(move.count for move in self.plan.moves if move.destination is None)
 

@@ -10,6 +10,7 @@ no room with them. Flow: the loop does the rest; ``describe`` says how far it is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from promring.web.envelope import ApiError, success
 from promring.web.gate import Gate
 
 T = TypeVar("T")
+SAVED_S, SAVED_LOOK_S = 3.0, 0.02
+"""So long a drain waits for the disk, and looks again."""
 FORECAST_S = 3.0
 """So long a drain waits for what can be said of it beforehand."""
 
@@ -64,15 +67,17 @@ class Forecasts:
         if name in alive and not forced and all(one.id in down for one in others):
             raise ApiError(409, "conflict", _last(service.name, name, [one.id for one in others]))
         forecast = await self._forecast(service, name, back=False) if others else None
-        self._drain(service, name, back=False)
-        slice_ = reconciler.memory.slices.get(name)
+        had = _targets(service, name)
+        kept = await self._drain(service, name, back=False)
         return success(
             {
                 "service": service.name,
                 "scraper": name,
                 "drained": True,
+                "kept": kept,
                 "alive": name in alive,
-                "left": slice_.targets if slice_ else 0,
+                "had": had,
+                "left": _targets(service, name),
                 "keeps_all": name in alive and not others,
                 "forecast": forecast,
             }
@@ -82,9 +87,10 @@ class Forecasts:
         """Let it have its share again: what comes back is said."""
         service, name = self._asked(request)
         forecast = await self._forecast(service, name, back=True)
-        self._drain(service, name, back=True)
+        kept = await self._drain(service, name, back=True)
         alive = any(one.id == name for one in service.reconciler.history.members)
-        return success({"service": service.name, "scraper": name, "drained": False, "alive": alive, "forecast": forecast})
+        answer = {"service": service.name, "scraper": name, "drained": False, "kept": kept, "alive": alive}
+        return success(answer | {"forecast": forecast})
 
     def _asked(self, request: web.Request) -> tuple[Service, str]:
         service, name = self._service(request), canonical_id(request.match_info["scraper"])
@@ -98,11 +104,17 @@ class Forecasts:
             )
         return service, name
 
-    def _drain(self, service: Service, name: str, *, back: bool) -> None:
+    async def _drain(self, service: Service, name: str, *, back: bool) -> bool:
+        """Whether it is on the disk, too, so that a restart does not forget it."""
         if not self._controller.leadership.leads():  # lost while the forecast was made
             raise ApiError(409, "conflict", "this controller does not lead any more")
         service.reconciler.drain(name, back=back)
         self._api.changed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SAVED_S):
+                while not service.reconciler.saved:  # noqa: ASYNC110 - the loop saves in its cycle and tells nobody
+                    await asyncio.sleep(SAVED_LOOK_S)
+        return service.reconciler.saved
 
     async def _forecast(self, service: Service, name: str, *, back: bool) -> dict[str, Any] | None:
         """What a drain, or the end of it, would move; None when that cannot be said now."""
@@ -126,6 +138,11 @@ class Forecasts:
 
     def _service(self, request: web.Request) -> Service:
         return service_of(self._controller, request.match_info["service"])
+
+
+def _targets(service: Service, name: str) -> int:
+    slice_ = service.reconciler.memory.slices.get(name)
+    return slice_.targets if slice_ else 0
 
 
 def _preview(service: Service, placement: Placement, members: Members, **changes: Any) -> Preview:
