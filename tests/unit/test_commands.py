@@ -275,3 +275,16 @@ def test_an_answer_whose_parts_are_of_other_types_is_a_message_and_no_traceback(
         result = CliRunner().invoke(main, [*command, "--url", fake.url])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
     assert result.stderr.startswith(f"Error: {fake.url}: ")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>502</html>", b"", b"[" * 100_000, b"\xff"], ids=["HTML", "nothing", "deep", "binary"]
+)
+@pytest.mark.parametrize("command", ["status", "where t:1", "events", "drain x", "undrain x", "release node", "plan"])
+def test_every_command_that_asks_says_in_one_line_that_no_controller_answered(command: str, body: bytes) -> None:
+    paths = ("status", "where", "events", "services", "services/node/release")
+    with FakeController({f"/api/v1/{path}": (502, body) for path in paths}) as fake:
+        result = CliRunner().invoke(main, [*command.split(), "--url", fake.url])
+    assert (result.exit_code, type(result.exception), result.stdout) == (1, SystemExit, "")
+    assert result.stderr.startswith(f"Error: {fake.url}: not a promring controller: status 502, ")
+    assert result.stderr.count("\n") == 1

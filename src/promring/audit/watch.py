@@ -44,11 +44,14 @@ JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Seconds. ``interval_s`` None: only what a hand-over waits for."""
+    """Seconds. ``interval_s`` None: only what a hand-over waits for. ``lasts_s``: targets that nobody was seen scraping for
+    so long are worth a warning.
+    """
 
     scrape_pool: str
     interval_s: float | None = 30.0
     timeout_s: float = 5.0
+    lasts_s: float = 20.0
 
 
 class Audit:
@@ -79,6 +82,7 @@ class Audit:
         self.coverage: Coverage | None = None
         self._told: tuple[int, int, bool] | None = None
         """What the log says of it."""
+        self._uncovered_since: float | None = None
         self.at = 0.0
         """When ``coverage`` was made, wall-clock seconds."""
         self.seen: dict[str, Seen] = {}
@@ -199,11 +203,11 @@ class Audit:
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
         }
-        before = self.coverage
         self.coverage, self.at = found, time.time()
-        lasting = found.uncovered > 0 and before is not None and before.uncovered > 0
-        news, self._told = self._told, (found.uncovered, len(found.doubled), lasting)
-        if news != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
+        self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
+        lasting = self._uncovered_since is not None and now - self._uncovered_since >= self._settings.lasts_s
+        told, self._told = self._told, (found.uncovered, len(found.doubled), lasting)
+        if told != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
             say = self._log.warning if lasting else self._log.info
             say(
                 "coverage",

@@ -110,7 +110,7 @@ class Page:
         widest = max([s["limit"] or s["load"] for s in scrapers], default=0)
         return described | {
             "uncovered": {name: [one["target"] for one in some] for name, some in lists.items()},
-            "up": sum(s["state"] == "up" for s in scrapers),
+            "up": sum(s["state"] == "up" for s in scrapers) if any(s["state"] != "unknown" for s in scrapers) else None,
             "all": len(scrapers),
             "widest": max(widest, 1),
             "scrapers": scrapers[:most],
