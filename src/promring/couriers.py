@@ -63,7 +63,8 @@ class Couriers:
         self._service, self._deliveries, self._leadership = service, deliveries, leadership
         self._changed, self._metrics, self._log = changed, metrics, log
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
-        """Of the last time, by means."""
+        """Of the last time, by delivery: its means, with its number where a service has several of one kind."""
+        self._names = _distinct([delivery.means for delivery in deliveries])
         self.undelivered: dict[str, int] = {}
         """How often in a row a scraper was not reached; absent when it was the last time."""
         self.taken: dict[str, Taken] = {}
@@ -92,7 +93,9 @@ class Couriers:
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto = time.monotonic()
-        asked = [d for d in self._deliveries if may and (d.pulled or (pushes and leads()))]
+        chosen = zip(self._names, self._deliveries, strict=True)
+        named = {name: d for name, d in chosen if may and (d.pulled or (pushes and leads()))}
+        asked = list(named.values())
         if not leads():
             self._count(())  # who could not be reached then says nothing about when we lead again
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
@@ -111,7 +114,7 @@ class Couriers:
         for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
             self._leadership.outranked(newer.epoch, first=not self._answered)
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
-        self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
+        self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
         return not failed
 
@@ -168,3 +171,8 @@ class Couriers:
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.cut_off != cut_off:
             self._changed()
+
+
+def _distinct(means: Sequence[str]) -> list[str]:
+    """``ssh``, ``ssh 2``: each delivery has a name of its own."""
+    return [one if (n := means[:i].count(one) + 1) == 1 else f"{one} {n}" for i, one in enumerate(means)]

@@ -148,11 +148,14 @@ Members = tuple[Scraper, ...]
 
 
 class NodeState(NamedTuple):
-    """What a membership adapter says of one scraper, for people: ``state`` is ``up``, ``down`` or ``unknown``."""
+    """What a membership adapter says of one scraper, for people: ``state`` is ``up``, ``down`` or ``unknown``; ``last``: of
+    one that is unknown now, what it was when somebody last knew.
+    """
 
     id: str
     state: str
     reason: str = ""
+    last: str = ""
 
 
 def join_host_port(host: str, port: int) -> str:

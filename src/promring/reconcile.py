@@ -89,10 +89,10 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.no_room: Mapping[str, int] = {}
+        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
-        self.no_room: Mapping[str, int] = {}
-        """Targets that stay with a scraper because there is no room for them elsewhere."""
         self._in_force_at = 0.0
         self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
@@ -142,7 +142,7 @@ class Reconciler:
         facts = self._facts.newest()
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
-            ring = await self._listen(self._able(verdict.members))
+            ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
             await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
         else:
@@ -222,14 +222,17 @@ class Reconciler:
         silent = [name for name, cell in self._facts.sources.items() if not cell.answered]
         return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
 
-    def _able(self, members: Members) -> Members:
+    def would_have(self, drained: frozenset[str]) -> Members:
+        """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
+        return self._able(self.history.members, drained)
+
+    def _able(self, members: Members, drained: frozenset[str]) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, the sick, and who cannot be reached."""
-        self._sick = frozenset(self.opinions.sick(time.monotonic()))
-        failing = self.couriers.cut_off | self._sick
-        able = {s.id for s in members if s.able and s.id not in self.memory.drained}
+        failing = self.couriers.cut_off | self.opinions.sick(time.monotonic()).keys()
+        able = {s.id for s in members if s.able and s.id not in drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
-        off = self.memory.drained | failing | {s.id for s in members if s.draining}
+        off = drained | failing | {s.id for s in members if s.draining}
         if off.isdisjoint(s.id for s in members):
             return members
         return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
@@ -456,6 +459,11 @@ class Reconciler:
             self._facts.ring()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
+
+    @property
+    def saved(self) -> bool:
+        """Whether what is in force, and what is drained, survives a restart."""
+        return self.memory is self._saved
 
     def drain(self, scraper: str, *, back: bool = False) -> None:
         """Take everything from ``scraper``, make before break; ``back``: let it have its share again. Only where we lead."""

@@ -28,6 +28,7 @@ from yarl import URL
 
 from promring.address import parse_host_port
 from promring.core.ring import WEIGHT_MOST
+from promring.duration import parse_duration
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
 from promring.redact import SecretUrl, shown
@@ -35,25 +36,9 @@ from promring.redact import SecretUrl, shown
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
-_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
 SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
 """Of a configuration, of a service, and of every other list: more is a mistake, and would hold a reload up."""
-DURATION_MOST_S = 366 * 86400.0
-_UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
-
-
-def parse_duration(text: object) -> float:
-    """``1h30m``, ``5s``, ``500ms``, ``0`` → seconds. Raises ValueError."""
-    if text == 0 or text == "0":
-        return 0.0
-    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration such as 500ms, 5s or 1m")
-    seconds = sum(int(n[:18]) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
-    if seconds > DURATION_MOST_S:
-        raise ValueError(f"{text!r} is longer than a year")
-    return seconds
 
 
 class Node(NamedTuple):

@@ -83,6 +83,6 @@ def test_a_plan_without_facts_says_which_is_missing(tmp_path: Path) -> None:
         "shard_services: [{name: x, scrapers: {probe: {nodes: ['127.0.0.1:1'], interval: 100ms, timeout: 100ms}},"
         " targets: [{file: {files: [t.json]}}], delivery: [{http_sd: {}}]}]"
     )
-    result = CliRunner().invoke(main, ["plan", "--config.file", str(tmp_path / "x.yml")])
+    result = CliRunner().invoke(main, ["plan", "--offline", "--config.file", str(tmp_path / "x.yml")])
     assert result.exit_code == 1
     assert result.output == "Error: x: no scraper is alive\n"

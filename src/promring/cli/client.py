@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,10 @@ def controller_options(command: F) -> F:
     return token(url(command))
 
 
+class UnansweredError(click.ClickException):
+    """There is no answer, from anybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Controller:
     """Where a controller is, and what it shall be told of who asks. ``url`` has no credentials."""
@@ -64,9 +68,12 @@ class Controller:
     authorization: str
     has_token: bool
 
-    def get(self, path: str, **query: str) -> Any:
-        """The ``data`` of an API answer; anything else ends the command with a message."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+    def get(self, path: str, several: Sequence[tuple[str, str]] = (), /, **query: str) -> Any:
+        """The ``data`` of an API answer; anything else ends the command with a message. ``several``: parameters of the query
+        that may come more than once.
+        """
+        asked = [*several, *query.items()]
+        return self._ask("GET", f"{path}?{urlencode(asked)}" if asked else path)
 
     def post(self, path: str) -> Any:
         return self._ask("POST", path)
@@ -113,9 +120,7 @@ class Controller:
         thread.join(TIMEOUT_S)
         found = done[0] if done else TimeoutError()
         if isinstance(found, Exception):
-            raise click.ClickException(
-                f"no promring answers at {self.url}: {_why(found)} (--url says where it is)"
-            ) from found
+            raise UnansweredError(f"no promring answers at {self.url}: {_why(found)} (--url says where it is)") from found
         return found
 
     def _request(self, method: str, path: str) -> tuple[int, bytes]:

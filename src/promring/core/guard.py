@@ -62,6 +62,8 @@ class Withheld:
     reason: str
     detail: str
     what: tuple[str, ...] = ()
+    until: float | None = None
+    """When it ends by itself, seconds on the clock of the verdict; None: not known."""
 
     @property
     def let_go(self) -> LetGo:
@@ -87,11 +89,12 @@ class Hold:
     reason: str
     detail: str
     what: tuple[str, ...] = ()
+    until: float | None = None
 
     @property
     def withheld(self) -> tuple[Withheld, ...]:
         """As of an ``Act``: what is held, which is everything."""
-        return (Withheld(self.reason, self.detail, self.what),)
+        return (Withheld(self.reason, self.detail, self.what, self.until),)
 
 
 Verdict = Act | Hold

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from promring.address import canonical_id
 from promring.delivery.http_sd import Served
-from promring.settings import parse_duration
+from promring.duration import parse_duration
 from promring.threads import beside
 from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError
