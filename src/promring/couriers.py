@@ -1,7 +1,8 @@
 """All deliveries of one shard service together: what they are given, and who cannot be reached.
 
 Who does not lead lets scrapers come for their slices, and pushes nothing. A scraper that no delivery has reached
-``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``.
+``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. Trouble on our own side, on
+the way, or a push that has not ended is never that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from promring.delivery import Delivery, Outcome
+from promring.delivery import Background, Delivery, Outcome
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
@@ -39,9 +40,14 @@ class Couriers:
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
         """Of the last time, by means."""
         self.undelivered: dict[str, int] = {}
-        """How often in a row a scraper was not reached; absent when it was the last time."""
+        """How often in a row a scraper was not reached; absent when it was the last time. What waits, or fails on our own
+        side, has not been reached either, and is no failure of the scraper: its number stays.
+        """
         self._failures = 0
         self._answered = False
+        for delivery in deliveries:
+            if isinstance(delivery, Background):
+                delivery.when_done(changed)
 
     @property
     def cut_off(self) -> set[str]:
@@ -63,9 +69,9 @@ class Couriers:
         results = [task.result() for task in delivering]
         for delivery, outcomes in zip(asked, results, strict=True):
             for outcome in outcomes:
-                if outcome.outcome != "same":
+                if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._service, delivery.means, outcome.outcome).inc()
-        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused")]
+        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
         for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
@@ -73,7 +79,7 @@ class Couriers:
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
         self._failures = self._failures + 1 if failed else 0
-        return not failed
+        return not failed and not any(o.outcome == "waiting" for outcomes in results for o in outcomes)
 
     def again_in(self, interval_s: float) -> float:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""
@@ -87,9 +93,9 @@ class Couriers:
         if not outcomes and self._leadership.leads():
             return
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        failed = {o.scraper for o in outcomes} - reached
+        failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
         before, cut_off = self.undelivered, self.cut_off
-        self.undelivered = {name: before.get(name, 0) + 1 for name in failed}
+        self.undelivered = {name: before.get(name, 0) + (name in failed) for name in {o.scraper for o in outcomes} - reached}
         for name in sorted(self.cut_off - cut_off):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"

@@ -17,8 +17,8 @@ from typing import Any
 from promring.build import ssh_settings
 from promring.config import Problem
 from promring.delivery.ansible_run import NOT_INSTALLED, find_program
-from promring.delivery.ssh import read_trust, require_asyncssh
-from promring.delivery.ssh_far import HostError
+from promring.delivery.ssh import require_asyncssh
+from promring.delivery.ssh_trust import UnsentError, read_trust, why_not_valid
 from promring.discovery.python import why_not_importable
 from promring.disk import why_not_writable
 from promring.model import ConfigError
@@ -91,12 +91,14 @@ def _ssh(wanted: SshDelivery, _: ShardService) -> Found:
         yield (), str(error)
         return
     try:
-        read_trust(ssh_settings(wanted), ())
-    except HostError as error:
-        key = "identity_file" if str(error).startswith(str(wanted.identity_file)) else "known_hosts"
-        yield (key,), str(error)
-    except OSError as error:
-        yield (), f"{error.filename}: {error.strerror or error}"
+        trust = read_trust(ssh_settings(wanted).key_files)
+    except UnsentError as error:
+        keys = {key: getattr(wanted, key) for key in ("certificate_file", "identity_file", "known_hosts")}
+        named = next((key for key, path in keys.items() if str(error).startswith(f"{path}: ")), "identity_file")
+        yield (named,), str(error)
+        return
+    if why := why_not_valid(trust.certificate):
+        yield ("certificate_file",), f"{ssh_settings(wanted).key_files.certificate}: {why}"
 
 
 def _ansible(_: AnsibleDelivery, __: ShardService) -> Found:
