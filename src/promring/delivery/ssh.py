@@ -34,6 +34,7 @@ from promring.delivery.ssh_trust import KeyFiles, UnsentError
 from promring.log import Logger
 from promring.model import ConfigError, Scraper, Slice
 from promring.rate import backoff_s
+from promring.resolver import Resolver
 from promring.template import own_folders, render
 from promring.unforeseen import Unforeseen
 
@@ -91,11 +92,13 @@ class SshDelivery:
     means = "ssh"
     pulled = False
 
-    def __init__(self, settings: SshSettings, log: Logger, *, pace: SshPace | None = None) -> None:
+    def __init__(
+        self, settings: SshSettings, log: Logger, *, pace: SshPace | None = None, resolver: Resolver | None = None
+    ) -> None:
         require_asyncssh()
         self._settings, self._log, self._pace = settings, log, pace or SshPace()
         route = Route(settings.port, settings.user, settings.proxy_jump)
-        self._connector = Connector(settings.key_files, route, settings.timeout_s, log)
+        self._connector = Connector(settings.key_files, route, settings.timeout_s, log, resolver or Resolver())
         self._faults = Unforeseen("ssh", log)
         self._hosts: dict[str, Host] = {}
         self._tries = set[asyncio.Task[None]]()

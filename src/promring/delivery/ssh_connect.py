@@ -90,9 +90,9 @@ class Route:
 class Connector:
     """``patience_s``: for reading the key files the first time, and for connecting to the jump hosts."""
 
-    def __init__(self, files: KeyFiles, route: Route, patience_s: float, log: Logger) -> None:
+    def __init__(self, files: KeyFiles, route: Route, patience_s: float, log: Logger, resolver: Resolver) -> None:
         self._files, self._route, self._patience_s, self._log = files, route, patience_s, log
-        self._resolver = Resolver()
+        self._resolver = resolver
         self._trust: Trust | None = None
         self._loading, self._jumping = asyncio.Lock(), asyncio.Lock()
         self._reading = Single()
@@ -244,8 +244,8 @@ class Connector:
         """What the key files say, read again when they have changed. Where they cannot be read for a while (a disk that
         hangs) what was read last goes on. Raises UnsentError.
         """
-        known = self._trust
         async with self._loading:
+            known = self._trust
             try:
                 trust = await self._reading.run(
                     lambda: newest_trust(self._files, known), KEYS_S if known else self._patience_s
@@ -254,12 +254,12 @@ class Connector:
                 if known is None:
                     raise UnsentError(f"{self._files}: not read within {self._patience_s:g} s") from None
                 return known
-        if trust is not self._trust and trust.skipped:
+            self._trust = trust
+        if trust is not known and trust.skipped:
             named = "; ".join(trust.skipped[:NAMED_MOST])
             self._log.warning(
                 "known_hosts_lines_skipped", file=str(self._files.known_hosts), lines=len(trust.skipped), among=named
             )
-        self._trust = trust
         return trust
 
 
