@@ -203,9 +203,7 @@ async def test_names_whose_look_up_hangs_or_that_are_gone_cost_their_own_hosts_o
 
 async def test_one_bad_line_of_known_hosts_costs_no_host_and_is_named_once(tmp_path: Path) -> None:
     async with fleet(tmp_path) as f:
-        f.known_hosts.write_bytes(
-            b"garbage\n@odd x y z\n\xff\xfe\n" + f.known_hosts.read_bytes() + b"half ssh-ed25519 AAA"
-        )
+        f.known_hosts.write_bytes(b"garbage\n@odd x y z\n\xff\xfe\n" + f.known_hosts.read_bytes() + b"half ssh-ed25519 AAA")
         delivery = delivery_of(f)
         for n in (1, 2):
             assert set(kinds(await delivery.deliver(slices(OLD, (1, n))))) <= {"written", "same"}
