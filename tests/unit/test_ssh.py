@@ -323,7 +323,7 @@ def test_of_a_huge_note_the_beginning_is_read(tmp_path: Path) -> None:
 
 def test_lines_of_known_hosts_that_are_none_are_left_out_and_named() -> None:
     key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
-    lines = [
+    text = [
         f"good {key}",
         "garbage",
         f"half {key[:40]}",
@@ -333,12 +333,13 @@ def test_lines_of_known_hosts_that_are_none_are_left_out_and_named() -> None:
         f"|1|nonsense|x= {key}",
         f"good2 {key}",
     ]
-    known, skipped = parse_known_hosts("\n".join(lines).encode() + b"\n\xff\xfe x\nlast " + key.encode())
+    known, lines, skipped = parse_known_hosts("\n".join(text).encode() + b"\n\xff\xfe x\nlast " + key.encode())
     assert [bool(known.match(host, "", None)[0]) for host in ("good", "good2", "last", "half", "odd")] == [True] * 3 + [
         False
     ] * 2
     assert [line.partition(":")[0] for line in skipped] == [f"line {n}" for n in (2, 3, 4, 7, 9)]
     assert skipped[-1] == "line 9: it is no UTF-8"
+    assert lines == 3
 
 
 def test_hops_are_as_ssh_spells_them() -> None:

@@ -228,9 +228,9 @@ def _play(
         _end(process, f"{REPORT}={folder}/report".encode())
 
 
-def find_program() -> str | None:
+def find_program(name: str = PROGRAM) -> str | None:
     """On PATH, or beside the Python that runs us."""
-    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def environment(folder: Path, sockets: Path | None, timeout_s: float) -> dict[str, str]:

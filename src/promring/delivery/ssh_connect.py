@@ -37,7 +37,6 @@ OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno
 """Errors of a socket that the other side has no part in."""
 # After the kinds of the keys that are known: a host with a key of another kind is then told from one that hangs up.
 HOST_KEY_KINDS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
-NAMED_MOST = 5
 _JUMP = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_.-]*)@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::([0-9]{1,5}))?")
 
 
@@ -256,10 +255,7 @@ class Connector:
                 return known
             self._trust = trust
         if trust is not known and trust.skipped:
-            named = "; ".join(trust.skipped[:NAMED_MOST])
-            self._log.warning(
-                "known_hosts_lines_skipped", file=str(self._files.known_hosts), lines=len(trust.skipped), among=named
-            )
+            self._log.warning("known_hosts_lines_skipped", file=str(self._files.known_hosts), detail=trust.said)
         return trust
 
 

@@ -43,13 +43,22 @@ class KeyFiles:
 
 
 class Trust(NamedTuple):
-    """What the files say. ``of`` tells a file that was changed; ``skipped`` has the lines of known_hosts that are none."""
+    """What the files say. ``of`` tells a file that was changed; so many ``lines`` of known_hosts are some, ``skipped`` has why
+    others are none.
+    """
 
     of: tuple[_Signature | None, ...]
     keys: list[asyncssh.SSHKeyPair]
     known_hosts: asyncssh.SSHKnownHosts
     certificate: asyncssh.SSHCertificate | None
+    lines: int
     skipped: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """How many lines of known_hosts are left out, and why the first of them."""
+        named = "; ".join(self.skipped[:NAMED_MOST])
+        return f"{len(self.skipped)} of {len(self.skipped) + self.lines} lines are left out: {named}"
 
 
 def newest_trust(files: KeyFiles, known: Trust | None) -> Trust:
@@ -69,8 +78,8 @@ def read_trust(files: KeyFiles, of: tuple[_Signature | None, ...] = ()) -> Trust
         raise UnsentError(one_line(f"{path}: {error}")) from error
     certificate = _certificate(files, key)
     pairs = asyncssh.load_keypairs([key], certlist=[certificate] if certificate else ())
-    known_hosts, skipped = parse_known_hosts(_read(files.known_hosts))
-    return Trust(of, list(pairs), known_hosts, certificate, skipped)
+    known_hosts, lines, skipped = parse_known_hosts(_read(files.known_hosts))
+    return Trust(of, list(pairs), known_hosts, certificate, lines, skipped)
 
 
 def _certificate(files: KeyFiles, key: asyncssh.SSHKey) -> asyncssh.SSHCertificate | None:
@@ -98,21 +107,22 @@ def why_not_valid(certificate: asyncssh.SSHCertificate | None) -> str:
     return ""
 
 
-def parse_known_hosts(text: bytes) -> tuple[asyncssh.SSHKnownHosts, tuple[str, ...]]:
-    """The lines that are some, and ``line N: why`` of those that are none."""
+def parse_known_hosts(text: bytes) -> tuple[asyncssh.SSHKnownHosts, int, tuple[str, ...]]:
+    """The lines that are some, how many, and ``line N: why`` of those that are none."""
     import asyncssh
 
-    known, skipped = asyncssh.SSHKnownHosts(), []
+    known, lines, skipped = asyncssh.SSHKnownHosts(), 0, []
     for number, line in enumerate(text.split(b"\n"), 1):
         try:
             decoded = line.decode().strip()
             if decoded and not decoded.startswith("#"):
                 _check_key(decoded)
                 known.load(decoded)
+                lines += 1
         except (ValueError, asyncssh.Error) as error:
             why = "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).partition(": ")[0]
             skipped.append(one_line(f"line {number}: {why}"))
-    return known, tuple(skipped)
+    return known, lines, tuple(skipped)
 
 
 def _check_key(line: str) -> None:

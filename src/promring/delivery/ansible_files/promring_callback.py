@@ -25,6 +25,7 @@ WHY_MOST = 3000
 """Characters; promring takes out what is secret before it cuts further."""
 REMARK = "promring: "
 SECRET = re.compile(r"pass|secret|token|key|cred", re.IGNORECASE)
+TEMPORARY = re.compile(r'mkdir -p "` echo (\S+) `"')
 VAULTED = {"AnsibleVaultEncryptedUnicode", "EncryptedString"}
 """The types of values that a vault holds, until Ansible 2.18 and since."""
 
@@ -181,7 +182,10 @@ def _why(values: dict[str, Any]) -> str:
     said = [values.get("stderr"), values.get("module_stderr")] if values.get("rc") else []
     said += [values.get("msg"), values.get("reason"), values.get("censored")]
     text = next((str(s) for s in said if s and str(s).strip()), "no reason given").strip()
-    if "Failed to create temporary directory" in text:  # then come 300 characters of advice, and the reason is the last word
-        _, _, reason = text.rpartition("stderr output: ")
-        text = f"no temporary directory can be made there (ansible_remote_tmp): {reason.strip() or text}"
+    if "Failed to create temporary directory" in text:  # 300 characters of advice, and the place comes after them
+        place = TEMPORARY.search(text)
+        where = f" in {place[1]}" if place else ""
+        text = (
+            f"no temporary directory can be made there{where}: set ansible_remote_tmp to a place that this user may write to"
+        )
     return text.splitlines()[-1].strip()[:WHY_MOST] if values.get("rc") else " ".join(text.split())[:WHY_MOST]
