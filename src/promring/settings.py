@@ -385,7 +385,14 @@ class HttpSdDelivery(Model):
     pass
 
 
-JUMP = r"^([A-Za-z_][A-Za-z0-9_.-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]{1,5})?$"
+JUMP = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:([0-9]{1,5}))?")
+
+
+def _jump(text: str) -> str:
+    match = JUMP.fullmatch(text)
+    if match is None or not 0 < int(match[4] or 22) < 65536:
+        raise ValueError(f"{text!r} must be [user@]host[:port]")
+    return text
 
 
 def _host_template(text: str) -> str:
@@ -422,7 +429,7 @@ class SshDelivery(Model):
     identity_file: AbsolutePath
     known_hosts: AbsolutePath
     certificate_file: AbsolutePath | None = None
-    proxy_jump: Annotated[list[Annotated[str, Field(pattern=JUMP)]], BeforeValidator(_jumps), Field(max_length=8)] = []
+    proxy_jump: Annotated[list[Annotated[str, AfterValidator(_jump)]], BeforeValidator(_jumps), Field(max_length=8)] = []
     timeout: Interval = 5.0
 
 

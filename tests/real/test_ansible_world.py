@@ -64,7 +64,8 @@ async def test_a_dead_host_that_ends_the_play_makes_the_others_wait_and_they_are
 async def test_a_host_that_was_unreachable_is_not_ok_whatever_the_playbook_ignores(ground: Ground) -> None:
     with_a_dead_one(ground)
     playbook = ground.playbook(
-        f"- hosts: all\n  gather_facts: false\n  ignore_unreachable: true\n  tasks: [{{{INSTALL}}}, {{debug: {{msg: over}}}}]\n"
+        "- hosts: all\n  gather_facts: false\n  ignore_unreachable: true\n"
+        f"  tasks: [{{{INSTALL}}}, {{debug: {{msg: over}}}}]\n"
     )
     outcomes = await ground.delivery(playbook, timeout_s=patient(30)).deliver([a_slice(DEAD), a_slice("h1")])
     assert kinds(outcomes) == ["failed", "written"]

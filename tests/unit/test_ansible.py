@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -196,6 +197,59 @@ def test_names_in_the_inventory_are_distinct_plain_and_no_group(scrapers: list[t
     alone = [host for host, _ in scrapers]
     if alone.count("a") == 1:
         assert "a" in names.values()
+
+
+# --- what is slow, and what is our own trouble -------------------------------------------------------------------------
+
+
+async def test_who_is_heard_of_is_free_for_the_next_push_while_another_one_hangs(play: Play) -> None:
+    go = play.folder / "go"
+    play.does(f"told a changed; told b begun; while ! [ -e {shlex.quote(str(go))} ]; do sleep 0.05; done; told b changed")
+    delivery = AnsibleDelivery(AnsibleSettings(timeout_s=60.0), log.get(), pace=AnsiblePace(wait_s=0.5))
+    rings: list[int] = []
+    delivery.when_done(lambda: rings.append(1))
+    try:
+        told = list[str]()
+        while "written" not in told:
+            told = kinds(await delivery.deliver([a_slice("a"), a_slice("b")]))
+        assert told == ["written", "waiting"]
+        play.does("")
+        newer = [a_slice("a", generation=(1, 2)), a_slice("b", generation=(1, 2))]
+        while "written" not in (told := kinds(await delivery.deliver(newer))):
+            assert told == ["waiting", "waiting"]
+        assert list(play.hosts()) == ["a"], "b is in the push that hangs"
+        assert not rings
+        go.touch()
+        await until(lambda: bool(rings), "it rings when the push has ended")
+        while (told := kinds(await delivery.deliver(newer))) != ["same", "written"]:
+            assert told[0] == "same"
+        assert list(play.hosts()) == ["b"], "the newest wins"
+    finally:
+        await delivery.close()
+
+
+async def test_who_does_not_lead_any_more_ends_the_push(play: Play) -> None:
+    play.does("told a changed; told b begun; exec sleep 600")
+    leads = [True]
+    delivery = play.delivery(timeout_s=600.0)
+    pushing = asyncio.create_task(delivery.deliver([a_slice("a"), a_slice("b")], lambda: leads[0]))
+    await until(lambda: bool(play.runs) and bool(living("sleep 600") or living("600")), "it runs")
+    leads[0] = False
+    assert kinds(await pushing) == ["written", "withheld"]
+
+
+@pytest.mark.parametrize("what", ["identity_file", "playbook", "extra_vars_file", "vault_password_file"])
+async def test_a_file_of_ours_that_is_missing_is_no_failure_of_any_host(play: Play, what: str) -> None:
+    settings = AnsibleSettings(**{what: play.folder / "missing"})  # type: ignore[arg-type]
+    (outcome,) = await AnsibleDelivery(settings, log.get(), pace=WAITS).deliver([a_slice("a")])
+    assert outcome == Outcome("a:9090", "unsent", f"a: {play.folder}/missing: No such file or directory")
+    assert play.runs == []
+
+
+async def test_a_program_that_cannot_be_started_is_no_failure_of_any_host(play: Play) -> None:
+    (play.folder / "bin" / "ansible-playbook").write_text("#!/nowhere/python\n")
+    (outcome,) = await play.delivery().deliver([a_slice("a")])
+    assert outcome == Outcome("a:9090", "unsent", "a: ansible-playbook cannot be started: No such file or directory")
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -425,3 +479,41 @@ def test_a_scraper_that_could_not_be_told_is_told_next_time(tmp_path: Path) -> N
     assert install(folder, BODY)[0] == "same"
     (folder / ".x.json.promring-reload").unlink()
     assert install(folder, BODY, reload="reload")[0] == "same"
+
+
+def test_the_script_names_what_is_missing_over_there(tmp_path: Path) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for tool in [
+        "cat",
+        "cmp",
+        "cut",
+        "dd",
+        "find",
+        "grep",
+        "mkdir",
+        "mktemp",
+        "mv",
+        "rm",
+        "sed",
+        "sync",
+        "tail",
+        "tr",
+        "sh",
+        "chmod",
+        "flock",
+        "openssl",
+    ]:
+        (bin_ / tool).symlink_to(str(shutil.which(tool)))
+    path = f"PATH={bin_}; export PATH"
+    assert install(tmp_path / "sd", BODY, before=path) == ("written", "")
+    (bin_ / "openssl").unlink()
+    said, error = install(tmp_path / "sd", BODY, "1.2", before=path)
+    assert (said, f"there is no sha256sum, shasum, openssl or sha256 in {bin_}" in error) == ("", True)
+
+
+def test_of_a_huge_note_the_script_reads_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "sd").mkdir()
+    with (tmp_path / "sd" / ".x.json.promring").open("wb") as note:
+        note.truncate(1 << 40)  # no machine has room for all of it
+    assert install(tmp_path / "sd", BODY)[0] == "written"

@@ -33,7 +33,10 @@ KEEPALIVE_S = 15.0
 JUMP_KEEPALIVE_S = 2.0
 """A jump host that is gone is noticed before the hosts behind it have failed often."""
 JUMP_PAUSE_S = 1.0
-OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENETUNREACH, errno.ENETDOWN})
+OURS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EADDRNOTAVAIL}
+    | {errno.ENETUNREACH, errno.ENETDOWN, errno.EPERM, errno.EACCES}
+)
 """Errors of a socket that the other side has no part in."""
 # After the kinds of the keys that are known: a host with a key of another kind is then told from one that hangs up.
 HOST_KEY_KINDS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"

@@ -43,8 +43,8 @@ class KeyFiles:
 
 
 class Trust(NamedTuple):
-    """What the files say. ``of`` tells a file that was changed; so many ``lines`` of known_hosts are some, ``skipped`` has why
-    others are none.
+    """What the files say. ``of`` tells a file that was changed; so many ``lines`` of known_hosts are some, ``skipped`` has
+    why others are none.
     """
 
     of: tuple[_Signature | None, ...]
