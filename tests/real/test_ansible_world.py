@@ -145,7 +145,7 @@ async def test_variables_in_a_vault_are_read_with_its_password_file_and_never_re
     password.write_text("opensesame\n")
     secret = "hunter2-in-the-vault"
     ground.set_extra(ansible_connection="local", dest_dir=f"{ground.folder}/h/sd", nobody_knows=secret)
-    encrypt = [vault, "encrypt", "--vault-password-file", password, ground.extra]
+    encrypt = [vault, "encrypt", "--vault-password-file", str(password), str(ground.extra)]
     await in_a_thread(lambda: subprocess.run(encrypt, check=True, capture_output=True))
     assert secret not in ground.extra.read_text()
     closed = ground.delivery(timeout_s=patient(20))

@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE
+from types import MappingProxyType
 from typing import IO
 
 import asyncssh
@@ -42,7 +44,13 @@ def settings(folder: Path, **changes: str) -> SshSettings:
 
 
 def far_side(
-    path: Path, slice_: Slice, sent: bytes | None = None, *, shell: str = "sh", login: str = "sh", **env: str
+    path: Path,
+    slice_: Slice,
+    sent: bytes | None = None,
+    *,
+    shell: str = "sh",
+    login: str = "sh",
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The script's last line, when a local login shell is given the command, and the bytes when it asks for them; ``shell``
     runs the script.
@@ -273,9 +281,9 @@ def test_any_login_shell_can_be_given_the_command(tmp_path: Path, login: str, na
     path = tmp_path / "sd" / name
     env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     big = b"[" + b" " * 300_000 + b"]"
-    assert far_side(path, make_slice(big), login=login, **env) == "written"
+    assert far_side(path, make_slice(big), login=login, env=env) == "written"
     assert path.read_bytes() == big
-    assert far_side(path, make_slice(big), login=login, **env) == "same"
+    assert far_side(path, make_slice(big), login=login, env=env) == "same"
 
 
 TOOLS = ("cat", "cut", "dd", "mkdir", "mv", "rm", "sync", "tr", "wc", "sh", "find", "flock", "timeout", "openssl")
@@ -293,11 +301,11 @@ def path_with(folder: Path, *tools: str) -> str:
 def test_a_missing_tool_over_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     without = path_with(tmp_path, *TOOLS[:-1])
-    answer = far_side(path, make_slice(), PATH=without, login=str(shutil.which("sh")))
+    answer = far_side(path, make_slice(), env={"PATH": without}, login=str(shutil.which("sh")))
     assert answer == f"error there is no sha256sum, shasum, openssl or sha256 in {without}: no slice can be checked"
     (Path(without) / "sha256sum").symlink_to(str(shutil.which("sha256sum")))
     (Path(without) / "wc").unlink()
-    answer = far_side(path, make_slice(), PATH=without, login=str(shutil.which("sh")))
+    answer = far_side(path, make_slice(), env={"PATH": without}, login=str(shutil.which("sh")))
     assert answer == f"error there is no wc in {without}"
     assert not path.exists()
 
@@ -306,8 +314,8 @@ def test_a_missing_tool_over_there_is_named(tmp_path: Path) -> None:
 def test_another_program_for_the_digest_will_do(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     where = path_with(tmp_path, *TOOLS)
-    assert far_side(path, make_slice(), PATH=where, login=str(shutil.which("sh"))) == "written"
-    assert far_side(path, make_slice(), PATH=where, login=str(shutil.which("sh"))) == "same"
+    assert far_side(path, make_slice(), env={"PATH": where}, login=str(shutil.which("sh"))) == "written"
+    assert far_side(path, make_slice(), env={"PATH": where}, login=str(shutil.which("sh"))) == "same"
 
 
 def test_of_a_huge_note_the_beginning_is_read(tmp_path: Path) -> None:
