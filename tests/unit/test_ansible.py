@@ -284,11 +284,11 @@ def test_nothing_of_ansible_or_python_is_inherited(tmp_path: Path, monkeypatch: 
     for name in ("ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_CONFIG", "PYTHONPATH", "LD_PRELOAD", "SSH_ASKPASS", "SECRET"):
         monkeypatch.setenv(name, "theirs")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
-    made = environment(tmp_path, tmp_path, 10.0)
+    made = environment(tmp_path, 10.0)
     assert "theirs" not in made.values()
     assert (made["ANSIBLE_HOST_KEY_CHECKING"], made["SSH_AUTH_SOCK"], made["HOME"]) == ("1", "/agent", os.environ["HOME"])
     assert made["ANSIBLE_TASK_TIMEOUT"] == "8"
-    assert environment(tmp_path, None, 0.5)["ANSIBLE_TASK_TIMEOUT"] == "1"
+    assert environment(tmp_path, 0.5)["ANSIBLE_TASK_TIMEOUT"] == "1"
 
 
 def living(mark: str) -> list[psutil.Process]:

@@ -38,11 +38,12 @@ GONE_WITHIN_S = 0.5
 POLL_S = 0.02
 SAID_BYTES_MAX = 64 * 1024
 WHY_MOST = 300
-SOCKETS_PATH_MOST = 60
-"""A socket's path has at most 107 bytes, and ssh puts up to 40 behind the folder's."""
+FOLDER_PATH_MOST = 57
+"""A socket's path has at most 107 bytes, and up to 50 come behind the folder's."""
+PREFIX = "promring-ansible-"
 SHORT = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # mkdtemp makes a private folder
 VARS_BYTES_MAX = 1024 * 1024
-INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
+INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TZ", "USER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,11 @@ class Run:
         if trouble := self._why_not():
             return Report({}, trouble)
         deadline = time.monotonic() + self.timeout_s
-        with _folders() as (folder, sockets):
+        with _folder() as folder:
             write_inventory(folder, hosts, installer=self.playbook is None)
             listener = _Listener(folder / "report", self._secrets(), heard)
             command = [program, *self._arguments(folder, len(hosts), check=check)]
-            env = environment(folder, sockets, self.timeout_s) | self._vault_environment()
+            env = environment(folder, self.timeout_s) | self._vault_environment()
             end, status = _play(command, env, folder, lambda: _end_of(listener, deadline, stopped))
             listener.listen()
             said = hide(_tail(folder / "stderr").decode("utf-8", "replace").replace(f"{folder}/", ""), listener.secrets)
@@ -174,26 +175,30 @@ class _Listener:
 
 
 @contextlib.contextmanager
-def _folders() -> Iterator[tuple[Path, Path | None]]:
-    """One for the run (0700), and one for ssh's sockets: their paths are short, so a long TMPDIR does not do; None when no
-    short one can be made.
+def _folder() -> Iterator[Path]:
+    """A folder for the run, 0700. Sockets are in it, whose paths are short, so where TMPDIR is long it is elsewhere if it
+    can be.
     """
-    with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="promring-ansible-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        sockets: Path | None = folder / "cp"
-        if len(str(sockets)) > SOCKETS_PATH_MOST:
-            sockets = _short_folder()
-        if sockets is not None:
-            stack.callback(shutil.rmtree, sockets, ignore_errors=True)
-        yield folder, sockets
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    if not _is_short(folder):
+        folder = _elsewhere(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short_folder() -> Path | None:
+def _is_short(folder: Path) -> bool:
+    return len(str(folder)) <= FOLDER_PATH_MOST
+
+
+def _elsewhere(folder: Path) -> Path:
     for parent in SHORT:
         with contextlib.suppress(OSError):
-            return Path(tempfile.mkdtemp(prefix="promring-", dir=parent))
-    return None
+            made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            folder.rmdir()
+            return made
+    return folder
 
 
 def _end_of(listener: _Listener, deadline: float, stopped: Callable[[], bool]) -> End | None:
@@ -233,11 +238,11 @@ def find_program(name: str = PROGRAM) -> str | None:
     return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
-def environment(folder: Path, sockets: Path | None, timeout_s: float) -> dict[str, str]:
-    """Nothing that is set outside for Ansible or Python counts; HOME does, with its known_hosts and its collections.
-    ``sockets`` None: connections are not kept from task to task.
+def environment(folder: Path, timeout_s: float) -> dict[str, str]:
+    """Nothing that is set outside for Ansible or Python counts; HOME does, with its known_hosts and its collections. Where
+    the path of ``folder`` is long, connections are not kept from task to task.
     """
-    control = {"ANSIBLE_SSH_ARGS": "-C -o ControlMaster=no"} if sockets is None else {}
+    control = {} if _is_short(folder) else {"ANSIBLE_SSH_ARGS": "-C -o ControlMaster=no"}
     return (
         control
         | {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -246,7 +251,8 @@ def environment(folder: Path, sockets: Path | None, timeout_s: float) -> dict[st
             REPORT: f"{folder}/report",
             "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
             "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets or folder / "cp"),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
+            "TMPDIR": str(folder),  # since 2.20 its processes talk over a socket there
             "ANSIBLE_CALLBACK_PLUGINS": str(FILES),
             "ANSIBLE_STDOUT_CALLBACK": "promring_callback",
             "ANSIBLE_INVENTORY_ENABLED": "yaml",
