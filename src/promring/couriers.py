@@ -1,9 +1,10 @@
 """All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
 
 Who does not lead lets scrapers come for their slices, and pushes nothing. A scraper that no delivery has reached
-``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. One that comes for its
-slices (http_sd) is reached when it has come; it is not when it has stayed away for ``PATIENCE_S``, or three times as long
-as between its visits, and was not seen to run what it shall.
+``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. Trouble on our own side, on
+the way, or a push that has not ended is never that. One that comes for its slices (http_sd) is reached when it has come; it
+is not when it has stayed away for ``PATIENCE_S``, or three times as long as between its visits, and was not seen to run what
+it shall.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from promring.core.handover import Taken
-from promring.delivery import Delivery, Outcome
+from promring.delivery import Background, Delivery, Outcome
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.leadership import Leadership
 from promring.log import Logger
@@ -66,7 +67,9 @@ class Couriers:
         """Of the last time, by delivery: its means, with its number where a service has several of one kind."""
         self._names = _distinct([delivery.means for delivery in deliveries])
         self.undelivered: dict[str, int] = {}
-        """How often in a row a scraper was not reached; absent when it was the last time."""
+        """How often in a row a scraper was not reached; absent when it was the last time. What waits, or fails on our own
+        side, has not been reached either, and is no failure of the scraper: its number stays.
+        """
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visits: dict[str, Visits] = {}
@@ -79,6 +82,8 @@ class Couriers:
         for delivery in deliveries:
             if isinstance(delivery, HttpSdDelivery):
                 delivery.taken = self._came
+            if isinstance(delivery, Background):
+                delivery.when_done(changed)
 
     @property
     def cut_off(self) -> set[str]:
@@ -103,12 +108,12 @@ class Couriers:
         results = [task.result() for task in delivering]
         for delivery, outcomes in zip(asked, results, strict=True):
             for outcome in outcomes:
-                if outcome.outcome != "same":
+                if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._service, delivery.means, outcome.outcome).inc()
         results = [self._stayed_away(found, slices) if d.pulled else found for d, found in zip(asked, results, strict=True)]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         self._took((o.scraper for o in pushed if o.outcome in ("written", "same") and o.scraper not in self.visits), upto)
-        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused")]
+        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
         for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
@@ -116,7 +121,7 @@ class Couriers:
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
-        return not failed
+        return not failed and not any(o.outcome == "waiting" for outcomes in results for o in outcomes)
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()
@@ -156,13 +161,13 @@ class Couriers:
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
-        outcomes = [o for result in results for o in result if o.outcome in ("written", "same", "failed", "refused")]
+        outcomes = [o for result in results for o in result if o.outcome != "withheld"]
         if not outcomes and self._leadership.leads():
             return
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        failed = {o.scraper for o in outcomes} - reached
+        failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
         before, cut_off = self.undelivered, self.cut_off
-        self.undelivered = {name: before.get(name, 0) + 1 for name in failed}
+        self.undelivered = {name: before.get(name, 0) + (name in failed) for name in {o.scraper for o in outcomes} - reached}
         for name in sorted(self.cut_off - cut_off):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"

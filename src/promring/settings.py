@@ -370,6 +370,16 @@ class HttpSdDelivery(Model):
     pass
 
 
+JUMP = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:([0-9]{1,5}))?")
+
+
+def _jump(text: str) -> str:
+    match = JUMP.fullmatch(text)
+    if match is None or not 0 < int(match[4] or 22) < 65536:
+        raise ValueError(f"{text!r} must be [user@]host[:port]")
+    return text
+
+
 def _host_template(text: str) -> str:
     if text.replace("{host}", "h", 1) != text and HOST.fullmatch(text.replace("{host}", "h")):
         return text
@@ -391,6 +401,11 @@ def _remote_path(text: str) -> str:
     return text
 
 
+def _jumps(value: object) -> object:
+    """A list, or hops with commas between, as ssh's ``-J`` has them."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 class SshDelivery(Model):
     host: Annotated[str, AfterValidator(_host_template)] = "{host}"
     port: Annotated[int, Field(ge=1, le=65535)] = 22
@@ -398,6 +413,8 @@ class SshDelivery(Model):
     path: Annotated[str, AfterValidator(_remote_path)]
     identity_file: AbsolutePath
     known_hosts: AbsolutePath
+    certificate_file: AbsolutePath | None = None
+    proxy_jump: Annotated[list[Annotated[str, AfterValidator(_jump)]], BeforeValidator(_jumps), Field(max_length=8)] = []
     timeout: Interval = 5.0
 
 
@@ -412,6 +429,7 @@ class AnsibleDelivery(Model):
     user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] | None = None
     identity_file: AbsolutePath | None = None
     extra_vars_file: AbsolutePath | None = None
+    vault_password_file: AbsolutePath | None = None
     timeout: Interval = 10.0
 
 
