@@ -242,8 +242,10 @@ def _line(text: str) -> str:
     return " ".join(text[: ERROR_MAX * 4].split())[:ERROR_MAX]
 
 
-def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
-    """``host:port``, ``http(s)://host:port`` or ``unix:///path`` → base URL and socket path. Raises ValueError."""
+def parse_base(text: str, *, tls: bool = False, path: bool = False) -> tuple[URL, str | None]:
+    """``host:port``, ``http(s)://host:port`` or ``unix:///path`` → base URL and socket path. ``path``: the URL may have one,
+    as a proxy may want. Raises ValueError.
+    """
     if text.startswith("unix:///") and len(text) > len("unix:///"):
         return URL("http://localhost"), text.removeprefix("unix://")
     full = text if "://" in text else f"{'https' if tls else 'http'}://{text}"
@@ -256,6 +258,6 @@ def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
         raise ValueError("is not host:port, http(s)://host:port or unix:///path")
     if url.user or url.password:
         raise ValueError("credentials do not belong in the address")
-    if url.path not in ("", "/") or url.query_string or url.fragment:
-        raise ValueError("must be an address only, without a path")
-    return url.origin(), None
+    if url.query_string or url.fragment or (url.path not in ("", "/") and not path):
+        raise ValueError("must be an address, without a query" if path else "must be an address only, without a path")
+    return url.origin().joinpath(*url.path.strip("/").split("/")) if path and url.path != "/" else url.origin(), None

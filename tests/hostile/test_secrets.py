@@ -13,7 +13,8 @@ import pytest
 
 from promring import log
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.asking import AgentSettings
+from promring.agent.poller import Poller
 from promring.config import loads
 from promring.consul.client import Access, Client
 from promring.discovery.http import HttpSource
