@@ -22,8 +22,8 @@ import psutil
 
 from bench.report import console, table
 from promring import log
-from promring.agent.metrics import AgentMetrics
 from promring.agent.asking import AgentSettings
+from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller

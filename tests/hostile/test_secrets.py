@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from promring import log
-from promring.agent.metrics import AgentMetrics
 from promring.agent.asking import AgentSettings
+from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.config import loads
 from promring.consul.client import Access, Client

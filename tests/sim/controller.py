@@ -15,8 +15,8 @@ from yarl import URL
 
 from promring import log
 from promring.actors import Actor, run_actors
-from promring.agent.metrics import AgentMetrics
 from promring.agent.asking import AgentSettings
+from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.events import Events
 from promring.httpclient import HttpError, Response

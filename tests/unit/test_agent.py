@@ -14,8 +14,8 @@ import trustme
 from aiohttp import web
 
 from promring import log
-from promring.agent.metrics import AgentMetrics
 from promring.agent.asking import AgentSettings
+from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.httpclient import TlsFiles
 from tests.waiting import until

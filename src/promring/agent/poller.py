@@ -1,9 +1,9 @@
 """Long-polls the controllers for one slice and keeps the file true to it.
 
 Promises: the file holds a whole slice that a controller decided, or what it held before; an older one is refused as
-``agent.fence`` says, across restarts too; when no controller answers the file stays; what was changed by hand is put back within ``wait_s``;
-however fast a controller or a proxy answers, it is asked at most ``RATE_PER_S`` times a second after a burst of ``BURST``,
-and less and less often while it answers a long poll at once with nothing new.
+``agent.fence`` says, across restarts too; when no controller answers the file stays; what was changed by hand is put back
+within ``wait_s``; however fast a controller or a proxy answers, it is asked at most ``RATE_PER_S`` times a second after a
+burst of ``BURST``, and less and less often while it answers a long poll at once with nothing new.
 Flow: ``GET /sd/{service}/{scraper}?wait=`` at one controller until it fails, then at the next (``agent.asking``);
 ``delivery.envelope`` writes.
 """

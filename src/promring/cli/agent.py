@@ -10,8 +10,8 @@ import click
 
 from promring import log, secretfile
 from promring.actors import Actor, run_actors
-from promring.agent.metrics import AgentMetrics
 from promring.agent.asking import WAIT_S, AgentSettings
+from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.agent.server import serve
 from promring.cli import options

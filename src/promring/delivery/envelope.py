@@ -111,7 +111,7 @@ def only_newer(path: Path, have: Note, offer: Envelope) -> str:
 
 
 def parse_follows(text: str, generation: Generation) -> int:
-    """The epoch of the leader that the maker of ``generation`` follows: the one above. An empty text: 0. Raises ValueError."""
+    """The epoch of the leader that the maker of ``generation`` follows: the one above. Empty: 0. Raises ValueError."""
     if text not in ("", str(generation.epoch + 1)):
         raise ValueError(f"{text[:40]!r} is not the epoch above {generation}")
     return int(text or 0)

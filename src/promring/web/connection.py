@@ -12,8 +12,8 @@ import time
 from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from promring.web.envelope import failure
 from promring.web.refusals import Reason, Refusals
