@@ -37,6 +37,8 @@ class Leadership:
     changed: Callable[[], None] = lambda: None
     epoch: int = 0
     """Of the slices that are made from now on; 0: nobody said one."""
+    followed: int = 0
+    """The epoch of the leader that we follow or followed last; 0: we never did."""
     leader: str = ""
     """Who leads, as far as is known."""
     drained: Mapping[str, frozenset[str]] | None = None
@@ -66,6 +68,7 @@ class Leadership:
         """Somebody else leads with ``epoch``; an empty name: nobody does."""
         news = leader != self.leader or self.lease_ends_at > 0
         self.leader, self.lease_ends_at = leader, 0.0
+        self.followed = epoch or self.followed
         if epoch - 1 > self.epoch:
             self.epoch, news = epoch - 1, True
         if news:

@@ -132,6 +132,7 @@ class Fleet:
             controller.start()
         if self.means == "agent":
             for scraper in world.scrapers.values():
+                scraper.pulls = True
                 self.agents[scraper.id] = Agent(scraper, names[:: rng.choice((1, -1))])
                 self.agents[scraper.id].start()
         self._background = [asyncio.create_task(world.consul.run()), asyncio.create_task(self._look_each_second())]

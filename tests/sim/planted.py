@@ -32,7 +32,7 @@ Places = list[tuple[Any, str, Any]]
 def no_fence() -> Places:
     """The receiver takes any whole slice, an older one too."""
 
-    def install(path: Path, sent: Envelope, **_: int) -> bool:
+    def install(path: Path, sent: Envelope, **_: object) -> bool:
         envelope.check(sent)
         path.parent.mkdir(parents=True, exist_ok=True)
         there = path.exists() and path.read_bytes() == sent.body
