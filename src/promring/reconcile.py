@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from promring.core.admission import History
+from promring.core.aside import place_around
 from promring.core.coverage import Seen
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
 from promring.core.handover import Claims, Handover, schedule, waiting_for, with_seen
-from promring.core.placement import Policy, place
+from promring.core.placement import Policy
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
@@ -37,7 +38,7 @@ from promring.leadership import Leadership
 from promring.log import Logger, difference
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_fit, say_verdict
+from promring.narration import Held, say_fit
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -90,6 +91,7 @@ class Reconciler:
         self.opinions = Opinions()
         """Targets that their owners cannot reach, and who tries them besides."""
         self._tried: Mapping[int, Trial] = {}
+        self._aside: frozenset[str] = frozenset()
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
         sources that have answered.
@@ -107,6 +109,7 @@ class Reconciler:
         """Since when we lead without having seen what the leader before us gave to whom; None: we need not know it."""
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
+        self._held = Held(self._log)
         self.couriers = Couriers(service, deliveries, leadership, facts.ring, metrics, self._log)
         self._heard: Members | None = None
         self._shares: Shares | None = None
@@ -138,7 +141,7 @@ class Reconciler:
         if isinstance(verdict, Act):
             ring = await self._listen(self._able(verdict.members))
             pool = await self._merge(verdict.sources)
-            await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
+            await self._hand_over(verdict, facts, await self._place(pool, ring, verdict.aside), changed_at)
         else:
             self._wait_for_nobody()
         acts = isinstance(verdict, Act)
@@ -186,7 +189,7 @@ class Reconciler:
         )
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
-        say_verdict(self._log, self.verdict, judged.verdict)
+        self._held.say(judged.verdict)
         self.verdict = judged.verdict
         return judged.verdict
 
@@ -266,12 +269,15 @@ class Reconciler:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
-    async def _place(self, pool: TargetPool, ring: Ring) -> Placement:
-        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same."""
-        known = self.placement
-        if known is not None and known.pool is pool and known.scrapers == ring.scrapers:
+    async def _place(self, pool: TargetPool, ring: Ring, aside: frozenset[str]) -> Placement:
+        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same. Those that
+        are ``aside`` get nothing new.
+        """
+        known, before, self._aside = self.placement, self._aside, aside
+        if known is not None and known.pool is pool and known.scrapers == ring.scrapers and aside == before:
             return known
-        return await beside(lambda: place(pool, ring, self.policy))
+        claims = self.memory.claims
+        return await beside(lambda: place_around(pool, ring, self.policy, aside, claims))
 
     async def _hand_over(self, verdict: Act, facts: Facts, placed: Placement, changed_at: float | None) -> None:
         """Towards ``placed``: new slices when there is another plan, or a step of a hand-over is due."""
@@ -465,7 +471,8 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement)
         return "drain" if same else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
-    return "policy" if _same(before.sources, after.sources) else "targets"
+    same = list(before.sources) == list(after.sources) and before.sources == after.sources  # a reload reads equal lists
+    return "policy" if same else "targets"
 
 
 def _same_place(one: Scraper, other: Scraper) -> bool:

@@ -23,7 +23,7 @@ from promring.events import Events
 from promring.facts import FactBoard
 from promring.leadership import RELEASED_S, Leadership
 from promring.metrics import Metrics
-from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
+from promring.model import Empty, Known, Members, Reply, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.reconcile import Pace, Reconciler
 from promring.state import Memory, Store
 from tests.waiting import until
@@ -354,7 +354,7 @@ async def test_dead_by_direct_probes_and_by_time_they_leave(tmp_path: Path) -> N
         loop.facts.members.put(Known(MANY[:2]))
         await until(lambda: loop.reason() == "panic", "held")
         for scraper in MANY[2:]:
-            loop.facts.put_probed(scraper.id, scraper is MANY[5])
+            loop.facts.put_probed(scraper.id, Reply.ANSWERS if scraper is MANY[5] else Reply.SILENT)
 
         def placed_on() -> list[str]:
             return [s.id for s in loop.reconciler.placement.scrapers] if loop.reconciler.placement else []
@@ -395,15 +395,24 @@ async def test_a_flapper_is_known_after_a_restart(tmp_path: Path) -> None:
     assert again.reconciler.history.members == (A,)
 
 
-async def test_a_source_that_says_none_three_times_is_believed(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0)))
+async def test_a_source_that_goes_on_saying_none_is_believed_when_its_time_is_over(tmp_path: Path) -> None:
+    guard = Guard(Rules(join_delay_s=0.0), empty_hold_s=2.5)
+    loop = Loop(tmp_path, guard=guard, pace=Pace(60.0, 0.0))
     await loop.say((A, B), TARGETS)
+    began = time.monotonic()
     for answer in range(3):
-        assert set.union(*loop.sink.targets().values()) == set(NAMES), answer
         await loop.say(targets=pool_of(()))
         loop.facts.sources["s"]._counted_at -= 1.0  # as if a second had passed
-    await loop.reconciler.cycle()
-    assert set.union(*loop.sink.targets().values()) == set()
+        assert set.union(*loop.sink.targets().values()) == set(NAMES), answer
+    (doubt,) = loop.reconciler.verdict.withheld
+    assert (doubt.reason, doubt.confirmed) == ("source_empty", (3, 3))
+    task = asyncio.create_task(loop.reconciler.run())
+    try:
+        await until(lambda: set.union(*loop.sink.targets().values()) == set(), "believed without another fact", 3)
+        assert time.monotonic() - began >= 2.5
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     await loop.say(targets=TARGETS)
     assert set.union(*loop.sink.targets().values()) == set(NAMES)
 

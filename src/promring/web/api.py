@@ -21,6 +21,7 @@ from promring.core.plan import shares
 from promring.core.pool import decode, fragments, target
 from promring.core.preview import preview
 from promring.core.ring import Ring
+from promring.leadership import Leadership
 from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
 from promring.service import Service
 from promring.text import clean
@@ -64,6 +65,7 @@ class Api:
                 "lock": not controller.leadership.alone,
                 "leader": controller.leadership.leader or None,
                 "epoch": controller.leadership.epoch or None,
+                **_without_a_lock(controller.leadership),
             },
             "config": {
                 "last_reload_successful": controller.reload_state.successful,
@@ -154,6 +156,15 @@ class Api:
         return placement
 
 
+def _without_a_lock(leadership: Leadership) -> dict[str, Any]:
+    """``locked_out_by``: the generation of another controller that receivers keep; ``took_over_at``: when this one went above
+    another one, wall-clock seconds.
+    """
+    newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.taken_over_at
+    took_over_at = round(time.time() - ago_s, 3) if ago_s < float("inf") else None
+    return {"locked_out_by": str(newer) if newer else None, "took_over_at": took_over_at}
+
+
 def describe(service: Service) -> dict[str, Any]:
     """One service for people and programs: scrapers, sources, what is in force, what is held."""
     reconciler, memory = service.reconciler, service.reconciler.memory
@@ -200,7 +211,7 @@ def describe(service: Service) -> dict[str, Any]:
         "second_opinions": len(reconciler.opinions.trials),
         "held": _said(verdict.withheld)[0] if isinstance(verdict, Hold) else None,
         "withheld": _said(verdict.withheld) if isinstance(verdict, Act) else [],
-        "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
+        "membership": _fact(service.facts.members.fact, "no scraper is alive") | {"kind": service.settings.scrapers.kind},
         "scrapers": scrapers,
         "sources": [
             {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
@@ -218,7 +229,19 @@ def places(service: Service, placement: Placement, rows: list[int]) -> list[dict
 
 
 def _said(held: Iterable[Withheld]) -> list[dict[str, Any]]:
-    return [{"reason": one.reason, "detail": one.detail, "releasable": one.reason in RELEASABLE} for one in held]
+    """``until``: when it ends by itself, wall-clock seconds; ``confirmed`` of ``confirmations`` answers are there."""
+    ahead = time.time() - time.monotonic()
+    return [
+        {
+            "reason": one.reason,
+            "detail": one.detail,
+            "releasable": one.reason in RELEASABLE,
+            "until": None if one.until is None else round(one.until + ahead, 3),
+            "confirmed": one.confirmed[0] if one.confirmed else None,
+            "confirmations": one.confirmed[1] if one.confirmed else None,
+        }
+        for one in held
+    ]
 
 
 def _list(good: Known[TargetPool] | None) -> dict[str, Any]:
@@ -228,14 +251,14 @@ def _list(good: Known[TargetPool] | None) -> dict[str, Any]:
     return {"targets": len(good.value), "refused": good.value.refused, "remarks": list(good.value.remarks)}
 
 
-def _fact(fact: Fact[Any]) -> dict[str, Any]:
+def _fact(fact: Fact[Any], empty: str = "it answered with an empty list") -> dict[str, Any]:
     match fact.newest:
         case Known():
             state, why = "known", ""
         case Unknown(reason):
             state, why = "unknown", reason
         case _:
-            state, why = "empty", "it answered with an empty list"
+            state, why = "empty", empty
     return {
         "state": state,
         "reason": fact.trouble or why,
