@@ -92,7 +92,9 @@ class Couriers:
         newest, ours = max(newer), self._leadership.epoch
         if self._leadership.outranked(self._service, newest, first=not self._answered):
             self._metrics.takeovers.inc()
-            self._log.error("controller_took_over", receivers_had=str(newest), ours=ours, now=self._leadership.epoch, note=NOTE)
+            self._log.error(
+                "controller_took_over", receivers_had=str(newest), ours=ours, now=self._leadership.epoch, note=NOTE
+            )
         elif self._leadership.locked_out_by is not None and not self._locked_out:
             self._log.error("controller_locked_out", receivers_have=str(newest), ours=ours, note=NOTE)
         self._locked_out = self._leadership.locked_out_by is not None

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from promring.core.admission import History
+from promring.core.admission import NOBODY_ASIDE, Aside, History
 from promring.core.aside import place_around
 from promring.core.coverage import Seen
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
@@ -91,7 +91,7 @@ class Reconciler:
         self.opinions = Opinions()
         """Targets that their owners cannot reach, and who tries them besides."""
         self._tried: Mapping[int, Trial] = {}
-        self._aside: frozenset[str] = frozenset()
+        self._aside = NOBODY_ASIDE
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
         sources that have answered.
@@ -269,7 +269,7 @@ class Reconciler:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
-    async def _place(self, pool: TargetPool, ring: Ring, aside: frozenset[str]) -> Placement:
+    async def _place(self, pool: TargetPool, ring: Ring, aside: Aside) -> Placement:
         """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same. Those that
         are ``aside`` get nothing new.
         """

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.admission import DELAY_MOST_S, Admitted, History, Rules, State, admit, unanswered
+from promring.core.admission import DELAY_MOST_S, Admitted, Aside, History, Rules, State, admit, unanswered
 from promring.model import Members, Reply, Scraper
 
 
@@ -114,7 +114,7 @@ def test_who_answers_a_probe_stays_and_is_named() -> None:
     assert case.says("ab", 59) == "!abcdef"
     assert case.says("ab", 60) == "abcdf"
     assert list(case.last.vouched) == ["c:1", "d:1", "f:1"]
-    assert {s.id for s in case.last.suspects} == {"c:1", "d:1", "f:1"}, "they are probed further"
+    assert {s.id for s in case.last.suspects} == {"c:1", "d:1", "e:1", "f:1"}, "they are probed further"
     assert case.says("abcdf", 70) == "abcdf"
     assert not case.last.vouched
     assert not case.last.suspects
@@ -125,10 +125,10 @@ def test_who_refuses_is_dead_and_leaves_at_once_while_the_silent_are_held_and_th
     assert case.says("ab", 0) == "!abcdef"
     case.probed = {"c:1": Reply.REFUSES}
     assert case.says("ab", 0.4) == "abdef", "the first that is known to be dead does not wait for the others"
-    assert (case.last.held, case.last.until) == (frozenset({"d:1", "e:1", "f:1"}), 60)
+    assert (case.last.aside, case.last.until) == (Aside(frozenset({"d:1", "e:1", "f:1"}), 0), 60)
     case.probed |= {"d:1": Reply.REFUSES, "e:1": Reply.SILENT, "f:1": Reply.ANSWERS}
     assert case.says("ab", 5) == "abef"
-    assert (case.last.lost, case.last.vouched, case.last.held) == (("e:1", "f:1"), ("f:1",), frozenset({"e:1"}))
+    assert (case.last.lost, case.last.vouched, sorted(case.last.aside.scrapers)) == (("e:1", "f:1"), ("f:1",), ["e:1"])
     assert case.last.until is None, "one answers: a person must look"
     assert "4 of 6 scrapers are gone at once: c:1, d:1, e:1, f:1" in case.last.said
     assert [case.says("ab", 59.9), case.says("ab", 60)] == ["abef", "abf"]
@@ -152,8 +152,9 @@ def test_in_a_panic_all_that_are_missing_are_asked_and_named_those_that_left_bef
     assert case.last.suspects == scrapers("efghij")
     assert case.last.lost == ("e:1",), "a release is about those that are held"
     case.probed = dict.fromkeys(["f:1", "g:1", "h:1", "i:1", "j:1"], Reply.REFUSES) | {"e:1": Reply.SILENT}
-    assert case.says("abcd", 6) == "!abcde"
-    assert "5 refuse the connection, 1 are silent, 0 answer" in case.last.panic
+    assert case.says("abcd", 6) == "abcde", "most are dead: the plan goes on, and the silent one is held"
+    assert "5 refuse the connection, 1 are silent, 0 answer" in case.last.said
+    assert case.last.aside == Aside(frozenset({"e:1"}), 0), "what it got since the first one died is not its own"
 
 
 def test_a_long_list_of_the_missing_is_cut() -> None:
@@ -167,7 +168,7 @@ def test_a_leave_delay_is_for_the_dead_too() -> None:
     case = Case("abc", leave_delay_s=5.0, panic_hold_s=60.0)
     assert case.says("a", 0) == "!abc"
     case.probed = dict.fromkeys(case.last.lost, Reply.REFUSES)
-    assert [case.says("a", 1), case.says("a", 5)] == ["!abc", "a"]
+    assert [case.says("a", 1), case.says("a", 5)] == ["abc", "a"]
 
 
 def test_who_dies_one_after_the_other_within_the_hold_counts_together() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from promring.core.admission import History, Rules
+from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
 from promring.core.guard import Act, Facts, Guard, Hold, Judgement, judge
 from promring.core.pool import pool_of
 from promring.model import Empty, Fact, Known, Members, Reply, Scraper, TargetGroup, TargetPool, Unknown
@@ -237,7 +237,7 @@ def test_a_panic_holds_the_whole_plan_and_names_whom_to_probe() -> None:
     assert isinstance(later.verdict, Act)
     assert [s.id for s in later.verdict.members] == ["a:1", "b:1", "d:1", "e:1", "f:1"]
     assert [one.reason for one in later.verdict.withheld] == ["panic"]
-    assert later.verdict.aside == frozenset()
+    assert later.verdict.aside is NOBODY_ASIDE
 
 
 def test_with_some_dead_the_plan_goes_on_and_the_silent_are_set_aside() -> None:
@@ -247,7 +247,7 @@ def test_with_some_dead_the_plan_goes_on_and_the_silent_are_set_aside() -> None:
     verdict = judge(Facts(left, {"s": GOOD}, probed), History.of(many), Guard(), 100.0, planned=S).verdict
     assert isinstance(verdict, Act)
     assert [s.id for s in verdict.members] == ["a:1", "b:1", "e:1", "f:1"]
-    assert verdict.aside == {"e:1"}
+    assert verdict.aside == Aside(frozenset({"e:1"}), 100.0)
     (held,) = verdict.withheld
     assert held.what == ("e:1", "f:1")
     assert "these answer a direct probe and stay: f:1" in held.detail

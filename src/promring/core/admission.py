@@ -21,9 +21,9 @@ missing are probed directly then, those that had left before, too:
   alive and is held: it keeps what it has and gets nothing new;
 - who answers stays.
 
-The plan as a whole is held for ``panic_hold_s`` and until each was probed, unless one is found dead: then it goes on without
-the dead. With nobody in the plan yet, all that are joining come in together: when every expected one is there, or after
-``join_delay_s``.
+The plan as a whole is held for ``panic_hold_s`` and until each was probed, unless one of the missing is found dead: then it
+goes on without the dead, and what those that are held got since the first of the missing went is taken elsewhere, too. With
+nobody in the plan yet, all that are joining come in together: when every expected one is there, or after ``join_delay_s``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from promring.model import Members, Reply, Scraper
 
@@ -113,12 +114,24 @@ class History:
         return cls({s.id: Standing(s, State.IN, NEVER) for s in members})
 
 
+class Aside(NamedTuple):
+    """Scrapers in the plan of which nothing says that they live. They keep what they had before ``since``, and get nothing
+    new.
+    """
+
+    scrapers: frozenset[str]
+    since: float
+
+
+NOBODY_ASIDE = Aside(frozenset(), INFINITY)
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer,
     because of a panic; ``vouched``: those of them that answer a direct probe; ``said``: all of it, for people. ``suspects``:
-    who shall be probed directly. ``until``: when what is held ends by itself, None when it does not; ``again_at``: when the
-    answer would be another one by itself.
+    who shall be probed directly; ``began_at``: when the first of all that are missing went. ``until``: when what is held ends
+    by itself, None when it does not; ``again_at``: when the answer would be another one by itself.
     """
 
     history: History
@@ -128,13 +141,14 @@ class Admitted:
     vouched: tuple[str, ...] = ()
     said: str = ""
     suspects: Members = ()
+    began_at: float = INFINITY
     until: float | None = None
     again_at: float = INFINITY
 
     @property
-    def held(self) -> frozenset[str]:
-        """In the plan, though nothing says that they live: they keep what they have, and get nothing new."""
-        return frozenset(self.lost) - frozenset(self.vouched)
+    def aside(self) -> Aside:
+        held = frozenset(self.lost) - frozenset(self.vouched)
+        return Aside(held, self.began_at) if held else NOBODY_ASIDE
 
 
 def unanswered(history: History) -> History:
@@ -175,8 +189,9 @@ def admit(
         leaving = [n for n in leaving if probed.get(n) is Reply.REFUSES]
         if now >= ends_at and all(n in probed for n in gone):
             leaving += [n for n in gone if n not in leaving and _is_out(standings[n], probed[n], rules, now)]
-        elif not leaving and not any(one.left_at >= panic_since for one in standings.values()):
+        elif not any(probed.get(n) is Reply.REFUSES for n in share.missing):
             panic = said
+    began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
     for name in leaving:
         standings[name] = standings[name].left(now)
     staying = tuple(name for name in lost if name not in leaving)
@@ -196,9 +211,14 @@ def admit(
         vouched=tuple(name for name in staying if probed.get(name) is Reply.ANSWERS),
         said=said,
         suspects=tuple(sorted(standings[name].scraper for name in asked)),
+        began_at=began_at,
         until=warm_at if warming_up else _held_until(after, staying, ends_at, probed, rules, now),
         again_at=again_at,
     )
+
+
+def _gone_since(one: Standing) -> float:
+    return one.since if one.state is State.LEAVING else one.left_at
 
 
 def _is_out(one: Standing, reply: Reply, rules: Rules, now: float) -> bool:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from promring.core.admission import NAMED_MOST, Admitted, History, Rules, admit, unanswered
+from promring.core.admission import NAMED_MOST, NOBODY_ASIDE, Admitted, Aside, History, Rules, admit, unanswered
 from promring.core.pool import pool_of
 from promring.model import Empty, Fact, Known, LetGo, Members, Reply, TargetPool, Unknown
 
@@ -68,9 +68,9 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Withheld:
     """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people, ``what``
-    is what a person lets go who releases it: not more, if there is more by then. ``until``: when it ends by itself if nothing
-    changes, in seconds on the clock of the verdict; None: only a person or another answer ends it. ``confirmed``: so many
-    fresh equal answers of those that are needed, for a doubt about a list.
+    is what a person lets go who releases it: not more, if there is more by then. ``until``: when it ends by itself if
+    nothing changes, in seconds on the clock of the verdict; None: only a person or another answer ends it. ``confirmed``: so
+    many fresh equal answers of those that are needed, for a doubt about a list.
     """
 
     reason: str
@@ -99,8 +99,8 @@ class Act:
     kept: tuple[str, ...] = ()
     """Those of ``sources`` that are no longer configured."""
     withheld: tuple[Withheld, ...] = ()
-    aside: frozenset[str] = frozenset()
-    """Those of ``members`` that keep what they have and get nothing new: nobody knows whether they live."""
+    aside: Aside = NOBODY_ASIDE
+    """Those of ``members`` of which nobody knows whether they live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def _doubted(admitted: Admitted) -> tuple[Withheld, ...]:
     more = ""
     if admitted.vouched:
         more = f"; these answer a direct probe and stay: {', '.join(admitted.vouched[:NAMED_MOST])}"
-    if held := sorted(admitted.held):
+    if held := sorted(admitted.aside.scrapers):
         more += f"; these keep what they have and get nothing new meanwhile: {', '.join(held[:NAMED_MOST])}"
     return (Withheld("panic", f"{admitted.said}{more}", admitted.lost, admitted.until),)
 
@@ -257,7 +257,7 @@ class _Sources:
             gone = {}
         if not good and not gone:
             return Hold("no_targets", "no source has a target")
-        return Act(admitted.history.members, good | gone, tuple(gone), withheld + doubt, admitted.held)
+        return Act(admitted.history.members, good | gone, tuple(gone), withheld + doubt, admitted.aside)
 
     def _list_of(self, name: str, fact: Fact[TargetPool]) -> tuple[TargetPool | None, Withheld | None]:
         """The list of one source to go on with, None when it never had one; and the doubt about what it says."""
@@ -276,9 +276,7 @@ class _Sources:
         if isinstance(fact.newest, Unknown) and fact.fresh is None:
             return None
         count = self.counts.get(name, 0)
-        return self._still(
-            name, fact, _reason(len(_newest(fact)), count, self.guard), f"the last leader had {count} of it"
-        )
+        return self._still(name, fact, _reason(len(_newest(fact)), count, self.guard), f"the last leader had {count} of it")
 
     def _doubt(self, new: TargetPool, had: TargetPool) -> str:
         return _reason(len(new), len(had), self.guard)
