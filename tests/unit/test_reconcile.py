@@ -11,20 +11,34 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from promring import log
 from promring.core.admission import Rules
 from promring.core.guard import Guard, Hold
 from promring.core.handover import Handover, Receipt
-from promring.core.placement import Policy
+from promring.core.placement import Policy, place
 from promring.core.pool import mark_of, pool_of, target
+from promring.core.ring import Ring
 from promring.delivery import Leads, Outcome, always
 from promring.events import Events
 from promring.facts import FactBoard
 from promring.leadership import RELEASED_S, Leadership
 from promring.metrics import Metrics
-from promring.model import Empty, Known, Members, Reply, Scraper, Slice, TargetGroup, TargetPool, Unknown
-from promring.reconcile import Pace, Reconciler
+from promring.model import (
+    Empty,
+    Generation,
+    Known,
+    Members,
+    Placement,
+    Reply,
+    Scraper,
+    Slice,
+    TargetGroup,
+    TargetPool,
+    Unknown,
+)
+from promring.reconcile import Pace, Reconciler, _why
 from promring.state import Memory, Store
 from tests.waiting import until
 
@@ -643,3 +657,18 @@ async def test_the_line_about_the_ring_says_who_joined_and_who_left(tmp_path: Pa
     await loop.say(members=(A, B))
     said = [e.fields for e in events.since() if e.msg == "node_update_reshard"]
     assert [(one["left"], one["joined"]) for one in said] == [(A.id, ""), ("", A.id)]
+
+
+@pytest.mark.parametrize(("replicas", "targets", "reason"), [(1, NAMES, "policy"), (2, NAMES[:-1], "targets")])
+def test_a_policy_that_changed_by_a_reload_is_the_reason_although_equal_lists_were_read_again(
+    replicas: int, targets: list[str], reason: str
+) -> None:
+    def put(policy: Policy, names: list[str]) -> tuple[Memory, Placement]:
+        pool = pool_of((TargetGroup.of(names),))
+        placed = place(pool, Ring((A, B), 64), policy)
+        slices = {A.id: Slice("x", A, Generation(1, 1), b"[]", 0)}
+        return Memory(members=(A, B), sources={"s": pool}, slices=slices), placed
+
+    before, _ = put(Policy(64, replication_factor=2), list(NAMES))
+    after, placed = put(Policy(64, replication_factor=replicas), list(targets))
+    assert _why(before, after, (), placed) == reason

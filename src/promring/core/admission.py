@@ -130,8 +130,8 @@ NOBODY_ASIDE = Aside(frozenset(), INFINITY)
 class Admitted:
     """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer,
     because of a panic; ``vouched``: those of them that answer a direct probe; ``said``: all of it, for people. ``suspects``:
-    who shall be probed directly; ``began_at``: when the first of all that are missing went. ``until``: when what is held ends
-    by itself, None when it does not; ``again_at``: when the answer would be another one by itself.
+    who shall be probed directly; ``began_at``: when the first of all that are missing went. ``until``: when what is held
+    ends by itself, None when it does not; ``again_at``: when the answer would be another one by itself.
     """
 
     history: History

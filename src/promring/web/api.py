@@ -157,8 +157,8 @@ class Api:
 
 
 def _without_a_lock(leadership: Leadership) -> dict[str, Any]:
-    """``locked_out_by``: the generation of another controller that receivers keep; ``took_over_at``: when this one went above
-    another one, wall-clock seconds.
+    """``locked_out_by``: the generation of another controller that receivers keep; ``took_over_at``: when this one went
+    above another one, wall-clock seconds.
     """
     newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.taken_over_at
     took_over_at = round(time.time() - ago_s, 3) if ago_s < float("inf") else None
