@@ -174,7 +174,14 @@ def guard_of(settings: ShardService) -> Guard:
     chosen = settings.guard
     expected = frozenset(settings.scraper(node).id for node in settings.listed)
     rules = Rules(settings.join_delay, settings.leave_delay, chosen.panic_threshold, chosen.panic_hold, expected)
-    return Guard(rules, chosen.shrink_threshold, chosen.shrink_confirmations, chosen.growth_threshold)
+    return Guard(
+        rules,
+        chosen.shrink_threshold,
+        chosen.shrink_hold,
+        chosen.empty_hold,
+        chosen.confirmations,
+        chosen.growth_threshold,
+    )
 
 
 def build_membership(settings: ShardService, kit: Kit, memory: Memory | None = None, *, register: bool = True) -> Membership:

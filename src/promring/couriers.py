@@ -20,13 +20,14 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Slice
+from promring.model import Generation, Slice
 from promring.narration import say_failed
 from promring.rate import backoff_s
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 UNDELIVERABLE_AFTER = 3
+NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
 PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
 VISIT_APART_S = 0.5
 APPLIED_S = 6.0
@@ -78,6 +79,7 @@ class Couriers:
         self._astray: frozenset[str] = frozenset()
         """Scrapers that were seen to run something else than they shall."""
         self._failures = 0
+        self._locked_out = False
         self._answered = False
         for delivery in deliveries:
             if isinstance(delivery, HttpSdDelivery):
@@ -116,8 +118,7 @@ class Couriers:
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
-        for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
-            self._leadership.outranked(newer.epoch, first=not self._answered)
+        self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
@@ -157,7 +158,24 @@ class Couriers:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""
         if not self._failures:
             return interval_s
-        return backoff_s(self._failures, RETRY_FIRST_S, min(RETRY_MOST_S, interval_s))
+        pause = backoff_s(self._failures, RETRY_FIRST_S, min(RETRY_MOST_S, interval_s))
+        ours_in = self._leadership.takes_over_in(self._service)
+        return pause if ours_in is None else min(pause, max(ours_in, RETRY_FIRST_S))
+
+    def _heed(self, newer: Sequence[Generation]) -> None:
+        """Receivers keep what they have because it is ``newer``."""
+        if not newer:
+            self._leadership.heard_of_nobody(self._service)
+            self._locked_out = False
+            return
+        newest, term = max(newer), self._leadership
+        ours = term.epoch
+        if term.outranked(self._service, newest, first=not self._answered):
+            self._metrics.takeovers.inc()
+            self._log.error("controller_took_over", receivers_had=str(newest), ours=ours, goes_on_as=term.epoch, note=NOTE)
+        elif term.locked_out_by is not None and not self._locked_out:
+            self._log.error("controller_locked_out", receivers_have=str(newest), ours=ours, note=NOTE)
+        self._locked_out = term.locked_out_by is not None
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
@@ -172,7 +190,7 @@ class Couriers:
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
             )
-        for name in sorted(cut_off - self.cut_off):
+        for name in sorted((cut_off - self.cut_off) & reached):  # not who left, nor all when we lead no more
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.cut_off != cut_off:
             self._changed()

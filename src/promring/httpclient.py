@@ -50,6 +50,10 @@ class TooLargeError(HttpError):
     """The body is longer than the caller takes."""
 
 
+class RefusedError(HttpError):
+    """Nobody listens there: each address of the name refused the connection."""
+
+
 class NotAskedError(HttpError):
     """The request did not leave this machine: something is used up here. It says nothing about the other side."""
 
@@ -191,7 +195,10 @@ def closed_error(error: Exception | None) -> str:
 
 def _kind(error: Exception) -> type[HttpError]:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return NotAskedError if isinstance(cause, OSError) and cause.errno in OWN_TROUBLE else HttpError
+    number = cause.errno if isinstance(cause, OSError) else None
+    if isinstance(error, aiohttp.ClientConnectorError) and number == errno.ECONNREFUSED:
+        return RefusedError
+    return NotAskedError if number in OWN_TROUBLE else HttpError
 
 
 def _why(error: Exception) -> str:

@@ -226,7 +226,7 @@ class Controllers(Model):
 
 
 class RegisterCheck(Model):
-    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/healthy"
+    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
     interval: Interval = 5.0
     timeout: Interval = 2.0
 
@@ -351,8 +351,10 @@ class Guard(Model):
     panic_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     panic_hold: Duration = 60.0
     shrink_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
-    shrink_confirmations: Annotated[int, Field(ge=1, le=1000)] = 3
+    shrink_hold: Duration = 300.0
+    empty_hold: Duration = 3600.0
     growth_threshold: Annotated[float, Field(gt=1, le=1e9, allow_inf_nan=False)] | None = 10.0
+    confirmations: Annotated[int, Field(ge=1, le=1000)] = 3
 
 
 class Audit(Model):

@@ -21,7 +21,7 @@ from yarl import URL
 from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import envelope
 from promring.delivery.envelope import Envelope
-from promring.httpclient import HttpError, Response
+from promring.httpclient import HttpError, RefusedError, Response
 from promring.model import Generation, Slice
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, WALL_S, Clock, FakeLoop, Process
@@ -137,7 +137,7 @@ class World:
             return await self.controllers[host].serve(url, headers)
         scraper = self.scrapers[f"{host}:{PORT}"]
         if not scraper.up:
-            raise HttpError(f"cannot connect to {scraper.id}: Connection refused")
+            raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         await _until(lambda: not scraper.frozen)
         date = format_datetime(datetime.fromtimestamp(int(WALL_S + self.now), UTC), usegmt=True)
         return Response(200, {"date": date}, scraper.active_targets() if url.path.endswith("/targets") else b"OK")

@@ -117,12 +117,12 @@ def test_where_nobody_can_climb_the_remedy_is_named_and_works(receive: Receiver,
 
 def test_controllers_climb_above_what_a_rogue_left_and_stay_below_what_receivers_take() -> None:
     alone = Leadership(epoch=7)
-    alone.outranked(EPOCH_FOLLOWED_MOST - 1, first=True)
+    alone.outranked("node", Generation(EPOCH_FOLLOWED_MOST - 1, 1), first=True)
     assert EPOCH_FOLLOWED_MOST < alone.epoch == EPOCH_FOLLOWED_MOST - 1 + STEP < EPOCH_MOST
     for epoch in (EPOCH_FOLLOWED_MOST, EPOCH_MOST - 1, EPOCH_MOST, 10**18 - 1):
         other = Leadership(epoch=7)
-        other.outranked(epoch, first=True)
-        other.outranked(epoch)
+        other.outranked("node", Generation(epoch, 1), first=True)
+        other.outranked("node", Generation(epoch, 1))
         assert (other.epoch, other.outranked_by) == (7, 0)
 
 
