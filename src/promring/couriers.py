@@ -122,7 +122,7 @@ class Couriers:
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
-        return not failed and not any(o.outcome == "waiting" for outcomes in results for o in outcomes)
+        return not failed and not any(o.outcome == "waiting" for o in pushed)
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()
