@@ -59,6 +59,11 @@ class ConsulMembership:
         self._timer: asyncio.TimerHandle | None = None
         self._publish: Publish = lambda _: None
 
+    def deregister(self, departing: Callable[[], Members], gone: Callable[[], Members]) -> None:
+        """``departing`` are not configured any more and still at work; ``gone`` shall not stay in Consul."""
+        if self._registrar is not None:
+            self._registrar.deregister(lambda: _nodes(departing()), lambda: _nodes(gone()))
+
     async def run(self, publish: Publish) -> None:
         self._publish = publish
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterable
@@ -15,12 +16,14 @@ from aiohttp import web
 from promring import __version__
 from promring.address import canonical_id
 from promring.audit.watch import Audit
+from promring.config import FILE_BYTES_MAX
 from promring.core.coverage import Coverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, target
-from promring.core.preview import preview
+from promring.core.preview import CHANGES_MOST, preview
 from promring.core.ring import Ring
+from promring.decisions import Question
 from promring.model import Fact, Known, Placement, PromringError, TargetPool, Unknown
 from promring.service import Service
 from promring.text import clean
@@ -33,6 +36,7 @@ LIMIT_MOST = 10_000
 ANSWER_BYTES_MOST = 8 * 1024 * 1024
 """Of the targets in one answer, whatever the limit."""
 WHERE_MOST = 100
+NAME_MOST = 200
 
 
 class Api:
@@ -40,6 +44,7 @@ class Api:
         self._controller = controller
         self._started = time.time()
         self._overview = Shared(self._look)
+        self._foresights = asyncio.Semaphore(1)
         self._previews = Gate("previews", at_once=1, waiting=4)
         self.searches = Gate("searches", at_once=2, waiting=32)
         """For all that walks through the targets of a service."""
@@ -71,6 +76,8 @@ class Api:
                 "problems": controller.reload_state.problems,
             },
             "services": [describe(s) for s in controller.services.values()],
+            "left_behind": [one.describe() for one in controller.left_behind],
+            "renamed": dict(controller.renamed),
         }
 
     @property
@@ -106,6 +113,24 @@ class Api:
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
         return success({"service": service.name, **described})
+
+    async def foresee(self, request: web.Request) -> web.Response:
+        """The body is a configuration: what a reload with it would do. ``?service=``, ``?without=``, ``?with=`` as for a
+        plan; ``?name=`` of its file. Who may is settled by the server.
+        """
+        query = request.query
+        question = Question(
+            query.get("name", "<sent>")[:NAME_MOST],
+            query.get("service"),
+            tuple(query.getall("without", [])[:CHANGES_MOST]),
+            tuple(query.getall("with", [])[:CHANGES_MOST]),
+        )
+        text = await _body(request, FILE_BYTES_MAX)
+        try:
+            async with self._foresights:
+                return success(await self._controller.foresee(text, question))
+        except (PromringError, ValueError) as error:
+            raise ApiError(400, "bad_data", str(error)) from error
 
     async def coverage(self, request: web.Request) -> web.Response:
         """What the scrapers are seen scraping: numbers, each scraper, and the first ``?limit=`` targets of each kind."""
@@ -164,6 +189,7 @@ def describe(service: Service) -> dict[str, Any]:
     loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
     zones = {s.id: s.zone for s in memory.members}
     drained = memory.drained | {s.id for s in memory.members if s.draining}
+    departing = {s.id for s in reconciler.departures.scrapers}
     standings = reconciler.history.standings
     limits: dict[str, int] = {}
     if placement and placement.limits is not None:
@@ -179,6 +205,7 @@ def describe(service: Service) -> dict[str, Any]:
                 "targets": slice_.targets if slice_ else 0,
                 "zone": zones.get(name, ""),
                 "drained": name in drained,
+                "departing": name in departing,
                 "standing": standings[name].state.value if name in standings else None,
                 "load": loads.get(name, 0),
                 "limit": limits.get(name),
@@ -206,7 +233,19 @@ def describe(service: Service) -> dict[str, Any]:
             {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
         ],
         "delivery": [d.means for d in service.deliveries],
+        "retiring": reconciler.retirement.describe(list(memory.slices.values())),
     }
+
+
+async def _body(request: web.Request, bytes_max: int) -> bytes:
+    """Raises ``ApiError`` for a longer one."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        parts.append(part)
+        if (size := size + len(part)) > bytes_max:
+            raise ApiError(413, "too_large", f"larger than {bytes_max} bytes")
+    return b"".join(parts)
 
 
 def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:

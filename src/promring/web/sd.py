@@ -2,7 +2,7 @@
 
 ``[]`` only for a scraper that decidedly has no targets. Before the first plan, and for a scraper that is not in the plan,
 the answer is 503: Prometheus and the agent then go on with the list that they have. So is a service that is being started;
-an unknown service is 404.
+an unknown service is 404. A service that was renamed answers to the name before, a scraper to each of its names.
 
 ``If-None-Match`` with the ``ETag`` gives 304; with ``?wait=30s`` the answer waits until the slice differs. gzip when asked.
 """
@@ -42,10 +42,13 @@ class SdEndpoint:
             task.cancel()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        service = service_of(self._controller, request.match_info["service"])
+        asked = request.match_info["service"]
+        service = service_of(self._controller, self._controller.renamed.get(asked, asked))
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
-        scraper, etag = canonical_id(request.match_info["scraper"]), request.headers.get("If-None-Match", "")
+        scraper = service.scraper_id(canonical_id(request.match_info["scraper"]))
+        etag = request.headers.get("If-None-Match", "")
+        service.asks.note(asked, scraper)
         if (wait_s := _wait_s(request)) > 0:
             if len(self._waiting) >= self._polls_most:
                 raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
