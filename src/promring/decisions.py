@@ -123,10 +123,8 @@ def decide(old: Settings, new: Settings, known: Mapping[str, Known], foreseen: M
     found: list[Decision] = []
     for service in new.shard_services:
         if (name := from_.get(service.name)) is None:
-            said = (
-                f"new; its first plan is made when its scrapers and sources have answered ({len(service.targets)} sources)"
-            )
-            found.append(Decision("service_added", service.name, said))
+            said = "new; its first plan is made when its scrapers and sources have answered"
+            found.append(Decision("service_added", service.name, said, {"sources": len(service.targets)}))
             continue
         has = known.get(name, Known())
         found += _of_one(before[name], service, has, foreseen.get(service.name, Foreseen()), new)
@@ -228,10 +226,8 @@ def policy_changes(old: ShardService, new: ShardService) -> list[str]:
         said.append(f"zones {_value(old.zone_label)} -> {_value(new.zone_label)}")
     listed = {(n.host, n.port): n for n in old.listed}
     both = [(listed[n.host, n.port], n) for n in new.listed if (n.host, n.port) in listed]
-    for key in ("zone", "weight"):
-        if changed := [n for was, n in both if getattr(was, key) != getattr(n, key)]:
-            said.append(f"{key} of {_places([(n.host, n.port) for n in changed])}")
-    return said
+    changed = {key: [n for was, n in both if getattr(was, key) != getattr(n, key)] for key in ("zone", "weight")}
+    return said + [f"{key} of {_places([(n.host, n.port) for n in nodes])}" for key, nodes in changed.items() if nodes]
 
 
 def _value(value: object) -> str:

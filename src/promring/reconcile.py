@@ -20,11 +20,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from promring.core.admission import History
-from promring.core.coverage import Seen
+from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
-from promring.core.handover import Claims, Handover, schedule, waiting_for, with_seen
-from promring.core.placement import Policy, place
+from promring.core.handover import Claims, Evidence, Handover, schedule, waiting_for, with_seen, without_room
+from promring.core.placement import Policy, capacities, place
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
@@ -38,8 +40,8 @@ from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.log import Logger, difference
 from promring.metrics import Metrics
-from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_fit, say_verdict
+from promring.model import Generation, LetGo, ListMark, Loads, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.narration import say_fit, say_opinions, say_verdict
 from promring.retirement import Retirement
 from promring.state import Memory, Store
 from promring.threads import beside
@@ -100,7 +102,11 @@ class Reconciler:
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
         self.opinions = Opinions()
-        """Targets that their owners cannot reach, and who tries them besides."""
+        """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
+        self.no_room: Mapping[str, int] = {}
+        """Targets that stay with a scraper because there is no room for them elsewhere."""
+        self._in_force_at = 0.0
+        self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
@@ -230,8 +236,9 @@ class Reconciler:
         return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
 
     def _able(self, members: Members) -> Members:
-        """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
-        failing = self.couriers.cut_off
+        """The members, with weight 0 for those that shall get nothing: the drained, the sick, and who cannot be reached."""
+        self._sick = frozenset(self.opinions.sick(time.monotonic()))
+        failing = self.couriers.cut_off | self._sick
         able = {s.id for s in members if s.able and s.id not in self.memory.drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
@@ -292,21 +299,25 @@ class Reconciler:
             self._look_since = time.monotonic()
         opinions, looked = self.opinions, self._has_looked()
         if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
-            wanted = opinions.applied(placed)
-            claims, in_force = await beside(lambda: self._schedule(wanted, looked=looked))
+            weights = {s.id: s.weight for s in verdict.members}
+            most = capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.policy)
+            wanted = opinions.applied(placed, most)
+            claims, in_force = await beside(lambda: self._schedule(wanted, most, placed, looked=looked))
             now = await beside(lambda: shares(in_force))
             slices = await beside(lambda: self._slices(in_force, now))
             plan = await beside(lambda: self._compare(placed)) if placed is not self.placement else NO_PLAN
             self._put_in_force(verdict, facts, placed, plan, claims, slices)
-            self.waiting = waiting_for(claims, wanted)
-            self.in_force, self._shares, self._tried = in_force, now, opinions.trials
+            self.waiting, self.no_room = waiting_for(claims, wanted), without_room(claims, wanted)
+            self._shares, self._tried = now, opinions.trials
+            if self.in_force is None or not _same_owners(self.in_force, in_force):
+                self.in_force = in_force
             self._waiting_since = self._waiting_since or changed_at
             self._look_since = None if looked else self._look_since
         self.waiting |= self.departures.emptied
         if self._look_since is not None:
             self.waiting |= {s.id for s in placed.scrapers}
         if self.waiting and self._handover.confirm:
-            self._facts.ask_for_receipts()
+            self._facts.ask_for_look()
 
     def _compare(self, placed: Placement) -> Plan:
         """With the placement before, or what is remembered of it."""
@@ -328,13 +339,17 @@ class Reconciler:
             return False
         return self._facts.looked_at >= since or not self._handover.confirm or time.monotonic() >= since + LOOK_S
 
-    def _schedule(self, wanted: Placement, *, looked: bool) -> tuple[Claims, Placement]:
+    def _schedule(
+        self, wanted: Placement, most: Loads | None, placed: Placement, *, looked: bool
+    ) -> tuple[Claims, Placement]:
         """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it. With
         ``looked`` that is also what another leader gave them.
         """
-        receipts, now, before = self._facts.receipts, time.monotonic(), self.memory.claims
-        before = with_seen(before, receipts) if looked else before
-        return schedule(wanted, before, receipts, self._handover, now, self.couriers.undelivered.keys())
+        facts, now, before = self._facts, time.monotonic(), self.memory.claims
+        before = with_seen(before, facts.seen) if looked else before
+        evidence = Evidence(facts.seen, self.couriers.taken, facts.silent)
+        replicas = placed.owners.shape[1]
+        return schedule(wanted, before, evidence, self._handover, now, replicas=replicas, capacities=most)
 
     def _slices(self, placement: Placement, now: Shares) -> dict[str, Slice]:
         """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. Only
@@ -372,7 +387,7 @@ class Reconciler:
         if plan is NO_PLAN and not changed and claims == before.claims:
             return  # nothing of a hand-over was due
         generation = max((s.generation for s in changed), default=before.generation)
-        self.placement = placement
+        self.placement, self._in_force_at = placement, time.monotonic()
         self.memory = replace(
             before,
             members=verdict.members,
@@ -449,7 +464,7 @@ class Reconciler:
         """Those that were taken out of the list and have nothing left, or died, are in the plan no more."""
         outcomes = [o for of_means in self.couriers.outcomes.values() for o in of_means]
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        ended = {s.id for s in self.departures.end(self.memory.slices, reached, self._facts.receipts)}
+        ended = {s.id for s in self.departures.end(self.memory.slices, reached, self._facts.seen)}
         if ended:
             standings = {name: one for name, one in self.history.standings.items() if name not in ended}
             self.history = replace(self.history, standings=standings)
@@ -458,15 +473,22 @@ class Reconciler:
             self.memory = replace(self.memory, departing=left, members=members, history=self.history)
             self._facts.ring()
 
+    def receive(self, sight: Sight) -> None:
+        """What scrapers were seen doing."""
+        if sight.placement is self.in_force:
+            self.couriers.saw(sight.running, sight.seen.keys() - sight.running.keys(), self._in_force_at)
+        self._facts.put_seen(sight.seen, sight.silent, sight.began, awaited=bool(self.waiting))
+
     async def look_at(self, seen: Mapping[str, Seen]) -> None:
-        """All scrapers were looked at: who cannot be reached gets a second opinion."""
+        """All scrapers were looked at: what cannot be reached gets a second opinion, and so does who reaches little."""
         placement, ring = self.placement, self.ring
         if placement is None or ring is None or placement.scrapers != ring.scrapers:
             return  # they changed meanwhile
         before = self.opinions
         self.opinions = await beside(lambda: before.judged(placement, ring, seen, time.monotonic()))
-        if self.opinions.trials.keys() != before.trials.keys():
-            self._log.info("second_opinion", targets=len(self.opinions.trials), unreachable=len(self.opinions.down))
+        say_opinions(self._log, before, self.opinions, time.monotonic())
+        sick = frozenset(self.opinions.sick(time.monotonic()))
+        if self.opinions.trials.keys() != before.trials.keys() or sick != self._sick:
             self._facts.ring()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
@@ -517,6 +539,10 @@ def _same_places(one: Members, other: Members) -> bool:
 def _same_lists(one: Mapping[str, TargetPool], other: Mapping[str, TargetPool]) -> bool:
     """Whether both have the same targets: lists that were read again are other objects."""
     return list(one) == list(other) and all(pool is other[name] or pool == other[name] for name, pool in one.items())
+
+
+def _same_owners(one: Placement, other: Placement) -> bool:
+    return one.pool is other.pool and one.scrapers == other.scrapers and np.array_equal(one.owners, other.owners)
 
 
 def _same_place(one: Scraper, other: Scraper) -> bool:

@@ -10,7 +10,8 @@ import click
 
 from promring import log
 from promring.build import policy_of
-from promring.cli import options
+from promring.cli import options, plan_change
+from promring.cli.client import Controller, controller_options
 from promring.cli.output import output_option, say, say_json, say_table
 from promring.core.preview import preview
 from promring.model import PromringError
@@ -28,9 +29,28 @@ from promring.once import read_facts
     metavar="HOST:PORT",
     help="As if it were there; also HOST:PORT,zone=a,weight=2. Repeatable.",
 )
+@controller_options
 @output_option
-def plan(config_file: Path, service: str | None, without: tuple[str, ...], joining: tuple[str, ...], as_json: bool) -> None:
-    """Show who would own what, and how much would move. Reads the facts once and touches nothing."""
+def plan(
+    config_file: Path,
+    controller: Controller,
+    service: str | None,
+    without: tuple[str, ...],
+    joining: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show who would own what, and how much would move. Touches nothing.
+
+    With --config.file the controller at --url is asked what a reload with that file would decide, move, forget and leave
+    behind; it needs --token-file. Where none answers, the plan is made from the file alone.
+    """
+    if plan_change.is_asked_for() and (answer := plan_change.asked(controller, config_file, service, without, joining)):
+        if as_json:
+            say_json(answer)
+            return
+        with controller.shown():
+            plan_change.show(answer, show)
+        return
     settings = options.load_or_exit(config_file)
     log.configure("error")
     found = {s.name: s for s in settings.shard_services}

@@ -49,6 +49,9 @@ class SdEndpoint:
         scraper = service.scraper_id(canonical_id(request.match_info["scraper"]))
         etag = request.headers.get("If-None-Match", "")
         service.asks.note(asked, scraper)
+        current = service.http_sd.get(scraper)
+        if current is not None and etag == current.etag:
+            service.http_sd.came(scraper)  # it has it: said before it waits for the next
         if (wait_s := _wait_s(request)) > 0:
             if len(self._waiting) >= self._polls_most:
                 raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
@@ -57,6 +60,8 @@ class SdEndpoint:
             served = service.http_sd.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
+        if not etag:  # who names what it has says itself when it has this
+            service.http_sd.came(scraper)
         return await _answer(request, served, etag)
 
     async def _wait(self, work: Awaitable[Served | None]) -> Served | None:
