@@ -182,8 +182,11 @@ def _identity(old: ShardService, new: ShardService, known: Known, foreseen: Fore
     if clashing:
         said = f"{old.identity} -> {new.identity}: these would have the id of another scraper: {_ids(clashing)}"
         return Decision("identity_changed", new.name, said, {**count, "clashing": len(clashing)}, loss=True)
-    said = f"{old.identity} -> {new.identity}: the same {len(known.members)} scrapers by host and port, with all they have"
-    return Decision("identity_changed", new.name, said, count)
+    said = (
+        f"{old.identity} -> {new.identity}: the same {len(known.members)} scrapers by host and port, with all they have; "
+        f"{foreseen.moved} of {foreseen.owned} targets move, as the ring is made of ids"
+    )
+    return Decision("identity_changed", new.name, said, {**count, "moved": foreseen.moved})
 
 
 def _scrapers(old: ShardService, new: ShardService, known: Known) -> Iterator[Decision]:
