@@ -399,7 +399,7 @@ class Reconciler:
             members_at=facts.members.good_at,
             sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
-        if changed:
+        if changed or (self._policy_changed and plan.moves):
             reason = "handover" if self.opinions.trials == self._tried else "second_opinion"
             if plan is not NO_PLAN:
                 reason = _why(before, self.memory, scrapers_before, placement, policy_changed=self._policy_changed)
