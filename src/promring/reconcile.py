@@ -455,7 +455,10 @@ class Reconciler:
         if self._waiting_since is not None and delivered and (looked or not term.leads()):
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
-        ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery
+        ends_next = self.memory.claims.ends_next
+        if ends_next <= now:  # its time is over, and it waits for something that is seen or delivered
+            ends_next = float("inf") if self._handover.confirm else now + RETRY_FIRST_S
+        ends_next = min([max(ends_next, now + RETRY_FIRST_S), *(one.until for one in self.opinions.sick(now).values())])
         if self._look_since is not None and isinstance(self.verdict, Act):
             ends_next = min(ends_next, max(self._look_since + LOOK_S, now + RETRY_FIRST_S))
         self._next_wake = min(now + self.couriers.again_in(self._pace.interval_s), ends_next, self._judge_again_at)

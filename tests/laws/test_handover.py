@@ -93,6 +93,7 @@ def test_what_proves_that_a_new_owner_scrapes() -> None:
     assert after(sees(three, C, 15.0), 11.0) == 0
     assert after(sees(three, C, 15.0, asked_at=9.0), 11.0) == all_of_it, "scraped before it was given them"
     assert after(sees(three, C, 15.0), None) == all_of_it, "it has not taken its slice: that was an older one"
+    assert after(sees(three, C, 21.0), None, at=22.0) == 0, "no older one can be applied that late"
     assert after(sees(three, C, 15.0), 15.5) == all_of_it, "seen before it took its slice"
     assert after(sees(three, C, 15.0, up=False), 11.0) == all_of_it, "it fails what the old owner reaches"
     assert after(sees(three, C, 15.0, up=False), 11.0, at=5000.0) == all_of_it, "and goes on doing so"
@@ -113,6 +114,16 @@ def test_what_the_old_owner_fails_or_drops_needs_no_success() -> None:
     assert held(three, claims, Evidence(dropping, taken(11.0, A, B, C)), 16.0) == 0
     scraping = {s.id: sees(two, s, 15.0) for s in (A, B)} | {C.id: dropping[C.id]}
     assert held(three, claims, Evidence(scraping, taken(11.0, A, B, C)), 16.0) == claims.held, "only the new one drops them"
+
+
+def test_what_was_never_asked_is_no_try_after_a_restart_either() -> None:
+    """A remembered claim begins at minus infinity, and so does a target that was never asked."""
+    claims, two, three = moving()
+    remembered = replace(claims, since=np.full(len(claims), -np.inf))
+    never = replace(sees(three, C, 15.0, up=False), scraped_at=np.full(three.counts()[C.id], -np.inf))
+    failing = {s.id: sees(two, s, 15.0, up=False) for s in (A, B)}
+    evidence = Evidence(failing | {C.id: never}, taken(11.0, A, B, C))
+    assert held(three, remembered, evidence, 16.0) == claims.held
 
 
 def test_time_alone_is_enough_where_nothing_can_be_seen() -> None:

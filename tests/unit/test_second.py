@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from promring.core import second
@@ -12,6 +11,7 @@ from promring.core.ring import Ring
 from promring.core.second import AFTER, PAUSE_S, Opinions
 from promring.model import Placement, Scraper
 from tests.laws.strategies import pool_of
+from tests.seeing import owned, seen_with
 
 MEMBERS = tuple(Scraper(f"{name}:1", name, 1) for name in "abc")
 RING = Ring(MEMBERS, 64)
@@ -25,10 +25,8 @@ NEXT = next(s.id for s in RING.preference(KEY) if s.id != HOME)
 def look(placement: Placement, at: float, unreachable: dict[str, set[int]]) -> dict[str, Seen]:
     """Everybody scrapes what the placement says; ``unreachable``: ids that a scraper cannot reach."""
     seen = {}
-    for number, scraper in enumerate(placement.scrapers):
-        ids = np.sort(POOL.ids[(placement.owners == number).any(axis=1)])
-        up = np.array([key not in unreachable.get(scraper.id, ()) for key in ids.tolist()], dtype=bool)
-        seen[scraper.id] = Seen(at, ids, np.ones(len(ids), dtype=bool), up)
+    for scraper in placement.scrapers:
+        seen[scraper.id] = seen_with(owned(placement, scraper), at, down=unreachable.get(scraper.id, ()))
     return seen
 
 

@@ -7,7 +7,6 @@ whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -83,7 +82,7 @@ class _Target(msgspec.Struct, rename="camel"):
 
 
 class _Around(msgspec.Struct, rename="camel"):
-    active_targets: list[msgspec.Raw] | None = None
+    active_targets: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
     dropped_targets: list[msgspec.Raw] | None = None
     dropped_target_counts: dict[str, int] | None = None
 
@@ -128,11 +127,11 @@ async def targets_of(
 
 
 def _clock(headers: Mapping[str, str]) -> float:
-    """Epoch seconds of an answer's ``Date``; ours when it has none."""
+    """Epoch seconds of an answer's ``Date``. Raises ``AuditError``: our own clock may be another one."""
     try:
-        return parsedate_to_datetime(next(v for k, v in headers.items() if k.lower() == "date")).timestamp()
-    except (StopIteration, ValueError, OverflowError):
-        return time.time() - DATE_STEP_S
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
 
 
 def seen_in(told: Told, scrape_pool: str, index: Index, at: float) -> Seen:
@@ -270,7 +269,8 @@ def _look_around(text: bytes, state: State) -> _Around:
         raise _malformed(error) from error
     if answer.status != "success":
         raise _malformed(f"status {answer.status[:40]!r}, not success")
-    if answer.data.active_targets if state == "active" else answer.data.dropped_targets:
+    found = answer.data.active_targets if state == "active" else answer.data.dropped_targets
+    if found or isinstance(found, msgspec.UnsetType):
         raise _malformed(f"no {state} targets within the first {HEAD_BYTES_MAX} bytes")
     return answer.data
 

@@ -2,8 +2,8 @@
 
 A target that moves stays with its old owner while that lives, until every new owner is *proved* to scrape it:
 
-- it was seen asking the target after it was given it, when it had taken its slice, and with success where the old owner
-  has success. Where the old owner fails, too, that it was asked is enough; where the old owner's relabelling drops the
+- it was seen asking the target after it was given it, when it had taken its slice (or so much later that no older list
+  can still take it away, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too, that it was asked is enough; where the old owner's relabelling drops the
   target, that the new one's does.
 - or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice. Nobody
   lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both can be seen, and the old
@@ -189,7 +189,16 @@ def schedule(
 
 
 def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
-    """``before``, and what scrapers were seen to have besides: another leader gave them that."""
+    """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
+    that was not seen to have it, it does not hold.
+    """
+    gone = np.zeros(len(before), dtype=bool)
+    for index, name in enumerate(before.names):
+        if (one := seen.get(name)) is not None:
+            held = (before.scrapers == index) & np.isfinite(before.until)
+            gone |= held & ~np.isin(before.ids, one.ids)
+    kept = ~gone
+    before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     number = {name: i for i, name in enumerate(before.names)}
     names = (*before.names, *(name for name in seen if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
@@ -278,10 +287,8 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
     strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
     due = np.full(len(owned), NEVER)
     for number, scraper in enumerate(wanted.scrapers):
-        mine, taken = np.flatnonzero(owners == number), evidence.taken.get(scraper.id)
-        if not len(mine) or taken is None:
-            continue
-        if scraper.id in evidence.silent:
+        mine, taken = np.flatnonzero(owners == number), evidence.taken.get(scraper.id, Taken())
+        if not len(mine) or scraper.id in evidence.silent:
             continue
         taken_at = taken.since(begun[mine])
         due[mine] = taken_at + evidence.overlap_s(policy, scraper.id)
@@ -290,10 +297,10 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
             continue
         ids, has = pool.ids[rows[mine]], taken_at <= one.at
         tried, up = _at(one, ids)
-        tried_since = has & (tried >= begun[mine])
+        tried_since = (tried > -NEVER) & np.where(has, tried >= begun[mine], tried >= begun[mine] + APPLIED_S)
         readable[mine] = has
         strong[mine] = tried_since & up
-        weak[mine] = tried_since | (has & np.isin(ids, one.dropped))
+        weak[mine] = tried_since | ((has | (one.at >= begun[mine] + APPLIED_S)) & np.isin(ids, one.dropped))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
     latest = np.full(len(pool), -NEVER)
     proper = np.isin(owned, _pairs(wanted, replicas))
