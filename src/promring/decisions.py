@@ -148,6 +148,8 @@ def _removed(service: ShardService, known: Known, new: Settings) -> Decision:
         if overwritten
         else ("they are not touched, and what is in them goes on being scraped until somebody removes them")
     )
+    if any(d.http_sd for d in service.delivery):
+        then += f"; /sd/{service.name}/ is 404 from now on, and a Prometheus keeps its last list until it is restarted"
     said = f"{left.targets} targets on {named(left.scrapers)}; its slices: {named(left.where)}; {then}"
     return Decision("service_removed", service.name, said, {"targets": left.targets, "scrapers": len(left.scrapers)})
 

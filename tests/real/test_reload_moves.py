@@ -78,7 +78,7 @@ class Moves:
         config: dict[str, Any] = {"global": {"reconcile_interval": "5s"}, "shard_services": list(services)}
         if self.consul is not None:
             config["consul"] = {"address": self.consul.address}
-        self.controller.configure(config)
+        self.controller.configure(json.dumps(config))
 
     async def reload(self, *services: dict[str, Any], force: bool = False) -> tuple[int, str]:
         self.configure(*services)
@@ -242,9 +242,7 @@ async def test_another_identity_and_another_name_forget_nothing(
     seen(f"missed {first} and {second}; the same ids, the drained one stays empty, slices byte-equal")
 
 
-@pytest.mark.row(
-    70, did="hash labels, virtual nodes, replication, load factor and a weight changed by reloads, each alone"
-)
+@pytest.mark.row(70, did="hash labels, virtual nodes, replication, load factor and a weight changed by reloads, each alone")
 async def test_another_policy_is_a_planned_move_that_is_counted(
     tmp_path: Path, prometheus_program: Path, seen: Seen
 ) -> None:
@@ -405,8 +403,15 @@ async def test_what_takes_targets_from_living_scrapers_is_refused_unless_it_is_f
 )
 async def test_all_together_in_one_reload_misses_no_scrape(tmp_path: Path, prometheus_program: Path, seen: Seen) -> None:
     async with moves(tmp_path, prometheus_program, scrapers=4, hosts=True) as m:
-        other = m.service("other", delivery=[{"file": {"path": f"{tmp_path}/other/{{scraper}}.json"}}], audit=None)
-        assert (await m.reload(m.service(), other))[0] == 200
+        (tmp_path / "others.json").write_text(json.dumps([{"targets": [f"127.0.0.1:{n}" for n in range(1, 31)]}]))
+        other = m.service(
+            "other",
+            delivery=[{"file": {"path": f"{tmp_path}/other/{{scraper}}.json"}}],
+            targets=[{"file": {"files": [f"{tmp_path}/others.json"]}}],
+            audit=None,
+        )
+        status, text = await m.reload(m.service(), other)
+        assert status == 200, text
         gone, *left = m.scrapers
         await until(lambda: sum(len(m.slice_of(s, "other")) for s in m.scrapers) == 30, "the other service has slices", 60)
         since = time.monotonic()

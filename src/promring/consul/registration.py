@@ -102,6 +102,7 @@ class Registrar:
         self._own_datacenter = ""
         self._departing: Callable[[], frozenset[Node]] = frozenset
         self._gone: Callable[[], frozenset[Node]] = frozenset
+        self._deregistered: set[str] = set()
 
     def deregister(self, departing: Callable[[], frozenset[Node]], gone: Callable[[], frozenset[Node]]) -> None:
         """Of those that are configured no more: whom to leave alone for now, and whom to deregister where promring, through
@@ -189,7 +190,10 @@ class Registrar:
         for entry in entries:
             if entry.is_ours and _place(entry) in gone:
                 await self._client.deregister(entry.service.id, name)
-                self._log.info("deregister_service", srv_name=name, node=join_host_port(*_place(entry)))
+                if entry.service.id not in self._deregistered:  # one of another agent stays, and is named as extra
+                    self._log.info("deregister_service", srv_name=name, node=join_host_port(*_place(entry)))
+                self._deregistered.add(entry.service.id)
+        self._deregistered &= {entry.service.id for entry in entries}
 
     async def _register(self, node: Node) -> None:
         alive = node in self._alive()

@@ -145,7 +145,8 @@ class Api:
 
     def drain(self, request: web.Request, *, back: bool) -> web.Response:
         """Who may is settled by the server."""
-        service, name = self._service(request), canonical_id(request.match_info["scraper"])
+        service = self._service(request)
+        name = service.scraper_id(canonical_id(request.match_info["scraper"]))
         known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
         if name not in known | service.reconciler.memory.drained:
             raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")
@@ -200,8 +201,8 @@ def describe(service: Service) -> dict[str, Any]:
         scrapers.append(
             {
                 "id": name,
-                "state": node.state if node else "unknown",
-                "reason": node.reason if node else "",
+                "state": node.state if node else "up" if name in departing else "unknown",
+                "reason": node.reason if node else "taken out of the list; it leaves" if name in departing else "",
                 "targets": slice_.targets if slice_ else 0,
                 "zone": zones.get(name, ""),
                 "drained": name in drained,
