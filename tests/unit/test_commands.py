@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -27,7 +28,7 @@ def promring(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("asked", ["--help", "--version", "status", "where x", "events", "drain x", "release x"])
+@pytest.mark.parametrize("asked", ["--help", "--version", "status", "where x", "events", "drain x", "release x", "reload"])
 def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
     arguments = [*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else [])]
     script = (
@@ -270,3 +271,40 @@ def test_an_answer_whose_parts_are_of_other_types_is_a_message_and_no_traceback(
         result = CliRunner().invoke(main, [*command, "--url", fake.url])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
     assert result.stderr.startswith(f"Error: {fake.url}: ")
+
+
+DECISION = {"kind": "capacity_short", "service": "node", "text": "6 targets have no room", "numbers": {}, "loss": True}
+
+
+def test_a_plan_of_a_new_file_is_what_the_controller_decides_by_it(tmp_path: Path) -> None:
+    file = tmp_path / "new.yml"
+    file.write_text("shard_services: []")
+    answer = {"decisions": [DECISION], "refused": True, "services": [{"service": "node", "preview": None}]}
+    with FakeController({"/api/v1/plan": (200, answer)}) as fake:
+        out = promring("plan", "--config.file", str(file), "--without", "a:1", "--url", fake.url)
+        as_json = promring("plan", "--config.file", str(file), "--output", "json", "--url", fake.url)
+    assert out.stdout.splitlines() == [
+        "node: capacity_short: LOSS: 6 targets have no room",
+        "a reload would be REFUSED, unless it is forced (promring reload --force)",
+        "node: no plan yet to compare with",
+        "nothing is touched",
+    ]
+    assert fake.asked[0][:2] == ("POST", f"/api/v1/plan?name={quote(str(file), safe='')}&without=a%3A1")
+    assert json.loads(as_json.stdout) == answer
+
+
+def test_a_plan_of_a_new_file_that_the_controller_refuses_says_why(tmp_path: Path) -> None:
+    (tmp_path / "new.yml").write_text("x")
+    with FakeController({"/api/v1/plan": (400, error("bad_data", "new.yml:1: no"))}) as fake:
+        out = promring("plan", "--config.file", str(tmp_path / "new.yml"), "--url", fake.url)
+    assert (out.returncode, "new.yml:1: no" in out.stderr) == (1, True)
+
+
+def test_a_reload_says_what_is_decided_or_why_it_is_refused() -> None:
+    with FakeController({"/-/reload": (200, {"decisions": [DECISION]})}) as fake:
+        out = promring("reload", "--force", "--url", fake.url)
+        assert fake.asked[0][:2] == ("POST", "/-/reload?force=true")
+    assert out.stdout.splitlines() == ["reloaded", "node: capacity_short: LOSS: 6 targets have no room"]
+    with FakeController({"/-/reload": (400, error("bad_data", "6 targets"))}) as fake:
+        out = promring("reload", "--url", fake.url)
+    assert (out.returncode, "6 targets" in out.stderr) == (1, True)

@@ -360,7 +360,7 @@ def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_
         facts.members.put(Answered(answer))
         newest = one.applied(facts.newest()).members.newest
         assert isinstance(newest, Answered)
-        return newest.value  # type: ignore[no-any-return]
+        return newest.value
 
     assert [(s.id, s.draining) for s in members(b)] == [("a:1", True), ("b:1", False)]
     one.put_probed("a:1", False)
