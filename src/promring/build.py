@@ -169,7 +169,7 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
             memory=memory,
             metrics=kit.metrics,
             log=kit.log,
-            saved=memory == before and (left is None or left.name == settings.name),
+            saved=not memory.slices or (memory == before and (left is None or left.name == settings.name)),
             policy_changed=left is not None and places_by(left.settings) != places_by(settings),
             departures=departures,
             retirement=retirement,
@@ -207,7 +207,7 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
     )
     if isinstance(service.membership, ConsulMembership):
         departures = service.reconciler.departures
-        service.membership.deregister(lambda: departures.scrapers, lambda: departures.gone)
+        service.membership.deregister(lambda: departures.scrapers, lambda: departures.gone, departures.of_others)
     return service
 
 

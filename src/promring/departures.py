@@ -83,6 +83,18 @@ class Departures:
         return replace(facts, members=replace(members, newest=known, good=known))
 
     @property
+    def remembered(self) -> Members:
+        """Who is to be kept in mind over a restart."""
+        return tuple(sorted((*self.scrapers, *self.gone)))
+
+    def of_others(self, places: Collection[tuple[str, int]]) -> None:
+        """These, by host and port, are in Consul because somebody else registered them: they are scrapers like any other."""
+        left = tuple(s for s in self.gone if (s.host, s.port) not in places)
+        if left != self.gone:
+            self.gone = left
+            self._ring()
+
+    @property
     def emptied(self) -> set[str]:
         """Who has nothing any more, and may still scrape it: to be asked."""
         return {s.id for s in self.scrapers if s.id in self._emptied}

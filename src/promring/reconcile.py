@@ -471,10 +471,11 @@ class Reconciler:
         if ended:
             standings = {name: one for name, one in self.history.standings.items() if name not in ended}
             self.history = replace(self.history, standings=standings)
-            left = tuple(s for s in self.memory.departing if s.id not in ended)
             members = tuple(s for s in self.memory.members if s.id not in ended)
-            self.memory = replace(self.memory, departing=left, members=members, history=self.history)
+            self.memory = replace(self.memory, members=members, history=self.history)
             self._facts.ring()
+        if self.departures.remembered != self.memory.departing:
+            self.memory = replace(self.memory, departing=self.departures.remembered)
 
     def receive(self, sight: Sight) -> None:
         """What scrapers were seen doing."""

@@ -82,7 +82,7 @@ class Service:
         return replace(
             self.reconciler.memory,
             history=self.reconciler.history,
-            departing=self.reconciler.departures.scrapers,
+            departing=self.reconciler.departures.remembered,
             members_at=facts.members.good_at,
             sources_at=times,
         )

@@ -308,3 +308,15 @@ def test_a_reload_says_what_is_decided_or_why_it_is_refused() -> None:
     with FakeController({"/-/reload": (400, error("bad_data", "6 targets"))}) as fake:
         out = promring("reload", "--url", fake.url)
     assert (out.returncode, "6 targets" in out.stderr) == (1, True)
+
+
+def test_the_status_says_what_a_reload_left_over() -> None:
+    way = {"kind": "file", "until": "every scraper has asked", "waiting_for": ["a:1"], "places": ["/sd/a.json"]}
+    answer = status(retiring=[way])
+    answer["left_behind"] = [{"service": "gone", "targets": 3, "scrapers": ["a:1"], "where": ["/x.json"]}]
+    answer["renamed"] = {"old": "node"}
+    with FakeController({"/api/v1/status": (200, answer)}) as fake:
+        out = promring("status", "--url", fake.url).stdout
+    assert "  old delivery file goes on until every scraper has asked; not yet: a:1: /sd/a.json\n" in out
+    assert "left behind: gone: 3 targets on a:1: /x.json\n" in out
+    assert "renamed: /sd/old/ is answered as node until the next restart\n" in out

@@ -371,6 +371,17 @@ def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_
     assert [s.id for s in members(Scraper("a:1", "a", 1), b)] == ["a:1", "b:1"], "somebody registered it again"
 
 
+def test_one_that_somebody_else_registered_is_a_scraper_like_any_other() -> None:
+    one, _ = departing(registered=True)
+    one.put_probed("a:1", False)
+    one.end({}, (), {})
+    assert [s.id for s in one.remembered] == ["a:1"], "kept in mind until Consul forgets it"
+    one.of_others({("b", 1)})
+    assert [s.id for s in one.gone] == ["a:1"]
+    one.of_others({("a", 1)})
+    assert one.remembered == ()
+
+
 # --- deliveries that retire ------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,13 +102,19 @@ class Registrar:
         self._own_datacenter = ""
         self._departing: Callable[[], frozenset[Node]] = frozenset
         self._gone: Callable[[], frozenset[Node]] = frozenset
+        self._of_others: Callable[[Collection[Node]], None] = lambda _: None
         self._deregistered: set[str] = set()
 
-    def deregister(self, departing: Callable[[], frozenset[Node]], gone: Callable[[], frozenset[Node]]) -> None:
+    def deregister(
+        self,
+        departing: Callable[[], frozenset[Node]],
+        gone: Callable[[], frozenset[Node]],
+        of_others: Callable[[Collection[Node]], None],
+    ) -> None:
         """Of those that are configured no more: whom to leave alone for now, and whom to deregister where promring, through
-        this agent, registered them.
+        this agent, registered them. ``of_others`` is told who is there because somebody else registered it.
         """
-        self._departing, self._gone = departing, gone
+        self._departing, self._gone, self._of_others = departing, gone, of_others
 
     def look_now(self) -> None:
         """The watch saw an empty service: do not wait for the next look."""
@@ -187,6 +193,7 @@ class Registrar:
 
     async def _deregister(self, entries: Sequence[HealthEntry]) -> None:
         gone, name = self._gone() - self._registration.nodes.keys(), self._registration.service
+        self._of_others({_place(entry) for entry in entries if not entry.is_ours} & gone)
         for entry in entries:
             if entry.is_ours and _place(entry) in gone:
                 await self._client.deregister(entry.service.id, name)
