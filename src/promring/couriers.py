@@ -143,7 +143,7 @@ class Couriers:
         away_s = now - max(visits.at, self._served_since[name], *taken.ats[-1:])
         if away_s < visits.patience_s or not (self._leadership.alone or name in self._astray):
             return outcome if visits.at else Outcome(name, "waiting")
-        return Outcome(name, "failed", f"has not come for its list for {away_s // 10 * 10:.0f} s")
+        return Outcome(name, "failed", f"has not come for its list for {visits.patience_s:.0f} s")
 
     def again_in(self, interval_s: float) -> float:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""

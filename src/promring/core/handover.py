@@ -3,8 +3,8 @@
 A target that moves stays with its old owner while that lives, until every new owner is *proved* to scrape it:
 
 - it was seen asking the target after it was given it, when it had taken its slice (or so much later that no older list
-  can still take it away, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too, that it was asked is enough; where the old owner's relabelling drops the
-  target, that the new one's does.
+  can take it away again, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too,
+  that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
 - or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice. Nobody
   lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both can be seen, and the old
   owner has success where the new one has none.
