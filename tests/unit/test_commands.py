@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -28,7 +29,7 @@ def promring(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize(
-    "asked", ["--help", "--version", "status", "where x", "events", "drain x --timeout 5m", "release x"]
+    "asked", ["--help", "--version", "status", "where x", "events", "drain x --timeout 5m", "release x", "reload"]
 )
 def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
     arguments = [*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else [])]
@@ -288,3 +289,52 @@ def test_every_command_that_asks_says_in_one_line_that_no_controller_answered(co
     assert (result.exit_code, type(result.exception), result.stdout) == (1, SystemExit, "")
     assert result.stderr.startswith(f"Error: {fake.url}: not a promring controller: status 502, ")
     assert result.stderr.count("\n") == 1
+
+
+DECISION = {"kind": "capacity_short", "service": "node", "text": "6 targets have no room", "numbers": {}, "loss": True}
+
+
+def test_a_plan_of_a_new_file_is_what_the_controller_decides_by_it(tmp_path: Path) -> None:
+    file = tmp_path / "new.yml"
+    file.write_text("shard_services: []")
+    answer = {"decisions": [DECISION], "refused": True, "services": [{"service": "node", "preview": None}]}
+    with FakeController({"/api/v1/plan": (200, answer)}) as fake:
+        out = promring("plan", "--config.file", str(file), "--without", "a:1", "--url", fake.url)
+        as_json = promring("plan", "--config.file", str(file), "--output", "json", "--url", fake.url)
+    assert out.stdout.splitlines() == [
+        "node: capacity_short: LOSS: 6 targets have no room",
+        "a reload would be REFUSED, unless it is forced (promring reload --force)",
+        "node: no plan yet to compare with",
+        "nothing is touched",
+    ]
+    assert fake.asked[0][:2] == ("POST", f"/api/v1/plan?name={quote(str(file), safe='')}&without=a%3A1")
+    assert json.loads(as_json.stdout) == answer
+
+
+def test_a_plan_of_a_new_file_that_the_controller_refuses_says_why(tmp_path: Path) -> None:
+    (tmp_path / "new.yml").write_text("x")
+    with FakeController({"/api/v1/plan": (400, error("bad_data", "new.yml:1: no"))}) as fake:
+        out = promring("plan", "--config.file", str(tmp_path / "new.yml"), "--url", fake.url)
+    assert (out.returncode, "new.yml:1: no" in out.stderr) == (1, True)
+
+
+def test_a_reload_says_what_is_decided_or_why_it_is_refused() -> None:
+    with FakeController({"/-/reload": (200, {"decisions": [DECISION]})}) as fake:
+        out = promring("reload", "--force", "--url", fake.url)
+        assert fake.asked[0][:2] == ("POST", "/-/reload?force=true")
+    assert out.stdout.splitlines() == ["reloaded", "node: capacity_short: LOSS: 6 targets have no room"]
+    with FakeController({"/-/reload": (400, error("bad_data", "6 targets"))}) as fake:
+        out = promring("reload", "--url", fake.url)
+    assert (out.returncode, "6 targets" in out.stderr) == (1, True)
+
+
+def test_the_status_says_what_a_reload_left_over() -> None:
+    way = {"kind": "file", "until": "every scraper has asked", "waiting_for": ["a:1"], "places": ["/sd/a.json"]}
+    answer = status(retiring=[way])
+    answer["left_behind"] = [{"service": "gone", "targets": 3, "scrapers": ["a:1"], "where": ["/x.json"]}]
+    answer["renamed"] = {"old": "node"}
+    with FakeController({"/api/v1/status": (200, answer)}) as fake:
+        out = promring("status", "--url", fake.url).stdout
+    assert "  old delivery file goes on until every scraper has asked; not yet: a:1: /sd/a.json\n" in out
+    assert "left behind: gone: 3 targets on a:1: /x.json\n" in out
+    assert "renamed: /sd/old/ is answered as node until the next restart\n" in out

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from promring.cli import options
+from promring.cli import options, plan_change
 from promring.cli.client import Controller, UnansweredError, controller_options, segment
 from promring.cli.output import output_option, say, say_json, say_table
 
@@ -44,9 +44,18 @@ def plan(
     """Show who would own what, and how much would move. Touches nothing.
 
     The controller at --url says how it would decide now: with its drains, who counts as alive, and the lists that its guard
-    let through. Where no controller answers, or with --offline, the plan is made from --config.file alone.
+    let through. Given a --config.file it says what a reload with that file would decide, move, forget and leave behind; that
+    needs --token-file. Where no controller answers, or with --offline, the plan is made from --config.file alone.
     """
-    described = None if offline else _asked(controller, service, without, joining)
+    changes = not offline and plan_change.is_asked_for()
+    if changes and (answer := plan_change.asked(controller, config_file, service, without, joining)):
+        if as_json:
+            say_json(answer)
+            return
+        with controller.shown():
+            plan_change.show(answer, show)
+        return
+    described = None if offline or changes else _asked(controller, service, without, joining)
     if described is None:
         from promring.cli.plan_offline import planned
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from promring.cli.client import Controller, controller_options
+from promring.cli.leaving import show_left_behind, show_retiring
 from promring.cli.output import output_option, paint, say, say_json, say_table
 
 FOLLOW_S = 1.0
@@ -101,6 +102,8 @@ def _show_status(data: dict[str, Any]) -> None:
             say("    ", paint(problem, "red"))
     for service in data["services"]:
         _show_service(service)
+        show_retiring(service)
+    show_left_behind(data)
 
 
 def _show_service(service: dict[str, Any]) -> None:

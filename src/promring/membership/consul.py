@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
@@ -60,6 +60,18 @@ class ConsulMembership:
         self._settling: frozenset[Node] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
         self._publish: Publish = lambda _: None
+
+    def deregister(
+        self,
+        departing: Callable[[], Members],
+        gone: Callable[[], Members],
+        of_others: Callable[[Collection[Node]], None],
+    ) -> None:
+        """``departing`` are not configured any more and still at work; ``gone`` shall not stay in Consul; ``of_others`` is
+        told which of these somebody else registered.
+        """
+        if self._registrar is not None:
+            self._registrar.deregister(lambda: _nodes(departing()), lambda: _nodes(gone()), of_others)
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish

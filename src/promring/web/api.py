@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -12,12 +13,15 @@ from aiohttp import web
 
 from promring import __version__
 from promring.audit.watch import Audit
+from promring.config import FILE_BYTES_MAX
 from promring.core.coverage import Coverage
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, listed_part, target
+from promring.core.preview import CHANGES_MOST
 from promring.core.ring import Ring
+from promring.decisions import Question
 from promring.leadership import Leadership
-from promring.model import Placement, TargetPool
+from promring.model import Placement, PromringError, TargetPool
 from promring.service import Service
 from promring.text import clean
 from promring.web.controller import Controller, placement_of, service_of
@@ -30,6 +34,7 @@ LIMIT_MOST = 10_000
 ANSWER_BYTES_MOST = 8 * 1024 * 1024
 """Of the targets in one answer, whatever the limit."""
 WHERE_MOST = 100
+NAME_MOST = 200
 
 
 class Api:
@@ -37,6 +42,7 @@ class Api:
         self._controller = controller
         self._started = time.time()
         self._overview = Shared(self._look)
+        self._foresights = asyncio.Semaphore(1)
         self.searches = Gate("searches", at_once=2, waiting=32)
         """For all that walks through the targets of a service."""
 
@@ -68,6 +74,8 @@ class Api:
                 "problems": controller.reload_state.problems,
             },
             "services": [describe(s) for s in controller.services.values()],
+            "left_behind": [one.describe() for one in controller.left_behind],
+            "renamed": dict(controller.renamed),
         }
 
     @property
@@ -90,6 +98,24 @@ class Api:
         if scraper is not None and scraper not in ids:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
         return success(await self.searches.run(lambda: search(placement, query, scraper, limit)))
+
+    async def foresee(self, request: web.Request) -> web.Response:
+        """The body is a configuration: what a reload with it would do. ``?service=``, ``?without=``, ``?with=`` as for a
+        plan; ``?name=`` of its file. Who may is settled by the server.
+        """
+        query = request.query
+        question = Question(
+            query.get("name", "<sent>")[:NAME_MOST],
+            query.get("service"),
+            tuple(query.getall("without", [])[:CHANGES_MOST]),
+            tuple(query.getall("with", [])[:CHANGES_MOST]),
+        )
+        text = await _body(request, FILE_BYTES_MAX)
+        try:
+            async with self._foresights:
+                return success(await self._controller.foresee(text, question))
+        except (PromringError, ValueError) as error:
+            raise ApiError(400, "bad_data", str(error)) from error
 
     async def coverage(self, request: web.Request) -> web.Response:
         """What the scrapers are seen scraping: numbers, each scraper, and the first ``?limit=`` targets of each kind."""
@@ -127,6 +153,17 @@ def _without_a_lock(leadership: Leadership) -> dict[str, Any]:
     newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.taken_over_at
     took_over_at = round(time.time() - ago_s, 3) if ago_s < float("inf") else None
     return {"locked_out_by": str(newer) if newer else None, "took_over_at": took_over_at}
+
+
+async def _body(request: web.Request, bytes_max: int) -> bytes:
+    """Raises ``ApiError`` for a longer one."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        parts.append(part)
+        if (size := size + len(part)) > bytes_max:
+            raise ApiError(413, "too_large", f"larger than {bytes_max} bytes")
+    return b"".join(parts)
 
 
 def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:

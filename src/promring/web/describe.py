@@ -46,6 +46,7 @@ def describe(service: Service) -> dict[str, Any]:
             {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
         ],
         "delivery": [d.means for d in service.deliveries],
+        "retiring": reconciler.retirement.describe(list(memory.slices.values())),
         "coverage": _coverage(service),
     }
     return described | {"summary": summary(described)}
@@ -80,6 +81,7 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
     loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
     zones = {s.id: s.zone for s in memory.members}
     drained = memory.drained | {s.id for s in memory.members if s.draining}
+    departing = {s.id for s in reconciler.departures.scrapers}
     standings = reconciler.history.standings
     seen: Mapping[str, ScraperCoverage] = service.audit.coverage.scrapers if service.audit.coverage else {}
     sick = reconciler.opinions.sick(time.monotonic())
@@ -89,7 +91,9 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
     scrapers = []
     for name in sorted({*states, *memory.slices}):
         slice_, node, one = memory.slices.get(name), states.get(name, NOBODY), standings.get(name)
-        leaving = name in drained or (one is not None and one.state is State.LEAVING)
+        if node is NOBODY and name in departing:
+            node = NodeState(name, "up", "taken out of the list; it leaves")
+        leaving = name in drained or name in departing or (one is not None and one.state is State.LEAVING)
         described = {
             "id": name,
             "state": node.state,
@@ -98,6 +102,7 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
             "targets": slice_.targets if slice_ else 0,
             "zone": zones.get(name, ""),
             "drained": name in drained,
+            "departing": name in departing,
             "left": (slice_.targets if slice_ else 0) if leaving else None,
             "no_room": reconciler.no_room.get(name, 0),
             "standing": one.state.value if one else None,

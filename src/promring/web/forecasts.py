@@ -93,7 +93,8 @@ class Forecasts:
         return success(answer | {"forecast": forecast})
 
     def _asked(self, request: web.Request) -> tuple[Service, str]:
-        service, name = self._service(request), canonical_id(request.match_info["scraper"])
+        service = self._service(request)
+        name = service.scraper_id(canonical_id(request.match_info["scraper"]))
         known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
         if name not in known | service.reconciler.memory.drained:
             raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")

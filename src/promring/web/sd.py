@@ -2,7 +2,7 @@
 
 ``[]`` only for a scraper that decidedly has no targets. Before the first plan, and for a scraper that is not in the plan,
 the answer is 503: Prometheus and the agent then go on with the list that they have. So is a service that is being started;
-an unknown service is 404.
+an unknown service is 404. A service that was renamed answers to the name before, a scraper to each of its names.
 
 ``If-None-Match`` with the ``ETag`` gives 304; with ``?wait=30s`` the answer waits until the slice differs. gzip when asked.
 What a controller says that follows has ``X-Promring-Follows``, the epoch of its leader.
@@ -44,10 +44,13 @@ class SdEndpoint:
             task.cancel()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        service = service_of(self._controller, request.match_info["service"])
+        asked = request.match_info["service"]
+        service = service_of(self._controller, self._controller.renamed.get(asked, asked))
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
-        scraper, known = canonical_id(request.match_info["scraper"]), IfNoneMatch(_header(request, "If-None-Match"))
+        scraper = service.scraper_id(canonical_id(request.match_info["scraper"]))
+        known = IfNoneMatch(_header(request, "If-None-Match"))
+        service.asks.note(asked, scraper)
         current = service.http_sd.get(scraper)
         if current is not None and known.has(current.etag):
             service.http_sd.came(scraper)  # it has it: said before it waits for the next

@@ -19,7 +19,7 @@ from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
 from promring.web.connection import Connection
 from promring.web.controller import Controller
-from promring.web.envelope import ApiError, Handler, errors
+from promring.web.envelope import ApiError, Handler, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
 from promring.web.forecasts import Forecasts
 from promring.web.hosts import Hosts, check_host, check_origin
@@ -134,6 +134,7 @@ class WebServer:
                 web.get("/api/v1/services/{service}/where", where.of_service),
                 web.get("/api/v1/services/{service}/plan", self._forecasts.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
+                web.post("/api/v1/plan", self._foresee),
                 web.post("/api/v1/services/{service}/release", self._release),
                 web.post("/api/v1/services/{service}/scrapers/{scraper}/drain", self._drain),
                 web.post("/api/v1/services/{service}/scrapers/{scraper}/undrain", self._undrain),
@@ -152,10 +153,17 @@ class WebServer:
 
     async def _reload(self, request: web.Request) -> web.Response:
         await self._authorize(request)
-        problems = await self._controller.reload()
-        if problems:
-            raise ApiError(400, "bad_data", "\n".join(problems))
-        return web.Response(text="reloaded\n")
+        found = await self._controller.reload(force=_is_true(request, "force"))
+        if found.problems:
+            raise ApiError(400, "bad_data", "\n".join(found.problems))
+        if "application/json" in request.headers.get("Accept", ""):
+            return success({"decisions": [one.describe() for one in found.decisions]})
+        said = [clean(one.line) for one in found.decisions]
+        return web.Response(text="\n".join(["reloaded", *said]) + "\n")
+
+    async def _foresee(self, request: web.Request) -> web.Response:
+        await self._authorize(request)
+        return await self._api.foresee(request)
 
     async def _release(self, request: web.Request) -> web.Response:
         await self._authorize(request)
@@ -184,6 +192,14 @@ class WebServer:
         if not await self._token.given_by(request):
             self._refusals.add("token", request.remote or "")
             raise ApiError(403, "forbidden", "the token is wrong: it is not the one in the file of --web.token-file")
+
+
+def _is_true(request: web.Request, name: str) -> bool:
+    """A parameter of the query that is true or false; false when it is not there."""
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise ApiError(400, "bad_data", f"{name}: {text[:20]!r} is not true or false")
+    return text == "true"
 
 
 @web.middleware
