@@ -22,7 +22,7 @@ from aiohttp import web
 from bench.report import console, table
 from promring import log
 from promring.audit.watch import Audit, AuditSettings
-from promring.core.handover import Receipt
+from promring.core.coverage import Sight
 from promring.core.placement import Policy, place
 from promring.core.plan import shares
 from promring.core.pool import build_pool, target
@@ -102,7 +102,7 @@ async def _audit(port: int) -> None:
     console.print(f"promring's own CPU: {(used.user + used.system - cpu.user - cpu.system) / len(looked):.2f} s a look")
 
 
-def _nothing(_: Mapping[str, Receipt], __: float | None) -> None:
+def _nothing(_: Sight) -> None:
     """Nobody waits."""
 
 

@@ -144,8 +144,8 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
             asked,
             in_force=lambda: reconciler.in_force,
             waiting=lambda: reconciler.waiting if confirm else (),
-            receive=lambda receipts, at: facts.put_receipts(receipts, at, awaited=bool(reconciler.waiting)),
-            wanted=facts.receipts_wanted,
+            receive=reconciler.receive,
+            wanted=facts.look_wanted,
             look_at=reconciler.look_at if wanted is not None and wanted.second_opinion else None,
             log=kit.log.bind(srv_name=settings.name),
         )

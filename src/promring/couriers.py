@@ -1,15 +1,21 @@
-"""All deliveries of one shard service together: what they are given, and who cannot be reached.
+"""All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
 
 Who does not lead lets scrapers come for their slices, and pushes nothing. A scraper that no delivery has reached
-``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``.
+``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. One that comes for its
+slices (http_sd) is reached when it has come; it is not when it has stayed away for ``PATIENCE_S``, or three times as long
+as between its visits, and was not seen to run what it shall.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from promring.core.handover import Taken
 from promring.delivery import Delivery, Outcome
+from promring.delivery.http_sd import HttpSdDelivery
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
@@ -20,6 +26,26 @@ from promring.rate import backoff_s
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 UNDELIVERABLE_AFTER = 3
+PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
+VISIT_APART_S = 0.5
+APPLIED_S = 6.0
+"""So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """A scraper comes for its slice: ``at`` last, ``every_s`` or so. Monotonic seconds; 0: not known."""
+
+    at: float = 0.0
+    every_s: float = 0.0
+
+    def and_then(self, now: float) -> Visits:
+        gap = now - self.at if self.at else 0.0
+        return Visits(now, self.every_s) if gap < VISIT_APART_S else Visits(now, gap)
+
+    @property
+    def patience_s(self) -> float:
+        return max(PATIENCE_S, PATIENCE_VISITS * self.every_s)
 
 
 class Couriers:
@@ -41,8 +67,18 @@ class Couriers:
         self._names = _distinct([delivery.means for delivery in deliveries])
         self.undelivered: dict[str, int] = {}
         """How often in a row a scraper was not reached; absent when it was the last time."""
+        self.taken: dict[str, Taken] = {}
+        """Which slices each scraper has had, and when."""
+        self.visits: dict[str, Visits] = {}
+        """Of scrapers that come for their slices."""
+        self._served_since: dict[str, float] = {}
+        self._astray: frozenset[str] = frozenset()
+        """Scrapers that were seen to run something else than they shall."""
         self._failures = 0
         self._answered = False
+        for delivery in deliveries:
+            if isinstance(delivery, HttpSdDelivery):
+                delivery.taken = self._came
 
     @property
     def cut_off(self) -> set[str]:
@@ -56,6 +92,7 @@ class Couriers:
         ``pushes`` scrapers may come for theirs, no more.
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
+        upto = time.monotonic()
         chosen = zip(self._names, self._deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (d.pulled or (pushes and leads()))}
         asked = list(named.values())
@@ -68,6 +105,9 @@ class Couriers:
             for outcome in outcomes:
                 if outcome.outcome != "same":
                     self._metrics.deliveries.labels(self._service, delivery.means, outcome.outcome).inc()
+        results = [self._stayed_away(found, slices) if d.pulled else found for d, found in zip(asked, results, strict=True)]
+        pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
+        self._took((o.scraper for o in pushed if o.outcome in ("written", "same") and o.scraper not in self.visits), upto)
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused")]
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
@@ -78,6 +118,36 @@ class Couriers:
         self._failures = self._failures + 1 if failed else 0
         return not failed
 
+    def _took(self, scrapers: Iterable[str], upto: float) -> None:
+        now = time.monotonic()
+        for name in scrapers:
+            self.taken[name] = self.taken.get(name, Taken()).and_then(upto, now)
+
+    def _came(self, scraper: str, upto: float) -> None:
+        self.visits[scraper] = self.visits.get(scraper, Visits()).and_then(time.monotonic())
+        self._took([scraper], upto)
+
+    def saw(self, running: Mapping[str, float], astray: Collection[str], upto: float) -> None:
+        """These were seen to run what was put in force until ``upto``, and since when; those something else."""
+        self._took((name for name, since in running.items() if time.monotonic() - since >= APPLIED_S), upto)
+        self._astray = frozenset(astray)
+
+    def _stayed_away(self, outcomes: Sequence[Outcome], slices: Sequence[Slice]) -> list[Outcome]:
+        """Outcomes of slices that scrapers come for: nothing is delivered before they have."""
+        now, names = time.monotonic(), {s.scraper.id for s in slices}
+        self._served_since = {name: self._served_since.get(name, now) for name in names}
+        self.visits = {name: one for name, one in self.visits.items() if name in names}
+        self.taken = {name: one for name, one in self.taken.items() if name in names}
+        return [self._visited(o, now) for o in outcomes]
+
+    def _visited(self, outcome: Outcome, now: float) -> Outcome:
+        name = outcome.scraper
+        visits, taken = self.visits.get(name, Visits()), self.taken.get(name, Taken())
+        away_s = now - max(visits.at, self._served_since[name], *taken.ats[-1:])
+        if away_s < visits.patience_s or not (self._leadership.alone or name in self._astray):
+            return outcome if visits.at else Outcome(name, "waiting")
+        return Outcome(name, "failed", f"has not come for its list for {visits.patience_s:.0f} s")
+
     def again_in(self, interval_s: float) -> float:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""
         if not self._failures:
@@ -86,7 +156,7 @@ class Couriers:
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
-        outcomes = [o for result in results for o in result if o.outcome != "withheld"]
+        outcomes = [o for result in results for o in result if o.outcome in ("written", "same", "failed", "refused")]
         if not outcomes and self._leadership.leads():
             return
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from promring.core.coverage import Seen
 from promring.core.guard import Facts
-from promring.core.handover import Receipt
 from promring.model import Answer, Empty, Fact, Known, Members, TargetPool, Unknown
 
 T = TypeVar("T")
@@ -85,10 +85,13 @@ class FactBoard:
     def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time, *, confirmations: int = 1) -> None:
         self._changed = asyncio.Event()
         self._since = 0.0
-        self.receipts: Mapping[str, Receipt] = {}
+        self.seen: Mapping[str, Seen] = {}
+        """What each scraper was last seen doing."""
+        self.silent: frozenset[str] = frozenset()
+        """Who was asked what it does, and did not answer."""
         self.looked_at = 0.0
         """When the last look at all scrapers began, monotonic seconds."""
-        self.receipts_wanted = asyncio.Event()
+        self.look_wanted = asyncio.Event()
         self.members: Cell[Members] = Cell(self.ring, clock, operator.eq)
         self.sources: dict[str, Cell[TargetPool]] = {
             name: Cell(self.ring, clock, operator.is_, confirmations) for name in sources
@@ -97,17 +100,18 @@ class FactBoard:
         self.suspects: Members = ()
         self.suspects_changed = asyncio.Event()
 
-    def put_receipts(self, receipts: Mapping[str, Receipt], looked_at: float | None, *, awaited: bool) -> None:
-        """What the scrapers were seen scraping, in a look at all of them that began then, or at some; ``awaited``: the loop
+    def put_seen(self, seen: Mapping[str, Seen], silent: Collection[str], looked_at: float | None, *, awaited: bool) -> None:
+        """What the scrapers were seen doing, in a look at all of them that began then, or at some; ``awaited``: the loop
         waits for it.
         """
-        self.receipts, self.looked_at = receipts, self.looked_at if looked_at is None else looked_at
+        self.seen, self.silent = seen, frozenset(silent)
+        self.looked_at = self.looked_at if looked_at is None else looked_at
         if awaited:
             self.ring()
 
-    def ask_for_receipts(self) -> None:
+    def ask_for_look(self) -> None:
         """A hand-over began: somebody should look soon."""
-        self.receipts_wanted.set()
+        self.look_wanted.set()
 
     def suspect(self, scrapers: Members) -> None:
         """Somebody shall probe these directly, until others or none are suspected."""

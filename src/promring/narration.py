@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from promring.core.guard import Act, Hold, Verdict
+from promring.core.second import Opinions
 from promring.delivery import Outcome
 from promring.log import Logger
 
@@ -36,6 +37,15 @@ def say_fit(log: Logger, before: Mapping[str, Any], now: Mapping[str, Any]) -> N
         log.info("targets_all_placed")
     if now["too_heavy"]:
         log.warning("targets_too_heavy", targets=now["too_heavy"], among=",".join(now["too_heavy_targets"]))
+
+
+def say_opinions(log: Logger, before: Opinions, now: Opinions, at: float) -> None:
+    """Who tries what besides, and who is sick. ``at``: monotonic seconds."""
+    if now.trials.keys() != before.trials.keys() or now.beyond != before.beyond:
+        log.info("second_opinion", targets=len(now.trials), unreachable=len(now.down), not_tried=now.beyond)
+    for name, one in now.scrapers.items():
+        if one != before.scrapers.get(name):
+            log.error("scraper_sick", scraper=name, found=one.found, gets_nothing_for_s=round(one.until - at))
 
 
 def say_failed(log: Logger, before: Iterable[Sequence[Outcome]], failed: Sequence[Outcome]) -> None:

@@ -20,11 +20,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from promring.core.admission import History
-from promring.core.coverage import Seen
+from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
-from promring.core.handover import Claims, Handover, schedule, waiting_for, with_seen
-from promring.core.placement import Policy, place
+from promring.core.handover import Claims, Evidence, Handover, schedule, waiting_for, with_seen, without_room
+from promring.core.placement import Policy, capacities, place
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
@@ -36,8 +38,8 @@ from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.log import Logger, difference
 from promring.metrics import Metrics
-from promring.model import Generation, LetGo, ListMark, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_fit, say_verdict
+from promring.model import Generation, LetGo, ListMark, Loads, Members, Placement, Plan, Scraper, Slice, TargetPool
+from promring.narration import say_fit, say_opinions, say_verdict
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -87,10 +89,12 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
-        self.no_room: Mapping[str, int] = {}
-        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
-        """Targets that their owners cannot reach, and who tries them besides."""
+        """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
+        self.no_room: Mapping[str, int] = {}
+        """Targets that stay with a scraper because there is no room for them elsewhere."""
+        self._in_force_at = 0.0
+        self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
@@ -138,6 +142,7 @@ class Reconciler:
         facts = self._facts.newest()
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
+            self._sick = frozenset(self.opinions.sick(time.monotonic()))
             ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
             await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
@@ -223,8 +228,8 @@ class Reconciler:
         return self._able(self.history.members, drained)
 
     def _able(self, members: Members, drained: frozenset[str]) -> Members:
-        """The members, with weight 0 for those that shall get nothing: the drained, and those that cannot be reached."""
-        failing = self.couriers.cut_off
+        """The members, with weight 0 for those that shall get nothing: the drained, the sick, and who cannot be reached."""
+        failing = self.couriers.cut_off | self.opinions.sick(time.monotonic()).keys()
         able = {s.id for s in members if s.able and s.id not in drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
@@ -285,20 +290,24 @@ class Reconciler:
             self._look_since = time.monotonic()
         opinions, looked = self.opinions, self._has_looked()
         if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
-            wanted = opinions.applied(placed)
-            claims, in_force = await beside(lambda: self._schedule(wanted, looked=looked))
+            weights = {s.id: s.weight for s in verdict.members}
+            most = capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.policy)
+            wanted = opinions.applied(placed, most)
+            claims, in_force = await beside(lambda: self._schedule(wanted, most, placed, looked=looked))
             now = await beside(lambda: shares(in_force))
             slices = await beside(lambda: self._slices(in_force, now))
             plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
             self._put_in_force(verdict, facts, placed, plan, claims, slices)
-            self.waiting = waiting_for(claims, wanted)
-            self.in_force, self._shares, self._tried = in_force, now, opinions.trials
+            self.waiting, self.no_room = waiting_for(claims, wanted), without_room(claims, wanted)
+            self._shares, self._tried = now, opinions.trials
+            if self.in_force is None or not _same_owners(self.in_force, in_force):
+                self.in_force = in_force
             self._waiting_since = self._waiting_since or changed_at
             self._look_since = None if looked else self._look_since
         if self._look_since is not None:
             self.waiting |= {s.id for s in placed.scrapers}
         if self.waiting and self._handover.confirm:
-            self._facts.ask_for_receipts()
+            self._facts.ask_for_look()
 
     def _wait_for_nobody(self) -> None:
         """Held: nobody is asked meanwhile, and a look begins when we act again."""
@@ -313,13 +322,17 @@ class Reconciler:
             return False
         return self._facts.looked_at >= since or not self._handover.confirm or time.monotonic() >= since + LOOK_S
 
-    def _schedule(self, wanted: Placement, *, looked: bool) -> tuple[Claims, Placement]:
+    def _schedule(
+        self, wanted: Placement, most: Loads | None, placed: Placement, *, looked: bool
+    ) -> tuple[Claims, Placement]:
         """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it. With
         ``looked`` that is also what another leader gave them.
         """
-        receipts, now, before = self._facts.receipts, time.monotonic(), self.memory.claims
-        before = with_seen(before, receipts) if looked else before
-        return schedule(wanted, before, receipts, self._handover, now, self.couriers.undelivered.keys())
+        facts, now, before = self._facts, time.monotonic(), self.memory.claims
+        before = with_seen(before, facts.seen) if looked else before
+        evidence = Evidence(facts.seen, self.couriers.taken, facts.silent)
+        replicas = placed.owners.shape[1]
+        return schedule(wanted, before, evidence, self._handover, now, replicas=replicas, capacities=most)
 
     def _slices(self, placement: Placement, now: Shares) -> dict[str, Slice]:
         """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. Only
@@ -357,7 +370,7 @@ class Reconciler:
         if plan is NO_PLAN and not changed and claims == before.claims:
             return  # nothing of a hand-over was due
         generation = max((s.generation for s in changed), default=before.generation)
-        self.placement = placement
+        self.placement, self._in_force_at = placement, time.monotonic()
         self.memory = Memory(
             members=verdict.members,
             sources=dict(verdict.sources),
@@ -420,20 +433,30 @@ class Reconciler:
         if self._waiting_since is not None and delivered and (looked or not term.leads()):
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
             self._waiting_since = None
-        ends_next = max(self.memory.claims.ends_next, now + RETRY_FIRST_S)  # one that is over may still wait for a delivery
+        ends_next = self.memory.claims.ends_next
+        if ends_next <= now:  # its time is over, and it waits for something that is seen or delivered
+            ends_next = float("inf") if self._handover.confirm else now + RETRY_FIRST_S
+        ends_next = min([max(ends_next, now + RETRY_FIRST_S), *(one.until for one in self.opinions.sick(now).values())])
         if self._look_since is not None and isinstance(self.verdict, Act):
             ends_next = min(ends_next, max(self._look_since + LOOK_S, now + RETRY_FIRST_S))
         self._next_wake = min(now + self.couriers.again_in(self._pace.interval_s), ends_next, self._judge_again_at)
 
+    def receive(self, sight: Sight) -> None:
+        """What scrapers were seen doing."""
+        if sight.placement is self.in_force:
+            self.couriers.saw(sight.running, sight.seen.keys() - sight.running.keys(), self._in_force_at)
+        self._facts.put_seen(sight.seen, sight.silent, sight.began, awaited=bool(self.waiting))
+
     async def look_at(self, seen: Mapping[str, Seen]) -> None:
-        """All scrapers were looked at: who cannot be reached gets a second opinion."""
+        """All scrapers were looked at: what cannot be reached gets a second opinion, and so does who reaches little."""
         placement, ring = self.placement, self.ring
         if placement is None or ring is None or placement.scrapers != ring.scrapers:
             return  # they changed meanwhile
         before = self.opinions
         self.opinions = await beside(lambda: before.judged(placement, ring, seen, time.monotonic()))
-        if self.opinions.trials.keys() != before.trials.keys():
-            self._log.info("second_opinion", targets=len(self.opinions.trials), unreachable=len(self.opinions.down))
+        say_opinions(self._log, before, self.opinions, time.monotonic())
+        sick = frozenset(self.opinions.sick(time.monotonic()))
+        if self.opinions.trials.keys() != before.trials.keys() or sick != self._sick:
             self._facts.ring()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
@@ -477,6 +500,10 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement)
     if scrapers and scrapers != placement.scrapers:
         return "drain"
     return "policy" if _same(before.sources, after.sources) else "targets"
+
+
+def _same_owners(one: Placement, other: Placement) -> bool:
+    return one.pool is other.pool and one.scrapers == other.scrapers and np.array_equal(one.owners, other.owners)
 
 
 def _same_place(one: Scraper, other: Scraper) -> bool:

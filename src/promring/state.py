@@ -42,9 +42,8 @@ from promring.state_checks import (
 from promring.template import file_name
 from promring.threads import to_the_end
 
-VERSION = 4
-READABLE = (b"3", b"4")
-"""3 has no history of the scrapers."""
+VERSION = 5
+READABLE = (b"5",)
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
 STATE_BYTES_MAX = 1024**3

@@ -7,13 +7,13 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
 
 import pytest
 
 from promring import log
 from promring.audit.watch import Audit, AuditSettings
-from promring.core.handover import Receipt
+from promring.core.coverage import Seen as Sighting
+from promring.core.coverage import Sight
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.membership import direct
@@ -27,7 +27,7 @@ from tests.rows import Seen
 from tests.waiting import until
 
 TARGET = {
-    "discoveredLabels": {"__address__": "t:1", "job": "x"},
+    "discoveredLabels": {"__address__": "t:1", "job": "x", "__promring_id__": "0123456789abcdef"},
     "labels": {"instance": "t:1"},
     "scrapePool": "x",
     "lastScrape": "2026-01-01T00:00:00Z",
@@ -45,10 +45,10 @@ def scraper_at(peer: HostilePeer) -> Scraper:
     return Scraper(peer.address, peer.host, peer.port)
 
 
-def auditing(placement: Placement, received: dict[str, Receipt], timeout_s: float = 1.0) -> Audit:
-    def receive(receipts: Mapping[str, Receipt], _: float | None) -> None:
+def auditing(placement: Placement, received: dict[str, Sighting], timeout_s: float = 1.0) -> Audit:
+    def receive(sight: Sight) -> None:
         received.clear()
-        received.update(receipts)
+        received.update(sight.seen)
 
     settings = AuditSettings("x", interval_s=0.05, timeout_s=timeout_s)
     return Audit(settings, lambda: placement, lambda: (), receive, asyncio.Event(), None, log.get())
@@ -58,7 +58,7 @@ def auditing(placement: Placement, received: dict[str, Receipt], timeout_s: floa
 async def test_an_audit_outlives_whatever_a_scraper_answers_and_hides_nobody_else(seen: Seen) -> None:
     async with HostilePeer(TARGETS) as bad, HostilePeer(TARGETS) as good:
         members = tuple(sorted((scraper_at(bad), scraper_at(good))))
-        placement, received = place(pool_of(["t:1"]), Ring(members, 8), Policy(8)), dict[str, Receipt]()
+        placement, received = place(pool_of(["t:1"]), Ring(members, 8), Policy(8)), dict[str, Sighting]()
         audit = auditing(placement, received)
         async with running(audit.run()) as task:
             await until(lambda: bad.address in received and good.address in received, "both seen")
@@ -102,7 +102,7 @@ async def test_direct_probes_outlive_whatever_a_scraper_answers(long: bool, seen
 MEMORY = """
     import sys
     from pathlib import Path
-    from promring.audit.active import AuditError, seen_in
+    from promring.audit.active import AuditError, Told, seen_in
     from promring.core.coverage import Index
     from promring.delivery.envelope import Envelope, RefusedError, check
     from promring.model import Generation
@@ -128,7 +128,7 @@ MEMORY = """
         if kind == "group":
             check(Envelope(body, hashlib.sha256(body).hexdigest(), Generation(1, 1)))
         else:
-            seen_in(body, "x", index, 1.0)
+            seen_in(Told(body, 1.0), "x", index, 1.0)
     except (AuditError, RefusedError) as error:
         print(str(error)[:80], file=sys.stderr)
     print(peak_mib() - before)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promring.core.handover import NO_CLAIMS, Handover, Receipt, schedule, waiting_for
+from promring.core.coverage import Seen
+from promring.core.handover import (
+    NO_CLAIMS,
+    Claims,
+    Evidence,
+    Handover,
+    Taken,
+    schedule,
+    waiting_for,
+    without_room,
+)
 from promring.core.placement import Policy, place
 from promring.core.pool import identities
 from promring.core.ring import Ring
@@ -18,6 +29,7 @@ from tests.laws.strategies import addresses, members, pool_of
 OVERLAP = 30.0
 POLICY = Handover(OVERLAP)
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
+NOTHING = Evidence()
 
 
 def placed(pool: TargetPool, scrapers: Members, replicas: int = 1) -> Placement:
@@ -32,87 +44,180 @@ def holders(placement: Placement) -> dict[str, set[str]]:
     }
 
 
-def seen(placement: Placement, scraper: Scraper, at: float) -> dict[str, Receipt]:
-    """``scraper`` scrapes everything that the placement gives it."""
-    number = placement.scrapers.index(scraper)
-    mine = (placement.owners == number).any(axis=1)
-    return {scraper.id: Receipt(at, np.sort(placement.pool.ids[mine]))}
+def sees(placement: Placement, scraper: Scraper, at: float, *, asked_at: float | None = None, up: bool = True) -> Seen:
+    """``scraper`` asks everything that the placement gives it."""
+    ids = np.sort(placement.pool.ids[(placement.owners == placement.scrapers.index(scraper)).any(axis=1)])
+    return Seen(at, ids, np.full(len(ids), at if asked_at is None else asked_at), np.full(len(ids), up), interval_s=5.0)
+
+
+def taken(at: float, *scrapers: Scraper) -> dict[str, Taken]:
+    """They took their slices then, with all that was decided until then."""
+    return {s.id: Taken().and_then(at, at) for s in scrapers}
+
+
+def moving(policy: Handover = POLICY) -> tuple[Claims, Placement, Placement]:
+    """C joins A and B at 10: the claims then, what was wanted, what is."""
+    pool = pool_of([f"t{n}:1" for n in range(40)])
+    two, three = placed(pool, (A, B)), placed(pool, (A, B, C))
+    claims, now = schedule(two, NO_CLAIMS, NOTHING, policy, 0.0)
+    assert (claims.held, now) == (0, two)
+    claims, now = schedule(three, claims, NOTHING, policy, 10.0)
+    return claims, two, three
+
+
+def held(three: Placement, claims: Claims, evidence: Evidence, at: float, policy: Handover = POLICY) -> int:
+    return schedule(three, claims, evidence, policy, at)[0].held
 
 
 def test_a_moved_target_stays_until_the_new_owner_scrapes_it() -> None:
-    pool = pool_of([f"t{n}:1" for n in range(40)])
-    two, three = placed(pool, (A, B)), placed(pool, (A, B, C))
-    claims, now = schedule(two, NO_CLAIMS, {}, POLICY, 0.0)
-    assert (claims.held, now) == (0, two)
-    claims, now = schedule(three, claims, {}, POLICY, 10.0)
+    claims, two, three = moving()
     was, wanted = holders(two), holders(three)
+    _, now = schedule(three, claims, NOTHING, POLICY, 10.0)
     assert holders(now) == {name: was[name] | wanted[name] for name in was}
-    moved = [name for name in was if was[name] != wanted[name]]
-    assert claims.held == len(moved) > 0
-    assert claims.ends_next == 40.0
-    assert C.id in waiting_for(claims, three)
+    assert claims.held == sum(was[name] != wanted[name] for name in was) > 0
+    assert waiting_for(claims, three) == {A.id, B.id, C.id}
     assert waiting_for(NO_CLAIMS, three) == set()
-
-    early = seen(three, C, 9.9)
-    assert schedule(three, claims, early, POLICY, 11.0)[0].held == claims.held, "seen before it got them"
-    receipts = {k: v for s in (A, B, C) for k, v in seen(three, s, 12.0).items()}
-    claims, now = schedule(three, claims, receipts, POLICY, 13.0)
+    good = Evidence({s.id: sees(three, s, 12.0) for s in (A, B, C)}, taken(11.0, A, B, C))
+    claims, now = schedule(three, claims, good, POLICY, 13.0)
     assert (claims.held, holders(now)) == (0, wanted)
 
 
-def test_without_a_receipt_it_stays_for_the_overlap_and_no_longer() -> None:
-    pool = pool_of([f"t{n}:1" for n in range(40)])
-    claims, _ = schedule(placed(pool, (A, B)), NO_CLAIMS, {}, POLICY, 0.0)
-    claims, _ = schedule(placed(pool, (A, B, C)), claims, {}, POLICY, 10.0)
-    held = claims.held
-    for at in (15.0, 39.9):
-        claims, _ = schedule(placed(pool, (A, B, C)), claims, {}, POLICY, at)
-        assert (claims.held, claims.ends_next) == (held, 40.0)
-    claims, now = schedule(placed(pool, (A, B, C)), claims, {}, POLICY, 40.0)
-    assert (claims.held, holders(now)) == (0, holders(placed(pool, (A, B, C))))
+def test_what_proves_that_a_new_owner_scrapes() -> None:
+    claims, two, three = moving()
+    all_of_it, olds = claims.held, {s.id: sees(two, s, 15.0) for s in (A, B)}
+
+    def after(c: Seen | None, took: float | None, silent: tuple[str, ...] = (), at: float = 16.0) -> int:
+        seen = olds if c is None else {**olds, C.id: c}
+        return held(three, claims, Evidence(seen, taken(11.0, A, B) | (taken(took, C) if took else {}), silent), at)
+
+    assert after(sees(three, C, 15.0), 11.0) == 0
+    assert after(sees(three, C, 15.0, asked_at=9.0), 11.0) == all_of_it, "scraped before it was given them"
+    assert after(sees(three, C, 15.0), None) == all_of_it, "it has not taken its slice: that was an older one"
+    assert after(sees(three, C, 21.0), None, at=22.0) == 0, "no older one can be applied that late"
+    assert after(sees(three, C, 15.0), 15.5) == all_of_it, "seen before it took its slice"
+    assert after(sees(three, C, 15.0, up=False), 11.0) == all_of_it, "it fails what the old owner reaches"
+    assert after(sees(three, C, 15.0, up=False), 11.0, at=5000.0) == all_of_it, "and goes on doing so"
+    assert after(None, 11.0, (C.id,), at=5000.0) == all_of_it, "it does not answer"
+    assert after(None, None, at=5000.0) == all_of_it, "nobody knows whether it has its slice"
+    assert after(sees(three, C, 15.0), 11.0, (C.id,)) == all_of_it, "it did, and does not any more"
+
+
+def test_what_the_old_owner_fails_or_drops_needs_no_success() -> None:
+    claims, two, three = moving()
+    failing = {s.id: sees(two, s, 15.0, up=False) for s in (A, B)}
+    c = sees(three, C, 15.0, up=False)
+    assert held(three, claims, Evidence(failing | {C.id: c}, taken(11.0, A, B, C)), 16.0) == 0
+    nothing = np.empty(0, dtype=np.uint64)
+    dropping = {
+        s.id: Seen(15.0, nothing, np.empty(0), np.empty(0, dtype=bool), dropped=np.sort(three.pool.ids)) for s in (A, B, C)
+    }
+    assert held(three, claims, Evidence(dropping, taken(11.0, A, B, C)), 16.0) == 0
+    scraping = {s.id: sees(two, s, 15.0) for s in (A, B)} | {C.id: dropping[C.id]}
+    assert held(three, claims, Evidence(scraping, taken(11.0, A, B, C)), 16.0) == claims.held, "only the new one drops them"
+
+
+def test_what_was_never_asked_is_no_try_after_a_restart_either() -> None:
+    """A remembered claim begins at minus infinity, and so does a target that was never asked."""
+    claims, two, three = moving()
+    remembered = replace(claims, since=np.full(len(claims), -np.inf))
+    never = replace(sees(three, C, 15.0, up=False), scraped_at=np.full(three.counts()[C.id], -np.inf))
+    failing = {s.id: sees(two, s, 15.0, up=False) for s in (A, B)}
+    evidence = Evidence(failing | {C.id: never}, taken(11.0, A, B, C))
+    assert held(three, remembered, evidence, 16.0) == claims.held
+
+
+def test_time_alone_is_enough_where_nothing_can_be_seen() -> None:
+    claims, two, three = moving()
+    olds = {s.id: sees(two, s, 15.0) for s in (A, B)}
+    known = Evidence(olds, taken(20.0, A, B, C))
+    for at in (20.0, 49.9):
+        assert held(three, claims, known, at) == claims.held
+    assert held(three, claims, known, 50.0) == 0, "overlap after it took its slice"
+    later, _ = schedule(three, claims, known, POLICY, 21.0)
+    assert later.ends_next == 50.0, "and the loop is told when to look again"
+    slow = {name: replace(one, interval_s=60.0) for name, one in olds.items()}
+    assert held(three, claims, Evidence(slow, taken(20.0, A, B, C)), 149.9) == claims.held, "the interval is longer"
+    assert held(three, claims, Evidence(slow, taken(20.0, A, B, C)), 150.0) == 0
+    assert held(three, claims, Evidence({}, taken(20.0, A, B, C)), 149.9) == claims.held, "unknown: Prometheus' default"
+
+
+def test_without_confirmation_only_time_counts() -> None:
+    policy = Handover(30.0, confirm=False)
+    claims, _, three = moving(policy)
+    assert held(three, claims, NOTHING, 5000.0, policy) == claims.held, "it has not taken its slice"
+    known = Evidence({}, taken(20.0, A, B, C))
+    assert (held(three, claims, known, 49.9, policy), held(three, claims, known, 50.0, policy)) == (claims.held, 0)
+
+
+def test_a_slice_that_changes_all_the_time_does_not_keep_a_hand_over_waiting() -> None:
+    claims, _, three = moving()
+    history = Taken()
+    for at in range(11, 60):
+        history = history.and_then(at, at)
+    known = Evidence({A.id: sees(three, A, 1.0)}, dict.fromkeys((A.id, B.id, C.id), history))
+    assert held(three, claims, known, 41.0) == 0, "30 s after the first that had it"
+    assert len(history.and_then(10_000.0, 10_000.0).ats) == 2, "old ones are forgotten"
 
 
 def test_a_dead_owner_is_not_waited_for_and_a_gone_target_not_held() -> None:
     pool = pool_of([f"t{n}:1" for n in range(40)])
-    claims, _ = schedule(placed(pool, (A, B, C)), NO_CLAIMS, {}, POLICY, 0.0)
+    claims, _ = schedule(placed(pool, (A, B, C)), NO_CLAIMS, NOTHING, POLICY, 0.0)
     alone = placed(pool, (A,))
-    dead, now = schedule(alone, claims, {}, POLICY, 1.0)
+    dead, now = schedule(alone, claims, NOTHING, POLICY, 1.0)
     assert (dead.held, holders(now)) == (0, holders(alone))
     fewer = placed(pool_of([f"t{n}:1" for n in range(20)]), (A, B))
-    _, now = schedule(fewer, claims, {}, POLICY, 1.0)
+    _, now = schedule(fewer, claims, NOTHING, POLICY, 1.0)
     assert len(now.pool) == 20
 
 
-def test_what_has_not_reached_its_new_owner_is_not_taken_from_the_old_one() -> None:
-    pool = pool_of([f"t{n}:1" for n in range(40)])
-    claims, _ = schedule(placed(pool, (A, B)), NO_CLAIMS, {}, POLICY, 0.0)
-    three = placed(pool, (A, B, C))
-    claims, _ = schedule(three, claims, {}, POLICY, 10.0)
-    to_c = {name for name, owners in holders(three).items() if owners == {C.id}}
-    late, now = schedule(three, claims, {}, POLICY, 500.0, [C.id])
-    assert late.held == len(to_c)
-    assert all(len(holders(now)[name]) == 2 for name in to_c)
-    assert schedule(three, late, {}, POLICY, 501.0)[0].held == 0
-
-
 def test_no_overlap_is_no_hand_over() -> None:
-    pool = pool_of([f"t{n}:1" for n in range(40)])
-    claims, _ = schedule(placed(pool, (A, B)), NO_CLAIMS, {}, Handover(0.0), 0.0)
-    three = placed(pool, (A, B, C))
-    claims, now = schedule(three, claims, {}, Handover(0.0), 1.0)
-    assert (claims.held, holders(now)) == (0, holders(three))
+    claims, _, _ = moving(Handover(0.0))
+    assert claims.held == 0
 
 
 def test_a_drained_scraper_holds_everything_until_it_is_taken_over() -> None:
     pool = pool_of([f"t{n}:1" for n in range(40)])
-    claims, _ = schedule(placed(pool, (A, B)), NO_CLAIMS, {}, POLICY, 0.0)
-    off = Scraper(B.id, B.host, B.port, weight=0.0)
+    claims, _ = schedule(placed(pool, (A, B)), NO_CLAIMS, NOTHING, POLICY, 0.0)
+    off = replace(B, weight=0.0)
     drained = placed(pool, (A, off))
-    claims, now = schedule(drained, claims, {}, POLICY, 1.0)
+    claims, now = schedule(drained, claims, NOTHING, POLICY, 1.0)
     assert all(A.id in owners for owners in holders(now).values())
     assert claims.held == sum(B.id in owners for owners in holders(now).values()) > 0
-    _, now = schedule(drained, claims, seen(drained, A, 2.0), POLICY, 3.0)
+    evidence = Evidence({A.id: sees(drained, A, 3.0)}, taken(2.0, A))
+    _, now = schedule(drained, claims, evidence, POLICY, 4.0)
     assert all(owners == {A.id} for owners in holders(now).values())
+
+
+def test_what_has_no_room_stays_with_a_live_scraper_that_has_it() -> None:
+    pool, policy = pool_of([f"t{n}:1" for n in range(30)]), Policy(16, 1.1, capacity=15)
+    before = place(pool, Ring((A, B, C), 16), policy)
+    claims, _ = schedule(before, NO_CLAIMS, NOTHING, POLICY, 0.0)
+    after = place(pool, Ring((A, replace(B, weight=0.0), replace(C, weight=0.0)), 16), policy)
+    lacking = len(after.unplaced())
+    assert lacking == 15
+    room = np.array([15, 15, 15])
+    for at in (1.0, 500.0):
+        evidence = Evidence({A.id: sees(after, A, at)}, taken(at - 0.5, A, B, C))
+        claims, now = schedule(after, claims, evidence, POLICY, at + 0.5, capacities=room)
+    assert all(holders(now).values()), "nothing that a live scraper has is dropped"
+    stuck = without_room(claims, after)
+    assert stuck[B.id] + stuck[C.id] == lacking
+    assert max(now.counts().values()) <= 15, "within its own capacity"
+    tight, _ = schedule(after, claims, NOTHING, POLICY, 501.0, capacities=np.array([15, 3, 15]))
+    assert without_room(tight, after)[B.id] <= 3
+
+
+def test_another_one_that_scrapes_it_counts_beside_an_owner_that_does_not() -> None:
+    claims, two, three = moving()
+    number = {s.id: i for i, s in enumerate(three.scrapers)}
+    rows = np.flatnonzero((three.owners == number[C.id]).any(axis=1))
+    helped = np.full((len(three.pool), 1), -1, dtype=np.int32)
+    was = np.array([two.scrapers[i].id == B.id for i in two.owners[rows, 0]])
+    helped[rows, 0] = np.where(was, number[A.id], number[B.id])
+    tried = replace(three, owners=np.concatenate([three.owners, helped], axis=1))
+    claims, _ = schedule(tried, claims, NOTHING, POLICY, 11.0)
+    seen = {s.id: replace(sees(tried, s, 15.0)) for s in (A, B)} | {C.id: sees(three, C, 15.0, up=False)}
+    assert held(tried, claims, Evidence(seen, taken(12.0, A, B, C)), 16.0) == 0
 
 
 @settings(max_examples=60)
@@ -120,18 +225,18 @@ def test_a_drained_scraper_holds_everything_until_it_is_taken_over() -> None:
 def test_never_fewer_than_the_living_who_have_it_and_never_more_than_twice_the_owners(
     names: list[str], fleets: list[Members], replicas: int, data: st.DataObject
 ) -> None:
-    """I2, over any sequence of fleets, receipts and waits: who had a target and lives keeps it until every new owner has
+    """I2, over any sequence of fleets, sights and waits: who had a target and lives keeps it until every new owner has
     been seen scraping it or its time is over, and nobody has it who neither owns it nor had it.
     """
     claims, now, pool = NO_CLAIMS, 0.0, pool_of(names)
     before: dict[str, set[str]] = {}
-    receipts: dict[str, Receipt] = {}
+    known = Evidence()
     since: dict[tuple[str, str], float] = {}
     for fleet in fleets:
         now += data.draw(st.sampled_from([0.5, 5.0, 31.0]))
         wanted = placed(pool, fleet, replicas)
         live = {s.id for s in wanted.scrapers}
-        claims, placement = schedule(wanted, claims, receipts, POLICY, now)
+        claims, placement = schedule(wanted, claims, known, POLICY, now, replicas=replicas)
         after, owners = holders(placement), holders(wanted)
         for name in names:
             assert owners[name] <= after[name]
@@ -140,7 +245,7 @@ def test_never_fewer_than_the_living_who_have_it_and_never_more_than_twice_the_o
             lost = (before.get(name, set()) & live) - after[name]
             if lost and len(before[name] - owners[name]) <= len(owners[name]):
                 over = all(now - since.get((name, who), now) >= OVERLAP for who in lost)
-                proved = all(o in receipts for o in owners[name])
+                proved = all(o in known.seen for o in owners[name])
                 assert over or proved
         for name, who in itertools.product(names, live):
             if who in after[name] and who not in owners[name]:
@@ -151,4 +256,5 @@ def test_never_fewer_than_the_living_who_have_it_and_never_more_than_twice_the_o
         now += 0.1
         for scraper in placement.scrapers:
             if data.draw(st.booleans()):
-                receipts |= seen(placement, scraper, now)
+                took = {scraper.id: known.taken.get(scraper.id, Taken()).and_then(now, now)}
+                known = Evidence({**known.seen, scraper.id: sees(placement, scraper, now)}, {**known.taken, **took})

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from promring.audit.active import AuditError, active_targets, decoded
+from promring.audit.active import AuditError, decoded, seen_in, targets_of, with_dropped
+from promring.core.coverage import STALE_LEAST_S, Index
+from promring.core.pool import pool_of
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
 from promring.httpclient import new_session, request
-from promring.model import Scraper
+from promring.model import Scraper, TargetGroup
 from tests.real.conftest import server
 
 INTERVAL_S = 1.0
@@ -28,7 +30,7 @@ async def scraper(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     sd = tmp_path / "sd" / "slice.json"
     sd.parent.mkdir()
     async with Farm(6) as farm, new_session(keep_alive=False) as session:
-        sd.write_text(json.dumps([{"targets": farm.addresses}]))
+        sd.write_bytes(slice_of(farm))
         made = ScraperProcess(program, tmp_path / "scraper", SdConfig(file=sd), port=free_port(), interval_s=INTERVAL_S)
         await made.start()
         try:
@@ -36,6 +38,11 @@ async def scraper(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
             yield made, sd, farm
         finally:
             await made.stop()
+
+
+def slice_of(farm: Farm) -> bytes:
+    """As a slice is, with an id in each line."""
+    return b"[\n" + pool_of([TargetGroup.of(farm.addresses)]).blob[:-2] + b"\n]\n"
 
 
 async def active(scraper: ScraperProcess) -> list[str]:
@@ -64,10 +71,17 @@ async def test_it_scrapes_what_its_file_lists_keeps_it_when_malformed_and_drops_
 
     async with new_session(keep_alive=False) as session:  # what an audit reads is the same of all of them
         scraper_ = Scraper(process.id, "127.0.0.1", int(process.id.rpartition(":")[2]))
-        seen = list(decoded(await active_targets(session, scraper_, "demo", 5.0), "demo"))
-        assert sorted(one.discovered["__address__"] for one in seen) == sorted(farm.addresses)
-        assert all(one.scraped and one.up for one in seen)
-        whole = await active_targets(session, scraper_, None, 5.0)
+        told = await targets_of(session, scraper_, "active", "demo", 5.0)
+        listed = list(decoded(told, "demo"))
+        assert sorted(one.discovered["__address__"] for one in listed) == sorted(farm.addresses)
+        assert all(one.up and one.interval_s == INTERVAL_S and not one.never_asked for one in listed)
+        assert all(one.age_s is not None and one.age_s < STALE_LEAST_S for one in listed), "by its own clock"
+        index = Index(pool_of([TargetGroup.of(farm.addresses)]))
+        seen = seen_in(told, "demo", index, 1000.0)
+        assert (seen.ids.tolist(), seen.foreign) == (sorted(index.pool.ids.tolist()), ()), "found by their ids"
+        seen = with_dropped(seen, await targets_of(session, scraper_, "dropped", "demo", 5.0), "demo", index)
+        assert (len(seen.dropped), seen.hidden) == (0, 0)
+        whole = await targets_of(session, scraper_, "active", None, 5.0)
         with pytest.raises(AuditError, match=r"no scrape pool 'other' .*there is demo"):
             list(decoded(whole, "other"))
 

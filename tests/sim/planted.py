@@ -138,8 +138,8 @@ def lost_wake() -> Places:
 def break_before_make() -> Places:
     """A moved target is taken from its old owner at once."""
 
-    def at_once(wanted: Any, before: Any, receipts: Any, _: Handover, now: float, *__: Any) -> Any:
-        return schedule(wanted, before, receipts, Handover(0.0), now)
+    def at_once(wanted: Any, before: Any, evidence: Any, _: Handover, now: float, **more: Any) -> Any:
+        return schedule(wanted, before, evidence, Handover(0.0), now, **more)
 
     return [(reconcile, "schedule", at_once)]
 

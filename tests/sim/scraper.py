@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
+from promring.core.pool import ID_LABEL
 from promring.httpclient import Response
 from promring.model import Generation
-from tests.sim.faketime import Process
+from tests.sim.faketime import WALL_S, Process
 
 SERVICE = "nodes"
 PORT = 9090
@@ -32,6 +34,10 @@ class Scraper:
     in_file: dict[str, float] = field(default_factory=dict)
     """Targets in its file, and since when."""
     loaded: frozenset[str] = frozenset()
+    ids: dict[str, str] = field(default_factory=dict)
+    """The label that holds the id of each of them."""
+    scraped_at: float = 0.0
+    """When it last scraped all that it has."""
     scraped: set[str] = field(default_factory=set)
     accepted: tuple[Generation, str] = (Generation(0, 0), "")
     maker: Process | None = None
@@ -54,11 +60,12 @@ class Scraper:
     def active_targets(self) -> bytes:
         active = [
             {
-                "discoveredLabels": {"__address__": t},
+                "discoveredLabels": {"__address__": t, ID_LABEL: self.ids[t]},
                 "labels": {"instance": t},
                 "scrapePool": SERVICE,
-                "lastScrape": "2023-11-14T22:13:20Z" if t in self.scraped else "0001-01-01T00:00:00Z",
-                "health": "up",
+                "lastScrape": _text(self.scraped_at) if t in self.scraped else "0001-01-01T00:00:00Z",
+                "health": "up" if t in self.scraped else "unknown",
+                "scrapeInterval": "1s",
             }
             for t in sorted(self.loaded)
         ]
@@ -71,7 +78,7 @@ class Scraper:
 
     def look(self, now: float) -> set[str]:
         """Once a second: scrape what was loaded, load the file when it changed. What it scrapes no more."""
-        self.scraped = set(self.loaded)
+        self.scraped, self.scraped_at = set(self.loaded), now
         try:
             stat = self.file.stat()
         except FileNotFoundError:
@@ -80,7 +87,8 @@ class Scraper:
             return set()
         self._read = signature
         try:
-            self.loaded = frozenset(targets_of(self.file.read_bytes()))
+            self.ids = ids_of(self.file.read_bytes())
+            self.loaded = frozenset(self.ids)
         except ValueError:
             return set()  # as Prometheus: it goes on with what it has
         dropped = self.scraped - self.loaded
@@ -108,6 +116,14 @@ class Source:
                 listed = self.targets[: len(self.targets) // 2]
         body = json.dumps([{"targets": [t]} for t in listed]).encode()
         return Response(200, {"content-type": "application/json"}, body[: len(body) // 2] if self.mode == "cut" else body)
+
+
+def _text(now: float) -> str:
+    return datetime.fromtimestamp(WALL_S + now, tz=UTC).isoformat()
+
+
+def ids_of(body: bytes) -> dict[str, str]:
+    return {t: group["labels"][ID_LABEL] for group in json.loads(body) for t in group["targets"]}
 
 
 def targets_of(body: bytes) -> list[str]:

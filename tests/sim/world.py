@@ -11,6 +11,8 @@ import errno
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from promring.delivery.envelope import Envelope
 from promring.httpclient import HttpError, Response
 from promring.model import Generation, Slice
 from tests.sim.consul import Consul
-from tests.sim.faketime import HERE, Clock, FakeLoop, Process
+from tests.sim.faketime import HERE, WALL_S, Clock, FakeLoop, Process
 from tests.sim.scraper import PORT, Scraper, Source, targets_of
 
 if TYPE_CHECKING:
@@ -137,7 +139,8 @@ class World:
         if not scraper.up:
             raise HttpError(f"cannot connect to {scraper.id}: Connection refused")
         await _until(lambda: not scraper.frozen)
-        return Response(200, {}, scraper.active_targets() if url.path.endswith("/targets") else b"OK")
+        date = format_datetime(datetime.fromtimestamp(int(WALL_S + self.now), UTC), usegmt=True)
+        return Response(200, {"date": date}, scraper.active_targets() if url.path.endswith("/targets") else b"OK")
 
     def _passes(self, url: str) -> bool:
         scraper = self.scrapers[f"{URL(url).host}:{PORT}"]

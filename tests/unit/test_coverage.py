@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import msgspec
 import numpy as np
 import pytest
 
-from promring.audit.active import AuditError, decoded
+from promring.audit.active import AuditError, Told, decoded, with_dropped
 from promring.core.coverage import Active, Index, Seen, coverage
 from promring.core.placement import Policy, place
-from promring.core.pool import build_pool, identities, target
+from promring.core.pool import ID_LABEL, build_pool, identities
 from promring.core.ring import Ring
 from promring.model import Placement, Scraper, TargetGroup
 from tests.laws.strategies import pool_of
+from tests.seeing import told as as_listed
 
 MEMBERS = tuple(Scraper(f"{name}:1", name, 1) for name in "abc")
 NAMES = [f"t{n}:1" for n in range(30)]
@@ -22,16 +26,14 @@ def placement() -> Placement:
     return place(pool_of(NAMES), Ring(MEMBERS, 64), Policy(64))
 
 
-def active(address: str, **labels: str) -> Active:
-    discovered = {"__address__": address, "__scheme__": "http", "__metrics_path__": "/metrics", "job": "x", **labels}
-    return Active(discovered, scraped=True, up=True)
+STRANGER = Active({"__address__": "stranger:1"}, up=True)
 
 
 def as_told(found: Placement) -> dict[str, list[Active]]:
     """Every scraper scrapes its slice and nothing else."""
     told: dict[str, list[Active]] = {s.id: [] for s in found.scrapers}
-    for name, (owner,) in zip(identities(found.pool), found.owners.tolist(), strict=True):
-        told[found.scrapers[owner].id].append(active(name))
+    for row, (owner,) in enumerate(found.owners.tolist()):
+        told[found.scrapers[owner].id].append(as_listed(found.pool, row))
     return told
 
 
@@ -53,9 +55,9 @@ def test_one_is_missing_one_doubled_one_a_stranger_and_one_down() -> None:
     told = as_told(found)
     missing = told["a:1"].pop()
     doubled = told["b:1"][0]
-    told["c:1"] += [doubled, active("stranger:1")]
+    told["c:1"] += [doubled, STRANGER]
     sick = told["c:1"][0]
-    told["c:1"][0] = Active(sick.discovered, scraped=True, up=False)
+    told["c:1"][0] = replace(sick, up=False)
     result = coverage(found, seen(found, told), {})
     names = identities(found.pool)
     assert [names[row] for row in result.missing] == [missing.discovered["__address__"]]
@@ -71,7 +73,7 @@ def test_a_target_that_was_not_scraped_yet_is_not_covered() -> None:
     found = placement()
     told = as_told(found)
     one = told["a:1"][0]
-    told["a:1"][0] = Active(one.discovered, scraped=False, up=False)
+    told["a:1"][0] = replace(one, age_s=None, up=False)
     assert coverage(found, seen(found, told), {}).uncovered == 1
 
 
@@ -97,19 +99,70 @@ def test_one_that_changed_hands_is_covered_by_whom_scrapes_it() -> None:
     assert (result.scrapers["a:1"].missing, result.scrapers["b:1"].foreign) == (1, 1)
 
 
-def test_targets_that_labels_tell_apart_are_told_apart() -> None:
+def test_entries_of_one_address_are_told_apart() -> None:
     modules = [TargetGroup.of(["t:1"], {"__param_module": m}) for m in ("icmp", "http")]
-    pool = build_pool([[*modules, TargetGroup.of(["t:1", "u:1"])]])
-    assert len(pool) == 4
+    pool = build_pool([[*modules, TargetGroup.of(["t:1", "u:1"]), TargetGroup.of(["u:1"], {"host": "x"})]])
+    assert len(set(pool.ids.tolist())) == len(pool) == 5
     found = place(pool, Ring(MEMBERS[:1], 8), Policy(8))
-    told = {"a:1": [active("t:1", __param_module="icmp"), active("t:1"), active("u:1", __param_target="by the job")]}
+    for lost in range(5):
+        told = {"a:1": [as_listed(pool, row) for row in range(5) if row != lost]}
+        assert coverage(found, seen(found, told), {}).missing.tolist() == [lost]
+
+
+def test_what_is_listed_and_not_asked_is_not_covered_and_the_reason_is_named() -> None:
+    found = placement()
+    told = as_told(found)
+    limit = "target_limit exceeded (number of targets: 12, limit: 2)"
+    told["a:1"] = [replace(one, up=False, never_asked=limit) for one in told["a:1"]]
     result = coverage(found, seen(found, told), {})
-    (missing,) = result.missing.tolist()
-    assert identities(pool)[missing] == "t:1\0__param_module\0http"
-    hosts = build_pool([[TargetGroup.of(["t:1"], {"host": h}) for h in "xy"]], hash_labels=("__address__", "host"))
-    found = place(hosts, Ring(MEMBERS[:1], 8), Policy(8))
-    result = coverage(found, seen(found, {"a:1": [active("t:1", host="x")]}), {})
-    assert result.uncovered == 1
+    assert (len(result.missing), result.scrapers["a:1"].never_asked) == (len(told["a:1"]), limit)
+    assert result.scrapers["a:1"].scraped == 0
+
+
+def test_a_server_that_stands_still_proves_nothing() -> None:
+    found = placement()
+    told = {name: [replace(one, age_s=14.0) for one in some] for name, some in as_told(found).items()}
+    assert coverage(found, seen(found, told), {}).ratio == 1.0
+    old = {name: [replace(one, age_s=16.0) for one in some] for name, some in told.items()}
+    assert coverage(found, seen(found, old), {}).ratio == 0.0
+    slow = {name: [replace(one, age_s=16.0, interval_s=60.0) for one in some] for name, some in told.items()}
+    assert coverage(found, seen(found, slow), {}).ratio == 1.0
+
+
+def test_what_relabelling_drops_is_a_kind_of_its_own() -> None:
+    found = placement()
+    told = as_told(found)
+    gone = told["a:1"].pop(), told["a:1"].pop()
+    index = Index(found.pool)
+    sights = seen(found, told)
+    dropped = index.dropped([one.discovered for one in gone] + [STRANGER.discovered])
+    result = coverage(found, {**sights, "a:1": replace(sights["a:1"], dropped=dropped)}, {})
+    assert (result.ratio, len(result.dropped), len(result.missing)) == (1.0, 2, 0)
+    assert (result.scrapers["a:1"].dropped, result.scrapers["a:1"].missing, result.scrapers["a:1"].behind) == (2, 0, False)
+    capped = coverage(found, {**sights, "a:1": replace(sights["a:1"], dropped=dropped[:1], hidden=1)}, {})
+    assert (len(capped.dropped), len(capped.unproved), len(capped.missing)) == (1, 1, 0), (
+        "it drops one more, nobody knows which"
+    )
+
+
+def test_what_scrapers_say_they_drop_is_read() -> None:
+    pool = pool_of(["t:1", "u:1", "v:1"])
+    index = Index(pool)
+    seen = index.seen(1.0, [as_listed(pool, 0)])
+    one, other, third = ({"discoveredLabels": dict(as_listed(pool, row).discovered)} for row in range(3))
+    third["discoveredLabels"]["job"] = "y"
+
+    def read(*entries: object, **more: object) -> Seen:
+        data = {"activeTargets": [], "droppedTargets": entries or None, **more}
+        return with_dropped(seen, Told(msgspec.json.encode({"status": "success", "data": data}), 1.0), "x", index)
+
+    assert read().dropped.tolist() == []
+    assert read(one, other, third).dropped.tolist() == sorted(pool.ids[:2].tolist()), "the third is another job's"
+    assert read({**other, "scrapePool": "y"}).dropped.tolist() == [], "the pool says so"
+    counted = read(other, droppedTargetCounts={"x": 3, "y": 1})
+    assert (counted.dropped.tolist(), counted.hidden) == ([int(pool.ids[1])], 2)
+    bare = {"discoveredLabels": {ID_LABEL: f"{int(pool.ids[2]):016x}"}}
+    assert read(bare).dropped.tolist() == [int(pool.ids[2])], "relabelling took its job away"
 
 
 def test_what_scrapers_answer_is_read_strictly() -> None:
@@ -120,11 +173,24 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
         "lastScrape": "2026-01-01T00:00:00Z",
     }
     never = {**one, "lastScrape": "0001-01-01T00:00:00Z", "health": "unknown"}
+    other_never = {**one, "lastScrape": "1970-01-01T00:00:00Z", "health": "down"}
+    limited = {**one, "health": "down", "lastError": "target_limit exceeded (number of targets: 4, limit: 2)"}
+    clock = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC).timestamp()
 
-    def body(*targets: object) -> bytes:
-        return msgspec.json.encode({"status": "success", "data": {"activeTargets": targets or None}})
+    def body(*targets: object) -> Told:
+        return Told(msgspec.json.encode({"status": "success", "data": {"activeTargets": targets or None}}), clock)
 
-    assert [(a.scraped, a.up) for a in decoded(body(one, never), "x")] == [(True, True), (False, False)]
+    assert [(a.age_s, a.up, a.interval_s) for a in decoded(body(one, never, other_never), "x")] == [
+        (11.0, True, None),
+        (None, False, None),
+        (None, False, None),
+    ]
+    assert [bool(a.never_asked) for a in decoded(body(one, limited), "x")] == [False, True]
+    (interval,) = [a.interval_s for a in decoded(body({**one, "scrapeInterval": "15s"}), "x")]
+    (other_interval,) = [
+        a.interval_s for a in decoded(body({**one, "discoveredLabels": {"__scrape_interval__": "1m0s"}}), "x")
+    ]
+    assert (interval, other_interval) == (15.0, 60.0)
     assert list(decoded(body(), "x")) == []
     other = {**one, "scrapePool": "y"}
     assert len(list(decoded(body(one, other), "x"))) == 1
@@ -132,7 +198,7 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
         list(decoded(body(other), "x"))
     for bad in (b"", b"{}", b'{"status":"success","data":{"activeTargets":5}}', b"\xff"):
         with pytest.raises(AuditError, match="/api/v1/targets: "):
-            list(decoded(bad, "x"))
+            list(decoded(Told(bad, 1.0), "x"))
 
 
 @pytest.mark.parametrize(
@@ -146,42 +212,19 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
 )
 def test_an_answer_that_does_not_list_what_is_scraped_proves_nothing(text: bytes) -> None:
     with pytest.raises(AuditError, match="/api/v1/targets: "):
-        list(decoded(text, "x"))
+        list(decoded(Told(text, 1.0), "x"))
 
 
 def test_an_index_of_nothing_finds_nothing() -> None:
     index = Index(pool_of([]))
-    found = index.seen(1.0, [active("t:1")])
-    assert (found.foreign, found.foreign_count, len(found.ids)) == (("t:1",), 1, 0)
-    assert found.scraped_ids.dtype == np.uint64
+    found = index.seen(1.0, [STRANGER])
+    assert (found.foreign, found.foreign_count, len(found.ids)) == (("stranger:1",), 1, 0)
+    assert found.ids.dtype == np.uint64
 
 
-def test_a_relabelled_address_is_found_by_its_parameter_or_its_instance() -> None:
+def test_a_relabelled_address_is_found_by_its_id() -> None:
     found = place(pool_of(["t:1", "u:1"]), Ring(MEMBERS[:1], 8), Policy(8))
-    probe = {"__address__": "blackbox:9115", "__param_target": "t:1"}
-    told = [
-        Active(probe, scraped=True, up=True, instance="t:1"),
-        Active({"__address__": "proxy:1"}, scraped=True, up=True, instance="u:1"),
-        Active({"__address__": "proxy:1"}, scraped=True, up=True, instance="stranger"),
-    ]
+    told = [as_listed(found.pool, row, __address__="blackbox:9115") for row in range(2)]
+    told.append(Active({"__address__": "t:1", ID_LABEL: "not an id"}, up=True))
     result = coverage(found, {"a:1": Index(found.pool).seen(1.0, told)}, {})
     assert (result.uncovered, result.scrapers["a:1"].foreign) == (0, 1)
-
-
-def test_entries_of_one_address_are_told_apart_by_their_labels() -> None:
-    groups = [
-        TargetGroup.of(["t:1"], {"module": "icmp"}),
-        TargetGroup.of(["t:1"], {"module": "http"}),
-        TargetGroup.of(["u:1"]),
-    ]
-    found = place(build_pool([groups]), Ring(MEMBERS, 64), Policy(64))
-    owner = found.scrapers[found.owners[0, 0]].id
-    told: dict[str, list[Active]] = {name: [] for name in ["a:1", "b:1", "c:1"]}
-    for row in range(len(found.pool)):
-        one = target(found.pool, row)
-        told[found.scrapers[found.owners[row, 0]].id].append(active(one.address, **one.labels))
-    assert coverage(found, seen(found, told), {}).ratio == 1.0
-    gone = next(a for a in told[owner] if a.discovered.get("module"))
-    told[owner].remove(gone)
-    missing = coverage(found, seen(found, told), {}).missing.tolist()
-    assert [target(found.pool, row).labels["module"] for row in missing] == [gone.discovered["module"]]

@@ -158,7 +158,7 @@ async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash
     await store.save(memory())
     good = path.read_bytes()
     header, _, body = good.partition(b"\n")
-    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 4", b"state 5")]
+    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 5", b"state 6")]
     broken += [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7)]
     for content in broken:
         path.write_bytes(content)

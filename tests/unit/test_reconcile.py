@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from promring import log
 from promring.core.admission import Rules
+from promring.core.coverage import Seen
 from promring.core.guard import Guard, Hold
-from promring.core.handover import Handover, Receipt
+from promring.core.handover import Handover
 from promring.core.placement import Policy
 from promring.core.pool import mark_of, pool_of, target
 from promring.delivery import Leads, Outcome, always
@@ -26,6 +25,7 @@ from promring.metrics import Metrics
 from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.reconcile import Pace, Reconciler
 from promring.state import Memory, Store
+from tests.seeing import owned, seen_with
 from tests.waiting import until
 
 A, B = Scraper("a:1", "a", 1), Scraper("b:1", "b", 1)
@@ -236,9 +236,8 @@ def scraping(loop: Loop, *scrapers: Scraper) -> None:
     assert placement is not None
     found = {}
     for scraper in scrapers:
-        number = [s.id for s in placement.scrapers].index(scraper.id)
-        found[scraper.id] = Receipt(time.monotonic(), np.sort(placement.pool.ids[(placement.owners == number).any(axis=1)]))
-    loop.facts.put_receipts(found, time.monotonic(), awaited=True)
+        found[scraper.id] = seen_with(owned(placement, scraper), time.monotonic())
+    loop.facts.put_seen(found, (), time.monotonic(), awaited=True)
 
 
 async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Path) -> None:
@@ -248,7 +247,7 @@ async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Pat
     loop.reconciler.drain(B.id)
     await loop.reconciler.cycle()
     assert loop.sink.targets() == {A.id: set(NAMES), B.id: had}
-    assert loop.reconciler.waiting == {A.id}
+    assert loop.reconciler.waiting == {A.id, B.id}
 
     again = Loop(tmp_path, memory=loop.store.load(), handover=Handover(30.0))
     await again.say((A, B), TARGETS)
@@ -304,7 +303,7 @@ async def test_when_nobody_can_be_given_a_slice_it_is_not_them(tmp_path: Path) -
 
 
 async def test_a_hold_that_is_over_while_nothing_can_be_decided_makes_no_storm(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, handover=Handover(0.05), pace=Pace(60.0, 0.0))
+    loop = Loop(tmp_path, handover=Handover(0.05, confirm=False), pace=Pace(60.0, 0.0))
     await loop.say((A,), TARGETS)
     await loop.say((A, B))
     assert loop.reconciler.memory.claims.held
@@ -542,26 +541,26 @@ async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_lea
     pool = loop.reconciler.placement.pool
     ids = {target(pool, row).address: int(id_) for row, id_ in enumerate(pool.ids)}
 
-    def seen(scraper: Scraper, addresses: set[str]) -> Receipt:
-        return Receipt(time.monotonic(), np.array(sorted(ids[a] for a in addresses), dtype=np.uint64))
+    def seen(addresses: set[str]) -> Seen:
+        return seen_with([ids[a] for a in addresses], time.monotonic())
 
     term.lead("us", 10, 5.0)
     loop.facts.members.put(Empty())
     await loop.reconciler.cycle()
     assert loop.reconciler.waiting == set(), "held: nobody is asked"
     loop.facts.members.put(Known((A, B)))
-    loop.facts.put_receipts({}, None, awaited=True)
+    loop.facts.put_seen({}, (), None, awaited=True)
     await loop.reconciler.cycle()
-    loop.facts.put_receipts({A.id: seen(A, mine[A.id])}, None, awaited=True)
+    loop.facts.put_seen({A.id: seen(mine[A.id])}, (), None, awaited=True)
     await loop.reconciler.cycle()
     assert loop.sink.asked == 0, "it has not seen yet what all of them have"
     assert loop.reconciler.waiting == {A.id, B.id}
-    swapped = {A.id: seen(A, mine[B.id]), B.id: seen(B, mine[A.id])}
-    loop.facts.put_receipts(swapped, time.monotonic(), awaited=True)
+    swapped = {A.id: seen(mine[B.id]), B.id: seen(mine[A.id])}
+    loop.facts.put_seen(swapped, (), time.monotonic(), awaited=True)
     await loop.reconciler.cycle()
     assert loop.sink.targets() == {A.id: set(NAMES), B.id: set(NAMES)}, "all that is scraped goes on being so"
-    right = {A.id: seen(A, set(NAMES)), B.id: seen(B, set(NAMES))}
-    loop.facts.put_receipts(right, time.monotonic(), awaited=True)
+    right = {A.id: seen(set(NAMES)), B.id: seen(set(NAMES))}
+    loop.facts.put_seen(right, (), time.monotonic(), awaited=True)
     await loop.reconciler.cycle()
     assert loop.sink.targets() == mine
 

@@ -12,6 +12,7 @@ from promring.core.ring import Ring
 from promring.core.second import AFTER, PAUSE_S, Opinions
 from promring.model import Placement, Scraper
 from tests.laws.strategies import pool_of
+from tests.seeing import owned, seen_with
 
 MEMBERS = tuple(Scraper(f"{name}:1", name, 1) for name in "abc")
 RING = Ring(MEMBERS, 64)
@@ -25,10 +26,8 @@ NEXT = next(s.id for s in RING.preference(KEY) if s.id != HOME)
 def look(placement: Placement, at: float, unreachable: dict[str, set[int]]) -> dict[str, Seen]:
     """Everybody scrapes what the placement says; ``unreachable``: ids that a scraper cannot reach."""
     seen = {}
-    for number, scraper in enumerate(placement.scrapers):
-        ids = np.sort(POOL.ids[(placement.owners == number).any(axis=1)])
-        up = np.array([key not in unreachable.get(scraper.id, ()) for key in ids.tolist()], dtype=bool)
-        seen[scraper.id] = Seen(at, ids, np.ones(len(ids), dtype=bool), up)
+    for scraper in placement.scrapers:
+        seen[scraper.id] = seen_with(owned(placement, scraper), at, down=unreachable.get(scraper.id, ()))
     return seen
 
 
@@ -99,3 +98,57 @@ def test_alone_there_is_nobody_to_ask() -> None:
     for at in range(5):
         opinions = opinions.judged(one, Ring(MEMBERS[:1], 8), look(one, float(at), {MEMBERS[0].id: {KEY}}), float(at))
     assert opinions.trials == {}
+
+
+WIDE = tuple(Scraper(f"{name}:1", name, 1) for name in "abcdef")
+WIDE_RING = Ring(WIDE, 64)
+MANY = pool_of([f"t{n}:1" for n in range(120)])
+SPREAD = place(MANY, WIDE_RING, Policy(64))
+
+
+def seen_by(placement: Placement, at: float, unreachable: dict[str, set[int]]) -> dict[str, Seen]:
+    return {s.id: seen_with(owned(placement, s), at, down=unreachable.get(s.id, ())) for s in placement.scrapers}
+
+
+def test_who_fails_what_others_reach_is_sick_within_two_looks_and_named() -> None:
+    blind = WIDE[0].id
+    nothing = {blind: set(MANY.ids.tolist())}
+    first = Opinions().judged(SPREAD, WIDE_RING, seen_by(SPREAD, 30.0, nothing), 30.0)
+    assert not first.scrapers, "nobody else has tried"
+    assert 0 < len(first.trials) <= second.SAMPLE
+    assert blind not in {trial.scraper for trial in first.trials.values()}
+    applied = first.applied(SPREAD)
+    then = first.judged(SPREAD, WIDE_RING, seen_by(applied, 60.0, nothing), 60.0)
+    sick = then.sick(60.0)
+    assert set(sick) == {blind}
+    mine = len(owned(SPREAD, WIDE[0]))
+    assert (sick[blind].failed, sick[blind].asked, sick[blind].reached) == (mine, mine, len(first.trials))
+    assert "others tried" in sick[blind].found
+    assert then.sick(60.0 + second.SICK_S) == {}, "it is given another chance"
+    again = then.judged(SPREAD, WIDE_RING, seen_by(applied, 500.0, nothing), 500.0)
+    assert again.scrapers[blind].pause_s == 2 * second.SICK_S, "and the next time a longer pause"
+
+
+def test_when_most_fail_or_the_targets_are_dead_nobody_is_sick() -> None:
+    everybody = {s.id: set(MANY.ids.tolist()) for s in WIDE}
+    opinions, at = Opinions(), 0.0
+    for _ in range(AFTER):
+        at += 30.0
+        opinions = opinions.judged(SPREAD, WIDE_RING, seen_by(opinions.applied(SPREAD), at, everybody), at)
+    assert not opinions.scrapers
+    assert opinions.beyond == len(MANY) - max(second.TRIALS_LEAST, int(second.TRIALS_SHARE * len(MANY))), "said, not hidden"
+    dead = set(owned(SPREAD, WIDE[0]))
+    opinions, at = Opinions(), 0.0
+    for _ in range(6):
+        at += 30.0
+        found = seen_by(opinions.applied(SPREAD), at, {s.id: dead for s in WIDE})
+        opinions = opinions.judged(SPREAD, WIDE_RING, found, at)
+    assert not opinions.scrapers, "nobody reaches them: it is not the one who has them"
+
+
+def test_a_second_opinion_is_given_within_the_capacity() -> None:
+    opinions, _ = after(Opinions(), AFTER, {HOME: {KEY}})
+    full = np.array([PLACED.counts()[s.id] for s in PLACED.scrapers])
+    assert (opinions.applied(PLACED, full).owners[:, 1] == -1).all(), "nobody has room"
+    room = full + np.array([s.id == NEXT for s in PLACED.scrapers])
+    assert (opinions.applied(PLACED, room).owners[:, 1] >= 0).sum() == 1

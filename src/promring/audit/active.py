@@ -1,4 +1,4 @@
-"""Asks one scraper for its active targets: ``/api/v1/targets`` of Prometheus (server and agent mode) and vmagent.
+"""Asks one scraper for its targets: ``/api/v1/targets`` of Prometheus (server and agent mode) and vmagent.
 
 An answer is decoded entry by entry, in a thread. Promises: beside the answer itself that takes at most about 64 MiB,
 whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_MAX`` long, nested as deep as
@@ -7,16 +7,21 @@ whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import aiohttp
 import msgspec
 import numpy as np
 
-from promring.core.coverage import FOREIGN_KEPT, Active, Index, Seen
+from promring.core.coverage import FOREIGN_KEPT, NO_IDS, Active, Index, Seen
+from promring.duration import parse_duration
 from promring.httpclient import HttpError, NotAskedError, TooLargeError, request
 from promring.json_entries import Entries, ListError
-from promring.model import Scraper
+from promring.model import Keys, Scraper
 
 BODY_BYTES_MAX = 256 * 1024 * 1024
 SHORT_BYTES_MAX = 8 * 1024 * 1024
@@ -29,12 +34,20 @@ AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
 HEAD_BYTES_MAX = 64 * 1024
 SAID_MAX = 200
-NEVER = "0001-01-01"
-_LIST = b'"activeTargets"'
+NEVER_BEFORE = 86_400.0
+"""Epoch seconds: a last scrape before then was none (0001-01-01 and 1970-01-01 are said for "never")."""
+NEVER_ASKED = ("target_limit exceeded",)
+"""How the last error begins of a target that the server lists as active, with a fresh last scrape, and does not ask."""
+HIDDEN_ALL = 2**31
+DATE_STEP_S = 1.0
+"""An answer's ``Date`` is whole seconds."""
+State = Literal["active", "dropped"]
 
 
 class AuditError(Exception):
-    """The scraper gave no usable answer; the text says why."""
+    """The scraper gave no usable answer; the text says why. ``answered``: it gave one, if not a usable one."""
+
+    answered = False
 
 
 class OwnTroubleError(AuditError):
@@ -45,20 +58,37 @@ class TooLongError(AuditError):
     """The answer is longer than was asked for."""
 
 
+class OddError(AuditError):
+    """It answered, but nothing that could be used."""
+
+    answered = True
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer as bytes. ``clock``: what the scraper's own clock said, epoch seconds, or up to ``DATE_STEP_S`` less."""
+
+    body: bytes
+    clock: float
+
+
 class _Target(msgspec.Struct, rename="camel"):
     discovered_labels: dict[str, str] = {}
     scrape_pool: str = ""
     last_scrape: str = ""
+    last_error: str = ""
     health: str = ""
-    labels: dict[str, str] = {}
+    scrape_interval: str = ""
 
 
 class _Around(msgspec.Struct, rename="camel"):
-    active_targets: list[msgspec.Raw] | None
+    active_targets: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
+    dropped_targets: list[msgspec.Raw] | None = None
+    dropped_target_counts: dict[str, int] | None = None
 
 
 class _Answer(msgspec.Struct):
-    """All but the active targets."""
+    """All but the targets."""
 
     status: str
     data: _Around
@@ -68,19 +98,20 @@ _target = msgspec.json.Decoder(_Target).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
-async def active_targets(
+async def targets_of(
     session: aiohttp.ClientSession,
     scraper: Scraper,
+    state: State,
     scrape_pool: str | None,
     timeout_s: float,
     *,
     bytes_max: int = BODY_BYTES_MAX,
-) -> bytes:
-    """The answer as bytes, to be decoded beside the event loop; of one scrape pool, where the server can tell. Raises
+) -> Told:
+    """The answer, to be decoded beside the event loop; of one scrape pool, where the server can tell. Raises
     ``AuditError``.
     """
     url = f"http://{scraper.address}/api/v1/targets"
-    query = {"state": "active"} | ({"scrapePool": scrape_pool} if scrape_pool else {})
+    query = {"state": state} | ({"scrapePool": scrape_pool} if scrape_pool else {})
     try:
         answer = await request(session, "GET", url, timeout_s=timeout_s, params=query, body_bytes_max=bytes_max)
     except NotAskedError as error:
@@ -90,13 +121,22 @@ async def active_targets(
     except HttpError as error:
         raise AuditError(str(error)) from error
     if answer.status != 200:
-        raise AuditError(f"/api/v1/targets answered {answer.status}: {answer.text()}")
-    return answer.body
+        kind = AuditError if answer.status >= 500 else OddError
+        raise kind(f"/api/v1/targets answered {answer.status}: {answer.text()}")
+    return Told(answer.body, _clock(answer.headers))
 
 
-def seen_in(body: bytes, scrape_pool: str, index: Index, at: float) -> Seen:
+def _clock(headers: Mapping[str, str]) -> float:
+    """Epoch seconds of an answer's ``Date``. Raises ``AuditError``: our own clock may be another one."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
+
+
+def seen_in(told: Told, scrape_pool: str, index: Index, at: float) -> Seen:
     """What the answer says, as ``Index.seen`` has it, made in batches. Blocks: run it in a thread. Raises ``AuditError``."""
-    parts = [index.seen(at, batch) for batch in _batches(decoded(body, scrape_pool))]
+    parts = [index.seen(at, batch) for batch in _batches(decoded(told, scrape_pool))]
     if not parts:
         return index.seen(at, ())
     ids = np.concatenate([part.ids for part in parts])
@@ -105,47 +145,102 @@ def seen_in(body: bytes, scrape_pool: str, index: Index, at: float) -> Seen:
     return Seen(
         at,
         ids[order],
-        np.concatenate([part.scraped for part in parts])[order],
+        np.concatenate([part.scraped_at for part in parts])[order],
         np.concatenate([part.up for part in parts])[order],
-        tuple(foreign),
-        sum(part.foreign_count for part in parts),
+        max(part.interval_s for part in parts),
+        foreign=tuple(foreign),
+        foreign_count=sum(part.foreign_count for part in parts),
+        never_asked=next((part.never_asked for part in parts if part.never_asked), ""),
     )
 
 
-def decoded(body: bytes, scrape_pool: str) -> Iterator[Active]:
-    """The targets of this scrape pool; older servers answer with all. Raises ``AuditError``, also late: then what came
-    before is void.
+def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen:
+    """``seen``, and what an answer of ``state=dropped`` says. Blocks: run it in a thread. Raises ``AuditError``."""
+    around: list[_Around] = []
+    parts: list[Keys] = [NO_IDS]
+    batch: list[Mapping[str, str]] = []
+    listed = 0
+    for entry in _entries(told.body, "dropped", around):
+        one = _decoded(entry)
+        if not _of_pool(one, scrape_pool, own_jobs=index.own_jobs):
+            continue
+        listed += 1
+        batch.append(one.discovered_labels)
+        if len(batch) >= BATCH_TARGETS:
+            parts.append(index.dropped(batch))
+            batch = []
+    parts.append(index.dropped(batch))
+    counts = (around[0].dropped_target_counts if around else None) or {}
+    return replace(seen, dropped=np.unique(np.concatenate(parts)), hidden=max(0, counts.get(scrape_pool, 0) - listed))
+
+
+def _of_pool(one: _Target, scrape_pool: str, *, own_jobs: bool) -> bool:
+    """Some servers do not say of what they dropped which pool had it: then its label ``job`` does, where no list sets it and
+    no relabelling took it away (2.42, which gives only the pool that was asked for).
+    """
+    if one.scrape_pool:
+        return one.scrape_pool == scrape_pool
+    return own_jobs or one.discovered_labels.get("job", scrape_pool) == scrape_pool
+
+
+def decoded(told: Told, scrape_pool: str) -> Iterator[Active]:
+    """The active targets of this scrape pool; older servers answer with all. Raises ``AuditError``, also late: then what
+    came before is void.
     """
     pools: dict[str, None] = {}
     ours = False
-    for entry in _entries(body):
-        try:
-            target = _target(entry)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _malformed(error) from error
-        if len(target.discovered_labels) > LABELS_MAX or len(target.labels) > LABELS_MAX:
-            raise _malformed(f"a target with more than {LABELS_MAX} labels")
+    for entry in _entries(told.body, "active", []):
+        target = _decoded(entry)
         if target.scrape_pool != scrape_pool:
             if len(pools) < 5:
                 pools[target.scrape_pool[:80]] = None
             continue
         ours = True
+        up = target.health == "up"
         yield Active(
             target.discovered_labels,
-            scraped=bool(target.last_scrape) and not target.last_scrape.startswith(NEVER),
-            up=target.health == "up",
-            instance=target.labels.get("instance", ""),
+            up=up,
+            age_s=_age_s(target.last_scrape, told.clock),
+            interval_s=_interval_s(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
+            never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
         )
     if pools and not ours:
         named = ", ".join(sorted(pools))
-        raise AuditError(f"no scrape pool {scrape_pool!r} (the job_name of its targets); there is {named}")
+        raise OddError(f"no scrape pool {scrape_pool!r} (the job_name of its targets); there is {named}")
 
 
-def _entries(body: bytes) -> Iterator[bytes]:
-    """Each active target's bytes; then what stands around them is looked at. Raises ``AuditError``."""
-    start = _list_at(body)
+def _decoded(entry: bytes) -> _Target:
+    try:
+        target = _target(entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(error) from error
+    if len(target.discovered_labels) > LABELS_MAX:
+        raise _malformed(f"a target with more than {LABELS_MAX} labels")
+    return target
+
+
+def _age_s(last_scrape: str, clock: float) -> float | None:
+    """Seconds since then, or a little more; None for never."""
+    try:
+        at = datetime.fromisoformat(last_scrape).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return None if at < NEVER_BEFORE else max(0.0, clock + DATE_STEP_S - at)
+
+
+def _interval_s(text: str) -> float | None:
+    try:
+        return parse_duration(text) or None
+    except ValueError:
+        return None
+
+
+def _entries(body: bytes, state: State, around: list[_Around]) -> Iterator[bytes]:
+    """Each such target's bytes; then what stands around them is read into ``around``. Raises ``AuditError``."""
+    key = b'"%sTargets"' % state.encode()
+    start = _list_at(body, key)
     if start < 0:
-        _look_around(body)
+        around.append(_look_around(body, state))
         return
     entries = Entries(body, start, entry_bytes_max=TARGET_BYTES_MAX, entries_max=TARGETS_MAX)
     try:
@@ -153,34 +248,36 @@ def _entries(body: bytes) -> Iterator[bytes]:
     except ListError as error:
         raise _malformed(error) from error
     if start + len(body) - entries.end > AROUND_BYTES_MAX:
-        raise _malformed(f"more than {AROUND_BYTES_MAX} bytes around the active targets")
-    _look_around(body[:start] + b"[]" + body[entries.end :])
+        raise _malformed(f"more than {AROUND_BYTES_MAX} bytes around the {state} targets")
+    around.append(_look_around(body[:start] + b"[]" + body[entries.end :], state))
 
 
-def _list_at(body: bytes) -> int:
-    """Where the list of active targets begins; -1 when it does not."""
-    key = body.find(_LIST, 0, HEAD_BYTES_MAX)
-    start = body.find(b"[", key, key + len(_LIST) + 64) if key >= 0 else -1
-    between = body[key + len(_LIST) : start].strip() if start >= 0 else b""
+def _list_at(body: bytes, name: bytes) -> int:
+    """Where the list of this name begins; -1 when it does not."""
+    key = body.find(name, 0, HEAD_BYTES_MAX)
+    start = body.find(b"[", key, key + len(name) + 64) if key >= 0 else -1
+    between = body[key + len(name) : start].strip() if start >= 0 else b""
     return start if between == b":" else -1
 
 
-def _look_around(text: bytes) -> None:
+def _look_around(text: bytes, state: State) -> _Around:
     if len(text) > AROUND_BYTES_MAX:
-        raise _malformed(f"no active targets within the first {HEAD_BYTES_MAX} bytes")
+        raise _malformed(f"no {state} targets within the first {HEAD_BYTES_MAX} bytes")
     try:
         answer = _answer(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     if answer.status != "success":
         raise _malformed(f"status {answer.status[:40]!r}, not success")
-    if answer.data.active_targets:
-        raise _malformed(f"no active targets within the first {HEAD_BYTES_MAX} bytes")
+    found = answer.data.active_targets if state == "active" else answer.data.dropped_targets
+    if found or isinstance(found, msgspec.UnsetType):
+        raise _malformed(f"no {state} targets within the first {HEAD_BYTES_MAX} bytes")
+    return answer.data
 
 
 def _malformed(error: Exception | str) -> AuditError:
     """Messages of decoders repeat what they were fed."""
-    return AuditError(f"/api/v1/targets: {' '.join(str(error)[:SAID_MAX].split())}")
+    return OddError(f"/api/v1/targets: {' '.join(str(error)[:SAID_MAX].split())}")
 
 
 def _batches(active: Iterable[Active]) -> Iterator[list[Active]]:

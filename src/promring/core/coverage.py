@@ -1,25 +1,32 @@
-"""Proof that every target is scraped: what the scrapers were seen scraping, beside what their slices hold. Pure.
+"""Proof that every target is scraped: what the scrapers were seen doing, beside what their slices hold. Pure.
 
-A target is covered when a live scraper was seen scraping it. What a scraper was not asked, or did not answer, proves
-nothing: its targets are not covered as far as anybody knows, and are told apart as ``unproved``.
+A target is covered when a live scraper was seen to have asked it lately. What a scraper was not asked, or did not answer,
+proves nothing: its targets are not covered as far as anybody knows, and are told apart as ``unproved``. So are targets that
+a server lists but never asks (``Active.never_asked``). A target that the job's own relabelling drops is nobody's to scrape:
+it is ``dropped``, and does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from xxhash import xxh3_64_intdigest as xxh3_64
 
 from promring.core.plan import rows_of, shares
-from promring.core.pool import REDIRECTING, decode, fragments
+from promring.core.pool import ID_LABEL, id_of
 from promring.model import Keys, Placement, TargetPool
 
 Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
+Times = npt.NDArray[np.float64]
 FOREIGN_KEPT = 100
+NEVER = -np.inf
+STALE_INTERVALS, STALE_LEAST_S = 3.0, 15.0
+INTERVAL_UNKNOWN_S = 60.0
+"""Prometheus' default."""
+NO_IDS = np.empty(0, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,102 +34,102 @@ class Active:
     """One target that a scraper says it has. ``discovered``: its labels before relabelling."""
 
     discovered: Mapping[str, str]
-    scraped: bool
-    """Whether it was scraped at least once."""
     up: bool
-    instance: str = ""
-    """The label of its series."""
+    age_s: float | None = 0.0
+    """Since its last scrape, by the scraper's own clock; None: it was never asked."""
+    interval_s: float | None = None
+    never_asked: str = ""
+    """Why the scraper does not ask it although it lists it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one scraper was seen doing, asked ``at`` (seconds). One row a target of the pool, ids ascending."""
+    """What one scraper was seen doing, asked ``at`` (monotonic seconds). One row a target of the pool, ids ascending.
+
+    ``scraped_at``  float64, monotonic seconds: when it last asked the target, or a little earlier; ``NEVER``: it did not
+    ``up``          whether that scrape was a good one
+    """
 
     at: float
     ids: Keys
-    scraped: Flags
+    scraped_at: Times
     up: Flags
+    interval_s: float = 0.0
+    """The longest scrape interval of these; 0: nobody said."""
+    dropped: Keys = field(default_factory=NO_IDS.copy)
+    """Ids of targets that the job's own relabelling drops, ascending."""
+    hidden: int = 0
+    """How many it dropped besides, without saying which."""
     foreign: tuple[str, ...] = ()
     """Addresses that no source lists, the first ``FOREIGN_KEPT``."""
     foreign_count: int = 0
+    never_asked: str = ""
+    """Why it asks none, or some, of its targets."""
 
     @property
-    def scraped_ids(self) -> Keys:
-        return self.ids[self.scraped]
+    def scraped(self) -> Flags:
+        """Which were asked lately: not longer ago than some intervals, so that a server that stands still proves nothing."""
+        longest = max(STALE_LEAST_S, STALE_INTERVALS * (self.interval_s or INTERVAL_UNKNOWN_S))
+        lately: Flags = self.scraped_at >= self.at - longest
+        return lately
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """What the scrapers were seen doing, by id. ``silent``: who does not answer. ``running``: who was seen to have exactly
+    what ``placement`` says, since when (monotonic seconds). ``began``: when the look began, if it was at all of them.
+    """
+
+    placement: Placement
+    seen: Mapping[str, Seen]
+    silent: Collection[str]
+    running: Mapping[str, float]
+    began: float | None
 
 
 class Index:
-    """Finds the rows of a pool for what scrapers say of their targets."""
+    """Finds the rows of a pool for what scrapers say of their targets: by the ids in the lines of the slices."""
 
     def __init__(self, pool: TargetPool) -> None:
-        """Decodes every fragment: a second for a million targets."""
         self.pool = pool
-        self._special: dict[str, list[tuple[dict[str, str], int]]] = {}
-        """By address: targets that labels, too, tell from others."""
-        plain = np.ones(len(pool), dtype=bool)
-        for row, (fragment, known) in enumerate(zip(fragments(pool), pool.ids.tolist(), strict=True)):
-            one = decode(fragment)
-            if xxh3_64(one.address.encode()) != known:
-                plain[row] = False
-                self._special.setdefault(one.address, []).append((one.labels, row))
-        self._plain = plain
-        self._tell_apart()
-
-    def _tell_apart(self) -> None:
-        """A target whose address others have, too, is told from them by its labels, like them."""
-        addresses = list(self._special)
-        hashes = np.array([xxh3_64(address.encode()) for address in addresses], dtype=np.uint64)
-        for address, row in zip(addresses, rows_of(self.pool, hashes).tolist(), strict=True):
-            if row < len(self.pool) and self._plain[row]:
-                self._plain[row] = False
-                self._special[address].append((decode(self.pool.fragment(row)).labels, row))
+        self.own_jobs = b'"job":' in pool.blob
+        """Whether lists may say which job a target is of."""
 
     def seen(self, at: float, active: Iterable[Active]) -> Seen:
         ids: list[int] = []
-        flags: list[tuple[bool, bool]] = []
-        foreign: list[str] = []
-        addresses = [(a, self._address(a)) for a in active]
-        hashes = np.array([xxh3_64(address.encode()) for _, address in addresses], dtype=np.uint64)
-        rows = rows_of(self.pool, hashes)
-        for (one, address), row in zip(addresses, rows.tolist(), strict=True):
-            special = self._match(one.discovered, address)
-            if special is not None:
-                ids.append(int(self.pool.ids[special]))
-            elif row < len(self.pool) and self._plain[row]:
-                ids.append(int(self.pool.ids[row]))
-            else:
-                foreign.append(address)
+        columns: list[tuple[float, bool]] = []
+        unknown: list[str] = []
+        interval_s, why = 0.0, ""
+        told = list(active)
+        listed = np.array([id_of(a.discovered.get(ID_LABEL, "")) or 0 for a in told], dtype=np.uint64)
+        rows = rows_of(self.pool, listed)
+        for one, key, row in zip(told, listed.tolist(), rows.tolist(), strict=True):
+            if row == len(self.pool):
+                unknown.append(one.discovered.get("__address__", ""))
                 continue
-            flags.append((one.scraped, one.up))
+            asked = one.age_s is not None and not one.never_asked
+            ids.append(key)
+            columns.append((at - one.age_s if asked and one.age_s is not None else NEVER, one.up and asked))
+            interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
         column = np.array(ids, dtype=np.uint64)
         order = np.argsort(column)
-        scraped, up = np.array(flags, dtype=bool).reshape(len(flags), 2)[order].T
-        return Seen(at, column[order], scraped, up, tuple(foreign[:FOREIGN_KEPT]), len(foreign))
+        scraped_at, up = np.array(columns, dtype=np.float64).reshape(len(columns), 2)[order].T
+        return Seen(
+            at,
+            column[order],
+            scraped_at,
+            up.astype(bool),
+            interval_s,
+            foreign=tuple(unknown[:FOREIGN_KEPT]),
+            foreign_count=len(unknown),
+            never_asked=why,
+        )
 
-    def _address(self, one: Active) -> str:
-        """As it was listed. Prometheus 2.42 shows ``__address__`` as relabelling left it: of a probe (blackbox exporter) it
-        is the exporter's, and the target's own is its parameter and its instance.
-        """
-        names = (one.discovered.get("__address__", ""), one.discovered.get("__param_target", ""), one.instance)
-        hashes = np.array([xxh3_64(name.encode()) for name in names], dtype=np.uint64)
-        rows = rows_of(self.pool, hashes) if one.discovered.get("__param_target") or names[0] != names[2] else ()
-        for name, row in zip(names, rows, strict=False):
-            if name in self._special or (row < len(self.pool) and self._plain[row]):
-                return name
-        return names[0]
-
-    def _match(self, discovered: Mapping[str, str], address: str) -> int | None:
-        """The special target whose labels are all among those discovered; of several the one with the most."""
-        best: tuple[int, int] | None = None
-        for labels, row in self._special.get(address, ()):
-            if all(discovered.get(name) == value for name, value in labels.items() if _tells(name, discovered)):
-                best = max(best or (-1, -1), (len(labels), row))
-        return best[1] if best else None
-
-
-def _tells(name: str, discovered: Mapping[str, str]) -> bool:
-    """Whether the scraper must show this label unchanged: it drops none, but a job may overwrite its own defaults."""
-    return name in discovered or name in REDIRECTING or name.startswith("__param_")
+    def dropped(self, discovered: Iterable[Mapping[str, str]]) -> Keys:
+        """The ids among what a scraper says it dropped, ascending."""
+        ids = {id_of(labels.get(ID_LABEL, "")) for labels in discovered}
+        column = np.array(sorted(ids - {None}), dtype=np.uint64)  # type: ignore[type-var]
+        return column[rows_of(self.pool, column) < len(self.pool)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,10 @@ class ScraperCoverage:
     down: int
     error: str = ""
     """Why it could not be asked; the numbers are 0 then."""
+    dropped: int = 0
+    """Of those in its slice, what its relabelling drops."""
+    never_asked: str = ""
+    """Why it lists targets that it does not ask."""
 
     @property
     def behind(self) -> bool:
@@ -157,33 +168,33 @@ class Coverage:
     """Scraped by one more than have it in their slices."""
     down: Rows
     """Scraped, but not one scrape succeeds."""
+    dropped: Rows
+    """Dropped by relabelling: nobody shall scrape them."""
     scrapers: Mapping[str, ScraperCoverage] = field(default_factory=dict)
-    dropped: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
-    """In the slice of a scraper whose job's relabelling drops them."""
 
     @property
     def ratio(self) -> float:
-        """Share of the targets that are proved to be scraped; 1 when there are none."""
-        return float(self.covered.mean()) if len(self.covered) else 1.0
+        """Share of the targets that are proved to be scraped, of those that shall be; 1 when there are none."""
+        wanted = len(self.covered) - len(self.dropped)
+        return 1.0 - self.uncovered / wanted if wanted else 1.0
 
     @property
     def uncovered(self) -> int:
-        return int((~self.covered).sum())
+        return len(self.missing) + len(self.unproved)
 
 
 def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str, str]) -> Coverage:
     """``in_force``: what the slices hold, those who hold on included. ``seen``, ``failed``: by scraper id."""
     pool, found = in_force.pool, shares(in_force)
     times = np.zeros(len(pool), dtype=np.int32)
-    beyond = np.zeros(len(pool), dtype=bool)
-    up, unknown = np.zeros(len(pool), dtype=bool), np.zeros(len(pool), dtype=bool)
+    beyond, up, unknown, dropped = (np.zeros(len(pool), dtype=bool) for _ in range(4))
     scrapers = {}
     for i, scraper in enumerate(in_force.scrapers):
         expected = found.of(i)
         one = seen.get(scraper.id)
         if one is None or scraper.id in failed:
             unknown[expected] = True
-            why = failed.get(scraper.id, "not asked yet")
+            why = failed.get(scraper.id, "not asked yet") if len(expected) else ""
             scrapers[scraper.id] = ScraperCoverage(len(expected), 0, 0, 0, 0, why)
             continue
         rows = rows_of(pool, one.ids)
@@ -191,24 +202,39 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
         rows, scraped, good = rows[there], one.scraped[there], one.up[there]
         rows_scraped = np.unique(rows[scraped])
         times[rows_scraped] += 1
-        up[rows[good]] = True
+        up[rows[good & scraped]] = True
         more = np.setdiff1d(rows, expected)
         beyond[np.intersect1d(more, rows_scraped)] = True
         mine = np.intersect1d(expected, rows_scraped)
+        left_out = _left_out(pool, one, np.setdiff1d(expected, rows))
+        dropped[left_out] = True
+        missing = np.setdiff1d(np.setdiff1d(expected, mine), left_out)
+        if 0 < len(missing) <= one.hidden:  # it drops so many without saying which
+            unknown[missing] = True
         scrapers[scraper.id] = ScraperCoverage(
             expected=len(expected),
             scraped=len(mine),
-            missing=len(expected) - len(mine),
+            missing=len(missing),
             foreign=len(more) + int((~there).sum()) + one.foreign_count,
-            down=len(np.setdiff1d(mine, rows[good])),
+            down=len(np.setdiff1d(mine, rows[good & scraped])),
+            dropped=len(left_out),
+            never_asked=one.never_asked,
         )
     covered = times > 0
+    dropped &= ~covered & ~unknown
+    open_ = ~covered & ~dropped
     return Coverage(
         pool,
         covered,
-        missing=np.flatnonzero(~covered & ~unknown),
-        unproved=np.flatnonzero(~covered & unknown),
+        missing=np.flatnonzero(open_ & ~unknown),
+        unproved=np.flatnonzero(open_ & unknown),
         doubled=np.flatnonzero(beyond & (times > 1)),
         down=np.flatnonzero(covered & ~up),
+        dropped=np.flatnonzero(dropped),
         scrapers=scrapers,
     )
+
+
+def _left_out(pool: TargetPool, one: Seen, rows: Rows) -> Rows:
+    """Those of ``rows`` that the scraper says its relabelling drops."""
+    return np.asarray(rows[np.isin(pool.ids[rows], one.dropped)])

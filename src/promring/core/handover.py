@@ -1,37 +1,96 @@
 """Make before break: who has a target in its slice besides its owners, and until when. Pure; time is given.
 
-A target that moves stays with its old owner while that lives, until every new owner was seen scraping it or ``overlap_s``
-has passed. A dead owner is not waited for. What a scraper holds beyond its share is a ``Claim`` with an end; what it holds
-as an owner has none.
+A target that moves stays with its old owner while that lives, until every new owner is *proved* to scrape it:
 
-``schedule`` is a function of the claims in force, the wanted placement, what the scrapers were seen scraping, and now. The
+- it was seen asking the target after it was given it, when it had taken its slice (or so much later that no older list
+  can take it away again, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too,
+  that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
+- or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice. Nobody
+  lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both can be seen, and the old
+  owner has success where the new one has none.
+
+A dead owner is not waited for. A target that has no room anywhere stays with a live scraper that has it, within that
+one's capacity. What a scraper holds beyond its share is a ``Claim`` with an end; what it holds as an owner, or because
+there is no room elsewhere, has none.
+
+``schedule`` is a function of the claims in force, the wanted placement, what the scrapers were seen doing, and now. The
 placement itself never depends on the claims: the previous plan only schedules the way to the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.plan import rows_of
-from promring.model import Keys, Owners, Placement, TargetPool
+from promring.core.room import keeping
+from promring.model import Keys, Loads, Owners, Placement, TargetPool
 
 Times = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
 NEVER = np.inf
+INTERVALS, APPLIED_S = 2.0, 10.0
+"""A scraper that took its slice has scraped all of it after so many intervals, and the time in which it applies a list."""
+TAKEN_KEPT_S, TAKEN_APART_S = 600.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """``overlap_s``: the longest that a moved target stays with its old owner. ``confirm``: it leaves earlier, as soon as
-    the new owner is seen scraping it.
+    """``overlap_s``: how long a moved target stays with its old owner when nothing can be seen. ``confirm``: scrapers are
+    asked; without it only time counts. 0: there is no hand-over.
     """
 
     overlap_s: float = 30.0
     confirm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """When one scraper took its slices, at its sink or by coming for them: at ``ats[i]`` it had one with all that was put in
+    force until ``uptos[i]``. Monotonic seconds, both ascending. Never changed: ``and_then`` makes the next.
+    """
+
+    uptos: tuple[float, ...] = ()
+    ats: tuple[float, ...] = ()
+
+    def and_then(self, upto: float, at: float) -> Taken:
+        """It took another. What is older than ``TAKEN_KEPT_S`` is forgotten, and of two in one second the first."""
+        if self.uptos and upto <= self.uptos[-1]:
+            return self
+        uptos, ats = self.uptos, self.ats
+        if len(ats) > 1 and ats[-1] - ats[-2] < TAKEN_APART_S:
+            uptos, ats = uptos[:-1], ats[:-1]
+        old = sum(1 for one in ats[:-1] if one < at - TAKEN_KEPT_S)
+        return Taken((*uptos[old:], upto), (*ats[old:], at))
+
+    def since(self, begun: Times) -> Times:
+        """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
+        return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun, side="left")]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the scrapers: what they were ``seen`` doing, which slice they have ``taken``, and who does not answer
+    (``silent``: a time-out, a refusal, a 5xx).
+    """
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    taken: Mapping[str, Taken] = field(default_factory=dict)
+    silent: Collection[str] = ()
+
+    def overlap_s(self, policy: Handover, name: str) -> float:
+        """How long after it took its slice this scraper has had every chance to scrape all of it."""
+        if not policy.confirm:
+            return policy.overlap_s
+        known = max((one.interval_s for one in self.seen.values()), default=0.0)
+        one = self.seen.get(name)
+        interval_s = (one.interval_s if one else 0.0) or known or INTERVAL_UNKNOWN_S
+        return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,30 +139,26 @@ class Claims:
 NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int32, np.float64, np.float64)))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Receipt:
-    """What one scraper was seen scraping. ``at``: when it was asked, seconds; ``ids``: targets scraped at least once,
-    uint64, ascending.
-    """
-
-    at: float
-    ids: Keys
-
-
 def schedule(
     wanted: Placement,
     before: Claims,
-    receipts: Mapping[str, Receipt],
+    evidence: Evidence,
     policy: Handover,
     now: float,
-    undelivered: Collection[str] = (),
+    *,
+    replicas: int = 1,
+    capacities: Loads | None = None,
 ) -> tuple[Claims, Placement]:
     """The claims from now on, and the placement of what each scraper's slice shall hold: owners first, then who holds on.
 
-    ``undelivered``: scrapers whose slice has not reached them; what they shall get is not taken from anybody, however long.
+    ``wanted``: its first ``replicas`` columns are the owners that each target shall have, others try it besides.
+    ``capacities``: int64, the most load of each scraper of ``wanted``; None: no bound.
     """
     pool, names = wanted.pool, tuple(s.id for s in wanted.scrapers)
     rows, scrapers, since, until = _still_there(before, pool, names)
+    stays = np.zeros(len(rows), dtype=bool)
+    if capacities is not None:
+        wanted, stays = keeping(wanted, rows, scrapers, replicas, capacities)
     pairs = rows * len(names) + scrapers
     owned = _pairs(wanted)
     owners = _Sorted(owned)
@@ -111,14 +166,18 @@ def schedule(
     begun = np.full(len(owned), now)
     begun[at[at >= 0]] = since[at >= 0]  # who was an owner, or held on, and is one now has it since then
     extra = at < 0
-    rows, scrapers, since, until = rows[extra], scrapers[extra], since[extra], until[extra]
-    until = np.where(until == NEVER, now + policy.overlap_s, until)
-    ends: npt.NDArray[np.bool_] = ~_owned_by(wanted, undelivered)[rows] & (until <= now)
-    ends |= (wanted.owners[rows] < 0).all(axis=1)  # there is no room for it: who had it has too much as well
-    if policy.confirm and len(rows):
-        ends |= _confirmed(wanted, owned, begun, receipts)[rows]
-    keep = _first_of_row(rows, until, ~ends, wanted.owners.shape[1])
-    rows, scrapers, since, until = rows[keep], scrapers[keep], since[keep], until[keep]
+    rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
+    if len(rows):
+        success, failure = _of_holders(pool, names, rows, scrapers, evidence)
+        found = _ends(wanted, owned, begun, evidence, policy, replicas)
+        until = np.where(until == NEVER, now + policy.overlap_s, until)
+        until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
+        ends = found.of(rows, until <= now, success, failure)
+        ends |= (wanted.owners[rows, :replicas] < 0).all(axis=1) | (policy.overlap_s <= 0)
+        order = np.where(success, 0.0, 1e12) + until
+        kept = stays | _first_of_row(rows, order, ~ends & ~stays, wanted.owners.shape[1])
+        until = np.where(stays, NEVER, until)
+        rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     claims = Claims(
         names,
         np.concatenate([pool.ids[owned // max(1, len(names))], pool.ids[rows]]),
@@ -129,29 +188,48 @@ def schedule(
     return claims, _with_holders(wanted, rows, scrapers)
 
 
-def with_seen(before: Claims, receipts: Mapping[str, Receipt]) -> Claims:
-    """``before``, and what scrapers were seen scraping besides: another leader gave them that."""
+def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
+    """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
+    that was not seen to have it, it does not hold.
+    """
+    gone = np.zeros(len(before), dtype=bool)
+    for index, name in enumerate(before.names):
+        if (one := seen.get(name)) is not None:
+            held = (before.scrapers == index) & np.isfinite(before.until)
+            gone |= held & ~np.isin(before.ids, one.ids)
+    kept = ~gone
+    before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     number = {name: i for i, name in enumerate(before.names)}
-    names = (*before.names, *(name for name in receipts if name not in number))
+    names = (*before.names, *(name for name in seen if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
     for index, name in enumerate(names):
-        if (receipt := receipts.get(name)) is not None:
-            more = np.setdiff1d(receipt.ids, before.ids[before.scrapers == index])
+        if (one := seen.get(name)) is not None:
+            more = np.setdiff1d(one.ids, before.ids[before.scrapers == index])
             ids.append(more)
             scrapers.append(np.full(len(more), index, dtype=np.int32))
-            since.append(np.full(len(more), receipt.at))
+            since.append(np.full(len(more), one.at))
     until = np.concatenate([before.until, np.full(sum(map(len, ids)) - len(before), NEVER)])
     return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
 
 
 def waiting_for(claims: Claims, wanted: Placement) -> set[str]:
-    """The owners whose receipts would end a hold."""
+    """Who would be asked to end a hold: the owners, and who holds on."""
     held = np.isfinite(claims.until)
     if not held.any():
         return set()
     rows = np.unique(rows_of(wanted.pool, claims.ids[held]))
     owners = wanted.owners[rows[rows < len(wanted.pool)]]
-    return {wanted.scrapers[i].id for i in np.unique(owners[owners >= 0]).tolist()}
+    names = {wanted.scrapers[i].id for i in np.unique(owners[owners >= 0]).tolist()}
+    return names | {claims.names[i] for i in np.unique(claims.scrapers[held]).tolist()}
+
+
+def without_room(claims: Claims, wanted: Placement) -> dict[str, int]:
+    """How many targets each scraper keeps because there is no room for them elsewhere."""
+    rows = rows_of(wanted.pool, claims.ids)
+    pairs = rows * len(wanted.scrapers) + claims.scrapers
+    stays = (claims.until == NEVER) & (_Sorted(_pairs(wanted)).find(pairs) < 0) & (rows < len(wanted.pool))
+    counts = np.bincount(claims.scrapers[stays], minlength=len(claims.names)).tolist()
+    return {name: count for name, count in zip(claims.names, counts, strict=True) if count}
 
 
 def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tuple[Rows, Owners, Times, Times]:
@@ -164,9 +242,9 @@ def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tu
     return rows[there], scrapers[there], before.since[there], before.until[there]
 
 
-def _pairs(wanted: Placement) -> Rows:
-    """Each row and owner as one number."""
-    rows, columns = np.nonzero(wanted.owners >= 0)
+def _pairs(wanted: Placement, replicas: int | None = None) -> Rows:
+    """Each row and owner as one number; of the first ``replicas`` owners, or of all."""
+    rows, columns = np.nonzero(wanted.owners[:, :replicas] >= 0)
     pairs: Rows = rows * len(wanted.scrapers) + wanted.owners[rows, columns]
     return pairs
 
@@ -186,32 +264,82 @@ class _Sorted:
         return np.where(self._values[at] == wanted, self._order[at], -1)
 
 
-def _confirmed(wanted: Placement, owned: Rows, begun: Times, receipts: Mapping[str, Receipt]) -> npt.NDArray[np.bool_]:
-    """For each row whether every owner was seen scraping it since it got it. A row without an owner is not."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ends:
+    """What ends a hold, for each row of the pool. ``strong``: enough owners scrape it with success, ``weak``: enough have
+    tried it, or drop it; ``due``: when time alone is enough, seconds; ``readable``: every owner can be seen.
+    """
+
+    strong: Flags
+    weak: Flags
+    due: Times
+    readable: Flags
+
+    def of(self, rows: Rows, late: Flags, success: Flags, failure: Flags) -> Flags:
+        """``late``: its time is over; ``success``: the holder has it up; ``failure``: it is known not to have it up."""
+        by_time = late & (self.due[rows] < NEVER) & ~(success & self.readable[rows])
+        return np.asarray(self.strong[rows] | (failure & self.weak[rows]) | by_time)
+
+
+def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, policy: Handover, replicas: int) -> _Ends:
     pool, scrapers = wanted.pool, len(wanted.scrapers)
     rows, owners = owned // scrapers, owned % scrapers
-    seen = np.zeros(len(owned), dtype=bool)
+    strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
+    due = np.full(len(owned), NEVER)
     for number, scraper in enumerate(wanted.scrapers):
-        receipt = receipts.get(scraper.id)
-        if receipt is None or not len(receipt.ids):
+        mine, taken = np.flatnonzero(owners == number), evidence.taken.get(scraper.id, Taken())
+        if not len(mine) or scraper.id in evidence.silent:
             continue
-        mine = np.flatnonzero(owners == number)
-        ids = pool.ids[rows[mine]]
-        at = np.minimum(np.searchsorted(receipt.ids, ids), len(receipt.ids) - 1)
-        seen[mine] = (receipt.ids[at] == ids) & (begun[mine] <= receipt.at)
-    missing = np.bincount(rows[~seen], minlength=len(pool)) > 0
-    return np.asarray(~missing & (wanted.owners >= 0).any(axis=1))
+        taken_at = taken.since(begun[mine])
+        due[mine] = taken_at + evidence.overlap_s(policy, scraper.id)
+        one = evidence.seen.get(scraper.id) if policy.confirm else None
+        if one is None:
+            continue
+        ids, has = pool.ids[rows[mine]], taken_at <= one.at
+        tried, up = _at(one, ids)
+        tried_since = (tried > -NEVER) & np.where(has, tried >= begun[mine], tried >= begun[mine] + APPLIED_S)
+        readable[mine] = has
+        strong[mine] = tried_since & up
+        weak[mine] = tried_since | ((has | (one.at >= begun[mine] + APPLIED_S)) & np.isin(ids, one.dropped))
+    needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
+    latest = np.full(len(pool), -NEVER)
+    proper = np.isin(owned, _pairs(wanted, replicas))
+    np.maximum.at(latest, rows[proper], due[proper])
+    return _Ends(
+        np.bincount(rows[strong], minlength=len(pool)) >= needed,
+        np.bincount(rows[weak], minlength=len(pool)) >= needed,
+        latest,
+        np.bincount(rows[~readable & proper], minlength=len(pool)) == 0,
+    )
 
 
-def _owned_by(wanted: Placement, names: Collection[str]) -> npt.NDArray[np.bool_]:
-    """For each row whether one of ``names`` shall own it."""
-    numbers = [i for i, s in enumerate(wanted.scrapers) if s.id in names]
-    owned = np.isin(wanted.owners, numbers).any(axis=1)
-    return np.asarray(owned)
+def _at(one: Seen, ids: Keys) -> tuple[Times, Flags]:
+    """For each id when it was last asked, never for what is not, or not lately; and whether with success."""
+    if not len(one.ids):
+        return np.full(len(ids), -NEVER), np.zeros(len(ids), dtype=bool)
+    at = np.minimum(np.searchsorted(one.ids, ids), len(one.ids) - 1)
+    there = (one.ids[at] == ids) & one.scraped[at]
+    return np.where(there, one.scraped_at[at], -NEVER), there & one.up[at]
 
 
-def _first_of_row(rows: Rows, until: Times, among: npt.NDArray[np.bool_], most: int) -> npt.NDArray[np.bool_]:
-    """Of those ``among``, for each row the ``most`` that end first: they have had the target longest."""
+def _of_holders(
+    pool: TargetPool, names: tuple[str, ...], rows: Rows, scrapers: Owners, evidence: Evidence
+) -> tuple[Flags, Flags]:
+    """For each holder whether it is seen scraping the target with success, and whether it is seen not to."""
+    success, seen = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+    for number in np.unique(scrapers).tolist():
+        one = evidence.seen.get(names[number])
+        if one is None or names[number] in evidence.silent:
+            continue
+        mine = np.flatnonzero(scrapers == number)
+        asked, up = _at(one, pool.ids[rows[mine]])
+        success[mine] = up & (asked > -NEVER)
+        seen[mine] = True
+    return success, seen & ~success
+
+
+def _first_of_row(rows: Rows, until: Times, among: Flags, most: int) -> Flags:
+    """Of those ``among``, for each row the first ``most`` in order of ``until``: they have had the target longest."""
     kept = np.zeros(len(rows), dtype=bool)
     chosen = np.flatnonzero(among)
     order = chosen[np.lexsort((until[chosen], rows[chosen]))]

@@ -24,6 +24,7 @@ The previous placement is not an input: every controller computes the same owner
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,7 @@ def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = No
     table = _Table(pool, ring, loads, replicas)
     limits = [_limits(table.total * (r + 1), ring, policy) for r in range(replicas)]
     for r in range(replicas):
-        _place_replica(table, r, limits[r], _capacities(ring, policy))
+        _place_replica(table, r, limits[r], capacities(ring.weights.tolist(), policy))
     return Placement(ring.scrapers, pool, table.owners, table.reached(limits[-1]), loads)
 
 
@@ -102,7 +103,7 @@ def check_loads(pool: TargetPool, loads: Loads | None) -> None:
 
 def _limits(total: int, ring: Ring, policy: Policy) -> Loads | None:
     """The fair share of each scraper, within its capacity; None: no bound."""
-    most = _capacities(ring, policy)
+    most = capacities(ring.weights.tolist(), policy)
     if policy.load_factor is None:
         return most
     weights = ring.weights.tolist()
@@ -112,13 +113,12 @@ def _limits(total: int, ring: Ring, policy: Policy) -> Loads | None:
     return fair if most is None else np.minimum(fair, most)
 
 
-def _capacities(ring: Ring, policy: Policy) -> Loads | None:
+def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
+    """int64, the most load of scrapers with these weights; None: no bound."""
     if policy.capacity is None:
         return None
-    floors = [math.floor(min(policy.capacity * w, LOADS_MOST)) for w in ring.weights.tolist()]
-    return np.array(
-        [max(1, floor) if w else 0 for floor, w in zip(floors, ring.weights.tolist(), strict=True)], dtype=np.int64
-    )
+    floors = [math.floor(min(policy.capacity * w, LOADS_MOST)) for w in weights]
+    return np.array([max(1, floor) if w else 0 for floor, w in zip(floors, weights, strict=True)], dtype=np.int64)
 
 
 class _Table:

@@ -9,12 +9,16 @@ that target, and what lost is counted and named.
 
 A target's key on the ring is ``xxh3_64`` of the UTF-8 text of address and redirecting labels, or of the chosen
 ``hash_labels``. Other labels may change without a move.
+
+Each fragment ends with the label ``ID_LABEL``, which holds the row's id in 16 hex digits: scrapers show it among a target's
+discovered labels whatever relabelling does, so that a target is found by what it is and not by what became of its address.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
+from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -28,12 +32,16 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 from promring.model import SEPARATOR, Bounds, Keys, ListMark, TargetGroup, TargetPool
 
 REDIRECTING = ("__scheme__", "__metrics_path__")
+ID_LABEL = "__promring_id__"
 CONFLICTS_NAMED = 10
 _encode_json = msgspec.json.Encoder().encode
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _MAYBE_NOT_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf]")
 
 _NUL = "\0"
+_SEAL = b'"%s":"' % ID_LABEL.encode()
+_SEALED_BYTES = len(_SEAL) + 16 + len(b'"}}')
+_NO_LABELS = b',"labels":{'
 
 Rows = npt.NDArray[np.intp]
 
@@ -53,8 +61,27 @@ class Target(msgspec.Struct, frozen=True):
         return self.address + _suffix(self.labels.items())
 
 
-decode: Callable[[bytes], Target] = msgspec.json.Decoder(Target).decode
-"""A fragment as a ``Target``."""
+_decode: Callable[[bytes], Target] = msgspec.json.Decoder(Target).decode
+
+
+def decode(fragment: bytes) -> Target:
+    """A fragment as a ``Target``, without the label that holds its id."""
+    one = _decode(fragment)
+    one.labels.pop(ID_LABEL, None)
+    return one
+
+
+def listed_part(fragment: bytes) -> bytes:
+    """A fragment without its end, which holds the id: what may be searched for texts."""
+    return fragment[:-_SEALED_BYTES]
+
+
+def id_of(label: str) -> int | None:
+    """The id that a label ``ID_LABEL`` holds; None for what is none."""
+    try:
+        return int(label, 16) if len(label) == 16 else None
+    except ValueError:
+        return None
 
 
 def target(pool: TargetPool, row: int) -> Target:
@@ -80,7 +107,8 @@ def pool_of(groups: Iterable[TargetGroup]) -> TargetPool:
     keys, digests = array("Q"), array("Q")
     for group in groups:
         suffix = _suffix(group.labels)
-        tail = b"]" + (b',"labels":' + _encode(dict(group.labels)) if group.labels else b"") + b"}"
+        labels = {name: value for name, value in group.labels if name != ID_LABEL}  # a slice may be a source
+        tail = b"]" + (b',"labels":' + _encode(labels) if labels else b"") + b"}"
         for address in group.targets:
             fragment = b'{"targets":[' + _encode(address) + tail
             listed.append(fragment)
@@ -91,7 +119,8 @@ def pool_of(groups: Iterable[TargetGroup]) -> TargetPool:
     duplicates = 0
     if (ties := _ties(known[order])) is not None:
         order, duplicates = _without_copies(order, ties, listed)
-    return _assemble(known[order], digest[order], [listed[i] for i in order.tolist()], duplicates=duplicates)
+    chosen = [listed[i] for i in order.tolist()]
+    return _assemble(known[order], digest[order], chosen, range(len(chosen)), duplicates=duplicates)
 
 
 def _without_copies(order: Rows, ties: list[slice], listed: list[bytes]) -> tuple[Rows, int]:
@@ -136,6 +165,9 @@ def merge(
     duplicates, refused = sum(p.duplicates for p in pools), sum(p.refused for p in pools)
     lost = _Lost()
     if (ties := _ties(keys[order])) is not None:
+        for row in (row for tie in ties for row in order[tie].tolist()):
+            listed[row] = _bare(listed[row])
+            digests[row] = xxh3_64(listed[row])
         if ranked:
             order, more = _of_first_source(order, ties, listed, rank, lost)
         else:
@@ -147,9 +179,10 @@ def merge(
         again = np.argsort(by, kind="stable")
         order, core, by = order[again], core[again], by[again]
     chosen = [listed[i] for i in order.tolist()]
+    bare = [] if ties is None else [row for row, fragment in enumerate(chosen) if _SEAL not in fragment[-_SEALED_BYTES:]]
     zones, names = _zones(chosen, zone_label) if zone_label else (None, ())
     return replace(
-        _assemble(core, digests[order], chosen, by=by if hash_labels else None, duplicates=duplicates),
+        _assemble(core, digests[order], chosen, bare, by=by if hash_labels else None, duplicates=duplicates),
         zones=zones,
         zone_names=names,
         conflicts=lost.conflicts,
@@ -225,28 +258,53 @@ def _zones(listed: list[bytes], label: str) -> tuple[npt.NDArray[np.int32], tupl
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _assemble(core: Keys, digests: Keys, chosen: list[bytes], *, by: Keys | None = None, duplicates: int = 0) -> TargetPool:
-    """``core``: the hash of each row's identity; ``by``: the keys, where they are others."""
+def _assemble(
+    core: Keys, digests: Keys, chosen: list[bytes], bare: Iterable[int], *, by: Keys | None = None, duplicates: int = 0
+) -> TargetPool:
+    """``core``: the hash of each row's identity; ``by``: the keys, where they are others. ``bare``: rows of ``chosen`` that
+    get their ids here.
+    """
+    ids, digests = _ids(core, digests)
+    _seal(chosen, bare, ids)
     lengths = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen)) + len(SEPARATOR)
     bounds: Bounds = np.zeros(len(chosen) + 1, dtype=np.int64)
     np.cumsum(lengths, out=bounds[1:])
     blob = SEPARATOR.join(chosen) + (SEPARATOR if chosen else b"")
-    return TargetPool(core if by is None else by, _ids(core), digests, blob, bounds, duplicates=duplicates)
+    return TargetPool(core if by is None else by, ids, digests, blob, bounds, duplicates=duplicates)
 
 
-def _ids(core: Keys) -> Keys:
-    """``core`` itself when its values are all different; else the n-th row of one value, in the order of the rows, gets the
-    hash of value and n from the second on. So a target that is listed once keeps its id whatever its other labels are.
+def _ids(core: Keys, digests: Keys) -> tuple[Keys, Keys]:
+    """Ids, and digests that tell them apart, too. ``core`` itself when its values are all different; rows of one value get
+    the hash of it and of their own digest. So a target that is listed once keeps its id whatever its other labels are, and
+    one of several whatever the others are: a scraper begins anew with a target whose id is another one.
     """
     order = np.argsort(core, kind="stable")
     ties = _ties(core[order])
     if ties is None:
-        return core
-    ids = core.copy()
-    for tie in ties:
-        for n, row in enumerate(order[tie].tolist()[1:], start=1):
-            ids[row] = xxh3_64(f"{int(core[row]):016x}#{n}".encode())
-    return ids
+        return core, digests
+    ids, digests = core.copy(), digests.copy()
+    for row in (row for tie in ties for row in order[tie].tolist()):
+        ids[row] = digests[row] = xxh3_64(f"{int(core[row]):016x}#{int(digests[row]):016x}".encode())
+    return ids, digests
+
+
+def _seal(listed: list[bytes], rows: Iterable[int], ids: Keys) -> None:
+    """Put their ids into these fragments; in place."""
+    digits = hexlify(ids.astype(">u8").tobytes())
+    for row in rows:
+        fragment, number = listed[row], digits[16 * row : 16 * row + 16]
+        if fragment.endswith(b"}}"):
+            listed[row] = b'%s,%s%s"}}' % (fragment[:-2], _SEAL, number)
+        else:
+            listed[row] = b'%s%s%s%s"}}' % (fragment[:-1], _NO_LABELS, _SEAL, number)
+
+
+def _bare(fragment: bytes) -> bytes:
+    """As it was listed, without its id."""
+    if _SEAL not in fragment[-_SEALED_BYTES:]:
+        return fragment
+    head = fragment[:-_SEALED_BYTES]
+    return head[:-1] + b"}}" if head.endswith(b",") else head[: -len(_NO_LABELS)] + b"}"
 
 
 def _digests(pool: TargetPool) -> Keys:

@@ -1,25 +1,34 @@
-"""A second opinion: a target that its owner cannot reach is tried by the next scraper in preference, too. Pure.
+"""A second opinion: what its owner cannot reach is tried by another scraper, too. Pure.
 
-After ``AFTER`` looks in a row at which none of its owners had a good scrape, the next scraper in the ring's order gets the
-target in addition; the owner goes on trying. When the owner succeeds again, or the other one fails as well, the target is
+One target: after ``AFTER`` looks in a row at which none of its owners had a good scrape, the next scraper in the ring's
+order gets it in addition; the owner goes on trying. When the owner succeeds again, or the other one fails as well, it is
 the owner's alone. One that nobody can reach is tried again after ``PAUSE_S``, then twice that, at most ``PAUSE_MOST_S``.
+
+A scraper that fails most of what it asks is suspected: ``SAMPLE`` of its targets are tried elsewhere after one look. When
+others reach most of what they tried of it, it is *sick*: it gets nothing for ``SICK_S``, then twice that each time, so that
+the others take over what it had, make before break. When most scrapers fail, it is not them: none is sick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from promring.core.coverage import Seen
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.model import Placement
+from promring.model import Loads, Placement
 
 AFTER = 3
 PAUSE_S, PAUSE_MOST_S = 600.0, 4 * 3600.0
 TRIALS_LEAST, TRIALS_SHARE = 50, 0.1
+SUSPECT_LEAST, SUSPECT_SHARE = 3, 0.5
+"""Targets that a suspected scraper fails: so many, and such a share of those that it asks."""
+SAMPLE = 20
+SICK_S, SICK_MOST_S, SICK_FORGOTTEN_S = 300.0, 3600.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +41,50 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Sick:
+    """A scraper that gets nothing ``until`` then (monotonic seconds). Of the targets it asked it ``failed`` so many; others
+    ``tried`` some of those, and reached ``reached``.
+    """
+
+    until: float
+    pause_s: float
+    failed: int
+    asked: int
+    tried: int
+    reached: int
+
+    @property
+    def found(self) -> str:
+        """A sentence for people."""
+        elsewhere = f"others tried {self.tried} of these, and reach {self.reached}"
+        return f"it fails {self.failed} of the {self.asked} targets that it asks; {elsewhere}"
+
+
+@dataclass(frozen=True, slots=True)
 class Opinions:
-    """What is known of targets that are hard to reach, by id. Never changed: ``judged`` makes the next."""
+    """What is known of targets and scrapers that fail. Never changed: ``judged`` makes the next."""
 
     down: Mapping[int, int] = field(default_factory=dict)
     """Looks in a row at which no owner had a good scrape."""
     trials: Mapping[int, Trial] = field(default_factory=dict)
     again_at: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """When one that nobody could reach may be tried again, and the pause after that."""
+    scrapers: Mapping[str, Sick] = field(default_factory=dict)
+    """Who is sick, or was not long ago."""
+    beyond: int = 0
+    """Targets that would be tried elsewhere, but are too many at once."""
+
+    def sick(self, now: float) -> dict[str, Sick]:
+        """Who gets nothing now."""
+        return {name: one for name, one in self.scrapers.items() if now < one.until}
 
     def judged(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen], now: float) -> Opinions:
         """After another look at all scrapers. ``placement`` is without trials."""
         down, up_at = _reached(placement, seen)
+        failing = _failing(placement, seen)
+        suspects = {name for name, one in failing.items() if one.is_suspect}
+        if 2 * len(suspects) > len(failing):
+            suspects = set()
         counted = {key: self.down.get(key, 0) + 1 for key in down}
         trials: dict[int, Trial] = {}
         again = {key: pause for key, pause in self.again_at.items() if key in counted}
@@ -58,24 +99,95 @@ class Opinions:
             else:
                 trials[key] = replace(trial, failed=failed)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
+        sample = _sample(suspects, failing)
+        beyond = 0
         for key in sorted(counted):
-            due = counted[key] >= AFTER and key not in trials and again.get(key, (now, 0.0))[0] <= now
-            if due and len(trials) < most and (other := _next(placement, ring, key)) is not None:
+            due = (counted[key] >= AFTER or key in sample) and again.get(key, (now, 0.0))[0] <= now
+            if not due or key in trials:
+                continue
+            if len(trials) >= most and key not in sample:
+                beyond += 1
+            elif (other := _next(placement, ring, key, suspects)) is not None:
                 trials[key] = Trial(other, now)
-        return Opinions(counted, trials, again)
+        return Opinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond)
 
-    def applied(self, placement: Placement) -> Placement:
-        """``placement`` with one more owner for each target on trial."""
+    def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
+        known = {name: one for name, one in self.scrapers.items() if now < one.until + SICK_FORGOTTEN_S}
+        for name in suspects:
+            one, before = failing[name], known.get(name)
+            if one.is_sick and (before is None or now >= before.until):
+                pause_s = SICK_S if before is None else min(SICK_MOST_S, 2 * before.pause_s)
+                known[name] = Sick(now + pause_s, pause_s, len(one.ids), one.asked, one.tried, one.reached)
+        return known
+
+    def applied(self, placement: Placement, capacities: Loads | None = None) -> Placement:
+        """``placement`` with one more owner for each target on trial, as far as ``capacities`` (int64, the most load of each
+        scraper; None: no bound) has room.
+        """
         if not self.trials:
             return placement
         index = {s.id: i for i, s in enumerate(placement.scrapers)}
         rows = rows_of(placement.pool, np.array(list(self.trials), dtype=np.uint64))
         more = np.full((len(placement.pool), 1), -1, dtype=np.int32)
+        room = None if capacities is None else capacities - np.array(list(placement.carried().values()), dtype=np.int64)
         for row, trial in zip(rows.tolist(), self.trials.values(), strict=True):
             number = index.get(trial.scraper, -1)
-            if row < len(placement.pool) and number not in placement.owners[row]:
+            if row >= len(placement.pool) or number < 0 or number in placement.owners[row]:
+                continue
+            load = 1 if placement.loads is None else int(placement.loads[row])
+            if room is None or load <= room[number]:
                 more[row, 0] = number
+                if room is not None:
+                    room[number] -= load
         return replace(placement, owners=np.concatenate([placement.owners, more], axis=1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Failing:
+    """One scraper: how many targets it asked lately, the ids of those that it failed; how many of those another one asked,
+    and how many of these with success.
+    """
+
+    asked: int
+    ids: npt.NDArray[np.uint64]
+    tried: int
+    reached: int
+
+    @property
+    def is_suspect(self) -> bool:
+        return len(self.ids) >= max(SUSPECT_LEAST, SUSPECT_SHARE * self.asked)
+
+    @property
+    def is_sick(self) -> bool:
+        return self.tried >= min(SUSPECT_LEAST, len(self.ids)) and 2 * self.reached >= self.tried
+
+
+def _failing(placement: Placement, seen: Mapping[str, Seen]) -> dict[str, _Failing]:
+    """Every scraper of the placement that asks something."""
+    size = len(placement.pool)
+    columns: dict[str, tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]] = {}
+    asked_by, good_at = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+    for scraper in placement.scrapers:
+        if (one := seen.get(scraper.id)) is None:
+            continue
+        rows = rows_of(placement.pool, one.ids)
+        there = (rows < size) & one.scraped
+        rows, up = rows[there], one.up[there]
+        columns[scraper.id] = rows, up
+        np.add.at(asked_by, rows, 1)
+        np.add.at(good_at, rows[up], 1)
+    found = {}
+    for name, (rows, up) in columns.items():
+        if len(rows):
+            bad = rows[~up]
+            ids = np.sort(placement.pool.ids[bad])
+            found[name] = _Failing(len(rows), ids, int((asked_by[bad] > 1).sum()), int((good_at[bad] > 0).sum()))
+    return found
+
+
+def _sample(suspects: Iterable[str], failing: Mapping[str, _Failing]) -> set[int]:
+    """Targets of suspected scrapers that others shall try."""
+    return {key for name in suspects for key in failing[name].ids[:SAMPLE].tolist()}
 
 
 def _reached(placement: Placement, seen: Mapping[str, Seen]) -> tuple[set[int], dict[int, list[str]]]:
@@ -98,7 +210,7 @@ def _reached(placement: Placement, seen: Mapping[str, Seen]) -> tuple[set[int], 
     up_at: dict[int, list[str]] = {}
     ids = np.sort(pool.ids[rows])
     for name, one in seen.items():
-        for key in np.intersect1d(one.ids[one.up], ids).tolist():
+        for key in np.intersect1d(one.ids[one.up & one.scraped], ids).tolist():
             up_at.setdefault(key, []).append(name)
     return down, up_at
 
@@ -106,12 +218,15 @@ def _reached(placement: Placement, seen: Mapping[str, Seen]) -> tuple[set[int], 
 def _asked(trial: Trial, key: int, seen: Mapping[str, Seen]) -> int:
     """1 when the scraper was seen trying since the trial began, else 0."""
     one = seen.get(trial.scraper)
-    return int(one is not None and one.at > trial.since and key in one.scraped_ids)
+    if one is None:
+        return 0
+    (at,) = one.scraped_at[one.ids == key][:1].tolist() or [trial.since]
+    return int(at > trial.since)
 
 
-def _next(placement: Placement, ring: Ring, key: int) -> str | None:
-    """The first scraper in the ring's order for this id that does not own it."""
+def _next(placement: Placement, ring: Ring, key: int, suspects: Iterable[str]) -> str | None:
+    """The first scraper in the ring's order for this id that does not own it and is not suspected itself."""
     (row,) = rows_of(placement.pool, np.array([key], dtype=np.uint64)).tolist()
     owners = {placement.scrapers[i].id for i in placement.owners[row].tolist() if i >= 0}
     order = ring.preference(int(placement.pool.keys[row]))
-    return next((s.id for s in order if s.id not in owners), None)
+    return next((s.id for s in order if s.id not in owners and s.id not in suspects and s.able), None)

@@ -1,6 +1,7 @@
 """Slices for Prometheus' http_sd and for agents: kept in memory, served by ``web/sd.py``.
 
-Promises: a reader sees a whole slice or the one before; a waiter gets its slice as soon as it differs.
+Promises: a reader sees a whole slice or the one before; a waiter gets its slice as soon as it differs. A slice is delivered
+when its scraper has come for it (``came``), not when it is put into memory.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,12 +36,20 @@ class Served:
         return gzip.compress(self.slice.body, GZIP_LEVEL, mtime=0)
 
 
+def _ignored(scraper: str, upto: float) -> None:
+    return
+
+
 class HttpSdDelivery:
     means = "http_sd"
     pulled = True
 
     def __init__(self, slices: Iterable[Slice] = ()) -> None:
         self._served = {s.scraper.id: Served(s) for s in slices}
+        self._current_at = 0.0
+        """When it was last said that all that is served is what shall be, monotonic seconds."""
+        self.taken: Callable[[str, float], None] = _ignored
+        """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
         self._waiting: dict[str, asyncio.Event] = {}
         """Set when the slice of that scraper is another one."""
         self._delivered = asyncio.Event()
@@ -47,6 +57,7 @@ class HttpSdDelivery:
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         outcomes = []
+        self._current_at = time.monotonic()
         for slice_ in slices:
             name = slice_.scraper.id
             known = self._served.get(name)
@@ -63,6 +74,11 @@ class HttpSdDelivery:
             if outcome.outcome == "written" and (waiting := self._waiting.pop(outcome.scraper, None)):
                 waiting.set()
         return outcomes
+
+    def came(self, scraper: str) -> None:
+        """It has the slice that is served now."""
+        if scraper in self._served:
+            self.taken(scraper, self._current_at)
 
     def get(self, scraper: str) -> Served | None:
         """None while nothing was decided for ``scraper``."""

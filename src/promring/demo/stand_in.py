@@ -98,10 +98,13 @@ class StandIn:
                 "scrapePool": self._job,
                 "health": self._last.get(address, {}).get("health", "unknown"),
                 "lastScrape": self._last.get(address, {}).get("at", "0001-01-01T00:00:00Z"),
+                "scrapeInterval": f"{self._interval_s:g}s",
             }
             for address in self._scraping
         ]
-        return web.json_response({"status": "success", "data": {"activeTargets": active}}, dumps=json.dumps)
+        return web.json_response(
+            {"status": "success", "data": {"activeTargets": active, "droppedTargets": []}}, dumps=json.dumps
+        )
 
 
 @click.command()

@@ -14,7 +14,7 @@ from promring import __version__
 from promring.audit.watch import Audit
 from promring.core.coverage import Coverage
 from promring.core.plan import shares
-from promring.core.pool import decode, fragments, target
+from promring.core.pool import decode, fragments, listed_part, target
 from promring.core.ring import Ring
 from promring.model import Placement, TargetPool
 from promring.service import Service
@@ -165,7 +165,7 @@ def search(placement: Placement, query: str, scraper: str | None, limit: int) ->
     found: list[dict[str, Any]] = []
     total = size = 0
     for row, fragment in zip(rows, listed, strict=True):
-        if needle in fragment:
+        if needle in listed_part(fragment):
             total += 1
             if len(found) < limit and (size := size + len(fragment)) <= ANSWER_BYTES_MOST:
                 one = decode(fragment)

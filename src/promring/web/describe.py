@@ -63,7 +63,7 @@ def _coverage(service: Service) -> dict[str, Any] | None:
         "interval_s": service.settings.audit.interval,
         "ratio": found.ratio,
         "targets": len(found.pool),
-        "covered": len(found.pool) - found.uncovered,
+        "covered": int(found.covered.sum()),
         "missing": len(found.missing),
         "unproved": len(found.unproved),
         "doubled": len(found.doubled),
@@ -81,6 +81,7 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
     drained = memory.drained | {s.id for s in memory.members if s.draining}
     standings = reconciler.history.standings
     seen: Mapping[str, ScraperCoverage] = service.audit.coverage.scrapers if service.audit.coverage else {}
+    sick = reconciler.opinions.sick(time.monotonic())
     limits: dict[str, int] = {}
     if placement and placement.limits is not None:
         limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
@@ -104,6 +105,7 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
             "generation": str(slice_.generation) if slice_ else None,
             "sha256": slice_.sha256 if slice_ else None,
             "delivery_error": errors.get(name),
+            "sick": sick[name].found if name in sick else None,
             "audit_error": seen[name].error or None if name in seen else None,
         }
         scrapers.append(described | {"trouble": _trouble(described, seen.get(name))})
@@ -127,6 +129,8 @@ def _trouble(scraper: Mapping[str, Any], seen: ScraperCoverage | None) -> str:
         return f"not delivered: {scraper['delivery_error']}"
     if scraper["state"] == "down":
         return str(scraper["reason"] or "down")
+    if scraper["sick"]:
+        return f"sick, gets nothing: {scraper['sick']}"
     if seen and seen.error and (seen.expected or scraper["targets"]):  # who has an empty slice may have no such job
         return f"cannot be asked: {seen.error}"
     if scraper["last_state"] == "down":

@@ -46,6 +46,9 @@ class SdEndpoint:
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
         scraper, etag = canonical_id(request.match_info["scraper"]), request.headers.get("If-None-Match", "")
+        current = service.http_sd.get(scraper)
+        if current is not None and etag == current.etag:
+            service.http_sd.came(scraper)  # it has it: said before it waits for the next
         if (wait_s := _wait_s(request)) > 0:
             if len(self._waiting) >= self._polls_most:
                 raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
@@ -54,6 +57,8 @@ class SdEndpoint:
             served = service.http_sd.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
+        if not etag:  # who names what it has says itself when it has this
+            service.http_sd.came(scraper)
         return await _answer(request, served, etag)
 
     async def _wait(self, work: Awaitable[Served | None]) -> Served | None:

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from aiohttp import web
 
-from promring.core.pool import Target, decode, fragments, target
+from promring.core.pool import Target, fragments, listed_part, target
 from promring.model import Placement, TargetPool
 from promring.service import Service
 from promring.text import clean
@@ -137,7 +137,7 @@ def _scan(pool: TargetPool, asked: str, url: SplitResult | None, until: float) -
             break
         for row, fragment in hits:
             quoted = any(b'"' + needle + b'"' in fragment for needle in needles)
-            if quoted and len(exact) < EXACT_MOST and _is_called(decode(fragment), asked, url):
+            if quoted and len(exact) < EXACT_MOST and _is_called(target(pool, row), asked, url):
                 exact.append(row)
             elif needles[0] in fragment:
                 total += 1
@@ -158,19 +158,19 @@ def near(pools: Sequence[TargetPool], asked: str, until: float) -> list[str]:
     pieces = [_escaped(asked[at : at + max(half, NEAR_LEAST - 1)]) for at in (0, half // 2, half)]
     more: dict[str, None] = {}
     less: dict[str, None] = {}
-    for hits in (hits for pool in pools for hits in _hits(pool, pieces, until)):
+    for among, hits in ((pool, hits) for pool in pools for hits in _hits(pool, pieces, until)):
         if len(more) == NEAR_AMONG:
             break
-        for _, fragment in hits or ():
-            among = more if sum(piece in fragment for piece in pieces) > 1 else less
-            if len(among) < NEAR_AMONG:
-                among[decode(fragment).address[:ASKED_MOST]] = None
+        for row, fragment in hits or ():
+            found = more if sum(piece in fragment for piece in pieces) > 1 else less
+            if len(found) < NEAR_AMONG:
+                found[target(among, row).address[:ASKED_MOST]] = None
     return difflib.get_close_matches(asked[:200], [*more, *less][:NEAR_AMONG], NEAR_MOST, 0.6)
 
 
 def _hits(pool: TargetPool, needles: Sequence[bytes], until: float) -> Iterator[list[tuple[int, bytes]] | None]:
     """Rows and fragments that have one of ``needles``, some thousand rows at a time; at the end None when time was up."""
-    rows = enumerate(fragments(pool))
+    rows = enumerate(map(listed_part, fragments(pool)))
     first, others = needles[0], needles[1:]
     while batch := list(islice(rows, ROWS_AT_ONCE)):
         if time.monotonic() > until:

@@ -1,0 +1,155 @@
+"""Who has taken which slice, and who counts as reached: pushes, visits, and what is seen. Fake time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from promring import couriers as module
+from promring import log
+from promring.core.handover import NEVER
+from promring.couriers import PATIENCE_S, UNDELIVERABLE_AFTER, Couriers
+from promring.delivery import Delivery, Leads, Outcome, always
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.leadership import Leadership
+from promring.metrics import Metrics
+from promring.model import Generation, Scraper, Slice
+
+A, B = (Scraper(f"{name}:1", name, 1) for name in "ab")
+SLICES = [Slice("x", scraper, Generation(1, 1), b"[]\n", 0) for scraper in (A, B)]
+
+
+class Pushed:
+    means, pulled = "pushed", False
+
+    def __init__(self) -> None:
+        self.outcome = {A.id: "written", B.id: "written"}
+
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        return [
+            Outcome(s.scraper.id, self.outcome[s.scraper.id], "why" * (self.outcome[s.scraper.id] == "failed"))
+            for s in slices
+        ]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(module, "time", found)
+    monkeypatch.setattr("promring.delivery.http_sd.time", found)
+    return found
+
+
+def couriers(*deliveries: Delivery, alone: bool = True) -> Couriers:
+    term = Leadership(alone=alone, clock=lambda: 0.0)
+    if not alone:
+        term.lead("us", 1, 1e9)
+    return Couriers("x", list(deliveries), term, lambda: None, Metrics(), log.get())
+
+
+async def deliver(given: Couriers, times: int = 1) -> None:
+    for _ in range(times):
+        await given.deliver(SLICES, remembered=False, pushes=True)
+
+
+def has_since(given: Couriers, name: str, begun: float) -> float:
+    return float(given.taken[name].since([begun])[0]) if name in given.taken else NEVER  # type: ignore[arg-type]
+
+
+async def test_what_is_pushed_is_taken_when_it_is_there(clock: Clock) -> None:
+    sink = Pushed()
+    given = couriers(sink)
+    sink.outcome[B.id] = "failed"
+    await deliver(given)
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (1000.0, NEVER)
+    assert has_since(given, A.id, 1001.0) == NEVER, "what is decided later is in no slice yet"
+    clock.now, sink.outcome[B.id] = 1010.0, "same"
+    await deliver(given)
+    assert (has_since(given, A.id, 999.0), has_since(given, A.id, 1001.0), has_since(given, B.id, 1.0)) == (1000, 1010, 1010)
+
+
+async def test_who_comes_for_its_list_has_it_when_it_has_come(clock: Clock) -> None:
+    served = HttpSdDelivery()
+    given = couriers(served)
+    await deliver(given)
+    assert has_since(given, A.id, 999.0) == NEVER, "put into memory is not delivered"
+    clock.now = 1030.0
+    served.came(A.id)
+    assert has_since(given, A.id, 999.0) == 1030.0
+    clock.now = 1060.0
+    served.came(A.id)
+    assert given.visits[A.id].every_s == 30.0
+    assert has_since(given, B.id, 999.0) == NEVER
+
+
+async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock) -> None:
+    served = HttpSdDelivery()
+    given = couriers(served)
+    await deliver(given)
+    for _ in range(int(PATIENCE_S // 60) + 2):
+        clock.now += 60.0
+        served.came(A.id)
+        await deliver(given, UNDELIVERABLE_AFTER)
+    assert given.cut_off == {B.id}
+    (why,) = [o.error for outcomes in given.outcomes.values() for o in outcomes if o.error]
+    assert why == "has not come for its list for 180 s"
+    served.came(B.id)
+    await deliver(given)
+    assert not given.cut_off
+
+
+async def test_an_http_sd_beside_a_file_does_not_hide_that_the_file_never_arrives(clock: Clock) -> None:
+    sink = Pushed()
+    given = couriers(HttpSdDelivery(), sink)
+    sink.outcome[B.id] = "failed"
+    await deliver(given, UNDELIVERABLE_AFTER)
+    assert given.cut_off == {B.id}
+
+
+async def test_who_comes_has_what_it_came_for_and_not_what_lies_in_a_file(clock: Clock) -> None:
+    served, sink = HttpSdDelivery(), Pushed()
+    given = couriers(served, sink)
+    await deliver(given)
+    served.came(A.id)
+    clock.now = 1020.0
+    await deliver(given)
+    assert has_since(given, A.id, 1010.0) == NEVER, "its file is written, but it reads another list"
+    assert has_since(given, B.id, 1010.0) == 1020.0
+
+
+async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clock: Clock) -> None:
+    given = couriers(HttpSdDelivery(), alone=False)
+    await deliver(given)
+    clock.now += 3 * PATIENCE_S
+    await deliver(given, UNDELIVERABLE_AFTER)
+    assert not given.cut_off, "nothing tells"
+    given.saw({A.id: clock.now - 30.0}, [B.id], clock.now - 1.0)
+    assert has_since(given, A.id, clock.now - 2.0) == clock.now, "it was seen to run what it shall"
+    await deliver(given, UNDELIVERABLE_AFTER)
+    assert given.cut_off == {B.id}, "it runs something else, and has not come"
+
+
+async def test_what_was_seen_for_a_moment_only_is_not_believed(clock: Clock) -> None:
+    given = couriers(HttpSdDelivery())
+    await deliver(given)
+    given.saw({A.id: clock.now - 1.0}, [], clock.now)
+    assert has_since(given, A.id, 999.0) == NEVER, "it may have fetched a list that it has not applied yet"
+
+
+@pytest.mark.parametrize("outcome", ["waiting", "withheld", "unsent"])
+async def test_what_is_not_decided_is_neither_taken_nor_a_failure(clock: Clock, outcome: str) -> None:
+    sink = Pushed()
+    given = couriers(sink)
+    sink.outcome[B.id] = outcome
+    await deliver(given, UNDELIVERABLE_AFTER + 1)
+    assert not given.cut_off
+    assert B.id not in given.taken
