@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from promring.core.admission import History
+from promring.core.admission import NOBODY_ASIDE, Aside, History
+from promring.core.aside import place_around
 from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
 from promring.core.handover import Claims, Evidence, Handover, schedule, waiting_for, with_seen, without_room
-from promring.core.placement import Policy, capacities, place
+from promring.core.placement import Policy, capacities
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
@@ -39,7 +40,7 @@ from promring.leadership import Leadership
 from promring.log import Logger, difference
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Loads, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_fit, say_opinions, say_verdict
+from promring.narration import Held, say_fit, say_opinions
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -91,11 +92,10 @@ class Reconciler:
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
-        self.no_room: Mapping[str, int] = {}
-        """Targets that stay with a scraper because there is no room for them elsewhere."""
         self._in_force_at = 0.0
         self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
+        self._aside = NOBODY_ASIDE
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
         sources that have answered.
@@ -113,6 +113,7 @@ class Reconciler:
         """Since when we lead without having seen what the leader before us gave to whom; None: we need not know it."""
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
+        self._held = Held(self._log)
         self.couriers = Couriers(service, deliveries, leadership, facts.ring, metrics, self._log)
         self._heard: Members | None = None
         self._shares: Shares | None = None
@@ -145,7 +146,7 @@ class Reconciler:
             self._sick = frozenset(self.opinions.sick(time.monotonic()))
             ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
-            await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
+            await self._hand_over(verdict, facts, await self._place(pool, ring, verdict.aside), changed_at)
         else:
             self._wait_for_nobody()
         acts = isinstance(verdict, Act)
@@ -193,7 +194,7 @@ class Reconciler:
         )
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
-        say_verdict(self._log, self.verdict, judged.verdict)
+        self._held.say(judged.verdict)
         self.verdict = judged.verdict
         return judged.verdict
 
@@ -277,12 +278,15 @@ class Reconciler:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
-    async def _place(self, pool: TargetPool, ring: Ring) -> Placement:
-        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same."""
-        known = self.placement
-        if known is not None and known.pool is pool and known.scrapers == ring.scrapers:
+    async def _place(self, pool: TargetPool, ring: Ring, aside: Aside) -> Placement:
+        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same. Those that
+        are ``aside`` get nothing new.
+        """
+        known, before, self._aside = self.placement, self._aside, aside
+        if known is not None and known.pool is pool and known.scrapers == ring.scrapers and aside == before:
             return known
-        return await beside(lambda: place(pool, ring, self.policy))
+        claims = self.memory.claims
+        return await beside(lambda: place_around(pool, ring, self.policy, aside, claims))
 
     async def _hand_over(self, verdict: Act, facts: Facts, placed: Placement, changed_at: float | None) -> None:
         """Towards ``placed``: new slices when there is another plan, or a step of a hand-over is due."""
@@ -499,7 +503,8 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement)
         return "drain" if same else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
-    return "policy" if _same(before.sources, after.sources) else "targets"
+    same = list(before.sources) == list(after.sources) and before.sources == after.sources  # a reload reads equal lists
+    return "policy" if same else "targets"
 
 
 def _same_owners(one: Placement, other: Placement) -> bool:

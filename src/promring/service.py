@@ -50,7 +50,7 @@ class Service:
         self._direct_probes = direct_probes
         self.sources = sources
         self.deliveries = deliveries
-        self.facts = FactBoard(list(sources), confirmations=settings.guard.shrink_confirmations)
+        self.facts = FactBoard(list(sources), confirmations=settings.guard.confirmations)
         self._remember(memory)
         self.reconciler = make_reconciler(self.facts)
         self.audit = make_audit(self.facts, self.reconciler)

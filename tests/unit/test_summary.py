@@ -189,14 +189,14 @@ async def test_of_two_deliveries_of_one_kind_neither_hides_the_other(errors: tup
     assert [line["event"] for line in lines] == ["delivery_failed"], "told once"
 
 
-async def test_what_is_not_scraped_at_the_first_look_is_not_said_and_what_lasts_is() -> None:
+async def test_what_is_not_scraped_yet_is_no_warning_and_what_lasts_is() -> None:
     gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
     placement = place(pool_of(["t:1"]), Ring((gone,), 8), Policy(8))
-    settings = AuditSettings("x", interval_s=0.02, timeout_s=1.0)
+    settings = AuditSettings("x", interval_s=0.02, timeout_s=1.0, lasts_s=0.2)
     logger: Logger = structlog.get_logger()
     with structlog.testing.capture_logs() as lines:
         audit = Audit(settings, lambda: placement, lambda: (), lambda _: None, asyncio.Event(), None, logger)
         async with in_task(audit.run()):
-            await until(lambda: len([x for x in lines if x["event"] == "coverage"]) == 1, "said")
+            await until(lambda: len([x for x in lines if x["event"] == "coverage"]) == 2, "both lines")
             await asyncio.sleep(0.1)
-    assert [x["log_level"] for x in lines if x["event"] == "coverage"] == ["warning"]
+    assert [x["log_level"] for x in lines if x["event"] == "coverage"] == ["info", "warning"]

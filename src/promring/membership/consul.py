@@ -22,7 +22,7 @@ from promring.consul.watch import SILENT_S, HealthWatch
 from promring.log import Logger
 from promring.membership import Publish
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, Empty, Known, Members, NodeState, Unknown
+from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Unknown
 from promring.unforeseen import kept_alive
 
 SETTLE_S = 15.0
@@ -76,7 +76,8 @@ class ConsulMembership:
                 if registrar is not None:
                     group.create_task(kept_alive("consul registration", registrar.run, self._log))
                 if probes is not None:
-                    group.create_task(probes.run(lambda: watch.unsure, watch.unsure_changed, watch.put_probed))
+                    asked = probes.run(lambda: watch.unsure, watch.unsure_changed, self._put_probed)
+                    group.create_task(asked)
         finally:
             self._end_settling()
 
@@ -90,6 +91,9 @@ class ConsulMembership:
             NodeState(name, "up", why.get(name, "")) if name in up else NodeState(name, "down", why.get(name, NOT_LISTED))
             for name in sorted(self._seen)
         ]
+
+    def _put_probed(self, scraper: str, reply: Reply) -> None:
+        self._watch.put_probed(scraper, alive=reply is Reply.ANSWERS)
 
     def silent(self) -> str:
         """Why the last answer is too old to go by, or an empty text."""

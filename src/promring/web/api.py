@@ -16,6 +16,7 @@ from promring.core.coverage import Coverage
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, listed_part, target
 from promring.core.ring import Ring
+from promring.leadership import Leadership
 from promring.model import Placement, TargetPool
 from promring.service import Service
 from promring.text import clean
@@ -59,6 +60,7 @@ class Api:
                 "lock": not controller.leadership.alone,
                 "leader": controller.leadership.leader or None,
                 "epoch": controller.leadership.epoch or None,
+                **_without_a_lock(controller.leadership),
             },
             "config": {
                 "last_reload_successful": controller.reload_state.successful,
@@ -116,6 +118,15 @@ class Api:
 
     def _service(self, request: web.Request) -> Service:
         return service_of(self._controller, request.match_info["service"])
+
+
+def _without_a_lock(leadership: Leadership) -> dict[str, Any]:
+    """``locked_out_by``: the generation of another controller that receivers keep; ``took_over_at``: when this one went
+    above another one, wall-clock seconds.
+    """
+    newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.taken_over_at
+    took_over_at = round(time.time() - ago_s, 3) if ago_s < float("inf") else None
+    return {"locked_out_by": str(newer) if newer else None, "took_over_at": took_over_at}
 
 
 def places(service: Service, placement: Placement, rows: list[int]) -> list[dict[str, Any]]:

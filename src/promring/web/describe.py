@@ -14,6 +14,7 @@ from typing import Any
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
+from promring.couriers import Visits
 from promring.model import Fact, Known, NodeState, Placement, TargetPool, Unknown
 from promring.service import Service
 from promring.web.summary import summary
@@ -39,7 +40,7 @@ def describe(service: Service) -> dict[str, Any]:
         "second_opinions": len(reconciler.opinions.trials),
         "held": said(verdict.withheld)[0] if isinstance(verdict, Hold) else None,
         "withheld": said(verdict.withheld) if isinstance(verdict, Act) else [],
-        "membership": _fact(service.facts.members.fact) | {"kind": service.settings.scrapers.kind},
+        "membership": _fact(service.facts.members.fact, "no scraper is alive") | {"kind": service.settings.scrapers.kind},
         "scrapers": _scrapers(service, placement),
         "sources": [
             {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
@@ -63,7 +64,7 @@ def _coverage(service: Service) -> dict[str, Any] | None:
         "interval_s": service.settings.audit.interval,
         "ratio": found.ratio,
         "targets": len(found.pool),
-        "covered": int(found.covered.sum()),
+        "covered": len(found.pool) - found.uncovered - len(found.dropped),
         "missing": len(found.missing),
         "unproved": len(found.unproved),
         "doubled": len(found.doubled),
@@ -107,9 +108,17 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
             "delivery_error": errors.get(name),
             "sick": sick[name].found if name in sick else None,
             "audit_error": seen[name].error or None if name in seen else None,
+            "visited": _visits(reconciler.couriers.visits.get(name)),
         }
         scrapers.append(described | {"trouble": _trouble(described, seen.get(name))})
     return scrapers
+
+
+def _visits(visits: Visits | None) -> dict[str, Any] | None:
+    """Of a scraper that comes for its slices: when it last did, and how often it does."""
+    if visits is None:
+        return None
+    return {"ago_s": round(time.monotonic() - visits.at, 1), "every_s": round(visits.every_s, 1) or None}
 
 
 def _errors(service: Service) -> dict[str, str]:
@@ -135,6 +144,8 @@ def _trouble(scraper: Mapping[str, Any], seen: ScraperCoverage | None) -> str:
         return f"cannot be asked: {seen.error}"
     if scraper["last_state"] == "down":
         return f"was down when that was last known{': ' if scraper['reason'] else ''}{scraper['reason']}"
+    if seen and seen.never_asked:
+        return f"it lists targets that it does not ask: {seen.never_asked}"
     if seen and seen.missing:
         return f"{seen.missing} targets of its slice are not scraped"
     return str(scraper["reason"]) if scraper["state"] == "unknown" and not scraper["last_state"] else ""
@@ -149,6 +160,8 @@ def said(held: Iterable[Withheld]) -> list[dict[str, Any]]:
             "detail": one.detail,
             "releasable": one.reason in RELEASABLE,
             "until": None if one.until is None or math.isinf(one.until) else round(one.until + ahead_s, 1),
+            "confirmed": one.confirmed[0] if one.confirmed else None,
+            "confirmations": one.confirmed[1] if one.confirmed else None,
         }
         for one in held
     ]
@@ -161,14 +174,14 @@ def _list(good: Known[TargetPool] | None) -> dict[str, Any]:
     return {"targets": len(good.value), "refused": good.value.refused, "remarks": list(good.value.remarks)}
 
 
-def _fact(fact: Fact[Any]) -> dict[str, Any]:
+def _fact(fact: Fact[Any], empty: str = "it answered with an empty list") -> dict[str, Any]:
     match fact.newest:
         case Known():
             state, why = "known", ""
         case Unknown(reason):
             state, why = "unknown", reason
         case _:
-            state, why = "empty", "it answered with an empty list"
+            state, why = "empty", empty
     return {
         "state": state,
         "reason": fact.trouble or why,

@@ -64,6 +64,8 @@ class LiveGauges(Collector):
     def _process(self) -> Iterator[Metric]:
         reload = self._controller.reload_state
         yield _gauge("leader", "1 when this controller delivers.", (), [((), float(self._controller.leadership.leads()))])
+        locked_out = self._controller.leadership.locked_out_by is not None
+        yield _gauge("locked_out", "1 while receivers keep what another controller wrote.", (), [((), float(locked_out))])
         yield _gauge("config_last_reload_successful", "1 when the file is in force.", (), [((), float(reload.successful))])
         yield _gauge(
             "config_last_reload_success_timestamp_seconds",
