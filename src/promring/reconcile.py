@@ -102,8 +102,6 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
-        self.no_room: Mapping[str, int] = {}
-        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
         self._in_force_at = 0.0
@@ -157,6 +155,7 @@ class Reconciler:
         facts = self.departures.applied(self._facts.newest())
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
+            self._sick = frozenset(self.opinions.sick(time.monotonic()))
             ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
             await self._hand_over(verdict, facts, await self._place(pool, ring, verdict.aside), changed_at)

@@ -115,7 +115,7 @@ async def test_a_drain_goes_on_over_a_restart_of_the_controller(
         assert s.slice_of(drained) == []
 
 
-async def test_what_has_no_room_elsewhere_is_said_before_it_is_drained(
+async def test_what_has_no_room_elsewhere_is_said_before_and_stays(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
     placement = {"capacity": 18}
@@ -125,7 +125,12 @@ async def test_what_has_no_room_elsewhere_is_said_before_it_is_drained(
         had = len(s.slice_of(drained))
         plan = await s.controller.ask(s.session, f"services/{SERVICE}/plan", without=drained.id)
         assert (plan["no_room"], plan["fits"]["unplaced"]) == (9, 9)
-        drain = Command(s, "drain", drained.id, "--no-wait")
-        assert await drain.ended() == 0
+        drain = Command(s, "drain", drained.id)
+        assert await drain.ended() == 3, drain.lines
         assert f"{SERVICE}: 9 of {had} cannot move: no room within capacity" in drain.lines
         assert re.search(r"which then carry at most 18 of 18 \(", drain.lines[0])
+        assert f"{drained.id} not drained: 9 of {had} cannot move: no room within capacity" in drain.lines[-1]
+        assert len(s.slice_of(drained)) == 9
+        assert (await row(s, drained))["no_room"] == 9
+        described = await s.controller.ask(s.session, f"services/{SERVICE}")
+        assert "targets stay where they shall not be: no room elsewhere" in described["summary"]["text"]

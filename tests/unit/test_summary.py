@@ -32,6 +32,7 @@ from tests.unit.test_web import running
 from tests.waiting import until
 
 SEEN = {"at": 1.0, "age_s": 6.2, "interval_s": 30.0, "ratio": 1.0, "targets": 45, "covered": 45}
+REST = {"no_room": 0, "sick": None}
 NONE = dict.fromkeys(("missing", "unproved", "doubled", "dropped", "down"), 0)
 
 
@@ -41,8 +42,20 @@ def scrapers(*down: int, last: bool = False, standing: str = "in") -> list[dict[
     for n in range(3):
         state = "down" if n in down else "up"
         seen: dict[str, Any] = {"state": "unknown", "last_state": state} if last else {"state": state, "last_state": None}
-        rows.append(seen | {"id": f"10.0.0.{n}:9090", "targets": 15, "standing": standing, "delivery_error": None})
+        rows.append(seen | {"id": f"10.0.0.{n}:9090", "targets": 15, "standing": standing, "delivery_error": None} | REST)
     return rows
+
+
+def keeping(count: int) -> list[dict[str, Any]]:
+    """One of them keeps so many that nobody else has room for."""
+    first, *others = scrapers()
+    return [first | {"no_room": count}, *others]
+
+
+def sick() -> list[dict[str, Any]]:
+    """One of them reaches nothing."""
+    first, *others = scrapers()
+    return [first | {"sick": "reaches 0 of 15"}, *others]
 
 
 def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
@@ -75,11 +88,18 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"targets": None}, "unknown", "no plan yet"),
         ({"scrapers": scrapers(0, 2)}, "bad", "10.0.0.0:9090, 10.0.0.2:9090 down, still counted as alive with 30 targets"),
         ({"scrapers": scrapers(1, last=True)}, "bad", "10.0.0.1:9090 down, still counted as alive with 15 targets"),
+        ({"scrapers": sick()}, "bad", "10.0.0.0:9090 sick: reaches 0 of 15"),
         ({"held": {"detail": "x"}}, "warn", "the plan is held"),
         ({"withheld": [{"detail": "x"}]}, "warn", "a part of the facts is not acted on"),
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
         ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
         ({"fits": {"unplaced": 9}}, "bad", "9 targets lack an owner: no room"),
+        (
+            {"fits": {"unplaced": 9}, "scrapers": keeping(9)},
+            "warn",
+            "9 targets stay where they shall not be: no room elsewhere",
+        ),
+        ({"fits": {"unplaced": 9}, "scrapers": keeping(6)}, "bad", "3 targets lack an owner: no room"),
     ],
 )
 def test_what_is_not_proved_or_not_known_is_never_good(changed: dict[str, Any], level: str, said: str) -> None:

@@ -111,8 +111,8 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
             "generation": str(slice_.generation) if slice_ else None,
             "sha256": slice_.sha256 if slice_ else None,
             "delivery_error": errors.get(name),
-            "audit_error": seen[name].error or None if name in seen else None,
             "sick": sick[name].found if name in sick else None,
+            "audit_error": seen[name].error or None if name in seen else None,
             "visited": _visits(reconciler.couriers.visits.get(name)),
         }
         scrapers.append(described | {"trouble": _trouble(described, seen.get(name))})

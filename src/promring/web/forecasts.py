@@ -129,7 +129,7 @@ class Forecasts:
                 found = await self._made(partial(_preview, service, placement, members))
         except (ApiError, TimeoutError):  # there is no such plan, or no time for one: the drain stands by itself
             return None
-        return _said(found, name)
+        return _said(found, name, reconciler.no_room.get(name, 0))
 
     async def _made(self, work: Callable[[], T]) -> T:
         try:
@@ -150,8 +150,10 @@ def _preview(service: Service, placement: Placement, members: Members, **changes
     return preview(placement.pool, members, service.reconciler.policy, before=placement, **changes)
 
 
-def _said(found: Preview, name: str) -> dict[str, Any]:
-    """``leave`` and ``come``: targets that go from ``name`` to others, and to it; ``no_room``: that nobody else could take;
+def _said(found: Preview, name: str, kept: int) -> dict[str, Any]:
+    """``kept``: what it has for want of room elsewhere.
+
+    ``leave`` and ``come``: targets that go from ``name`` to others, and to it; ``no_room``: that nobody else could take;
     ``fullest``: who of the others will have the most of what it may.
     """
     moves, after = found.plan.moves, found.after
@@ -164,7 +166,7 @@ def _said(found: Preview, name: str) -> dict[str, Any]:
     ]
     return {
         "leave": max(0, found.before.counts().get(name, 0) - found.no_room),
-        "come": sum(m.count for m in moves if m.destination == name),
+        "come": max(0, sum(m.count for m in moves if m.destination == name) - kept),
         "no_room": found.no_room,
         "others": len(others),
         "fullest": max(others, key=lambda one: (one["load"] / (one["limit"] or 1), one["id"]), default=None),

@@ -29,10 +29,9 @@ def summary(service: Mapping[str, Any]) -> dict[str, Any]:
 
 def _said(service: Mapping[str, Any]) -> Iterator[Said]:
     yield from _dead(service["scrapers"])
+    yield from (("bad", f"{s['id']} sick: {s['sick']}") for s in service["scrapers"] if s["sick"])
     yield _proved(service)
-    fits = service["fits"]
-    if fits and fits["unplaced"]:
-        yield "bad", f"{_targets(fits['unplaced'])} lack an owner: no room"
+    yield from _room(service)
     if service["held"]:
         yield "warn", "the plan is held"
     if service["withheld"]:
@@ -51,6 +50,16 @@ def _dead(scrapers: list[Mapping[str, Any]]) -> Iterator[Said]:
     if dead:
         count = sum(s["targets"] for s in dead)
         yield "bad", f"{_named([s['id'] for s in dead])} down, still counted as alive with {_targets(count)}"
+
+
+def _room(service: Mapping[str, Any]) -> Iterator[Said]:
+    """What has no room is with who had it, as far as that one lives and has room; else with nobody."""
+    lacking = service["fits"]["unplaced"] if service["fits"] else 0
+    kept = sum(scraper["no_room"] for scraper in service["scrapers"])
+    if kept:
+        yield "warn", f"{_targets(kept)} stay where they shall not be: no room elsewhere"
+    if lacking > kept:
+        yield "bad", f"{_targets(lacking - kept)} lack an owner: no room"
 
 
 def _proved(service: Mapping[str, Any]) -> Said:
