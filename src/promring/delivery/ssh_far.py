@@ -74,7 +74,7 @@ read_note() {
   plain "$note"
   [ -e "$note" ] || return 1
   problem=$({ : <"$note"; } 2>&1) || die "$problem"
-  line=$(dd bs=4096 count=1 <"$note" 2>/dev/null | tr -d '\000')
+  line=$(dd bs=4096 count=1 <"$note" 2>/dev/null) || die "$note cannot be read"
   read -r have have_sha256 more <<END
 $line
 END

@@ -64,8 +64,7 @@ is_generation() { printf '%s\n' "$1" | grep -Eqx '[0-9]{1,15}[.][0-9]{1,15}'; } 
 if ! is_generation "$generation"; then refuse "generation $generation is higher than any controller's"; fi
 had='' had_digest=''
 if [ -e "$note" ]; then
-  : < "$note" || refuse 'its note cannot be read'
-  line=$(dd bs=4096 count=1 < "$note" 2> /dev/null | tr -d '\000')
+  line=$(dd bs=4096 count=1 < "$note" 2> /dev/null) || refuse 'its note cannot be read'
   read -r had had_digest << END || :
 $line
 END
