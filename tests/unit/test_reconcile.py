@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from promring import log
 from promring.core.admission import Rules
@@ -672,3 +673,23 @@ def test_a_policy_that_changed_by_a_reload_is_the_reason_although_equal_lists_we
     before, _ = put(Policy(64, replication_factor=2), list(NAMES))
     after, placed = put(Policy(64, replication_factor=replicas), list(targets))
     assert _why(before, after, (), placed) == reason
+
+
+async def test_who_leads_no_more_calls_nobody_deliverable_again(tmp_path: Path) -> None:
+    clock = [0.0]
+    term = Leadership(alone=False, clock=lambda: clock[0])
+    term.lead("us", 3, 100.0)
+    loop = Loop(tmp_path, leadership=term)
+    with structlog.testing.capture_logs() as lines:
+        loop.reconciler.couriers._log = structlog.get_logger()
+        await loop.say((A, B), TARGETS)
+        loop.sink.broken_for = B.id
+        for n in range(4):
+            await loop.say(targets=pool_of((TargetGroup.of([*NAMES, f"new{n}:1"]),)))
+        assert loop.reconciler.couriers.cut_off == {B.id}
+        clock[0] = 200.0
+        await loop.reconciler.cycle()
+        assert not loop.reconciler.couriers.cut_off
+    said = [line["event"] for line in lines]
+    assert "scraper_undeliverable" in said
+    assert "scraper_deliverable_again" not in said

@@ -92,7 +92,7 @@ def _show_status(data: dict[str, Any]) -> None:
     if controllers["lock"]:
         who = "leads" if data["leader"] else f"follows {controllers['leader'] or 'nobody: no controller leads'}"
         say(f"  {who}, epoch {controllers['epoch'] or '-'}")
-    if controllers["took_over_at"]:
+    if controllers.get("took_over_at"):
         say("  ", paint("took over from another controller without a lock: only one may run", "red"))
     for line in data["unready"]:
         say("  ", paint(line, "red"))
