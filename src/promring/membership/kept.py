@@ -133,7 +133,7 @@ class Answer:
             whole = self._last_chunk
         else:
             whole = self._length is not None and len(self._bytes) - self._at >= self._length
-            self._at += self._length or 0
+            self._at += (self._length or 0) if whole else 0
         if whole:
             self.status = self._coming
             self.keep = self.keep and len(self._bytes) == self._at  # more than one answer: nobody asked for it
@@ -234,7 +234,9 @@ class KeptProbe:
         url = URL(f"http://{address}{path}")
         assert url.raw_host is not None and url.port is not None  # noqa: PT018 - an address has both
         self._host, self._port, self._idle_most = url.raw_host, url.port, idle_most
-        self._question = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n\r\n".encode()
+        self._question = (
+            f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n\r\n".encode()
+        )
         self._resolver = None if _is_numeric(url.raw_host) else Resolver()
         self._kept: _Connection | None = None
 
