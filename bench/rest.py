@@ -64,7 +64,7 @@ async def _measure_daemon(addresses: list[str]) -> float:
         await daemon.start()
         try:
             async with aiohttp.ClientSession() as session:
-                while not await daemon.is_ready(session):
+                while not await daemon.is_ready(session):  # noqa: ASYNC110 - it is another process
                     await asyncio.sleep(0.2)
             await asyncio.sleep(SETTLE_S)
             return await _share(daemon.pid)

@@ -16,6 +16,7 @@ from promring.httpclient import HttpError, NotAskedError, UnresolvedError
 from promring.membership import kept
 from promring.membership.kept import ANSWER_BYTES_MAX, Answer, KeptProbe, MalformedError
 from promring.resolver import Names, Resolver
+from tests.fakes.controller import FakeController
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -183,7 +184,7 @@ async def test_a_scraper_that_closes_each_connection_is_asked_twice_at_most() ->
             writer.transport.abort()
 
         before, peer.talk = peer.asked, closes
-        with pytest.raises(HttpError, match="closed by the other side|reset"):
+        with pytest.raises(HttpError, match=r"closed by the other side|reset"):
             await probe.status(10.0)
         assert peer.asked - before == 2
 
@@ -261,7 +262,7 @@ async def test_no_more_are_kept_than_there_is_room_for() -> None:
 
 
 async def test_whose_trouble_it_is_is_said() -> None:
-    with pytest.raises(HttpError, match="cannot connect to 127.0.0.1:1: Connection refused") as refused:
+    with pytest.raises(HttpError, match=r"cannot connect to 127.0.0.1:1: Connection refused") as refused:
         await KeptProbe("127.0.0.1:1", "/", idle_most=1).status(10.0)
     assert not isinstance(refused.value, NotAskedError)
 
@@ -278,12 +279,12 @@ def test_it_works_on_uvloop_too() -> None:
     """Whose transports are no subclass of asyncio's."""
     uvloop = pytest.importorskip("uvloop")
 
-    async def main() -> None:
-        peer = Peer(honest)
-        async with asking(peer) as probe:
-            for _ in range(3):
-                assert await probe.status(10.0) == 200
-        assert peer.accepted == 1
+    async def main(address: str) -> int:
+        probe = KeptProbe(address, "/", idle_most=1)
+        try:
+            return await probe.status(10.0)
+        finally:
+            probe.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    with FakeController() as other, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main(other.url.removeprefix("http://"))) == 404

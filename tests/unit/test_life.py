@@ -109,7 +109,8 @@ async def test_signs_of_life_come_from_the_loop_and_stop_with_it(address: str) -
 
 CONFIG = """
 shard_services:
-  - {name: node, scrapers: {probe: {nodes: ["127.0.0.1:1"]}}, targets: [{file: {files: [t.json]}}], delivery: [{http_sd: {}}]}
+  - {name: node, scrapers: {probe: {nodes: ["127.0.0.1:1"]}}, targets: [{file: {files: [t.json]}}],
+     delivery: [{http_sd: {}}]}
 """
 
 
@@ -119,9 +120,9 @@ async def test_a_daemon_tells_systemd_when_it_serves_reloads_and_stops(tmp_path:
     address = f"@promring-test-{secrets.token_hex(8)}"
     command = [sys.executable, "-m", "promring", "run", f"--config.file={tmp_path}/promring.yml"]
     command += [f"--state.dir={tmp_path}/state", f"--web.listen-address=127.0.0.1:{free_port()}"]
-    with systemd(address) as other, open(tmp_path / "log", "w") as out:
+    with systemd(address) as other, open(tmp_path / "log", "w") as out:  # noqa: ASYNC230
         environ = {**os.environ, "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "600000"}
-        daemon = subprocess.Popen(command, env=environ, stderr=out)
+        daemon = subprocess.Popen(command, env=environ, stderr=out)  # noqa: ASYNC220
         try:
             await until(lambda: "READY=1" in other.listen(), "it serves", 20)
             await until(lambda: other.listen().count("WATCHDOG=1") > 2, "it lives")

@@ -106,9 +106,8 @@ class Answer:
             if line is None:
                 raise MalformedError("a header")
             name, at = line[1].lower(), line.end()
-            if name in _SEPARATE:
-                if found.setdefault(name, line[2].lower()) != line[2].lower():
-                    raise MalformedError(f"two of {name.decode()}")
+            if name in _SEPARATE and found.setdefault(name, line[2].lower()) != line[2].lower():
+                raise MalformedError(f"two of {name.decode()}")
         return found
 
     def _frame(self, status: int, found: dict[bytes, bytes], *, late: bool) -> None:
