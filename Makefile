@@ -2,6 +2,7 @@
 # make test    set up, then every test, the ones on real servers too
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
+# make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
 # make lock    renew the pinned dependencies
@@ -15,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 
-.PHONY: run test quick check faults bench lock servers consul14 clean
+.PHONY: run test quick check lowest faults bench lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -49,6 +50,9 @@ check: $(SETUP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+lowest:
+	@PYTHON="$(PYTHON)" scripts/test-lowest $(UV) $(TEST_FLAGS)
 
 faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, six at a time (about 15 minutes) ..."

@@ -24,7 +24,9 @@ from promring.demo.process import free_port
 
 SCRAPERS, TARGETS, INTERVAL_S = 1000, 10_000, 2.0
 SETTLE_S, MEASURE_S = 30.0, 60.0
-READY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 28\r\n\r\nPrometheus Server is Ready.\n"
+READY = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 28\r\n\r\nPrometheus Server is Ready.\n"
+)
 EMPTY = b'{"status":"success","data":{"activeTargets":[],"droppedTargets":[]}}'
 TARGETS_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(EMPTY), EMPTY)
 
@@ -62,7 +64,7 @@ async def _measure_daemon(addresses: list[str]) -> float:
         await daemon.start()
         try:
             async with aiohttp.ClientSession() as session:
-                while not await daemon.is_ready(session):
+                while not await daemon.is_ready(session):  # noqa: ASYNC110 - it is another process
                     await asyncio.sleep(0.2)
             await asyncio.sleep(SETTLE_S)
             return await _share(daemon.pid)

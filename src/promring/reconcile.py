@@ -102,6 +102,8 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.no_room: Mapping[str, int] = {}
+        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
         self._in_force_at = 0.0

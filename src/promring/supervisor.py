@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -34,6 +35,8 @@ from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import ConfigError, join_host_port
+from promring.notify import Notify
+from promring.orphans import Orphans
 from promring.service import Service
 from promring.settings import Settings
 from promring.state import Memory, orphans
@@ -108,6 +111,8 @@ class Supervisor:
         self._ready: set[str] = set()
         self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
         self.web = WebServer(options.web, self, log)
+        self._notify = Notify()
+        self._orphans = Orphans()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -117,6 +122,10 @@ class Supervisor:
         services = ",".join(s.name for s in self.settings.shard_services)
         self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
         actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self.web.run, **self._inner()}
+        actors["systemd"], actors["orphans"] = (
+            self._tell_systemd,
+            lambda: kept_alive("orphans", self._orphans.run, self._log),
+        )
         with self._signals():
             async with self._lock() as lock:
                 if lock is not None:
@@ -127,6 +136,12 @@ class Supervisor:
 
     def _inner(self) -> dict[str, Actor]:
         return {"services": self._serve, "reloads": self._reloads}
+
+    async def _tell_systemd(self) -> None:
+        """Ready is who serves: what it serves may wait for scrapers, and be what the run before left."""
+        await self.web_bound()
+        self._notify.ready()
+        await self._notify.live()
 
     def _also_failed(self, actor: str, error: BaseException) -> None:
         self._log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
@@ -248,8 +263,10 @@ class Supervisor:
         if wanted is None:
             yield None
             return
-        host, port = socket.gethostname(), self._options.web.port
-        settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, join_host_port(host, port))
+        # The number tells apart who has one host name and one port: containers, addresses of one machine.
+        name = f"{join_host_port(socket.gethostname(), self._options.web.port)}/{secrets.token_hex(2)}"
+        self._log.info("controller_name", name=name)
+        settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, name)
         async with self._client(self.settings) as client:
             lock = ConsulLock(
                 client,
@@ -289,6 +306,7 @@ class Supervisor:
         if self._stop.is_set():
             os._exit(128 + number)
         self._stop.set()
+        self._notify.stopping()
         self._log.warning("stopping", signal=signal.Signals(number).name, at_most_s=STOP_S)
         watchdog = threading.Timer(STOP_S, os._exit, [1])  # also ends threads that hang in a system call
         watchdog.daemon = True
@@ -316,6 +334,7 @@ class Supervisor:
             self._reload_wanted.clear()
             answers, self._reload_answers = self._reload_answers, []
             force, self._reload_forced = self._reload_forced, False
+            self._notify.reloading()
             try:
                 found = await self._reload(force=force)
             except Exception as error:  # whatever a file can bring about, a reload must not end the process
@@ -325,6 +344,7 @@ class Supervisor:
                     answer.set_result(found)
             if not found.problems:
                 await self._next_runs.wait()
+            self._notify.ready()
 
     async def _reload(self, *, force: bool) -> Reloaded:
         access = self._options.web.access

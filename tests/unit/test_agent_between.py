@@ -196,7 +196,7 @@ async def test_two_controllers_behind_one_address_serve_an_agent_as_well_as_one(
         follower.offer(A, "6.2", follows=7)
         file, proxy = tmp_path / "x.json", HttpProxy([leader.url, follower.url], weak=weak)
         async with proxy.running() as url, polling(file, [url], wait_s=0.3) as (poller, metrics):
-            await until(lambda: file.exists(), "the first")
+            await until(file.exists, "the first")
             await until(lambda: len(follower.asked) > 2 and len(leader.asked) > 2, "both are asked")
             assert (count(metrics, "refused"), count(metrics, "failed")) == (0, 0)
             for n, body in enumerate((B, C, A)):

@@ -3,7 +3,7 @@
 Slices are ordered by term, the epoch of the leader under which they were made, and in a term the leader's come after those
 of the controllers that follow. Promises: a slice of an earlier term is never taken, however long it is the only one that is
 offered; in a term nothing older is taken while a controller shows what is as new as what the agent has. When none did for
-``ALONE_S`` since the first refusal, what is offered of the same term is the newest there is, and is taken: followers
+``ALONE_S`` since the first refusal, what a follower of the same term offers is the newest there is, and is taken: followers
 compute the same plan from the same facts. Bytes that the agent has are welcome from everybody.
 Not promised: which of two followers is ahead of the other; they count for themselves.
 """
@@ -42,7 +42,7 @@ class Fence:
         alone = self._first_at is not None and self._clock() - self._first_at >= ALONE_S
 
         def decide(path: Path, have: Note, offer: Envelope) -> str:
-            if offer.sha256 == have.sha256 or offer.note.rank > have.rank or (alone and _same_term(have, offer.note)):
+            if offer.sha256 == have.sha256 or offer.note.rank > have.rank or (alone and _may_do(have, offer.note)):
                 return ""
             if offer.note.rank == have.rank:
                 return f"has another slice of generation {have.generation}"
@@ -62,7 +62,7 @@ class Fence:
         self._refused_at = now
         if self._refused_since is None:
             self._refused_since = now
-        if self._first_at is None and have is not None and _same_term(have, offer) and offer.rank <= have.rank:
+        if self._first_at is None and have is not None and _may_do(have, offer) and offer.rank <= have.rank:
             self._first_at = now
 
     def frozen(self) -> str:
@@ -73,5 +73,6 @@ class Fence:
         return f"every slice is refused since {now - self._refused_since:.0f} s: {self._why}"
 
 
-def _same_term(one: Note, other: Note) -> bool:
-    return one.rank[0] == other.rank[0]
+def _may_do(have: Note, offer: Note) -> bool:
+    """For want of a better one: a follower's of our term. A leader's own numbers climb, so an older one of it is stale."""
+    return bool(offer.follows) and offer.rank[0] == have.rank[0]

@@ -17,6 +17,7 @@ from promring.agent.server import serve
 from promring.cli import options
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import ListenError
+from promring.notify import Notify
 from promring.redact import shown
 
 GRACE_S = 4.0
@@ -101,16 +102,22 @@ def agent(
         controllers, service, scraper, file.absolute(), reload_url, token_file, tls, wait_s, username, password_file
     )
     metrics = AgentMetrics()
-    poller = Poller(settings, metrics, log.get())
+    poller, notify = Poller(settings, metrics, log.get()), Notify()
 
     async def main() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        actors: dict[str, Actor] = {"signals": stop.wait, "poller": poller.run}
+
+        async def signals() -> None:
+            await stop.wait()
+            notify.stopping()
+
+        actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
         if listen is not None:
             actors["web"] = lambda: serve(*listen, poller, metrics)
         log.get().info("agent_starting", controllers=",".join(controllers), file=str(settings.file))
+        notify.ready()
         await run_actors(actors, GRACE_S)
         log.get().info("agent_stopped")
 

@@ -106,9 +106,8 @@ class Answer:
             if line is None:
                 raise MalformedError("a header")
             name, at = line[1].lower(), line.end()
-            if name in _SEPARATE:
-                if found.setdefault(name, line[2].lower()) != line[2].lower():
-                    raise MalformedError(f"two of {name.decode()}")
+            if name in _SEPARATE and found.setdefault(name, line[2].lower()) != line[2].lower():
+                raise MalformedError(f"two of {name.decode()}")
         return found
 
     def _frame(self, status: int, found: dict[bytes, bytes], *, late: bool) -> None:
@@ -133,7 +132,7 @@ class Answer:
             whole = self._last_chunk
         else:
             whole = self._length is not None and len(self._bytes) - self._at >= self._length
-            self._at += self._length or 0
+            self._at += (self._length or 0) if whole else 0
         if whole:
             self.status = self._coming
             self.keep = self.keep and len(self._bytes) == self._at  # more than one answer: nobody asked for it

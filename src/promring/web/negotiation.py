@@ -29,7 +29,7 @@ class IfNoneMatch:
 
 
 def chosen_coding(header: str) -> str | None:
-    """RFC 9110, 12.5.3: ``gzip``, ``identity``, or None when the client takes neither. gzip unless identity is liked more."""
+    """RFC 9110, 12.5.3: ``gzip``, ``identity``, or None when neither is taken. gzip unless identity is liked more."""
     weights: dict[str, float] = {}
     for part in header[:HEADER_MOST].lower().split(","):
         if (match := _CODING.fullmatch(part)) is not None:
