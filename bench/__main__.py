@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Coroutine
 
-from bench import agents, failover, freshness, handover, placement, scale, stall
+from bench import agents, failover, freshness, handover, placement, rest, scale, stall
 from bench.report import console
 from promring import log
 
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "stall": stall.run,
     "agents": agents.run,
     "handover": handover.run,
+    "rest": rest.run,
     "scale": scale.run,
     "failover": failover.run,
 }

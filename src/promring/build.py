@@ -32,6 +32,7 @@ from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.ssh import SshDelivery, SshSettings
+from promring.delivery.ssh_connect import parse_jump
 from promring.departures import Departures
 from promring.discovery import Source
 from promring.discovery.file import FileSource
@@ -227,7 +228,14 @@ def guard_of(settings: ShardService) -> Guard:
     chosen = settings.guard
     expected = frozenset(settings.scraper(node).id for node in settings.listed)
     rules = Rules(settings.join_delay, settings.leave_delay, chosen.panic_threshold, chosen.panic_hold, expected)
-    return Guard(rules, chosen.shrink_threshold, chosen.shrink_confirmations, chosen.growth_threshold)
+    return Guard(
+        rules,
+        chosen.shrink_threshold,
+        chosen.shrink_hold,
+        chosen.empty_hold,
+        chosen.confirmations,
+        chosen.growth_threshold,
+    )
 
 
 def build_membership(settings: ShardService, kit: Kit, memory: Memory | None = None, *, register: bool = True) -> Membership:
@@ -402,6 +410,8 @@ def ssh_settings(wanted: SshDeliverySettings) -> SshSettings:
         identity_file=wanted.identity_file,
         known_hosts=wanted.known_hosts,
         timeout_s=wanted.timeout,
+        certificate_file=wanted.certificate_file,
+        proxy_jump=tuple(parse_jump(jump, wanted.user) for jump in wanted.proxy_jump),
     )
 
 
@@ -409,21 +419,23 @@ def _ssh_delivery(wanted: SshDeliverySettings, kit: Kit) -> Delivery:
     return SshDelivery(ssh_settings(wanted), kit.log)
 
 
-def _ansible_delivery(wanted: AnsibleDeliverySettings, kit: Kit) -> Delivery:
-    return AnsibleDelivery(
-        AnsibleSettings(
-            playbook=wanted.playbook,
-            dest_sd_file_name=wanted.dest_sd_file_name,
-            dest_dir=wanted.dest_dir,
-            service_port=wanted.service_port,
-            reload=wanted.reload,
-            user=wanted.user,
-            identity_file=wanted.identity_file,
-            extra_vars_file=wanted.extra_vars_file,
-            timeout_s=wanted.timeout,
-        ),
-        kit.log,
+def ansible_settings(wanted: AnsibleDeliverySettings) -> AnsibleSettings:
+    return AnsibleSettings(
+        playbook=wanted.playbook,
+        dest_sd_file_name=wanted.dest_sd_file_name,
+        dest_dir=wanted.dest_dir,
+        service_port=wanted.service_port,
+        reload=wanted.reload,
+        user=wanted.user,
+        identity_file=wanted.identity_file,
+        extra_vars_file=wanted.extra_vars_file,
+        vault_password_file=wanted.vault_password_file,
+        timeout_s=wanted.timeout,
     )
+
+
+def _ansible_delivery(wanted: AnsibleDeliverySettings, kit: Kit) -> Delivery:
+    return AnsibleDelivery(ansible_settings(wanted), kit.log)
 
 
 # The first argument is the settings of the kind.

@@ -20,7 +20,7 @@ from typing import Protocol
 from promring.asks import Asks
 from promring.core.guard import Facts
 from promring.log import Logger
-from promring.model import Keys, Known, Members, Slice
+from promring.model import Keys, Known, Members, Reply, Slice
 
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered."""
@@ -61,11 +61,16 @@ class Departures:
         self._service, self._registered, self._pulls, self._audited = service, registered, pulls, audited
         self._asks, self._ring, self._log, self._clock = asks or Asks(), ring, log, clock
         self._dead: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._emptied: dict[str, float] = {}
 
-    def put_probed(self, scraper: str, alive: bool) -> None:
-        """What a direct probe says of one of them."""
-        if not alive and scraper not in self._dead:
+    def put_probed(self, scraper: str, reply: Reply) -> None:
+        """What a direct probe says of one of them. One that is silent for ``PROOF_S`` is dead, too."""
+        if reply is not Reply.SILENT:
+            self._silent.pop(scraper, None)
+        silent_s = self._clock() - self._silent.setdefault(scraper, self._clock()) if reply is Reply.SILENT else 0.0
+        dead = reply is Reply.REFUSES or silent_s > PROOF_S
+        if dead and scraper not in self._dead:
             self._dead.add(scraper)
             self._ring()
 

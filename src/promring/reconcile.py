@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from promring.core.admission import History
+from promring.core.admission import NOBODY_ASIDE, Aside, History
+from promring.core.aside import place_around
 from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
 from promring.core.handover import Claims, Evidence, Handover, schedule, waiting_for, with_seen, without_room
-from promring.core.placement import Policy, capacities, place
+from promring.core.placement import Policy, capacities
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
@@ -41,7 +42,7 @@ from promring.leadership import Leadership
 from promring.log import Logger, difference
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Loads, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_fit, say_opinions, say_verdict
+from promring.narration import Held, say_fit, say_opinions
 from promring.retirement import Retirement
 from promring.state import Memory, Store
 from promring.threads import beside
@@ -101,13 +102,14 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.no_room: Mapping[str, int] = {}
+        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
-        self.no_room: Mapping[str, int] = {}
-        """Targets that stay with a scraper because there is no room for them elsewhere."""
         self._in_force_at = 0.0
         self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
+        self._aside = NOBODY_ASIDE
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
         sources that have answered.
@@ -125,6 +127,7 @@ class Reconciler:
         """Since when we lead without having seen what the leader before us gave to whom; None: we need not know it."""
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
+        self._held = Held(self._log)
         self.couriers = Couriers(service, deliveries, leadership, facts.ring, metrics, self._log)
         self._heard: Members | None = None
         self._shares: Shares | None = None
@@ -154,9 +157,9 @@ class Reconciler:
         facts = self.departures.applied(self._facts.newest())
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
-            ring = await self._listen(self._able(verdict.members))
+            ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
-            await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
+            await self._hand_over(verdict, facts, await self._place(pool, ring, verdict.aside), changed_at)
         else:
             self._wait_for_nobody()
         acts = isinstance(verdict, Act)
@@ -205,7 +208,7 @@ class Reconciler:
         )
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
-        say_verdict(self._log, self.verdict, judged.verdict)
+        self._held.say(judged.verdict)
         self.verdict = judged.verdict
         return judged.verdict
 
@@ -235,14 +238,17 @@ class Reconciler:
         silent = [name for name, cell in self._facts.sources.items() if not cell.answered]
         return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
 
-    def _able(self, members: Members) -> Members:
+    def would_have(self, drained: frozenset[str]) -> Members:
+        """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
+        return self._able(self.history.members, drained)
+
+    def _able(self, members: Members, drained: frozenset[str]) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, the sick, and who cannot be reached."""
-        self._sick = frozenset(self.opinions.sick(time.monotonic()))
-        failing = self.couriers.cut_off | self._sick
-        able = {s.id for s in members if s.able and s.id not in self.memory.drained}
+        failing = self.couriers.cut_off | self.opinions.sick(time.monotonic()).keys()
+        able = {s.id for s in members if s.able and s.id not in drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
-        off = self.memory.drained | failing | {s.id for s in members if s.draining}
+        off = drained | failing | {s.id for s in members if s.draining}
         if off.isdisjoint(s.id for s in members):
             return members
         return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
@@ -286,12 +292,15 @@ class Reconciler:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
-    async def _place(self, pool: TargetPool, ring: Ring) -> Placement:
-        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same."""
-        known = self.placement
-        if known is not None and known.pool is pool and known.scrapers == ring.scrapers:
+    async def _place(self, pool: TargetPool, ring: Ring, aside: Aside) -> Placement:
+        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same. Those that
+        are ``aside`` get nothing new.
+        """
+        known, before, self._aside = self.placement, self._aside, aside
+        if known is not None and known.pool is pool and known.scrapers == ring.scrapers and aside == before:
             return known
-        return await beside(lambda: place(pool, ring, self.policy))
+        claims = self.memory.claims
+        return await beside(lambda: place_around(pool, ring, self.policy, aside, claims))
 
     async def _hand_over(self, verdict: Act, facts: Facts, placed: Placement, changed_at: float | None) -> None:
         """Towards ``placed``: new slices when there is another plan, or a step of a hand-over is due."""
@@ -497,6 +506,11 @@ class Reconciler:
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 
+    @property
+    def saved(self) -> bool:
+        """Whether what is in force, and what is drained, survives a restart."""
+        return self.memory is self._saved
+
     def drain(self, scraper: str, *, back: bool = False) -> None:
         """Take everything from ``scraper``, make before break; ``back``: let it have its share again. Only where we lead."""
         drained = self.memory.drained - {scraper} if back else self.memory.drained | {scraper}
@@ -532,17 +546,13 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement,
         return "drain" if same else "policy" if _same_places(before.members, after.members) else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
-    return "policy" if _same_lists(before.sources, after.sources) else "targets"
+    same = list(before.sources) == list(after.sources) and before.sources == after.sources  # a reload reads equal lists
+    return "policy" if same else "targets"
 
 
 def _same_places(one: Members, other: Members) -> bool:
     """The same scrapers, whatever their zone and weight."""
     return len(one) == len(other) and all(map(_same_place, one, other))
-
-
-def _same_lists(one: Mapping[str, TargetPool], other: Mapping[str, TargetPool]) -> bool:
-    """Whether both have the same targets: lists that were read again are other objects."""
-    return list(one) == list(other) and all(pool is other[name] or pool == other[name] for name, pool in one.items())
 
 
 def _same_owners(one: Placement, other: Placement) -> bool:

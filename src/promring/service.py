@@ -54,7 +54,7 @@ class Service:
         self.sources = sources
         self.deliveries = deliveries
         self.asks = asks
-        self.facts = FactBoard(list(sources), confirmations=settings.guard.shrink_confirmations)
+        self.facts = FactBoard(list(sources), confirmations=settings.guard.confirmations)
         self._remember(memory)
         self.reconciler = make_reconciler(self.facts)
         self.audit = make_audit(self.facts, self.reconciler)

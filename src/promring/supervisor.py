@@ -410,4 +410,12 @@ class Supervisor:
         if not self.services:
             return ["starting"]
         said = ((name not in self._ready and s.unready()) or s.silent() for name, s in self.services.items())
-        return [why for why in said if why]
+        return [why for why in (*said, self._locked_out()) if why]
+
+    def _locked_out(self) -> str:
+        """Why nothing is delivered without a lock, or an empty text."""
+        newer = self.leadership.locked_out_by
+        if newer is None:
+            return ""
+        note = "this one takes over when that one stays silent"
+        return f"receivers keep generation {newer} of another controller without a lock; {note}"

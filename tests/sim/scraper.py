@@ -40,6 +40,9 @@ class Scraper:
     """When it last scraped all that it has."""
     scraped: set[str] = field(default_factory=set)
     accepted: tuple[Generation, str] = (Generation(0, 0), "")
+    term: int = 0
+    pulls: bool = False
+    """Whether an agent keeps its file."""
     maker: Process | None = None
     """The controller that made its slice, and since when it is that one."""
     maker_since: float = 0.0

@@ -21,7 +21,7 @@ from yarl import URL
 from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import envelope
 from promring.delivery.envelope import Envelope
-from promring.httpclient import HttpError, Response
+from promring.httpclient import HttpError, RefusedError, Response
 from promring.model import Generation, Slice
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, WALL_S, Clock, FakeLoop, Process
@@ -137,7 +137,7 @@ class World:
             return await self.controllers[host].serve(url, headers)
         scraper = self.scrapers[f"{host}:{PORT}"]
         if not scraper.up:
-            raise HttpError(f"cannot connect to {scraper.id}: Connection refused")
+            raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         await _until(lambda: not scraper.frozen)
         date = format_datetime(datetime.fromtimestamp(int(WALL_S + self.now), UTC), usegmt=True)
         return Response(200, {"date": date}, scraper.active_targets() if url.path.endswith("/targets") else b"OK")
@@ -195,16 +195,18 @@ class World:
     def _installed(self, scraper: Scraper) -> None:
         """A sink has other bytes: I3, I7, I8, and no target is taken from the only one who has it."""
         body = scraper.file.read_bytes()
-        have = envelope.held(scraper.file)
-        assert have is not None
-        generation, sha256 = have
+        note = envelope.noted(scraper.file)
+        assert note is not None
+        have = generation, sha256 = note.generation, note.sha256
         self.writes.append((self.now, scraper.id))
         maker = self._made.get((scraper.id, sha256, generation))
         if maker is None or not Envelope(body, sha256, generation).is_whole():
             self.wrong(f"I8: {scraper.id} has {len(body)} bytes that are no slice that was made, as {generation}")
             return
-        if generation < scraper.accepted[0] or (generation == scraper.accepted[0] and sha256 != scraper.accepted[1]):
+        back = generation < scraper.accepted[0] or (generation == scraper.accepted[0] and sha256 != scraper.accepted[1])
+        if note.rank[0] < scraper.term or (back and not scraper.pulls):  # an agent may go back in a term
             self.wrong(f"I7: {scraper.id} went from {scraper.accepted[0]} to {generation}")
+        scraper.term = note.rank[0]
         if maker is not scraper.maker:
             scraper.maker, scraper.maker_since = maker, self.now
         scraper.accepted = have

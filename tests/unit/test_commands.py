@@ -28,7 +28,9 @@ def promring(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("asked", ["--help", "--version", "status", "where x", "events", "drain x", "release x", "reload"])
+@pytest.mark.parametrize(
+    "asked", ["--help", "--version", "status", "where x", "events", "drain x --timeout 5m", "release x", "reload"]
+)
 def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
     arguments = [*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else [])]
     script = (
@@ -52,7 +54,7 @@ def test_the_help_of_all_commands_says_of_each_what_it_says_itself(name: str) ->
 def test_a_line_is_whole_however_narrow_the_terminal_is() -> None:
     reason = "/etc/promring/targets/a-very-long-name-of-a-file-of-targets.json:1: " + "not a list of targets " * 20
     source = status()["services"][0]["sources"][0] | {"state": "unknown", "reason": reason}
-    scraper = status()["services"][0]["scrapers"][0] | {"id": "s" * 150, "delivery_error": reason}
+    scraper = status()["services"][0]["scrapers"][0] | {"id": "s" * 150, "trouble": f"not delivered: {reason}"}
     answer = status(sources=[source], scrapers=[scraper], held={"detail": reason})
     with FakeController({"/api/v1/status": (200, answer)}) as fake:
         out = promring("status", "--url", fake.url)
@@ -155,13 +157,14 @@ def test_a_full_disk_behind_standard_output_is_said() -> None:
 def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")
+    drained = {"alive": True, "kept": True, "had": 2, "left": 2, "keeps_all": False, "forecast": None}
     scraper, place = "/api/v1/services/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
     answers: dict[str, tuple[int, object]] = {
         "/api/v1/status": (200, status()),
         "/api/v1/services": (200, status()["services"]),
         "/api/v1/where": (200, place),
         "/api/v1/events": (200, [{"id": 1}]),
-        f"{scraper}/drain": (200, {"drained": True}),
+        f"{scraper}/drain": (200, drained),
         f"{scraper}/undrain": (200, {"drained": False}),
         "/api/v1/services/node/release": (200, {"released": []}),
     }
@@ -169,7 +172,9 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
         "status": status(),
         "where x": place,
         "events": [{"id": 1}],
-        "drain 10.0.0.1:9090": [{"drained": True}],
+        "drain --no-wait 10.0.0.1:9090": [
+            {"service": "node", "scraper": "10.0.0.1:9090", **drained, "result": "begun", "no_room": 0, "why": ""}
+        ],
         "undrain 10.0.0.1:9090": [{"drained": False}],
         "release node": {"released": []},
     }
@@ -271,6 +276,19 @@ def test_an_answer_whose_parts_are_of_other_types_is_a_message_and_no_traceback(
         result = CliRunner().invoke(main, [*command, "--url", fake.url])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
     assert result.stderr.startswith(f"Error: {fake.url}: ")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>502</html>", b"", b"[" * 100_000, b"\xff"], ids=["HTML", "nothing", "deep", "binary"]
+)
+@pytest.mark.parametrize("command", ["status", "where t:1", "events", "drain x", "undrain x", "release node", "plan"])
+def test_every_command_that_asks_says_in_one_line_that_no_controller_answered(command: str, body: bytes) -> None:
+    paths = ("status", "where", "events", "services", "services/node/release")
+    with FakeController({f"/api/v1/{path}": (502, body) for path in paths}) as fake:
+        result = CliRunner().invoke(main, [*command.split(), "--url", fake.url])
+    assert (result.exit_code, type(result.exception), result.stdout) == (1, SystemExit, "")
+    assert result.stderr.startswith(f"Error: {fake.url}: not a promring controller: status 502, ")
+    assert result.stderr.count("\n") == 1
 
 
 DECISION = {"kind": "capacity_short", "service": "node", "text": "6 targets have no room", "numbers": {}, "loss": True}

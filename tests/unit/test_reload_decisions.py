@@ -25,7 +25,7 @@ from promring.delivery import Leads, Outcome, always
 from promring.departures import PROOF_S, Departures
 from promring.facts import FactBoard
 from promring.foresight import Now, foresee
-from promring.model import Generation, Members, Placement, Scraper, Slice, TargetGroup
+from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
 from promring.model import Known as Answered
 from promring.retirement import Retirement, Retiring
 from promring.settings import Settings, ShardService
@@ -333,11 +333,14 @@ def test_one_that_cannot_be_asked_ends_after_a_while_and_a_dead_one_at_once() ->
     one.end(slice_of(0), {"a:1"}, {})
     clock[0] += PROOF_S + 1
     assert one.end(slice_of(0), {"a:1"}, {})
-    dead, _ = departing(audited=True)
-    dead.put_probed("a:1", True)
-    assert dead.end(slice_of(5), {"a:1"}, {}) == ()
-    dead.put_probed("a:1", False)
-    assert dead.end(slice_of(5), {"a:1"}, {})
+    for replies in ([Reply.REFUSES], [Reply.SILENT, Reply.SILENT]):
+        dead, clock = departing(audited=True)
+        dead.put_probed("a:1", Reply.ANSWERS)
+        for reply in replies:
+            assert dead.end(slice_of(5), {"a:1"}, {}) == ()
+            dead.put_probed("a:1", reply)
+            clock[0] += PROOF_S + 1
+        assert dead.end(slice_of(5), {"a:1"}, {})
 
 
 def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
@@ -363,7 +366,7 @@ def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_
         return newest.value
 
     assert [(s.id, s.draining) for s in members(b)] == [("a:1", True), ("b:1", False)]
-    one.put_probed("a:1", False)
+    one.put_probed("a:1", Reply.REFUSES)
     assert one.end({}, (), {})
     assert [s.id for s in members(Scraper("a:1", "a", 1), b)] == ["b:1"], "Consul still has it"
     assert [s.id for s in members(b)] == ["b:1"]
@@ -373,7 +376,7 @@ def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_
 
 def test_one_that_somebody_else_registered_is_a_scraper_like_any_other() -> None:
     one, _ = departing(registered=True)
-    one.put_probed("a:1", False)
+    one.put_probed("a:1", Reply.REFUSES)
     one.end({}, (), {})
     assert [s.id for s in one.remembered] == ["a:1"], "kept in mind until Consul forgets it"
     one.of_others({("b", 1)})

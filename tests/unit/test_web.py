@@ -115,6 +115,21 @@ async def running(folder: Path, *, targets: bool = True, shrink_threshold: float
             await task
 
 
+async def test_a_slice_is_negotiated_as_rfc_9110_has_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        path = f"/sd/node/{r.nodes[0]}"
+        _, headers, body = await r.get(path)
+        etag = headers["etag"]
+        for known in (f"W/{etag}", f'"x", W/{etag}', "*"):
+            assert (await r.get(path, If_None_Match=known))[0] == 304, known
+            assert (await r.get(f"{path}?wait=10ms", If_None_Match=known))[0] == 304, known
+        assert (await r.get(path, If_None_Match='"x", "y"'))[0] == 200
+        status, headers, plain = await r.get(path, Accept_Encoding="gzip;q=0, *")
+        assert (status, headers.get("content-encoding"), plain) == (200, None, body)
+        assert (await r.get(path, Accept_Encoding="*"))[1]["content-encoding"] == "gzip"
+        assert (await r.get(path, Accept_Encoding="identity;q=0"))[0] == 406
+
+
 async def test_a_slice_has_an_etag_a_generation_and_gzip(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         slices = [await r.get(f"/sd/node/{node}") for node in r.nodes]

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,12 @@ class Controller:
     authorization: str
     has_token: bool
 
-    def get(self, path: str, **query: str) -> Any:
-        """The ``data`` of an API answer; anything else ends the command with a message."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+    def get(self, path: str, several: Sequence[tuple[str, str]] = (), /, **query: str) -> Any:
+        """The ``data`` of an API answer; anything else ends the command with a message. ``several``: parameters of the query
+        that may come more than once.
+        """
+        asked = [*several, *query.items()]
+        return self._ask("GET", f"{path}?{urlencode(asked)}" if asked else path)
 
     def post(self, path: str, body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Any:
         return self._ask("POST", path, body, timeout_s)

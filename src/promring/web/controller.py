@@ -9,6 +9,7 @@ from promring.decisions import LeftBehind, Question, Reloaded
 from promring.events import Events
 from promring.leadership import Leadership
 from promring.metrics import Metrics
+from promring.model import Placement
 from promring.service import Service
 from promring.settings import Settings
 from promring.web.envelope import ApiError
@@ -64,3 +65,11 @@ def service_of(controller: Controller, name: str) -> Service:
     if service is None:
         raise ApiError(404, "not_found", f"no service {name!r}")
     return service
+
+
+def placement_of(service: Service) -> Placement:
+    """Raises ``ApiError`` 503 when there is no plan yet."""
+    placement = service.reconciler.placement
+    if placement is None:
+        raise ApiError(503, "unavailable", service.unready() or "no plan yet")
+    return placement

@@ -21,6 +21,7 @@ from promring.web.connection import Connection
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, Handler, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
+from promring.web.forecasts import Forecasts
 from promring.web.hosts import Hosts, check_host, check_origin
 from promring.web.listener import Listener, connections_most
 from promring.web.metrics import LiveGauges, Rendered
@@ -58,6 +59,7 @@ class WebServer:
         most = settings.connections_most or connections_most()
         self._most = most
         self._api = Api(controller)
+        self._forecasts = Forecasts(controller, self._api)
         self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
         self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
         self._rendered = Rendered(controller.metrics.registry)
@@ -130,7 +132,7 @@ class WebServer:
                 web.get("/api/v1/services/{service}/targets", api.targets),
                 web.get("/api/v1/where", where.everywhere),
                 web.get("/api/v1/services/{service}/where", where.of_service),
-                web.get("/api/v1/services/{service}/plan", api.plan),
+                web.get("/api/v1/services/{service}/plan", self._forecasts.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
                 web.post("/api/v1/plan", self._foresee),
                 web.post("/api/v1/services/{service}/release", self._release),
@@ -169,11 +171,11 @@ class WebServer:
 
     async def _drain(self, request: web.Request) -> web.Response:
         await self._authorize(request)
-        return self._api.drain(request, back=False)
+        return await self._forecasts.drain(request)
 
     async def _undrain(self, request: web.Request) -> web.Response:
         await self._authorize(request)
-        return self._api.drain(request, back=True)
+        return await self._forecasts.undrain(request)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=await self._rendered.get(), headers={"Content-Type": CONTENT_TYPE_LATEST})
