@@ -77,7 +77,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "ready": True,
         "unready": [],
         "leader": True,
-        "controllers": {"lock": False, "leader": None, "epoch": None},
+        "controllers": {"lock": False, "leader": None, "epoch": None, "locked_out_by": None, "took_over_at": None},
         "config": {"last_reload_successful": True, "last_reload_success_at": 1.0, "problems": []},
         "services": [service | changed],
     }
