@@ -61,13 +61,16 @@ class Departures:
         self._service, self._registered, self._pulls, self._audited = service, registered, pulls, audited
         self._asks, self._ring, self._log, self._clock = asks or Asks(), ring, log, clock
         self._dead: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._emptied: dict[str, float] = {}
 
     def put_probed(self, scraper: str, reply: Reply) -> None:
-        """What a direct probe says of one of them. One that is silent is not waited for either: a machine that was taken away
-        says nothing, and whoever takes it out of the list has decided that it goes.
-        """
-        if reply is not Reply.ANSWERS and scraper not in self._dead:
+        """What a direct probe says of one of them. One that is silent for ``PROOF_S`` is dead, too."""
+        if reply is not Reply.SILENT:
+            self._silent.pop(scraper, None)
+        silent_s = self._clock() - self._silent.setdefault(scraper, self._clock()) if reply is Reply.SILENT else 0.0
+        dead = reply is Reply.REFUSES or silent_s > PROOF_S
+        if dead and scraper not in self._dead:
             self._dead.add(scraper)
             self._ring()
 

@@ -547,17 +547,13 @@ def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement,
         return "drain" if same else "policy" if _same_places(before.members, after.members) else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
-    return "policy" if _same_lists(before.sources, after.sources) else "targets"
+    same = list(before.sources) == list(after.sources) and before.sources == after.sources  # a reload reads equal lists
+    return "policy" if same else "targets"
 
 
 def _same_places(one: Members, other: Members) -> bool:
     """The same scrapers, whatever their zone and weight."""
     return len(one) == len(other) and all(map(_same_place, one, other))
-
-
-def _same_lists(one: Mapping[str, TargetPool], other: Mapping[str, TargetPool]) -> bool:
-    """Whether both have the same targets: lists that were read again are other objects."""
-    return list(one) == list(other) and all(pool is other[name] or pool == other[name] for name, pool in one.items())
 
 
 def _same_owners(one: Placement, other: Placement) -> bool:

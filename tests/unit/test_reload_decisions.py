@@ -333,11 +333,14 @@ def test_one_that_cannot_be_asked_ends_after_a_while_and_a_dead_one_at_once() ->
     one.end(slice_of(0), {"a:1"}, {})
     clock[0] += PROOF_S + 1
     assert one.end(slice_of(0), {"a:1"}, {})
-    dead, _ = departing(audited=True)
-    dead.put_probed("a:1", Reply.ANSWERS)
-    assert dead.end(slice_of(5), {"a:1"}, {}) == ()
-    dead.put_probed("a:1", Reply.REFUSES)
-    assert dead.end(slice_of(5), {"a:1"}, {})
+    for replies in ([Reply.REFUSES], [Reply.SILENT, Reply.SILENT]):
+        dead, clock = departing(audited=True)
+        dead.put_probed("a:1", Reply.ANSWERS)
+        for reply in replies:
+            assert dead.end(slice_of(5), {"a:1"}, {}) == ()
+            dead.put_probed("a:1", reply)
+            clock[0] += PROOF_S + 1
+        assert dead.end(slice_of(5), {"a:1"}, {})
 
 
 def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:

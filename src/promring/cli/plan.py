@@ -44,18 +44,16 @@ def plan(
     """Show who would own what, and how much would move. Touches nothing.
 
     The controller at --url says how it would decide now: with its drains, who counts as alive, and the lists that its guard
-    let through. Given a --config.file it says what a reload with that file would decide, move, forget and leave behind; that
-    needs --token-file. Where no controller answers, or with --offline, the plan is made from --config.file alone.
+    let through. With --config.file it says what a reload with that file would decide, move and leave behind, which
+    needs --token-file. Where no controller answers, or with --offline, the plan is made from the file alone.
     """
-    changes = not offline and plan_change.is_asked_for()
-    if changes and (answer := plan_change.asked(controller, config_file, service, without, joining)):
-        if as_json:
-            say_json(answer)
+    if not offline and plan_change.is_asked_for():
+        answer = plan_change.asked(controller, config_file, service, without, joining)
+        if answer is not None:
+            plan_change.show(controller, answer, show, as_json=as_json)
             return
-        with controller.shown():
-            plan_change.show(answer, show)
-        return
-    described = None if offline or changes else _asked(controller, service, without, joining)
+        offline = True
+    described = None if offline else _asked(controller, service, without, joining)
     if described is None:
         from promring.cli.plan_offline import planned
 

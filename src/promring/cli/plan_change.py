@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import click
 
 from promring.cli.client import Controller, UnansweredError
-from promring.cli.output import say
+from promring.cli.output import say, say_json
 
 BYTES_MAX = 4 * 1024 * 1024
 ASKED_S = 60.0
@@ -43,8 +43,18 @@ def asked(
     return found
 
 
-def show(answer: dict[str, Any], preview: Callable[[dict[str, Any]], None]) -> None:
+def show(
+    controller: Controller, answer: dict[str, Any], preview: Callable[[dict[str, Any]], None], *, as_json: bool
+) -> None:
     """``preview`` shows that of one service."""
+    if as_json:
+        say_json(answer)
+        return
+    with controller.shown():
+        _show(answer, preview)
+
+
+def _show(answer: dict[str, Any], preview: Callable[[dict[str, Any]], None]) -> None:
     say_decisions(answer["decisions"])
     if answer["refused"]:
         say("a reload would be REFUSED, unless it is forced (promring reload --force)")

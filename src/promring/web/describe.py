@@ -20,6 +20,7 @@ from promring.service import Service
 from promring.web.summary import summary
 
 NOBODY = NodeState("", "unknown")
+LEAVES = "taken out of the list; it leaves"
 
 
 def describe(service: Service) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
     loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
     zones = {s.id: s.zone for s in memory.members}
     drained = memory.drained | {s.id for s in memory.members if s.draining}
-    departing = {s.id for s in reconciler.departures.scrapers}
+    departing = {s.id: NodeState(s.id, "up", LEAVES) for s in reconciler.departures.scrapers}
     standings = reconciler.history.standings
     seen: Mapping[str, ScraperCoverage] = service.audit.coverage.scrapers if service.audit.coverage else {}
     sick = reconciler.opinions.sick(time.monotonic())
@@ -90,9 +91,7 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
         limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
     scrapers = []
     for name in sorted({*states, *memory.slices}):
-        slice_, node, one = memory.slices.get(name), states.get(name, NOBODY), standings.get(name)
-        if node is NOBODY and name in departing:
-            node = NodeState(name, "up", "taken out of the list; it leaves")
+        slice_, node, one = memory.slices.get(name), states.get(name, departing.get(name, NOBODY)), standings.get(name)
         leaving = name in drained or name in departing or (one is not None and one.state is State.LEAVING)
         described = {
             "id": name,
