@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +79,7 @@ class ScraperProcess(Process):
                 f"{storage}={self.storage}",
                 f"--web.listen-address={self.id}",
                 "--log.level=warn",
-                *(["--enable-feature=agent"] if agent else []),
+                *([_agent_flag(program)] if agent else []),
             ]
         super().__init__(arguments, folder / "log", {"GOMAXPROCS": "2"})
 
@@ -92,6 +94,13 @@ class ScraperProcess(Process):
             return (await request(session, "GET", f"{self.url}/-/ready", timeout_s=2)).status == 200
         except HttpError:
             return False
+
+
+@functools.cache
+def _agent_flag(program: Path) -> str:
+    """How agent mode is asked for: a flag since 3.0."""
+    shown = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    return "--agent" if "-]agent" in shown.stdout + shown.stderr else "--enable-feature=agent"
 
 
 def _config(sd: SdConfig, name: str, interval_s: float, job: str) -> str:
