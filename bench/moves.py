@@ -29,7 +29,7 @@ from bench.moves_steps import RELOADS, Cost, Step, take
 from bench.report import console
 
 FAST_S, SLOW_S = 5.0, 60.0
-STARTING_AT_ONCE = 2
+STARTING_AT_ONCE = 5
 SETTLE_S = 240.0
 FILE = Path("moves.json")
 

@@ -17,8 +17,8 @@ from tests.gaps import Tally
 from tests.real.moving import Job, Lab, Means
 
 REPLAY_S = 60.0
-RELOADED_S = 30.0
-"""A reload is watched for so long, and two intervals more."""
+RELOADED_S = 80.0
+"""A reload is watched for so long, and two intervals more: what is doubted is held for a minute first."""
 POLL_S = 0.5
 Act = Callable[[Lab], Awaitable[str]]
 """Does something; a note about it, usually an empty text."""

@@ -68,6 +68,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
         self._seen = b""
+        self._last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # create_server makes no other
@@ -84,6 +85,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _scrape(self, head: bytes) -> None:
+        self._last = b"connection: close" in head.lower()
         wait_s = self._exporter.scraped(self._address, _scraper(head))
         if wait_s is None:
             self._transport.abort()
@@ -95,6 +97,8 @@ class _Connection(asyncio.Protocol):
     def _answer(self) -> None:
         if not self._transport.is_closing():
             self._transport.write(_ANSWER)
+            if self._last:
+                self._transport.close()
 
 
 def _scraper(head: bytes) -> str:
