@@ -220,9 +220,10 @@ async def test_nobody_lets_go_to_a_scraper_that_replays_its_wal(tmp_path: Path, 
 
 
 @core
-@pytest.mark.row(49, did="a drain of a job with an interval of three times the overlap")
+@pytest.mark.row(49, did="a drain of a job with an interval of twenty times the overlap")
 async def test_an_interval_longer_than_the_overlap_misses_nothing(tmp_path: Path) -> None:
-    async with lab(tmp_path, of("prometheus3"), [job(interval_s=15.0)], settle_s=150) as fleet:
+    service = {"handover": {"overlap": "1s"}}
+    async with lab(tmp_path, of("prometheus3"), [job(interval_s=20.0, count=60, service=service)]) as fleet:
         drained, since = fleet.scrapers[0], time.monotonic()
         await fleet.drain(drained, [JOB])
         await until(lambda: fleet.load_of(JOB, drained) == 0 and fleet.settled(JOB), "drained", 80)
