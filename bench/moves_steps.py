@@ -77,7 +77,8 @@ def _cost(lab: Lab, step: Step, job: str, since: float, ended_s: float | None, n
     said = [note] if note else []
     if ended_s is None:
         said.append("not over in time")
-    return Cost(lab.jobs[job], step.name, lab.tally(job, since, since + seconds), seconds, "; ".join(said))
+    move = f"{step.name}: {job}" if len(step.jobs) > 1 else step.name
+    return Cost(lab.jobs[job], move, lab.tally(job, since, since + seconds), seconds, "; ".join(said))
 
 
 def _limit_s(lab: Lab, jobs: Iterable[str]) -> float:
