@@ -128,14 +128,14 @@ def held_by(fleet: Lab, scrapers: list[Any]) -> set[str]:
 
 @core
 async def test_a_service_that_is_taken_out_is_said_or_its_slices_are_emptied(tmp_path: Path) -> None:
-    async with lab(tmp_path, of("prometheus3"), [job(), Job("other", interval_s=INTERVAL_S)]) as fleet:
-        del fleet.services[JOB]
-        before = len(fleet.log_has(JOB))
+    jobs = [job(), Job("retired", interval_s=INTERVAL_S)]
+    async with lab(tmp_path, of("prometheus3"), jobs) as fleet:
+        before = len(fleet.log_has("retired"))
+        del fleet.services["retired"]
         assert (await fleet.reload()).status == 200
         await asyncio.sleep(10)
-        said = [line for line in fleet.log_has(JOB)[before:] if "/targets/" not in line]
-        emptied = not held_by(fleet, fleet.scrapers)
-        assert said or emptied, "its files are scraped for ever and nothing is said"
+        emptied = not any(fleet.slice_of("retired", scraper) for scraper in fleet.scrapers)
+        assert fleet.log_has("retired")[before:] or emptied, "its files are scraped for ever and nothing is said"
 
 
 @core
