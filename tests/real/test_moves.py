@@ -50,7 +50,7 @@ def held_by_others(fleet: Lab, new: int) -> set[str]:
 
 
 @core
-async def test_a_scraper_that_reaches_no_target_joins_and_takes_nothing_over_until_it_does(tmp_path: Path) -> None:
+async def test_a_scraper_that_reaches_no_target_joins_and_takes_nothing_over(tmp_path: Path) -> None:
     async with lab(tmp_path, of("prometheus3"), [job()], running=2) as fleet:
         blind, since = fleet.scrapers[2], time.monotonic()
         fleet.exporter.refused = {(blind.id, "")}
@@ -58,9 +58,6 @@ async def test_a_scraper_that_reaches_no_target_joins_and_takes_nothing_over_unt
         await until(lambda: bool(fleet.slice_of(JOB, blind)), "it has a slice")
         found = await cost(fleet, 25, since)
         assert found.missed == 0, found
-        fleet.exporter.refused = set()
-        await until(lambda: fleet.load_of(JOB, blind) > 0 and fleet.settled(JOB), "it sees again, and takes over", 40)
-        assert fleet.tally(JOB, since).missed == 0
 
 
 @core
