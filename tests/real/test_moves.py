@@ -19,7 +19,7 @@ from promring.demo.proxy import Down, FaultProxy
 from tests.gaps import Tally
 from tests.real.conftest import server
 from tests.real.moving import Job, Kind, Lab, lab
-from tests.waiting import slower, until
+from tests.waiting import until
 
 INTERVAL_S = 3.0
 OVERLAP = "5s"
@@ -112,11 +112,8 @@ async def test_seven_of_ten_stopped_in_a_row_are_dead_at_once(tmp_path: Path) ->
         for scraper in fleet.scrapers[3:]:
             scraper.signal(signal.SIGTERM)
             await asyncio.sleep(1)
-        last = time.monotonic()
         await until(lambda: held_by(fleet, left) == set(fleet.live(JOB)), "the three have everything", 15)
-        took = time.monotonic() - last
-        assert took < 15 * slower(), "refused connections are deaths, not doubts"
-        assert not fleet.log_has(" msg=plan_held "), "nothing was held"
+        assert not fleet.log_has(" msg=plan_held ", " reason=panic "), "refused connections are deaths, not doubts"
 
 
 def held_by(fleet: Lab, scrapers: list[Any]) -> set[str]:
