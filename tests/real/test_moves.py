@@ -205,7 +205,7 @@ async def test_nobody_lets_go_to_a_scraper_that_replays_its_wal(tmp_path: Path, 
         returning, *left = fleet.scrapers
         await returning.stop()
         await until(lambda: held_by(fleet, left) == set(fleet.live(JOB)), "its targets are with the others", 30)
-        await until(lambda: fleet.settled(JOB), "and scraped", 40)
+        await until(lambda: fleet.load_of(JOB, returning) == 0 and fleet.settled(JOB), "and scraped by them", 40)
         since = time.monotonic()
         await fleet.start_with_replay(returning, 20)
         await until(lambda: fleet.load_of(JOB, returning) > 0 and fleet.settled(JOB), "it has its targets again", 60)
