@@ -7,6 +7,7 @@
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
+# make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,8 +16,9 @@ UV := 0.13.9
 COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --no-emit-index-url -q
 RUN_FLAGS ?=
 TEST_FLAGS ?=
+MOVES_FLAGS ?=
 
-.PHONY: run test quick check lowest faults bench lock servers consul14 clean
+.PHONY: run test quick check lowest faults bench moves lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -60,6 +62,9 @@ faults: $(SETUP) servers consul14
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench
+
+moves: $(SETUP) servers
+	@$(BIN)/python -m bench moves $(MOVES_FLAGS)
 
 # Two locks of the same versions: what promring needs to run, with ssh and uvloop, and what its tests need, too.
 lock:

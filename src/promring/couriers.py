@@ -15,8 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from promring.core.handover import Taken
-from promring.delivery import Background, Delivery, Outcome
-from promring.delivery.http_sd import HttpSdDelivery
+from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
@@ -82,7 +81,7 @@ class Couriers:
         self._locked_out = False
         self._answered = False
         for delivery in deliveries:
-            if isinstance(delivery, HttpSdDelivery):
+            if isinstance(delivery, Visited):
                 delivery.taken = self._came
             if isinstance(delivery, Background):
                 delivery.when_done(changed)

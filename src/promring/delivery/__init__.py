@@ -45,6 +45,14 @@ class Outcome(NamedTuple):
 
 
 @runtime_checkable
+class Visited(Protocol):
+    """A delivery that scrapers come to for their slices."""
+
+    taken: Callable[[str, float], None]
+    """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+
+
+@runtime_checkable
 class Closing(Protocol):
     """A delivery that holds connections."""
 
