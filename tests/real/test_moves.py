@@ -19,7 +19,7 @@ from promring.demo.proxy import Down, FaultProxy
 from tests.gaps import Tally
 from tests.real.conftest import server
 from tests.real.moving import Job, Kind, Lab, lab
-from tests.waiting import until
+from tests.waiting import slower, until
 
 INTERVAL_S = 3.0
 OVERLAP = "5s"
@@ -49,6 +49,7 @@ def held_by_others(fleet: Lab, new: int) -> set[str]:
     return {address for scraper in others for address in fleet.slice_of(JOB, scraper)}
 
 
+@pytest.mark.row(67, did="a scraper that reaches no target joins")
 async def test_a_scraper_that_reaches_no_target_joins_and_takes_nothing_over(tmp_path: Path) -> None:
     async with lab(tmp_path, of("prometheus3"), [job()], running=2) as fleet:
         blind, since = fleet.scrapers[2], time.monotonic()
@@ -59,6 +60,32 @@ async def test_a_scraper_that_reaches_no_target_joins_and_takes_nothing_over(tmp
         assert found.missed == 0, found
 
 
+@pytest.mark.row(67, did="a scraper loses the way to all of its targets, then to most of them, and stays ready")
+@pytest.mark.parametrize("reaches", [0, 2])
+async def test_a_scraper_that_fails_what_others_reach_is_named_and_replaced(tmp_path: Path, reaches: int) -> None:
+    service = {"audit": {"interval": "4s", "scrape_pool": JOB, "timeout": "2s"}}
+    async with lab(tmp_path, of("prometheus3"), [job(count=30, service=service)]) as fleet:
+        sick, since = fleet.scrapers[0], time.monotonic()
+        lost = fleet.slice_of(JOB, sick)[reaches:]
+        fleet.exporter.refused = {(sick.id, address) for address in fleet.targets[JOB]} - {
+            (sick.id, address) for address in fleet.slice_of(JOB, sick)[:reaches]
+        }
+
+        async def named() -> bool:
+            return any(one["id"] == sick.id and one["sick"] for one in (await fleet.described(JOB))["scrapers"])
+
+        await until(named, "the sick one is named", 40)
+        await until(lambda: set(lost) <= fleet_scrapes(fleet, sick), "what it fails is scraped by others", 40)
+        assert fleet.log_has(" msg=scraper_sick ")
+        assert fleet.tally(JOB, since).longest_s < 40 * slower(), "two audits, and what a hand-over takes"
+
+
+def fleet_scrapes(fleet: Lab, but: Any) -> set[str]:
+    """The targets that anybody but this scraper scrapes now."""
+    return {address for address, by in fleet.scraping(JOB).items() if by - {but.id}}
+
+
+@pytest.mark.row(68, did="a live scraper is drained, with room for 12 of its targets and the others' 15 elsewhere")
 async def test_what_has_no_room_elsewhere_stays_with_the_drained_scraper(tmp_path: Path) -> None:
     async with lab(tmp_path, of("prometheus3"), [job(service={"placement": {"capacity": 6}})]) as fleet:
         drained, since = fleet.scrapers[0], time.monotonic()
@@ -126,6 +153,7 @@ async def test_a_service_that_is_taken_out_is_said_or_its_slices_are_emptied(tmp
         assert fleet.log_has("retired")[before:] or emptied, "its files are scraped for ever and nothing is said"
 
 
+@pytest.mark.row(51, did="a job whose relabelling drops half of the targets; a drain")
 @pytest.mark.parametrize("name", [*EACH, "vmagent"])
 async def test_what_relabelling_drops_is_not_missing_and_no_hand_over_waits_for_it(tmp_path: Path, name: str) -> None:
     async with lab(tmp_path, of(name), [job(halved=True, service={"handover": {"overlap": "10m"}})]) as fleet:
@@ -143,6 +171,7 @@ async def test_what_relabelling_drops_is_not_missing_and_no_hand_over_waits_for_
         await until(whole, "coverage is 1.0", 20)
 
 
+@pytest.mark.row(48, did="the new owner is over its target_limit: it lists all targets as active and asks none")
 @pytest.mark.parametrize("name", EACH)
 async def test_over_its_target_limit_the_new_owner_asks_nobody_and_the_old_one_stays(tmp_path: Path, name: str) -> None:
     async with lab(tmp_path, of(name), [job()], running=2) as fleet:
@@ -155,6 +184,7 @@ async def test_over_its_target_limit_the_new_owner_asks_nobody_and_the_old_one_s
         assert held_by_others(fleet, 2) == set(fleet.live(JOB)), "the old owners keep them"
 
 
+@pytest.mark.row(48, did="every scraper is over its target_limit")
 @pytest.mark.parametrize("name", EACH)
 async def test_targets_that_are_listed_but_never_asked_are_not_covered(tmp_path: Path, name: str) -> None:
     async with lab(tmp_path, of(name), [job()]) as fleet:

@@ -242,7 +242,9 @@ async def test_another_identity_and_another_name_forget_nothing(
     seen(f"missed {first} and {second}; the same ids, the drained one stays empty, slices byte-equal")
 
 
-@pytest.mark.row(70, did="hash labels, virtual nodes, replication, load factor and a weight changed by reloads, each alone")
+@pytest.mark.row(
+    56, 70, did="hash labels, virtual nodes, replication, load factor and a weight changed by reloads, each alone"
+)
 async def test_another_policy_is_a_planned_move_that_is_counted(
     tmp_path: Path, prometheus_program: Path, seen: Seen
 ) -> None:

@@ -281,6 +281,8 @@ def describe_coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, An
                 "foreign": one.foreign,
                 "foreign_targets": list(one_seen.foreign[:limit]) if (one_seen := seen.get(name)) else [],
                 "down": one.down,
+                "dropped": one.dropped,
+                "never_asked": one.never_asked or None,
                 "behind_s": round(now - behind[name], 1) if name in behind else 0.0,
                 "error": one.error,
             }
