@@ -190,13 +190,13 @@ def schedule(
 
 def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, it does not hold.
+    that was not seen to have it, nor to drop it, it does not hold.
     """
     gone = np.zeros(len(before), dtype=bool)
     for index, name in enumerate(before.names):
         if (one := seen.get(name)) is not None:
             held = (before.scrapers == index) & np.isfinite(before.until)
-            gone |= held & ~np.isin(before.ids, one.ids)
+            gone |= held & ~np.isin(before.ids, one.ids) & ~np.isin(before.ids, one.dropped)
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     number = {name: i for i, name in enumerate(before.names)}
