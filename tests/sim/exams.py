@@ -150,6 +150,7 @@ async def scraper_fails(fleet: Fleet) -> None:
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
     if len(mine) >= SUSPECT_LEAST and missed:
         fleet.broken(f"{scraper.id} is sick, and nobody else scrapes {len(missed)} targets")
+    await _looked_again(fleet)
 
 
 async def most_fail(fleet: Fleet) -> None:
@@ -165,6 +166,13 @@ async def most_fail(fleet: Fleet) -> None:
             fleet.broken(f"I17: {len(some)} scrapers reach nothing, and {', '.join(sorted(sick))} is called sick")
     if len(fleet.world.takes) > takes:
         fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets although most scrapers reach nothing")
+    await _looked_again(fleet)
+
+
+async def _looked_again(fleet: Fleet) -> None:
+    """Nobody fails any more, and all controllers have seen it."""
+    fleet.heal()
+    await fleet.let_pass(2 * AUDIT_S + fleet.world.traits.stage_s)
 
 
 async def one_is_drained(fleet: Fleet) -> None:
@@ -215,6 +223,7 @@ async def _comes_back(fleet: Fleet, *, fails: float = 0.0, lie: str = "") -> Non
     scraper.restart(began)
     await fleet.let_pass(40.0 + fleet.world.traits.stage_s)
     _nothing_missed(fleet, began)
+    await _looked_again(fleet)
 
 
 async def one_is_undrained_at_once(fleet: Fleet) -> None:

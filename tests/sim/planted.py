@@ -213,12 +213,12 @@ def members_forgotten() -> Places:
     """No answer about the scrapers is taken for the last one without the first scraper."""
     real = facts.Cell.put
 
-    def put(self: Any, answer: Any, trouble: str = "") -> None:
+    def put(self: Any, answer: Any, *rest: Any, **more: Any) -> None:
         good = self.fact.good.value if self.fact.good else None
         if isinstance(answer, Unknown) and isinstance(good, tuple) and len(good) > 1:
             members: Members = good[1:]
             answer = Known(members)
-        real(self, answer, trouble)
+        real(self, answer, *rest, **more)
 
     return [(facts.Cell, "put", put)]
 

@@ -59,9 +59,7 @@ class Moves:
         self.listed: dict[str, float] = {}
         """Since when each target is listed."""
 
-    def taken_off(
-        self, scraper: Scraper, targets: Iterable[str], decided: float, heirs: Mapping[str, Heirs]
-    ) -> None:
+    def taken_off(self, scraper: Scraper, targets: Iterable[str], decided: float, heirs: Mapping[str, Heirs]) -> None:
         """Its newest list is without these."""
         for target in targets:
             self._off.setdefault((scraper.id, target), (decided, heirs.get(target, ())))
