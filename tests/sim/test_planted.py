@@ -10,6 +10,7 @@ from tests.sim.planted import BUGS
 from tests.sim.run import BrokenError, examined, simulate
 
 SEEDS = 10
+EXAMS = 3
 FIRST = {
     "no_fence": 5,
     "no_check_at_the_receiver": 6,
@@ -24,10 +25,10 @@ EXAMINED = {
     "a_failed_scrape_confirms": (9, exams.one_comes_back_reaching_less),
     "old_proof_confirms": (7, exams.one_is_undrained_at_once),
     "silence_is_consent": (9, exams.one_replays),
-    "not_taken_is_taken": (3, exams.one_comes_back_misnamed),
-    "limited_is_covered": (9, exams.scraper_lies),
+    "not_taken_is_taken": (95, exams.one_comes_back_misnamed),
+    "limited_is_covered": (8, exams.scraper_lies),
     "dropped_is_missing": (21, exams.one_is_drained),
-    "put_is_taken": (3, exams.one_comes_back_misnamed),
+    "put_is_taken": (51, exams.one_comes_back_misnamed),
     "never_sick": (9, exams.scraper_fails),
     "everybody_is_sick": (9, exams.most_fail),
     "short_of_room_drops": (33, exams.room_is_short),
@@ -51,7 +52,7 @@ def test_a_planted_bug_is_found(bug: str) -> None:
 @pytest.mark.parametrize("bug", EXAMINED)
 def test_a_planted_bug_is_found_by_an_examination(bug: str) -> None:
     seed, exam = EXAMINED[bug]
-    life = examined(exam, exam)
+    life = examined(*[exam] * EXAMS)
     simulate(seed, life=life)
     with replaced(BUGS[bug]()), pytest.raises(BrokenError) as found:
         simulate(seed, life=life)

@@ -280,7 +280,7 @@ class World:
         if taken:
             self.takes.append((self.now, scraper.id, len(taken)))
         others = {t for s in self.scrapers.values() if s is not scraper for t in s.in_file}
-        lost = [t for t in sorted(taken - others) if not self.weak(scraper, t, made_at)]
+        lost = [t for t in sorted(taken - others) if not self.weak(scraper, t, made_at) and not self.traits.drops(t)]
         if scraper.answers and lost:
             self.wrong(f"I3: {len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them")
 
