@@ -2,10 +2,12 @@
 # make test    set up, then every test, the ones on real servers too
 # make quick   the fast tests (seconds), for while you work
 # make check   lint, types, import contracts
+# make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
+# make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,8 +16,9 @@ UV := 0.13.9
 COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --no-emit-index-url -q
 RUN_FLAGS ?=
 TEST_FLAGS ?=
+MOVES_FLAGS ?=
 
-.PHONY: run test quick check faults bench lock servers consul14 clean
+.PHONY: run test quick check lowest faults bench moves lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -50,12 +53,18 @@ check: $(SETUP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+lowest:
+	@PYTHON="$(PYTHON)" scripts/test-lowest $(UV) $(TEST_FLAGS)
+
 faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, six at a time (about 15 minutes) ..."
 	@$(BIN)/python -m pytest -n 6 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench
+
+moves: $(SETUP) servers
+	@$(BIN)/python -m bench moves $(MOVES_FLAGS)
 
 # Two locks of the same versions: what promring needs to run, with ssh and uvloop, and what its tests need, too.
 lock:

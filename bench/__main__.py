@@ -1,13 +1,17 @@
-"""``python -m bench [placement] [freshness] [failover]``: all of them unless some are named."""
+"""``python -m bench [placement] [freshness] [failover] …``: all of them unless some are named, but for ``moves``.
+
+That one takes 25 minutes: ``python -m bench moves [--quick] [--only WORD …] [--json FILE]``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import platform
-import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 
-from bench import agents, failover, freshness, handover, placement, scale, stall
+from bench import agents, failover, freshness, handover, moves, placement, rest, scale, stall
 from bench.report import console
 from promring import log
 
@@ -17,19 +21,27 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "stall": stall.run,
     "agents": agents.run,
     "handover": handover.run,
+    "rest": rest.run,
     "scale": scale.run,
     "failover": failover.run,
 }
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(BENCHES)
-    if unknown := [name for name in names if name not in BENCHES]:
-        raise SystemExit(f"no bench {unknown[0]!r}; there is {', '.join(BENCHES)}")
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, "moves", []])
+    parser.add_argument("--quick", action="store_true", help="moves: a few of them, three minutes")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="moves: courses whose name has one of these")
+    parser.add_argument("--json", type=Path, default=moves.FILE, help="moves: where the rows go, too")
+    chosen = parser.parse_args()
+    names = chosen.names or list(BENCHES)
     log.configure("error")
     console.print(f"bench: {', '.join(names)} on {platform.machine()}, Python {platform.python_version()}")
     for name in names:
-        asyncio.run(BENCHES[name]())
+        if name == "moves":
+            asyncio.run(moves.run(quick=chosen.quick, only=chosen.only, file=chosen.json))
+        else:
+            asyncio.run(BENCHES[name]())
 
 
 main()

@@ -22,8 +22,9 @@ import psutil
 
 from bench.report import console, table
 from promring import log
+from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import Process, find, free_port

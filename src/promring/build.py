@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from promring.asks import Asks
 from promring.audit.watch import Audit, AuditSettings
 from promring.consul.client import Access, Client
 from promring.consul.instances import WEIGHT
@@ -31,6 +32,8 @@ from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.ssh import SshDelivery, SshSettings
+from promring.delivery.ssh_connect import parse_jump
+from promring.departures import Departures
 from promring.discovery import Source
 from promring.discovery.file import FileSource
 from promring.discovery.groups import ListRules, Reader
@@ -47,6 +50,7 @@ from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.metrics import Metrics
 from promring.model import Scraper, join_host_port
 from promring.reconcile import Pace, Reconciler
+from promring.retirement import Retirement, Retiring
 from promring.service import Service
 from promring.settings import AnsibleDelivery as AnsibleDeliverySettings
 from promring.settings import (
@@ -63,9 +67,11 @@ from promring.settings import (
     Tls,
     parse_weight,
 )
+from promring.settings import Delivery as DeliverySettings
 from promring.settings import FileDelivery as FileDeliverySettings
 from promring.settings import SshDelivery as SshDeliverySettings
 from promring.state import Memory, Store
+from promring.succession import OldWay, places, replaced, succeed, taken_by
 
 WEIGHTS_SAID_MOST = 1000
 
@@ -91,31 +97,64 @@ class Parts:
     sources: Mapping[str, Source]
     deliveries: Sequence[Delivery | None]
     """None: http_sd, which goes on with what is served."""
+    old: Sequence[tuple[OldWay, Delivery | None]] = ()
+    """Deliveries that these replace, made anew."""
 
 
-def build_parts(settings: ShardService, kit: Kit) -> Parts:
-    """Reads and writes nothing. Raises ``ConfigError`` for what is not installed."""
+def build_parts(settings: ShardService, kit: Kit, left: Service | None = None) -> Parts:
+    """Reads and writes nothing. ``left``: the service that this one goes on with. Raises ``ConfigError`` for what is not
+    installed.
+    """
     kit = replace(kit, log=kit.log.bind(service=settings.name))
-    deliveries = [None if d.kind == "http_sd" else DELIVERIES[d.kind](d.chosen, kit) for d in settings.delivery]
-    return Parts(settings, build_sources(settings, kit), deliveries)
+    old = [(way, _delivery(way.delivery, kit)) for way in (old_ways(left, settings, kit.settings) if left else ())]
+    return Parts(settings, build_sources(settings, kit), [_delivery(d, kit) for d in settings.delivery], old)
 
 
-def store_of(service: str, kit: Kit) -> Store:
-    return Store(kit.state_dir, service, kit.log.bind(service=service))
+def _delivery(wanted: DeliverySettings, kit: Kit) -> Delivery | None:
+    return None if wanted.kind == "http_sd" else DELIVERIES[wanted.kind](wanted.chosen, kit)
+
+
+def old_ways(left: Service, settings: ShardService, all_settings: Settings) -> list[OldWay]:
+    """What ``left`` delivers by, and still did, that ``settings`` has no more, and nobody else writes to from now on."""
+    before = [*(w.way for w in left.reconciler.retirement.ways), *(OldWay(d, left.settings) for d in left.settings.delivery)]
+    nodes = places((*left.reconciler.memory.members, *left.settings.listed))
+    return [way for way in replaced(before, settings, nodes) if not taken_by(way, all_settings, nodes)]
+
+
+def store_of(service: str, kit: Kit, *, replaces: str | None = None) -> Store:
+    return Store(kit.state_dir, service, kit.log.bind(service=service), replaces=replaces)
 
 
 def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -> Service:
     """A service that starts from what the one before it ``left``, else from what was ``saved`` on disk."""
     settings = parts.settings
-    store = store_of(settings.name, kit)
+    store = store_of(settings.name, kit, replaces=left.name if left else None)
     kit = replace(kit, log=kit.log.bind(service=settings.name))
-    memory = left.memory() if left else saved
+    before = left.memory() if left else saved
+    memory = succeed(before, settings)
+    asks = Asks()
     if left is None and kit.leadership.alone:  # above what a state that was lost, or fell behind, has given to receivers
         kit.leadership.epoch = max(kit.leadership.epoch, memory.generation.epoch + 1, int(time.time()))
     deliveries = [built or _http_sd_delivery(memory, kit, left) for built in parts.deliveries]
+    retiring = [Retiring(way, built or _http_sd_delivery(memory, kit, left)) for way, built in parts.old]
+    pulls, audited = all(d.pulled for d in deliveries), settings.audit is not None
+    asked_for = any(d.pulled for d in deliveries)
+    retirement = Retirement(retiring, service=settings.name, asked_for=asked_for, asks=asks, log=kit.log)
+    registers = settings.scrapers.consul is not None and settings.scrapers.consul.register_ is not None
     pace = kit.settings.global_
 
     def make_reconciler(facts: FactBoard) -> Reconciler:
+        asks.changed = facts.ring
+        departures = Departures(
+            memory.departing,
+            service=settings.name,
+            registered=registers,
+            pulls=pulls,
+            audited=audited,
+            asks=asks,
+            ring=facts.ring,
+            log=kit.log,
+        )
         return Reconciler(
             settings.name,
             guard=guard_of(settings),
@@ -131,6 +170,10 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
             memory=memory,
             metrics=kit.metrics,
             log=kit.log,
+            saved=not memory.slices or (memory == before and (left is None or left.name == settings.name)),
+            policy_changed=left is not None and places_by(left.settings) != places_by(settings),
+            departures=departures,
+            retirement=retirement,
         )
 
     def make_audit(facts: FactBoard, reconciler: Reconciler) -> Audit:
@@ -150,7 +193,7 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
             log=kit.log.bind(srv_name=settings.name),
         )
 
-    return Service(
+    service = Service(
         settings,
         membership=build_membership(settings, kit, memory),
         direct_probes=_direct_probes(settings, kit.log),
@@ -159,9 +202,21 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
         make_reconciler=make_reconciler,
         make_audit=make_audit,
         memory=memory,
+        asks=asks,
         metrics=kit.metrics,
         log=kit.log,
     )
+    if isinstance(service.membership, ConsulMembership):
+        departures = service.reconciler.departures
+        service.membership.deregister(lambda: departures.scrapers, lambda: departures.gone, departures.of_others)
+    return service
+
+
+def places_by(settings: ShardService) -> tuple[object, ...]:
+    """All of the configuration that says where a target is placed, but for who the scrapers are."""
+    weights = {(n.host, n.port): (n.zone, n.weight) for n in settings.listed}
+    uneven = {place: said for place, said in weights.items() if said != ("", 1.0)}
+    return policy_of(settings), settings.placement.hash_labels, settings.zone_label, uneven
 
 
 def policy_of(settings: ShardService) -> Policy:
@@ -173,7 +228,14 @@ def guard_of(settings: ShardService) -> Guard:
     chosen = settings.guard
     expected = frozenset(settings.scraper(node).id for node in settings.listed)
     rules = Rules(settings.join_delay, settings.leave_delay, chosen.panic_threshold, chosen.panic_hold, expected)
-    return Guard(rules, chosen.shrink_threshold, chosen.shrink_confirmations, chosen.growth_threshold)
+    return Guard(
+        rules,
+        chosen.shrink_threshold,
+        chosen.shrink_hold,
+        chosen.empty_hold,
+        chosen.confirmations,
+        chosen.growth_threshold,
+    )
 
 
 def build_membership(settings: ShardService, kit: Kit, memory: Memory | None = None, *, register: bool = True) -> Membership:
@@ -348,6 +410,8 @@ def ssh_settings(wanted: SshDeliverySettings) -> SshSettings:
         identity_file=wanted.identity_file,
         known_hosts=wanted.known_hosts,
         timeout_s=wanted.timeout,
+        certificate_file=wanted.certificate_file,
+        proxy_jump=tuple(parse_jump(jump, wanted.user) for jump in wanted.proxy_jump),
     )
 
 
@@ -355,21 +419,23 @@ def _ssh_delivery(wanted: SshDeliverySettings, kit: Kit) -> Delivery:
     return SshDelivery(ssh_settings(wanted), kit.log)
 
 
-def _ansible_delivery(wanted: AnsibleDeliverySettings, kit: Kit) -> Delivery:
-    return AnsibleDelivery(
-        AnsibleSettings(
-            playbook=wanted.playbook,
-            dest_sd_file_name=wanted.dest_sd_file_name,
-            dest_dir=wanted.dest_dir,
-            service_port=wanted.service_port,
-            reload=wanted.reload,
-            user=wanted.user,
-            identity_file=wanted.identity_file,
-            extra_vars_file=wanted.extra_vars_file,
-            timeout_s=wanted.timeout,
-        ),
-        kit.log,
+def ansible_settings(wanted: AnsibleDeliverySettings) -> AnsibleSettings:
+    return AnsibleSettings(
+        playbook=wanted.playbook,
+        dest_sd_file_name=wanted.dest_sd_file_name,
+        dest_dir=wanted.dest_dir,
+        service_port=wanted.service_port,
+        reload=wanted.reload,
+        user=wanted.user,
+        identity_file=wanted.identity_file,
+        extra_vars_file=wanted.extra_vars_file,
+        vault_password_file=wanted.vault_password_file,
+        timeout_s=wanted.timeout,
     )
+
+
+def _ansible_delivery(wanted: AnsibleDeliverySettings, kit: Kit) -> Delivery:
+    return AnsibleDelivery(ansible_settings(wanted), kit.log)
 
 
 # The first argument is the settings of the kind.

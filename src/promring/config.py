@@ -95,6 +95,11 @@ def loads(text: bytes | str, *, name: str = "<text>", base: Path | None = None) 
     return _loads(text, name, base or Path.cwd()).settings
 
 
+def loads_with_lines(text: bytes | str, *, name: str, base: Path) -> Loaded:
+    """As ``load_with_lines``, from text. Relative paths in it are relative to ``base``."""
+    return _loads(text, name, base)
+
+
 def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     document = _document(text, name)
     problems: list[Problem] = []
@@ -261,7 +266,7 @@ _ANY = Node("any", 1)
 
 def _written(service: ShardService, delivery: Delivery) -> _Written | None:
     """None: no files, or whose they are is somebody else's business (a playbook of one's own)."""
-    place = _place_of(delivery)
+    place = place_of(delivery)
     if place is None:
         return None
     listed = frozenset(place(service, node) for node in service.listed)
@@ -269,7 +274,8 @@ def _written(service: ShardService, delivery: Delivery) -> _Written | None:
     return _Written(listed, place(service, _ANY), is_open)
 
 
-def _place_of(delivery: Delivery) -> Callable[[ShardService, Node], _Place] | None:
+def place_of(delivery: Delivery) -> Callable[[ShardService, Node], _Place] | None:
+    """The file that a delivery writes for a scraper; None: no file, or nobody tells which."""
     if (file := delivery.file) is not None:
         return lambda service, node: ("", 0, _rendered(file.path, service, node))
     if (ssh := delivery.ssh) is not None:

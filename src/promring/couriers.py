@@ -1,9 +1,10 @@
 """All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
 
 Who does not lead lets scrapers come for their slices, and pushes nothing. A scraper that no delivery has reached
-``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. One that comes for its
-slices (http_sd) is reached when it has come; it is not when it has stayed away for ``PATIENCE_S``, or three times as long
-as between its visits, and was not seen to run what it shall.
+``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. Trouble on our own side, on
+the way, or a push that has not ended is never that. One that comes for its slices (http_sd) is reached when it has come; it
+is not when it has stayed away for ``PATIENCE_S``, or three times as long as between its visits, and was not seen to run what
+it shall.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from promring.core.handover import Taken
-from promring.delivery import Delivery, Outcome
-from promring.delivery.http_sd import HttpSdDelivery
+from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Slice
+from promring.model import Generation, Slice
 from promring.narration import say_failed
 from promring.rate import backoff_s
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 UNDELIVERABLE_AFTER = 3
+NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
 PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
 VISIT_APART_S = 0.5
 APPLIED_S = 6.0
@@ -63,9 +64,12 @@ class Couriers:
         self._service, self._deliveries, self._leadership = service, deliveries, leadership
         self._changed, self._metrics, self._log = changed, metrics, log
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
-        """Of the last time, by means."""
+        """Of the last time, by delivery: its means, with its number where a service has several of one kind."""
+        self._names = _distinct([delivery.means for delivery in deliveries])
         self.undelivered: dict[str, int] = {}
-        """How often in a row a scraper was not reached; absent when it was the last time."""
+        """How often in a row a scraper was not reached; absent when it was the last time. What waits, or fails on our own
+        side, has not been reached either, and is no failure of the scraper: its number stays.
+        """
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visits: dict[str, Visits] = {}
@@ -76,10 +80,13 @@ class Couriers:
         self._astray: frozenset[str] = frozenset()
         """Scrapers that were seen to run something else than they shall."""
         self._failures = 0
+        self._locked_out = False
         self._answered = False
         for delivery in deliveries:
-            if isinstance(delivery, HttpSdDelivery):
+            if isinstance(delivery, Visited):
                 delivery.taken = self._came
+            if isinstance(delivery, Background):
+                delivery.when_done(changed)
 
     @property
     def cut_off(self) -> set[str]:
@@ -94,7 +101,9 @@ class Couriers:
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto = time.monotonic()
-        asked = [d for d in self._deliveries if may and (d.pulled or (pushes and leads()))]
+        chosen = zip(self._names, self._deliveries, strict=True)
+        named = {name: d for name, d in chosen if may and (d.pulled or (pushes and leads()))}
+        asked = list(named.values())
         if not leads():
             self._count(())  # who could not be reached then says nothing about when we lead again
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
@@ -102,20 +111,19 @@ class Couriers:
         results = [task.result() for task in delivering]
         for delivery, outcomes in zip(asked, results, strict=True):
             for outcome in outcomes:
-                if outcome.outcome != "same":
+                if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._service, delivery.means, outcome.outcome).inc()
         results = [self._stayed_away(found, slices) if d.pulled else found for d, found in zip(asked, results, strict=True)]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         self._took((o.scraper for o in pushed if o.outcome in ("written", "same") and o.scraper not in self.visits), upto)
-        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused")]
+        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
-        for newer in [o.fenced_by for o in failed if o.fenced_by is not None]:
-            self._leadership.outranked(newer.epoch, first=not self._answered)
+        self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
-        self.outcomes = {d.means: outcomes for d, outcomes in zip(asked, results, strict=True)}
+        self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
-        return not failed
+        return not failed and not any(o.outcome == "waiting" for o in pushed)
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()
@@ -154,22 +162,44 @@ class Couriers:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""
         if not self._failures:
             return interval_s
-        return backoff_s(self._failures, RETRY_FIRST_S, min(RETRY_MOST_S, interval_s))
+        pause = backoff_s(self._failures, RETRY_FIRST_S, min(RETRY_MOST_S, interval_s))
+        ours_in = self._leadership.takes_over_in(self._service)
+        return pause if ours_in is None else min(pause, max(ours_in, RETRY_FIRST_S))
+
+    def _heed(self, newer: Sequence[Generation]) -> None:
+        """Receivers keep what they have because it is ``newer``."""
+        if not newer:
+            self._leadership.heard_of_nobody(self._service)
+            self._locked_out = False
+            return
+        newest, term = max(newer), self._leadership
+        ours = term.epoch
+        if term.outranked(self._service, newest, first=not self._answered):
+            self._metrics.takeovers.inc()
+            self._log.error("controller_took_over", receivers_had=str(newest), ours=ours, goes_on_as=term.epoch, note=NOTE)
+        elif term.locked_out_by is not None and not self._locked_out:
+            self._log.error("controller_locked_out", receivers_have=str(newest), ours=ours, note=NOTE)
+        self._locked_out = term.locked_out_by is not None
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
         """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
-        outcomes = [o for result in results for o in result if o.outcome in ("written", "same", "failed", "refused")]
+        outcomes = [o for result in results for o in result if o.outcome != "withheld"]
         if not outcomes and self._leadership.leads():
             return
         reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        failed = {o.scraper for o in outcomes} - reached
+        failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
         before, cut_off = self.undelivered, self.cut_off
-        self.undelivered = {name: before.get(name, 0) + 1 for name in failed}
+        self.undelivered = {name: before.get(name, 0) + (name in failed) for name in {o.scraper for o in outcomes} - reached}
         for name in sorted(self.cut_off - cut_off):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
             )
-        for name in sorted(cut_off - self.cut_off):
+        for name in sorted((cut_off - self.cut_off) & reached):  # not who left, nor all when we lead no more
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.cut_off != cut_off:
             self._changed()
+
+
+def _distinct(means: Sequence[str]) -> list[str]:
+    """``ssh``, ``ssh 2``: each delivery has a name of its own."""
+    return [one if (n := means[:i].count(one) + 1) == 1 else f"{one} {n}" for i, one in enumerate(means)]

@@ -2,8 +2,9 @@
 
 Owns: the newest answer and the last good one of each fact, with their times.
 Promises: a writer is never blocked; a reader always sees the newest; the loop is woken only when an answer differs from the
-one before, or confirms it, so a spurious wake-up of Consul or an unchanged source costs no cycle. A source that did not
-change gives the same object again (``discovery.groups.Reader``), so lists are told apart by identity.
+one before, confirms it for the last time that is needed, or is fresh where the one before was not, so a spurious wake-up of
+Consul or an unchanged source costs no cycle. A source that did not change gives the same object again
+(``discovery.groups.Reader``), so lists are told apart by identity.
 Flow: written by membership and discovery through ``Cell.put``, read by ``reconcile`` through ``FactBoard.newest``.
 """
 
@@ -17,7 +18,7 @@ from typing import Generic, TypeVar
 
 from promring.core.coverage import Seen
 from promring.core.guard import Facts
-from promring.model import Answer, Empty, Fact, Known, Members, TargetPool, Unknown
+from promring.model import Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
 
 T = TypeVar("T")
 
@@ -34,15 +35,20 @@ class Cell(Generic[T]):
         clock: Callable[[], float],
         same: Callable[[T, T], bool],
         confirmations: int = 1,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``same`` tells two good values apart: comparing long lists element by element would hold the event loop. The
-        answer that makes it so many equal ones in a row, ``confirmations``, is news, too.
+        answer that makes it so many fresh equal ones in a row, ``confirmations``, is news, too. ``monotonic``: the clock of
+        ``Fact.since``.
         """
         self._changed = changed
         self._confirmations = confirmations
-        self._counted_at = 0.0
+        self._counted_at = self._heard_at = 0.0
+        """When a fresh answer was last counted, and when there was one."""
+        self._paused = False
+        """Whether the newest answer was none that confirms."""
         self._same = same
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
         self.fact: Fact[T] = Fact(Unknown("not asked yet"))
         self.answered = False
         """Whether there was an answer since the start, not just a value that was put back."""
@@ -53,26 +59,38 @@ class Cell(Generic[T]):
         """
         before, now = self.fact, self._clock()
         self.answered |= not isinstance(answer, Unknown) and not remembered
+        run = self._run(answer, confirms=not (isinstance(answer, Unknown) or trouble or remembered))
         if isinstance(answer, Known):
             known = before.good is not None and self._same(before.good.value, answer.value)
             good = before.good if known else answer  # an equal value keeps its identity
-            equal = known and isinstance(before.newest, Known)
-            self.fact = Fact(answer, now, good, before.good_at if trouble else now, trouble, self._count(equal=equal))
+            self.fact = Fact(answer, now, good, before.good_at if trouble else now, trouble, *run)
         else:
-            equal = isinstance(answer, Empty) and isinstance(before.newest, Empty)
-            self.fact = Fact(answer, now, before.good, before.good_at, trouble, self._count(equal=equal))
+            self.fact = Fact(answer, now, before.good, before.good_at, trouble, *run)
         never = self.fact.good is None and answer != before.newest  # why there is nothing is news while there is nothing
         confirmed = self.fact.repeats == self._confirmations > before.repeats
-        if self.fact.good is not before.good or type(answer) is not type(before.newest) or never or confirmed:
+        other = type(answer) is not type(before.newest) or self.fact.is_fresh is not before.is_fresh
+        if self.fact.good is not before.good or other or never or confirmed:
             self._changed()
 
-    def _count(self, *, equal: bool) -> int:
-        """``Fact.repeats`` of the newest answer. A file that is read three times in a moment has said it once."""
-        now = time.monotonic()
-        if equal and now - self._counted_at < CONFIRM_APART_S:
-            return self.fact.repeats
-        self._counted_at = now
-        return min(self.fact.repeats + 1, REPEATS_MOST) if equal else 1
+    def _run(self, answer: Answer[T], *, confirms: bool) -> tuple[Answer[T] | None, int, float]:
+        """``Fact.fresh``, ``repeats`` and ``since`` with ``answer``. What does not confirm counts nothing, and no time."""
+        before, now = self.fact, self._monotonic()
+        paused, self._paused = self._paused, not confirms
+        if not confirms:
+            return before.fresh, before.repeats, before.since
+        if before.fresh is None or not self._equal(before.fresh, answer):
+            self._counted_at = self._heard_at = now
+            return answer, 1, now
+        since = before.since + (now - self._heard_at if paused else 0.0)
+        repeats, self._heard_at = before.repeats, now
+        if now - self._counted_at >= CONFIRM_APART_S:  # a file that is read three times in a moment has said it once
+            repeats, self._counted_at = min(repeats + 1, REPEATS_MOST), now
+        return answer, repeats, since
+
+    def _equal(self, one: Answer[T], other: Answer[T]) -> bool:
+        if isinstance(one, Known) and isinstance(other, Known):
+            return self._same(one.value, other.value) or one == other
+        return isinstance(one, Empty) and isinstance(other, Empty)
 
     def restore(self, value: T, good_at: float, reason: str) -> None:
         """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""
@@ -96,7 +114,7 @@ class FactBoard:
         self.sources: dict[str, Cell[TargetPool]] = {
             name: Cell(self.ring, clock, operator.is_, confirmations) for name in sources
         }
-        self.probed: Mapping[str, bool] = {}
+        self.probed: Mapping[str, Reply] = {}
         self.suspects: Members = ()
         self.suspects_changed = asyncio.Event()
 
@@ -120,10 +138,10 @@ class FactBoard:
             self.probed = {s.id: self.probed[s.id] for s in scrapers if s.id in self.probed}
             self.suspects_changed.set()
 
-    def put_probed(self, scraper: str, alive: bool) -> None:
-        """A suspected scraper answers a direct probe, or does not."""
-        if scraper in {s.id for s in self.suspects} and self.probed.get(scraper) is not alive:
-            self.probed = {**self.probed, scraper: alive}
+    def put_probed(self, scraper: str, reply: Reply) -> None:
+        """What a suspected scraper does when it is asked directly."""
+        if scraper in {s.id for s in self.suspects} and self.probed.get(scraper) is not reply:
+            self.probed = {**self.probed, scraper: reply}
             self.ring()
 
     def ring(self) -> None:

@@ -50,6 +50,10 @@ class TooLargeError(HttpError):
     """The body is longer than the caller takes."""
 
 
+class RefusedError(HttpError):
+    """Nobody listens there: each address of the name refused the connection."""
+
+
 class NotAskedError(HttpError):
     """The request did not leave this machine: something is used up here. It says nothing about the other side."""
 
@@ -87,8 +91,7 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     except aiohttp.ClientConnectorError:
         raise  # never connected, so nothing was sent, and aiohttp does not retry it
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        raise _Dropped(os.strerror(number) if number else "connection closed by the other side") from None
+        raise _Dropped(closed_error(error)) from None
 
 
 def new_session(
@@ -154,24 +157,48 @@ async def request(
                 names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
                 return Response(response.status, names, await _body(response, body_bytes_max), secrets)
     except TimeoutError:
-        if unresolved:
-            raise UnresolvedError(f"the name {', '.join(unresolved)} was not resolved within {timeout_s:g} s") from None
-        raise HttpError(f"no whole answer within {timeout_s:g} s") from None
+        raise not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s) from None
     except secretfile.SecretError as error:
         raise NotAskedError(str(error)) from error
     except aiohttp.ClientConnectorDNSError as error:
-        if error.os_error.errno in OWN_TROUBLE:
-            raise NotAskedError(f"cannot look up {error.host}: {_why(error.os_error)}") from None
-        raise UnresolvedError(f"the name {error.host} cannot be resolved: {_why(error.os_error)}") from None
+        raise look_up_error(error.os_error, error.host) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _kind(error)(_hidden(_why(error), secrets)) from None  # their own texts, and their causes, have the whole URL
     except MemoryError as error:
         raise NotAskedError("no memory for the answer") from error
 
 
+def too_late(timeout_s: float) -> HttpError:
+    return HttpError(f"no whole answer within {timeout_s:g} s")
+
+
+def not_resolved(names: Iterable[str], timeout_s: float) -> UnresolvedError:
+    return UnresolvedError(f"the name {', '.join(names)} was not resolved within {timeout_s:g} s")
+
+
+def look_up_error(error: OSError, host: str) -> NotAskedError:
+    """Of a name that has no address, or of this machine."""
+    if error.errno in OWN_TROUBLE:
+        return NotAskedError(f"cannot look up {host}: {_why(error)}")
+    return UnresolvedError(f"the name {host} cannot be resolved: {_why(error)}")
+
+
+def connect_error(error: OSError, host: str, port: int) -> HttpError:
+    """Of a connection that could not be made; its type says whose trouble that is."""
+    return _kind(error)(f"cannot connect to {host}:{port}: {_why(error)}")
+
+
+def closed_error(error: Exception | None) -> str:
+    """Why a connection ended."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "connection closed by the other side"
+
+
 def _kind(error: Exception) -> type[HttpError]:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return NotAskedError if isinstance(cause, OSError) and cause.errno in OWN_TROUBLE else HttpError
+    number = cause.errno if isinstance(cause, OSError) else None
+    if isinstance(error, aiohttp.ClientConnectorError) and number == errno.ECONNREFUSED:
+        return RefusedError
+    return NotAskedError if number in OWN_TROUBLE else HttpError
 
 
 def _why(error: Exception) -> str:
@@ -242,8 +269,10 @@ def _line(text: str) -> str:
     return " ".join(text[: ERROR_MAX * 4].split())[:ERROR_MAX]
 
 
-def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
-    """``host:port``, ``http(s)://host:port`` or ``unix:///path`` → base URL and socket path. Raises ValueError."""
+def parse_base(text: str, *, tls: bool = False, path: bool = False) -> tuple[URL, str | None]:
+    """``host:port``, ``http(s)://host:port`` or ``unix:///path`` → base URL and socket path. ``path``: the URL may have one,
+    as a proxy may want. Raises ValueError.
+    """
     if text.startswith("unix:///") and len(text) > len("unix:///"):
         return URL("http://localhost"), text.removeprefix("unix://")
     full = text if "://" in text else f"{'https' if tls else 'http'}://{text}"
@@ -256,6 +285,6 @@ def parse_base(text: str, *, tls: bool = False) -> tuple[URL, str | None]:
         raise ValueError("is not host:port, http(s)://host:port or unix:///path")
     if url.user or url.password:
         raise ValueError("credentials do not belong in the address")
-    if url.path not in ("", "/") or url.query_string or url.fragment:
-        raise ValueError("must be an address only, without a path")
-    return url.origin(), None
+    if url.query_string or url.fragment or (url.path not in ("", "/") and not path):
+        raise ValueError("must be an address, without a query" if path else "must be an address only, without a path")
+    return url.origin().joinpath(*url.path.strip("/").split("/")) if path and url.path != "/" else url.origin(), None

@@ -4,6 +4,10 @@ One writer (``consul/lock.py``), many readers, in threads too. Without a lock a 
 its epoch is that of its state. With one it leads until its lease ends on ``CLOCK_BOOTTIME``, which goes on while the machine
 sleeps and does not jump with the wall clock: a controller that was frozen sees at once that its time is over.
 
+A controller without a lock whose receivers have a higher epoch is locked out: another one without a lock was started after
+it. When that one has written nothing for a while, this one goes above it, since nobody else serves the targets then. If both
+live they take turns, and each waits twice as long as the last time.
+
 Epochs climb by two at least, so that the number below a leader's is left for the controllers that follow. Their slices,
 served over http_sd, are newer than those of the leader before, and older than the leader's.
 """
@@ -16,9 +20,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from promring.model import EPOCH_FOLLOWED_MOST, LetGo, ListMark
+from promring.model import EPOCH_FOLLOWED_MOST, Generation, LetGo, ListMark
 
 STEP = 2
+SILENT_S = 10.0
+"""Without a lock: who wrote what locks us out and has written nothing for so long is gone, at the first time."""
+SILENT_MOST_S = 3600.0
 RELEASED_S = 60.0
 """So long the other controllers let go what a person released at the leader, when they hold exactly that, too."""
 
@@ -37,6 +44,8 @@ class Leadership:
     changed: Callable[[], None] = lambda: None
     epoch: int = 0
     """Of the slices that are made from now on; 0: nobody said one."""
+    followed: int = 0
+    """The epoch of the leader that we follow or followed last; 0: we never did."""
     leader: str = ""
     """Who leads, as far as is known."""
     drained: Mapping[str, frozenset[str]] | None = None
@@ -47,7 +56,12 @@ class Leadership:
     """What a person released at the leader within ``RELEASED_S``, by shard service."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
+    taken_over_at: float = field(default=float("-inf"), init=False)
+    """When this controller, without a lock, last went above another one, on ``clock``."""
     lease_ends_at: float = field(default=0.0, init=False)
+    _patience_s: float = field(default=SILENT_S, init=False)
+    _above: dict[str, tuple[Generation, float]] = field(default_factory=dict, init=False)
+    """Without a lock, by shard service: the newest generation that refuses us, and since when it is that one."""
     _released_at: dict[str, float] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -66,6 +80,7 @@ class Leadership:
         """Somebody else leads with ``epoch``; an empty name: nobody does."""
         news = leader != self.leader or self.lease_ends_at > 0
         self.leader, self.lease_ends_at = leader, 0.0
+        self.followed = epoch or self.followed
         if epoch - 1 > self.epoch:
             self.epoch, news = epoch - 1, True
         if news:
@@ -120,18 +135,55 @@ class Leadership:
             self.lists = {**self.lists, service: lists}
             self._news.set()
 
-    def outranked(self, epoch: int, *, first: bool = False) -> None:
-        """A receiver has a slice of a higher epoch than ours. ``first``: it was among the first that were asked.
+    def outranked(self, service: str, newest: Generation, *, first: bool = False) -> bool:
+        """Receivers of ``service`` have a slice of a higher epoch than ours, ``newest``. ``first``: they are the first that
+        were asked. True when we took over from another controller by that.
 
-        A controller without a lock goes above it then, once: its state was lost and the clock went back. Later it is another
-        controller that was started after this one, which has no business here any more.
+        A controller without a lock goes above it at once when it is the first answer: its state was lost and the clock went
+        back. Later it is another controller that was started after this one: we go above it when it is silent.
         """
-        if self.alone and first and self.epoch <= epoch < EPOCH_FOLLOWED_MOST:
-            self.epoch = epoch + STEP
-            self.changed()
-        elif self.epoch <= epoch < EPOCH_FOLLOWED_MOST:
-            self.outranked_by = max(self.outranked_by, epoch)
-            self._news.set()
+        if not self.epoch <= newest.epoch < EPOCH_FOLLOWED_MOST:
+            return False
+        if self.alone and first:
+            self._climb_above(newest)
+            return False
+        self.outranked_by = max(self.outranked_by, newest.epoch)
+        self._news.set()
+        return self.alone and self._take_over(service, newest)
+
+    def heard_of_nobody(self, service: str) -> None:
+        """No receiver of ``service`` refuses us."""
+        self._above.pop(service, None)
+
+    @property
+    def locked_out_by(self) -> Generation | None:
+        """What our receivers have of another controller without a lock; None: they take what we give them."""
+        return max((newest for newest, _ in self._above.values()), default=None)
+
+    def takes_over_in(self, service: str) -> float | None:
+        """Seconds until we may go above who locks us out of ``service``; None: nobody does."""
+        if service not in self._above:
+            return None
+        return max(0.0, self._above[service][1] + self._patience_s - self.clock())
+
+    def _take_over(self, service: str, newest: Generation) -> bool:
+        now = self.clock()
+        known, since = self._above.get(service, (None, now))
+        if newest != known:
+            self._above[service] = newest, now
+            return False
+        if now - since < self._patience_s:
+            return False
+        again = now - self.taken_over_at < 2 * SILENT_MOST_S
+        self._patience_s = min(SILENT_MOST_S, 2 * self._patience_s) if again else 2 * SILENT_S
+        self.taken_over_at, self.outranked_by = now, 0
+        self._above.clear()
+        self._climb_above(newest)
+        return True
+
+    def _climb_above(self, newest: Generation) -> None:
+        self.epoch = newest.epoch + STEP
+        self.changed()
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """For the lock: until there is something to tell the others, at most ``timeout_s``."""

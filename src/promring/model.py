@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
@@ -107,8 +108,19 @@ class Fact(Generic[T]):
     good_at: float = 0.0
     trouble: str = ""
     """What failed although there is an answer: it is whole, but partly from before."""
-    repeats: int = 1
-    """How many equal answers in a row, not closer than a second, the newest one ends."""
+    fresh: Answer[T] | None = None
+    """The last answer that was whole and of this run of the program, no failure and nothing remembered in it; None: there
+    was none.
+    """
+    repeats: int = 0
+    """How many fresh answers, not closer than a second, were equal to ``fresh``, the last ones in a row."""
+    since: float = 0.0
+    """Since when (monotonic seconds) they were. Time from a failure to the next fresh answer is left out."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the newest answer is one that may confirm something."""
+        return self.fresh is not None and self.newest is self.fresh
 
     @property
     def stale(self) -> bool:
@@ -143,16 +155,29 @@ class Scraper:
         return self.weight > 0 and not self.draining
 
 
+class Reply(Enum):
+    """What a scraper does that is asked directly, at its own address."""
+
+    ANSWERS = "answers"
+    REFUSES = "refuses"
+    """Its machine says that nobody listens there, twice: it is dead."""
+    SILENT = "silent"
+    """No answer, or one that says nothing: it may be dead, hang, or be cut off from here."""
+
+
 Members = tuple[Scraper, ...]
 """The live scrapers of a shard service, sorted by id, ids distinct."""
 
 
 class NodeState(NamedTuple):
-    """What a membership adapter says of one scraper, for people: ``state`` is ``up``, ``down`` or ``unknown``."""
+    """What a membership adapter says of one scraper, for people: ``state`` is ``up``, ``down`` or ``unknown``; ``last``: of
+    one that is unknown now, what it was when somebody last knew.
+    """
 
     id: str
     state: str
     reason: str = ""
+    last: str = ""
 
 
 def join_host_port(host: str, port: int) -> str:

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from promring.core.guard import Act, Hold, Verdict
+from promring.core.guard import Act, Verdict
 from promring.core.second import Opinions
 from promring.delivery import Outcome
 from promring.log import Logger
 
 
-def say_verdict(log: Logger, before: Verdict, now: Verdict) -> None:
-    """Something is held, is held for another reason, or no longer is."""
-    starting = isinstance(before, Hold) and before.reason == "starting"
-    reasons = {one.reason for one in before.withheld}
-    for one in now.withheld:
-        if one.reason not in reasons:
-            say = log.info if starting or one.reason == "warming_up" else log.warning
-            say("plan_held", reason=one.reason, detail=one.detail)
-    for reason in sorted(reasons - {one.reason for one in now.withheld} - {"starting"}):
-        log.info("plan_released", reason=reason)
-    kept = now.kept if isinstance(now, Act) else ()
-    if kept and kept != (before.kept if isinstance(before, Act) else ()):
-        log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
+class Held:
+    """What was said to be held, so that each thing is said once while it lasts, and released only when it is."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._open: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
+        """By reason and what it is about; with it the scrapers of a panic."""
+        self._kept: tuple[str, ...] = ()
+        self._starting = True
+
+    def say(self, now: Verdict) -> None:
+        """Something is held, is held for another reason or for more scrapers, or no longer is."""
+        starting, self._starting = self._starting, False
+        for one in now.withheld:
+            key, names = (one.reason, one.about), frozenset(one.what) if one.reason == "panic" else frozenset()
+            if not names <= self._open.get(key, frozenset()) or key not in self._open:
+                say = self._log.info if starting or one.reason == "warming_up" else self._log.warning
+                say("plan_held", reason=one.reason, detail=one.detail)
+            self._open[key] = names | self._open.get(key, frozenset())
+        if isinstance(now, Act):  # what is not looked at while everything is held may be held still
+            self._say_released({(one.reason, one.about) for one in now.withheld})
+        kept = now.kept if isinstance(now, Act) else ()
+        if kept and kept != self._kept:
+            self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
+        self._kept = kept
+
+    def _say_released(self, held: Collection[tuple[str, tuple[str, ...]]]) -> None:
+        """All but what is ``held``. A source that is doubted for another reason now is not released."""
+        doubted = {about for _, about in held if about}
+        for reason, about in sorted(self._open.keys() - held):
+            del self._open[reason, about]
+            if about not in doubted:
+                self._log.info("plan_released", reason=reason, **({"sources": ",".join(about)} if about else {}))
 
 
 def say_fit(log: Logger, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

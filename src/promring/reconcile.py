@@ -22,24 +22,28 @@ from typing import Any
 
 import numpy as np
 
-from promring.core.admission import History
+from promring.core.admission import NOBODY_ASIDE, Aside, History
+from promring.core.aside import place_around
 from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
 from promring.core.handover import Claims, Departed, Evidence, Handover, schedule, waiting_for, with_seen, without_room
-from promring.core.placement import Policy, capacities, place
+from promring.core.placement import Policy, capacities
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
 from promring.core.preview import fit
+from promring.core.recall import recalled
 from promring.core.ring import TOKENS_MOST, Ring
 from promring.core.second import Opinions, Trial
 from promring.couriers import RETRY_FIRST_S, Couriers
 from promring.delivery import Delivery
+from promring.departures import Departures
 from promring.facts import FactBoard
 from promring.leadership import Leadership
 from promring.log import Logger, difference
 from promring.metrics import Metrics
 from promring.model import Generation, LetGo, ListMark, Loads, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import say_fit, say_opinions, say_verdict
+from promring.narration import Held, say_fit, say_opinions
+from promring.retirement import Retirement
 from promring.state import Memory, Store
 from promring.threads import beside
 
@@ -77,9 +81,18 @@ class Reconciler:
         memory: Memory,
         metrics: Metrics,
         log: Logger,
+        saved: bool = True,
+        policy_changed: bool = False,
+        departures: Departures | None = None,
+        retirement: Retirement | None = None,
     ) -> None:
+        """``saved``: the memory is on disk as it is; ``policy_changed``: it was made under another policy."""
         self.service = service
-        self.memory = self._saved = memory
+        self.memory = memory
+        self._saved = memory if saved else None
+        self._policy_changed = policy_changed
+        self.departures = departures or Departures((), log=log)
+        self.retirement = retirement or Retirement((), log=log)
         self.verdict: Verdict = Hold("starting", "the first cycle has not run yet")
         self.history: History = memory.history
         """Who counts as alive, and why not who does not."""
@@ -89,14 +102,15 @@ class Reconciler:
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
         """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.no_room: Mapping[str, int] = {}
+        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
-        self.no_room: Mapping[str, int] = {}
-        """Targets that stay with a scraper because there is no room for them elsewhere."""
         self._departed = Departed()
         self._in_force_at = 0.0
         self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
+        self._aside = NOBODY_ASIDE
         self.decided = False
         """Whether there was a plan from scrapers that were known then, not just remembered; with other controllers: and from
         sources that have answered.
@@ -114,6 +128,7 @@ class Reconciler:
         """Since when we lead without having seen what the leader before us gave to whom; None: we need not know it."""
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
+        self._held = Held(self._log)
         self.couriers = Couriers(service, deliveries, leadership, facts.ring, metrics, self._log)
         self._heard: Members | None = None
         self._shares: Shares | None = None
@@ -140,12 +155,13 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         self._take_term()
-        facts = self._facts.newest()
+        facts = self.departures.applied(self._facts.newest())
         verdict = self._judge(facts)
         if isinstance(verdict, Act):
-            ring = await self._listen(self._able(verdict.members))
+            self._sick = frozenset(self.opinions.sick(time.monotonic()))
+            ring = await self._listen(self._able(verdict.members, self.memory.drained))
             pool = await self._merge(verdict.sources)
-            await self._hand_over(verdict, facts, await self._place(pool, ring), changed_at)
+            await self._hand_over(verdict, facts, await self._place(pool, ring, verdict.aside), changed_at)
         else:
             self._wait_for_nobody()
         acts = isinstance(verdict, Act)
@@ -154,6 +170,7 @@ class Reconciler:
             self._tell_others()
         await self._save()
         await self._deliver(remembered=not decided)
+        self._end_departures()
         self.decided = decided
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 
@@ -193,7 +210,7 @@ class Reconciler:
         )
         self.history, self._judge_again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
-        say_verdict(self._log, self.verdict, judged.verdict)
+        self._held.say(judged.verdict)
         self.verdict = judged.verdict
         return judged.verdict
 
@@ -223,14 +240,17 @@ class Reconciler:
         silent = [name for name, cell in self._facts.sources.items() if not cell.answered]
         return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
 
-    def _able(self, members: Members) -> Members:
+    def would_have(self, drained: frozenset[str]) -> Members:
+        """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
+        return self._able(self.history.members, drained)
+
+    def _able(self, members: Members, drained: frozenset[str]) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, the sick, and who cannot be reached."""
-        self._sick = frozenset(self.opinions.sick(time.monotonic()))
-        failing = self.couriers.cut_off | self._sick
-        able = {s.id for s in members if s.able and s.id not in self.memory.drained}
+        failing = self.couriers.cut_off | self.opinions.sick(time.monotonic()).keys()
+        able = {s.id for s in members if s.able and s.id not in drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
-        off = self.memory.drained | failing | {s.id for s in members if s.draining}
+        off = drained | failing | {s.id for s in members if s.draining}
         if off.isdisjoint(s.id for s in members):
             return members
         return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
@@ -274,12 +294,15 @@ class Reconciler:
             self._log.warning("targets_conflict", conflicts=pool.conflicts, among=named, kept="what the first source says")
         return pool
 
-    async def _place(self, pool: TargetPool, ring: Ring) -> Placement:
-        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same."""
-        known = self.placement
-        if known is not None and known.pool is pool and known.scrapers == ring.scrapers:
+    async def _place(self, pool: TargetPool, ring: Ring, aside: Aside) -> Placement:
+        """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same. Those that
+        are ``aside`` get nothing new.
+        """
+        known, before, self._aside = self.placement, self._aside, aside
+        if known is not None and known.pool is pool and known.scrapers == ring.scrapers and aside == before:
             return known
-        return await beside(lambda: place(pool, ring, self.policy))
+        claims = self.memory.claims
+        return await beside(lambda: place_around(pool, ring, self.policy, aside, claims))
 
     async def _hand_over(self, verdict: Act, facts: Facts, placed: Placement, changed_at: float | None) -> None:
         """Towards ``placed``: new slices when there is another plan, or a step of a hand-over is due."""
@@ -296,7 +319,7 @@ class Reconciler:
             claims, in_force = await beside(lambda: self._schedule(wanted, most, placed, before, looked=looked))
             now = await beside(lambda: shares(in_force))
             slices = await beside(lambda: self._slices(in_force, now))
-            plan = await beside(lambda: compare(self.placement, placed)) if placed is not self.placement else NO_PLAN
+            plan = await beside(lambda: self._compare(placed)) if placed is not self.placement else NO_PLAN
             self._put_in_force(verdict, facts, placed, plan, claims, slices)
             self._departed = departed.and_then(before, live, now_s)
             self.waiting, self.no_room = waiting_for(claims, wanted), without_room(claims, wanted)
@@ -305,10 +328,18 @@ class Reconciler:
                 self.in_force = in_force
             self._waiting_since = self._waiting_since or changed_at
             self._look_since = None if looked else self._look_since
+        self.waiting |= self.departures.emptied
         if self._look_since is not None:
             self.waiting |= {s.id for s in placed.scrapers}
         if self.waiting and self._handover.confirm:
             self._facts.ask_for_look()
+
+    def _compare(self, placed: Placement) -> Plan:
+        """With the placement before, or what is remembered of it."""
+        before = self.placement
+        if before is None and self.memory.slices:
+            before = recalled(self.memory.claims, placed.pool)
+        return compare(before, placed)
 
     def _wait_for_nobody(self) -> None:
         """Held: nobody is asked meanwhile, and a look begins when we act again."""
@@ -372,21 +403,21 @@ class Reconciler:
             return  # nothing of a hand-over was due
         generation = max((s.generation for s in changed), default=before.generation)
         self.placement, self._in_force_at = placement, time.monotonic()
-        self.memory = Memory(
+        self.memory = replace(
+            before,
             members=verdict.members,
             sources=dict(verdict.sources),
             slices=slices,
             generation=generation,
             claims=claims,
-            drained=before.drained,
             history=self.history,
             members_at=facts.members.good_at,
             sources_at={name: fact.good_at for name, fact in facts.sources.items()},
         )
-        if changed:
+        if changed or (self._policy_changed and plan.moves):
             reason = "handover" if self.opinions.trials == self._tried else "second_opinion"
             if plan is not NO_PLAN:
-                reason = _why(before, self.memory, scrapers_before, placement)
+                reason = _why(before, self.memory, scrapers_before, placement, policy_changed=self._policy_changed)
             self._metrics.reshards.labels(self.service, reason).inc()
             self._metrics.targets_moved.labels(self.service).inc(plan.moved)
             self._log.info(
@@ -399,6 +430,7 @@ class Reconciler:
                 held=claims.held,
                 slices_changed=len(changed),
             )
+        self._policy_changed = False
         found = fit(placement)
         say_fit(self._log, self.fit, found)
         self.fit = found
@@ -429,7 +461,11 @@ class Reconciler:
         """Give the sinks what is in force, and say when to look again: after a failure soon."""
         term, slices = self._leadership, list(self.memory.slices.values())
         looked = self._look_since is None and (term.alone or term.epoch == self._reign)  # else we lead since a moment ago
-        delivered = await self.couriers.deliver(slices, remembered=remembered, pushes=looked)
+        async with asyncio.TaskGroup() as group:
+            delivering = group.create_task(self.couriers.deliver(slices, remembered=remembered, pushes=looked))
+            if not remembered or term.alone:
+                group.create_task(self.retirement.deliver(slices, term.leads, pushes=looked))
+        delivered = delivering.result()
         now = time.monotonic()
         if self._waiting_since is not None and delivered and (looked or not term.leads()):
             self._metrics.delivery_lag.labels(self.service).observe(now - self._waiting_since)
@@ -441,6 +477,20 @@ class Reconciler:
         if self._look_since is not None and isinstance(self.verdict, Act):
             ends_next = min(ends_next, max(self._look_since + LOOK_S, now + RETRY_FIRST_S))
         self._next_wake = min(now + self.couriers.again_in(self._pace.interval_s), ends_next, self._judge_again_at)
+
+    def _end_departures(self) -> None:
+        """Those that were taken out of the list and have nothing left, or died, are in the plan no more."""
+        outcomes = [o for of_means in self.couriers.outcomes.values() for o in of_means]
+        reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
+        ended = {s.id for s in self.departures.end(self.memory.slices, reached, self._facts.seen)}
+        if ended:
+            standings = {name: one for name, one in self.history.standings.items() if name not in ended}
+            self.history = replace(self.history, standings=standings)
+            members = tuple(s for s in self.memory.members if s.id not in ended)
+            self.memory = replace(self.memory, members=members, history=self.history)
+            self._facts.ring()
+        if self.departures.remembered != self.memory.departing:
+            self.memory = replace(self.memory, departing=self.departures.remembered)
 
     def receive(self, sight: Sight) -> None:
         """What scrapers were seen doing."""
@@ -461,6 +511,11 @@ class Reconciler:
             self._facts.ring()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
+
+    @property
+    def saved(self) -> bool:
+        """Whether what is in force, and what is drained, survives a restart."""
+        return self.memory is self._saved
 
     def drain(self, scraper: str, *, back: bool = False) -> None:
         """Take everything from ``scraper``, make before break; ``back``: let it have its share again. Only where we lead."""
@@ -486,16 +541,24 @@ class Reconciler:
         return let_go
 
 
-def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement) -> str:
+def _why(before: Memory, after: Memory, scrapers: Members, placement: Placement, *, policy_changed: bool = False) -> str:
     """Which fact made the plan another one."""
     if not before.slices:
         return "initial"
+    if policy_changed:
+        return "policy"
     if before.members != after.members:
         same = [replace(s, draining=False) for s in before.members] == [replace(s, draining=False) for s in after.members]
-        return "drain" if same else "scrapers"
+        return "drain" if same else "policy" if _same_places(before.members, after.members) else "scrapers"
     if scrapers and scrapers != placement.scrapers:
         return "drain"
-    return "policy" if _same(before.sources, after.sources) else "targets"
+    same = list(before.sources) == list(after.sources) and before.sources == after.sources  # a reload reads equal lists
+    return "policy" if same else "targets"
+
+
+def _same_places(one: Members, other: Members) -> bool:
+    """The same scrapers, whatever their zone and weight."""
+    return len(one) == len(other) and all(map(_same_place, one, other))
 
 
 def _same_owners(one: Placement, other: Placement) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+from promring.asks import Asks
 from promring.audit.watch import Audit
 from promring.core.guard import Hold
 from promring.delivery import Closing, Delivery
@@ -26,6 +27,7 @@ from promring.model import Known, Unknown
 from promring.reconcile import Reconciler
 from promring.settings import ShardService
 from promring.state import Memory
+from promring.succession import id_of
 
 
 class Service:
@@ -42,6 +44,7 @@ class Service:
         make_reconciler: Callable[[FactBoard], Reconciler],
         make_audit: Callable[[FactBoard, Reconciler], Audit],
         memory: Memory,
+        asks: Asks,
         metrics: Metrics,
         log: Logger,
     ) -> None:
@@ -50,7 +53,8 @@ class Service:
         self._direct_probes = direct_probes
         self.sources = sources
         self.deliveries = deliveries
-        self.facts = FactBoard(list(sources), confirmations=settings.guard.shrink_confirmations)
+        self.asks = asks
+        self.facts = FactBoard(list(sources), confirmations=settings.guard.confirmations)
         self._remember(memory)
         self.reconciler = make_reconciler(self.facts)
         self.audit = make_audit(self.facts, self.reconciler)
@@ -63,8 +67,13 @@ class Service:
 
     @property
     def http_sd(self) -> HttpSdDelivery | None:
-        """What ``/sd/`` serves, when the service has this delivery."""
-        return next((d for d in self.deliveries if isinstance(d, HttpSdDelivery)), None)
+        """What ``/sd/`` serves, when the service has this delivery, or had it before a reload."""
+        every = (*self.deliveries, *(way.delivery for way in self.reconciler.retirement.ways))
+        return next((d for d in every if isinstance(d, HttpSdDelivery)), None)
+
+    def scraper_id(self, asked: str) -> str:
+        """The id of the scraper that somebody means, by whichever of its names."""
+        return id_of(asked, lambda: [s.scraper for s in self.reconciler.memory.slices.values()])
 
     def memory(self) -> Memory:
         """What the next one shall start from: what is in force, with the facts' newest times."""
@@ -73,6 +82,7 @@ class Service:
         return replace(
             self.reconciler.memory,
             history=self.reconciler.history,
+            departing=self.reconciler.departures.remembered,
             members_at=facts.members.good_at,
             sources_at=times,
         )
@@ -85,6 +95,10 @@ class Service:
                 if isinstance(delivery, Closing):
                     stack.push_async_callback(delivery.close)
             group.create_task(self.membership.run(self.facts.members.put), name=f"{self.name}/membership")
+            stack.push_async_callback(self.reconciler.retirement.close)
+            departures = self.reconciler.departures
+            watched = self._direct_probes.run(lambda: departures.scrapers, departures.changed, departures.put_probed)
+            group.create_task(watched, name=f"{self.name}/departures")
             asked = self._direct_probes.run(lambda: facts.suspects, facts.suspects_changed, facts.put_probed)
             group.create_task(asked, name=f"{self.name}/direct probes")
             for name, source in self.sources.items():

@@ -28,6 +28,7 @@ from yarl import URL
 
 from promring.address import parse_host_port
 from promring.core.ring import WEIGHT_MOST
+from promring.duration import parse_duration
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
 from promring.redact import SecretUrl, shown
@@ -35,25 +36,9 @@ from promring.redact import SecretUrl, shown
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
-_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
 SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
 """Of a configuration, of a service, and of every other list: more is a mistake, and would hold a reload up."""
-DURATION_MOST_S = 366 * 86400.0
-_UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
-
-
-def parse_duration(text: object) -> float:
-    """``1h30m``, ``5s``, ``500ms``, ``0`` → seconds. Raises ValueError."""
-    if text == 0 or text == "0":
-        return 0.0
-    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration such as 500ms, 5s or 1m")
-    seconds = sum(int(n[:18]) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
-    if seconds > DURATION_MOST_S:
-        raise ValueError(f"{text!r} is longer than a year")
-    return seconds
 
 
 class Node(NamedTuple):
@@ -241,7 +226,7 @@ class Controllers(Model):
 
 
 class RegisterCheck(Model):
-    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/healthy"
+    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
     interval: Interval = 5.0
     timeout: Interval = 2.0
 
@@ -366,8 +351,10 @@ class Guard(Model):
     panic_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     panic_hold: Duration = 60.0
     shrink_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
-    shrink_confirmations: Annotated[int, Field(ge=1, le=1000)] = 3
+    shrink_hold: Duration = 300.0
+    empty_hold: Duration = 3600.0
     growth_threshold: Annotated[float, Field(gt=1, le=1e9, allow_inf_nan=False)] | None = 10.0
+    confirmations: Annotated[int, Field(ge=1, le=1000)] = 3
 
 
 class Audit(Model):
@@ -383,6 +370,16 @@ class FileDelivery(Model):
 
 class HttpSdDelivery(Model):
     pass
+
+
+JUMP = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:([0-9]{1,5}))?")
+
+
+def _jump(text: str) -> str:
+    match = JUMP.fullmatch(text)
+    if match is None or not 0 < int(match[4] or 22) < 65536:
+        raise ValueError(f"{text!r} must be [user@]host[:port]")
+    return text
 
 
 def _host_template(text: str) -> str:
@@ -406,6 +403,11 @@ def _remote_path(text: str) -> str:
     return text
 
 
+def _jumps(value: object) -> object:
+    """A list, or hops with commas between, as ssh's ``-J`` has them."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 class SshDelivery(Model):
     host: Annotated[str, AfterValidator(_host_template)] = "{host}"
     port: Annotated[int, Field(ge=1, le=65535)] = 22
@@ -413,6 +415,8 @@ class SshDelivery(Model):
     path: Annotated[str, AfterValidator(_remote_path)]
     identity_file: AbsolutePath
     known_hosts: AbsolutePath
+    certificate_file: AbsolutePath | None = None
+    proxy_jump: Annotated[list[Annotated[str, AfterValidator(_jump)]], BeforeValidator(_jumps), Field(max_length=8)] = []
     timeout: Interval = 5.0
 
 
@@ -427,6 +431,7 @@ class AnsibleDelivery(Model):
     user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] | None = None
     identity_file: AbsolutePath | None = None
     extra_vars_file: AbsolutePath | None = None
+    vault_password_file: AbsolutePath | None = None
     timeout: Interval = 10.0
 
 

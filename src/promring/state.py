@@ -14,10 +14,10 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -50,6 +50,7 @@ STATE_BYTES_MAX = 1024**3
 """Two million targets or more. A longer one is neither written nor read."""
 HEADER_BYTES_MAX = 256
 READ_BYTES = 1 << 20
+ORPHANS_MOST = 100
 
 
 class _SavedSlice(msgspec.Struct, array_like=True):
@@ -159,6 +160,8 @@ class _File(msgspec.Struct):
     claims: _SavedClaims
     drained: list[str]
     standings: list[_SavedStanding] | None = None
+    departing: list[Scraper] = []
+    listed: list[tuple[str, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +183,20 @@ class Memory:
     """When the members were last known, wall-clock seconds."""
     sources_at: Mapping[str, float] = field(default_factory=dict)
     """When each source last gave targets."""
+    departing: Members = ()
+    """Scrapers that were taken out of the list and were alive: they keep what they have until others scrape it."""
+    listed: frozenset[tuple[str, int]] = frozenset()
+    """Host and port of the scrapers that the configuration names."""
 
 
 class Store:
-    """The state file of one shard service in ``folder``."""
+    """The state file of one shard service in ``folder``. ``replaces``: the name that the service had before; its file goes
+    when the first one under the new name is written.
+    """
 
-    def __init__(self, folder: Path, service: str, log: Logger) -> None:
-        self._path = folder / f"{file_name(service)}.state"
+    def __init__(self, folder: Path, service: str, log: Logger, *, replaces: str | None = None) -> None:
+        self._path = _path(folder, service)
+        self._replaced = _path(folder, replaces) if replaces and replaces != service else None
         self._service = service
         self._log = log
 
@@ -206,13 +216,7 @@ class Store:
 
     def _read(self) -> Memory:
         """Raises OSError, or for what is not sound ValueError, and whatever a decoder raises."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe does not hold us up
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > STATE_BYTES_MAX:
-            os.close(descriptor)
-            raise ValueError(f"not a file of at most {STATE_BYTES_MAX} bytes")
-        with open(descriptor, "rb") as file:
-            return _decode(_checked_body(file, found.st_size), self._service)
+        return _decode(_checked(self._path), self._service)
 
     def _set_aside(self, what: str) -> None:
         aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
@@ -238,12 +242,54 @@ class Store:
             claims=_SavedClaims.of(memory.claims, time.monotonic()),
             drained=sorted(memory.drained),
             standings=[_SavedStanding.of(one, time.monotonic()) for one in memory.history.standings.values()],
+            departing=list(memory.departing),
+            listed=sorted(memory.listed),
         )
         body = msgspec.msgpack.encode(saved)
         if len(body) > STATE_BYTES_MAX - HEADER_BYTES_MAX:
             raise OSError(errno.EFBIG, f"the state would be {len(body)} bytes", str(self._path))
         digest = hashlib.sha256(body).hexdigest().encode()
         disk.install(self._path, b"%s %d %d %s\n%s" % (MAGIC, VERSION, len(body), digest, body), mode=0o600)
+        if self._replaced is not None:
+            self._replaced.unlink(missing_ok=True)
+            self._replaced = None
+
+
+class Orphan(NamedTuple):
+    """A state file of a service that is not configured: who had how many targets of it."""
+
+    service: str
+    path: Path
+    scrapers: Mapping[str, int]
+
+
+def orphans(folder: Path, services: Collection[str], log: Logger) -> list[Orphan]:
+    """State files of other services than these, by name. What is no sound one is left out, and left alone. Blocks."""
+    known = {_path(folder, name) for name in services}
+    found = []
+    for path in sorted(set(folder.glob("*.state")) - known)[:ORPHANS_MOST]:
+        try:
+            saved = msgspec.msgpack.decode(_checked(path), type=_File)
+        except (OSError, ValueError) as error:  # decoding errors are ValueErrors, too
+            log.warning("state_of_nobody", path=str(path), error=str(error))
+            continue
+        found.append(Orphan(saved.service, path, {s.scraper.id: s.targets for s in saved.slices}))
+    return found
+
+
+def _path(folder: Path, service: str) -> Path:
+    return folder / f"{file_name(service)}.state"
+
+
+def _checked(path: Path) -> bytes:
+    """The sound content of a state file. Raises OSError, or ValueError that says what is wrong."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe does not hold us up
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > STATE_BYTES_MAX:
+        os.close(descriptor)
+        raise ValueError(f"not a file of at most {STATE_BYTES_MAX} bytes")
+    with open(descriptor, "rb") as file:
+        return _checked_body(file, found.st_size)
 
 
 def _checked_body(file: BinaryIO, size: int) -> bytes:
@@ -289,9 +335,17 @@ def _decode(body: bytes, service: str) -> Memory:
             _history(saved),
             saved.members_at,
             saved.sources_at,
+            _sound(saved.departing),
+            frozenset(saved.listed),
         )
     except msgspec.DecodeError as error:
         raise ValueError(f"corrupt: {error}") from error
+
+
+def _sound(departing: list[Scraper]) -> Members:
+    """Raises ValueError when they cannot be true."""
+    check_members(tuple(departing))
+    return tuple(departing)
 
 
 def _history(saved: _File) -> History:

@@ -1,8 +1,8 @@
 """Keeps the process alive and ends it well: actors, signals, reload, graceful stop.
 
 Promises: SIGINT and SIGTERM stop in at most ``STOP_S``, a second one at once; SIGHUP and ``POST /-/reload`` read the file
-again, and one that is bad, or cannot be built, changes nothing; a reload carries all facts and slices over, so an unchanged
-service moves nothing. Reloads go one after the other; who asks during one gets the answer of the next.
+again, and one that is bad, cannot be built, or would lose targets, changes nothing; a reload carries all facts and slices
+over, so an unchanged service moves nothing. Reloads go one after the other; who asks during one gets the answer of the next.
 Flow: ``trial`` and ``build`` make the services from the settings; ``web`` reads what this object and its services show.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -19,21 +20,27 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from promring import trial
 from promring.actors import Actor, run_actors
 from promring.build import Kit, Parts, build_parts, build_service, consul_access, store_of
-from promring.config import Loaded, load_with_lines
+from promring.config import Loaded, load_with_lines, loads_with_lines
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLock, LockSettings
+from promring.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
 from promring.events import Events
+from promring.foresight import Now, foresee
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
 from promring.model import ConfigError, join_host_port
+from promring.notify import Notify
+from promring.orphans import Orphans
 from promring.service import Service
 from promring.settings import Settings
-from promring.state import Memory
+from promring.state import Memory, orphans
+from promring.succession import successors
 from promring.threads import BusyError, Single, beside
 from promring.unforeseen import kept_alive
 from promring.web.server import WebServer, WebSettings
@@ -74,6 +81,10 @@ class Built:
     saved: Mapping[str, Memory]
     """From disk, of the services that do not run."""
     stack: AsyncExitStack
+    before: Mapping[str, str] = field(default_factory=dict)
+    """For each service that goes on with one that runs, the name of that one."""
+    left: Sequence[LeftBehind] = ()
+    """Services that are not in this configuration."""
 
 
 class Supervisor:
@@ -83,6 +94,8 @@ class Supervisor:
         self.settings = settings
         self.events = events
         self.services: dict[str, Service] = {}
+        self.renamed: dict[str, str] = {}
+        self.left_behind: list[LeftBehind] = []
         self.metrics = Metrics()
         self.reload_state = Reload()
         self._options = options
@@ -93,10 +106,13 @@ class Supervisor:
         self._next_runs = asyncio.Event()
         self._reading = Single()
         self._reload_wanted = asyncio.Event()
-        self._reload_answers: list[asyncio.Future[list[str]]] = []
+        self._reload_forced = False
+        self._reload_answers: list[asyncio.Future[Reloaded]] = []
         self._ready: set[str] = set()
         self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
         self.web = WebServer(options.web, self, log)
+        self._notify = Notify()
+        self._orphans = Orphans()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -106,6 +122,10 @@ class Supervisor:
         services = ",".join(s.name for s in self.settings.shard_services)
         self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
         actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self.web.run, **self._inner()}
+        actors["systemd"], actors["orphans"] = (
+            self._tell_systemd,
+            lambda: kept_alive("orphans", self._orphans.run, self._log),
+        )
         with self._signals():
             async with self._lock() as lock:
                 if lock is not None:
@@ -116,6 +136,12 @@ class Supervisor:
 
     def _inner(self) -> dict[str, Actor]:
         return {"services": self._serve, "reloads": self._reloads}
+
+    async def _tell_systemd(self) -> None:
+        """Ready is who serves: what it serves may wait for scrapers, and be what the run before left."""
+        await self.web_bound()
+        self._notify.ready()
+        await self._notify.live()
 
     def _also_failed(self, actor: str, error: BaseException) -> None:
         self._log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
@@ -135,6 +161,7 @@ class Supervisor:
     async def _serve(self) -> None:
         """One round a configuration: run all services of it until one fails or another configuration is wanted."""
         built = await self._build(self.settings)
+        await self._find_orphans()
         try:
             while True:
                 await self._serve_one(built)
@@ -153,6 +180,7 @@ class Supervisor:
             left, self.services = self.services, self._started(built)
             for gone in left.keys() - self.services.keys():
                 self.metrics.forget(gone)
+            self._succeeded(built, left)
             self._next_runs.set()
             actors = {f"service {name}": service.run for name, service in self.services.items()}
             # A slow disk may hold a reload up; one that hangs ends the process, and the next serves the saved state.
@@ -164,23 +192,59 @@ class Supervisor:
         """The services of ``built``, with what those before them know now. Those have ended: two would write one file."""
         left, saved = self.services, built.saved
         names = {parts.settings.name: parts for parts in built.parts}
-        return {n: build_service(p, built.kit, left.get(n), saved.get(n, Memory())) for n, p in names.items()}
+        before = {name: left.get(built.before.get(name, name)) for name in names}
+        return {n: build_service(p, built.kit, before[n], saved.get(n, Memory())) for n, p in names.items()}
 
-    async def _build(self, settings: Settings) -> Built:
-        """Everything that can fail, beside what runs. Raises ``ConfigError``."""
+    def _succeeded(self, built: Built, left: Mapping[str, Service]) -> None:
+        """The services of ``built`` go on with what those before them knew, which may have had other names and ids."""
+        before = {new: old for new, old in built.before.items() if old in left}
+        renamed = {old: new for new, old in before.items() if old != new}
+        known = self.renamed | renamed
+        followed = {name: renamed.get(new, new) for name, new in known.items()}
+        self.renamed = {n: new for n, new in followed.items() if new in self.services and n not in self.services}
+        self._ready |= {new for new, old in before.items() if old in self._ready}
+        self.left_behind = [one for one in (*self.left_behind, *built.left) if one.service not in self.services]
+        other_ids = any(left[old].settings.identity != self.services[new].settings.identity for new, old in before.items())
+        if not renamed and not other_ids:
+            return
+        self.web.sd.close()  # who waits asks again, and is known by the new names then
+        if self.leadership.leads() and not self.leadership.alone:
+            self.leadership.share_drained({name: s.reconciler.memory.drained for name, s in self.services.items()})
+
+    async def _find_orphans(self) -> None:
+        """What was left behind by a start with another configuration, or by a reload before that."""
+        names = [s.name for s in self.settings.shard_services]
+        for one in await beside(lambda: orphans(self._options.state_dir, names, self._log)):
+            where = (f"where it delivered to; its state is {one.path}: remove that when nothing reads its slices",)
+            self.left_behind.append(LeftBehind(one.service, sorted(one.scrapers), sum(one.scrapers.values()), where))
+            self._log.warning(
+                "state_without_service",
+                service=one.service,
+                scrapers=",".join(sorted(one.scrapers)),
+                targets=sum(one.scrapers.values()),
+                path=str(one.path),
+                note="its slices go on being scraped; remove them, then this file",
+            )
+
+    async def _build(self, settings: Settings, now: Now | None = None) -> Built:
+        """Everything that can fail, beside what runs: what it does ``now``. Raises ``ConfigError``."""
         options, stack, consul = self._options, AsyncExitStack(), None
+        before = successors(now.settings, settings) if now else {}
+        gone = [s for s in now.settings.shard_services if s.name not in before.values()] if now else []
         try:
             if any(s.scrapers.consul for s in settings.shard_services):
                 consul = await stack.enter_async_context(self._client(settings))
                 self._log.info("consul_client", addr=str(consul.url))
             kit = Kit(settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log)
-            parts = [build_parts(service, kit) for service in settings.shard_services]
-            new = [s.name for s in settings.shard_services if s.name not in self.services]
+            runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
+            parts = [build_parts(service, kit, runs[service.name]) for service in settings.shard_services]
+            new = [name for name, left in runs.items() if left is None]
             saved = await beside(lambda: {name: store_of(name, kit).load() for name in new}) if new else {}
         except BaseException:
             await stack.aclose()
             raise
-        return Built(kit, parts, saved, stack)
+        known = now.known if now else {}
+        return Built(kit, parts, saved, stack, before, [left_behind(s, known[s.name]) for s in gone if s.name in known])
 
     @contextlib.asynccontextmanager
     async def _client(self, settings: Settings) -> AsyncIterator[Client]:
@@ -199,8 +263,10 @@ class Supervisor:
         if wanted is None:
             yield None
             return
-        host, port = socket.gethostname(), self._options.web.port
-        settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, join_host_port(host, port))
+        # The number tells apart who has one host name and one port: containers, addresses of one machine.
+        name = f"{join_host_port(socket.gethostname(), self._options.web.port)}/{secrets.token_hex(2)}"
+        self._log.info("controller_name", name=name)
+        settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, name)
         async with self._client(self.settings) as client:
             lock = ConsulLock(
                 client,
@@ -240,6 +306,7 @@ class Supervisor:
         if self._stop.is_set():
             os._exit(128 + number)
         self._stop.set()
+        self._notify.stopping()
         self._log.warning("stopping", signal=signal.Signals(number).name, at_most_s=STOP_S)
         watchdog = threading.Timer(STOP_S, os._exit, [1])  # also ends threads that hang in a system call
         watchdog.daemon = True
@@ -250,10 +317,13 @@ class Supervisor:
 
     # --- what web asks -----------------------------------------------------------------------------------------------
 
-    async def reload(self) -> list[str]:
-        """Read the configuration again, and build all of it. The problems found; with any, everything stays as it is."""
-        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    async def reload(self, *, force: bool = False) -> Reloaded:
+        """Read the configuration again, and build all of it. With any problem everything stays as it is. ``force``: also
+        when targets would be lost by it.
+        """
+        answer: asyncio.Future[Reloaded] = asyncio.get_running_loop().create_future()
         self._reload_answers.append(answer)
+        self._reload_forced |= force
         self._reload_wanted.set()
         return await answer
 
@@ -263,22 +333,29 @@ class Supervisor:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
             answers, self._reload_answers = self._reload_answers, []
+            force, self._reload_forced = self._reload_forced, False
+            self._notify.reloading()
             try:
-                problems = await self._reload()
+                found = await self._reload(force=force)
             except Exception as error:  # whatever a file can bring about, a reload must not end the process
-                problems = self._refused([f"{self._options.config_file}: {type(error).__name__}: {error}"])
+                found = self._refused([f"{self._options.config_file}: {type(error).__name__}: {error}"])
             for answer in answers:
                 if not answer.done():  # who asked has gone
-                    answer.set_result(problems)
-            if not problems:
+                    answer.set_result(found)
+            if not found.problems:
                 await self._next_runs.wait()
+            self._notify.ready()
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self, *, force: bool) -> Reloaded:
         access = self._options.web.access
         try:
             settings = (await self._reading.run(self._read, READ_S)).settings
             async with asyncio.timeout(READ_S):
-                built = await self._build(settings)
+                now = Now.of(self.settings, self.services)
+                decisions = await beside(lambda: decide(now.settings, settings, now.known, foresee(now, settings)))
+                if lost := [one for one in decisions if one.loss and not force]:
+                    return self._refused([*(one.line for one in lost), f"nothing is changed; {FORCE}"])
+                built = await self._build(settings, now)
             try:
                 access.reload()  # the last: it cannot be undone
             except ConfigError:
@@ -290,14 +367,43 @@ class Supervisor:
             return self._refused([f"{self._options.config_file}: not read, and what it asks for not tried, in {READ_S:g} s"])
         except BusyError:
             return self._refused([f"{self._options.config_file}: the reload before still tries to read"])
-        self._log.info("reload", services=",".join(s.name for s in settings.shard_services))
+        self._log.info("reload", services=",".join(s.name for s in settings.shard_services), decisions=len(decisions))
+        self._say(decisions)
         if settings.controllers != self.settings.controllers:
             self._log.warning("reload_needs_a_restart", key="controllers", note="the lock stays as it was at the start")
         self.settings, self.reload_state = settings, Reload()
         self._next_runs.clear()
         self._next = built
         self._next_is_built.set()
-        return []
+        return Reloaded((), decisions)
+
+    def _say(self, decisions: Sequence[Decision]) -> None:
+        for one in decisions:
+            say = self._log.warning if one.loss or one.kind == "service_removed" else self._log.info
+            say(one.kind, service=one.service, detail=one.text, **one.numbers)
+
+    async def foresee(self, text: bytes, question: Question) -> dict[str, Any]:
+        """What a reload with this configuration would do; touches nothing. Raises ``ConfigError``, and ``PromringError`` for
+        what is asked and cannot be.
+        """
+        now = Now.of(self.settings, self.services)
+        return await beside(lambda: self._foreseen(now, text, question))
+
+    def _foreseen(self, now: Now, text: bytes, question: Question) -> dict[str, Any]:
+        file = self._options.config_file
+        loaded = loads_with_lines(text, name=question.name, base=file.absolute().parent)
+        if found := loaded.lines(trial.problems(loaded.settings, file, now.settings)):
+            raise ConfigError(found)
+        foreseen = foresee(now, loaded.settings, question)
+        decisions = decide(now.settings, loaded.settings, now.known, foreseen)
+        return {
+            "decisions": [one.describe() for one in decisions],
+            "refused": any(one.loss for one in decisions),
+            "services": [
+                {"service": name, "moved": one.moved, "owned": one.owned, "lost": one.lost, "preview": one.preview}
+                for name, one in foreseen.items()
+            ],
+        }
 
     def _read(self) -> Loaded:
         """In a thread. Raises ``ConfigError``."""
@@ -311,11 +417,11 @@ class Supervisor:
             raise ConfigError(found)
         return loaded
 
-    def _refused(self, problems: list[str]) -> list[str]:
+    def _refused(self, problems: list[str]) -> Reloaded:
         for problem in problems:
             self._log.error("reload_refused", error=problem)
         self.reload_state = Reload(False, self.reload_state.at, problems)
-        return problems
+        return Reloaded(problems)
 
     def unready(self) -> list[str]:
         """Why not ready, a line a service. A service that once was ready stays so, over a reload too, but not when nothing
@@ -324,4 +430,12 @@ class Supervisor:
         if not self.services:
             return ["starting"]
         said = ((name not in self._ready and s.unready()) or s.silent() for name, s in self.services.items())
-        return [why for why in said if why]
+        return [why for why in (*said, self._locked_out()) if why]
+
+    def _locked_out(self) -> str:
+        """Why nothing is delivered without a lock, or an empty text."""
+        newer = self.leadership.locked_out_by
+        if newer is None:
+            return ""
+        note = "this one takes over when that one stays silent"
+        return f"receivers keep generation {newer} of another controller without a lock; {note}"

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import glob
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promring.build import ssh_settings
+from promring.build import ansible_settings, ssh_settings
 from promring.config import Problem
 from promring.delivery.ansible_run import NOT_INSTALLED, find_program
-from promring.delivery.ssh import read_trust, require_asyncssh
-from promring.delivery.ssh_far import HostError
+from promring.delivery.ssh import require_asyncssh
+from promring.delivery.ssh_trust import UnsentError, read_trust, why_not_valid
 from promring.discovery.python import why_not_importable
 from promring.disk import why_not_writable
 from promring.model import ConfigError
@@ -63,6 +63,9 @@ def warnings(settings: Settings) -> Iterator[Problem]:
                 for k, pattern in enumerate(targets.chosen.files):
                     if not glob.glob(pattern):
                         yield ("shard_services", i, "targets", j, "file", "files", k), f"no file matches {pattern!r} yet"
+        for j, delivery in enumerate(service.delivery):
+            if isinstance(delivery.chosen, SshDelivery) and (said := _skipped_lines(delivery.chosen)):
+                yield ("shard_services", i, "delivery", j, "ssh", "known_hosts"), said
 
 
 Found = Iterator[tuple[tuple[str, ...], str]]
@@ -91,17 +94,36 @@ def _ssh(wanted: SshDelivery, _: ShardService) -> Found:
         yield (), str(error)
         return
     try:
-        read_trust(ssh_settings(wanted), ())
-    except HostError as error:
-        key = "identity_file" if str(error).startswith(str(wanted.identity_file)) else "known_hosts"
-        yield (key,), str(error)
-    except OSError as error:
-        yield (), f"{error.filename}: {error.strerror or error}"
+        trust = read_trust(ssh_settings(wanted).key_files)
+    except UnsentError as error:
+        yield (_named(wanted, str(error), ("identity_file", "known_hosts", "certificate_file")),), str(error)
+        return
+    if trust.skipped and not trust.lines:
+        yield ("known_hosts",), f"{wanted.known_hosts}: {trust.said}"
+    if why := why_not_valid(trust.certificate):
+        yield ("certificate_file",), f"{ssh_settings(wanted).key_files.certificate}: {why}"
 
 
-def _ansible(_: AnsibleDelivery, __: ShardService) -> Found:
+def _skipped_lines(wanted: SshDelivery) -> str:
+    """Of known_hosts; empty where it cannot be read or has no line, which is a problem already."""
+    try:
+        require_asyncssh()
+        trust = read_trust(ssh_settings(wanted).key_files)
+    except (ConfigError, UnsentError):
+        return ""
+    return f"{wanted.known_hosts}: {trust.said}" if trust.skipped and trust.lines else ""
+
+
+def _ansible(wanted: AnsibleDelivery, _: ShardService) -> Found:
     if find_program() is None:
         yield (), NOT_INSTALLED
+    elif why := ansible_settings(wanted).run.why_not_runnable():
+        yield (_named(wanted, why, ("playbook", "identity_file", "vault_password_file", "extra_vars_file")),), why
+
+
+def _named(wanted: AnsibleDelivery | SshDelivery, why: str, keys: Sequence[str]) -> str:
+    """The key whose file ``why`` begins with, else the first."""
+    return next((key for key in keys if why.startswith(f"{getattr(wanted, key)}: ")), keys[0])
 
 
 TRIALS: Mapping[str, Callable[[Any, ShardService], Found]] = {"file": _file, "ssh": _ssh, "ansible": _ansible}

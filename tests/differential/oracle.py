@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from promring.core.pool import ID_LABEL
 from promring.demo.process import Process, find, free_port
 from promring.httpclient import HttpError, request
 
@@ -29,7 +30,7 @@ READ_AT_S = 1.0
 SETTLED_S = 6.0
 """A scraper applies what it discovered every 5 s."""
 PROGRAMS = {"prometheus": "Prometheus 2.42", "prometheus3": "Prometheus 3.5", "vmagent": "vmagent"}
-OF_THE_READER = ("__meta_filepath", "__meta_url")
+OF_THE_READER = ("__meta_filepath", "__meta_url", ID_LABEL)
 ADDED = {
     ("__scheme__", "http"),
     ("__metrics_path__", "/metrics"),

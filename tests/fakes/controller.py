@@ -9,7 +9,9 @@ from typing import Any
 
 
 class FakeController:
-    """Use as a context manager. ``answers``: status and body of a path without its query; else 404 of no controller."""
+    """Use as a context manager. ``answers``: status and body of a path without its query, or what makes the body; else 404
+    of no controller.
+    """
 
     def __init__(self, answers: dict[str, tuple[int, Any]] | None = None) -> None:
         self.answers = answers or {}
@@ -23,6 +25,7 @@ class FakeController:
             def do_GET(self) -> None:
                 fake.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
                 status, body = fake.answers.get(self.path.partition("?")[0], (404, b"404 page not found"))
+                body = body() if callable(body) else body
                 raw = body if isinstance(body, bytes) else json.dumps({"status": "success", "data": body}).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
@@ -55,11 +58,14 @@ def status(**changed: Any) -> dict[str, Any]:
     """The data of ``/api/v1/status``, of one service with two scrapers."""
     known = {"state": "known", "reason": "", "last_success_at": 1.0, "last_answer_at": 1.0, "stale": False}
     scraper = {"state": "up", "reason": "", "targets": 2, "generation": "1.2", "standing": "in", "drained": False}
+    scraper |= {"last_state": None, "left": None, "no_room": 0, "trouble": ""}
     service = {
         "name": "node",
         "targets": 4,
         "generation": "1.2",
         "held": None,
+        "handing_over": 0,
+        "summary": {"level": "good", "text": "4 of 4 targets seen scraped 3 s ago"},
         "withheld": [],
         "membership": known | {"kind": "probe"},
         "scrapers": [scraper | {"id": f"10.0.0.{n}:9090", "delivery_error": None} for n in (1, 2)],
@@ -67,10 +73,11 @@ def status(**changed: Any) -> dict[str, Any]:
     }
     return {
         "version": "0.1.0",
+        "started_at": 1.0,
         "ready": True,
         "unready": [],
         "leader": True,
-        "controllers": {"lock": False, "leader": None, "epoch": None},
+        "controllers": {"lock": False, "leader": None, "epoch": None, "locked_out_by": None, "took_over_at": None},
         "config": {"last_reload_successful": True, "last_reload_success_at": 1.0, "problems": []},
         "services": [service | changed],
     }

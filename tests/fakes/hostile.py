@@ -13,6 +13,7 @@ import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 Talk = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -38,7 +39,8 @@ class Shape:
 
 
 def plain(body: bytes, headers: Mapping[str, str], status: str = "200 OK") -> bytes:
-    lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close", **headers}
+    lines = {"Date": formatdate(usegmt=True), "Content-Type": "application/json", "Content-Length": str(len(body))}
+    lines |= {"Connection": "close", **headers}
     head = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in lines.items()), "", ""]
     return "\r\n".join(head).encode() + body
 

@@ -13,8 +13,9 @@ import pytest
 
 from promring import log
 from promring.agent import poller as module
+from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.delivery.envelope import Envelope, install, note_of
 from promring.model import Generation
 from tests.fakes.hostile import HostilePeer, Shape, plain

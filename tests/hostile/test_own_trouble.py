@@ -21,7 +21,7 @@ from promring.httpclient import HttpError, NotAskedError, UnresolvedError, reque
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
-from promring.model import Answer, Known, Members, Scraper
+from promring.model import Answer, Known, Members, Reply, Scraper
 from promring.resolver import Names, Resolver
 from promring.threads import beside
 from tests.fakes.hostile import HostilePeer
@@ -63,12 +63,12 @@ async def test_a_process_without_descriptors_calls_nobody_dead_and_says_so_once(
     async with HostilePeer(TARGETS) as one, HostilePeer(TARGETS) as two:
         both = tuple(sorted((scraper_at(one), scraper_at(two))))
         answers: list[Answer[Members]] = []
-        verdicts: dict[str, bool] = {}
+        verdicts: dict[str, Reply] = {}
         changed = asyncio.Event()
         with structlog.testing.capture_logs() as lines:
             probes = ProbeMembership("s", both, ProbeSettings(interval_s=0.05, timeout_s=5.0), structlog.get_logger())
             direct_probes = DirectProbes("/", 5.0, structlog.get_logger())
-            asked = direct_probes.run(lambda: both, changed, lambda name, alive: verdicts.update({name: alive}))
+            asked = direct_probes.run(lambda: both, changed, lambda name, reply: verdicts.update({name: reply}))
             async with running(probes.run(answers.append)), running(asked):
                 await until(lambda: bool(answers) and answers[-1] == Known(both) and len(verdicts) == 2, "both up")
                 with no_descriptors():
@@ -76,7 +76,7 @@ async def test_a_process_without_descriptors_calls_nobody_dead_and_says_so_once(
                     await until(lambda: len(answers) > before + 20, "probed many times", 60)
                     await asyncio.sleep(direct.PAUSE_S * (direct.TRIES + 1))
                     assert set(answers[before:]) == {Known(both)}
-                    assert verdicts == {s.id: True for s in both}
+                    assert verdicts == {s.id: Reply.ANSWERS for s in both}
                     assert any("Too many open files" in node.reason for node in probes.nodes())
                 served = one.good_served
                 await until(lambda: one.good_served > served + 2 and answers[-1] == Known(both), "healed")

@@ -19,7 +19,7 @@ from promring.core.ring import Ring
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
-from promring.model import Answer, Known, Members, Placement, Scraper
+from promring.model import Answer, Known, Members, Placement, Reply, Scraper
 from tests.fakes.hostile import HostilePeer, Shape
 from tests.hostile.drive import play_all, running
 from tests.laws.strategies import pool_of
@@ -86,17 +86,17 @@ async def test_probes_outlive_whatever_a_scraper_answers(long: bool, seen: Seen)
 @pytest.mark.row(52, did="a suspected scraper answers every hostile thing to a direct probe")
 async def test_direct_probes_outlive_whatever_a_scraper_answers(long: bool, seen: Seen) -> None:
     async with HostilePeer(TARGETS) as bad, HostilePeer(TARGETS) as good:
-        changed, verdicts = asyncio.Event(), dict[str, bool]()
+        changed, verdicts = asyncio.Event(), dict[str, Reply]()
         suspects = (scraper_at(bad), scraper_at(good))
         probes = DirectProbes("/", 1.0)
-        work = probes.run(lambda: suspects, changed, lambda name, alive: verdicts.update({name: alive}))
+        work = probes.run(lambda: suspects, changed, lambda name, reply: verdicts.update({name: reply}))
         async with running(work) as task:
             await until(lambda: len(verdicts) == 2, "both alive")
             said = await play_all(
-                bad, task, others=lambda: verdicts[good.address], nudge=changed.set, every=1 if long else 2
+                bad, task, others=lambda: verdicts[good.address] is Reply.ANSWERS, nudge=changed.set, every=1 if long else 2
             )
             seen(said)
-            await until(lambda: verdicts[bad.address], "alive again", 3 * direct.PAUSE_S + 30)
+            await until(lambda: verdicts[bad.address] is Reply.ANSWERS, "alive again", 3 * direct.PAUSE_S + 30)
 
 
 MEMORY = """

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from promring import log
+from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.config import loads
 from promring.consul.client import Access, Client
 from promring.discovery.http import HttpSource

@@ -50,11 +50,11 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
         code, text = await promring("drain", drained, *url)
         assert (code, "--token-file names the file that has it" in text) == (1, True)
         code, text = await promring("drain", drained, *url, *token)
-        assert (code, text) == (0, f"{SERVICE}: {drained} drained\n")
+        assert (code, text.splitlines()[-1]) == (0, f"{SERVICE}: {drained} drained: it holds nothing")
         code, text = await promring("status", *url)
         assert "drained" in text
         code, text = await promring("undrain", drained, "--service", SERVICE, *url, *token)
-        assert (code, text) == (0, f"{SERVICE}: {drained} undrained\n")
+        assert (code, text.startswith(f"{SERVICE}: {drained} undrained: ")) == (0, True)
         code, text = await promring("drain", "10.9.9.9:1", *url, *token)
         assert (code, text) == (1, "Error: no service has the scraper '10.9.9.9:1'\n")
         code, text = await promring("status", "--output=json", *url)
@@ -72,6 +72,34 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
             return all(words in text for words in ("the last scrapers stay", "targets.json:1: ", "60 targets, known"))
 
         await until(shown, "Consul's and the source's trouble in the status", 20)
+
+
+async def test_with_consul_gone_the_status_says_which_scraper_is_dead_and_is_not_green(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    audit = {"interval": "2s", "timeout": "2s"}
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, audit=audit) as s:
+        s.allowed |= {"consul_gives_no_answer", "register_failed"}
+        url, dead = ("--url", s.controller.url), s.scrapers[0]
+
+        async def says(*words: str) -> bool:
+            described = await s.controller.ask(s.session, f"services/{SERVICE}")
+            return all(word in json.dumps(described) for word in words)
+
+        await until(lambda: says('"level": "good"', "60 of 60 targets seen scraped"), "all is well")
+        await s.consul.kill()
+        await until(lambda: says('"state": "unknown"', '"last_state": "up"'), "Consul is gone")
+        await dead.kill()
+        await until(lambda: says(f"cannot connect to {dead.id}", " unproved)", '"level": "warn"'), "the audit finds it dead")
+        _, text = await promring("status", *url)
+        assert text.startswith("promring ")
+        assert f"but not all is well with {SERVICE}" in text.splitlines()[0]
+        rows = {line.split()[0]: line for line in text.splitlines() if line.strip() and line.split()[0] in s.slices()}
+        assert "unknown (was up)" in rows[dead.id]
+        assert "cannot be asked: cannot connect to" in rows[dead.id]
+        assert all("Consul" not in row for row in rows.values()), "that is said of the membership, once"
+        assert text.count("Connection refused; the last scrapers stay") == 1
+        assert all("cannot" not in rows[x.id] for x in s.scrapers[1:])
 
 
 async def test_a_changed_check_is_registered_again_and_a_node_taken_out_is_said(

@@ -15,14 +15,16 @@ from tests.real.stage import Stage, stage
 from tests.waiting import until
 
 
-async def planned(s: Stage, *arguments: str) -> dict[str, Any]:
-    """Of the command, which asks Consul and the sources by itself."""
+async def planned(s: Stage, *arguments: str, offline: bool = False) -> dict[str, Any]:
+    """Of the command, which asks the controller; or Consul and the sources by itself."""
     command = [
         sys.executable,
         "-m",
         "promring",
         "plan",
         f"--config.file={s.controller.config_file}",
+        f"--url={s.controller.url}",
+        *["--offline"] * offline,
         "--output=json",
         *arguments,
     ]
@@ -51,6 +53,9 @@ async def test_a_plan_without_a_scraper_is_what_happens_when_it_is_killed(
         plan = await planned(s, "--without", killed.id)
         from_api = await s.controller.ask(s.session, "services/node_exporter/plan", without=killed.id)
         assert from_api == plan
+        alone = await planned(s, "--without", killed.id, offline=True)
+        assert alone.pop("decided_by") == "configuration"
+        assert alone == {key: plan[key] for key in alone}, "there is nothing that only the controller knows"
         assert s.stamps() == stamps, "it touches nothing"
         assert (await planned(s))["moves"] == []
 
@@ -76,3 +81,22 @@ async def test_a_plan_with_a_scraper_is_what_happens_when_it_joins(
         await until(lambda: s.placed_on(*s.scrapers), "the targets on all three")
         said = {row["id"]: row["sha256"] for row in plan["scrapers"]}
         assert {x.id: sha256(s.path_of(x)) for x in s.scrapers} == said
+
+
+async def test_a_plan_knows_the_drains_of_the_running_controller_and_a_file_does_not(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, count=90) as s:
+        drained, gone, left = s.scrapers
+        await s.drain(drained)
+        plan = await planned(s, "--without", gone.id)
+        after = {row["id"]: row["after"] for row in plan["scrapers"]}
+        assert after == {drained.id: 0, gone.id: None, left.id: 90}
+        alone = await planned(s, "--without", gone.id, offline=True)
+        assert {row["id"]: row["after"] for row in alone["scrapers"]}[drained.id] > 0, "what only the controller knows"
+        stamps = s.stamps()
+        await until(lambda: s.placed_on(gone, left) and s.slice_of(drained) == [], "the drain goes on")
+        assert {row["id"]: row["sha256"] for row in (await planned(s))["scrapers"]} == {
+            x.id: sha256(s.path_of(x)) for x in s.scrapers
+        }
+        assert stamps != s.stamps(), "by the drain"

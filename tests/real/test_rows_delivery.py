@@ -35,7 +35,7 @@ class Hosts:
 
 
 @asynccontextmanager
-async def hosts(folder: Path, consul: Path, prometheus: Path, *, running: int) -> AsyncIterator[Hosts]:
+async def hosts(folder: Path, consul: Path, prometheus: Path, *, running: int, timeout: str = "1s") -> AsyncIterator[Hosts]:
     key, port = make_key(folder / "user_key"), free_port()
     made = [SshdProcess(server("sshd"), folder / f"sshd-{h}", key, address=h, port=port) for h in HOSTS]
     (folder / "known_hosts").write_text("".join(x.known_hosts_line() for x in made))
@@ -46,7 +46,7 @@ async def hosts(folder: Path, consul: Path, prometheus: Path, *, running: int) -
         "path": str(folder / "stage/out/{service}/{scraper}.json"),
         "identity_file": str(key),
         "known_hosts": str(folder / "known_hosts"),
-        "timeout": "1s",
+        "timeout": timeout,
     }
     (folder / "stage").mkdir()
     try:
@@ -121,3 +121,28 @@ async def test_new_targets_go_to_those_that_can_be_given_them(
             90,
         )
         seen(f"all new targets in slices of the other two after {took:.1f} s")
+
+
+@pytest.mark.row(34, did="sshd of one of three frozen for longer than the test, then target changes")
+async def test_while_one_host_is_frozen_the_others_have_each_change_and_it_catches_up_by_itself(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with hosts(tmp_path, consul_program, prometheus_program, running=3, timeout="10m") as h:
+        s, (*able, frozen) = h.s, h.s.scrapers
+        had, took, new = s.slice_of(frozen), list[float](), list[str]()
+        h.sshd.signal_all(signal.SIGSTOP)
+        for change in (1, 2, 3):
+            added = {f"127.0.{change}.{n}:9100" for n in range(60)}
+            new += sorted(added)
+            write_targets(s.folder, [*s.farm.addresses, *new])
+
+            def has_some(added: set[str] = added) -> bool:
+                return all(len(added & set(s.slice_of(x))) > 5 for x in able)
+
+            took.append(await until(has_some, "both others have their part of this change", 20))
+        assert s.slice_of(frozen) == had
+        assert not s.controller.log_lines("scraper_undeliverable"), "it is waiting, not dead"
+        h.sshd.signal_all(signal.SIGCONT)
+        wanted = sorted([*s.farm.addresses, *new])
+        await until(lambda: sorted(a for x in s.scrapers for a in s.slice_of(x)) == wanted, "it has the newest", 90)
+        seen(f"the other two had each of three changes after at most {max(took):.1f} s; it, when it was thawed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from pathlib import Path
 
@@ -42,8 +43,10 @@ async def test_promtool_and_vmagent_take_what_is_printed_for_them(tmp_path: Path
     code, said = await judged(tmp_path, str(server("promtool")), "check", "config", str(file))
     assert (code, "SUCCESS" in said) == (0, True), said
     file.write_text(printed(tmp_path, "--for", "vmagent", *arguments))
-    code, said = await judged(tmp_path, str(server("vmagent")), "-dryRun", f"-promscrape.config={file}")
+    flags = re.findall(r"(-promscrape\.\S+=\S+)", file.read_text())
+    code, said = await judged(tmp_path, str(server("vmagent")), "-dryRun", f"-promscrape.config={file}", *flags)
     assert code == 0, said
+    assert len(flags) == (1 if arguments == ("s2", "s3") else 2), "each job has the flag that it needs"
 
 
 async def test_vmagent_refuses_what_is_printed_for_prometheus(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ async def test_each_service_has_its_own_scrapers_targets_and_slices(
 
         # A reload that removes a service stops it and leaves its slices alone.
         before = blackbox()
+        s.allowed.add("service_removed")
         config["shard_services"] = services[:1]
         s.controller.configure(yaml.safe_dump(config))
         assert (await s.controller.reload(s.session)).status == 200

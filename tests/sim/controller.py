@@ -10,12 +10,14 @@ from typing import Any, cast
 
 from aiohttp.web import Request
 from aiohttp.web import Response as WebResponse
+from multidict import CIMultiDict
 from yarl import URL
 
 from promring import log
 from promring.actors import Actor, run_actors
+from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.events import Events
 from promring.httpclient import HttpError, Response
 from promring.service import Service
@@ -137,7 +139,9 @@ class Controller:
             raise HttpError(f"cannot connect to {self.name}: Connection refused")
         _, _, service, scraper = url.path.split("/")
         plain = {name: value for name, value in headers.items() if name != "Accept-Encoding"}
-        asked = SimpleNamespace(match_info={"service": service, "scraper": scraper}, headers=plain, query=url.query)
+        asked = SimpleNamespace(
+            match_info={"service": service, "scraper": scraper}, headers=CIMultiDict(plain), query=url.query
+        )
         answering = self.process.start(SdEndpoint(self.supervisor).get(cast(Request, asked)))
         self._serving.add(answering)
         try:

@@ -52,6 +52,18 @@ async def source_gives_nothing(fleet: Fleet) -> None:
     await fleet.no_write_in(10.0, "the sources said less, for a moment")
 
 
+async def source_says_less_and_fails(fleet: Fleet) -> None:
+    """I3, I11: what it said once is not confirmed by its failures."""
+    for source in fleet.world.sources.values():
+        source.mode = fleet.rng.choice(("empty", "half"))
+    await fleet.no_write_in(6.0, "the sources say less, once")
+    for source in fleet.world.sources.values():
+        source.mode = fleet.rng.choice(("status 500", "cut"))
+    await fleet.no_write_in(30.0, "the sources fail after they said less")
+    fleet.heal()
+    await fleet.no_write_in(10.0, "the sources said less, then failed")
+
+
 async def source_reorders(fleet: Fleet) -> None:
     """I6."""
     for source in fleet.world.sources.values():
@@ -267,6 +279,7 @@ EXAMS = (
     consul_is_behind,
     source_gives_no_answer,
     source_gives_nothing,
+    source_says_less_and_fails,
     source_reorders,
     most_are_hidden,
     one_dies,

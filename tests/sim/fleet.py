@@ -153,6 +153,7 @@ class Fleet:
             controller.start()
         if self.means == "agent":
             for scraper in world.scrapers.values():
+                scraper.pulls = True
                 self.agents[scraper.id] = Agent(scraper, names[:: rng.choice((1, -1))])
                 self.agents[scraper.id].start()
         self._background = [asyncio.create_task(world.consul.run()), asyncio.create_task(self._look_each_second())]
@@ -173,7 +174,7 @@ class Fleet:
             "targets": [{"http": {"url": f"http://cmdb/{n}", "refresh_interval": "5s"}} for n in self.world.sources],
             "placement": {"virtual_nodes": VIRTUAL_NODES} | ({"capacity": self.capacity} if self.capacity else {}),
             "handover": {"overlap": f"{OVERLAP_S:g}s"},
-            "guard": {"panic_hold": "10s"},
+            "guard": {"panic_hold": "10s", "shrink_hold": "8s", "empty_hold": "16s"},
             "audit": {"interval": f"{AUDIT_S:g}s"},
             "delivery": [{"http_sd": {}} if self.means in ("agent", "http_sd") else {"file": {"path": sink}}],
         }

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from promring import disk, facts, reconcile
+from promring import disk, facts, model, reconcile
 from promring.agent import poller
 from promring.audit import active
 from promring.consul import lock
 from promring.consul.client import Client
-from promring.core import handover, second
+from promring.core import aside, handover, second
 from promring.core.admission import History
 from promring.core.coverage import NO_IDS, Index, Seen
 from promring.core.guard import NO_TARGETS, Act, Facts, Guard, Judgement, judge
@@ -37,7 +37,7 @@ Places = list[tuple[Any, str, Any]]
 def no_fence() -> Places:
     """The receiver takes any whole slice, an older one too."""
 
-    def install(path: Path, sent: Envelope, **_: int) -> bool:
+    def install(path: Path, sent: Envelope, **_: object) -> bool:
         envelope.check(sent)
         path.parent.mkdir(parents=True, exist_ok=True)
         there = path.exists() and path.read_bytes() == sent.body
@@ -91,9 +91,23 @@ def no_confirmations() -> Places:
     """A source that says much less is believed the first time."""
 
     def judged(facts: Facts, history: History, guard: Guard, *rest: Any, **more: Any) -> Judgement:
-        return judge(facts, history, replace(guard, confirmations=1), *rest, **more)
+        return judge(facts, history, replace(guard, confirmations=1, shrink_hold_s=0.0, empty_hold_s=0.0), *rest, **more)
 
     return [(reconcile, "judge", judged)]
+
+
+def no_answer_confirms() -> Places:
+    """What a source said last counts again whenever it fails."""
+    real = facts.Cell._run
+
+    def run(self: Any, answer: Any, *, confirms: bool) -> Any:
+        said = answer if confirms else self.fact.fresh
+        return real(self, said, confirms=True) if said is not None else real(self, answer, confirms=confirms)
+
+    def is_fresh(self: Any) -> bool:
+        return self.fresh is not None
+
+    return [(facts.Cell, "_run", run), (model.Fact, "is_fresh", property(is_fresh))]
 
 
 def _newest(newest: Any, good: Known[TargetPool] | None) -> TargetPool:
@@ -175,7 +189,7 @@ def previous_plan_chooses() -> Places:
         before[task] = wanted
         return wanted
 
-    return [(reconcile, "place", placed)]
+    return [(aside, "place", placed)]
 
 
 def lease_never_ends() -> Places:
@@ -315,6 +329,7 @@ BUGS: Mapping[str, Callable[[], Places]] = {
         guard_always_acts,
         no_panic,
         no_confirmations,
+        no_answer_confirms,
         empty_on_an_error,
         members_forgotten,
         edge_triggered,

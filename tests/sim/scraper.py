@@ -135,6 +135,9 @@ class Scraper:
     left_out: dict[str, tuple[str, float]] = field(default_factory=dict)
     """What relabelling dropped: the label with its id, and when it was last in the list."""
     accepted: tuple[Generation, str] = (Generation(0, 0), "")
+    term: int = 0
+    pulls: bool = False
+    """Whether an agent keeps its file."""
     maker: Process | None = None
     """The controller that made its slice, and since when it is that one."""
     maker_since: float = 0.0

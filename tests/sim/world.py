@@ -19,7 +19,7 @@ from yarl import URL
 from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import envelope
 from promring.delivery.envelope import Envelope
-from promring.httpclient import HttpError, Response
+from promring.httpclient import HttpError, RefusedError, Response
 from promring.model import Generation, Slice
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, Clock, FakeLoop, Process
@@ -155,7 +155,7 @@ class World:
             return await self.controllers[host].serve(url, headers)
         scraper = self.anybody(f"{host}:{PORT}")
         if not scraper.up:
-            raise HttpError(f"cannot connect to {scraper.id}: Connection refused")
+            raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         await _until(lambda: not scraper.frozen)
         return await scraper.answer(url.path, query, self.now)
 
@@ -247,9 +247,12 @@ class World:
             self.wrong(f"I17: {scraper.id}, of a service that nothing befalls, has another slice")
 
     def _installed(self, scraper: Scraper) -> None:
-        have = envelope.held(scraper.file)
-        assert have is not None
-        self._has(scraper, scraper.file.read_bytes(), have)
+        note = envelope.noted(scraper.file)
+        assert note is not None
+        if note.rank[0] < scraper.term:
+            self.wrong(f"I7: {scraper.id} went from term {scraper.term} to {note.rank[0]}")
+        scraper.term = note.rank[0]
+        self._has(scraper, scraper.file.read_bytes(), (note.generation, note.sha256))
 
     def _has(self, scraper: Scraper, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
         """It has another list: I3, I7, I8, and no target is taken from the only one who has it."""
@@ -261,7 +264,7 @@ class World:
             self.wrong(f"I8: {scraper.id} has {len(body)} bytes that are no slice that was made, as {generation}")
             return
         older = generation < scraper.accepted[0] or (generation == scraper.accepted[0] and sha256 != scraper.accepted[1])
-        if older and not fetched:  # who fetches has no fence
+        if older and not fetched and not scraper.pulls:  # an agent may go back in a term, and who fetches has no fence
             self.wrong(f"I7: {scraper.id} went from {scraper.accepted[0]} to {generation}")
         if sha256 != scraper.accepted[1] or not fetched:
             self.writes.append((self.now, scraper.id))

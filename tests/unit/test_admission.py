@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.admission import DELAY_MOST_S, Admitted, History, Rules, State, admit, unanswered
-from promring.model import Members, Scraper
+from promring.core.admission import DELAY_MOST_S, Admitted, Aside, History, Rules, State, admit, unanswered
+from promring.model import Members, Reply, Scraper
 
 
 def scrapers(names: Iterable[str]) -> Members:
@@ -23,7 +23,7 @@ class Case:
     def __init__(self, start: str = "", **rules: float | frozenset[str]) -> None:
         self.rules = Rules(**rules)  # type: ignore[arg-type]
         self.history = History.of(scrapers(start))
-        self.probed: dict[str, bool] = {}
+        self.probed: dict[str, Reply] = {}
         self.last = Admitted(self.history)
 
     def says(self, names: str, at: float, *, released: bool = False) -> str:
@@ -94,30 +94,81 @@ def test_too_many_at_once_are_held_until_probed_dead_and_the_time_has_passed() -
     assert "4 of 6 scrapers are gone at once: c:1, d:1, e:1, f:1" in case.last.panic
     assert (case.last.suspects, case.last.again_at) == (scrapers("cdef"), 60)
     assert case.says("ab", 61) == "!abcdef", "not probed yet"
-    case.probed = dict.fromkeys(["c:1", "d:1", "e:1"], False)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1"], Reply.SILENT)
     assert case.says("ab", 62) == "!abcdef", "one is missing"
-    case.probed["f:1"] = False
+    case.probed["f:1"] = Reply.SILENT
     assert case.says("ab", 63) == "ab"
     assert case.history.panic_since is None
 
 
 def test_before_the_hold_has_passed_dead_probes_do_not_suffice() -> None:
     case = Case("abcdef", panic_hold_s=60.0)
-    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], False)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], Reply.SILENT)
     assert [case.says("ab", 0), case.says("ab", 59.9), case.says("ab", 60)] == ["!abcdef", "!abcdef", "ab"]
 
 
 def test_who_answers_a_probe_stays_and_is_named() -> None:
     case = Case("abcdef", panic_hold_s=60.0)
     case.says("ab", 0)
-    case.probed = {"c:1": True, "d:1": True, "e:1": False, "f:1": True}
+    case.probed = {"c:1": Reply.ANSWERS, "d:1": Reply.ANSWERS, "e:1": Reply.SILENT, "f:1": Reply.ANSWERS}
     assert case.says("ab", 59) == "!abcdef"
     assert case.says("ab", 60) == "abcdf"
     assert list(case.last.vouched) == ["c:1", "d:1", "f:1"]
-    assert {s.id for s in case.last.suspects} == {"c:1", "d:1", "f:1"}, "they are probed further"
+    assert {s.id for s in case.last.suspects} == {"c:1", "d:1", "e:1", "f:1"}, "they are probed further"
     assert case.says("abcdf", 70) == "abcdf"
     assert not case.last.vouched
     assert not case.last.suspects
+
+
+def test_who_refuses_is_dead_and_leaves_at_once_while_the_silent_are_held_and_the_answering_stay() -> None:
+    case = Case("abcdef", panic_hold_s=60.0)
+    assert case.says("ab", 0) == "!abcdef"
+    case.probed = {"c:1": Reply.REFUSES}
+    assert case.says("ab", 0.4) == "abdef", "the first that is known to be dead does not wait for the others"
+    assert (case.last.aside, case.last.until) == (Aside(frozenset({"d:1", "e:1", "f:1"}), 0), 60)
+    case.probed |= {"d:1": Reply.REFUSES, "e:1": Reply.SILENT, "f:1": Reply.ANSWERS}
+    assert case.says("ab", 5) == "abef"
+    assert (case.last.lost, case.last.vouched, sorted(case.last.aside.scrapers)) == (("e:1", "f:1"), ("f:1",), ["e:1"])
+    assert case.last.until is None, "one answers: a person must look"
+    assert "4 of 6 scrapers are gone at once: c:1, d:1, e:1, f:1" in case.last.said
+    assert [case.says("ab", 59.9), case.says("ab", 60)] == ["abef", "abf"]
+
+
+def test_all_that_refuse_leave_at_once_and_it_is_over() -> None:
+    case = Case("abcdefghij", panic_hold_s=60.0)
+    assert case.says("abc", 0) == "!abcdefghij"
+    case.probed = dict.fromkeys(case.last.lost, Reply.REFUSES)
+    assert case.says("abc", 0.4) == "abc"
+    assert (case.last.lost, case.last.suspects, case.history.panic_since) == ((), (), None)
+
+
+def test_in_a_panic_all_that_are_missing_are_asked_and_named_those_that_left_before_too() -> None:
+    case = Case("abcdefghij", panic_hold_s=60.0)
+    for at, names in enumerate(["abcdefghi", "abcdefgh", "abcdefg", "abcdef", "abcde"]):
+        assert case.says(names, at) == names
+    assert case.says("abcd", 5) == "!abcde"
+    assert case.last.panic.startswith("6 of 10 scrapers are gone at once: e:1, f:1, g:1, h:1, i:1, j:1; asked directly, ")
+    assert "6 have not been heard yet" in case.last.panic
+    assert case.last.suspects == scrapers("efghij")
+    assert case.last.lost == ("e:1",), "a release is about those that are held"
+    case.probed = dict.fromkeys(["f:1", "g:1", "h:1", "i:1", "j:1"], Reply.REFUSES) | {"e:1": Reply.SILENT}
+    assert case.says("abcd", 6) == "abcde", "most are dead: the plan goes on, and the silent one is held"
+    assert "5 refuse the connection, 1 are silent, 0 answer" in case.last.said
+    assert case.last.aside == Aside(frozenset({"e:1"}), 0), "what it got since the first one died is not its own"
+
+
+def test_a_long_list_of_the_missing_is_cut() -> None:
+    many = tuple(sorted(Scraper(f"s{n:02}:1", f"s{n:02}", 1) for n in range(50)))
+    last = admit(many[:1], History.of(many), Rules(), 0, probed={})
+    assert "49 of 50 scrapers are gone at once: s01:1, " in last.panic
+    assert " and 29 more; " in last.panic
+
+
+def test_a_leave_delay_is_for_the_dead_too() -> None:
+    case = Case("abc", leave_delay_s=5.0, panic_hold_s=60.0)
+    assert case.says("a", 0) == "!abc"
+    case.probed = dict.fromkeys(case.last.lost, Reply.REFUSES)
+    assert [case.says("a", 1), case.says("a", 5)] == ["abc", "a"]
 
 
 def test_who_dies_one_after_the_other_within_the_hold_counts_together() -> None:
@@ -138,7 +189,7 @@ def test_with_a_leave_delay_those_who_go_one_after_the_other_are_seen_together()
     assert [case.says("abcde", 0), case.says("abcd", 0.7), case.says("abc", 1.2)] == ["abcdef"] * 3
     assert case.says("ab", 1.6) == "!abcdef", "nobody has left when the panic begins"
     assert case.last.lost == ("c:1", "d:1", "e:1", "f:1")
-    case.probed = dict.fromkeys(case.last.lost, False)
+    case.probed = dict.fromkeys(case.last.lost, Reply.SILENT)
     assert [case.says("ab", 3), case.says("ab", 11.5)] == ["!abcdef"] * 2
     assert case.says("ab", 11.7) == "ab"
 
@@ -146,7 +197,7 @@ def test_with_a_leave_delay_those_who_go_one_after_the_other_are_seen_together()
 def test_in_a_panic_nobody_leaves_before_a_longer_leave_delay() -> None:
     case = Case("abc", leave_delay_s=60.0, panic_hold_s=10.0)
     assert case.says("a", 0) == "!abc"
-    case.probed = dict.fromkeys(case.last.lost, False)
+    case.probed = dict.fromkeys(case.last.lost, Reply.SILENT)
     assert [case.says("a", 11), case.says("a", 59)] == ["abc"] * 2
     assert case.says("a", 60) == "a"
 
@@ -180,7 +231,7 @@ def test_a_release_lets_go_who_was_lost_then_and_nobody_else() -> None:
 def test_a_panic_lasts_until_the_last_one_is_back_or_out_whoever_left_before() -> None:
     case = Case("abcdef", panic_hold_s=60.0)
     assert [case.says("abcd", 0), case.says("ab", 58)] == ["abcd", "!abcd"]
-    case.probed = {"c:1": False, "d:1": False}
+    case.probed = {"c:1": Reply.SILENT, "d:1": Reply.SILENT}
     assert case.says("ab", 61) == "!abcd", "the first two left longer ago than the hold"
     assert case.says("ab", 117) == "!abcd"
     assert case.says("ab", 118) == "ab"
@@ -189,10 +240,10 @@ def test_a_panic_lasts_until_the_last_one_is_back_or_out_whoever_left_before() -
 def test_who_answered_until_now_is_held_from_now_on() -> None:
     case = Case("abcdef", panic_hold_s=60.0)
     case.says("ab", 0)
-    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], True)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], Reply.ANSWERS)
     assert case.says("ab", 60) == "abcdef"
     case.says("ab", 3600)
-    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], False)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], Reply.SILENT)
     assert case.says("ab", 3603) == "abcdef", "a moment without an answer is no death"
     assert case.last.again_at == 3660
     assert case.says("ab", 3660) == "ab"
@@ -201,10 +252,10 @@ def test_who_answered_until_now_is_held_from_now_on() -> None:
 def test_who_is_lost_later_in_a_panic_is_held_as_long() -> None:
     case = Case("abcdefgh", panic_hold_s=60.0)
     case.says("abc", 0)
-    case.probed = dict.fromkeys(["d:1", "e:1", "f:1", "g:1", "h:1"], True)
+    case.probed = dict.fromkeys(["d:1", "e:1", "f:1", "g:1", "h:1"], Reply.ANSWERS)
     assert case.says("abc", 100) == "abcdefgh"
     case.says("a", 200)
-    case.probed |= {"b:1": False, "c:1": False}
+    case.probed |= {"b:1": Reply.SILENT, "c:1": Reply.SILENT}
     assert case.says("a", 205) == "abcdefgh"
     assert case.says("a", 260) == "adefgh"
 
@@ -212,7 +263,7 @@ def test_who_is_lost_later_in_a_panic_is_held_as_long() -> None:
 def test_when_all_are_replaced_the_new_ones_come_in() -> None:
     case = Case("ab", join_delay_s=5.0, panic_hold_s=10.0)
     assert [case.says("cd", 0), case.says("cd", 5)] == ["!ab", "!abcd"]
-    case.probed = {"a:1": False, "b:1": False}
+    case.probed = {"a:1": Reply.SILENT, "b:1": Reply.SILENT}
     assert case.says("cd", 10) == "cd"
 
 
@@ -243,9 +294,9 @@ def test_standings_are_forgotten_in_time() -> None:
 answers = st.lists(st.tuples(st.sampled_from(["", "?", *"abcdef", "abc", "abd", "abcdef"]), st.floats(0.1, 90)), max_size=40)
 
 
-@given(answers, st.booleans())
+@given(answers, st.sampled_from(Reply))
 def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
-    story: list[tuple[str, float]], alive: bool
+    story: list[tuple[str, float]], reply: Reply
 ) -> None:
     """Whatever is answered: within the hold never more than half leave, unless a direct probe found them dead."""
     rules = Rules(join_delay_s=5.0)
@@ -258,11 +309,11 @@ def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
             assert history.members == before
             continue
         suspects = {n for n, one in history.standings.items() if one.state is State.LEAVING}
-        history = admit(scrapers(answer), history, rules, at, probed=dict.fromkeys(suspects, alive)).history
+        history = admit(scrapers(answer), history, rules, at, probed=dict.fromkeys(suspects, reply)).history
         gone = {s.id for s in before} - {s.id for s in history.members}
         assert history.members, "somebody always is in the plan"
         recent = {name for when, name in left if at - when < rules.panic_hold_s and name} | gone
-        if gone and (alive or not gone <= suspects):
+        if gone and (reply is Reply.ANSWERS or not gone <= suspects):
             present = {s.id for s in history.members}
             assert len(recent - present - {s.id for s in scrapers(answer)}) <= rules.panic_threshold * len(
                 {s.id for s in before} | recent | present

@@ -14,8 +14,9 @@ import trustme
 from aiohttp import web
 
 from promring import log
+from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.httpclient import TlsFiles
 from tests.waiting import until
 

@@ -9,10 +9,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 from promring import log
 from promring.delivery import Outcome, envelope
 from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings, inventory_names, is_plain_host
+from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import FILES, Host, Run, environment, find_program, last_error, read_report
 from promring.model import Generation, Scraper, Slice
 from tests.waiting import slower, until
@@ -38,6 +41,7 @@ def kinds(outcomes: list[Outcome]) -> list[str]:
     return [o.outcome for o in outcomes]
 
 
+WAITS = AnsiblePace(retry_first_s=0.0, wait_s=600.0, slow_wait_s=600.0)  # every call waits until each push has ended
 NAMES = 'import json; print(*json.load(open("inventory.json"))["all"]["hosts"])'
 TOLD = r"""
 told() { printf '{"host": "%s", "result": "%s", "why": "%s"}\n' "$1" "$2" "${3:-}" >> "$PROMRING_ANSIBLE_REPORT"; }
@@ -71,7 +75,7 @@ class Play:
         return record.read_text().splitlines() if record.exists() else []
 
     def delivery(self, *, verify_s: float = 600.0, timeout_s: float = 5.0) -> AnsibleDelivery:
-        return AnsibleDelivery(AnsibleSettings(timeout_s=timeout_s), log.get(), verify_s=verify_s)
+        return AnsibleDelivery(AnsibleSettings(timeout_s=timeout_s), log.get(), pace=replace(WAITS, verify_s=verify_s))
 
     def hosts(self) -> dict[str, dict[str, object]]:
         """Of the last run's inventory."""
@@ -106,11 +110,12 @@ async def test_what_failed_is_pushed_again_after_the_others(play: Play) -> None:
     play.does("told a failed 'no space'; told b begun; told c unreachable 'refused'; told d changed; echo what >&2; exit 4")
     four = [a_slice(h) for h in "abcde"]
     outcomes = await delivery.deliver(four)
-    assert kinds(outcomes) == ["failed", "failed", "failed", "written", "failed"]
-    assert [o.error for o in outcomes] == ["a: no space", "b: what", "c: unreachable: refused", "", "e: what"]
+    assert kinds(outcomes) == ["failed", "unsent", "failed", "written", "waiting"]
+    over = "e: the push ended before it was through here: what"
+    assert [o.error for o in outcomes] == ["a: no space", "b: what", "c: unreachable: refused", "", over]
     play.does("")
     assert kinds(await delivery.deliver(four)) == ["written", "written", "written", "same", "written"]
-    assert list(play.hosts()) == ["e", "a", "b", "c"]
+    assert len(play.runs) == 3, "who failed has a push of its own"
 
 
 async def test_what_was_delivered_is_made_sure_of_now_and_then(play: Play) -> None:
@@ -132,7 +137,9 @@ async def test_what_was_delivered_is_made_sure_of_now_and_then(play: Play) -> No
 
 async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(play: Play) -> None:
     body = b'[{"targets":["a:1"],"labels":{"x":"{{ 7 * 7 }}"}}]'
-    settings = AnsibleSettings(user="prom", identity_file=Path("/etc/key"), reload=True, timeout_s=5.0)
+    key = play.folder / "key"
+    key.write_text("")
+    settings = AnsibleSettings(user="prom", identity_file=key, reload=True, timeout_s=5.0)
     await AnsibleDelivery(settings, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
     hosts = play.hosts()
     source = str(hosts["10.0.0.1"].pop("src_sd_file_name"))
@@ -142,7 +149,7 @@ async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(
         "10.0.0.1": {
             "ansible_host": "10.0.0.1",
             "ansible_user": "prom",
-            "ansible_ssh_private_key_file": "/etc/key",
+            "ansible_ssh_private_key_file": str(key),
             "dest_sd_file_name": "file_sd_by_promring.json",
             "dest_dir": "/opt/app/prometheus/sd",
             "service_port": 9091,
@@ -160,7 +167,7 @@ async def test_two_scrapers_of_one_host_do_not_share_a_file(play: Play) -> None:
     outcomes = await play.delivery().deliver(two)
     assert kinds(outcomes) == ["written", "failed"]
     assert outcomes[1].error == "h: /opt/app/prometheus/sd/file_sd_by_promring.json there is the file of h:9090"
-    theirs = AnsibleDelivery(AnsibleSettings(playbook=Path("/their.yml"), timeout_s=5.0), log.get())
+    theirs = AnsibleDelivery(AnsibleSettings(playbook=Path(__file__), timeout_s=5.0), log.get(), pace=WAITS)
     assert kinds(await theirs.deliver(two)) == ["written", "written"], "whose playbook it is, knows where its files are"
     assert list(play.hosts()) == ["h_9090", "h_9091"]
 
@@ -192,6 +199,59 @@ def test_names_in_the_inventory_are_distinct_plain_and_no_group(scrapers: list[t
         assert "a" in names.values()
 
 
+# --- what is slow, and what is our own trouble -------------------------------------------------------------------------
+
+
+async def test_who_is_heard_of_is_free_for_the_next_push_while_another_one_hangs(play: Play) -> None:
+    go = play.folder / "go"
+    play.does(f"told a changed; told b begun; while ! [ -e {shlex.quote(str(go))} ]; do sleep 0.05; done; told b changed")
+    delivery = AnsibleDelivery(AnsibleSettings(timeout_s=60.0), log.get(), pace=AnsiblePace(wait_s=0.5))
+    rings: list[int] = []
+    delivery.when_done(lambda: rings.append(1))
+    try:
+        told = list[str]()
+        while "written" not in told:
+            told = kinds(await delivery.deliver([a_slice("a"), a_slice("b")]))
+        assert told == ["written", "waiting"]
+        play.does("")
+        newer = [a_slice("a", generation=(1, 2)), a_slice("b", generation=(1, 2))]
+        while "written" not in (told := kinds(await delivery.deliver(newer))):
+            assert told == ["waiting", "waiting"]
+        assert list(play.hosts()) == ["a"], "b is in the push that hangs"
+        assert not rings
+        go.touch()
+        await until(lambda: bool(rings), "it rings when the push has ended")
+        while (told := kinds(await delivery.deliver(newer))) != ["same", "written"]:
+            assert told[0] == "same"
+        assert list(play.hosts()) == ["b"], "the newest wins"
+    finally:
+        await delivery.close()
+
+
+async def test_who_does_not_lead_any_more_ends_the_push(play: Play) -> None:
+    play.does("told a changed; told b begun; exec sleep 600")
+    leads = [True]
+    delivery = play.delivery(timeout_s=600.0)
+    pushing = asyncio.create_task(delivery.deliver([a_slice("a"), a_slice("b")], lambda: leads[0]))
+    await until(lambda: bool(play.runs) and bool(living("sleep 600") or living("600")), "it runs")
+    leads[0] = False
+    assert kinds(await pushing) == ["written", "withheld"]
+
+
+@pytest.mark.parametrize("what", ["identity_file", "playbook", "extra_vars_file", "vault_password_file"])
+async def test_a_file_of_ours_that_is_missing_is_no_failure_of_any_host(play: Play, what: str) -> None:
+    settings = AnsibleSettings(**{what: play.folder / "missing"})  # type: ignore[arg-type]
+    (outcome,) = await AnsibleDelivery(settings, log.get(), pace=WAITS).deliver([a_slice("a")])
+    assert outcome == Outcome("a:9090", "unsent", f"a: {play.folder}/missing: No such file or directory")
+    assert play.runs == []
+
+
+async def test_a_program_that_cannot_be_started_is_no_failure_of_any_host(play: Play) -> None:
+    (play.folder / "bin" / "ansible-playbook").write_text("#!/nowhere/python\n")
+    (outcome,) = await play.delivery().deliver([a_slice("a")])
+    assert outcome == Outcome("a:9090", "unsent", "a: ansible-playbook cannot be started: No such file or directory")
+
+
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -201,9 +261,10 @@ async def test_without_ansible_every_push_fails_and_it_is_said_once(tmp_path: Pa
     stream = io.StringIO()
     log.configure("info", stream=stream)
     try:
-        delivery = AnsibleDelivery(AnsibleSettings(), log.get())
+        delivery = AnsibleDelivery(AnsibleSettings(), log.get(), pace=WAITS)
         for _ in range(3):
             outcomes = await delivery.deliver([a_slice("a"), a_slice("b")])
+            assert kinds(outcomes) == ["unsent"] * 2
             assert [o.error for o in outcomes] == [f"{h}: ansible-playbook is not installed" for h in "ab"]
         assert stream.getvalue().count("msg=ansible_missing") == 1
     finally:
@@ -255,10 +316,11 @@ async def test_no_process_is_left_whatever_it_did(play: Play, tmp_path: Path, en
     outcomes = await play.delivery(timeout_s=1.0).deliver([a_slice(h) for h in "abc"])
     took = time.monotonic() - began
     assert living(f"{tmp_path}/sleeper") == []
-    assert kinds(outcomes) == ["written", "failed", "failed"]
+    assert kinds(outcomes) == (["written", "unsent", "unsent"] if ends_itself else ["written", "failed", "waiting"])
     if not ends_itself:
         assert 1.0 <= took < 3.0 * slower()
-        assert [o.error for o in outcomes[1:]] == ["b: not done within 1 s", "c: not done within 1 s"]
+        over = "c: the push ended before it was through here: not done within 1 s"
+        assert [o.error for o in outcomes[1:]] == ["b: not done within 1 s", over]
 
 
 async def test_cancelled_it_ends_its_run_first(play: Play, tmp_path: Path) -> None:
@@ -278,10 +340,14 @@ async def test_cancelled_it_ends_its_run_first(play: Play, tmp_path: Path) -> No
     assert kinds(await delivery.deliver([a_slice("a")])) == ["written"], "what became of it was not heard"
 
 
-def test_a_playbook_cannot_be_an_option_and_slices_are_private(play: Play, tmp_path: Path) -> None:
+def test_a_playbook_cannot_be_an_option_and_slices_are_private(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play.does(f"stat -c %a . >> {shlex.quote(str(tmp_path))}/mode; exit 3")
     host = Host("a", "x.json", BODY, {})
-    report = Run(Path("--version"), 5.0)([host], threading.Event())
+    monkeypatch.chdir(tmp_path)
+    Path("--version").write_text("")
+    report = Run(Path("--version"), 5.0)([host], threading.Event().is_set)
     assert play.runs[0].endswith("--forks 1 -- --version")
     assert (tmp_path / "mode").read_text() == "700\n"
     assert report.trouble == "ansible-playbook ended with status 3 and said nothing of it"
@@ -289,7 +355,7 @@ def test_a_playbook_cannot_be_an_option_and_slices_are_private(play: Play, tmp_p
 
 def test_a_report_that_was_cut_and_an_error_among_warnings_are_read() -> None:
     lines = ['{"host": "a", "result": "begun", "why": ""}', '{"host": "a", "result": "ok", "why": ""}', "nonsense", "[]"]
-    assert read_report("\n".join([*lines, '{"host": "b", "res'])) == {"a": ("ok", "")}
+    assert dict(read_report("\n".join([*lines, '{"host": "b", "res']))) == {"a": ("ok", "")}
     assert last_error("[WARNING]: x\n[ERROR]: broken\nOrigin: /x.yml:3:5\n\n  ^ column 5\n") == "broken"
     assert last_error("bash: no such thing\n") == "bash: no such thing"
     assert last_error("") == ""
@@ -413,3 +479,41 @@ def test_a_scraper_that_could_not_be_told_is_told_next_time(tmp_path: Path) -> N
     assert install(folder, BODY)[0] == "same"
     (folder / ".x.json.promring-reload").unlink()
     assert install(folder, BODY, reload="reload")[0] == "same"
+
+
+def test_the_script_names_what_is_missing_over_there(tmp_path: Path) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for tool in [
+        "cat",
+        "cmp",
+        "cut",
+        "dd",
+        "find",
+        "grep",
+        "mkdir",
+        "mktemp",
+        "mv",
+        "rm",
+        "sed",
+        "sync",
+        "tail",
+        "tr",
+        "sh",
+        "chmod",
+        "flock",
+        "openssl",
+    ]:
+        (bin_ / tool).symlink_to(str(shutil.which(tool)))
+    path = f"PATH={bin_}; export PATH"
+    assert install(tmp_path / "sd", BODY, before=path) == ("written", "")
+    (bin_ / "openssl").unlink()
+    said, error = install(tmp_path / "sd", BODY, "1.2", before=path)
+    assert (said, f"there is no sha256sum, shasum, openssl or sha256 in {bin_}" in error) == ("", True)
+
+
+def test_of_a_huge_note_the_script_reads_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "sd").mkdir()
+    with (tmp_path / "sd" / ".x.json.promring").open("wb") as note:
+        note.truncate(1 << 40)  # no machine has room for all of it
+    assert install(tmp_path / "sd", BODY)[0] == "written"

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -27,7 +28,9 @@ def promring(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("asked", ["--help", "--version", "status", "where x", "events", "drain x", "release x"])
+@pytest.mark.parametrize(
+    "asked", ["--help", "--version", "status", "where x", "events", "drain x --timeout 5m", "release x", "reload"]
+)
 def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
     arguments = [*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else [])]
     script = (
@@ -51,7 +54,7 @@ def test_the_help_of_all_commands_says_of_each_what_it_says_itself(name: str) ->
 def test_a_line_is_whole_however_narrow_the_terminal_is() -> None:
     reason = "/etc/promring/targets/a-very-long-name-of-a-file-of-targets.json:1: " + "not a list of targets " * 20
     source = status()["services"][0]["sources"][0] | {"state": "unknown", "reason": reason}
-    scraper = status()["services"][0]["scrapers"][0] | {"id": "s" * 150, "delivery_error": reason}
+    scraper = status()["services"][0]["scrapers"][0] | {"id": "s" * 150, "trouble": f"not delivered: {reason}"}
     answer = status(sources=[source], scrapers=[scraper], held={"detail": reason})
     with FakeController({"/api/v1/status": (200, answer)}) as fake:
         out = promring("status", "--url", fake.url)
@@ -154,13 +157,14 @@ def test_a_full_disk_behind_standard_output_is_said() -> None:
 def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")
+    drained = {"alive": True, "kept": True, "had": 2, "left": 2, "keeps_all": False, "forecast": None}
     scraper, place = "/api/v1/services/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
     answers: dict[str, tuple[int, object]] = {
         "/api/v1/status": (200, status()),
         "/api/v1/services": (200, status()["services"]),
         "/api/v1/where": (200, place),
         "/api/v1/events": (200, [{"id": 1}]),
-        f"{scraper}/drain": (200, {"drained": True}),
+        f"{scraper}/drain": (200, drained),
         f"{scraper}/undrain": (200, {"drained": False}),
         "/api/v1/services/node/release": (200, {"released": []}),
     }
@@ -168,7 +172,9 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
         "status": status(),
         "where x": place,
         "events": [{"id": 1}],
-        "drain 10.0.0.1:9090": [{"drained": True}],
+        "drain --no-wait 10.0.0.1:9090": [
+            {"service": "node", "scraper": "10.0.0.1:9090", **drained, "result": "begun", "no_room": 0, "why": ""}
+        ],
         "undrain 10.0.0.1:9090": [{"drained": False}],
         "release node": {"released": []},
     }
@@ -270,3 +276,65 @@ def test_an_answer_whose_parts_are_of_other_types_is_a_message_and_no_traceback(
         result = CliRunner().invoke(main, [*command, "--url", fake.url])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
     assert result.stderr.startswith(f"Error: {fake.url}: ")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>502</html>", b"", b"[" * 100_000, b"\xff"], ids=["HTML", "nothing", "deep", "binary"]
+)
+@pytest.mark.parametrize("command", ["status", "where t:1", "events", "drain x", "undrain x", "release node", "plan"])
+def test_every_command_that_asks_says_in_one_line_that_no_controller_answered(command: str, body: bytes) -> None:
+    paths = ("status", "where", "events", "services", "services/node/release")
+    with FakeController({f"/api/v1/{path}": (502, body) for path in paths}) as fake:
+        result = CliRunner().invoke(main, [*command.split(), "--url", fake.url])
+    assert (result.exit_code, type(result.exception), result.stdout) == (1, SystemExit, "")
+    assert result.stderr.startswith(f"Error: {fake.url}: not a promring controller: status 502, ")
+    assert result.stderr.count("\n") == 1
+
+
+DECISION = {"kind": "capacity_short", "service": "node", "text": "6 targets have no room", "numbers": {}, "loss": True}
+
+
+def test_a_plan_of_a_new_file_is_what_the_controller_decides_by_it(tmp_path: Path) -> None:
+    file = tmp_path / "new.yml"
+    file.write_text("shard_services: []")
+    answer = {"decisions": [DECISION], "refused": True, "services": [{"service": "node", "preview": None}]}
+    with FakeController({"/api/v1/plan": (200, answer)}) as fake:
+        out = promring("plan", "--config.file", str(file), "--without", "a:1", "--url", fake.url)
+        as_json = promring("plan", "--config.file", str(file), "--output", "json", "--url", fake.url)
+    assert out.stdout.splitlines() == [
+        "node: capacity_short: LOSS: 6 targets have no room",
+        "a reload would be REFUSED, unless it is forced (promring reload --force)",
+        "node: no plan yet to compare with",
+        "nothing is touched",
+    ]
+    assert fake.asked[0][:2] == ("POST", f"/api/v1/plan?name={quote(str(file), safe='')}&without=a%3A1")
+    assert json.loads(as_json.stdout) == answer
+
+
+def test_a_plan_of_a_new_file_that_the_controller_refuses_says_why(tmp_path: Path) -> None:
+    (tmp_path / "new.yml").write_text("x")
+    with FakeController({"/api/v1/plan": (400, error("bad_data", "new.yml:1: no"))}) as fake:
+        out = promring("plan", "--config.file", str(tmp_path / "new.yml"), "--url", fake.url)
+    assert (out.returncode, "new.yml:1: no" in out.stderr) == (1, True)
+
+
+def test_a_reload_says_what_is_decided_or_why_it_is_refused() -> None:
+    with FakeController({"/-/reload": (200, {"decisions": [DECISION]})}) as fake:
+        out = promring("reload", "--force", "--url", fake.url)
+        assert fake.asked[0][:2] == ("POST", "/-/reload?force=true")
+    assert out.stdout.splitlines() == ["reloaded", "node: capacity_short: LOSS: 6 targets have no room"]
+    with FakeController({"/-/reload": (400, error("bad_data", "6 targets"))}) as fake:
+        out = promring("reload", "--url", fake.url)
+    assert (out.returncode, "6 targets" in out.stderr) == (1, True)
+
+
+def test_the_status_says_what_a_reload_left_over() -> None:
+    way = {"kind": "file", "until": "every scraper has asked", "waiting_for": ["a:1"], "places": ["/sd/a.json"]}
+    answer = status(retiring=[way])
+    answer["left_behind"] = [{"service": "gone", "targets": 3, "scrapers": ["a:1"], "where": ["/x.json"]}]
+    answer["renamed"] = {"old": "node"}
+    with FakeController({"/api/v1/status": (200, answer)}) as fake:
+        out = promring("status", "--url", fake.url).stdout
+    assert "  old delivery file goes on until every scraper has asked; not yet: a:1: /sd/a.json\n" in out
+    assert "left behind: gone: 3 targets on a:1: /x.json\n" in out
+    assert "renamed: /sd/old/ is answered as node until the next restart\n" in out

@@ -417,3 +417,13 @@ def test_a_draining_scraper_counts_as_alive_and_all_of_them_draining_keep_the_pl
         "no_scrapers",
         "every live scraper is drained or has weight 0; the last plan stays",
     )
+
+
+async def test_one_failure_after_another_is_no_recovery() -> None:
+    async with FakeConsul() as fake, Client(Access(fake.address)) as client:
+        with structlog.testing.capture_logs() as lines:
+            health = HealthWatch(client, "x", scraper, structlog.get_logger())
+            for answer in (Unknown("refused"), Unknown("no answer within 5 s"), Unknown("status 500"), Empty()):
+                health._hand_on(answer)
+        said = [line["event"] for line in lines]
+        assert said == [*["consul_gives_no_answer"] * 3, "consul_answers_again", "service_has_no_healthy_node"]

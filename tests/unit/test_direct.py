@@ -10,7 +10,7 @@ from aiohttp import web
 
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
-from promring.model import Members, Scraper
+from promring.model import Members, Reply, Scraper
 from tests import jumping
 from tests.waiting import until
 
@@ -34,22 +34,24 @@ async def answering(status: int | None) -> AsyncIterator[Scraper]:
     await runner.cleanup()
 
 
-def test_any_answer_is_life_and_none_three_times_is_death() -> None:
+def test_answers_refusals_and_silence_are_told_apart() -> None:
     async def told() -> None:
         async with answering(200) as up, answering(401) as locked, answering(500) as broken, answering(None) as hung:
             gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
             suspects: Members = (up, locked, broken, hung, gone)
-            changed, verdicts = asyncio.Event(), dict[str, bool]()
+            changed, verdicts = asyncio.Event(), dict[str, Reply]()
             task = asyncio.create_task(
                 DirectProbes("/-/healthy", 0.2).run(
-                    lambda: suspects, changed, lambda name, alive: verdicts.update({name: alive})
+                    lambda: suspects, changed, lambda name, reply: verdicts.update({name: reply})
                 )
             )
             try:
                 await until(lambda: len(verdicts) == 2, "the living ones at the first probe", 2)
-                assert verdicts == {up.id: True, locked.id: True}
+                assert verdicts == {up.id: Reply.ANSWERS, locked.id: Reply.ANSWERS}
+                await until(lambda: gone.id in verdicts, "refused twice in a moment, whatever the hung one does", 2)
+                assert (verdicts[gone.id], len(verdicts)) == (Reply.REFUSES, 3)
                 await until(lambda: len(verdicts) == 5, "the others after three", 3 * (direct.PAUSE_S + 0.5))
-                assert [verdicts[s.id] for s in suspects] == [True, True, False, False, False]
+                assert [verdicts[s.id] for s in (broken, hung)] == [Reply.SILENT] * 2
                 suspects = ()
                 changed.set()
                 verdicts.clear()

@@ -187,9 +187,9 @@ async def test_a_new_epoch_of_the_same_bytes_fences_who_wrote_in_between(tmp_pat
 async def test_who_asks_for_names_that_nobody_knows_leaves_nothing() -> None:
     delivery = HttpSdDelivery()
     for n in range(100):
-        assert await delivery.wait(f"nobody-{n}", "", 0.0005) is None
+        assert await delivery.wait(f"nobody-{n}", "".__eq__, 0.0005) is None
     assert not delivery._waiting
-    waiting = asyncio.create_task(delivery.wait(SCRAPER.id, "", 5))
+    waiting = asyncio.create_task(delivery.wait(SCRAPER.id, "".__eq__, 5))
     await asyncio.sleep(0.01)
     await delivery.deliver([slice_of(b"[]\n")])
     served = await waiting

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+import time
+
+import pytest
+
+from promring.core.admission import History, Rules
+from promring.core.guard import Act, Facts, Guard, judge
 from promring.core.pool import pool_of
-from promring.facts import FactBoard
-from promring.model import Empty, Known, Scraper, TargetGroup, Unknown
+from promring.facts import Cell, FactBoard
+from promring.model import Answer, Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
 
 A, B = (Scraper("a:1", "a", 1),), (Scraper("b:1", "b", 1),)
 
@@ -91,3 +98,109 @@ async def test_while_there_is_nothing_why_is_news() -> None:
     assert board.take() is None
     board.sources["s"].put(Unknown("no such module"))
     assert board.take() is not None
+
+
+# --- what confirms ---------------------------------------------------------------------------------------------------
+
+FULL = pool_of((TargetGroup.of([f"t{n}:1" for n in range(60)]),))
+HALF = pool_of((TargetGroup.of([f"t{n}:1" for n in range(30)]),))
+ONE: Members = (Scraper("a:1", "a", 1),)
+
+
+class Told:
+    """A source's cell at one refresh interval, and a guard that judges after each answer, in fake time."""
+
+    def __init__(self, refresh_s: float, guard: Guard | None = None) -> None:
+        self.guard = guard or Guard(Rules(join_delay_s=0))
+        self.now, self.rings = 1000.0, 0
+        self.cell: Cell[TargetPool] = Cell(self._ring, time.time, operator.is_, self.guard.confirmations, lambda: self.now)
+        self.refresh_s, self.planned, self.again_at = refresh_s, FULL, float("inf")
+        self.history = History.of(ONE)
+        self.verdict: Act | None = None
+
+    def _ring(self) -> None:
+        self.rings += 1
+
+    def says(self, what: Answer[TargetPool], for_s: float, trouble: str = "", remembered: bool = False) -> float | None:
+        """Answers ``what`` at each interval for so long; seconds until it was believed, None when it was not."""
+        began = self.now
+        while self.now - began <= for_s:
+            self.cell.put(what, trouble, remembered)
+            self.judged()
+            if self.planned is not FULL:
+                return self.now - began
+            asked_again_at = self.now + self.refresh_s
+            while self.again_at < asked_again_at:
+                self.now = self.again_at
+                self.judged()
+                if self.planned is not FULL:
+                    return self.now - began
+            self.now = asked_again_at
+        return None
+
+    def judged(self) -> None:
+        facts = Facts(Fact(Known(ONE), 1.0, Known(ONE), 1.0), {"s": self.cell.fact})
+        judgement = judge(facts, self.history, self.guard, self.now, planned={"s": self.planned})
+        assert isinstance(judgement.verdict, Act)
+        self.verdict, self.planned, self.again_at = judgement.verdict, judgement.verdict.sources["s"], judgement.again_at
+
+
+INTERVALS = (1.0, 5.0, 60.0, 299.0, 300.0)
+
+
+@pytest.mark.parametrize("refresh_s", INTERVALS)
+@pytest.mark.parametrize(("what", "hold_s"), [(Known(HALF), 300.0), (Empty(), 3600.0)], ids=["half", "empty"])
+def test_a_doubt_ends_after_its_time_and_enough_answers_whatever_the_interval(
+    refresh_s: float, what: Answer[TargetPool], hold_s: float
+) -> None:
+    case = Told(refresh_s)
+    case.says(Known(FULL), 2 * refresh_s)
+    took = case.says(what, 3 * hold_s)
+    assert took == pytest.approx(max(hold_s, 2 * refresh_s), abs=0.01)
+
+
+@pytest.mark.parametrize("refresh_s", INTERVALS)
+@pytest.mark.parametrize("what", [Known(HALF), Empty()], ids=["half", "empty"])
+def test_failures_confirm_nothing_and_their_time_does_not_count(refresh_s: float, what: Answer[TargetPool]) -> None:
+    case = Told(refresh_s)
+    case.says(Known(FULL), 0)
+    assert case.says(what, 0) is None
+    assert case.says(Unknown("500"), 4000) is None, "what it said once is not confirmed by its failures"
+    assert case.verdict is not None
+    assert case.verdict.withheld, "the doubt is not over because the source fails"
+    assert case.says(what, 0) is None, "nor by the first answer after them"
+    assert case.says(Known(HALF), 4000, "b.json: vanished") is None
+    assert case.says(Known(HALF), 4000, "b.json: vanished", True) is None
+    assert case.says(Known(FULL), refresh_s) is None
+    assert not case.verdict.withheld, "it was a slip"
+
+
+def test_a_source_that_fails_now_and_then_is_believed_in_the_end() -> None:
+    case, took = Told(10.0), None
+    case.says(Known(FULL), 0)
+    began = case.now
+    for _ in range(100):
+        took = case.says(Known(HALF), 40.0)
+        if took is not None:
+            break
+        assert case.says(Unknown("500"), 0) is None
+    assert took is not None
+    assert 300 < case.now - began < 500
+
+
+def test_an_answer_of_other_content_begins_anew_and_one_in_another_order_does_not() -> None:
+    case = Told(60.0)
+    case.says(Known(FULL), 0)
+    assert case.says(Known(HALF), 240) is None
+    other = pool_of((TargetGroup.of([f"t{n}:1" for n in range(29)]),))
+    assert case.says(Known(other), 240) is None
+    same = pool_of((TargetGroup.of([f"t{n}:1" for n in reversed(range(29))]),))
+    assert case.says(Known(same), 240) is not None
+
+
+def test_a_file_that_is_read_three_times_in_a_moment_has_said_it_once() -> None:
+    case = Told(0.2, Guard(Rules(join_delay_s=0), shrink_hold_s=1.5))
+    case.says(Known(FULL), 0)
+    assert case.says(Known(HALF), 1.9) is None
+    assert case.cell.fact.repeats == 2
+    assert case.says(Known(HALF), 1.0) is not None

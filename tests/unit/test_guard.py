@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from promring.core.admission import History, Rules
+from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
 from promring.core.guard import Act, Facts, Guard, Hold, Judgement, judge
 from promring.core.pool import pool_of
-from promring.model import Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
+from promring.model import Empty, Fact, Known, Members, Reply, Scraper, TargetGroup, TargetPool, Unknown
 
 MEMBERS: Members = (Scraper("a:1", "a", 1),)
 GROUPS: TargetPool = pool_of((TargetGroup.of(["t:1"]),))
@@ -31,9 +32,9 @@ def verdict_on(facts: Facts, planned: Any, *, guard: Guard | None = None, releas
     """With the scrapers of the plan as they were, if there was one. ``released``: what is held is let go."""
     history = History.of(facts.members.good.value) if planned and facts.members.good else History()
     guard = guard or Guard(Rules(join_delay_s=0))
-    first = judge(facts, history, guard, 100.0, planned=planned)
+    first = judge(facts, history, guard, NOW, planned=planned)
     return (
-        judge(facts, history, guard, 100.0, planned=planned, released=[one.let_go for one in first.verdict.withheld])
+        judge(facts, history, guard, NOW, planned=planned, released=[one.let_go for one in first.verdict.withheld])
         if released
         else first
     )
@@ -85,10 +86,24 @@ TEN, SEVEN, SIX = listed(10), listed(7), listed(6)
 THOUSANDS = listed(2000)
 
 
-def said(pool: TargetPool | None, repeats: int = 1, last: TargetPool = TEN) -> Fact[TargetPool]:
-    """The newest answer, after ``last``; None: an empty list."""
+NOW = 10_000.0
+
+
+def said(pool: TargetPool | None, repeats: int = 1, for_s: float = 0.0, last: TargetPool = TEN) -> Fact[TargetPool]:
+    """The newest answer, after ``last``; None: an empty list. It is fresh, the last of so many in so long."""
     newest: Any = Empty() if pool is None else Known(pool)
-    return Fact(newest, 1.0, Known(last if pool is None else pool), 1.0, "", repeats)
+    return Fact(newest, 1.0, Known(last if pool is None else pool), 1.0, "", newest, repeats, NOW - for_s)
+
+
+def failing(after: Fact[TargetPool]) -> Fact[TargetPool]:
+    """No answer, after these."""
+    return replace(after, newest=Unknown("500"))
+
+
+def partly(after: Fact[TargetPool]) -> Fact[TargetPool]:
+    """An answer that is equal, but partly from before."""
+    assert isinstance(after.newest, Known)
+    return replace(after, newest=Known(after.newest.value), trouble="b.json: vanished")
 
 
 @pytest.mark.parametrize(
@@ -96,16 +111,22 @@ def said(pool: TargetPool | None, repeats: int = 1, last: TargetPool = TEN) -> F
     [
         (TEN, said(SEVEN), SEVEN, ""),
         (TEN, said(SIX), TEN, "source_shrank"),
-        (TEN, said(SIX, 2), TEN, "source_shrank"),
-        (TEN, said(SIX, 3), SIX, ""),
+        (TEN, said(SIX, 2, 3600), TEN, "source_shrank"),
+        (TEN, said(SIX, 300, 299), TEN, "source_shrank"),
+        (TEN, said(SIX, 3, 300), SIX, ""),
+        (TEN, failing(said(SIX, 300, 3600)), TEN, "source_shrank"),
+        (TEN, partly(said(SIX, 300, 3600)), TEN, "source_shrank"),
         (TEN, said(None), TEN, "source_empty"),
-        (TEN, said(None, 2), TEN, "source_empty"),
-        (TEN, said(None, 3), listed(0), ""),
+        (TEN, said(None, 2, 7200), TEN, "source_empty"),
+        (TEN, said(None, 3000, 3599), TEN, "source_empty"),
+        (TEN, said(None, 3, 3600), listed(0), ""),
+        (TEN, failing(said(None, 3000, 7200)), TEN, "source_empty"),
         (listed(0), said(None), listed(0), ""),  # confirmed before
         (listed(0), said(TEN), TEN, ""),
         (SIX, said(TEN), TEN, ""),
         (TEN, said(THOUSANDS), TEN, "source_grew"),
-        (TEN, said(THOUSANDS, 3), THOUSANDS, ""),
+        (TEN, said(THOUSANDS, 300, 299), TEN, "source_grew"),
+        (TEN, said(THOUSANDS, 3, 300), THOUSANDS, ""),
         (listed(1500), said(THOUSANDS), THOUSANDS, ""),
         (TEN, fact(Unknown("500"), SIX), TEN, ""),  # what was doubted does not get in when there is no answer any more
     ],
@@ -122,13 +143,73 @@ def test_a_list_that_is_much_shorter_empty_or_much_longer_is_doubted_until_confi
     assert isinstance(released, Act)
     assert not released.withheld
     if reason:
-        assert len(released.sources["s"]) == (len(fact.newest.value) if isinstance(fact.newest, Known) else 0)
+        assert len(released.sources["s"]) == (len(fact.fresh.value) if isinstance(fact.fresh, Known) else 0)
 
 
-def test_the_doubt_is_said_in_figures() -> None:
-    result = verdict_on(Facts(UP, {"http:cmdb": said(SIX, 2)}), {"http:cmdb": TEN}).verdict
+def test_the_doubt_is_said_in_figures_and_when_it_ends() -> None:
+    judged = verdict_on(Facts(UP, {"http:cmdb": said(SIX, 2, 100)}), {"http:cmdb": TEN})
+    (doubt,) = judged.verdict.withheld
+    assert doubt.detail == (
+        "http:cmdb says 6 targets, the plan has 10 of it; 2 of 3 fresh equal answers over at least 300 s"
+    )
+    assert (doubt.until, doubt.confirmed, judged.again_at) == (NOW + 200, (2, 3), NOW + 200)
+    (late,) = verdict_on(Facts(UP, {"s": said(SIX, 2, 400)}), {"s": TEN}).verdict.withheld
+    assert late.until is None, "time alone ends nothing: an answer is missing"
+    (fails,) = verdict_on(Facts(UP, {"s": failing(said(SIX, 9, 100))}), {"s": TEN}).verdict.withheld
+    assert (fails.until, fails.confirmed) == (None, (0, 3))
+    assert fails.detail == "s says 6 targets, the plan has 10 of it; and its newest answer confirms nothing: 500"
+
+
+@pytest.mark.parametrize("there", ["all", "enough", "not enough"])
+def test_what_another_source_has_now_is_not_lost(there: str) -> None:
+    """Six of ten went from one source to another."""
+    had, four = listed(10), listed(4)
+    moved = {"all": range(4, 10), "enough": range(4, 8), "not enough": range(4, 6)}[there]
+    other = pool_of((TargetGroup.of([*(f"t{n}:1" for n in moved), "x:1"]),))
+    planned = {"a": had, "b": pool_of((TargetGroup.of(["x:1"]),))}
+    result = verdict_on(Facts(UP, {"a": said(four), "b": said(other)}), planned).verdict
     assert isinstance(result, Act)
-    assert result.withheld[0].detail == "http:cmdb says 6 targets, the plan has 10 of it; 2 of 3 equal answers"
+    assert [one.reason for one in result.withheld] == ["source_shrank"] * (there == "not enough")
+    assert len(result.sources["a"]) == (10 if there == "not enough" else 4)
+
+
+def test_a_source_that_gave_all_away_is_empty_at_once_and_one_that_lost_a_part_is_not() -> None:
+    planned = {"a": TEN, "b": listed(0)}
+    result = verdict_on(Facts(UP, {"a": said(None), "b": said(TEN)}), planned).verdict
+    assert isinstance(result, Act)
+    assert (len(result.sources["a"]), len(result.sources["b"]), result.withheld) == (0, 10, ())
+    for elsewhere in (fact(Unknown("500"), TEN), said(SIX)):
+        kept = verdict_on(Facts(UP, {"a": said(None), "b": elsewhere}), planned).verdict
+        assert isinstance(kept, Act)
+        assert [one.reason for one in kept.withheld] == ["source_empty"]
+
+
+def test_a_list_that_is_itself_doubted_vouches_for_nobody() -> None:
+    """``b`` has what ``a`` lost, but lost more itself, so its list before stays."""
+    fifty = pool_of((TargetGroup.of([f"b{n}:1" for n in range(50)]),))
+    result = verdict_on(Facts(UP, {"a": said(SIX), "b": said(TEN)}), {"a": TEN, "b": fifty}).verdict
+    assert isinstance(result, Act)
+    assert (len(result.sources["a"]), len(result.sources["b"])) == (10, 50)
+    assert [(one.reason, one.about) for one in result.withheld] == [("source_shrank", ("a",)), ("source_shrank", ("b",))]
+
+
+@pytest.mark.parametrize(("new", "reason", "hold_s"), [(SIX, "source_shrank", 300), (None, "source_empty", 3600)])
+def test_a_first_list_that_is_shorter_than_the_last_leaders_is_held_as_long(
+    new: TargetPool | None, reason: str, hold_s: float
+) -> None:
+    def judged(fact: Fact[TargetPool]) -> Judgement:
+        guard = Guard(Rules(join_delay_s=0))
+        return judge(Facts(UP, {"s": fact}), History(), guard, NOW, planned=None, counts={"s": 10})
+
+    held = judged(said(new, 300, hold_s - 1))
+    assert isinstance(held.verdict, Hold)
+    assert (held.verdict.reason, held.verdict.until, held.again_at) == (reason, NOW + 1, NOW + 1)
+    failed = judged(failing(said(new, 300, 2 * hold_s))).verdict
+    assert isinstance(failed, Hold)
+    assert (failed.reason, failed.until) == (reason, None)
+    believed = judged(said(new, 3, hold_s)).verdict
+    assert isinstance(believed, Act)
+    assert not believed.withheld
 
 
 def test_a_first_plan_may_be_released_although_a_source_is_silent() -> None:
@@ -150,11 +231,27 @@ def test_a_panic_holds_the_whole_plan_and_names_whom_to_probe() -> None:
     judged = judge(Facts(left, {"s": GOOD}), History.of(many), Guard(), 100.0, planned=S)
     assert isinstance(judged.verdict, Hold)
     assert (judged.verdict.reason, judged.suspects, judged.again_at) == ("panic", many[2:], 160.0)
-    probed = {s.id: s.id != "c:1" for s in many[2:]}
+    assert judged.verdict.until == 160.0
+    probed = {s.id: Reply.SILENT if s.id == "c:1" else Reply.ANSWERS for s in many[2:]}
     later = judge(Facts(left, {"s": GOOD}, probed), judged.history, Guard(), 160.0, planned=S)
     assert isinstance(later.verdict, Act)
     assert [s.id for s in later.verdict.members] == ["a:1", "b:1", "d:1", "e:1", "f:1"]
     assert [one.reason for one in later.verdict.withheld] == ["panic"]
+    assert later.verdict.aside is NOBODY_ASIDE
+
+
+def test_with_some_dead_the_plan_goes_on_and_the_silent_are_set_aside() -> None:
+    many: Members = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdef")
+    left = fact(Known(many[:2]), many[:2])
+    probed = {"c:1": Reply.REFUSES, "d:1": Reply.REFUSES, "e:1": Reply.SILENT, "f:1": Reply.ANSWERS}
+    verdict = judge(Facts(left, {"s": GOOD}, probed), History.of(many), Guard(), 100.0, planned=S).verdict
+    assert isinstance(verdict, Act)
+    assert [s.id for s in verdict.members] == ["a:1", "b:1", "e:1", "f:1"]
+    assert verdict.aside == Aside(frozenset({"e:1"}), 100.0)
+    (held,) = verdict.withheld
+    assert held.what == ("e:1", "f:1")
+    assert "these answer a direct probe and stay: f:1" in held.detail
+    assert "these keep what they have and get nothing new meanwhile: e:1" in held.detail
 
 
 def test_a_release_lets_go_only_what_was_shown() -> None:
@@ -173,7 +270,7 @@ def test_sources_that_a_reload_put_in_the_place_of_others_are_compared_with_them
     assert (result.kept, len(result.sources["file:a"])) == (("file:a",), 10)
     assert [one.reason for one in result.withheld] == ["source_shrank"]
     for now in (
-        verdict_on(Facts(UP, {"file:a,b": said(listed(3), 3)}), planned).verdict,
+        verdict_on(Facts(UP, {"file:a,b": said(listed(3), 3, 300)}), planned).verdict,
         verdict_on(Facts(UP, {"file:a,b": short}), planned, released=True).verdict,
         verdict_on(Facts(UP, {"file:a,b": said(listed(8), 1)}), planned).verdict,
     ):

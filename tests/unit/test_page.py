@@ -104,7 +104,7 @@ async def test_a_drain_is_posted_to_where_the_page_says(tmp_path: Path) -> None:
             assert answer.status == 200
         page = await shown(r, "/services/node")
         assert [p for p in page.posts if p.endswith("/undrain")] == [drains[0].removesuffix("drain") + "undrain"]
-        assert "drained" in page.text
+        assert "draining, " in page.text
 
 
 @pytest.mark.row("A8", did="targets and labels with scripts, markup and templates in them, on the page")

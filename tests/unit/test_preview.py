@@ -14,6 +14,7 @@ from promring.cli import main
 from promring.core.placement import Policy, place
 from promring.core.preview import PreviewError, preview
 from promring.core.ring import Ring
+from promring.demo.process import free_port
 from promring.model import Members, Scraper
 from tests.laws.strategies import addresses, members, policies, pool_of
 
@@ -83,6 +84,9 @@ def test_a_plan_without_facts_says_which_is_missing(tmp_path: Path) -> None:
         "shard_services: [{name: x, scrapers: {probe: {nodes: ['127.0.0.1:1'], interval: 100ms, timeout: 100ms}},"
         " targets: [{file: {files: [t.json]}}], delivery: [{http_sd: {}}]}]"
     )
-    result = CliRunner().invoke(main, ["plan", "--config.file", str(tmp_path / "x.yml")])
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(main, ["plan", "--config.file", str(tmp_path / "x.yml"), "--url", nowhere])
     assert result.exit_code == 1
-    assert result.output == "Error: x: no scraper is alive\n"
+    said, why = result.output.splitlines()
+    assert said.startswith(f"no controller is asked: no promring answers at {nowhere}")
+    assert why == "Error: x: no scraper is alive"

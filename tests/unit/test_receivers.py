@@ -18,7 +18,7 @@ from promring.delivery import envelope
 from promring.delivery.ansible_run import FILES
 from promring.delivery.envelope import Envelope, note_of
 from promring.delivery.file import FileDelivery
-from promring.delivery.ssh_far import command
+from promring.delivery.ssh_far import script
 from promring.leadership import STEP, Leadership
 from promring.model import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Scraper, Slice
 from promring.state import Memory, Store
@@ -44,17 +44,17 @@ def here(path: Path, sent: Slice) -> str:
 
 
 def by_ssh(path: Path, sent: Slice) -> str:
-    text = command(str(path), sent, 1)
+    text = script(str(path), sent, 1)
     ran = subprocess.run(["sh", "-c", text], input=sent.body, capture_output=True, check=False, timeout=WAIT_S)
     last = ran.stdout.decode().splitlines()[-1].removeprefix("promring ")
     return "" if last in ("written", "same") else last
 
 
 def by_ansible(path: Path, sent: Slice) -> str:
-    script = path.parent.parent / f"{path.parent.name}-install.sh"
-    script.write_bytes((FILES / "install.sh").read_bytes() + sent.body)
+    installer = path.parent.parent / f"{path.parent.name}-install.sh"
+    installer.write_bytes((FILES / "install.sh").read_bytes() + sent.body)
     digest = hashlib.sha256(sent.body).hexdigest()
-    text = shlex.join(["sh", str(script), str(path.parent), path.name, digest, str(sent.generation)])
+    text = shlex.join(["sh", str(installer), str(path.parent), path.name, digest, str(sent.generation)])
     ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False, timeout=WAIT_S)
     return "" if ran.returncode == 0 else (ran.stderr.splitlines() or ["said nothing"])[-1]
 
@@ -117,12 +117,12 @@ def test_where_nobody_can_climb_the_remedy_is_named_and_works(receive: Receiver,
 
 def test_controllers_climb_above_what_a_rogue_left_and_stay_below_what_receivers_take() -> None:
     alone = Leadership(epoch=7)
-    alone.outranked(EPOCH_FOLLOWED_MOST - 1, first=True)
+    alone.outranked("node", Generation(EPOCH_FOLLOWED_MOST - 1, 1), first=True)
     assert EPOCH_FOLLOWED_MOST < alone.epoch == EPOCH_FOLLOWED_MOST - 1 + STEP < EPOCH_MOST
     for epoch in (EPOCH_FOLLOWED_MOST, EPOCH_MOST - 1, EPOCH_MOST, 10**18 - 1):
         other = Leadership(epoch=7)
-        other.outranked(epoch, first=True)
-        other.outranked(epoch)
+        other.outranked("node", Generation(epoch, 1), first=True)
+        other.outranked("node", Generation(epoch, 1))
         assert (other.epoch, other.outranked_by) == (7, 0)
 
 
@@ -240,14 +240,14 @@ def test_the_folders_that_promring_names_are_not_followed_either(tmp_path: Path)
     target = tmp_path / "{x}" / "sd" / "x" / "s" / "s_1.json"
     with pytest.raises(OSError, match=r"sd/x is a symlink, which is not followed: configure .*/out"):
         envelope.install(target, Envelope.of(slice_of()), own=2)
-    sent = command(str(target), slice_of(), 1, own=2)
+    sent = script(str(target), slice_of(), 1, own=2)
     ran = subprocess.run(["sh", "-c", sent], input=BODY, capture_output=True, check=False, timeout=WAIT_S)
     assert b"sd/x is a symlink" in ran.stdout
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def remarks(path: Path) -> bytes:
-    ran = subprocess.run(["sh", "-c", command(str(path), slice_of(), 1)], input=BODY, capture_output=True, check=True)
+    ran = subprocess.run(["sh", "-c", script(str(path), slice_of(), 1)], input=BODY, capture_output=True, check=True)
     return b"\n".join(line for line in ran.stdout.splitlines() if b"remark" in line)
 
 

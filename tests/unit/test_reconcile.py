@@ -10,20 +10,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+import structlog
+
 from promring import log
 from promring.core.admission import Rules
 from promring.core.coverage import Seen
 from promring.core.guard import Guard, Hold
 from promring.core.handover import Handover
-from promring.core.placement import Policy
+from promring.core.placement import Policy, place
 from promring.core.pool import mark_of, pool_of, target
+from promring.core.ring import Ring
 from promring.delivery import Leads, Outcome, always
 from promring.events import Events
 from promring.facts import FactBoard
 from promring.leadership import RELEASED_S, Leadership
 from promring.metrics import Metrics
-from promring.model import Empty, Known, Members, Scraper, Slice, TargetGroup, TargetPool, Unknown
-from promring.reconcile import Pace, Reconciler
+from promring.model import (
+    Empty,
+    Generation,
+    Known,
+    Members,
+    Placement,
+    Reply,
+    Scraper,
+    Slice,
+    TargetGroup,
+    TargetPool,
+    Unknown,
+)
+from promring.reconcile import Pace, Reconciler, _why
 from promring.state import Memory, Store
 from tests.seeing import owned, seen_with
 from tests.waiting import until
@@ -353,7 +369,7 @@ async def test_dead_by_direct_probes_and_by_time_they_leave(tmp_path: Path) -> N
         loop.facts.members.put(Known(MANY[:2]))
         await until(lambda: loop.reason() == "panic", "held")
         for scraper in MANY[2:]:
-            loop.facts.put_probed(scraper.id, scraper is MANY[5])
+            loop.facts.put_probed(scraper.id, Reply.ANSWERS if scraper is MANY[5] else Reply.SILENT)
 
         def placed_on() -> list[str]:
             return [s.id for s in loop.reconciler.placement.scrapers] if loop.reconciler.placement else []
@@ -394,15 +410,24 @@ async def test_a_flapper_is_known_after_a_restart(tmp_path: Path) -> None:
     assert again.reconciler.history.members == (A,)
 
 
-async def test_a_source_that_says_none_three_times_is_believed(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.0)))
+async def test_a_source_that_goes_on_saying_none_is_believed_when_its_time_is_over(tmp_path: Path) -> None:
+    guard = Guard(Rules(join_delay_s=0.0), empty_hold_s=2.5)
+    loop = Loop(tmp_path, guard=guard, pace=Pace(60.0, 0.0))
     await loop.say((A, B), TARGETS)
+    began = time.monotonic()
     for answer in range(3):
-        assert set.union(*loop.sink.targets().values()) == set(NAMES), answer
         await loop.say(targets=pool_of(()))
         loop.facts.sources["s"]._counted_at -= 1.0  # as if a second had passed
-    await loop.reconciler.cycle()
-    assert set.union(*loop.sink.targets().values()) == set()
+        assert set.union(*loop.sink.targets().values()) == set(NAMES), answer
+    (doubt,) = loop.reconciler.verdict.withheld
+    assert (doubt.reason, doubt.confirmed) == ("source_empty", (3, 3))
+    task = asyncio.create_task(loop.reconciler.run())
+    try:
+        await until(lambda: set.union(*loop.sink.targets().values()) == set(), "believed without another fact", 3)
+        assert time.monotonic() - began >= 2.5
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     await loop.say(targets=TARGETS)
     assert set.union(*loop.sink.targets().values()) == set(NAMES)
 
@@ -633,3 +658,38 @@ async def test_the_line_about_the_ring_says_who_joined_and_who_left(tmp_path: Pa
     await loop.say(members=(A, B))
     said = [e.fields for e in events.since() if e.msg == "node_update_reshard"]
     assert [(one["left"], one["joined"]) for one in said] == [(A.id, ""), ("", A.id)]
+
+
+@pytest.mark.parametrize(("replicas", "targets", "reason"), [(1, NAMES, "policy"), (2, NAMES[:-1], "targets")])
+def test_a_policy_that_changed_by_a_reload_is_the_reason_although_equal_lists_were_read_again(
+    replicas: int, targets: list[str], reason: str
+) -> None:
+    def put(policy: Policy, names: list[str]) -> tuple[Memory, Placement]:
+        pool = pool_of((TargetGroup.of(names),))
+        placed = place(pool, Ring((A, B), 64), policy)
+        slices = {A.id: Slice("x", A, Generation(1, 1), b"[]", 0)}
+        return Memory(members=(A, B), sources={"s": pool}, slices=slices), placed
+
+    before, _ = put(Policy(64, replication_factor=2), list(NAMES))
+    after, placed = put(Policy(64, replication_factor=replicas), list(targets))
+    assert _why(before, after, (), placed) == reason
+
+
+async def test_who_leads_no_more_calls_nobody_deliverable_again(tmp_path: Path) -> None:
+    clock = [0.0]
+    term = Leadership(alone=False, clock=lambda: clock[0])
+    term.lead("us", 3, 100.0)
+    loop = Loop(tmp_path, leadership=term)
+    with structlog.testing.capture_logs() as lines:
+        loop.reconciler.couriers._log = structlog.get_logger()
+        await loop.say((A, B), TARGETS)
+        loop.sink.broken_for = B.id
+        for n in range(4):
+            await loop.say(targets=pool_of((TargetGroup.of([*NAMES, f"new{n}:1"]),)))
+        assert loop.reconciler.couriers.cut_off == {B.id}
+        clock[0] = 200.0
+        await loop.reconciler.cycle()
+        assert not loop.reconciler.couriers.cut_off
+    said = [line["event"] for line in lines]
+    assert "scraper_undeliverable" in said
+    assert "scraper_deliverable_again" not in said

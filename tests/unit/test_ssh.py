@@ -4,20 +4,30 @@ there.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE
+from types import MappingProxyType
+from typing import IO
 
+import asyncssh
 import pytest
 
 from promring import log
 from promring.delivery import envelope
 from promring.delivery.envelope import Envelope
-from promring.delivery.ssh import SshDelivery, SshSettings, render_host
-from promring.delivery.ssh_far import FarError, command, was_written
+from promring.delivery.ssh import SshDelivery, SshPace, SshSettings, render_host
+from promring.delivery.ssh_connect import parse_jump
+from promring.delivery.ssh_far import COMMAND, FarError, script, was_written
+from promring.delivery.ssh_trust import parse_known_hosts
+from promring.demo.sshd import make_key
 from promring.model import ConfigError, Generation, Scraper, Slice
 
 BODY = b'[{"targets":["a:1"]}]'
@@ -33,12 +43,42 @@ def settings(folder: Path, **changes: str) -> SshSettings:
     return SshSettings(texts["host"], 22, "promring", texts["path"], folder / "key", folder / "known_hosts")
 
 
-def far_side(path: Path, slice_: Slice, sent: bytes | None = None, *, shell: str = "sh") -> str:
-    """The script's last line, when a local shell is given the command and the bytes; ``shell`` runs the script."""
-    text = command(str(path), slice_, 1).replace("exec sh ", f"exec {shell} ", 1)
-    ran = subprocess.run(["sh", "-c", text], input=slice_.body if sent is None else sent, capture_output=True, check=False)
-    assert ran.stderr == b""
-    return ran.stdout.decode().splitlines()[-1].removeprefix("promring ")
+def far_side(
+    path: Path,
+    slice_: Slice,
+    sent: bytes | None = None,
+    *,
+    shell: str = "sh",
+    login: str = "sh",
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The script's last line, when a local login shell is given the command, and the bytes when it asks for them; ``shell``
+    runs the script.
+    """
+    text = COMMAND.replace("exec sh ", f"exec {shell} ", 1)
+    with subprocess.Popen(
+        [*login.split(), "-c", text], stdin=PIPE, stdout=PIPE, stderr=subprocess.STDOUT, env={**os.environ, **env}
+    ) as running:
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write(script(str(path), slice_, 1).encode())
+        running.stdin.flush()
+        answer = said(running.stdout)
+        if answer == "need":
+            with contextlib.suppress(BrokenPipeError):
+                running.stdin.write(slice_.body if sent is None else sent)
+                running.stdin.close()
+            answer = said(running.stdout)
+        assert running.stdout.read() == b""
+        return answer
+
+
+def said(stdout: IO[bytes]) -> str:
+    """What comes after "promring "; remarks are passed over."""
+    for line in stdout:
+        if line.startswith(b"promring ") and not line.startswith(b"promring remark"):
+            return line.decode().strip().removeprefix("promring ")
+    raise AssertionError("it ended")
 
 
 def left(folder: Path) -> list[str]:
@@ -86,7 +126,7 @@ async def test_a_slice_for_a_bad_host_or_for_a_file_that_is_taken_fails_and_says
     one, other, bad = make_slice(), make_slice(scraper="s:2"), make_slice(scraper="-x:1", host="-x")
     outcomes = await delivery.deliver([one, other, bad])
     await delivery.close()
-    assert [o.outcome for o in outcomes] == ["failed"] * 3
+    assert [o.outcome for o in outcomes] == ["unsent", "failed", "failed"]
     assert outcomes[0].error == f"s:/srv/x.json: {tmp_path}/key: No such file or directory"
     assert outcomes[1].error == "s:/srv/x.json: it is the file of s:1 already; put {scraper} into the path"
     assert outcomes[2].error == "'-x':/srv/x.json: not a host name"
@@ -104,16 +144,16 @@ async def test_key_files_that_are_not_ones_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["-oProxyCommand=x", "$(touch pwned)", "a b", "../../x", "'; touch pwned; '", "a\nb", ".x", "/etc/x", "..", "🦀"]
 )
-def test_a_hostile_scraper_keeps_to_its_folder_and_runs_nothing(tmp_path: Path, name: str) -> None:
+def test_a_hostile_scraper_keeps_to_its_folder_and_runs_nothing(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slice_ = make_slice(scraper=name)
     delivery = SshDelivery(
         settings(tmp_path, path=f"{tmp_path}/it's $(touch pwned) a `b` \\folder/{{scraper}}.json"), log.get()
     )
     path = Path(delivery.path(slice_))
-    ran = subprocess.run(
-        ["sh", "-c", command(str(path), slice_, 1)], input=BODY, capture_output=True, cwd=tmp_path, check=True
-    )
-    assert ran.stdout.endswith(b"promring written\n")
+    monkeypatch.chdir(tmp_path)
+    assert far_side(path, slice_) == "written"
     assert left(tmp_path) == ["it's $(touch pwned) a `b` \\folder"]
     assert path.read_bytes() == BODY
 
@@ -230,6 +270,106 @@ def test_what_the_far_side_says_is_understood() -> None:
         with pytest.raises(FarError) as caught:
             was_written(answer, generation, "/sd/x.json")
         assert str(caught.value) == said
+
+
+# --- far sides as they are ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("login", [s for s in ("csh", "tcsh", "fish", "bash", "busybox sh") if shutil.which(s.split()[0])])
+@pytest.mark.parametrize("name", ["x.json", "it's $HOME `id` !x.json", 'a!1 \\ "q".json'])
+def test_any_login_shell_can_be_given_the_command(tmp_path: Path, login: str, name: str) -> None:
+    path = tmp_path / "sd" / name
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    big = b"[" + b" " * 300_000 + b"]"
+    assert far_side(path, make_slice(big), login=login, env=env) == "written"
+    assert path.read_bytes() == big
+    assert far_side(path, make_slice(big), login=login, env=env) == "same"
+
+
+TOOLS = ("cat", "cut", "dd", "mkdir", "mv", "rm", "sync", "tr", "wc", "sh", "find", "flock", "timeout", "openssl")
+
+
+def path_with(folder: Path, *tools: str) -> str:
+    """A PATH that has nothing but ``tools``."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    for tool in tools:
+        (bin_ / tool).symlink_to(str(shutil.which(tool)))
+    return str(bin_)
+
+
+def test_a_missing_tool_over_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    without = path_with(tmp_path, *TOOLS[:-1])
+    answer = far_side(path, make_slice(), env={"PATH": without}, login=str(shutil.which("sh")))
+    assert answer == f"error there is no sha256sum, shasum, openssl or sha256 in {without}: no slice can be checked"
+    (Path(without) / "sha256sum").symlink_to(str(shutil.which("sha256sum")))
+    (Path(without) / "wc").unlink()
+    answer = far_side(path, make_slice(), env={"PATH": without}, login=str(shutil.which("sh")))
+    assert answer == f"error there is no wc in {without}"
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not here")
+def test_another_program_for_the_digest_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    where = path_with(tmp_path, *TOOLS)
+    assert far_side(path, make_slice(), env={"PATH": where}, login=str(shutil.which("sh"))) == "written"
+    assert far_side(path, make_slice(), env={"PATH": where}, login=str(shutil.which("sh"))) == "same"
+
+
+def test_of_a_huge_note_the_beginning_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with envelope.note_of(path).open("wb") as note:
+        note.truncate(1 << 40)  # no machine has room for all of it
+    assert far_side(path, make_slice()) == "written"
+    assert envelope.held(path) == ((1, 1), make_slice().sha256)
+
+
+# --- what we trust -----------------------------------------------------------------------------------------------------
+
+
+def test_lines_of_known_hosts_that_are_none_are_left_out_and_named() -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+    text = [
+        f"good {key}",
+        "garbage",
+        f"half {key[:40]}",
+        f"@unknown-marker odd {key}",
+        "#comment",
+        "",
+        f"|1|nonsense|x= {key}",
+        f"good2 {key}",
+    ]
+    known, lines, skipped = parse_known_hosts("\n".join(text).encode() + b"\n\xff\xfe x\nlast " + key.encode())
+    assert [bool(known.match(host, "", None)[0]) for host in ("good", "good2", "last", "half", "odd")] == [True] * 3 + [
+        False
+    ] * 2
+    assert [line.partition(":")[0] for line in skipped] == [f"line {n}" for n in (2, 3, 4, 7, 9)]
+    assert skipped[-1] == "line 9: it is no UTF-8"
+    assert lines == 3
+
+
+def test_hops_are_as_ssh_spells_them() -> None:
+    assert parse_jump("a", "me") == ("a", 22, "me")
+    assert parse_jump("you@[::1]:2222", "me") == ("::1", 2222, "you")
+    for bad in ("", "-oProxyCommand=x", "a:0", "a:99999", "a b", "a,b"):
+        with pytest.raises(ValueError, match="host"):
+            parse_jump(bad, "me")
+
+
+async def test_what_is_wrong_on_our_side_is_unsent_and_mended_at_once_when_it_is(tmp_path: Path) -> None:
+    delivery = SshDelivery(settings(tmp_path), log.get(), pace=SshPace(retry_first_s=0, wait_s=60, slow_wait_s=60))
+    try:
+        for _ in range(4):
+            (outcome,) = await delivery.deliver([make_slice(host="127.0.0.1")])
+            assert outcome.outcome == "unsent"
+        make_key(tmp_path / "key")
+        (outcome,) = await delivery.deliver([make_slice(host="127.0.0.1")])
+        assert outcome.error.endswith(f"{tmp_path}/known_hosts: No such file or directory")
+        assert outcome.outcome == "unsent"
+    finally:
+        await delivery.close()
 
 
 # --- without asyncssh ------------------------------------------------------------------------------------------------

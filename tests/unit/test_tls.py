@@ -17,8 +17,9 @@ import trustme
 from aiohttp import web
 
 from promring import log
+from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.consul.client import Access, Client
 from promring.core.pool import pool_of
 from promring.discovery.http import HttpSource

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from promring.cli import main
+from promring.delivery.ansible_run import find_program
 
 SERVICE = """shard_services:
   - name: node
@@ -109,6 +110,31 @@ def test_key_files_that_are_garbage_are_errors(folder: Path, name: str, key: str
     status, (line,) = check(folder, delivery=SSH)
     assert status == 2
     assert line.startswith(f"x.yml:8: shard_services[0].delivery[0].ssh.{key}: {folder}/{name}: ")
+
+
+def test_a_playbook_that_ansible_does_not_take_and_a_bad_line_are_found(folder: Path) -> None:
+    public = asyncssh.read_private_key(folder / "key").export_public_key().decode()
+    (folder / "known_hosts").write_text(f"garbage\na {public}")
+    status, lines = check(folder, delivery=SSH)
+    assert status == 0
+    assert any("known_hosts" in line and "1 of 2 lines are left out: line 1: " in line for line in lines), lines
+    if find_program() is None:
+        pytest.skip("ansible-playbook is not here")
+    (folder / "play.yml").write_text("- hosts: all\n  tasks: [{nonsense: }]\n")
+    status, (line,) = check(folder, delivery="ansible: {playbook: play.yml}")
+    assert (status, "delivery[0].ansible.playbook: " in line, "nonsense" in line) == (2, True, True), line
+
+
+def test_an_ssh_certificate_that_is_over_and_hops_that_are_none_are_found(folder: Path) -> None:
+    key = asyncssh.read_private_key(folder / "key")
+    over = key.generate_user_certificate(key, "x", valid_after=0, valid_before=1)
+    over.write_certificate(folder / "key-cert.pub")
+    status, (line,) = check(folder, delivery=SSH)
+    assert (status, line.endswith("key-cert.pub: Certificate expired")) == (2, True), line
+    for hop in ("-oProxyCommand=x", "a:99999", "a b"):
+        status, lines = check(folder, delivery=f"{SSH[:-1]}, proxy_jump: ['{hop}']}}")
+        assert status == 2
+        assert any("[user@]host[:port]" in line for line in lines), lines
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error(folder: Path) -> None:

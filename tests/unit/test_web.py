@@ -115,6 +115,21 @@ async def running(folder: Path, *, targets: bool = True, shrink_threshold: float
             await task
 
 
+async def test_a_slice_is_negotiated_as_rfc_9110_has_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        path = f"/sd/node/{r.nodes[0]}"
+        _, headers, body = await r.get(path)
+        etag = headers["etag"]
+        for known in (f"W/{etag}", f'"x", W/{etag}', "*"):
+            assert (await r.get(path, If_None_Match=known))[0] == 304, known
+            assert (await r.get(f"{path}?wait=10ms", If_None_Match=known))[0] == 304, known
+        assert (await r.get(path, If_None_Match='"x", "y"'))[0] == 200
+        status, headers, plain = await r.get(path, Accept_Encoding="gzip;q=0, *")
+        assert (status, headers.get("content-encoding"), plain) == (200, None, body)
+        assert (await r.get(path, Accept_Encoding="*"))[1]["content-encoding"] == "gzip"
+        assert (await r.get(path, Accept_Encoding="identity;q=0"))[0] == 406
+
+
 async def test_a_slice_has_an_etag_a_generation_and_gzip(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         slices = [await r.get(f"/sd/node/{node}") for node in r.nodes]
@@ -267,7 +282,7 @@ async def test_reloads_keep_what_is_served(tmp_path: Path, times: int) -> None:
     async with running(tmp_path) as r:
         before = [await r.get(f"/sd/node/{node}") for node in r.nodes]
         for _ in range(times):
-            assert await r.supervisor.reload() == []
+            assert not (await r.supervisor.reload()).problems
             for _ in range(10):
                 now = [await r.get(f"/sd/node/{node}") for node in r.nodes]
                 assert [(s, b) for s, _, b in now] == [(s, b) for s, _, b in before]
@@ -282,7 +297,7 @@ async def test_who_waits_over_a_reload_gets_the_next_slice(tmp_path: Path) -> No
         _, headers, _ = await r.get(path)
         waiting = asyncio.create_task(r.get(path + "?wait=30s", If_None_Match=headers["etag"]))
         await asyncio.sleep(0.1)
-        assert await r.supervisor.reload() == []
+        assert not (await r.supervisor.reload()).problems
         await asyncio.sleep(0.3)
         assert not waiting.done()
         r.write([{"targets": [f"new{n}:1" for n in range(8)]}])
@@ -303,7 +318,7 @@ async def test_a_reload_that_removes_a_source_beside_a_like_one_mixes_nothing_up
                 service["targets"] = [{"http": {"url": url, "refresh_interval": "100ms"}} for url in urls]
                 config["shard_services"] = [service]
                 file.write_text(json.dumps(config))
-                assert await r.supervisor.reload() == []
+                assert not (await r.supervisor.reload()).problems
 
             async def targets() -> set[str]:
                 bodies = [(await r.get(f"/sd/node/{node}"))[2] for node in r.nodes]
@@ -344,3 +359,65 @@ async def test_a_stop_does_not_wait_for_long_polls(tmp_path: Path) -> None:
         with pytest.raises(aiohttp.ClientError):
             await waiting
     assert time.monotonic() - started < 1.9 * slower(), "it waited for the polls, 2 s"
+
+
+async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        config = json.loads((tmp_path / "promring.yml").read_text())
+        config["shard_services"][0]["placement"] = {"capacity": 15}
+        url, token = r.url + "/api/v1/plan", {"Authorization": "Bearer sesame"}
+        async with r.session.post(url, data=json.dumps(config)) as response:
+            assert response.status == 401
+        async with r.session.post(url, data=json.dumps(config), headers=token) as response:
+            found = (await response.json())["data"]
+        assert found["refused"]
+        (decision,) = found["decisions"]
+        assert (decision["kind"], decision["numbers"]["lost"]) == ("capacity_short", 10)
+        assert [one["service"] for one in found["services"]] == ["node", "files-only"]
+        assert found["services"][0]["preview"]["fits"]["unplaced"] == 10
+        for query, said in (("?without=x:1", "x:1 is not a live scraper"), ("?service=node&with=x", "not host:port")):
+            async with r.session.post(url + query, data=json.dumps(config), headers=token) as response:
+                assert (response.status, said in (await response.json())["error"]) == (400, True), query
+        async with r.session.post(url + "?name=new.yml", data="shard_services: []", headers=token) as response:
+            assert (response.status, "new.yml:1: shard_services" in (await response.json())["error"]) == (400, True)
+        async with r.session.post(url, data=io.BytesIO(b"#" * (4 * 1024 * 1024 + 1)), headers=token) as response:
+            assert response.status == 413
+        assert (await r.data("/api/v1/status"))["config"]["last_reload_successful"]
+
+
+async def test_a_reload_that_would_lose_targets_is_refused_unless_it_is_forced(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        config = json.loads((tmp_path / "promring.yml").read_text())
+        config["shard_services"][0]["placement"] = {"capacity": 15}
+        (tmp_path / "promring.yml").write_text(json.dumps(config))
+        before = r.supervisor.settings
+        found = await r.supervisor.reload()
+        assert "10 targets that are scraped now would have no room" in found.problems[0]
+        assert "--force" in found.problems[-1]
+        assert r.supervisor.settings is before
+        headers = {"Authorization": "Bearer sesame", "Accept": "application/json"}
+        async with r.session.post(r.url + "/-/reload?force=true", headers=headers) as response:
+            (decision,) = (await response.json())["data"]["decisions"]
+        assert (decision["kind"], decision["loss"]) == ("capacity_short", True)
+        async with r.session.post(r.url + "/-/reload?force=1", headers=headers) as response:
+            assert response.status == 400
+
+
+async def test_a_renamed_service_and_a_scraper_with_another_id_are_served_by_their_names_before(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        before = {node: (await r.get(f"/sd/node/{node}"))[2] for node in r.nodes}
+        config = json.loads((tmp_path / "promring.yml").read_text())
+        config["shard_services"][0]["name"] = "renamed"
+        (tmp_path / "promring.yml").write_text(json.dumps(config))
+        assert [one.kind for one in (await r.supervisor.reload()).decisions] == ["service_renamed"]
+        await until(lambda: "renamed" in r.supervisor.services, "it is in force")
+        for name in ("node", "renamed"):
+            assert {node: (await r.get(f"/sd/{name}/{node}"))[2] for node in r.nodes} == before
+        assert (await r.data("/api/v1/status"))["renamed"] == {"node": "renamed"}
+        config["shard_services"] = config["shard_services"][:1]
+        (tmp_path / "promring.yml").write_text(json.dumps(config))
+        assert [one.kind for one in (await r.supervisor.reload()).decisions] == ["service_removed"]
+        await until(lambda: list(r.supervisor.services) == ["renamed"], "it is in force")
+        (behind,) = (await r.data("/api/v1/status"))["left_behind"]
+        assert (behind["service"], behind["targets"]) == ("files-only", 40)
+        assert (await r.get(f"/sd/files-only/{r.nodes[0]}"))[0] == 404

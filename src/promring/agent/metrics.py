@@ -26,6 +26,11 @@ class AgentMetrics:
         self._at = Gauge(
             "promring_agent_last_success_timestamp_seconds", "When a controller last answered.", registry=self.registry
         )
+        self.frozen = Gauge(
+            "promring_agent_frozen",
+            "1 while controllers answer and every slice that they offer is refused, for a minute and more.",
+            registry=self.registry,
+        )
         for outcome in ("written", "same", "refused", "failed"):
             self._answers.labels(outcome)
 

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.model import ListenError
+from promring.text import clean
 
 
 async def serve(host: str, port: int, poller: Poller, metrics: AgentMetrics) -> None:
@@ -20,9 +21,8 @@ async def serve(host: str, port: int, poller: Poller, metrics: AgentMetrics) -> 
         return web.Response(text="promring agent is healthy.\n")
 
     async def ready(_: web.Request) -> web.Response:
-        if poller.has_slice:
-            return web.Response(text="promring agent is ready.\n")
-        return web.Response(status=503, text="no slice yet\n")
+        why = poller.unready()
+        return web.Response(status=503, text=clean(why) + "\n") if why else web.Response(text="promring agent is ready.\n")
 
     async def counters(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -54,11 +54,14 @@ JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Seconds. ``interval_s`` None: only what a hand-over waits for."""
+    """Seconds. ``interval_s`` None: only what a hand-over waits for. ``lasts_s``: targets that nobody was seen scraping for
+    so long are worth a warning.
+    """
 
     scrape_pool: str
     interval_s: float | None = 30.0
     timeout_s: float = 5.0
+    lasts_s: float = 20.0
 
 
 class Audit:
@@ -86,6 +89,9 @@ class Audit:
         self._long: set[str] = set()
         """Scrapers whose answer was longer than ``SHORT_BYTES_MAX``."""
         self.coverage: Coverage | None = None
+        self._told: tuple[int, int, int, bool] | None = None
+        """What the log says of it."""
+        self._uncovered_since: float | None = None
         self.at = 0.0
         """When ``coverage`` was made, wall-clock seconds."""
         self.seen: dict[str, Seen] = {}
@@ -97,8 +103,6 @@ class Audit:
         """Who was seen to have exactly these targets, since then (monotonic seconds)."""
         self._dropped_at: dict[str, float] = {}
         self._awaited_since: float | None = None
-        self._uncovered = False
-        self._said: Mapping[str, int] = {}
         self.behind_since: dict[str, float] = {}
         """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
 
@@ -258,21 +262,21 @@ class Audit:
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
         }
-        before, again = self.coverage, self._uncovered
-        self.coverage, self.at, self._uncovered = found, time.time(), bool(found.uncovered)
-        if before is None and found.uncovered:
-            return  # they are just being given their slices; if it stays so, it is said
-        numbers = {
-            "missing": len(found.missing),
-            "unproved": len(found.unproved),
-            "doubled": len(found.doubled),
-            "down": len(found.down),
-            "dropped": len(found.dropped),
-        }
-        if numbers != self._said:
-            self._said = numbers
-            say = self._log.warning if found.uncovered and again else self._log.info
-            say("coverage", ratio=round(found.ratio, 6), **numbers)
+        self.coverage, self.at = found, time.time()
+        self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
+        lasting = self._uncovered_since is not None and now - self._uncovered_since >= self._settings.lasts_s
+        told, self._told = self._told, (found.uncovered, len(found.doubled), len(found.dropped), lasting)
+        if told != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
+            say = self._log.warning if lasting else self._log.info
+            say(
+                "coverage",
+                ratio=round(found.ratio, 6),
+                missing=len(found.missing),
+                unproved=len(found.unproved),
+                doubled=len(found.doubled),
+                down=len(found.down),
+                dropped=len(found.dropped),
+            )
 
 
 @dataclass(frozen=True, slots=True)

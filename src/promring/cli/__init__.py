@@ -23,6 +23,7 @@ COMMANDS = {
     "events": Lazy("promring.cli.query:events", "Show the newest events."),
     "drain": Lazy("promring.cli.change:drain", "Take every target from SCRAPER."),
     "undrain": Lazy("promring.cli.change:undrain", "Let a drained SCRAPER have its share again."),
+    "reload": Lazy("promring.cli.reload:reload", "Let the controller read its configuration again."),
     "release": Lazy("promring.cli.change:release", "End what the guard holds."),
     "agent": Lazy("promring.cli.agent:agent", "Keep a file true to a scraper's slice, beside that scraper."),
 }

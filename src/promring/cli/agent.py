@@ -10,12 +10,14 @@ import click
 
 from promring import log, secretfile
 from promring.actors import Actor, run_actors
+from promring.agent.asking import WAIT_S, AgentSettings
 from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import WAIT_S, AgentSettings, Poller
+from promring.agent.poller import Poller
 from promring.agent.server import serve
 from promring.cli import options
 from promring.httpclient import TlsFiles, parse_base
 from promring.model import ListenError
+from promring.notify import Notify
 from promring.redact import shown
 
 GRACE_S = 4.0
@@ -25,12 +27,12 @@ def _controllers(_: click.Context, __: click.Parameter, values: tuple[str, ...])
     found = []
     for text in (part for value in values for part in value.split(",")):
         try:
-            base, socket = parse_base(text)
+            base, socket = parse_base(text, path=True)
         except ValueError as error:
             raise click.BadParameter(f"{shown(text)!r} {error}") from None
         if socket is not None:
             raise click.BadParameter(f"{shown(text)!r}: a controller listens on host:port")
-        found.append(str(base))
+        found.append(str(base).rstrip("/"))
     return found
 
 
@@ -39,13 +41,20 @@ readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True
 
 @click.command()
 @click.option(
-    "--controller", "controllers", multiple=True, required=True, callback=_controllers, help="URL[,URL…] of promring."
+    "--controller",
+    "controllers",
+    multiple=True,
+    required=True,
+    callback=_controllers,
+    help="URL[,URL…] of promring; with a path behind a proxy.",
 )
 @click.option("--service", required=True, help="The shard service.")
 @click.option("--scraper", required=True, help="The identity of this scraper, such as 10.0.0.1:9090.")
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file_sd file to write.")
 @click.option("--reload-url", help="POSTed after each write; Prometheus' file_sd needs none.")
 @click.option("--token-file", type=readable, help="A bearer token for the controllers.")
+@click.option("--basic-auth.username", "username", help="For a proxy or a controller that wants a password.")
+@click.option("--basic-auth.password-file", "password_file", type=readable)
 @click.option("--tls.ca-file", "ca_file", type=readable, help="Whom to trust, instead of the system's authorities.")
 @click.option("--tls.cert-file", "cert_file", type=readable)
 @click.option("--tls.key-file", "key_file", type=readable)
@@ -63,6 +72,8 @@ def agent(
     file: Path,
     reload_url: str | None,
     token_file: Path | None,
+    username: str | None,
+    password_file: Path | None,
     ca_file: Path | None,
     cert_file: Path | None,
     key_file: Path | None,
@@ -78,23 +89,35 @@ def agent(
     log.configure(level, fmt)
     if file.suffix not in (".json", ".yml", ".yaml"):
         raise click.UsageError(f"--file: {file} must end in .json, .yml or .yaml, or Prometheus does not read it")
+    if (username is None) is not (password_file is None):
+        raise click.UsageError("--basic-auth.username and --basic-auth.password-file belong together")
+    if username is not None and (token_file is not None or ":" in username):
+        raise click.UsageError("--basic-auth.username: a colon in it, or --token-file beside it, cannot be sent")
     tls = TlsFiles(ca_file, cert_file, key_file, server_name)
     try:
         asyncio.run(secretfile.tls_context(tls))
     except secretfile.SecretError as error:
         raise click.UsageError(f"--tls: {error}") from error
-    settings = AgentSettings(controllers, service, scraper, file.absolute(), reload_url, token_file, tls, wait_s)
+    settings = AgentSettings(
+        controllers, service, scraper, file.absolute(), reload_url, token_file, tls, wait_s, username, password_file
+    )
     metrics = AgentMetrics()
-    poller = Poller(settings, metrics, log.get())
+    poller, notify = Poller(settings, metrics, log.get()), Notify()
 
     async def main() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        actors: dict[str, Actor] = {"signals": stop.wait, "poller": poller.run}
+
+        async def signals() -> None:
+            await stop.wait()
+            notify.stopping()
+
+        actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
         if listen is not None:
             actors["web"] = lambda: serve(*listen, poller, metrics)
         log.get().info("agent_starting", controllers=",".join(controllers), file=str(settings.file))
+        notify.ready()
         await run_actors(actors, GRACE_S)
         log.get().info("agent_stopped")
 

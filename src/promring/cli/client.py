@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,10 @@ def controller_options(command: F) -> F:
     return token(url(command))
 
 
+class UnansweredError(click.ClickException):
+    """There is no answer, from anybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Controller:
     """Where a controller is, and what it shall be told of who asks. ``url`` has no credentials."""
@@ -64,12 +68,15 @@ class Controller:
     authorization: str
     has_token: bool
 
-    def get(self, path: str, **query: str) -> Any:
-        """The ``data`` of an API answer; anything else ends the command with a message."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+    def get(self, path: str, several: Sequence[tuple[str, str]] = (), /, **query: str) -> Any:
+        """The ``data`` of an API answer; anything else ends the command with a message. ``several``: parameters of the query
+        that may come more than once.
+        """
+        asked = [*several, *query.items()]
+        return self._ask("GET", f"{path}?{urlencode(asked)}" if asked else path)
 
-    def post(self, path: str) -> Any:
-        return self._ask("POST", path)
+    def post(self, path: str, body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Any:
+        return self._ask("POST", path, body, timeout_s)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -79,8 +86,8 @@ class Controller:
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise click.ClickException(f"{self.url}: an answer of another version of promring? ({error!r})") from error
 
-    def _ask(self, method: str, path: str) -> Any:
-        status, body = self._exchange(method, path)
+    def _ask(self, method: str, path: str, sent: bytes = b"", timeout_s: float = TIMEOUT_S) -> Any:
+        status, body = self._exchange(method, path, sent, timeout_s)
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
@@ -98,35 +105,33 @@ class Controller:
         """An answer's words without what they repeat of the request's secret."""
         return hide(text, secrets_of_headers({"Authorization": self.authorization})) if self.authorization else text
 
-    def _exchange(self, method: str, path: str) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes]:
         """In a thread of its own, as a socket's time-out is for each read and not for the whole answer."""
         done: list[tuple[int, bytes] | Exception] = []
 
         def work() -> None:
             try:
-                done.append(self._request(method, path))
+                done.append(self._request(method, path, sent, timeout_s))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 done.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join(TIMEOUT_S)
+        thread.join(timeout_s)
         found = done[0] if done else TimeoutError()
         if isinstance(found, Exception):
-            raise click.ClickException(
-                f"no promring answers at {self.url}: {_why(found)} (--url says where it is)"
-            ) from found
+            raise UnansweredError(f"no promring answers at {self.url}: {_why(found)} (--url says where it is)") from found
         return found
 
-    def _request(self, method: str, path: str) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes]:
         where = urlsplit(self.url)
         kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
-        connection = kind(where.hostname or "", where.port, timeout=TIMEOUT_S)
+        connection = kind(where.hostname or "", where.port, timeout=timeout_s)
         headers = {"User-Agent": "promring", "Accept": "application/json"}
         if self.authorization:
             headers["Authorization"] = self.authorization
         try:
-            connection.request(method, where.path + path, headers=headers)
+            connection.request(method, where.path + path, body=sent or None, headers=headers)
             response = connection.getresponse()
             body = response.read(BODY_BYTES_MAX + 1)
         finally:

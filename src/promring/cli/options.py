@@ -24,7 +24,7 @@ config_file = click.option(
 
 
 class HostPort(click.ParamType[tuple[str, int]]):
-    """``host:port``, or ``:port`` for all addresses. Port 0: any free one."""
+    """``host:port``, or ``:port`` for all addresses, IPv4 and IPv6 (an empty host). Port 0: any free one."""
 
     name = "host:port"
 
@@ -34,12 +34,10 @@ class HostPort(click.ParamType[tuple[str, int]]):
         from promring.address import parse_host_port
 
         text = str(value)
-        if text.startswith(":"):
-            text = "0.0.0.0" + text  # noqa: S104 - asked for by leaving the host out, as with Prometheus
+        everywhere, any_port = text.startswith(":"), text.endswith(":0")
         try:
-            if text.endswith(":0"):
-                return parse_host_port(text[:-1] + "1")[0], 0
-            return parse_host_port(text)
+            host, port = parse_host_port(("localhost" if everywhere else "") + (text[:-1] + "1" if any_port else text))
+            return "" if everywhere else host, 0 if any_port else port
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

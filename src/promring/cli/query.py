@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 from promring.cli.client import Controller, controller_options
+from promring.cli.leaving import show_left_behind, show_retiring
 from promring.cli.output import output_option, paint, say, say_json, say_table
 
 FOLLOW_S = 1.0
 FIRST = ("reason", "joined", "left", "scraper")
 WHOLE_SETS = frozenset({"oldnodes", "newnodes", "detail"})
 COLOURS = {"up": "green", "down": "red"}
+LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 
 
 @click.command()
@@ -82,11 +84,16 @@ def _quoted(value: object) -> str:
 
 
 def _show_status(data: dict[str, Any]) -> None:
-    say(f"promring {data['version']}: " + ("ready" if data["ready"] else "not ready"))
+    ready, services = data["ready"], data["services"]
+    troubled = [s["name"] for s in services if s["summary"]["level"] in ("warn", "bad")]
+    more = f", but not all is well with {', '.join(troubled)}" if troubled else ""
+    say(f"promring {data['version']}: " + ("ready" if ready else "not ready") + more)
     controllers = data["controllers"]
     if controllers["lock"]:
         who = "leads" if data["leader"] else f"follows {controllers['leader'] or 'nobody: no controller leads'}"
         say(f"  {who}, epoch {controllers['epoch'] or '-'}")
+    if controllers.get("took_over_at"):
+        say("  ", paint("took over from another controller without a lock: only one may run", "red"))
     for line in data["unready"]:
         say("  ", paint(line, "red"))
     if not data["config"]["last_reload_successful"]:
@@ -95,17 +102,22 @@ def _show_status(data: dict[str, Any]) -> None:
             say("    ", paint(problem, "red"))
     for service in data["services"]:
         _show_service(service)
+        show_retiring(service)
+    show_left_behind(data)
 
 
 def _show_service(service: dict[str, Any]) -> None:
     say()
     targets, generation = _or(service["targets"]), service["generation"]
     say(f"{service['name']}: {targets} targets, generation {generation}, membership {_membership(service['membership'])}")
+    say("  ", paint(service["summary"]["text"], LEVELS.get(service["summary"]["level"], "reset")))
     if service["held"]:
-        say("  ", paint(f"held: {service['held']['detail']}", "yellow"))
+        say("  ", paint(f"held{_until(service['held'])}: {service['held']['detail']}", "yellow"))
     for one in service["withheld"]:
-        say("  ", paint(f"withheld: {one['detail']}", "yellow"))
-    _show_scrapers(service["scrapers"], service["membership"]["reason"])
+        say("  ", paint(f"withheld{_until(one)}: {one['detail']}", "yellow"))
+    if service["handing_over"]:
+        say(f"  handing over: {service['handing_over']} targets are with their old owners, too")
+    _show_scrapers(service["scrapers"])
     for source in service["sources"]:
         note = f" ({source['reason']})" if source["reason"] else ""
         say(f"  source {source['name']}: {_or(source['targets'])} targets, {source['state']}{note}")
@@ -113,17 +125,31 @@ def _show_service(service: dict[str, Any]) -> None:
             say(f"    {source['refused']} entries left out: {'; '.join(source['remarks'])}")
 
 
-def _show_scrapers(scrapers: list[dict[str, Any]], said: str) -> None:
-    """``said`` stands above already and is not repeated for each scraper."""
+def _show_scrapers(scrapers: list[dict[str, Any]]) -> None:
     rows = []
     for s in scrapers:
-        note = f"not delivered: {s['delivery_error']}" if s["delivery_error"] else s["reason"]
-        note = "" if note == said else note
-        note = f"{s['standing']}{'; ' if note else ''}{note}" if s["standing"] in ("joining", "leaving") else note
-        note = "drained" + (f"; {note}" if note else "") if s["drained"] else note
-        state = paint(s["state"], COLOURS.get(s["state"], "yellow"))
-        rows.append((f"  {s['id']}", state, s["targets"], s["generation"] or "-", note))
+        notes = [s["standing"]] if s["standing"] in ("joining", "leaving") else []
+        if s["left"] and s["drained"]:
+            kept = f", {s['no_room']} of them for want of room elsewhere" if s["no_room"] else ""
+            notes.insert(0, f"draining, {s['left']} left{kept}")
+        elif s["drained"]:
+            notes.insert(0, "drained")
+        notes += [s["trouble"] or s["reason"]] if s["trouble"] or s["reason"] else []
+        state = s["state"] + (f" (was {s['last_state']})" if s["last_state"] else "")
+        rows.append(
+            (
+                f"  {s['id']}",
+                paint(state, COLOURS.get(s["state"], "yellow")),
+                s["targets"],
+                s["generation"] or "-",
+                "; ".join(notes),
+            )
+        )
     say_table(("  scraper", "state", "targets", "generation", "note"), rows, right=("targets",))
+
+
+def _until(held: dict[str, Any]) -> str:
+    return time.strftime(" until %H:%M:%S", time.localtime(held["until"])) if held.get("until") else ""
 
 
 def _membership(fact: dict[str, Any]) -> str:

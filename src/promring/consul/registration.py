@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,21 @@ class Registrar:
         self._invisible = 0
         self._extra: list[str] = []
         self._own_datacenter = ""
+        self._departing: Callable[[], frozenset[Node]] = frozenset
+        self._gone: Callable[[], frozenset[Node]] = frozenset
+        self._of_others: Callable[[Collection[Node]], None] = lambda _: None
+        self._deregistered: set[str] = set()
+
+    def deregister(
+        self,
+        departing: Callable[[], frozenset[Node]],
+        gone: Callable[[], frozenset[Node]],
+        of_others: Callable[[Collection[Node]], None],
+    ) -> None:
+        """Of those that are configured no more: whom to leave alone for now, and whom to deregister where promring, through
+        this agent, registered them. ``of_others`` is told who is there because somebody else registered it.
+        """
+        self._departing, self._gone, self._of_others = departing, gone, of_others
 
     def look_now(self) -> None:
         """The watch saw an empty service: do not wait for the next look."""
@@ -155,6 +170,7 @@ class Registrar:
         if not self._leads():
             self._settle(self._alive() & frozenset(nodes))  # whoever leads registers them: they will come back one by one
             return 0
+        await self._deregister(entries)
         self._say_extra(entries)
         self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0
         self._registered = []
@@ -168,11 +184,23 @@ class Registrar:
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
         """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
-        extra = sorted(e.service.id for e in entries if e.is_ours and _place(e) not in self._registration.nodes)
+        known = {*self._registration.nodes, *self._departing()}
+        extra = sorted(e.service.id for e in entries if e.is_ours and _place(e) not in known)
         if extra and extra != self._extra:
             undo = "; ".join(f"consul services deregister -id={service_id}" for service_id in extra)
             self._log.warning("registered_but_not_configured", srv_name=self._registration.service, undo=undo)
         self._extra = extra
+
+    async def _deregister(self, entries: Sequence[HealthEntry]) -> None:
+        gone, name = self._gone() - self._registration.nodes.keys(), self._registration.service
+        self._of_others({_place(entry) for entry in entries if not entry.is_ours} & gone)
+        for entry in entries:
+            if entry.is_ours and _place(entry) in gone:
+                await self._client.deregister(entry.service.id, name)
+                if entry.service.id not in self._deregistered:  # one of another agent stays, and is named as extra
+                    self._log.info("deregister_service", srv_name=name, node=join_host_port(*_place(entry)))
+                self._deregistered.add(entry.service.id)
+        self._deregistered &= {entry.service.id for entry in entries}
 
     async def _register(self, node: Node) -> None:
         alive = node in self._alive()

@@ -116,7 +116,7 @@ class HealthWatch:
             self._say_refused(refused)
             index = None if cautious and found.index == index else max(found.index, 1)
 
-    def put_probed(self, scraper: str, alive: bool) -> None:
+    def put_probed(self, scraper: str, *, alive: bool) -> None:
         """Somebody who is ``unsure`` answers a direct probe, or does not."""
         if self._probed.get(scraper) is not alive and scraper in {s.id for s in self.unsure}:
             self._probed[scraper] = alive

@@ -13,10 +13,17 @@ One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for e
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
-with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. The plan is
-held for ``panic_hold_s``, and until each was probed directly. Whoever is gone leaves when it has been so, and has not
-answered a direct probe, for ``panic_hold_s``; before, it counts as alive. With nobody in the plan yet, all that are joining
-come in together: when every expected one is there, or after ``join_delay_s``.
+with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
+missing are probed directly then, those that had left before, too:
+
+- who refuses the connection is dead, and leaves as without a panic;
+- who is silent leaves when it has been gone, and has not answered a direct probe, for ``panic_hold_s``; before, it counts as
+  alive and is held: it keeps what it has and gets nothing new;
+- who answers stays.
+
+The plan as a whole is held for ``panic_hold_s`` and until each was probed, unless one of the missing is found dead: then it
+goes on without the dead, and what those that are held got since the first of the missing went is taken elsewhere, too. With
+nobody in the plan yet, all that are joining come in together: when every expected one is there, or after ``join_delay_s``.
 """
 
 from __future__ import annotations
@@ -24,11 +31,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
-from promring.model import Members, Scraper
+from promring.model import Members, Reply, Scraper
 
 DELAY_MOST_S = 300.0
 FORGIVEN_S = 600.0
+NAMED_MOST = 20
 NEVER, INFINITY = float("-inf"), float("inf")
 
 
@@ -105,11 +114,24 @@ class History:
         return cls({s.id: Standing(s, State.IN, NEVER) for s in members})
 
 
+class Aside(NamedTuple):
+    """Scrapers in the plan of which nothing says that they live. They keep what they had before ``since``, and get nothing
+    new.
+    """
+
+    scrapers: frozenset[str]
+    since: float
+
+
+NOBODY_ASIDE = Aside(frozenset(), INFINITY)
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer,
-    because of a panic; ``vouched``: those of them that answer a direct probe. ``again_at``: when the answer would be another
-    one by itself.
+    because of a panic; ``vouched``: those of them that answer a direct probe; ``said``: all of it, for people. ``suspects``:
+    who shall be probed directly; ``began_at``: when the first of all that are missing went. ``until``: when what is held
+    ends by itself, None when it does not; ``again_at``: when the answer would be another one by itself.
     """
 
     history: History
@@ -117,12 +139,16 @@ class Admitted:
     warming_up: str = ""
     lost: tuple[str, ...] = ()
     vouched: tuple[str, ...] = ()
+    said: str = ""
+    suspects: Members = ()
+    began_at: float = INFINITY
+    until: float | None = None
     again_at: float = INFINITY
 
     @property
-    def suspects(self) -> Members:
-        """Who shall be probed directly."""
-        return tuple(self.history.standings[name].scraper for name in self.lost)
+    def aside(self) -> Aside:
+        held = frozenset(self.lost) - frozenset(self.vouched)
+        return Aside(held, self.began_at) if held else NOBODY_ASIDE
 
 
 def unanswered(history: History) -> History:
@@ -137,15 +163,16 @@ def admit(
     rules: Rules,
     now: float,
     *,
-    probed: Mapping[str, bool],
+    probed: Mapping[str, Reply],
     drained: Collection[str] = (),
     let_go: Collection[str] = (),
     let_in: bool = False,
 ) -> Admitted:
     """Who counts as alive after ``answer``.
 
-    ``probed``: of those lost before, who answers a direct probe; ``drained``: who gets nothing anyway, so it does not matter
-    that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited for.
+    ``probed``: what those lost before do when they are asked directly; ``drained``: who gets nothing anyway, so it does not
+    matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited
+    for.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():
@@ -153,16 +180,18 @@ def admit(
             standings[name] = one.joined(now)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
     lost = leaving = [n for n in gone if n in let_go or standings[n].since + rules.leave_delay_s <= now]
-    panic_since, panic, ends_at = None, "", INFINITY
+    panic_since, panic, said, ends_at = None, "", "", INFINITY
     share = _missing(standings, gone, rules, now, drained)
     if gone and not set(gone) <= set(let_go) and (history.panic_since is not None or share.too_many(rules)):
-        lost = gone
         panic_since = now if history.panic_since is None else history.panic_since
         ends_at = panic_since + rules.panic_hold_s
-        if now < ends_at or any(name not in probed for name in lost):
-            panic, leaving = _panic(share, lost, probed), []
-        else:
-            leaving = [name for name in lost if probed[name] is False and standings[name].held_until(rules) <= now]
+        lost, said = gone, _panic(share, probed)
+        leaving = [n for n in leaving if probed.get(n) is Reply.REFUSES]
+        if now >= ends_at and all(n in probed for n in gone):
+            leaving += [n for n in gone if n not in leaving and _is_out(standings[n], probed[n], rules, now)]
+        elif not any(probed.get(n) is Reply.REFUSES for n in share.missing):
+            panic = said
+    began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
     for name in leaving:
         standings[name] = standings[name].left(now)
     staying = tuple(name for name in lost if name not in leaving)
@@ -173,11 +202,41 @@ def admit(
         after = History(standings | first, after.panic_since)
     due = [ends_at, warm_at, *_due(after.standings.values(), rules, members=bool(after.members), panic=bool(staying))]
     again_at = min((at for at in due if at > now), default=INFINITY)
-    vouched = tuple(name for name in staying if probed.get(name))
-    return Admitted(after, panic, warming_up, staying, vouched, again_at)
+    asked = {*share.missing, *staying} if staying and panic_since is not None else ()
+    return Admitted(
+        after,
+        panic=panic,
+        warming_up=warming_up,
+        lost=staying,
+        vouched=tuple(name for name in staying if probed.get(name) is Reply.ANSWERS),
+        said=said,
+        suspects=tuple(sorted(standings[name].scraper for name in asked)),
+        began_at=began_at,
+        until=warm_at if warming_up else _held_until(after, staying, ends_at, probed, rules, now),
+        again_at=again_at,
+    )
 
 
-def _seen(answer: Members, before: Mapping[str, Standing], probed: Mapping[str, bool], now: float) -> Iterable[Standing]:
+def _gone_since(one: Standing) -> float:
+    return one.since if one.state is State.LEAVING else one.left_at
+
+
+def _is_out(one: Standing, reply: Reply, rules: Rules, now: float) -> bool:
+    """Whether one that is gone in a panic leaves when the hold of all is over."""
+    return reply is not Reply.ANSWERS and one.held_until(rules) <= now
+
+
+def _held_until(
+    after: History, staying: Collection[str], ends_at: float, probed: Mapping[str, Reply], rules: Rules, now: float
+) -> float | None:
+    """When a panic ends by itself; None: there is none, or somebody answers, and then only a person ends it."""
+    if not staying or any(probed.get(name) is Reply.ANSWERS for name in staying):
+        return None
+    last = max(ends_at, *(after.standings[name].held_until(rules) for name in staying))
+    return last if last > now else None
+
+
+def _seen(answer: Members, before: Mapping[str, Standing], probed: Mapping[str, Reply], now: float) -> Iterable[Standing]:
     """The standings when nothing but the answer is considered."""
     live = {scraper.id: scraper for scraper in answer}
     for name, scraper in live.items():
@@ -198,18 +257,18 @@ def _seen(answer: Members, before: Mapping[str, Standing], probed: Mapping[str, 
         elif one.state is State.JOINING:
             yield one.to(State.OUT, now)
         elif one.state is State.LEAVING:
-            yield replace(one, answered_at=now) if probed.get(name) else one
+            yield replace(one, answered_at=now) if probed.get(name) is Reply.ANSWERS else one
         elif now - max(one.left_at, one.since) < FORGIVEN_S:
             yield one
 
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    missing: int
+    missing: tuple[str, ...]
     of: int
 
     def too_many(self, rules: Rules) -> bool:
-        return self.missing > rules.panic_threshold * self.of
+        return len(self.missing) > rules.panic_threshold * self.of
 
 
 def _missing(
@@ -220,14 +279,20 @@ def _missing(
     recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
     base = recent | {n for n, one in counting.items() if one.planned}
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))
-    return _Share(len(missing), len(base))
+    return _Share(tuple(sorted(missing)), len(base))
 
 
-def _panic(share: _Share, lost: list[str], probed: Mapping[str, bool]) -> str:
-    dead = [name for name in lost if probed.get(name) is False]
-    alive = [name for name in lost if probed.get(name)]
-    asked = f"{len(dead)} of {len(lost)} do not answer a direct probe, {len(alive)} do"
-    return f"{share.missing} of {share.of} scrapers are gone at once: {', '.join(sorted(lost)[:10])}; {asked}"
+def _panic(share: _Share, probed: Mapping[str, Reply]) -> str:
+    """Who is missing, and what they do when they are asked directly."""
+    replies = [probed.get(name) for name in share.missing]
+    dead, alive, silent = (replies.count(one) for one in (Reply.REFUSES, Reply.ANSWERS, Reply.SILENT))
+    more = f" and {len(share.missing) - NAMED_MOST} more" if len(share.missing) > NAMED_MOST else ""
+    named = f"{', '.join(share.missing[:NAMED_MOST])}{more}"
+    asked = f"asked directly, {dead} refuse the connection, {silent} are silent, {alive} answer"
+    unasked = replies.count(None)
+    return f"{len(share.missing)} of {share.of} scrapers are gone at once: {named}; {asked}" + (
+        f", {unasked} have not been heard yet" if unasked else ""
+    )
 
 
 def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:

@@ -8,8 +8,10 @@ Rules, in order (``failures.md`` rules 2 and 3):
 4. there is no plan yet and a source has not answered: hold, a first plan must not lack a part of the targets;
 5. a source that the plan was made of is no longer configured, and one that is configured never had a target: the gone
    one's targets stay until the new one has some, so a reload with a broken source takes nothing away;
-6. a source says much less than the plan was made of, nothing at all, or very much more: its last list stays until it has
-   said the same ``confirmations`` times; the other sources and the scrapers go on meanwhile;
+6. a source says much less than the plan was made of, nothing at all, or very much more: its last list stays until fresh
+   answers have said the same ``confirmations`` times and for ``shrink_hold_s`` or ``empty_hold_s``, whatever the interval at
+   which it is asked, and the newest answer is one of them; the other sources and the scrapers go on meanwhile. What it has
+   lost to another source of the service is not lost;
 7. no source ever had a target: hold, there is nothing to decide;
 8. otherwise act, on the last good value of each fact. "No answer" changes nothing.
 
@@ -21,47 +23,66 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from promring.core.admission import Admitted, History, Rules, admit, unanswered
+import numpy as np
+
+from promring.core.admission import NAMED_MOST, NOBODY_ASIDE, Admitted, Aside, History, Rules, admit, unanswered
 from promring.core.pool import pool_of
-from promring.model import Empty, Fact, Known, LetGo, Members, TargetPool, Unknown
+from promring.model import Empty, Fact, Known, LetGo, Members, Reply, TargetPool, Unknown
 
 NO_TARGETS = pool_of(())
-RELEASABLE = frozenset({"panic", "warming_up", "targets_unknown", "source_empty", "source_shrank", "source_grew"})
+SOURCE_DOUBTS = frozenset({"source_empty", "source_shrank", "source_grew"})
+RELEASABLE = SOURCE_DOUBTS | {"panic", "warming_up", "targets_unknown"}
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """When a source's list is doubted: below ``shrink_threshold`` times the last one, or above ``growth_threshold`` times it
-    and more than ``growth_least`` targets longer. None: never. ``confirmations``: so many equal answers end the doubt.
+    and more than ``growth_least`` targets longer. None: never. So many fresh equal answers end the doubt, ``confirmations``,
+    when they have been given for ``shrink_hold_s``; for ``empty_hold_s``, when the list is empty.
     """
 
     rules: Rules = field(default_factory=Rules)
     shrink_threshold: float = 0.7
+    shrink_hold_s: float = 300.0
+    empty_hold_s: float = 3600.0
     confirmations: int = 3
     growth_threshold: float | None = 10.0
     growth_least: int = 1000
 
+    def ends_at(self, reason: str, since: float) -> float:
+        """When a doubt for ``reason`` may end, about a list that has been given ``since`` then."""
+        return since + (self.empty_hold_s if reason == "source_empty" else self.shrink_hold_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The newest facts of one shard service. ``sources`` in the order of the configuration; ``probed``: who of the suspected
-    scrapers answers a direct probe, the others are not probed yet.
+    """The newest facts of one shard service. ``sources`` in the order of the configuration; ``probed``: what the suspected
+    scrapers do when they are asked directly, those that are not in it were not heard yet.
     """
 
     members: Fact[Members]
     sources: Mapping[str, Fact[TargetPool]]
-    probed: Mapping[str, bool] = field(default_factory=dict)
+    probed: Mapping[str, Reply] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
     """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people, ``what``
-    is what a person lets go who releases it: not more, if there is more by then.
+    is what a person lets go who releases it: not more, if there is more by then. ``until``: when it ends by itself if
+    nothing changes, in seconds on the clock of the verdict; None: only a person or another answer ends it. ``confirmed``: so
+    many fresh equal answers of those that are needed, for a doubt about a list.
     """
 
     reason: str
     detail: str
     what: tuple[str, ...] = ()
+    until: float | None = None
+    confirmed: tuple[int, int] | None = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """What tells two of one reason apart: the sources whose list is doubted."""
+        return self.what[:-1] if self.reason in SOURCE_DOUBTS else ()
 
     @property
     def let_go(self) -> LetGo:
@@ -78,20 +99,24 @@ class Act:
     kept: tuple[str, ...] = ()
     """Those of ``sources`` that are no longer configured."""
     withheld: tuple[Withheld, ...] = ()
+    aside: Aside = NOBODY_ASIDE
+    """Those of ``members`` of which nobody knows whether they live."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep the last plan. ``reason`` is a fixed word for the metric, ``detail`` a sentence for people."""
+    """Keep the last plan. ``reason`` is a fixed word for the metric, the rest as of ``Withheld``."""
 
     reason: str
     detail: str
     what: tuple[str, ...] = ()
+    until: float | None = None
+    confirmed: tuple[int, int] | None = None
 
     @property
     def withheld(self) -> tuple[Withheld, ...]:
         """As of an ``Act``: what is held, which is everything."""
-        return (Withheld(self.reason, self.detail, self.what),)
+        return (Withheld(self.reason, self.detail, self.what, self.until, self.confirmed),)
 
 
 Verdict = Act | Hold
@@ -146,19 +171,20 @@ def judge(
             let_in=("warming_up", ()) in released,
         )
         if admitted.panic or admitted.warming_up:
-            held = Hold("warming_up", admitted.warming_up)
+            held = Hold("warming_up", admitted.warming_up, until=admitted.until)
             if admitted.panic:
-                held = Hold("panic", admitted.panic, admitted.lost)
+                held = Hold("panic", admitted.panic, admitted.lost, admitted.until)
             return Judgement(held, admitted.history, admitted.suspects, admitted.again_at)
     alive = admitted.history.members
     if not any(scraper.able and scraper.id not in drained for scraper in alive):
         verdict: Verdict = Hold("no_scrapers", "every live scraper is drained or has weight 0; the last plan stays")
     else:
-        verdict = _on_targets(facts.sources, alive, guard, planned, _doubted(admitted), released, counts or {})
+        verdict = _Sources(facts.sources, guard, now, planned, released, counts or {}).verdict(admitted)
         if stale and ("targets_unknown", (*stale,)) not in released:
             said = f"no answer since the start from {', '.join(stale)}; what is remembered is not what the last leader had"
             verdict = Hold("targets_unknown", said, (*stale,))
-    return Judgement(verdict, admitted.history, admitted.suspects, admitted.again_at)
+    ends = [one.until for one in verdict.withheld if one.until is not None and one.until > now]
+    return Judgement(verdict, admitted.history, admitted.suspects, min([admitted.again_at, *ends]))
 
 
 def _nobody(members: Fact[Members], history: History) -> Hold | None:
@@ -175,93 +201,138 @@ def _doubted(admitted: Admitted) -> tuple[Withheld, ...]:
     """Scrapers that are said to be gone and count as alive."""
     if not admitted.lost:
         return ()
-    others = len(admitted.lost) - len(admitted.vouched)
-    more = f"; {others} more did until a moment ago" if others else ""
-    names = ", ".join(admitted.vouched[:10])
-    return (
-        Withheld(
-            "panic", f"gone from the membership, but they answer a direct probe and stay: {names}{more}", admitted.lost
-        ),
-    )
+    more = ""
+    if admitted.vouched:
+        more = f"; these answer a direct probe and stay: {', '.join(admitted.vouched[:NAMED_MOST])}"
+    if held := sorted(admitted.aside.scrapers):
+        more += f"; these keep what they have and get nothing new meanwhile: {', '.join(held[:NAMED_MOST])}"
+    return (Withheld("panic", f"{admitted.said}{more}", admitted.lost, admitted.until),)
 
 
-def _on_targets(
-    sources: Mapping[str, Fact[TargetPool]],
-    members: Members,
-    guard: Guard,
-    planned: Mapping[str, TargetPool] | None,
-    withheld: tuple[Withheld, ...],
-    let_go: Collection[LetGo],
-    counts: Mapping[str, int],
-) -> Verdict:
-    good: dict[str, TargetPool] = {}
-    for name, fact in sources.items():
-        if planned is None and (held := _first_doubt(name, fact, guard, counts.get(name, 0), let_go)):
-            return held
-        pool, doubt = _list_of(name, fact, guard, (planned or {}).get(name), let_go)
-        withheld += doubt
-        if pool is not None:
-            good[name] = pool
-    never = {name: fact for name, fact in sources.items() if name not in good}
-    silent = {name: _why(fact) for name, fact in never.items() if isinstance(fact.newest, Unknown)}
-    if planned is None and silent and ("targets_unknown", tuple(silent)) not in let_go:
-        named = ", ".join(f"{name} ({why})" for name, why in silent.items())
-        return Hold("targets_unknown", f"no answer yet from {named}", tuple(silent))
-    gone = {name: pool for name, pool in (planned or {}).items() if name not in sources}
-    new = {name: pool for name, pool in good.items() if name not in (planned or {})}
-    doubt = _replaced(gone, new, min((sources[name].repeats for name in new), default=0), guard, let_go)
-    if not never and not doubt:
-        gone = {}
-    if not good and not gone:
-        return Hold("no_targets", "no source has a target")
-    return Act(members, good | gone, tuple(gone), withheld + doubt)
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """The lists of all sources, as they are judged at one moment. The fields as the arguments of ``judge``."""
+
+    sources: Mapping[str, Fact[TargetPool]]
+    guard: Guard
+    now: float
+    planned: Mapping[str, TargetPool] | None
+    let_go: Collection[LetGo]
+    counts: Mapping[str, int]
+
+    def verdict(self, admitted: Admitted) -> Verdict:
+        planned = self.planned or {}
+        good: dict[str, TargetPool] = {}
+        doubts: dict[str, Withheld] = {}
+        for name, fact in self.sources.items():
+            if self.planned is None and (first := self._first_doubt(name, fact)):
+                return Hold(first.reason, first.detail, first.what, first.until, first.confirmed)
+            pool, doubt = self._list_of(name, fact)
+            if pool is not None:
+                good[name] = pool
+            if doubt is not None:
+                doubts[name] = doubt
+        for name in list(doubts):
+            if self._went_elsewhere(name, good):
+                del doubts[name]
+                good[name] = _newest(self.sources[name])
+        return self._with(admitted, good, planned, (*_doubted(admitted), *doubts.values()))
+
+    def _with(
+        self,
+        admitted: Admitted,
+        good: dict[str, TargetPool],
+        planned: Mapping[str, TargetPool],
+        withheld: tuple[Withheld, ...],
+    ) -> Verdict:
+        never = {name: fact for name, fact in self.sources.items() if name not in good}
+        silent = {name: _why(fact) for name, fact in never.items() if isinstance(fact.newest, Unknown)}
+        if self.planned is None and silent and ("targets_unknown", tuple(silent)) not in self.let_go:
+            named = ", ".join(f"{name} ({why})" for name, why in silent.items())
+            return Hold("targets_unknown", f"no answer yet from {named}", tuple(silent))
+        gone = {name: pool for name, pool in planned.items() if name not in self.sources}
+        new = {name: pool for name, pool in good.items() if name not in planned}
+        doubt = self._replaced(gone, new)
+        if not never and not doubt:
+            gone = {}
+        if not good and not gone:
+            return Hold("no_targets", "no source has a target")
+        return Act(admitted.history.members, good | gone, tuple(gone), withheld + doubt, admitted.aside)
+
+    def _list_of(self, name: str, fact: Fact[TargetPool]) -> tuple[TargetPool | None, Withheld | None]:
+        """The list of one source to go on with, None when it never had one; and the doubt about what it says."""
+        had = (self.planned or {}).get(name)
+        if had is None:
+            return (fact.good.value if fact.good else None), None
+        if isinstance(fact.newest, Unknown) and (fact.fresh is None or not self._doubt(_newest(fact), had)):
+            return had, None
+        new = _newest(fact)
+        reason = self._doubt(new, had)
+        doubt = self._still(name, fact, reason, f"the plan has {len(had)} of it")
+        return (new, None) if doubt is None else (had, doubt)
+
+    def _first_doubt(self, name: str, fact: Fact[TargetPool]) -> Withheld | None:
+        """There is no plan here yet, but another controller's was made of so many targets."""
+        if isinstance(fact.newest, Unknown) and fact.fresh is None:
+            return None
+        count = self.counts.get(name, 0)
+        return self._still(name, fact, _reason(len(_newest(fact)), count, self.guard), f"the last leader had {count} of it")
+
+    def _doubt(self, new: TargetPool, had: TargetPool) -> str:
+        return _reason(len(new), len(had), self.guard)
+
+    def _still(self, name: str, fact: Fact[TargetPool], reason: str, before: str) -> Withheld | None:
+        """The doubt about what ``fact`` says, while it lasts."""
+        what = (name, str(len(_newest(fact))))
+        if not reason or (reason, what) in self.let_go:
+            return None
+        return self._unconfirmed(reason, f"{name} says {what[1]} targets, {before}", what, [fact])
+
+    def _unconfirmed(
+        self, reason: str, said: str, what: tuple[str, ...], facts: Collection[Fact[TargetPool]]
+    ) -> Withheld | None:
+        """The doubt until ``facts`` were said often and long enough. A failure ends none, whatever the time."""
+        needed, hold = self.guard.confirmations, self.guard.ends_at(reason, 0.0)
+        fresh = all(fact.is_fresh for fact in facts)
+        repeats = min(fact.repeats for fact in facts) if fresh else 0
+        ends_at = self.guard.ends_at(reason, max(fact.since for fact in facts))
+        if fresh and repeats >= needed and ends_at <= self.now:
+            return None
+        more = f"{min(repeats, needed)} of {needed} fresh equal answers over at least {hold:g} s"
+        if failing := [why for fact in facts if not fact.is_fresh and (why := _trouble(fact))]:
+            more = f"and its newest answer confirms nothing: {failing[0]}"
+        until = ends_at if fresh and ends_at > self.now else None
+        return Withheld(reason, f"{said}; {more}", what, until, (min(repeats, needed), needed))
+
+    def _went_elsewhere(self, name: str, good: Mapping[str, TargetPool]) -> bool:
+        """Whether a list that shrank is only doubted because of targets that other sources have now."""
+        new, had = _newest(self.sources[name]), (self.planned or {})[name]
+        others = [pool.ids for other, pool in good.items() if other != name]
+        if len(new) >= len(had) or not others or isinstance(self.sources[name].newest, Unknown):
+            return False
+        if sum(map(len, others)) < self.guard.shrink_threshold * len(had) - len(new):
+            return False
+        lost = np.setdiff1d(had.ids, np.concatenate([new.ids, *others]))
+        return not _reason(len(had) - len(lost), len(had), self.guard)
+
+    def _replaced(self, gone: Mapping[str, TargetPool], new: Mapping[str, TargetPool]) -> tuple[Withheld, ...]:
+        """A reload put ``new`` sources in the place of ``gone`` ones, and they say much less."""
+        before, after = (sum(map(len, pools.values())) for pools in (gone, new))
+        what = (*new, str(after))
+        if not new or after >= self.guard.shrink_threshold * before or ("source_shrank", what) in self.let_go:
+            return ()
+        said = f"{', '.join(new)} says {after} targets, what it replaces has {before}; the old ones stay"
+        doubt = self._unconfirmed("source_shrank", said, what, [self.sources[name] for name in new])
+        return () if doubt is None else (doubt,)
 
 
-def _list_of(
-    name: str, fact: Fact[TargetPool], guard: Guard, had: TargetPool | None, let_go: Collection[LetGo]
-) -> tuple[TargetPool | None, tuple[Withheld, ...]]:
-    """The list of one source to go on with, None when it never had one; and the doubt about the newest."""
-    if had is None or isinstance(fact.newest, Unknown):
-        return (fact.good.value if fact.good else None) if had is None else had, ()
-    new = fact.newest.value if isinstance(fact.newest, Known) else NO_TARGETS
-    reason, what = _doubt(len(new), len(had), guard), (name, str(len(new)))
-    if not reason or (reason, what) in let_go or fact.repeats >= guard.confirmations:
-        return new, ()
-    said = f"{name} says {len(new)} targets, the plan has {len(had)} of it"
-    return had, (Withheld(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers", what),)
+def _newest(fact: Fact[TargetPool]) -> TargetPool:
+    """The list that a source gave last, if its newest answer is none: before that."""
+    answer = fact.fresh if isinstance(fact.newest, Unknown) else fact.newest
+    return answer.value if isinstance(answer, Known) else NO_TARGETS
 
 
-def _first_doubt(name: str, fact: Fact[TargetPool], guard: Guard, count: int, let_go: Collection[LetGo]) -> Hold | None:
-    """There is no plan here yet, but another controller's was made of ``count`` targets."""
-    if isinstance(fact.newest, Unknown):
-        return None
-    new = len(fact.newest.value) if isinstance(fact.newest, Known) else 0
-    reason, what = _doubt(new, count, guard), (name, str(new))
-    if not reason or (reason, what) in let_go or fact.repeats >= guard.confirmations:
-        return None
-    said = f"{name} says {new} targets, the last leader had {count} of it"
-    return Hold(reason, f"{said}; {fact.repeats} of {guard.confirmations} equal answers", what)
-
-
-def _replaced(
-    gone: Mapping[str, TargetPool],
-    new: Mapping[str, TargetPool],
-    repeats: int,
-    guard: Guard,
-    let_go: Collection[LetGo],
-) -> tuple[Withheld, ...]:
-    """A reload put ``new`` sources in the place of ``gone`` ones, and they say much less."""
-    before, after = (sum(map(len, pools.values())) for pools in (gone, new))
-    what = (*new, str(after))
-    if not new or after >= guard.shrink_threshold * before or repeats >= guard.confirmations:
-        return ()
-    if ("source_shrank", what) in let_go:
-        return ()
-    said = f"{', '.join(new)} says {after} targets, what it replaces has {before}; the old ones stay"
-    return (Withheld("source_shrank", f"{said}; {repeats} of {guard.confirmations} equal answers", what),)
-
-
-def _doubt(new: int, had: int, guard: Guard) -> str:
+def _reason(new: int, had: int, guard: Guard) -> str:
     """The reason to doubt a list of ``new`` targets after one of ``had``; empty when there is none."""
     if not new:
         return "source_empty" if had else ""
@@ -272,4 +343,10 @@ def _doubt(new: int, had: int, guard: Guard) -> str:
 
 
 def _why(fact: Fact[Members] | Fact[TargetPool]) -> str:
-    return fact.newest.reason if isinstance(fact.newest, Unknown) else "it answered with an empty list"
+    """Why there is no answer."""
+    return fact.newest.reason if isinstance(fact.newest, Unknown) else ""
+
+
+def _trouble(fact: Fact[TargetPool]) -> str:
+    """Why the newest answer is no fresh one."""
+    return fact.trouble or _why(fact)

@@ -29,6 +29,13 @@ class Preview:
     after: Placement
     plan: Plan
 
+    @property
+    def no_room(self) -> int:
+        """Targets that somebody has and nobody shall have then: there is no room. So many stay with a scraper that is
+        drained, while it lives; a dead one leaves them to nobody.
+        """
+        return sum(move.count for move in self.plan.moves if move.destination is None)
+
     def describe(self) -> dict[str, Any]:
         """Plain values for people and programs: each scraper before and after, and who gives how many to whom."""
         before, after = self.before, self.after
@@ -48,6 +55,7 @@ class Preview:
             "load_moved": self.plan.load_moved,
             "most": None if after.limits is None else int(after.limits.max()),
             "fits": fit(after),
+            "no_room": self.no_room,
             "scrapers": [
                 {
                     "id": name,
@@ -76,8 +84,11 @@ def preview(
     without: Sequence[str] = (),
     joining: Sequence[Scraper] = (),
     loads: Loads | None = None,
+    before: Placement | None = None,
 ) -> Preview:
-    """The plan for ``members`` less ``without`` plus ``joining``. Raises ``PreviewError``."""
+    """The plan for ``members`` less ``without`` plus ``joining``. ``before``: the placement of ``pool`` in force; None: that
+    of ``members``. Raises ``PreviewError``.
+    """
     if len(without) > CHANGES_MOST or len(joining) > CHANGES_MOST:
         raise PreviewError(f"at most {CHANGES_MOST} scrapers may leave, and {CHANGES_MOST} join, in one preview")
     ids = {s.id for s in members}
@@ -88,14 +99,14 @@ def preview(
         if scraper.id in ids:
             raise PreviewError(f"{scraper.id} is a live scraper already")
     later = tuple(sorted({*(s for s in members if s.id not in without), *joining}))
-    if not later:
+    if not any(scraper.able for scraper in later):
         raise PreviewError("no scraper would be left: the plan would be held, every slice would stay as it is")
     wanted = tokens_wanted(later, policy.virtual_nodes)
     if joining and wanted > TOKENS_MOST:
         raise PreviewError(
             f"the ring would have {wanted} virtual nodes (virtual_nodes times all weights), more than {TOKENS_MOST}"
         )
-    before = place(pool, Ring(members, policy.virtual_nodes), policy, loads)
+    before = before or place(pool, Ring(members, policy.virtual_nodes), policy, loads)
     after = place(pool, Ring(later, policy.virtual_nodes), policy, loads)
     return Preview(before, after, compare(before, after))
 

@@ -24,7 +24,8 @@ def always() -> bool:
 
 class Outcome(NamedTuple):
     """What became of one scraper's slice: ``written``, ``same``, ``failed``, ``refused`` by a receiver that has a newer one,
-    or ``withheld`` because we no longer lead. ``error`` says why it was not taken.
+    ``withheld`` because we no longer lead, ``waiting`` while its push has not ended or is not due again, ``unsent`` for
+    trouble on our own side or on the way. The last two say nothing about the scraper. ``error`` says why it was not taken.
     """
 
     scraper: str
@@ -44,11 +45,27 @@ class Outcome(NamedTuple):
 
 
 @runtime_checkable
+class Visited(Protocol):
+    """A delivery that scrapers come to for their slices."""
+
+    taken: Callable[[str, float], None]
+    """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+
+
+@runtime_checkable
 class Closing(Protocol):
     """A delivery that holds connections."""
 
     async def close(self) -> None:
         """It will not be asked to deliver again."""
+
+
+@runtime_checkable
+class Background(Protocol):
+    """A delivery that does not wait for slow receivers."""
+
+    def when_done(self, ring: Callable[[], None]) -> None:
+        """``ring`` is called when what was ``waiting`` has ended, or is due again: ``deliver`` then tells more."""
 
 
 class Delivery(Protocol):
@@ -58,5 +75,6 @@ class Delivery(Protocol):
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         """Make every sink hold its slice. Level-triggered: called again and again with all of them. ``leads`` is asked
-        before each write, from any thread.
+        before each write, from any thread. What it does not wait for goes on until it has ended or is closed; the newest
+        slice wins.
         """

@@ -5,31 +5,35 @@ A playbook gets, for each host, the original's variables ``src_sd_file_name`` (t
 ``promring_reload``. The one that comes along (``ansible_files/deliver.yml``) installs a slice whole or not at all, refuses
 older generations and changes only what differs; what another one does is its author's.
 
-Promises: hosts run beside each other, one that hangs or fails costs only itself; what was delivered is not pushed again
-but every 10 minutes, to put back what was changed by hand; a push ends at its time-out, and leaves no process.
+Promises: hosts run beside each other, one that hangs or fails costs only itself: ``deliver`` does not wait long for it, it
+is in no other push meanwhile, and what failed has pushes of its own, with back-off. A host that a push did not come to is
+``waiting``. What was delivered is not pushed again but every 10 minutes, to put back what was changed by hand; a push ends
+at its time-out, or when we do not lead any more, and leaves no process. Trouble on our own side (no Ansible, no key, a
+playbook that is none) is ``unsent``.
 Not promised: a change made by hand is seen before the next such push.
-Flow: ``ansible_run`` is the run itself.
+Flow: ``ansible_run`` is the run itself, ``ansible_push`` one push and what it makes of each scraper.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-import random
 import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from promring.delivery import Leads, Outcome, always
-from promring.delivery.ansible_run import NOT_INSTALLED, PROGRAM, Host, Report, Run
+from promring.delivery.ansible_push import AnsiblePace, Push, Sink
+from promring.delivery.ansible_run import NOT_INSTALLED, Host, Run
 from promring.log import Logger
-from promring.model import Generation, Slice
-from promring.threads import to_the_end
+from promring.model import Slice
 
-VERIFY_S = 600.0
+PUSHES_MOST, SLOW_PUSHES_MOST = 3, 1
+"""At a moment; each takes a core for a second."""
+NEWS_S = 0.5
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+")
 _GROUPS = {"all", "ungrouped"}
@@ -48,48 +52,139 @@ class AnsibleSettings:
     identity_file: Path | None = None
     extra_vars_file: Path | None = None
     timeout_s: float = 10.0
+    vault_password_file: Path | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Delivered:
-    """What a scraper has, as far as is known, and when that is to be made sure of."""
-
-    address: str
-    generation: Generation
-    sha256: str
-    verify_at: float
+    @property
+    def run(self) -> Run:
+        files = (self.identity_file,) if self.identity_file is not None else ()
+        return Run(self.playbook, self.timeout_s, self.extra_vars_file, self.vault_password_file, files)
 
 
 class AnsibleDelivery:
-    """``verify_s``: what was delivered is pushed again after half to all of this."""
-
     means = "ansible"
     pulled = False
 
-    def __init__(self, settings: AnsibleSettings, log: Logger, *, verify_s: float = VERIFY_S) -> None:
-        self._settings, self._log, self._verify_s = settings, log, verify_s
-        self._run = Run(settings.playbook, settings.timeout_s, settings.extra_vars_file)
-        self._delivered: dict[str, _Delivered] = {}
-        self._failing = set[str]()
-        """Scrapers that a push began with and did not bring its slice, until one does."""
+    def __init__(self, settings: AnsibleSettings, log: Logger, *, pace: AnsiblePace | None = None) -> None:
+        self._settings, self._log, self._pace = settings, log, pace or AnsiblePace()
+        self._run = settings.run
+        self._known: dict[str, Sink] = {}
+        self._pushes: dict[asyncio.Task[None], Push] = {}
+        self._ring: Callable[[], None] = lambda: None
+        self._again: asyncio.TimerHandle | None = None
         self._said_missing = False
+        self._crowded = False
+        """Something is due, and there was no room for another push."""
+
+    def when_done(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
-        self._delivered = {s.scraper.id: d for s in slices if (d := self._delivered.get(s.scraper.id))}
-        self._failing &= {s.scraper.id for s in slices}
+        self._known = {s.scraper.id: self._known.get(s.scraper.id) or Sink() for s in slices}
+        if self._again is not None:
+            self._again.cancel()
         refused = self._refused(slices)
         due = [s for s in slices if s.scraper.id not in refused and self._is_due(s)]
-        if due and not leads():
-            outcomes = {s.scraper.id: Outcome(s.scraper.id, "withheld") for s in due}
-        else:
-            outcomes = await self._push(due, inventory_names(slices)) if due else {}
-        for scraper, why in refused.items():
-            outcomes[scraper] = Outcome(scraper, "failed", why)
-        return [outcomes.get(s.scraper.id) or Outcome(s.scraper.id, "same") for s in slices]
+        withheld = set[str]()
+        try:
+            if due and leads():
+                self._begin(due, inventory_names(slices), leads)
+            elif due:
+                withheld = {s.scraper.id for s in due}
+            await self._wait()
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
+        outcomes = [self._outcome(s, refused.get(s.scraper.id, ""), withheld=s.scraper.id in withheld) for s in slices]
+        self._wake_later()
+        return outcomes
+
+    async def close(self) -> None:
+        self._ring = lambda: None
+        if self._again is not None:
+            self._again.cancel()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Nobody writes after this."""
+        pushes = list(self._pushes)
+        for task in pushes:
+            task.cancel()
+        if pushes:
+            await asyncio.wait(pushes)
+
+    # --- when ----------------------------------------------------------------------------------------------------------
+
+    def _begin(self, due: Sequence[Slice], names: Mapping[str, str], leads: Leads) -> None:
+        """A push for those that are well, and one for those that failed: who hangs may not take the others' turn."""
+        self._crowded = False
+        for slow in (False, True):
+            group = [s for s in due if self._known[s.scraper.id].slow is slow]
+            running = [push for push in self._pushes.values() if push.slow is slow]
+            if group and len(running) >= (SLOW_PUSHES_MOST if slow else PUSHES_MOST):
+                self._crowded = True
+            elif group:
+                hosts = {names[s.scraper.id]: (s, self._known[s.scraper.id]) for s in sorted(group, key=self._turn)}
+                push = Push(hosts, slow=slow, pace=self._pace, log=self._log, news=self._news_soon)
+                running_hosts = [self._host(s, name) for name, (s, _) in hosts.items()]
+                task = asyncio.create_task(push.run(self._run, running_hosts, leads))
+                self._pushes[task] = push
+                task.add_done_callback(self._ended)
+
+    def _turn(self, slice_: Slice) -> bool:
+        """Who waited goes first."""
+        return not self._known[slice_.scraper.id].passed_over
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        push = self._pushes.pop(task)
+        if not task.cancelled():
+            self._say_missing(push.trouble)
+            if push.told_waiting or self._crowded:
+                self._ring()
+
+    async def _wait(self) -> None:
+        """Until all that are well are heard of, but not long; hardly at all for those that failed."""
+        for slow, wait_s in ((False, self._pace.wait_s), (True, self._pace.slow_wait_s)):
+            if tasks := [t for t, push in self._pushes.items() if push.slow is slow and not push.told_waiting]:
+                await asyncio.wait(tasks, timeout=wait_s)
+
+    def _news_soon(self) -> None:
+        """Something was heard of one that was told to be waiting: ring, but not for each of many."""
+        if self._again is None or self._again.cancelled() or self._again.when() > asyncio.get_running_loop().time() + NEWS_S:
+            self._wake_in(NEWS_S)
+
+    def _wake_later(self) -> None:
+        now = time.monotonic()
+        due = [k.retry_at for k in self._known.values() if k.retry_at > now and k.push is None]
+        if any(k.passed_over and k.push is None for k in self._known.values()):
+            due.append(now)
+        if due:
+            self._wake_in(min(due) - now)
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    # --- what ----------------------------------------------------------------------------------------------------------
+
+    def _outcome(self, slice_: Slice, refused: str, *, withheld: bool) -> Outcome:
+        """How its push ended, once; then whether it is there."""
+        scraper, known = slice_.scraper, self._known[slice_.scraper.id]
+        if refused:
+            return Outcome(scraper.id, "failed", refused)
+        if (told := known.take_result(slice_)) is not None:
+            return told
+        if known.has(slice_):
+            return Outcome(scraper.id, "same")
+        if withheld:
+            return Outcome(scraper.id, "withheld")
+        if known.push is not None:
+            known.push.told_waiting = True
+        return Outcome(scraper.id, "waiting", known.error or f"{scraper.host}: its push has not ended")
 
     def _is_due(self, slice_: Slice) -> bool:
-        known = self._delivered.get(slice_.scraper.id)
-        return known is None or not _is_that(known, slice_) or time.monotonic() >= known.verify_at
+        known, now = self._known[slice_.scraper.id], time.monotonic()
+        return known.push is None and known.retry_at <= now and not known.is_sure_of(slice_, now)
 
     def _refused(self, slices: Sequence[Slice]) -> dict[str, str]:
         """Scrapers that get nothing, and why: no plain host, or the file on that host is another scraper's."""
@@ -102,25 +197,6 @@ class AnsibleDelivery:
                 path = f"{self._settings.dest_dir}/{self._settings.dest_sd_file_name}"
                 refused[scraper.id] = f"{scraper.host}: {path} there is the file of {first}"
         return refused
-
-    async def _push(self, due: Sequence[Slice], names: Mapping[str, str]) -> dict[str, Outcome]:
-        stop = threading.Event()
-        due = sorted(due, key=lambda s: s.scraper.id in self._failing)  # who hangs may not take the others' turn
-        hosts = [self._host(s, names[s.scraper.id]) for s in due]
-        known = {s.scraper.id: self._delivered.pop(s.scraper.id, None) for s in due}  # until it is heard of
-        try:
-            report = await to_the_end(lambda: self._run(hosts, stop), stop.set)
-        except OSError as error:
-            report = Report({}, f"{PROGRAM} cannot be started: {error.strerror or error}")
-        self._say_missing(report)
-        outcomes = {}
-        for slice_, host in zip(due, hosts, strict=True):
-            outcome = self._outcome(slice_, report, host.name)
-            before = known[slice_.scraper.id]
-            if outcome.outcome == "written" and before is not None and _is_that(before, slice_):
-                self._log.warning("slice_put_back", scraper=slice_.scraper.id, host=slice_.scraper.host)
-            outcomes[slice_.scraper.id] = outcome
-        return outcomes
 
     def _host(self, slice_: Slice, name: str) -> Host:
         settings, scraper = self._settings, slice_.scraper
@@ -139,24 +215,10 @@ class AnsibleDelivery:
             variables["ansible_ssh_private_key_file"] = str(settings.identity_file)
         return Host(name, settings.dest_sd_file_name, slice_.body, variables)
 
-    def _outcome(self, slice_: Slice, report: Report, name: str) -> Outcome:
-        """Takes note of what is there now."""
-        scraper = slice_.scraper
-        result, why = report.hosts.get(name, ("waiting", ""))
-        if result in ("ok", "changed"):
-            self._failing.discard(scraper.id)
-            verify_at = time.monotonic() + random.uniform(self._verify_s / 2, self._verify_s)  # not all of them at once
-            self._delivered[scraper.id] = _Delivered(scraper.address, slice_.generation, slice_.sha256, verify_at)
-            return Outcome(scraper.id, "written" if result == "changed" else "same")
-        if result != "waiting":
-            self._failing.add(scraper.id)
-        why = {"failed": why, "unreachable": f"unreachable: {why}"}.get(result, report.trouble)
-        return Outcome.not_taken(scraper.id, f"{scraper.host}: {why}")
-
-    def _say_missing(self, report: Report) -> None:
-        missing = report.trouble == NOT_INSTALLED
+    def _say_missing(self, trouble: str) -> None:
+        missing = trouble == NOT_INSTALLED
         if missing and not self._said_missing:
-            self._log.error("ansible_missing", error=report.trouble, note="install ansible-core beside promring or on PATH")
+            self._log.error("ansible_missing", error=trouble, note="install ansible-core beside promring or on PATH")
         self._said_missing = missing
 
 
@@ -185,7 +247,3 @@ def inventory_names(slices: Sequence[Slice]) -> dict[str, str]:
         taken.add(name)
         names[scraper.id] = name
     return names
-
-
-def _is_that(known: _Delivered, slice_: Slice) -> bool:
-    return (known.address, known.generation, known.sha256) == (slice_.scraper.address, slice_.generation, slice_.sha256)

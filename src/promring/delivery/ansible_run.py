@@ -19,11 +19,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from promring import disk
+from promring import regular
 from promring.redact import hide, secrets_of_vars
 
 PROGRAM = "ansible-playbook"
@@ -37,8 +38,12 @@ GONE_WITHIN_S = 0.5
 POLL_S = 0.02
 SAID_BYTES_MAX = 64 * 1024
 WHY_MOST = 300
+FOLDER_PATH_MOST = 57
+"""A socket's path has at most 107 bytes, and up to 50 come behind the folder's."""
+PREFIX = "promring-ansible-"
+SHORT = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # mkdtemp makes a private folder
 VARS_BYTES_MAX = 1024 * 1024
-INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
+INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TZ", "USER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +56,87 @@ class Host:
     variables: Mapping[str, str | int | bool]
 
 
+Heard = Callable[[str, str, str], None]
+"""Called with host, result and why as soon as they are known, from the thread of the run."""
+End = Literal["itself", "time", "stopped"]
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``hosts``: name → (``ok``, ``changed``, ``failed``, ``unreachable``, or ``begun`` and no more is known; why).
-    ``trouble``: why others are not in it.
+    """``hosts``: name → (``ok``, ``changed``, ``failed``, ``unreachable``, ``stopped``, ``nothing``, or ``begun`` and no
+    more is known; why). ``trouble``: why others are not in it. ``end``: by itself, by its time-out, or as we stopped it.
     """
 
     hosts: Mapping[str, tuple[str, str]]
     trouble: str
+    end: End = "itself"
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``playbook`` None: the one that comes along."""
+    """``playbook`` None: the one that comes along. ``files``: others that Ansible reads and that must be there."""
 
     playbook: Path | None
     timeout_s: float
     extra_vars_file: Path | None = None
+    vault_password_file: Path | None = None
+    files: tuple[Path, ...] = ()
 
-    def __call__(self, hosts: Sequence[Host], stop: threading.Event) -> Report:
-        """Blocks until it is over. Raises OSError when the folder or the process cannot be made."""
+    def __call__(
+        self, hosts: Sequence[Host], stopped: Callable[[], bool], heard: Heard = lambda *_: None, *, check: bool = False
+    ) -> Report:
+        """Blocks until it is over. ``check``: the playbook is read and nothing is done. Raises OSError when the folder or
+        the process cannot be made.
+        """
         program = find_program()
         if program is None:
             return Report({}, NOT_INSTALLED)
+        if trouble := self._why_not():
+            return Report({}, trouble)
         deadline = time.monotonic() + self.timeout_s
-        folder = Path(tempfile.mkdtemp(prefix="promring-ansible-"))  # 0700
-        try:
+        with _folder() as folder:
             write_inventory(folder, hosts, installer=self.playbook is None)
-            status = self._play([program, *self._arguments(folder, len(hosts))], folder, deadline, stop)
-            secrets = self._secrets()
-            said = hide(_tail(folder / "stderr").replace(f"{folder}/", ""), secrets)
-            heard = read_report(_tail(folder / "report", most=None))
-            heard = {host: (result, hide(why, secrets)[:WHY_MOST]) for host, (result, why) in heard.items()}
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        if status is None:
-            return Report(heard, f"not done within {self.timeout_s:g} s" if not stop.is_set() else "was stopped")
-        return Report(heard, last_error(said) or f"{PROGRAM} ended with status {status} and said nothing of it")
+            listener = _Listener(folder / "report", self._secrets(), heard)
+            command = [program, *self._arguments(folder, len(hosts), check=check)]
+            env = environment(folder, self.timeout_s) | self._vault_environment()
+            end, status = _play(command, env, folder, lambda: _end_of(listener, deadline, stopped))
+            listener.listen()
+            said = hide(_tail(folder / "stderr").decode("utf-8", "replace").replace(f"{folder}/", ""), listener.secrets)
+        if end == "time":
+            return Report(listener.hosts, f"not done within {self.timeout_s:g} s", end)
+        if end == "stopped":
+            return Report(listener.hosts, "was stopped", end)
+        trouble = last_error(said) or f"{PROGRAM} ended with status {status} and said nothing of it"
+        return Report(listener.hosts, trouble, end, status)
 
-    def _arguments(self, folder: Path, hosts: int) -> list[str]:
+    def why_not_runnable(self) -> str:
+        """Whether Ansible takes the playbook, the variables and the vault's password; empty when it does. Blocks."""
+        host = Host("any", "any.json", b"[]", {"ansible_host": "any", "dest_dir": "/", "promring_generation": "1.1"})
+        done = threading.Event()
+        try:
+            report = self([host], done.is_set, check=True)
+        except OSError as error:
+            return f"{PROGRAM} cannot be started: {error.strerror or error}"
+        return "" if report.status == 0 else report.trouble
+
+    def _why_not(self) -> str:
+        """What is missing on our own side."""
+        for path in (self.playbook, self.extra_vars_file, self.vault_password_file, *self.files):
+            if path is not None:
+                try:
+                    regular.check(path)
+                except OSError as error:
+                    return f"{path}: {error.strerror or error}"
+        return ""
+
+    def _vault_environment(self) -> dict[str, str]:
+        return {"PROMRING_ANSIBLE_VAULT": "whole"} if self._variables().startswith(b"$ANSIBLE_VAULT") else {}
+
+    def _arguments(self, folder: Path, hosts: int, *, check: bool) -> list[str]:
         extra = ["-e", f"@{self.extra_vars_file}"] if self.extra_vars_file else []
+        extra += ["--vault-password-file", str(self.vault_password_file)] if self.vault_password_file else []
+        extra += ["--syntax-check"] if check else []
         forks = str(min(hosts, FORKS_MOST))
         return [
             "-i",
@@ -103,60 +149,124 @@ class Run:
         ]
 
     def _secrets(self) -> tuple[str, ...]:
-        """What the extra variables hold that no message of Ansible may repeat."""
-        text = b""
-        if self.extra_vars_file is not None:
-            with contextlib.suppress(OSError):
-                text = disk.read_plain(self.extra_vars_file, VARS_BYTES_MAX)
-        return tuple(secrets_of_vars(text.decode("utf-8", "replace")))
+        """What the extra variables hold that no message of Ansible may repeat. (What a vault holds the callback hides.)"""
+        return tuple(secrets_of_vars(self._variables().decode("utf-8", "replace")))
 
-    def _play(self, command: Sequence[str], folder: Path, deadline: float, stop: threading.Event) -> int | None:
-        """The exit status; None when it was ended from here."""
-        with open(folder / "stderr", "wb") as said:
-            process = subprocess.Popen(  # noqa: S603  # no shell, and every argument is ours
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                cwd=folder,
-                env=environment(folder, self.timeout_s),
-                start_new_session=True,
-            )
-        try:
-            while process.poll() is None:
-                if time.monotonic() > deadline or stop.wait(POLL_S):
-                    return None
-            return process.returncode
-        finally:
-            _end(process, f"{REPORT}={folder}/report".encode())
+    def _variables(self) -> bytes:
+        with contextlib.suppress(OSError):
+            return regular.read(self.extra_vars_file, VARS_BYTES_MAX) if self.extra_vars_file else b""
+        return b""
 
 
-def find_program() -> str | None:
+class _Listener:
+    """Reads the report while it is written. ``hosts`` has the last of each host, without what is secret."""
+
+    def __init__(self, path: Path, secrets: tuple[str, ...], heard: Heard) -> None:
+        self.secrets, self.hosts = secrets, dict[str, tuple[str, str]]()
+        self._path, self._heard, self._at = path, heard, 0
+
+    def listen(self) -> None:
+        text = _tail(self._path, after=self._at)
+        whole = text[: text.rfind(b"\n") + 1]  # a line that was cut by a kill is passed over
+        self._at += len(whole)
+        for host, (result, why) in read_report(whole.decode("utf-8", "replace")):
+            self.hosts[host] = result, hide(why, self.secrets)[:WHY_MOST]
+            self._heard(host, *self.hosts[host])
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for the run, 0700. Sockets are in it, whose paths are short, so where TMPDIR is long it is elsewhere if it
+    can be.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    if not _is_short(folder):
+        folder = _elsewhere(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_short(folder: Path) -> bool:
+    return len(str(folder)) <= FOLDER_PATH_MOST
+
+
+def _elsewhere(folder: Path) -> Path:
+    for parent in SHORT:
+        with contextlib.suppress(OSError):
+            made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            folder.rmdir()
+            return made
+    return folder
+
+
+def _end_of(listener: _Listener, deadline: float, stopped: Callable[[], bool]) -> End | None:
+    """Whether the run is to be ended now, after hearing what there is."""
+    listener.listen()
+    if stopped():
+        return "stopped"
+    return "time" if time.monotonic() > deadline else None
+
+
+def _play(
+    command: Sequence[str], env: Mapping[str, str], folder: Path, ended: Callable[[], End | None]
+) -> tuple[End, int | None]:
+    """How it ended, and its status when it did so itself."""
+    with open(folder / "stderr", "wb") as said:
+        process = subprocess.Popen(  # noqa: S603  # no shell, and every argument is ours
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            cwd=folder,
+            env=env,
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            if (end := ended()) is not None:
+                return end, None
+            time.sleep(POLL_S)
+        return "itself", process.returncode
+    finally:
+        _end(process, f"{REPORT}={folder}/report".encode())
+
+
+def find_program(name: str = PROGRAM) -> str | None:
     """On PATH, or beside the Python that runs us."""
-    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def environment(folder: Path, timeout_s: float) -> dict[str, str]:
-    """Nothing that is set outside for Ansible or Python counts; HOME does, with its known_hosts and its collections."""
-    return {name: os.environ[name] for name in INHERITED if name in os.environ} | {
-        "LC_ALL": "C.UTF-8",
-        REPORT: f"{folder}/report",
-        "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-        "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
-        "ANSIBLE_CALLBACK_PLUGINS": str(FILES),
-        "ANSIBLE_STDOUT_CALLBACK": "promring_callback",
-        "ANSIBLE_INVENTORY_ENABLED": "yaml",
-        "ANSIBLE_HOST_KEY_CHECKING": "1",
-        "ANSIBLE_RETRY_FILES_ENABLED": "0",
-        "ANSIBLE_PIPELINING": "1",
-        "ANSIBLE_SSH_USETTY": "0",
-        "ANSIBLE_STRATEGY": "host_pinned",  # a host that hangs holds up no other, and what was begun is ended first
-        "ANSIBLE_TIMEOUT": str(CONNECT_S),
-        "ANSIBLE_TASK_TIMEOUT": str(max(1, int(timeout_s) - 2)),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_DEPRECATION_WARNINGS": "0",
-    }
+    """Nothing that is set outside for Ansible or Python counts; HOME does, with its known_hosts and its collections. Where
+    the path of ``folder`` is long, connections are not kept from task to task.
+    """
+    control = {} if _is_short(folder) else {"ANSIBLE_SSH_ARGS": "-C -o ControlMaster=no"}
+    return (
+        control
+        | {name: os.environ[name] for name in INHERITED if name in os.environ}
+        | {
+            "LC_ALL": "C.UTF-8",
+            REPORT: f"{folder}/report",
+            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
+            "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
+            "TMPDIR": str(folder),  # since 2.20 its processes talk over a socket there
+            "ANSIBLE_CALLBACK_PLUGINS": str(FILES),
+            "ANSIBLE_STDOUT_CALLBACK": "promring_callback",
+            "ANSIBLE_INVENTORY_ENABLED": "yaml",
+            "ANSIBLE_HOST_KEY_CHECKING": "1",
+            "ANSIBLE_RETRY_FILES_ENABLED": "0",
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_SSH_USETTY": "0",
+            "ANSIBLE_STRATEGY": "host_pinned",  # a host that hangs holds up no other, and what was begun is ended first
+            "ANSIBLE_TIMEOUT": str(CONNECT_S),
+            "ANSIBLE_TASK_TIMEOUT": str(max(1, int(timeout_s) - 2)),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_DEPRECATION_WARNINGS": "0",
+        }
+    )
 
 
 def write_inventory(folder: Path, hosts: Sequence[Host], *, installer: bool) -> None:
@@ -176,14 +286,12 @@ def write_inventory(folder: Path, hosts: Sequence[Host], *, installer: bool) -> 
     (folder / "ansible.cfg").write_text("[defaults]\n")
 
 
-def read_report(text: str) -> dict[str, tuple[str, str]]:
-    """The last line of each host; one that was cut by a kill is passed over."""
-    heard = {}
+def read_report(text: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Host, result and why of each line; what is none is passed over."""
     for line in text.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
             said = json.loads(line)
-            heard[str(said["host"])] = (str(said["result"]), str(said["why"]))
-    return heard
+            yield str(said["host"]), (str(said["result"]), str(said["why"]))
 
 
 def last_error(said: str) -> str:
@@ -193,14 +301,14 @@ def last_error(said: str) -> str:
     return (errors or lines or [""])[-1].removeprefix("[ERROR]: ").removeprefix("ERROR! ")[:WHY_MOST]
 
 
-def _tail(path: Path, most: int | None = SAID_BYTES_MAX) -> str:
+def _tail(path: Path, most: int = SAID_BYTES_MAX, after: int | None = None) -> bytes:
+    """The last ``most`` bytes, or what comes after so many."""
     try:
         with open(path, "rb") as file:
-            if most is not None:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - most))
-            return file.read().decode("utf-8", "replace")
+            file.seek(max(0, file.seek(0, os.SEEK_END) - most) if after is None else after)
+            return file.read()
     except FileNotFoundError:
-        return ""
+        return b""
 
 
 # --- nothing is left -------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 A slice travels as bytes with their SHA-256 and a generation. Under a lock of its own the receiver refuses bytes that are not
 what the digest says or not a target list, and a generation older than the one it has; else it writes them whole or not at
-all (``disk.install``). What it has stands beside the file, in ``.NAME.promring``: generation and digest. That is written
-first: a receiver that dies in between has the old slice and takes the new one again.
+all (``disk.install``). What it has stands beside the file, in ``.NAME.promring``: generation and digest, and for a slice of
+a controller that follows the epoch of its leader. That is written first: a receiver that dies in between has the old slice
+and takes the new one again.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -53,6 +54,8 @@ class Envelope:
     body: bytes
     sha256: str
     generation: Generation
+    follows: int = 0
+    """The epoch of the leader that its maker follows; 0: its maker leads, or does not say."""
 
     @classmethod
     def of(cls, slice_: Slice) -> Envelope:
@@ -60,6 +63,27 @@ class Envelope:
 
     def is_whole(self) -> bool:
         return hashlib.sha256(self.body).hexdigest() == self.sha256
+
+    @property
+    def note(self) -> Note:
+        return Note(self.generation, self.sha256, self.follows)
+
+
+class Note(NamedTuple):
+    """What a receiver has, as it stands beside the file."""
+
+    generation: Generation
+    sha256: str
+    follows: int = 0
+    """As in ``Envelope``."""
+
+    @property
+    def rank(self) -> tuple[int, bool, int]:
+        """Orders what receivers may have: by the leader's epoch, what a leader made after what its followers made."""
+        return (self.follows or self.generation.epoch, not self.follows, self.generation.n)
+
+    def line(self) -> bytes:
+        return f"{self.generation} {self.sha256}{f' {self.follows}' if self.follows else ''}\n".encode()
 
 
 def parse_generation(text: str) -> Generation:
@@ -73,7 +97,27 @@ def parse_generation(text: str) -> Generation:
     return generation
 
 
-def install(path: Path, envelope: Envelope, *, own: int = 1) -> bool:
+Rule = Callable[[Path, Note, Envelope], str]
+"""Why the receiver of that path, who has that, does not take this; empty when it does."""
+
+
+def only_newer(path: Path, have: Note, offer: Envelope) -> str:
+    """The ``Rule`` of every receiver that is sent slices."""
+    if offer.generation < have.generation:
+        return refusal(have.generation, offer.generation, note_of(path))
+    if offer.generation == have.generation and offer.sha256 != have.sha256:
+        return f"has another slice of generation {have.generation}"
+    return ""
+
+
+def parse_follows(text: str, generation: Generation) -> int:
+    """The epoch of the leader that the maker of ``generation`` follows: the one above. Empty: 0. Raises ValueError."""
+    if text not in ("", str(generation.epoch + 1)):
+        raise ValueError(f"{text[:40]!r} is not the epoch above {generation}")
+    return int(text or 0)
+
+
+def install(path: Path, envelope: Envelope, *, own: int = 1, rule: Rule = only_newer) -> bool:
     """Make ``path`` hold the slice. True when it was written, False when it was there already. ``own``: how many of the last
     folders may not be symlinks.
 
@@ -83,15 +127,13 @@ def install(path: Path, envelope: Envelope, *, own: int = 1) -> bool:
     os.close(disk.open_folder(path.parent, own=own))
     disk.refuse_odd(path)
     with _locked(path):
-        have = held(path, say=log.get())
-        if have is not None and envelope.generation < have[0]:
-            raise RefusedError(f"{path}: {refusal(have[0], envelope.generation, note_of(path))}")
-        if have is not None and envelope.generation == have[0] and envelope.sha256 != have[1]:
-            raise RefusedError(f"{path}: has another slice of generation {have[0]}")
-        known = have == (envelope.generation, envelope.sha256)
+        have, offered = noted(path, say=log.get()), envelope.note
+        if have is not None and (why := rule(path, have, envelope)):
+            raise RefusedError(f"{path}: {why}")
+        known = have is not None and have.sha256 == offered.sha256 and have.rank >= offered.rank
         there = _holds(path, envelope.body)
         if not known:
-            disk.install(note_of(path), f"{envelope.generation} {envelope.sha256}\n".encode(), own=own)
+            disk.install(note_of(path), offered.line(), own=own)
         if not there:
             disk.install(path, envelope.body, own=own)
         return not there
@@ -121,9 +163,18 @@ def _check_groups(body: bytes) -> None:
         raise ListError("something after the list", groups.end)
 
 
-def held(path: Path, *, say: Logger | None = None) -> tuple[Generation, str] | None:
-    """Generation and digest of what the receiver of ``path`` has; None when it never had any, or the note is damaged.
-    ``say`` is told of a damaged one.
+def held(path: Path) -> tuple[Generation, str] | None:
+    """Generation and digest of what the receiver of ``path`` has; None when there is no note, or it is damaged.
+
+    Raises OSError as ``noted``.
+    """
+    note = noted(path)
+    return None if note is None else (note.generation, note.sha256)
+
+
+def noted(path: Path, *, say: Logger | None = None) -> Note | None:
+    """What the receiver of ``path`` has; None when it never had any, or the note is damaged. ``say`` is told of a damaged
+    one.
 
     Raises OSError when there is a note that cannot be read, or is no regular file: it may be newer than what comes.
     """
@@ -133,8 +184,8 @@ def held(path: Path, *, say: Logger | None = None) -> tuple[Generation, str] | N
     except FileNotFoundError:
         return None
     try:
-        generation, digest = text.split()
-        return parse_generation(generation), digest
+        generation, digest, *more = text.split()
+        return Note(parse_generation(generation), digest, parse_follows(" ".join(more), parse_generation(generation)))
     except ValueError:
         if say is not None:
             say.warning("note_ignored", path=str(note), note=text[:80], remedy="it is written anew")

@@ -84,11 +84,11 @@ class HttpSdDelivery:
         """None while nothing was decided for ``scraper``."""
         return self._served.get(scraper)
 
-    async def wait(self, scraper: str, etag: str, timeout_s: float) -> Served | None:
-        """The slice as soon as it differs from ``etag``, at the latest after ``timeout_s``."""
+    async def wait(self, scraper: str, known: Callable[[str], bool], timeout_s: float) -> Served | None:
+        """The slice as soon as its ETag is not ``known``, at the latest after ``timeout_s``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while (served := self._served.get(scraper)) is None or served.etag == etag:
+                while (served := self._served.get(scraper)) is None or known(served.etag):
                     event = self._delivered if served is None else self._waiting.setdefault(scraper, asyncio.Event())
                     await event.wait()
         return self._served.get(scraper)

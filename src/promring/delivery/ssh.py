@@ -1,14 +1,16 @@
 """Slices as files on other hosts, over ssh.
 
-One kept connection a host, all hosts at once, each within its own deadline. On the far side one POSIX sh script does what
-``envelope.install`` does here: it takes the bytes on stdin under a name that no file_sd glob matches, checks length and
-SHA-256 of what it wrote, refuses a generation older than the one in ``.NAME.promring``, and renames. So a sender that is
-killed, frozen or cut off leaves the old slice whole.
+One kept connection a host, all hosts beside each other, each try within its own deadline. ``deliver`` drives: it begins a
+try for every host that has something due, and does not wait long for it. What has not ended is ``waiting``, goes on in the
+background, and rings when it has ended; a host that failed is left alone for a while, longer each time. On the far side one
+POSIX sh script does what ``envelope.install`` does here (``ssh_far``): a sender that is killed, frozen or cut off leaves
+the old slice whole.
 
-Promises: the host key is always checked against ``known_hosts``; only the one identity file is offered; no agent, no
-password, no ``~/.ssh/config``, nothing is forwarded. A host that is refused for its key, or that refuses ours, is left
-alone for ``pause_s``. A file that is known to hold its slice is asked about again after ``recheck_s``.
-Not promised: that far ``sync`` reaches the disk where ``sync`` takes no file; a login shell that is not like sh.
+Promises: the newest slice wins; ``leads`` is asked before the bytes travel; nothing goes on after ``close`` or a cancelled
+``deliver``. A host that is refused for its key, or that refuses ours, is left alone for ``pause_s``. A file that is known to
+hold its slice is asked about again after ``recheck_s``. Trouble on our own side or on the way is ``unsent``.
+Not promised: that far ``sync`` reaches the disk where ``sync`` takes no file.
+Flow: ``ssh_connect`` has names, keys and jump hosts, ``ssh_far`` the other end.
 """
 
 from __future__ import annotations
@@ -20,40 +22,37 @@ import ipaddress
 import math
 import re
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from promring.delivery import Leads, Outcome, always
-from promring.delivery.ssh_far import BrokenError, FarError, HostError, Work, one_line, push, reason
+from promring.delivery.ssh_connect import Connector, Hop, Route, UntrustedError
+from promring.delivery.ssh_far import FarError, HostError, Work
+from promring.delivery.ssh_host import TURN, Failed, Held, Host, Result, are_same
+from promring.delivery.ssh_trust import KeyFiles, UnsentError
 from promring.log import Logger
-from promring.model import ConfigError, Generation, Scraper, Slice
+from promring.model import ConfigError, Scraper, Slice
+from promring.rate import backoff_s
+from promring.resolver import Resolver
 from promring.template import own_folders, render
-from promring.threads import BusyError, Single
+from promring.unforeseen import Unforeseen
 
-if TYPE_CHECKING:
-    import asyncssh
-
-AT_ONCE = 50
-KEYS_S = 1.0
-"""So long the key files are waited for when they were read before."""
+AT_ONCE, SLOW_AT_ONCE = 50, 10
+"""Tries at a moment: of hosts that answer, and of those that did not the last time."""
 ODD = {
     "note_ignored": "it is written anew",
     "folder_writable_by_all": "chmod o-w, or give it the sticky bit",
 }
 """What the far side may remark, and the remedy."""
 INSTALL = "install it into promring's environment: pip install asyncssh"
-KEEPALIVE_S = 15.0
-# After the kinds of the keys that are known: a host with a key of another kind is then told from one that hangs up.
-HOST_KEY_KINDS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
 
 @dataclass(frozen=True, slots=True)
 class SshSettings:
-    """``host`` and ``path`` are templates; ``timeout_s`` is for one host, from connecting to the rename."""
+    """``host`` and ``path`` are templates; ``timeout_s`` is for one try of one host, from connecting to the rename."""
 
     host: str
     port: int
@@ -62,56 +61,29 @@ class SshSettings:
     identity_file: Path
     known_hosts: Path
     timeout_s: float = 5.0
+    certificate_file: Path | None = None
+    proxy_jump: tuple[Hop, ...] = ()
+
+    @property
+    def key_files(self) -> KeyFiles:
+        return KeyFiles(self.identity_file, self.known_hosts, self.certificate_file)
 
 
 @dataclass(frozen=True, slots=True)
 class SshPace:
-    """Seconds: a host with a wrong key is left alone for ``pause_s``, a connection closed after ``idle_s`` without use. A
-    file is looked at again after ``recheck_s``: less than the minute between two cycles.
+    """Seconds: a host with a wrong key is left alone for ``pause_s``, one that failed for ``retry_first_s``, then twice as
+    long each time up to ``retry_most_s``; a connection is closed after ``idle_s`` without use. A file is looked at again
+    after ``recheck_s``: less than the minute between two cycles. ``deliver`` waits ``wait_s`` for hosts that answered the
+    last time, ``slow_wait_s`` for those that did not.
     """
 
     pause_s: float = 60.0
     recheck_s: float = 50.0
     idle_s: float = 150.0
-
-
-class UntrustedError(HostError):
-    """Its key, or ours, is wrong: that stays so until a person mends it."""
-
-
-class _Held(NamedTuple):
-    generation: Generation
-    sha256: str
-    verified_at: float
-
-
-class _Trust(NamedTuple):
-    """What both key files say. ``of`` tells a file that was changed."""
-
-    of: tuple[tuple[int, int, int], ...]
-    key: asyncssh.SSHKey
-    known_hosts: asyncssh.SSHKnownHosts
-
-
-@dataclass
-class _Host:
-    """One far host: its kept connection, what its files are known to hold, and why it is left alone."""
-
-    name: str
-    connection: asyncssh.SSHClientConnection | None = None
-    held: dict[str, _Held] = field(default_factory=dict)
-    paused_until: float = 0.0
-    trouble: str = ""
-    """The key error that was said already; empty: none."""
-    failing: bool = False
-    step: str = ""
-    odd: set[tuple[str, str]] = field(default_factory=set)
-    """What was found odd at a path, and said."""
-
-    def drop(self) -> None:
-        if self.connection is not None:
-            self.connection.abort()
-            self.connection = None
+    retry_first_s: float = 1.0
+    retry_most_s: float = 30.0
+    wait_s: float = 1.0
+    slow_wait_s: float = 0.1
 
 
 class SshDelivery:
@@ -120,15 +92,24 @@ class SshDelivery:
     means = "ssh"
     pulled = False
 
-    def __init__(self, settings: SshSettings, log: Logger, *, pace: SshPace | None = None) -> None:
+    def __init__(
+        self, settings: SshSettings, log: Logger, *, pace: SshPace | None = None, resolver: Resolver | None = None
+    ) -> None:
         require_asyncssh()
         self._settings, self._log, self._pace = settings, log, pace or SshPace()
-        self._hosts: dict[str, _Host] = {}
+        route = Route(settings.port, settings.user, settings.proxy_jump)
+        self._connector = Connector(settings.key_files, route, settings.timeout_s, log, resolver or Resolver())
+        self._faults = Unforeseen("ssh", log)
+        self._hosts: dict[str, Host] = {}
+        self._tries = set[asyncio.Task[None]]()
         self._leads: Leads = always
-        self._trust: _Trust | None = None
-        self._loading = asyncio.Lock()
-        self._reading = Single()
+        self._ring: Callable[[], None] = lambda: None
+        self._rooms = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SLOW_AT_ONCE)
         self._idle: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+
+    def when_done(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         self._leads = leads
@@ -137,31 +118,63 @@ class SshDelivery:
         for slice_ in slices:
             if error := self._sort(slice_, work):
                 done[slice_.scraper.id] = Outcome(slice_.scraper.id, "failed", error)
-        if self._idle is not None:
-            self._idle.cancel()
+        self._silence()
         self._forget(work.keys())
-        hosts = [self._hosts.setdefault(name, _Host(name)) for name in work]
-        room = asyncio.Semaphore(AT_ONCE)
+        hosts = [self._hosts.setdefault(name, Host(name)) for name in work]
         try:
-            async with asyncio.TaskGroup() as group:
-                for host in sorted(hosts, key=lambda h: h.failing):  # those that answer do not wait for those that do not
-                    group.create_task(self._serve(host, work[host.name], room, done))
+            for host in hosts:
+                host.want(work[host.name])
+                self._begin(host)
+            await self._wait_for([host for host in hosts if host.busy])
         except asyncio.CancelledError:
-            self._drop_all()
+            await self._stop()
             raise
-        self._idle = asyncio.get_running_loop().call_later(self._pace.idle_s, self._drop_all)
+        for host in hosts:
+            done.update({s.scraper.id: self._outcome(host, path, s) for path, s in host.wanted.items()})
+        self._wake_later(hosts)
         return [done[s.scraper.id] for s in slices]
 
     async def close(self) -> None:
-        """End every connection. Without it they end after ``idle_s``."""
-        if self._idle is not None:
-            self._idle.cancel()
+        """End every try and every connection. Without it connections end after ``idle_s``."""
+        self._ring = lambda: None
+        self._silence()
         connections = [h.connection for h in self._hosts.values() if h.connection is not None]
-        self._drop_all()
+        await self._stop()
+        await self._connector.close()
         for connection in connections:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await connection.wait_closed()
+
+    async def _stop(self) -> None:
+        """Nobody writes after this."""
+        tries = set(self._tries)
+        for task in tries:
+            task.cancel()
+        if tries:
+            await asyncio.wait(tries)
+        self._drop_all()
+
+    # --- timers ------------------------------------------------------------------------------------------------------
+
+    def _silence(self) -> None:
+        for timer in (self._idle, self._again):
+            if timer is not None:
+                timer.cancel()
+
+    def _wake_later(self, hosts: Iterable[Host]) -> None:
+        """Ring when the first host that failed is due again; close connections that nobody uses."""
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        self._idle = loop.call_later(self._pace.idle_s, self._drop_all)
+        due = [h.retry_at for h in hosts if h.failures and not h.busy and h.paused_until <= now]
+        if due:
+            self._again = loop.call_later(max(0.0, min(due) - now), self._ring)
+
+    async def _wait_for(self, busy: Sequence[Host]) -> None:
+        """Not long, and hardly at all for those that let us wait the last time."""
+        for slow, wait_s in ((False, self._pace.wait_s), (True, self._pace.slow_wait_s)):
+            if tasks := [h.task for h in busy if h.slow is slow and h.task is not None and not h.task.done()]:
+                await asyncio.wait(tasks, timeout=wait_s)
 
     # --- which host, which file --------------------------------------------------------------------------------------
 
@@ -184,63 +197,101 @@ class SshDelivery:
         """Leave the hosts that have no slice any more."""
         now = time.monotonic()
         for host in [h for h in self._hosts.values() if h.name not in wanted]:
-            host.drop()
+            host.stop()
             if host.paused_until < now:
                 del self._hosts[host.name]
 
     def _drop_all(self) -> None:
         for host in self._hosts.values():
-            host.drop()
+            if not host.busy:
+                host.drop()
+
+    def _is_held(self, host: Host, path: str, slice_: Slice) -> bool:
+        held = host.held.get(path)
+        if held is None or time.monotonic() - held.verified_at >= self._pace.recheck_s:
+            return False
+        return held[:2] == (slice_.generation, slice_.sha256)
 
     # --- one host ----------------------------------------------------------------------------------------------------
 
-    async def _serve(self, host: _Host, slices: dict[str, Slice], room: asyncio.Semaphore, done: dict[str, Outcome]) -> None:
-        """Everything for one host, within its deadline."""
+    def _begin(self, host: Host) -> None:
+        """A try, if one is due and none is under way."""
         now = time.monotonic()
-        due = {path: s for path, s in slices.items() if not self._is_held(host, path, s, now)}
-        done.update({s.scraper.id: Outcome(s.scraper.id, "same") for path, s in slices.items() if path not in due})
-        if not due:
-            return
-        error = host.trouble
-        if host.paused_until <= now:
-            async with room:
-                error = await self._serve_due(host, due, done)
-        for path, slice_ in due.items():
-            if slice_.scraper.id not in done:
-                done[slice_.scraper.id] = Outcome(slice_.scraper.id, "failed", f"{host.name}:{path}: {error}")
+        due = any(not self._is_held(host, path, s) for path, s in host.wanted.items())
+        if due and not host.busy and host.paused_until <= now and host.retry_at <= now:
+            host.step, host.told_waiting = TURN, False
+            host.task = asyncio.create_task(self._try(host))
+            self._tries.add(host.task)
+            host.task.add_done_callback(functools.partial(self._ended, host))
 
-    async def _serve_due(self, host: _Host, due: dict[str, Slice], done: dict[str, Outcome]) -> str:
-        """Returns why not all of ``due`` is done."""
-        error = ""
+    def _ended(self, host: Host, task: asyncio.Task[None]) -> None:
+        self._tries.discard(task)
+        if not task.cancelled() and host.told_waiting:
+            self._ring()
+
+    def _outcome(self, host: Host, path: str, slice_: Slice) -> Outcome:
+        """What is to be told of a slice now: how its try ended, once; then whether it is there."""
+        result = host.results.pop(path, None)
+        if result is not None and (are_same(result.of, slice_) or result.outcome.outcome in ("failed", "unsent")):
+            return result.outcome._replace(scraper=slice_.scraper.id)
+        if self._is_held(host, path, slice_):
+            return Outcome(slice_.scraper.id, "same")
+        if host.paused_until > time.monotonic():
+            return Outcome(slice_.scraper.id, "failed", f"{host.name}:{path}: {host.trouble}")
+        if host.busy:
+            host.slow = host.told_waiting = True
+        error = host.errors.get(path) or f"{host.name}:{path}: {host.step.text} takes long"
+        return Outcome(slice_.scraper.id, "waiting", error)
+
+    async def _try(self, host: Host) -> None:
+        async with self._rooms[host.slow]:
+            due = [path for path, s in host.wanted.items() if not self._is_held(host, path, s)]
+            failed = await self._serve(host, due)
+        for path in due:
+            if failed is not None and path not in host.results and (slice_ := host.wanted.get(path)):
+                outcome = Outcome(slice_.scraper.id, failed.outcome, f"{host.name}:{path}: {failed.error}")
+                host.results[path] = Result(slice_, outcome)
+        ended = {path: host.results[path].outcome for path in due if path in host.results}
+        host.errors = {path: outcome.error for path, outcome in ended.items() if outcome.outcome in ("failed", "unsent")}
+        host.slow = bool(host.errors) or host.told_waiting
+        host.failures = host.failures + 1 if host.errors else 0
+        wait_s = backoff_s(host.failures, self._pace.retry_first_s, self._pace.retry_most_s) if host.errors else 0.0
+        host.retry_at = time.monotonic() + wait_s
+
+    async def _serve(self, host: Host, due: Iterable[str]) -> Failed | None:
+        """Returns why not all of ``due`` is done; what is done is in the results."""
+        for path in due:
+            host.results.pop(path, None)
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                for path, slice_ in due.items():
-                    done[slice_.scraper.id] = await self._put(host, path, slice_)
+                for path in due:
+                    if (slice_ := host.wanted.get(path)) is not None:  # the newest, whatever was wanted at the beginning
+                        host.results[path] = Result(slice_, await self._put(host, path, slice_))
             if host.trouble:
                 host.trouble = ""
                 self._log.info("ssh_host_trusted_again", host=host.name)
         except TimeoutError:
             host.drop()
-            error = f"{host.step} took more than {self._settings.timeout_s:g} s"
+            kind = "unsent" if host.step.ours else "failed"
+            return Failed(kind, f"{host.step.text} took more than {self._settings.timeout_s:g} s")
         except UntrustedError as untrusted:
-            error = str(untrusted)
-            host.paused_until = time.monotonic() + self._pace.pause_s
-            if host.trouble != error:
-                host.trouble = error
-                self._log.error("ssh_host_untrusted", host=host.name, error=error, left_alone_s=self._pace.pause_s)
-        except HostError as failed:
+            self._leave_alone(host, str(untrusted))
+            return Failed("failed", str(untrusted))
+        except HostError as error:
             host.drop()
-            error = str(failed)
-        host.failing = bool(error)
-        return error
+            return Failed("unsent" if isinstance(error, UnsentError) else "failed", str(error))
+        except Exception as error:  # the one place for what nobody foresaw: it costs this try
+            host.drop()
+            return Failed("unsent", self._faults.note(error))
+        return None
 
-    def _is_held(self, host: _Host, path: str, slice_: Slice, now: float) -> bool:
-        held = host.held.get(path)
-        if held is None or now - held.verified_at >= self._pace.recheck_s:
-            return False
-        return held[:2] == (slice_.generation, slice_.sha256)
+    def _leave_alone(self, host: Host, error: str) -> None:
+        host.paused_until = time.monotonic() + self._pace.pause_s
+        if host.trouble != error:
+            host.trouble = error
+            self._log.error("ssh_host_untrusted", host=host.name, error=error, left_alone_s=self._pace.pause_s)
 
-    async def _put(self, host: _Host, path: str, slice_: Slice) -> Outcome:
+    async def _put(self, host: Host, path: str, slice_: Slice) -> Outcome:
         """Raises HostError."""
         if not self._leads():
             return Outcome(slice_.scraper.id, "withheld")
@@ -249,92 +300,25 @@ class SshDelivery:
             host.held[path] = before._replace(verified_at=-math.inf)
         try:
             remark = functools.partial(self._say_odd, host, path)
-            written = await self._over_a_connection(host, Work(path, slice_, own_folders(self._settings.path), remark))
+            work = Work(path, slice_, own_folders(self._settings.path), remark, self._still_leads)
+            outcome = await host.push(work, self._connector, self._settings.timeout_s)
         except FarError as error:
             return Outcome.not_taken(slice_.scraper.id, f"{host.name}:{path}: {error}")
-        if written and before is not None and before.sha256 == slice_.sha256:
+        if outcome == "written" and before is not None and before.sha256 == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, host=host.name, path=path)
-        host.held[path] = _Held(slice_.generation, slice_.sha256, time.monotonic())
-        return Outcome(slice_.scraper.id, "written" if written else "same")
+        if outcome != "withheld":
+            host.held[path] = Held(slice_.generation, slice_.sha256, time.monotonic())
+        return Outcome(slice_.scraper.id, outcome)
 
-    def _say_odd(self, host: _Host, path: str, what: str) -> None:
+    def _still_leads(self) -> bool:
+        """By the newest ``leads``: a try may be older."""
+        return self._leads()
+
+    def _say_odd(self, host: Host, path: str, what: str) -> None:
         """Once for a file: it is looked at again and again."""
         if what in ODD and (path, what) not in host.odd:
             host.odd.add((path, what))
             self._log.warning(what, host=host.name, path=path, remedy=ODD[what])
-
-    async def _over_a_connection(self, host: _Host, work: Work) -> bool:
-        """A kept connection that broke, or does not answer in half of the time, is replaced once."""
-        patience_s = self._settings.timeout_s
-        if host.connection is not None and not host.connection.is_closed():
-            host.step = "asking"
-            try:
-                return await push(host.connection, work, patience_s, first_s=patience_s / 2)
-            except BrokenError:
-                pass
-        host.drop()
-        host.step = "connecting"
-        host.connection = await self._connect(host.name)
-        host.step = "writing"
-        return await push(host.connection, work, patience_s, first_s=patience_s)
-
-    async def _connect(self, name: str) -> asyncssh.SSHClientConnection:
-        import asyncssh
-
-        trust, settings = await self._trusting(), self._settings
-        try:
-            return await asyncssh.connect(
-                name,
-                settings.port,
-                username=settings.user,
-                client_keys=[trust.key],
-                known_hosts=trust.known_hosts,
-                server_host_key_algs=HOST_KEY_KINDS,
-                config=None,
-                agent_path=None,
-                preferred_auth=("publickey",),
-                password_auth=False,
-                kbdint_auth=False,
-                host_based_auth=False,
-                gss_auth=False,
-                gss_kex=False,
-                x509_trusted_certs=None,
-                compression_algs=("none",),
-                keepalive_interval=KEEPALIVE_S,
-                keepalive_count_max=2,
-            )
-        except asyncssh.HostKeyNotVerifiable:
-            port = settings.port if settings.port != 22 else None
-            listed = any(trust.known_hosts.match(name, "", port)[:2])
-            what = "its host key is not the one in" if listed else "it has no host key in"
-            raise UntrustedError(f"{what} {settings.known_hosts}") from None
-        except asyncssh.KeyExchangeFailed as error:
-            raise UntrustedError(one_line(f"no key exchange: {error.reason}")) from error
-        except (asyncssh.PermissionDenied, asyncssh.IllegalUserName) as error:
-            raise UntrustedError(f"it refuses the user {settings.user} with {settings.identity_file}") from error
-        except (asyncssh.Error, OSError, ValueError) as error:  # ValueError: a name that DNS cannot have
-            raise HostError(f"cannot connect: {reason(error)}") from error
-
-    async def _trusting(self) -> _Trust:
-        """The two key files, read again when they have changed. Where they cannot be read for a while (a disk that hangs)
-        what was read last goes on. Raises HostError.
-        """
-        known, patience_s = self._trust, self._settings.timeout_s
-        async with self._loading:
-            try:
-                self._trust = await self._reading.run(
-                    lambda: newest_trust(self._settings, known), KEYS_S if known else patience_s
-                )
-            except (TimeoutError, BusyError):
-                if known is None:
-                    files = f"{self._settings.identity_file} and {self._settings.known_hosts}"
-                    raise HostError(f"{files}: not read within {patience_s:g} s") from None
-            except OSError as error:
-                raise HostError(f"{error.filename}: {error.strerror or error}") from error
-            return self._trust or known  # type: ignore[return-value]  # not None: it was read, now or before
-
-
-# --- the far side ----------------------------------------------------------------------------------------------------
 
 
 # --- names, files, texts ---------------------------------------------------------------------------------------------
@@ -356,28 +340,3 @@ def render_host(template: str, scraper: Scraper) -> str:
         except ValueError:
             raise ValueError(repr(name[:80])) from None
     return name
-
-
-def newest_trust(settings: SshSettings, known: _Trust | None) -> _Trust:
-    """``known`` while the files are those of it. Raises HostError, OSError."""
-    of = tuple(map(_signature, (settings.identity_file, settings.known_hosts)))
-    return known if known is not None and known.of == of else read_trust(settings, of)
-
-
-def read_trust(settings: SshSettings, of: tuple[tuple[int, int, int], ...]) -> _Trust:
-    """Raises HostError, OSError."""
-    import asyncssh
-
-    try:
-        key = asyncssh.read_private_key(settings.identity_file)
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise HostError(one_line(f"{settings.identity_file}: {error}")) from error
-    try:
-        return _Trust(of, key, asyncssh.read_known_hosts(str(settings.known_hosts)))
-    except ValueError as error:
-        raise HostError(one_line(f"{settings.known_hosts}: {error}")) from error
-
-
-def _signature(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -2,6 +2,10 @@
 
 One POSIX sh script does what ``envelope.install`` does here: it takes the bytes on stdin under a name that no file_sd glob
 matches, checks length and SHA-256 of what it wrote, refuses a generation older than that in ``.NAME.promring``, and renames.
+
+The login shell is given ``exec sh -s`` and nothing else, which csh and fish understand as well as sh does. The script
+comes on stdin with its arguments; it is one compound command, so a shell that reads ahead has read it whole before it runs.
+The bytes of the slice follow when the script asks for them.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from promring.delivery import Leads, always
 from promring.delivery.envelope import note_of, parse_generation, refusal
 from promring.model import Generation, PromringError, Slice
 
@@ -25,7 +30,9 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES_MAX = 16384
 TEXT_MAX = 300
+SFTP_S = 2.0
 
+COMMAND = "exec sh -s"
 # $1 path, $2 length, $3 sha256, $4 epoch, $5 n, $6 a random word, $7 seconds that the bytes may take, $8 how many of the
 # last folders may not be symlinks (1 unless given). It says "need" when it wants the bytes on stdin; its last line is
 # "written", "same", "refused EPOCH.N" or "error TEXT"; "remark WHAT" may come before; all after "promring ". What it opens
@@ -33,6 +40,7 @@ TEXT_MAX = 300
 # "mv" would move into a folder that a symlink names, so such a link is removed first. Before the bytes are here it holds no
 # lock: a frozen sender stops nobody.
 FAR_SIDE = r"""
+{
 set -u; umask 022; LC_ALL=C; export LC_ALL
 path=$1 length=$2 sha256=$3 epoch=$4 n=$5 word=$6 patience=$7 own=${8:-1}
 folder=${path%/*}/ name=${path##*/}
@@ -52,14 +60,21 @@ no_link() {
 }
 plain() { { [ ! -e "$1" ] && [ ! -L "$1" ]; } || { [ -f "$1" ] && [ ! -L "$1" ]; } || die "$1 is not a regular file"; }
 size() { wc -c <"$1" | tr -d ' '; }
-digest() { sha256sum <"$1" | cut -d ' ' -f 1; }
+digest() { $hash <"$1" | cut -c 1-64; }
+has() { command -v "$1" >/dev/null 2>&1; }
+find_tools() {
+  for tool in cat cut dd mkdir mv rm sync tr wc; do has $tool || die "there is no $tool in $PATH"; done
+  for hash in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' 'sha256 -q'; do has "${hash%% *}" && return; done
+  die "there is no sha256sum, shasum, openssl or sha256 in $PATH: no slice can be checked"
+}
 is_whole() { [ "$(size "$1")" = "$length" ] && [ "$(digest "$1")" = "$sha256" ]; }
 holds() { [ -f "$path" ] && [ ! -L "$path" ] && is_whole "$path"; }
 read_note() {
   have='' have_sha256='' more=''
   plain "$note"
   [ -e "$note" ] || return 1
-  line=$(cat -- "$note" 2>&1) || die "$line"
+  problem=$({ : <"$note"; } 2>&1) || die "$problem"
+  line=$(dd bs=4096 count=1 <"$note" 2>/dev/null) || die "$note cannot be read"
   read -r have have_sha256 more <<END
 $line
 END
@@ -107,6 +122,7 @@ put_in_place() {
   say written
 }
 remarked=''
+find_tools
 is_number "$epoch" && is_number "$n" || die "generation $epoch.$n is higher than any controller's"
 no_link
 [ -d "$path" ] && [ ! -L "$path" ] && die "it is a folder"
@@ -114,7 +130,7 @@ no_link
 [ -z "$(find "${folder%/}/." -prune -perm -0002 ! -perm -1000 2>/dev/null)" ] || say remark folder_writable_by_all
 fence
 if holds; then [ $known = no ] || { say same; exit 0; }; else receive; fi
-command -v flock >/dev/null 2>&1 || { put_in_place; exit; }
+has flock || { put_in_place; exit; }
 plain "$lock"
 problem=$({ umask 077; : >>"$lock"; } 2>&1) || die "$problem"
 (
@@ -126,6 +142,8 @@ problem=$({ umask 077; : >>"$lock"; } 2>&1) || die "$problem"
   done
   put_in_place
 ) 9<"$lock"
+exit
+}
 """
 
 
@@ -137,57 +155,81 @@ class HostError(PromringError):
     """A host cannot be had at the moment."""
 
 
+class NoShellError(FarError):
+    """It ended before our script had said a word."""
+
+
 class BrokenError(HostError):
     """The connection ended: another one may do."""
 
 
-def command(path: str, slice_: Slice, patience_s: float, own: int = 1) -> str:
-    """What the far login shell is given. ``own``: how many of the last folders may not be symlinks."""
+def script(path: str, slice_: Slice, patience_s: float, own: int = 1) -> str:
+    """What the far sh is given on stdin. ``own``: how many of the last folders may not be symlinks."""
     generation, word = slice_.generation, secrets.token_hex(8)
     arguments = (path, len(slice_.body), slice_.sha256, generation.epoch, generation.n, word, math.ceil(patience_s) + 5, own)
-    return shlex.join(["exec", "sh", "-c", FAR_SIDE, "promring", *map(str, arguments)])
+    return f"set -- {shlex.join(map(str, arguments))}{FAR_SIDE}"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One slice for one far path. ``own``: how many of the last folders may not be symlinks; ``remark`` is called with what
-    the far side finds odd: ``note_ignored``, ``folder_writable_by_all``.
+    the far side finds odd: ``note_ignored``, ``folder_writable_by_all``; ``leads`` is asked before the bytes are sent.
     """
 
     path: str
     slice: Slice
     own: int = 1
     remark: Callable[[str], None] = lambda _: None
+    leads: Leads = always
 
 
-async def push(connection: asyncssh.SSHClientConnection, work: Work, patience_s: float, *, first_s: float) -> bool:
-    """Make the far path hold the slice: True when it was written, False when it was there. The bytes travel only then.
+async def push(connection: asyncssh.SSHClientConnection, work: Work, patience_s: float) -> str:
+    """Make the far path hold the slice: ``written``, ``same`` when it was there, ``withheld`` when we do not lead any more.
+    The bytes travel only where they are not there.
 
-    Raises ``FarError`` when it was refused, ``BrokenError`` when nobody answers, within ``first_s`` at the latest.
+    Raises ``FarError`` when it was refused, ``BrokenError`` when the connection ends. The caller has a time-out.
     """
     import asyncssh
 
     process = None
     try:
-        try:
-            async with asyncio.timeout(first_s):
-                text = command(work.path, work.slice, patience_s, work.own)
-                process = await connection.create_process(text, encoding=None, stderr=asyncssh.STDOUT)
-                answers = Answers(process, work.remark)
-                answer = await answers.next()
-        except TimeoutError:
-            raise BrokenError(f"no answer within {first_s:g} s") from None
+        process = await connection.create_process(COMMAND, encoding=None, stderr=asyncssh.STDOUT)
+        answers = Answers(process, work.remark)
+        _send(process, script(work.path, work.slice, patience_s, work.own).encode("utf-8", "surrogateescape"))
+        answer = await answers.next()
         if answer == "need":
-            with contextlib.suppress(OSError):  # it ended already: its answer says why
-                process.stdin.write(work.slice.body)
+            if not work.leads():
+                return "withheld"
+            _send(process, work.slice.body)
+            with contextlib.suppress(OSError):
                 process.stdin.write_eof()
             answer = await answers.next()
+    except NoShellError as error:
+        more = "; sftp works there, but promring needs a shell" if await _takes_sftp(connection) else ""
+        raise FarError(f"{error}{more}") from None
     except (asyncssh.Error, OSError) as error:
         raise BrokenError(f"connection lost: {reason(error)}") from error
     finally:
         if process is not None:
             process.channel.abort()
-    return was_written(answer, work.slice.generation, work.path)
+    return "written" if was_written(answer, work.slice.generation, work.path) else "same"
+
+
+def _send(process: asyncssh.SSHClientProcess[bytes], content: bytes) -> None:
+    with contextlib.suppress(OSError):  # it ended already: its answer says why
+        process.stdin.write(content)
+
+
+async def _takes_sftp(connection: asyncssh.SSHClientConnection) -> bool:
+    """Whether a host that does not run a shell for us has sftp instead."""
+    import asyncssh
+
+    try:
+        async with asyncio.timeout(SFTP_S):
+            (await connection.start_sftp_client()).exit()
+    except (asyncssh.Error, OSError, TimeoutError):
+        return False
+    return True
 
 
 def was_written(answer: str, generation: Generation, path: str) -> bool:
@@ -212,6 +254,7 @@ class Answers:
         self._unread = b""
         self._size_bytes = 0
         self._other = ""
+        self._heard = False
 
     async def next(self) -> str:
         """Raises ``FarError`` when there is none, asyncssh's errors when the connection ends."""
@@ -221,8 +264,10 @@ class Answers:
                 self._unread = rest
                 text = one_line(line.decode(errors="replace"))
                 if text.startswith("promring remark "):
+                    self._heard = True
                     self._remark(text.removeprefix("promring remark "))
                 elif text.startswith("promring "):
+                    self._heard = True
                     return text.removeprefix("promring ")
                 self._other = text or self._other
                 continue
@@ -240,7 +285,8 @@ class Answers:
         if status is None:
             return BrokenError("the far side ended in the middle")
         last = one_line(self._unread.decode(errors="replace")) or self._other
-        return FarError(f"the far shell ended with status {status}: {last}".removesuffix(": "))
+        kind = FarError if self._heard else NoShellError
+        return kind(f"the far shell ended with status {status}: {last}".removesuffix(": "))
 
 
 def reason(error: Exception) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,9 @@ class SdConfig:
 
 
 class ScraperProcess(Process):
-    """A scraper at ``host:port``. ``program`` None: the stand-in; one named vmagent is run as such."""
+    """A scraper at ``host:port``. ``program`` None: the stand-in; one named vmagent is run as such, and looks at its lists
+    every ``vmagent_check`` (None: its own default, a minute). ``configure`` gives it other jobs than the one for ``sd``.
+    """
 
     def __init__(
         self,
@@ -42,8 +47,10 @@ class ScraperProcess(Process):
         interval_s: float = 5.0,
         agent: bool = False,
         job: str = "demo",
+        vmagent_check: str | None = "1s",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.config_file, self.storage = folder / "prometheus.yml", folder / "storage"
         self.id = f"{host}:{port}"
         self.url = f"http://{host}:{port}"
         self.is_vmagent = program is not None and program.name == "vmagent"
@@ -52,38 +59,48 @@ class ScraperProcess(Process):
             listen = ["--listen", self.id, "--interval", str(interval_s), "--job", job]
             arguments: list[str | Path] = [sys.executable, "-m", "promring.demo.stand_in", *listen, *source]
         elif self.is_vmagent:
-            config = folder / "prometheus.yml"
-            config.write_text(_config(sd, self.id, interval_s, job))
+            self.config_file.write_text(_config(sd, self.id, interval_s, job))
             arguments = [
                 program,
-                f"-promscrape.config={config}",
+                f"-promscrape.config={self.config_file}",
                 f"-httpListenAddr={self.id}",
-                "-promscrape.fileSDCheckInterval=1s",
-                "-promscrape.httpSDCheckInterval=1s",
+                *(f"-promscrape.{kind}SDCheckInterval={vmagent_check}" for kind in ("file", "http") if vmagent_check),
                 "-remoteWrite.url=http://127.0.0.1:1/write",  # nobody is there: what it scraped is thrown away
-                f"-remoteWrite.tmpDataPath={folder / 'storage'}",
+                f"-remoteWrite.tmpDataPath={self.storage}",
                 "-remoteWrite.maxDiskUsagePerURL=10MB",
                 "-loggerLevel=ERROR",
             ]
         else:
-            config = folder / "prometheus.yml"
-            config.write_text(_config(sd, self.id, interval_s, job))
+            self.config_file.write_text(_config(sd, self.id, interval_s, job))
             storage = "--storage.agent.path" if agent else "--storage.tsdb.path"
             arguments = [
                 program,
-                f"--config.file={config}",
-                f"{storage}={folder / 'storage'}",
+                f"--config.file={self.config_file}",
+                f"{storage}={self.storage}",
                 f"--web.listen-address={self.id}",
                 "--log.level=warn",
-                *(["--enable-feature=agent"] if agent else []),
+                *([_agent_flag(program)] if agent else []),
             ]
         super().__init__(arguments, folder / "log", {"GOMAXPROCS": "2"})
+
+    def configure(self, jobs: Sequence[dict[str, Any]]) -> None:
+        """Its scrape jobs, from its next start or SIGHUP on; not for the stand-in."""
+        self.config_file.write_text(
+            yaml.safe_dump({"global": {"external_labels": {"shard": self.id}}, "scrape_configs": list(jobs)})
+        )
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             return (await request(session, "GET", f"{self.url}/-/ready", timeout_s=2)).status == 200
         except HttpError:
             return False
+
+
+@functools.cache
+def _agent_flag(program: Path) -> str:
+    """How agent mode is asked for: a flag since 3.0."""
+    shown = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    return "--agent" if "-]agent" in shown.stdout + shown.stderr else "--enable-feature=agent"
 
 
 def _config(sd: SdConfig, name: str, interval_s: float, job: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
@@ -22,7 +22,7 @@ from promring.consul.watch import SILENT_S, HealthWatch
 from promring.log import Logger
 from promring.membership import Publish
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, Empty, Known, Members, NodeState, Unknown
+from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Unknown
 from promring.unforeseen import kept_alive
 
 SETTLE_S = 15.0
@@ -53,11 +53,25 @@ class ConsulMembership:
         expected = [watch.scraper_at(node).id for node in registration.nodes] if registration else []
         self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
         self._newest: Answer[Members] = Unknown("not asked yet")
+        self._known: dict[str, NodeState] = {}
+        """What was last known of each."""
         self._last = last
         self._settle_s = settle_s
         self._settling: frozenset[Node] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
         self._publish: Publish = lambda _: None
+
+    def deregister(
+        self,
+        departing: Callable[[], Members],
+        gone: Callable[[], Members],
+        of_others: Callable[[Collection[Node]], None],
+    ) -> None:
+        """``departing`` are not configured any more and still at work; ``gone`` shall not stay in Consul; ``of_others`` is
+        told which of these somebody else registered.
+        """
+        if self._registrar is not None:
+            self._registrar.deregister(lambda: _nodes(departing()), lambda: _nodes(gone()), of_others)
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish
@@ -74,19 +88,24 @@ class ConsulMembership:
                 if registrar is not None:
                     group.create_task(kept_alive("consul registration", registrar.run, self._log))
                 if probes is not None:
-                    group.create_task(probes.run(lambda: watch.unsure, watch.unsure_changed, watch.put_probed))
+                    asked = probes.run(lambda: watch.unsure, watch.unsure_changed, self._put_probed)
+                    group.create_task(asked)
         finally:
             self._end_settling()
 
     def nodes(self) -> list[NodeState]:
-        if isinstance(self._newest, Unknown):
-            return [NodeState(name, "unknown", self._newest.reason) for name in sorted(self._seen)]
+        if isinstance(self._newest, Unknown):  # why is a fact about Consul, and no scraper's fault
+            known = [(name, self._known.get(name)) for name in sorted(self._seen)]
+            return [NodeState(n, "unknown", one.reason, one.state) if one else NodeState(n, "unknown") for n, one in known]
         up = {s.id for s in self._newest.value} if isinstance(self._newest, Known) else set()
         why = self._watch.why
         return [
             NodeState(name, "up", why.get(name, "")) if name in up else NodeState(name, "down", why.get(name, NOT_LISTED))
             for name in sorted(self._seen)
         ]
+
+    def _put_probed(self, scraper: str, reply: Reply) -> None:
+        self._watch.put_probed(scraper, alive=reply is Reply.ANSWERS)
 
     def silent(self) -> str:
         """Why the last answer is too old to go by, or an empty text."""
@@ -97,6 +116,8 @@ class ConsulMembership:
         return f"no answer about the scrapers for {since:.0f} s{reason}; the last good state is served"
 
     def _hand_on(self, answer: Answer[Members]) -> None:
+        if isinstance(answer, Unknown) and not isinstance(self._newest, Unknown):
+            self._known = {node.id: node for node in self.nodes()}
         self._newest = answer
         if isinstance(answer, Empty):
             self._settle(_nodes(self._last))

@@ -1,26 +1,31 @@
 """A second opinion about scrapers that the membership says are gone: they are asked directly.
 
-Promises: only those that the guard suspects are asked, all at once, once a second while they are suspected. Any HTTP answer
-below 500 is life: a scraper behind a password, or one that speaks TLS, is no dead one. ``TRIES`` failures in a row are
-death. What the machine of the controller lacks (descriptors, ports, threads), and a name that has no address, is no verdict.
-Does not promise a verdict about what cannot be reached from here: to the controller that is the same as dead.
+Three things are told apart. **Answers**: any HTTP answer below 500 is life; a scraper behind a password, or one that speaks
+TLS, is no dead one. **Refuses**: the scraper's own address refuses the connection, twice within ``REFUSED_AGAIN_S``: nobody
+listens there, it is dead. **Silent**: anything else ``TRIES`` times in a row (a time-out, a reset, an unreachable network,
+a 503 of one that is not ready): it may be dead, hang, or be cut off from here.
+
+Promises: only those that the guard suspects are asked, each for itself so that none waits for another's time-out, once a
+second while it is suspected. What the machine of the controller lacks (descriptors, ports, threads), and a name that has no
+address, is no verdict.
+Does not promise to tell a refusal by the scraper's machine from one by a firewall on the way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import aiohttp
 
 from promring import log
-from promring.httpclient import HttpError, NotAskedError, new_session, request
-from promring.model import Members, Scraper
+from promring.httpclient import HttpError, NotAskedError, RefusedError, new_session, request
+from promring.model import Members, Reply, Scraper
 from promring.unforeseen import Quiet, Unforeseen
 
 TRIES = 3
 PAUSE_S = 1.0
+REFUSED_AGAIN_S = 0.3
 CONNECTIONS_MAX = 100
 BODY_BYTES_MAX = 64 * 1024
 
@@ -32,49 +37,54 @@ class DirectProbes:
         self._path, self._timeout_s = path, timeout_s
         self._log = logger or log.get()
         self._faults, self._quiet = Unforeseen("direct probe", self._log), Quiet()
+        self._room = asyncio.Semaphore(CONNECTIONS_MAX)
 
     async def run(
-        self, suspected: Callable[[], Members], changed: asyncio.Event, publish: Callable[[str, bool], None]
+        self, suspected: Callable[[], Members], changed: asyncio.Event, publish: Callable[[str, Reply], None]
     ) -> None:
-        """For ever: probe whoever is ``suspected`` and ``publish`` who answers. ``changed`` is set when others are."""
-        failures: dict[str, int] = {}
-        async with new_session(connections_max=CONNECTIONS_MAX, keep_alive=False) as session:
+        """For ever: probe whoever is ``suspected`` and ``publish`` what it does. ``changed`` is set when others are."""
+        asked: dict[Scraper, asyncio.Task[None]] = {}
+        async with new_session(connections_max=CONNECTIONS_MAX, keep_alive=False) as session, asyncio.TaskGroup() as group:
             while True:
-                suspects = suspected()
                 changed.clear()
-                failures = {s.id: failures.get(s.id, 0) for s in suspects}
-                await self._ask(session, suspects, failures, publish)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE_S if suspects else None):
-                        await changed.wait()
+                suspects = suspected()
+                for scraper in asked.keys() - set(suspects):
+                    asked.pop(scraper).cancel()
+                for scraper in suspects:
+                    if scraper not in asked:
+                        asked[scraper] = group.create_task(self._ask_for_ever(session, scraper, publish))
+                await changed.wait()
 
-    async def _ask(
-        self,
-        session: aiohttp.ClientSession,
-        suspects: Members,
-        failures: dict[str, int],
-        publish: Callable[[str, bool], None],
+    async def _ask_for_ever(
+        self, session: aiohttp.ClientSession, scraper: Scraper, publish: Callable[[str, Reply], None]
     ) -> None:
-        lives = await asyncio.gather(*(self._lives(session, scraper) for scraper in suspects))
-        for scraper, alive in zip(suspects, lives, strict=True):
-            if alive is None:
-                continue
-            failures[scraper.id] = 0 if alive else failures[scraper.id] + 1
-            if alive or failures[scraper.id] >= TRIES:
-                publish(scraper.id, alive)
+        failures = 0
+        while True:
+            reply = await self._reply(session, scraper)
+            if reply is Reply.REFUSES:  # once may be a restart
+                await asyncio.sleep(REFUSED_AGAIN_S)
+                reply = await self._reply(session, scraper)
+            if reply is not None:
+                failures = failures + 1 if reply is Reply.SILENT else 0
+                if reply is not Reply.SILENT or failures >= TRIES:
+                    publish(scraper.id, reply)
+            await asyncio.sleep(PAUSE_S)
 
-    async def _lives(self, session: aiohttp.ClientSession, scraper: Scraper) -> bool | None:
-        """None: it was not asked, so nobody knows."""
+    async def _reply(self, session: aiohttp.ClientSession, scraper: Scraper) -> Reply | None:
+        """What one probe says; None: it was not asked, so nobody knows."""
         url = f"http://{scraper.address}{self._path}"
         try:
-            answer = await request(session, "GET", url, timeout_s=self._timeout_s, body_bytes_max=BODY_BYTES_MAX)
+            async with self._room:
+                answer = await request(session, "GET", url, timeout_s=self._timeout_s, body_bytes_max=BODY_BYTES_MAX)
         except NotAskedError as error:
             if self._quiet.is_news():
                 self._log.warning("direct_probe_not_made", scraper=scraper.id, error=str(error), note="no verdict")
             return None
+        except RefusedError:
+            return Reply.REFUSES
         except HttpError:
-            return False
+            return Reply.SILENT
         except Exception as error:  # whatever a scraper answers, the loop goes on
             self._faults.note(error)
             return None
-        return answer.status < 500
+        return Reply.ANSWERS if answer.status < 500 else Reply.SILENT

@@ -13,17 +13,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
-
-from promring.httpclient import HttpError, NotAskedError, UnresolvedError, new_session, request
+from promring.httpclient import HttpError, NotAskedError, UnresolvedError
 from promring.log import Logger, difference
 from promring.membership import Publish
+from promring.membership.kept import KeptProbe, idle_most
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
 from promring.unforeseen import Quiet, Unforeseen
 
 FIRST_PAUSE_S = 0.2
 JITTER = 0.1
-BODY_BYTES_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +77,15 @@ class ProbeMembership:
         """The scrapers of the last log line about them."""
         self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
         self._why: dict[str, str] = {}
+        self._newest = self._answer()
         self._faults, self._quiet = Unforeseen("probe", log), Quiet()
 
     async def run(self, publish: Publish) -> None:
-        async with (
-            new_session(connections_max=max(100, len(self._scrapers)), keep_alive=False) as session,
-            asyncio.TaskGroup() as group,
-        ):
+        most = idle_most()
+        async with asyncio.TaskGroup() as group:
             for scraper in self._scrapers:
-                group.create_task(self._probe_for_ever(session, scraper, publish))
+                asking = KeptProbe(scraper.address, self._settings.path, idle_most=most)
+                group.create_task(self._probe_for_ever(asking, scraper, publish))
 
     def nodes(self) -> list[NodeState]:
         names: Mapping[bool | None, str] = {True: "up", False: "down", None: "unknown"}
@@ -97,17 +95,20 @@ class ProbeMembership:
         """Never: each probe ends, and is an answer."""
         return ""
 
-    async def _probe_for_ever(self, session: aiohttp.ClientSession, scraper: Scraper, publish: Publish) -> None:
+    async def _probe_for_ever(self, asking: KeptProbe, scraper: Scraper, publish: Publish) -> None:
         health, interval = self._health[scraper.id], self._settings.interval_s
-        while True:
-            self._hand_on(publish, changed=await self._look(session, scraper, health))
-            pause = interval if health.up is not None else min(interval, FIRST_PAUSE_S)
-            await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
+        try:
+            while True:
+                self._hand_on(publish, changed=await self._look(asking, scraper, health))
+                pause = interval if health.up is not None else min(interval, FIRST_PAUSE_S)
+                await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
+        finally:
+            asking.close()
 
-    async def _look(self, session: aiohttp.ClientSession, scraper: Scraper, health: Health) -> bool:
+    async def _look(self, asking: KeptProbe, scraper: Scraper, health: Health) -> bool:
         """One probe and what follows from it. True when the verdict changed."""
         try:
-            failure = await self._probe(session, scraper)
+            failure = await self._probe(asking)
         except UnresolvedError as error:
             self._not_made(error, scraper.id)
             return health.undecided()  # a name that never had an address must not keep the others waiting
@@ -120,16 +121,15 @@ class ProbeMembership:
         self._why[scraper.id] = failure
         return health.seen(not failure)
 
-    async def _probe(self, session: aiohttp.ClientSession, scraper: Scraper) -> str:
+    async def _probe(self, asking: KeptProbe) -> str:
         """Why the probe failed, or an empty text. Raises ``NotAskedError``."""
-        url = f"http://{scraper.address}{self._settings.path}"
         try:
-            answer = await request(session, "GET", url, timeout_s=self._settings.timeout_s, body_bytes_max=BODY_BYTES_MAX)
+            status = await asking.status(self._settings.timeout_s)
         except NotAskedError:
             raise
         except HttpError as error:
             return str(error)
-        return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+        return "" if 200 <= status < 300 else f"status {status}"
 
     def _not_made(self, error: NotAskedError, scraper: str, *, of_all: bool = False) -> None:
         """``of_all``: the trouble is this machine's, so it is said once for all scrapers."""
@@ -140,7 +140,9 @@ class ProbeMembership:
             )
 
     def _hand_on(self, publish: Publish, *, changed: bool) -> None:
-        answer = self._answer()
+        if changed:
+            self._newest = self._answer()  # of a thousand scrapers it takes longer than a probe
+        answer = self._newest
         publish(answer)
         if not changed:
             return

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from promring.web.envelope import failure
 from promring.web.refusals import Reason, Refusals
@@ -144,6 +145,9 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """aiohttp says here what went wrong outside of handlers."""
         error = kw.get("exc_info")
+        if isinstance(error, HttpProcessingError):  # of a client: some versions of aiohttp see it after the answer
+            self._owner.refusals.add("malformed", error.message.split("\n")[0])
+            return
         self._owner.refusals.add("error", str(args[0]) if args else "", error if isinstance(error, BaseException) else None)
 
     @property

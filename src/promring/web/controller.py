@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from promring.decisions import LeftBehind, Question, Reloaded
 from promring.events import Events
 from promring.leadership import Leadership
 from promring.metrics import Metrics
+from promring.model import Placement
 from promring.service import Service
 from promring.settings import Settings
 from promring.web.envelope import ApiError
@@ -35,8 +37,21 @@ class Controller(Protocol):
     @property
     def reload_state(self) -> ReloadState: ...
 
-    async def reload(self) -> list[str]:
-        """Read the configuration again; the problems found, none when it is taken."""
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """Names that services had before a reload, and theirs now."""
+
+    @property
+    def left_behind(self) -> Sequence[LeftBehind]:
+        """Services that are configured no more, and what of them is still there."""
+
+    async def reload(self, *, force: bool = False) -> Reloaded:
+        """Read the configuration again: the problems found, none when it is taken, and what was decided by it. ``force``:
+        also when targets would be lost by it.
+        """
+
+    async def foresee(self, text: bytes, question: Question) -> Mapping[str, Any]:
+        """What a reload with this configuration would do. Raises ``ConfigError``, ``PromringError``."""
 
     def unready(self) -> list[str]:
         """Why the process is not ready; empty when it is."""
@@ -50,3 +65,11 @@ def service_of(controller: Controller, name: str) -> Service:
     if service is None:
         raise ApiError(404, "not_found", f"no service {name!r}")
     return service
+
+
+def placement_of(service: Service) -> Placement:
+    """Raises ``ApiError`` 503 when there is no plan yet."""
+    placement = service.reconciler.placement
+    if placement is None:
+        raise ApiError(503, "unavailable", service.unready() or "no plan yet")
+    return placement

@@ -29,6 +29,8 @@ HANDSHAKE_S = 10.0
 SWEEP_S = 1.0
 PAUSE_S = 0.1
 MOST, LEAST = 8192, 16
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
+"""This machine has no IPv6, or no IPv4."""
 _OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -55,28 +57,41 @@ class Listener:
         return len(self._open)
 
     async def bind(self, host: str, port: int) -> int:
-        """Listen on every address of ``host``; the port. Raises ``OSError``."""
+        """Listen on every address of ``host``, empty for all of IPv4 and of IPv6; the port. Raises ``ListenError``."""
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
             raise ListenError(f"--web.listen-address {join_host_port(host, port)}: {error.strerror}") from error
+        lacking: OSError | None = None
         for family, address in dict.fromkeys((f, a) for f, _, _, _, a in found):
-            made = socket.socket(family, socket.SOCK_STREAM)
-            self._sockets.append(made)
+            try:
+                port = self._listen(family, (address[0], port, *address[2:]))
+            except OSError as error:
+                lacking = error
+                if host or error.errno not in _NO_FAMILY:
+                    break
+        if lacking is not None and (host or not self._sockets or lacking.errno not in _NO_FAMILY):
+            self._close_sockets()
+            why = os.strerror(lacking.errno) if lacking.errno else str(lacking)
+            raise ListenError(f"--web.listen-address {join_host_port(host, port)}: {why}") from lacking
+        return port
+
+    def _listen(self, family: int, address: tuple[object, ...]) -> int:
+        """On one address; the port. Raises OSError."""
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
             made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                made.bind((address[0], port, *address[2:]))
-                made.listen(BACKLOG)
-            except OSError as error:
-                self._close_sockets()
-                why = os.strerror(error.errno) if error.errno else str(error)
-                raise ListenError(f"--web.listen-address {join_host_port(host, port)}: {why}") from error
-            port = made.getsockname()[1]
-        return port
+            made.bind(address)
+            made.listen(BACKLOG)
+        except OSError:
+            made.close()
+            raise
+        self._sockets.append(made)
+        return int(made.getsockname()[1])
 
     async def run(self) -> None:
         """Accept until cancelled; then no connection is accepted any more, and those in a handshake end."""

@@ -44,6 +44,11 @@ class LiveGauges(Collector):
         yield _gauge(
             "uncovered_targets", "Not proved to be scraped.", ("service",), _audited(services, lambda c: c.uncovered)
         )
+        unproved = _audited(services, lambda c: len(c.unproved))
+        yield _gauge("unproved_targets", "Of those, with scrapers that cannot be asked.", ("service",), unproved)
+        looked: list[Sample] = [((s.name,), s.audit.at) for s in services if s.audit.coverage is not None]
+        yield _gauge("coverage_timestamp_seconds", "When the audit last looked at all scrapers.", ("service",), looked)
+        yield _gauge("draining_targets", "That a drained scraper still has.", ("service", "scraper"), _draining(services))
         yield _gauge(
             "doubled_targets", "Scraped beyond the slices.", ("service",), _audited(services, lambda c: len(c.doubled))
         )
@@ -59,6 +64,8 @@ class LiveGauges(Collector):
     def _process(self) -> Iterator[Metric]:
         reload = self._controller.reload_state
         yield _gauge("leader", "1 when this controller delivers.", (), [((), float(self._controller.leadership.leads()))])
+        locked_out = self._controller.leadership.locked_out_by is not None
+        yield _gauge("locked_out", "1 while receivers keep what another controller wrote.", (), [((), float(locked_out))])
         yield _gauge("config_last_reload_successful", "1 when the file is in force.", (), [((), float(reload.successful))])
         yield _gauge(
             "config_last_reload_success_timestamp_seconds",
@@ -130,6 +137,16 @@ def _loads(services: list[Service]) -> list[Sample]:
 
 def _holding(services: list[Service]) -> list[Sample]:
     return [((s.name,), float(s.reconciler.memory.claims.held)) for s in services]
+
+
+def _draining(services: list[Service]) -> list[Sample]:
+    """0 once it is drained."""
+    return [
+        ((s.name, name), float(slice_.targets))
+        for s in services
+        for name, slice_ in s.reconciler.memory.slices.items()
+        if name in s.reconciler.memory.drained
+    ]
 
 
 def _audited(services: list[Service], value: Callable[[Coverage], float]) -> list[Sample]:

@@ -58,6 +58,7 @@ class Page:
         environment.filters |= {
             "ago": _ago,
             "clock": _clock,
+            "until": _until,
             "count": _count,
             "brief": _brief,
         }
@@ -97,40 +98,25 @@ class Page:
         return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
 
     async def _shown(self, service: Service, described: dict[str, Any], most: int | None) -> dict[str, Any]:
-        """What the API says and what the audit saw; of the scrapers the first ``most``, those in trouble first."""
+        """What the API says, and some targets that the audit did not see scraped; of the scrapers the first ``most``, those
+        in trouble first.
+        """
         found, audit = service.audit.coverage, service.audit
-        seen: dict[str, dict[str, Any]] = {}
-        coverage = None
+        lists: dict[str, Any] = {}
         if found is not None:
-            coverage = await self._api.searches.run(lambda: describe_coverage(found, audit, UNCOVERED_MOST)) | {
-                "at": audit.at
-            }
-            seen = {one["id"]: one for one in coverage["scrapers"]}
-        scrapers = [s | {"trouble": _trouble(s, seen.get(s["id"]))} for s in described["scrapers"]]
+            lists = (await self._api.searches.run(lambda: describe_coverage(found, audit, UNCOVERED_MOST)))["lists"]
+        scrapers = list(described["scrapers"])
         scrapers.sort(key=lambda s: (not s["trouble"], s["id"]))
         widest = max([s["limit"] or s["load"] for s in scrapers], default=0)
         return described | {
-            "coverage": coverage,
-            "up": sum(s["state"] == "up" for s in scrapers),
+            "uncovered": {name: [one["target"] for one in some] for name, some in lists.items()},
+            "up": sum(s["state"] == "up" for s in scrapers) if any(s["state"] != "unknown" for s in scrapers) else None,
             "all": len(scrapers),
             "widest": max(widest, 1),
             "scrapers": scrapers[:most],
             "hidden": scrapers[most:] if most else [],
             "writable": self._api.leads,
         }
-
-
-def _trouble(scraper: dict[str, Any], seen: dict[str, Any] | None) -> str:
-    """What is wrong with a scraper, the worst first; empty when nothing is."""
-    if scraper["delivery_error"]:
-        return f"not delivered: {scraper['delivery_error']}"
-    if scraper["state"] != "up":
-        return str(scraper["reason"] or scraper["state"])
-    if seen and seen["error"]:
-        return f"cannot be asked: {seen['error']}"
-    if seen and seen["missing"]:
-        return f"{seen['missing']} targets of its slice are not scraped"
-    return ""
 
 
 async def _found(service: Service, asked: str, exact: list[dict[str, Any]], searches: Gate) -> dict[str, Any]:
@@ -178,3 +164,8 @@ def _cut(text: str) -> str:
 def _clock(stamp: str) -> str:
     """The time of day of a time stamp of the log."""
     return stamp[11:19]
+
+
+def _until(then: float | None) -> str:
+    """When something ends by itself, as a time of day; empty when nobody knows."""
+    return time.strftime(" until %H:%M:%S", time.localtime(then)) if then else ""

@@ -2,9 +2,10 @@
 
 ``[]`` only for a scraper that decidedly has no targets. Before the first plan, and for a scraper that is not in the plan,
 the answer is 503: Prometheus and the agent then go on with the list that they have. So is a service that is being started;
-an unknown service is 404.
+an unknown service is 404. A service that was renamed answers to the name before, a scraper to each of its names.
 
 ``If-None-Match`` with the ``ETag`` gives 304; with ``?wait=30s`` the answer waits until the slice differs. gzip when asked.
+What a controller says that follows has ``X-Promring-Follows``, the epoch of its leader.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from aiohttp import web
 
 from promring.address import canonical_id
 from promring.delivery.http_sd import Served
-from promring.settings import parse_duration
+from promring.duration import parse_duration
 from promring.threads import beside
 from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError
+from promring.web.negotiation import IfNoneMatch, chosen_coding
 
 WAIT_MOST_S = 300.0
 POLLS_MOST = 4096
@@ -42,24 +44,28 @@ class SdEndpoint:
             task.cancel()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        service = service_of(self._controller, request.match_info["service"])
+        asked = request.match_info["service"]
+        service = service_of(self._controller, self._controller.renamed.get(asked, asked))
         if service.http_sd is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
-        scraper, etag = canonical_id(request.match_info["scraper"]), request.headers.get("If-None-Match", "")
+        scraper = service.scraper_id(canonical_id(request.match_info["scraper"]))
+        known = IfNoneMatch(_header(request, "If-None-Match"))
+        service.asks.note(asked, scraper)
         current = service.http_sd.get(scraper)
-        if current is not None and etag == current.etag:
+        if current is not None and known.has(current.etag):
             service.http_sd.came(scraper)  # it has it: said before it waits for the next
         if (wait_s := _wait_s(request)) > 0:
             if len(self._waiting) >= self._polls_most:
                 raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
-            served = await self._wait(service.http_sd.wait(scraper, etag, wait_s))
+            served = await self._wait(service.http_sd.wait(scraper, known.has, wait_s))
         else:
             served = service.http_sd.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
-        if not etag:  # who names what it has says itself when it has this
+        if known.is_empty:  # who names what it has says itself when it has this
             service.http_sd.came(scraper)
-        return await _answer(request, served, etag)
+        follows = served.slice.generation.epoch + 1 == self._controller.leadership.followed
+        return await _answer(request, served, known, follows=follows)
 
     async def _wait(self, work: Awaitable[Served | None]) -> Served | None:
         task = asyncio.current_task()
@@ -78,17 +84,26 @@ def _wait_s(request: web.Request) -> float:
         raise ApiError(400, "bad_data", f"wait: {error}") from None
 
 
-async def _answer(request: web.Request, served: Served, etag: str) -> web.Response:
+async def _answer(request: web.Request, served: Served, known: IfNoneMatch, *, follows: bool) -> web.Response:
+    """``follows``: the slice was made by a controller that follows the leader of the next epoch."""
+    generation = served.slice.generation
     headers = {
         "ETag": served.etag,
         "Vary": "Accept-Encoding",
         "Cache-Control": "no-cache",
-        "X-Promring-Generation": str(served.slice.generation),
+        "X-Promring-Generation": str(generation),
         "X-Promring-Sha256": served.slice.sha256,
-    }
-    if etag == served.etag:
+    } | ({"X-Promring-Follows": str(generation.epoch + 1)} if follows else {})
+    if known.has(served.etag):
         return web.Response(status=304, headers=headers)
-    body = served.slice.body
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    body, coding = served.slice.body, chosen_coding(_header(request, "Accept-Encoding"))
+    if coding is None:
+        raise ApiError(406, "not_acceptable", "a slice is sent as it is or with gzip; Accept-Encoding takes neither")
+    if coding == "gzip":
         body, headers["Content-Encoding"] = await beside(lambda: served.gzipped), "gzip"
     return web.Response(body=body, headers=headers, content_type="application/json")
+
+
+def _header(request: web.Request, name: str) -> str:
+    """All of its lines as one, as RFC 9110 has it (5.3)."""
+    return ", ".join(request.headers.getall(name, []))

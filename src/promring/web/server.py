@@ -19,8 +19,9 @@ from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
 from promring.web.connection import Connection
 from promring.web.controller import Controller
-from promring.web.envelope import ApiError, Handler, errors
+from promring.web.envelope import ApiError, Handler, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
+from promring.web.forecasts import Forecasts
 from promring.web.hosts import Hosts, check_host, check_origin
 from promring.web.listener import Listener, connections_most
 from promring.web.metrics import LiveGauges, Rendered
@@ -58,6 +59,7 @@ class WebServer:
         most = settings.connections_most or connections_most()
         self._most = most
         self._api = Api(controller)
+        self._forecasts = Forecasts(controller, self._api)
         self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
         self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
         self._rendered = Rendered(controller.metrics.registry)
@@ -130,8 +132,9 @@ class WebServer:
                 web.get("/api/v1/services/{service}/targets", api.targets),
                 web.get("/api/v1/where", where.everywhere),
                 web.get("/api/v1/services/{service}/where", where.of_service),
-                web.get("/api/v1/services/{service}/plan", api.plan),
+                web.get("/api/v1/services/{service}/plan", self._forecasts.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
+                web.post("/api/v1/plan", self._foresee),
                 web.post("/api/v1/services/{service}/release", self._release),
                 web.post("/api/v1/services/{service}/scrapers/{scraper}/drain", self._drain),
                 web.post("/api/v1/services/{service}/scrapers/{scraper}/undrain", self._undrain),
@@ -150,10 +153,17 @@ class WebServer:
 
     async def _reload(self, request: web.Request) -> web.Response:
         await self._authorize(request)
-        problems = await self._controller.reload()
-        if problems:
-            raise ApiError(400, "bad_data", "\n".join(problems))
-        return web.Response(text="reloaded\n")
+        found = await self._controller.reload(force=_is_true(request, "force"))
+        if found.problems:
+            raise ApiError(400, "bad_data", "\n".join(found.problems))
+        if "application/json" in request.headers.get("Accept", ""):
+            return success({"decisions": [one.describe() for one in found.decisions]})
+        said = [clean(one.line) for one in found.decisions]
+        return web.Response(text="\n".join(["reloaded", *said]) + "\n")
+
+    async def _foresee(self, request: web.Request) -> web.Response:
+        await self._authorize(request)
+        return await self._api.foresee(request)
 
     async def _release(self, request: web.Request) -> web.Response:
         await self._authorize(request)
@@ -161,11 +171,11 @@ class WebServer:
 
     async def _drain(self, request: web.Request) -> web.Response:
         await self._authorize(request)
-        return self._api.drain(request, back=False)
+        return await self._forecasts.drain(request)
 
     async def _undrain(self, request: web.Request) -> web.Response:
         await self._authorize(request)
-        return self._api.drain(request, back=True)
+        return await self._forecasts.undrain(request)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=await self._rendered.get(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -182,6 +192,14 @@ class WebServer:
         if not await self._token.given_by(request):
             self._refusals.add("token", request.remote or "")
             raise ApiError(403, "forbidden", "the token is wrong: it is not the one in the file of --web.token-file")
+
+
+def _is_true(request: web.Request, name: str) -> bool:
+    """A parameter of the query that is true or false; false when it is not there."""
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise ApiError(400, "bad_data", f"{name}: {text[:20]!r} is not true or false")
+    return text == "true"
 
 
 @web.middleware

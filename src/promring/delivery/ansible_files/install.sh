@@ -21,8 +21,17 @@ plain() { # or not there: nothing is read from a FIFO, no symlink is followed
   if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then refuse "$1 beside it is not a regular file"; fi
 }
 digest_of() {
-  if command -v sha256sum > /dev/null; then sha256sum < "$1"; else shasum -a 256 < "$1"; fi | cut -c 1-64
+  $hash < "$1" | cut -c 1-64
 }
+has() { command -v "$1" > /dev/null 2>&1; }
+hash=''
+for one in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' 'sha256 -q'; do
+  if [ -z "$hash" ] && has "${one%% *}"; then hash=$one; fi
+done
+[ -n "$hash" ] || refuse "there is no sha256sum, shasum, openssl or sha256 in $PATH: no slice can be checked"
+for tool in cat cmp cut dd find grep mkdir mktemp mv rm sed sync tail tr; do
+  has "$tool" || refuse "there is no $tool in $PATH"
+done
 settle() {
   sync -- "$1" 2> /dev/null || sync
 }
@@ -41,7 +50,7 @@ if [ -n "$(find . -prune -perm -0002 ! -perm -1000 2> /dev/null)" ]; then
   echo "promring: everybody may write into $folder: chmod o-w, or give it the sticky bit" >&2
 fi
 plain "$note" && plain ".$name.promring-lock" && plain "$mark"
-if command -v flock > /dev/null; then
+if has flock; then
   umask 077
   exec 9>> ".$name.promring-lock"
   umask 022
@@ -55,7 +64,7 @@ is_generation() { printf '%s\n' "$1" | grep -Eqx '[0-9]{1,15}[.][0-9]{1,15}'; } 
 if ! is_generation "$generation"; then refuse "generation $generation is higher than any controller's"; fi
 had='' had_digest=''
 if [ -e "$note" ]; then
-  line=$(cat -- "$note") || refuse 'its note cannot be read'
+  line=$(dd bs=4096 count=1 < "$note" 2> /dev/null) || refuse 'its note cannot be read'
   read -r had had_digest << END || :
 $line
 END

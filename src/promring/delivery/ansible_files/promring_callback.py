@@ -1,8 +1,11 @@
 """Tells promring how each host fared, as JSON lines in the file that ``PROMRING_ANSIBLE_REPORT`` names.
 
 It is run by Ansible's own Python and knows nothing of promring. A line is ``{"host", "result", "why"}``, the last one of a
-host counts: ``begun``, then ``changed`` or ``ok`` when it has been through the whole playbook, ``failed``, or
-``unreachable``.
+host counts: ``begun``, then ``changed`` or ``ok`` when it has been through the whole playbook, ``failed``,
+``unreachable``, ``stopped`` when the playbook ended before the host was through since another one failed, or ``nothing``
+when no task did anything there. Beside ``changed`` and ``ok`` "why" has what the installer remarked.
+
+A host that was unreachable once is not ``ok``, whatever the playbook ignores: what ran on it did not run there.
 
 A host that is through is told at once, not when all are: then a host that hangs does not hide how the others fared. It is
 through when the last task of the last play is done and every handler that it notified. Where that cannot be known ahead
@@ -13,12 +16,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
 
 WHY_MOST = 3000
 """Characters; promring takes out what is secret before it cuts further."""
+REMARK = "promring: "
+SECRET = re.compile(r"pass|secret|token|key|cred", re.IGNORECASE)
+TEMPORARY = re.compile(r'mkdir -p "` echo (\S+) `"')
+VAULTED = {"AnsibleVaultEncryptedUnicode", "EncryptedString"}
+"""The types of values that a vault holds, until Ansible 2.18 and since."""
 
 DOCUMENTATION = """
     name: promring_callback
@@ -40,6 +49,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         self._begun: set[str] = set()
         self._changed: set[str] = set()
         self._why: dict[str, str] = {}
+        self._unreached: set[str] = set()
+        self._remarks: dict[str, list[str]] = {}
+        self._secrets: list[str] = []
         self._through: set[str] = set()
         self._notified: dict[str, set[str]] = {}
         self._plays: list[Any] = []
@@ -55,6 +67,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         last = self._plays and play._uuid == self._plays[-1]._uuid
         self._last = _last_task(play.compile()) if last else None
         self._through.clear()
+        whole = os.environ.get("PROMRING_ANSIBLE_VAULT") == "whole"
+        self._secrets = sorted(_secrets(play.get_variable_manager().extra_vars, whole=whole), key=len, reverse=True)
 
     def v2_playbook_on_notify(self, handler: Any, host: Any) -> None:
         self._notified.setdefault(host.get_name(), set()).add(handler._uuid)
@@ -70,6 +84,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         host, _, values = _parts(result)
         if values.get("changed"):
             self._changed.add(host)
+        said = [line.strip() for line in str(values.get("stderr") or "").splitlines()]
+        remarks = [line.removeprefix(REMARK) for line in said if line.startswith(REMARK)]
+        self._remarks.setdefault(host, []).extend(remarks)
         self._done(result)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
@@ -86,19 +103,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
     def v2_runner_on_unreachable(self, result: Any) -> None:
         host, _, values = _parts(result)
         self._why[host] = _why(values)
+        self._unreached.add(host)
         self._say(host, "unreachable", self._why[host])
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        for host in stats.processed:
-            counts = stats.summarize(host)
-            if counts["unreachable"]:
+        counts = {host: stats.summarize(host) for host in stats.processed}
+        bad = {host for host, count in counts.items() if count["failures"] or count["unreachable"]} | self._unreached
+        for host, count in counts.items():
+            if count["unreachable"] or host in self._unreached:
                 self._say(host, "unreachable", self._why.get(host, ""))
-            elif counts["failures"]:
+            elif count["failures"]:
                 self._say(host, "failed", self._why.get(host, ""))
-            elif counts["ok"]:
-                self._say(host, "changed" if host in self._changed else "ok")
+            elif bad and host not in self._through:  # one that fails may end the play for all
+                self._say(host, "stopped", f"{min(bad)} failed")
+            elif count["ok"]:
+                self._say_through(host)
             else:
-                self._say(host, "failed", "the playbook did nothing there")
+                self._say(host, "nothing", "the playbook did nothing there")
 
     def _done(self, result: Any) -> None:
         host, task, _ = _parts(result)
@@ -106,10 +127,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
             self._through.add(host)
         waits_for = self._notified.get(host, set())
         waits_for.discard(task._uuid)
-        if host in self._through and not waits_for:
-            self._say(host, "changed" if host in self._changed else "ok")
+        if host in self._through and not waits_for and host not in self._unreached:
+            self._say_through(host)
+
+    def _say_through(self, host: str) -> None:
+        self._say(host, "changed" if host in self._changed else "ok", "; ".join(self._remarks.get(host, ())))
 
     def _say(self, host: str, result: str, why: str = "") -> None:
+        for secret in self._secrets:
+            why = why.replace(secret, "***")
         self._report.write(json.dumps({"host": host, "result": result, "why": why}) + "\n")
         self._report.flush()
 
@@ -136,6 +162,17 @@ def _last_task(blocks: list[Any]) -> str | None:
     return None
 
 
+def _secrets(values: Any, *, whole: bool) -> set[str]:
+    """Of extra variables: what a vault held (``whole``: all of it), and values whose names sound like secrets."""
+    found: set[str] = set()
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            found |= _secrets(value, whole=whole or bool(SECRET.search(str(name))))
+        elif whole or SECRET.search(str(name)) or type(value).__name__ in VAULTED:
+            found |= {str(v) for v in (value if isinstance(value, list) else [value])}
+    return {secret for secret in found if len(secret) > 3}
+
+
 def _why(values: dict[str, Any]) -> str:
     """One line. What a command or a shell said last is worth more than that its status was not 0."""
     for item in values.get("results") or ():
@@ -145,4 +182,10 @@ def _why(values: dict[str, Any]) -> str:
     said = [values.get("stderr"), values.get("module_stderr")] if values.get("rc") else []
     said += [values.get("msg"), values.get("reason"), values.get("censored")]
     text = next((str(s) for s in said if s and str(s).strip()), "no reason given").strip()
+    if "Failed to create temporary directory" in text:  # 300 characters of advice, and the place comes after them
+        place = TEMPORARY.search(text)
+        where = f" in {place[1]}" if place else ""
+        text = (
+            f"no temporary directory can be made there{where}: set ansible_remote_tmp to a place that this user may write to"
+        )
     return text.splitlines()[-1].strip()[:WHY_MOST] if values.get("rc") else " ".join(text.split())[:WHY_MOST]

@@ -1,0 +1,149 @@
+"""One question to one controller, and what may stand between: a balancer, a proxy, its passwords and its time-outs.
+
+Promises: bounded in time and size; credentials are read from their files for each question; a long poll that something
+between cuts is no failure of the controller: the next ones wait for less, until longer ones get through again.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from promring import secretfile
+from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
+
+SLICE_BYTES_MAX = 512 * 1024 * 1024
+WAIT_S = 30.0
+ANSWER_S = 10.0
+CUT_LEAST_S = 1.0
+"""What ends earlier was not cut for being long."""
+LONGER_AFTER = 10
+_CUT = frozenset({408, 499, 502, 504, 520, 522, 524})
+"""What proxies answer for a controller that takes long; sooner, it is a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """``controllers``: base URLs, the first is asked first. ``reload_url``: POSTed after each write."""
+
+    controllers: Sequence[str]
+    service: str
+    scraper: str
+    file: Path
+    reload_url: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    wait_s: float = WAIT_S
+    username: str | None = None
+    password_file: Path | None = None
+
+
+class NoSliceError(Exception):
+    """This controller gave no slice to take; the text says why."""
+
+
+class CutError(Exception):
+    """The long poll was cut by something between, after so many seconds (``args[0]``)."""
+
+
+class Patience:
+    """How long polls at one controller wait: ``most_s``, unless something between cuts them."""
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s, self.wait_s, self._good = most_s, most_s, 0
+
+    def was_cut(self, after_s: float) -> None:
+        self.wait_s, self._good = max(min(CUT_LEAST_S, self._most_s), min(after_s, self.wait_s) / 2), 0
+
+    def was_not(self) -> None:
+        """Try twice as long after a while: what cut it may be gone, or was a restart."""
+        self._good += 1
+        if self._good >= LONGER_AFTER:
+            self.wait_s, self._good = min(self._most_s, 2 * self.wait_s), 0
+
+
+class Asker:
+    """For one agent. Made by ``asker``."""
+
+    def __init__(self, settings: AgentSettings, stack: AsyncExitStack) -> None:
+        self._settings, self._stack = settings, stack
+        self._path = f"/sd/{quote(settings.service, safe='')}/{quote(settings.scraper, safe=':')}"
+        self._kept, self._fresh = new_session(), new_session(keep_alive=False)
+        self._patience = {controller: Patience(settings.wait_s) for controller in settings.controllers}
+
+    def wait_s(self, controller: str) -> float:
+        return self._patience[controller].wait_s
+
+    async def open(self) -> None:
+        for session in (self._kept, self._fresh):
+            await self._stack.enter_async_context(session)
+
+    async def ask(self, controller: str, etag: str, *, waits: bool, fresh: bool) -> Response:
+        """A slice (200), or 304 when it is that of ``etag``. ``waits``: as a long poll. ``fresh``: on a new connection, for
+        a balancer may lead it to another controller.
+
+        Raises ``NoSliceError`` and ``CutError``.
+        """
+        patience = self._patience[controller]
+        headers = {"Accept-Encoding": "gzip", **await self._credentials()} | ({"If-None-Match": etag} if etag else {})
+        wait_s = patience.wait_s if waits else 0.0
+        began = time.monotonic()
+        try:
+            answer = await request(
+                self._fresh if fresh else self._kept,
+                "GET",
+                f"{controller}{self._path}{f'?wait={wait_s:g}s' if wait_s else ''}",
+                timeout_s=wait_s + ANSWER_S,
+                headers=headers,
+                tls=self._settings.tls,
+                body_bytes_max=SLICE_BYTES_MAX,
+            )
+        except HttpError as error:
+            self._cut(patience, wait_s, time.monotonic() - began)
+            raise NoSliceError(str(error)) from error
+        if answer.status in _CUT:
+            self._cut(patience, wait_s, time.monotonic() - began)
+        if answer.status != 200 and (answer.status != 304 or not etag):
+            raise NoSliceError(_said_by(answer))
+        if wait_s:
+            patience.was_not()
+        return answer
+
+    def _cut(self, patience: Patience, wait_s: float, took_s: float) -> None:
+        """Raises ``CutError`` when it was a long poll that something ended before its time, not at once."""
+        if CUT_LEAST_S <= took_s < wait_s:
+            patience.was_cut(took_s)
+            raise CutError(took_s)
+
+    async def _credentials(self) -> dict[str, str]:
+        settings = self._settings
+        try:
+            if settings.token_file is not None:
+                return {"Authorization": f"Bearer {await secretfile.read_line(settings.token_file)}"}
+            if settings.username is not None and settings.password_file is not None:
+                pair = f"{settings.username}:{await secretfile.read_line(settings.password_file)}"
+                return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        except secretfile.SecretError as error:
+            raise NoSliceError(str(error)) from error
+        return {}
+
+
+@asynccontextmanager
+async def asker(settings: AgentSettings) -> AsyncIterator[Asker]:
+    async with AsyncExitStack() as stack:
+        made = Asker(settings, stack)
+        await made.open()
+        yield made
+
+
+def _said_by(answer: Response) -> str:
+    """What an answer says that is no slice. Proxies answer whole pages."""
+    if "html" in answer.headers.get("content-type", "").lower():
+        return f"status {answer.status}, with an HTML page: a proxy's, not promring's"
+    to = f" to {answer.headers['location'][:200]}" if "location" in answer.headers else ""
+    return f"status {answer.status}{to}: {answer.text()}"

@@ -1,0 +1,46 @@
+"""Who asks for slices over HTTP: each scraper, under which name of the service, how often, and when last.
+
+A person who looks at a URL once is no scraper: who ``uses`` it has asked ``OFTEN`` times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+OFTEN = 2
+KEPT_MOST = 10_000
+
+
+@dataclass(slots=True)
+class _Asked:
+    times: int = 0
+    at: float = 0.0
+
+
+@dataclass
+class Asks:
+    """Of one shard service, since it was started or reloaded. ``changed`` is called when another scraper uses it."""
+
+    changed: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
+    _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
+
+    def note(self, service: str, scraper: str) -> None:
+        """``scraper`` has asked for its slice of ``service``, by the name that it used."""
+        if (service, scraper) not in self._asked and len(self._asked) >= KEPT_MOST:
+            return  # anybody may ask for any name
+        one = self._asked.setdefault((service, scraper), _Asked())
+        one.times, one.at = one.times + 1, self.clock()
+        if one.times == OFTEN:
+            self.changed()
+
+    def uses(self, service: str, scraper: str) -> bool:
+        """Whether it has asked more than by chance."""
+        return self.last(service, scraper) is not None
+
+    def last(self, service: str, scraper: str) -> float | None:
+        """When one that uses it last asked, monotonic seconds; None: it does not."""
+        one = self._asked.get((service, scraper))
+        return one.at if one is not None and one.times >= OFTEN else None

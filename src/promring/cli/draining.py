@@ -1,0 +1,141 @@
+"""Waits until drained scrapers hold nothing any more, and says how far they are.
+
+Promises: ``drained`` is said of a scraper only when its slice holds nothing, so that nothing is handed over from it; an
+answer that does not come, a controller that follows or was started again is said once and asked again, later and later,
+until the time is over. A drain itself goes on without anybody who waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from promring.cli.client import Controller
+
+EVERY_S, MOST_S = 1.0, 10.0
+"""Between two questions: at first, and of a controller that gives no answer."""
+
+
+@dataclass
+class Drain:
+    """Of one scraper in one service. ``result``: empty while it goes on; ``left`` targets are in its slice, ``no_room`` of
+    them stay, since nobody else has room.
+    """
+
+    service: str
+    scraper: str
+    answer: Mapping[str, Any]
+    result: str = ""
+    had: int = 0
+    left: int = 0
+    no_room: int = 0
+    why: str = ""
+    _said: str = field(default="", repr=False)
+
+    def news(self) -> str:
+        """How far it is, when that is another text than at the last call."""
+        text = f"{self.service}: draining {self.scraper}: {self.left} of {self.had} targets left"
+        text += f"; {self.why}" if self.why else ""
+        before, self._said = self._said, text
+        return text if text != before else ""
+
+    def look(self, service: Mapping[str, Any]) -> None:
+        """At what the controller says now."""
+        row = next((one for one in service["scrapers"] if one["id"] == self.scraper), None)
+        if row is None:
+            self.result, self.why = "gone", "the controller does not know it any more"
+            return
+        if not row["targets"] and row["drained"]:
+            self.left, self.result, self.why = 0, "drained", _undelivered(row) or _not_alive(row)
+            return
+        if not row["drained"]:
+            self.result, self.why = "undrained", "somebody undrained it meanwhile, or the controller lost its state"
+            return
+        self.left, self.no_room = row["targets"], row["no_room"]
+        self.had = max(self.had, self.left)
+        self.why = _held(service) or _undelivered(row)
+        if self.left <= self.no_room:
+            self.result, self.why = "no_room", "no room within capacity: they stay with it while it lives"
+
+
+def wait(
+    controller: Controller,
+    drains: Sequence[Drain],
+    timeout_s: float,
+    tell: Callable[[str], None],
+    *,
+    every_s: float = EVERY_S,
+) -> None:
+    """Until each has a result, or ``timeout_s`` are over: the result is ``timeout`` then. ``tell`` hears what is new."""
+    ends, pause = time.monotonic() + timeout_s, every_s
+    watch = _Watch(controller, tell)
+    while True:
+        going = [drain for drain in drains if not drain.result]
+        trouble = watch.look(going)
+        if trouble != watch.told and (trouble or watch.told):
+            tell(trouble or f"{controller.url} answers again")
+        watch.told = trouble
+        for drain in going:
+            if not trouble and not drain.result and (news := drain.news()):
+                tell(news)
+        left_s = ends - time.monotonic()
+        if all(drain.result for drain in drains):
+            return
+        if left_s <= 0:
+            break
+        pause = min(2 * pause, MOST_S) if trouble else every_s
+        time.sleep(min(pause, left_s))
+    for drain in drains:
+        if not drain.result:
+            drain.result, drain.why = "timeout", watch.told or drain.why or "they are still being handed over"
+
+
+@dataclass
+class _Watch:
+    controller: Controller
+    tell: Callable[[str], None]
+    told: str = ""
+    started_at: float = 0.0
+
+    def look(self, drains: Sequence[Drain]) -> str:
+        """Show each drain what the controller says of it. Why that is not known now, or an empty text."""
+        try:
+            data = self.controller.get("/api/v1/status")
+        except click.ClickException as error:
+            return f"no answer, asked again: {error.message}"
+        with self.controller.shown():
+            if not data["leader"]:
+                leader = data["controllers"]["leader"]
+                return f"{self.controller.url} does not lead any more, {leader or 'nobody'} does; the drain is kept"
+            known = {service["name"]: service for service in data["services"]}
+            if missing := [drain.service for drain in drains if drain.service not in known]:
+                return f"{self.controller.url} does not run {', '.join(missing)} now"
+            if self.started_at and data["started_at"] != self.started_at:
+                self.tell(f"{self.controller.url} was started again meanwhile")
+            self.started_at = data["started_at"]
+            for drain in drains:
+                drain.look(known[drain.service])
+        return ""
+
+
+def _held(service: Mapping[str, Any]) -> str:
+    """Why the drain cannot go on now: the whole plan is held."""
+    if not service["held"]:
+        return ""
+    until = service["held"].get("until")
+    when = time.strftime(" until %H:%M:%S", time.localtime(until)) if until else ""
+    return f"the plan is held{when}: {service['held']['detail']}"
+
+
+def _undelivered(row: Mapping[str, Any]) -> str:
+    return f"its slice is not delivered: {row['delivery_error']}" if row["delivery_error"] else ""
+
+
+def _not_alive(row: Mapping[str, Any]) -> str:
+    """Who is not in the plan is given nothing, not even an empty slice."""
+    alive = row["standing"] in ("in", "leaving")
+    return "" if alive else "it does not count as alive, and what it has on its disk stays there"

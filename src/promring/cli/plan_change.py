@@ -1,0 +1,74 @@
+"""``promring plan --config.file=new.yml``: what a reload with that file would do, as the running controller says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from promring.cli.client import Controller, UnansweredError
+from promring.cli.output import say, say_json
+
+BYTES_MAX = 4 * 1024 * 1024
+ASKED_S = 60.0
+"""For a preview of a long list of targets."""
+
+
+def is_asked_for() -> bool:
+    """Whether the command that runs was given a configuration."""
+    source = click.get_current_context().get_parameter_source("config_file")
+    return source is not None and source is not click.core.ParameterSource.DEFAULT
+
+
+def asked(
+    controller: Controller, config_file: Path, service: str | None, without: Sequence[str], joining: Sequence[str]
+) -> dict[str, Any] | None:
+    """What the controller answers; None, and said, when there is none."""
+    query = [("name", str(config_file)), *(("without", name) for name in without), *(("with", text) for text in joining)]
+    query += [("service", service)] if service else []
+    try:
+        text = config_file.read_bytes()
+    except (OSError, ValueError):
+        return None  # whoever plans alone says why
+    if not text or len(text) > BYTES_MAX:
+        return None
+    try:
+        found: dict[str, Any] = controller.post(f"/api/v1/plan?{urlencode(query)}", text, timeout_s=ASKED_S)
+    except UnansweredError as error:
+        say(f"no controller is asked: {error.message}; planned from {config_file} alone", err=True)
+        return None
+    return found
+
+
+def show(
+    controller: Controller, answer: dict[str, Any], preview: Callable[[dict[str, Any]], None], *, as_json: bool
+) -> None:
+    """``preview`` shows that of one service."""
+    if as_json:
+        say_json(answer)
+        return
+    with controller.shown():
+        _show(answer, preview)
+
+
+def _show(answer: dict[str, Any], preview: Callable[[dict[str, Any]], None]) -> None:
+    say_decisions(answer["decisions"])
+    if answer["refused"]:
+        say("a reload would be REFUSED, unless it is forced (promring reload --force)")
+    for one in answer["services"]:
+        if one["preview"] is None:
+            say(f"{one['service']}: no plan yet to compare with")
+        else:
+            preview({"service": one["service"], **one["preview"]})
+    say("nothing is touched")
+
+
+def say_decisions(decisions: Sequence[dict[str, Any]]) -> None:
+    """A line each."""
+    for one in decisions:
+        say(f"{one['service']}: {one['kind']}: {'LOSS: ' if one['loss'] else ''}{one['text']}")
+    if not decisions:
+        say("nothing is decided by this configuration: it means what is in force")

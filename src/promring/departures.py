@@ -1,0 +1,137 @@
+"""Scrapers that were taken out of the configuration and live: a planned leave, make before break.
+
+They stay in the plan as drained ones, so that they are given nothing and keep what they have until its new owners scrape it;
+then their slice is empty, and is delivered so. One ends when that is done and it was seen scraping nothing of it any more,
+or when it is dead. From then on it is in no plan, whatever Consul says; what promring had registered of it is deregistered.
+
+Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
+what it scrapes counts as doubled.
+Flow: ``succession`` says who departs; ``reconcile`` asks this object around each cycle; ``service`` has them probed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from promring.asks import Asks
+from promring.core.guard import Facts
+from promring.log import Logger
+from promring.model import Keys, Known, Members, Reply, Slice
+
+PROOF_S = 60.0
+"""So long one that cannot be asked what it scrapes stays after its empty slice was delivered."""
+
+
+class Seen(Protocol):
+    """What one scraper was seen doing: ``at``: when it was asked, monotonic seconds; ``ids``: the targets that it lists."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def ids(self) -> Keys: ...
+
+
+class Departures:
+    """Of one shard service. ``registered``: Consul has them, until they are deregistered. ``pulls``: their slices are only
+    fetched, so an empty one is delivered when it was asked for. ``ring`` wakes the loop.
+    """
+
+    def __init__(
+        self,
+        scrapers: Members,
+        *,
+        service: str = "",
+        registered: bool = False,
+        pulls: bool = False,
+        audited: bool = False,
+        asks: Asks | None = None,
+        ring: Callable[[], None] = lambda: None,
+        log: Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scrapers = scrapers
+        """Who is still in the plan."""
+        self.gone: Members = ()
+        """Who is out of it, and may still be in Consul."""
+        self.changed = asyncio.Event()
+        self._service, self._registered, self._pulls, self._audited = service, registered, pulls, audited
+        self._asks, self._ring, self._log, self._clock = asks or Asks(), ring, log, clock
+        self._dead: set[str] = set()
+        self._silent: dict[str, float] = {}
+        self._emptied: dict[str, float] = {}
+
+    def put_probed(self, scraper: str, reply: Reply) -> None:
+        """What a direct probe says of one of them. One that is silent for ``PROOF_S`` is dead, too."""
+        if reply is not Reply.SILENT:
+            self._silent.pop(scraper, None)
+        silent_s = self._clock() - self._silent.setdefault(scraper, self._clock()) if reply is Reply.SILENT else 0.0
+        dead = reply is Reply.REFUSES or silent_s > PROOF_S
+        if dead and scraper not in self._dead:
+            self._dead.add(scraper)
+            self._ring()
+
+    def applied(self, facts: Facts) -> Facts:
+        """``facts`` with those that depart as drained ones, and without those that are gone."""
+        members = facts.members
+        if not isinstance(members.newest, Known) or not (self.scrapers or self.gone):
+            return facts
+        answer = {s.id: s for s in members.newest.value}
+        self.gone = tuple(s for s in self.gone if s.id in answer)
+        for scraper in self.gone:
+            del answer[scraper.id]
+        answer |= {s.id: replace(answer.get(s.id, s), draining=True) for s in self.scrapers}
+        known = Known(tuple(sorted(answer.values())))
+        return replace(facts, members=replace(members, newest=known, good=known))
+
+    @property
+    def remembered(self) -> Members:
+        """Who is to be kept in mind over a restart."""
+        return tuple(sorted((*self.scrapers, *self.gone)))
+
+    def of_others(self, places: Collection[tuple[str, int]]) -> None:
+        """These, by host and port, are in Consul because somebody else registered them: they are scrapers like any other."""
+        left = tuple(s for s in self.gone if (s.host, s.port) not in places)
+        if left != self.gone:
+            self.gone = left
+            self._ring()
+
+    @property
+    def emptied(self) -> set[str]:
+        """Who has nothing any more, and may still scrape it: to be asked."""
+        return {s.id for s in self.scrapers if s.id in self._emptied}
+
+    def end(self, slices: Mapping[str, Slice], reached: Collection[str], seen: Mapping[str, Seen]) -> Members:
+        """Those that end now. ``reached``: whose slice was delivered, as it is."""
+        ended = tuple(s for s in self.scrapers if s.id in self._dead or self._is_done(s.id, slices, reached, seen))
+        if not ended:
+            return ()
+        for scraper in ended:
+            why = "it is dead" if scraper.id in self._dead else "its slice is empty, and it scrapes nothing of it"
+            self._log.info("scraper_departed", scraper=scraper.id, why=why)
+        self.scrapers = tuple(s for s in self.scrapers if s not in ended)
+        if self._registered:
+            self.gone = (*self.gone, *ended)
+        self.changed.set()
+        return ended
+
+    def _is_done(self, name: str, slices: Mapping[str, Slice], reached: Collection[str], seen: Mapping[str, Seen]) -> bool:
+        slice_, now = slices.get(name), self._clock()
+        if slice_ is None:
+            return False  # the first plan with it as a drained one is still to come
+        if slice_.targets or name not in reached:
+            self._emptied.pop(name, None)
+            return False
+        since = self._emptied.setdefault(name, now)
+        last = self._asks.last(self._service, name)
+        if (self._pulls or last is not None) and (last is None or last <= since):
+            return False  # whoever fetches has not fetched the empty one yet
+        if not self._audited:
+            return True
+        found = seen.get(name)
+        if found is None or found.at <= since:
+            return now - since > PROOF_S
+        return not len(found.ids)

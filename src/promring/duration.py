@@ -1,0 +1,22 @@
+"""Spans of time as people write them, in the configuration, in queries and on the command line."""
+
+from __future__ import annotations
+
+import re
+
+DURATION_MOST_S = 366 * 86400.0
+_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
+
+
+def parse_duration(text: object) -> float:
+    """``1h30m``, ``5s``, ``500ms``, ``0`` → seconds. Raises ValueError."""
+    if text == 0 or text == "0":
+        return 0.0
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 5s or 1m")
+    seconds = sum(int(n[:18]) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
+    if seconds > DURATION_MOST_S:
+        raise ValueError(f"{text!r} is longer than a year")
+    return seconds

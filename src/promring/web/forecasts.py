@@ -1,0 +1,179 @@
+"""What would happen, as this controller would decide it, and the drains that people ask for.
+
+A plan is made for whom the loop would make it: the scrapers that count as alive, less what is drained or cannot be given
+anything, of the lists that the guard let through, with the policy in force. It touches nothing.
+
+A drain is refused where it would leave nobody who can take anything; its answer says what the others will carry and what has
+no room with them. Flow: the loop does the rest; ``describe`` says how far it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from promring.address import canonical_id
+from promring.core.preview import Preview, preview
+from promring.model import Members, Placement, PromringError
+from promring.service import Service
+from promring.web.api import Api
+from promring.web.controller import Controller, placement_of, service_of
+from promring.web.describe import said
+from promring.web.envelope import ApiError, success
+from promring.web.gate import Gate
+
+T = TypeVar("T")
+SAVED_S, SAVED_LOOK_S = 3.0, 0.02
+"""So long a drain waits for the disk, and looks again."""
+FORECAST_S = 3.0
+"""So long a drain waits for what can be said of it beforehand."""
+
+
+class Forecasts:
+    """The plans, drains and undrains of the API. Who may write is settled by the server."""
+
+    def __init__(self, controller: Controller, api: Api) -> None:
+        self._controller, self._api = controller, api
+        self._previews = Gate("previews", at_once=1, waiting=4)
+
+    async def plan(self, request: web.Request) -> web.Response:
+        """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
+        service = self._service(request)
+        placement, reconciler = placement_of(service), service.reconciler
+        without = [canonical_id(name) for name in request.query.getall("without", [])]
+        try:
+            joining = [service.settings.joining(text) for text in request.query.getall("with", [])]
+        except (PromringError, ValueError) as error:
+            raise ApiError(400, "bad_data", str(error)) from error
+        members = reconciler.would_have(reconciler.memory.drained)
+        work = partial(_preview, service, placement, members, without=without, joining=joining)
+        described = await self._made(lambda: work().describe())
+        verdict = {"held": said(reconciler.verdict.withheld), "drained": sorted(reconciler.memory.drained)}
+        return success({"service": service.name, "decided_by": "controller", **verdict, **described})
+
+    async def drain(self, request: web.Request) -> web.Response:
+        """Take everything from a scraper. 409 when nobody who lives could take it, unless ``?force=true``."""
+        service, name = self._asked(request)
+        forced = request.query.get("force", "false").lower() in ("true", "1", "yes")
+        reconciler = service.reconciler
+        alive = {one.id for one in reconciler.history.members}
+        others = [one for one in reconciler.would_have(reconciler.memory.drained | {name}) if one.able]
+        down = {node.id for node in service.membership.nodes() if "down" in (node.state, node.last)}
+        if name in alive and not forced and all(one.id in down for one in others):
+            raise ApiError(409, "conflict", _last(service.name, name, [one.id for one in others]))
+        forecast = await self._forecast(service, name, back=False) if others else None
+        had = _targets(service, name)
+        kept = await self._drain(service, name, back=False)
+        return success(
+            {
+                "service": service.name,
+                "scraper": name,
+                "drained": True,
+                "kept": kept,
+                "alive": name in alive,
+                "had": had,
+                "left": _targets(service, name),
+                "keeps_all": name in alive and not others,
+                "forecast": forecast,
+            }
+        )
+
+    async def undrain(self, request: web.Request) -> web.Response:
+        """Let it have its share again: what comes back is said."""
+        service, name = self._asked(request)
+        forecast = await self._forecast(service, name, back=True)
+        kept = await self._drain(service, name, back=True)
+        alive = any(one.id == name for one in service.reconciler.history.members)
+        answer = {"service": service.name, "scraper": name, "drained": False, "kept": kept, "alive": alive}
+        return success(answer | {"forecast": forecast})
+
+    def _asked(self, request: web.Request) -> tuple[Service, str]:
+        service = self._service(request)
+        name = service.scraper_id(canonical_id(request.match_info["scraper"]))
+        known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
+        if name not in known | service.reconciler.memory.drained:
+            raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")
+        leadership = self._controller.leadership
+        if not leadership.leads():
+            raise ApiError(
+                409, "conflict", f"this controller follows; ask the one that leads: {leadership.leader or 'none'}"
+            )
+        return service, name
+
+    async def _drain(self, service: Service, name: str, *, back: bool) -> bool:
+        """Whether it is on the disk, too, so that a restart does not forget it."""
+        if not self._controller.leadership.leads():  # lost while the forecast was made
+            raise ApiError(409, "conflict", "this controller does not lead any more")
+        service.reconciler.drain(name, back=back)
+        self._api.changed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SAVED_S):
+                while not service.reconciler.saved:  # noqa: ASYNC110 - the loop saves in its cycle and tells nobody
+                    await asyncio.sleep(SAVED_LOOK_S)
+        return service.reconciler.saved
+
+    async def _forecast(self, service: Service, name: str, *, back: bool) -> dict[str, Any] | None:
+        """What a drain, or the end of it, would move; None when that cannot be said now."""
+        placement, reconciler = service.reconciler.placement, service.reconciler
+        drained = reconciler.memory.drained
+        members = reconciler.would_have(drained - {name} if back else drained | {name})
+        if placement is None or all(one.id != name for one in members):
+            return None
+        try:
+            async with asyncio.timeout(FORECAST_S):
+                found = await self._made(partial(_preview, service, placement, members))
+        except (ApiError, TimeoutError):  # there is no such plan, or no time for one: the drain stands by itself
+            return None
+        return _said(found, name, reconciler.no_room.get(name, 0))
+
+    async def _made(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._previews.run(work)
+        except (PromringError, ValueError) as error:
+            raise ApiError(400, "bad_data", str(error)) from error
+
+    def _service(self, request: web.Request) -> Service:
+        return service_of(self._controller, request.match_info["service"])
+
+
+def _targets(service: Service, name: str) -> int:
+    slice_ = service.reconciler.memory.slices.get(name)
+    return slice_.targets if slice_ else 0
+
+
+def _preview(service: Service, placement: Placement, members: Members, **changes: Any) -> Preview:
+    return preview(placement.pool, members, service.reconciler.policy, before=placement, **changes)
+
+
+def _said(found: Preview, name: str, kept: int) -> dict[str, Any]:
+    """``kept``: what it has for want of room elsewhere.
+
+    ``leave`` and ``come``: targets that go from ``name`` to others, and to it; ``no_room``: that nobody else could take;
+    ``fullest``: who of the others will have the most of what it may.
+    """
+    moves, after = found.plan.moves, found.after
+    carried = after.carried()
+    limits = [None] * len(carried) if after.limits is None else after.limits.tolist()
+    others = [
+        {"id": s.id, "load": carried[s.id], "limit": limit}
+        for s, limit in zip(after.scrapers, limits, strict=True)
+        if s.id != name and s.able
+    ]
+    return {
+        "leave": max(0, found.before.counts().get(name, 0) - found.no_room),
+        "come": max(0, sum(m.count for m in moves if m.destination == name) - kept),
+        "no_room": found.no_room,
+        "others": len(others),
+        "fullest": max(others, key=lambda one: (one["load"] / (one["limit"] or 1), one["id"]), default=None),
+    }
+
+
+def _last(service: str, name: str, down: list[str]) -> str:
+    why = f"the others are down ({', '.join(down)})" if down else "no other could take anything"
+    text = f"{service}: {name} is the last scraper that lives: {why}"
+    return f"{text}; force=true (--force) drains it nevertheless"

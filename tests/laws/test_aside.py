@@ -1,0 +1,72 @@
+"""Placing while some scrapers are held: they keep what they had, and get nothing new; everything else goes to others."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.core.admission import NOBODY_ASIDE, Aside
+from promring.core.aside import place_around
+from promring.core.handover import NO_CLAIMS, Claims, Evidence, Handover, schedule
+from promring.core.placement import Policy, place
+from promring.core.pool import pool_of
+from promring.core.ring import Ring
+from promring.model import Members, Placement, Scraper, TargetGroup, TargetPool
+
+EIGHT: Members = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdefgh")
+POOL: TargetPool = pool_of((TargetGroup.of([f"t{n}:1" for n in range(400)]),))
+
+
+def ring(members: Members) -> Ring:
+    return Ring(members, 64)
+
+
+def claimed(placed: Placement, at: float = 0.0) -> Claims:
+    return schedule(placed, NO_CLAIMS, Evidence(), Handover(0.0, confirm=False), at)[0]
+
+
+def owned(placed: Placement, scraper: str) -> set[int]:
+    index = [s.id for s in placed.scrapers].index(scraper)
+    return set(np.flatnonzero((placed.owners == index).any(axis=1)).tolist())
+
+
+@given(st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=4), st.sampled_from("abcdefgh"), st.integers(1, 3))
+def test_those_aside_keep_what_they_had_and_get_nothing_new(held: set[str], died: str, replicas: int) -> None:
+    held -= {died}
+    policy = Policy(64, replication_factor=replicas)
+    before = place(POOL, ring(EIGHT), policy)
+    left = tuple(s for s in EIGHT if s.host != died)
+    aside = Aside(frozenset(f"{c}:1" for c in held), 1.0)
+    after = place_around(POOL, ring(left), policy, aside, claimed(before))
+    for name in aside.scrapers:
+        assert owned(after, name) == owned(before, name)
+    assert (after.owners >= 0).all(), "everything has its owners"
+    assert all(len(set(row)) == replicas for row in after.owners.tolist()), "different ones"
+
+
+def test_what_came_to_them_while_others_were_missing_is_not_theirs() -> None:
+    policy = Policy(64)
+    before = place(POOL, ring(EIGHT), policy)
+    early = claimed(before, 0.0)
+    seven = place(POOL, ring(EIGHT[:7]), policy)
+    late, _ = schedule(seven, early, Evidence(), Handover(0.0, confirm=False), 10.0)
+    aside = Aside(frozenset({"g:1"}), 10.0)
+    after = place_around(POOL, ring(EIGHT[:7]), policy, aside, late)
+    assert owned(after, "g:1") == owned(before, "g:1") != owned(seven, "g:1")
+
+
+def test_capacity_is_kept_and_what_has_no_room_waits() -> None:
+    policy = Policy(64, load_factor=None, capacity=60)
+    before = place(POOL, ring(EIGHT), policy)
+    aside = Aside(frozenset(s.id for s in EIGHT[:3]), 1.0)
+    after = place_around(POOL, ring(EIGHT[:7]), policy, aside, claimed(before))
+    assert max(after.counts().values()) <= 60
+    assert all(owned(after, name) == owned(before, name) for name in aside.scrapers)
+
+
+def test_with_nobody_aside_or_nobody_else_it_is_the_usual_placement() -> None:
+    policy = Policy(64)
+    usual = place(POOL, ring(EIGHT), policy)
+    for aside in (NOBODY_ASIDE, Aside(frozenset(s.id for s in EIGHT), 1.0)):
+        assert (place_around(POOL, ring(EIGHT), policy, aside, NO_CLAIMS).owners == usual.owners).all()

@@ -1,0 +1,114 @@
+"""``promring plan`` as a shell sees it: who is asked, and what is said when nobody answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from promring.cli import main
+from promring.demo.process import free_port
+from tests.fakes.controller import FakeController, error, status
+from tests.unit.test_commands import HEAVY
+
+PLAN = "/api/v1/services/node/plan"
+
+
+def planned(**changed: Any) -> dict[str, Any]:
+    """What a controller answers: one of two scrapers is drained."""
+    row = {"zone": "", "load_before": 0, "load_after": 0, "limit": None, "sha256": None}
+    return {
+        "service": "node",
+        "decided_by": "controller",
+        "held": [],
+        "drained": [],
+        "no_room": 0,
+        "targets": 90,
+        "load": 90,
+        "moved": 0,
+        "load_moved": 0,
+        "most": 50,
+        "fits": {"all": True, "unplaced": 0, "unplaced_load": 0, "unplaced_targets": [], "too_heavy": 0},
+        "scrapers": [
+            row | {"id": "a:1", "before": 90, "after": 45, "gains": 0, "gives": 45},
+            row | {"id": "b:1", "before": 0, "after": 45, "gains": 45, "gives": 0},
+        ],
+        "zones": [],
+        "moves": [],
+    } | changed
+
+
+def asked(answer: object, *more: str, services: object = None) -> tuple[Result, list[str]]:
+    services = status()["services"] if services is None else services
+    with FakeController({"/api/v1/services": (200, services), PLAN: (200, answer)}) as fake:
+        result = CliRunner().invoke(main, ["plan", "--url", fake.url, *more])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result, [path for _, path, _ in fake.asked]
+
+
+def test_the_running_controller_is_asked_and_what_it_holds_is_said() -> None:
+    held = {"reason": "panic", "detail": "2 of 3 are gone", "releasable": True, "until": None}
+    result, paths = asked(
+        planned(drained=["c:1"], held=[held]), "--without", "a:1", "--with", "d:1,zone=x", "--without", "b:1"
+    )
+    assert result.exit_code == 0, result.output
+    assert paths[-1] == f"{PLAN}?without=a%3A1&without=b%3A1&with=d%3A1%2Czone%3Dx"
+    lines = result.stdout.splitlines()
+    assert "held, and not a part of this: 2 of 3 are gone" in lines
+    assert "drained: c:1" in lines
+    assert lines[-1].endswith(" would decide now; nothing is touched")
+
+
+def test_what_nobody_has_room_for_is_said_with_what_becomes_of_it() -> None:
+    fits = {"all": False, "unplaced": 9, "unplaced_load": 9, "unplaced_targets": ["t:1"], "too_heavy": 0}
+    result, _ = asked(planned(fits=fits, no_room=9), "--without", "a:1")
+    assert "9 of them have an owner now: of a drained scraper they stay with it while it lives, of a dead" in result.stdout
+
+
+def test_as_json_it_is_what_the_api_says() -> None:
+    result, _ = asked(planned(), "--output", "json")
+    assert json.loads(result.stdout) == planned()
+
+
+def test_which_of_several_services_is_asked_for() -> None:
+    one = status()["services"][0]
+    result, _ = asked(planned(), services=[one, one | {"name": "other"}])
+    assert (result.exit_code, "which one? There is node, other" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "answer", [error("bad_data", "x:1 is not a live scraper"), b"<html>"], ids=["no", "not a controller"]
+)
+def test_what_answers_and_says_no_is_not_taken_for_silence(answer: bytes) -> None:
+    result, _ = asked(answer)
+    assert result.exit_code == 1
+    assert "no controller is asked" not in result.stderr
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_where_no_controller_answers_the_plan_is_of_the_file_alone_and_that_is_said(tmp_path: Path, offline: bool) -> None:
+    file = tmp_path / "x.yml"
+    file.write_text("shard_services: []")
+    url = f"127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(main, ["plan", f"--config.file={file}", "--url", url, *["--offline"] * offline])
+    assert result.exit_code == 2, "the file is read, and is at fault"
+    assert str(file) in result.stderr
+    assert (f"no controller is asked: no promring answers at http://{url}" in result.stderr) != offline
+
+
+def test_a_plan_of_a_controller_loads_nothing_of_the_daemon() -> None:
+    script = (
+        "import sys\nfrom promring.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(*sys.modules)"
+    )
+    with FakeController({"/api/v1/services": (200, status()["services"]), PLAN: (200, planned())}) as fake:
+        command = [sys.executable, "-c", script, "plan", "--url", fake.url]
+        out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(out.stdout.splitlines()[-1].split())
+    assert "promring.cli.plan" in loaded
+    assert loaded & HEAVY == set()

@@ -1,0 +1,420 @@
+"""What another configuration means: decisions, who goes on with what, and what is remembered; pure, without servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from promring import log
+from promring.asks import Asks
+from promring.build import policy_of
+from promring.config import loads
+from promring.core.admission import History
+from promring.core.handover import NEVER, Claims
+from promring.core.plan import compare, shares
+from promring.core.pool import merge, pool_of
+from promring.core.recall import recalled
+from promring.decisions import Decision, Known, decide, left_behind
+from promring.delivery import Leads, Outcome, always
+from promring.departures import PROOF_S, Departures
+from promring.facts import FactBoard
+from promring.foresight import Now, foresee
+from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
+from promring.model import Known as Answered
+from promring.retirement import Retirement, Retiring
+from promring.settings import Settings, ShardService
+from promring.state import Memory, Orphan, Store, orphans
+from promring.succession import OldWay, collisions, id_of, places, succeed, successors
+
+NODES = ["10.0.0.1:9090", "10.0.0.2:9090", "10.0.0.3:9090"]
+PATH = "out/{host}_{port}.json"
+POOL = pool_of([TargetGroup.of([f"t{n}:1"], {"rack": f"r{n % 5}"}) for n in range(60)])
+
+
+def service(name: str = "pool", *, nodes: Sequence[Any] = NODES, path: str = PATH, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "scrapers": {"probe": {"nodes": list(nodes)}},
+        "targets": [{"file": {"files": ["targets.json"]}}],
+        "delivery": [{"file": {"path": path}}],
+        **more,
+    }
+
+
+def settings(*services: dict[str, Any]) -> Settings:
+    return loads(json.dumps({"consul": {"address": "127.0.0.1:8500"}, "shard_services": list(services)}), base=Path("/srv"))
+
+
+def of(found: Settings) -> ShardService:
+    return found.shard_services[0]
+
+
+def remembered(old: ShardService, *, drained: Sequence[str] = ()) -> Memory:
+    """A plan in force for all its nodes: each has every third target."""
+    members = tuple(sorted(old.scraper(node) for node in old.listed))
+    rows = np.arange(len(POOL))
+    owners = (rows % len(members)).astype(np.int32)
+    claims = Claims(tuple(s.id for s in members), POOL.ids, owners, np.zeros(len(rows)), np.full(len(rows), NEVER))
+    split = shares(Placement(members, POOL, owners[:, None]))
+    slices = {s.id: Slice(old.name, s, Generation(3, 4), split.body(i), split.count(i)) for i, s in enumerate(members)}
+    return Memory(
+        members=members,
+        sources={"file:/srv/targets.json": POOL},
+        slices=slices,
+        generation=Generation(3, 4),
+        claims=claims,
+        drained=frozenset(drained),
+        history=History.of(members),
+        listed=places(old.listed),
+    )
+
+
+def decisions(old: Settings, new: Settings, memories: dict[str, Memory] | None = None) -> list[Decision]:
+    memories = {s.name: remembered(s) for s in old.shard_services} if memories is None else memories
+    known = {n: Known(m.members, {s.scraper.id: s.targets for s in m.slices.values()}) for n, m in memories.items()}
+    return decide(old, new, known, foresee(Now(old, memories, known), new))
+
+
+def kinds(found: Sequence[Decision]) -> list[str]:
+    return [one.kind for one in found]
+
+
+# --- who goes on with what -------------------------------------------------------------------------------------------
+
+
+def test_a_service_with_another_name_and_the_same_scrapers_sources_and_places_goes_on() -> None:
+    assert successors(settings(service("a")), settings(service("b"))) == {"b": "a"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"path": "elsewhere/{scraper}.json"}, {"targets": [{"file": {"files": ["others.json"]}}]}, {"nodes": NODES[1:]}],
+    ids=["place", "sources", "scrapers"],
+)
+def test_sources_or_places_and_one_scraper_in_common_are_enough(changes: dict[str, Any]) -> None:
+    assert successors(settings(service("a")), settings(service("b", **changes))) == {"b": "a"}
+
+
+def test_nothing_in_common_is_another_service() -> None:
+    other = service("b", path="b/{scraper}.json", targets=[{"file": {"files": ["b.json"]}}])
+    assert successors(settings(service("a")), settings(other)) == {}
+    assert successors(settings(service("a")), settings(service("b", nodes=["10.9.9.9:1"]))) == {}
+
+
+def test_who_might_be_either_is_neither() -> None:
+    two = [service("b", path="b/{scraper}.json"), service("c", path="c/{scraper}.json")]
+    assert successors(settings(service("a")), settings(*two)) == {}, "the same sources twice, and other places"
+    assert successors(settings(service("a")), settings(service("b"), two[1])) == {"b": "a"}, "one has the place, too"
+
+
+def test_a_name_that_stays_is_never_another_ones_successor() -> None:
+    old, new = settings(service("a"), service("b", path="b/{scraper}.json")), settings(service("b"))
+    assert successors(old, new) == {"b": "b"}
+
+
+# --- what is remembered ----------------------------------------------------------------------------------------------
+
+
+def test_one_server_is_one_scraper_whatever_its_id_is() -> None:
+    old, new = of(settings(service())), of(settings(service(identity="host")))
+    before = remembered(old, drained=["10.0.0.2:9090", "10.7.7.7:1"])
+    after = succeed(before, new)
+    hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert [s.id for s in after.members] == hosts
+    assert list(after.slices) == list(after.claims.names) == list(after.history.standings) == hosts
+    assert all(s.scraper.id == name for name, s in after.slices.items())
+    assert after.drained == {"10.0.0.2", "10.7.7.7"}
+    assert [s.generation for s in after.slices.values()] == [s.generation for s in before.slices.values()]
+    assert succeed(after, old).members == before.members, "and back"
+    assert succeed(after, old).slices == before.slices
+    same = succeed(before, old)
+    assert (same.members, same.slices, same.claims) == (before.members, before.slices, before.claims)
+
+
+def test_a_scraper_that_would_have_the_id_of_another_is_named() -> None:
+    old = of(settings(service(nodes=["10.0.0.1:9090", "10.0.0.1:9091", "10.0.0.2:9090"])))
+    new = of(settings(service(nodes=["10.0.0.1:9090", "10.0.0.2:9090"], identity="host")))
+    memory = remembered(old)
+    assert [s.id for s in collisions(memory, new)] == ["10.0.0.1:9091"]
+    after = succeed(memory, new)
+    assert [s.id for s in after.members] == ["10.0.0.1", "10.0.0.2"]
+    assert len(set(after.claims.names)) == len(after.claims.names)
+
+
+def test_who_was_listed_and_is_not_any_more_departs_and_may_come_back() -> None:
+    old, new = of(settings(service())), of(settings(service(nodes=NODES[1:])))
+    after = succeed(remembered(old), new)
+    assert [(s.id, s.draining) for s in after.members] == [(n, n == NODES[0]) for n in NODES]
+    assert [s.id for s in after.departing] == [NODES[0]]
+    assert after.listed == places(new.listed)
+    assert after.history.standings[NODES[0]].scraper.draining
+    again = succeed(after, new)
+    assert again == after, "still departing after another reload"
+    back = succeed(after, old)
+    assert (back.departing, [s.draining for s in back.members]) == ((), [False] * 3)
+
+
+def test_one_that_others_registered_in_consul_does_not_depart() -> None:
+    consul = {"consul": {"service": "scr", "register": {"nodes": NODES[:2]}}}
+    with_consul = of(settings(service(scrapers=consul)))
+    memory = remembered(of(settings(service())))
+    memory = replace(memory, listed=places(with_consul.listed))
+    assert succeed(memory, with_consul).departing == (), "the third was never in the list"
+    fewer = of(settings(service(scrapers={"consul": {"service": "scr", "register": {"nodes": NODES[:1]}}})))
+    assert [s.id for s in succeed(memory, fewer).departing] == [NODES[1]]
+
+
+def test_listed_weights_and_zones_count_at_once() -> None:
+    new = of(settings(service(nodes=[{"address": NODES[0], "weight": 3, "zone": "z"}, *NODES[1:]])))
+    after = succeed(remembered(of(settings(service()))), new)
+    assert [(s.weight, s.zone) for s in after.members] == [(3.0, "z"), (1.0, ""), (1.0, "")]
+
+
+def test_a_scraper_is_meant_by_its_id_its_address_or_its_only_host() -> None:
+    one, two, three = Scraper("h1", "h1", 1), Scraper("h2:1", "h2", 1), Scraper("h2:2", "h2", 2)
+    known = lambda: (one, two, three)  # noqa: E731
+    assert [id_of(text, known) for text in ("h1", "h1:1", "h2:1", "h2", "x")] == ["h1", "h1", "h2:1", "h2", "x"]
+
+
+async def test_a_state_keeps_who_departs_and_moves_with_the_name(tmp_path: Path) -> None:
+    new = of(settings(service("new", nodes=NODES[1:])))
+    memory = succeed(remembered(of(settings(service("old")))), new)
+    await Store(tmp_path, "old", log.get()).save(remembered(of(settings(service("old")))))
+    store = Store(tmp_path, "new", log.get(), replaces="old")
+    await store.save(memory)
+    assert [p.name for p in tmp_path.glob("*.state")] == ["new.state"]
+    read = Store(tmp_path, "new", log.get()).load()
+    assert (read.departing, read.listed) == (memory.departing, memory.listed)
+
+
+async def test_state_files_of_nobody_are_found_and_damaged_ones_are_left_alone(tmp_path: Path) -> None:
+    await Store(tmp_path, "gone", log.get()).save(remembered(of(settings(service("gone")))))
+    await Store(tmp_path, "here", log.get()).save(remembered(of(settings(service("here")))))
+    (tmp_path / "odd.state").write_bytes(b"\0")
+    found = orphans(tmp_path, ["here"], log.get())
+    assert found == [Orphan("gone", tmp_path / "gone.state", dict.fromkeys(NODES, 20))]
+    assert (tmp_path / "odd.state").exists()
+
+
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_configuration_decides_nothing() -> None:
+    assert decisions(settings(service()), settings(service())) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "text"),
+    [
+        ({"identity": "host"}, ["identity_changed"], "host_port -> host: the same 3 scrapers"),
+        ({"name": "other"}, ["service_renamed"], "was pool"),
+        ({"nodes": NODES[1:]}, ["scrapers_removed"], "10.0.0.1:9090 with 20 targets"),
+        ({"nodes": [*NODES, "10.0.0.4:9090"]}, ["scrapers_added"], "10.0.0.4:9090: each is given its share"),
+        (
+            {"path": "x/{scraper}.json"},
+            ["delivery_changed"],
+            "file -> file; the old way goes on being written until",
+        ),
+        (
+            {"delivery": [{"http_sd": {}}]},
+            ["delivery_changed"],
+            "until each scraper has asked for its slice: /srv",
+        ),
+        ({"placement": {"hash_labels": ["rack"]}}, ["policy_changed"], "hash_labels none -> rack"),
+        ({"placement": {"replication_factor": 2}}, ["policy_changed"], "replication_factor 1 -> 2"),
+        ({"placement": {"capacity": 15}}, ["capacity_short"], "15 targets that are scraped now would have no room"),
+        ({"placement": {"capacity": 20}}, ["policy_changed"], "capacity none -> 20"),
+        ({"zones": {"label": "rack"}}, ["policy_changed"], "zones none -> rack"),
+        ({"nodes": [{"address": NODES[0], "weight": 2}, *NODES[1:]]}, ["policy_changed"], "weight of 10.0.0.1:9090"),
+        ({"targets": [{"file": {"files": ["other.json"]}}]}, ["sources_changed"], "doubted first"),
+        (
+            {"scrapers": {"consul": {"service": "scr"}}},
+            ["membership_changed"],
+            "from probes to Consul's scr",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_each_change_is_one_decision(changes: dict[str, Any], wanted: list[str], text: str) -> None:
+    found = decisions(settings(service()), settings(service(**changes)))
+    assert kinds(found) == wanted
+    assert text in found[0].text
+    assert found[0].loss is (wanted == ["capacity_short"])
+
+
+def test_a_removed_service_is_named_with_what_it_leaves() -> None:
+    old = settings(service(), service("more", path="more/{scraper}.json"))
+    (found,) = decisions(old, settings(service()))
+    assert (found.kind, found.service, found.numbers) == ("service_removed", "more", {"targets": 60, "scrapers": 3})
+    assert "60 targets on 10.0.0.1:9090, 10.0.0.2:9090, 10.0.0.3:9090" in found.text
+    assert "/srv/more/10.0.0.1_9090.json" in found.text
+    left = left_behind(old.shard_services[1], Known((), dict.fromkeys(NODES, 20)))
+    assert (left.targets, len(left.where)) == (60, 3), "its listed scrapers, when nobody is known to live"
+
+
+def test_an_identity_that_makes_one_of_two_is_a_loss() -> None:
+    two = [*NODES, "10.0.0.1:9091"]
+    found = decisions(settings(service(nodes=two)), settings(service(nodes=NODES, identity="host")))
+    assert [(one.kind, one.loss) for one in found if one.kind == "identity_changed"] == [("identity_changed", True)]
+
+
+def test_a_scraper_that_is_not_alive_is_forgotten() -> None:
+    old = settings(service())
+    memory = remembered(of(old))
+    memory = replace(memory, members=memory.members[1:])
+    found = decisions(old, settings(service(nodes=NODES[1:])), {"pool": memory})
+    assert kinds(found) == ["scrapers_forgotten"]
+
+
+def test_a_place_that_another_service_takes_over_is_not_written_twice() -> None:
+    old = settings(service(), service("more", path="more/{scraper}.json"))
+    new = settings(service(path="new/{scraper}.json"), service("more"))
+    found = decisions(old, new)
+    assert ("delivery_replaced", "pool") in [(one.kind, one.service) for one in found]
+    assert "is written by more from now on" in next(one.text for one in found if one.kind == "delivery_replaced")
+
+
+def test_what_is_foreseen_is_what_is_remembered_beside_what_would_be_placed() -> None:
+    """Other labels to hash by: ids stay, so moves are counted."""
+    old, new = settings(service()), settings(service(placement={"hash_labels": ["rack"]}))
+    memory = remembered(of(old))
+    pool = merge([POOL], ["rack"])
+    assert sorted(pool.ids.tolist()) == sorted(POOL.ids.tolist())
+    had = recalled(memory.claims, pool)
+    assert had is not None
+    assert had.counts() == dict.fromkeys(NODES, 20)
+    now = Now(old, {"pool": memory}, {"pool": Known(memory.members)})
+    (found,) = foresee(now, new).values()
+    assert 0 < found.moved <= found.owned == 60
+    assert compare(had, had).moved == 0
+    assert policy_of(of(new)) == policy_of(of(old))
+
+
+# --- scrapers that depart --------------------------------------------------------------------------------------------
+
+
+class Sighting:
+    def __init__(self, at: float, ids: Sequence[int] = ()) -> None:
+        self.at, self.ids = at, np.array(ids, dtype=np.uint64)
+
+
+def departing(**more: Any) -> tuple[Departures, list[float]]:
+    clock = [100.0]
+    gone = Scraper("a:1", "a", 1, draining=True)
+    return Departures((gone,), service="pool", log=log.get(), clock=lambda: clock[0], **more), clock
+
+
+def slice_of(targets: int) -> dict[str, Slice]:
+    return {"a:1": Slice("pool", Scraper("a:1", "a", 1), Generation(1, 1), b"[]\n", targets)}
+
+
+def test_one_ends_when_its_empty_slice_is_delivered_and_it_scrapes_nothing_of_it() -> None:
+    one, clock = departing(audited=True)
+    assert one.end(slice_of(3), {"a:1"}, {}) == ()
+    assert one.end(slice_of(0), (), {}) == (), "not delivered"
+    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    assert one.emptied == {"a:1"}
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(99.0)}) == (), "seen before it had the empty one"
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(101.0, [7])}) == (), "it goes on scraping"
+    clock[0] += 2 * PROOF_S
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(101.0, [7])}) == ()
+    assert [s.id for s in one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(102.0)})] == ["a:1"]
+    assert (one.scrapers, one.gone) == ((), ())
+
+
+def test_one_that_cannot_be_asked_ends_after_a_while_and_a_dead_one_at_once() -> None:
+    one, clock = departing(audited=True)
+    one.end(slice_of(0), {"a:1"}, {})
+    clock[0] += PROOF_S + 1
+    assert one.end(slice_of(0), {"a:1"}, {})
+    for replies in ([Reply.REFUSES], [Reply.SILENT, Reply.SILENT]):
+        dead, clock = departing(audited=True)
+        dead.put_probed("a:1", Reply.ANSWERS)
+        for reply in replies:
+            assert dead.end(slice_of(5), {"a:1"}, {}) == ()
+            dead.put_probed("a:1", reply)
+            clock[0] += PROOF_S + 1
+        assert dead.end(slice_of(5), {"a:1"}, {})
+
+
+def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
+    asks = Asks(clock=lambda: clock[0])
+    one, clock = departing(pulls=True, asks=asks)
+    asks.note("pool", "a:1")
+    asks.note("pool", "a:1")
+    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    clock[0] += 5
+    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    asks.note("pool", "a:1")
+    assert one.end(slice_of(0), {"a:1"}, {})
+
+
+def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_forgets_them() -> None:
+    one, _ = departing(registered=True)
+    facts, b = FactBoard([]), Scraper("b:1", "b", 1)
+
+    def members(*answer: Scraper) -> Members:
+        facts.members.put(Answered(answer))
+        newest = one.applied(facts.newest()).members.newest
+        assert isinstance(newest, Answered)
+        return newest.value
+
+    assert [(s.id, s.draining) for s in members(b)] == [("a:1", True), ("b:1", False)]
+    one.put_probed("a:1", Reply.REFUSES)
+    assert one.end({}, (), {})
+    assert [s.id for s in members(Scraper("a:1", "a", 1), b)] == ["b:1"], "Consul still has it"
+    assert [s.id for s in members(b)] == ["b:1"]
+    assert one.gone == ()
+    assert [s.id for s in members(Scraper("a:1", "a", 1), b)] == ["a:1", "b:1"], "somebody registered it again"
+
+
+def test_one_that_somebody_else_registered_is_a_scraper_like_any_other() -> None:
+    one, _ = departing(registered=True)
+    one.put_probed("a:1", Reply.REFUSES)
+    one.end({}, (), {})
+    assert [s.id for s in one.remembered] == ["a:1"], "kept in mind until Consul forgets it"
+    one.of_others({("b", 1)})
+    assert [s.id for s in one.gone] == ["a:1"]
+    one.of_others({("a", 1)})
+    assert one.remembered == ()
+
+
+# --- deliveries that retire ------------------------------------------------------------------------------------------
+
+
+class Sink:
+    means = "memory"
+    pulled = False
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, str, str]] = []
+
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        self.given += [(s.service, s.scraper.id, s.sha256) for s in slices]
+        return [Outcome(s.scraper.id, "failed", "no") for s in slices]
+
+
+async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scraper_has_asked() -> None:
+    old = of(settings(service("old")))
+    sink, asks = Sink(), Asks()
+    way = OldWay(old.delivery[0], old)
+    retirement = Retirement([Retiring(way, sink)], service="new", asked_for=True, asks=asks, log=log.get())
+    slices = [Slice("new", Scraper(h, h, 9090), Generation(1, 1), b"[]\n", 0) for h in ("10.0.0.1", "10.0.0.2")]
+    await retirement.deliver(slices, always, pushes=True)
+    assert [given[:2] for given in sink.given] == [("old", "10.0.0.1:9090"), ("old", "10.0.0.2:9090")]
+    asks.note("new", "10.0.0.1")
+    assert retirement.waiting_for(slices) == ["10.0.0.1", "10.0.0.2"], "a look by chance is no use"
+    asks.note("new", "10.0.0.1")
+    (described,) = retirement.describe(slices)
+    assert (described["waiting_for"], described["places"][0]) == (["10.0.0.2"], "/srv/out/10.0.0.1_9090.json")
+    for _ in range(2):
+        asks.note("new", "10.0.0.2")
+    sink.given.clear()
+    await retirement.deliver(slices, always, pushes=True)
+    assert (sink.given, retirement.ways) == ([], [])

@@ -1,0 +1,202 @@
+"""The one line of a service: what is known, since when, and never more than that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from promring import log
+from promring.audit.watch import Audit, AuditSettings
+from promring.consul.client import Access, Client
+from promring.core.placement import Policy, place
+from promring.core.ring import Ring
+from promring.couriers import Couriers
+from promring.delivery import Leads, Outcome, always
+from promring.leadership import Leadership
+from promring.log import Logger
+from promring.metrics import Metrics
+from promring.model import Scraper, Slice, Unknown
+from promring.web.summary import LEVELS, summary
+from tests.fakes.consul import FakeConsul
+from tests.hostile.drive import running as in_task
+from tests.laws.strategies import pool_of
+from tests.unit.test_consul import put, register
+from tests.unit.test_membership import consul_membership, published, scraper
+from tests.unit.test_page import shown
+from tests.unit.test_web import running
+from tests.waiting import until
+
+SEEN = {"at": 1.0, "age_s": 6.2, "interval_s": 30.0, "ratio": 1.0, "targets": 45, "covered": 45}
+REST = {"no_room": 0, "sick": None}
+NONE = dict.fromkeys(("missing", "unproved", "doubled", "dropped", "down"), 0)
+
+
+def scrapers(*down: int, last: bool = False, standing: str = "in") -> list[dict[str, Any]]:
+    """Three of them with 15 targets each; these are down, or were when that was last known."""
+    rows = []
+    for n in range(3):
+        state = "down" if n in down else "up"
+        seen: dict[str, Any] = {"state": "unknown", "last_state": state} if last else {"state": state, "last_state": None}
+        rows.append(seen | {"id": f"10.0.0.{n}:9090", "targets": 15, "standing": standing, "delivery_error": None} | REST)
+    return rows
+
+
+def keeping(count: int) -> list[dict[str, Any]]:
+    """One of them keeps so many that nobody else has room for."""
+    first, *others = scrapers()
+    return [first | {"no_room": count}, *others]
+
+
+def sick() -> list[dict[str, Any]]:
+    """One of them reaches nothing."""
+    first, *others = scrapers()
+    return [first | {"sick": "reaches 0 of 15"}, *others]
+
+
+def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
+    return {
+        "targets": 45,
+        "coverage": SEEN | NONE | (coverage or {}),
+        "fits": {"unplaced": 0},
+        "held": None,
+        "withheld": [],
+        "membership": {"stale": False},
+        "sources": [{"name": "file:/t.json", "stale": False}],
+        "scrapers": scrapers(),
+    } | changed
+
+
+def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
+    assert summary(service()) == {"level": "good", "text": "45 of 45 targets seen scraped 6 s ago"}
+    assert summary(service(coverage={"dropped": 20, "covered": 25}))["level"] == "good", "a job may drop what it likes"
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "said"),
+    [
+        ({"coverage": {"unproved": 16, "covered": 29}}, "warn", "29 of 45 targets seen scraped 6 s ago (16 unproved)"),
+        ({"coverage": {"missing": 2, "covered": 43}}, "bad", "43 of 45 targets seen scraped 6 s ago (2 missing)"),
+        ({"coverage": {"doubled": 11}}, "warn", "(11 doubled)"),
+        ({"coverage": {"age_s": 900.0}}, "warn", "45 of 45 targets seen scraped 900 s ago, which is old"),
+        ({"coverage": {"at": None}}, "unknown", "the scrapers were not asked yet"),
+        ({"targets": 50}, "unknown", "45 of 45 targets seen scraped 6 s ago, 50 since then"),
+        ({"targets": None}, "unknown", "no plan yet"),
+        ({"scrapers": scrapers(0, 2)}, "bad", "10.0.0.0:9090, 10.0.0.2:9090 down, still counted as alive with 30 targets"),
+        ({"scrapers": scrapers(1, last=True)}, "bad", "10.0.0.1:9090 down, still counted as alive with 15 targets"),
+        ({"scrapers": sick()}, "bad", "10.0.0.0:9090 sick: reaches 0 of 15"),
+        ({"held": {"detail": "x"}}, "warn", "the plan is held"),
+        ({"withheld": [{"detail": "x"}]}, "warn", "a part of the facts is not acted on"),
+        ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
+        ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
+        ({"fits": {"unplaced": 9}}, "bad", "9 targets lack an owner: no room"),
+        (
+            {"fits": {"unplaced": 9}, "scrapers": keeping(9)},
+            "warn",
+            "9 targets stay where they shall not be: no room elsewhere",
+        ),
+        ({"fits": {"unplaced": 9}, "scrapers": keeping(6)}, "bad", "3 targets lack an owner: no room"),
+    ],
+)
+def test_what_is_not_proved_or_not_known_is_never_good(changed: dict[str, Any], level: str, said: str) -> None:
+    found = summary(service(**changed))
+    assert found["level"] == level
+    assert said in found["text"]
+
+
+def test_with_the_audit_off_nothing_is_called_good() -> None:
+    found = summary(service() | {"coverage": None})
+    assert (found["level"], "audit is off" in found["text"]) == ("unknown", True)
+
+
+def test_coverage_from_before_the_death_of_two_of_three_is_not_the_first_thing_that_is_said() -> None:
+    found = summary(service(scrapers=scrapers(0, 1), held={"detail": "2 of 3 are gone"}))
+    dead, proved, held = found["text"].split("; ")
+    assert "still counted as alive with 30 targets" in dead
+    assert (proved, held) == ("45 of 45 targets seen scraped 6 s ago", "the plan is held") or proved == "the plan is held"
+    assert found["level"] == LEVELS[-1]
+
+
+def test_who_is_dead_and_counts_as_dead_is_no_trouble_of_what_is_scraped() -> None:
+    assert summary(service(scrapers=scrapers(1, standing="out")))["level"] == "good"
+
+
+# --- where it comes from ---------------------------------------------------------------------------------------------
+
+
+async def test_status_and_page_say_what_is_not_proved_beside_ready(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:  # its scrapers have health pages and no API: nothing can be proved
+
+        async def looked() -> bool:
+            one = await r.data("/api/v1/services/node")
+            return one["coverage"]["at"] is not None and one["coverage"]["targets"] == 40
+
+        await until(looked, "the audit looked once")
+        one = await r.data("/api/v1/services/node")
+        assert one["coverage"]["unproved"] == 40
+        assert one["summary"]["level"] == "warn"
+        assert "0 of 40 targets seen scraped" in one["summary"]["text"]
+        page = await shown(r, "/")
+        assert one["summary"]["text"].split(" seen")[0] in page.text
+        assert "40 targets are not proved to be scraped: who has them cannot be asked" in page.text
+
+
+async def test_with_consul_gone_each_scraper_has_its_last_state_and_consul_is_named_once() -> None:
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        membership = consul_membership(client, None, log.get())
+        async with published(membership) as answers:
+            await register(client, 1)
+            await register(client, 2)
+            await until(lambda: len(getattr(answers[-1], "value", ())) == 2 if answers else False, "both")
+            await put(client, "/v1/agent/check/fail/service:x-2")
+            await until(lambda: len(getattr(answers[-1], "value", ())) == 1, "one is dead")
+            consul.fault = "status 500"
+            consul.wake()
+            await until(lambda: isinstance(answers[-1], Unknown), "Consul is gone")
+            states = {one.id: one for one in membership.nodes()}
+            up, down = (states[scraper(("10.0.0.1", port)).id] for port in (1, 2))
+            assert [(one.state, one.last) for one in (up, down)] == [("unknown", "up"), ("unknown", "down")]
+            assert "500" not in up.reason + down.reason, "that is said of the membership"
+
+
+class Failing:
+    """A delivery that says what it is told to."""
+
+    means, pulled = "file", False
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        return [Outcome("a:1", "failed" if self.error else "written", self.error)]
+
+
+@pytest.mark.parametrize("errors", [("the disk is full", ""), ("", "the disk is full")])
+async def test_of_two_deliveries_of_one_kind_neither_hides_the_other(errors: tuple[str, str]) -> None:
+    logger: Logger = structlog.get_logger()
+    couriers = Couriers("s", [Failing(error) for error in errors], Leadership(), lambda: None, Metrics(), logger)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            assert not await couriers.deliver([], remembered=False, pushes=True)
+    assert {name: outcomes[0].error for name, outcomes in couriers.outcomes.items()} == {
+        "file": errors[0],
+        "file 2": errors[1],
+    }
+    assert [line["event"] for line in lines] == ["delivery_failed"], "told once"
+
+
+async def test_what_is_not_scraped_yet_is_no_warning_and_what_lasts_is() -> None:
+    gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
+    placement = place(pool_of(["t:1"]), Ring((gone,), 8), Policy(8))
+    settings = AuditSettings("x", interval_s=0.02, timeout_s=1.0, lasts_s=0.2)
+    logger: Logger = structlog.get_logger()
+    with structlog.testing.capture_logs() as lines:
+        audit = Audit(settings, lambda: placement, lambda: (), lambda _: None, asyncio.Event(), None, logger)
+        async with in_task(audit.run()):
+            await until(lambda: len([x for x in lines if x["event"] == "coverage"]) == 2, "both lines")
+            await asyncio.sleep(0.1)
+    assert [x["log_level"] for x in lines if x["event"] == "coverage"] == ["info", "warning"]
