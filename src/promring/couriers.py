@@ -75,6 +75,8 @@ class Couriers:
         self.visits: dict[str, Visits] = {}
         """Of scrapers that come for their slices."""
         self._served_since: dict[str, float] = {}
+        self._ran: dict[str, float] = {}
+        """When each was last seen to run what it shall."""
         self._astray: frozenset[str] = frozenset()
         """Scrapers that were seen to run something else than they shall."""
         self._failures = 0
@@ -134,7 +136,9 @@ class Couriers:
 
     def saw(self, running: Mapping[str, float], astray: Collection[str], upto: float) -> None:
         """These were seen to run what was put in force until ``upto``, and since when; those something else."""
-        self._took((name for name, since in running.items() if time.monotonic() - since >= APPLIED_S), upto)
+        now = time.monotonic()
+        self._took((name for name, since in running.items() if now - since >= APPLIED_S), upto)
+        self._ran |= dict.fromkeys(running, now)
         self._astray = frozenset(astray)
 
     def _stayed_away(self, outcomes: Sequence[Outcome], slices: Sequence[Slice]) -> list[Outcome]:
@@ -143,12 +147,13 @@ class Couriers:
         self._served_since = {name: self._served_since.get(name, now) for name in names}
         self.visits = {name: one for name, one in self.visits.items() if name in names}
         self.taken = {name: one for name, one in self.taken.items() if name in names}
+        self._ran = {name: at for name, at in self._ran.items() if name in names}
         return [self._visited(o, now) for o in outcomes]
 
     def _visited(self, outcome: Outcome, now: float) -> Outcome:
         name = outcome.scraper
         visits, taken = self.visits.get(name, Visits()), self.taken.get(name, Taken())
-        away_s = now - max(visits.at, self._served_since[name], *taken.ats[-1:])
+        away_s = now - max(visits.at, self._served_since[name], self._ran.get(name, 0.0), *taken.ats[-1:])
         if away_s < visits.patience_s or not (self._leadership.alone or name in self._astray):
             return outcome if visits.at else Outcome(name, "waiting")
         return Outcome(name, "failed", f"has not come for its list for {visits.patience_s:.0f} s")

@@ -26,7 +26,7 @@ from promring.core.admission import NOBODY_ASIDE, Aside, History
 from promring.core.aside import place_around
 from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
-from promring.core.handover import Claims, Evidence, Handover, schedule, waiting_for, with_seen, without_room
+from promring.core.handover import Claims, Departed, Evidence, Handover, schedule, waiting_for, with_seen, without_room
 from promring.core.placement import Policy, capacities
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
@@ -106,6 +106,7 @@ class Reconciler:
         """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
+        self._departed = Departed()
         self._in_force_at = 0.0
         self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
@@ -312,11 +313,15 @@ class Reconciler:
             weights = {s.id: s.weight for s in verdict.members}
             most = capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.policy)
             wanted = opinions.applied(placed, most)
-            claims, in_force = await beside(lambda: self._schedule(wanted, most, placed, looked=looked))
+            before, live, now_s = self.memory.claims, {s.id for s in placed.scrapers}, time.monotonic()
+            departed = self._departed
+            before = departed.back(before, live, now_s)
+            claims, in_force = await beside(lambda: self._schedule(wanted, most, placed, before, looked=looked))
             now = await beside(lambda: shares(in_force))
             slices = await beside(lambda: self._slices(in_force, now))
             plan = await beside(lambda: self._compare(placed)) if placed is not self.placement else NO_PLAN
             self._put_in_force(verdict, facts, placed, plan, claims, slices)
+            self._departed = departed.and_then(before, live, now_s)
             self.waiting, self.no_room = waiting_for(claims, wanted), without_room(claims, wanted)
             self._shares, self._tried = now, opinions.trials
             if self.in_force is None or not _same_owners(self.in_force, in_force):
@@ -350,12 +355,12 @@ class Reconciler:
         return self._facts.looked_at >= since or not self._handover.confirm or time.monotonic() >= since + LOOK_S
 
     def _schedule(
-        self, wanted: Placement, most: Loads | None, placed: Placement, *, looked: bool
+        self, wanted: Placement, most: Loads | None, placed: Placement, before: Claims, *, looked: bool
     ) -> tuple[Claims, Placement]:
-        """Who has what in its slice: the owners, and those who hold on to what they had until the owners scrape it. With
-        ``looked`` that is also what another leader gave them.
+        """Who has what in its slice: the owners, and those who hold on to what they had ``before`` until the owners scrape
+        it. With ``looked`` that is also what another leader gave them.
         """
-        facts, now, before = self._facts, time.monotonic(), self.memory.claims
+        facts, now = self._facts, time.monotonic()
         before = with_seen(before, facts.seen) if looked else before
         evidence = Evidence(facts.seen, self.couriers.taken, facts.silent)
         replicas = placed.owners.shape[1]

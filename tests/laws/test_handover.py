@@ -13,11 +13,13 @@ from promring.core.coverage import Seen
 from promring.core.handover import (
     NO_CLAIMS,
     Claims,
+    Departed,
     Evidence,
     Handover,
     Taken,
     schedule,
     waiting_for,
+    with_seen,
     without_room,
 )
 from promring.core.placement import Policy, place
@@ -114,6 +116,31 @@ def test_what_the_old_owner_fails_or_drops_needs_no_success() -> None:
     assert held(three, claims, Evidence(dropping, taken(11.0, A, B, C)), 16.0) == 0
     scraping = {s.id: sees(two, s, 15.0) for s in (A, B)} | {C.id: dropping[C.id]}
     assert held(three, claims, Evidence(scraping, taken(11.0, A, B, C)), 16.0) == claims.held, "only the new one drops them"
+
+
+def test_who_was_called_dead_and_comes_back_holds_what_nobody_else_scrapes_yet() -> None:
+    pool = pool_of([f"t{n}:1" for n in range(40)])
+    three, two = placed(pool, (A, B, C)), placed(pool, (A, B))
+    claims, _ = schedule(three, NO_CLAIMS, NOTHING, POLICY, 0.0)
+    departed = Departed().and_then(claims, {A.id, B.id}, 10.0)
+    left, _ = schedule(two, claims, NOTHING, POLICY, 10.0)
+    drained = placed(pool, (A, B, replace(C, weight=0.0)))
+    before = departed.back(left, {A.id, B.id, C.id}, 14.0)
+    mine = len([name for name, who in holders(three).items() if C.id in who])
+    unseen, _ = schedule(drained, before, NOTHING, POLICY, 14.0)
+    assert unseen.held == mine > 0, "it never stopped scraping them, and nobody else has begun"
+    seen = Evidence({s.id: sees(drained, s, 13.0) for s in (A, B)}, taken(11.0, A, B))
+    assert schedule(drained, before, seen, POLICY, 14.0)[0].held == 0, "others scrape them since it was called dead"
+    assert not Departed().and_then(claims, {A.id, B.id}, 10.0).and_then(left, {A.id, B.id}, 1000.0).had, "long ago"
+
+
+def test_a_new_leader_lets_hold_what_relabelling_drops_and_not_what_was_not_seen() -> None:
+    claims, two, _ = moving()
+    a, b = (sees(two, scraper, 20.0) for scraper in (A, B))
+    nothing, flags = np.empty(0), np.empty(0, dtype=bool)
+    dropping = replace(a, ids=a.ids[:0], scraped_at=nothing, up=flags, dropped=a.ids)
+    assert with_seen(claims, {A.id: dropping, B.id: b}).held == claims.held
+    assert 0 < with_seen(claims, {A.id: replace(dropping, dropped=a.ids[:0]), B.id: b}).held < claims.held
 
 
 def test_what_was_never_asked_is_no_try_after_a_restart_either() -> None:

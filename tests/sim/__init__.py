@@ -1,6 +1,7 @@
 """A fleet in one event loop with fake time and a seeded schedule of faults; only the outermost adapters are fakes.
 
 ``faketime``  the loop, clocks, threads; processes that freeze and die
+``proof``     what the scrapers really did, beside what is said of it
 ``consul``    a fake Consul; ``scraper`` scrapers and sources; ``far`` a wire to a real receiver; ``world`` all of them, and
               what must always be true
 ``controller``  the real supervisor and agent as processes; ``fleet`` all of them, and what it must come to

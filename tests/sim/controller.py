@@ -20,6 +20,7 @@ from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.events import Events
 from promring.httpclient import HttpError, Response
+from promring.service import Service
 from promring.settings import Settings
 from promring.supervisor import GRACE_S, Options, Supervisor
 from promring.web.envelope import ApiError
@@ -63,6 +64,33 @@ class Controller:
     def leads(self) -> bool:
         supervisor = self.supervisor
         return self.runs and supervisor is not None and self.process.run(supervisor.leadership.leads)
+
+    def services(self) -> list[Service]:
+        """What runs in it."""
+        return list(self.supervisor.services.values()) if self.runs and self.supervisor is not None else []
+
+    def service(self) -> Service | None:
+        """The one that is looked at."""
+        return next((s for s in self.services() if s.name == SERVICE), None)
+
+    def drain(self, scraper: str, *, back: bool = False) -> bool:
+        """As a person at this controller. Whether it can be asked: it leads, and runs."""
+        service = self.service()
+        if service is None or self.process.frozen or not self.leads:
+            return False
+        reconciler = service.reconciler
+        if back is (scraper in reconciler.memory.drained):
+            self.process.run(lambda: reconciler.drain(scraper, back=back))
+        return True
+
+    def reached(self, service: Service) -> set[str]:
+        """Who has, as this controller says, what it shall have."""
+        slices, couriers = service.reconciler.memory.slices, service.reconciler.couriers
+        outcomes = [o for found in couriers.outcomes.values() for o in found]
+        delivered = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
+        upto = service.reconciler._in_force_at
+        taken = {name for name, one in couriers.taken.items() if one.uptos and one.uptos[-1] >= upto}
+        return delivered & taken & slices.keys()
 
     def start(self) -> None:
         """On a machine that started some time ago."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from tests.sim.fleet import RECONCILE_S, Fleet
+from promring.core.second import SUSPECT_LEAST
+from tests.sim.fleet import AUDIT_S, RECONCILE_S, Fleet
 from tests.sim.world import SCRAPERS
+
+Exam = Callable[[Fleet], Coroutine[Any, Any, None]]
 
 
 async def consul_gives_no_answer(fleet: Fleet) -> None:
@@ -130,6 +135,144 @@ async def slice_is_deleted(fleet: Fleet) -> None:
     await fleet.converged("after a slice was deleted", 2 * RECONCILE_S + 10.0)
 
 
+async def scraper_lies(fleet: Fleet) -> None:
+    """I17: whatever one says, or does not say, of itself, nobody's slice is another one."""
+    scraper = fleet.a_scraper()
+    if fleet.rng.random() < 0.3:
+        scraper.api = fleet.rng.choice(("hangs", "503"))
+    else:
+        scraper.lie = fleet.a_lie()
+    fleet.world.say(f"{scraper.id}: {scraper.api or scraper.lie}")
+    await fleet.no_write_in(35.0, f"{scraper.id} lies")
+
+
+async def scraper_fails(fleet: Fleet) -> None:
+    """It is called sick soon, others reach what it fails, and nobody but it loses a target until then."""
+    scraper = fleet.a_scraper()
+    mine = {t for t in scraper.in_file if not fleet.world.traits.drops(t)}
+    scraper.fails = 1.0
+    takes, sick_by = len(fleet.world.takes), fleet.world.now + 4 * AUDIT_S + 3 * fleet.world.traits.stage_s
+    while not fleet.called_sick() and fleet.world.now < sick_by:
+        await fleet.let_pass(1.0)
+        if len(fleet.world.takes) > takes and not fleet.called_sick():
+            fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets because {scraper.id} reaches none")
+    if len(mine) >= SUSPECT_LEAST and not fleet.called_sick():
+        fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and is not called sick")
+    await fleet.let_pass(3 * fleet.world.traits.stage_s + AUDIT_S)
+    missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
+    if len(mine) >= SUSPECT_LEAST and missed:
+        fleet.broken(f"{scraper.id} is sick, and nobody else scrapes {len(missed)} targets")
+    await _looked_again(fleet)
+
+
+async def most_fail(fleet: Fleet) -> None:
+    """I17: then it is not them. Nobody is called sick, nobody loses a target."""
+    takes, some = len(fleet.world.takes), fleet.rng.sample(list(fleet.world.scrapers.values()), SCRAPERS // 2 + 2)
+    for scraper in some:
+        scraper.fails = 1.0
+        scraper.fail_now(fleet.world.now)
+    began = fleet.world.now
+    while fleet.world.now - began < 2.5 * AUDIT_S:  # before second opinions that failed, too, end
+        await fleet.let_pass(1.0)
+        if sick := fleet.called_sick():
+            fleet.broken(f"I17: {len(some)} scrapers reach nothing, and {', '.join(sorted(sick))} is called sick")
+    if len(fleet.world.takes) > takes:
+        fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets although most scrapers reach nothing")
+    await _looked_again(fleet)
+
+
+async def _looked_again(fleet: Fleet) -> None:
+    """Nobody fails any more, and all controllers have seen it."""
+    fleet.heal()
+    await fleet.let_pass(2 * AUDIT_S + fleet.world.traits.stage_s)
+
+
+async def one_is_drained(fleet: Fleet) -> None:
+    """Its targets go elsewhere without a missed scrape, and come home so."""
+    began, scraper = fleet.world.now, fleet.a_scraper()
+    fleet.drained.add(scraper.id)
+    await fleet.converged(f"after {scraper.id} was drained", 40.0)
+    _nothing_missed(fleet, began)
+    fleet.drained.clear()
+    await fleet.converged(f"after {scraper.id} was undrained", 60.0)
+    _nothing_missed(fleet, began)
+
+
+async def one_replays(fleet: Fleet) -> None:
+    """It died, and comes back with a log to replay: what the others took over stays with them meanwhile."""
+    scraper = fleet.a_scraper()
+    scraper.up = False
+    await fleet.converged(f"after {scraper.id} died", 20.0)
+    await fleet.let_pass(fleet.world.traits.missed_s)
+    began = fleet.world.now
+    scraper.restart(began, 60.0)
+    await fleet.let_pass(60.0 + fleet.world.traits.stage_s)
+    _nothing_missed(fleet, began)
+
+
+async def one_comes_back_failing(fleet: Fleet) -> None:
+    """It reaches nothing: the others keep what they took over."""
+    await _comes_back(fleet, fails=1.0)
+
+
+async def one_comes_back_reaching_less(fleet: Fleet) -> None:
+    """It is not sick, but what it fails stays with the others."""
+    await _comes_back(fleet, fails=0.35)
+
+
+async def one_comes_back_misnamed(fleet: Fleet) -> None:
+    """Its job has another name, so that nobody sees what it scrapes: the others keep it until it has its list."""
+    await _comes_back(fleet, lie="pool")
+
+
+async def _comes_back(fleet: Fleet, *, fails: float = 0.0, lie: str = "") -> None:
+    scraper = fleet.a_scraper()
+    scraper.up = False
+    await fleet.converged(f"after {scraper.id} died", 20.0)
+    await fleet.let_pass(fleet.world.traits.missed_s)
+    began = fleet.world.now
+    scraper.fails, scraper.lie = fails, lie
+    scraper.restart(began)
+    await fleet.let_pass(40.0 + fleet.world.traits.stage_s)
+    _nothing_missed(fleet, began)
+    await _looked_again(fleet)
+
+
+async def one_is_undrained_at_once(fleet: Fleet) -> None:
+    """It has just been given the list without its targets, and still asks them."""
+    began, scraper = fleet.world.now, fleet.a_scraper()
+    fleet.drained.add(scraper.id)
+    fleet.drain()
+    while any(not fleet.world.traits.drops(t) for t in scraper.in_file) and fleet.world.now < began + 200.0:
+        await fleet.let_pass(0.5)
+    fleet.drained.clear()
+    fleet.drain()
+    await fleet.let_pass(10.0 + 2 * fleet.world.traits.stage_s)
+    _nothing_missed(fleet, began)
+
+
+async def room_is_short(fleet: Fleet) -> None:
+    """There is no room for what a live scraper has, and is drained of: it keeps it."""
+    assert fleet.capacity is not None
+    source, began = fleet.world.sources["first"], fleet.world.now
+    before, room = source.targets, int(SCRAPERS * fleet.capacity * 0.95) - len(fleet.world.truth())
+    source.targets = [*before, *(f"10.4.{len(fleet.world.ever)}.{n}:9100" for n in range(room))]
+    fleet.world.ever |= set(source.targets)
+    await fleet.converged("nearly full", 60.0)
+    fleet.drained.add(fleet.a_scraper().id)
+    fleet.drain()
+    await fleet.let_pass(40.0 + 2 * fleet.world.traits.stage_s)
+    _nothing_missed(fleet, began)
+    fleet.drained.clear()
+    await fleet.converged("undrained", 60.0)
+    _nothing_missed(fleet, began)
+
+
+def _nothing_missed(fleet: Fleet, began: float) -> None:
+    if missed := fleet.world.moves.missed(began):
+        fleet.broken(f"I16: {len(missed)} targets ({missed[0]}) have no scrape for {fleet.world.traits.missed_s:.0f} s")
+
+
 EXAMS = (
     consul_gives_no_answer,
     consul_lost_all,
@@ -145,4 +288,15 @@ EXAMS = (
     leader_is_cut_off,
     all_restart,
     slice_is_deleted,
+    scraper_lies,
+    scraper_fails,
+    most_fail,
+    one_is_drained,
+    one_replays,
+    one_comes_back_failing,
+    one_comes_back_reaching_less,
+    one_comes_back_misnamed,
+    one_is_undrained_at_once,
 )
+LAST_EXAMS = (room_is_short,)
+"""After which the fleet is fuller than it was."""

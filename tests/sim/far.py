@@ -45,7 +45,7 @@ class FarDelivery:
         if process is None or process.dead:
             raise asyncio.CancelledError
         world.pushes()
-        scraper = world.scrapers[name]
+        scraper = world.anybody(name)
         task = scraper.process.start(_receive(scraper, path, Envelope.of(slice_)))
         try:
             async with asyncio.timeout(PUSH_S):

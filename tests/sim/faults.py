@@ -34,7 +34,7 @@ async def scraper_dies(fleet: Fleet) -> None:
     fleet.say_fault(f"{scraper.id} dies for {lasts_s:.1f} s")
     scraper.up = False
     await asyncio.sleep(lasts_s)
-    scraper.restart(fleet.world.now)
+    fleet.restart(scraper)
 
 
 async def scraper_freezes(fleet: Fleet) -> None:
@@ -62,7 +62,7 @@ async def scrapers_die(fleet: Fleet) -> None:
         scraper.up = False
     await asyncio.sleep(lasts_s)
     for scraper in some:
-        scraper.restart(fleet.world.now)
+        fleet.restart(scraper)
 
 
 async def scrapers_hidden(fleet: Fleet) -> None:
@@ -73,6 +73,55 @@ async def scrapers_hidden(fleet: Fleet) -> None:
     await asyncio.sleep(lasts_s)
     for scraper in some:
         scraper.hidden = False
+
+
+async def scraper_fails(fleet: Fleet) -> None:
+    """It reaches none, or some, of its targets."""
+    scraper, lasts_s = fleet.a_scraper(), fleet.for_s(10, 40, 120)
+    share = fleet.rng.choice((0.3, 0.8, 1.0))
+    fleet.say_fault(f"{scraper.id} does not reach {share:.0%} of its targets for {lasts_s:.1f} s")
+    scraper.fails = share
+    await asyncio.sleep(lasts_s)
+    scraper.fails = 0.0
+
+
+async def pair_is_cut(fleet: Fleet) -> None:
+    scraper, lasts_s = fleet.a_scraper(), fleet.for_s(20, 60, 120)
+    targets = sorted(scraper.in_file)
+    if targets:
+        target = fleet.rng.choice(targets)
+        fleet.say_fault(f"{scraper.id} does not reach {target} for {lasts_s:.1f} s")
+        scraper.cut.add(target)
+        await asyncio.sleep(lasts_s)
+        scraper.cut.discard(target)
+
+
+async def scraper_hangs(fleet: Fleet) -> None:
+    """Its API only."""
+    scraper, api, lasts_s = fleet.a_scraper(), fleet.rng.choice(("hangs", "503")), fleet.for_s(3, 20, 60)
+    fleet.say_fault(f"{scraper.id}: API {api} for {lasts_s:.1f} s")
+    scraper.api = api
+    await asyncio.sleep(lasts_s)
+    scraper.api = ""
+
+
+async def scraper_lies(fleet: Fleet) -> None:
+    scraper, lie, lasts_s = fleet.a_scraper(), fleet.a_lie(), fleet.for_s(10, 40, 90)
+    fleet.say_fault(f"{scraper.id} lies: {lie} for {lasts_s:.1f} s")
+    scraper.lie = lie
+    await asyncio.sleep(lasts_s)
+    scraper.lie = ""
+
+
+async def scraper_is_drained(fleet: Fleet) -> None:
+    """By a person, who asks the leader again until there is one."""
+    scraper, lasts_s = fleet.a_scraper(), fleet.for_s(10, 60, 120)
+    fleet.say_fault(f"{scraper.id} is drained for {lasts_s:.1f} s")
+    fleet.drained.add(scraper.id)
+    fleet.drain()
+    await asyncio.sleep(lasts_s)
+    fleet.drained.discard(scraper.id)
+    fleet.drain()
 
 
 async def source_fails(fleet: Fleet) -> None:
@@ -190,6 +239,11 @@ FAULT_KINDS = (
     scraper_flaps,
     scrapers_die,
     scrapers_hidden,
+    scraper_fails,
+    pair_is_cut,
+    scraper_hangs,
+    scraper_lies,
+    scraper_is_drained,
     source_fails,
     source_lies,
     source_changes,

@@ -16,8 +16,9 @@ import structlog
 
 from promring import build, config, disk, httpclient, supervisor, threads
 from promring.consul import lock
+from promring.core import second
 from promring.core.placement import Policy, place
-from promring.core.plan import bodies
+from promring.core.plan import EMPTY_BODY, bodies
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.delivery.file import FileDelivery
@@ -27,7 +28,7 @@ from promring.model import TargetGroup
 from tests.sim.controller import Agent, Controller, NoWeb
 from tests.sim.faketime import HERE, Threads
 from tests.sim.far import FarDelivery
-from tests.sim.scraper import PORT, SERVICE, Scraper, Source
+from tests.sim.scraper import PORT, SERVICE, Scraper, Source, Traits, targets_of
 from tests.sim.world import OVERLAP_S, SCRAPERS, World
 
 VIRTUAL_NODES = 32
@@ -36,7 +37,14 @@ CONVERGE_S = 200.0
 TOLD = int(os.environ.get("SIM_TOLD", "120"))
 """So many of the last events are shown of a run that failed."""
 
-MEANS = ("far", "file", "agent")
+MEANS = ("far", "file", "agent", "http_sd")
+BYSTANDERS = ("bystander-0", "bystander-1")
+SHORT_LIVED = (("SICK_S", 40.0), ("SICK_MOST_S", 80.0), ("PAUSE_S", 60.0), ("PAUSE_MOST_S", 120.0))
+"""What ``core.second`` waits for in hours."""
+AUDIT_S = 10.0
+CAPACITY = 25
+FULL = 0.75
+"""Sources grow until the scrapers are so full."""
 
 
 class BrokenError(AssertionError):
@@ -58,7 +66,15 @@ class Fleet:
         self.size = self.rng.choice((1, 2, 3, 3))
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
+        world.look_like(Traits.drawn(self.rng, polls=self.means == "http_sd"))
+        self.capacity = self.rng.choice((None, None, CAPACITY))
+        self.spread = self.rng.random() < 0.5
+        """Whether scrapers that fetch their lists ask different controllers."""
+        self.accompanied = self.rng.random() < 0.3
+        """Whether there is another service."""
         self.agents: dict[str, Agent] = {}
+        self.drained: set[str] = set()
+        """Who shall be drained."""
         self.faults: list[str] = []
         self.lost_epochs = False
         """Whether Consul forgot which epoch was the last one."""
@@ -99,6 +115,7 @@ class Fleet:
             found.append((kind, "deliver", _recorded(kind.deliver, world)))
         if self.means == "far":
             found.append((build.DELIVERIES, "file", lambda wanted, *_: FarDelivery(wanted.path, world)))
+        found += [(second, name, value) for name, value in SHORT_LIVED]
         return found
 
     # --- begin, end, time --------------------------------------------------------------------------------------------
@@ -120,6 +137,10 @@ class Fleet:
             "second": Source([f"10.2.0.{n}:9100" for n in range(rng.randint(0, 15))]),
         }
         world.ever = world.truth()
+        if self.accompanied:
+            sinks = world.folder / "others"
+            world.bystanders = {f"{h}:{PORT}": Scraper(h, sinks / h / f"{PORT}.json") for h in BYSTANDERS}
+            world.other_source = Source([f"10.9.0.{n}:9100" for n in range(12)])
         path = world.folder / "promring.yml"
         path.write_text(json.dumps(self._settings()))
         settings = config.load(path)
@@ -136,9 +157,14 @@ class Fleet:
                 self.agents[scraper.id] = Agent(scraper, names[:: rng.choice((1, -1))])
                 self.agents[scraper.id].start()
         self._background = [asyncio.create_task(world.consul.run()), asyncio.create_task(self._look_each_second())]
+        if self.means == "http_sd":
+            for number, scraper in enumerate(world.scrapers.values()):
+                first = number % len(names) if self.spread else 0
+                asked = [*names[first:], *names[:first]]
+                self._background.append(scraper.process.start(world.polls(scraper, asked)))
 
     def _settings(self) -> dict[str, Any]:
-        check = {"path": "/-/healthy", "interval": "1s", "timeout": "500ms"}
+        check = {"path": self.world.traits.check, "interval": "1s", "timeout": "500ms"}
         register = {"register": {"nodes": list(self.world.scrapers), "check": check}} if self.registers else {}
         sink = str(self.world.folder / "sinks" / "{host}" / "{port}.json")
         service = {
@@ -146,17 +172,23 @@ class Fleet:
             "scrapers": {"consul": {"service": "scrapers", **register}},
             "join_delay": "2s",
             "targets": [{"http": {"url": f"http://cmdb/{n}", "refresh_interval": "5s"}} for n in self.world.sources],
-            "placement": {"virtual_nodes": VIRTUAL_NODES},
+            "placement": {"virtual_nodes": VIRTUAL_NODES} | ({"capacity": self.capacity} if self.capacity else {}),
             "handover": {"overlap": f"{OVERLAP_S:g}s"},
             "guard": {"panic_hold": "10s", "shrink_hold": "8s", "empty_hold": "16s"},
-            "audit": {"interval": "10s"},
-            "delivery": [{"http_sd": {}} if self.means == "agent" else {"file": {"path": sink}}],
+            "audit": {"interval": f"{AUDIT_S:g}s"},
+            "delivery": [{"http_sd": {}} if self.means in ("agent", "http_sd") else {"file": {"path": sink}}],
+        }
+        others = {
+            "name": "others",
+            "scrapers": {"probe": {"nodes": list(self.world.bystanders), "path": "/-/healthy"}},
+            "targets": [{"http": {"url": "http://cmdb/others", "refresh_interval": "5s"}}],
+            "delivery": [{"file": {"path": str(self.world.folder / "others" / "{host}" / "{port}.json")}}],
         }
         return {
             "global": {"reconcile_interval": f"{RECONCILE_S:g}s"},
             "consul": {"address": "consul:8500"},
             "controllers": {"lock": {"consul": {}}} if self.size > 1 else {},
-            "shard_services": [service],
+            "shard_services": [service, others] if self.accompanied else [service],
         }
 
     def register(self) -> None:
@@ -168,7 +200,7 @@ class Fleet:
                     "Name": "scrapers",
                     "Address": scraper.host,
                     "Port": PORT,
-                    "Check": {"HTTP": f"http://{scraper.id}/-/healthy", "Interval": "1s", "Status": "passing"},
+                    "Check": {"HTTP": f"http://{scraper.id}{scraper.traits.check}", "Interval": "1s", "Status": "passing"},
                 }
             )
 
@@ -200,35 +232,46 @@ class Fleet:
     def expected(self) -> dict[str, bytes]:
         """What each live scraper shall have, from nothing but the truth, by the pure core."""
         pools = [_pool(s.targets) for s in self.world.sources.values()]
-        live = tuple(sorted(Member(s.id, s.host, PORT) for s in self.world.scrapers.values() if s.answers and not s.hidden))
-        placement = place(merge(pools, None, None), Ring(live, VIRTUAL_NODES), Policy(VIRTUAL_NODES, 1.10))
-        return {placement.scrapers[i].id: body for i, body, _ in bodies(placement)}
+        live = [s for s in self.world.scrapers.values() if s.answers and not s.hidden]
+        members = tuple(sorted(Member(s.id, s.host, PORT, weight=float(s.id not in self.drained)) for s in live))
+        policy = Policy(VIRTUAL_NODES, 1.10, self.capacity)
+        placement = place(merge(pools, None, None), Ring(members, VIRTUAL_NODES), policy)
+        nothing = {s.id: EMPTY_BODY for s in live}
+        return nothing | {placement.scrapers[i].id: body for i, body, _ in bodies(placement)}
 
     def _apart(self) -> list[str]:
         """Who has, or scrapes, something else than is expected."""
         apart = []
         for name, body in self.expected().items():
             scraper = self.world.scrapers[name]
-            content = scraper.file.read_bytes() if scraper.file.exists() else None
-            if content != body:
+            if scraper.traits.poll_s:
+                content = sorted(scraper.in_file) == sorted(targets_of(body)) and scraper.started_at < scraper.fetched_at
+            else:
+                content = scraper.file.exists() and scraper.file.read_bytes() == body
+            if not content:
                 apart.append(f"{name} has another slice")
-            elif scraper.scraped != scraper.in_file.keys():
+            elif scraper.scraped != {t for t in scraper.in_file if not scraper.traits.drops(t)}:
                 apart.append(f"{name} does not scrape its slice")
         return apart
 
     async def converged(self, when: str, within_s: float = CONVERGE_S) -> float:
         """I1, I5, I6, I12: within bounds every target is on the live scraper where the pure core puts it."""
-        began = self.world.now
+        began, stage_s = self.world.now, self.world.traits.stage_s
+        within_s += (4 if within_s < CONVERGE_S else 8) * (stage_s - 1.0)
         while apart := self._apart():
             await self.let_pass(1.0)
+            self.drain()
             if self.world.now - began > within_s:
                 self.broken(f"I12: not converged {within_s:g} s {when}: {'; '.join(apart[:3])}")
+        self.world.settled = True
         self.world.say(f"converged {when}, after {self.world.now - began:.1f} s")
         return self.world.now - began
 
     async def quiet(self, when: str, seconds: float) -> None:
         """I9, I12: nothing is written."""
-        await self.let_pass(45.0 if self.means == "agent" else 5.0)  # what was under way; an agent may wait for a frozen one
+        await self.let_pass(
+            45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s
+        )  # what was under way; an agent may wait for a frozen one
         before = len(self.world.writes), self.world.notes
         await self.let_pass(seconds)
         if (len(self.world.writes), self.world.notes) != before:
@@ -252,11 +295,11 @@ class Fleet:
         world.cut_off.clear()
         for source in world.sources.values():
             source.mode = ""
+        self.drained.clear()
         for scraper in world.scrapers.values():
-            scraper.hidden, scraper.disk = False, ""
-            scraper.frozen = False
+            scraper.heal()
             if not scraper.up:
-                scraper.restart(world.now)
+                self.restart(scraper)
         for controller in world.controllers.values():
             if controller.process.frozen:
                 controller.process.thaw()
@@ -265,11 +308,33 @@ class Fleet:
         if not self.registers and {s.host for s in world.scrapers.values()} - world.consul.entries.keys():
             self.register()
 
+    def restart(self, scraper: Scraper) -> None:
+        """It may have a log to replay."""
+        scraper.restart(self.world.now, self.rng.choice((0.0, 0.0, 10.0, 30.0, 60.0)))
+
+    def drain(self) -> None:
+        """A person asks whoever leads for what is wanted."""
+        for controller in self.world.controllers.values():
+            for name in self.world.scrapers:
+                controller.drain(name, back=name not in self.drained)
+
+    def called_sick(self) -> set[str]:
+        """Whom some controller takes for sick now."""
+        found: set[str] = set()
+        for controller in self.world.controllers.values():
+            if service := controller.service():
+                found |= controller.process.run(lambda s=service: set(s.reconciler._sick))  # type: ignore[misc]
+        return found
+
     def for_s(self, *choices: float) -> float:
         return self.rng.choice(choices) * self.rng.uniform(0.5, 1.5)
 
     def a_scraper(self) -> Scraper:
         return self.rng.choice(list(self.world.scrapers.values()))
+
+    def a_lie(self) -> str:
+        """vmagent has no limit of that kind."""
+        return self.rng.choice(("still", "pool") if self.world.traits.server == "vmagent" else ("limited", "still", "pool"))
 
     def some_scrapers(self) -> list[Scraper]:
         return self.rng.sample(list(self.world.scrapers.values()), self.rng.randint(2, SCRAPERS))
@@ -279,6 +344,8 @@ class Fleet:
 
     def grow(self, source: Source) -> None:
         number = len(self.world.ever)
+        if self.capacity and len(self.world.truth()) + 30 > FULL * SCRAPERS * self.capacity:
+            return
         source.targets = [*source.targets, *(f"10.3.{number}.{n}:9100" for n in range(self.rng.randint(1, 30)))]
         self.world.ever |= set(source.targets)
 

@@ -12,20 +12,24 @@ import numpy as np
 
 from promring import disk, facts, model, reconcile
 from promring.agent import poller
+from promring.audit import active
 from promring.consul import lock
 from promring.consul.client import Client
-from promring.core import aside
+from promring.core import aside, handover, second
 from promring.core.admission import History
+from promring.core.coverage import NO_IDS, Index, Seen
 from promring.core.guard import NO_TARGETS, Act, Facts, Guard, Judgement, judge
-from promring.core.handover import Handover, schedule
+from promring.core.handover import Evidence, Handover, Taken, schedule
 from promring.core.placement import Policy, place
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
+from promring.core.second import Opinions
 from promring.delivery import envelope, file
 from promring.delivery.envelope import Envelope
+from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import polling
 from promring.leadership import Leadership
-from promring.model import Empty, Known, Members, Placement, TargetPool, Unknown
+from promring.model import Empty, Keys, Known, Members, Placement, TargetPool, Unknown
 
 Places = list[tuple[Any, str, Any]]
 
@@ -223,14 +227,97 @@ def members_forgotten() -> Places:
     """No answer about the scrapers is taken for the last one without the first scraper."""
     real = facts.Cell.put
 
-    def put(self: Any, answer: Any, trouble: str = "") -> None:
+    def put(self: Any, answer: Any, *rest: Any, **more: Any) -> None:
         good = self.fact.good.value if self.fact.good else None
         if isinstance(answer, Unknown) and isinstance(good, tuple) and len(good) > 1:
             members: Members = good[1:]
             answer = Known(members)
-        real(self, answer, trouble)
+        real(self, answer, *rest, **more)
 
     return [(facts.Cell, "put", put)]
+
+
+def a_failed_scrape_confirms() -> Places:
+    """That the new owner asked the target is enough, whatever came of it."""
+    real = handover._at
+
+    def at(one: Seen, ids: Keys) -> tuple[Any, Any]:
+        asked, _ = real(one, ids)
+        return asked, asked > -np.inf
+
+    return [(handover, "_at", at)]
+
+
+def old_proof_confirms() -> Places:
+    """A scrape from before the target was given is as good as any."""
+    real = handover._ends
+
+    def ends(wanted: Placement, owned: Any, begun: Any, *rest: Any) -> Any:
+        return real(wanted, owned, np.full(len(begun), -1e12), *rest)
+
+    return [(handover, "_ends", ends)]
+
+
+def silence_is_consent() -> Places:
+    """Time alone lets go, to a scraper that does not answer, too."""
+
+    def heedless(wanted: Any, before: Any, evidence: Evidence, *rest: Any, **more: Any) -> Any:
+        return schedule(wanted, before, replace(evidence, silent=()), *rest, **more)
+
+    return [(reconcile, "schedule", heedless)]
+
+
+def not_taken_is_taken() -> Places:
+    """Time alone lets go, to a scraper that never took its slice, too."""
+
+    def since(_: Taken, begun: Any) -> Any:
+        return begun
+
+    return [(Taken, "since", since)]
+
+
+def limited_is_covered() -> Places:
+    """What a server lists with a fresh last scrape is scraped."""
+    return [(active, "NEVER_ASKED", ("never",))]
+
+
+def dropped_is_missing() -> Places:
+    """What relabelling drops is missing, for ever."""
+    return [(Index, "dropped", lambda *_: NO_IDS)]
+
+
+def put_is_taken() -> Places:
+    """A slice is at its scraper when it is in memory."""
+    real = HttpSdDelivery.deliver
+
+    async def deliver(self: HttpSdDelivery, slices: Any, *rest: Any) -> Any:
+        done = await real(self, slices, *rest)
+        for slice_ in slices:
+            self.taken(slice_.scraper.id, self._current_at)
+        return done
+
+    return [(HttpSdDelivery, "deliver", deliver)]
+
+
+def never_sick() -> Places:
+    """A scraper that reaches nothing is as good as any."""
+    return [(Opinions, "_sick_after", lambda *_: {})]
+
+
+def everybody_is_sick() -> Places:
+    """When most reach nothing, it is them."""
+    real = second._failing
+
+    class Many(dict[str, Any]):
+        def __len__(self) -> int:
+            return 1_000_000
+
+    return [(second, "_failing", lambda *args: Many(real(*args)))]
+
+
+def short_of_room_drops() -> Places:
+    """Who has what finds no room elsewhere does not keep it."""
+    return [(handover, "keeping", lambda wanted, rows, *_: (wanted, np.zeros(len(rows), dtype=bool)))]
 
 
 BUGS: Mapping[str, Callable[[], Places]] = {
@@ -254,5 +341,15 @@ BUGS: Mapping[str, Callable[[], Places]] = {
         epoch_stays,
         lock_is_deleted,
         never_looked_at_again,
+        a_failed_scrape_confirms,
+        old_proof_confirms,
+        silence_is_consent,
+        not_taken_is_taken,
+        limited_is_covered,
+        dropped_is_missing,
+        put_is_taken,
+        never_sick,
+        everybody_is_sick,
+        short_of_room_drops,
     )
 }

@@ -20,13 +20,13 @@ from typing import Any
 
 import structlog
 
-from tests.sim.exams import EXAMS
+from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
 from tests.sim.fleet import RECONCILE_S, BrokenError, Fleet
 from tests.sim.world import World
 
-__all__ = ["BrokenError", "Report", "simulate"]
+__all__ = ["BrokenError", "Report", "examined", "simulate"]
 
 FAULTS = 14
 EXAMS_A_RUN = 4
@@ -91,13 +91,29 @@ async def _life(fleet: Fleet) -> None:
     fleet.heal()
     await fleet.converged("after the last fault")
     await fleet.quiet("after the last fault", QUIET_S)
-    for exam in fleet.rng.sample(EXAMS, EXAMS_A_RUN):
+    last = LAST_EXAMS if fleet.capacity else ()
+    for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *last):
         if not fleet.world.strict:
             await fleet.let_pass(5.0)  # Consul, too, has seen that all is well
         fleet.say_fault(f"exam {exam.__name__}")
         await exam(fleet)
         fleet.heal()
         await fleet.converged(f"after exam {exam.__name__}")
+
+
+def examined(*exams: Exam) -> Life:
+    """A life without other faults."""
+
+    async def life(fleet: Fleet) -> None:
+        fleet.start()
+        await fleet.converged("at the start")
+        await fleet.let_pass(20.0)
+        for exam in exams:
+            await exam(fleet)
+            fleet.heal()
+            await fleet.converged(f"after exam {exam.__name__}")
+
+    return life
 
 
 async def _suffer(fleet: Fleet) -> None:

@@ -1,44 +1,139 @@
-"""Scrapers and the sources of their targets: what they answer, and what a scraper does with the file beside it."""
+"""Scrapers and the sources of their targets: what they answer, and what a scraper does with the list that it is given.
+
+A scraper is as Prometheus 2.42, Prometheus 3.5 or vmagent are: it applies a list some seconds after it has it, asks each
+target at an offset of its own, replays its log after a restart, drops what relabelling drops; and it may fail, hang and lie.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
+from random import Random
+from typing import Any
+from zlib import crc32
 
 from promring.core.pool import ID_LABEL
 from promring.httpclient import Response
 from promring.model import Generation
-from tests.sim.faketime import WALL_S, Process
+from tests.sim.faketime import START_S, WALL_S, Process
 
 SERVICE = "nodes"
 PORT = 9090
+APPLIED_S = 5.0
+"""A list is applied at the latest so long after the scraper has it."""
+NEVER = float("-inf")
+GO_ON_S = 600.0
+"""So long vmagent shows what it dropped."""
+LIMIT = "target_limit exceeded (number of targets: 900, limit: 2)"
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the scrapers of a fleet have in common. ``poll_s``: how often they fetch their lists; 0: they read files."""
+
+    server: str = "3.5"
+    interval_s: float = 1.0
+    dropped: float = 0.0
+    """Which share of the targets relabelling drops."""
+    check: str = "/-/healthy"
+    poll_s: float = 0.0
+    own_job: bool = False
+    """Whether each of them scrapes itself, too."""
+
+    @classmethod
+    def drawn(cls, rng: Random, *, polls: bool) -> Traits:
+        return cls(
+            rng.choice(("2.42", "3.5", "vmagent")),
+            rng.choice((1.0, 1.0, 5.0, 5.0, 60.0)),
+            rng.choice((0.0, 0.0, 0.3, 0.5)),
+            rng.choice(("/-/healthy", "/-/ready")),
+            rng.choice((1.0, 30.0, 60.0)) if polls else 0.0,
+            rng.random() < 0.5,
+        )
+
+    def drops(self, target: str) -> bool:
+        return _share_of(target) < self.dropped
+
+    @property
+    def stage_s(self) -> float:
+        """Until a scraper has its new list, applied it, and asked all of it."""
+        return self.poll_s + APPLIED_S + self.interval_s
+
+    @property
+    def missed_s(self) -> float:
+        """So long without a good scrape is a missed one."""
+        return 1.5 * self.interval_s + APPLIED_S + 1.0
+
+
+@dataclass
+class Loaded:
+    """One target that a scraper has. ``shown_at``: what it says of ``asked_at``."""
+
+    id: str
+    offset_s: float
+    asked_at: float = NEVER
+    shown_at: float = NEVER
+    up: bool = False
+    error: str = ""
+
+
+@dataclass
+class Span:
+    """A trouble of a scraper, of all its targets or of one; ``share``: of so many of them."""
+
+    what: str
+    began: float
+    ended: float
+    target: str = ""
+    share: float = 1.0
+
+    def concerns(self, target: str) -> bool:
+        return self.target in ("", target) and _reach_of(target) < self.share
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What became of a second: which targets were ``asked``, which were ``good``, which it asks no more that were good."""
+
+    asked: tuple[str, ...] = ()
+    good: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
 class Scraper:
     """``hidden``: it lives, but Consul's checks do not reach it. ``disk``: empty, ``full``, ``cut`` (half of the bytes
-    arrive) or ``stalls`` (they arrive ``stall_s`` later, whatever became of the sender).
+    arrive) or ``stalls`` (they arrive ``stall_s`` later, whatever became of the sender). ``fails``: the share of the targets
+    that it does not reach, ``cut``: which ones besides. ``api``: ``hangs`` or ``503``, although it scrapes. ``lie``:
+    ``limited`` (it lists all as asked a moment ago, and asks none), ``still`` (it asks none, and says so only by its last
+    scrapes), ``pool`` (its job has another name).
     """
 
     host: str
     file: Path
+    traits: Traits = field(default_factory=Traits)
     up: bool = True
     frozen: bool = False
     hidden: bool = False
     disk: str = ""
     stall_s: float = 0.0
-    started_at: float = 0.0
+    fails: float = 0.0
+    cut: set[str] = field(default_factory=set)
+    api: str = ""
+    lie: str = ""
+    started_at: float = START_S
+    replays_until: float = 0.0
+    fetched_at: float = 0.0
     in_file: dict[str, float] = field(default_factory=dict)
-    """Targets in its file, and since when."""
-    loaded: frozenset[str] = frozenset()
-    ids: dict[str, str] = field(default_factory=dict)
-    """The label that holds the id of each of them."""
-    scraped_at: float = 0.0
-    """When it last scraped all that it has."""
-    scraped: set[str] = field(default_factory=set)
+    """Targets of the list that it was given last, and since when."""
+    loaded: dict[str, Loaded] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """What relabelling dropped: the label with its id, and when it was last in the list."""
     accepted: tuple[Generation, str] = (Generation(0, 0), "")
     term: int = 0
     pulls: bool = False
@@ -46,7 +141,16 @@ class Scraper:
     maker: Process | None = None
     """The controller that made its slice, and since when it is that one."""
     maker_since: float = 0.0
+    troubles: dict[str, Span] = field(default_factory=dict)
+    past: list[Span] = field(default_factory=list)
     _read: object = None
+    _next: dict[str, str] | None = None
+    _apply_at: float = 0.0
+    _looked_at: float = START_S
+    _rng: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = Random(self.host)
 
     @property
     def id(self) -> str:
@@ -60,43 +164,181 @@ class Scraper:
     def process(self) -> Process:
         return Process(self.host)
 
-    def active_targets(self) -> bytes:
-        active = [
-            {
-                "discoveredLabels": {"__address__": t, ID_LABEL: self.ids[t]},
-                "labels": {"instance": t},
-                "scrapePool": SERVICE,
-                "lastScrape": _text(self.scraped_at) if t in self.scraped else "0001-01-01T00:00:00Z",
-                "health": "up" if t in self.scraped else "unknown",
-                "scrapeInterval": "1s",
-            }
-            for t in sorted(self.loaded)
-        ]
-        return json.dumps({"status": "success", "data": {"activeTargets": active}}).encode()
+    @property
+    def scraped(self) -> set[str]:
+        """What it has asked since it was given it."""
+        return {t for t, one in self.loaded.items() if one.asked_at > NEVER}
 
-    def restart(self, now: float) -> None:
+    def reaches(self, target: str) -> bool:
+        return _reach_of(target) >= self.fails and target not in self.cut
+
+    def heal(self) -> None:
+        self.hidden, self.frozen, self.disk = False, False, ""
+        self.fails, self.api, self.lie = 0.0, "", ""
+        self.cut.clear()
+
+    def fail_now(self, now: float) -> None:
+        """All it asks fails, in this moment."""
+        for one in self.loaded.values():
+            one.shown_at = one.asked_at = now
+            one.up, one.error = False, "dial tcp: no route to host"
+
+    def restart(self, now: float, replay_s: float = 0.0) -> None:
         self.up, self.frozen, self.started_at = True, False, now
-        self.loaded, self._read = frozenset(), None
-        self.scraped = set()
+        self.loaded, self.left_out, self._read, self._next = {}, {}, None, None
+        self.replays_until = now if self.traits.server == "vmagent" else now + replay_s
 
-    def look(self, now: float) -> set[str]:
-        """Once a second: scrape what was loaded, load the file when it changed. What it scrapes no more."""
-        self.scraped, self.scraped_at = set(self.loaded), now
+    # --- scraping ----------------------------------------------------------------------------------------------------
+
+    def given(self, body: bytes, now: float) -> None:
+        """It has a list; it applies the newest one when the time of the first has come."""
+        try:
+            ids = ids_of(body)
+        except ValueError:
+            return  # as Prometheus: it goes on with what it has
+        if self._next is None:
+            self._apply_at = now + self._rng.uniform(0.0, APPLIED_S)
+        self._next = ids
+
+    def look(self, now: float) -> Looked:
+        """Once a second, of one that lives."""
+        if now < self.replays_until:
+            return Looked()
+        if not self.traits.poll_s:
+            self._read_file(now)
+        dropped = self._apply(now) if self._next is not None and now >= self._apply_at else ()
+        asked = tuple(self._scrape(now))
+        self._looked_at = now
+        return Looked(asked, tuple(t for t in asked if self.loaded[t].up), dropped)
+
+    def _read_file(self, now: float) -> None:
         try:
             stat = self.file.stat()
         except FileNotFoundError:
-            return set()
-        if self._read == (signature := (stat.st_ino, stat.st_mtime_ns, stat.st_size)):
-            return set()
-        self._read = signature
-        try:
-            self.ids = ids_of(self.file.read_bytes())
-            self.loaded = frozenset(self.ids)
-        except ValueError:
-            return set()  # as Prometheus: it goes on with what it has
-        dropped = self.scraped - self.loaded
-        self.scraped -= dropped
-        return dropped
+            return
+        if self._read != (signature := (stat.st_ino, stat.st_mtime_ns, stat.st_size)):
+            self._read = signature
+            self.given(self.file.read_bytes(), now)
+
+    def _apply(self, now: float) -> tuple[str, ...]:
+        ids, self._next = self._next or {}, None
+        before, traits = self.loaded, self.traits
+        self.loaded = {}
+        for target, id_ in ids.items():
+            if traits.drops(target):
+                self.left_out[target] = id_, now
+            else:
+                old = before.get(target)
+                self.loaded[target] = old if old and old.id == id_ else Loaded(id_, self._offset_s(target))
+        self.left_out = {t: one for t, one in self.left_out.items() if t in ids or now - one[1] < self._shows_for_s}
+        return tuple(t for t, one in before.items() if t not in self.loaded and one.up)
+
+    @property
+    def _shows_for_s(self) -> float:
+        return GO_ON_S if self.traits.server == "vmagent" else 0.0
+
+    def _offset_s(self, target: str) -> float:
+        return crc32(f"{self.host} {target}".encode()) % 997 / 997 * self.traits.interval_s
+
+    def _scrape(self, now: float) -> Iterator[str]:
+        """Those that are due."""
+        interval_s = self.traits.interval_s
+        for target, one in self.loaded.items():
+            if (now - one.offset_s) // interval_s == (self._looked_at - one.offset_s) // interval_s:
+                continue
+            if self.lie == "limited":
+                one.shown_at, one.up, one.error = now, False, LIMIT
+            elif self.lie != "still":
+                one.asked_at = one.shown_at = now
+                one.up = self.reaches(target)
+                one.error = "" if one.up else "dial tcp: connect: connection refused"
+                yield target
+
+    # --- its HTTP API ------------------------------------------------------------------------------------------------
+
+    async def answer(self, path: str, query: dict[str, str], now: float) -> Response:
+        replays = now < self.replays_until
+        if path == "/-/healthy" or (path == "/-/ready" and not replays):
+            return Response(200, {}, b"OK")
+        if self.api == "hangs" and not replays and path.startswith("/api/"):
+            await asyncio.sleep(3600.0)
+        if replays or self.api == "503":
+            return Response(503, {}, b"Service Unavailable")
+        date = format_datetime(datetime.fromtimestamp(int(WALL_S + now), UTC), usegmt=True)
+        return Response(200, {"date": date}, json.dumps({"status": "success", "data": self._targets(query)}).encode())
+
+    def _targets(self, query: dict[str, str]) -> dict[str, Any]:
+        pool, state = query.get("scrapePool", self._pool), query.get("state", "any")
+        ours, vmagent = pool == self._pool, self.traits.server == "vmagent"
+        data: dict[str, Any] = {"activeTargets": [], "droppedTargets": []}
+        if state != "dropped" and "scrapePool" not in query and self.traits.own_job:
+            data["activeTargets"] = [{"discoveredLabels": {"__address__": self.id}, "scrapePool": "own", "health": "up"}]
+        if state != "dropped" and ours:
+            data["activeTargets"] += [self._active(t) for t in sorted(self.loaded)]
+        if state != "active" and (ours or vmagent):
+            data["droppedTargets"] = [self._dropped(t) for t in sorted(self.left_out)]
+        if self.traits.server == "3.5":
+            data["droppedTargetCounts"] = {self._pool: len(self.left_out)} if state != "active" else None
+        return data
+
+    @property
+    def _pool(self) -> str:
+        return "misnamed" if self.lie == "pool" else SERVICE
+
+    def _discovered(self, target: str, id_: str) -> dict[str, str]:
+        interval = f"{self.traits.interval_s:g}s" if self.traits.interval_s != 60 else "1m"
+        return {"__address__": target, ID_LABEL: id_, "__scrape_interval__": interval, "job": self._pool}
+
+    def _active(self, target: str) -> dict[str, Any]:
+        one, server = self.loaded[target], self.traits.server
+        discovered = self._discovered(target, one.id)
+        never = "1970-01-01T00:00:00Z" if server == "vmagent" else "0001-01-01T00:00:00Z"
+        asked = one.shown_at > NEVER
+        down = "down" if asked or server == "vmagent" else "unknown"
+        return {
+            "discoveredLabels": discovered,
+            "labels": {"instance": target},
+            "scrapePool": self._pool,
+            "lastScrape": _text(one.shown_at) if asked else never,
+            "lastError": one.error,
+            "health": "up" if one.up else down,
+        } | ({} if server == "vmagent" else {"scrapeInterval": discovered["__scrape_interval__"]})
+
+    def _dropped(self, target: str) -> dict[str, Any]:
+        said = {"discoveredLabels": self._discovered(target, self.left_out[target][0])}
+        return {**said, "scrapePool": self._pool} if self.traits.server == "3.5" else said
+
+    # --- what befell it ----------------------------------------------------------------------------------------------
+
+    def note_troubles(self, now: float) -> None:
+        """Once a second."""
+        for what, target, share in self._troubles(now):
+            name = f"{what} {target} {share}"
+            known = self.troubles.get(name)
+            if known is None or known.ended < now - 1.5:
+                known = self.troubles[name] = Span(what, now - 1.0, now, target, share)
+                self.past.append(known)
+            known.ended = now
+
+    def _troubles(self, now: float) -> Iterator[tuple[str, str, float]]:
+        if not self.answers:
+            yield "gone", "", 1.0
+        if now < self.replays_until or now - self.started_at < self.traits.stage_s + 1.0:
+            yield "starts", "", 1.0
+        if self.api or self.lie:
+            yield f"{self.api} {self.lie}", "", 1.0
+        if self.fails:
+            yield "fails", "", self.fails
+        for target in self.cut:
+            yield "cut", target, 1.0
+
+    def was_ill(self, target: str, since: float) -> bool:
+        """Whether it was in any trouble with this target since then."""
+        return any(span.ended >= since and span.concerns(target) for span in self.past)
+
+    def fell_ill(self, target: str, since: float) -> bool:
+        """Whether a trouble with this target began since then."""
+        return any(span.began >= since and span.concerns(target) for span in self.past)
 
 
 @dataclass
@@ -123,6 +365,14 @@ class Source:
 
 def _text(now: float) -> str:
     return datetime.fromtimestamp(WALL_S + now, tz=UTC).isoformat()
+
+
+def _share_of(target: str) -> float:
+    return crc32(f"drop {target}".encode()) % 1000 / 1000
+
+
+def _reach_of(target: str) -> float:
+    return crc32(f"reach {target}".encode()) % 1000 / 1000
 
 
 def ids_of(body: bytes) -> dict[str, str]:

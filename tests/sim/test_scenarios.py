@@ -9,7 +9,7 @@ from tests.sim.run import simulate
 
 LAGGING = 4, 33, 39, 108
 """Seeds in which a controller comes to lead that does not know what the one before it gave to whom."""
-PUSHED_BY_ONE, PUSHED_BY_TWO = 6, 108
+PUSHED_BY_ONE, PUSHED_BY_TWO = 32, 108
 """Seeds of a fleet with so many controllers that push."""
 
 

@@ -11,8 +11,6 @@ import errno
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +22,17 @@ from promring.delivery.envelope import Envelope
 from promring.httpclient import HttpError, RefusedError, Response
 from promring.model import Generation, Slice
 from tests.sim.consul import Consul
-from tests.sim.faketime import HERE, WALL_S, Clock, FakeLoop, Process
-from tests.sim.scraper import PORT, Scraper, Source, targets_of
+from tests.sim.faketime import HERE, Clock, FakeLoop, Process
+from tests.sim.proof import Claims, Heirs, Moves
+from tests.sim.scraper import PORT, SERVICE, Scraper, Source, Traits, targets_of
 
 if TYPE_CHECKING:
     from tests.sim.controller import Controller
 
 SCRAPERS = 8
 OVERLAP_S = 15.0
-SETTLING_S = 10.0
-"""A scraper that came up less than this ago may not scrape all of its slice yet."""
+RECENT_S = 20.0
+"""What befell a scraper so long ago may not have been known when something was decided."""
 
 
 @dataclass
@@ -50,8 +49,15 @@ class World:
         self.loop, self.rng, self.folder = loop, rng, folder
         self.clock = Clock(loop)
         hosts = [f"scraper-{n}" for n in range(SCRAPERS)]
+        self.traits = Traits()
         self.scrapers = {f"{h}:{PORT}": Scraper(h, folder / "sinks" / h / f"{PORT}.json") for h in hosts}
+        self.bystanders: dict[str, Scraper] = {}
+        """Of another service; nothing befalls them."""
+        self.settled = False
+        """Whether the bystanders have what they shall have."""
         self.sources: dict[str, Source] = {}
+        """Of the service that is looked at."""
+        self.other_source = Source([])
         self.consul = Consul(loop.time, self._passes)
         self.controllers: dict[str, Controller] = {}
         self.cut_off: set[tuple[str, str]] = set()
@@ -64,8 +70,11 @@ class World:
         """How often a receiver noted a generation."""
         self.strict = strict
         """Whether known weaknesses count, too; see ``_excused``."""
-        self._made: dict[tuple[str, str, Generation], Process] = {}
-        """Who made which slice: scraper, digest, generation."""
+        self.takes: list[tuple[float, str, int]] = []
+        """When which scraper got a list without so many of the targets that it had, which are still listed."""
+        self.moves, self.claims = Moves(self), Claims(self)
+        self._made: dict[tuple[str, str, Generation], tuple[Process, float]] = {}
+        """Who made which slice, and when: scraper, digest, generation."""
         self._given: dict[Process, dict[str, Given]] = {}
         """What each controller gives each scraper of its plan."""
         self._pusher: tuple[Process | None, float] = (None, 0.0)
@@ -85,6 +94,15 @@ class World:
     def wrong(self, text: str) -> None:
         self.say(f"BROKEN {text}")
         self.broken.append(text)
+
+    def look_like(self, traits: Traits) -> None:
+        """What all scrapers have in common."""
+        self.traits = traits
+        for scraper in self.scrapers.values():
+            scraper.traits = traits
+
+    def anybody(self, name: str) -> Scraper:
+        return self.scrapers.get(name) or self.bystanders[name]
 
     def truth(self) -> set[str]:
         return {t for source in self.sources.values() for t in source.targets}
@@ -132,19 +150,45 @@ class World:
         if host == "consul":
             return await self.consul.answer(who, method, url.path, query, body)
         if host == "cmdb":
-            return await self.sources[url.path.strip("/")].answer()
+            return await self.sources.get(url.path.strip("/"), self.other_source).answer()
         if host in self.controllers:
             return await self.controllers[host].serve(url, headers)
-        scraper = self.scrapers[f"{host}:{PORT}"]
+        scraper = self.anybody(f"{host}:{PORT}")
         if not scraper.up:
             raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         await _until(lambda: not scraper.frozen)
-        date = format_datetime(datetime.fromtimestamp(int(WALL_S + self.now), UTC), usegmt=True)
-        return Response(200, {"date": date}, scraper.active_targets() if url.path.endswith("/targets") else b"OK")
+        return await scraper.answer(url.path, query, self.now)
 
     def _passes(self, url: str) -> bool:
         scraper = self.scrapers[f"{URL(url).host}:{PORT}"]
-        return scraper.answers and not scraper.hidden
+        ready = URL(url).path == "/-/healthy" or self.now >= scraper.replays_until
+        return scraper.answers and not scraper.hidden and ready
+
+    async def polls(self, scraper: Scraper, controllers: Sequence[str]) -> None:
+        """Fetches its list from one of these, for ever; from the next one when that does not answer, when ``strict`` always.
+        Known to be weak: controllers that see different things serve slices of different plans.
+        """
+        every_s, asked = scraper.traits.poll_s, 0
+        await asyncio.sleep(self.rng.uniform(0.0, every_s))
+        while True:
+            if scraper.answers and self.now >= scraper.replays_until:
+                answered = await self._fetch(scraper, controllers[asked % len(controllers)])
+                asked += self.strict or not answered
+            await asyncio.sleep(every_s)
+
+    async def _fetch(self, scraper: Scraper, controller: str) -> bool:
+        """Whether there was an answer."""
+        url, started_at = f"http://{controller}:9600/sd/{SERVICE}/{scraper.id}", scraper.started_at
+        try:
+            answer = await self.request(None, "GET", url, timeout_s=min(scraper.traits.poll_s, 30.0))
+        except HttpError:
+            return False
+        if answer.status == 200 and scraper.answers and scraper.started_at == started_at:
+            generation = envelope.parse_generation(answer.headers["x-promring-generation"])
+            self._has(scraper, answer.body, (generation, answer.headers["x-promring-sha256"]), fetched=True)
+            scraper.fetched_at = self.now
+            scraper.given(answer.body, self.now)
+        return answer.status == 200
 
     # --- receivers ---------------------------------------------------------------------------------------------------
 
@@ -152,10 +196,12 @@ class World:
         """A controller put these in force."""
         process = HERE.get()
         assert process is not None
+        if any(one.service != SERVICE for one in slices):
+            return
         before = self._given.get(process, {})
         self._given[process] = {}
         for one in slices:
-            self._made.setdefault((one.scraper.id, one.sha256, one.generation), process)
+            self._made.setdefault((one.scraper.id, one.sha256, one.generation), (process, self.now))
             given = before.get(one.scraper.id) or Given(self.now)
             if given.digest != one.sha256:
                 given = Given(given.since, one.sha256, {t: given.targets.get(t, self.now) for t in targets_of(one.body)})
@@ -175,7 +221,8 @@ class World:
         """Looks at what ``disk.install`` leaves behind."""
 
         def install(path: Path, body: bytes, **options: int) -> None:
-            scraper = next((s for s in self.scrapers.values() if path.parent == s.file.parent), None)
+            everybody = [*self.scrapers.values(), *self.bystanders.values()]
+            scraper = next((s for s in everybody if path.parent == s.file.parent), None)
             if scraper is None:
                 real(path, body, **options)
                 return
@@ -185,28 +232,43 @@ class World:
             if scraper.disk == "full":
                 raise OSError(errno.ENOSPC, "No space left on device", str(path))
             real(path, body, **options)
-            if path == scraper.file:
+            if scraper.id in self.bystanders:
+                self._bystander_has(scraper, body)
+            elif path == scraper.file:
                 self._installed(scraper)
             else:
                 self.notes += 1
 
         return install
 
+    def _bystander_has(self, scraper: Scraper, body: bytes) -> None:
+        """I17: whatever befalls others, its slice stays."""
+        if self.settled and body.startswith(b"["):
+            self.wrong(f"I17: {scraper.id}, of a service that nothing befalls, has another slice")
+
     def _installed(self, scraper: Scraper) -> None:
-        """A sink has other bytes: I3, I7, I8, and no target is taken from the only one who has it."""
-        body = scraper.file.read_bytes()
         note = envelope.noted(scraper.file)
         assert note is not None
-        have = generation, sha256 = note.generation, note.sha256
-        self.writes.append((self.now, scraper.id))
-        maker = self._made.get((scraper.id, sha256, generation))
-        if maker is None or not Envelope(body, sha256, generation).is_whole():
+        if note.rank[0] < scraper.term:
+            self.wrong(f"I7: {scraper.id} went from term {scraper.term} to {note.rank[0]}")
+        scraper.term = note.rank[0]
+        self._has(scraper, scraper.file.read_bytes(), (note.generation, note.sha256))
+
+    def _has(self, scraper: Scraper, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
+        """It has another list: I3, I7, I8, and no target is taken from the only one who has it."""
+        generation, sha256 = have
+        if fetched and have == scraper.accepted:
+            return
+        made = self._made.get((scraper.id, sha256, generation))
+        if made is None or not Envelope(body, sha256, generation).is_whole():
             self.wrong(f"I8: {scraper.id} has {len(body)} bytes that are no slice that was made, as {generation}")
             return
-        back = generation < scraper.accepted[0] or (generation == scraper.accepted[0] and sha256 != scraper.accepted[1])
-        if note.rank[0] < scraper.term or (back and not scraper.pulls):  # an agent may go back in a term
+        older = generation < scraper.accepted[0] or (generation == scraper.accepted[0] and sha256 != scraper.accepted[1])
+        if older and not fetched and not scraper.pulls:  # an agent may go back in a term, and who fetches has no fence
             self.wrong(f"I7: {scraper.id} went from {scraper.accepted[0]} to {generation}")
-        scraper.term = note.rank[0]
+        if sha256 != scraper.accepted[1] or not fetched:
+            self.writes.append((self.now, scraper.id))
+        maker, made_at = made
         if maker is not scraper.maker:
             scraper.maker, scraper.maker_since = maker, self.now
         scraper.accepted = have
@@ -214,44 +276,60 @@ class World:
         if strange := now - self.ever:
             self.wrong(f"I8: {scraper.id} got {len(strange)} targets that nobody listed")
         taken = (scraper.in_file.keys() - now) & self.truth()
+        self.moves.taken_off(scraper, taken, made_at, self._heirs(maker, scraper))
+        self.moves.has(scraper, now)
         scraper.in_file = {t: scraper.in_file.get(t, self.now) for t in sorted(now)}
-        self.say(f"{scraper.id} installed {generation} of {maker.name}: {len(now)} targets, {len(taken)} taken")
+        self.say(f"{scraper.id} has {generation} of {maker.name}: {len(now)} targets, {len(taken)} taken")
+        if taken:
+            self.takes.append((self.now, scraper.id, len(taken)))
         others = {t for s in self.scrapers.values() if s is not scraper for t in s.in_file}
-        lost = [t for t in sorted(taken - others) if not self._excused(scraper, t)]
+        lost = [t for t in sorted(taken - others) if not self.weak(scraper, t, made_at) and not self.traits.drops(t)]
         if scraper.answers and lost:
-            self.wrong(f"I3: {len(lost)} targets were taken from {scraper.id}, and nobody else has them")
+            self.wrong(f"I3: {len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them")
 
-    def _excused(self, scraper: Scraper, target: str) -> bool:
-        """Whether who took the target from ``scraper`` gave it to another one an overlap ago: longer is not waited.
+    def _heirs(self, maker: Process, scraper: Scraper) -> dict[str, Heirs]:
+        """Who has each target in the plan of that controller, but this scraper."""
+        found: dict[str, Heirs] = {}
+        for name, given in self._given.get(maker, {}).items():
+            if name != scraper.id:
+                for target, since in given.targets.items():
+                    found[target] = (*found.get(target, ()), (self.scrapers[name], since))
+        return found
 
-        Known weaknesses, which count when ``strict``: a controller that begins to lead delivers its own plan at once, also
-        what it takes away; and a scraper that comes back is not waited for with what it still has.
+    def weak(self, scraper: Scraper, target: str, decided: float) -> bool:
+        """Whether this is known to be weak, which counts when ``strict``: a controller that begins to lead delivers its own
+        plan at once, also what it takes away; and a scraper that comes back is not waited for with what it still has.
         """
         maker = scraper.maker
-        assert maker is not None
-        gives = self._given.get(maker, {})
-        others = [given for name, given in gives.items() if name != scraper.id]
-        if any(self.now - given.targets.get(target, self.now) >= OVERLAP_S - 1.0 for given in others):
-            return True
+        if maker is None or self.strict:
+            return False
         began = self._pusher[1] if self._pusher[0] is maker else scraper.maker_since
+        gives = self._given.get(maker, {})
         if scraper.id in gives:
             began = max(began, gives[scraper.id].since)
-        return not self.strict and self.now - began < OVERLAP_S
+        return decided - began < OVERLAP_S
 
     def look(self) -> None:
-        """Once a second: the scrapers load their files. I2: what one of them drops, another one scrapes."""
+        """Once a second: the scrapers load their lists and ask their targets. I2: what one of them drops, another one
+        scrapes. I16, I18.
+        """
         for scraper in self.scrapers.values():
+            scraper.note_troubles(self.now)
             if scraper.answers:
-                for target in scraper.look(self.now) & self.truth():
-                    if not self._may_drop(scraper, target) and not self._excused(scraper, target):
+                found = scraper.look(self.now)
+                self.moves.looked(scraper, found, self.now)
+                for target in sorted(self.truth().intersection(found.dropped)):
+                    if not self._may_drop(scraper, target) and not self.weak(scraper, target, self.now):
                         self.wrong(f"I2: {scraper.id} drops {target}, and nobody else scrapes it")
+        self.moves.see(self.now)
+        self.claims.see(self.now)
 
     def _may_drop(self, scraper: Scraper, target: str) -> bool:
-        """Whether somebody else has it, and scrapes it, or did until it was gone a moment ago."""
+        """Whether somebody else has it, and scrapes it, or did until a moment ago."""
         for other in self.scrapers.values():
             if other is scraper or target not in other.in_file:
                 continue
-            if target in other.scraped or not other.answers or self.now - other.started_at < SETTLING_S:
+            if target in other.scraped or other.was_ill(target, self.now - RECENT_S - self.traits.poll_s):
                 return True
         return False
 

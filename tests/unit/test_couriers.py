@@ -138,6 +138,21 @@ async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clo
     assert given.cut_off == {B.id}, "it runs something else, and has not come"
 
 
+async def test_who_has_run_what_it_shall_until_a_moment_ago_is_not_away(clock: Clock) -> None:
+    given = couriers(HttpSdDelivery(), alone=False)
+    await deliver(given)
+    for _ in range(int(3 * PATIENCE_S // 30)):
+        clock.now += 30.0
+        given.saw({A.id: 1000.0, B.id: 1000.0}, [], 1000.0)
+    given.saw({A.id: 1000.0}, [B.id], clock.now)
+    await deliver(given, UNDELIVERABLE_AFTER)
+    assert not given.cut_off, "there is another list since now, and it comes for it at another controller once a minute"
+    clock.now += PATIENCE_S
+    given.saw({A.id: 1000.0}, [B.id], clock.now)
+    await deliver(given, UNDELIVERABLE_AFTER)
+    assert given.cut_off == {B.id}
+
+
 async def test_what_was_seen_for_a_moment_only_is_not_believed(clock: Clock) -> None:
     given = couriers(HttpSdDelivery())
     await deliver(given)

@@ -9,9 +9,9 @@ A target that moves stays with its old owner while that lives, until every new o
   lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both can be seen, and the old
   owner has success where the new one has none.
 
-A dead owner is not waited for. A target that has no room anywhere stays with a live scraper that has it, within that
-one's capacity. What a scraper holds beyond its share is a ``Claim`` with an end; what it holds as an owner, or because
-there is no room elsewhere, has none.
+A dead owner is not waited for; one that comes back holds what it had when it left (``Departed``). A target that has no room
+anywhere stays with a live scraper that has it, within that one's capacity. What a scraper holds beyond its share is a
+``Claim`` with an end; what it holds as an owner, or because there is no room elsewhere, has none.
 
 ``schedule`` is a function of the claims in force, the wanted placement, what the scrapers were seen doing, and now. The
 placement itself never depends on the claims: the previous plan only schedules the way to the next one.
@@ -37,6 +37,7 @@ NEVER = np.inf
 INTERVALS, APPLIED_S = 2.0, 10.0
 """A scraper that took its slice has scraped all of it after so many intervals, and the time in which it applies a list."""
 TAKEN_KEPT_S, TAKEN_APART_S = 600.0, 1.0
+DEPARTED_KEPT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,26 +191,54 @@ def schedule(
 
 def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, it does not hold.
+    that was not seen to have it, nor to drop it, it does not hold.
     """
     gone = np.zeros(len(before), dtype=bool)
     for index, name in enumerate(before.names):
         if (one := seen.get(name)) is not None:
             held = (before.scrapers == index) & np.isfinite(before.until)
-            gone |= held & ~np.isin(before.ids, one.ids)
+            gone |= held & ~np.isin(before.ids, one.ids) & ~np.isin(before.ids, one.dropped)
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
+    return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
+
+
+def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims:
+    """``before``, and what scrapers have besides: ids, since when."""
     number = {name: i for i, name in enumerate(before.names)}
-    names = (*before.names, *(name for name in seen if name not in number))
+    names = (*before.names, *(name for name in more if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
     for index, name in enumerate(names):
-        if (one := seen.get(name)) is not None:
-            more = np.setdiff1d(one.ids, before.ids[before.scrapers == index])
-            ids.append(more)
-            scrapers.append(np.full(len(more), index, dtype=np.int32))
-            since.append(np.full(len(more), one.at))
+        if name in more:
+            new = np.setdiff1d(more[name][0], before.ids[before.scrapers == index])
+            ids.append(new)
+            scrapers.append(np.full(len(new), index, dtype=np.int32))
+            since.append(np.full(len(new), more[name][1]))
     until = np.concatenate([before.until, np.full(sum(map(len, ids)) - len(before), NEVER)])
     return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """What scrapers had when they left the plan: they keep it, and some of them were never gone. Who comes back holds it as
+    anybody does whose target moves. Never changed: ``and_then`` makes the next.
+    """
+
+    had: Mapping[str, tuple[Keys, float]] = field(default_factory=dict)
+    """Ids, and when it left (monotonic seconds)."""
+
+    def and_then(self, before: Claims, live: Collection[str], now: float) -> Departed:
+        """Those of ``before`` who are not ``live`` left now. After ``DEPARTED_KEPT_S`` it is forgotten."""
+        had = {name: one for name, one in self.had.items() if name not in live and now - one[1] < DEPARTED_KEPT_S}
+        for index, name in enumerate(before.names):
+            if name not in live:
+                had[name] = before.ids[before.scrapers == index], now
+        return Departed(had)
+
+    def back(self, before: Claims, live: Collection[str], now: float) -> Claims:
+        """``before``, and what those have who are ``live`` again."""
+        returned = {name: (ids, now) for name, (ids, _) in self.had.items() if name in live}
+        return _with_more(before, returned) if returned else before
 
 
 def waiting_for(claims: Claims, wanted: Placement) -> set[str]:

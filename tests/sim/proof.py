@@ -1,0 +1,204 @@
+"""What must be true of moves and of what is said: I16 and I18. Looked at once a second, by what the scrapers really did.
+
+``Moves``   I16: a target that moves while its old owner lives misses no scrape
+``Claims``  I18: what a controller says was so at some moment within its age
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
+from promring.core.pool import decode, fragments
+from promring.core.second import Sick
+from promring.model import TargetPool
+from promring.service import Service
+from tests.sim.scraper import NEVER, SERVICE, Looked, Scraper, targets_of
+
+if TYPE_CHECKING:
+    from tests.sim.controller import Controller
+    from tests.sim.world import World
+
+SEEN_S = 15.0
+"""A trouble is seen, and what was decided before it is at the scrapers, so long after it began at the latest."""
+AUDIT_S, TIMEOUT_S, TICK_S = 10.0, 5.0, 2.0
+WOKEN_S = 60.0
+"""A controller that stood still may say what was so before that."""
+
+
+Heirs = tuple[tuple[Scraper, float], ...]
+"""Who else has a target in a controller's plan, and since when."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """Who scraped the target last with success asks it no more, since its list says so. ``decided``: since when some
+    controller meant it so; ``heirs``: who had it in that controller's plan.
+    """
+
+    at: float
+    scraper: Scraper
+    decided: float
+    heirs: Heirs
+
+
+class Moves:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.good: dict[str, float] = {}
+        """When somebody last scraped the target with success."""
+        self.asked: dict[str, dict[str, float]] = defaultdict(dict)
+        """When each scraper last asked each target."""
+        self.good_by: dict[str, dict[str, float]] = defaultdict(dict)
+        """When it did so with success."""
+        self._off: dict[tuple[str, str], tuple[float, Heirs]] = {}
+        self._left: dict[str, Left] = {}
+        self.listed: dict[str, float] = {}
+        """Since when each target is listed."""
+
+    def taken_off(self, scraper: Scraper, targets: Iterable[str], decided: float, heirs: Mapping[str, Heirs]) -> None:
+        """Its newest list is without these."""
+        for target in targets:
+            self._off.setdefault((scraper.id, target), (decided, heirs.get(target, ())))
+
+    def has(self, scraper: Scraper, targets: Iterable[str]) -> None:
+        """Its newest list is with these."""
+        for target in targets:
+            self._off.pop((scraper.id, target), None)
+
+    def looked(self, scraper: Scraper, found: Looked, now: float) -> None:
+        """What it did in this second."""
+        for target in found.asked:
+            self.asked[target][scraper.id] = now
+        for target in found.good:
+            self.good[target] = self.good_by[target][scraper.id] = now
+        for target in found.dropped:
+            decided, heirs = self._off.get((scraper.id, target), (now, ()))
+            self._left[target] = Left(now, scraper, decided, heirs)
+
+    def see(self, now: float) -> None:
+        truth = self._world.truth()
+        self.listed = {t: self.listed.get(t, now) for t in sorted(truth)}
+        for target, left in list(self._left.items()):
+            if target not in truth or self.good.get(target, NEVER) > left.at:
+                del self._left[target]
+            elif now - self.good.get(target, now) > self._world.traits.missed_s:
+                del self._left[target]
+                if not self._excused(target, left):
+                    gap_s = now - self.good[target]
+                    self._world.wrong(
+                        f"I16: {target} moved from {left.scraper.id} {now - left.at:.0f} s ago, no scrape for {gap_s:.0f} s"
+                    )
+
+    def _excused(self, target: str, left: Left) -> bool:
+        """The old owner was in trouble itself, so that it was not known to scrape the target; or a new one that scraped it
+        with success fell ill when it was too late to take the decision back.
+        """
+        before = left.decided - self._world.traits.interval_s - SEEN_S
+        if left.scraper.was_ill(target, before) or self._world.weak(left.scraper, target, left.decided):
+            return True
+        late = left.decided - SEEN_S - self._world.traits.poll_s
+        return any(heir.fell_ill(target, late) and self.good_by[target].get(heir.id, NEVER) >= at for heir, at in left.heirs)
+
+    def missed(self, since: float) -> list[str]:
+        """Who was listed, and well, then, and has no good scrape for too long now."""
+        world = self._world
+        late = world.now - world.traits.missed_s
+        return [
+            t for t, at in self.good.items() if at < late and self.listed.get(t, since) < since and not world.traits.drops(t)
+        ]
+
+
+class Claims:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._coverages: dict[str, Coverage] = {}
+        self._sick: dict[str, set[tuple[str, float]]] = defaultdict(set)
+        self._drained_since: dict[tuple[str, str], float] = {}
+        self._names: dict[int, tuple[TargetPool, list[str]]] = {}
+        self._frozen_at: dict[str, float] = {}
+
+    def see(self, now: float) -> None:
+        for controller in self._world.controllers.values():
+            if controller.process.frozen:
+                self._frozen_at[controller.name] = now
+            elif now - self._frozen_at.get(controller.name, NEVER) > WOKEN_S and controller.runs:
+                for service in controller.services():
+                    if service.name == SERVICE:
+                        self._of(controller, service, now)
+
+    def _of(self, controller: Controller, service: Service, now: float) -> None:
+        found = service.audit.coverage
+        if found is not None and found is not self._coverages.get(controller.name):
+            self._coverages[controller.name] = found
+            self._covered(controller.name, service, found, now)
+        for name, one in service.reconciler.opinions.scrapers.items():
+            if (name, one.until) not in self._sick[controller.name]:
+                self._sick[controller.name].add((name, one.until))
+                self._is_sick(controller.name, name, one, now)
+        self._drained(controller, service, now)
+
+    # --- coverage ----------------------------------------------------------------------------------------------------
+
+    def _covered(self, who: str, service: Service, found: Coverage, now: float) -> None:
+        world, names = self._world, self._named(found.pool)
+        stale_s = max(STALE_LEAST_S, STALE_INTERVALS * world.traits.interval_s) + TIMEOUT_S + TICK_S
+        for target in (names[row] for row in found.covered.nonzero()[0].tolist()):
+            if max(world.moves.asked[target].values(), default=NEVER) < now - stale_s:
+                world.wrong(f"I18: {who} says that {target} is scraped")
+        for target in (names[row] for row in found.dropped.tolist()):
+            if not world.traits.drops(target):
+                world.wrong(f"I18: {who} says that {target} is dropped")
+        slices = service.reconciler.memory.slices if len(found.missing) else {}
+        owners = {name: set(targets_of(slices[name].body)) for name in found.scrapers if name in slices}
+        for target in (names[row] for row in found.missing.tolist()):
+            if any(target in has and self._shows(world.scrapers[name], target, now) for name, has in owners.items()):
+                world.wrong(f"I18: {who} says that {target} is missing")
+
+    def _shows(self, scraper: Scraper, target: str, now: float) -> bool:
+        """Whether it has had the target so long, and was so well, that everybody who asked it must have seen it."""
+        traits = self._world.traits
+        since = now - 2.0 * traits.interval_s - traits.stage_s - AUDIT_S - TIMEOUT_S
+        if scraper.was_ill("", since) or scraper.in_file.get(target, now) > since:
+            return False
+        return traits.drops(target) or self._world.moves.asked[target].get(scraper.id, NEVER) > now - 2.0 * traits.interval_s
+
+    def _named(self, pool: TargetPool) -> list[str]:
+        known = self._names.get(id(pool))
+        if known is None or known[0] is not pool:
+            known = self._names[id(pool)] = pool, [decode(one).address for one in fragments(pool)]
+        return known[1]
+
+    # --- sick, drained -----------------------------------------------------------------------------------------------
+
+    def _is_sick(self, who: str, name: str, one: Sick, now: float) -> None:
+        traits = self._world.traits
+        since = now - AUDIT_S - TIMEOUT_S - TICK_S - max(STALE_LEAST_S, STALE_INTERVALS * traits.interval_s)
+        past = self._world.scrapers[name].past
+        if not any(span.ended >= since and span.what in ("fails", "cut") for span in past):
+            self._world.wrong(f"I18: {who} says that {name} is sick: {one.found}")
+
+    def _drained(self, controller: Controller, service: Service, now: float) -> None:
+        """It is drained, has taken its empty slice, and nothing is handed over: then it scrapes nothing."""
+        reconciler = service.reconciler
+        claims, traits = reconciler.memory.claims, self._world.traits
+        for name in self._world.scrapers:
+            slice_, key = reconciler.memory.slices.get(name), (controller.name, name)
+            says = controller.leads and name in reconciler.memory.drained and slice_ is not None and not slice_.targets
+            if not says or claims.held or name not in controller.reached(service):
+                self._drained_since.pop(key, None)
+                continue
+            since = self._drained_since.setdefault(key, now)
+            scraper = self._world.scrapers[name]
+            if (
+                now - since > traits.stage_s + SEEN_S
+                and not scraper.was_ill("", since)
+                and scraper.loaded
+                and not scraper.disk
+            ):
+                self._world.wrong(
+                    f"I18: {controller.name} says that {name} is drained, and it scrapes {len(scraper.loaded)}"
+                )
