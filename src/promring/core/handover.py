@@ -87,9 +87,9 @@ class Evidence:
         """How long after it took its slice this scraper has had every chance to scrape all of it."""
         if not policy.confirm:
             return policy.overlap_s
-        known = max((one.interval_s for one in self.seen.values()), default=0.0)
         one = self.seen.get(name)
-        interval_s = (one.interval_s if one else 0.0) or known or INTERVAL_UNKNOWN_S
+        interval_s = one.interval_s if one else 0.0
+        interval_s = interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
         return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
 
@@ -169,7 +169,10 @@ def schedule(
     rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
         success, failure = _of_holders(pool, names, rows, scrapers, evidence)
-        found = _ends(wanted, owned, begun, evidence, policy, replicas)
+        about = np.zeros(len(pool), dtype=bool)
+        about[rows] = True
+        about = about[owned // len(names)]  # of a million targets few are handed over at a moment
+        found = _ends(wanted, owned[about], begun[about], evidence, policy, replicas)
         until = np.where(until == NEVER, now + policy.overlap_s, until)
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
@@ -193,18 +196,18 @@ def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
     that was not seen to have it, it does not hold.
     """
     gone = np.zeros(len(before), dtype=bool)
-    for index, name in enumerate(before.names):
-        if (one := seen.get(name)) is not None:
-            held = (before.scrapers == index) & np.isfinite(before.until)
-            gone |= held & ~np.isin(before.ids, one.ids)
+    for index, mine in enumerate(_by_scraper(before.scrapers, len(before.names))):
+        if (one := seen.get(before.names[index])) is not None:
+            held = mine[np.isfinite(before.until[mine])]
+            gone[held] = ~_among(one.ids, before.ids[held])
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     number = {name: i for i, name in enumerate(before.names)}
     names = (*before.names, *(name for name in seen if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
-    for index, name in enumerate(names):
-        if (one := seen.get(name)) is not None:
-            more = np.setdiff1d(one.ids, before.ids[before.scrapers == index])
+    for index, mine in enumerate(_by_scraper(before.scrapers, len(names))):
+        if (one := seen.get(names[index])) is not None:
+            more = np.setdiff1d(one.ids, before.ids[mine])
             ids.append(more)
             scrapers.append(np.full(len(more), index, dtype=np.int32))
             since.append(np.full(len(more), one.at))
@@ -240,6 +243,19 @@ def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tu
     rows = rows_of(pool, before.ids)
     there = (scrapers >= 0) & (rows < len(pool))
     return rows[there], scrapers[there], before.since[there], before.until[there]
+
+
+def _among(ascending: Keys, ids: Keys) -> Flags:
+    """Which of ``ids`` are in the other one."""
+    if not len(ascending):
+        return np.zeros(len(ids), dtype=bool)
+    return np.asarray(ascending[np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)] == ids)
+
+
+def _by_scraper(scrapers: Owners | Rows, count: int) -> list[Rows]:
+    """For each of ``count`` scrapers the rows that are its."""
+    order = np.argsort(scrapers, kind="stable")
+    return np.split(order, np.searchsorted(scrapers[order], np.arange(1, count)))[:count]
 
 
 def _pairs(wanted: Placement, replicas: int | None = None) -> Rows:
@@ -286,8 +302,8 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
     rows, owners = owned // scrapers, owned % scrapers
     strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
     due = np.full(len(owned), NEVER)
-    for number, scraper in enumerate(wanted.scrapers):
-        mine, taken = np.flatnonzero(owners == number), evidence.taken.get(scraper.id, Taken())
+    for scraper, mine in zip(wanted.scrapers, _by_scraper(owners, scrapers), strict=True):
+        taken = evidence.taken.get(scraper.id, Taken())
         if not len(mine) or scraper.id in evidence.silent:
             continue
         taken_at = taken.since(begun[mine])
@@ -300,10 +316,10 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
         tried_since = (tried > -NEVER) & np.where(has, tried >= begun[mine], tried >= begun[mine] + APPLIED_S)
         readable[mine] = has
         strong[mine] = tried_since & up
-        weak[mine] = tried_since | ((has | (one.at >= begun[mine] + APPLIED_S)) & np.isin(ids, one.dropped))
+        weak[mine] = tried_since | ((has | (one.at >= begun[mine] + APPLIED_S)) & _among(one.dropped, ids))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
     latest = np.full(len(pool), -NEVER)
-    proper = np.isin(owned, _pairs(wanted, replicas))
+    proper = np.isin(owned, _pairs(wanted, replicas)) if wanted.owners.shape[1] > replicas else np.ones(len(owned), dtype=bool)
     np.maximum.at(latest, rows[proper], due[proper])
     return _Ends(
         np.bincount(rows[strong], minlength=len(pool)) >= needed,
