@@ -2,9 +2,8 @@
 
 Who does not lead lets scrapers come for their slices, and pushes nothing. A scraper that no delivery has reached
 ``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. Trouble on our own side, on
-the way, or a push that has not ended is never that. One that comes for its slices (http_sd) is reached when it has come; it
-is not when it has stayed away for ``PATIENCE_S``, or three times as long as between its visits, and was not seen to run what
-it shall.
+the way, or a push that has not ended is never that. One that comes for its slices is reached when it has come, or is seen to
+run what it shall (``visitors``).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from promring.core.handover import Taken
 from promring.delivery import Background, Delivery, Outcome, Visited
@@ -22,31 +20,14 @@ from promring.metrics import Metrics
 from promring.model import Generation, Slice
 from promring.narration import say_failed
 from promring.rate import backoff_s
+from promring.visitors import Visitors
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 UNDELIVERABLE_AFTER = 3
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
-PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
-VISIT_APART_S = 0.5
 APPLIED_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Visits:
-    """A scraper comes for its slice: ``at`` last, ``every_s`` or so. Monotonic seconds; 0: not known."""
-
-    at: float = 0.0
-    every_s: float = 0.0
-
-    def and_then(self, now: float) -> Visits:
-        gap = now - self.at if self.at else 0.0
-        return Visits(now, self.every_s) if gap < VISIT_APART_S else Visits(now, gap)
-
-    @property
-    def patience_s(self) -> float:
-        return max(PATIENCE_S, PATIENCE_VISITS * self.every_s)
 
 
 class Couriers:
@@ -72,13 +53,7 @@ class Couriers:
         """
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
-        self.visits: dict[str, Visits] = {}
-        """Of scrapers that come for their slices."""
-        self._served_since: dict[str, float] = {}
-        self._ran: dict[str, float] = {}
-        """When each was last seen to run what it shall."""
-        self._astray: frozenset[str] = frozenset()
-        """Scrapers that were seen to run something else than they shall."""
+        self.visitors = Visitors()
         self._failures = 0
         self._locked_out = False
         self._answered = False
@@ -96,13 +71,13 @@ class Couriers:
     async def deliver(self, slices: Sequence[Slice], *, remembered: bool, pushes: bool) -> bool:
         """Give every delivery all slices; it leaves alone what is there already. Whether every sink has its slice.
 
-        What one of several controllers only remembers may be older than what the sinks have, and is kept to itself. Without
-        ``pushes`` scrapers may come for theirs, no more.
+        What one of several controllers only remembers may be older than what the sinks have, and is kept to itself. One that
+        leads gives nothing without ``pushes``: who comes has what was served before.
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto = time.monotonic()
         chosen = zip(self._names, self._deliveries, strict=True)
-        named = {name: d for name, d in chosen if may and (d.pulled or (pushes and leads()))}
+        named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
         asked = list(named.values())
         if not leads():
             self._count(())  # who could not be reached then says nothing about when we lead again
@@ -113,9 +88,15 @@ class Couriers:
             for outcome in outcomes:
                 if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._service, delivery.means, outcome.outcome).inc()
-        results = [self._stayed_away(found, slices) if d.pulled else found for d, found in zip(asked, results, strict=True)]
+        names = {s.scraper.id for s in slices}
+        self.visitors.serve(names)
+        self.taken = {name: one for name, one in self.taken.items() if name in names}
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
-        self._took((o.scraper for o in pushed if o.outcome in ("written", "same") and o.scraper not in self.visits), upto)
+        there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
+        self._took((name for name in there if not self.visitors.comes(name)), upto)
+        results = [
+            [self._visited(o, there) for o in found] if d.pulled else found for d, found in zip(asked, results, strict=True)
+        ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
@@ -131,32 +112,30 @@ class Couriers:
             self.taken[name] = self.taken.get(name, Taken()).and_then(upto, now)
 
     def _came(self, scraper: str, upto: float) -> None:
-        self.visits[scraper] = self.visits.get(scraper, Visits()).and_then(time.monotonic())
-        self._took([scraper], upto)
+        if self.visitors.came(scraper):
+            self._took([scraper], upto)
 
     def saw(self, running: Mapping[str, float], astray: Collection[str], upto: float) -> None:
         """These were seen to run what was put in force until ``upto``, and since when; those something else."""
-        now = time.monotonic()
-        self._took((name for name, since in running.items() if now - since >= APPLIED_S), upto)
-        self._ran |= dict.fromkeys(running, now)
-        self._astray = frozenset(astray)
+        self.visitors.saw(running.keys(), astray)
+        self._took((name for name, since in running.items() if time.monotonic() - since >= APPLIED_S), upto)
 
-    def _stayed_away(self, outcomes: Sequence[Outcome], slices: Sequence[Slice]) -> list[Outcome]:
-        """Outcomes of slices that scrapers come for: nothing is delivered before they have."""
-        now, names = time.monotonic(), {s.scraper.id for s in slices}
-        self._served_since = {name: self._served_since.get(name, now) for name in names}
-        self.visits = {name: one for name, one in self.visits.items() if name in names}
-        self.taken = {name: one for name, one in self.taken.items() if name in names}
-        self._ran = {name: at for name, at in self._ran.items() if name in names}
-        return [self._visited(o, now) for o in outcomes]
+    @property
+    def pushes(self) -> bool:
+        """Whether older slices may still be on their way to somebody."""
+        return self._leadership.leads() and not all(d.pulled for d in self._deliveries)
 
-    def _visited(self, outcome: Outcome, now: float) -> Outcome:
+    def _visited(self, outcome: Outcome, pushed: Collection[str]) -> Outcome:
+        """What serving a slice came to: nothing is delivered before its scraper has come, or is seen to run it. Who was
+        ``pushed`` its slice need not come.
+        """
         name = outcome.scraper
-        visits, taken = self.visits.get(name, Visits()), self.taken.get(name, Taken())
-        away_s = now - max(visits.at, self._served_since[name], self._ran.get(name, 0.0), *taken.ats[-1:])
-        if away_s < visits.patience_s or not (self._leadership.alone or name in self._astray):
-            return outcome if visits.at else Outcome(name, "waiting")
-        return Outcome(name, "failed", f"has not come for its list for {visits.patience_s:.0f} s")
+        if self.visitors.comes(name) or self.visitors.runs(name):
+            return outcome
+        away_s = None if name in pushed else self.visitors.away_for(name, alone=self._leadership.alone)
+        if away_s is None:
+            return Outcome(name, "waiting")
+        return Outcome(name, "failed", f"has not come for its list for {away_s:.0f} s")
 
     def again_in(self, interval_s: float) -> float:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""

@@ -124,8 +124,10 @@ class Reconciler:
         self._used: set[str] = set()
         self._judge_again_at = 0.0
         self._reign = 0
-        self._look_since: float | None = None
-        """Since when we lead without having seen what the leader before us gave to whom; None: we need not know it."""
+        self._look_since: float | None = None if leadership.alone or memory.slices else NOT_YET
+        """Since when we lead, or know nothing, without having seen what the leader before us gave to whom; None: we need not
+        know it.
+        """
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)
         self._held = Held(self._log)
@@ -165,7 +167,8 @@ class Reconciler:
         else:
             self._wait_for_nobody()
         acts = isinstance(verdict, Act)
-        decided = self.decided or (acts and not facts.members.stale and self._knows_enough())
+        looked = self.decided or self._look_since is None
+        decided = self.decided or (acts and looked and not facts.members.stale and self._knows_enough())
         if acts and decided:
             self._tell_others()
         await self._save()
@@ -246,7 +249,7 @@ class Reconciler:
 
     def _able(self, members: Members, drained: frozenset[str]) -> Members:
         """The members, with weight 0 for those that shall get nothing: the drained, the sick, and who cannot be reached."""
-        failing = self.couriers.cut_off | self.opinions.sick(time.monotonic()).keys()
+        failing = (self.couriers.cut_off | self.opinions.sick(time.monotonic()).keys()) & {s.id for s in members}
         able = {s.id for s in members if s.able and s.id not in drained}
         if len(failing) * 2 > len(members) or able <= failing:  # when most fail, it is not them
             failing = set()
@@ -322,7 +325,7 @@ class Reconciler:
             plan = await beside(lambda: self._compare(placed)) if placed is not self.placement else NO_PLAN
             self._put_in_force(verdict, facts, placed, plan, claims, slices)
             self._departed = departed.and_then(before, live, now_s)
-            self.waiting, self.no_room = waiting_for(claims, wanted), without_room(claims, wanted)
+            self.waiting, self.no_room = await beside(lambda: (waiting_for(claims, wanted), without_room(claims, wanted)))
             self._shares, self._tried = now, opinions.trials
             if self.in_force is None or not _same_owners(self.in_force, in_force):
                 self.in_force = in_force
@@ -362,7 +365,7 @@ class Reconciler:
         """
         facts, now = self._facts, time.monotonic()
         before = with_seen(before, facts.seen) if looked else before
-        evidence = Evidence(facts.seen, self.couriers.taken, facts.silent)
+        evidence = Evidence(facts.seen, self.couriers.taken, facts.silent, self.couriers.pushes)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self._handover, now, replicas=replicas, capacities=most)
 

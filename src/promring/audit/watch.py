@@ -149,7 +149,7 @@ class Audit:
         await self._ask_all(session, asked, self._index, waiting)
         live = {s.id for s in placement.scrapers}
         self._forget_all_but(live)
-        await beside(lambda: self._compare_each(expected))
+        await beside(lambda: self._compare_each(expected, asked))
         running = {name: since for name, (_, since) in self._running.items()}
         whole = len(asked) == len(placement.scrapers)
         self._receive(Sight(placement, dict(self.seen), set(self.silent), running, began if whole else None))
@@ -166,9 +166,9 @@ class Audit:
         self._long &= set(live)
         self._lasting.keep(set(live))
 
-    def _compare_each(self, expected: _Expected) -> None:
-        """Who has just what its slice says: since when."""
-        for scraper in expected.placement.scrapers:
+    def _compare_each(self, expected: _Expected, asked: Iterable[Scraper]) -> None:
+        """Who of those that were asked has just what its slice says: since when."""
+        for scraper in asked:
             one, wanted = self.seen.get(scraper.id), np.sort(expected.ids(scraper.id))
             if one is None or not np.array_equal(np.union1d(one.ids, np.intersect1d(one.dropped, wanted)), wanted):
                 self._running.pop(scraper.id, None)

@@ -36,7 +36,7 @@ Flags = npt.NDArray[np.bool_]
 NEVER = np.inf
 INTERVALS, APPLIED_S = 2.0, 10.0
 """A scraper that took its slice has scraped all of it after so many intervals, and the time in which it applies a list."""
-TAKEN_KEPT_S, TAKEN_APART_S = 600.0, 1.0
+TAKEN_MOST, TAKEN_APART_S = 256, 1.0
 DEPARTED_KEPT_S = 600.0
 
 
@@ -60,14 +60,19 @@ class Taken:
     ats: tuple[float, ...] = ()
 
     def and_then(self, upto: float, at: float) -> Taken:
-        """It took another. What is older than ``TAKEN_KEPT_S`` is forgotten, and of two in one second the first."""
+        """It took another. Of two in one second the first is forgotten, of many some of the older half: what was given
+        then counts as taken a little later.
+        """
         if self.uptos and upto <= self.uptos[-1]:
             return self
-        uptos, ats = self.uptos, self.ats
-        if len(ats) > 1 and ats[-1] - ats[-2] < TAKEN_APART_S:
-            uptos, ats = uptos[:-1], ats[:-1]
-        old = sum(1 for one in ats[:-1] if one < at - TAKEN_KEPT_S)
-        return Taken((*uptos[old:], upto), (*ats[old:], at))
+        kept = list(zip(self.uptos, self.ats, strict=True))
+        if len(kept) > 1 and kept[-1][1] - kept[-2][1] < TAKEN_APART_S:
+            del kept[-1]
+        if len(kept) >= TAKEN_MOST:  # every second of the older half
+            half = TAKEN_MOST // 2
+            kept = kept[1:half:2] + kept[half:]
+        uptos, ats = zip(*kept, (upto, at), strict=True)
+        return Taken(uptos, ats)
 
     def since(self, begun: Times) -> Times:
         """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
@@ -83,14 +88,16 @@ class Evidence:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     taken: Mapping[str, Taken] = field(default_factory=dict)
     silent: Collection[str] = ()
+    pushes: bool = False
+    """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
 
     def overlap_s(self, policy: Handover, name: str) -> float:
         """How long after it took its slice this scraper has had every chance to scrape all of it."""
         if not policy.confirm:
             return policy.overlap_s
-        known = max((one.interval_s for one in self.seen.values()), default=0.0)
         one = self.seen.get(name)
-        interval_s = (one.interval_s if one else 0.0) or known or INTERVAL_UNKNOWN_S
+        interval_s = one.interval_s if one else 0.0
+        interval_s = interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
         return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
 
@@ -170,7 +177,10 @@ def schedule(
     rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
         success, failure = _of_holders(pool, names, rows, scrapers, evidence)
-        found = _ends(wanted, owned, begun, evidence, policy, replicas)
+        about = np.zeros(len(pool), dtype=bool)
+        about[rows] = True
+        about = about[owned // len(names)]  # of a million targets few are handed over at a moment
+        found = _ends(wanted, owned[about], begun[about], evidence, policy, replicas)
         until = np.where(until == NEVER, now + policy.overlap_s, until)
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
@@ -194,10 +204,10 @@ def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
     that was not seen to have it, nor to drop it, it does not hold.
     """
     gone = np.zeros(len(before), dtype=bool)
-    for index, name in enumerate(before.names):
-        if (one := seen.get(name)) is not None:
-            held = (before.scrapers == index) & np.isfinite(before.until)
-            gone |= held & ~np.isin(before.ids, one.ids) & ~np.isin(before.ids, one.dropped)
+    for index, mine in enumerate(_by_scraper(before.scrapers, len(before.names))):
+        if (one := seen.get(before.names[index])) is not None:
+            held = mine[np.isfinite(before.until[mine])]
+            gone[held] = ~_among(one.ids, before.ids[held]) & ~_among(one.dropped, before.ids[held])
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
@@ -208,12 +218,13 @@ def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims
     number = {name: i for i, name in enumerate(before.names)}
     names = (*before.names, *(name for name in more if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
-    for index, name in enumerate(names):
-        if name in more:
-            new = np.setdiff1d(more[name][0], before.ids[before.scrapers == index])
+    for index, mine in enumerate(_by_scraper(before.scrapers, len(names))):
+        if names[index] in more:
+            has, at = more[names[index]]
+            new = np.setdiff1d(has, before.ids[mine])
             ids.append(new)
             scrapers.append(np.full(len(new), index, dtype=np.int32))
-            since.append(np.full(len(new), more[name][1]))
+            since.append(np.full(len(new), at))
     until = np.concatenate([before.until, np.full(sum(map(len, ids)) - len(before), NEVER)])
     return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
 
@@ -271,6 +282,19 @@ def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tu
     return rows[there], scrapers[there], before.since[there], before.until[there]
 
 
+def _among(ascending: Keys, ids: Keys) -> Flags:
+    """Which of ``ids`` are in the other one."""
+    if not len(ascending):
+        return np.zeros(len(ids), dtype=bool)
+    return np.asarray(ascending[np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)] == ids)
+
+
+def _by_scraper(scrapers: Owners | Rows, count: int) -> list[Rows]:
+    """For each of ``count`` scrapers the rows that are its."""
+    order = np.argsort(scrapers, kind="stable")
+    return np.split(order, np.searchsorted(scrapers[order], np.arange(1, count)))[:count]
+
+
 def _pairs(wanted: Placement, replicas: int | None = None) -> Rows:
     """Each row and owner as one number; of the first ``replicas`` owners, or of all."""
     rows, columns = np.nonzero(wanted.owners[:, :replicas] >= 0)
@@ -315,9 +339,9 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
     rows, owners = owned // scrapers, owned % scrapers
     strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
     due = np.full(len(owned), NEVER)
-    for number, scraper in enumerate(wanted.scrapers):
-        mine, taken = np.flatnonzero(owners == number), evidence.taken.get(scraper.id, Taken())
-        if not len(mine) or scraper.id in evidence.silent:
+    for scraper, mine in zip(wanted.scrapers, _by_scraper(owners, scrapers), strict=True):
+        taken = evidence.taken.get(scraper.id, Taken())
+        if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
         taken_at = taken.since(begun[mine])
         due[mine] = taken_at + evidence.overlap_s(policy, scraper.id)
@@ -326,13 +350,16 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
             continue
         ids, has = pool.ids[rows[mine]], taken_at <= one.at
         tried, up = _at(one, ids)
-        tried_since = (tried > -NEVER) & np.where(has, tried >= begun[mine], tried >= begun[mine] + APPLIED_S)
+        given_at = begun[mine]
+        late = np.zeros(len(mine), dtype=bool) if evidence.pushes else one.at >= given_at + APPLIED_S
+        tried_since = (tried > -NEVER) & (tried >= np.where(has, given_at, given_at + APPLIED_S)) & (has | late)
         readable[mine] = has
         strong[mine] = tried_since & up
-        weak[mine] = tried_since | ((has | (one.at >= begun[mine] + APPLIED_S)) & np.isin(ids, one.dropped))
+        weak[mine] = tried_since | ((has | late) & _among(one.dropped, ids))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
     latest = np.full(len(pool), -NEVER)
-    proper = np.isin(owned, _pairs(wanted, replicas))
+    helped = wanted.owners.shape[1] > replicas
+    proper = np.isin(owned, _pairs(wanted, replicas)) if helped else np.ones(len(owned), dtype=bool)
     np.maximum.at(latest, rows[proper], due[proper])
     return _Ends(
         np.bincount(rows[strong], minlength=len(pool)) >= needed,

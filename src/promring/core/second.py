@@ -27,7 +27,8 @@ PAUSE_S, PAUSE_MOST_S = 600.0, 4 * 3600.0
 TRIALS_LEAST, TRIALS_SHARE = 50, 0.1
 SUSPECT_LEAST, SUSPECT_SHARE = 3, 0.5
 """Targets that a suspected scraper fails: so many, and such a share of those that it asks."""
-SAMPLE = 20
+SAMPLE, NEW_MOST = 20, 300
+"""Targets of one suspected scraper, and of all, that are given to another one after one look."""
 SICK_S, SICK_MOST_S, SICK_FORGOTTEN_S = 300.0, 3600.0, 3600.0
 
 
@@ -100,15 +101,12 @@ class Opinions:
                 trials[key] = replace(trial, failed=failed)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
         sample = _sample(suspects, failing)
-        beyond = 0
-        for key in sorted(counted):
-            due = (counted[key] >= AFTER or key in sample) and again.get(key, (now, 0.0))[0] <= now
-            if not due or key in trials:
-                continue
-            if len(trials) >= most and key not in sample:
-                beyond += 1
-            elif (other := _next(placement, ring, key, suspects)) is not None:
-                trials[key] = Trial(other, now)
+        due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
+        due = [key for key in due if again.get(key, (now, 0.0))[0] <= now]
+        room = [max(0, most - len(trials)), NEW_MOST]
+        chosen = [*(key for key in due if key in sample), *[key for key in due if key not in sample][: min(room)]]
+        trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen[:NEW_MOST], suspects)}
+        beyond = len(due) - len(chosen)
         return Opinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond)
 
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
@@ -224,9 +222,11 @@ def _asked(trial: Trial, key: int, seen: Mapping[str, Seen]) -> int:
     return int(at > trial.since)
 
 
-def _next(placement: Placement, ring: Ring, key: int, suspects: Iterable[str]) -> str | None:
-    """The first scraper in the ring's order for this id that does not own it and is not suspected itself."""
-    (row,) = rows_of(placement.pool, np.array([key], dtype=np.uint64)).tolist()
-    owners = {placement.scrapers[i].id for i in placement.owners[row].tolist() if i >= 0}
-    order = ring.preference(int(placement.pool.keys[row]))
-    return next((s.id for s in order if s.id not in owners and s.id not in suspects and s.able), None)
+def _next(placement: Placement, ring: Ring, ids: list[int], suspects: Iterable[str]) -> Iterable[tuple[int, str]]:
+    """For each id the first scraper in the ring's order that does not own it and is not suspected, if there is one."""
+    for key, row in zip(ids, rows_of(placement.pool, np.array(ids, dtype=np.uint64)).tolist(), strict=True):
+        owners = {placement.scrapers[i].id for i in placement.owners[row].tolist() if i >= 0}
+        order = ring.preference(int(placement.pool.keys[row]))
+        other = next((s.id for s in order if s.id not in owners and s.id not in suspects and s.able), None)
+        if other is not None:
+            yield key, other

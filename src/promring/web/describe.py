@@ -14,9 +14,9 @@ from typing import Any
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
-from promring.couriers import Visits
 from promring.model import Fact, Known, NodeState, Placement, TargetPool, Unknown
 from promring.service import Service
+from promring.visitors import Visits
 from promring.web.summary import summary
 
 NOBODY = NodeState("", "unknown")
@@ -110,9 +110,10 @@ def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, A
             "generation": str(slice_.generation) if slice_ else None,
             "sha256": slice_.sha256 if slice_ else None,
             "delivery_error": errors.get(name),
+            "cut_off": name in reconciler.couriers.cut_off,
             "sick": sick[name].found if name in sick else None,
             "audit_error": seen[name].error or None if name in seen else None,
-            "visited": _visits(reconciler.couriers.visits.get(name)),
+            "visited": _visits(reconciler.couriers.visitors.visits.get(name)),
         }
         scrapers.append(described | {"trouble": _trouble(described, seen.get(name))})
     return scrapers
@@ -138,6 +139,8 @@ def _errors(service: Service) -> dict[str, str]:
 
 def _trouble(scraper: Mapping[str, Any], seen: ScraperCoverage | None) -> str:
     """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of."""
+    if scraper["cut_off"]:
+        return f"counts as dead, since its slice does not reach it: {scraper['delivery_error'] or 'see the log'}"
     if scraper["delivery_error"]:
         return f"not delivered: {scraper['delivery_error']}"
     if scraper["state"] == "down":

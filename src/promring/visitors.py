@@ -1,0 +1,79 @@
+"""Scrapers that come for their slices (http_sd, agents): who does, how often, and who stays away.
+
+Who has come twice comes; a person who looks at a URL once is no scraper. One is *away* when it has not come, and was not
+seen to run what it shall, for ``PATIENCE_S`` or three times as long as between its visits. With several controllers it may
+come to another one: then it is away only when it is also seen to run something else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
+VISIT_APART_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """``at``: the last one; ``every_s``: since the one before, 0 while there was one only. Monotonic seconds."""
+
+    at: float
+    every_s: float = 0.0
+
+    def and_then(self, now: float) -> Visits:
+        gap = now - self.at
+        return Visits(now, self.every_s if gap < VISIT_APART_S else gap)
+
+    @property
+    def patience_s(self) -> float:
+        return max(PATIENCE_S, PATIENCE_VISITS * self.every_s)
+
+
+class Visitors:
+    def __init__(self) -> None:
+        self.visits: dict[str, Visits] = {}
+        self._served_since: dict[str, float] = {}
+        self._ran_at: dict[str, float] = {}
+        """When each was last seen to run what it shall."""
+        self._runs: frozenset[str] = frozenset()
+        self._astray: frozenset[str] = frozenset()
+
+    def came(self, scraper: str) -> bool:
+        """It has the slice that is served. Whether that is believed: it comes again and again."""
+        now = time.monotonic()
+        before = self.visits.get(scraper)
+        self.visits[scraper] = Visits(now) if before is None else before.and_then(now)
+        return self.visits[scraper].every_s > 0
+
+    def saw(self, running: Collection[str], astray: Collection[str]) -> None:
+        """What scrapers were seen to do, the newest of each: to run what they shall, or something else."""
+        self._runs, self._astray = frozenset(running), frozenset(astray)
+        self._ran_at |= dict.fromkeys(running, time.monotonic())
+
+    def serve(self, names: Collection[str]) -> None:
+        """From now on, or still, there are slices for these and no others."""
+        now = time.monotonic()
+        self._served_since = {name: self._served_since.get(name, now) for name in names}
+        for known in (self.visits, self._ran_at):
+            for name in known.keys() - set(names):
+                del known[name]
+
+    def comes(self, scraper: str) -> Visits | None:
+        """The visits of one that comes; None for one that does not, or does no more."""
+        found = self.visits.get(scraper)
+        return found if found and found.every_s and time.monotonic() - found.at < found.patience_s else None
+
+    def runs(self, scraper: str) -> bool:
+        """Whether it was seen to run what it shall when it was last looked at."""
+        return scraper in self._runs
+
+    def away_for(self, scraper: str, *, alone: bool) -> float | None:
+        """The seconds for which it was waited in vain; None: it is not away. ``alone``: it can come to nobody else."""
+        if self.runs(scraper) or not (alone or scraper in self._astray):
+            return None
+        visits = self.visits.get(scraper, Visits(0.0))
+        served_since, ran_at = (known.get(scraper, 0.0) for known in (self._served_since, self._ran_at))
+        waited_s = time.monotonic() - max(visits.at if visits.every_s else 0.0, served_since, ran_at)
+        return visits.patience_s if waited_s >= visits.patience_s else None
