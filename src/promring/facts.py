@@ -107,6 +107,8 @@ class FactBoard:
         """What each scraper was last seen doing."""
         self.silent: frozenset[str] = frozenset()
         """Who was asked what it does, and did not answer."""
+        self.answering: Mapping[str, float] = {}
+        """Since when who was asked answers, monotonic seconds."""
         self.looked_at = 0.0
         """When the last look at all scrapers began, monotonic seconds."""
         self.look_wanted = asyncio.Event()

@@ -365,7 +365,7 @@ class Reconciler:
         """
         facts, now = self._facts, time.monotonic()
         before = with_seen(before, facts.seen) if looked else before
-        evidence = Evidence(facts.seen, self.couriers.taken, facts.silent, self.couriers.pushes)
+        evidence = Evidence(facts.seen, self.couriers.taken, facts.silent, facts.answering, self.couriers.pushes)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self._handover, now, replicas=replicas, capacities=most)
 
@@ -499,6 +499,7 @@ class Reconciler:
         """What scrapers were seen doing."""
         if sight.placement is self.in_force:
             self.couriers.saw(sight.running, sight.seen.keys() - sight.running.keys(), self._in_force_at)
+        self._facts.answering = sight.answering
         self._facts.put_seen(sight.seen, sight.silent, sight.began, awaited=bool(self.waiting))
 
     async def look_at(self, seen: Mapping[str, Seen]) -> None:

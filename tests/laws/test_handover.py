@@ -169,6 +169,15 @@ def test_time_alone_is_enough_where_nothing_can_be_seen() -> None:
     assert held(three, claims, Evidence({}, taken(20.0, A, B, C)), 149.9) == claims.held, "unknown: Prometheus' default"
 
 
+def test_time_does_not_run_while_the_new_owner_does_not_answer() -> None:
+    """A replay that has just ended: it answers, and what it does cannot be seen yet."""
+    claims, two, three = moving()
+    olds = {s.id: sees(two, s, 15.0) for s in (A, B)}
+    known = Evidence(olds, taken(20.0, A, B, C), answering={A.id: 1.0, B.id: 1.0, C.id: 90.0})
+    assert held(three, claims, known, 119.9) == claims.held
+    assert held(three, claims, known, 120.0) == 0
+
+
 def test_without_confirmation_only_time_counts() -> None:
     policy = Handover(30.0, confirm=False)
     claims, _, three = moving(policy)

@@ -98,6 +98,8 @@ class Audit:
         self.failed: dict[str, str] = {}
         self.silent: set[str] = set()
         """Those of ``failed`` that did not answer at all, or with a 5xx."""
+        self._answering: dict[str, float] = {}
+        """Since when each answers, monotonic seconds."""
         self._expected: _Expected | None = None
         self._running: dict[str, tuple[Keys, float]] = {}
         """Who was seen to have exactly these targets, since then (monotonic seconds)."""
@@ -152,14 +154,19 @@ class Audit:
         await beside(lambda: self._compare_each(expected, asked))
         running = {name: since for name, (_, since) in self._running.items()}
         whole = len(asked) == len(placement.scrapers)
-        self._receive(Sight(placement, dict(self.seen), set(self.silent), running, began if whole else None))
+        for name in {s.id for s in asked} - self.silent:
+            self._answering.setdefault(name, began)
+        for name in self._answering.keys() & self.silent:
+            del self._answering[name]
+        answering = dict(self._answering)
+        self._receive(Sight(placement, dict(self.seen), set(self.silent), answering, running, began if whole else None))
         if full:
             await self._compare()
             if self._look_at is not None:
                 await self._look_at(dict(self.seen))
 
     def _forget_all_but(self, live: Collection[str]) -> None:
-        for known in (self.seen, self.failed, self._running, self._dropped_at):
+        for known in (self.seen, self.failed, self._running, self._dropped_at, self._answering):
             for name in known.keys() - live:
                 del known[name]
         self.silent &= self.failed.keys()

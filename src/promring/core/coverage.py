@@ -76,13 +76,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
-    """What the scrapers were seen doing, by id. ``silent``: who does not answer. ``running``: who was seen to have exactly
-    what ``placement`` says, since when (monotonic seconds). ``began``: when the look began, if it was at all of them.
+    """What the scrapers were seen doing, by id. ``silent``: who does not answer; ``answering``: since when who does.
+    ``running``: who was seen to have exactly what ``placement`` says, since when. ``began``: when the look began, if it was at
+    all of them. Monotonic seconds.
     """
 
     placement: Placement
     seen: Mapping[str, Seen]
     silent: Collection[str]
+    answering: Mapping[str, float]
     running: Mapping[str, float]
     began: float | None
 

@@ -5,7 +5,8 @@ A target that moves stays with its old owner while that lives, until every new o
 - it was seen asking the target after it was given it, when it had taken its slice (or so much later that no older list
   can take it away again, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too,
   that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
-- or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice. Nobody
+- or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice, and
+  since it answers. Nobody
   lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both can be seen, and the old
   owner has success where the new one has none.
 
@@ -70,7 +71,7 @@ class Taken:
             del kept[-1]
         if len(kept) >= TAKEN_MOST:  # every second of the older half
             half = TAKEN_MOST // 2
-            kept = kept[1:half:2] + kept[half:]
+            kept = kept[:half:2] + kept[half:]
         uptos, ats = zip(*kept, (upto, at), strict=True)
         return Taken(uptos, ats)
 
@@ -88,6 +89,8 @@ class Evidence:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     taken: Mapping[str, Taken] = field(default_factory=dict)
     silent: Collection[str] = ()
+    answering: Mapping[str, float] = field(default_factory=dict)
+    """Since when each answers that is asked, monotonic seconds."""
     pushes: bool = False
     """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
 
@@ -344,7 +347,7 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
         taken_at = taken.since(begun[mine])
-        due[mine] = taken_at + evidence.overlap_s(policy, scraper.id)
+        due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, -NEVER)) + evidence.overlap_s(policy, scraper.id)
         one = evidence.seen.get(scraper.id) if policy.confirm else None
         if one is None:
             continue
