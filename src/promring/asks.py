@@ -24,7 +24,7 @@ class Asks:
     """Of one shard service, since it was started or reloaded. ``changed`` is called when another scraper uses it."""
 
     changed: Callable[[], None] = lambda: None
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108 - the clock of the moment of the call
     _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
 
     def note(self, service: str, scraper: str) -> None:

@@ -51,7 +51,7 @@ class Departures:
         asks: Asks | None = None,
         ring: Callable[[], None] = lambda: None,
         log: Logger,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
     ) -> None:
         self.scrapers = scrapers
         """Who is still in the plan."""

@@ -35,7 +35,7 @@ class Cell(Generic[T]):
         clock: Callable[[], float],
         same: Callable[[T, T], bool],
         confirmations: int = 1,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
     ) -> None:
         """``same`` tells two good values apart: comparing long lists element by element would hold the event loop. The
         answer that makes it so many fresh equal ones in a row, ``confirmations``, is news, too. ``monotonic``: the clock of

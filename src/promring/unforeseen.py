@@ -72,8 +72,8 @@ class Lasting:
     words, or comes and goes, at each look is news ``LINES_BURST`` times, then once in ``OTHER_WORDS_S``.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or (lambda: time.monotonic())  # noqa: PLW0108 - the clock of the moment of the call
         self._said: dict[str, tuple[str, float, float]] = {}
         """The text, how many lines were left then, and when that was."""
 

@@ -77,8 +77,8 @@ class Seen:
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
     """What the scrapers were seen doing, by id. ``silent``: who does not answer; ``answering``: since when who does.
-    ``running``: who was seen to have exactly what ``placement`` says, since when. ``began``: when the look began, if it was at
-    all of them. Monotonic seconds.
+    ``running``: who was seen to have exactly what ``placement`` says, since when. ``began``: when the look began, if it was
+    at all of them. Monotonic seconds.
     """
 
     placement: Placement

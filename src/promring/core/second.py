@@ -111,7 +111,7 @@ class Opinions:
 
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
         known = {name: one for name, one in self.scrapers.items() if now < one.until + SICK_FORGOTTEN_S}
-        for name in suspects:
+        for name in sorted(suspects):
             one, before = failing[name], known.get(name)
             if one.is_sick and (before is None or now >= before.until):
                 pause_s = SICK_S if before is None else min(SICK_MOST_S, 2 * before.pause_s)
