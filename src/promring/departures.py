@@ -114,7 +114,7 @@ class Departures:
         if not ended:
             return ()
         for scraper in ended:
-            why = f"dead for {PROOF_S:g} s" if scraper.id in self._dead else "its slice is empty, and it scrapes nothing of it"
+            why = "it is dead" if scraper.id in self._dead else "its slice is empty, and it scrapes nothing of it"
             self._log.info("scraper_departed", scraper=scraper.id, why=why)
         self.scrapers = tuple(s for s in self.scrapers if s not in ended)
         if self._registered:
