@@ -107,9 +107,8 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
     there = (scrapers >= 0) & (rows < len(then.pool))
     rows, scrapers = rows[there], scrapers[there]
     then, stays = keeping(then, rows, scrapers, then.owners.shape[1], most)
-    lost = (then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1)
-    lost[rows[stays]] = False
-    return int(lost.sum())
+    lost = np.flatnonzero((then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1))
+    return len(np.setdiff1d(lost, rows[stays]))
 
 
 def _members(memory: Memory, service: ShardService, question: Question | None) -> Members:

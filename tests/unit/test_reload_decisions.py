@@ -296,7 +296,7 @@ def test_what_is_foreseen_is_what_is_remembered_beside_what_would_be_placed() ->
     assert policy_of(of(new)) == policy_of(of(old))
 
 
-DRAINED_FULL = {"placement": {"capacity": 20, "load_factor": None}}
+DRAINED_FULL: dict[str, Any] = {"placement": {"capacity": 20, "load_factor": None}}
 """Room for 60 with three scrapers: one that is drained keeps its 20, for which nobody else has room."""
 
 
