@@ -44,3 +44,8 @@ class Asks:
         """When one that uses it last asked, monotonic seconds; None: it does not."""
         one = self._asked.get((service, scraper))
         return one.at if one is not None and one.times >= OFTEN else None
+
+    def latest(self, scraper: str) -> float | None:
+        """As ``last``, by whichever name of the service it asks."""
+        found = [at for service, name in self._asked if name == scraper and (at := self.last(service, name)) is not None]
+        return max(found, default=None)

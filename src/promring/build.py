@@ -147,7 +147,6 @@ def build_service(parts: Parts, kit: Kit, left: Service | None, saved: Memory) -
         asks.changed = facts.ring
         departures = Departures(
             memory.departing,
-            service=settings.name,
             registered=registers,
             pulls=pulls,
             audited=audited,

@@ -2,7 +2,8 @@
 
 They stay in the plan as drained ones, so that they are given nothing and keep what they have until its new owners scrape it;
 then their slice is empty, and is delivered so. One ends when that is done and it was seen scraping nothing of it any more,
-or when it is dead. From then on it is in no plan, whatever Consul says; what promring had registered of it is deregistered.
+or when it was dead for ``PROOF_S``: one that is restarted goes on with what its last slice says, and has to be emptied, too.
+From then on it is in no plan, whatever Consul says; what promring had registered of it is deregistered.
 
 Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
 what it scrapes counts as doubled.
@@ -23,7 +24,9 @@ from promring.log import Logger
 from promring.model import Keys, Known, Members, Reply, Slice
 
 PROOF_S = 60.0
-"""So long one that cannot be asked what it scrapes stays after its empty slice was delivered."""
+"""So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
+silent stays at all.
+"""
 
 
 class Seen(Protocol):
@@ -44,7 +47,6 @@ class Departures:
         self,
         scrapers: Members,
         *,
-        service: str = "",
         registered: bool = False,
         pulls: bool = False,
         audited: bool = False,
@@ -58,19 +60,21 @@ class Departures:
         self.gone: Members = ()
         """Who is out of it, and may still be in Consul."""
         self.changed = asyncio.Event()
-        self._service, self._registered, self._pulls, self._audited = service, registered, pulls, audited
+        self._registered, self._pulls, self._audited = registered, pulls, audited
         self._asks, self._ring, self._log, self._clock = asks or Asks(), ring, log, clock
         self._dead: set[str] = set()
-        self._silent: dict[str, float] = {}
+        self._down: dict[str, float] = {}
+        """Since when each refuses, or is silent."""
         self._emptied: dict[str, float] = {}
 
     def put_probed(self, scraper: str, reply: Reply) -> None:
-        """What a direct probe says of one of them. One that is silent for ``PROOF_S`` is dead, too."""
-        if reply is not Reply.SILENT:
-            self._silent.pop(scraper, None)
-        silent_s = self._clock() - self._silent.setdefault(scraper, self._clock()) if reply is Reply.SILENT else 0.0
-        dead = reply is Reply.REFUSES or silent_s > PROOF_S
-        if dead and scraper not in self._dead:
+        """What a direct probe says of one of them. One that refuses or is silent for ``PROOF_S`` is dead."""
+        if reply is Reply.ANSWERS:
+            self._down.pop(scraper, None)
+            self._dead.discard(scraper)
+            return
+        down_s = self._clock() - self._down.setdefault(scraper, self._clock())
+        if down_s > PROOF_S and scraper not in self._dead:
             self._dead.add(scraper)
             self._ring()
 
@@ -126,7 +130,7 @@ class Departures:
             self._emptied.pop(name, None)
             return False
         since = self._emptied.setdefault(name, now)
-        last = self._asks.last(self._service, name)
+        last = self._asks.latest(name)
         if (self._pulls or last is not None) and (last is None or last <= since):
             return False  # whoever fetches has not fetched the empty one yet
         if not self._audited:

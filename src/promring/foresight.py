@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from promring.build import places_by, policy_of
-from promring.core.placement import place
-from promring.core.plan import compare
+from promring.core.handover import Claims
+from promring.core.placement import Policy, capacities, place
+from promring.core.plan import compare, rows_of
 from promring.core.pool import merge
 from promring.core.preview import Preview
 from promring.core.recall import recalled
 from promring.core.ring import Ring
+from promring.core.room import keeping
 from promring.decisions import Foreseen, Known, Question
-from promring.model import Members, PromringError, Scraper
+from promring.model import Members, Placement, PromringError, Scraper
 from promring.service import Service
 from promring.settings import Settings, ShardService
 from promring.state import Memory
@@ -84,9 +88,27 @@ def _foreseen(memory: Memory, service: ShardService, question: Question | None) 
     if had is None:
         return Foreseen(clashing=clashing)
     plan = compare(had, then)
-    lost = int(((then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1)).sum())
+    live = {s.id: s.weight for s in after.members if s.id not in _leaving(memory, question)}
+    lost = _lost(had, after.claims, then, live, policy)
     described = Preview(had, then, plan).describe() if question is not None else None
     return Foreseen(plan.moved, int((had.owners >= 0).sum()), lost, clashing, described)
+
+
+def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, float], policy: Policy) -> int:
+    """How many targets that somebody ``had`` nobody would scrape: they have no owner ``then``, and no scraper that is
+    ``live`` (with its weight) has room to keep them.
+    """
+    most = capacities([live.get(s.id) or s.weight or 1.0 for s in then.scrapers], policy)
+    if most is None:
+        return 0
+    index = {s.id: i for i, s in enumerate(then.scrapers) if s.id in live}
+    numbers = np.array([index.get(name, -1) for name in claims.names], dtype=np.int32)
+    rows, scrapers = rows_of(then.pool, claims.ids), numbers[claims.scrapers]
+    there = (scrapers >= 0) & (rows < len(then.pool))
+    rows, scrapers = rows[there], scrapers[there]
+    then, stays = keeping(then, rows, scrapers, then.owners.shape[1], most)
+    lost = np.flatnonzero((then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1))
+    return len(np.setdiff1d(lost, rows[stays]))
 
 
 def _members(memory: Memory, service: ShardService, question: Question | None) -> Members:

@@ -178,10 +178,12 @@ class Reconciler:
         self._metrics.reconcile_duration.labels(self.service).observe(time.monotonic() - started)
 
     def _take_term(self) -> None:
-        """Go on in the newest epoch, and with what a person had drained at the leader."""
+        """Go on in the newest epoch, and with what a person had drained at the leader. While that one does not know a
+        service of this name, which was renamed here first, what is remembered stays.
+        """
         term, before = self._leadership, self.memory
-        drained = (term.drained or {}).get(self.service, frozenset())
-        if term.drained is not None and drained != before.drained:
+        drained = (term.drained or {}).get(self.service, before.drained)
+        if drained != before.drained:
             before = self.memory = replace(before, drained=drained)
         if term.epoch > before.generation.epoch:  # the same bytes, but receivers shall know who sends them
             generation = Generation(term.epoch, 1 if before.slices else 0)

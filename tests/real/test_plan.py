@@ -86,13 +86,13 @@ async def test_a_plan_knows_the_drains_of_the_running_controller_and_a_file_does
 ) -> None:
     async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, count=90) as s:
         drained, gone, left = s.scrapers
+        stamps = s.stamps()
         await s.drain(drained)
         plan = await planned(s, "--without", gone.id)
         after = {row["id"]: row["after"] for row in plan["scrapers"]}
         assert after == {drained.id: 0, gone.id: None, left.id: 90}
         alone = await planned(s, "--without", gone.id, offline=True)
         assert {row["id"]: row["after"] for row in alone["scrapers"]}[drained.id] > 0, "what only the controller knows"
-        stamps = s.stamps()
         await until(lambda: s.placed_on(gone, left) and s.slice_of(drained) == [], "the drain goes on")
         assert {row["id"]: row["sha256"] for row in (await planned(s))["scrapers"]} == {
             x.id: sha256(s.path_of(x)) for x in s.scrapers

@@ -228,6 +228,54 @@ async def test_who_is_heard_of_is_free_for_the_next_push_while_another_one_hangs
         await delivery.close()
 
 
+PASSES_OVER = """
+hosts=" $({names}) "
+case "$hosts" in
+*" d "*|*" e "*)
+  if [ -e {stay} ] && ! [ -e {over}.first ]; then touch {over}.first; told d failed no; told e failed no; exit 4; fi
+  case "$hosts" in
+  *" d e "*|*" e d "*)
+    while [ -e {stay} ] && ! [ -e {over} ]; do sleep 0.05; done
+    if [ -e {stay} ]; then told e failed no; exit 4; fi;;
+  *) if [ -e {stay} ] && ! [ -e {over} ]; then for host in $hosts; do told $host failed no; done; exit 4; fi;;
+  esac;;
+esac
+while [ -e {stay} ]; do sleep 0.05; done
+for host in $hosts; do told $host changed; done
+"""
+
+
+async def test_who_was_passed_over_does_not_ring_while_there_is_no_room_for_another_push(play: Play) -> None:
+    """Three pushes hang, and one of hosts that failed ends without having come to d."""
+    stay, over = (shlex.quote(str(play.folder / name)) for name in ("stay", "over"))
+    delivery = AnsibleDelivery(AnsibleSettings(timeout_s=60.0), log.get(), pace=replace(WAITS, wait_s=0.1, slow_wait_s=0.1))
+    rings: list[int] = []
+    delivery.when_done(lambda: rings.append(1))
+    a, b, c, d, e = (a_slice(host) for host in "abcde")
+    try:
+        (play.folder / "stay").touch()
+        play.does(PASSES_OVER.format(names=f"{sys.executable} -c {shlex.quote(NAMES)}", stay=stay, over=over))
+        while len(play.runs) < 2 or play.hosts().keys() != {"d", "e"}:
+            await delivery.deliver([d, e])  # the first time they fail, then they are in one push of those that failed
+        for slices in ([a, d, e], [a, b, d, e], [a, b, c, d, e]):
+            await delivery.deliver(slices)
+        rings.clear()
+        (play.folder / "over").touch()
+        await until(lambda: bool(rings), "the push of those that failed has ended")
+        assert kinds(await delivery.deliver([a, b, c, d, e]))[:4] == ["waiting"] * 4
+        rings.clear()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not rings, "nothing can be done before a push ends"
+        (play.folder / "stay").unlink()
+        await until(lambda: bool(rings), "it rings when there is room")
+        told = set[str]()
+        while len(told) < 5:
+            told |= {o.scraper for o in await delivery.deliver([a, b, c, d, e]) if o.outcome == "written"}
+    finally:
+        await delivery.close()
+
+
 async def test_who_does_not_lead_any_more_ends_the_push(play: Play) -> None:
     play.does("told a changed; told b begun; exec sleep 600")
     leads = [True]

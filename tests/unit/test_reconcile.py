@@ -280,6 +280,22 @@ async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Pat
     assert again.sink.targets()[B.id] == had
 
 
+async def test_a_follower_keeps_what_is_drained_until_the_leader_knows_its_service(tmp_path: Path) -> None:
+    """It was renamed here, and at the leader not yet."""
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    loop = Loop(tmp_path, leadership=term)
+    loop.reconciler.memory = replace(loop.reconciler.memory, drained=frozenset({B.id}))
+    for shared, drained in (
+        ({"before": frozenset({B.id})}, {B.id}),
+        ({}, {B.id}),
+        ({loop.reconciler.service: frozenset({A.id})}, {A.id}),
+        ({loop.reconciler.service: frozenset[str]()}, set[str]()),
+    ):
+        term.share_drained(shared)
+        await loop.say((A, B), TARGETS)
+        assert loop.reconciler.memory.drained == drained
+
+
 async def test_with_everybody_drained_the_last_plan_stays(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     await loop.say((A, B), TARGETS)

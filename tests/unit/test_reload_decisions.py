@@ -20,7 +20,7 @@ from promring.core.handover import NEVER, Claims
 from promring.core.plan import compare, shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
-from promring.decisions import Decision, Known, decide, left_behind
+from promring.decisions import Decision, Known, Question, decide, left_behind
 from promring.delivery import Leads, Outcome, always
 from promring.departures import PROOF_S, Departures
 from promring.facts import FactBoard
@@ -296,6 +296,44 @@ def test_what_is_foreseen_is_what_is_remembered_beside_what_would_be_placed() ->
     assert policy_of(of(new)) == policy_of(of(old))
 
 
+DRAINED_FULL: dict[str, Any] = {"placement": {"capacity": 20, "load_factor": None}}
+"""Room for 60 with three scrapers: one that is drained keeps its 20, for which nobody else has room."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nodes": [*NODES, "10.0.0.4:9090"], **DRAINED_FULL},
+        {"placement": {"capacity": 25, "load_factor": None}},
+        {"placement": {"capacity": 20, "load_factor": None, "virtual_nodes": 7}},
+    ],
+    ids=["a fourth scraper", "more capacity", "the same room"],
+)
+def test_a_reload_is_not_refused_for_what_a_drained_scraper_keeps_without_room(changes: dict[str, Any]) -> None:
+    old = settings(service(**DRAINED_FULL))
+    found = decisions(old, settings(service(**changes)), {"pool": remembered(of(old), drained=[NODES[0]])})
+    assert found
+    assert not [one.line for one in found if one.loss]
+
+
+def test_a_removed_scraper_for_whose_targets_there_is_no_room_keeps_them_and_is_no_loss() -> None:
+    found = decisions(settings(service(**DRAINED_FULL)), settings(service(nodes=NODES[1:], **DRAINED_FULL)))
+    assert [(one.kind, one.loss) for one in found] == [("scrapers_removed", False)]
+
+
+def test_what_a_drained_scraper_may_keep_is_within_its_own_capacity() -> None:
+    old, new = settings(service(**DRAINED_FULL)), settings(service(placement={"capacity": 15, "load_factor": None}))
+    (found,) = decisions(old, new, {"pool": remembered(of(old), drained=[NODES[0]])})
+    assert (found.kind, found.loss, found.numbers["lost"]) == ("capacity_short", True, 15)
+
+
+def test_what_is_asked_without_a_scraper_counts_what_that_one_could_have_kept_as_lost() -> None:
+    old = settings(service(**DRAINED_FULL))
+    memory = remembered(of(old))
+    now = Now(old, {"pool": memory}, {"pool": Known(memory.members)})
+    assert foresee(now, old, Question(without=[NODES[0]]))["pool"].lost == 20
+
+
 # --- scrapers that depart --------------------------------------------------------------------------------------------
 
 
@@ -307,7 +345,13 @@ class Sighting:
 def departing(**more: Any) -> tuple[Departures, list[float]]:
     clock = [100.0]
     gone = Scraper("a:1", "a", 1, draining=True)
-    return Departures((gone,), service="pool", log=log.get(), clock=lambda: clock[0], **more), clock
+    return Departures((gone,), log=log.get(), clock=lambda: clock[0], **more), clock
+
+
+def die(one: Departures, clock: list[float]) -> None:
+    one.put_probed("a:1", Reply.REFUSES)
+    clock[0] += PROOF_S + 1
+    one.put_probed("a:1", Reply.REFUSES)
 
 
 def slice_of(targets: int) -> dict[str, Slice]:
@@ -328,12 +372,12 @@ def test_one_ends_when_its_empty_slice_is_delivered_and_it_scrapes_nothing_of_it
     assert (one.scrapers, one.gone) == ((), ())
 
 
-def test_one_that_cannot_be_asked_ends_after_a_while_and_a_dead_one_at_once() -> None:
+def test_one_that_cannot_be_asked_ends_after_a_while_and_so_does_one_that_refuses_or_is_silent() -> None:
     one, clock = departing(audited=True)
     one.end(slice_of(0), {"a:1"}, {})
     clock[0] += PROOF_S + 1
     assert one.end(slice_of(0), {"a:1"}, {})
-    for replies in ([Reply.REFUSES], [Reply.SILENT, Reply.SILENT]):
+    for replies in ([Reply.REFUSES, Reply.REFUSES], [Reply.SILENT, Reply.SILENT], [Reply.REFUSES, Reply.SILENT]):
         dead, clock = departing(audited=True)
         dead.put_probed("a:1", Reply.ANSWERS)
         for reply in replies:
@@ -341,6 +385,30 @@ def test_one_that_cannot_be_asked_ends_after_a_while_and_a_dead_one_at_once() ->
             dead.put_probed("a:1", reply)
             clock[0] += PROOF_S + 1
         assert dead.end(slice_of(5), {"a:1"}, {})
+
+
+def test_one_that_is_restarted_stays_until_its_slice_is_empty() -> None:
+    one, clock = departing(audited=True)
+    for _ in range(3):
+        one.put_probed("a:1", Reply.REFUSES)
+        clock[0] += PROOF_S / 2 - 1
+        assert one.end(slice_of(5), {"a:1"}, {}) == ()
+        one.put_probed("a:1", Reply.ANSWERS)
+    clock[0] += 1
+    assert one.end(slice_of(5), {"a:1"}, {}) == ()
+    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(clock[0] + 1)})
+
+
+def test_one_that_asks_by_the_name_of_the_service_before_ends_when_it_has_fetched_the_empty_slice() -> None:
+    asks = Asks(clock=lambda: clock[0])
+    one, clock = departing(pulls=True, asks=asks)
+    asks.note("before", "a:1")
+    asks.note("before", "a:1")
+    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    clock[0] += 5
+    asks.note("before", "a:1")
+    assert one.end(slice_of(0), {"a:1"}, {})
 
 
 def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
@@ -356,7 +424,7 @@ def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
 
 
 def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_forgets_them() -> None:
-    one, _ = departing(registered=True)
+    one, clock = departing(registered=True)
     facts, b = FactBoard([]), Scraper("b:1", "b", 1)
 
     def members(*answer: Scraper) -> Members:
@@ -366,7 +434,7 @@ def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_
         return newest.value
 
     assert [(s.id, s.draining) for s in members(b)] == [("a:1", True), ("b:1", False)]
-    one.put_probed("a:1", Reply.REFUSES)
+    die(one, clock)
     assert one.end({}, (), {})
     assert [s.id for s in members(Scraper("a:1", "a", 1), b)] == ["b:1"], "Consul still has it"
     assert [s.id for s in members(b)] == ["b:1"]
@@ -375,8 +443,8 @@ def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_
 
 
 def test_one_that_somebody_else_registered_is_a_scraper_like_any_other() -> None:
-    one, _ = departing(registered=True)
-    one.put_probed("a:1", Reply.REFUSES)
+    one, clock = departing(registered=True)
+    die(one, clock)
     one.end({}, (), {})
     assert [s.id for s in one.remembered] == ["a:1"], "kept in mind until Consul forgets it"
     one.of_others({("b", 1)})

@@ -52,6 +52,7 @@ class Shared(msgspec.Struct):
     leader: str = ""
     epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_FOLLOWED_MOST)] = 0
     drained: dict[str, list[str]] = {}
+    """By each service that the leader knows; an empty list: nobody."""
     lists: dict[str, dict[str, ListMark]] = {}
     released: dict[str, tuple[LetGo, ...]] = {}
 
@@ -259,7 +260,7 @@ class ConsulLock:
         return max(key.lock_index + 1, known, self._highest() + STEP)
 
     def _wanted(self, epoch: int) -> Shared:
-        drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items() if ids}
+        drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items()}
         lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
         self._leadership.forget_released()
         return Shared(self._settings.name, epoch, drained, lists, dict(self._leadership.released))

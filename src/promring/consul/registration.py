@@ -184,7 +184,7 @@ class Registrar:
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
         """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
-        known = {*self._registration.nodes, *self._departing()}
+        known = {*self._registration.nodes, *self._departing(), *self._gone()}
         extra = sorted(e.service.id for e in entries if e.is_ours and _place(e) not in known)
         if extra and extra != self._extra:
             undo = "; ".join(f"consul services deregister -id={service_id}" for service_id in extra)

@@ -70,7 +70,7 @@ class Withheld:
     """A part of the facts that is not acted on yet. ``reason`` is a fixed word, ``detail`` a sentence for people, ``what``
     is what a person lets go who releases it: not more, if there is more by then. ``until``: when it ends by itself if
     nothing changes, in seconds on the clock of the verdict; None: only a person or another answer ends it. ``confirmed``: so
-    many fresh equal answers of those that are needed, for a doubt about a list.
+    many fresh equal answers of those that are needed, for a doubt about a list; while some are missing ``until`` is None.
     """
 
     reason: str
@@ -301,7 +301,7 @@ class _Sources:
         more = f"{min(repeats, needed)} of {needed} fresh equal answers over at least {hold:g} s"
         if failing := [why for fact in facts if not fact.is_fresh and (why := _trouble(fact))]:
             more = f"and its newest answer confirms nothing: {failing[0]}"
-        until = ends_at if fresh and ends_at > self.now else None
+        until = ends_at if fresh and repeats >= needed else None  # nobody knows when an answer comes
         return Withheld(reason, f"{said}; {more}", what, until, (min(repeats, needed), needed))
 
     def _went_elsewhere(self, name: str, good: Mapping[str, TargetPool]) -> bool:

@@ -155,7 +155,7 @@ class AnsibleDelivery:
     def _wake_later(self) -> None:
         now = time.monotonic()
         due = [k.retry_at for k in self._known.values() if k.retry_at > now and k.push is None]
-        if any(k.passed_over and k.push is None for k in self._known.values()):
+        if not self._crowded and any(k.passed_over and k.push is None for k in self._known.values()):
             due.append(now)
         if due:
             self._wake_in(min(due) - now)
