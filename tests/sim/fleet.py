@@ -107,6 +107,7 @@ class Fleet:
             (threads, "threading", Threads(lambda: world.rng.choice((0.0, 0.001, 0.02)))),
             (lock, "secrets", words),
             (disk, "secrets", words),
+            (supervisor, "secrets", words),
             (supervisor, "WebServer", NoWeb),
             (httpclient.TlsFiles, "context", lambda _: None),
             (disk, "install", world.install(disk.install)),
