@@ -43,8 +43,9 @@ def agent(tmp_path: Path, peer: HostilePeer, wait_s: float = 0.3) -> Poller:
 async def test_an_agent_outlives_whatever_a_controller_answers_and_its_file_stays(
     tmp_path: Path, long: bool, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("ANSWER_S", 0.7), ("BACKOFF_MOST_S", 0.3), ("RATE_PER_S", 100.0)):
-        monkeypatch.setattr(module, name, value)  # seconds instead of minutes: the constants only
+    monkeypatch.setattr("promring.agent.asking.ANSWER_S", 0.7)  # seconds instead of minutes: the constants only
+    for name, value in (("BACKOFF_MOST_S", 0.3), ("RATE_PER_S", 100.0)):
+        monkeypatch.setattr(module, name, value)
     async with HostilePeer(SLICE) as peer:
         peer.honest = waits
         poller, file = agent(tmp_path, peer), tmp_path / "x.json"
