@@ -116,9 +116,13 @@ async def test_the_dead_are_replaced_while_those_that_hang_are_held_and_get_noth
             return "2 refuse the connection, 2 are silent" in (await withheld(s)).get("panic", "")
 
         await until(told, "those that hang are held")
-        await until(lambda: s.placed_on(*live, *frozen), "each target in one slice")
+
+        def nothing_new() -> bool:
+            return all(set(now) <= set(had) for now, had in zip(slices(s, frozen), before, strict=True))
+
+        await until(nothing_new, "they get nothing new")
+        await until(lambda: {a for x in (*live, *frozen) for a in s.slice_of(x)} == set(s.farm.addresses), "all are placed")
         kept = slices(s, frozen)
-        assert all(set(now) <= set(had) for now, had in zip(kept, before, strict=True)), "they get nothing new"
         assert sum(map(len, kept)) > sum(map(len, before)) / 2, "they keep what they had when they were known to hang"
         for x in frozen:
             x.signal(signal.SIGCONT)
