@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.membership import probe
 from promring.model import Scraper as Member
 from promring.model import TargetGroup
 from tests.sim.controller import Agent, Controller, NoWeb
@@ -57,6 +59,19 @@ class BrokenError(AssertionError):
     def __str__(self) -> str:
         again = f"seed {self.seed}: {self.what}\nalone: SIM_SEEDS={self.seed} pytest tests/sim/test_seeds.py"
         return "\n".join([again, *self.trace[-TOLD:]])
+
+
+class _Probe:
+    """In the place of ``membership.kept.KeptProbe``."""
+
+    def __init__(self, world: World, address: str, path: str, *, idle_most: int) -> None:
+        self._world, self._url = world, f"http://{address}{path}"
+
+    async def status(self, timeout_s: float) -> int:
+        return (await self._world.request(None, "GET", self._url, timeout_s=timeout_s)).status
+
+    def close(self) -> None:
+        """There is no connection."""
 
 
 class Fleet:
@@ -108,6 +123,7 @@ class Fleet:
             (lock, "secrets", words),
             (disk, "secrets", words),
             (supervisor, "secrets", words),
+            (probe, "KeptProbe", functools.partial(_Probe, world)),
             (supervisor, "WebServer", NoWeb),
             (httpclient.TlsFiles, "context", lambda _: None),
             (disk, "install", world.install(disk.install)),
