@@ -115,9 +115,9 @@ class Couriers:
         if self.visitors.came(scraper):
             self._took([scraper], upto)
 
-    def saw(self, running: Mapping[str, float], astray: Collection[str], upto: float) -> None:
-        """These were seen to run what was put in force until ``upto``, and since when; those something else."""
-        self.visitors.saw(running.keys(), astray)
+    def saw(self, running: Mapping[str, float], upto: float) -> None:
+        """These were seen to run what was put in force until ``upto``, and since when."""
+        self.visitors.saw(running.keys())
         self._took((name for name, since in running.items() if time.monotonic() - since >= APPLIED_S), upto)
 
     @property
@@ -132,7 +132,7 @@ class Couriers:
         name = outcome.scraper
         if self.visitors.comes(name) or self.visitors.runs(name):
             return outcome
-        away_s = None if name in pushed else self.visitors.away_for(name, alone=self._leadership.alone)
+        away_s = self.visitors.away_for(name) if self._leadership.alone and name not in pushed else None
         if away_s is None:
             return Outcome(name, "waiting")
         return Outcome(name, "failed", f"has not come for its list for {away_s:.0f} s")

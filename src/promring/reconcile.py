@@ -118,6 +118,8 @@ class Reconciler:
         self.policy, self._hash_labels, self._zone_label, self._pace = policy, hash_labels, zone_label, pace
         self._guard, self._handover = guard, handover
         self._leadership = leadership
+        self._calls_sick = leadership.alone or not any(delivery.pulled for delivery in deliveries)
+        """Not where several controllers serve slices: each would judge for itself, and they must make one plan."""
         self._marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
         self._released: tuple[LetGo, ...] = ()
         self._shared: tuple[LetGo, ...] = ()
@@ -500,7 +502,7 @@ class Reconciler:
     def receive(self, sight: Sight) -> None:
         """What scrapers were seen doing."""
         if sight.placement is self.in_force:
-            self.couriers.saw(sight.running, sight.seen.keys() - sight.running.keys(), self._in_force_at)
+            self.couriers.saw(sight.running, self._in_force_at)
         self._facts.answering = sight.answering
         self._facts.put_seen(sight.seen, sight.silent, sight.began, awaited=bool(self.waiting))
 
@@ -511,6 +513,8 @@ class Reconciler:
             return  # they changed meanwhile
         before = self.opinions
         self.opinions = await beside(lambda: before.judged(placement, ring, seen, time.monotonic()))
+        if not self._calls_sick:
+            self.opinions = replace(self.opinions, scrapers={})
         say_opinions(self._log, before, self.opinions, time.monotonic())
         sick = frozenset(self.opinions.sick(time.monotonic()))
         if self.opinions.trials.keys() != before.trials.keys() or sick != self._sick:

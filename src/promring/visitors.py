@@ -1,8 +1,8 @@
 """Scrapers that come for their slices (http_sd, agents): who does, how often, and who stays away.
 
 Who has come twice comes; a person who looks at a URL once is no scraper. One is *away* when it has not come, and was not
-seen to run what it shall, for ``PATIENCE_S`` or three times as long as between its visits. With several controllers it may
-come to another one: then it is away only when it is also seen to run something else.
+seen to run what it shall, for ``PATIENCE_S`` or three times as long as between its visits. That is said by a single
+controller only: of several, nobody knows who comes to whom, and all of them must make one plan.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class Visitors:
         self._ran_at: dict[str, float] = {}
         """When each was last seen to run what it shall."""
         self._runs: frozenset[str] = frozenset()
-        self._astray: frozenset[str] = frozenset()
 
     def came(self, scraper: str) -> bool:
         """It has the slice that is served. Whether that is believed: it comes again and again."""
@@ -47,9 +46,9 @@ class Visitors:
         self.visits[scraper] = Visits(now) if before is None else before.and_then(now)
         return self.visits[scraper].every_s > 0
 
-    def saw(self, running: Collection[str], astray: Collection[str]) -> None:
-        """What scrapers were seen to do, the newest of each: to run what they shall, or something else."""
-        self._runs, self._astray = frozenset(running), frozenset(astray)
+    def saw(self, running: Collection[str]) -> None:
+        """Who was seen to run what it shall, in the newest look at each."""
+        self._runs = frozenset(running)
         self._ran_at |= dict.fromkeys(running, time.monotonic())
 
     def serve(self, names: Collection[str]) -> None:
@@ -69,9 +68,9 @@ class Visitors:
         """Whether it was seen to run what it shall when it was last looked at."""
         return scraper in self._runs
 
-    def away_for(self, scraper: str, *, alone: bool) -> float | None:
-        """The seconds for which it was waited in vain; None: it is not away. ``alone``: it can come to nobody else."""
-        if self.runs(scraper) or not (alone or scraper in self._astray):
+    def away_for(self, scraper: str) -> float | None:
+        """The seconds for which it was waited in vain; None: it is not away."""
+        if self.runs(scraper):
             return None
         visits = self.visits.get(scraper, Visits(0.0))
         served_since, ran_at = (known.get(scraper, 0.0) for known in (self._served_since, self._ran_at))
