@@ -26,7 +26,7 @@ RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 UNDELIVERABLE_AFTER = 3
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
-APPLIED_S = 6.0
+RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
 
 
@@ -115,10 +115,10 @@ class Couriers:
         if self.visitors.came(scraper):
             self._took([scraper], upto)
 
-    def saw(self, running: Mapping[str, float], upto: float) -> None:
-        """These were seen to run what was put in force until ``upto``, and since when."""
-        self.visitors.saw(running.keys())
-        self._took((name for name, since in running.items() if time.monotonic() - since >= APPLIED_S), upto)
+    def saw(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
+        """Of those ``asked`` these were seen to run what was put in force until ``upto``, and since when."""
+        self.visitors.saw(asked, running.keys())
+        self._took((name for name, since in running.items() if time.monotonic() - since >= RUNNING_S), upto)
 
     @property
     def pushes(self) -> bool:

@@ -16,26 +16,17 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from promring.asks import Asks
+from promring.core.coverage import Seen
 from promring.core.guard import Facts
 from promring.log import Logger
-from promring.model import Keys, Known, Members, Reply, Slice
+from promring.model import Known, Members, Reply, Slice
 
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
 silent stays at all.
 """
-
-
-class Seen(Protocol):
-    """What one scraper was seen doing: ``at``: when it was asked, monotonic seconds; ``ids``: the targets that it lists."""
-
-    @property
-    def at(self) -> float: ...
-    @property
-    def ids(self) -> Keys: ...
 
 
 class Departures:

@@ -502,7 +502,7 @@ class Reconciler:
     def receive(self, sight: Sight) -> None:
         """What scrapers were seen doing."""
         if sight.placement is self.in_force:
-            self.couriers.saw(sight.running, self._in_force_at)
+            self.couriers.saw(sight.asked, sight.running, self._in_force_at)
         self._facts.answering = sight.answering
         self._facts.put_seen(sight.seen, sight.silent, sight.began, awaited=bool(self.waiting))
 

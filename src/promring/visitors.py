@@ -46,9 +46,9 @@ class Visitors:
         self.visits[scraper] = Visits(now) if before is None else before.and_then(now)
         return self.visits[scraper].every_s > 0
 
-    def saw(self, running: Collection[str]) -> None:
-        """Who was seen to run what it shall, in the newest look at each."""
-        self._runs = frozenset(running)
+    def saw(self, asked: Collection[str], running: Collection[str]) -> None:
+        """Which of those ``asked`` were seen to run what they shall."""
+        self._runs = (self._runs - frozenset(asked)) | frozenset(running)
         self._ran_at |= dict.fromkeys(running, time.monotonic())
 
     def serve(self, names: Collection[str]) -> None:

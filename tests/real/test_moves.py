@@ -231,25 +231,25 @@ async def test_nobody_lets_go_to_a_scraper_that_replays_its_wal(tmp_path: Path, 
         assert found.missed == 0, found
 
 
+async def misses_nothing_in_a_drain(fleet: Lab) -> None:
+    drained, since = fleet.scrapers[0], time.monotonic()
+    await fleet.drain(drained, [JOB])
+    await until(lambda: fleet.load_of(JOB, drained) == 0 and fleet.settled(JOB), "drained", 80)
+    found = fleet.tally(JOB, since)
+    assert found.missed == 0, found
+
+
 @pytest.mark.row(49, did="a drain of a job with an interval of twenty times the overlap")
 async def test_an_interval_longer_than_the_overlap_misses_nothing(tmp_path: Path) -> None:
     service = {"handover": {"overlap": "1s"}}
     async with lab(tmp_path, of("prometheus3"), [job(interval_s=20.0, count=60, service=service)]) as fleet:
-        drained, since = fleet.scrapers[0], time.monotonic()
-        await fleet.drain(drained, [JOB])
-        await until(lambda: fleet.load_of(JOB, drained) == 0 and fleet.settled(JOB), "drained", 80)
-        found = fleet.tally(JOB, since)
-        assert found.missed == 0, found
+        await misses_nothing_in_a_drain(fleet)
 
 
 @pytest.mark.row(50, did="vmagents that ask for their lists every 15 s, with an overlap of 5 s")
 async def test_the_old_owner_stays_until_the_new_one_has_asked_for_its_list(tmp_path: Path) -> None:
     async with lab(tmp_path, of("vmagent", check="15s"), [job(delivery="http_sd")]) as fleet:
-        drained, since = fleet.scrapers[0], time.monotonic()
-        await fleet.drain(drained, [JOB])
-        await until(lambda: fleet.load_of(JOB, drained) == 0 and fleet.settled(JOB), "drained", 80)
-        found = fleet.tally(JOB, since)
-        assert found.missed == 0, found
+        await misses_nothing_in_a_drain(fleet)
 
 
 @pytest.mark.row(50, did="a Prometheus that stopped asking for its list")

@@ -239,13 +239,13 @@ def members_forgotten() -> Places:
 
 def a_failed_scrape_confirms() -> Places:
     """That the new owner asked the target is enough, whatever came of it."""
-    real = handover._at
+    real = Seen.of
 
-    def at(one: Seen, ids: Keys) -> tuple[Any, Any]:
-        asked, _ = real(one, ids)
+    def of(self: Seen, ids: Keys) -> tuple[Any, Any]:
+        asked, _ = real(self, ids)
         return asked, asked > -np.inf
 
-    return [(handover, "_at", at)]
+    return [(Seen, "of", of)]
 
 
 def old_proof_confirms() -> Places:

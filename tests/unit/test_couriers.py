@@ -138,7 +138,7 @@ async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clo
     clock.now += 3 * PATIENCE_S
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "nothing tells"
-    given.saw({A.id: clock.now - 30.0}, clock.now - 1.0)
+    given.saw({A.id, B.id}, {A.id: clock.now - 30.0}, clock.now - 1.0)
     assert has_since(given, A.id, clock.now - 2.0) == clock.now, "it was seen to run what it shall"
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "it runs something else and has not come here: it may come to another controller"
@@ -149,12 +149,12 @@ async def test_who_has_run_what_it_shall_until_a_moment_ago_is_not_away(clock: C
     await deliver(given)
     for _ in range(int(3 * PATIENCE_S // 30)):
         clock.now += 30.0
-        given.saw({A.id: 1000.0, B.id: 1000.0}, 1000.0)
-    given.saw({A.id: 1000.0}, clock.now)
+        given.saw({A.id, B.id}, {A.id: 1000.0, B.id: 1000.0}, 1000.0)
+    given.saw({A.id, B.id}, {A.id: 1000.0}, clock.now)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "there is another list since now, and it comes for it once a minute"
     clock.now += PATIENCE_S
-    given.saw({A.id: 1000.0}, clock.now)
+    given.saw({A.id, B.id}, {A.id: 1000.0}, clock.now)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
 
@@ -162,7 +162,7 @@ async def test_who_has_run_what_it_shall_until_a_moment_ago_is_not_away(clock: C
 async def test_what_was_seen_for_a_moment_only_is_not_believed(clock: Clock) -> None:
     given = couriers(HttpSdDelivery())
     await deliver(given)
-    given.saw({A.id: clock.now - 1.0}, clock.now)
+    given.saw({A.id, B.id}, {A.id: clock.now - 1.0}, clock.now)
     assert has_since(given, A.id, 999.0) == NEVER, "it may have fetched a list that it has not applied yet"
 
 
@@ -183,11 +183,11 @@ async def test_a_change_does_not_cut_off_at_once_who_comes_to_another_controller
     clock.now += 3 * PATIENCE_S
     in_force_at = clock.now - 1
     for _ in range(8):  # it runs what it shall, and nothing changes for four minutes
-        given.saw({A.id: in_force_at, B.id: in_force_at}, in_force_at)
+        given.saw({A.id, B.id}, {A.id: in_force_at, B.id: in_force_at}, in_force_at)
         await deliver(given)
         clock.now += 30
     clock.now += 1.0  # another target: B's slice is another one
-    given.saw({A.id: in_force_at}, clock.now)
+    given.saw({A.id, B.id}, {A.id: in_force_at}, clock.now)
     for _ in range(UNDELIVERABLE_AFTER):
         await deliver(given)
         clock.now += 1.0
@@ -198,11 +198,11 @@ async def test_who_was_cut_off_comes_back_when_it_is_seen_to_run_what_it_shall(c
     given = couriers(HttpSdDelivery(), alone=True)
     await deliver(given)
     clock.now += 3 * PATIENCE_S
-    given.saw({A.id: clock.now - 30}, clock.now - 1)
+    given.saw({A.id, B.id}, {A.id: clock.now - 30}, clock.now - 1)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
     clock.now += 30
-    given.saw({A.id: clock.now - 60, B.id: clock.now - 20}, clock.now - 25)  # it runs what it shall
+    given.saw({A.id, B.id}, {A.id: clock.now - 60, B.id: clock.now - 20}, clock.now - 25)  # it runs what it shall
     await deliver(given)
     assert not given.cut_off, "outcome 'waiting' keeps the number for ever"
 
@@ -214,7 +214,7 @@ async def test_who_asks_every_five_minutes_and_is_seen_to_run_its_list_is_not_aw
     await deliver(given)
     for _ in range(8):  # an audit every 30 s
         clock.now += 30
-        given.saw({A.id: 1010.0, B.id: 1010.0}, in_force_at)
+        given.saw({A.id, B.id}, {A.id: 1010.0, B.id: 1010.0}, in_force_at)
         await deliver(given)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "it was seen to run what it shall 0 s ago"
@@ -248,3 +248,12 @@ def test_a_hand_over_longer_than_what_is_kept_ends_by_time() -> None:
         taken = taken.and_then(float(now), float(now))
         dues.append((now, float(taken.since(np.array([begun]))[0]) + 900.0))
     assert any(due <= now for now, due in dues if now > begun), "it never ends"
+
+
+async def test_a_look_at_some_says_nothing_of_the_others(clock: Clock) -> None:
+    given = couriers(HttpSdDelivery())
+    await deliver(given)
+    given.saw({A.id, B.id}, {A.id: clock.now - 30.0, B.id: clock.now - 30.0}, clock.now - 20.0)
+    given.saw({B.id}, {}, clock.now)
+    assert (given.visitors.runs(A.id), given.visitors.runs(B.id)) == (True, False)
+    assert has_since(given, A.id, clock.now - 10.0) == NEVER, "what was put in force since then it was not seen to have"

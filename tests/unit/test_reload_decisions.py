@@ -31,6 +31,7 @@ from promring.retirement import Retirement, Retiring
 from promring.settings import Settings, ShardService
 from promring.state import Memory, Orphan, Store, orphans
 from promring.succession import OldWay, collisions, id_of, places, succeed, successors
+from tests.seeing import seen_with
 
 NODES = ["10.0.0.1:9090", "10.0.0.2:9090", "10.0.0.3:9090"]
 PATH = "out/{host}_{port}.json"
@@ -337,11 +338,6 @@ def test_what_is_asked_without_a_scraper_counts_what_that_one_could_have_kept_as
 # --- scrapers that depart --------------------------------------------------------------------------------------------
 
 
-class Sighting:
-    def __init__(self, at: float, ids: Sequence[int] = ()) -> None:
-        self.at, self.ids = at, np.array(ids, dtype=np.uint64)
-
-
 def departing(**more: Any) -> tuple[Departures, list[float]]:
     clock = [100.0]
     gone = Scraper("a:1", "a", 1, draining=True)
@@ -364,11 +360,11 @@ def test_one_ends_when_its_empty_slice_is_delivered_and_it_scrapes_nothing_of_it
     assert one.end(slice_of(0), (), {}) == (), "not delivered"
     assert one.end(slice_of(0), {"a:1"}, {}) == ()
     assert one.emptied == {"a:1"}
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(99.0)}) == (), "seen before it had the empty one"
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(101.0, [7])}) == (), "it goes on scraping"
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([], 99.0)}) == (), "seen before it had the empty one"
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([7], 101.0)}) == (), "it goes on scraping"
     clock[0] += 2 * PROOF_S
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(101.0, [7])}) == ()
-    assert [s.id for s in one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(102.0)})] == ["a:1"]
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([7], 101.0)}) == ()
+    assert [s.id for s in one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([], 102.0)})] == ["a:1"]
     assert (one.scrapers, one.gone) == ((), ())
 
 
@@ -397,7 +393,7 @@ def test_one_that_is_restarted_stays_until_its_slice_is_empty() -> None:
     clock[0] += 1
     assert one.end(slice_of(5), {"a:1"}, {}) == ()
     assert one.end(slice_of(0), {"a:1"}, {}) == ()
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": Sighting(clock[0] + 1)})
+    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([], clock[0] + 1)})
 
 
 def test_one_that_asks_by_the_name_of_the_service_before_ends_when_it_has_fetched_the_empty_slice() -> None:

@@ -152,14 +152,16 @@ class Audit:
         live = {s.id for s in placement.scrapers}
         self._forget_all_but(live)
         await beside(lambda: self._compare_each(expected, asked))
-        running = {name: since for name, (_, since) in self._running.items()}
+        names = {s.id for s in asked}
+        running = {name: self._running[name][1] for name in names & self._running.keys()}
         whole = len(asked) == len(placement.scrapers)
-        for name in {s.id for s in asked} - self.silent:
+        for name in names - self.silent:
             self._answering.setdefault(name, began)
         for name in self._answering.keys() & self.silent:
             del self._answering[name]
         answering = dict(self._answering)
-        self._receive(Sight(placement, dict(self.seen), set(self.silent), answering, running, began if whole else None))
+        seen, silent = dict(self.seen), set(self.silent)
+        self._receive(Sight(placement, seen, silent, answering, names, running, began if whole else None))
         if full:
             await self._compare()
             if self._look_at is not None:

@@ -73,18 +73,27 @@ class Seen:
         lately: Flags = self.scraped_at >= self.at - longest
         return lately
 
+    def of(self, ids: Keys) -> tuple[Times, Flags]:
+        """For each id when that target was last asked (``NEVER``: not lately), and whether with success."""
+        if not len(self.ids):
+            return np.full(len(ids), NEVER), np.zeros(len(ids), dtype=bool)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        there = (self.ids[at] == ids) & self.scraped[at]
+        return np.where(there, self.scraped_at[at], NEVER), there & self.up[at]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
     """What the scrapers were seen doing, by id. ``silent``: who does not answer; ``answering``: since when who does.
-    ``running``: who was seen to have exactly what ``placement`` says, since when. ``began``: when the look began, if it was
-    at all of them. Monotonic seconds.
+    ``running``: which of those ``asked`` in this look have exactly what ``placement`` says, since when. ``began``: when the
+    look began, if it was at all of them. Monotonic seconds.
     """
 
     placement: Placement
     seen: Mapping[str, Seen]
     silent: Collection[str]
     answering: Mapping[str, float]
+    asked: Collection[str]
     running: Mapping[str, float]
     began: float | None
 

@@ -352,7 +352,7 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
         if one is None:
             continue
         ids, has = pool.ids[rows[mine]], taken_at <= one.at
-        tried, up = _at(one, ids)
+        tried, up = one.of(ids)
         given_at = begun[mine]
         late = np.zeros(len(mine), dtype=bool) if evidence.pushes else one.at >= given_at + APPLIED_S
         tried_since = (tried > -NEVER) & (tried >= np.where(has, given_at, given_at + APPLIED_S)) & (has | late)
@@ -372,15 +372,6 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
     )
 
 
-def _at(one: Seen, ids: Keys) -> tuple[Times, Flags]:
-    """For each id when it was last asked, never for what is not, or not lately; and whether with success."""
-    if not len(one.ids):
-        return np.full(len(ids), -NEVER), np.zeros(len(ids), dtype=bool)
-    at = np.minimum(np.searchsorted(one.ids, ids), len(one.ids) - 1)
-    there = (one.ids[at] == ids) & one.scraped[at]
-    return np.where(there, one.scraped_at[at], -NEVER), there & one.up[at]
-
-
 def _of_holders(
     pool: TargetPool, names: tuple[str, ...], rows: Rows, scrapers: Owners, evidence: Evidence
 ) -> tuple[Flags, Flags]:
@@ -391,7 +382,7 @@ def _of_holders(
         if one is None or names[number] in evidence.silent:
             continue
         mine = np.flatnonzero(scrapers == number)
-        asked, up = _at(one, pool.ids[rows[mine]])
+        asked, up = one.of(pool.ids[rows[mine]])
         success[mine] = up & (asked > -NEVER)
         seen[mine] = True
     return success, seen & ~success

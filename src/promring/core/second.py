@@ -103,9 +103,9 @@ class Opinions:
         sample = _sample(suspects, failing)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
         due = [key for key in due if again.get(key, (now, 0.0))[0] <= now]
-        room = [max(0, most - len(trials)), NEW_MOST]
-        chosen = [*(key for key in due if key in sample), *[key for key in due if key not in sample][: min(room)]]
-        trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen[:NEW_MOST], suspects)}
+        others = [key for key in due if key not in sample][: max(0, most - len(trials))]
+        chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
+        trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects)}
         beyond = len(due) - len(chosen)
         return Opinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond)
 
@@ -216,10 +216,7 @@ def _reached(placement: Placement, seen: Mapping[str, Seen]) -> tuple[set[int], 
 def _asked(trial: Trial, key: int, seen: Mapping[str, Seen]) -> int:
     """1 when the scraper was seen trying since the trial began, else 0."""
     one = seen.get(trial.scraper)
-    if one is None:
-        return 0
-    (at,) = one.scraped_at[one.ids == key][:1].tolist() or [trial.since]
-    return int(at > trial.since)
+    return 0 if one is None else int(one.of(np.array([key], dtype=np.uint64))[0][0] > trial.since)
 
 
 def _next(placement: Placement, ring: Ring, ids: list[int], suspects: Iterable[str]) -> Iterable[tuple[int, str]]:
