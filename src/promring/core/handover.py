@@ -6,9 +6,8 @@ A target that moves stays with its old owner while that lives, until every new o
   can take it away again, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too,
   that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
 - or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice, and
-  since it answers. Nobody
-  lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both can be seen, and the old
-  owner has success where the new one has none.
+  since it answers. Nobody lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both
+  owners can be seen, and the old one has success where the new one has none.
 
 A dead owner is not waited for; one that comes back holds what it had when it left (``Departed``). A target that has no room
 anywhere stays with a live scraper that has it, within that one's capacity. What a scraper holds beyond its share is a
