@@ -26,7 +26,17 @@ from promring.core.admission import NOBODY_ASIDE, Aside, History
 from promring.core.aside import place_around
 from promring.core.coverage import Seen, Sight
 from promring.core.guard import RELEASABLE, Act, Facts, Guard, Hold, Verdict, Withheld, judge
-from promring.core.handover import Claims, Departed, Evidence, Handover, schedule, waiting_for, with_seen, without_room
+from promring.core.handover import (
+    Claims,
+    Departed,
+    Evidence,
+    Handover,
+    owned_now,
+    schedule,
+    waiting_for,
+    with_seen,
+    without_room,
+)
 from promring.core.placement import Policy, capacities
 from promring.core.plan import Shares, compare, shares, unchanged
 from promring.core.pool import mark_of, merge
@@ -97,6 +107,9 @@ class Reconciler:
         self.history: History = memory.history
         """Who counts as alive, and why not who does not."""
         self.placement: Placement | None = None
+        """Who owns what, room considered."""
+        self._placed: Placement | None = None
+        """The same by ring and policy alone."""
         self.ring: Ring | None = Ring(memory.members, policy.virtual_nodes) if memory.members else None
         self.in_force: Placement | None = None
         """``placement``, and further owners who hold on to what they had."""
@@ -305,7 +318,7 @@ class Reconciler:
         """Who shall own what. A pure function of pool, ring and policy: made of the same ones, it is the same. Those that
         are ``aside`` get nothing new.
         """
-        known, before, self._aside = self.placement, self._aside, aside
+        known, before, self._aside = self._placed, self._aside, aside
         if known is not None and known.pool is pool and known.scrapers == ring.scrapers and aside == before:
             return known
         claims = self.memory.claims
@@ -316,7 +329,7 @@ class Reconciler:
         if self._look_since == NOT_YET:
             self._look_since = time.monotonic()
         opinions, looked = self.opinions, self._has_looked()
-        if placed is not self.placement or self.memory.claims.held or opinions.trials != self._tried or looked:
+        if placed is not self._placed or self.memory.claims.held or opinions.trials != self._tried or looked:
             weights = {s.id: s.weight for s in verdict.members}
             most = capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.policy)
             wanted = opinions.applied(placed, most)
@@ -326,8 +339,10 @@ class Reconciler:
             claims, in_force = await beside(lambda: self._schedule(wanted, most, placed, before, looked=looked))
             now = await beside(lambda: shares(in_force))
             slices = await beside(lambda: self._slices(in_force, now))
-            plan = await beside(lambda: self._compare(placed)) if placed is not self.placement else NO_PLAN
-            self._put_in_force(verdict, facts, placed, plan, claims, slices)
+            plan = await beside(lambda: self._compare(placed)) if placed is not self._placed else NO_PLAN
+            owned = await beside(lambda: owned_now(claims, placed))
+            self._put_in_force(verdict, facts, owned, plan, claims, slices)
+            self._placed = placed
             self._departed = departed.and_then(before, live, now_s)
             self.waiting, self.no_room = await beside(lambda: (waiting_for(claims, wanted), without_room(claims, wanted)))
             self._shares, self._tried = now, opinions.trials
@@ -343,7 +358,7 @@ class Reconciler:
 
     def _compare(self, placed: Placement) -> Plan:
         """With the placement before, or what is remembered of it."""
-        before = self.placement
+        before = self._placed
         if before is None and self.memory.slices:
             before = recalled(self.memory.claims, placed.pool)
         return compare(before, placed)

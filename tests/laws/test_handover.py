@@ -18,6 +18,7 @@ from promring.core.handover import (
     Evidence,
     Handover,
     Taken,
+    owned_now,
     schedule,
     waiting_for,
     with_seen,
@@ -240,6 +241,10 @@ def test_what_has_no_room_stays_with_a_live_scraper_that_has_it() -> None:
         evidence = Evidence({A.id: sees(after, A, at)}, taken(at - 0.5, A, B, C))
         claims, now = schedule(after, claims, evidence, POLICY, at + 0.5, capacities=room)
     assert all(holders(now).values()), "nothing that a live scraper has is dropped"
+    assert holders(owned_now(claims, after)) == holders(now), "and this is what is shown"
+    gone = replace(claims, until=np.where(claims.scrapers == 1, 600.0, claims.until))
+    assert sum(not who for who in holders(owned_now(gone, after)).values()) == without_room(claims, after)[B.id]
+    assert owned_now(claims, before) is before
     stuck = without_room(claims, after)
     assert stuck[B.id] + stuck[C.id] == lacking
     assert max(now.counts().values()) <= 15, "within its own capacity"

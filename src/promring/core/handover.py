@@ -20,7 +20,7 @@ placement itself never depends on the claims: the previous plan only schedules t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -267,11 +267,32 @@ def waiting_for(claims: Claims, wanted: Placement) -> set[str]:
 
 def without_room(claims: Claims, wanted: Placement) -> dict[str, int]:
     """How many targets each scraper keeps because there is no room for them elsewhere."""
+    _, scrapers = _stand_ins(claims, wanted)
+    counts = np.bincount(scrapers, minlength=len(claims.names)).tolist()
+    return {name: count for name, count in zip(claims.names, counts, strict=True) if count}
+
+
+def owned_now(claims: Claims, placed: Placement) -> Placement:
+    """``placed`` as it can be: without what was given up for want of room, and with those who keep a target instead."""
+    if not (placed.owners < 0).any():
+        return placed
+    rows, scrapers = _stand_ins(claims, placed)
+    kept = np.isin(_pairs(placed), rows_of(placed.pool, claims.ids) * len(placed.scrapers) + claims.scrapers)
+    owners = placed.owners.copy()
+    at = np.nonzero(owners >= 0)
+    owners[at] = np.where(kept, owners[at], -1)
+    for row, scraper in zip(rows.tolist(), scrapers.tolist(), strict=True):
+        free = np.flatnonzero(owners[row] < 0)
+        owners[row, free[:1]] = scraper
+    return replace(placed, owners=owners)
+
+
+def _stand_ins(claims: Claims, wanted: Placement) -> tuple[Rows, Owners]:
+    """Who keeps a target, without an end, that ``wanted`` does not give it: rows and scrapers."""
     rows = rows_of(wanted.pool, claims.ids)
     pairs = rows * len(wanted.scrapers) + claims.scrapers
     stays = (claims.until == NEVER) & (_Sorted(_pairs(wanted)).find(pairs) < 0) & (rows < len(wanted.pool))
-    counts = np.bincount(claims.scrapers[stays], minlength=len(claims.names)).tolist()
-    return {name: count for name, count in zip(claims.names, counts, strict=True) if count}
+    return rows[stays], claims.scrapers[stays]
 
 
 def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tuple[Rows, Owners, Times, Times]:
