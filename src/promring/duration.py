@@ -20,3 +20,8 @@ def parse_duration(text: object) -> float:
     if seconds > DURATION_MOST_S:
         raise ValueError(f"{text!r} is longer than a year")
     return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """What ``parse_duration`` reads, to the millisecond: 14.9493 → ``14949ms``."""
+    return f"{round(seconds * 1000)}ms"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
+from promring.duration import parse_duration
 from promring.web.negotiation import IfNoneMatch
 
 PATH = "/sd/x/s:1"
@@ -49,11 +50,15 @@ class FakeSlices:
 
     async def get(self, request: web.Request) -> web.Response:
         self.asked.append(request)
-        known, wait_s = IfNoneMatch(request.headers.get("If-None-Match", "")), request.query.get("wait", "0s")
+        known = IfNoneMatch(request.headers.get("If-None-Match", ""))
         if self.down:
             return web.Response(status=503, text="down")
         try:
-            async with asyncio.timeout(float(wait_s.removesuffix("s"))):
+            wait_s = parse_duration(request.query.get("wait", "0"))
+        except ValueError as error:
+            return web.Response(status=400, text=str(error))
+        try:
+            async with asyncio.timeout(wait_s):
                 while known.has(self._headers["ETag"]):
                     await self._changed.wait()
         except TimeoutError:

@@ -17,6 +17,7 @@ from promring.agent.fence import ALONE_S, FROZEN_S, Fence
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.delivery.envelope import Envelope, Note, RefusedError, install, note_of, noted
+from promring.duration import format_duration, parse_duration
 from promring.model import Generation
 from tests.fakes.slices import FakeSlices, HttpProxy
 from tests.waiting import until
@@ -269,3 +270,8 @@ async def test_what_a_proxy_does_instead_is_said(
             await until(seen, said, 10)
             assert poller.unready() == "no slice yet"
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.6, 1.0, 14.9493, 30.0123, 3599.9999])
+def test_how_long_a_poll_waits_is_said_as_a_controller_reads_it(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.001)

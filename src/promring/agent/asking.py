@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from promring import secretfile
+from promring.duration import format_duration
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
@@ -97,7 +98,7 @@ class Asker:
             answer = await request(
                 self._fresh if fresh else self._kept,
                 "GET",
-                f"{controller}{self._path}{f'?wait={wait_s:g}s' if wait_s else ''}",
+                f"{controller}{self._path}{f'?wait={format_duration(wait_s)}' if wait_s else ''}",
                 timeout_s=wait_s + ANSWER_S,
                 headers=headers,
                 tls=self._settings.tls,
