@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import settings
 
 pytest_plugins = ["tests.rows", "tests.room", "tests.order", "tests.leaks"]
@@ -13,3 +17,13 @@ pytest_plugins = ["tests.rows", "tests.room", "tests.order", "tests.leaks"]
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=100)
 settings.register_profile("local", deadline=None, print_blob=True, max_examples=100)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """What a test, or a command that it runs, configures of the log lasts until that test ends."""
+    root, config = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    yield
+    structlog.configure(**config)
+    root.handlers, root.level = handlers, level

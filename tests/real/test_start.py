@@ -16,6 +16,7 @@ import pytest
 
 from promring.demo.process import free_port
 from promring.httpclient import HttpError, new_session, request
+from tests.real.torn import fill, tmpfs
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -97,6 +98,39 @@ async def test_it_starts_serves_and_stops_in_an_odd_place(tmp_path: Path, what: 
             process.kill()
             await process.wait()
     seen("serves and stops; the soft limit of descriptors is the hard one")
+
+
+NO_INOTIFY = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+NO_INOTIFY += ['echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"', "sh"]
+"""In a user namespace, which has inotify instances of its own."""
+
+
+def without_inotify(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    try:
+        subprocess.run([*NO_INOTIFY, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no user namespaces on this machine")
+    with open(folder / "log", "w") as out:
+        return subprocess.Popen([*NO_INOTIFY, *command(folder, port)], stderr=out)
+
+
+@pytest.mark.row(53, did="started without inotify instances and with a full disk under its state")
+async def test_it_starts_and_stops_without_inotify_and_with_a_full_disk(tmp_path: Path, seen: Seen) -> None:
+    port, said = free_port(), tmp_path / "log"
+    with tmpfs(tmp_path / "state"):
+        fill(tmp_path / "state" / "filler", 0)
+        process = without_inotify(tmp_path, port)
+        try:
+            await until(lambda: answers(port), "it answers", PATIENCE_S)
+            await until(lambda: "state_not_saved" in said.read_text(), "it says that the disk is full", PATIENCE_S)
+            assert "watch_failed" in said.read_text()
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: process.poll() == 0, "it stops", PATIENCE_S)
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in said.read_text()
+    seen("serves, says that its state is not saved, stops with 0")
 
 
 def ends(folder: Path, before: Callable[[], None] | None = None) -> tuple[int, str]:

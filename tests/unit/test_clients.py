@@ -122,6 +122,33 @@ async def serving(folder: Path, *, token: bool = True, **web: Any) -> AsyncItera
         await task
 
 
+LINES = ["GET /", "GET /nope", "PUT /", "GET /-/ready", "POST /-/reload", "GET /sd/node/x", "GET /\xff\x00", ""]
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_no_answer_names_the_libraries_that_serve_it(tmp_path: Path, line: str) -> None:
+    async with serving(tmp_path) as s:
+        told = await s.raw(f"{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        headers = told.partition(b"\r\n\r\n")[0]
+        assert b"\r\nServer: promring\r\n" in headers + b"\r\n"
+        assert b"aiohttp" not in headers
+        assert b"Python" not in headers
+
+
+async def test_with_no_answer_from_anybody_nothing_is_called_an_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as s:
+
+        async def told() -> tuple[str, str]:
+            found = json.loads((await s.get("/api/v1/services/node"))[2])["data"]["membership"]
+            return found["state"], found["reason"]
+
+        async def probed() -> bool:
+            return (await told())[0] == "empty"
+
+        await until(probed, "the scrapers were asked, and are down")
+        assert await told() == ("empty", "no scraper is alive")
+
+
 # --- connections -----------------------------------------------------------------------------------------------------
 
 

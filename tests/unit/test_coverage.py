@@ -99,6 +99,19 @@ def test_one_that_changed_hands_is_covered_by_whom_scrapes_it() -> None:
     assert (result.scrapers["a:1"].missing, result.scrapers["b:1"].foreign) == (1, 1)
 
 
+def test_a_removed_scraper_that_goes_on_scraping_doubles_and_one_with_nothing_may_have_other_jobs() -> None:
+    before = placement()
+    told = as_told(before)
+    drained = tuple(replace(s, weight=0.0 if s.id == "a:1" else 1.0) for s in MEMBERS)
+    after = place(before.pool, Ring(drained, 64), Policy(64))
+    goes_on = as_told(after) | {"a:1": told["a:1"]}
+    result = coverage(after, seen(after, goes_on), {})
+    assert (result.uncovered, len(result.doubled)) == (0, len(told["a:1"]))
+    assert result.scrapers["a:1"].foreign == len(told["a:1"]) > 5
+    others = coverage(after, seen(after, as_told(after)), {"a:1": "no scrape pool 'pool' (…); there is node"})
+    assert (others.ratio, others.scrapers["a:1"].error) == (1.0, "")
+
+
 def test_entries_of_one_address_are_told_apart() -> None:
     modules = [TargetGroup.of(["t:1"], {"__param_module": m}) for m in ("icmp", "http")]
     pool = build_pool([[*modules, TargetGroup.of(["t:1", "u:1"]), TargetGroup.of(["u:1"], {"host": "x"})]])

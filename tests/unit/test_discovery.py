@@ -90,7 +90,7 @@ async def test_a_function_that_hangs_is_killed_with_its_children_and_the_loop_go
     assert time.monotonic() - started < 3 * slower()
     ticking.cancel()
     assert ticks > 50
-    assert [p.pid for p in psutil.process_iter(["cmdline"]) if "4243" in (p.info["cmdline"] or [])] == []
+    await until(lambda: not any("4243" in (p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])), "all ended")
 
 
 async def test_credentials_and_headers_are_sent_and_read_anew(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    for file, name in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text()):
+        assert re.search(rf"def {name}\b" if name else "", (ROOT / file).read_text()), f"{file}::{name}"
+
+
 def test_commands_in_the_readme_exist() -> None:
     named = set(re.findall(r"^    promring ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert named <= set(COMMANDS)

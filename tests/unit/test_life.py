@@ -22,13 +22,16 @@ import pytest
 
 from promring import log
 from promring.cli.options import HostPort
+from promring.config import load
 from promring.demo.process import free_port
 from promring.events import Events
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.notify import Notify
+from promring.supervisor import Options, Supervisor
 from promring.web.listener import Listener
 from promring.web.refusals import Refusals
+from promring.web.server import WebSettings
 from tests.waiting import until
 
 
@@ -220,6 +223,29 @@ def test_the_units_let_what_the_documents_show_be_written_and_are_understood(
         (tmp_path / unit).write_text(text.replace("/opt/promring/bin/promring", "/bin/true"))
         done = subprocess.run([verify, "verify", tmp_path / unit], capture_output=True, text=True, timeout=60, check=False)
         assert unit not in done.stderr, done.stderr
+
+
+async def test_controllers_of_one_host_name_and_port_have_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"targets":["a:1"]}]')
+    file = tmp_path / "promring.yml"
+    file.write_text("consul: {address: '127.0.0.1:1'}\ncontrollers: {lock: {consul: {key: promring/leader}}}\n" + CONFIG)
+    names = [await name_in_the_log(file, tmp_path / str(n)) for n in range(2)]
+    assert len(set(names)) == 2
+    assert {name.rpartition("/")[0] for name in names} == {f"{socket.gethostname()}:0"}
+
+
+async def name_in_the_log(file: Path, state: Path) -> str:
+    events = Events()
+    log.configure(stream=io.StringIO(), keep=events.keep)
+    supervisor = Supervisor(Options(file, state, WebSettings("127.0.0.1", 0)), load(file), log.get(), events)
+    task = asyncio.create_task(supervisor.run())
+    try:
+        await until(lambda: [e for e in events.since() if e.msg == "controller_name"] != [], "named")
+        (said,) = [e for e in events.since() if e.msg == "controller_name"]
+        return str(said.fields["name"])
+    finally:
+        supervisor.stop()
+        await task
 
 
 def test_the_leader_s_epoch_is_remembered_by_who_follows() -> None:

@@ -8,10 +8,8 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from promring import log
 from promring.actors import StuckError, run_actors
@@ -108,12 +106,8 @@ async def test_an_actor_that_hangs_at_the_end_does_not_hide_why_it_had_to_end() 
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root, config = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
-    yield io.StringIO()
-    structlog.configure(**config)
-    root.handlers, root.level = handlers, level
+def stream() -> io.StringIO:
+    return io.StringIO()
 
 
 TS = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

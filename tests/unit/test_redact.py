@@ -6,15 +6,12 @@ import base64
 import html
 import io
 import json
-import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-import structlog
 import yaml
 from click.testing import CliRunner
 from hypothesis import given
@@ -214,12 +211,8 @@ def test_tables_and_lines_escape_what_a_terminal_would_obey(capsys: pytest.Captu
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root, config = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
-    yield io.StringIO()
-    structlog.configure(**config)
-    root.handlers, root.level = handlers, level
+def stream() -> io.StringIO:
+    return io.StringIO()
 
 
 def test_the_log_writes_no_control_characters_and_one_line_an_event(stream: io.StringIO) -> None:

@@ -96,6 +96,28 @@ def test_what_a_test_leaves_is_named(tmp_path: Path) -> None:
     assert left(before) == []
 
 
+def test_what_a_test_configures_of_the_log_ends_with_it(tmp_path: Path) -> None:
+    two = """
+import structlog
+from promring import log
+
+
+def test_quiet():
+    log.configure("error")
+
+
+def test_after():
+    with structlog.testing.capture_logs() as said:
+        log.get().warning("heard")
+    assert [line["event"] for line in said] == ["heard"]
+"""
+    (tmp_path / "test_two.py").write_text(two)
+    env = {**os.environ, "PYTHONPATH": str(HERE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = [*PYTEST[:6], "-p", "tests.conftest", f"--rootdir={tmp_path}", str(tmp_path)]
+    ended = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_a_long_wait_costs_no_time_and_what_is_sent_arrives_before_the_clock_jumps() -> None:
     async def work() -> tuple[float, list[bytes]]:
         got: list[bytes] = []

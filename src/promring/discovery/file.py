@@ -28,6 +28,7 @@ from watchfiles import Change, awatch
 
 from promring.core.pool import merge, pool_of
 from promring.discovery import groups
+from promring.discovery.globs import matching
 from promring.model import DiscoveryError, TargetPool
 from promring.threads import beside, heed
 
@@ -130,7 +131,11 @@ class FileSource:
         paths: dict[str, None] = {}
         errors = []
         for pattern in self._patterns:
-            found = sorted(glob.glob(pattern))
+            try:
+                found = sorted(map(str, matching(Path(pattern))))
+            except OSError as error:
+                errors.append(f"{pattern}: {error.strerror}")
+                continue
             paths |= dict.fromkeys(found)
             if not found and not any(fnmatch.fnmatchcase(path, pattern) for path in self._files):
                 errors.append(f"{pattern}: no such file")
