@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
+from promring.duration import parse_duration
 from promring.web.negotiation import IfNoneMatch
 
 PATH = "/sd/x/s:1"
@@ -49,11 +50,11 @@ class FakeSlices:
 
     async def get(self, request: web.Request) -> web.Response:
         self.asked.append(request)
-        known, wait_s = IfNoneMatch(request.headers.get("If-None-Match", "")), request.query.get("wait", "0s")
+        known, wait_s = IfNoneMatch(request.headers.get("If-None-Match", "")), parse_duration(request.query.get("wait", "0s"))
         if self.down:
             return web.Response(status=503, text="down")
         try:
-            async with asyncio.timeout(float(wait_s.removesuffix("s"))):
+            async with asyncio.timeout(wait_s):
                 while known.has(self._headers["ETag"]):
                     await self._changed.wait()
         except TimeoutError:

@@ -97,7 +97,7 @@ class Asker:
             answer = await request(
                 self._fresh if fresh else self._kept,
                 "GET",
-                f"{controller}{self._path}{f'?wait={wait_s:g}s' if wait_s else ''}",
+                f"{controller}{self._path}{f'?wait={wait_s * 1000:.0f}ms' if wait_s else ''}",
                 timeout_s=wait_s + ANSWER_S,
                 headers=headers,
                 tls=self._settings.tls,
