@@ -15,7 +15,6 @@ from tests.sim.run import BrokenError, simulate
 ALWAYS = 8
 LONG = 100
 KNOWN = {
-    9: "known: the time after which a hand-over ends unseen counts while the new owner replays, and is over when it answers",
     95: "known: agents that ask controllers which see different things are given slices of different plans",
 }
 
