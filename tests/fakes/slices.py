@@ -50,7 +50,8 @@ class FakeSlices:
 
     async def get(self, request: web.Request) -> web.Response:
         self.asked.append(request)
-        known, wait_s = IfNoneMatch(request.headers.get("If-None-Match", "")), parse_duration(request.query.get("wait", "0s"))
+        known = IfNoneMatch(request.headers.get("If-None-Match", ""))
+        wait_s = parse_duration(request.query.get("wait", "0s"))
         if self.down:
             return web.Response(status=503, text="down")
         try:

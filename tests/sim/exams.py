@@ -135,6 +135,14 @@ async def slice_is_deleted(fleet: Fleet) -> None:
     await fleet.converged("after a slice was deleted", 2 * RECONCILE_S + 10.0)
 
 
+async def lists_are_cut(fleet: Fleet) -> None:
+    """I8: half of a list on the way is none."""
+    for scraper in fleet.world.scrapers.values():
+        scraper.disk = "cut"
+    fleet.grow(fleet.world.sources["first"])
+    await fleet.let_pass(12.0)
+
+
 async def scraper_lies(fleet: Fleet) -> None:
     """I17: whatever one says, or does not say, of itself, nobody's slice is another one."""
     scraper = fleet.a_scraper()
@@ -289,6 +297,7 @@ EXAMS = (
     leader_is_cut_off,
     all_restart,
     slice_is_deleted,
+    lists_are_cut,
     scraper_lies,
     scraper_fails,
     most_fail,
