@@ -296,12 +296,13 @@ class World:
             self.wrong(f"I3: {len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them")
 
     def _heirs(self, maker: Process, scraper: Scraper) -> dict[str, Heirs]:
-        """Who has each target in the plan of that controller, but this scraper."""
+        """Who has each target in the plan of that controller, but this scraper; since before it started, if so."""
         found: dict[str, Heirs] = {}
         for name, given in self._given.get(maker, {}).items():
             if name != scraper.id:
+                heir = self.scrapers[name]
                 for target, since in given.targets.items():
-                    found[target] = (*found.get(target, ()), (self.scrapers[name], since))
+                    found[target] = (*found.get(target, ()), (heir, min(since, heir.in_file.get(target, since))))
         return found
 
     def weak(self, scraper: Scraper, target: str, decided: float) -> bool:
