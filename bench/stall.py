@@ -50,7 +50,7 @@ async def _run(folder: Path, suffix: str) -> None:
         leadership=Leadership(),
         guard=Guard(Rules(join_delay_s=0)),
         policy=Policy(),
-        handover=Handover(0.0),
+        handover=Handover(0.0, confirm=False),
         hash_labels=None,
         zone_label=None,
         pace=Pace(),

@@ -139,9 +139,9 @@ class Reconciler:
         self._used: set[str] = set()
         self._judge_again_at = 0.0
         self._reign = 0
-        self._look_since: float | None = None if leadership.alone or memory.slices else NOT_YET
-        """Since when we lead, or know nothing, without having seen what the leader before us gave to whom; None: we need not
-        know it.
+        self._look_since: float | None = None if memory.slices else NOT_YET
+        """Since when we lead, or know nothing, without having seen what the leader before us, or we, gave to whom; None: we
+        need not know it.
         """
         self._facts, self._store = facts, store
         self._metrics, self._log = metrics, log.bind(srv_name=service)

@@ -135,6 +135,14 @@ async def slice_is_deleted(fleet: Fleet) -> None:
     await fleet.converged("after a slice was deleted", 2 * RECONCILE_S + 10.0)
 
 
+async def lists_are_cut(fleet: Fleet) -> None:
+    """I8: half of a list on the way is none."""
+    for scraper in fleet.world.scrapers.values():
+        scraper.disk = "cut"
+    fleet.grow(fleet.world.sources["first"])
+    await fleet.let_pass(12.0)
+
+
 async def scraper_lies(fleet: Fleet) -> None:
     """I17: whatever one says, or does not say, of itself, nobody's slice is another one."""
     scraper = fleet.a_scraper()
@@ -147,7 +155,7 @@ async def scraper_lies(fleet: Fleet) -> None:
 
 
 async def scraper_fails(fleet: Fleet) -> None:
-    """It is called sick soon, others reach what it fails, and nobody but it loses a target until then."""
+    """It is called sick soon, where anybody is, others reach what it fails, and nobody but it loses a target until then."""
     scraper = fleet.a_scraper()
     mine = {t for t in scraper.in_file if not fleet.world.traits.drops(t)}
     scraper.fails = 1.0
@@ -156,12 +164,13 @@ async def scraper_fails(fleet: Fleet) -> None:
         await fleet.let_pass(1.0)
         if len(fleet.world.takes) > takes and not fleet.called_sick():
             fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets because {scraper.id} reaches none")
-    if len(mine) >= SUSPECT_LEAST and not fleet.called_sick():
-        fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and is not called sick")
+    if len(mine) >= SUSPECT_LEAST and fleet.calls_sick is not bool(fleet.called_sick()):
+        said = "is not called sick" if fleet.calls_sick else "is called sick by one of several who serve"
+        fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and {said}")
     await fleet.let_pass(3 * fleet.world.traits.stage_s + AUDIT_S)
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
     if len(mine) >= SUSPECT_LEAST and missed:
-        fleet.broken(f"{scraper.id} is sick, and nobody else scrapes {len(missed)} targets")
+        fleet.broken(f"{scraper.id} fails, and nobody else scrapes {len(missed)} targets")
     await _looked_again(fleet)
 
 
@@ -288,6 +297,7 @@ EXAMS = (
     leader_is_cut_off,
     all_restart,
     slice_is_deleted,
+    lists_are_cut,
     scraper_lies,
     scraper_fails,
     most_fail,

@@ -335,6 +335,11 @@ class Fleet:
             for name in self.world.scrapers:
                 controller.drain(name, back=name not in self.drained)
 
+    @property
+    def calls_sick(self) -> bool:
+        """Whether anybody is ever called sick: not where several controllers serve slices, who must make one plan."""
+        return self.size == 1 or self.means in ("far", "file")
+
     def called_sick(self) -> set[str]:
         """Whom some controller takes for sick now."""
         found: set[str] = set()

@@ -117,12 +117,12 @@ def _newest(newest: Any, good: Known[TargetPool] | None) -> TargetPool:
 
 
 def empty_on_an_error() -> Places:
-    """A source that fails is one without targets."""
+    """A source that fails is one without targets, and nobody says that it failed: else it would confirm nothing."""
     real = polling._ask
 
     async def ask(source: Any, faults: Any) -> Any:
         heard = await real(source, faults)
-        return heard._replace(answer=Empty()) if isinstance(heard.answer, Unknown) else heard
+        return polling._Heard(Empty()) if isinstance(heard.answer, Unknown) else heard
 
     return [(polling, "_ask", ask)]
 

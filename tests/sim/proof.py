@@ -16,7 +16,7 @@ from promring.core.pool import decode, fragments
 from promring.core.second import Sick
 from promring.model import TargetPool
 from promring.service import Service
-from tests.sim.scraper import NEVER, SERVICE, Looked, Scraper, targets_of
+from tests.sim.scraper import NEVER, Looked, Scraper, targets_of
 
 if TYPE_CHECKING:
     from tests.sim.controller import Controller
@@ -125,21 +125,23 @@ class Claims:
         for controller in self._world.controllers.values():
             if controller.process.frozen:
                 self._frozen_at[controller.name] = now
-            elif now - self._frozen_at.get(controller.name, NEVER) > WOKEN_S and controller.runs:
-                for service in controller.services():
-                    if service.name == SERVICE:
-                        self._of(controller, service, now)
+            elif (service := controller.service()) is not None:
+                self._of(controller, service, now, judged=now - self._frozen_at.get(controller.name, NEVER) > WOKEN_S)
 
-    def _of(self, controller: Controller, service: Service, now: float) -> None:
+    def _of(self, controller: Controller, service: Service, now: float, *, judged: bool) -> None:
+        """What is new of what it says; ``judged`` False: it may be of the time before it stood still."""
         found = service.audit.coverage
         if found is not None and found is not self._coverages.get(controller.name):
             self._coverages[controller.name] = found
-            self._covered(controller.name, service, found, now)
+            if judged:
+                self._covered(controller.name, service, found, now)
         for name, one in service.reconciler.opinions.scrapers.items():
             if (name, one.until) not in self._sick[controller.name]:
                 self._sick[controller.name].add((name, one.until))
-                self._is_sick(controller.name, name, one, now)
-        self._drained(controller, service, now)
+                if judged:
+                    self._is_sick(controller.name, name, one, now)
+        if judged:
+            self._drained(controller, service, now)
 
     # --- coverage ----------------------------------------------------------------------------------------------------
 

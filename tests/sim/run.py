@@ -49,7 +49,7 @@ class Report:
 
 def simulate(seed: int, *, strict: bool = False, life: Life | None = None) -> Report:
     """``life``: what happens, instead of what the seed says. ``strict``: what is known to be weak shall hold, too
-    (``World._excused``, and an examination right after another). Raises ``BrokenError``.
+    (``World.weak``, and an examination right after another). Raises ``BrokenError``.
     """
     began, loop = time.process_time(), FakeLoop()
     memory = Path("/dev/shm")  # an fsync costs nothing there

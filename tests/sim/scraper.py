@@ -108,10 +108,10 @@ class Looked:
 @dataclass(eq=False)
 class Scraper:
     """``hidden``: it lives, but Consul's checks do not reach it. ``disk``: empty, ``full``, ``cut`` (half of the bytes
-    arrive) or ``stalls`` (they arrive ``stall_s`` later, whatever became of the sender). ``fails``: the share of the targets
-    that it does not reach, ``cut``: which ones besides. ``api``: ``hangs`` or ``503``, although it scrapes. ``lie``:
-    ``limited`` (it lists all as asked a moment ago, and asks none), ``still`` (it asks none, and says so only by its last
-    scrapes), ``pool`` (its job has another name).
+    arrive, at a far receiver or an agent) or ``stalls`` (they arrive ``stall_s`` later, whatever became of the sender).
+    ``fails``: the share of the targets that it does not reach, ``cut``: which ones besides. ``api``: ``hangs`` or ``503``,
+    although it scrapes. ``lie``: ``limited`` (it lists all as asked a moment ago, and asks none), ``still`` (it asks none,
+    and says so only by its last scrapes), ``pool`` (its job has another name).
     """
 
     host: str

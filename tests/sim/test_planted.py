@@ -15,10 +15,13 @@ FIRST = {
     "no_fence": 18,
     "no_panic": 16,
     "lower_index_ignored": 6,
+    "empty_on_an_error": 1,
 }
 """Where to begin, 0 for the others, so that it takes a second, not ten."""
 
 EXAMINED = {
+    "no_check_at_the_receiver": (2, exams.lists_are_cut),
+    "never_looked_at_again": (9, exams.slice_is_deleted),
     "a_failed_scrape_confirms": (9, exams.one_comes_back_reaching_less),
     "old_proof_confirms": (7, exams.one_is_undrained_at_once),
     "silence_is_consent": (9, exams.one_replays),
@@ -32,17 +35,17 @@ EXAMINED = {
 }
 """Which seed's fleet finds it, by which examination; without the bug it passes."""
 
-SOON = {"a_failed_scrape_confirms", "silence_is_consent", "put_is_taken"}
+SOON = {
+    "no_check_at_the_receiver",
+    "never_looked_at_again",
+    "a_failed_scrape_confirms",
+    "silence_is_consent",
+    "put_is_taken",
+}
 """Those of them that are looked for each time; the others with ``--long``."""
-LOST = dict.fromkeys(
-    ("no_check_at_the_receiver", "empty_on_an_error", "never_looked_at_again"),
-    "the seeds that found it pass since scrapers apply a list within 5 s; looked for again with --long",
-)
 
 
 def marked(bug: str) -> object:
-    if bug in LOST:
-        return pytest.param(bug, marks=[pytest.mark.long, pytest.mark.xfail(reason=LOST[bug])])
     return pytest.param(bug, marks=[pytest.mark.long] if bug in EXAMINED and bug not in SOON else [])
 
 

@@ -10,23 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.rows import Seen
-from tests.sim.run import BrokenError, simulate
+from tests.sim.run import simulate
 
 ALWAYS = 8
 LONG = 100
-KNOWN = {
-    9: "known: the time after which a hand-over ends unseen counts while the new owner replays, and is over when it answers",
-    95: "known: agents that ask controllers which see different things are given slices of different plans",
-}
 
 
 def seeds() -> list[object]:
     if wanted := os.environ.get("SIM_SEEDS"):
         first, _, last = wanted.partition("-")
         return [pytest.param(n, id=f"seed-{n:03}") for n in range(int(first), int(last or first) + 1)]
-    known = {n: [pytest.mark.xfail(raises=BrokenError, reason=why)] for n, why in KNOWN.items()}
-    long = {n: [pytest.mark.long] for n in range(ALWAYS, LONG)}
-    return [pytest.param(n, id=f"seed-{n:03}", marks=[*known.get(n, []), *long.get(n, [])]) for n in range(LONG)]
+    return [pytest.param(n, id=f"seed-{n:03}", marks=[pytest.mark.long] if n >= ALWAYS else []) for n in range(LONG)]
 
 
 @pytest.mark.parametrize("seed", seeds())

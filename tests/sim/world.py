@@ -10,7 +10,7 @@ import asyncio
 import errno
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ RECENT_S = 20.0
 
 @dataclass
 class Given:
-    """What a controller gives one scraper: ``since`` when it is in the plan; the slice's digest; its targets, since when."""
+    """What a controller gives one scraper: ``since`` when it is in the plan, if not from its start; the slice's digest; its
+    targets, since when.
+    """
 
     since: float
     digest: str = ""
@@ -69,7 +71,7 @@ class World:
         self.notes = 0
         """How often a receiver noted a generation."""
         self.strict = strict
-        """Whether known weaknesses count, too; see ``_excused``."""
+        """Whether known weaknesses count, too; see ``weak``."""
         self.takes: list[tuple[float, str, int]] = []
         """When which scraper got a list without so many of the targets that it had, which are still listed."""
         self.moves, self.claims = Moves(self), Claims(self)
@@ -152,12 +154,18 @@ class World:
         if host == "cmdb":
             return await self.sources.get(url.path.strip("/"), self.other_source).answer()
         if host in self.controllers:
-            return await self.controllers[host].serve(url, headers)
+            return self._on_the_way(who, await self.controllers[host].serve(url, headers))
         scraper = self.anybody(f"{host}:{PORT}")
         if not scraper.up:
             raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         await _until(lambda: not scraper.frozen)
         return await scraper.answer(url.path, query, self.now)
+
+    def _on_the_way(self, who: str, answer: Response) -> Response:
+        """Something between an agent and the controllers may cut an answer in half, and say the length of that."""
+        scraper = self.scrapers.get(f"{who.removeprefix('agent of ')}:{PORT}")
+        cut = scraper is not None and scraper.pulls and scraper.disk == "cut"
+        return replace(answer, body=answer.body[: len(answer.body) // 2]) if cut else answer
 
     def _passes(self, url: str) -> bool:
         scraper = self.scrapers[f"{URL(url).host}:{PORT}"]
@@ -202,7 +210,7 @@ class World:
         self._given[process] = {}
         for one in slices:
             self._made.setdefault((one.scraper.id, one.sha256, one.generation), (process, self.now))
-            given = before.get(one.scraper.id) or Given(self.now)
+            given = before.get(one.scraper.id) or Given(self.now if before else float("-inf"))
             if given.digest != one.sha256:
                 given = Given(given.since, one.sha256, {t: given.targets.get(t, self.now) for t in targets_of(one.body)})
             self._given[process][one.scraper.id] = given
@@ -288,26 +296,31 @@ class World:
             self.wrong(f"I3: {len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them")
 
     def _heirs(self, maker: Process, scraper: Scraper) -> dict[str, Heirs]:
-        """Who has each target in the plan of that controller, but this scraper."""
+        """Who has each target in the plan of that controller, but this scraper; since before it started, if so."""
         found: dict[str, Heirs] = {}
         for name, given in self._given.get(maker, {}).items():
             if name != scraper.id:
+                heir = self.scrapers[name]
                 for target, since in given.targets.items():
-                    found[target] = (*found.get(target, ()), (self.scrapers[name], since))
+                    found[target] = (*found.get(target, ()), (heir, min(since, heir.in_file.get(target, since))))
         return found
 
     def weak(self, scraper: Scraper, target: str, decided: float) -> bool:
-        """Whether this is known to be weak, which counts when ``strict``: a controller that begins to lead delivers its own
-        plan at once, also what it takes away; and a scraper that comes back is not waited for with what it still has.
+        """Whether this is known to be weak, which counts when ``strict``: a scraper that comes back is given its list with
+        only one of those that had a target before holding on; who begins to lead may have an older list of a source that
+        fails, without this target; and who comes for its list has lately come to another controller, which sees other
+        things.
         """
-        maker = scraper.maker
+        maker, comes = scraper.maker, scraper.pulls or bool(self.traits.poll_s)
         if maker is None or self.strict:
             return False
-        began = self._pusher[1] if self._pusher[0] is maker else scraper.maker_since
         gives = self._given.get(maker, {})
-        if scraper.id in gives:
-            began = max(began, gives[scraper.id].since)
-        return decided - began < OVERLAP_S
+        began = [gives[scraper.id].since] if scraper.id in gives else []
+        if self.locked and comes:
+            began.append(scraper.maker_since)
+        elif self.locked and not any(target in given.targets for given in gives.values()):
+            began.append(self._pusher[1])
+        return any(decided - at < OVERLAP_S for at in began)
 
     def look(self) -> None:
         """Once a second: the scrapers load their lists and ask their targets. I2: what one of them drops, another one

@@ -158,6 +158,17 @@ def test_what_relabelling_drops_is_a_kind_of_its_own() -> None:
     )
 
 
+def test_what_is_dropped_by_one_who_got_it_from_another_controller_is_not_missing() -> None:
+    found = placement()
+    told = as_told(found)
+    gone = told["a:1"].pop()
+    sights = seen(found, told)
+    sights["b:1"] = replace(sights["b:1"], dropped=Index(found.pool).dropped([gone.discovered]))
+    result = coverage(found, sights, {})
+    assert (result.ratio, len(result.dropped), len(result.missing)) == (1.0, 1, 0)
+    assert (result.scrapers["a:1"].missing, result.scrapers["b:1"].dropped) == (1, 0), "a:1 has not its slice yet"
+
+
 def test_what_scrapers_say_they_drop_is_read() -> None:
     pool = pool_of(["t:1", "u:1", "v:1"])
     index = Index(pool)

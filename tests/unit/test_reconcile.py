@@ -256,9 +256,16 @@ def scraping(loop: Loop, *scrapers: Scraper) -> None:
     loop.facts.put_seen(found, (), time.monotonic(), awaited=True)
 
 
+async def begun(loop: Loop, members: Members) -> None:
+    """Its first plan is delivered: it was looked at what the scrapers had, which is nothing."""
+    await loop.say(members, TARGETS)
+    loop.facts.put_seen({}, (), time.monotonic(), awaited=True)
+    await loop.reconciler.cycle()
+
+
 async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Path) -> None:
     loop = Loop(tmp_path, handover=Handover(30.0))
-    await loop.say((A, B), TARGETS)
+    await begun(loop, (A, B))
     had = loop.sink.targets()[B.id]
     loop.reconciler.drain(B.id)
     await loop.reconciler.cycle()
@@ -308,7 +315,7 @@ async def test_with_everybody_drained_the_last_plan_stays(tmp_path: Path) -> Non
 
 async def test_who_cannot_be_given_its_slice_is_treated_as_dead_until_it_can(tmp_path: Path) -> None:
     loop = Loop(tmp_path, handover=Handover(0.05))
-    await loop.say((A,), TARGETS)
+    await begun(loop, (A,))
     loop.sink.broken_for = B.id
     await loop.say((A, B))
     await asyncio.sleep(0.1)
@@ -604,6 +611,24 @@ async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_lea
     loop.facts.put_seen(right, (), time.monotonic(), awaited=True)
     await loop.reconciler.cycle()
     assert loop.sink.targets() == mine
+
+
+async def test_a_single_controller_without_its_state_takes_nothing_that_it_gave_before(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, handover=Handover(30.0))
+    await begun(loop, (A,))
+    placement = loop.reconciler.placement
+    assert placement is not None
+    had = {A.id: seen_with(placement.pool.ids.tolist(), time.monotonic())}
+
+    again = Loop(tmp_path / "lost", handover=Handover(30.0))
+    await again.say((A, B), TARGETS)
+    assert again.sink.asked == 0, "it has not seen yet what they have"
+    again.facts.put_seen(had, (), time.monotonic(), awaited=True)
+    await again.reconciler.cycle()
+    assert again.sink.targets()[A.id] == set(NAMES), "A has it until B scrapes it"
+    scraping(again, A, B)
+    await again.reconciler.cycle()
+    assert again.sink.targets()[A.id].isdisjoint(again.sink.targets()[B.id])
 
 
 async def test_who_begins_to_lead_and_must_hold_pushes_nothing(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from promring.core.handover import Handover
 from promring.model import EPOCH_MOST
 from promring.state import MAGIC, STATE_BYTES_MAX, VERSION, Memory, Store
 from tests.rows import Seen
-from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
+from tests.unit.test_reconcile import NAMES, A, B, Loop, begun
 
 
 async def a_run(folder: Path, memory: Memory | None = None) -> None:
     """Two scrapers, then the second is drained: a hand-over is going on when it ends."""
     loop = Loop(folder, memory=memory, handover=Handover(30.0, confirm=True))
-    await loop.say((A, B), TARGETS)
+    await begun(loop, (A, B))
     loop.reconciler.drain(B.id)
     await loop.reconciler.cycle()
     assert {t for got in loop.sink.targets().values() for t in got} == set(NAMES)

@@ -246,7 +246,10 @@ class Audit:
             seen, size = await _answered(question, "active", None, read)
         if size <= SHORT_BYTES_MAX:
             self._long.discard(name)
-        if not question.wants_dropped or not len(np.setdiff1d(question.expected, seen.ids)):
+        if not len(np.setdiff1d(question.expected, seen.ids)):
+            self._dropped_at.pop(name, None)
+            return seen
+        if not question.wants_dropped:
             return self._with_dropped_before(seen, name)
         self._dropped_at[name] = at
         try:

@@ -218,7 +218,7 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
         beyond[np.intersect1d(more, rows_scraped)] = True
         mine = np.intersect1d(expected, rows_scraped)
         left_out = _left_out(pool, one, np.setdiff1d(expected, rows))
-        dropped[left_out] = True
+        dropped[_known(pool, one.dropped)] = True  # whoever has it in its list, as with what is covered
         missing = np.setdiff1d(np.setdiff1d(expected, mine), left_out)
         if 0 < len(missing) <= one.hidden:  # it drops so many without saying which
             unknown[missing] = True
@@ -244,6 +244,12 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
         dropped=np.flatnonzero(dropped),
         scrapers=scrapers,
     )
+
+
+def _known(pool: TargetPool, ids: Keys) -> Rows:
+    """The rows of those that are in the pool."""
+    rows = rows_of(pool, ids)
+    return np.asarray(rows[rows < len(pool)])
 
 
 def _left_out(pool: TargetPool, one: Seen, rows: Rows) -> Rows:

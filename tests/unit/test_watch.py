@@ -1,0 +1,51 @@
+"""The audit's loop: what it remembers of a scraper from one look to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from promring import log
+from promring.audit import watch
+from promring.audit.active import State, Told
+from promring.audit.watch import Audit, AuditSettings
+from promring.core.coverage import Sight
+from promring.core.placement import Policy, place
+from promring.core.pool import ID_LABEL
+from promring.core.ring import Ring
+from promring.model import Placement, Scraper
+from tests.laws.strategies import pool_of
+from tests.waiting import until
+
+ONE = (Scraper("a:1", "a", 1),)
+
+
+class Server:
+    """One scraper that drops all it is given; ``listed``: ids of these it has."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.listed: list[int] = placement.pool.ids.tolist()
+
+    async def targets_of(self, _: Any, __: Scraper, state: State, *___: Any, **____: Any) -> Told:
+        dropped = [{"discoveredLabels": {ID_LABEL: f"{one:016x}", "job": "x"}} for one in self.listed]
+        data = {"activeTargets": [], "droppedTargets": dropped if state == "dropped" else []}
+        return Told(json.dumps({"status": "success", "data": data}).encode(), 1.0)
+
+
+async def test_what_it_dropped_is_not_said_of_it_when_its_slice_is_without_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, empty = (place(pool_of(names), Ring(ONE, 8), Policy(8)) for names in (["t:1", "u:1"], []))
+    server, in_force, sights = Server(whole), [whole], list[Sight]()
+    monkeypatch.setattr(watch, "targets_of", server.targets_of)
+    settings = AuditSettings("x", interval_s=0.02)
+    audit = Audit(settings, lambda: in_force[0], lambda: (), sights.append, asyncio.Event(), None, log.get())
+    task = asyncio.create_task(audit.run())
+    try:
+        await until(lambda: bool(sights) and len(sights[-1].seen["a:1"].dropped) == 2, "dropped")
+        in_force[0], server.listed = empty, []
+        await until(lambda: sights[-1].placement is empty, "another plan")
+        assert len(sights[-1].seen["a:1"].dropped) == 0
+    finally:
+        task.cancel()
