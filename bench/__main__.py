@@ -11,12 +11,13 @@ import platform
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agents, failover, freshness, handover, moves, placement, rest, scale, stall
+from bench import agents, failover, freshness, handover, movement, moves, placement, rest, scale, stall
 from bench.report import console
 from promring import log
 
 BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "placement": placement.run,
+    "movement": movement.run,
     "freshness": freshness.run,
     "stall": stall.run,
     "agents": agents.run,

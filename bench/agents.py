@@ -60,7 +60,7 @@ async def run() -> None:
             child = Process([sys.executable, "-m", "bench.agents", controller.url, str(folder / "sd")], folder / "child.log")
             await child.start()
             stack.push_async_callback(child.stop)
-            await _until(lambda: len(list((folder / "sd").glob("*.json"))) == AGENTS, 120)
+            await _until(lambda: len(_files(folder)) == AGENTS, 120)
             await asyncio.sleep(3)
             await _measure(folder, psutil.Process(controller.pid), psutil.Process(child.pid))
 
@@ -85,15 +85,15 @@ async def _measure(folder: Path, controller: psutil.Process, agents: psutil.Proc
 
 async def _change(folder: Path, changed: dict[int, str], files: int) -> tuple[float, float]:
     """Until as many files are new: seconds from the rename of the list, and from the decision in the controller's log."""
-    before = {path.name: path.stat().st_mtime_ns for path in (folder / "sd").glob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in _files(folder)}
     _write(folder, changed)
     started = (folder / "targets.json").stat().st_ctime_ns
     newer: list[int] = []
 
     def look() -> bool:
         nonlocal newer
-        stats = [(path.name, path.stat()) for path in (folder / "sd").glob("*.json")]
-        newer = [stat.st_ctime_ns for name, stat in stats if stat.st_mtime_ns != before.get(name)]
+        stats = [(path, path.stat()) for path in _files(folder)]
+        newer = [stat.st_ctime_ns for path, stat in stats if stat.st_mtime_ns != before.get(path)]
         return len(newer) >= files
 
     await asyncio.sleep(0.6)  # looking takes time from the two cores that are measured
@@ -101,6 +101,11 @@ async def _change(folder: Path, changed: dict[int, str], files: int) -> tuple[fl
     log_lines = (folder / "promring" / "promring.log").read_text().splitlines()
     decided = next(line for line in reversed(log_lines) if " msg=reshard " in line).split("ts=")[1].split(" ")[0]
     return (max(newer) - started) / 1e9, max(newer) / 1e9 - datetime.fromisoformat(decided).timestamp()
+
+
+def _files(folder: Path) -> list[Path]:
+    """What the agents have written."""
+    return list((folder / "sd").glob(f"*/{SERVICE}.json"))
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float) -> None:
@@ -149,7 +154,7 @@ async def _agents(controller: str, folder: Path) -> None:
     favour_the_loop()  # a thousand in one process: a full collection would be nobody's in life
     async with asyncio.TaskGroup() as group:
         for i in range(AGENTS):
-            settings = AgentSettings([controller], SERVICE, _id(i), folder / f"{i}.json")
+            settings = AgentSettings([controller], _id(i), folder / str(i))
             group.create_task(Poller(settings, AgentMetrics(), log.get()).run())
 
 

@@ -210,7 +210,7 @@ RELOADS: dict[str, tuple[str, Callable[[Lab], None]]] = {
 
 def reload_jobs(interval_s: float, folder: str) -> list[Job]:
     """A job for each kind of reload. That of the renamed one has a path and a scrape pool without its name."""
-    fixed: dict[str, Any] = {"audit": {"interval": "5s", "scrape_pool": "renamed"}}
+    fixed: dict[str, Any] = {"audit": {"interval": "5s"}, "job": "renamed"}
     fixed["delivery"] = [{"file": {"path": f"{folder}/out/renamed/{{scraper}}.json"}}]
     made = []
     for name in RELOADS:

@@ -36,7 +36,7 @@ from uhashring import HashRing
 
 from bench.report import console
 from promring.core.placement import Policy, place
-from promring.core.plan import Shares, shares, unchanged
+from promring.core.plan import Shares, same_body, shares
 from promring.core.pool import build_pool, fragments, identities
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, Scraper, TargetGroup, TargetPool
@@ -242,7 +242,7 @@ def _reshard(pool: TargetPool) -> None:
 
     def changed_only() -> int:
         placed, now = _after_leave(pool, ids, policy)
-        return sum(len(now.body(i)) for i in range(len(placed.scrapers)) if not unchanged(before, i + 1, now, i))
+        return sum(len(now.body(i)) for i in range(len(placed.scrapers)) if not _unchanged(before, i + 1, now, i))
 
     def every_one() -> int:
         placed, now = _after_leave(pool, ids, policy)
@@ -266,6 +266,10 @@ def _reshard(pool: TargetPool) -> None:
         )
 
 
+def _unchanged(before: Shares, was: int, now: Shares, index: int) -> bool:
+    return same_body(before.pool, before.of(was), now.pool, now.of(index))
+
+
 def _after_leave(pool: TargetPool, ids: list[str], policy: Policy) -> tuple[Placement, Shares]:
     placed = place(pool, Ring(members(ids[1:]), 512), policy)
     return placed, shares(placed)
@@ -285,7 +289,7 @@ def _leave_to_disk(pool: TargetPool) -> None:
         placed, now = _after_leave(pool, ids, policy)
         written = {}
         for i, scraper in enumerate(placed.scrapers):
-            if not unchanged(before, i + 1, now, i):
+            if not _unchanged(before, i + 1, now, i):
                 written[scraper.id] = body = now.body(i)
                 write(scraper.id, body)
         return written

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -21,11 +22,12 @@ from aiohttp import web
 
 from bench.report import console, table
 from promring import log
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Sight
+from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.plan import shares
-from promring.core.pool import build_pool, target
+from promring.core.pool import ID_LABEL, build_pool, target
 from promring.core.ring import Ring
 from promring.demo.controller import Controller
 from promring.demo.process import Process, free_port
@@ -44,7 +46,7 @@ def members(port: int) -> Members:
 def placed(port: int, targets: int) -> Placement:
     names = [f"10.{i // 62500}.{i // 250 % 250}.{i % 250}:9100" for i in range(targets)]
     pool = build_pool([(TargetGroup.of(names, {"env": "production"}),)])
-    return place(pool, Ring(members(port), 512), Policy())
+    return place(FleetPool.of({SERVICE: Part(pool)}), Ring(members(port), 512), Policy())
 
 
 async def run() -> None:
@@ -77,8 +79,10 @@ async def _audit(port: int) -> None:
         if len(looked) == LOOKS:
             enough.set()
 
+    look = Look(SERVICE, SERVICE, 0, log.get())
     audit = Audit(
-        AuditSettings(SERVICE, interval_s=0.1),
+        AuditSettings(interval_s=0.1),
+        {SERVICE: look},
         in_force=lambda: placement,
         waiting=lambda: (),
         receive=_nothing,
@@ -93,8 +97,8 @@ async def _audit(port: int) -> None:
     await asyncio.gather(task, return_exceptions=True)
     used = psutil.Process().cpu_times()
     took = [b - a for a, b in zip([started, *looked], looked, strict=False)]
-    assert audit.coverage is not None
-    assert audit.coverage.ratio == 1.0, f"everything is scraped: {audit.failed}"
+    assert look.coverage is not None
+    assert look.coverage.ratio == 1.0, f"everything is scraped: {look.failed}"
     table(
         f"a full audit of {SCRAPERS} scrapers, {AUDIT_TARGETS} targets",
         [("the first builds the index", took[:1], ""), ("further", took[1:], "")],
@@ -163,10 +167,11 @@ async def _clients(port: int, url: str) -> None:
 
 async def _fleet(port: int) -> None:
     placement = placed(port, AUDIT_TARGETS)
-    found = shares(placement)
+    assert isinstance(placement.pool, FleetPool)
+    found, pool = shares(placement), placement.pool.parts[SERVICE].pool
     bodies = {}
     for i, scraper in enumerate(placement.scrapers):
-        active = [_active(target(placement.pool, row).address) for row in found.of(i).tolist()]
+        active = [_active(target(pool, row).address, int(pool.ids[row])) for row in found.of(i).tolist()]
         bodies[scraper.id] = json.dumps({"status": "success", "data": {"activeTargets": active}}).encode()
 
     async def targets(request: web.Request) -> web.Response:
@@ -184,18 +189,19 @@ async def _fleet(port: int) -> None:
     await asyncio.Event().wait()
 
 
-def _active(address: str) -> dict[str, object]:
+def _active(address: str, known_as: int) -> dict[str, object]:
     return {
         "discoveredLabels": {
             "__address__": address,
             "__scheme__": "http",
             "__metrics_path__": "/metrics",
             "env": "production",
+            ID_LABEL: f"{known_as:016x}",
         },
         "labels": {"instance": address, "env": "production", "job": SERVICE},
         "scrapePool": SERVICE,
         "scrapeUrl": f"http://{address}/metrics",
-        "lastScrape": "2026-01-01T00:00:00Z",
+        "lastScrape": datetime.now(UTC).isoformat(),
         "health": "up",
     }
 

@@ -20,15 +20,19 @@ from promring.core.admission import Rules
 from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.placement import Policy
+from promring.couriers import Couriers
+from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery.file import FileSource
 from promring.discovery.polling import poll
 from promring.facts import FactBoard
+from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.planner import Placing, Planner
+from promring.fleet.reconcile import Pace, Reconciler
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.model import Known, Scraper
-from promring.reconcile import Pace, Reconciler
 from promring.state import Memory, Store
 from promring.threads import favour_the_loop
 
@@ -43,31 +47,34 @@ async def run() -> None:
 
 
 async def _run(folder: Path, suffix: str) -> None:
-    board, path = FactBoard(["s"]), folder / f"targets.{suffix}"
+    facts, path = FactBoard(), folder / f"targets.{suffix}"
+    board = facts.add("bench", ["s"])
     _write(path, 0)
+    term, metrics = Leadership(), Metrics()
+    deliveries: list[Delivery] = [FileDelivery(f"{folder}/out/{{scraper}}.json", log.get()), HttpSdDelivery(())]
+    couriers = Couriers("bench", "bench", deliveries, term, facts.ring, metrics, log.get())
     reconciler = Reconciler(
         "bench",
-        leadership=Leadership(),
-        guard=Guard(Rules(join_delay_s=0)),
-        policy=Policy(),
+        rules=Rules(join_delay_s=0),
+        guards={"bench": Guard()},
         handover=Handover(0.0, confirm=False),
-        hash_labels=None,
-        zone_label=None,
         pace=Pace(),
-        facts=board,
-        deliveries=[FileDelivery(f"{folder}/out/{{scraper}}.json", log.get()), HttpSdDelivery(())],
+        facts=facts,
+        planner=Planner(Policy(), {"bench": Placing()}, None, (), log.get()),
+        dispatcher=Dispatcher({"bench": couriers}, {}, term, facts.ring, log.get()),
+        leadership=term,
         store=Store(folder / "state", "bench", log.get()),
         memory=Memory(),
-        metrics=Metrics(),
+        metrics=metrics,
         log=log.get(),
     )
-    board.members.put(Known(tuple(sorted(Scraper(f"10.0.0.{i}:9090", f"10.0.0.{i}", 9090) for i in range(SCRAPERS)))))
+    facts.members.put(Known(tuple(sorted(Scraper(f"10.0.0.{i}:9090", f"10.0.0.{i}", 9090) for i in range(SCRAPERS)))))
     worst: list[float] = []
     took: list[float] = []
     async with asyncio.TaskGroup() as group:
         source = FileSource([str(path)], 3600.0)
         tasks = [
-            group.create_task(poll("s", source, board.sources["s"].put, lambda _: None, log.get())),
+            group.create_task(poll("s", source, board.cells["s"].put, lambda _: None, log.get())),
             group.create_task(reconciler.run()),
         ]
         await _generation(reconciler, 1)

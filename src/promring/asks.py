@@ -6,11 +6,11 @@ A person who looks at a URL once is no scraper: who ``uses`` it has asked ``OFTE
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 OFTEN = 2
-KEPT_MOST = 10_000
+KEPT_MOST = 200_000
 
 
 @dataclass(slots=True)
@@ -21,10 +21,13 @@ class _Asked:
 
 @dataclass
 class Asks:
-    """Of one shard service, since it was started or reloaded. ``changed`` is called when another scraper uses it."""
+    """Of one fleet, since it was started or reloaded. ``services``: their names, where there are several. ``changed`` is
+    called when another scraper uses it.
+    """
 
     changed: Callable[[], None] = lambda: None
     clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108 - the clock of the moment of the call
+    services: Collection[str] = ()
     _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
 
     def note(self, service: str, scraper: str) -> None:
@@ -46,6 +49,7 @@ class Asks:
         return one.at if one is not None and one.times >= OFTEN else None
 
     def latest(self, scraper: str) -> float | None:
-        """As ``last``, by whichever name of the service it asks."""
-        found = [at for service, name in self._asked if name == scraper and (at := self.last(service, name)) is not None]
-        return max(found, default=None)
+        """When it last asked: of several services, for the one that it asked for the longest ago. By whichever name."""
+        found = {service: at for service, name in self._asked if name == scraper and (at := self.last(service, name))}
+        several = [at for service, at in found.items() if service in self.services]
+        return min(several) if several else max(found.values(), default=None)

@@ -8,8 +8,9 @@ than its interval, Consul used but never described, files that cannot be read. W
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from promring import regular
 from promring.consul_environment import ADDRESS, read_environment
 from promring.model import ConfigError
 from promring.redact import hide, secrets_in, shown
-from promring.settings import SERVICES_MAX, Consul, Delivery, Node, Settings, ShardService, Tls
-from promring.template import render
+from promring.settings import SERVICES_MAX, Consul, Delivery, Fleet, FleetKeys, Node, Settings, ShardService, Tls
+from promring.template import of_fleet, of_service, render
 from promring.text import printable
 from promring.yamldoc import Document, KeyPath, YamlProblem, read_yaml
 
@@ -155,6 +156,19 @@ class _Sound:
     services: Services
     consul_given: bool
     lock: bool = False
+    fleets: Sequence[tuple[int, Fleet]] = ()
+
+    def each(self) -> Iterator[tuple[KeyPath, FleetKeys]]:
+        """What belongs to scrapers, and where it stands: once for each fleet."""
+        yield from ((("fleets", i), fleet) for i, fleet in self.fleets)
+        shared = {fleet.name for _, fleet in self.fleets}
+        yield from ((("shard_services", i), service) for i, service in self.services if service.fleet not in shared)
+
+    def path(self, service: ShardService) -> KeyPath:
+        """Where what belongs to its scrapers stands."""
+        fleet = next((i for i, fleet in self.fleets if fleet.name == service.fleet), None)
+        number = next(i for i, known in self.services if known is service)
+        return ("shard_services", number) if fleet is None else ("fleets", fleet)
 
 
 def _sound_part(value: Any, base: Path) -> _Sound:
@@ -166,7 +180,12 @@ def _sound_part(value: Any, base: Path) -> _Sound:
             services.append((i, ShardService.model_validate(raw, context={"base": base})))
         except ValidationError:
             continue
-    return _Sound(None, services, "consul" in value)
+    fleets = []
+    listed = value.get("fleets")
+    for i, raw in enumerate(listed[:SERVICES_MAX] if isinstance(listed, list) else []):
+        with contextlib.suppress(ValidationError):
+            fleets.append((i, Fleet.model_validate(raw, context={"base": base})))
+    return _Sound(None, services, "consul" in value, fleets=fleets)
 
 
 def relations(settings: Settings | _Sound) -> Iterator[Problem]:
@@ -179,13 +198,40 @@ def relations(settings: Settings | _Sound) -> Iterator[Problem]:
             list(enumerate(settings.shard_services)),
             settings.consul is not None,
             settings.controllers.lock is not None,
+            list(enumerate(settings.fleets)),
         )
     services = settings.services
     yield from _twice(((i, s.name) for i, s in services), lambda i: ("shard_services", i, "name"), "service")
-    for i, service in services:
-        yield from _one_service(i, service)
-    yield from _paths(services)
+    yield from _fleets(settings)
+    for path, keys in settings.each():
+        yield from _one_fleet(path, keys)
+    yield from _paths(settings)
     yield from _consul(settings)
+
+
+def _fleets(settings: _Sound) -> Iterator[Problem]:
+    """Names and jobs that would be two things."""
+    yield from _twice(((i, f.name) for i, f in settings.fleets), lambda i: ("fleets", i, "name"), "fleet")
+    shared = {fleet.name: (i, fleet) for i, fleet in settings.fleets}
+    jobs: dict[tuple[str, str], int] = {}
+    for i, service in settings.services:
+        if service.name in shared:
+            number, fleet = shared[service.name]
+            if service.fleet != service.name or _own_keys(service, fleet):  # else it is of that fleet
+                yield ("shard_services", i, "name"), f"is the name of {show(('fleets', number))}, too"
+        first = jobs.setdefault((service.fleet, service.job), i)
+        if first != i and settings.services[first][1].name != service.name:
+            what = "job" if service.job != service.name else "name"
+            there = show(("shard_services", first))
+            yield ("shard_services", i, what), f"job {service.job!r} is that of {there}, which has the same scrapers"
+
+
+def _own_keys(service: ShardService, fleet: Fleet) -> bool:
+    """Whether it has other keys of a fleet than this one."""
+    return any(
+        getattr(service, key) != getattr(fleet, key)
+        for key in FleetKeys.model_fields.keys() - {"name", "placement", "guard"}
+    )
 
 
 def _twice(
@@ -197,8 +243,7 @@ def _twice(
             yield path(i), f"{what} {name!r} is the same as in {show(path(first[name]))}{among}"
 
 
-def _one_service(i: int, service: ShardService) -> Iterator[Problem]:
-    at: KeyPath = ("shard_services", i)
+def _one_fleet(at: KeyPath, service: FleetKeys) -> Iterator[Problem]:
     probe, consul = service.scrapers.probe, service.scrapers.consul
     if probe is not None:
         where: KeyPath = (*at, "scrapers", "probe")
@@ -218,25 +263,27 @@ def _one_service(i: int, service: ShardService) -> Iterator[Problem]:
             yield (*at, "delivery", j, "http_sd"), "http_sd is there already"
 
 
-def _identities(service: ShardService, nodes: list[Node], path: KeyPath) -> Iterator[Problem]:
+def _identities(service: FleetKeys, nodes: list[Node], path: KeyPath) -> Iterator[Problem]:
     ids = ((i, service.scraper(node).id) for i, node in enumerate(nodes))
     yield from _twice(ids, lambda i: (*path, i), "the scraper's identity", f" (identity: {service.identity})")
 
 
-def _paths(services: Services) -> Iterator[Problem]:
+def _paths(settings: _Sound) -> Iterator[Problem]:
     """Two services, or two deliveries of one, that give one file for some scraper: here, or on the scraper's host."""
     listed: dict[_Place, KeyPath] = {}
     anybodys: dict[_Place, KeyPath] = {}
     open_ones: dict[_Place, KeyPath] = {}
-    for i, service in services:
+    for _, service in settings.services:
         for j, delivery in enumerate(service.delivery):
             written = _written(service, delivery)
             if written is None:
                 continue
-            here: KeyPath = ("shard_services", i, "delivery", j, delivery.kind, *PATH_KEYS[delivery.kind])
+            here: KeyPath = (*settings.path(service), "delivery", j, delivery.kind, *PATH_KEYS[delivery.kind])
             first = (anybodys if written.open else open_ones).get(written.anybodys)
             first = first or next((listed[place] for place in written.listed if place in listed), None)
-            if first is not None:
+            if first == here:
+                yield here, "writes one file for several services of the fleet: put {service} into it"
+            elif first is not None:
                 yield here, f"writes the same files as {show(first)}"
             anybodys.setdefault(written.anybodys, here)
             if written.open:
@@ -287,12 +334,15 @@ def place_of(delivery: Delivery) -> Callable[[ShardService, Node], _Place] | Non
     ansible = delivery.ansible
     if ansible is None or ansible.playbook is not None or ansible.extra_vars_file is not None:
         return None
-    path = os.path.normpath(f"{ansible.dest_dir}/{ansible.dest_sd_file_name}")
-    return lambda _, node: (node.host.lower(), SSH_PORT, path)
+    return lambda service, node: (
+        node.host.lower(),
+        SSH_PORT,
+        os.path.normpath(f"{ansible.dest_dir}/{of_service(ansible.dest_sd_file_name, service.fleet, service.name)}"),
+    )
 
 
 def _rendered(template: str, service: ShardService, node: Node) -> str:
-    return os.path.normpath(render(template, service.name, service.scraper(node)))
+    return os.path.normpath(render(of_fleet(template, service.fleet), service.name, service.scraper(node)))
 
 
 def _files(value: object, path: KeyPath) -> Iterator[Problem]:
@@ -319,19 +369,17 @@ def _files(value: object, path: KeyPath) -> Iterator[Problem]:
 
 
 def _consul(settings: _Sound) -> Iterator[Problem]:
-    watched = [(i, s) for i, s in settings.services if s.scrapers.consul is not None]
+    watched = [(path, keys) for path, keys in settings.each() if keys.scrapers.consul is not None]
     if settings.lock and not settings.consul_given and not os.environ.get("CONSUL_HTTP_ADDR"):
         yield ("controllers", "lock", "consul"), "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
     if watched and not settings.consul_given and not os.environ.get("CONSUL_HTTP_ADDR"):
-        i, _ = watched[0]
-        path: KeyPath = ("shard_services", i, "scrapers", "consul")
-        yield path, "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
+        yield (*watched[0][0], "scrapers", "consul"), "needs the section `consul:` with an address, or CONSUL_HTTP_ADDR"
     if watched or settings.lock:
         yield from _consul_environment(settings.consul or Consul())
-    for i, service in watched[CONSUL_WATCHES_MAX:]:
+    for path, keys in watched[CONSUL_WATCHES_MAX:]:
         yield (
-            ("shard_services", i, "scrapers"),
-            (f"{service.name} is one Consul watch too many: Consul serves about {CONSUL_WATCHES_MAX} from one address"),
+            (*path, "scrapers"),
+            (f"{keys.name} is one Consul watch too many: Consul serves about {CONSUL_WATCHES_MAX} from one address"),
         )
     consul = settings.consul
     if consul is not None and (consul.username is None) != (consul.password_file is None):

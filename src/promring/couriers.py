@@ -1,9 +1,9 @@
 """All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
 
-Who does not lead lets scrapers come for their slices, and pushes nothing. A scraper that no delivery has reached
-``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does: the loop asks ``cut_off``. Trouble on our own side, on
-the way, or a push that has not ended is never that. One that comes for its slices is reached when it has come, or is seen to
-run what it shall (``visitors``).
+Who does not lead lets scrapers come for their slices, and pushes nothing. How often in a row no delivery has reached a
+scraper is counted (``fleet.dispatcher`` says what follows). Trouble on our own side, on the way, or a push that has not
+ended is never counted. One that comes for its slices is reached when it has come, or is seen to run what it shall
+(``visitors``).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from promring.visitors import Visitors
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
-UNDELIVERABLE_AFTER = 3
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
 RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
 
 
 class Couriers:
-    """``changed`` is called when somebody else can be reached, or cannot be any more."""
+    """``changed`` wakes the loop: a push that it did not wait for has ended."""
 
     def __init__(
         self,
+        fleet: str,
         service: str,
         deliveries: Sequence[Delivery],
         leadership: Leadership,
@@ -42,8 +42,8 @@ class Couriers:
         metrics: Metrics,
         log: Logger,
     ) -> None:
-        self._service, self._deliveries, self._leadership = service, deliveries, leadership
-        self._changed, self._metrics, self._log = changed, metrics, log
+        self._fleet, self._service, self.deliveries, self._leadership = fleet, service, deliveries, leadership
+        self._metrics, self._log = metrics, log
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
         """Of the last time, by delivery: its means, with its number where a service has several of one kind."""
         self._names = _distinct([delivery.means for delivery in deliveries])
@@ -51,6 +51,8 @@ class Couriers:
         """How often in a row a scraper was not reached; absent when it was the last time. What waits, or fails on our own
         side, has not been reached either, and is no failure of the scraper: its number stays.
         """
+        self.reached: set[str] = set()
+        """Who was reached the last time."""
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visitors = Visitors()
@@ -63,11 +65,6 @@ class Couriers:
             if isinstance(delivery, Background):
                 delivery.when_done(changed)
 
-    @property
-    def cut_off(self) -> set[str]:
-        """Scrapers that count as dead, since they cannot be given anything."""
-        return {name for name, times in self.undelivered.items() if times >= UNDELIVERABLE_AFTER}
-
     async def deliver(self, slices: Sequence[Slice], *, remembered: bool, pushes: bool) -> bool:
         """Give every delivery all slices; it leaves alone what is there already. Whether every sink has its slice.
 
@@ -76,7 +73,7 @@ class Couriers:
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto = time.monotonic()
-        chosen = zip(self._names, self._deliveries, strict=True)
+        chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
         asked = list(named.values())
         if not leads():
@@ -87,7 +84,7 @@ class Couriers:
         for delivery, outcomes in zip(asked, results, strict=True):
             for outcome in outcomes:
                 if outcome.outcome not in ("same", "waiting"):
-                    self._metrics.deliveries.labels(self._service, delivery.means, outcome.outcome).inc()
+                    self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = {s.scraper.id for s in slices}
         self.visitors.serve(names)
         self.taken = {name: one for name, one in self.taken.items() if name in names}
@@ -123,7 +120,7 @@ class Couriers:
     @property
     def pushes(self) -> bool:
         """Whether older slices may still be on their way to somebody."""
-        return self._leadership.leads() and not all(d.pulled for d in self._deliveries)
+        return self._leadership.leads() and not all(d.pulled for d in self.deliveries)
 
     def _visited(self, outcome: Outcome, pushed: Collection[str]) -> Outcome:
         """What serving a slice came to: nothing is delivered before its scraper has come, or is seen to run it. Who was
@@ -161,22 +158,14 @@ class Couriers:
         self._locked_out = term.locked_out_by is not None
 
     def _count(self, results: Sequence[Sequence[Outcome]]) -> None:
-        """A scraper that none of the deliveries reaches keeps nothing new: its targets stay where they were meanwhile."""
         outcomes = [o for result in results for o in result if o.outcome != "withheld"]
         if not outcomes and self._leadership.leads():
             return
-        reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
+        self.reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
         failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
-        before, cut_off = self.undelivered, self.cut_off
-        self.undelivered = {name: before.get(name, 0) + (name in failed) for name in {o.scraper for o in outcomes} - reached}
-        for name in sorted(self.cut_off - cut_off):
-            self._log.error(
-                "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
-            )
-        for name in sorted((cut_off - self.cut_off) & reached):  # not who left, nor all when we lead no more
-            self._log.info("scraper_deliverable_again", scraper=name)
-        if self.cut_off != cut_off:
-            self._changed()
+        before = self.undelivered
+        asked = {o.scraper for o in outcomes} - self.reached
+        self.undelivered = {name: before.get(name, 0) + (name in failed) for name in asked}
 
 
 def _distinct(means: Sequence[str]) -> list[str]:

@@ -47,7 +47,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a service of the configuration before: who lives, and how many targets each slice has."""
+    """What is known of a service of the configuration before: who lives in its fleet, and how many targets each of its
+    slices has.
+    """
 
     members: Sequence[Scraper] = ()
     slices: Mapping[str, int] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """Of a service of the new configuration. ``moved`` targets get another owner; ``lost`` are scraped now and would have no
+    """Of a fleet of the new configuration. ``moved`` targets get another owner; ``lost`` are scraped now and would have no
     room; ``clashing``: scrapers that would have the id of another.
     """
 
@@ -115,22 +117,52 @@ class Question:
     joining: Sequence[str] = ()
 
 
+Pair = tuple[ShardService, ShardService]
+"""A service as it was, and as it is."""
+
+
 def decide(old: Settings, new: Settings, known: Mapping[str, Known], foreseen: Mapping[str, Foreseen]) -> list[Decision]:
-    """``known`` by the names of ``old``, ``foreseen`` by those of ``new``. In the order of the new services, then those that
-    are gone.
+    """``known`` by the services of ``old``, ``foreseen`` by the fleets of ``new``. In the order of the new services, then
+    those that are gone. What is decided of a fleet is said once, with the first of its services that go on.
     """
     before, from_ = {s.name: s for s in old.shard_services}, successors(old, new)
+    pairs: dict[str, list[Pair]] = {}
+    for service in new.shard_services:
+        if service.name in from_:
+            pairs.setdefault(service.fleet, []).append((before[from_[service.name]], service))
+    renamed = _renamed_fleets(old, new, pairs)
     found: list[Decision] = []
     for service in new.shard_services:
         if (name := from_.get(service.name)) is None:
             said = "new; its first plan is made when its scrapers and sources have answered"
             found.append(Decision("service_added", service.name, said, {"sources": len(service.targets)}))
             continue
-        has = known.get(name, Known())
-        found += _of_one(before[name], service, has, foreseen.get(service.name, Foreseen()), new)
+        was = before[name]
+        found += _of_names(was, service, known.get(name, Known()), renamed)
+        if some := pairs.pop(service.fleet, None):
+            found += _of_fleet(some, old, new, known, foreseen.get(service.fleet, Foreseen()))
+        found += _of_one(was, service, known.get(name, Known()), new)
     gone = [s for name, s in before.items() if name not in from_.values()]
     found += [_removed(s, known.get(s.name, Known()), new) for s in gone]
+    return [*(_renamed_fleet(name, was) for name, was in renamed.items()), *found]
+
+
+def _renamed_fleets(old: Settings, new: Settings, pairs: Mapping[str, Sequence[Pair]]) -> dict[str, str]:
+    """The name before of each fleet of several services that has all that goes on of one that is no more."""
+    before, after = {f.name for f in old.fleets}, {f.name for f in new.fleets}
+    came = {name: {was.fleet for was, _ in some} for name, some in pairs.items()}
+    found = {}
+    for name, fleets in came.items():
+        was = next(iter(fleets))
+        shared = sum(was in others for others in came.values())
+        if len(fleets) == shared == 1 and name in after - before and was in before - after:
+            found[name] = was
     return found
+
+
+def _renamed_fleet(name: str, was: str) -> Decision:
+    said = f"was {was}; its plan, drains, doubts and generations go on; metrics and the API have the new name"
+    return Decision("fleet_renamed", name, said)
 
 
 def left_behind(service: ShardService, known: Known) -> LeftBehind:
@@ -154,21 +186,56 @@ def _removed(service: ShardService, known: Known, new: Settings) -> Decision:
     return Decision("service_removed", service.name, said, {"targets": left.targets, "scrapers": len(left.scrapers)})
 
 
-def _of_one(
-    old: ShardService, new: ShardService, known: Known, foreseen: Foreseen, settings: Settings
+def _of_names(old: ShardService, new: ShardService, known: Known, renamed: Mapping[str, str]) -> Iterator[Decision]:
+    """``renamed``: fleets that go on with another name."""
+    if old.name != new.name:
+        yield Decision("service_renamed", new.name, _renamed(old, new), {"targets": known.targets})
+    own = (old.fleet, new.fleet) == (old.name, new.name)
+    if old.fleet != new.fleet and not own and renamed.get(new.fleet) != old.fleet:
+        said = (
+            f"from fleet {old.fleet} to fleet {new.fleet}; its targets move as its new fleet places them, make before break"
+        )
+        yield Decision("fleet_changed", new.name, said, {"targets": known.targets})
+
+
+def _of_fleet(
+    pairs: Sequence[Pair], old: Settings, new: Settings, known: Mapping[str, Known], foreseen: Foreseen
 ) -> Iterator[Decision]:
-    name = new.name
-    if old.name != name:
-        yield Decision("service_renamed", name, _renamed(old, new), {"targets": known.targets})
-    if old.identity != new.identity:
-        yield _identity(old, new, known, foreseen)
-    yield from _scrapers(old, new, known)
-    if (changed := policy_changes(old, new)) or foreseen.lost:
+    """``pairs``: its services that go on."""
+    name = pairs[0][1].fleet
+    of_all = _together([known.get(was.name, Known()) for was, _ in pairs])
+    if odd := next(((was, now) for was, now in pairs if was.identity != now.identity), None):
+        yield _identity(*odd, of_all, foreseen)
+    go_on = {fleet.name for fleet in new.every_fleet} - {name}
+    here = [(was, now) for was, now in pairs if was.fleet not in go_on] or pairs  # the others come from fleets that stay
+    yield from _scrapers(here, of_all)
+    alone = [service.name for service in new.shard_services if service.fleet == name] == [name]
+    changed = list(dict.fromkeys(said for was, now in pairs for said in policy_changes(was, now, alone=alone)))
+    if changed or foreseen.lost or (foreseen.moved and _others(pairs, old)):
         yield _policy(name, changed, foreseen)
+
+
+def _together(known: Sequence[Known]) -> Known:
+    """Of several services."""
+    members = {(s.host, s.port): s for one in known for s in one.members}
+    slices: dict[str, int] = {}
+    for one in known:
+        for name, count in one.slices.items():
+            slices[name] = slices.get(name, 0) + count
+    return Known(list(members.values()), slices)
+
+
+def _others(pairs: Sequence[Pair], old: Settings) -> bool:
+    """Whether these are not just the services that one fleet had."""
+    fleets = {was.fleet for was, _ in pairs}
+    return len(fleets) > 1 or len(pairs) != sum(service.fleet in fleets for service in old.shard_services)
+
+
+def _of_one(old: ShardService, new: ShardService, known: Known, settings: Settings) -> Iterator[Decision]:
     yield from _deliveries(old, new, known, settings)
     if old.targets != new.targets:
         said = "its sources are others; what they do not have any more is doubted first, as ever"
-        yield Decision("sources_changed", name, said, {"sources": len(new.targets)})
+        yield Decision("sources_changed", new.name, said, {"sources": len(new.targets)})
 
 
 def _renamed(old: ShardService, new: ShardService) -> str:
@@ -183,30 +250,32 @@ def _identity(old: ShardService, new: ShardService, known: Known, foreseen: Fore
     count = {"scrapers": len(known.members)}
     if clashing:
         said = f"{old.identity} -> {new.identity}: these would have the id of another scraper: {_ids(clashing)}"
-        return Decision("identity_changed", new.name, said, {**count, "clashing": len(clashing)}, loss=True)
+        return Decision("identity_changed", new.fleet, said, {**count, "clashing": len(clashing)}, loss=True)
     said = (
         f"{old.identity} -> {new.identity}: the same {len(known.members)} scrapers by host and port, with all they have; "
         f"{foreseen.moved} of {foreseen.owned} targets move, as the ring is made of ids"
     )
-    return Decision("identity_changed", new.name, said, {**count, "moved": foreseen.moved})
+    return Decision("identity_changed", new.fleet, said, {**count, "moved": foreseen.moved})
 
 
-def _scrapers(old: ShardService, new: ShardService, known: Known) -> Iterator[Decision]:
-    before, after = places(old.listed), places(new.listed)
-    if old.scrapers.kind != new.scrapers.kind or _consul_service(old) != _consul_service(new):
-        said = f"from {_membership(old)} to {_membership(new)}; whoever lives and is not named there is asked directly first"
-        yield Decision("membership_changed", new.name, said)
+def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
+    new = pairs[0][1]
+    before, after = frozenset[Place]().union(*(places(old.listed) for old, _ in pairs)), places(new.listed)
+    for was in dict.fromkeys(_membership(old) for old, _ in pairs):
+        if was != _membership(new):
+            said = f"from {was} to {_membership(new)}; whoever lives and is not named there is asked directly first"
+            yield Decision("membership_changed", new.fleet, said)
     gone = before - after if after else frozenset()
     living = {(s.host, s.port): s.id for s in known.members}
     if leaving := sorted(gone & living.keys()):
         targets = sum(known.slices.get(living[place], 0) for place in leaving)
         said = f"{_places(leaving)} with {targets} targets: they keep what they have until others scrape it, then have none"
-        yield Decision("scrapers_removed", new.name, said, {"scrapers": len(leaving), "targets": targets})
+        yield Decision("scrapers_removed", new.fleet, said, {"scrapers": len(leaving), "targets": targets})
     if dead := sorted(gone - living.keys()):
-        yield Decision("scrapers_forgotten", new.name, f"{_places(dead)}: not alive", {"scrapers": len(dead)})
+        yield Decision("scrapers_forgotten", new.fleet, f"{_places(dead)}: not alive", {"scrapers": len(dead)})
     if come := sorted(after - before):
         said = f"{_places(come)}: each is given its share when it was healthy for {new.join_delay:g} s"
-        yield Decision("scrapers_added", new.name, said, {"scrapers": len(come)})
+        yield Decision("scrapers_added", new.fleet, said, {"scrapers": len(come)})
 
 
 def _consul_service(service: ShardService) -> str:
@@ -217,21 +286,23 @@ def _membership(service: ShardService) -> str:
     return f"Consul's {_consul_service(service)}" if service.scrapers.consul else "probes"
 
 
-POLICY_KEYS = ("replication_factor", "load_factor", "capacity", "virtual_nodes", "hash_labels")
+SERVICE_POLICY_KEYS = ("replication_factor", "hash_labels")
+POLICY_KEYS = ("load_factor", "capacity", "virtual_nodes")
 
 
-def policy_changes(old: ShardService, new: ShardService) -> list[str]:
-    """In words, what of the way of placing is another one."""
+def policy_changes(old: ShardService, new: ShardService, *, alone: bool = True) -> list[str]:
+    """In words, what of the way of placing is another one. ``alone``: it is the only service of its fleet."""
     said = []
-    for key in POLICY_KEYS:
+    for key in (*SERVICE_POLICY_KEYS, *POLICY_KEYS):
         before, after = getattr(old.placement, key), getattr(new.placement, key)
         if before != after:
-            said.append(f"{key} {_value(before)} -> {_value(after)}")
+            of = f" of {new.name}" if key in SERVICE_POLICY_KEYS and not alone else ""
+            said.append(f"{key}{of} {_value(before)} -> {_value(after)}")
     if old.zone_label != new.zone_label:
         said.append(f"zones {_value(old.zone_label)} -> {_value(new.zone_label)}")
-    listed = {(n.host, n.port): n for n in old.listed}
-    both = [(listed[n.host, n.port], n) for n in new.listed if (n.host, n.port) in listed]
-    changed = {key: [n for was, n in both if getattr(was, key) != getattr(n, key)] for key in ("zone", "weight")}
+    was = {(n.host, n.port): n for n in old.listed}
+    both = [(was[n.host, n.port], n) for n in new.listed if (n.host, n.port) in was]
+    changed = {key: [n for before, n in both if getattr(before, key) != getattr(n, key)] for key in ("zone", "weight")}
     return said + [f"{key} of {_places([(n.host, n.port) for n in nodes])}" for key, nodes in changed.items() if nodes]
 
 
@@ -239,14 +310,14 @@ def _value(value: object) -> str:
     return "none" if value is None else ",".join(value) if isinstance(value, list) else f"{value}"
 
 
-def _policy(service: str, changed: Sequence[str], foreseen: Foreseen) -> Decision:
-    what = "; ".join(changed) or "less room"
+def _policy(fleet: str, changed: Sequence[str], foreseen: Foreseen) -> Decision:
+    what = "; ".join(changed) or ("less room" if foreseen.lost else "its services are others")
     numbers = {"moved": foreseen.moved, "owned": foreseen.owned, "lost": foreseen.lost}
     if foreseen.lost:
         said = f"{what}: {foreseen.lost} targets that are scraped now would have no room"
-        return Decision("capacity_short", service, said, numbers, loss=True)
+        return Decision("capacity_short", fleet, said, numbers, loss=True)
     said = f"{what}: {foreseen.moved} of {foreseen.owned} targets move, each when its new owner scrapes it"
-    return Decision("policy_changed", service, said, numbers)
+    return Decision("policy_changed", fleet, said, numbers)
 
 
 def _deliveries(old: ShardService, new: ShardService, known: Known, settings: Settings) -> Iterator[Decision]:

@@ -21,7 +21,7 @@ from promring.asks import Asks
 from promring.core.coverage import Seen
 from promring.core.guard import Facts
 from promring.log import Logger
-from promring.model import Known, Members, Reply, Slice
+from promring.model import Known, Members, Reply
 
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
@@ -30,7 +30,7 @@ silent stays at all.
 
 
 class Departures:
-    """Of one shard service. ``registered``: Consul has them, until they are deregistered. ``pulls``: their slices are only
+    """Of one fleet. ``registered``: Consul has them, until they are deregistered. ``pulls``: their slices are only
     fetched, so an empty one is delivered when it was asked for. ``ring`` wakes the loop.
     """
 
@@ -99,9 +99,11 @@ class Departures:
         """Who has nothing any more, and may still scrape it: to be asked."""
         return {s.id for s in self.scrapers if s.id in self._emptied}
 
-    def end(self, slices: Mapping[str, Slice], reached: Collection[str], seen: Mapping[str, Seen]) -> Members:
-        """Those that end now. ``reached``: whose slice was delivered, as it is."""
-        ended = tuple(s for s in self.scrapers if s.id in self._dead or self._is_done(s.id, slices, reached, seen))
+    def end(self, targets: Mapping[str, int], reached: Collection[str], seen: Mapping[str, Seen]) -> Members:
+        """Those that end now. ``targets``: how many are in the slices of each scraper; ``reached``: whose slices were
+        delivered, as they are.
+        """
+        ended = tuple(s for s in self.scrapers if s.id in self._dead or self._is_done(s.id, targets, reached, seen))
         if not ended:
             return ()
         for scraper in ended:
@@ -113,11 +115,11 @@ class Departures:
         self.changed.set()
         return ended
 
-    def _is_done(self, name: str, slices: Mapping[str, Slice], reached: Collection[str], seen: Mapping[str, Seen]) -> bool:
-        slice_, now = slices.get(name), self._clock()
-        if slice_ is None:
+    def _is_done(self, name: str, targets: Mapping[str, int], reached: Collection[str], seen: Mapping[str, Seen]) -> bool:
+        left, now = targets.get(name), self._clock()
+        if left is None:
             return False  # the first plan with it as a drained one is still to come
-        if slice_.targets or name not in reached:
+        if left or name not in reached:
             self._emptied.pop(name, None)
             return False
         since = self._emptied.setdefault(name, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,18 +19,21 @@ from promring.text import clean
 
 KEPT = 1000
 VALUE_MOST = 1000
-_NOT_FIELDS = frozenset({"ts", "level", "caller", "msg", "service", "srv_name", "exception", "pid"})
+_NOT_FIELDS = frozenset({"ts", "level", "caller", "msg", "service", "fleet", "srv_name", "exception", "pid"})
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``at``: when, in UTC as the log has it. ``level``: info, warn or error. ``service``: empty when about the process."""
+    """``at``: when, in UTC as the log has it. ``level``: info, warn or error. ``service``: empty when about a whole
+    fleet, or about the process; ``fleet``: empty when about the process, or a service by itself.
+    """
 
     id: int
     at: str
     level: str
     msg: str
     service: str
+    fleet: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
@@ -39,8 +43,20 @@ class Event:
             "level": self.level,
             "msg": self.msg,
             "service": self.service,
+            "fleet": self.fleet,
             "fields": self.fields,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Of which events: those of these services, and those of the fleet that are of no one service."""
+
+    services: Collection[str]
+    fleet: str
+
+    def has(self, event: Event) -> bool:
+        return event.service in self.services or (not event.service and event.fleet == self.fleet)
 
 
 class Events:
@@ -58,15 +74,15 @@ class Events:
             with self._lock:
                 self.last += 1
                 fields = {name: _plain(value) for name, value in event.items() if name not in _NOT_FIELDS}
-                service = str(event.get("service", ""))
-                self._kept.append(Event(self.last, event["ts"], event["level"], event["msg"], service, fields))
+                service, fleet = str(event.get("service", "")), str(event.get("fleet", ""))
+                self._kept.append(Event(self.last, event["ts"], event["level"], event["msg"], service, fleet, fields))
         return event
 
-    def since(self, last: int = 0, *, service: str | None = None) -> list[Event]:
+    def since(self, last: int = 0, about: About | None = None) -> list[Event]:
         """Those after the id ``last``, oldest first. An id that was never given is of a process before: then all."""
         with self._lock:
             after = last if last <= self.last else 0
-            return [e for e in self._kept if e.id > after and service in (None, e.service)]
+            return [e for e in self._kept if e.id > after and (about is None or about.has(e))]
 
 
 def _plain(value: object) -> str | int | float | bool | None:

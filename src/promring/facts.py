@@ -11,18 +11,21 @@ Flow: written by membership and discovery through ``Cell.put``, read by ``reconc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import operator
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from promring.core.coverage import Seen
+from promring.core.coverage import Seen, Sight
 from promring.core.guard import Facts
 from promring.model import Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
 
 T = TypeVar("T")
 
 CONFIRM_APART_S = 1.0
+URGENT_S = 0.02
+"""So long a death waits for others: of one machine, of one answer."""
 REPEATS_MOST = 1_000_000
 
 
@@ -97,14 +100,40 @@ class Cell(Generic[T]):
         self.fact = Fact(Unknown(reason), 0.0, Known(value), good_at)
 
 
-class FactBoard:
-    """All facts of one shard service, and the bell that rings when one of them changed."""
+class SourceBoard:
+    """What the sources of one shard service say. ``ring`` wakes the loop of its fleet."""
 
-    def __init__(self, sources: Sequence[str], clock: Callable[[], float] = time.time, *, confirmations: int = 1) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str],
+        ring: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+        *,
+        confirmations: int = 1,
+    ) -> None:
+        self.cells: dict[str, Cell[TargetPool]] = {name: Cell(ring, clock, operator.is_, confirmations) for name in sources}
+
+    @property
+    def answered(self) -> bool:
+        """Whether every source has answered since the start."""
+        return all(cell.answered for cell in self.cells.values())
+
+    def newest(self) -> dict[str, Fact[TargetPool]]:
+        return {name: cell.fact for name, cell in self.cells.items()}
+
+
+class FactBoard:
+    """All facts of one fleet, and the bell that rings when one of them changed."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._changed = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._since = 0.0
+        self._clock = clock
         self.seen: Mapping[str, Seen] = {}
-        """What each scraper was last seen doing."""
+        """What each scraper was last seen doing, with the ids of the fleet."""
+        self.intervals: Mapping[tuple[str, str], float] = {}
+        """The longest scrape interval, by service and scraper, seconds."""
         self.silent: frozenset[str] = frozenset()
         """Who was asked what it does, and did not answer."""
         self.answering: Mapping[str, float] = {}
@@ -113,19 +142,29 @@ class FactBoard:
         """When the last look at all scrapers began, monotonic seconds."""
         self.look_wanted = asyncio.Event()
         self.members: Cell[Members] = Cell(self.ring, clock, operator.eq)
-        self.sources: dict[str, Cell[TargetPool]] = {
-            name: Cell(self.ring, clock, operator.is_, confirmations) for name in sources
-        }
+        self.services: dict[str, SourceBoard] = {}
+        self.listed: Members = ()
+        """Who is listed, alive or not, as the membership says it."""
         self.probed: Mapping[str, Reply] = {}
         self.suspects: Members = ()
         self.suspects_changed = asyncio.Event()
 
-    def put_seen(self, seen: Mapping[str, Seen], silent: Collection[str], looked_at: float | None, *, awaited: bool) -> None:
-        """What the scrapers were seen doing, in a look at all of them that began then, or at some; ``awaited``: the loop
-        waits for it.
-        """
-        self.seen, self.silent = seen, frozenset(silent)
-        self.looked_at = self.looked_at if looked_at is None else looked_at
+    def add(self, service: str, sources: Sequence[str], confirmations: int = 1) -> SourceBoard:
+        """The facts of another shard service."""
+        board = self.services[service] = SourceBoard(sources, self.ring, self._clock, confirmations=confirmations)
+        return board
+
+    def put_listed(self, listed: Members) -> None:
+        """Who is listed, alive or not: sorted by id, ids distinct."""
+        if listed != self.listed:
+            self.listed = listed
+            self.ring()
+
+    def put_sight(self, sight: Sight, *, awaited: bool) -> None:
+        """What the scrapers were seen doing. ``awaited``: the loop waits for it."""
+        self.seen, self.silent = sight.seen, frozenset(sight.silent)
+        self.answering, self.intervals = sight.answering, sight.intervals
+        self.looked_at = self.looked_at if sight.began is None else sight.began
         if awaited:
             self.ring()
 
@@ -151,6 +190,20 @@ class FactBoard:
             self._since = time.monotonic()
             self._changed.set()
 
+    def put_members(self, answer: Answer[Members]) -> None:
+        """What the membership says. That somebody is gone is urgent: its targets are scraped by nobody."""
+        good = self.members.fact.good
+        if isinstance(answer, Known) and good and {s.id for s in good.value} - {s.id for s in answer.value}:
+            self._urgent.set()
+        self.members.put(answer)
+
+    async def settle(self, debounce_s: float) -> None:
+        """Wait until what changes together has changed: a short while when it is urgent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(debounce_s):
+                await self._urgent.wait()
+                await asyncio.sleep(min(debounce_s, URGENT_S))
+
     async def wait(self, timeout_s: float) -> bool:
         """True when a fact has changed since the last ``take``; False after ``timeout_s`` without."""
         try:
@@ -162,6 +215,7 @@ class FactBoard:
 
     def take(self) -> float | None:
         """Silence the bell. Since when (monotonic seconds) the oldest change has waited; None when none did."""
+        self._urgent.clear()
         if not self._changed.is_set():
             return None
         self._changed.clear()
@@ -169,8 +223,8 @@ class FactBoard:
 
     @property
     def answered(self) -> bool:
-        """Whether scrapers and every source have answered since the start."""
-        return self.members.answered and all(cell.answered for cell in self.sources.values())
+        """Whether scrapers and every source of every service have answered since the start."""
+        return self.members.answered and all(board.answered for board in self.services.values())
 
     def newest(self) -> Facts:
-        return Facts(self.members.fact, {name: cell.fact for name, cell in self.sources.items()}, self.probed)
+        return Facts(self.members.fact, {name: board.newest() for name, board in self.services.items()}, self.probed)

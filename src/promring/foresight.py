@@ -12,7 +12,8 @@ import numpy as np
 
 from promring.build import places_by, policy_of
 from promring.core.handover import Claims
-from promring.core.placement import Policy, capacities, place
+from promring.core.joined import FleetPool, Part, salt_of
+from promring.core.placement import Policy, capacities, place_living
 from promring.core.plan import compare, rows_of
 from promring.core.pool import merge
 from promring.core.preview import Preview
@@ -20,52 +21,63 @@ from promring.core.recall import recalled
 from promring.core.ring import Ring
 from promring.core.room import keeping
 from promring.decisions import Foreseen, Known, Question
+from promring.fleet.fleet import Fleet
 from promring.model import Members, Placement, PromringError, Scraper
-from promring.service import Service
-from promring.settings import Settings, ShardService
+from promring.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.state import Memory
-from promring.succession import collisions, id_of, succeed, successors
+from promring.succession import Origin, collisions, id_of, inherited, listed_then, origins, successors
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What runs, at one moment."""
+    """What runs, at one moment. ``memories`` by fleet, ``known`` by service."""
 
     settings: Settings
     memories: Mapping[str, Memory]
     known: Mapping[str, Known]
 
     @classmethod
-    def of(cls, settings: Settings, services: Mapping[str, Service]) -> Now:
-        memories = {name: service.memory() for name, service in services.items()}
-        return cls(
-            settings,
-            memories,
-            {
-                name: Known(
-                    tuple(s for s in memory.members if s not in memory.departing),
-                    {s.scraper.id: s.targets for s in memory.slices.values()},
-                    tuple(w.way for w in services[name].reconciler.retirement.ways),
-                )
-                for name, memory in memories.items()
-            },
-        )
+    def of(cls, settings: Settings, fleets: Mapping[str, Fleet]) -> Now:
+        memories = {name: fleet.memory() for name, fleet in fleets.items()}
+        known = {}
+        for name, memory in memories.items():
+            members = tuple(s for s in memory.members if s not in memory.departing)
+            for service in fleets[name].services.values():
+                slices = {s.scraper.id: s.targets for s in memory.of(service.name).slices.values()}
+                ways = tuple(w.way for w in service.retirement.ways)
+                known[service.name] = Known(members, slices, ways)
+        return cls(settings, memories, known)
 
 
 def foresee(now: Now, new: Settings, question: Question | None = None) -> dict[str, Foreseen]:
-    """By the names of ``new``, for each service that goes on and that the change may move; with a ``question`` also a
-    preview of each. Raises ``PromringError`` for what is asked and cannot be.
+    """For each fleet of ``new`` that goes on and that the change may move; with a ``question`` also a preview of each.
+    Raises ``PromringError`` for what is asked and cannot be.
     """
-    before, from_ = {s.name: s for s in now.settings.shard_services}, successors(now.settings, new)
+    before = {s.name: s for s in now.settings.shard_services}
+    came_from = origins(now.settings, new, successors(now.settings, new))
     found = {}
-    for service in new.shard_services:
-        name = from_.get(service.name)
-        memory = now.memories.get(name) if name else None
-        if memory is None or (question and question.service and question.service != service.name):
+    for fleet in new.every_fleet:
+        names = {service.name for service in fleet.services}
+        if question and question.service and question.service not in {fleet.name, *names}:
             continue
-        if question is not None or _may_move(before[name or ""], service):
-            found[service.name] = _foreseen(memory, service, question)
+        goes_on = {service.name: came_from[service.name] for service in fleet.services if service.name in came_from}
+        if not goes_on:
+            continue
+        moves = any(_may_move(before[origin.service], _named(fleet, name)) for name, origin in goes_on.items())
+        changed = moves or _others(now.settings, goes_on)
+        if question is not None or changed:
+            found[fleet.name] = _foreseen(now.memories, fleet, came_from, question)
     return found
+
+
+def _named(fleet: FleetOfServices, name: str) -> ShardService:
+    return next(service for service in fleet.services if service.name == name)
+
+
+def _others(old: Settings, goes_on: Mapping[str, Origin]) -> bool:
+    """Whether these are not just the services that one fleet had."""
+    fleets = {origin.fleet for origin in goes_on.values()}
+    return len(fleets) > 1 or len(goes_on) != sum(service.fleet in fleets for service in old.shard_services)
 
 
 def _may_move(old: ShardService, new: ShardService) -> bool:
@@ -76,19 +88,31 @@ def _may_move(old: ShardService, new: ShardService) -> bool:
     )
 
 
-def _foreseen(memory: Memory, service: ShardService, question: Question | None) -> Foreseen:
-    after = succeed(memory, service)
-    clashing = collisions(memory, service)
-    members = _members(after, service, question)
-    if not memory.slices or not any(s.weight for s in members):
+def _foreseen(
+    memories: Mapping[str, Memory], fleet: FleetOfServices, came_from: Mapping[str, Origin], question: Question | None
+) -> Foreseen:
+    after, names = inherited(fleet, memories, came_from)
+    clashing = [scraper for name in names for scraper in collisions(memories[name], fleet.keys)]
+    members = _members(after, fleet.keys, question)
+    if not after.planned or not any(s.weight for s in members):
         return Foreseen(clashing=clashing)
-    pool = merge(list(memory.sources.values()), service.placement.hash_labels, service.zone_label)
-    policy = policy_of(service)
-    then, had = place(pool, Ring(members, policy.virtual_nodes), policy), recalled(after.claims, pool)
+    parts = {
+        service.name: Part(
+            merge(list(known.sources.values()), service.placement.hash_labels, service.zone_label),
+            service.placement.replication_factor,
+            salt_of(fleet.name, service.name),
+        )
+        for service in fleet.services
+        if (known := after.of(service.name)).slices
+    }
+    pool, policy = FleetPool.of(parts), policy_of(fleet)
+    every = {s.id: s for s in (*members, *listed_then(after, fleet.keys))}
+    ring, listed = (Ring(some, policy.virtual_nodes) for some in (members, tuple(sorted(every.values()))))
+    then, had = place_living(pool, ring, listed, policy), recalled(after.claims, pool)
     if had is None:
         return Foreseen(clashing=clashing)
     plan = compare(had, then)
-    live = {s.id: s.weight for s in after.members if s.id not in _leaving(memory, question)}
+    live = {s.id: s.weight for s in after.members if s.id not in _leaving(after, question)}
     lost = _lost(had, after.claims, then, live, policy)
     described = Preview(had, then, plan).describe() if question is not None else None
     return Foreseen(plan.moved, int((had.owners >= 0).sum()), lost, clashing, described)
@@ -111,13 +135,13 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
     return len(np.setdiff1d(lost, rows[stays]))
 
 
-def _members(memory: Memory, service: ShardService, question: Question | None) -> Members:
+def _members(memory: Memory, keys: FleetKeys, question: Question | None) -> Members:
     """Who would have a share, with weight 0 for whoever is drained or leaves."""
     off = memory.drained | {s.id for s in memory.members if s.draining} | _leaving(memory, question)
     members = [replace(s, weight=0.0) if s.id in off else s for s in memory.members]
     known = {s.id for s in members}
     for text in question.joining if question else ():
-        joining = _joining(text, service)
+        joining = _joining(text, keys)
         if joining.id in known:
             raise PromringError(f"{joining.id} is a live scraper already")
         members.append(joining)
@@ -133,8 +157,8 @@ def _leaving(memory: Memory, question: Question | None) -> set[str]:
     return found
 
 
-def _joining(text: str, service: ShardService) -> Scraper:
+def _joining(text: str, keys: FleetKeys) -> Scraper:
     try:
-        return service.joining(text)
+        return keys.joining(text)
     except ValueError as error:
         raise PromringError(str(error)) from None

@@ -19,33 +19,35 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(UnforeseenCounts())
-        self.reshards = self._counter("reshards", "Placements that changed a slice.", "service", "reason")
-        self.targets_moved = self._counter("targets_moved", "Targets that went from one scraper to another.", "service")
-        self.deliveries = self._counter("deliveries", "Slices handed to a sink.", "service", "means", "outcome")
+        self.reshards = self._counter("reshards", "Placements that changed a slice.", "fleet", "reason")
+        self.targets_moved = self._counter("targets_moved", "Targets that went from one scraper to another.", "fleet")
+        self.deliveries = self._counter("deliveries", "Slices handed to a sink.", "fleet", "means", "outcome")
         self.discovery_failures = self._counter(
             "discovery_failures", "Fetches of a source that failed.", "service", "source"
         )
-        self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "service")
+        self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "fleet")
         self.takeovers = self._counter("takeovers", "Epochs above that of another controller without a lock.")
         self.http_refused = self._counter("http_refused", "Connections and requests refused or cut off.", "reason")
         self.reconcile_duration = self._seconds("reconcile_duration_seconds", "One cycle: facts to slices delivered.")
         self.delivery_lag = self._seconds("delivery_lag_seconds", "A fact changed to its slices delivered.")
 
-    def forget(self, service: str) -> None:
-        """Remove the series of a service that is gone."""
-        for metric in (
-            self.reshards,
-            self.targets_moved,
-            self.deliveries,
-            self.discovery_failures,
-            self.state_failures,
-            self.reconcile_duration,
-            self.delivery_lag,
-        ):
-            metric.remove_by_labels({"service": service})
+    def forget(self, *, fleet: str = "", service: str = "") -> None:
+        """Remove the series of a fleet, or of a service, that is gone."""
+        if service:
+            self.discovery_failures.remove_by_labels({"service": service})
+        if fleet:
+            for metric in (
+                self.reshards,
+                self.targets_moved,
+                self.deliveries,
+                self.state_failures,
+                self.reconcile_duration,
+                self.delivery_lag,
+            ):
+                metric.remove_by_labels({"fleet": fleet})
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"promring_{name}", text, labels, registry=self.registry)
 
     def _seconds(self, name: str, text: str) -> Histogram:
-        return Histogram(f"promring_{name}", text, ("service",), registry=self.registry, buckets=SECONDS)
+        return Histogram(f"promring_{name}", text, ("fleet",), registry=self.registry, buckets=SECONDS)

@@ -28,6 +28,7 @@ Keys = npt.NDArray[np.uint64]
 Owners = npt.NDArray[np.int32]
 Loads = npt.NDArray[np.int64]
 Bounds = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
 
 
 class PromringError(Exception):
@@ -219,6 +220,7 @@ class TargetPool:
     ``blob``     the fragments of all rows, each a file_sd group of one target in JSON, with ``SEPARATOR`` after it
     ``bounds``   int64, shape (n + 1,): where the fragments begin in ``blob``, and where the last one's separator ends
     ``zones``    int32, shape (n,): index in ``zone_names`` of the zone that the target asks for; None: nobody asks
+    ``replicas`` int32, shape (n,): how many owners each row shall have; None: as many as the policy says
     ``duplicates``  entries left out because they are there already: equal ones, and those of later sources with the same
                  identity; ``conflicts`` of them had other labels, ``conflicts_named`` has the first addresses
     ``refused``  entries that no scraper could be given; ``remarks`` names the first, and whatever else was done to the list
@@ -236,9 +238,25 @@ class TargetPool:
     conflicts_named: tuple[str, ...] = ()
     refused: int = 0
     remarks: tuple[str, ...] = ()
+    replicas: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def by_id(self) -> tuple[Keys, Rows | None]:
+        """The ids, ascending, and the row of each; None: in order of rows."""
+        if self.ids is self.keys:
+            return self.ids, None
+        order = np.argsort(self.ids, kind="stable")  # nearly in order: a merge sort is fast
+        return self.ids[order], order
+
+    def by_key(self) -> Rows | None:
+        """The rows in order of key; None: they are."""
+        return None
+
+    def by_service(self, rows: Rows) -> list[tuple[str, slice]]:
+        """Which of these ascending rows are of which service. A pool of one service does not know its name."""
+        return [("", slice(0, len(rows)))] if len(rows) else []
 
     def __eq__(self, other: object) -> bool:
         """The same targets, placed by the same keys, whatever was left out on the way."""
@@ -281,6 +299,7 @@ class Placement:
     ``limits``  int64, shape (scrapers,): the most load that each may own; None without a bound. A single target that is
                 heavier than its owner's limit is there alone
     ``loads``   int64, shape (n,): load of each row; None: each counts 1
+    ``wanted``  int32, shape (n,): how many owners each row shall have, the first columns; None: all columns
     """
 
     scrapers: Members
@@ -288,6 +307,7 @@ class Placement:
     owners: Owners
     limits: Loads | None = None
     loads: Loads | None = None
+    wanted: npt.NDArray[np.int32] | None = None
 
     def counts(self) -> dict[str, int]:
         """Targets a scraper, zero included."""
@@ -297,9 +317,18 @@ class Placement:
         """Load a scraper, zero included."""
         return dict(zip((s.id for s in self.scrapers), self._summed(self.loads).tolist(), strict=True))
 
+    def lacking(self, replicas: int | None = None) -> npt.NDArray[np.bool_]:
+        """Shape of ``owners``: where an owner should be and is none. Of the first ``replicas`` columns, or of all."""
+        lacking = self.owners < 0
+        if replicas is not None:
+            lacking[:, replicas:] = False
+        if self.wanted is not None:
+            lacking &= np.arange(self.owners.shape[1]) < self.wanted[:, None]
+        return lacking
+
     def unplaced(self) -> npt.NDArray[np.intp]:
         """Rows that lack an owner, or one of their owners: there is no room for them within the capacity."""
-        return np.flatnonzero((self.owners < 0).any(axis=1))
+        return np.flatnonzero(self.lacking().any(axis=1))
 
     def giants(self) -> npt.NDArray[np.intp]:
         """Rows that are heavier than the limit of a scraper that owns them."""

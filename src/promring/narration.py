@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from promring.core.guard import Act, Verdict
+from promring.core.guard import Hold, Lists, ServiceVerdict, Verdict
 from promring.core.second import Opinions
 from promring.delivery import Outcome
 from promring.log import Logger
@@ -21,7 +21,7 @@ class Held:
         self._kept: tuple[str, ...] = ()
         self._starting = True
 
-    def say(self, now: Verdict) -> None:
+    def say(self, now: Verdict | ServiceVerdict) -> None:
         """Something is held, is held for another reason or for more scrapers, or no longer is."""
         starting, self._starting = self._starting, False
         for one in now.withheld:
@@ -30,9 +30,9 @@ class Held:
                 say = self._log.info if starting or one.reason == "warming_up" else self._log.warning
                 say("plan_held", reason=one.reason, detail=one.detail)
             self._open[key] = names | self._open.get(key, frozenset())
-        if isinstance(now, Act):  # what is not looked at while everything is held may be held still
+        if not isinstance(now, Hold):  # what is not looked at while everything is held may be held still
             self._say_released({(one.reason, one.about) for one in now.withheld})
-        kept = now.kept if isinstance(now, Act) else ()
+        kept = now.kept if isinstance(now, Lists) else ()
         if kept and kept != self._kept:
             self._log.warning("sources_kept", sources=",".join(kept), until="every configured source has had a target")
         self._kept = kept

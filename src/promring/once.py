@@ -1,4 +1,4 @@
-"""Asks for the facts of a shard service one time and touches nothing: for ``promring plan``.
+"""Asks for the facts of a fleet, and of all its services, one time and touches nothing: for ``promring plan``.
 
 The scrapers are watched until there is one answer, nothing is registered; every source is asked once. Raises
 ``FactsError`` when something gives no answer: a plan of half the facts would be a wrong one.
@@ -12,12 +12,13 @@ from pathlib import Path
 
 from promring.build import Kit, build_membership, build_sources, consul_access
 from promring.consul.client import Client
+from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge
 from promring.leadership import Leadership
 from promring.log import Logger
 from promring.metrics import Metrics
-from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, TargetPool, Unknown
-from promring.settings import Settings, ShardService
+from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, Unknown
+from promring.settings import FleetKeys, FleetOfServices, Settings, ShardService
 
 TIMEOUT_S = 20.0
 
@@ -27,25 +28,31 @@ class FactsError(PromringError):
 
 
 async def read_facts(
-    settings: Settings, service: ShardService, config_file: Path, log: Logger
-) -> tuple[Members, TargetPool]:
-    """The live scrapers and the pool of ``service``, now."""
+    settings: Settings, fleet: FleetOfServices, config_file: Path, log: Logger
+) -> tuple[Members, Members, FleetPool]:
+    """The live scrapers, those that are listed, alive or not, and the targets of all services of ``fleet``, now."""
     async with Client(consul_access(settings)) as client:
         kit = Kit(settings, config_file, Path(), client, Leadership(), Metrics(), log)
-        members = await _members(service, kit)
-        lists = []
-        for name, source in build_sources(service, kit).items():
-            try:
-                lists.append(await source.fetch())
-            except DiscoveryError as error:
-                raise FactsError(f"{service.name}: no targets from {name}: {error}") from error
+        members, listed = await _members(fleet.name, fleet.keys, kit)
+        parts = {service.name: await _part(service, fleet.name, kit) for service in fleet.services}
+    return members, listed, await asyncio.to_thread(FleetPool.of, parts)
+
+
+async def _part(service: ShardService, fleet: str, kit: Kit) -> Part:
+    lists = []
+    for name, source in build_sources(service, kit).items():
+        try:
+            lists.append(await source.fetch())
+        except DiscoveryError as error:
+            raise FactsError(f"{service.name}: no targets from {name}: {error}") from error
     pool = await asyncio.to_thread(merge, lists, service.placement.hash_labels, service.zone_label)
     if not len(pool):
         raise FactsError(f"{service.name}: no source has a target")
-    return members, pool
+    return Part(pool, service.placement.replication_factor, salt_of(fleet, service.name))
 
 
-async def _members(service: ShardService, kit: Kit) -> Members:
+async def _members(name: str, keys: FleetKeys, kit: Kit) -> tuple[Members, Members]:
+    membership = build_membership(keys, kit, register=False)
     newest: Answer[Members] = Unknown("no answer yet")
     answered = asyncio.Event()
 
@@ -55,20 +62,21 @@ async def _members(service: ShardService, kit: Kit) -> Members:
         if not isinstance(answer, Unknown):
             answered.set()
 
-    watching = asyncio.ensure_future(build_membership(service, kit, register=False).run(publish))
+    watching = asyncio.ensure_future(membership.run(publish))
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await answered.wait()
     except TimeoutError:
         why = newest.reason if isinstance(newest, Unknown) else ""
-        raise FactsError(f"{service.name}: the scrapers are not known: {why}") from None
+        raise FactsError(f"{name}: the scrapers are not known: {why}") from None
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     match newest:
         case Known(members):
-            return tuple(replace(s, weight=0.0) if s.draining else s for s in members)
+            living = tuple(replace(s, weight=0.0) if s.draining else s for s in members)
+            return living, membership.listed()
         case Empty():
-            raise FactsError(f"{service.name}: no scraper is alive")
+            raise FactsError(f"{name}: no scraper is alive")
         case _:
-            raise FactsError(f"{service.name}: the scrapers are not known")
+            raise FactsError(f"{name}: the scrapers are not known")

@@ -12,7 +12,7 @@ import math
 import re
 import string
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,8 +20,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     PlainValidator,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from yarl import URL
@@ -35,7 +37,7 @@ from promring.redact import SecretUrl, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-TEMPLATE_FIELDS = {"service", "scraper", "host", "port"}
+TEMPLATE_FIELDS = {"fleet", "service", "scraper", "host", "port"}
 LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
 SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
 """Of a configuration, of a service, and of every other list: more is a mistake, and would hold a reload up."""
@@ -310,11 +312,14 @@ class Targets(OneKind):
     prometheus: NotBuilt = None
 
 
-class Placement(Model):
+class FleetPlacement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
     load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
     loads: Annotated[Literal["count"], _only("count")] = "count"
     capacity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
+
+
+class Placement(FleetPlacement):
     replication_factor: Annotated[int, Field(ge=1, le=100)] = 1
     hash_labels: Annotated[list[LabelName], Field(min_length=1, max_length=ENTRIES_MAX)] | None = None
 
@@ -347,9 +352,12 @@ class Handover(Model):
     confirm: bool = True
 
 
-class Guard(Model):
+class FleetGuard(Model):
     panic_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     panic_hold: Duration = 60.0
+
+
+class Guard(FleetGuard):
     shrink_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     shrink_hold: Duration = 300.0
     empty_hold: Duration = 3600.0
@@ -359,7 +367,6 @@ class Guard(Model):
 
 class Audit(Model):
     interval: Interval = 30.0
-    scrape_pool: Annotated[str, Field(min_length=1)] | None = None
     second_opinion: bool = True
     timeout: Interval = 5.0
 
@@ -420,11 +427,12 @@ class SshDelivery(Model):
     timeout: Interval = 5.0
 
 
+SD_FILE_NAME = r"^([A-Za-z0-9]|\{fleet\}|\{service\})([A-Za-z0-9._-]|\{fleet\}|\{service\})*\.(json|yml|yaml)$"
+
+
 class AnsibleDelivery(Model):
     playbook: AbsolutePath | None = None
-    dest_sd_file_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(json|yml|yaml)$")] = (
-        "file_sd_by_promring.json"
-    )
+    dest_sd_file_name: Annotated[str, Field(pattern=SD_FILE_NAME)] = "file_sd_by_promring.json"
     dest_dir: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/opt/app/prometheus/sd"
     service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     reload: bool = False
@@ -442,19 +450,26 @@ class Delivery(OneKind):
     ansible: AnsibleDelivery | None = None
 
 
-class ShardService(Model):
+class WaitFor(Model):
+    """At a cold start: for so many scrapers, so long at most."""
+
+    scrapers: Annotated[int, Field(ge=1, le=NODES_MAX)]
+    at_most: Duration = 60.0
+
+
+class FleetKeys(Model):
+    """The keys of a fleet: of ``fleets``, or of a service that has a fleet of its own."""
+
     name: Name
-    description: str = ""
     scrapers: Scrapers
     identity: Literal["host_port", "host"] = "host_port"
+    wait_for: WaitFor | None = None
     join_delay: Duration = 5.0
     leave_delay: Duration = 0.0
     zones: Zones | None = None
-    targets: Annotated[list[Targets], Field(min_length=1, max_length=ENTRIES_MAX)]
-    label_names: Literal["utf8", "legacy"] = "utf8"
-    placement: Placement = Placement()
+    placement: FleetPlacement = FleetPlacement()
     handover: Handover = Handover()
-    guard: Guard = Guard()
+    guard: FleetGuard = FleetGuard()
     delivery: Annotated[list[Delivery], Field(min_length=1, max_length=ENTRIES_MAX)]
     audit: Audit | None = Audit()
 
@@ -482,10 +497,94 @@ class ShardService(Model):
         return self.scraper(next((n for n in self.listed if "," not in text and n[:2] == node[:2]), node))
 
 
+class Fleet(FleetKeys):
+    """Scrapers that share the work of the services that name it."""
+
+    description: str = ""
+
+
+_FLEET = "\0fleet"
+
+
+class ShardService(FleetKeys):
+    """A pool of targets. One that names a ``fleet`` has the keys of that; else it has a fleet of its own, with its name."""
+
+    fleet: Name
+    job: Annotated[str, Field(min_length=1)]
+    """Its ``job_name`` in the scrapers' configuration."""
+    description: str = ""
+    targets: Annotated[list[Targets], Field(min_length=1, max_length=ENTRIES_MAX)]
+    label_names: Literal["utf8", "legacy"] = "utf8"
+    placement: Placement = Placement()
+    guard: Guard = Guard()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_fleet(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, dict):
+            return handler(value)
+        name, named, fleet = value.get("name"), value.get("fleet"), value.get(_FLEET)
+        if not isinstance(fleet, Fleet):
+            if named is not None:
+                raise ValueError(f"there is no fleet {str(named)[:80]!r}")
+            return handler({"job": name, **value, "fleet": name})
+        given = {"job": name, **{key: one for key, one in value.items() if key != _FLEET}}
+        _check_said_once(value, fleet)
+        own = handler({**given, "scrapers": fleet.scrapers, "delivery": fleet.delivery})
+        shared = {key: getattr(fleet, key) for key in FleetKeys.model_fields.keys() - {"name"}}
+        for key in ("placement", "guard"):
+            known = shared[key]
+            shared[key] = getattr(own, key).model_copy(update={one: getattr(known, one) for one in type(known).model_fields})
+        return own.model_copy(update=shared)
+
+
+def _check_said_once(service: dict[str, Any], fleet: Fleet) -> None:
+    """Raises ValueError for a key of a fleet in a service that has one."""
+    for key in sorted(FleetKeys.model_fields.keys() - {"name", "placement", "guard"}):
+        if key in service:
+            raise ValueError(f"{key} is said by its fleet {fleet.name!r}, not here")
+    for key in ("placement", "guard"):
+        own, shared = service.get(key), type(getattr(fleet, key)).model_fields
+        both = sorted(str(one) for one in own if one in shared) if isinstance(own, dict) else []
+        if both:
+            raise ValueError(f"{key}.{both[0]} is said by its fleet {fleet.name!r}, not here")
+
+
+class FleetOfServices(NamedTuple):
+    """A fleet, its own or a service's, and the services that it works for."""
+
+    name: str
+    keys: FleetKeys
+    services: list[ShardService]
+
+
 class Settings(Model):
     """A whole valid configuration."""
 
     global_: Annotated[Global, Field(alias="global")] = Global()
     consul: Consul | None = None
     controllers: Controllers = Controllers()
+    fleets: Annotated[list[Fleet], Field(max_length=SERVICES_MAX)] = []
     shard_services: Annotated[list[ShardService], Field(min_length=1, max_length=SERVICES_MAX)]
+
+    @field_validator("shard_services", mode="before")
+    @classmethod
+    def _in_fleets(cls, value: Any, info: ValidationInfo) -> Any:
+        """Give each service the fleet that it names."""
+        if not isinstance(value, list) or "fleets" not in info.data:
+            return value
+        fleets = {fleet.name: fleet for fleet in info.data["fleets"]}
+        return [
+            {**one, _FLEET: fleets[one["fleet"]]}
+            if isinstance(one, dict) and isinstance(one.get("fleet"), str) and one["fleet"] in fleets
+            else one
+            for one in value
+        ]
+
+    @property
+    def every_fleet(self) -> list[FleetOfServices]:
+        """In the order of the configuration, those of ``fleets`` first; without those that no service names."""
+        found = {fleet.name: FleetOfServices(fleet.name, fleet, []) for fleet in self.fleets}
+        for service in self.shard_services:
+            found.setdefault(service.fleet, FleetOfServices(service.fleet, service, [])).services.append(service)
+        return [fleet for fleet in found.values() if fleet.services]

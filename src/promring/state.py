@@ -1,4 +1,4 @@
-"""What outlives a restart: the last good facts and the slices of a shard service, one file each.
+"""What outlives a restart: the last good facts and the slices of a fleet, one file each.
 
 Promises: a file is whole or not there (``disk.install``), its content is checked (length, SHA-256) and versioned; one that
 is corrupt, cannot be true (``state_checks``) or is newer than this program is set aside under another name and said so, and
@@ -8,6 +8,7 @@ a delivery, read once at start by ``supervisor``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -42,8 +43,8 @@ from promring.state_checks import (
 from promring.template import file_name
 from promring.threads import to_the_end
 
-VERSION = 5
-READABLE = (b"5",)
+VERSION = 6
+READABLE = (b"6",)
 MAGIC = b"promring-state"
 NO_GENERATION = Generation(0, 0)
 STATE_BYTES_MAX = 1024**3
@@ -149,55 +150,111 @@ class _SavedStanding(msgspec.Struct, array_like=True):
         return Standing(self.scraper, State.IN if self.planned else State.OUT, now, joined, left, self.flaps)
 
 
-class _File(msgspec.Struct):
-    service: str
-    members: Members
+class _SavedService(msgspec.Struct, array_like=True):
     sources: dict[str, _SavedPool]
     slices: list[_SavedSlice]
+    sources_at: dict[str, float]
+
+    @classmethod
+    def of(cls, memory: ServiceMemory) -> _SavedService:
+        return cls(
+            {name: _SavedPool.of(pool) for name, pool in memory.sources.items()},
+            [_SavedSlice(s.scraper, s.generation, s.body, s.targets) for s in memory.slices.values()],
+            dict(memory.sources_at),
+        )
+
+    def memory(self, service: str, newest: Generation) -> ServiceMemory:
+        """Raises ValueError when it cannot be true."""
+        slices = [Slice(service, s.scraper, s.generation, s.body, s.targets) for s in self.slices]
+        check_slices(slices, newest)
+        check_times(self.sources_at)
+        pools = {name: columns.pool() for name, columns in self.sources.items()}
+        return ServiceMemory(pools, {s.scraper.id: s for s in slices}, self.sources_at)
+
+
+class _File(msgspec.Struct):
+    fleet: str
+    members: Members
+    services: dict[str, _SavedService]
     generation: Generation
     members_at: float
-    sources_at: dict[str, float]
     claims: _SavedClaims
     drained: list[str]
     standings: list[_SavedStanding] | None = None
     departing: list[Scraper] = []
     listed: list[tuple[str, int]] = []
+    catalogue: list[Scraper] = []
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceMemory:
+    """Of one shard service: the lists that its plan was made of, and its slices. All empty: there is no plan."""
+
+    sources: Mapping[str, TargetPool] = field(default_factory=dict)
+    slices: Mapping[str, Slice] = field(default_factory=dict)
+    """By scraper id: one a scraper of the last plan."""
+    sources_at: Mapping[str, float] = field(default_factory=dict)
+    """When each source last gave targets, wall-clock seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a shard service knows across a restart or a reload. All empty: it knows nothing."""
+    """What a fleet knows across a restart or a reload. All empty: it knows nothing."""
 
     members: Members = ()
-    sources: Mapping[str, TargetPool] = field(default_factory=dict)
-    slices: Mapping[str, Slice] = field(default_factory=dict)
-    """By scraper id: one a scraper of the last plan."""
+    services: Mapping[str, ServiceMemory] = field(default_factory=dict)
     generation: Generation = NO_GENERATION
     claims: Claims = NO_CLAIMS
-    """Who has which target in its slice; times are monotonic seconds of this process."""
+    """Who has which target in its slice, by the ids of the fleet; times are monotonic seconds of this process."""
     drained: frozenset[str] = frozenset()
     """Scrapers that a person drained."""
     history: History = field(default_factory=History)
     """Who counted as alive, who left when and how often; times are monotonic seconds of this process."""
     members_at: float = 0.0
     """When the members were last known, wall-clock seconds."""
-    sources_at: Mapping[str, float] = field(default_factory=dict)
-    """When each source last gave targets."""
     departing: Members = ()
     """Scrapers that were taken out of the list and were alive: they keep what they have until others scrape it."""
     listed: frozenset[tuple[str, int]] = frozenset()
     """Host and port of the scrapers that the configuration names."""
+    catalogue: Members = ()
+    """Who was listed, alive or not, as the membership said it last: what the plan was made over."""
+
+    def of(self, service: str) -> ServiceMemory:
+        return self.services.get(service, NO_PLAN)
+
+    def newest(self, service: str) -> Generation:
+        """Of its slices."""
+        return max((s.generation for s in self.of(service).slices.values()), default=NO_GENERATION)
+
+    @property
+    def planned(self) -> bool:
+        """Whether there is a plan of any service."""
+        return any(one.slices for one in self.services.values())
+
+    @property
+    def every_slice(self) -> list[Slice]:
+        return [s for one in self.services.values() for s in one.slices.values()]
+
+    def targets(self) -> dict[str, int]:
+        """By scraper: how many targets its slices have, of all services."""
+        counts: dict[str, int] = {}
+        for s in self.every_slice:
+            counts[s.scraper.id] = counts.get(s.scraper.id, 0) + s.targets
+        return counts
+
+
+NO_PLAN = ServiceMemory()
 
 
 class Store:
-    """The state file of one shard service in ``folder``. ``replaces``: the name that the service had before; its file goes
-    when the first one under the new name is written.
+    """The state file of one fleet in ``folder``. ``replaces``: names of fleets that are no more, each with those that go on
+    with what it knew and have not saved that yet; its file goes when all have. The stores of those share the sets.
     """
 
-    def __init__(self, folder: Path, service: str, log: Logger, *, replaces: str | None = None) -> None:
-        self._path = _path(folder, service)
-        self._replaced = _path(folder, replaces) if replaces and replaces != service else None
-        self._service = service
+    def __init__(self, folder: Path, fleet: str, log: Logger, *, replaces: Mapping[str, set[str]] | None = None) -> None:
+        self._path = _path(folder, fleet)
+        self._replaced = {_path(folder, name): unsaved for name, unsaved in (replaces or {}).items()}
+        self._fleet = fleet
         self._log = log
 
     def load(self) -> Memory:
@@ -216,7 +273,7 @@ class Store:
 
     def _read(self) -> Memory:
         """Raises OSError, or for what is not sound ValueError, and whatever a decoder raises."""
-        return _decode(_checked(self._path), self._service)
+        return _decode(_checked(self._path), self._fleet)
 
     def _set_aside(self, what: str) -> None:
         aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
@@ -232,53 +289,90 @@ class Store:
 
     def _save(self, memory: Memory) -> None:
         saved = _File(
-            service=self._service,
+            fleet=self._fleet,
             members=memory.members,
-            sources={name: _SavedPool.of(pool) for name, pool in memory.sources.items()},
-            slices=[_SavedSlice(s.scraper, s.generation, s.body, s.targets) for s in memory.slices.values()],
+            services={name: _SavedService.of(one) for name, one in memory.services.items()},
             generation=memory.generation,
             members_at=memory.members_at,
-            sources_at=dict(memory.sources_at),
             claims=_SavedClaims.of(memory.claims, time.monotonic()),
             drained=sorted(memory.drained),
             standings=[_SavedStanding.of(one, time.monotonic()) for one in memory.history.standings.values()],
             departing=list(memory.departing),
             listed=sorted(memory.listed),
+            catalogue=list(memory.catalogue),
         )
         body = msgspec.msgpack.encode(saved)
         if len(body) > STATE_BYTES_MAX - HEADER_BYTES_MAX:
             raise OSError(errno.EFBIG, f"the state would be {len(body)} bytes", str(self._path))
         digest = hashlib.sha256(body).hexdigest().encode()
         disk.install(self._path, b"%s %d %d %s\n%s" % (MAGIC, VERSION, len(body), digest, body), mode=0o600)
-        if self._replaced is not None:
-            self._replaced.unlink(missing_ok=True)
-            self._replaced = None
+        for path, unsaved in self._replaced.items():
+            unsaved.discard(self._fleet)
+            if not unsaved and path != self._path:
+                path.unlink(missing_ok=True)
+        self._replaced = {}
 
 
 class Orphan(NamedTuple):
-    """A state file of a service that is not configured: who had how many targets of it."""
+    """A shard service in a state file that is not configured: who had how many targets of it."""
 
     service: str
     path: Path
     scrapers: Mapping[str, int]
+    live: bool = False
+    """Whether the file is that of a configured fleet, which forgets it."""
 
 
-def orphans(folder: Path, services: Collection[str], log: Logger) -> list[Orphan]:
-    """State files of other services than these, by name. What is no sound one is left out, and left alone. Blocks."""
-    known = {_path(folder, name) for name in services}
+def orphans(folder: Path, fleets: Mapping[str, Collection[str]], log: Logger) -> list[Orphan]:
+    """What state files have of other services than these, by fleet. What is no sound file is left out, and left alone.
+    Blocks.
+    """
+    known = {_path(folder, name): services for name, services in fleets.items()}
+    every = {service for services in fleets.values() for service in services}
     found = []
-    for path in sorted(set(folder.glob("*.state")) - known)[:ORPHANS_MOST]:
+    for path in sorted(folder.glob("*.state"))[:ORPHANS_MOST]:
         try:
             saved = msgspec.msgpack.decode(_checked(path), type=_File)
         except (OSError, ValueError) as error:  # decoding errors are ValueErrors, too
-            log.warning("state_of_nobody", path=str(path), error=str(error))
+            if path not in known:
+                log.warning("state_of_nobody", path=str(path), error=str(error))
             continue
-        found.append(Orphan(saved.service, path, {s.scraper.id: s.targets for s in saved.slices}))
+        gone = {name: one for name, one in saved.services.items() if one.slices and name not in every}
+        counts = {name: {s.scraper.id: s.targets for s in one.slices} for name, one in gone.items()}
+        found += [Orphan(name, path, scrapers, path in known) for name, scrapers in counts.items()]
     return found
 
 
-def _path(folder: Path, service: str) -> Path:
-    return folder / f"{file_name(service)}.state"
+class _Names(msgspec.Struct):
+    """Whose a state file is."""
+
+    fleet: str
+    services: dict[str, msgspec.Raw]
+
+
+def strays(folder: Path, fleets: Mapping[str, Collection[str]], log: Logger) -> dict[str, Memory]:
+    """What state files of other fleets than these know that have services of these, by the name of the fleet: a start with
+    another configuration goes on with the newest that is known of each. Blocks.
+    """
+    known = {_path(folder, name) for name in fleets}
+    others = [path for path in sorted(folder.glob("*.state"))[:ORPHANS_MOST] if path not in known]
+    wanted = {service for services in fleets.values() for service in services}
+    found: dict[str, Memory] = {}
+    for path in others:
+        with contextlib.suppress(OSError, ValueError):  # ``orphans`` says what is no sound file
+            names = _names(path)
+            if names.services.keys() & wanted and path == _path(folder, names.fleet):
+                found[names.fleet] = Store(folder, names.fleet, log).load()
+    return found
+
+
+def _names(path: Path) -> _Names:
+    """Raises OSError, or ValueError, as ``_checked``."""
+    return msgspec.msgpack.decode(_checked(path), type=_Names)
+
+
+def _path(folder: Path, fleet: str) -> Path:
+    return folder / f"{file_name(fleet)}.state"
 
 
 def _checked(path: Path) -> bytes:
@@ -313,39 +407,35 @@ def _checked_body(file: BinaryIO, size: int) -> bytes:
     return file.read(size - len(header))
 
 
-def _decode(body: bytes, service: str) -> Memory:
+def _decode(body: bytes, fleet: str) -> Memory:
     """Raises ValueError that says what is wrong."""
     try:
         saved = msgspec.msgpack.decode(body, type=_File)
-        if saved.service != service:
-            raise ValueError(f"it belongs to service {saved.service[:80]!r}")
-        slices = [Slice(service, s.scraper, s.generation, s.body, s.targets) for s in saved.slices]
+        if saved.fleet != fleet:
+            raise ValueError(f"it belongs to fleet {saved.fleet[:80]!r}")
         check_members(saved.members)
         check_generation(saved.generation)
-        check_slices(slices, saved.generation)
         check_time(saved.members_at, "members_at")
-        check_times(saved.sources_at)
         return Memory(
             saved.members,
-            {name: columns.pool() for name, columns in saved.sources.items()},
-            {s.scraper.id: s for s in slices},
+            {name: one.memory(name, saved.generation) for name, one in saved.services.items()},
             saved.generation,
             saved.claims.claims(time.monotonic()),
             frozenset(saved.drained),
             _history(saved),
             saved.members_at,
-            saved.sources_at,
             _sound(saved.departing),
             frozenset(saved.listed),
+            _sound(saved.catalogue),
         )
     except msgspec.DecodeError as error:
         raise ValueError(f"corrupt: {error}") from error
 
 
-def _sound(departing: list[Scraper]) -> Members:
+def _sound(scrapers: list[Scraper]) -> Members:
     """Raises ValueError when they cannot be true."""
-    check_members(tuple(departing))
-    return tuple(departing)
+    check_members(tuple(scrapers))
+    return tuple(scrapers)
 
 
 def _history(saved: _File) -> History:

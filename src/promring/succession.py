@@ -1,11 +1,12 @@
-"""What a shard service takes over from the one before it, after a reload or a start with another configuration. Pure.
+"""What a fleet takes over from those before it, after a reload or a start with another configuration. Pure.
 
 One server is one scraper whatever its id is: what is remembered goes by host and port. Promises: nothing that is remembered
 of a server is lost because its id, or the name of its service, is another one; a scraper that was taken out of the list, and
 was alive, is ``departing``; what is listed has the zone and the weight of the list at once.
 
 A service is the successor of one with another name when both are there at the same time in no configuration, they share
-scrapers, and list the same sources or deliver to the same places, and no other pair is as good (``successors``).
+scrapers, and list the same sources or deliver to the same places, and no other pair is as good (``successors``). A fleet has
+what its services had before, in whichever fleets they were, and what it knew of its scrapers itself (``inherited``).
 Flow: ``supervisor`` and ``build`` call it before a new service starts; ``departures`` lets the departing go.
 """
 
@@ -13,13 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from promring.address import parse_host_port
 from promring.config import place_of
-from promring.core.admission import History
+from promring.core.admission import History, Standing
+from promring.core.handover import NO_CLAIMS, Claims
+from promring.core.joined import salt_of, salted
 from promring.model import Members, Scraper
-from promring.settings import Delivery, Node, ProbeScrapers, Settings, ShardService
-from promring.state import Memory
+from promring.settings import Delivery, FleetKeys, FleetOfServices, Node, ProbeScrapers, Settings, ShardService
+from promring.state import Memory, ServiceMemory
 
 Place = tuple[str, int]
 """Host and port of a scraper."""
@@ -130,8 +136,145 @@ def taken_by(way: OldWay, settings: Settings, nodes: Collection[Place]) -> str:
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
-def succeed(memory: Memory, settings: ShardService) -> Memory:
-    """``memory`` as the service with these ``settings`` would remember it."""
+NOTHING: Mapping[str, Memory] = {}
+
+
+class Origin(NamedTuple):
+    """A shard service as it was before: its fleet and its name then."""
+
+    fleet: str
+    service: str
+
+
+def origins(
+    old: Settings | None, new: Settings, before: Mapping[str, str], memories: Mapping[str, Memory] = NOTHING
+) -> dict[str, Origin]:
+    """Where each service of ``new`` comes from, by its name; ``before`` as of ``successors``. One that is in no ``old``
+    configuration comes from where ``memories`` have the newest plan of it; of two as new from its own fleet.
+    """
+    fleets = {s.name: s.fleet for s in old.shard_services} if old else {}
+    found = {name: Origin(fleets[was], was) for name, was in before.items() if was in fleets}
+    for service in new.shard_services:
+        known = [
+            (memory.newest(service.name), fleet == service.fleet, fleet)
+            for fleet, memory in memories.items()
+            if memory.of(service.name).slices
+        ]
+        if known and service.name not in found:
+            found[service.name] = Origin(max(known)[-1], service.name)
+    return found
+
+
+def heirs(found: Mapping[str, Sequence[str]]) -> dict[str, dict[str, set[str]]]:
+    """For each fleet that goes on with those in ``found``, what its ``state.Store`` replaces."""
+    gone = {name: {fleet for fleet, names in found.items() if name in names} for some in found.values() for name in some}
+    return {fleet: {name: gone[name] for name in names if name not in found} for fleet, names in found.items()}
+
+
+def inherited(
+    fleet: FleetOfServices, memories: Mapping[str, Memory], came_from: Mapping[str, Origin]
+) -> tuple[Memory, list[str]]:
+    """What ``fleet`` knows of what was in ``memories``, by fleet; and which of them it goes on with: the one that has its
+    name first, whichever services that had, then those that its services come from.
+    """
+    mine = {service.name: came_from[service.name] for service in fleet.services if service.name in came_from}
+    names = [name for name in dict.fromkeys((fleet.name, *(o.fleet for o in mine.values()))) if name in memories]
+    parts = []
+    for name in names:
+        services = {origin.service: new for new, origin in mine.items() if origin.fleet == name}
+        parts.append(succeed(_restricted(memories[name], name, services, fleet.name), fleet.keys))
+    return _united(parts) if parts else Memory(listed=places(fleet.keys.listed)), names
+
+
+def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fleet: str) -> Memory:
+    """Of what ``fleet`` knew only what is of these ``services``, by their names before, with the names and ids they have
+    in ``new_fleet``.
+    """
+    kept = {old: memory.services[old] for old in services if old in memory.services}
+    salts = {old: (salt_of(fleet, old), salt_of(new_fleet, services[old])) for old in kept}
+    claims = memory.claims
+    if len(kept) < len(memory.services) or any(was != now for was, now in salts.values()):
+        pieces = [_claims_of(claims, one, *salts[old]) for old, one in kept.items()]
+        claims = _with_rows(claims, pieces)
+    return replace(
+        memory,
+        claims=claims,
+        services={
+            services[old]: replace(one, slices={n: replace(s, service=services[old]) for n, s in one.slices.items()})
+            if services[old] != old
+            else one
+            for old, one in kept.items()
+        },
+    )
+
+
+def _claims_of(claims: Claims, service: ServiceMemory, was: int, now: int) -> Claims:
+    """The claims on targets of one service, with another salt."""
+    ids = [pool.ids for pool in service.sources.values()]
+    known = salted(np.concatenate(ids), was) if ids else claims.ids[:0]
+    mine = np.isin(claims.ids, known)
+    return Claims(
+        claims.names,
+        salted(salted(claims.ids[mine], was), now),
+        claims.scrapers[mine],
+        claims.since[mine],
+        claims.until[mine],
+    )
+
+
+def _with_rows(claims: Claims, pieces: Sequence[Claims]) -> Claims:
+    """All rows of ``pieces``, which have the names of ``claims``."""
+    if not pieces:
+        return NO_CLAIMS
+    return Claims(
+        claims.names,
+        np.concatenate([one.ids for one in pieces]),
+        np.concatenate([one.scrapers for one in pieces]),
+        np.concatenate([one.since for one in pieces]),
+        np.concatenate([one.until for one in pieces]),
+    )
+
+
+def _united(parts: Sequence[Memory]) -> Memory:
+    """What several fleets knew, of the same scrapers: the first says what it has of each."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    members: dict[str, Scraper] = {}
+    standings: dict[str, Standing] = {}
+    departing: dict[str, Scraper] = {}
+    services: dict[str, ServiceMemory] = {}
+    for part in reversed(parts):
+        members |= {s.id: s for s in part.members}
+        standings |= part.history.standings
+        stays = {s.id for s in part.members} - {s.id for s in part.departing}
+        departing = {n: s for n, s in departing.items() if n not in stays} | {s.id: s for s in part.departing}
+        services |= part.services
+    names = tuple(dict.fromkeys(name for part in parts for name in part.claims.names))
+    number = {name: i for i, name in enumerate(names)}
+    pieces = [
+        replace(
+            part.claims, scrapers=np.array([number[n] for n in part.claims.names] or [0], np.int32)[part.claims.scrapers]
+        )
+        for part in parts
+    ]
+    return replace(
+        first,
+        members=_sorted(members.values()),
+        services=services,
+        generation=max(part.generation for part in parts),
+        claims=replace(_with_rows(first.claims, pieces), names=names),
+        drained=frozenset().union(*(part.drained for part in parts)),
+        history=History(standings, first.history.panic_since),
+        members_at=min(part.members_at for part in parts),
+        departing=_sorted(departing.values()),
+        listed=frozenset().union(*(part.listed for part in parts)),
+        catalogue=_sorted({s.id: s for part in reversed(parts) for s in part.catalogue}.values()),
+    )
+
+
+def succeed(memory: Memory, settings: FleetKeys) -> Memory:
+    """``memory`` as a fleet with these ``settings`` would remember it."""
     departing = _departing(memory, settings)
     ids = _translation(memory, settings)
     new = {name: replace(s, draining=s.draining or s.id in departing) for name, s in ids.items()}
@@ -140,7 +283,10 @@ def succeed(memory: Memory, settings: ShardService) -> Memory:
     return replace(
         memory,
         members=_sorted(new[s.id] for s in memory.members if s.id in new),
-        slices={new[n].id: replace(s, service=settings.name, scraper=new[n]) for n, s in memory.slices.items() if n in new},
+        services={
+            service: replace(one, slices={new[n].id: replace(s, scraper=new[n]) for n, s in one.slices.items() if n in new})
+            for service, one in memory.services.items()
+        },
         claims=replace(memory.claims, names=names) if names != memory.claims.names else memory.claims,
         drained=frozenset(new[n].id if n in new else _called(n, settings) for n in memory.drained),
         history=History(
@@ -148,17 +294,30 @@ def succeed(memory: Memory, settings: ShardService) -> Memory:
         ),
         departing=_sorted(s for s in new.values() if s.id in departing),
         listed=places(settings.listed),
+        catalogue=_sorted(replace(new[s.id], draining=False) for s in memory.catalogue if s.id in new),
     )
+
+
+def listed_then(memory: Memory, settings: FleetKeys) -> Members:
+    """Who is listed, alive or not, where ``memory`` goes on with these ``settings``, each with the share that it has when it
+    lives: what the next plan is made over.
+    """
+    configured = [settings.scraper(node) for node in settings.listed]
+    known = () if isinstance(settings.scrapers.chosen, ProbeScrapers) else memory.catalogue
+    departing = {s.id for s in memory.departing}
+    every = {s.id: replace(s, draining=False) for s in (*known, *configured, *memory.members)}
+    return _sorted(replace(s, weight=0.0) if s.id in departing else s for s in every.values())
 
 
 def _known(memory: Memory) -> dict[str, Scraper]:
     """Every scraper that is remembered, the best known of each id."""
-    known = {name: one.scraper for name, one in memory.history.standings.items()}
-    known |= {name: s.scraper for name, s in memory.slices.items()}
+    known = {s.id: s for s in memory.catalogue}
+    known |= {name: one.scraper for name, one in memory.history.standings.items()}
+    known |= {s.scraper.id: s.scraper for s in memory.every_slice}
     return known | {s.id: s for s in memory.departing} | {s.id: s for s in memory.members}
 
 
-def _translation(memory: Memory, settings: ShardService) -> dict[str, Scraper]:
+def _translation(memory: Memory, settings: FleetKeys) -> dict[str, Scraper]:
     """By the id before, each scraper as it is from now on. Of two that would have one id the first that is in the plan."""
     found: dict[str, Scraper] = {}
     used: set[str] = set()
@@ -172,7 +331,7 @@ def _translation(memory: Memory, settings: ShardService) -> dict[str, Scraper]:
     return found
 
 
-def _now(scraper: Scraper, settings: ShardService, node: Node | None, *, was_departing: bool) -> Scraper:
+def _now(scraper: Scraper, settings: FleetKeys, node: Node | None, *, was_departing: bool) -> Scraper:
     """``node``: as it is listed."""
     draining = scraper.draining and not (was_departing and node is not None)
     if node is None or not isinstance(settings.scrapers.chosen, ProbeScrapers):  # Consul tells zone and weight by itself
@@ -180,7 +339,7 @@ def _now(scraper: Scraper, settings: ShardService, node: Node | None, *, was_dep
     return replace(settings.scraper(node), draining=draining)
 
 
-def _departing(memory: Memory, settings: ShardService) -> set[str]:
+def _departing(memory: Memory, settings: FleetKeys) -> set[str]:
     """Ids, as they are from now on, of the members that were listed and are not any more."""
     listed, was = places(settings.listed), memory.listed
     if isinstance(settings.scrapers.chosen, ProbeScrapers):  # there are no others than the listed ones
@@ -192,7 +351,7 @@ def _departing(memory: Memory, settings: ShardService) -> set[str]:
     return {settings.scraper((s.host, s.port)).id for s in gone}
 
 
-def collisions(memory: Memory, settings: ShardService) -> list[Scraper]:
+def collisions(memory: Memory, settings: FleetKeys) -> list[Scraper]:
     """Members that would have the id of another member."""
     ids = _translation(memory, settings)
     return [s for s in memory.members if s.id not in ids]
@@ -209,7 +368,7 @@ def _distinct(names: Sequence[str], new: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(result)
 
 
-def _called(name: str, settings: ShardService) -> str:
+def _called(name: str, settings: FleetKeys) -> str:
     """The id of a scraper of which nothing is known but this id."""
     try:
         return settings.scraper(parse_host_port(name)).id

@@ -24,12 +24,13 @@ from typing import Any
 
 from promring import trial
 from promring.actors import Actor, run_actors
-from promring.build import Kit, Parts, build_parts, build_service, consul_access, store_of
+from promring.build import Kit, Left, Parts, build_fleet, build_parts, consul_access, store_of
 from promring.config import Loaded, load_with_lines, loads_with_lines
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLock, LockSettings
 from promring.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
 from promring.events import Events
+from promring.fleet.fleet import Fleet, Service
 from promring.foresight import Now, foresee
 from promring.leadership import Leadership
 from promring.log import Logger
@@ -37,10 +38,9 @@ from promring.metrics import Metrics
 from promring.model import ConfigError, join_host_port
 from promring.notify import Notify
 from promring.orphans import Orphans
-from promring.service import Service
 from promring.settings import Settings
-from promring.state import Memory, orphans
-from promring.succession import successors
+from promring.state import Memory, orphans, strays
+from promring.succession import heirs, inherited, origins, successors
 from promring.threads import BusyError, Single, beside
 from promring.unforeseen import kept_alive
 from promring.web.server import WebServer, WebSettings
@@ -79,7 +79,7 @@ class Built:
     kit: Kit
     parts: Sequence[Parts]
     saved: Mapping[str, Memory]
-    """From disk, of the services that do not run."""
+    """From disk, of the fleets that do not run."""
     stack: AsyncExitStack
     before: Mapping[str, str] = field(default_factory=dict)
     """For each service that goes on with one that runs, the name of that one."""
@@ -93,7 +93,11 @@ class Supervisor:
     def __init__(self, options: Options, settings: Settings, log: Logger, events: Events) -> None:
         self.settings = settings
         self.events = events
+        self.fleets: dict[str, Fleet] = {}
         self.services: dict[str, Service] = {}
+        """Of all fleets."""
+        self.settings_of_running: Settings | None = None
+        """What the running fleets were built from."""
         self.renamed: dict[str, str] = {}
         self.left_behind: list[LeftBehind] = []
         self.metrics = Metrics()
@@ -176,24 +180,41 @@ class Supervisor:
         if self._next is None:  # else a reload was quicker than this round
             self._next_is_built.clear()
         async with built.stack:
-            self._ready |= {name for name, service in self.services.items() if service.reconciler.decided}
-            left, self.services = self.services, self._started(built)
-            for gone in left.keys() - self.services.keys():
-                self.metrics.forget(gone)
+            self._ready |= {name for name, service in self.services.items() if service.state.decided}
+            left = self.services
+            self.fleets = self._started(built)
+            self.services = {name: service for fleet in self.fleets.values() for name, service in fleet.services.items()}
+            self._forget(left)
             self._succeeded(built, left)
             self._next_runs.set()
-            actors = {f"service {name}": service.run for name, service in self.services.items()}
+            actors = {f"fleet {name}": fleet.run for name, fleet in self.fleets.items()}
             # A slow disk may hold a reload up; one that hangs ends the process, and the next serves the saved state.
             ended = await run_actors({"reload": self._next_is_built.wait, **actors}, RELOAD_S, self._also_failed)
         if ended != "reload":
             raise RuntimeError(f"{ended} ended by itself")
 
-    def _started(self, built: Built) -> dict[str, Service]:
-        """The services of ``built``, with what those before them know now. Those have ended: two would write one file."""
-        left, saved = self.services, built.saved
-        names = {parts.settings.name: parts for parts in built.parts}
-        before = {name: left.get(built.before.get(name, name)) for name in names}
-        return {n: build_service(p, built.kit, before[n], saved.get(n, Memory())) for n, p in names.items()}
+    def _forget(self, left: Mapping[str, Service]) -> None:
+        """The counters of what is gone."""
+        for name in left.keys() - self.services.keys():
+            self.metrics.forget(service=name)
+        for name in {service.fleet.name for service in left.values()} - self.fleets.keys():
+            self.metrics.forget(fleet=name)
+
+    def _started(self, built: Built) -> dict[str, Fleet]:
+        """The fleets of ``built``, with what those before them know now. Those have ended: two would write one file."""
+        memories = {**built.saved, **{name: fleet.memory() for name, fleet in self.fleets.items()}}
+        came_from = origins(self.settings_of_running, built.kit.settings, built.before, memories)
+        found = {parts.fleet.name: inherited(parts.fleet, memories, came_from) for parts in built.parts}
+        replaced = heirs({name: names for name, (_, names) in found.items()})
+        started = {}
+        for parts in built.parts:
+            fleet = parts.fleet
+            memory, names = found[fleet.name]
+            as_saved = names == [fleet.name] and memory == memories.get(fleet.name)
+            before = {s.name: self.services.get(built.before.get(s.name, s.name)) for s in fleet.services}
+            started[fleet.name] = build_fleet(parts, built.kit, Left(memory, replaced[fleet.name], before, as_saved))
+        self.settings_of_running = built.kit.settings
+        return started
 
     def _succeeded(self, built: Built, left: Mapping[str, Service]) -> None:
         """The services of ``built`` go on with what those before them knew, which may have had other names and ids."""
@@ -204,18 +225,19 @@ class Supervisor:
         self.renamed = {n: new for n, new in followed.items() if new in self.services and n not in self.services}
         self._ready |= {new for new, old in before.items() if old in self._ready}
         self.left_behind = [one for one in (*self.left_behind, *built.left) if one.service not in self.services]
-        other_ids = any(left[old].settings.identity != self.services[new].settings.identity for new, old in before.items())
-        if not renamed and not other_ids:
+        pairs = [(left[old].settings, self.services[new].settings) for new, old in before.items()]
+        if not renamed and not any(a.identity != b.identity or a.fleet != b.fleet for a, b in pairs):
             return
         self.web.sd.close()  # who waits asks again, and is known by the new names then
         if self.leadership.leads() and not self.leadership.alone:
-            self.leadership.share_drained({name: s.reconciler.memory.drained for name, s in self.services.items()})
+            self.leadership.share_drained({name: f.reconciler.memory.drained for name, f in self.fleets.items()})
 
     async def _find_orphans(self) -> None:
         """What was left behind by a start with another configuration, or by a reload before that."""
-        names = [s.name for s in self.settings.shard_services]
-        for one in await beside(lambda: orphans(self._options.state_dir, names, self._log)):
-            where = (f"where it delivered to; its state is {one.path}: remove that when nothing reads its slices",)
+        fleets = {fleet.name: [s.name for s in fleet.services] for fleet in self.settings.every_fleet}
+        for one in await beside(lambda: orphans(self._options.state_dir, fleets, self._log)):
+            file = "" if one.live else f"; its state is {one.path}: remove that when nothing reads its slices"
+            where = (f"where it delivered to{file}",)
             self.left_behind.append(LeftBehind(one.service, sorted(one.scrapers), sum(one.scrapers.values()), where))
             self._log.warning(
                 "state_without_service",
@@ -223,7 +245,7 @@ class Supervisor:
                 scrapers=",".join(sorted(one.scrapers)),
                 targets=sum(one.scrapers.values()),
                 path=str(one.path),
-                note="its slices go on being scraped; remove them, then this file",
+                note="its slices go on being scraped; remove them" + ("" if one.live else ", then this file"),
             )
 
     async def _build(self, settings: Settings, now: Now | None = None) -> Built:
@@ -237,9 +259,12 @@ class Supervisor:
                 self._log.info("consul_client", addr=str(consul.url))
             kit = Kit(settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log)
             runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
-            parts = [build_parts(service, kit, runs[service.name]) for service in settings.shard_services]
-            new = [name for name, left in runs.items() if left is None]
+            parts = [build_parts(fleet, kit, runs) for fleet in settings.every_fleet]
+            new = [fleet.name for fleet in settings.every_fleet if not any(runs[s.name] for s in fleet.services)]
             saved = await beside(lambda: {name: store_of(name, kit).load() for name in new}) if new else {}
+            if now is None:
+                fleets = {fleet.name: [s.name for s in fleet.services] for fleet in settings.every_fleet}
+                saved |= await beside(lambda: strays(options.state_dir, fleets, self._log))
         except BaseException:
             await stack.aclose()
             raise
@@ -273,8 +298,8 @@ class Supervisor:
                 settings,
                 self.leadership,
                 informed=self._is_informed,
-                highest=lambda: max((s.reconciler.memory.generation.epoch for s in self.services.values()), default=0),
-                drained=lambda: {name: s.reconciler.memory.drained for name, s in self.services.items()},
+                highest=lambda: max((f.reconciler.memory.generation.epoch for f in self.fleets.values()), default=0),
+                drained=lambda: {name: f.reconciler.memory.drained for name, f in self.fleets.items()},
                 log=self._log,
             )
             try:
@@ -286,11 +311,11 @@ class Supervisor:
 
     def _is_informed(self) -> bool:
         """Whether every service knows as much as another controller's may."""
-        return bool(self.services) and all(s.informed for s in self.services.values())
+        return bool(self.fleets) and all(fleet.informed for fleet in self.fleets.values())
 
     def _on_new_term(self) -> None:
-        for service in self.services.values():
-            service.facts.ring()
+        for fleet in self.fleets.values():
+            fleet.facts.ring()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -351,7 +376,7 @@ class Supervisor:
         try:
             settings = (await self._reading.run(self._read, READ_S)).settings
             async with asyncio.timeout(READ_S):
-                now = Now.of(self.settings, self.services)
+                now = Now.of(self.settings, self.fleets)
                 decisions = await beside(lambda: decide(now.settings, settings, now.known, foresee(now, settings)))
                 if lost := [one for one in decisions if one.loss and not force]:
                     return self._refused([*(one.line for one in lost), f"nothing is changed; {FORCE}"])
@@ -386,7 +411,7 @@ class Supervisor:
         """What a reload with this configuration would do; touches nothing. Raises ``ConfigError``, and ``PromringError`` for
         what is asked and cannot be.
         """
-        now = Now.of(self.settings, self.services)
+        now = Now.of(self.settings, self.fleets)
         return await beside(lambda: self._foreseen(now, text, question))
 
     def _foreseen(self, now: Now, text: bytes, question: Question) -> dict[str, Any]:
@@ -399,8 +424,8 @@ class Supervisor:
         return {
             "decisions": [one.describe() for one in decisions],
             "refused": any(one.loss for one in decisions),
-            "services": [
-                {"service": name, "moved": one.moved, "owned": one.owned, "lost": one.lost, "preview": one.preview}
+            "fleets": [
+                {"fleet": name, "moved": one.moved, "owned": one.owned, "lost": one.lost, "preview": one.preview}
                 for name, one in foreseen.items()
             ],
         }
@@ -424,12 +449,19 @@ class Supervisor:
         return Reloaded(problems)
 
     def unready(self) -> list[str]:
-        """Why not ready, a line a service. A service that once was ready stays so, over a reload too, but not when nothing
-        has been heard of its scrapers for longer than any answer takes.
+        """Why not ready, a line a service. A fleet with a plan of one service is ready: the others hold only themselves. One
+        that once was ready stays so, over a reload too, but not when nothing has been heard of its scrapers for longer than
+        any answer takes.
         """
-        if not self.services:
+        if not self.fleets:
             return ["starting"]
-        said = ((name not in self._ready and s.unready()) or s.silent() for name, s in self.services.items())
+        said: list[str] = []
+        for fleet in self.fleets.values():
+            waiting = [why for name, one in fleet.services.items() if name not in self._ready and (why := one.unready())]
+            if len(waiting) == len(fleet.services):
+                said += waiting
+            if silent := fleet.silent():
+                said.append(silent)
         return [why for why in (*said, self._locked_out()) if why]
 
     def _locked_out(self) -> str:

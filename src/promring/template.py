@@ -34,6 +34,16 @@ def render(template: str, service: str, scraper: Scraper) -> Path:
     )
 
 
+def of_fleet(template: str, fleet: str) -> str:
+    """With the name of the fleet in the place of ``{fleet}``."""
+    return template.replace("{fleet}", file_name(fleet))
+
+
+def of_service(name: str, fleet: str, service: str) -> str:
+    """A file name with the names of the service and its fleet in it."""
+    return of_fleet(name, fleet).replace("{service}", file_name(service))
+
+
 def own_folders(template: str) -> int:
     """How many of the last folders of a path promring names or fills: from the first that has a field, at least one."""
     folders = Path(template).parent.parts

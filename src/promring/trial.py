@@ -32,7 +32,7 @@ from promring.settings import (
     ShardService,
     SshDelivery,
 )
-from promring.template import render
+from promring.template import of_fleet, render
 
 TRIAL_S = 20.0
 """For all of it; what there is no time for is a problem, too."""
@@ -81,7 +81,9 @@ def _why_no_callable(wanted: PythonTargets, folder: str, deadline: float) -> str
 def _file(wanted: FileDelivery, service: ShardService) -> Found:
     """The folders of the scrapers that are listed, and of one that any service may have."""
     nodes = [Node("any", 1), *service.listed]
-    for folder in {render(wanted.path, service.name, service.scraper(node)).parent for node in nodes}:
+    for folder in {
+        render(of_fleet(wanted.path, service.fleet), service.name, service.scraper(node)).parent for node in nodes
+    }:
         if why := why_not_writable(folder):
             yield ("path",), why
             return

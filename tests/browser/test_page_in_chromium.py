@@ -48,9 +48,32 @@ async def test_the_page_goes_on_while_something_in_it_has_the_focus(tmp_path: Pa
         await t.until("document.querySelector('dd').textContent.trim() === '41'")
         assert await t.run(focused), "the focus is where it was"
         assert await t.run("window.before === document.activeElement"), "it never left"
-        one = "/api/v1/services/node/scrapers/" + r.nodes[1] + "/drain"
+        one = "/api/v1/fleets/node/scrapers/" + r.nodes[1] + "/drain"
         async with r.session.post(r.url + one, headers={"Authorization": "Bearer sesame"}) as answer:
             assert answer.status == 200
         await t.until(f"document.activeElement.getAttribute('aria-label') === 'undrain {r.nodes[1]}'")
         assert await t.run("document.activeElement.dataset.post.endsWith('/undrain')"), "what has the focus is renewed, too"
+        assert t.errors == []
+
+
+async def test_a_fleet_of_several_services_fits_a_narrow_screen_and_keeps_the_focus(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab(tmp_path) as t:
+        await t.open(r.url, width=390, height=844, touch=True)
+        assert await t.run("document.documentElement.scrollWidth") <= 390
+        fleet = "document.querySelector('[data-key=\"fleet main\"]')"
+        assert await t.run(f"{fleet}.querySelectorAll('button[data-post]').length") == 2, "one a scraper, not one a service"
+        posts = await t.run(f"[...{fleet}.querySelectorAll('button[data-post]')].map(b => b.dataset.what)")
+        assert all("of all services of fleet main" in text for text in posts)
+        await t.run(f"{fleet}.querySelector('button[data-post]').focus()")
+        await t.run("window.before = document.activeElement")
+        node = f"{fleet}.querySelector('[data-key=\"service node\"] dd').textContent.trim()"
+        assert await t.run(node) == "40"
+        r.write([{"targets": [f"t{n}:9100" for n in range(41)]}])
+        await t.until(f"{node} === '41'")
+        assert await t.run("window.before === document.activeElement"), "it never left"
+        await t.run(f"{fleet}.querySelector('[data-key=\"service node\"] h3 a').focus()")
+        await t.run("window.before = document.activeElement")
+        r.write([{"targets": [f"t{n}:9100" for n in range(42)]}])
+        await t.until(f"{node} === '42'")
+        assert await t.run("window.before === document.activeElement"), "nor does it from a section in the section"
         assert t.errors == []

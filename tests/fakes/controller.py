@@ -55,12 +55,49 @@ def error(kind: str, text: str) -> bytes:
 
 
 def status(**changed: Any) -> dict[str, Any]:
-    """The data of ``/api/v1/status``, of one service with two scrapers."""
+    """The data of ``/api/v1/status``, of one service with a fleet of its own, which has two scrapers."""
+    service = one_service(**changed)
+    return whole([one_fleet(service)], [service])
+
+
+def whole(fleets: list[dict[str, Any]], services: list[dict[str, Any]]) -> dict[str, Any]:
+    """The data of ``/api/v1/status``, of these."""
+    return {
+        "version": "0.1.0",
+        "started_at": 1.0,
+        "ready": True,
+        "unready": [],
+        "leader": True,
+        "controllers": {"lock": False, "leader": None, "epoch": None, "locked_out_by": None, "took_over_at": None},
+        "config": {"last_reload_successful": True, "last_reload_success_at": 1.0, "problems": []},
+        "fleets": fleets,
+        "services": services,
+    }
+
+
+def one_fleet(*services: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """A fleet of these services, with the scrapers and the state of the first."""
+    first = services[0]
+    kept = ("generation", "held", "handing_over", "summary", "withheld", "membership", "scrapers")
+    return {key: first[key] for key in kept} | {
+        "name": first["fleet"],
+        "description": "",
+        "services": [one["name"] for one in services],
+        "targets": 4,
+        "load": 4,
+        "limit": 6,
+        "sources": [],
+        **changed,
+    }
+
+
+def one_service(**changed: Any) -> dict[str, Any]:
     known = {"state": "known", "reason": "", "last_success_at": 1.0, "last_answer_at": 1.0, "stale": False}
     scraper = {"state": "up", "reason": "", "targets": 2, "generation": "1.2", "standing": "in", "drained": False}
-    scraper |= {"last_state": None, "left": None, "no_room": 0, "trouble": ""}
+    scraper |= {"last_state": None, "left": None, "no_room": 0, "trouble": "", "load": 2, "limit": 3}
     service = {
         "name": "node",
+        "fleet": "node",
         "targets": 4,
         "generation": "1.2",
         "held": None,
@@ -71,13 +108,4 @@ def status(**changed: Any) -> dict[str, Any]:
         "scrapers": [scraper | {"id": f"10.0.0.{n}:9090", "delivery_error": None} for n in (1, 2)],
         "sources": [known | {"name": "file:/targets.json", "targets": 4}],
     }
-    return {
-        "version": "0.1.0",
-        "started_at": 1.0,
-        "ready": True,
-        "unready": [],
-        "leader": True,
-        "controllers": {"lock": False, "leader": None, "epoch": None, "locked_out_by": None, "took_over_at": None},
-        "config": {"last_reload_successful": True, "last_reload_success_at": 1.0, "problems": []},
-        "services": [service | changed],
-    }
+    return service | changed

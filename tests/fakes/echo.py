@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from types import TracebackType
 from urllib.parse import unquote
 
 from aiohttp import web
+
+from promring.delivery.envelope import Envelope
+from promring.model import Generation
+from tests.fakes.slices import bundle, sealed
 
 MODES = (
     "error",
@@ -17,6 +20,7 @@ MODES = (
     "not json",
     "odd content type",
     "header",
+    "odd slices",
     "zstd",
     "redirect elsewhere",
     "redirect with the query",
@@ -69,12 +73,12 @@ class EchoServer:
                 return web.Response(body=raw, headers={"Content-Type": f"text/{said[-60:]}"})
             case "header":
                 odd = {"ETag": said[-80:], "X-Consul-Index": said[-80:]}
-                odd |= {"X-Promring-Generation": said[-30:], "X-Promring-Sha256": said[-64:]}
                 return web.Response(body=b"[]", headers=odd, content_type="application/json")
             case "slice":
-                digest = hashlib.sha256(SLICE).hexdigest()
-                known = {"ETag": f'"{digest[:32]}"', "X-Promring-Sha256": digest, "X-Promring-Generation": "1.1"}
-                return web.Response(body=SLICE, headers=known)
+                return web.Response(body=bundle({"x": sealed(SLICE, "1.1")}))
+            case "odd slices":
+                odd_slice = Envelope(raw, said[-64:], Generation(1, 1))
+                return web.Response(body=bundle({"x": sealed(SLICE, "1.2"), "odd": odd_slice, said[-60:]: odd_slice}))
             case "zstd":
                 packed = {"Content-Encoding": "zstd", "Content-Type": "application/json"}
                 return web.Response(body=b"(\xb5/\xfdnot", headers=packed)

@@ -11,9 +11,10 @@ import textwrap
 import pytest
 
 from promring import log
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Seen as Sighting
 from promring.core.coverage import Sight
+from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.membership import direct
@@ -50,20 +51,24 @@ def auditing(placement: Placement, received: dict[str, Sighting], timeout_s: flo
         received.clear()
         received.update(sight.seen)
 
-    settings = AuditSettings("x", interval_s=0.05, timeout_s=timeout_s)
-    return Audit(settings, lambda: placement, lambda: (), receive, asyncio.Event(), None, log.get())
+    settings, looks = AuditSettings(interval_s=0.05, timeout_s=timeout_s), {"x": Look("x", "x", 0, log.get())}
+    return Audit(settings, looks, lambda: placement, lambda: (), receive, asyncio.Event(), None, log.get())
 
 
 @pytest.mark.row(52, did="a scraper answers every hostile thing to the audit, another one is honest")
 async def test_an_audit_outlives_whatever_a_scraper_answers_and_hides_nobody_else(seen: Seen) -> None:
     async with HostilePeer(TARGETS) as bad, HostilePeer(TARGETS) as good:
         members = tuple(sorted((scraper_at(bad), scraper_at(good))))
-        placement, received = place(pool_of(["t:1"]), Ring(members, 8), Policy(8)), dict[str, Sighting]()
+        placement, received = (
+            place(FleetPool.of({"x": Part(pool_of(["t:1"]))}), Ring(members, 8), Policy(8)),
+            dict[str, Sighting](),
+        )
         audit = auditing(placement, received)
+        failed = audit.looks["x"].failed
         async with running(audit.run()) as task:
             await until(lambda: bad.address in received and good.address in received, "both seen")
-            seen(await play_all(bad, task, others=lambda: good.address in received and good.address not in audit.failed))
-            await until(lambda: bad.address in received and not audit.failed, "believed when it is honest")
+            seen(await play_all(bad, task, others=lambda: good.address in received and good.address not in failed))
+            await until(lambda: bad.address in received and not failed, "believed when it is honest")
 
 
 @pytest.mark.row(52, did="a scraper answers every hostile thing to its probe")

@@ -23,7 +23,7 @@ from promring.secretfile import LastGood, SecretError
 from promring.tls import TlsFiles
 from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
-from tests.hostile.test_agent import SLICE, sparse, waits
+from tests.hostile.test_agent import SLICES, sparse, waits
 from tests.hostile.test_sources import LIST
 from tests.waiting import until
 
@@ -69,11 +69,11 @@ async def test_a_secret_that_is_no_file_is_a_clear_error_of_its_part_and_holds_n
 
 @pytest.mark.row(54, did="the token file of a running agent becomes a FIFO, then a file again")
 async def test_an_agent_outlives_a_token_file_that_is_a_fifo(tmp_path: Path) -> None:
-    token, file = tmp_path / "token", tmp_path / "x.json"
+    token = tmp_path / "token"
     os.mkfifo(token)
-    async with HostilePeer(SLICE) as peer:
+    async with HostilePeer(SLICES) as peer:
         peer.honest = waits
-        settings = AgentSettings([f"http://{peer.address}"], "x", "s:1", file, token_file=token, wait_s=0.3)
+        settings = AgentSettings([f"http://{peer.address}"], "s:1", tmp_path, token_file=token, wait_s=0.3)
         poller = Poller(settings, AgentMetrics(), log.get())
         async with running(poller.run()):
             await asyncio.sleep(0.5)

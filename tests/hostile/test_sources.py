@@ -29,19 +29,19 @@ class Polled:
     """A source that is polled for a fact board, as a service does it."""
 
     def __init__(self, source: Source) -> None:
-        self.board = FactBoard(["s"])
+        self.cell = FactBoard().add("x", ["s"]).cells["s"]
         self.failures = self.asked = 0
-        self.work = poll("s", source, self.board.sources["s"].put, self._count, log.get())
+        self.work = poll("s", source, self.cell.put, self._count, log.get())
 
     def _count(self, good: bool) -> None:
         self.asked += 1
         self.failures += not good
 
     def has_good(self) -> bool:
-        return self.board.sources["s"].fact.good is not None
+        return self.cell.fact.good is not None
 
     def answers(self) -> bool:
-        return isinstance(self.board.sources["s"].fact.newest, Known)
+        return isinstance(self.cell.fact.newest, Known)
 
 
 @pytest.mark.row(52, did="a source answers every hostile thing over http, another source is honest")

@@ -38,7 +38,7 @@ def test_those_aside_keep_what_they_had_and_get_nothing_new(held: set[str], died
     before = place(POOL, ring(EIGHT), policy)
     left = tuple(s for s in EIGHT if s.host != died)
     aside = Aside(frozenset(f"{c}:1" for c in held), 1.0)
-    after = place_around(POOL, ring(left), policy, aside, claimed(before))
+    after = place_around(POOL, ring(left), ring(left), policy, aside, claimed(before))
     for name in aside.scrapers:
         assert owned(after, name) == owned(before, name)
     assert (after.owners >= 0).all(), "everything has its owners"
@@ -52,7 +52,7 @@ def test_what_came_to_them_while_others_were_missing_is_not_theirs() -> None:
     seven = place(POOL, ring(EIGHT[:7]), policy)
     late, _ = schedule(seven, early, Evidence(), Handover(0.0, confirm=False), 10.0)
     aside = Aside(frozenset({"g:1"}), 10.0)
-    after = place_around(POOL, ring(EIGHT[:7]), policy, aside, late)
+    after = place_around(POOL, ring(EIGHT[:7]), ring(EIGHT[:7]), policy, aside, late)
     assert owned(after, "g:1") == owned(before, "g:1") != owned(seven, "g:1")
 
 
@@ -60,7 +60,7 @@ def test_capacity_is_kept_and_what_has_no_room_waits() -> None:
     policy = Policy(64, load_factor=None, capacity=60)
     before = place(POOL, ring(EIGHT), policy)
     aside = Aside(frozenset(s.id for s in EIGHT[:3]), 1.0)
-    after = place_around(POOL, ring(EIGHT[:7]), policy, aside, claimed(before))
+    after = place_around(POOL, ring(EIGHT[:7]), ring(EIGHT[:7]), policy, aside, claimed(before))
     assert max(after.counts().values()) <= 60
     assert all(owned(after, name) == owned(before, name) for name in aside.scrapers)
 
@@ -69,4 +69,4 @@ def test_with_nobody_aside_or_nobody_else_it_is_the_usual_placement() -> None:
     policy = Policy(64)
     usual = place(POOL, ring(EIGHT), policy)
     for aside in (NOBODY_ASIDE, Aside(frozenset(s.id for s in EIGHT), 1.0)):
-        assert (place_around(POOL, ring(EIGHT), policy, aside, NO_CLAIMS).owners == usual.owners).all()
+        assert (place_around(POOL, ring(EIGHT), ring(EIGHT), policy, aside, NO_CLAIMS).owners == usual.owners).all()

@@ -54,9 +54,9 @@ def sees(placement: Placement, scraper: Scraper, at: float, *, asked_at: float |
     return Seen(at, ids, np.full(len(ids), at if asked_at is None else asked_at), np.full(len(ids), up), interval_s=5.0)
 
 
-def taken(at: float, *scrapers: Scraper) -> dict[str, Taken]:
+def taken(at: float, *scrapers: Scraper) -> dict[tuple[str, str], Taken]:
     """They took their slices then, with all that was decided until then."""
-    return {s.id: Taken().and_then(at, at) for s in scrapers}
+    return {("", s.id): Taken().and_then(at, at) for s in scrapers}
 
 
 def moving(policy: Handover = POLICY) -> tuple[Claims, Placement, Placement]:
@@ -192,7 +192,7 @@ def test_a_slice_that_changes_all_the_time_does_not_keep_a_hand_over_waiting() -
     history = Taken()
     for at in range(11, 60):
         history = history.and_then(at, at)
-    known = Evidence({A.id: sees(three, A, 1.0)}, dict.fromkeys((A.id, B.id, C.id), history))
+    known = Evidence({A.id: sees(three, A, 1.0)}, dict.fromkeys((("", A.id), ("", B.id), ("", C.id)), history))
     assert held(three, claims, known, 41.0) == 0, "30 s after the first that had it"
     for at in range(60, 5000):
         history = history.and_then(at, at)
@@ -301,5 +301,5 @@ def test_never_fewer_than_the_living_who_have_it_and_never_more_than_twice_the_o
         now += 0.1
         for scraper in placement.scrapers:
             if data.draw(st.booleans()):
-                took = {scraper.id: known.taken.get(scraper.id, Taken()).and_then(now, now)}
+                took = {("", scraper.id): known.taken.get(("", scraper.id), Taken()).and_then(now, now)}
                 known = Evidence({**known.seen, scraper.id: sees(placement, scraper, now)}, {**known.taken, **took})

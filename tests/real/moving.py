@@ -1,5 +1,6 @@
 """A fleet of real scrapers with several jobs, each a shard service with its own delivery and interval, for planned moves.
 
+Each service has a fleet of its own, with the same scrapers, or all are services of one (``together``).
 The targets note who scraped them (``promring.demo.exporter``); ``Lab.tally`` says what a move cost. Every lab has addresses
 of its own on loopback, so several run beside each other.
 """
@@ -33,6 +34,8 @@ from tests.waiting import until
 HALF = [{"source_labels": ["half"], "regex": "kept", "action": "keep"}]
 """``relabel_configs`` that drop every other target."""
 Means = Literal["file", "http_sd", "agent", "ssh"]
+FLEET = "main"
+"""The name of the one fleet of all jobs, where they have one together."""
 
 
 class Kind(NamedTuple):
@@ -69,6 +72,8 @@ class Lab:
     controller: Controller
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the configuration says of each job's service; ``reload`` puts it in force."""
+    fleet: dict[str, Any] = field(default_factory=dict)
+    """The same of the one fleet of all jobs; empty: each has its own."""
     http_sd_at: str = ""
     """Where scrapers ask for their list."""
     sshd_port: int = 0
@@ -81,7 +86,13 @@ class Lab:
         return self.targets[job][::step]
 
     def file_of(self, job: str, scraper: ScraperProcess) -> Path:
+        if job in self.jobs and self.jobs[job].delivery == "agent":
+            return self.folder_of(scraper) / f"{job}.json"
         return self.folder / "out" / job / f"{scraper.id.replace(':', '_')}.json"
+
+    def folder_of(self, scraper: ScraperProcess) -> Path:
+        """Where its agent writes."""
+        return self.folder / "agents" / scraper.id.replace(":", "_")
 
     def slice_of(self, job: str, scraper: ScraperProcess) -> list[str]:
         file = self.file_of(job, scraper)
@@ -121,8 +132,13 @@ class Lab:
     def config(self) -> dict[str, Any]:
         return {
             "global": {"reconcile_interval": "5s", "debounce": "50ms"},
+            "fleets": [{"name": FLEET, **self.fleet}] if self.fleet else [],
             "shard_services": [{"name": name, **service} for name, service in self.services.items()],
         }
+
+    def fleet_of(self, job: str) -> str:
+        """The name of the fleet that scrapes it."""
+        return FLEET if self.fleet else job
 
     async def reload(self) -> Response:
         """What ``services`` says now, taken by a reload; the answer, whatever it is."""
@@ -131,8 +147,8 @@ class Lab:
         return await request(self.session, "POST", f"{self.controller.url}/-/reload", timeout_s=60, headers=headers)
 
     async def drain(self, scraper: ScraperProcess, jobs: Iterable[str], *, back: bool = False) -> None:
-        for job in jobs:
-            path = f"/api/v1/services/{job}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"
+        for fleet in dict.fromkeys(map(self.fleet_of, jobs)):
+            path = f"/api/v1/fleets/{fleet}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"
             answer = await self.controller.post(self.session, path)
             assert answer.status == 200, answer.text()
 
@@ -200,22 +216,30 @@ def nets() -> tuple[str, str]:
 
 def service_of(lab: Lab, job: Job) -> dict[str, Any]:
     """The shard service of a job as it is at the start."""
-    delivery: list[dict[str, Any]] = [{"http_sd": {}}]
-    path = str(lab.folder / "out" / "{service}" / "{scraper}.json")
-    if job.delivery == "file":
-        delivery = [{"file": {"path": path}}]
-    elif job.delivery == "ssh":
-        ssh = {"port": lab.sshd_port, "path": path, "known_hosts": str(lab.folder / "known_hosts")}
-        delivery = [{"ssh": {**ssh, "user": "root", "identity_file": str(lab.folder / "key")}}]
+    own = {"fleet": FLEET} if lab.fleet else fleet_keys(lab, [job])
+    return {**own, "targets": [{"file": {"files": [str(lab.folder / "targets" / f"{job.name}.json")]}}], **job.service}
+
+
+def fleet_keys(lab: Lab, jobs: Iterable[Job]) -> dict[str, Any]:
+    """What is said of the scrapers, and of how the slices of these jobs get to them."""
+    means = dict.fromkeys("http_sd" if job.delivery == "agent" else job.delivery for job in jobs)
     nodes = [scraper.id for scraper in lab.scrapers]
     return {
         "scrapers": {"probe": {"nodes": nodes, "interval": "1s", "timeout": "1s"}},
         "join_delay": "1s",
         "audit": {"interval": "5s"},
-        "targets": [{"file": {"files": [str(lab.folder / "targets" / f"{job.name}.json")]}}],
-        "delivery": delivery,
-        **job.service,
+        "delivery": [{name: _delivery(lab, name)} for name in means],
     }
+
+
+def _delivery(lab: Lab, means: str) -> dict[str, Any]:
+    path = str(lab.folder / "out" / "{service}" / "{scraper}.json")
+    if means == "file":
+        return {"path": path}
+    if means == "ssh":
+        ssh = {"port": lab.sshd_port, "path": path, "known_hosts": str(lab.folder / "known_hosts")}
+        return {**ssh, "user": "root", "identity_file": str(lab.folder / "key")}
+    return {}
 
 
 @asynccontextmanager
@@ -228,9 +252,11 @@ async def lab(
     fronted: Sequence[int] = (),
     start: bool = True,
     settle_s: float = 120.0,
+    together: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Lab]:
     """``running`` scrapers of ``kinds`` are started. ``fronted``: those that promring reaches through a ``Front``, with its
-    port as their identity. Entered when every target is scraped. Nothing of it is left at exit.
+    port as their identity. ``together``: one fleet for all jobs, with these keys besides. Entered when every target is
+    scraped. Nothing of it is left at exit.
     """
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(new_session(keep_alive=False))
@@ -253,6 +279,8 @@ async def lab(
             await _add_scraper(made, stack, i, one, fronted=i in fronted)
         if any(job.delivery == "ssh" for job in jobs):
             await _start_sshds(made, stack)
+        if together is not None:
+            made.fleet = {**fleet_keys(made, jobs), **together}
         for job in jobs:
             made.write_targets(job.name)
             made.services[job.name] = service_of(made, job)
@@ -260,9 +288,8 @@ async def lab(
         for scraper in made.scrapers:
             made.configure(scraper)
         await asyncio.gather(*(made.start(scraper) for scraper in started))
-        for job in jobs:
-            if job.delivery == "agent":
-                await _start_agents(made, stack, job)
+        if any(job.delivery == "agent" for job in jobs):
+            await _start_agents(made, stack)
         if start:
             controller.configure(made.config())
             await controller.start()
@@ -288,6 +315,7 @@ async def _add_scraper(made: Lab, stack: AsyncExitStack, number: int, one: Kind,
         await stack.enter_async_context(front)
         scraper.id = f"{host}:{front.port}"
         made.fronts[scraper.id] = front
+    made.folder_of(scraper).mkdir(parents=True)
     stack.push_async_callback(scraper.stop)
     made.scrapers.append(scraper)
 
@@ -306,10 +334,9 @@ async def _start_sshds(made: Lab, stack: AsyncExitStack) -> None:
         await sshd.until(sshd.is_ready, "sshd")
 
 
-async def _start_agents(made: Lab, stack: AsyncExitStack, job: Job) -> None:
+async def _start_agents(made: Lab, stack: AsyncExitStack) -> None:
     for scraper in made.scrapers:
-        folder = made.folder / f"agent-{job.name}-{scraper.id.replace(':', '_')}"
-        file = made.file_of(job.name, scraper)
-        agent = AgentProcess(folder, [made.controller.url], job.name, scraper.id, file, port=free_port())
+        folder = made.folder / f"agent-{scraper.id.replace(':', '_')}"
+        agent = AgentProcess(folder, [made.controller.url], scraper.id, made.folder_of(scraper), port=free_port())
         await agent.start()
         stack.push_async_callback(agent.stop)

@@ -45,6 +45,8 @@ class Stage:
     """``msg`` of warnings and errors that the test brings about on purpose."""
     others: list[Controller] = field(default_factory=list)
     proxy: FaultProxy | None = None
+    agents: bool = False
+    """Whether the slices are where an agent beside each scraper writes them."""
 
     def slices(self) -> dict[str, list[str]]:
         """The addresses in each slice file, by scraper id."""
@@ -54,7 +56,7 @@ class Stage:
         return [address for group in json.loads(self.path_of(scraper).read_bytes()) for address in group["targets"]]
 
     def path_of(self, scraper: ScraperProcess) -> Path:
-        return self.folder / "out" / SERVICE / f"{scraper.id.replace(':', '_')}.json"
+        return place_of(self.folder, scraper.id, agents=self.agents)
 
     def stamps(self) -> dict[str, tuple[int, int, bytes]]:
         """What tells a rewritten file from one left alone: inode, mtime and bytes."""
@@ -128,7 +130,7 @@ class Stage:
 
     async def drain(self, scraper: ScraperProcess, *, back: bool = False) -> None:
         answer = await self.controller.post(
-            self.session, f"/api/v1/services/{SERVICE}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"
+            self.session, f"/api/v1/fleets/{SERVICE}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"
         )
         assert answer.status == 200, answer.text()
 
@@ -147,6 +149,12 @@ class Stage:
     def unlisted(self) -> list[str]:
         """Warnings and errors in promring's log that the test did not list."""
         return unlisted(self.controllers, self.allowed)
+
+
+def place_of(folder: Path, scraper: str, *, agents: bool) -> Path:
+    """The file of its slice."""
+    name = scraper.replace(":", "_")
+    return folder / "agents" / name / f"{SERVICE}.json" if agents else folder / "out" / SERVICE / f"{name}.json"
 
 
 USUAL = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "coverage"}
@@ -197,6 +205,7 @@ async def stage(
     consul: ConsulProcess | None = None,
     proxied: bool = False,
     env: dict[str, str] | None = None,
+    agents: bool = False,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``hosts``:
@@ -221,7 +230,9 @@ async def stage(
         for i in range(scrapers):
             host = hosts[i] if hosts else "127.0.0.1"
             port = free_port(host)
-            sd = SdConfig(file=folder / f"out/{SERVICE}/{host}_{port}.json")
+            sd = SdConfig(file=place_of(folder, f"{host}:{port}", agents=agents))
+            if agents and sd.file is not None:
+                sd.file.parent.mkdir(parents=True)
             if i >= scrapers - http_sd:
                 sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/{host}:{port}")
             place = folder / f"scraper-{i}"
@@ -240,7 +251,7 @@ async def stage(
             config["controllers"] = {"lock": {"consul": lock}}
         controller = Controller(folder, config, port=controller_port, env=env)
         stack.push_async_callback(controller.stop)
-        result = Stage(folder, session, consul, farm, made, controller, set(USUAL), proxy=proxy)
+        result = Stage(folder, session, consul, farm, made, controller, set(USUAL), proxy=proxy, agents=agents)
         await consul.until(lambda: consul.is_ready(session), "Consul")
         for scraper in made[:running]:
             await scraper.until(lambda s=scraper: s.is_ready(session), scraper.id)  # type: ignore[misc]

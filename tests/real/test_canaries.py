@@ -174,14 +174,15 @@ async def test_an_agent_says_nothing_of_its_token_and_of_its_reload_url(tmp_path
         reload_url = f"http://user:{password}@127.0.0.1:{scraper.port}/-/reload?key={query}"
         more = (f"--token-file={tmp_path}/token", f"--reload-url={reload_url}", "--wait=1")
         where = f"http://127.0.0.1:{controller.port}"
-        file = tmp_path / "sd" / "x.json"
-        agent = AgentProcess(tmp_path / "agent", [where], "x", "s:1", file, port=free_port(), more=more)
+        agent = AgentProcess(tmp_path / "agent", [where], "s:1", tmp_path / "sd", port=free_port(), more=more)
         await agent.start()
         try:
             async with new_session(keep_alive=False) as session:
                 for mode in FEW[:4]:  # what else can be is tried above
                     controller.mode, before = mode, len(controller.asked)
                     await until(lambda n=before: len(controller.asked) > n, f"asked for {mode}", 60)  # type: ignore[misc]
+                controller.mode = "odd slices"
+                await until(lambda: "slice_not_taken" in agent.log_file.read_text(), "what is no slice is refused", 60)
                 controller.mode, scraper.mode = "slice", "error"
                 await until(lambda: "scraper_reload_failed" in agent.log_file.read_text(), "the reload failed", 60)
                 for mode in FEW[3:]:
@@ -307,7 +308,9 @@ PATHS = (
     f"/api/v1/services/{SERVICE}/targets",
     f"/api/v1/services/{SERVICE}/coverage",
     f"/api/v1/services/{SERVICE}/where?target=t:1",
-    f"/api/v1/services/{SERVICE}/plan",
+    "/api/v1/fleets",
+    f"/api/v1/fleets/{SERVICE}",
+    f"/api/v1/fleets/{SERVICE}/plan",
     "/nowhere",
 )
 
@@ -369,7 +372,7 @@ async def test_no_output_of_a_running_controller_has_a_secret_in_it(tmp_path: Pa
                     arguments += arguments_below(controller.pid)
                     shown += await pages(controller, session, bearer)
                 for kind in ("by_ssh", "by_ansible"):
-                    line = f"msg=delivery_failed service={kind} "
+                    line = f"msg=delivery_failed fleet={kind} service={kind} "
                     await until(lambda line=line: line in log_of(), f"{kind} has failed", 60)  # type: ignore[misc]
                 shown += await pages(controller, session, bearer)
                 pair = f"reader:{canary('wrong web password')}".encode()

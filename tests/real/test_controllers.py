@@ -180,7 +180,7 @@ async def test_a_drain_is_shared_with_all_controllers_and_only_the_leader_takes_
         leads, follows = [await asyncio.to_thread(status_of, c) for c in s.controllers]
         assert re.search(r"^  leads, epoch \d+$", leads, re.MULTILINE)
         assert re.search(rf"^  follows \S+:{s.controller.port}/[0-9a-f]{{4}}, epoch \d+$", follows, re.MULTILINE)
-        path = f"/api/v1/services/{SERVICE}/scrapers/{s.scrapers[0].id}/drain"
+        path = f"/api/v1/fleets/{SERVICE}/scrapers/{s.scrapers[0].id}/drain"
         refused = await second.post(s.session, path)
         assert refused.status == 409
         assert str(s.controller.port) in refused.text(), "it names who leads"

@@ -77,7 +77,7 @@ async def test_a_drain_waits_until_nothing_is_left_and_says_how_far_it_is(
 async def test_a_drain_that_is_not_waited_for_or_not_done_in_time_is_not_called_drained(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
-    changes: dict[str, Any] = {"handover": {"overlap": "1h", "confirm": False}}
+    changes: dict[str, Any] = {"handover": {"overlap": "1h", "confirm": False}, "wait_for": {"scrapers": 3}}
     async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, **changes) as s:
         first, second, last = s.scrapers
         had = len(s.slice_of(first))
@@ -123,7 +123,7 @@ async def test_what_has_no_room_elsewhere_is_said_before_and_stays(
         s.allowed |= {"targets_unplaced"}
         drained = s.scrapers[0]
         had = len(s.slice_of(drained))
-        plan = await s.controller.ask(s.session, f"services/{SERVICE}/plan", without=drained.id)
+        plan = await s.controller.ask(s.session, f"fleets/{SERVICE}/plan", without=drained.id)
         assert (plan["no_room"], plan["fits"]["unplaced"]) == (9, 9)
         drain = Command(s, "drain", drained.id)
         assert await drain.ended() == 3, drain.lines

@@ -59,7 +59,8 @@ def service(name: str, scrapers: dict[str, Any], targets: list[dict[str, Any]]) 
         "targets": targets,
         "join_delay": "200ms",
         "delivery": [{"http_sd": {}}],
-        "audit": {"interval": "300ms", "timeout": "300ms", "scrape_pool": "x"},
+        "audit": {"interval": "300ms", "timeout": "300ms"},
+        "job": "x",
     }
 
 

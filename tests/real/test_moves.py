@@ -63,7 +63,7 @@ async def test_a_scraper_that_reaches_no_target_joins_and_takes_nothing_over(tmp
 @pytest.mark.row(67, did="a scraper loses the way to all of its targets, then to most of them, and stays ready")
 @pytest.mark.parametrize("reaches", [0, 2])
 async def test_a_scraper_that_fails_what_others_reach_is_named_and_replaced(tmp_path: Path, reaches: int) -> None:
-    service = {"audit": {"interval": "4s", "scrape_pool": JOB, "timeout": "2s"}}
+    service = {"audit": {"interval": "4s", "timeout": "2s"}, "job": JOB}
     async with lab(tmp_path, of("prometheus3"), [job(count=30, service=service)]) as fleet:
         sick, since = fleet.scrapers[0], time.monotonic()
         lost = fleet.slice_of(JOB, sick)[reaches:]
@@ -110,7 +110,7 @@ async def test_another_identity_is_the_same_three_servers(tmp_path: Path) -> Non
 async def test_a_renamed_service_goes_on_with_its_drains_and_its_doubts(tmp_path: Path) -> None:
     async with lab(tmp_path, of("prometheus3"), [job()]) as fleet:
         path = str(tmp_path / "out" / JOB / "{scraper}.json")
-        fleet.services[JOB] |= {"delivery": [{"file": {"path": path}}], "audit": {"interval": "5s", "scrape_pool": JOB}}
+        fleet.services[JOB] |= {"delivery": [{"file": {"path": path}}], "audit": {"interval": "5s"}, "job": JOB}
         assert (await fleet.reload()).status == 200
         drained = fleet.scrapers[0]
         await fleet.drain(drained, [JOB])

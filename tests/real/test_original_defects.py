@@ -102,7 +102,7 @@ async def test_a_slice_that_cannot_be_written_is_a_failure_that_is_seen_and_trie
         described = await s.controller.ask(s.session, "services/node_exporter")
         assert [x["id"] for x in described["scrapers"] if x["delivery_error"]] == [s.scrapers[0].id]
         metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
-        assert 'promring_deliveries_total{means="file",outcome="failed",service="node_exporter"}' in metrics
+        assert 'promring_deliveries_total{fleet="node_exporter",means="file",outcome="failed"}' in metrics
         blocked.rmdir()
 
         def everywhere() -> bool:

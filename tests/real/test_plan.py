@@ -33,7 +33,7 @@ async def planned(s: Stage, *arguments: str, offline: bool = False) -> dict[str,
 
 async def moved_total(s: Stage) -> float:
     metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
-    found = re.search(r'promring_targets_moved_total{service="node_exporter"} (\S+)', metrics)
+    found = re.search(r'promring_targets_moved_total{fleet="node_exporter"} (\S+)', metrics)
     assert found is not None
     return float(found[1])
 
@@ -49,7 +49,7 @@ async def test_a_plan_without_a_scraper_is_what_happens_when_it_is_killed(
         killed, *left = s.scrapers
         stamps, before, moved_before = s.stamps(), s.slices(), await moved_total(s)
         plan = await planned(s, "--without", killed.id)
-        from_api = await s.controller.ask(s.session, "services/node_exporter/plan", without=killed.id)
+        from_api = await s.controller.ask(s.session, "fleets/node_exporter/plan", without=killed.id)
         assert from_api == plan
         alone = await planned(s, "--without", killed.id, offline=True)
         assert alone.pop("decided_by") == "configuration"

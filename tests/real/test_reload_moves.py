@@ -68,7 +68,8 @@ class Moves:
             "name": name,
             "scrapers": scrapers,
             "join_delay": "1s",
-            "audit": {"interval": "5s", "timeout": "3s", "scrape_pool": "pool"},
+            "audit": {"interval": "5s", "timeout": "3s"},
+            "job": "pool",
             "targets": [{"file": {"files": [f"{self.folder}/targets.json"], "refresh_interval": "5s"}}],
             "delivery": [{"file": {"path": f"{self.folder}/sd/{{host}}_{{port}}.json"}}],
             **changes,
@@ -205,7 +206,7 @@ async def test_another_identity_and_another_name_forget_nothing(
 ) -> None:
     async with moves(tmp_path, prometheus_program, hosts=True) as m:
         drained, *left = m.scrapers
-        answer = await m.controller.post(m.session, f"/api/v1/services/pool/scrapers/{drained.id}/drain")
+        answer = await m.controller.post(m.session, f"/api/v1/fleets/pool/scrapers/{drained.id}/drain")
         assert answer.status == 200
         await m.settled(*left)
         since = time.monotonic()
@@ -253,7 +254,7 @@ async def test_another_policy_is_a_planned_move_that_is_counted(
         weighed = [{"address": a.id, "weight": 3}, *(s.id for s in m.scrapers[1:])]
         steps: list[tuple[str, dict[str, Any], int]] = [
             ("hash_labels none -> rack", {"placement": {"hash_labels": ["rack"]}}, 1),
-            ("virtual_nodes 512 -> 100; hash_labels rack -> none", {"placement": {"virtual_nodes": 100}}, 1),
+            ("hash_labels rack -> none; virtual_nodes 512 -> 100", {"placement": {"virtual_nodes": 100}}, 1),
             ("load_factor 1.1 -> none; virtual_nodes 100 -> 512", {"placement": {"load_factor": None}}, 1),
             ("replication_factor 1 -> 2; load_factor none -> 1.1", {"placement": {"replication_factor": 2}}, 2),
             ("replication_factor 2 -> 1", {}, 1),

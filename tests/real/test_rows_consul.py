@@ -276,7 +276,7 @@ async def index_of(s: Stage) -> int:
 
 async def cycles_of(s: Stage) -> int:
     text = (await s.controller.get(s.session, "/metrics")).body.decode()
-    name = f'promring_reconcile_duration_seconds_count{{service="{SERVICE}"}} '
+    name = f'promring_reconcile_duration_seconds_count{{fleet="{SERVICE}"}} '
     return int(float(text.partition(name)[2].partition("\n")[0]))
 
 

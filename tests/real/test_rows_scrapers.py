@@ -34,7 +34,7 @@ async def withheld(s: Stage) -> dict[str, str]:
 async def gauge(s: Stage, reason: str) -> float:
     """``promring_plan_held`` with this reason; 0 when it is not there."""
     text = (await s.controller.get(s.session, "/metrics")).body.decode()
-    found = re.search(rf'^promring_plan_held{{reason="{reason}",service="{SERVICE}"}} (\S+)$', text, re.MULTILINE)
+    found = re.search(rf'^promring_plan_held{{fleet="{SERVICE}",reason="{reason}"}} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 

@@ -91,7 +91,7 @@ async def test_what_is_no_state_of_ours_is_named_and_never_a_crash(tmp_path: Pat
     await Store(folder, "other", log.get()).save(memory_of(Generation(1, 1), 1))
     (folder / "other.state").rename(path)
     assert store.load() == Memory()
-    assert "error=\"it belongs to service 'other'\"" in said.getvalue()
+    assert "error=\"it belongs to fleet 'other'\"" in said.getvalue()
     path.symlink_to(path.name)
     assert store.load() == Memory()
     assert f'msg=state_unreadable path={path} error="Too many levels of symbolic links"' in said.getvalue()

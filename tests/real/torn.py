@@ -75,8 +75,9 @@ def saved(folder: Path) -> Generation:
     """Of the state, which is one that was made, whole; nothing was set aside."""
     memory = Store(folder / "state", SERVICE, log.get()).load()
     assert [p.name for p in (folder / "state").iterdir() if ".bad-" in p.name] == []
-    expected = memory_of(memory.generation, len(memory.slices)) if memory.slices else Memory()
-    assert (memory.slices, memory.sources, memory.members) == (expected.slices, expected.sources, expected.members)
+    slices = memory.of(SERVICE).slices
+    expected = memory_of(memory.generation, len(slices)) if slices else Memory()
+    assert (memory.services, memory.members) == (expected.services, expected.members)
     return memory.generation
 
 

@@ -28,7 +28,7 @@ from promring import log
 from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
 from promring.model import Generation, Scraper, Slice, TargetGroup
-from promring.state import Memory, Store
+from promring.state import Memory, ServiceMemory, Store
 
 ROOT = Path(__file__).parents[2]
 SCRAPERS = tuple(Scraper(f"10.0.0.{i}:9090", f"10.0.0.{i}", 9090) for i in range(1, 5))
@@ -61,7 +61,7 @@ def slices_of(generation: Generation, count: int = len(SCRAPERS)) -> list[Slice]
 def memory_of(generation: Generation, count: int = len(SCRAPERS)) -> Memory:
     pool = pool_of((TargetGroup.of([f"t{i}:1" for i in range(100)], {"made": str(generation)}),))
     slices = {s.scraper.id: s for s in slices_of(generation, count)}
-    return Memory(SCRAPERS[:count], {"file:x": pool}, slices, generation)
+    return Memory(SCRAPERS[:count], {SERVICE: ServiceMemory({"file:x": pool}, slices)}, generation)
 
 
 def path_of(folder: Path, scraper: Scraper) -> Path:
@@ -167,7 +167,7 @@ class Child:
     def resume(self) -> dict[str, Any]:
         """The first cycle of a start: it delivers what the memory holds."""
         memory = self._store.load()
-        return self._deliver(list(memory.slices.values())) | {"generation": memory.generation}
+        return self._deliver(memory.every_slice) | {"generation": memory.generation}
 
     def endless(self, epoch: int) -> dict[str, Any]:
         """A start, then one cycle after the other, each with a list of its own."""
@@ -175,7 +175,7 @@ class Child:
         for n in itertools.count(1):
             memory = memory_of(Generation(epoch, n))
             asyncio.run(self._store.save(memory))
-            self._deliver(list(memory.slices.values()))
+            self._deliver(memory.every_slice)
         raise AssertionError
 
     def _deliver(self, slices: list[Slice]) -> dict[str, Any]:

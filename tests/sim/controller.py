@@ -19,13 +19,14 @@ from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.events import Events
+from promring.fleet.fleet import Service
 from promring.httpclient import HttpError, Response
-from promring.service import Service
 from promring.settings import Settings
 from promring.supervisor import GRACE_S, Options, Supervisor
 from promring.web.envelope import ApiError
 from promring.web.sd import SdEndpoint
 from promring.web.server import WebSettings
+from promring.web.slices import SlicesEndpoint
 from tests.sim.faketime import Process
 from tests.sim.scraper import SERVICE, Scraper
 from tests.sim.world import World
@@ -78,17 +79,17 @@ class Controller:
         service = self.service()
         if service is None or self.process.frozen or not self.leads:
             return False
-        reconciler = service.reconciler
+        reconciler = service.fleet.reconciler
         if back is (scraper in reconciler.memory.drained):
             self.process.run(lambda: reconciler.drain(scraper, back=back))
         return True
 
     def reached(self, service: Service) -> set[str]:
         """Who has, as this controller says, what it shall have."""
-        slices, couriers = service.reconciler.memory.slices, service.reconciler.couriers
+        slices, couriers = service.slices, service.fleet.reconciler.dispatcher.couriers[service.name]
         outcomes = [o for found in couriers.outcomes.values() for o in found]
         delivered = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        upto = service.reconciler._in_force_at
+        upto = service.fleet.reconciler._in_force_at
         taken = {name for name, one in couriers.taken.items() if one.uptos and one.uptos[-1] >= upto}
         return delivered & taken & slices.keys()
 
@@ -114,6 +115,7 @@ class Controller:
         await asyncio.wait([task], timeout=60.0)
         assert task.done(), f"{self.name} cannot be killed"
         if not state:
+            self._world.forgot_at[self.name] = self._world.now
             shutil.rmtree(self._state, ignore_errors=True)
 
     async def stop(self) -> None:
@@ -137,12 +139,12 @@ class Controller:
         """``/sd/``. Raises ``HttpError``."""
         if not self.runs or self.supervisor is None:
             raise HttpError(f"cannot connect to {self.name}: Connection refused")
-        _, _, service, scraper = url.path.split("/")
+        named = dict(zip(("scraper", "service"), reversed(url.path.split("/")[2:]), strict=False))
         plain = {name: value for name, value in headers.items() if name != "Accept-Encoding"}
-        asked = SimpleNamespace(
-            match_info={"service": service, "scraper": scraper}, headers=CIMultiDict(plain), query=url.query
-        )
-        answering = self.process.start(SdEndpoint(self.supervisor).get(cast(Request, asked)))
+        asked = cast(Request, SimpleNamespace(match_info=named, headers=CIMultiDict(plain), query=url.query))
+        of_one = SdEndpoint(self.supervisor)
+        endpoint = of_one if "service" in named else SlicesEndpoint(self.supervisor, of_one.polls)
+        answering = self.process.start(endpoint.get(asked))
         self._serving.add(answering)
         try:
             await asyncio.wait([answering])
@@ -173,7 +175,7 @@ class Agent:
 
     def __init__(self, scraper: Scraper, controllers: list[str]) -> None:
         urls = [f"http://{name}:9600" for name in controllers]
-        self._settings = AgentSettings(urls, SERVICE, scraper.id, scraper.file)
+        self._settings = AgentSettings(urls, scraper.id, scraper.file.parent)
         self.process = Process(f"agent of {scraper.host}")
         self._task: asyncio.Task[None] | None = None
 

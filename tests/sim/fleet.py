@@ -18,7 +18,7 @@ import structlog
 from promring import build, config, disk, httpclient, supervisor, threads
 from promring.consul import lock
 from promring.core import second
-from promring.core.placement import Policy, place
+from promring.core.placement import Policy, place_living
 from promring.core.plan import EMPTY_BODY, bodies
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
@@ -183,7 +183,7 @@ class Fleet:
     def _settings(self) -> dict[str, Any]:
         check = {"path": self.world.traits.check, "interval": "1s", "timeout": "500ms"}
         register = {"register": {"nodes": list(self.world.scrapers), "check": check}} if self.registers else {}
-        sink = str(self.world.folder / "sinks" / "{host}" / "{port}.json")
+        sink = str(self.world.folder / "sinks" / "{host}_{port}" / "{service}.json")
         service = {
             "name": SERVICE,
             "scrapers": {"consul": {"service": "scrapers", **register}},
@@ -252,7 +252,9 @@ class Fleet:
         live = [s for s in self.world.scrapers.values() if s.answers and not s.hidden]
         members = tuple(sorted(Member(s.id, s.host, PORT, weight=float(s.id not in self.drained)) for s in live))
         policy = Policy(VIRTUAL_NODES, 1.10, self.capacity)
-        placement = place(merge(pools, None, None), Ring(members, VIRTUAL_NODES), policy)
+        every = tuple(sorted(Member(s.id, s.host, PORT) for s in self.world.scrapers.values()))
+        ring, listed = Ring(members, VIRTUAL_NODES), Ring(every, VIRTUAL_NODES)
+        placement = place_living(merge(pools, None, None), ring, listed, policy)
         nothing = {s.id: EMPTY_BODY for s in live}
         return nothing | {placement.scrapers[i].id: body for i, body, _ in bodies(placement)}
 
@@ -345,7 +347,7 @@ class Fleet:
         found: set[str] = set()
         for controller in self.world.controllers.values():
             if service := controller.service():
-                found |= controller.process.run(lambda s=service: set(s.reconciler._sick))  # type: ignore[misc]
+                found |= controller.process.run(lambda s=service: set(s.fleet.reconciler._sick))  # type: ignore[misc]
         return found
 
     def for_s(self, *choices: float) -> float:

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from promring import disk, facts, model, reconcile
-from promring.agent import poller
+from promring import disk, facts, model
+from promring.agent import slicefile
 from promring.audit import active
 from promring.consul import lock
 from promring.consul.client import Client
 from promring.core import aside, handover, second
-from promring.core.admission import History
+from promring.core.admission import History, Rules
 from promring.core.coverage import NO_IDS, Index, Seen
-from promring.core.guard import NO_TARGETS, Act, Facts, Guard, Judgement, judge
+from promring.core.guard import NO_TARGETS, Act, Facts, Guard, Judgement, Lists, judge_lists, judge_members
 from promring.core.handover import Evidence, Handover, Taken, schedule
-from promring.core.placement import Policy, place
+from promring.core.placement import Policy, place_living
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
 from promring.core.second import Opinions
@@ -28,8 +28,9 @@ from promring.delivery import envelope, file
 from promring.delivery.envelope import Envelope
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import polling
+from promring.fleet import reconcile
 from promring.leadership import Leadership
-from promring.model import Empty, Keys, Known, Members, Placement, TargetPool, Unknown
+from promring.model import Empty, Fact, Keys, Known, Members, Placement, TargetPool, Unknown
 
 Places = list[tuple[Any, str, Any]]
 
@@ -47,7 +48,7 @@ def no_fence() -> Places:
             disk.install(path, sent.body)
         return not there
 
-    return [(envelope, "install", install), (poller, "install", install)]
+    return [(envelope, "install", install), (slicefile, "install", install)]
 
 
 def no_check_at_the_receiver() -> Places:
@@ -68,32 +69,36 @@ def short_write() -> Places:
 def guard_always_acts() -> Places:
     """The newest answers are taken for right, at once; no answer is not one."""
 
-    def judged(facts: Facts, history: History, guard: Guard, now: float, **more: Any) -> Judgement:
+    def members(facts: Facts, history: History, rules: Rules, now: float, **more: Any) -> Judgement:
         good = facts.members.good
-        if good is None or any(fact.good is None for fact in facts.sources.values()):
-            return judge(facts, history, guard, now, **more)
-        sources = {name: _newest(fact.newest, fact.good) for name, fact in facts.sources.items()}
-        return Judgement(Act(good.value, sources), History.of(good.value))
+        if good is None:
+            return judge_members(facts, history, rules, now, **more)
+        return Judgement(Act(good.value), History.of(good.value))
 
-    return [(reconcile, "judge", judged)]
+    def lists(sources: Mapping[str, Fact[TargetPool]], guard: Guard, now: float, **more: Any) -> Any:
+        if any(fact.good is None for fact in sources.values()):
+            return judge_lists(sources, guard, now, **more)
+        return Lists({name: _newest(fact.newest, fact.good) for name, fact in sources.items()})
+
+    return [(reconcile, "judge_members", members), (reconcile, "judge_lists", lists)]
 
 
 def no_panic() -> Places:
     """However many scrapers vanish at once, it is believed."""
 
-    def judged(facts: Facts, history: History, guard: Guard, *rest: Any, **more: Any) -> Judgement:
-        return judge(facts, history, replace(guard, rules=replace(guard.rules, panic_threshold=1.0)), *rest, **more)
+    def judged(facts: Facts, history: History, rules: Rules, *rest: Any, **more: Any) -> Judgement:
+        return judge_members(facts, history, replace(rules, panic_threshold=1.0), *rest, **more)
 
-    return [(reconcile, "judge", judged)]
+    return [(reconcile, "judge_members", judged)]
 
 
 def no_confirmations() -> Places:
     """A source that says much less is believed the first time."""
 
-    def judged(facts: Facts, history: History, guard: Guard, *rest: Any, **more: Any) -> Judgement:
-        return judge(facts, history, replace(guard, confirmations=1, shrink_hold_s=0.0, empty_hold_s=0.0), *rest, **more)
+    def judged(sources: Mapping[str, Fact[TargetPool]], guard: Guard, *rest: Any, **more: Any) -> Any:
+        return judge_lists(sources, replace(guard, confirmations=1, shrink_hold_s=0.0, empty_hold_s=0.0), *rest, **more)
 
-    return [(reconcile, "judge", judged)]
+    return [(reconcile, "judge_lists", judged)]
 
 
 def no_answer_confirms() -> Places:
@@ -178,9 +183,9 @@ def previous_plan_chooses() -> Places:
     """Who had a target keeps it."""
     before: dict[Any, Placement] = {}
 
-    def placed(pool: TargetPool, ring: Ring, policy: Policy) -> Placement:
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy) -> Placement:
         task = asyncio.get_running_loop()
-        wanted, had = place(pool, ring, policy), before.get(task)
+        wanted, had = place_living(pool, ring, listed, policy), before.get(task)
         if had is not None:
             index = {s.id: i for i, s in enumerate(ring.scrapers)}
             old = np.array([*(index.get(s.id, -1) for s in had.scrapers), -1], dtype=np.int32)
@@ -189,7 +194,7 @@ def previous_plan_chooses() -> Places:
         before[task] = wanted
         return wanted
 
-    return [(aside, "place", placed)]
+    return [(aside, "place_living", placed)]
 
 
 def lease_never_ends() -> Places:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
 from promring.core.pool import decode, fragments
 from promring.core.second import Sick
+from promring.fleet.fleet import Service
 from promring.model import TargetPool
-from promring.service import Service
 from tests.sim.scraper import NEVER, Looked, Scraper, targets_of
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ class Claims:
 
     def _of(self, controller: Controller, service: Service, now: float, *, judged: bool) -> None:
         """What is new of what it says; ``judged`` False: it may be of the time before it stood still."""
-        found = service.audit.coverage
+        found = service.look.coverage
         if found is not None and found is not self._coverages.get(controller.name):
             self._coverages[controller.name] = found
             if judged:
                 self._covered(controller.name, service, found, now)
-        for name, one in service.reconciler.opinions.scrapers.items():
+        for name, one in service.fleet.reconciler.opinions.scrapers.items():
             if (name, one.until) not in self._sick[controller.name]:
                 self._sick[controller.name].add((name, one.until))
                 if judged:
@@ -154,7 +154,7 @@ class Claims:
         for target in (names[row] for row in found.dropped.tolist()):
             if not world.traits.drops(target):
                 world.wrong(f"I18: {who} says that {target} is dropped")
-        slices = service.reconciler.memory.slices if len(found.missing) else {}
+        slices = service.slices if len(found.missing) else {}
         owners = {name: set(targets_of(slices[name].body)) for name in found.scrapers if name in slices}
         for target in (names[row] for row in found.missing.tolist()):
             if any(target in has and self._shows(world.scrapers[name], target, now) for name, has in owners.items()):
@@ -185,10 +185,10 @@ class Claims:
 
     def _drained(self, controller: Controller, service: Service, now: float) -> None:
         """It is drained, has taken its empty slice, and nothing is handed over: then it scrapes nothing."""
-        reconciler = service.reconciler
+        reconciler = service.fleet.reconciler
         claims, traits = reconciler.memory.claims, self._world.traits
         for name in self._world.scrapers:
-            slice_, key = reconciler.memory.slices.get(name), (controller.name, name)
+            slice_, key = service.slices.get(name), (controller.name, name)
             says = controller.leads and name in reconciler.memory.drained and slice_ is not None and not slice_.targets
             if not says or claims.held or name not in controller.reached(service):
                 self._drained_since.pop(key, None)

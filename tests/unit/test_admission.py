@@ -46,6 +46,16 @@ def test_the_first_ones_come_in_together_after_the_delay_or_when_all_expected_ar
     assert Case(join_delay_s=0.0).says("a", 0) == "a"
 
 
+def test_a_cold_start_waits_for_as_many_as_it_is_told_and_no_longer_than_that() -> None:
+    case = Case(join_delay_s=5.0, wait_scrapers=3, wait_most_s=20.0)
+    assert [case.says("a", 0), case.says("ab", 6), case.says("abd", 9)] == ["!", "!", "abd"]
+    case = Case(join_delay_s=5.0, wait_scrapers=3, wait_most_s=20.0, expected=frozenset({"a:1", "b:1"}))
+    assert [case.says("ab", 0), case.says("ab", 19.9)] == ["!", "!"]
+    assert case.last.warming_up == "2 scrapers are alive; waiting up to 20 s for 3"
+    assert case.last.until == 20
+    assert case.says("ab", 20) == "ab"
+
+
 def test_a_join_must_last_and_begins_again_when_interrupted() -> None:
     case = Case("ab", join_delay_s=5.0)
     assert [case.says("abc", 0), case.says("abc", 4), case.says("ab", 4.5), case.says("abc", 6)] == ["ab"] * 4

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,13 @@ from promring import log
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
+from promring.delivery.bundle import HAVE
 from promring.httpclient import TlsFiles
+from tests.fakes.slices import PATH, bundle, sealed
 from tests.waiting import until
 
 BODY = b'[{"targets":["a:1"]}]\n'
-DIGEST = hashlib.sha256(BODY).hexdigest()
+OFFER = sealed(BODY, "1.1")
 
 
 @pytest.fixture
@@ -37,14 +39,13 @@ async def controller(ca: trustme.CA, seen: list[str]) -> AsyncIterator[str]:
         seen.append(request.headers.get("Authorization", ""))
         if seen[-1] != "Bearer secret":
             return web.Response(status=401, text="a token is needed")
-        headers = {"ETag": f'"{DIGEST[:32]}"', "X-Promring-Generation": "1.1", "X-Promring-Sha256": DIGEST}
-        if request.headers.get("If-None-Match"):
+        if request.headers.get(HAVE):
             await asyncio.sleep(0.1)
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=BODY, headers=headers)
+            return web.Response(body=bundle({"x": replace(OFFER, body=b"")}, named=1))
+        return web.Response(body=bundle({"x": OFFER}))
 
     app = web.Application()
-    app.router.add_get("/sd/x/s:1", get)
+    app.router.add_get(PATH, get)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -74,7 +75,7 @@ async def test_the_token_is_sent_over_verified_tls_and_read_again_for_each_use(t
     token, file = tmp_path / "token", tmp_path / "sd" / "x.json"
     token.write_text("wrong\n")
     async with controller(ca, seen) as url:
-        settings = AgentSettings([url], "x", "s:1", file, token_file=token, tls=TlsFiles(tmp_path / "ca.pem"))
+        settings = AgentSettings([url], "s:1", file.parent, token_file=token, tls=TlsFiles(tmp_path / "ca.pem"))
         async with polling(settings) as poller:
             await until(lambda: "Bearer wrong" in seen, "asked with the wrong one")
             assert not file.exists()
@@ -95,7 +96,7 @@ async def test_a_controller_that_nobody_vouches_for_is_not_believed(tmp_path: Pa
             TlsFiles(tmp_path / "other.pem"),
             TlsFiles(tmp_path / "ca.pem", server_name="other.example"),
         ):
-            settings = AgentSettings([url], "x", "s:1", tmp_path / "x.json", tls=tls)
+            settings = AgentSettings([url], "s:1", tmp_path, tls=tls)
             async with polling(settings) as poller:
                 await asyncio.sleep(0.5)
                 assert not poller.has_slice
@@ -109,9 +110,7 @@ async def test_a_folder_that_cannot_be_written_is_tried_again(tmp_path: Path, ca
     blocked = tmp_path / "sd"
     blocked.write_text("a file where the folder should be")
     async with controller(ca, seen) as url:
-        settings = AgentSettings(
-            [url], "x", "s:1", blocked / "x.json", token_file=tmp_path / "token", tls=TlsFiles(tmp_path / "ca.pem")
-        )
+        settings = AgentSettings([url], "s:1", blocked, token_file=tmp_path / "token", tls=TlsFiles(tmp_path / "ca.pem"))
         async with polling(settings) as poller:
             await until(lambda: len(seen) > 1, "asked again")
             assert not poller.has_slice

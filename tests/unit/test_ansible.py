@@ -24,9 +24,11 @@ from hypothesis import strategies as st
 
 from promring import log
 from promring.delivery import Outcome, envelope
-from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings, inventory_names, is_plain_host
+from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings, inventory_names, is_plain_host
+from promring.delivery.ansible_inventory import FILES, Host, SdFile, write_inventory
 from promring.delivery.ansible_push import AnsiblePace
-from promring.delivery.ansible_run import FILES, Host, Run, environment, find_program, last_error, read_report
+from promring.delivery.ansible_run import Run, Told, environment, find_program, last_error, read_report
+from promring.delivery.envelope import parse_generation
 from promring.model import Generation, Scraper, Slice
 from tests.waiting import slower, until
 
@@ -142,9 +144,25 @@ async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(
     settings = AnsibleSettings(user="prom", identity_file=key, reload=True, timeout_s=5.0)
     await AnsibleDelivery(settings, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
     hosts = play.hosts()
+    installer = str(hosts["10.0.0.1"].pop("promring_installer"))
+    assert re.fullmatch(r"/.*/promring-ansible-\w+/slices/0/install\.sh", installer)
+    assert hosts == {
+        "10.0.0.1": {
+            "ansible_host": "10.0.0.1",
+            "ansible_user": "prom",
+            "ansible_ssh_private_key_file": str(key),
+            "dest_sd_file_name": "file_sd_by_promring.json",
+            "dest_dir": "/opt/app/prometheus/sd",
+            "service_port": 9091,
+            "promring_file_names": ["file_sd_by_promring.json"],
+            "promring_reload": True,
+        }
+    }
+    theirs = replace(settings, playbook=Path(__file__))
+    await AnsibleDelivery(theirs, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
+    hosts = play.hosts()
     source = str(hosts["10.0.0.1"].pop("src_sd_file_name"))
     assert re.fullmatch(r"/.*/promring-ansible-\w+/slices/0/file_sd_by_promring\.json", source)
-    assert str(hosts["10.0.0.1"].pop("promring_installer")).startswith(str(Path(source).parent))
     assert hosts == {
         "10.0.0.1": {
             "ansible_host": "10.0.0.1",
@@ -191,12 +209,121 @@ def test_a_plain_host_has_nothing_but_letters_digits_dots_and_dashes(host: str) 
     st.lists(st.tuples(st.sampled_from(["a", "all", "ungrouped", "::1", "a_1", "fe80::1"]), st.integers(1, 4)), unique=True)
 )
 def test_names_in_the_inventory_are_distinct_plain_and_no_group(scrapers: list[tuple[str, int]]) -> None:
-    names = inventory_names([a_slice(host, port) for host, port in scrapers])
-    assert len(set(names.values())) == len(scrapers)
-    assert all(re.fullmatch(r"[\w.-]+", name) and name not in ("all", "ungrouped") for name in names.values())
+    names = inventory_names([a_slice(host, port).scraper for host, port in scrapers])
+    assert len(set(names)) == len(scrapers)
+    assert all(re.fullmatch(r"[\w.-]+", name) and name not in ("all", "ungrouped") for name in names)
     alone = [host for host, _ in scrapers]
     if alone.count("a") == 1:
-        assert "a" in names.values()
+        assert "a" in names
+
+
+# --- the services of a fleet -----------------------------------------------------------------------------------------------
+
+
+class Services:
+    """Deliveries of several services that share their pushes."""
+
+    def __init__(self, *names: str, pace: AnsiblePace = WAITS, timeout_s: float = 5.0) -> None:
+        settings = AnsibleSettings(timeout_s=timeout_s)
+        self.pushes = AnsiblePushes(settings, log.get(), pace=pace)
+        self.rings = dict.fromkeys(names, 0)
+        self.deliveries = {name: self._delivery(replace(settings, dest_sd_file_name=f"{name}.json"), name) for name in names}
+
+    def _delivery(self, settings: AnsibleSettings, name: str) -> AnsibleDelivery:
+        made = AnsibleDelivery(settings, log.get(), pushes=self.pushes)
+        made.when_done(lambda: self.rings.update({name: self.rings[name] + 1}))
+        return made
+
+    async def deliver(self, *hosts: str, **generations: int) -> dict[str, list[str]]:
+        """To each service that is named, at once. The outcomes by service."""
+        outcomes = await self.told(*hosts, **generations)
+        return {name: kinds(told) for name, told in outcomes.items()}
+
+    async def told(self, *hosts: str, **generations: int) -> dict[str, list[Outcome]]:
+        slices = {
+            name: [replace(a_slice(host, body=b"[%s]" % (b" " * n), generation=(1, n)), service=name) for host in hosts]
+            for name, n in generations.items()
+        }
+        told = await asyncio.gather(*(self.deliveries[name].deliver(slices[name]) for name in slices))
+        return dict(zip(slices, told, strict=True))
+
+
+async def test_one_run_brings_what_changed_of_all_services_and_nothing_else(play: Play) -> None:
+    services = Services("one", "two", "three")
+    written, same = ["written"] * 2, ["same"] * 2
+    assert await services.deliver("a", "b", one=1, two=1, three=1) == {"one": written, "two": written, "three": written}
+    assert len(play.runs) == 1
+    assert list(play.hosts()) == ["a", "b"]
+    assert all(host["promring_file_names"] == ["one.json", "two.json", "three.json"] for host in play.hosts().values())
+    assert await services.deliver("a", "b", one=1, two=1, three=1) == {"one": same, "two": same, "three": same}
+    assert await services.deliver("a", "b", one=1, two=2, three=1) == {"one": same, "two": written, "three": same}
+    assert len(play.runs) == 2
+    assert all(host["promring_file_names"] == ["two.json"] for host in play.hosts().values())
+    assert await services.deliver("a", "b", one=2, three=2) == {"one": written, "three": written}, "a doubted one: none"
+    assert len(play.runs) == 3
+
+
+async def test_a_file_that_fails_costs_its_service_alone_and_a_host_that_fails_all_of_them_once(play: Play) -> None:
+    services = Services("one", "two", pace=replace(WAITS, retry_first_s=600.0, retry_most_s=600.0))
+    file = '{"host": "a", "result": "%s", "why": "%s", "file": %d}'
+    lines = [file % ("failed", "/sd/one.json: is a folder", 0), file % ("same", "", 1)]
+    say = "".join(f"echo {shlex.quote(line)} >> $PROMRING_ANSIBLE_REPORT; " for line in lines)
+    play.does(f"{say} told a ok; told b unreachable refused; exit 4")
+    told = await services.told("a", "b", one=1, two=1)
+    assert told["one"] == [
+        Outcome("a:9090", "failed", "a: /sd/one.json: is a folder"),
+        Outcome("b:9090", "failed", "b: unreachable: refused"),
+    ]
+    assert told["two"] == [Outcome("a:9090", "same"), Outcome("b:9090", "failed", "b: unreachable: refused")]
+    play.does("")
+    assert await services.deliver("a", "b", one=1, two=2) == {"one": ["waiting"] * 2, "two": ["written", "waiting"]}
+    assert list(play.hosts()) == ["a"], "b is left alone for all services"
+    assert play.hosts()["a"]["promring_file_names"] == ["two.json"], "and a file that failed for itself"
+
+
+async def test_a_service_that_ends_ends_its_push_and_the_others_are_pushed_again(play: Play) -> None:
+    services = Services("one", "two", pace=AnsiblePace(wait_s=0.1), timeout_s=60.0)
+    play.does("told a begun; exec sleep 600")
+    assert await services.deliver("a", one=1, two=1) == {"one": ["waiting"], "two": ["waiting"]}
+    play.does("")
+    await services.deliveries["one"].close()
+    assert services.rings == {"one": 0, "two": 1}
+    while (told := await services.deliver("a", two=1))["two"] != ["written"]:
+        assert told["two"] == ["waiting"]
+    assert play.hosts()["a"]["promring_file_names"] == ["two.json"]
+    await services.deliveries["two"].close()
+
+
+async def test_a_cancelled_service_leaves_no_run_and_the_others_are_told(play: Play) -> None:
+    services = Services("one", "two", pace=replace(WAITS, slow_wait_s=0.1), timeout_s=60.0)
+    play.does("told a begun; exec sleep 600")
+    sending = {name: asyncio.create_task(services.deliver("a", **{name: 1})) for name in ("one", "two")}
+    await until(lambda: bool(play.runs), "it runs")
+    play.does("")
+    sending["one"].cancel()
+    await asyncio.wait([sending["one"]])
+    assert sending["one"].cancelled()
+    assert (await sending["two"])["two"] == ["waiting"]
+    assert services.rings["two"] == 1
+    assert await services.deliver("a", one=1, two=1) == {"one": ["written"], "two": ["written"]}
+    assert len(play.runs) == 2
+
+
+async def test_a_host_is_in_one_push_at_a_moment_whatever_the_service(play: Play) -> None:
+    go = play.folder / "go"
+    play.does(f"told a begun; while ! [ -e {shlex.quote(str(go))} ]; do sleep 0.05; done; told a changed")
+    services = Services("one", "two", pace=AnsiblePace(wait_s=0.2), timeout_s=60.0)
+    assert await services.deliver("a", one=1) == {"one": ["waiting"]}
+    assert await services.deliver("a", two=1) == {"two": ["waiting"]}
+    assert len(play.runs) == 1
+    go.touch()
+    await until(lambda: services.rings["two"] > 0, "who waited for the host is told")
+    told = set[str]()
+    while "written" not in told:
+        told.update((await services.deliver("a", one=1, two=1))["two"])
+    assert len(play.runs) == 2
+    for delivery in services.deliveries.values():
+        await delivery.close()
 
 
 # --- what is slow, and what is our own trouble -------------------------------------------------------------------------
@@ -392,7 +519,7 @@ def test_a_playbook_cannot_be_an_option_and_slices_are_private(
     play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play.does(f"stat -c %a . >> {shlex.quote(str(tmp_path))}/mode; exit 3")
-    host = Host("a", "x.json", BODY, {})
+    host = Host("a", [SdFile.of("x.json", a_slice("a"))], {})
     monkeypatch.chdir(tmp_path)
     Path("--version").write_text("")
     report = Run(Path("--version"), 5.0)([host], threading.Event().is_set)
@@ -403,7 +530,9 @@ def test_a_playbook_cannot_be_an_option_and_slices_are_private(
 
 def test_a_report_that_was_cut_and_an_error_among_warnings_are_read() -> None:
     lines = ['{"host": "a", "result": "begun", "why": ""}', '{"host": "a", "result": "ok", "why": ""}', "nonsense", "[]"]
-    assert dict(read_report("\n".join([*lines, '{"host": "b", "res']))) == {"a": ("ok", "")}
+    lines.insert(1, '{"host": "a", "result": "written", "why": "", "file": 0}')
+    told = list(read_report("\n".join([*lines, '{"host": "b", "res'])))
+    assert told == [Told("a", "begun", ""), Told("a", "written", "", 0), Told("a", "ok", "")]
     assert last_error("[WARNING]: x\n[ERROR]: broken\nOrigin: /x.yml:3:5\n\n  ^ column 5\n") == "broken"
     assert last_error("bash: no such thing\n") == "bash: no such thing"
     assert last_error("") == ""
@@ -423,15 +552,30 @@ def install(
     sh: str = "sh",
 ) -> tuple[str, str]:
     """Run the script as Ansible does. What it said, and the last it complained of."""
-    script = folder.parent / "install.sh"
-    script.write_bytes((FILES / "install.sh").read_bytes() + body)
     digest = sha256 or hashlib.sha256(body).hexdigest()
-    arguments = [sh, str(script), str(folder), "x.json", digest, generation, *([reload] if reload else [])]
+    (said,), error = install_all(
+        folder, SdFile("x.json", body, digest, parse_generation(generation)), reload=reload, before=before, sh=sh
+    )
+    return "" if said.startswith("failed ") else said, error
+
+
+def install_all(
+    folder: Path, *files: SdFile, reload: str = "", before: str = "", sh: str = "sh", name: str = ""
+) -> tuple[list[str], str]:
+    """What it said of each file, and the last it complained of."""
+    run = folder.parent / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir()
+    write_inventory(run, [Host("h", files, {})], installer=True)
+    arguments = [sh, str(run / "slices/0/install.sh"), str(folder), reload or "quiet", name]
     ran = subprocess.run(
         ["/bin/sh", "-c", f"{before}\n{shlex.join(arguments)}"], capture_output=True, text=True, check=False
     )
-    assert (ran.returncode == 0) == bool(ran.stdout), ran.stderr
-    return ran.stdout.strip(), (ran.stderr.strip().splitlines() or [""])[-1]
+    lines = ran.stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["promring-file", str(n)] for n in range(len(files))], ran
+    said = [line.split(" ", 2)[2] for line in lines]
+    assert (ran.returncode == 0) == any(not one.startswith("failed ") for one in said), ran
+    return said, (ran.stderr.strip().splitlines() or [""])[-1]
 
 
 def test_the_script_installs_what_the_other_receivers_install(tmp_path: Path) -> None:
@@ -539,6 +683,7 @@ def test_the_script_names_what_is_missing_over_there(tmp_path: Path) -> None:
         "dd",
         "find",
         "grep",
+        "head",
         "mkdir",
         "mktemp",
         "mv",
@@ -565,3 +710,27 @@ def test_of_a_huge_note_the_script_reads_the_beginning(tmp_path: Path) -> None:
     with (tmp_path / "sd" / ".x.json.promring").open("wb") as note:
         note.truncate(1 << 40)  # no machine has room for all of it
     assert install(tmp_path / "sd", BODY)[0] == "written"
+
+
+@pytest.mark.parametrize("shell", [s for s in ("sh", "bash", "ksh", "mksh") if shutil.which(s)])
+def test_several_slices_come_in_one_file_and_one_that_fails_costs_no_other(tmp_path: Path, shell: str) -> None:
+    folder = tmp_path / "sd"
+    bodies = {"one": BODY, "two": b"[\n\n]\n", "three": '["é\0"]'.encode() * 100_000, "four": b"[]"}
+    files = [SdFile(f"{n}.json", b, hashlib.sha256(b).hexdigest(), Generation(1, 1)) for n, b in bodies.items()]
+    assert install_all(folder, *files, sh=shell) == (["written"] * 4, "")
+    assert all((folder / f"{name}.json").read_bytes() == body for name, body in bodies.items())
+    assert install_all(folder, *files, sh=shell) == (["same"] * 4, "")
+    (folder / "one.json").unlink()
+    (folder / "one.json").mkdir()
+    (folder / "three.json").write_text("by hand")
+    older = files[1]._replace(generation=Generation(0, 9))
+    said, error = install_all(folder, files[0], older, files[2], files[3], sh=shell)
+    refused = f"failed {folder}/two.json: has generation 1.1, refuses the older 0.9"
+    assert said == [f"failed {folder}/one.json: is a folder", refused, "written", "same"]
+    assert error.endswith("refuses the older 0.9")
+    assert (folder / "three.json").read_bytes() == bodies["three"]
+    assert install_all(folder, files[1], name="two.json")[0] == ["same"], "the extra variables may say another name"
+    said, _ = install_all(folder, files[1], files[3], name="x.json", sh=shell)
+    assert said[0] == "written"
+    assert said[1].startswith("failed ")
+    assert not [p for p in folder.iterdir() if p.name.endswith("-tmp")]

@@ -320,10 +320,11 @@ async def test_whatever_bytes_come_the_server_goes_on_without_an_error_of_its_ow
 
 
 ROUTES = """
-/ /services/{} /where?target={} /static/{} /sd/{}/x /sd/node/{} /sd/node/x?wait={} /api/v1/services/{} /api/v1/{}
+/ /services/{} /fleets/{} /where?target={} /static/{} /sd/{}/x /sd/node/{} /sd/node/x?wait={} /api/v1/services/{} /api/v1/{}
 /api/v1/services/node/targets?q={} /api/v1/services/node/targets?scraper={} /api/v1/services/node/targets?limit={}
-/api/v1/services/node/where?target={} /api/v1/services/node/plan?with={} /api/v1/services/node/plan?without={}
+/api/v1/services/node/where?target={} /api/v1/fleets/node/plan?with={} /api/v1/fleets/node/plan?without={}
 /api/v1/services/node/coverage?limit={} /api/v1/events?service={} /api/v1/events?since={} /{}
+/api/v1/events?fleet={} /api/v1/fleets/{}
 """
 
 

@@ -158,22 +158,22 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")
     drained = {"alive": True, "kept": True, "had": 2, "left": 2, "keeps_all": False, "forecast": None}
-    scraper, place = "/api/v1/services/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
+    scraper, place = "/api/v1/fleets/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
     answers: dict[str, tuple[int, object]] = {
         "/api/v1/status": (200, status()),
-        "/api/v1/services": (200, status()["services"]),
+        "/api/v1/fleets": (200, status()["fleets"]),
         "/api/v1/where": (200, place),
         "/api/v1/events": (200, [{"id": 1}]),
         f"{scraper}/drain": (200, drained),
         f"{scraper}/undrain": (200, {"drained": False}),
-        "/api/v1/services/node/release": (200, {"released": []}),
+        "/api/v1/fleets/node/release": (200, {"released": []}),
     }
     wanted = {
         "status": status(),
         "where x": place,
         "events": [{"id": 1}],
         "drain --no-wait 10.0.0.1:9090": [
-            {"service": "node", "scraper": "10.0.0.1:9090", **drained, "result": "begun", "no_room": 0, "why": ""}
+            {"fleet": "node", "scraper": "10.0.0.1:9090", **drained, "result": "begun", "no_room": 0, "why": ""}
         ],
         "undrain 10.0.0.1:9090": [{"drained": False}],
         "release node": {"released": []},
@@ -198,7 +198,10 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
 )
 def test_what_a_controller_says_against_a_write_is_shown_in_its_words(code: int, said: str, hint: str) -> None:
     with FakeController(
-        {"/api/v1/services/node/release": (code, error("x", said.replace(r"\x07 \x0a", "\x07 \n")))}
+        {
+            "/api/v1/fleets": (200, status()["fleets"]),
+            "/api/v1/fleets/node/release": (code, error("x", said.replace(r"\x07 \x0a", "\x07 \n"))),
+        }
     ) as fake:
         result = CliRunner().invoke(main, ["release", "node", "--url", fake.url])
         assert (result.exit_code, result.stderr) == (1, f"Error: {fake.url}: {said}{hint}\n")
@@ -283,7 +286,7 @@ def test_an_answer_whose_parts_are_of_other_types_is_a_message_and_no_traceback(
 )
 @pytest.mark.parametrize("command", ["status", "where t:1", "events", "drain x", "undrain x", "release node", "plan"])
 def test_every_command_that_asks_says_in_one_line_that_no_controller_answered(command: str, body: bytes) -> None:
-    paths = ("status", "where", "events", "services", "services/node/release")
+    paths = ("status", "where", "events", "fleets")
     with FakeController({f"/api/v1/{path}": (502, body) for path in paths}) as fake:
         result = CliRunner().invoke(main, [*command.split(), "--url", fake.url])
     assert (result.exit_code, type(result.exception), result.stdout) == (1, SystemExit, "")
@@ -297,7 +300,7 @@ DECISION = {"kind": "capacity_short", "service": "node", "text": "6 targets have
 def test_a_plan_of_a_new_file_is_what_the_controller_decides_by_it(tmp_path: Path) -> None:
     file = tmp_path / "new.yml"
     file.write_text("shard_services: []")
-    answer = {"decisions": [DECISION], "refused": True, "services": [{"service": "node", "preview": None}]}
+    answer = {"decisions": [DECISION], "refused": True, "fleets": [{"fleet": "node", "preview": None}]}
     with FakeController({"/api/v1/plan": (200, answer)}) as fake:
         out = promring("plan", "--config.file", str(file), "--without", "a:1", "--url", fake.url)
         as_json = promring("plan", "--config.file", str(file), "--output", "json", "--url", fake.url)

@@ -372,7 +372,8 @@ WHOLE: dict[str, Any] = {
                 {"ssh": {"host": "{host}", "user": "u", "path": "/x/{host}.json", "identity_file": "i", "known_hosts": "k"}},
                 {"ansible": {"playbook": "p", "dest_dir": "/d", "user": "u", "extra_vars_file": "e"}},
             ],
-            "audit": {"scrape_pool": "p"},
+            "audit": {"interval": "20s"},
+            "job": "p",
         },
         {
             "name": "two",
@@ -454,3 +455,65 @@ def test_what_cannot_be_a_file_is_named_and_holds_nobody_up(tmp_path: Path) -> N
         with pytest.raises(ConfigError) as caught:
             load_with_lines(tmp_path / name, pipes=False)
         assert caught.value.problems == [f"{tmp_path}/{name}:1: {why}"]
+
+
+# --- fleets ----------------------------------------------------------------------------------------------------------
+
+SHARED = """
+fleets:
+  - name: main
+    scrapers: {probe: {nodes: [10.0.0.1:9090]}}
+    delivery: [{file: {path: "out/{service}/{scraper}.json"}}]
+shard_services:
+  - {name: a, fleet: main, targets: [{file: {files: [a.json]}}]}
+  - {name: b, fleet: main, targets: [{file: {files: [b.json]}}]}
+"""
+
+
+def shared(keys: dict[str, Any], **service: Any) -> str:
+    """SHARED with these keys of the fleet and of the second service."""
+    config = yaml.safe_load(SHARED)
+    config["fleets"][0] |= keys
+    config["shard_services"][1] |= service
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def test_services_that_name_a_fleet_have_its_keys() -> None:
+    found = loads(shared({"join_delay": "7s", "placement": {"capacity": 9}}, job="other"), base=Path("/srv"))
+    (fleet,) = found.every_fleet
+    assert (fleet.name, [s.name for s in fleet.services], [s.job for s in fleet.services]) == (
+        "main",
+        ["a", "b"],
+        ["a", "other"],
+    )
+    assert {(s.join_delay, s.placement.capacity) for s in fleet.services} == {(7.0, 9)}
+    (own,) = loads(GOOD, base=Path("/srv")).every_fleet
+    assert (own.name, own.services[0].fleet) == ("node", "node")
+
+
+@pytest.mark.parametrize(
+    ("service", "fleet", "said"),
+    [
+        ({"fleet": "none"}, {}, "there is no fleet 'none'"),
+        ({"join_delay": "1s"}, {}, "join_delay is said by its fleet 'main', not here"),
+        ({"placement": {"capacity": 1}}, {}, "placement.capacity is said by its fleet 'main', not here"),
+        ({"job": "a"}, {}, "job 'a' is that of shard_services[0], which has the same scrapers"),
+        ({}, {"delivery": [{"file": {"path": "out/{scraper}.json"}}]}, "put {service} into it"),
+        ({}, {"delivery": [{"http_sd": {}}, {"http_sd": {}}]}, "http_sd is there already"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_fleet_and_its_services_say_has_to_fit(service: dict[str, Any], fleet: dict[str, Any], said: str) -> None:
+    (problem,) = problems(shared(fleet, **service))
+    assert said in problem
+
+
+def test_a_service_with_a_fleet_of_its_own_has_no_name_of_another_fleet() -> None:
+    config = yaml.safe_load(SHARED)
+    own = {"scrapers": {"probe": {"nodes": ["10.0.0.9:9090"]}}, "delivery": [{"http_sd": {}}]}
+    config["shard_services"][1] = {"name": "main", "targets": [{"file": {"files": ["m.json"]}}], **own}
+    (problem,) = problems(yaml.safe_dump(config, sort_keys=False))
+    assert "shard_services[1].name: is the name of fleets[0], too" in problem
+    config["shard_services"][1] = {"name": "main", "fleet": "main", "targets": [{"file": {"files": ["m.json"]}}]}
+    (fleet,) = loads(yaml.safe_dump(config), base=Path("/srv")).every_fleet
+    assert [s.name for s in fleet.services] == ["a", "main"]

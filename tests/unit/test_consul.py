@@ -20,12 +20,13 @@ from promring.consul.instances import MARK, Check, HealthEntry, Node, Service, d
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
 from promring.core.admission import History
-from promring.core.guard import Act, Facts, Guard, Hold, Verdict, judge
+from promring.core.guard import Hold
 from promring.core.pool import pool_of
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown
 from tests.fakes.consul import FakeConsul
+from tests.judging import Act, Facts, Guard, judge
 from tests.unit.test_membership import node, published
 from tests.waiting import until
 
@@ -401,7 +402,7 @@ shard_services:
 def test_a_draining_scraper_counts_as_alive_and_all_of_them_draining_keep_the_plan() -> None:
     pool = pool_of((TargetGroup.of(["a:1"]),))
 
-    def judged(members: Members) -> Verdict:
+    def judged(members: Members) -> Act | Hold:
         fact: Fact[Members] = Fact(Known(members), 0.0, Known(members), 0.0)
         sources = {"s": Fact(Known(pool), 0.0, Known(pool), 0.0)}
         return judge(Facts(fact, sources), History.of((ONE, TWO)), Guard(), 100.0, planned={"s": pool}).verdict

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from promring import log
+from promring.core.coverage import Sight
 from promring.core.handover import NEVER, Taken
-from promring.couriers import UNDELIVERABLE_AFTER, Couriers
+from promring.core.pool import pool_of
+from promring.couriers import Couriers
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.leadership import Leadership
 from promring.metrics import Metrics
-from promring.model import Generation, Scraper, Slice
+from promring.model import Generation, Placement, Scraper, Slice
 from promring.visitors import PATIENCE_S
 
 A, B = (Scraper(f"{name}:1", name, 1) for name in "ab")
+NOWHERE = Placement((), pool_of(()), np.empty((0, 1), dtype=np.int32))
 SLICES = [Slice("x", scraper, Generation(1, 1), b"[]\n", 0) for scraper in (A, B)]
 
 
@@ -50,20 +54,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def couriers(*deliveries: Delivery, alone: bool = True) -> Couriers:
+class Given(Dispatcher):
+    """Of a fleet with one service."""
+
+    def __init__(self, deliveries: Sequence[Delivery], term: Leadership) -> None:
+        self.one = Couriers("x", "x", deliveries, term, lambda: None, Metrics(), log.get())
+        super().__init__({"x": self.one}, {}, term, lambda: None, log.get())
+
+    def see(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
+        self.saw(Sight(NOWHERE, {}, (), {}, asked, {"x": running}, {}, None), upto)
+
+
+def couriers(*deliveries: Delivery, alone: bool = True) -> Given:
     term = Leadership(alone=alone, clock=lambda: 0.0)
     if not alone:
         term.lead("us", 1, 1e9)
-    return Couriers("x", list(deliveries), term, lambda: None, Metrics(), log.get())
+    return Given(deliveries, term)
 
 
-async def deliver(given: Couriers, times: int = 1) -> None:
+async def deliver(given: Given, times: int = 1, slices: Sequence[Slice] = SLICES) -> None:
     for _ in range(times):
-        await given.deliver(SLICES, remembered=False, pushes=True)
+        await given.deliver({"x": slices}, {"x"}, pushes=True)
 
 
-def has_since(given: Couriers, name: str, begun: float) -> float:
-    return float(given.taken[name].since(np.array([begun]))[0]) if name in given.taken else NEVER
+def has_since(given: Given, name: str, begun: float) -> float:
+    return float(given.one.taken[name].since(np.array([begun]))[0]) if name in given.one.taken else NEVER
 
 
 async def test_what_is_pushed_is_taken_when_it_is_there(clock: Clock) -> None:
@@ -89,7 +104,7 @@ async def test_who_comes_for_its_list_has_it_when_it_has_come(clock: Clock) -> N
     clock.now = 1060.0
     served.came(A.id)
     assert has_since(given, A.id, 999.0) == 1060.0
-    assert given.visitors.visits[A.id].every_s == 30.0
+    assert given.one.visitors.visits[A.id].every_s == 30.0
     assert has_since(given, B.id, 999.0) == NEVER
 
 
@@ -102,7 +117,7 @@ async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock)
         served.came(A.id)
         await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
-    (why,) = [o.error for outcomes in given.outcomes.values() for o in outcomes if o.error]
+    (why,) = [o.error for outcomes in given.one.outcomes.values() for o in outcomes if o.error]
     assert why == "has not come for its list for 180 s"
     served.came(B.id)
     clock.now += 1.0
@@ -138,7 +153,7 @@ async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clo
     clock.now += 3 * PATIENCE_S
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "nothing tells"
-    given.saw({A.id, B.id}, {A.id: clock.now - 30.0}, clock.now - 1.0)
+    given.see({A.id, B.id}, {A.id: clock.now - 30.0}, clock.now - 1.0)
     assert has_since(given, A.id, clock.now - 2.0) == clock.now, "it was seen to run what it shall"
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "it runs something else and has not come here: it may come to another controller"
@@ -149,12 +164,12 @@ async def test_who_has_run_what_it_shall_until_a_moment_ago_is_not_away(clock: C
     await deliver(given)
     for _ in range(int(3 * PATIENCE_S // 30)):
         clock.now += 30.0
-        given.saw({A.id, B.id}, {A.id: 1000.0, B.id: 1000.0}, 1000.0)
-    given.saw({A.id, B.id}, {A.id: 1000.0}, clock.now)
+        given.see({A.id, B.id}, {A.id: 1000.0, B.id: 1000.0}, 1000.0)
+    given.see({A.id, B.id}, {A.id: 1000.0}, clock.now)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "there is another list since now, and it comes for it once a minute"
     clock.now += PATIENCE_S
-    given.saw({A.id, B.id}, {A.id: 1000.0}, clock.now)
+    given.see({A.id, B.id}, {A.id: 1000.0}, clock.now)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
 
@@ -162,7 +177,7 @@ async def test_who_has_run_what_it_shall_until_a_moment_ago_is_not_away(clock: C
 async def test_what_was_seen_for_a_moment_only_is_not_believed(clock: Clock) -> None:
     given = couriers(HttpSdDelivery())
     await deliver(given)
-    given.saw({A.id, B.id}, {A.id: clock.now - 1.0}, clock.now)
+    given.see({A.id, B.id}, {A.id: clock.now - 1.0}, clock.now)
     assert has_since(given, A.id, 999.0) == NEVER, "it may have fetched a list that it has not applied yet"
 
 
@@ -173,7 +188,7 @@ async def test_what_is_not_decided_is_neither_taken_nor_a_failure(clock: Clock, 
     sink.outcome[B.id] = outcome
     await deliver(given, UNDELIVERABLE_AFTER + 1)
     assert not given.cut_off
-    assert B.id not in given.taken
+    assert B.id not in given.one.taken
 
 
 async def test_a_change_does_not_cut_off_at_once_who_comes_to_another_controller(clock: Clock) -> None:
@@ -183,11 +198,11 @@ async def test_a_change_does_not_cut_off_at_once_who_comes_to_another_controller
     clock.now += 3 * PATIENCE_S
     in_force_at = clock.now - 1
     for _ in range(8):  # it runs what it shall, and nothing changes for four minutes
-        given.saw({A.id, B.id}, {A.id: in_force_at, B.id: in_force_at}, in_force_at)
+        given.see({A.id, B.id}, {A.id: in_force_at, B.id: in_force_at}, in_force_at)
         await deliver(given)
         clock.now += 30
     clock.now += 1.0  # another target: B's slice is another one
-    given.saw({A.id, B.id}, {A.id: in_force_at}, clock.now)
+    given.see({A.id, B.id}, {A.id: in_force_at}, clock.now)
     for _ in range(UNDELIVERABLE_AFTER):
         await deliver(given)
         clock.now += 1.0
@@ -198,11 +213,11 @@ async def test_who_was_cut_off_comes_back_when_it_is_seen_to_run_what_it_shall(c
     given = couriers(HttpSdDelivery(), alone=True)
     await deliver(given)
     clock.now += 3 * PATIENCE_S
-    given.saw({A.id, B.id}, {A.id: clock.now - 30}, clock.now - 1)
+    given.see({A.id, B.id}, {A.id: clock.now - 30}, clock.now - 1)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
     clock.now += 30
-    given.saw({A.id, B.id}, {A.id: clock.now - 60, B.id: clock.now - 20}, clock.now - 25)  # it runs what it shall
+    given.see({A.id, B.id}, {A.id: clock.now - 60, B.id: clock.now - 20}, clock.now - 25)  # it runs what it shall
     await deliver(given)
     assert not given.cut_off, "outcome 'waiting' keeps the number for ever"
 
@@ -214,7 +229,7 @@ async def test_who_asks_every_five_minutes_and_is_seen_to_run_its_list_is_not_aw
     await deliver(given)
     for _ in range(8):  # an audit every 30 s
         clock.now += 30
-        given.saw({A.id, B.id}, {A.id: 1010.0, B.id: 1010.0}, in_force_at)
+        given.see({A.id, B.id}, {A.id: 1010.0, B.id: 1010.0}, in_force_at)
         await deliver(given)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "it was seen to run what it shall 0 s ago"
@@ -230,14 +245,14 @@ async def test_who_looks_once_is_no_scraper(clock: Clock) -> None:
         clock.now += 60
         await deliver(given)
     assert has_since(given, B.id, 1030.0) < NEVER, "its file is written"
-    assert not any(o.error for outcomes in given.outcomes.values() for o in outcomes)
+    assert not any(o.error for outcomes in given.one.outcomes.values() for o in outcomes)
 
 
 async def test_what_is_remembered_of_scrapers_that_left_is_forgotten_with_pushes_too(clock: Clock) -> None:
     given = couriers(Pushed())
     await deliver(given)
-    await given.deliver(SLICES[:1], remembered=False, pushes=True)
-    assert set(given.taken) == {A.id}
+    await deliver(given, slices=SLICES[:1])
+    assert set(given.one.taken) == {A.id}
 
 
 def test_a_hand_over_longer_than_what_is_kept_ends_by_time() -> None:
@@ -253,7 +268,7 @@ def test_a_hand_over_longer_than_what_is_kept_ends_by_time() -> None:
 async def test_a_look_at_some_says_nothing_of_the_others(clock: Clock) -> None:
     given = couriers(HttpSdDelivery())
     await deliver(given)
-    given.saw({A.id, B.id}, {A.id: clock.now - 30.0, B.id: clock.now - 30.0}, clock.now - 20.0)
-    given.saw({B.id}, {}, clock.now)
-    assert (given.visitors.runs(A.id), given.visitors.runs(B.id)) == (True, False)
+    given.see({A.id, B.id}, {A.id: clock.now - 30.0, B.id: clock.now - 30.0}, clock.now - 20.0)
+    given.see({B.id}, {}, clock.now)
+    assert (given.one.visitors.runs(A.id), given.one.visitors.runs(B.id)) == (True, False)
     assert has_since(given, A.id, clock.now - 10.0) == NEVER, "what was put in force since then it was not seen to have"

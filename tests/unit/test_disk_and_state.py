@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.model import Generation, Scraper, Slice, TargetGroup
-from promring.state import Memory, Store
+from promring.state import Memory, ServiceMemory, Store
 from promring.template import file_name, render
 
 SCRAPER = Scraper("10.0.0.1:9090", "10.0.0.1", 9090)
@@ -141,7 +142,12 @@ def test_no_name_leaves_its_folder(name: str) -> None:
 def memory() -> Memory:
     groups = pool_of((TargetGroup.of(["t:1", "t:2"], {"env": "prod"}),))
     slices = {SCRAPER.id: slice_of(b'[{"targets":["t:1"]}]\n', 7)}
-    return Memory((SCRAPER,), {"file:x": groups}, slices, Generation(0, 7), members_at=100.5, sources_at={"file:x": 99.5})
+    other = pool_of((TargetGroup.of(["t:1"]),))
+    services = {
+        "node": ServiceMemory({"file:x": groups}, slices, {"file:x": 99.5}),
+        "more": ServiceMemory({"file:x": other}, {SCRAPER.id: replace(slice_of(b"[]\n", 2), service="more", targets=0)}),
+    }
+    return Memory((SCRAPER,), services, Generation(0, 7), members_at=100.5)
 
 
 async def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -158,7 +164,7 @@ async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash
     await store.save(memory())
     good = path.read_bytes()
     header, _, body = good.partition(b"\n")
-    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 5", b"state 6")]
+    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 6", b"state 7")]
     broken += [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7)]
     for content in broken:
         path.write_bytes(content)
@@ -169,7 +175,7 @@ async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash
         aside.unlink()
     await Store(tmp_path, "other", log.get()).save(memory())
     (tmp_path / "other.state").rename(path)
-    assert store.load() == Memory(), "the state of another service"
+    assert store.load() == Memory(), "the state of another fleet"
 
 
 async def test_a_new_epoch_of_the_same_bytes_fences_who_wrote_in_between(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from promring.cli.draining import Drain, wait
 from tests.fakes.controller import FakeController, error, status
 
 ONE = "10.0.0.1:9090"
-DRAIN = f"/api/v1/services/node/scrapers/{ONE.replace(':', '%3A')}/drain"
+DRAIN = f"/api/v1/fleets/node/scrapers/{ONE.replace(':', '%3A')}/drain"
 FORECAST = {"leave": 15, "come": 0, "no_room": 0, "others": 2, "fullest": {"id": "10.0.0.2:9090", "load": 22, "limit": 24}}
 BEGUN = {
-    "service": "node",
+    "fleet": "node",
     "scraper": ONE,
     "drained": True,
     "alive": True,
@@ -32,7 +32,7 @@ BEGUN = {
 
 def at(left: int, *, no_room: int = 0, drained: bool = True, started_at: float = 1.0, **changed: Any) -> dict[str, Any]:
     """A status in which so many targets are left."""
-    first, second = status()["services"][0]["scrapers"]
+    first, second = status()["fleets"][0]["scrapers"]
     first |= {"targets": left, "left": left, "no_room": no_room, "drained": drained}
     return status(scrapers=[first, second], **changed) | {"started_at": started_at}
 
@@ -78,17 +78,17 @@ def test_a_held_plan_is_why_a_drain_does_not_go_on_and_until_when_is_said() -> N
 
 def test_a_slice_that_is_not_delivered_is_said_with_the_end() -> None:
     answer = at(0)
-    answer["services"][0]["scrapers"][0]["delivery_error"] = "the disk is full"
+    answer["fleets"][0]["scrapers"][0]["delivery_error"] = "the disk is full"
     drain, _ = told(answer)
     assert (drain.result, drain.why) == ("drained", "its slice is not delivered: the disk is full")
 
 
 def test_a_scraper_that_nobody_knows_any_more_or_that_is_not_alive_is_not_called_empty() -> None:
     gone = at(15)
-    del gone["services"][0]["scrapers"][0]
+    del gone["fleets"][0]["scrapers"][0]
     assert told(at(15), gone)[0].result == "gone"
     dead = at(0)
-    dead["services"][0]["scrapers"][0]["standing"] = "out"
+    dead["fleets"][0]["scrapers"][0]["standing"] = "out"
     assert "what it has on its disk stays there" in told(at(15), dead)[0].why
 
 
@@ -116,8 +116,8 @@ def test_a_controller_that_was_started_again_goes_on_and_is_said() -> None:
     assert (drain.result, "URL was started again meanwhile" in lines) == ("drained", True)
 
 
-def test_a_controller_that_has_not_started_the_service_yet_has_drained_nothing() -> None:
-    drain, lines = told(at(15), at(0) | {"services": []}, at(0))
+def test_a_controller_that_has_not_started_the_fleet_yet_has_drained_nothing() -> None:
+    drain, lines = told(at(15), at(0) | {"fleets": []}, at(0))
     assert drain.result == "drained"
     assert lines[1] == "URL does not run node now"
 
@@ -134,7 +134,7 @@ def token(tmp_path: Path) -> str:
 def drained(token: str, answer: object, *more: str, code: int = 200, left: Sequence[int] = ()) -> Result:
     each = iter(left)
     answers = {
-        "/api/v1/services": (200, status()["services"]),
+        "/api/v1/fleets": (200, status()["fleets"]),
         DRAIN: (code, answer),
         "/api/v1/status": (200, lambda: at(next(each, 0))),
     }
@@ -187,8 +187,8 @@ def test_a_scraper_that_is_not_alive_is_said_to_be_so(token: str) -> None:
 def test_as_json_there_is_one_document_at_the_end(token: str) -> None:
     result = drained(token, BEGUN | {"forecast": FORECAST}, "--output", "json", left=[15, 3])
     (one,) = json.loads(result.stdout)
-    assert {key: one[key] for key in ("service", "scraper", "result", "left", "no_room")} == {
-        "service": "node",
+    assert {key: one[key] for key in ("fleet", "scraper", "result", "left", "no_room")} == {
+        "fleet": "node",
         "scraper": ONE,
         "result": "drained",
         "left": 0,
@@ -217,7 +217,7 @@ def test_a_time_that_is_none_is_refused_before_anything_is_drained(token: str, t
 )
 def test_an_undrain_says_what_comes_back(token: str, answer: dict[str, Any], said: str) -> None:
     answers = {
-        "/api/v1/services": (200, status()["services"]),
+        "/api/v1/fleets": (200, status()["fleets"]),
         DRAIN.replace("/drain", "/undrain"): (200, answer),
     }
     with FakeController(answers) as fake:

@@ -8,17 +8,17 @@ import time
 import pytest
 
 from promring.core.admission import History, Rules
-from promring.core.guard import Act, Facts, Guard, judge
 from promring.core.pool import pool_of
 from promring.facts import Cell, FactBoard
 from promring.model import Answer, Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
+from tests.judging import Act, Facts, Guard, judge
 
 A, B = (Scraper("a:1", "a", 1),), (Scraper("b:1", "b", 1),)
 
 
 async def test_no_answer_and_an_empty_one_keep_the_last_good_value_and_its_time() -> None:
     now = [100.0]
-    board = FactBoard(["s"], clock=lambda: now[0])
+    board = FactBoard(clock=lambda: now[0])
     board.members.put(Known(A))
     now[0] = 200.0
     board.members.put(Unknown("refused"))
@@ -30,7 +30,7 @@ async def test_no_answer_and_an_empty_one_keep_the_last_good_value_and_its_time(
 
 
 async def test_only_a_difference_wakes_the_loop() -> None:
-    board = FactBoard([])
+    board = FactBoard()
     assert board.take() is None
     board.members.put(Known(A))
     assert await board.wait(0)
@@ -49,7 +49,7 @@ async def test_only_a_difference_wakes_the_loop() -> None:
 
 
 async def test_an_equal_list_keeps_its_identity_so_nothing_is_computed_again() -> None:
-    board = FactBoard([])
+    board = FactBoard()
     board.members.put(Known(A))
     first = board.newest().members.good
     board.members.put(Known((Scraper("a:1", "a", 1),)))
@@ -57,18 +57,19 @@ async def test_an_equal_list_keeps_its_identity_so_nothing_is_computed_again() -
 
 
 async def test_lists_are_told_apart_by_identity() -> None:
-    board = FactBoard(["s"])
+    board = FactBoard()
+    cell = board.add("x", ["s"]).cells["s"]
     one, equal = pool_of((TargetGroup.of(["a:1"]),)), pool_of((TargetGroup.of(["a:1"]),))
-    board.sources["s"].put(Known(one))
+    cell.put(Known(one))
     assert board.take() is not None
-    board.sources["s"].put(Known(one))
+    cell.put(Known(one))
     assert board.take() is None
-    board.sources["s"].put(Known(equal))
+    cell.put(Known(equal))
     assert board.take() is not None
 
 
 async def test_a_restored_value_is_stale_until_an_answer_comes() -> None:
-    board = FactBoard([])
+    board = FactBoard()
     board.members.restore(A, 50.0, "not asked yet")
     fact = board.newest().members
     assert (fact.good, fact.good_at, fact.stale) == (Known(A), 50.0, True)
@@ -78,25 +79,27 @@ async def test_a_restored_value_is_stale_until_an_answer_comes() -> None:
 
 async def test_an_answer_that_is_partly_from_before_is_stale_and_its_time_stands_still() -> None:
     now = [100.0]
-    board = FactBoard(["s"], clock=lambda: now[0])
+    board = FactBoard(clock=lambda: now[0])
+    cell = board.add("x", ["s"]).cells["s"]
     groups = pool_of((TargetGroup.of(["a:1"]),))
-    board.sources["s"].put(Known(groups))
+    cell.put(Known(groups))
     now[0] = 200.0
-    board.sources["s"].put(Known(groups), "a.json: vanished")
-    fact = board.newest().sources["s"]
+    cell.put(Known(groups), "a.json: vanished")
+    fact = board.newest().services["x"]["s"]
     assert (fact.good, fact.good_at, fact.stale, fact.trouble) == (Known(groups), 100.0, True, "a.json: vanished")
-    board.sources["s"].put(Known(groups))
-    fact = board.newest().sources["s"]
+    cell.put(Known(groups))
+    fact = board.newest().services["x"]["s"]
     assert (fact.good_at, fact.stale) == (200.0, False)
 
 
 async def test_while_there_is_nothing_why_is_news() -> None:
-    board = FactBoard(["s"])
-    board.sources["s"].put(Unknown("refused"))
+    board = FactBoard()
+    cell = board.add("x", ["s"]).cells["s"]
+    cell.put(Unknown("refused"))
     assert board.take() is not None
-    board.sources["s"].put(Unknown("refused"))
+    cell.put(Unknown("refused"))
     assert board.take() is None
-    board.sources["s"].put(Unknown("no such module"))
+    cell.put(Unknown("no such module"))
     assert board.take() is not None
 
 

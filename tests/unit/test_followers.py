@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from promring.core.coverage import Sight
 from promring.core.handover import Handover
 from promring.leadership import Leadership
 from tests.seeing import owned, seen_with
@@ -29,7 +30,7 @@ async def test_a_fresh_controller_serves_nothing_that_takes_away_what_is_held(tm
     placement = loop.reconciler.placement
     assert placement is not None
     found = {A.id: seen_with([], time.monotonic()), B.id: seen_with(owned(placement, A)[:5], time.monotonic())}
-    loop.facts.put_seen(found, (), time.monotonic(), awaited=True)
+    loop.facts.put_sight(Sight(placement, found, (), {}, (), {}, {}, time.monotonic()), awaited=True)
     await loop.reconciler.cycle()
     assert len(loop.sink.targets()[B.id]) == 5
     assert loop.sink.targets()[A.id] == set(NAMES)

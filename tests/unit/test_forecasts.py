@@ -20,7 +20,7 @@ TOKEN = {"Authorization": "Bearer sesame"}
 
 
 async def post(r: Running, scraper: str, what: str, query: str = "") -> tuple[int, dict[str, Any]]:
-    url = f"{r.url}/api/v1/services/node/scrapers/{scraper}/{what}{query}"
+    url = f"{r.url}/api/v1/fleets/node/scrapers/{scraper}/{what}{query}"
     async with r.session.post(url, headers=TOKEN) as answer:
         body = json.loads(await answer.read())
         return answer.status, body.get("data") or body
@@ -60,7 +60,7 @@ async def test_what_comes_back_is_said_by_an_undrain(tmp_path: Path) -> None:
         await post(r, gone, "drain")
 
         async def planned() -> bool:
-            plan = await r.data("/api/v1/services/node/plan")
+            plan = await r.data("/api/v1/fleets/node/plan")
             return any(one["id"] == gone and one["before"] == 0 for one in plan["scrapers"])
 
         await until(planned, "the plan is without it")
@@ -88,10 +88,10 @@ async def test_the_last_scraper_that_lives_is_not_drained_unless_forced_and_keep
 
 async def test_others_that_are_down_do_not_make_a_scraper_one_of_several(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
-        service = r.supervisor.services["node"]
+        fleet = r.supervisor.fleets["node"]
         alive, dead = r.nodes
-        states = service.membership.nodes
-        service.membership.nodes = lambda: [n._replace(state="down") if n.id == dead else n for n in states()]  # type: ignore[method-assign]
+        states = fleet.membership.nodes
+        fleet.membership.nodes = lambda: [n._replace(state="down") if n.id == dead else n for n in states()]  # type: ignore[method-assign]
         status, answer = await post(r, alive, "drain")
         assert (status, f"the others are down ({dead})" in answer["error"]) == (409, True)
         assert (await post(r, dead, "drain"))[0] == 200, "it is not the one that lives"
@@ -102,12 +102,12 @@ async def test_a_plan_knows_what_is_drained_and_touches_nothing(tmp_path: Path) 
         drained, stays = r.nodes
         await post(r, drained, "drain")
         generation = (await r.data("/api/v1/services/node"))["generation"]
-        plan = await r.data("/api/v1/services/node/plan")
+        plan = await r.data("/api/v1/fleets/node/plan")
         after = {one["id"]: one["after"] for one in plan["scrapers"]}
         assert (after, plan["drained"], plan["decided_by"]) == ({drained: 0, stays: 40}, [drained], "controller")
-        joined = await r.data("/api/v1/services/node/plan?with=10.0.0.9:9090")
+        joined = await r.data("/api/v1/fleets/node/plan?with=10.0.0.9:9090")
         assert {one["id"]: one["after"] for one in joined["scrapers"]}[drained] == 0
-        status, _, body = await r.get(f"/api/v1/services/node/plan?without={stays}")
+        status, _, body = await r.get(f"/api/v1/fleets/node/plan?without={stays}")
         assert (status, b"no scraper would be left" in body) == (400, True), "the other one is drained"
         now = (await r.data("/api/v1/services/node"))["generation"]
         assert int(now.split(".")[1]) - int(generation.split(".")[1]) <= 2, "what the drain does, and no more"
@@ -126,7 +126,7 @@ def test_what_nobody_else_has_room_for_is_counted() -> None:
 async def test_who_keeps_what_has_no_room_is_said_with_the_number(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         node = r.nodes[0]
-        r.supervisor.services["node"].reconciler.no_room = {node: 9}
+        r.supervisor.fleets["node"].reconciler.no_room = {node: 9}
         assert (await row(r, node))["no_room"] == 9
         assert b"9 stay: no room elsewhere" in (await r.get("/services/node"))[2]
 
@@ -135,6 +135,6 @@ async def test_a_drain_that_is_answered_is_on_the_disk(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         node = r.nodes[0]
         assert (await post(r, node, "drain"))[1]["kept"]
-        saved = r.supervisor.services["node"].reconciler
+        saved = r.supervisor.fleets["node"].reconciler
         assert (saved.saved, saved.memory.drained) == (True, frozenset({node}))
         assert Store(tmp_path / "state", "node", log.get()).load().drained == {node}

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
-from promring.core.guard import Act, Facts, Guard, Hold, Judgement, judge
+from promring.core.guard import Hold
 from promring.core.pool import pool_of
 from promring.model import Empty, Fact, Known, Members, Reply, Scraper, TargetGroup, TargetPool, Unknown
+from tests.judging import Act, Facts, Guard, Judgement, judge
 
 MEMBERS: Members = (Scraper("a:1", "a", 1),)
 GROUPS: TargetPool = pool_of((TargetGroup.of(["t:1"]),))

@@ -7,19 +7,19 @@ from typing import Any
 import structlog
 from structlog.testing import capture_logs
 
-from promring.core.guard import Act, Hold, Verdict, Withheld
+from promring.core.guard import Hold, Lists, ServiceVerdict, Withheld
 from promring.narration import Held
 
 
-def acts(*withheld: Withheld) -> Act:
-    return Act((), {}, withheld=withheld)
+def acts(*withheld: Withheld) -> Lists:
+    return Lists({}, withheld=withheld)
 
 
 def doubt(source: str, reason: str = "source_shrank", targets: int = 1) -> Withheld:
     return Withheld(reason, f"{source} says {targets}", (source, str(targets)))
 
 
-def told(*verdicts: Verdict) -> list[tuple[Any, ...]]:
+def told(*verdicts: ServiceVerdict) -> list[tuple[Any, ...]]:
     """Lines after the first verdict, which acts on all."""
     with capture_logs() as lines:
         held = Held(structlog.get_logger())

@@ -9,6 +9,7 @@ import pytest
 from promring import log
 from promring.couriers import Couriers
 from promring.delivery import Leads, Outcome, always
+from promring.fleet.dispatcher import Dispatcher
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.model import Generation, Scraper, Slice
@@ -35,14 +36,15 @@ class Told:
 class Round:
     def __init__(self) -> None:
         self.delivery, self.rings = Told(), 0
-        self.couriers = Couriers("x", [self.delivery], Leadership(), self._ring, Metrics(), log.get())
+        self.couriers = Couriers("x", "x", [self.delivery], Leadership(), self._ring, Metrics(), log.get())
+        self.dispatcher = Dispatcher({"x": self.couriers}, {}, Leadership(), self._ring, log.get())
 
     def _ring(self) -> None:
         self.rings += 1
 
     async def go(self, b: str) -> bool:
         self.delivery.kinds["b:1"] = b
-        return await self.couriers.deliver([A, B], remembered=False, pushes=True)
+        return (await self.dispatcher.deliver({"x": [A, B]}, {"x"}, pushes=True))["x"]
 
 
 @pytest.mark.parametrize("kind", ["waiting", "unsent"])
@@ -51,7 +53,7 @@ async def test_who_waits_or_is_not_to_blame_is_not_delivered_to_and_never_dead(k
     for _ in range(10):
         assert not await round_.go(kind)
         assert round_.couriers.undelivered.keys() == {"b:1"}, "so nothing is taken from an old owner"
-    assert round_.couriers.cut_off == set()
+    assert round_.dispatcher.cut_off == set()
     assert await round_.go("written")
     assert round_.couriers.undelivered == {}
 
@@ -60,13 +62,13 @@ async def test_only_tries_count_and_the_count_lasts_over_a_wait() -> None:
     round_ = Round()
     for kind in ("failed", "waiting", "waiting", "failed", "unsent", "waiting"):
         await round_.go(kind)
-        assert round_.couriers.cut_off == set()
+        assert round_.dispatcher.cut_off == set()
     await round_.go("failed")
-    assert round_.couriers.cut_off == {"b:1"}
+    assert round_.dispatcher.cut_off == {"b:1"}
     await round_.go("waiting")
-    assert round_.couriers.cut_off == {"b:1"}, "until it is reached"
+    assert round_.dispatcher.cut_off == {"b:1"}, "until it is reached"
     await round_.go("same")
-    assert round_.couriers.cut_off == set()
+    assert round_.dispatcher.cut_off == set()
 
 
 async def test_a_delivery_in_the_background_wakes_the_loop_and_waiting_is_not_retried_in_a_hurry() -> None:

@@ -67,7 +67,8 @@ async def test_the_page_says_what_the_api_says(tmp_path: Path) -> None:
         assert "reshard reason initial" in page.text
         one = await shown(r, "/services/files-only")
         assert "files-only" in one.text
-        assert not any("/services/node/" in post for post in one.posts)
+        assert one.posts
+        assert not any("/node/" in post for post in one.posts)
         assert (await r.get("/services/nobody"))[0] == 404
 
 
@@ -159,9 +160,10 @@ async def test_a_service_without_a_plan_and_one_whose_scrapers_are_gone_are_show
 async def test_events_as_json(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         events = await r.data("/api/v1/events?service=node")
-        assert {"id", "ts", "level", "msg", "service", "fields"} == set(events[0])
+        assert {"id", "ts", "level", "msg", "service", "fleet", "fields"} == set(events[0])
         assert [e["id"] for e in events] == sorted({e["id"] for e in events})
-        assert {e["service"] for e in events} == {"node"}
+        assert {(e["service"], e["fleet"]) for e in events} <= {("node", "node"), ("node", ""), ("", "node")}
+        assert await r.data("/api/v1/events?fleet=node") == await r.data("/api/v1/events?service=node"), "its own fleet"
         reshard = next(e for e in events if e["msg"] == "reshard")
         assert reshard["fields"]["targets"] == 40
         later = await r.data(f"/api/v1/events?service=node&since={reshard['id']}")
@@ -169,6 +171,7 @@ async def test_events_as_json(tmp_path: Path) -> None:
         (newest,) = await r.data("/api/v1/events?service=node&limit=1")
         assert newest["id"] >= events[-1]["id"]
         assert (await r.get("/api/v1/events?service=nobody"))[0] == 404
+        assert (await r.get("/api/v1/events?fleet=nobody"))[0] == 404
         assert (await r.get("/api/v1/events?since=x"))[0] == 400
 
 
@@ -196,7 +199,7 @@ async def test_events_as_a_stream_that_goes_on_where_it_was(tmp_path: Path) -> N
             first = await read_stream(response, "reshard")
             assert first["fields"]["targets"] == 2, "what was before is not repeated"
         r.write([{"targets": ["t1:9100"]}])
-        await until(lambda: r.supervisor.services["node"].reconciler.memory.generation.n >= 3, "another plan")
+        await until(lambda: r.supervisor.fleets["node"].reconciler.memory.generation.n >= 3, "another plan")
         async with r.session.get(url, headers=stream | {"Last-Event-ID": str(first["id"])}) as response:
             assert (await read_stream(response, "reshard"))["fields"]["targets"] in (1, 2)
         async with r.session.get(url, headers=stream | {"Last-Event-ID": "99999999"}) as response:
@@ -221,7 +224,7 @@ async def test_a_text_that_is_no_utf8_is_shown_all_the_same(tmp_path: Path) -> N
         name = b"broken-\xe4.json".decode("utf-8", "surrogateescape")
         log.get().warning("odd", path=name, service="node")
         assert any("broken-" in str(e["fields"].get("path")) for e in await r.data("/api/v1/events"))
-        cell = next(iter(r.supervisor.services["node"].facts.sources.values()))
+        cell = next(iter(r.supervisor.services["node"].facts.cells.values()))
 
         async def said(path: str) -> bool:
             cell.put(Unknown(f"{name}: not a list"))  # until the source answers again

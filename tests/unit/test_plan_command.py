@@ -16,14 +16,14 @@ from promring.demo.process import free_port
 from tests.fakes.controller import FakeController, error, status
 from tests.unit.test_commands import HEAVY
 
-PLAN = "/api/v1/services/node/plan"
+PLAN = "/api/v1/fleets/node/plan"
 
 
 def planned(**changed: Any) -> dict[str, Any]:
     """What a controller answers: one of two scrapers is drained."""
     row = {"zone": "", "load_before": 0, "load_after": 0, "limit": None, "sha256": None}
     return {
-        "service": "node",
+        "fleet": "node",
         "decided_by": "controller",
         "held": [],
         "drained": [],
@@ -43,9 +43,9 @@ def planned(**changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def asked(answer: object, *more: str, services: object = None) -> tuple[Result, list[str]]:
-    services = status()["services"] if services is None else services
-    with FakeController({"/api/v1/services": (200, services), PLAN: (200, answer)}) as fake:
+def asked(answer: object, *more: str, fleets: object = None) -> tuple[Result, list[str]]:
+    fleets = status()["fleets"] if fleets is None else fleets
+    with FakeController({"/api/v1/fleets": (200, fleets), PLAN: (200, answer)}) as fake:
         result = CliRunner().invoke(main, ["plan", "--url", fake.url, *more])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result, [path for _, path, _ in fake.asked]
@@ -75,10 +75,20 @@ def test_as_json_it_is_what_the_api_says() -> None:
     assert json.loads(result.stdout) == planned()
 
 
-def test_which_of_several_services_is_asked_for() -> None:
-    one = status()["services"][0]
-    result, _ = asked(planned(), services=[one, one | {"name": "other"}])
+def test_which_of_several_fleets_is_asked_for_unless_only_one_can_be_meant() -> None:
+    one = status()["fleets"][0]
+    both = [one, one | {"name": "other", "scrapers": one["scrapers"][1:]}]
+    result, _ = asked(planned(), fleets=both)
     assert (result.exit_code, "which one? There is node, other" in result.stderr) == (2, True)
+    result, paths = asked(planned(), "--without", "10.0.0.1:9090", fleets=both)
+    assert (result.exit_code, paths[-1]) == (0, f"{PLAN}?without=10.0.0.1%3A9090"), "only one fleet has it"
+    result, _ = asked(planned(), "--without", "10.0.0.2:9090", fleets=both)
+    assert (result.exit_code, "which one? There is node, other" in result.stderr) == (2, True)
+    result, _ = asked(planned(), "--without", "x:1", fleets=both)
+    assert (result.exit_code, "no fleet has the scraper 'x:1'; there is node, other" in result.stderr) == (1, True)
+    assert asked(planned(), "--fleet", "node", fleets=both)[1][-1] == PLAN
+    result, _ = asked(planned(), "--fleet", "nope", fleets=both)
+    assert (result.exit_code, "no fleet 'nope'; there is node, other" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +116,7 @@ def test_a_plan_of_a_controller_loads_nothing_of_the_daemon() -> None:
         "import sys\nfrom promring.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print(*sys.modules)"
     )
-    with FakeController({"/api/v1/services": (200, status()["services"]), PLAN: (200, planned())}) as fake:
+    with FakeController({"/api/v1/fleets": (200, status()["fleets"]), PLAN: (200, planned())}) as fake:
         command = [sys.executable, "-c", script, "plan", "--url", fake.url]
         out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     loaded = set(out.stdout.splitlines()[-1].split())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.cli import main
-from promring.core.placement import Policy, place
+from promring.core.placement import Policy, place, place_living
 from promring.core.preview import PreviewError, preview
 from promring.core.ring import Ring
 from promring.demo.process import free_port
@@ -36,7 +36,8 @@ def test_what_a_plan_says_adds_up(names: list[str], scrapers: Members, policy: P
     assert rows[joiner.id]["before"] is None
     assert sum(row["gains"] for row in rows.values()) == found.plan.moved
     later = (*(s for s in scrapers if s != leaver), joiner)
-    expected = place(pool_of(names), Ring(later, policy.virtual_nodes), policy)
+    every = Ring(tuple(sorted((*scrapers, joiner))), policy.virtual_nodes)  # who leaves stays listed
+    expected = place_living(pool_of(names), Ring(tuple(sorted(later)), policy.virtual_nodes), every, policy)
     assert found.after.counts() == expected.counts()
 
 
@@ -55,7 +56,7 @@ def test_a_simulation_has_the_shape_of_the_contract_and_true_numbers(tmp_path: P
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(result.output)
-    assert set(data) == {"scrapers", "targets", "balance", "leave", "join", "place_s"}
+    assert set(data) == {"scrapers", "targets", "services", "balance", "leave", "join", "place_s"}
     assert data["balance"]["count_max_over_mean"] <= 1.10
     assert data["balance"]["load_max_over_mean"] == data["balance"]["count_max_over_mean"]
     assert 0 < data["leave"]["share"] <= data["leave"]["moved"] <= 1.2 * data["leave"]["share"]
@@ -90,3 +91,10 @@ def test_a_plan_without_facts_says_which_is_missing(tmp_path: Path) -> None:
     said, why = result.output.splitlines()
     assert said.startswith(f"no controller is asked: no promring answers at {nowhere}")
     assert why == "Error: x: no scraper is alive"
+
+
+def test_a_scraper_that_is_listed_and_dead_may_be_asked_for_as_if_it_were_there() -> None:
+    one, dead = Scraper("a:1", "a", 1), Scraper("b:1", "b", 1)
+    pool = pool_of([f"t{n}:1" for n in range(40)])
+    found = preview(pool, (one,), Policy(), joining=[dead], listed=(one, dead))
+    assert found.after.counts() == place(pool, Ring((one, dead), Policy().virtual_nodes), Policy()).counts()

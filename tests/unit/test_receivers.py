@@ -15,7 +15,7 @@ import structlog
 
 from promring import disk, log
 from promring.delivery import envelope
-from promring.delivery.ansible_run import FILES
+from promring.delivery.ansible_inventory import FILES
 from promring.delivery.envelope import Envelope, note_of
 from promring.delivery.file import FileDelivery
 from promring.delivery.ssh_far import script
@@ -52,9 +52,10 @@ def by_ssh(path: Path, sent: Slice) -> str:
 
 def by_ansible(path: Path, sent: Slice) -> str:
     installer = path.parent.parent / f"{path.parent.name}-install.sh"
-    installer.write_bytes((FILES / "install.sh").read_bytes() + sent.body)
-    digest = hashlib.sha256(sent.body).hexdigest()
-    text = shlex.join(["sh", str(installer), str(path.parent), path.name, digest, str(sent.generation)])
+    size, digest = len(sent.body), hashlib.sha256(sent.body).hexdigest()
+    listed = f"{digest} {sent.generation} {size} {size} {path.name}\n\n"
+    installer.write_bytes((FILES / "install.sh").read_bytes() + listed.encode() + sent.body)
+    text = shlex.join(["sh", str(installer), str(path.parent)])
     ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False, timeout=WAIT_S)
     return "" if ran.returncode == 0 else (ran.stderr.splitlines() or ["said nothing"])[-1]
 

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,15 +15,19 @@ import structlog
 
 from promring import log
 from promring.core.admission import Rules
-from promring.core.coverage import Seen
-from promring.core.guard import Guard, Hold
+from promring.core.coverage import Seen, Sight
+from promring.core.guard import Hold, Withheld
 from promring.core.handover import Handover
 from promring.core.placement import Policy, place
 from promring.core.pool import mark_of, pool_of, target
 from promring.core.ring import Ring
+from promring.couriers import Couriers
 from promring.delivery import Leads, Outcome, always
 from promring.events import Events
 from promring.facts import FactBoard
+from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.planner import Placing, Planner
+from promring.fleet.reconcile import Pace, Reconciler, _why
 from promring.leadership import RELEASED_S, Leadership
 from promring.metrics import Metrics
 from promring.model import (
@@ -39,8 +43,8 @@ from promring.model import (
     TargetPool,
     Unknown,
 )
-from promring.reconcile import Pace, Reconciler, _why
-from promring.state import Memory, Store
+from promring.state import Memory, ServiceMemory, Store
+from tests.judging import Guard
 from tests.seeing import owned, seen_with
 from tests.waiting import until
 
@@ -96,44 +100,67 @@ class Loop:
         guard: Guard | None = None,
         leadership: Leadership | None = None,
     ) -> None:
-        self.facts = FactBoard(["s"])
+        self.facts = FactBoard()
+        self.cells = self.facts.add("x", ["s"]).cells
         self.sink = Sink()
         self.leadership = leadership or Leadership()
         self.store = Store(folder, "x", log.get())
+        guard = guard or Guard(Rules(join_delay_s=0.0), shrink_threshold=0.0)
+        memory, metrics = memory or Memory(), Metrics()
+        self.couriers = Couriers("x", "x", [self.sink], self.leadership, self.facts.ring, metrics, log.get())
         self.reconciler = Reconciler(
             "x",
-            guard=guard or Guard(Rules(join_delay_s=0.0), shrink_threshold=0.0),
-            policy=Policy(),
+            rules=guard.rules,
+            guards={"x": guard.lists},
             handover=handover or Handover(0.0, confirm=False),
-            hash_labels=None,
-            zone_label=None,
             pace=pace or Pace(60.0, 0.0),
             facts=self.facts,
-            deliveries=[self.sink],
+            planner=Planner(Policy(), {"x": Placing()}, None, memory.members, log.get()),
+            dispatcher=Dispatcher({"x": self.couriers}, {}, self.leadership, self.facts.ring, log.get()),
             leadership=self.leadership,
             store=self.store,
-            memory=memory or Memory(),
-            metrics=Metrics(),
+            memory=memory,
+            metrics=metrics,
             log=log.get(),
         )
-        for name, groups in (memory or Memory()).sources.items():
-            self.facts.sources[name].restore(groups, 1.0, "restored")
-        if memory and memory.members:
+        for name, groups in memory.of("x").sources.items():
+            self.cells[name].restore(groups, 1.0, "restored")
+        if memory.members:
             self.facts.members.restore(memory.members, 1.0, "restored")
+
+    @property
+    def slices(self) -> Mapping[str, Slice]:
+        return self.reconciler.memory.of("x").slices
+
+    @property
+    def decided(self) -> bool:
+        return self.reconciler.services["x"].decided
+
+    @property
+    def withheld(self) -> list[Withheld]:
+        """Of the scrapers, and of the lists."""
+        return [*self.reconciler.verdict.withheld, *self.reconciler.services["x"].verdict.withheld]
+
+    def see(self, seen: Mapping[str, Seen], looked_at: float | None) -> None:
+        """What the scrapers are seen doing, in a look that the loop waits for."""
+        placement = self.reconciler.in_force
+        assert placement is not None
+        self.facts.put_sight(Sight(placement, seen, (), {}, (), {}, {}, looked_at), awaited=True)
 
     async def say(self, members: Members | None = None, targets: TargetPool | None = None) -> None:
         if members is not None:
             self.facts.members.put(Known(members) if members else Empty())
         if targets is not None:
-            self.facts.sources["s"].put(Known(targets) if len(targets) else Empty())
+            self.cells["s"].put(Known(targets) if len(targets) else Empty())
         await self.reconciler.cycle()
 
-    def withheld(self) -> list[str]:
-        return [one.reason for one in self.reconciler.verdict.withheld]
+    def reasons(self) -> list[str]:
+        return [one.reason for one in self.withheld]
 
     def reason(self) -> str:
-        verdict = self.reconciler.verdict
-        return verdict.reason if isinstance(verdict, Hold) else ""
+        """Why the plan is kept: of the scrapers, else of the lists."""
+        verdicts = (self.reconciler.verdict, self.reconciler.services["x"].verdict)
+        return next((verdict.reason for verdict in verdicts if isinstance(verdict, Hold)), "")
 
 
 async def test_nothing_is_written_before_both_facts_are_known(tmp_path: Path) -> None:
@@ -144,7 +171,7 @@ async def test_nothing_is_written_before_both_facts_are_known(tmp_path: Path) ->
     assert (loop.sink.held, loop.reason()) == ({}, "targets_unknown")
     await loop.say(targets=TARGETS)
     assert set.union(*loop.sink.targets().values()) == set(NAMES)
-    assert loop.reconciler.decided
+    assert loop.decided
 
 
 async def test_none_and_no_answer_write_nothing(tmp_path: Path) -> None:
@@ -155,7 +182,7 @@ async def test_none_and_no_answer_write_nothing(tmp_path: Path) -> None:
     assert loop.reason() == "no_scrapers"
     loop.facts.members.put(Unknown("refused"))
     await loop.say(targets=pool_of(()))
-    loop.facts.sources["s"].put(Unknown("500"))
+    loop.cells["s"].put(Unknown("500"))
     await loop.reconciler.cycle()
     assert (loop.sink.held, loop.sink.writes) == (before, writes)
 
@@ -185,10 +212,10 @@ async def test_equal_facts_compute_and_write_nothing(tmp_path: Path) -> None:
 async def test_a_slice_keeps_its_generation_while_its_bytes_are_the_same(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     await loop.say((A, B), TARGETS)
-    first = dict(loop.reconciler.memory.slices)
+    first = dict(loop.slices)
     more = pool_of((TargetGroup.of([*NAMES, "new:1"]),))
     await loop.say(targets=more)
-    now = loop.reconciler.memory.slices
+    now = loop.slices
     changed = [name for name in now if now[name].body != first[name].body]
     assert changed
     assert {str(now[n].generation) for n in changed} == {"0.2"}
@@ -202,17 +229,17 @@ async def test_a_restart_serves_what_was_saved_and_moves_nothing(tmp_path: Path)
     await again.reconciler.cycle()
     assert again.sink.held == loop.sink.held
     assert again.reconciler.memory.generation == loop.reconciler.memory.generation
-    assert not again.reconciler.decided, "from remembered scrapers only"
+    assert not again.decided, "from remembered scrapers only"
     await again.say((A, B), TARGETS)
     assert again.reconciler.memory.generation == loop.reconciler.memory.generation
-    assert again.reconciler.decided
+    assert again.decided
 
 
 async def test_the_same_identity_at_another_address_is_taken_over(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     await loop.say((Scraper("h", "h", 9090),), TARGETS)
     await loop.say(members=(Scraper("h", "h", 9091),))
-    assert loop.reconciler.memory.slices["h"].scraper.port == 9091
+    assert loop.slices["h"].scraper.port == 9091
 
 
 async def test_a_failed_delivery_is_tried_again_soon_and_a_burst_of_changes_is_one_cycle(tmp_path: Path) -> None:
@@ -222,9 +249,9 @@ async def test_a_failed_delivery_is_tried_again_soon_and_a_burst_of_changes_is_o
     try:
         loop.facts.members.put(Known((A, B)))
         for n in range(1, 6):
-            loop.facts.sources["s"].put(Known(pool_of((TargetGroup.of(NAMES[:n]),))))
-        await until(lambda: bool(loop.reconciler.couriers.outcomes.get("memory")), "a failed delivery")
-        assert [o.error for o in loop.reconciler.couriers.outcomes["memory"]] == ["the disk is full"] * 2
+            loop.cells["s"].put(Known(pool_of((TargetGroup.of(NAMES[:n]),))))
+        await until(lambda: bool(loop.couriers.outcomes.get("memory")), "a failed delivery")
+        assert [o.error for o in loop.couriers.outcomes["memory"]] == ["the disk is full"] * 2
         assert loop.reconciler.memory.generation.n == 1
         loop.sink.broken = False
         await until(lambda: loop.sink.writes == 2, "delivered, without a change and long before the interval", 5)
@@ -253,13 +280,13 @@ def scraping(loop: Loop, *scrapers: Scraper) -> None:
     found = {}
     for scraper in scrapers:
         found[scraper.id] = seen_with(owned(placement, scraper), time.monotonic())
-    loop.facts.put_seen(found, (), time.monotonic(), awaited=True)
+    loop.see(found, time.monotonic())
 
 
 async def begun(loop: Loop, members: Members) -> None:
     """Its first plan is delivered: it was looked at what the scrapers had, which is nothing."""
     await loop.say(members, TARGETS)
-    loop.facts.put_seen({}, (), time.monotonic(), awaited=True)
+    loop.see({}, time.monotonic())
     await loop.reconciler.cycle()
 
 
@@ -295,8 +322,8 @@ async def test_a_follower_keeps_what_is_drained_until_the_leader_knows_its_servi
     for shared, drained in (
         ({"before": frozenset({B.id})}, {B.id}),
         ({}, {B.id}),
-        ({loop.reconciler.service: frozenset({A.id})}, {A.id}),
-        ({loop.reconciler.service: frozenset[str]()}, set[str]()),
+        ({loop.reconciler.fleet: frozenset({A.id})}, {A.id}),
+        ({loop.reconciler.fleet: frozenset[str]()}, set[str]()),
     ):
         term.share_drained(shared)
         await loop.say((A, B), TARGETS)
@@ -380,7 +407,7 @@ async def test_held_nothing_is_written_and_a_release_is_for_one_generation(tmp_p
     assert set().union(*(loop.sink.targets()[s.id] for s in MANY[:2])) == {*NAMES, "new:1"}
     assert not loop.facts.suspects
     await loop.say(targets=pool_of((TargetGroup.of(NAMES[:2]),)))
-    assert [one.reason for one in loop.reconciler.verdict.withheld] == ["source_shrank"], "the next doubt is a new one"
+    assert [one.reason for one in loop.withheld] == ["source_shrank"], "the next doubt is a new one"
     assert loop.reconciler.memory.generation.n == generation.n + 1
 
 
@@ -398,7 +425,7 @@ async def test_dead_by_direct_probes_and_by_time_they_leave(tmp_path: Path) -> N
             return [s.id for s in loop.reconciler.placement.scrapers] if loop.reconciler.placement else []
 
         await until(lambda: placed_on() == ["a:1", "b:1", "f:1"], "acted on before the interval; f answers a probe", 3)
-        assert [one.reason for one in loop.reconciler.verdict.withheld] == ["panic"]
+        assert [one.reason for one in loop.withheld] == ["panic"]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -409,7 +436,7 @@ async def test_a_join_is_placed_when_its_delay_is_over_without_another_fact(tmp_
     task = asyncio.create_task(loop.reconciler.run())
     try:
         loop.facts.members.put(Known((A,)))
-        loop.facts.sources["s"].put(Known(TARGETS))
+        loop.cells["s"].put(Known(TARGETS))
         await until(lambda: loop.reason() == "warming_up", "the start held", 2)
         await until(lambda: bool(loop.sink.held), "the first plan", 2)
         loop.facts.members.put(Known((A, B)))
@@ -440,9 +467,9 @@ async def test_a_source_that_goes_on_saying_none_is_believed_when_its_time_is_ov
     began = time.monotonic()
     for answer in range(3):
         await loop.say(targets=pool_of(()))
-        loop.facts.sources["s"]._counted_at -= 1.0  # as if a second had passed
+        loop.cells["s"]._counted_at -= 1.0  # as if a second had passed
         assert set.union(*loop.sink.targets().values()) == set(NAMES), answer
-    (doubt,) = loop.reconciler.verdict.withheld
+    (doubt,) = loop.withheld
     assert (doubt.reason, doubt.confirmed) == ("source_empty", (3, 3))
     task = asyncio.create_task(loop.reconciler.run())
     try:
@@ -461,7 +488,7 @@ async def test_who_cannot_be_delivered_to_still_counts_in_a_panic(tmp_path: Path
     await loop.say(ten, TARGETS)
     await loop.say(ten[:6])
     assert loop.reason() == "panic"
-    loop.reconciler.couriers.undelivered = {s.id: 3 for s in ten[6:]}
+    loop.couriers.undelivered = {s.id: 3 for s in ten[6:]}
     await loop.reconciler.cycle()
     assert loop.reason() == "panic"
     assert len(loop.reconciler.history.members) == 10
@@ -499,11 +526,11 @@ async def test_a_leader_gives_its_epoch_to_slices_without_changing_them_and_a_fo
     term.follow("other", 8)
     await loop.reconciler.cycle()
     assert (loop.sink.asked, loop.reconciler.memory.generation.epoch) == (0, 7), "the number below the leader's"
-    bodies = {name: s.body for name, s in loop.reconciler.memory.slices.items()}
+    bodies = {name: s.body for name, s in loop.slices.items()}
     term.lead("us", 10, 5.0)
     await loop.reconciler.cycle()
     assert loop.sink.held == bodies
-    assert {str(s.generation) for s in loop.reconciler.memory.slices.values()} == {"10.1"}
+    assert {str(s.generation) for s in loop.slices.values()} == {"10.1"}
     assert term.lists["x"]["s"].targets == len(NAMES)
     saved = next(iter(tmp_path.glob("*.state"))).stat().st_mtime_ns
     for _ in range(3):
@@ -554,19 +581,19 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     await leading.say(targets=short)
     assert leading.reconciler.release()
     await leading.reconciler.cycle()
-    assert leading.withheld() == []
+    assert leading.reasons() == []
     assert set(first.released) == {"x"}
 
     term.share_released(first.released)
     await following.say(targets=shorter)
-    assert following.withheld() == ["source_shrank"], "that is more than was released"
+    assert following.reasons() == ["source_shrank"], "that is more than was released"
     await following.say(targets=short)
-    assert following.withheld() == []
+    assert following.reasons() == []
     assert set.union(*following.sink.targets().values()) == set(NAMES[:3])
 
     await following.say(targets=TARGETS)
     await following.say(targets=short)
-    assert following.withheld() == ["source_shrank"], "it was for one verdict"
+    assert following.reasons() == ["source_shrank"], "it was for one verdict"
 
     await following.say(targets=TARGETS)
     term.release("x", first.released["x"])
@@ -576,7 +603,7 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     first.forget_released()
     assert first.released == {}
     await following.say(targets=short)
-    assert following.withheld() == ["source_shrank"], "it was for a minute"
+    assert following.reasons() == ["source_shrank"], "it was for a minute"
 
 
 async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_leader_gave(tmp_path: Path) -> None:
@@ -584,7 +611,7 @@ async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_lea
     loop = Loop(tmp_path, leadership=term, handover=Handover(30.0))
     term.follow("first", 4)
     await loop.say((A, B), TARGETS)
-    mine = {name: {t for g in json.loads(s.body) for t in g["targets"]} for name, s in loop.reconciler.memory.slices.items()}
+    mine = {name: {t for g in json.loads(s.body) for t in g["targets"]} for name, s in loop.slices.items()}
     assert loop.reconciler.placement is not None
     pool = loop.reconciler.placement.pool
     ids = {target(pool, row).address: int(id_) for row, id_ in enumerate(pool.ids)}
@@ -597,18 +624,18 @@ async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_lea
     await loop.reconciler.cycle()
     assert loop.reconciler.waiting == set(), "held: nobody is asked"
     loop.facts.members.put(Known((A, B)))
-    loop.facts.put_seen({}, (), None, awaited=True)
+    loop.see({}, None)
     await loop.reconciler.cycle()
-    loop.facts.put_seen({A.id: seen(mine[A.id])}, (), None, awaited=True)
+    loop.see({A.id: seen(mine[A.id])}, None)
     await loop.reconciler.cycle()
     assert loop.sink.asked == 0, "it has not seen yet what all of them have"
     assert loop.reconciler.waiting == {A.id, B.id}
     swapped = {A.id: seen(mine[B.id]), B.id: seen(mine[A.id])}
-    loop.facts.put_seen(swapped, (), time.monotonic(), awaited=True)
+    loop.see(swapped, time.monotonic())
     await loop.reconciler.cycle()
     assert loop.sink.targets() == {A.id: set(NAMES), B.id: set(NAMES)}, "all that is scraped goes on being so"
     right = {A.id: seen(set(NAMES)), B.id: seen(set(NAMES))}
-    loop.facts.put_seen(right, (), time.monotonic(), awaited=True)
+    loop.see(right, time.monotonic())
     await loop.reconciler.cycle()
     assert loop.sink.targets() == mine
 
@@ -623,7 +650,7 @@ async def test_a_single_controller_without_its_state_takes_nothing_that_it_gave_
     again = Loop(tmp_path / "lost", handover=Handover(30.0))
     await again.say((A, B), TARGETS)
     assert again.sink.asked == 0, "it has not seen yet what they have"
-    again.facts.put_seen(had, (), time.monotonic(), awaited=True)
+    again.see(had, time.monotonic())
     await again.reconciler.cycle()
     assert again.sink.targets()[A.id] == set(NAMES), "A has it until B scrapes it"
     scraping(again, A, B)
@@ -652,7 +679,7 @@ async def test_a_single_controller_goes_once_above_an_epoch_that_a_receiver_has(
     await loop.say((A, B), TARGETS)
     loop.sink.refused = []
     await loop.reconciler.cycle()
-    assert {s.generation.epoch for s in loop.reconciler.memory.slices.values()} == {72}
+    assert {s.generation.epoch for s in loop.slices.values()} == {72}
     loop.sink.refused = [newer._replace(error="it has generation 90.3, refuses 72.1")]
     await loop.reconciler.cycle()
     await loop.reconciler.cycle()
@@ -684,9 +711,9 @@ async def test_how_long_a_change_waited_is_counted_by_followers_too(tmp_path: Pa
     loop.sink.pulled = True  # as http_sd
     term.follow("first", 8)
     loop.facts.members.put(Known((A, B)))
-    loop.facts.sources["s"].put(Known(TARGETS))
+    loop.cells["s"].put(Known(TARGETS))
     await loop.reconciler.cycle(time.monotonic())
-    count = loop.reconciler._metrics.registry.get_sample_value("promring_delivery_lag_seconds_count", {"service": "x"})
+    count = loop.reconciler._metrics.registry.get_sample_value("promring_delivery_lag_seconds_count", {"fleet": "x"})
     assert count == 1
 
 
@@ -709,7 +736,7 @@ def test_a_policy_that_changed_by_a_reload_is_the_reason_although_equal_lists_we
         pool = pool_of((TargetGroup.of(names),))
         placed = place(pool, Ring((A, B), 64), policy)
         slices = {A.id: Slice("x", A, Generation(1, 1), b"[]", 0)}
-        return Memory(members=(A, B), sources={"s": pool}, slices=slices), placed
+        return Memory(members=(A, B), services={"x": ServiceMemory({"s": pool}, slices)}), placed
 
     before, _ = put(Policy(64, replication_factor=2), list(NAMES))
     after, placed = put(Policy(64, replication_factor=replicas), list(targets))
@@ -722,15 +749,15 @@ async def test_who_leads_no_more_calls_nobody_deliverable_again(tmp_path: Path) 
     term.lead("us", 3, 100.0)
     loop = Loop(tmp_path, leadership=term)
     with structlog.testing.capture_logs() as lines:
-        loop.reconciler.couriers._log = structlog.get_logger()
+        loop.couriers._log = structlog.get_logger()
         await loop.say((A, B), TARGETS)
         loop.sink.broken_for = B.id
         for n in range(4):
             await loop.say(targets=pool_of((TargetGroup.of([*NAMES, f"new{n}:1"]),)))
-        assert loop.reconciler.couriers.cut_off == {B.id}
+        assert loop.reconciler.dispatcher.cut_off == {B.id}
         clock[0] = 200.0
         await loop.reconciler.cycle()
-        assert not loop.reconciler.couriers.cut_off
+        assert not loop.reconciler.dispatcher.cut_off
     said = [line["event"] for line in lines]
     assert "scraper_undeliverable" in said
     assert "scraper_deliverable_again" not in said

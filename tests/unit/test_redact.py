@@ -143,7 +143,8 @@ shard_services:
       - python: {callable: c, interval: 1s}
     placement: {virtual_nodes: 1, load_factor: 1, loads: count, hash_labels: [a]}
     guard: {panic_threshold: 1, panic_hold: 1s}
-    audit: {interval: 1s, scrape_pool: p}
+    audit: {interval: 1s}
+    job: p
     delivery:
       - file: {path: p}
       - ssh: {host: h, user: u, path: p, identity_file: f, known_hosts: f}

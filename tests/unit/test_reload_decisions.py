@@ -29,7 +29,7 @@ from promring.model import Generation, Members, Placement, Reply, Scraper, Slice
 from promring.model import Known as Answered
 from promring.retirement import Retirement, Retiring
 from promring.settings import Settings, ShardService
-from promring.state import Memory, Orphan, Store, orphans
+from promring.state import Memory, Orphan, ServiceMemory, Store, orphans
 from promring.succession import OldWay, collisions, id_of, places, succeed, successors
 from tests.seeing import seen_with
 
@@ -66,8 +66,7 @@ def remembered(old: ShardService, *, drained: Sequence[str] = ()) -> Memory:
     slices = {s.id: Slice(old.name, s, Generation(3, 4), split.body(i), split.count(i)) for i, s in enumerate(members)}
     return Memory(
         members=members,
-        sources={"file:/srv/targets.json": POOL},
-        slices=slices,
+        services={old.name: ServiceMemory({"file:/srv/targets.json": POOL}, slices)},
         generation=Generation(3, 4),
         claims=claims,
         drained=frozenset(drained),
@@ -78,7 +77,7 @@ def remembered(old: ShardService, *, drained: Sequence[str] = ()) -> Memory:
 
 def decisions(old: Settings, new: Settings, memories: dict[str, Memory] | None = None) -> list[Decision]:
     memories = {s.name: remembered(s) for s in old.shard_services} if memories is None else memories
-    known = {n: Known(m.members, {s.scraper.id: s.targets for s in m.slices.values()}) for n, m in memories.items()}
+    known = {n: Known(m.members, m.targets()) for n, m in memories.items()}
     return decide(old, new, known, foresee(Now(old, memories, known), new))
 
 
@@ -128,14 +127,15 @@ def test_one_server_is_one_scraper_whatever_its_id_is() -> None:
     after = succeed(before, new)
     hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     assert [s.id for s in after.members] == hosts
-    assert list(after.slices) == list(after.claims.names) == list(after.history.standings) == hosts
-    assert all(s.scraper.id == name for name, s in after.slices.items())
+    slices = after.of("pool").slices
+    assert list(slices) == list(after.claims.names) == list(after.history.standings) == hosts
+    assert all(s.scraper.id == name for name, s in slices.items())
     assert after.drained == {"10.0.0.2", "10.7.7.7"}
-    assert [s.generation for s in after.slices.values()] == [s.generation for s in before.slices.values()]
+    assert [s.generation for s in slices.values()] == [s.generation for s in before.every_slice]
     assert succeed(after, old).members == before.members, "and back"
-    assert succeed(after, old).slices == before.slices
+    assert succeed(after, old).services == before.services
     same = succeed(before, old)
-    assert (same.members, same.slices, same.claims) == (before.members, before.slices, before.claims)
+    assert (same.members, same.services, same.claims) == (before.members, before.services, before.claims)
 
 
 def test_a_scraper_that_would_have_the_id_of_another_is_named() -> None:
@@ -187,7 +187,7 @@ async def test_a_state_keeps_who_departs_and_moves_with_the_name(tmp_path: Path)
     new = of(settings(service("new", nodes=NODES[1:])))
     memory = succeed(remembered(of(settings(service("old")))), new)
     await Store(tmp_path, "old", log.get()).save(remembered(of(settings(service("old")))))
-    store = Store(tmp_path, "new", log.get(), replaces="old")
+    store = Store(tmp_path, "new", log.get(), replaces={"old": {"new"}})
     await store.save(memory)
     assert [p.name for p in tmp_path.glob("*.state")] == ["new.state"]
     read = Store(tmp_path, "new", log.get()).load()
@@ -198,7 +198,7 @@ async def test_state_files_of_nobody_are_found_and_damaged_ones_are_left_alone(t
     await Store(tmp_path, "gone", log.get()).save(remembered(of(settings(service("gone")))))
     await Store(tmp_path, "here", log.get()).save(remembered(of(settings(service("here")))))
     (tmp_path / "odd.state").write_bytes(b"\0")
-    found = orphans(tmp_path, ["here"], log.get())
+    found = orphans(tmp_path, {"here": ["here"]}, log.get())
     assert found == [Orphan("gone", tmp_path / "gone.state", dict.fromkeys(NODES, 20))]
     assert (tmp_path / "odd.state").exists()
 
@@ -294,7 +294,7 @@ def test_what_is_foreseen_is_what_is_remembered_beside_what_would_be_placed() ->
     (found,) = foresee(now, new).values()
     assert 0 < found.moved <= found.owned == 60
     assert compare(had, had).moved == 0
-    assert policy_of(of(new)) == policy_of(of(old))
+    assert policy_of(new.every_fleet[0]) == policy_of(old.every_fleet[0])
 
 
 DRAINED_FULL: dict[str, Any] = {"placement": {"capacity": 20, "load_factor": None}}
@@ -350,37 +350,37 @@ def die(one: Departures, clock: list[float]) -> None:
     one.put_probed("a:1", Reply.REFUSES)
 
 
-def slice_of(targets: int) -> dict[str, Slice]:
-    return {"a:1": Slice("pool", Scraper("a:1", "a", 1), Generation(1, 1), b"[]\n", targets)}
+def has(targets: int) -> dict[str, int]:
+    return {"a:1": targets}
 
 
 def test_one_ends_when_its_empty_slice_is_delivered_and_it_scrapes_nothing_of_it() -> None:
     one, clock = departing(audited=True)
-    assert one.end(slice_of(3), {"a:1"}, {}) == ()
-    assert one.end(slice_of(0), (), {}) == (), "not delivered"
-    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    assert one.end(has(3), {"a:1"}, {}) == ()
+    assert one.end(has(0), (), {}) == (), "not delivered"
+    assert one.end(has(0), {"a:1"}, {}) == ()
     assert one.emptied == {"a:1"}
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([], 99.0)}) == (), "seen before it had the empty one"
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([7], 101.0)}) == (), "it goes on scraping"
+    assert one.end(has(0), {"a:1"}, {"a:1": seen_with([], 99.0)}) == (), "seen before it had the empty one"
+    assert one.end(has(0), {"a:1"}, {"a:1": seen_with([7], 101.0)}) == (), "it goes on scraping"
     clock[0] += 2 * PROOF_S
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([7], 101.0)}) == ()
-    assert [s.id for s in one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([], 102.0)})] == ["a:1"]
+    assert one.end(has(0), {"a:1"}, {"a:1": seen_with([7], 101.0)}) == ()
+    assert [s.id for s in one.end(has(0), {"a:1"}, {"a:1": seen_with([], 102.0)})] == ["a:1"]
     assert (one.scrapers, one.gone) == ((), ())
 
 
 def test_one_that_cannot_be_asked_ends_after_a_while_and_so_does_one_that_refuses_or_is_silent() -> None:
     one, clock = departing(audited=True)
-    one.end(slice_of(0), {"a:1"}, {})
+    one.end(has(0), {"a:1"}, {})
     clock[0] += PROOF_S + 1
-    assert one.end(slice_of(0), {"a:1"}, {})
+    assert one.end(has(0), {"a:1"}, {})
     for replies in ([Reply.REFUSES, Reply.REFUSES], [Reply.SILENT, Reply.SILENT], [Reply.REFUSES, Reply.SILENT]):
         dead, clock = departing(audited=True)
         dead.put_probed("a:1", Reply.ANSWERS)
         for reply in replies:
-            assert dead.end(slice_of(5), {"a:1"}, {}) == ()
+            assert dead.end(has(5), {"a:1"}, {}) == ()
             dead.put_probed("a:1", reply)
             clock[0] += PROOF_S + 1
-        assert dead.end(slice_of(5), {"a:1"}, {})
+        assert dead.end(has(5), {"a:1"}, {})
 
 
 def test_one_that_is_restarted_stays_until_its_slice_is_empty() -> None:
@@ -388,12 +388,12 @@ def test_one_that_is_restarted_stays_until_its_slice_is_empty() -> None:
     for _ in range(3):
         one.put_probed("a:1", Reply.REFUSES)
         clock[0] += PROOF_S / 2 - 1
-        assert one.end(slice_of(5), {"a:1"}, {}) == ()
+        assert one.end(has(5), {"a:1"}, {}) == ()
         one.put_probed("a:1", Reply.ANSWERS)
     clock[0] += 1
-    assert one.end(slice_of(5), {"a:1"}, {}) == ()
-    assert one.end(slice_of(0), {"a:1"}, {}) == ()
-    assert one.end(slice_of(0), {"a:1"}, {"a:1": seen_with([], clock[0] + 1)})
+    assert one.end(has(5), {"a:1"}, {}) == ()
+    assert one.end(has(0), {"a:1"}, {}) == ()
+    assert one.end(has(0), {"a:1"}, {"a:1": seen_with([], clock[0] + 1)})
 
 
 def test_one_that_asks_by_the_name_of_the_service_before_ends_when_it_has_fetched_the_empty_slice() -> None:
@@ -401,10 +401,10 @@ def test_one_that_asks_by_the_name_of_the_service_before_ends_when_it_has_fetche
     one, clock = departing(pulls=True, asks=asks)
     asks.note("before", "a:1")
     asks.note("before", "a:1")
-    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    assert one.end(has(0), {"a:1"}, {}) == ()
     clock[0] += 5
     asks.note("before", "a:1")
-    assert one.end(slice_of(0), {"a:1"}, {})
+    assert one.end(has(0), {"a:1"}, {})
 
 
 def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
@@ -412,16 +412,16 @@ def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
     one, clock = departing(pulls=True, asks=asks)
     asks.note("pool", "a:1")
     asks.note("pool", "a:1")
-    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    assert one.end(has(0), {"a:1"}, {}) == ()
     clock[0] += 5
-    assert one.end(slice_of(0), {"a:1"}, {}) == ()
+    assert one.end(has(0), {"a:1"}, {}) == ()
     asks.note("pool", "a:1")
-    assert one.end(slice_of(0), {"a:1"}, {})
+    assert one.end(has(0), {"a:1"}, {})
 
 
 def test_they_are_drained_members_and_those_that_are_gone_are_none_until_consul_forgets_them() -> None:
     one, clock = departing(registered=True)
-    facts, b = FactBoard([]), Scraper("b:1", "b", 1)
+    facts, b = FactBoard(), Scraper("b:1", "b", 1)
 
     def members(*answer: Scraper) -> Members:
         facts.members.put(Answered(answer))

@@ -58,7 +58,7 @@ def test_a_service_whose_slices_are_files_over_there_is_read_from_that_path(
 
 
 def test_all_services_of_a_scraper_or_those_that_are_named(tmp_path: Path) -> None:
-    file = configured(tmp_path, "[http_sd: {}]", "[http_sd: {}], audit: {scrape_pool: the-job}", f"[{{{SSH}}}]")
+    file = configured(tmp_path, "[http_sd: {}]", "[http_sd: {}], job: the-job", f"[{{{SSH}}}]")
     url = ("--url", "http://promring.example:9600/")
     assert list(jobs(printed(file, *url))) == ["s0", "the-job", "s2"]
     assert list(jobs(printed(file, "s2", "s0", "s2", *url))) == ["s2", "s0"]
@@ -66,7 +66,7 @@ def test_all_services_of_a_scraper_or_those_that_are_named(tmp_path: Path) -> No
     assert one == {"url": "http://promring.example:9600/sd/s0/10.0.0.1:9090", "refresh_interval": "1s"}
     assert printed(file, "--scraper", "10.0.0.9:9090").exit_code == 1
     assert "no shard service 'nope'" in printed(file, "s0", "nope").stderr
-    twice = configured(tmp_path, "[http_sd: {}]", "[http_sd: {}], audit: {scrape_pool: s0}")
+    twice = configured(tmp_path, "[http_sd: {}]", "[http_sd: {}], job: s0")
     assert printed(twice).exit_code == 1, "Prometheus refuses two jobs of one name"
 
 

@@ -4,6 +4,7 @@ there.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
 from types import MappingProxyType
@@ -23,7 +25,7 @@ import pytest
 from promring import log
 from promring.delivery import envelope
 from promring.delivery.envelope import Envelope
-from promring.delivery.ssh import SshDelivery, SshPace, SshSettings, render_host
+from promring.delivery.ssh import SshDelivery, SshHosts, SshPace, SshSettings, render_host
 from promring.delivery.ssh_connect import parse_jump
 from promring.delivery.ssh_far import COMMAND, FarError, script, was_written
 from promring.delivery.ssh_trust import parse_known_hosts
@@ -370,6 +372,60 @@ async def test_what_is_wrong_on_our_side_is_unsent_and_mended_at_once_when_it_is
         assert outcome.outcome == "unsent"
     finally:
         await delivery.close()
+
+
+# --- several services --------------------------------------------------------------------------------------------------
+
+
+class Door:
+    """Somebody who listens where sshd should, and says nothing or hangs up."""
+
+    def __init__(self, *, hangs_up: bool) -> None:
+        self._hangs_up, self.came = hangs_up, 0
+        self._guests: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+
+    async def _let_in(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.came += 1
+        self._guests.append(writer)
+        if self._hangs_up:
+            writer.close()
+
+    async def open(self) -> int:
+        self._server = await asyncio.start_server(self._let_in, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def shut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for guest in self._guests:
+            guest.close()
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_a_host_that_hangs_or_hangs_up_is_tried_once_for_all_services(tmp_path: Path, hangs_up: bool) -> None:
+    door = Door(hangs_up=hangs_up)
+    make_key(tmp_path / "key")
+    (tmp_path / "known_hosts").write_text("")
+    plain = replace(settings(tmp_path), port=await door.open(), timeout_s=0.5)
+    pace = SshPace(retry_first_s=600, retry_most_s=600, wait_s=60, slow_wait_s=0.1)
+    hosts = SshHosts(plain, log.get(), pace=pace)
+    names = [f"x{n}" for n in range(12)]
+    deliveries = {name: SshDelivery(plain, log.get(), hosts=hosts) for name in names}
+    slices = {name: replace(make_slice(host="127.0.0.1"), service=name) for name in names}
+    told = [o for (o,) in await asyncio.gather(*(d.deliver([slices[n]]) for n, d in deliveries.items()))]
+    assert [o.outcome for o in told] == ["failed"] * 12
+    why = "cannot connect: Connection " if hangs_up else "connecting took more than 0.5 s"
+    for name, outcome in zip(names, told, strict=True):
+        assert outcome.error.startswith(f"127.0.0.1:/srv/{name}/s_1.json: {why}"), outcome
+    assert door.came == 1
+    newer = replace(slices["x3"], generation=Generation(1, 2))
+    (outcome,) = await deliveries["x3"].deliver([newer])
+    assert (outcome.outcome, door.came) == ("waiting", 1), "it is left alone for all of them"
+    for delivery in deliveries.values():
+        await delivery.close()
+    door.shut()
 
 
 # --- without asyncssh ------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import pytest
 import structlog
 
 from promring import log
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.watch import Audit, AuditSettings, Look
 from promring.consul.client import Access, Client
+from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.couriers import Couriers
@@ -94,6 +95,7 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
         ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
         ({"fits": {"unplaced": 9}}, "bad", "9 targets lack an owner: no room"),
+        ({"fits": {"unplaced": 9}, "scrapers": []}, "warn", "9 targets have no room"),
         (
             {"fits": {"unplaced": 9}, "scrapers": keeping(9)},
             "warn",
@@ -178,7 +180,7 @@ class Failing:
 @pytest.mark.parametrize("errors", [("the disk is full", ""), ("", "the disk is full")])
 async def test_of_two_deliveries_of_one_kind_neither_hides_the_other(errors: tuple[str, str]) -> None:
     logger: Logger = structlog.get_logger()
-    couriers = Couriers("s", [Failing(error) for error in errors], Leadership(), lambda: None, Metrics(), logger)
+    couriers = Couriers("f", "s", [Failing(error) for error in errors], Leadership(), lambda: None, Metrics(), logger)
     with structlog.testing.capture_logs() as lines:
         for _ in range(3):
             assert not await couriers.deliver([], remembered=False, pushes=True)
@@ -191,11 +193,21 @@ async def test_of_two_deliveries_of_one_kind_neither_hides_the_other(errors: tup
 
 async def test_what_is_not_scraped_yet_is_no_warning_and_what_lasts_is() -> None:
     gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
-    placement = place(pool_of(["t:1"]), Ring((gone,), 8), Policy(8))
-    settings = AuditSettings("x", interval_s=0.02, timeout_s=1.0, lasts_s=0.2)
+    pool = FleetPool.of({"x": Part(pool_of(["t:1"]))})
+    placement = place(pool, Ring((gone,), 8), Policy(8))
+    settings = AuditSettings(interval_s=0.02, timeout_s=1.0, lasts_s=0.2)
     logger: Logger = structlog.get_logger()
     with structlog.testing.capture_logs() as lines:
-        audit = Audit(settings, lambda: placement, lambda: (), lambda _: None, asyncio.Event(), None, logger)
+        audit = Audit(
+            settings,
+            {"x": Look("x", "x", 0, logger)},
+            in_force=lambda: placement,
+            waiting=lambda: (),
+            receive=lambda _: None,
+            wanted=asyncio.Event(),
+            look_at=None,
+            log=logger,
+        )
         async with in_task(audit.run()):
             await until(lambda: len([x for x in lines if x["event"] == "coverage"]) == 2, "both lines")
             await asyncio.sleep(0.1)

@@ -122,7 +122,7 @@ async def test_a_bad_certificate_is_refused_and_said(bad: str, ca: trustme.CA, c
         async with Client(Access(f"https://127.0.0.1:{port}", tls=TlsFiles(ca_file))) as client:
             with pytest.raises(ConsulError, match=why):
                 await client.health("x")
-        settings = AgentSettings([f"https://127.0.0.1:{port}"], "x", "s:1", tmp_path / "x.json", tls=TlsFiles(ca_file))
+        settings = AgentSettings([f"https://127.0.0.1:{port}"], "s:1", tmp_path, tls=TlsFiles(ca_file))
         said = io.StringIO()
         log.configure("info", "logfmt", said)
         agent = asyncio.create_task(Poller(settings, AgentMetrics(), log.get()).run())

@@ -11,8 +11,9 @@ import pytest
 from promring import log
 from promring.audit import watch
 from promring.audit.active import State, Told
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Sight
+from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.pool import ID_LABEL
 from promring.core.ring import Ring
@@ -36,11 +37,21 @@ class Server:
 
 
 async def test_what_it_dropped_is_not_said_of_it_when_its_slice_is_without_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, empty = (place(pool_of(names), Ring(ONE, 8), Policy(8)) for names in (["t:1", "u:1"], []))
+    pools = (FleetPool.of({"x": Part(pool_of(names))}) for names in (["t:1", "u:1"], []))
+    whole, empty = (place(pool, Ring(ONE, 8), Policy(8)) for pool in pools)
     server, in_force, sights = Server(whole), [whole], list[Sight]()
     monkeypatch.setattr(watch, "targets_of", server.targets_of)
-    settings = AuditSettings("x", interval_s=0.02)
-    audit = Audit(settings, lambda: in_force[0], lambda: (), sights.append, asyncio.Event(), None, log.get())
+    looks = {"x": Look("x", "x", 0, log.get())}
+    audit = Audit(
+        AuditSettings(interval_s=0.02),
+        looks,
+        lambda: in_force[0],
+        lambda: (),
+        sights.append,
+        asyncio.Event(),
+        None,
+        log.get(),
+    )
     task = asyncio.create_task(audit.run())
     try:
         await until(lambda: bool(sights) and len(sights[-1].seen["a:1"].dropped) == 2, "dropped")

@@ -71,7 +71,10 @@ TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "pro
 
 
 @asynccontextmanager
-async def running(folder: Path, *, targets: bool = True, shrink_threshold: float = 0) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, *, targets: bool = True, shrink_threshold: float = 0, shared: bool = False
+) -> AsyncIterator[Running]:
+    """``shared``: ``node`` and ``web``, with 20 targets, have one fleet, ``main``."""
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
         # A busy machine answers late many times, and nobody dies of it.
         probe = {"nodes": nodes, "interval": "100ms", "timeout": "100ms", "unhealthy_after": 100}
@@ -93,6 +96,8 @@ async def running(folder: Path, *, targets: bool = True, shrink_threshold: float
                 },
             ],
         }
+        if shared:
+            config = shared_fleet(config, folder)
         file = folder / "promring.yml"
         file.write_text(json.dumps(config))
         token = folder / "token"
@@ -113,6 +118,17 @@ async def running(folder: Path, *, targets: bool = True, shrink_threshold: float
         finally:
             supervisor.stop()
             await task
+
+
+def shared_fleet(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The first service, and another one, in one fleet; the second as it is."""
+    first = config["shard_services"][0]
+    service = {key: value for key, value in first.items() if key not in ("scrapers", "delivery")} | {"fleet": "main"}
+    (folder / "web.json").write_text(json.dumps([{"targets": [f"w{n}:80" for n in range(20)]}]))
+    web_service = service | {"name": "web", "job": "the web", "targets": [{"file": {"files": ["web.json"]}}]}
+    fleet = {"name": "main", "description": "of the shop", "scrapers": first["scrapers"], "delivery": first["delivery"]}
+    own = config["shard_services"][1]
+    return config | {"fleets": [fleet], "shard_services": [service, web_service, own]}
 
 
 async def test_a_slice_is_negotiated_as_rfc_9110_has_it(tmp_path: Path) -> None:
@@ -214,7 +230,7 @@ async def test_the_api_says_who_has_what(tmp_path: Path) -> None:
 async def test_a_plan_over_the_api(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         gone, stays = r.nodes
-        plan = await r.data(f"/api/v1/services/node/plan?without={gone}&with=10.0.0.9:9090")
+        plan = await r.data(f"/api/v1/fleets/node/plan?without={gone}&with=10.0.0.9:9090")
         assert {row["id"]: row["after"] is None for row in plan["scrapers"]} == {
             gone: True,
             stays: False,
@@ -222,18 +238,19 @@ async def test_a_plan_over_the_api(tmp_path: Path) -> None:
         }
         assert plan["targets"] == sum(row["after"] or 0 for row in plan["scrapers"]) == 40
         for bad in ("without=x:1", f"with={gone}", "with=nonsense", f"without={gone}&without={stays}"):
-            assert (await r.get(f"/api/v1/services/node/plan?{bad}"))[0] == 400, bad
+            assert (await r.get(f"/api/v1/fleets/node/plan?{bad}"))[0] == 400, bad
 
 
-METRICS = """scrapers{service="node",state="up"} 2.0
+METRICS = """scrapers{fleet="node",state="up"} 2.0
 targets{service="node"} 40.0
-assigned_targets{scraper=
-assigned_load{scraper=
-reshards_total{reason="initial",service="node"} 1.0
-targets_moved_total{service="node"} 0.0
-reconcile_duration_seconds_count{service="node"}
-deliveries_total{means="file",outcome="written",service="files-only"} 2.0
-delivery_lag_seconds_count{service="node"}
+assigned_targets{fleet="node",scraper=
+assigned_load{fleet="node",scraper=
+capacity_load{fleet="node",scraper=
+reshards_total{fleet="node",reason="initial"} 1.0
+targets_moved_total{fleet="node"} 0.0
+reconcile_duration_seconds_count{fleet="node"}
+deliveries_total{fleet="files-only",means="file",outcome="written"} 2.0
+delivery_lag_seconds_count{fleet="node"}
 discovery_failures_total{service="node",source="file:
 discovery_last_success_timestamp_seconds{service="node",source="file:
 leader 1.0
@@ -373,9 +390,9 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
         assert found["refused"]
         (decision,) = found["decisions"]
         assert (decision["kind"], decision["numbers"]["lost"]) == ("capacity_short", 10)
-        assert [one["service"] for one in found["services"]] == ["node", "files-only"]
-        assert found["services"][0]["preview"]["fits"]["unplaced"] == 10
-        for query, said in (("?without=x:1", "x:1 is not a live scraper"), ("?service=node&with=x", "not host:port")):
+        assert [one["fleet"] for one in found["fleets"]] == ["node", "files-only"]
+        assert found["fleets"][0]["preview"]["fits"]["unplaced"] == 10
+        for query, said in (("?without=x:1", "x:1 is not a live scraper"), ("?fleet=node&with=x", "not host:port")):
             async with r.session.post(url + query, data=json.dumps(config), headers=token) as response:
                 assert (response.status, said in (await response.json())["error"]) == (400, True), query
         async with r.session.post(url + "?name=new.yml", data="shard_services: []", headers=token) as response:

@@ -1,1 +1,1 @@
-"""``promring agent``: runs beside a scraper, fetches its slice and writes it. Needs no configuration file."""
+"""``promring agent``: runs beside a scraper, fetches its slices and writes them. Needs no configuration file."""

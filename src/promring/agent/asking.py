@@ -15,10 +15,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from promring import secretfile
+from promring.delivery.bundle import DECLINED, HAVE
 from promring.duration import format_duration
 from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
+"""Of one slice, and of one answer."""
 WAIT_S = 30.0
 ANSWER_S = 10.0
 CUT_LEAST_S = 1.0
@@ -30,12 +32,13 @@ _CUT = frozenset({408, 499, 502, 504, 520, 522, 524})
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """``controllers``: base URLs, the first is asked first. ``reload_url``: POSTed after each write."""
+    """``controllers``: base URLs, the first is asked first. ``folder``: for the files. ``reload_url``: POSTed after each
+    answer of which something was written.
+    """
 
     controllers: Sequence[str]
-    service: str
     scraper: str
-    file: Path
+    folder: Path
     reload_url: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     tls: TlsFiles = field(default_factory=TlsFiles)
@@ -45,7 +48,20 @@ class AgentSettings:
 
 
 class NoSliceError(Exception):
-    """This controller gave no slice to take; the text says why."""
+    """This controller gave no slices to take; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an agent says of itself, by marks (``delivery.bundle``): what it has, and what it does not want now."""
+
+    have: Sequence[str] = ()
+    declined: Sequence[str] = ()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        said = {HAVE: "".join(self.have), DECLINED: "".join(self.declined)}
+        return {name: marks for name, marks in said.items() if marks}
 
 
 class CutError(Exception):
@@ -73,7 +89,7 @@ class Asker:
 
     def __init__(self, settings: AgentSettings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack
-        self._path = f"/sd/{quote(settings.service, safe='')}/{quote(settings.scraper, safe=':')}"
+        self._path = f"/sd/{quote(settings.scraper, safe=':')}"
         self._kept, self._fresh = new_session(), new_session(keep_alive=False)
         self._patience = {controller: Patience(settings.wait_s) for controller in settings.controllers}
 
@@ -84,15 +100,14 @@ class Asker:
         for session in (self._kept, self._fresh):
             await self._stack.enter_async_context(session)
 
-    async def ask(self, controller: str, etag: str, *, waits: bool, fresh: bool) -> Response:
-        """A slice (200), or 304 when it is that of ``etag``. ``waits``: as a long poll. ``fresh``: on a new connection, for
-        a balancer may lead it to another controller.
+    async def ask(self, controller: str, named: Named, *, wait_s: float, fresh: bool) -> Response:
+        """An answer of slices (200). ``wait_s``: 0, or the most that it waits for something that is not ``named``.
+        ``fresh``: on a new connection, for a balancer may lead it to another controller.
 
         Raises ``NoSliceError`` and ``CutError``.
         """
         patience = self._patience[controller]
-        headers = {"Accept-Encoding": "gzip", **await self._credentials()} | ({"If-None-Match": etag} if etag else {})
-        wait_s = patience.wait_s if waits else 0.0
+        headers = {"Accept-Encoding": "gzip", **await self._credentials(), **named.headers}
         began = time.monotonic()
         try:
             answer = await request(
@@ -109,9 +124,9 @@ class Asker:
             raise NoSliceError(str(error)) from error
         if answer.status in _CUT:
             self._cut(patience, wait_s, time.monotonic() - began)
-        if answer.status != 200 and (answer.status != 304 or not etag):
+        if answer.status != 200:
             raise NoSliceError(_said_by(answer))
-        if wait_s:
+        if wait_s >= patience.wait_s:
             patience.was_not()
         return answer
 
@@ -142,9 +157,13 @@ async def asker(settings: AgentSettings) -> AsyncIterator[Asker]:
         yield made
 
 
+def is_page(answer: Response) -> bool:
+    return "html" in answer.headers.get("content-type", "").lower()
+
+
 def _said_by(answer: Response) -> str:
-    """What an answer says that is no slice. Proxies answer whole pages."""
-    if "html" in answer.headers.get("content-type", "").lower():
+    """What an answer says that has no slices. Proxies answer whole pages."""
+    if is_page(answer):
         return f"status {answer.status}, with an HTML page: a proxy's, not promring's"
     to = f" to {answer.headers['location'][:200]}" if "location" in answer.headers else ""
     return f"status {answer.status}{to}: {answer.text()}"

@@ -2,43 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
 from promring.model import Generation
 from promring.unforeseen import UnforeseenCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
+OUTCOMES = ("written", "same", "refused", "failed")
 
 
 class AgentMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(UnforeseenCounts())
-        self._answers = Counter(
-            "promring_agent_answers",
-            "Answers of controllers: written, same, refused, failed.",
-            ["outcome"],
-            registry=self.registry,
+        self._answers = self._counter("answers", "Questions to controllers: answered, failed.", "outcome")
+        self._slices = self._counter(
+            "slices", "Slices that were offered: written, same, refused, failed.", "service", "outcome"
         )
-        self.reloads = Counter("promring_agent_reloads", "Reloads of the scraper.", ["outcome"], registry=self.registry)
-        self._epoch = Gauge("promring_agent_slice_epoch", "Epoch of the slice in the file.", registry=self.registry)
-        self._number = Gauge("promring_agent_slice_generation", "Its number in the epoch.", registry=self.registry)
-        self._at = Gauge(
-            "promring_agent_last_success_timestamp_seconds", "When a controller last answered.", registry=self.registry
+        self.reloads = self._counter("reloads", "Reloads of the scraper.", "outcome")
+        self._epoch = self._gauge("slice_epoch", "Epoch of the slice in the file.", "service")
+        self._number = self._gauge("slice_generation", "Its number in the epoch.", "service")
+        self._offered = self._gauge(
+            "slice_offered", "0 while the controller has nothing for the file, or knows no such service any more.", "service"
         )
-        self.frozen = Gauge(
-            "promring_agent_frozen",
-            "1 while controllers answer and every slice that they offer is refused, for a minute and more.",
-            registry=self.registry,
+        self._at = self._gauge("last_success_timestamp_seconds", "When a controller last answered.")
+        self._frozen = self._gauge(
+            "frozen", "1 while all that controllers offer for the file is refused, for a minute and more.", "service"
         )
-        for outcome in ("written", "same", "refused", "failed"):
+        for outcome in ("answered", "failed"):
             self._answers.labels(outcome)
 
-    def answered(self, outcome: str) -> None:
-        self._answers.labels(outcome).inc()
-        if outcome in ("written", "same"):
-            self._at.set_to_current_time()
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"promring_agent_{name}", text, labels, registry=self.registry)
 
-    def slice_is(self, generation: Generation) -> None:
-        self._epoch.set(generation.epoch)
-        self._number.set(generation.n)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"promring_agent_{name}", text, labels, registry=self.registry)
+
+    def answered(self) -> None:
+        self._answers.labels("answered").inc()
+        self._at.set_to_current_time()
+
+    def failed(self) -> None:
+        self._answers.labels("failed").inc()
+
+    def know(self, service: str, frozen: Callable[[], str]) -> None:
+        """There is a file for it from now on."""
+        for outcome in OUTCOMES:
+            self._slices.labels(service, outcome)
+        self._frozen.labels(service).set_function(lambda: float(bool(frozen())))
+        self.offered(service, True)
+
+    def forget(self, service: str) -> None:
+        for outcome in OUTCOMES:
+            with contextlib.suppress(KeyError):
+                self._slices.remove(service, outcome)
+        for gauge in (self._epoch, self._number, self._offered, self._frozen):
+            with contextlib.suppress(KeyError):
+                gauge.remove(service)
+
+    def took(self, service: str, outcome: str) -> None:
+        """What came of a slice that was offered: one of ``OUTCOMES``."""
+        self._slices.labels(service, outcome).inc()
+
+    def offered(self, service: str, is_so: bool) -> None:
+        self._offered.labels(service).set(float(is_so))
+
+    def slice_is(self, service: str, generation: Generation) -> None:
+        self._epoch.labels(service).set(generation.epoch)
+        self._number.labels(service).set(generation.n)

@@ -1,66 +1,59 @@
-"""Long-polls the controllers for one slice and keeps the file true to it.
+"""Long-polls the controllers for all slices of a scraper and keeps a file of each true to it.
 
-Promises: the file holds a whole slice that a controller decided, or what it held before; an older one is refused as
-``agent.fence`` says, across restarts too; when no controller answers the file stays; what was changed by hand is put back
-within ``wait_s``; however fast a controller or a proxy answers, it is asked at most ``RATE_PER_S`` times a second after a
-burst of ``BURST``, and less and less often while it answers a long poll at once with nothing new.
-Flow: ``GET /sd/{service}/{scraper}?wait=`` at one controller until it fails, then at the next (``agent.asking``);
-``delivery.envelope`` writes.
+Promises: each file holds a whole slice that a controller decided, or what it held before; an older one is refused as
+``agent.fence`` says, across restarts too; when no controller answers, or has nothing for it any more, the file stays; what
+was changed by hand is put back within ``wait_s``; trouble with one file does not stop the others; however fast a controller
+or a proxy answers, it is asked at most ``RATE_PER_S`` times a second after a burst of ``BURST``, and less and less often
+while it answers a long poll at once with nothing new.
+Flow: ``GET /sd/{scraper}?wait=``, one at a time, at one controller until it fails or offers what is not taken, then at the
+next (``agent.asking``); ``delivery.bundle`` opens the answer, ``agent.slicefile`` writes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from promring import disk, regular
-from promring.agent.asking import SLICE_BYTES_MAX, AgentSettings, Asker, CutError, NoSliceError, asker
-from promring.agent.fence import Fence
+from promring.agent.asking import SLICE_BYTES_MAX, AgentSettings, Asker, CutError, Named, NoSliceError, asker, is_page
 from promring.agent.metrics import AgentMetrics
-from promring.delivery.envelope import Envelope, Note, RefusedError, install, noted, parse_follows, parse_generation
+from promring.agent.slicefile import SliceFile, keys_in
+from promring.agent.turns import Turns
+from promring.delivery.bundle import DECLINED, HAVE, SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
+from promring.delivery.envelope import RefusedError
 from promring.httpclient import HttpError, Response, new_session, request
 from promring.log import Logger
-from promring.model import Generation
 from promring.rate import Bucket, backoff_s
 from promring.redact import shown
+from promring.template import file_name
 from promring.threads import beside, to_the_end
-from promring.unforeseen import Unforeseen, kept_alive
+from promring.unforeseen import Quiet, Unforeseen, kept_alive
 
 RATE_PER_S, BURST = 2.0, 10
 EARLY = 0.5
 """An answer that brings nothing new before this share of the wait is over is one that did not wait."""
 EARLY_FIRST_S, EARLY_MOST_S = 1.0, 5.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S, BACKOFF_DOUBT_S = 0.25, 10.0, 2.0
+SHORT_S = 0.1
 RELOAD_TIMEOUT_S, RELOAD_AGAIN_S = 5.0, 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Have:
-    """What the file holds: the ETag under which controllers serve it, empty when it is not what was received; its note."""
-
-    etag: str = ""
-    note: Note | None = None
-
-
-class _RefusedError(NoSliceError):
-    """The receiver does not take it."""
 
 
 class Poller:
     def __init__(self, settings: AgentSettings, metrics: AgentMetrics, log: Logger) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._log = log.bind(srv_name=settings.service, scraper=settings.scraper)
+        self._settings, self._metrics = settings, metrics
+        self._log = log.bind(scraper=settings.scraper)
+        self.files: dict[str, SliceFile] = {}
+        """By the name of the file, without its ending."""
         self._said: dict[str, str] = {}
-        self._said_open, self._said_cut = False, set[str]()
+        self._said_open, self._said_cut, self._said_dropped, self._said_gone = False, set[str](), set[str](), Quiet()
         self._reload_due = asyncio.Event()
         self._faults = Unforeseen("agent", self._log)
-        self.fence = Fence()
-        metrics.frozen.set_function(lambda: float(bool(self.fence.frozen())))
         self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
-        self.has_slice = False
-        """Whether the file holds a slice that is known to be whole."""
+
+    @property
+    def has_slice(self) -> bool:
+        """Whether some file holds a slice that is known to be whole."""
+        return any(file.has for file in self.files.values())
 
     async def run(self) -> None:
         """For ever."""
@@ -70,102 +63,242 @@ class Poller:
                 group.create_task(kept_alive("agent reload", self._reload, self._log))
 
     async def _poll(self) -> None:
-        settings, failures, at, have = self._settings, 0, 0, await self._look()
-        if self.has_slice:
-            self._log.info("slice_kept", file=str(settings.file), note="until a controller says otherwise")
-        async with asker(settings) as asking:
+        controllers = self._settings.controllers
+        turns = Turns(len(controllers))
+        await self._find()
+        async with asker(self._settings) as asking:
             while True:
-                controller = settings.controllers[at % len(settings.controllers)]
+                controller = controllers[turns.now]
                 await self._bucket.take()
                 try:
-                    have = await self._asked(asking, controller, have, again=failures > 0)
+                    refused, lacking = await self._asked(asking, controller, at_once=turns.at_once)
                 except CutError as error:
-                    at += 1
+                    turns.cut()
                     self._say_cut(controller, error.args[0])
                     continue
-                except Exception as error:  # the supervisor of this loop: the file stays, the next controller is asked
+                except Exception as error:  # the supervisor of this loop: the files stay, the next controller is asked
                     known = isinstance(error, NoSliceError | OSError)
                     self._failed(controller, error if known else self._faults.note(error))
-                    failures, at = failures + 1, at + 1
-                    if failures % len(settings.controllers) == 0:  # every one of them
-                        most_s = min(BACKOFF_MOST_S, BACKOFF_DOUBT_S) if self.fence.doubts else BACKOFF_MOST_S
-                        await asyncio.sleep(backoff_s(failures // len(settings.controllers), BACKOFF_FIRST_S, most_s))
-                    have = await self._look()
+                    if rounds := turns.failed():
+                        await asyncio.sleep(self._pause_s(rounds))
+                    await self._look()
                     continue
                 if self._said.pop(controller, None) is not None:
                     self._log.info("controller_answers_again", controller=controller)
-                failures = 0
+                troubled = any(file.trouble for file in self.files.values())
+                if rounds := turns.answered(refused=refused, troubled=troubled, lacking=lacking):
+                    self._hold_off(self._pause_s(rounds))
 
-    async def _asked(self, asking: Asker, controller: str, have: _Have, *, again: bool) -> _Have:
+    def _pause_s(self, rounds: int) -> float:
+        in_doubt = any(file.fence.doubts for file in self.files.values())
+        return backoff_s(rounds, BACKOFF_FIRST_S, min(BACKOFF_MOST_S, BACKOFF_DOUBT_S) if in_doubt else BACKOFF_MOST_S)
+
+    def _hold_off(self, for_s: float) -> None:
+        """The long polls go on for the other files meanwhile."""
+        for file in self.files.values():
+            if file.trouble:
+                file.decline(for_s)
+
+    # --- one question --------------------------------------------------------------------------------------------------
+
+    async def _asked(self, asking: Asker, controller: str, *, at_once: bool) -> tuple[bool, int]:
         """One question and what follows from it; a pause when a long poll that should have waited ended at once without
-        anything new. ``again``: the one before failed, so an answer is wanted at once.
+        anything new. Whether something that was offered was not taken, and for how many services there was nothing.
         """
-        began, waits = time.monotonic(), bool(have.etag) and not again
-        answer = await asking.ask(controller, have.etag, waits=waits, fresh=again)
-        if answer.status == 304:
-            self._metrics.answered("same")
-            self.fence.saw(_named(answer, have.etag), have.note)
-        else:
-            await self._take(answer, have)
-        new = await self._look()  # somebody may have changed it meanwhile
-        wait_s = asking.wait_s(controller)
-        early = waits and new.etag == have.etag and time.monotonic() - began < wait_s * EARLY
+        named, had = self._named(), self._had()
+        waits = not at_once and bool(named.have or named.declined)
+        wait_s = self._wait_s(asking.wait_s(controller)) if waits else 0.0
+        began = time.monotonic()
+        answer = await asking.ask(controller, named, wait_s=wait_s, fresh=at_once)
+        refused, lacking = await self._take(controller, answer, named)
+        await self._look()  # somebody may have changed them meanwhile
+        early = wait_s > 0 and not refused and self._had() == had and time.monotonic() - began < wait_s * EARLY
         self._early = self._early + 1 if early else 0
         if self._early > BURST:
             if self._early == BURST + 1:
                 note = "it, or a proxy, does not wait: asked less often"
                 self._log.warning("controller_answers_at_once", controller=controller, note=note)
             await asyncio.sleep(backoff_s(self._early - BURST, EARLY_FIRST_S, min(EARLY_MOST_S, wait_s)))
-        return new
+        return refused, lacking
 
-    async def _take(self, answer: Response, have: _Have) -> None:
-        """Install a slice. Raises ``NoSliceError`` when the receiver refuses it, OSError when the disk does."""
-        offer = _offered(answer)
-        rule = self.fence.rule()
+    def _named(self) -> Named:
+        files = self.files.values()
+        declined = [one for file in files for one in file.declined]
+        return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST])
+
+    def _had(self) -> Mapping[str, str]:
+        return {key: file.has for key, file in self.files.items() if file.has}
+
+    def _wait_s(self, most_s: float) -> float:
+        """Until what was refused is wanted again."""
+        soonest = [file.declined_for_s for file in self.files.values() if file.declined]
+        return max(SHORT_S, min([most_s, *soonest]))
+
+    async def _take(self, controller: str, answer: Response, named: Named) -> tuple[bool, int]:
+        """Whether something was not taken, and for how many services there was nothing. Raises ``NoSliceError`` for what is
+        no such answer.
+        """
         try:
-            written = await to_the_end(lambda: install(self._settings.file, offer, rule=rule))
-        except RefusedError as error:
-            self._metrics.answered("refused")
-            why = answer.clean(str(error))
-            self.fence.refused(offer.note, have.note, why)
-            raise _RefusedError(why) from error
-        self.has_slice = True
-        self._say_open()
-        self._metrics.answered("written" if written else "same")
-        self.fence.saw(offer.note, have.note)
-        if written:
-            self._log.info("slice_written", generation=str(offer.generation), bytes=len(answer.body))
+            if is_page(answer):
+                raise BundleError("an HTML page, a proxy's: not promring's")
+            listing, sent = opened(answer.body)
+        except BundleError as error:
+            raise NoSliceError(answer.clean(str(error))) from error
+        if listing.named < len(named.have) + len(named.declined):
+            self._say_dropped(controller)
+        self._metrics.answered()
+        outcomes, placed = set[str](), set[str]()
+        for listed in listing.slices:
+            if answer.clean(listed.service) != listed.service:  # a name that repeats a secret of the question
+                continue
+            if (file := self._file_for(listed.service, placed)) is None:
+                continue
+            if listed.service not in sent:
+                self._heard(file, listed)
+                continue
+            outcomes.add(await self._offered(file, listed, sent[listed.service], controller, answer))
+        if "written" in outcomes:
             self._reload_due.set()
+        gone = self._see_what_is_gone(listing, controller)
+        return bool(outcomes & {"refused", "failed"}), gone + len(listing.without)
 
-    async def _look(self) -> _Have:
-        """At the file and its note."""
+    def _file_for(self, service: str, placed: set[str]) -> SliceFile | None:
+        """None: there cannot be one. ``placed``: of this answer."""
+        key = file_name(service)
+        if key in placed or (key not in self.files and len(self.files) >= SERVICES_MOST):
+            why = f"{key}.json is another service's" if key in placed else f"there are {SERVICES_MOST} files already"
+            if self._said_gone.is_news(("none", service)):
+                self._log.warning("slice_not_taken", srv_name=service, error=why)
+            return None
+        placed.add(key)
+        file = self.files.get(key) or self._known(key)
+        if file.service != service:
+            self._metrics.forget(file.service)
+            file.service = service
+            self._metrics.know(service, file.fence.frozen)
+        return file
 
-        def look() -> _Have:
-            note, file = noted(self._settings.file), self._settings.file
-            if note is None or file.is_symlink() or not file.is_file():
-                return _Have("", note)
-            envelope = Envelope(regular.read(file, SLICE_BYTES_MAX), note.sha256, note.generation)
-            return _Have(f'"{note.sha256[:32]}"' if envelope.is_whole() else "", note)
+    def _known(self, key: str) -> SliceFile:
+        self.files[key] = file = SliceFile(self._settings.folder, key)
+        self._metrics.know(file.service, file.fence.frozen)
+        return file
+
+    def _heard(self, file: SliceFile, listed: Listed) -> None:
+        """What is not sent we have, or do not want now, or comes with the next answer."""
+        if file.has != listed.sha256:
+            return
+        try:
+            offer = listed.sealed(b"")
+        except RefusedError:
+            return
+        self._metrics.took(file.service, "same")
+        file.fence.saw(offer.note, file.note)
+        file.accept()
+
+    async def _offered(self, file: SliceFile, listed: Listed, body: bytes, controller: str, answer: Response) -> str:
+        """Install what was sent: the outcome."""
+        log, have = self._log.bind(srv_name=file.service), file.note
+
+        def write() -> tuple[bool, int]:
+            envelope = listed.sealed(unpacked(body, SLICE_BYTES_MAX) if listed.gzip else body)
+            try:
+                return file.install(envelope), len(envelope.body)
+            finally:
+                file.look()
 
         try:
-            have = await beside(look)
-        except OSError:
-            have = _Have()
-        self.has_slice = self.has_slice or bool(have.etag)
-        if have.note is not None:
-            self._metrics.slice_is(have.note.generation)
-        return have
+            written, size = await to_the_end(write)
+        except (RefusedError, BundleError, OSError) as error:
+            outcome, why = "failed" if isinstance(error, OSError) else "refused", answer.clean(str(error))
+            self._metrics.took(file.service, outcome)
+            if outcome == "refused":
+                self._refused(file, listed, why)
+            if file.refuse(listed.sha256, why, controller):
+                log.warning("slice_not_taken", controller=controller, error=why, note="the file stays")
+            return outcome
+        offer = listed.sealed(b"")
+        self._say_open(file)
+        self._metrics.took(file.service, outcome := "written" if written else "same")
+        file.fence.saw(offer.note, have)
+        file.accept()
+        if written:
+            log.info("slice_written", file=str(file.path), generation=listed.generation, bytes=size)
+        return outcome
 
-    def _say_open(self) -> None:
-        """Once: whoever may replace the slice says what is scraped."""
-        folder = self._settings.file.parent
-        if not self._said_open and disk.is_open_to_all(folder):
-            self._said_open = True
-            self._log.warning("folder_writable_by_all", path=str(folder), remedy="chmod o-w, or give it the sticky bit")
+    def _refused(self, file: SliceFile, listed: Listed, why: str) -> None:
+        try:
+            file.fence.refused(listed.sealed(b"").note, file.note, why)
+        except RefusedError:  # it has no generation
+            return
+
+    def _see_what_is_gone(self, listing: Listing, controller: str) -> int:
+        """Files for which this controller has nothing: they stay, and are still scraped. How many have no service there."""
+        offered = {file_name(listed.service) for listed in listing.slices}
+        configured = set(map(file_name, listing.without))
+        for key, file in self.files.items():
+            if file.offered and key not in offered and file.is_there and self._said_gone.is_news(key):
+                say = self._log.bind(srv_name=file.service, controller=controller, file=str(file.path))
+                if key in configured:
+                    say.warning("slice_not_offered", note="no plan of it, or this scraper is not in it: the file stays")
+                else:
+                    say.warning("slice_of_no_service", note="not configured any more: remove what reads the file, then it")
+            file.offered = key in offered
+            self._metrics.offered(file.service, file.offered)
+        return len(self.files.keys() - offered - configured)
+
+    # --- the files -----------------------------------------------------------------------------------------------------
+
+    async def _find(self) -> None:
+        """What is there from before."""
+        try:
+            keys = await beside(lambda: keys_in(self._settings.folder, SERVICES_MOST))
+        except OSError:  # not there yet, or it says so when it is written to
+            keys = []
+        for key in keys:
+            self._known(key)
+        await self._look()
+        for file in self.files.values():
+            if file.has:
+                note = "until a controller says otherwise"
+                self._log.info("slice_kept", srv_name=file.service, file=str(file.path), note=note)
+
+    async def _look(self) -> None:
+        """At all files and their notes."""
+        files = list(self.files.values())
+
+        def look() -> list[SliceFile]:
+            for file in files:
+                file.look()
+            return [file for file in files if file.is_gone]
+
+        for file in await beside(look):
+            del self.files[file.key]
+            self._metrics.forget(file.service)
+        for file in self.files.values():
+            if file.note is not None:
+                self._metrics.slice_is(file.service, file.note.generation)
+
+    # --- what is said --------------------------------------------------------------------------------------------------
 
     def unready(self) -> str:
-        """Why the file is not what a controller wants; empty when it is, or when there is nobody to say so."""
-        return self.fence.frozen() if self.has_slice else "no slice yet"
+        """Why files are not what a controller wants, a line each; empty when they are, or when there is nobody to say so."""
+        if not self.has_slice:
+            why = next((f": {file.service}: {file.trouble}" for file in self.files.values() if file.trouble), "")
+            return f"no slice yet{why}"
+        said = [f"{file.service}: {why}" for file in self.files.values() if (why := file.fence.frozen())]
+        said += [f"{f.service}: no slice yet: {f.trouble}" for f in self.files.values() if f.trouble and f.note is None]
+        return "\n".join(said)
+
+    def remarks(self) -> str:
+        """Which files stay though nobody offers anything for them, a line each."""
+        return "\n".join(f"{f.service}: not offered any more, {f.path} stays" for f in self.files.values() if not f.offered)
+
+    def _say_open(self, file: SliceFile) -> None:
+        """Once: whoever may replace the slice says what is scraped."""
+        if not self._said_open and file.is_open_to_all:
+            self._said_open = True
+            path = str(self._settings.folder)
+            self._log.warning("folder_writable_by_all", path=path, remedy="chmod o-w, or give it the sticky bit")
 
     def _say_cut(self, controller: str, after_s: float) -> None:
         if controller not in self._said_cut:
@@ -173,16 +306,25 @@ class Poller:
             note = "a proxy between, or a restart: the next ones are shorter"
             self._log.info("long_poll_cut", controller=controller, after_s=round(after_s, 1), note=note)
 
+    def _say_dropped(self, controller: str) -> None:
+        if controller not in self._said_dropped:
+            self._said_dropped.add(controller)
+            note = "a proxy must let them pass: without them nothing counts as taken, and all is sent again and again"
+            self._log.warning("headers_left_out", controller=controller, headers=f"{HAVE},{DECLINED}", note=note)
+
     def _failed(self, controller: str, error: Exception | str) -> None:
         why = str(error)
-        if not isinstance(error, _RefusedError):
-            self._metrics.answered("failed")
+        self._metrics.failed()
         if self._said.get(controller) != why:
-            self._log.warning("controller_gives_no_slice", controller=controller, error=why, note="the file stays")
+            self._log.warning("controller_gives_no_slice", controller=controller, error=why, note="the files stay")
         self._said[controller] = why
 
+    # --- reload --------------------------------------------------------------------------------------------------------
+
     async def _reload(self) -> None:
-        """After each write, and until it works: a scraper that is just starting has its list anyway."""
+        """After each answer of which something was written, and until it works: a scraper that is just starting has its
+        lists anyway.
+        """
         url, said = str(self._settings.reload_url), ""
         async with new_session(keep_alive=False) as session:
             while True:
@@ -200,23 +342,3 @@ class Poller:
                     self._reload_due.set()
                     await asyncio.sleep(RELOAD_AGAIN_S)
                 said = why
-
-
-def _offered(answer: Response) -> Envelope:
-    """The slice of a 200. Raises ``NoSliceError`` when headers are missing or are nonsense."""
-    if "x-promring-generation" not in answer.headers:
-        raise NoSliceError("no X-Promring-Generation in the answer: not promring's, or a proxy leaves headers out")
-    try:
-        generation = parse_generation(answer.headers["x-promring-generation"])
-        follows = parse_follows(answer.headers.get("x-promring-follows", ""), generation)
-    except ValueError as error:
-        raise NoSliceError(f"X-Promring-Generation: {error}") from error
-    return Envelope(answer.body, answer.headers.get("x-promring-sha256", ""), generation, follows)
-
-
-def _named(answer: Response, etag: str) -> Note:
-    """What a 304 speaks of; as old as can be when a proxy left it out."""
-    try:
-        return _offered(answer).note
-    except NoSliceError:
-        return Note(Generation(0, 0), etag)

@@ -21,8 +21,9 @@ async def serve(host: str, port: int, poller: Poller, metrics: AgentMetrics) -> 
         return web.Response(text="promring agent is healthy.\n")
 
     async def ready(_: web.Request) -> web.Response:
-        why = poller.unready()
-        return web.Response(status=503, text=clean(why) + "\n") if why else web.Response(text="promring agent is ready.\n")
+        why, more = poller.unready(), poller.remarks()
+        text = "\n".join(one for one in (why or "promring agent is ready.", more) if one)
+        return web.Response(status=503 if why else 200, text=clean(text) + "\n")
 
     async def counters(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,7 +7,7 @@ whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -42,6 +42,8 @@ HIDDEN_ALL = 2**31
 DATE_STEP_S = 1.0
 """An answer's ``Date`` is whole seconds."""
 State = Literal["active", "dropped"]
+POOLS_NAMED_MOST = 5
+_NO_POOL = "no scrape pool {!r} (the job_name of its targets); there is {}"
 
 
 class AuditError(Exception):
@@ -135,15 +137,38 @@ def _clock(headers: Mapping[str, str]) -> float:
 
 
 def seen_in(told: Told, scrape_pool: str, index: Index, at: float) -> Seen:
-    """What the answer says, as ``Index.seen`` has it, made in batches. Blocks: run it in a thread. Raises ``AuditError``."""
-    parts = [index.seen(at, batch) for batch in _batches(decoded(told, scrape_pool))]
-    if not parts:
-        return index.seen(at, ())
+    """As ``seen_by_pool``, of one scrape pool."""
+    found = seen_by_pool(told, {scrape_pool: index}, at)[scrape_pool]
+    if isinstance(found, AuditError):
+        raise found
+    return found
+
+
+def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:
+    """What the answer says of each of these scrape pools, as ``Index.seen`` has it, made in batches; an error for a pool
+    that is not there although others are. Blocks: run it in a thread. Raises ``AuditError`` for an answer that is no use.
+    """
+    parts: dict[str, list[Seen]] = {pool: [] for pool in indexes}
+    others: dict[str, None] = {}
+    for batch in _batches(_by_pool(told, indexes, others)):
+        for pool, active in batch.items():
+            parts[pool].append(indexes[pool].seen(at, active))
+    there = [pool for pool, some in parts.items() if some]
+    named = ", ".join(sorted([*others, *there])[:POOLS_NAMED_MOST])
+    return {
+        pool: _joined(some)
+        if some
+        else (OddError(_NO_POOL.format(pool, named)) if others or there else indexes[pool].seen(at, ()))
+        for pool, some in parts.items()
+    }
+
+
+def _joined(parts: list[Seen]) -> Seen:
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids, kind="stable")
     foreign = [address for part in parts for address in part.foreign][:FOREIGN_KEPT]
     return Seen(
-        at,
+        parts[0].at,
         ids[order],
         np.concatenate([part.scraped_at for part in parts])[order],
         np.concatenate([part.up for part in parts])[order],
@@ -187,26 +212,34 @@ def decoded(told: Told, scrape_pool: str) -> Iterator[Active]:
     """The active targets of this scrape pool; older servers answer with all. Raises ``AuditError``, also late: then what
     came before is void.
     """
-    pools: dict[str, None] = {}
+    others: dict[str, None] = {}
     ours = False
+    for _, one in _by_pool(told, {scrape_pool}, others):
+        ours = True
+        yield one
+    if others and not ours:
+        raise OddError(_NO_POOL.format(scrape_pool, ", ".join(sorted(others))))
+
+
+def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> Iterator[tuple[str, Active]]:
+    """The active targets of the ``wanted`` scrape pools. The names of the first few others go to ``others``."""
     for entry in _entries(told.body, "active", []):
         target = _decoded(entry)
-        if target.scrape_pool != scrape_pool:
-            if len(pools) < 5:
-                pools[target.scrape_pool[:80]] = None
+        if target.scrape_pool not in wanted:
+            if len(others) < POOLS_NAMED_MOST:
+                others[target.scrape_pool[:80]] = None
             continue
-        ours = True
         up = target.health == "up"
-        yield Active(
-            target.discovered_labels,
-            up=up,
-            age_s=_age_s(target.last_scrape, told.clock),
-            interval_s=_interval_s(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
-            never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
+        yield (
+            target.scrape_pool,
+            Active(
+                target.discovered_labels,
+                up=up,
+                age_s=_age_s(target.last_scrape, told.clock),
+                interval_s=_interval_s(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
+                never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
+            ),
         )
-    if pools and not ours:
-        named = ", ".join(sorted(pools))
-        raise OddError(f"no scrape pool {scrape_pool!r} (the job_name of its targets); there is {named}")
 
 
 def _decoded(entry: bytes) -> _Target:
@@ -280,14 +313,16 @@ def _malformed(error: Exception | str) -> AuditError:
     return OddError(f"/api/v1/targets: {' '.join(str(error)[:SAID_MAX].split())}")
 
 
-def _batches(active: Iterable[Active]) -> Iterator[list[Active]]:
-    batch: list[Active] = []
-    size = 0
-    for one in active:
-        batch.append(one)
+def _batches(active: Iterable[tuple[str, Active]]) -> Iterator[dict[str, list[Active]]]:
+    """By scrape pool."""
+    batch: dict[str, list[Active]] = {}
+    count = size = 0
+    for pool, one in active:
+        batch.setdefault(pool, []).append(one)
+        count += 1
         size += sum(len(name) + len(value) for name, value in one.discovered.items())
-        if len(batch) >= BATCH_TARGETS or size >= BATCH_BYTES:
+        if count >= BATCH_TARGETS or size >= BATCH_BYTES:
             yield batch
-            batch, size = [], 0
+            batch, count, size = {}, 0, 0
     if batch:
         yield batch

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import aiohttp
 import numpy as np
@@ -28,18 +29,20 @@ from promring.audit.active import (
     State,
     Told,
     TooLongError,
-    seen_in,
+    seen_by_pool,
     targets_of,
     with_dropped,
 )
-from promring.core.coverage import NO_IDS, Coverage, Index, Seen, Sight, coverage
-from promring.core.plan import Shares, shares
+from promring.core.coverage import NO_IDS, Coverage, Index, Seen, Sight, coverage, together
+from promring.core.joined import FleetPool, FleetShares, part_of
+from promring.core.plan import shares
 from promring.httpclient import new_session
 from promring.log import Logger
-from promring.model import Keys, Placement, Scraper
+from promring.model import Keys, Placement, Scraper, TargetPool
 from promring.threads import beside
 from promring.unforeseen import Lasting, Quiet, Unforeseen
 
+T = TypeVar("T")
 AT_ONCE = 20
 DECODED_AT_ONCE = 2
 SOON_S = 1.0
@@ -58,20 +61,90 @@ class AuditSettings:
     so long are worth a warning.
     """
 
-    scrape_pool: str
     interval_s: float | None = 30.0
     timeout_s: float = 5.0
     lasts_s: float = 20.0
 
 
+class Look:
+    """What is seen of one shard service. ``job``: its scrape pool."""
+
+    def __init__(self, service: str, job: str, salt: int, log: Logger) -> None:
+        self.service, self.job, self.salt = service, job, salt
+        self._log = log
+        self.index: Index | None = None
+        self.seen: dict[str, Seen] = {}
+        """By scraper, with the ids of the service."""
+        self.failed: dict[str, str] = {}
+        """Who gave no answer about it, and why."""
+        self.coverage: Coverage | None = None
+        self.at = 0.0
+        """When ``coverage`` was made, wall-clock seconds."""
+        self.behind_since: dict[str, float] = {}
+        """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
+        self.running: dict[str, tuple[Keys, float]] = {}
+        """Who was seen to have exactly these targets, since then (monotonic seconds)."""
+        self._told: tuple[int, int, int, bool] | None = None
+        """What the log says of the coverage."""
+        self._uncovered_since: float | None = None
+        self.lasting = Lasting()
+        """What was said of who ``failed``."""
+
+    def know(self, pool: TargetPool) -> None:
+        """The targets are those of ``pool``. Blocks."""
+        if self.index is None or self.index.pool is not pool:
+            self.index = Index(pool)
+
+    def forget_all_but(self, live: Collection[str]) -> None:
+        for known in (self.seen, self.failed, self.running):
+            for name in known.keys() - live:
+                del known[name]
+        self.lasting.keep(set(live))
+
+    def compare_one(self, scraper: str, wanted: Keys) -> None:
+        """Whether it has just what its slice says: since when."""
+        one, wanted = self.seen.get(scraper), np.sort(wanted)
+        if one is None or not np.array_equal(np.union1d(one.ids, np.intersect1d(one.dropped, wanted)), wanted):
+            self.running.pop(scraper, None)
+            return
+        before = self.running.get(scraper)
+        if before is None or not np.array_equal(before[0], wanted):
+            self.running[scraper] = wanted, one.at
+
+    async def compare(self, in_force: Placement, lasts_s: float) -> None:
+        """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
+        seen, failed = dict(self.seen), dict(self.failed)
+        found = await beside(lambda: coverage(in_force, seen, failed))
+        now = time.monotonic()
+        self.behind_since = {
+            name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
+        }
+        self.coverage, self.at = found, time.time()
+        self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
+        lasting = self._uncovered_since is not None and now - self._uncovered_since >= lasts_s
+        told, self._told = self._told, (found.uncovered, len(found.doubled), len(found.dropped), lasting)
+        if told != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
+            say = self._log.warning if lasting else self._log.info
+            say(
+                "coverage",
+                ratio=round(found.ratio, 6),
+                missing=len(found.missing),
+                unproved=len(found.unproved),
+                doubled=len(found.doubled),
+                down=len(found.down),
+                dropped=len(found.dropped),
+            )
+
+
 class Audit:
-    """Of one shard service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for; ``wanted`` is
-    set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
+    """Of one fleet. ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for;
+    ``wanted`` is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
     """
 
     def __init__(
         self,
         settings: AuditSettings,
+        looks: Mapping[str, Look],
         in_force: Callable[[], Placement | None],
         waiting: Callable[[], Iterable[str]],
         receive: Callable[[Sight], None],
@@ -79,34 +152,23 @@ class Audit:
         look_at: Callable[[Mapping[str, Seen]], Awaitable[None]] | None,
         log: Logger,
     ) -> None:
-        self._settings = settings
+        self._settings, self.looks = settings, looks
         self._in_force, self._waiting, self._receive = in_force, waiting, receive
         self._log = log
-        self._index: Index | None = None
         self._soon = wanted
         self._look_at = look_at
         self._faults, self._quiet, self._lasting = Unforeseen("audit", log), Quiet(), Lasting()
         self._long: set[str] = set()
         """Scrapers whose answer was longer than ``SHORT_BYTES_MAX``."""
-        self.coverage: Coverage | None = None
-        self._told: tuple[int, int, int, bool] | None = None
-        """What the log says of it."""
-        self._uncovered_since: float | None = None
-        self.at = 0.0
-        """When ``coverage`` was made, wall-clock seconds."""
-        self.seen: dict[str, Seen] = {}
-        self.failed: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+        """Who gave no answer at all that could be used, and why."""
         self.silent: set[str] = set()
-        """Those of ``failed`` that did not answer at all, or with a 5xx."""
+        """Those that did not answer at all, or with a 5xx."""
         self._answering: dict[str, float] = {}
         """Since when each answers, monotonic seconds."""
         self._expected: _Expected | None = None
-        self._running: dict[str, tuple[Keys, float]] = {}
-        """Who was seen to have exactly these targets, since then (monotonic seconds)."""
-        self._dropped_at: dict[str, float] = {}
+        self._dropped_at: dict[tuple[str, str], float] = {}
         self._awaited_since: float | None = None
-        self.behind_since: dict[str, float] = {}
-        """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
 
     async def run(self) -> None:
         """For ever."""
@@ -143,51 +205,65 @@ class Audit:
     async def _look(self, session: aiohttp.ClientSession, placement: Placement, *, full: bool) -> None:
         waiting, began = set(self._waiting()), time.monotonic()
         asked = [s for s in placement.scrapers if full or s.id in waiting]
-        if self._index is None or self._index.pool is not placement.pool:
-            self._index = await beside(lambda: Index(placement.pool))
         if self._expected is None or self._expected.placement is not placement:
-            self._expected = await beside(lambda: _Expected.of(placement))
+            self._expected = await beside(lambda: _Expected.of(placement, self.looks))
         expected = self._expected
-        await self._ask_all(session, asked, self._index, waiting)
+        await self._ask_all(session, asked, expected, waiting)
         live = {s.id for s in placement.scrapers}
         self._forget_all_but(live)
         await beside(lambda: self._compare_each(expected, asked))
-        names = {s.id for s in asked}
-        running = {name: self._running[name][1] for name in names & self._running.keys()}
-        whole = len(asked) == len(placement.scrapers)
-        for name in names - self.silent:
-            self._answering.setdefault(name, began)
-        for name in self._answering.keys() & self.silent:
-            del self._answering[name]
-        answering = dict(self._answering)
-        seen, silent = dict(self.seen), set(self.silent)
-        self._receive(Sight(placement, seen, silent, answering, names, running, began if whole else None))
+        self._receive(await beside(lambda: self._sight(expected, {s.id for s in asked}, began)))
         if full:
             await self._compare()
             if self._look_at is not None:
-                await self._look_at(dict(self.seen))
+                await self._look_at(self._seen_together(expected))
+
+    def _sight(self, expected: _Expected, asked: set[str], began: float) -> Sight:
+        for name in asked - self.silent:
+            self._answering.setdefault(name, began)
+        for name in self._answering.keys() & self.silent:
+            del self._answering[name]
+        looks = expected.looks.items()
+        return Sight(
+            expected.placement,
+            self._seen_together(expected),
+            set(self.silent),
+            dict(self._answering),
+            asked,
+            {s: {name: look.running[name][1] for name in asked & look.running.keys()} for s, look in looks},
+            {(s, name): one.interval_s for s, look in looks for name, one in look.seen.items()},
+            began if len(asked) == len(expected.placement.scrapers) else None,
+        )
+
+    def _seen_together(self, expected: _Expected) -> dict[str, Seen]:
+        """What each scraper does of all services; none for one that gave no answer."""
+        salts = {service: look.salt for service, look in expected.looks.items()}
+        found: dict[str, dict[str, Seen]] = {}
+        for service, look in expected.looks.items():
+            for name, one in look.seen.items():
+                found.setdefault(name, {})[service] = one
+        return {name: together(seen, salts) for name, seen in found.items()}
 
     def _forget_all_but(self, live: Collection[str]) -> None:
-        for known in (self.seen, self.failed, self._running, self._dropped_at, self._answering):
-            for name in known.keys() - live:
-                del known[name]
-        self.silent &= self.failed.keys()
+        for look in self.looks.values():
+            look.forget_all_but(live)
+        for name in [*(self._failed.keys() - live)]:
+            del self._failed[name]
+        for name in [*(self._answering.keys() - live)]:
+            del self._answering[name]
+        self._dropped_at = {key: at for key, at in self._dropped_at.items() if key[1] in live}
+        self.silent &= self._failed.keys()
         self._long &= set(live)
         self._lasting.keep(set(live))
 
     def _compare_each(self, expected: _Expected, asked: Iterable[Scraper]) -> None:
-        """Who of those that were asked has just what its slice says: since when."""
-        for scraper in asked:
-            one, wanted = self.seen.get(scraper.id), np.sort(expected.ids(scraper.id))
-            if one is None or not np.array_equal(np.union1d(one.ids, np.intersect1d(one.dropped, wanted)), wanted):
-                self._running.pop(scraper.id, None)
-                continue
-            before = self._running.get(scraper.id)
-            if before is None or not np.array_equal(before[0], wanted):
-                self._running[scraper.id] = wanted, one.at
+        """Who of those that were asked has just what its slices say."""
+        for service, look in expected.looks.items():
+            for scraper in asked:
+                look.compare_one(scraper.id, expected.ids(scraper.id, service))
 
     async def _ask_all(
-        self, session: aiohttp.ClientSession, asked: Iterable[Scraper], index: Index, waiting: Collection[str]
+        self, session: aiohttp.ClientSession, asked: Iterable[Scraper], expected: _Expected, waiting: Collection[str]
     ) -> None:
         """Short answers beside each other, then the long ones one by one."""
         gate, decoding = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(DECODED_AT_ONCE)
@@ -197,9 +273,7 @@ class Audit:
                 timeout_s = self._settings.timeout_s
                 if scraper.id in waiting:
                     timeout_s = min(timeout_s, AWAITED_S)
-                due = time.monotonic() - self._dropped_at.get(scraper.id, 0.0) >= DROPPED_AGAIN_S
-                wanted = self._expected.ids(scraper.id) if self._expected else NO_IDS
-                await self._ask(_Question(session, scraper, timeout_s, bytes_max, decoding, due, wanted), index)
+                await self._ask(_Question(session, scraper, timeout_s, bytes_max, decoding), expected)
 
         asked = list(asked)
         await asyncio.gather(*(one(scraper, SHORT_BYTES_MAX) for scraper in asked if scraper.id not in self._long))
@@ -207,10 +281,10 @@ class Audit:
             if scraper.id in self._long:
                 await one(scraper, BODY_BYTES_MAX)
 
-    async def _ask(self, question: _Question, index: Index) -> None:
+    async def _ask(self, question: _Question, expected: _Expected) -> None:
         scraper = question.scraper
         try:
-            self.seen[scraper.id] = await self._seen(question, index)
+            found = await self._seen(question, expected)
         except TooLongError as error:
             if question.bytes_max < BODY_BYTES_MAX:
                 self._long.add(scraper.id)
@@ -224,111 +298,141 @@ class Audit:
         except AuditError as error:
             why = str(error)
             (self.silent.discard if error.answered else self.silent.add)(scraper.id)
-            if self._lasting.is_news(scraper.id, why, begins=scraper.id not in self.failed):
-                self._log.warning("audit_failed", scraper=scraper.id, error=why)
+            self._say_failed(self._lasting, scraper.id, why, begins=scraper.id not in self._failed)
         except Exception as error:  # whatever a scraper answers, the others are asked
             why = self._faults.note(error)
         else:
-            self.failed.pop(scraper.id, None)
+            self._failed.pop(scraper.id, None)
             self.silent.discard(scraper.id)
+            for service, one in found.items():
+                self._note(expected.looks[service], scraper.id, one, has_some=len(expected.ids(scraper.id, service)) > 0)
             return
-        self.failed[scraper.id] = why
-        self.seen.pop(scraper.id, None)
+        self._failed[scraper.id] = why
+        for look in expected.looks.values():
+            look.failed[scraper.id] = why
+            look.seen.pop(scraper.id, None)
 
-    async def _seen(self, question: _Question, index: Index) -> Seen:
-        at, pool, name = time.monotonic(), self._settings.scrape_pool, question.scraper.id
+    def _note(self, look: Look, scraper: str, found: Seen | AuditError, *, has_some: bool) -> None:
+        """``has_some``: its slice is not empty; else it may have no such job."""
+        if isinstance(found, AuditError):
+            if has_some:
+                self._say_failed(look.lasting, scraper, str(found), begins=scraper not in look.failed)
+            look.failed[scraper] = str(found)
+            look.seen.pop(scraper, None)
+        else:
+            look.failed.pop(scraper, None)
+            look.seen[scraper] = found
 
-        def read(told: Told) -> Seen:
-            return seen_in(told, pool, index, at)
+    def _say_failed(self, lasting: Lasting, scraper: str, why: str, *, begins: bool) -> None:
+        if lasting.is_news(scraper, why, begins=begins):
+            self._log.warning("audit_failed", scraper=scraper, error=why)
 
-        seen, size = await _answered(question, "active", pool, read)
-        if not len(seen.ids):  # none, or none of this name: then it is said which there are
-            seen, size = await _answered(question, "active", None, read)
+    async def _seen(self, question: _Question, expected: _Expected) -> dict[str, Seen | AuditError]:
+        """By service: what the scraper says in one answer, for all of them."""
+        at, looks = time.monotonic(), expected.looks
+        services = {look.job: service for service, look in looks.items()}
+        indexes = {look.job: look.index for look in looks.values() if look.index is not None}
+
+        def read(told: Told) -> dict[str, Seen | AuditError]:
+            return seen_by_pool(told, indexes, at)
+
+        only = next(iter(indexes)) if len(indexes) == 1 else None
+        found, size = await _answered(question, "active", only, read)
+        if only is not None and not len(_ids(found[only])):  # none, or none of this name: then it is said which there are
+            found, size = await _answered(question, "active", None, read)
         if size <= SHORT_BYTES_MAX:
-            self._long.discard(name)
-        if not len(np.setdiff1d(question.expected, seen.ids)):
-            self._dropped_at.pop(name, None)
-            return seen
-        if not question.wants_dropped:
-            return self._with_dropped_before(seen, name)
-        self._dropped_at[name] = at
-        try:
-            found, _ = await _answered(question, "dropped", pool, lambda told: with_dropped(seen, told, pool, index))
-        except TooLongError:
-            return replace(seen, hidden=HIDDEN_ALL)
-        return found
+            self._long.discard(question.scraper.id)
+        by_service = {services[job]: one for job, one in found.items()}
+        if only is not None and isinstance(error := by_service[services[only]], AuditError):
+            raise error
+        seen = {service: one for service, one in by_service.items() if isinstance(one, Seen)}
+        return {**by_service, **await self._with_dropped(question, seen, expected)}
 
-    def _with_dropped_before(self, seen: Seen, name: str) -> Seen:
-        """What it lacks was not asked for anew: it drops what it dropped a moment ago."""
-        before = self.seen.get(name)
-        return seen if before is None else replace(seen, dropped=before.dropped, hidden=before.hidden)
+    async def _with_dropped(self, question: _Question, seen: Mapping[str, Seen], expected: _Expected) -> Mapping[str, Seen]:
+        """What it drops of what it lacks. That is asked for only now and then, once for all services; between it drops what
+        it dropped.
+        """
+        scraper, found, due = question.scraper.id, dict(seen), dict[str, Seen]()
+        for service, one in seen.items():
+            if not len(np.setdiff1d(expected.ids(scraper, service), one.ids)):
+                self._dropped_at.pop((service, scraper), None)
+            elif time.monotonic() - self._dropped_at.get((service, scraper), 0.0) >= DROPPED_AGAIN_S:
+                due[service] = one
+            elif (before := expected.looks[service].seen.get(scraper)) is not None:
+                found[service] = replace(one, dropped=before.dropped, hidden=before.hidden)
+        if not due:
+            return found
+        self._dropped_at |= {(service, scraper): one.at for service, one in due.items()}
+        looks = [(service, expected.looks[service]) for service in due]
+
+        def read(told: Told) -> dict[str, Seen]:
+            return {
+                service: with_dropped(due[service], told, look.job, look.index)
+                for service, look in looks
+                if look.index is not None
+            }
+
+        try:
+            more, _ = await _answered(question, "dropped", looks[0][1].job if len(looks) == 1 else None, read)
+        except TooLongError:
+            more = {service: replace(one, hidden=HIDDEN_ALL) for service, one in due.items()}
+        return {**found, **more}
 
     async def _compare(self) -> None:
-        """With what is in force now: what changed while the scrapers were asked counts as behind."""
+        """With what is in force now."""
         placement = self._in_force()
-        if placement is None:
-            return
-        seen, failed = dict(self.seen), dict(self.failed)
-        found = await beside(lambda: coverage(placement, seen, failed))
-        now = time.monotonic()
-        self.behind_since = {
-            name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
-        }
-        self.coverage, self.at = found, time.time()
-        self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
-        lasting = self._uncovered_since is not None and now - self._uncovered_since >= self._settings.lasts_s
-        told, self._told = self._told, (found.uncovered, len(found.doubled), len(found.dropped), lasting)
-        if told != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
-            say = self._log.warning if lasting else self._log.info
-            say(
-                "coverage",
-                ratio=round(found.ratio, 6),
-                missing=len(found.missing),
-                unproved=len(found.unproved),
-                doubled=len(found.doubled),
-                down=len(found.down),
-                dropped=len(found.dropped),
-            )
+        for service, look in self.looks.items():
+            part = part_of(placement, service) if placement is not None else None
+            if part is not None:
+                await look.compare(part, self._settings.lasts_s)
+
+
+def _ids(found: Seen | AuditError) -> Keys:
+    return found.ids if isinstance(found, Seen) else NO_IDS
 
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """What each scraper shall have."""
+    """What each scraper shall have. ``looks``: of the services that are in the placement."""
 
     placement: Placement
-    shares: Shares
+    shares: FleetShares
+    looks: Mapping[str, Look]
     numbers: Mapping[str, int]
 
     @classmethod
-    def of(cls, placement: Placement) -> _Expected:
-        return cls(placement, shares(placement), {s.id: i for i, s in enumerate(placement.scrapers)})
+    def of(cls, placement: Placement, looks: Mapping[str, Look]) -> _Expected:
+        assert isinstance(placement.pool, FleetPool)  # the planner makes no others
+        parts = placement.pool.parts
+        there = {service: look for service, look in looks.items() if service in parts}
+        for service, look in there.items():
+            look.know(parts[service].pool)
+        numbers = {s.id: i for i, s in enumerate(placement.scrapers)}
+        return cls(placement, FleetShares(placement.pool, shares(placement)), there, numbers)
 
-    def ids(self, scraper: str) -> Keys:
+    def ids(self, scraper: str, service: str) -> Keys:
+        """As the service has them."""
         number = self.numbers.get(scraper)
-        return NO_IDS if number is None else self.placement.pool.ids[self.shares.of(number)]
+        return NO_IDS if number is None else self.shares.pool.parts[service].pool.ids[self.shares.of(number, service)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """To one scraper; ``decoding`` bounds how many answers are decoded at a time. ``wants_dropped``: also what it drops of
-    its slice.
-    """
+    """To one scraper; ``decoding`` bounds how many answers are decoded at a time."""
 
     session: aiohttp.ClientSession
     scraper: Scraper
     timeout_s: float
     bytes_max: int
     decoding: asyncio.Semaphore
-    wants_dropped: bool
-    expected: Keys
 
 
-async def _answered(question: _Question, state: State, pool: str | None, read: Callable[[Told], Seen]) -> tuple[Seen, int]:
+async def _answered(question: _Question, state: State, pool: str | None, read: Callable[[Told], T]) -> tuple[T, int]:
     """What ``read`` makes of the answer, and its length. Raises ``AuditError``."""
     q = question
     told = await targets_of(q.session, q.scraper, state, pool, q.timeout_s, bytes_max=q.bytes_max)
 
-    def work() -> Seen | AuditError:
+    def work() -> T | AuditError:
         try:
             return read(told)
         except AuditError as error:  # made anew outside: one that crosses from a thread keeps the body until it is collected

@@ -18,14 +18,14 @@ COMMANDS = {
     "simulate": Lazy("promring.cli.simulate:simulate", "Show balance and movement of a synthetic fleet."),
     "demo": Lazy("promring.cli.demo:demo", "Run scrapers, targets and promring on loopback."),
     "scrape-config": Lazy("promring.cli.scrape_config:scrape_config", "Print the scrapers' part of prometheus.yml."),
-    "status": Lazy("promring.cli.query:status", "Show scrapers, sources and what is held."),
+    "status": Lazy("promring.cli.query:status", "Show scrapers, sources and what is held, fleet by fleet."),
     "where": Lazy("promring.cli.where:where", "Show which scraper has TARGET."),
     "events": Lazy("promring.cli.query:events", "Show the newest events."),
     "drain": Lazy("promring.cli.change:drain", "Take every target from SCRAPER."),
     "undrain": Lazy("promring.cli.change:undrain", "Let a drained SCRAPER have its share again."),
     "reload": Lazy("promring.cli.reload:reload", "Let the controller read its configuration again."),
     "release": Lazy("promring.cli.change:release", "End what the guard holds."),
-    "agent": Lazy("promring.cli.agent:agent", "Keep a file true to a scraper's slice, beside that scraper."),
+    "agent": Lazy("promring.cli.agent:agent", "Keep the files of all slices of a scraper true, beside that scraper."),
 }
 
 

@@ -48,10 +48,15 @@ readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True
     callback=_controllers,
     help="URL[,URL…] of promring; with a path behind a proxy.",
 )
-@click.option("--service", required=True, help="The shard service.")
 @click.option("--scraper", required=True, help="The identity of this scraper, such as 10.0.0.1:9090.")
-@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file_sd file to write.")
-@click.option("--reload-url", help="POSTed after each write; Prometheus' file_sd needs none.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where the file_sd files go: SERVICE.json of each service.",
+)
+@click.option("--reload-url", help="POSTed after something was written; Prometheus' file_sd needs none.")
 @click.option("--token-file", type=readable, help="A bearer token for the controllers.")
 @click.option("--basic-auth.username", "username", help="For a proxy or a controller that wants a password.")
 @click.option("--basic-auth.password-file", "password_file", type=readable)
@@ -67,9 +72,8 @@ readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True
 @click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
 def agent(
     controllers: list[str],
-    service: str,
     scraper: str,
-    file: Path,
+    folder: Path,
     reload_url: str | None,
     token_file: Path | None,
     username: str | None,
@@ -83,12 +87,10 @@ def agent(
     level: str,
     fmt: str,
 ) -> None:
-    """Keep a file true to a scraper's slice, beside that scraper, until SIGINT or SIGTERM. When no controller answers, FILE
-    stays as it is.
+    """Keep the files of all slices of a scraper true, beside that scraper, until SIGINT or SIGTERM: DIR/SERVICE.json for
+    each service with http_sd. When no controller answers, they stay as they are.
     """
     log.configure(level, fmt)
-    if file.suffix not in (".json", ".yml", ".yaml"):
-        raise click.UsageError(f"--file: {file} must end in .json, .yml or .yaml, or Prometheus does not read it")
     if (username is None) is not (password_file is None):
         raise click.UsageError("--basic-auth.username and --basic-auth.password-file belong together")
     if username is not None and (token_file is not None or ":" in username):
@@ -99,7 +101,7 @@ def agent(
     except secretfile.SecretError as error:
         raise click.UsageError(f"--tls: {error}") from error
     settings = AgentSettings(
-        controllers, service, scraper, file.absolute(), reload_url, token_file, tls, wait_s, username, password_file
+        controllers, scraper, folder.absolute(), reload_url, token_file, tls, wait_s, username, password_file
     )
     metrics = AgentMetrics()
     poller, notify = Poller(settings, metrics, log.get()), Notify()
@@ -116,7 +118,7 @@ def agent(
         actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
         if listen is not None:
             actors["web"] = lambda: serve(*listen, poller, metrics)
-        log.get().info("agent_starting", controllers=",".join(controllers), file=str(settings.file))
+        log.get().info("agent_starting", controllers=",".join(controllers), dir=str(settings.folder))
         notify.ready()
         await run_actors(actors, GRACE_S)
         log.get().info("agent_stopped")

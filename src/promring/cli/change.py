@@ -10,13 +10,20 @@ import click
 
 from promring.cli.client import Controller, controller_options, segment
 from promring.cli.draining import Drain, wait
+from promring.cli.fleets import fleets_of, known_fleet, one_fleet
 from promring.cli.output import output_option, say, say_json
 from promring.duration import parse_duration
 
 NO_ROOM = 3
 """The exit code of a drain that cannot end: nobody else has room."""
 
-service_option = click.option("--service", help="Of this shard service only; else of every one that knows the scraper.")
+fleet_option = click.option(
+    "--fleet",
+    "fleets",
+    multiple=True,
+    metavar="NAME",
+    help="In this fleet. Repeatable; needed when several fleets have the scraper.",
+)
 
 
 class Seconds(click.ParamType[float]):
@@ -37,7 +44,7 @@ class Seconds(click.ParamType[float]):
 @click.argument("scraper")
 @controller_options
 @output_option
-@service_option
+@fleet_option
 @click.option("--timeout", "timeout_s", type=Seconds(), default="10m", show_default=True, help="Wait at most so long.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until nothing is left.")
 @click.option("--force", is_flag=True, help="Also when it is the last scraper that lives: it keeps what nobody can take.")
@@ -45,20 +52,20 @@ def drain(
     scraper: str,
     controller: Controller,
     as_json: bool,
-    service: str | None,
+    fleets: tuple[str, ...],
     *,
     timeout_s: float,
     no_wait: bool,
     force: bool,
 ) -> None:
-    """Take every target from SCRAPER, make before break, until it is undrained; wait until it holds none. Needs
-    --token-file, and a controller that was started with --web.token-file.
+    """Take every target from SCRAPER, of every service, make before break, until it is undrained; wait until it holds none.
+    Needs --token-file, and a controller that was started with --web.token-file.
 
     Exit 0 when it is drained (with --no-wait: when the drain began); 1 when it was refused, or is not drained within the
     time; 3 when nobody else has room for what is left: that stays with it while it lives.
     """
     tell = _mute if as_json else say
-    drains = [_begun(controller, name, scraper, force=force, tell=tell) for name in _services(controller, scraper, service)]
+    drains = [_begun(controller, name, scraper, force=force, tell=tell) for name in _fleets(controller, scraper, fleets)]
     if no_wait:
         for one in drains:
             one.result = one.result or "begun"
@@ -75,12 +82,12 @@ def drain(
 @click.argument("scraper")
 @controller_options
 @output_option
-@service_option
-def undrain(scraper: str, controller: Controller, as_json: bool, service: str | None) -> None:
+@fleet_option
+def undrain(scraper: str, controller: Controller, as_json: bool, fleets: tuple[str, ...]) -> None:
     """Let a drained SCRAPER have its share again. Waits for nothing, and says what comes back. Needs --token-file."""
     answers = []
-    for name in _services(controller, scraper, service):
-        answer = controller.post(f"/api/v1/services/{segment(name)}/scrapers/{segment(scraper)}/undrain")
+    for name in _fleets(controller, scraper, fleets):
+        answer = controller.post(f"/api/v1/fleets/{segment(name)}/scrapers/{segment(scraper)}/undrain")
         answers.append(answer)
         with controller.shown():
             if not as_json:
@@ -90,48 +97,62 @@ def undrain(scraper: str, controller: Controller, as_json: bool, service: str | 
 
 
 @click.command()
-@click.argument("service")
+@click.argument("name")
 @controller_options
 @output_option
-def release(service: str, controller: Controller, as_json: bool) -> None:
-    """End what the guard holds: take the newest facts of SERVICE for right, once. Needs --token-file."""
-    answer = controller.post(f"/api/v1/services/{segment(service)}/release")
+def release(name: str, controller: Controller, as_json: bool) -> None:
+    """End what the guard holds: take the newest facts of NAME for right, once. NAME is a fleet, for what is held of its
+    scrapers, or a shard service, for what is held of its lists; a service with a fleet of its own is both. Needs
+    --token-file.
+    """
+    answer = controller.post(f"/api/v1/{_releasable(controller, name)}/{segment(name)}/release")
     with controller.shown():
         if as_json:
             say_json(answer)
             return
         for one in answer["released"]:
-            say(f"{service}: released {one['reason']}: {one['detail']}")
+            say(f"{name}: released {one['reason']}: {one['detail']}")
 
 
-def _services(controller: Controller, scraper: str, service: str | None) -> list[str]:
-    """The services that know the scraper; or the one that is named."""
-    services = controller.get("/api/v1/services")
+def _fleets(controller: Controller, scraper: str, named: Sequence[str]) -> list[str]:
+    """Those that are named; else the one that has the scraper."""
+    fleets = fleets_of(controller)
     with controller.shown():
-        known = {s["name"]: {x["id"] for x in s["scrapers"]} for s in services}
-    if service is not None and service not in known:
-        raise click.ClickException(f"no service {service!r}; there is {', '.join(known)}")
-    names = [service] if service else [name for name, scrapers in known.items() if scraper in scrapers]
-    if not names:
-        raise click.ClickException(f"no service has the scraper {scraper!r}")
-    return names
+        if not named:
+            return [one_fleet(fleets, None, [scraper])]
+        names = [str(fleet["name"]) for fleet in fleets]
+        return [known_fleet(names, name) for name in dict.fromkeys(named)]
 
 
-def _begun(controller: Controller, service: str, scraper: str, *, force: bool, tell: Callable[[str], None]) -> Drain:
+def _releasable(controller: Controller, name: str) -> str:
+    """The kind of what has this name, as the paths have it: ``fleets`` or ``services``."""
+    fleets = fleets_of(controller)
+    with controller.shown():
+        names = [str(fleet["name"]) for fleet in fleets]
+        services = [str(service) for fleet in fleets for service in fleet["services"]]
+    if name in names:
+        return "fleets"
+    if name not in services:
+        there = f"fleets {', '.join(names)}; services {', '.join(services)}"
+        raise click.ClickException(f"no fleet or service {name!r}; there is: {there}")
+    return "services"
+
+
+def _begun(controller: Controller, fleet: str, scraper: str, *, force: bool, tell: Callable[[str], None]) -> Drain:
     """Ask for one drain, and say what it means."""
-    path = f"/api/v1/services/{segment(service)}/scrapers/{segment(scraper)}/drain{'?force=true' if force else ''}"
+    path = f"/api/v1/fleets/{segment(fleet)}/scrapers/{segment(scraper)}/drain{'?force=true' if force else ''}"
     try:
         answer = controller.post(path)
     except click.ClickException as error:
-        return Drain(service, scraper, {}, "refused", why=error.message)
+        return Drain(fleet, scraper, {}, "refused", why=error.message)
     with controller.shown():
-        drain = Drain(service, scraper, answer, had=answer["had"], left=answer["left"])
+        drain = Drain(fleet, scraper, answer, had=answer["had"], left=answer["left"])
         if not answer["kept"]:
-            tell(f"{service}: the controller cannot save that: its restart would forget the drain")
+            tell(f"{fleet}: the controller cannot save that: its restart would forget the drain")
         if answer["keeps_all"]:
             drain.result, drain.why = "keeps_all", "no other scraper could take anything: it keeps everything until one can"
         elif not answer["alive"]:
-            tell(f"{service}: {scraper} does not count as alive: it gets nothing when it comes back")
+            tell(f"{fleet}: {scraper} does not count as alive: it gets nothing when it comes back")
         else:
             for line in _forecast(drain):
                 tell(line)
@@ -147,9 +168,9 @@ def _forecast(drain: Drain) -> list[str]:
     if (fullest := told["fullest"]) is not None:
         bound = "" if fullest["limit"] is None else f" of {fullest['limit']}"
         most = f"at most {fullest['load']}{bound} ({fullest['id']})"
-        lines = [f"{drain.service}: {told['leave']} of {had} go to {told['others']} others, which then carry {most}"]
+        lines = [f"{drain.fleet}: {told['leave']} of {had} go to {told['others']} others, which then carry {most}"]
     if told["no_room"]:
-        lines.append(f"{drain.service}: {told['no_room']} of {had} cannot move: no room within capacity")
+        lines.append(f"{drain.fleet}: {told['no_room']} of {had} cannot move: no room within capacity")
     return lines
 
 
@@ -161,7 +182,7 @@ def _coming(answer: dict[str, Any]) -> str:
 
 
 def _outcome(drain: Drain) -> str:
-    name, why = f"{drain.service}: {drain.scraper}", f"; {drain.why}" if drain.why else ""
+    name, why = f"{drain.fleet}: {drain.scraper}", f"; {drain.why}" if drain.why else ""
     match drain.result:
         case "drained":
             return f"{name} drained: it holds nothing{why}"
@@ -178,7 +199,7 @@ def _outcome(drain: Drain) -> str:
 def _plain(drain: Drain) -> dict[str, Any]:
     """For programs: what the controller answered, and what became of it."""
     end = {"result": drain.result, "left": drain.left, "no_room": drain.no_room, "why": drain.why}
-    return {"service": drain.service, "scraper": drain.scraper, **drain.answer, **end}
+    return {"fleet": drain.fleet, "scraper": drain.scraper, **drain.answer, **end}
 
 
 def _exit_code(results: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """Waits until drained scrapers hold nothing any more, and says how far they are.
 
-Promises: ``drained`` is said of a scraper only when its slice holds nothing, so that nothing is handed over from it; an
+Promises: ``drained`` is said of a scraper only when its slices hold nothing, so that nothing is handed over from it; an
 answer that does not come, a controller that follows or was started again is said once and asked again, later and later,
 until the time is over. A drain itself goes on without anybody who waits.
 """
@@ -22,11 +22,11 @@ EVERY_S, MOST_S = 1.0, 10.0
 
 @dataclass
 class Drain:
-    """Of one scraper in one service. ``result``: empty while it goes on; ``left`` targets are in its slice, ``no_room`` of
+    """Of one scraper of one fleet. ``result``: empty while it goes on; ``left`` targets are in its slices, ``no_room`` of
     them stay, since nobody else has room.
     """
 
-    service: str
+    fleet: str
     scraper: str
     answer: Mapping[str, Any]
     result: str = ""
@@ -38,14 +38,14 @@ class Drain:
 
     def news(self) -> str:
         """How far it is, when that is another text than at the last call."""
-        text = f"{self.service}: draining {self.scraper}: {self.left} of {self.had} targets left"
+        text = f"{self.fleet}: draining {self.scraper}: {self.left} of {self.had} targets left"
         text += f"; {self.why}" if self.why else ""
         before, self._said = self._said, text
         return text if text != before else ""
 
-    def look(self, service: Mapping[str, Any]) -> None:
+    def look(self, fleet: Mapping[str, Any]) -> None:
         """At what the controller says now."""
-        row = next((one for one in service["scrapers"] if one["id"] == self.scraper), None)
+        row = next((one for one in fleet["scrapers"] if one["id"] == self.scraper), None)
         if row is None:
             self.result, self.why = "gone", "the controller does not know it any more"
             return
@@ -57,7 +57,7 @@ class Drain:
             return
         self.left, self.no_room = row["targets"], row["no_room"]
         self.had = max(self.had, self.left)
-        self.why = _held(service) or _undelivered(row)
+        self.why = _held(fleet) or _undelivered(row)
         if self.left <= self.no_room:
             self.result, self.why = "no_room", "no room within capacity: they stay with it while it lives"
 
@@ -111,24 +111,24 @@ class _Watch:
             if not data["leader"]:
                 leader = data["controllers"]["leader"]
                 return f"{self.controller.url} does not lead any more, {leader or 'nobody'} does; the drain is kept"
-            known = {service["name"]: service for service in data["services"]}
-            if missing := [drain.service for drain in drains if drain.service not in known]:
+            known = {fleet["name"]: fleet for fleet in data["fleets"]}
+            if missing := [drain.fleet for drain in drains if drain.fleet not in known]:
                 return f"{self.controller.url} does not run {', '.join(missing)} now"
             if self.started_at and data["started_at"] != self.started_at:
                 self.tell(f"{self.controller.url} was started again meanwhile")
             self.started_at = data["started_at"]
             for drain in drains:
-                drain.look(known[drain.service])
+                drain.look(known[drain.fleet])
         return ""
 
 
-def _held(service: Mapping[str, Any]) -> str:
+def _held(fleet: Mapping[str, Any]) -> str:
     """Why the drain cannot go on now: the whole plan is held."""
-    if not service["held"]:
+    if not fleet["held"]:
         return ""
-    until = service["held"].get("until")
+    until = fleet["held"].get("until")
     when = time.strftime(" until %H:%M:%S", time.localtime(until)) if until else ""
-    return f"the plan is held{when}: {service['held']['detail']}"
+    return f"the plan is held{when}: {fleet['held']['detail']}"
 
 
 def _undelivered(row: Mapping[str, Any]) -> str:

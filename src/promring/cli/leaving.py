@@ -20,11 +20,11 @@ def show_left_behind(data: dict[str, Any]) -> None:
         say(f"renamed: /sd/{before}/ is answered as {now} until the next restart")
 
 
-def show_retiring(service: dict[str, Any]) -> None:
+def show_retiring(service: dict[str, Any], margin: str = "  ") -> None:
     """Of one service."""
     for one in service.get("retiring", ()):
         waiting = f"; not yet: {_named(one['waiting_for'])}" if one["waiting_for"] else ""
-        say(f"  old delivery {one['kind']} goes on until {one['until']}{waiting}: {_named(one['places'])}")
+        say(f"{margin}old delivery {one['kind']} goes on until {one['until']}{waiting}: {_named(one['places'])}")
 
 
 def _named(texts: list[str]) -> str:

@@ -14,12 +14,13 @@ import click
 
 from promring.cli import options, plan_change
 from promring.cli.client import Controller, UnansweredError, controller_options, segment
+from promring.cli.fleets import fleets_of, one_fleet
 from promring.cli.output import output_option, say, say_json, say_table
 
 
 @click.command()
 @options.config_file
-@click.option("--service", help="This shard service; needed when there are several.")
+@click.option("--fleet", metavar="NAME", help="This fleet; needed when several could be meant.")
 @click.option("--without", multiple=True, metavar="ID", help="As if this scraper were drained or dead. Repeatable.")
 @click.option(
     "--with",
@@ -35,29 +36,29 @@ def plan(
     config_file: Path,
     controller: Controller,
     as_json: bool,
-    service: str | None,
+    fleet: str | None,
     without: tuple[str, ...],
     joining: tuple[str, ...],
     *,
     offline: bool,
 ) -> None:
-    """Show who would own what, and how much would move. Touches nothing.
+    """Show who would own what, and how much would move, of all services of a fleet. Touches nothing.
 
     The controller at --url says how it would decide now: with its drains, who counts as alive, and the lists that its guard
     let through. With --config.file it says what a reload with that file would decide, move and leave behind, which
     needs --token-file. Where no controller answers, or with --offline, the plan is made from the file alone.
     """
     if not offline and plan_change.is_asked_for():
-        answer = plan_change.asked(controller, config_file, service, without, joining)
+        answer = plan_change.asked(controller, config_file, fleet, without, joining)
         if answer is not None:
             plan_change.show(controller, answer, show, as_json=as_json)
             return
         offline = True
-    described = None if offline else _asked(controller, service, without, joining)
+    described = None if offline else _asked(controller, fleet, without, joining)
     if described is None:
         from promring.cli.plan_offline import planned
 
-        described = planned(config_file, service, without, joining)
+        described = planned(config_file, fleet, without, joining)
         where = f"from {config_file} alone: drains and what a controller holds are not in it"
     else:
         where = f"as {controller.url} would decide now"
@@ -70,20 +71,18 @@ def plan(
 
 
 def _asked(
-    controller: Controller, service: str | None, without: tuple[str, ...], joining: tuple[str, ...]
+    controller: Controller, fleet: str | None, without: tuple[str, ...], joining: tuple[str, ...]
 ) -> dict[str, Any] | None:
     """What the running controller says; None, and said, when there is none."""
     try:
-        services = controller.get("/api/v1/services")
+        fleets = fleets_of(controller)
     except UnansweredError as error:
         say(f"no controller is asked: {error.message}", err=True)
         return None
     with controller.shown():
-        names = [one["name"] for one in services]
-    if service is None and len(names) != 1:
-        raise click.UsageError(f"--service: which one? There is {', '.join(names)}")
+        name = one_fleet(fleets, fleet, without)
     query = [*(("without", name) for name in without), *(("with", text) for text in joining)]
-    described: dict[str, Any] = controller.get(f"/api/v1/services/{segment(service or names[0])}/plan", query)
+    described: dict[str, Any] = controller.get(f"/api/v1/fleets/{segment(name)}/plan", query)
     return described
 
 
@@ -92,7 +91,7 @@ def show(data: dict[str, Any]) -> None:
     owned = sum(s["before"] or 0 for s in data["scrapers"])  # with replicas a target counts once for each owner
     what = "targets" if owned <= data["targets"] else "owners of targets"
     share = data["moved"] / owned if owned else 0.0
-    say(f"{data['service']}: {data['moved']} of {owned} {what} would move ({share:.1%}){bound}")
+    say(f"{data['fleet']}: {data['moved']} of {owned} {what} would move ({share:.1%}){bound}")
     for one in data.get("held", ()):
         until = time.strftime(" until %H:%M:%S", time.localtime(one["until"])) if one["until"] else ""
         say(f"held{until}, and not a part of this: {one['detail']}")

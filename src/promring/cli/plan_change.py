@@ -24,11 +24,11 @@ def is_asked_for() -> bool:
 
 
 def asked(
-    controller: Controller, config_file: Path, service: str | None, without: Sequence[str], joining: Sequence[str]
+    controller: Controller, config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]
 ) -> dict[str, Any] | None:
     """What the controller answers; None, and said, when there is none."""
     query = [("name", str(config_file)), *(("without", name) for name in without), *(("with", text) for text in joining)]
-    query += [("service", service)] if service else []
+    query += [("fleet", fleet)] if fleet else []
     try:
         text = config_file.read_bytes()
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def asked(
 def show(
     controller: Controller, answer: dict[str, Any], preview: Callable[[dict[str, Any]], None], *, as_json: bool
 ) -> None:
-    """``preview`` shows that of one service."""
+    """``preview`` shows that of one fleet."""
     if as_json:
         say_json(answer)
         return
@@ -58,11 +58,11 @@ def _show(answer: dict[str, Any], preview: Callable[[dict[str, Any]], None]) -> 
     say_decisions(answer["decisions"])
     if answer["refused"]:
         say("a reload would be REFUSED, unless it is forced (promring reload --force)")
-    for one in answer["services"]:
+    for one in answer["fleets"]:
         if one["preview"] is None:
-            say(f"{one['service']}: no plan yet to compare with")
+            say(f"{one['fleet']}: no plan yet to compare with")
         else:
-            preview({"service": one["service"], **one["preview"]})
+            preview({"fleet": one["fleet"], **one["preview"]})
     say("nothing is touched")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,43 @@ from promring import log
 from promring.build import policy_of
 from promring.cli import options
 from promring.core.preview import preview
-from promring.model import PromringError
+from promring.model import Members, PromringError
 from promring.once import read_facts
+from promring.settings import FleetOfServices, Settings
 
 
-def planned(config_file: Path, service: str | None, without: Sequence[str], joining: Sequence[str]) -> dict[str, Any]:
-    """The plan as plain values. Ends the command with a message when the facts, or the plan, cannot be had."""
+def planned(config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]) -> dict[str, Any]:
+    """The plan of all services of a fleet, as plain values. Ends the command with a message when the facts, or the plan,
+    cannot be had.
+    """
     settings = options.load_or_exit(config_file)
     log.configure("error")
-    found = {s.name: s for s in settings.shard_services}
-    if service is None and len(found) > 1:
-        raise click.UsageError(f"--service: which one? There is {', '.join(found)}")
-    if service is not None and service not in found:
-        raise click.UsageError(f"--service: no shard service {service!r}; there is {', '.join(found)}")
-    chosen = found[service] if service else settings.shard_services[0]
+    chosen = _chosen(settings, fleet, without)
     try:
-        new = [chosen.joining(text) for text in joining]
-        members, pool = asyncio.run(read_facts(settings, chosen, config_file, log.get()))
-        described = preview(pool, members, policy_of(chosen), without=without, joining=new).describe()
+        new = [chosen.keys.joining(text) for text in joining]
+        members, listed, pool = asyncio.run(read_facts(settings, chosen, config_file, log.get()))
+        found = preview(pool, members, policy_of(chosen), without=without, joining=new, listed=_with_shares(listed, members))
     except (PromringError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    return {"service": chosen.name, "decided_by": "configuration", **described}
+    return {"fleet": chosen.name, "decided_by": "configuration", **found.describe()}
+
+
+def _with_shares(listed: Members, members: Members) -> Members:
+    """Who is listed, with the share that each has when it lives and is not drained, as the controller has them."""
+    every = {s.id: replace(s, draining=False) for s in (*members, *listed)}
+    return tuple(sorted(every.values()))
+
+
+def _chosen(settings: Settings, named: str | None, without: Sequence[str]) -> FleetOfServices:
+    """The fleet that is named; else the only one, or the only one that lists the scrapers that leave."""
+    fleets = {fleet.name: fleet for fleet in settings.every_fleet}
+    if named is not None:
+        if named not in fleets:
+            raise click.UsageError(f"--fleet: no fleet {named!r}; there is {', '.join(fleets)}")
+        return fleets[named]
+    found = list(fleets.values())
+    if len(found) > 1 and without:
+        found = [one for one in found if set(without) <= {one.keys.scraper(node).id for node in one.keys.listed}]
+    if len(found) != 1:
+        raise click.UsageError(f"--fleet: which one? There is {', '.join(one.name for one in found) or ', '.join(fleets)}")
+    return found[0]

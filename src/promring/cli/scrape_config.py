@@ -1,5 +1,5 @@
 """``promring scrape-config [SERVICE…]``: the part of ``prometheus.yml``, or of vmagent's ``-promscrape.config``, that every
-scraper shares.
+scraper of a fleet shares.
 
 Promises: each job has the name that the audit asks for and reads what the service really delivers: a path where slices are
 files on the scraper's machine (``file``, ``ssh``, ``ansible``), a URL where the scraper asks (``http_sd``). What would not
@@ -22,7 +22,7 @@ from promring.cli import options
 from promring.cli.output import say
 from promring.model import Scraper
 from promring.settings import Delivery, Settings, ShardService
-from promring.template import render
+from promring.template import of_fleet, of_service, render
 
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
 PLACE_HOLDER = Scraper("SCRAPER", "HOST", 9090)
@@ -41,33 +41,44 @@ class Part(NamedTuple):
 @click.command("scrape-config")
 @options.config_file
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--fleet", metavar="NAME", help="A job for each service of this fleet.")
 @click.option("--scraper", help="Identity of the scraper it is for; without it a place-holder is printed.")
 @click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="Where scrapers reach promring (http_sd).")
 @click.option("--for", "reader", type=click.Choice(["prometheus", "vmagent"]), default="prometheus", show_default=True)
 @click.option("--means", type=click.Choice(KINDS), help="Which delivery, where a service has several; default: its first.")
 def scrape_config(
-    config_file: Path, services: tuple[str, ...], scraper: str | None, url: str, reader: str, means: str | None
+    config_file: Path,
+    services: tuple[str, ...],
+    fleet: str | None,
+    scraper: str | None,
+    url: str,
+    reader: str,
+    means: str | None,
 ) -> None:
-    """Print the scrapers' part of prometheus.yml: a job for each SERVICE, or for every one. It is the same for every scraper
-    but for its identity.
+    """Print the scrapers' part of prometheus.yml: a job for each SERVICE, for all services of a fleet, or for every one. It
+    is the same for every scraper of a fleet but for its identity.
     """
     settings = options.load_or_exit(config_file)
-    parts = [_part(service, scraper, means) for service in _chosen(settings, services, scraper)]
+    parts = [_part(service, scraper, means) for service in _chosen(settings, services, fleet, scraper)]
     base = _base(url)
     _warn(parts, base)
     for line in _text(parts, base, reader).splitlines():
         say(line)
 
 
-def _chosen(settings: Settings, names: Sequence[str], scraper: str | None) -> list[ShardService]:
-    """The services named; else all of those that ``scraper`` may be one of."""
-    found = {s.name: s for s in settings.shard_services}
+def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper: str | None) -> list[ShardService]:
+    """The services named; else all of the fleet; else all of those that ``scraper`` may be one of."""
+    fleets = {one.name: one.services for one in settings.every_fleet}
+    if fleet is not None and fleet not in fleets:
+        raise click.ClickException(f"no fleet {fleet!r}; there is {', '.join(fleets)}")
+    found = {s.name: s for s in (settings.shard_services if fleet is None else fleets[fleet])}
     if unknown := [name for name in names if name not in found]:
-        raise click.ClickException(f"no shard service {unknown[0]!r}; there is {', '.join(found)}")
+        where = "" if fleet is None else f" in fleet {fleet}"
+        raise click.ClickException(f"no shard service {unknown[0]!r}{where}; there is {', '.join(found)}")
     if names:
         return [found[name] for name in dict.fromkeys(names)]
-    if scraper is None:
-        return settings.shard_services
+    if scraper is None or fleet is not None:
+        return list(found.values())
     chosen = [s for s in settings.shard_services if not s.listed or scraper in _ids(s)]
     if not chosen:
         raise click.ClickException(f"no shard service has the scraper {scraper!r}")
@@ -103,9 +114,10 @@ def _scraper(service: ShardService, text: str | None) -> Scraper:
 def _text(parts: Sequence[Part], url: str, reader: str) -> str:
     jobs: dict[str, dict[str, Any]] = {}
     for part in parts:
-        name = _job_name(part.service)
+        name = part.service.job  # what the audit asks the scrapers for
         if name in jobs:
-            raise click.ClickException(f"{part.service.name}: another service's job is called {name!r}, too")
+            hint = "" if len({one.service.fleet for one in parts}) == 1 else " (--fleet prints those of one fleet)"
+            raise click.ClickException(f"{part.service.name}: another service's job is called {name!r}, too{hint}")
         jobs[name] = {"job_name": name} | _discovery(part, url, reader)
     identity = parts[0].scraper.id
     lines = ["# SCRAPER (and HOST in a path) stands for the identity of the scraper: each has its own."]
@@ -118,11 +130,6 @@ def _text(parts: Sequence[Part], url: str, reader: str) -> str:
     return "\n".join(lines) + "\n" + dumped
 
 
-def _job_name(service: ShardService) -> str:
-    """What the audit asks the scrapers for."""
-    return (service.audit and service.audit.scrape_pool) or service.name
-
-
 def _discovery(part: Part, url: str, reader: str) -> dict[str, Any]:
     if part.means != "http_sd":
         return {"file_sd_configs": [{"files": [_path(part)]}]}
@@ -132,10 +139,12 @@ def _discovery(part: Part, url: str, reader: str) -> dict[str, Any]:
 
 def _path(part: Part) -> str:
     """Where the slice is on the scraper's machine."""
-    delivery: Delivery = next(d for d in part.service.delivery if d.kind == part.means)
+    service = part.service
+    delivery: Delivery = next(d for d in service.delivery if d.kind == part.means)
     if delivery.ansible is not None:
-        return f"{delivery.ansible.dest_dir.rstrip('/')}/{delivery.ansible.dest_sd_file_name}"
-    return str(render(delivery.chosen.path, part.service.name, part.scraper))
+        name = of_service(delivery.ansible.dest_sd_file_name, service.fleet, service.name)
+        return f"{delivery.ansible.dest_dir.rstrip('/')}/{name}"
+    return str(render(of_fleet(delivery.chosen.path, service.fleet), service.name, part.scraper))
 
 
 def _warn(parts: Sequence[Part], url: str) -> None:

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from promring.cli.output import output_option, say, say_json
+from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.plan import compare
 from promring.core.pool import build_pool
@@ -31,6 +32,7 @@ class Fleet:
     join: int
     zones: int
     skew: bool
+    services: int = 1
 
 
 @click.command()
@@ -49,6 +51,7 @@ class Fleet:
 @click.option("--capacity", type=click.FloatRange(0, 1e15, min_open=True), help="The most load a scraper may have.")
 @click.option("--replicas", type=click.IntRange(1, 100), default=1, show_default=True, help="Owners a target.")
 @click.option("--zones", type=click.IntRange(0, 100), default=0, help="Scrapers and targets stand in so many zones.")
+@click.option("--services", type=click.IntRange(1, 1000), default=1, show_default=True, help="Whose the targets are.")
 @click.option("--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True)
 @click.option("--skew", is_flag=True, help="Loads with a long tail, as samples a scrape have; placed by load.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the histograms into this PNG.")
@@ -63,19 +66,24 @@ def simulate(
     capacity: float | None,
     replicas: int,
     zones: int,
+    services: int,
     virtual_nodes: int,
     skew: bool,
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Show balance and movement of a synthetic fleet: place made-up targets on made-up scrapers, and draw a histogram."""
+    """Show balance and movement of a synthetic fleet: place made-up targets on made-up scrapers, those of all services
+    together, and draw a histogram.
+    """
+    if services > targets:
+        raise click.UsageError("--services: more than there are targets")
     if leave >= scrapers:
         raise click.UsageError("--leave: somebody must stay")
     try:
         policy = Policy(virtual_nodes, None if plain else load_factor, capacity, replicas)
     except PlacementError as error:
         raise click.UsageError(str(error)) from error
-    data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew), policy)
+    data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew, services), policy)
     if plot is not None:
         _plot(data, placement, plot)
     if as_json:
@@ -91,8 +99,16 @@ def fleet(size: int, first: int = 0, zones: int = 0) -> Members:
     return tuple(sorted(Scraper(s, s.partition(":")[0], 9090, f"zone-{i % zones}" if zones else "") for i, s in ids))
 
 
-def _pool(targets: int, zones: int) -> TargetPool:
-    names = [f"172.{i // 65025 % 255}.{i // 255 % 255}.{i % 255}:{9100 + i // 16_581_375}" for i in range(targets)]
+def _fleet_pool(targets: int, zones: int, services: int) -> FleetPool:
+    """As many targets for each service, or one more."""
+    names = [f"service-{number:04}" for number in range(services)]
+    firsts = [targets * number // services for number in range(services + 1)]
+    parts = zip(names, firsts, firsts[1:], strict=False)
+    return FleetPool.of({name: Part(_pool(first, last, zones), salt=salt_of("fleet", name)) for name, first, last in parts})
+
+
+def _pool(first: int, last: int, zones: int) -> TargetPool:
+    names = [f"172.{i // 65025 % 255}.{i // 255 % 255}.{i % 255}:{9100 + i // 16_581_375}" for i in range(first, last)]
     if not zones:
         return build_pool([(TargetGroup.of(names),)])
     groups = [TargetGroup.of(names[zone::zones], {"zone": f"zone-{zone}"}) for zone in range(zones)]
@@ -100,7 +116,7 @@ def _pool(targets: int, zones: int) -> TargetPool:
 
 
 def _simulate(size: Fleet, policy: Policy) -> tuple[dict[str, Any], Placement]:
-    pool = _pool(size.targets, size.zones)
+    pool = _fleet_pool(size.targets, size.zones, size.services)
     loads: Loads | None = None
     if size.skew:
         tail = np.random.default_rng(1).pareto(TAIL, size.targets) + 0.5
@@ -118,6 +134,7 @@ def _simulate(size: Fleet, policy: Policy) -> tuple[dict[str, Any], Placement]:
     data = {
         "scrapers": size.scrapers,
         "targets": size.targets,
+        "services": size.services,
         "balance": {"count_max_over_mean": _over_mean(counts), "load_max_over_mean": _over_mean(carried)},
         "leave": {"moved": compare(now, after).moved, "share": int(counts[: size.leave].sum())},
         "join": {"moved": compare(now, more).moved, "ideal": owners * size.join / (size.scrapers + size.join)},
@@ -133,7 +150,8 @@ def _over_mean(sums: Loads) -> float:
 def _show(data: dict[str, Any], placement: Placement) -> None:
     counts = sorted(placement.counts().values())
     balance, leave, join = data["balance"], data["leave"], data["join"]
-    say(f"{data['targets']} targets on {data['scrapers']} scrapers, placed in {data['place_s'] * 1000:.1f} ms")
+    of = f" of {data['services']} services" if data["services"] > 1 else ""
+    say(f"{data['targets']} targets{of} on {data['scrapers']} scrapers, placed in {data['place_s'] * 1000:.1f} ms")
     say(f"targets a scraper: {counts[0]} .. {statistics.median(counts):g} .. {counts[-1]} (least, median, most)")
     say(f"most over mean: {balance['count_max_over_mean']:.3f} by count, {balance['load_max_over_mean']:.3f} by load")
     fits = fit(placement)

@@ -76,6 +76,8 @@ class HealthWatch:
         self._newest: Instances | None = None
         self._bucket = Bucket(RATE_PER_S, BURST)
         self._publish: Callable[[Answer[Members]], None] = lambda _: None
+        self.listed: Members = ()
+        """Who is in the catalogue, alive or not."""
         self.why: Mapping[str, str] = {}
         """What is to be said of a scraper, by its id."""
         self.answered_at = time.monotonic()
@@ -177,6 +179,7 @@ class HealthWatch:
                 refused[other] = f"it has the identity {scraper.id} of {one}"
         self._set_unsure(tuple(sorted(s for _, s, condition in chosen.values() if condition.alive is None)))
         alive = [s for _, s, condition in chosen.values() if self._lives(s, condition)]
+        self.listed = tuple(sorted(s for _, s, _ in chosen.values()))
         self.why = {s.id: condition.why for _, s, condition in chosen.values() if condition.why}
         self._alive = frozenset(s.id for s in alive)
         return tuple(sorted(alive)), refused

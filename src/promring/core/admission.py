@@ -23,7 +23,8 @@ missing are probed directly then, those that had left before, too:
 
 The plan as a whole is held for ``panic_hold_s`` and until each was probed, unless one of the missing is found dead: then it
 goes on without the dead, and what those that are held got since the first of the missing went is taken elsewhere, too. With
-nobody in the plan yet, all that are joining come in together: when every expected one is there, or after ``join_delay_s``.
+nobody in the plan yet, all that are joining come in together: when every expected one is there, or after ``join_delay_s``;
+where it is said how many to wait for, when so many are there, or after ``wait_most_s``.
 """
 
 from __future__ import annotations
@@ -50,13 +51,17 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Seconds; ``panic_threshold`` is a share of the scrapers. ``expected``: ids that are configured by name."""
+    """Seconds; ``panic_threshold`` is a share of the scrapers. ``expected``: ids that are configured by name;
+    ``wait_scrapers``: how many to wait for at a cold start, 0: for these.
+    """
 
     join_delay_s: float = 5.0
     leave_delay_s: float = 0.0
     panic_threshold: float = 0.5
     panic_hold_s: float = 60.0
     expected: frozenset[str] = frozenset()
+    wait_scrapers: int = 0
+    wait_most_s: float = 60.0
 
     def delay_s(self, flaps: int) -> float:
         """How long a scraper with so many quick leaves must be healthy before it comes in."""
@@ -300,12 +305,16 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     joining = {n: one for n, one in history.standings.items() if one.state is State.JOINING}
     if not joining:
         return "", INFINITY
-    ends_at = min(one.since for one in joining.values()) + rules.join_delay_s
+    wait_s = rules.wait_most_s if rules.wait_scrapers else rules.join_delay_s
+    ends_at = min(one.since for one in joining.values()) + wait_s
     absent = sorted(rules.expected - joining.keys())
-    if now >= ends_at or (rules.expected and not absent):
+    enough = len(joining) >= rules.wait_scrapers if rules.wait_scrapers else bool(rules.expected) and not absent
+    if now >= ends_at or enough:
         return "", INFINITY
     others = f" for {', '.join(absent[:10])}" if absent else ""
-    return f"{len(joining)} scrapers are alive; waiting up to {rules.join_delay_s:g} s{others}", ends_at
+    if rules.wait_scrapers:
+        others = f" for {rules.wait_scrapers}"
+    return f"{len(joining)} scrapers are alive; waiting up to {wait_s:g} s{others}", ends_at
 
 
 def _due(standings: Iterable[Standing], rules: Rules, *, members: bool, panic: bool) -> Iterable[float]:

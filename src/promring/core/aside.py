@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from promring.core.admission import Aside
 from promring.core.handover import NEVER, Claims
-from promring.core.placement import NOBODY, Policy, place
+from promring.core.placement import NOBODY, Policy, place_living
 from promring.core.ring import Ring
 from promring.model import Owners, Placement, TargetPool
 
@@ -26,12 +26,12 @@ Rows = npt.NDArray[np.bool_]
 """A flag for each row of the pool."""
 
 
-def place_around(pool: TargetPool, ring: Ring, policy: Policy, aside: Aside, had: Claims) -> Placement:
-    """As ``placement.place``, with nothing new for the scrapers ``aside``. ``had``: what is in whose slice.
+def place_around(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, aside: Aside, had: Claims) -> Placement:
+    """As ``placement.place_living``, with nothing new for the scrapers ``aside``. ``had``: what is in whose slice.
 
     Raises ``PlacementError`` as ``place`` does.
     """
-    placed = place(pool, ring, policy)
+    placed = place_living(pool, ring, listed, policy)
     others = tuple(replace(s, weight=0.0) if s.id in aside.scrapers else s for s in ring.scrapers)
     if others == ring.scrapers or not any(s.able for s in others):
         return placed
@@ -41,10 +41,10 @@ def place_around(pool: TargetPool, ring: Ring, policy: Policy, aside: Aside, had
         new |= (placed.owners == index) & ~rows[:, None]
     owners = placed.owners.copy()
     if new.any():
-        instead = place(pool, Ring(others, policy.virtual_nodes), policy)
+        instead = place_living(pool, Ring(others, policy.virtual_nodes), listed, policy)
         owners = _replaced(owners, new, instead.owners)
     for index, rows in theirs.items():
-        _give_back(owners, index, rows, list(theirs))
+        _give_back(owners, index, rows, list(theirs), placed.wanted)
     if policy.capacity is not None:
         _within(owners, new, [int(policy.capacity * s.weight) for s in ring.scrapers])
     return replace(placed, owners=owners)
@@ -58,11 +58,13 @@ def _had_by(scraper: str, pool: TargetPool, aside: Aside, had: Claims) -> Rows:
     return np.isin(pool.ids, had.ids[mine])
 
 
-def _give_back(owners: Owners, index: int, rows: Rows, aside: list[int]) -> None:
-    """Let ``index`` own all of ``rows``, instead of one that is not ``aside``."""
+def _give_back(owners: Owners, index: int, rows: Rows, aside: list[int], wanted: npt.NDArray[np.int32] | None) -> None:
+    """Let ``index`` own all of ``rows``, instead of one that is not ``aside``; within the ``wanted`` owners of each."""
     lacks = rows & ~(owners == index).any(axis=1)
     for column in reversed(range(owners.shape[1])):
         free = lacks & ~np.isin(owners[:, column], aside)
+        if wanted is not None:
+            free &= column < wanted
         owners[free, column] = index
         lacks &= ~free
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from promring.core.joined import salted
 from promring.core.plan import rows_of, shares
 from promring.core.pool import ID_LABEL, id_of
 from promring.model import Keys, Placement, TargetPool
@@ -65,13 +66,19 @@ class Seen:
     foreign_count: int = 0
     never_asked: str = ""
     """Why it asks none, or some, of its targets."""
+    stale_s: Times | None = None
+    """float64, of each row: how long ago it may have been asked to count as asked; None: by ``interval_s``."""
 
     @property
     def scraped(self) -> Flags:
         """Which were asked lately: not longer ago than some intervals, so that a server that stands still proves nothing."""
-        longest = max(STALE_LEAST_S, STALE_INTERVALS * (self.interval_s or INTERVAL_UNKNOWN_S))
+        longest = self.stale_after_s if self.stale_s is None else self.stale_s
         lately: Flags = self.scraped_at >= self.at - longest
         return lately
+
+    @property
+    def stale_after_s(self) -> float:
+        return max(STALE_LEAST_S, STALE_INTERVALS * (self.interval_s or INTERVAL_UNKNOWN_S))
 
     def of(self, ids: Keys) -> tuple[Times, Flags]:
         """For each id when that target was last asked (``NEVER``: not lately), and whether with success."""
@@ -82,11 +89,35 @@ class Seen:
         return np.where(there, self.scraped_at[at], NEVER), there & self.up[at]
 
 
+def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
+    """What one scraper does of all services of a fleet, asked at one moment: with the ids of the fleet. ``seen`` by service,
+    not empty.
+    """
+    if len(seen) == 1 and not any(salts.values()):
+        return next(iter(seen.values()))
+    each = [(one, salts[service]) for service, one in seen.items()]
+    ids = np.concatenate([salted(one.ids, salt) for one, salt in each])
+    order = np.argsort(ids, kind="stable")
+    return Seen(
+        min(one.at for one, _ in each),
+        ids[order],
+        np.concatenate([one.scraped_at for one, _ in each])[order],
+        np.concatenate([one.up for one, _ in each])[order],
+        max(one.interval_s for one, _ in each),
+        dropped=np.sort(np.concatenate([salted(one.dropped, salt) for one, salt in each])),
+        hidden=sum(one.hidden for one, _ in each),
+        foreign=tuple(address for one, _ in each for address in one.foreign)[:FOREIGN_KEPT],
+        foreign_count=sum(one.foreign_count for one, _ in each),
+        never_asked=next((one.never_asked for one, _ in each if one.never_asked), ""),
+        stale_s=np.concatenate([np.full(len(one.ids), one.stale_after_s) for one, _ in each])[order],
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
-    """What the scrapers were seen doing, by id. ``silent``: who does not answer; ``answering``: since when who does.
-    ``running``: which of those ``asked`` in this look have exactly what ``placement`` says, since when. ``began``: when the
-    look began, if it was at all of them. Monotonic seconds.
+    """What the scrapers of a fleet were seen doing, by id. ``silent``: who does not answer; ``answering``: since when who
+    does. ``running``: by service, which of those ``asked`` in this look have exactly what ``placement`` says, since when.
+    ``intervals``: by service and id. ``began``: when the look began, if it was at all of them. Monotonic seconds.
     """
 
     placement: Placement
@@ -94,7 +125,8 @@ class Sight:
     silent: Collection[str]
     answering: Mapping[str, float]
     asked: Collection[str]
-    running: Mapping[str, float]
+    running: Mapping[str, Mapping[str, float]]
+    intervals: Mapping[tuple[str, str], float]
     began: float | None
 
 

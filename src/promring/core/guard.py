@@ -1,10 +1,13 @@
 """May we act on these facts? A verdict with a reason; a hold keeps the last plan.
 
-Rules, in order (``failures.md`` rules 2 and 3):
+About the scrapers of a fleet (``judge_members``), in order (``failures.md`` rules 2 and 3):
 
 1. no scraper was ever known: hold (there is nobody to place targets on);
 2. the newest answer about scrapers is "none": hold, an empty membership never reshards;
-3. who counts as alive is ``admission``'s: joins and leaves are delayed; too many gone at once, and a start: hold;
+3. who counts as alive is ``admission``'s: joins and leaves are delayed; too many gone at once, and a start: hold.
+
+About the lists of one shard service (``judge_lists``); what is held holds that service and no other:
+
 4. there is no plan yet and a source has not answered: hold, a first plan must not lack a part of the targets;
 5. a source that the plan was made of is no longer configured, and one that is configured never had a target: the gone
    one's targets stay until the new one has some, so a reload with a broken source takes nothing away;
@@ -36,12 +39,11 @@ RELEASABLE = SOURCE_DOUBTS | {"panic", "warming_up", "targets_unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """When a source's list is doubted: below ``shrink_threshold`` times the last one, or above ``growth_threshold`` times it
-    and more than ``growth_least`` targets longer. None: never. So many fresh equal answers end the doubt, ``confirmations``,
-    when they have been given for ``shrink_hold_s``; for ``empty_hold_s``, when the list is empty.
+    """When a list of a shard service is doubted: below ``shrink_threshold`` times the last one, or above
+    ``growth_threshold`` times it and more than ``growth_least`` targets longer. None: never. So many fresh equal answers end
+    the doubt, ``confirmations``, when they have been given for ``shrink_hold_s``; for ``empty_hold_s``, when it is empty.
     """
 
-    rules: Rules = field(default_factory=Rules)
     shrink_threshold: float = 0.7
     shrink_hold_s: float = 300.0
     empty_hold_s: float = 3600.0
@@ -56,12 +58,12 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The newest facts of one shard service. ``sources`` in the order of the configuration; ``probed``: what the suspected
-    scrapers do when they are asked directly, those that are not in it were not heard yet.
+    """The newest facts of one fleet. ``services``: of each shard service its sources, in the order of the configuration;
+    ``probed``: what the suspected scrapers do when they are asked directly, those that are not in it were not heard yet.
     """
 
     members: Fact[Members]
-    sources: Mapping[str, Fact[TargetPool]]
+    services: Mapping[str, Mapping[str, Fact[TargetPool]]]
     probed: Mapping[str, Reply] = field(default_factory=dict)
 
 
@@ -92,15 +94,22 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Go on, with these members and these lists of targets, in order of precedence."""
+    """Go on, with these scrapers."""
 
     members: Members
+    withheld: tuple[Withheld, ...] = ()
+    aside: Aside = NOBODY_ASIDE
+    """Those of ``members`` of which nobody knows whether they live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Go on with these lists of a service, in order of precedence."""
+
     sources: Mapping[str, TargetPool]
     kept: tuple[str, ...] = ()
     """Those of ``sources`` that are no longer configured."""
     withheld: tuple[Withheld, ...] = ()
-    aside: Aside = NOBODY_ASIDE
-    """Those of ``members`` of which nobody knows whether they live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,7 @@ class Hold:
 
 
 Verdict = Act | Hold
+ServiceVerdict = Lists | Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +144,19 @@ class Judgement:
     again_at: float = float("inf")
 
 
-def judge(
+def judge_members(
     facts: Facts,
     history: History,
-    guard: Guard,
+    rules: Rules,
     now: float,
     *,
-    planned: Mapping[str, TargetPool] | None,
     drained: Collection[str] = (),
-    stale: Collection[str] = (),
-    counts: Mapping[str, int] | None = None,
     released: Collection[LetGo] = (),
 ) -> Judgement:
-    """A verdict, and what to remember for the next one.
+    """About the scrapers of a fleet: a verdict, and what to remember for the next one.
 
-    ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``drained``: scrapers
-    that get nothing, whatever their weight. ``stale``: sources that have not answered, whose remembered list is not that of
-    the last leader; ``counts``: how long its lists were. ``released``: what a person saw held, and lets go. ``now`` in
-    seconds, on the clock of ``history``.
+    ``drained``: scrapers that get nothing, whatever their weight. ``released``: what a person saw held, and lets go. ``now``
+    in seconds, on the clock of ``history``.
     """
     members = facts.members
     if not isinstance(members.newest, Known):
@@ -163,7 +168,7 @@ def judge(
         admitted = admit(
             members.newest.value,
             history,
-            guard.rules,
+            rules,
             now,
             probed=facts.probed,
             drained=drained,
@@ -176,15 +181,38 @@ def judge(
                 held = Hold("panic", admitted.panic, admitted.lost, admitted.until)
             return Judgement(held, admitted.history, admitted.suspects, admitted.again_at)
     alive = admitted.history.members
+    verdict: Verdict = Act(alive, _doubted(admitted), admitted.aside)
     if not any(scraper.able and scraper.id not in drained for scraper in alive):
-        verdict: Verdict = Hold("no_scrapers", "every live scraper is drained or has weight 0; the last plan stays")
-    else:
-        verdict = _Sources(facts.sources, guard, now, planned, released, counts or {}).verdict(admitted)
-        if stale and ("targets_unknown", (*stale,)) not in released:
-            said = f"no answer since the start from {', '.join(stale)}; what is remembered is not what the last leader had"
-            verdict = Hold("targets_unknown", said, (*stale,))
-    ends = [one.until for one in verdict.withheld if one.until is not None and one.until > now]
-    return Judgement(verdict, admitted.history, admitted.suspects, min([admitted.again_at, *ends]))
+        verdict = Hold("no_scrapers", "every live scraper is drained or has weight 0; the last plan stays")
+    return Judgement(verdict, admitted.history, admitted.suspects, min(admitted.again_at, ends_next(verdict, now)))
+
+
+def judge_lists(
+    sources: Mapping[str, Fact[TargetPool]],
+    guard: Guard,
+    now: float,
+    *,
+    planned: Mapping[str, TargetPool] | None,
+    stale: Collection[str] = (),
+    counts: Mapping[str, int] | None = None,
+    released: Collection[LetGo] = (),
+) -> ServiceVerdict:
+    """About the lists of one shard service.
+
+    ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``stale``: sources that
+    have not answered, whose remembered list is not that of the last leader; ``counts``: how long its lists were.
+    ``released``, ``now``: as for ``judge_members``.
+    """
+    verdict = _Sources(sources, guard, now, planned, released, counts or {}).verdict()
+    if stale and ("targets_unknown", (*stale,)) not in released:
+        said = f"no answer since the start from {', '.join(stale)}; what is remembered is not what the last leader had"
+        return Hold("targets_unknown", said, (*stale,))
+    return verdict
+
+
+def ends_next(verdict: Verdict | ServiceVerdict, now: float) -> float:
+    """When the next thing that it holds ends by itself; infinity when none does."""
+    return min((one.until for one in verdict.withheld if one.until is not None and one.until > now), default=float("inf"))
 
 
 def _nobody(members: Fact[Members], history: History) -> Hold | None:
@@ -211,7 +239,7 @@ def _doubted(admitted: Admitted) -> tuple[Withheld, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """The lists of all sources, as they are judged at one moment. The fields as the arguments of ``judge``."""
+    """The lists of all sources, as they are judged at one moment. The fields as the arguments of ``judge_lists``."""
 
     sources: Mapping[str, Fact[TargetPool]]
     guard: Guard
@@ -220,7 +248,7 @@ class _Sources:
     let_go: Collection[LetGo]
     counts: Mapping[str, int]
 
-    def verdict(self, admitted: Admitted) -> Verdict:
+    def verdict(self) -> ServiceVerdict:
         planned = self.planned or {}
         good: dict[str, TargetPool] = {}
         doubts: dict[str, Withheld] = {}
@@ -236,15 +264,14 @@ class _Sources:
             if self._went_elsewhere(name, good):
                 del doubts[name]
                 good[name] = _newest(self.sources[name])
-        return self._with(admitted, good, planned, (*_doubted(admitted), *doubts.values()))
+        return self._with(good, planned, tuple(doubts.values()))
 
     def _with(
         self,
-        admitted: Admitted,
         good: dict[str, TargetPool],
         planned: Mapping[str, TargetPool],
         withheld: tuple[Withheld, ...],
-    ) -> Verdict:
+    ) -> ServiceVerdict:
         never = {name: fact for name, fact in self.sources.items() if name not in good}
         silent = {name: _why(fact) for name, fact in never.items() if isinstance(fact.newest, Unknown)}
         if self.planned is None and silent and ("targets_unknown", tuple(silent)) not in self.let_go:
@@ -257,7 +284,7 @@ class _Sources:
             gone = {}
         if not good and not gone:
             return Hold("no_targets", "no source has a target")
-        return Act(admitted.history.members, good | gone, tuple(gone), withheld + doubt, admitted.aside)
+        return Lists(good | gone, tuple(gone), withheld + doubt)
 
     def _list_of(self, name: str, fact: Fact[TargetPool]) -> tuple[TargetPool | None, Withheld | None]:
         """The list of one source to go on with, None when it never had one; and the doubt about what it says."""

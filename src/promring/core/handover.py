@@ -81,24 +81,26 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of the scrapers: what they were ``seen`` doing, which slice they have ``taken``, and who does not answer
-    (``silent``: a time-out, a refusal, a 5xx).
+    """What is known of the scrapers: what they were ``seen`` doing, by id; which slices they have ``taken``, by service and
+    id; and who does not answer (``silent``: a time-out, a refusal, a 5xx). ``intervals``: the longest scrape interval of a
+    service, by service and id, seconds; where it is not there, that of all that the scraper was seen doing.
     """
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
-    taken: Mapping[str, Taken] = field(default_factory=dict)
+    taken: Mapping[tuple[str, str], Taken] = field(default_factory=dict)
     silent: Collection[str] = ()
     answering: Mapping[str, float] = field(default_factory=dict)
     """Since when each answers that is asked, monotonic seconds."""
     pushes: bool = False
     """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
+    intervals: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
-    def overlap_s(self, policy: Handover, name: str) -> float:
-        """How long after it took its slice this scraper has had every chance to scrape all of it."""
+    def overlap_s(self, policy: Handover, service: str, name: str) -> float:
+        """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""
         if not policy.confirm:
             return policy.overlap_s
         one = self.seen.get(name)
-        interval_s = one.interval_s if one else 0.0
+        interval_s = self.intervals.get((service, name), one.interval_s if one else 0.0)
         interval_s = interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
         return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
@@ -274,7 +276,7 @@ def without_room(claims: Claims, wanted: Placement) -> dict[str, int]:
 
 def owned_now(claims: Claims, placed: Placement) -> Placement:
     """``placed`` as it can be: without what was given up for want of room, and with those who keep a target instead."""
-    if not (placed.owners < 0).any():
+    if not placed.lacking().any():
         return placed
     rows, scrapers = _stand_ins(claims, placed)
     kept = np.isin(_pairs(placed), rows_of(placed.pool, claims.ids) * len(placed.scrapers) + claims.scrapers)
@@ -363,11 +365,13 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
     strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
     due = np.full(len(owned), NEVER)
     for scraper, mine in zip(wanted.scrapers, _by_scraper(owners, scrapers), strict=True):
-        taken = evidence.taken.get(scraper.id, Taken())
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
-        taken_at = taken.since(begun[mine])
-        due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, -NEVER)) + evidence.overlap_s(policy, scraper.id)
+        taken_at, overlap_s = np.empty(len(mine)), np.empty(len(mine))
+        for service, part in pool.by_service(rows[mine]):
+            taken_at[part] = evidence.taken.get((service, scraper.id), Taken()).since(begun[mine[part]])
+            overlap_s[part] = evidence.overlap_s(policy, service, scraper.id)
+        due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, -NEVER)) + overlap_s
         one = evidence.seen.get(scraper.id) if policy.confirm else None
         if one is None:
             continue
@@ -431,4 +435,4 @@ def _with_holders(wanted: Placement, rows: Rows, scrapers: Owners) -> Placement:
     more = np.full((len(wanted.pool), int(rank.max()) + 1), -1, dtype=np.int32)
     more[rows, rank] = scrapers
     owners = np.concatenate([wanted.owners, more], axis=1)
-    return Placement(wanted.scrapers, wanted.pool, owners, wanted.limits, wanted.loads)
+    return replace(wanted, owners=owners)

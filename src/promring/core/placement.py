@@ -18,7 +18,8 @@ What is asked of a placement, the strongest first:
 4. replicas are in different zones while there are enough, a target is in the zone that it asks for while that has room;
 5. the ring's order of preference.
 
-The previous placement is not an input: every controller computes the same owners from the same facts.
+The previous placement is not an input: every controller computes the same owners from the same facts. Who is listed, dead or
+alive, is a fact, too: ``place_living``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -77,14 +79,65 @@ def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = No
             "every live scraper has weight 0" if len(ring) else "cannot place targets on a ring without scrapers"
         )
     check_loads(pool, loads)
-    replicas = min(policy.replication_factor, int((ring.weights > 0).sum()))
+    able = int((ring.weights > 0).sum())
+    wanted = None if pool.replicas is None else np.minimum(pool.replicas, able)
+    replicas = max(min(policy.replication_factor, able), 0 if wanted is None else int(wanted.max(initial=1)))
+    order = pool.by_key()
     if replicas == 1 and policy.load_factor is None and policy.capacity is None and pool.zones is None:
-        return Placement(ring.scrapers, pool, ring.circle.owners(pool.keys)[:, None], None, loads)
-    table = _Table(pool, ring, loads, replicas)
-    limits = [_limits(table.total * (r + 1), ring, policy) for r in range(replicas)]
+        keys = pool.keys if order is None else pool.keys[order]
+        owners = ring.circle.owners(keys)[:, None]
+        return Placement(ring.scrapers, pool, _as_listed(owners, order), None, loads, wanted)
+    table = _Table.of(pool, ring, loads, wanted, replicas, order)
+    total, limits = 0, None
     for r in range(replicas):
-        _place_replica(table, r, limits[r], capacities(ring.weights.tolist(), policy))
-    return Placement(ring.scrapers, pool, table.owners, table.reached(limits[-1]), loads)
+        total += table.total(r)
+        limits = _limits(total, ring, policy)
+        _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), table.asking(r))
+    return Placement(ring.scrapers, pool, _as_listed(table.owners, order), table.reached(limits), loads, wanted)
+
+
+def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+    """As ``place``, on the scrapers of ``ring``. ``listed``: these, as if all could take their share, and those that are
+    listed and cannot be used: dead ones, drained ones.
+
+    Targets are placed on all that are listed first; then what is owned by one that cannot be used goes into the free room of
+    the others, in the ring's order, and drives nobody out. So a death moves what the dead one had and nothing else, and its
+    return brings back just that.
+    """
+    if listed.scrapers == ring.scrapers or not len(ring.circle.tokens):
+        return place(pool, ring, policy, loads)
+    base = place(pool, listed, policy, loads)
+    able, order = int((ring.weights > 0).sum()), pool.by_key()
+    wanted = None if pool.replicas is None else np.minimum(pool.replicas, able)
+    replicas = max(min(policy.replication_factor, able), 0 if wanted is None else int(wanted.max(initial=1)))
+    table = _Table.of(pool, ring, loads, wanted, replicas, order)
+    kept = _kept_of(base, ring)
+    table.keep(kept if order is None else kept[order])
+    limits = _limits(sum(table.total(r) for r in range(replicas)), ring, policy)
+    for r in range(replicas):
+        homeless = table.asking(r)
+        homeless = homeless[table.owners[homeless, r] == NOBODY]
+        _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), homeless)
+    return Placement(ring.scrapers, pool, _as_listed(table.owners, order), table.reached(limits), loads, wanted)
+
+
+def _kept_of(base: Placement, ring: Ring) -> Owners:
+    """The owners that can be used, by their numbers in ``ring``, first in each row; then nobody."""
+    index = {s.id: i for i, s in enumerate(ring.scrapers) if s.able}
+    numbers = np.array([*(index.get(s.id, NOBODY) for s in base.scrapers), NOBODY], dtype=np.int32)
+    owners = numbers[base.owners]
+    if owners.shape[1] == 1:
+        return owners
+    return np.take_along_axis(owners, np.argsort(owners == NOBODY, axis=1, kind="stable"), axis=1)
+
+
+def _as_listed(owners: Owners, order: Rows | None) -> Owners:
+    """Owners of the rows as the pool has them, from those in ``order``."""
+    if order is None:
+        return owners
+    listed = np.empty_like(owners)
+    listed[order] = owners
+    return listed
 
 
 def check_loads(pool: TargetPool, loads: Loads | None) -> None:
@@ -106,10 +159,9 @@ def _limits(total: int, ring: Ring, policy: Policy) -> Loads | None:
     most = capacities(ring.weights.tolist(), policy)
     if policy.load_factor is None:
         return most
-    weights = ring.weights.tolist()
-    everybody = sum(weights)
-    factor = policy.load_factor * total
-    fair = np.array([math.ceil(factor * w / everybody) for w in weights], dtype=np.int64)
+    shares = [Fraction(w) for w in ring.weights.tolist()]
+    load = Fraction(str(policy.load_factor)) * total / sum(shares)  # floats would make 111 of 110
+    fair = np.array([math.ceil(load * share) for share in shares], dtype=np.int64)
     return fair if most is None else np.minimum(fair, most)
 
 
@@ -124,11 +176,48 @@ def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
 class _Table:
     """The work in progress: who owns what so far."""
 
-    def __init__(self, pool: TargetPool, ring: Ring, loads: Loads | None, replicas: int) -> None:
-        self.pool, self.ring, self.loads = pool, ring, loads
-        self.owners: Owners = np.full((len(pool), replicas), NOBODY, dtype=np.int32)
+    def __init__(
+        self, keys: Keys, zones: npt.NDArray[np.int32] | None, zone_names: Sequence[str], ring: Ring, replicas: int
+    ) -> None:
+        """Rows in order of key."""
+        self.keys, self.zones, self.zone_names, self.ring = keys, zones, zone_names, ring
+        self.loads: Loads | None = None
+        self.wanted: npt.NDArray[np.int32] | None = None
+        self.owners: Owners = np.full((len(keys), replicas), NOBODY, dtype=np.int32)
         self.used: Loads = np.zeros(len(ring), dtype=np.int64)
-        self.total = len(pool) if loads is None else int(loads.sum())
+
+    @classmethod
+    def of(
+        cls,
+        pool: TargetPool,
+        ring: Ring,
+        loads: Loads | None,
+        wanted: npt.NDArray[np.int32] | None,
+        replicas: int,
+        order: Rows | None,
+    ) -> _Table:
+        rows: Rows | slice = slice(None) if order is None else order
+        table = cls(pool.keys[rows], None if pool.zones is None else pool.zones[rows], pool.zone_names, ring, replicas)
+        table.loads = None if loads is None else loads[rows]
+        table.wanted = None if wanted is None else wanted[rows]
+        return table
+
+    def asking(self, replica: int) -> Rows:
+        """The rows that shall have so many owners and one more."""
+        return np.arange(len(self.keys)) if self.wanted is None else np.flatnonzero(self.wanted > replica)
+
+    def total(self, replica: int) -> int:
+        """The load of these."""
+        rows = self.asking(replica)
+        return len(rows) if self.loads is None else int(self.loads[rows].sum())
+
+    def keep(self, owners: Owners) -> None:
+        """Begin with these owners."""
+        columns = min(owners.shape[1], self.owners.shape[1])
+        self.owners[:, :columns] = owners[:, :columns]
+        for column in self.owners.T:
+            rows = np.flatnonzero(column != NOBODY)
+            self.used += _summed(column[rows], self.load_of(rows), len(self.ring))
 
     def load_of(self, rows: Rows) -> Loads | None:
         return None if self.loads is None else self.loads[rows]
@@ -162,12 +251,11 @@ class _Table:
         return result
 
 
-def _place_replica(table: _Table, replica: int, limits: Loads | None, most: Loads | None) -> None:
-    """The owners number ``replica`` of all rows, within ``limits``, in no case above ``most``."""
+def _place_replica(table: _Table, replica: int, limits: Loads | None, most: Loads | None, rest: Rows) -> None:
+    """The owners number ``replica`` of the rows ``rest``, within ``limits``, in no case above ``most``."""
     ring = table.ring
-    rest: Rows = np.arange(len(table.pool))
-    if replica == 0 and table.pool.zones is not None:
-        rest = _in_their_zones(table, limits)
+    if replica == 0 and table.zones is not None:
+        rest = _in_their_zones(table, limits, rest)
     if replica and replica < ring.zones.max() + 1:  # while there are enough zones
         rest = _offer(table, rest, replica, ring.circle.grouped(ring.zones), limits)
     rest = _offer(table, rest, replica, ring.circle, limits)
@@ -181,17 +269,21 @@ def _place_replica(table: _Table, replica: int, limits: Loads | None, most: Load
         rest = _offer(table, rest, replica, ring.circle, limits, rounds=0)
 
 
-def _in_their_zones(table: _Table, limits: Loads | None) -> Rows:
-    """Targets that ask for a zone to the scrapers there, the heaviest first while there is room. Who is left."""
-    ring, pool = table.ring, table.pool
-    assert pool.zones is not None
+def _in_their_zones(table: _Table, limits: Loads | None, asking: Rows) -> Rows:
+    """Of the rows ``asking`` those that ask for a zone to the scrapers there, the heaviest first while there is room. Who
+    is left.
+    """
+    ring = table.ring
+    assert table.zones is not None
+    zones = np.full(len(table.keys), NOBODY, dtype=np.int32)
+    zones[asking] = table.zones[asking]
     names = np.array([s.zone for s in ring.scrapers])
     left: list[Rows] = [np.empty(0, dtype=np.intp)]
-    left += [np.flatnonzero(pool.zones == number) for number, name in enumerate(pool.zone_names) if not name]
-    for number, name in enumerate(pool.zone_names):
+    left += [np.flatnonzero(zones == number) for number, name in enumerate(table.zone_names) if not name]
+    for number, name in enumerate(table.zone_names):
         if not name:
             continue
-        rows = np.flatnonzero(pool.zones == number)
+        rows = np.flatnonzero(zones == number)
         there = (names == name) & (ring.weights > 0)
         if there.any() and limits is not None:
             room = (limits - table.used)[there].sum(keepdims=True)
@@ -214,7 +306,7 @@ def _offer(table: _Table, rows: Rows, replica: int, circle: Circle, limits: Load
     left, rows, taken = (rows[:0], rows, taken) if able.all() else (rows[~able], rows[able], taken[able])
     if not rows.size:
         return left
-    keys = table.pool.keys[rows]
+    keys = table.keys[rows]
     at = circle.past(circle.first(keys), taken) if replica else None
     owners = circle.owners(keys) if at is None else circle.holders[at]
     if limits is not None:

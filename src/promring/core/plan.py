@@ -36,17 +36,21 @@ class Shares:
         return self.bounds[scraper + 1] - self.bounds[scraper]
 
     def body(self, scraper: int) -> bytes:
-        """The slice as bytes. Rows that follow each other in the pool are one piece of its blob."""
-        rows = self.of(scraper)
-        if not rows.size:
-            return EMPTY_BODY
-        breaks = np.flatnonzero(np.diff(rows) != 1)
-        starts = self.pool.bounds[rows[np.r_[0, breaks + 1]]].tolist()
-        ends = self.pool.bounds[rows[np.r_[breaks, len(rows) - 1]] + 1].tolist()
-        ends[-1] -= len(SEPARATOR)
-        blob = self.pool.blob
-        pieces = [blob[start:end] for start, end in zip(starts, ends, strict=True)]
-        return b"".join((b"[\n", *pieces, b"\n]\n"))
+        """The slice as bytes."""
+        return body_of(self.pool, self.of(scraper))
+
+
+def body_of(pool: TargetPool, rows: Rows) -> bytes:
+    """A slice with these ascending rows, as bytes. Rows that follow each other in the pool are one piece of its blob."""
+    if not rows.size:
+        return EMPTY_BODY
+    breaks = np.flatnonzero(np.diff(rows) != 1)
+    starts = pool.bounds[rows[np.r_[0, breaks + 1]]].tolist()
+    ends = pool.bounds[rows[np.r_[breaks, len(rows) - 1]] + 1].tolist()
+    ends[-1] -= len(SEPARATOR)
+    blob = pool.blob
+    pieces = [blob[start:end] for start, end in zip(starts, ends, strict=True)]
+    return b"".join((b"[\n", *pieces, b"\n]\n"))
 
 
 def shares(placement: Placement) -> Shares:
@@ -64,14 +68,13 @@ def bodies(placement: Placement) -> Iterator[tuple[int, bytes, int]]:
     return ((i, found.body(i), found.count(i)) for i in range(len(placement.scrapers)))
 
 
-def unchanged(old: Shares, i: int, new: Shares, j: int) -> bool:
-    """Whether slice i of ``old`` and slice j of ``new`` have the same bytes: the same fragments, by their digests."""
-    one, other = old.of(i), new.of(j)
+def same_body(old: TargetPool, one: Rows, new: TargetPool, other: Rows) -> bool:
+    """Whether rows ``one`` of ``old`` and ``other`` of ``new`` are the same bytes: the same fragments, by their digests."""
     if len(one) != len(other):
         return False
-    if old.pool is new.pool:
+    if old is new:
         return bool((one == other).all())
-    return bool((old.pool.digests[one] == new.pool.digests[other]).all())
+    return bool((old.digests[one] == new.digests[other]).all())
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -119,8 +122,7 @@ def _named(placement: Placement, index: dict[str, int]) -> Owners:
 
 def rows_of(pool: TargetPool, ids: Keys) -> Rows:
     """For each id its row in ``pool``, the number of rows when it has none: shape of ``ids``."""
-    order = None if pool.ids is pool.keys else np.argsort(pool.ids, kind="stable")  # nearly in order: a merge sort is fast
-    known = pool.ids if order is None else pool.ids[order]
+    known, order = pool.by_id()
     at = np.searchsorted(known, ids)
     at[at == len(known)] = 0
     rows = np.full(len(ids), len(pool), dtype=np.intp)

@@ -19,9 +19,10 @@ from __future__ import annotations
 import re
 from array import array
 from binascii import hexlify
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,7 +40,8 @@ _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _MAYBE_NOT_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf]")
 
 _NUL = "\0"
-_SEAL = b'"%s":"' % ID_LABEL.encode()
+_ID = ID_LABEL.encode()
+_SEAL = b'"%s":"' % _ID
 _SEALED_BYTES = len(_SEAL) + 16 + len(b'"}}')
 _NO_LABELS = b',"labels":{'
 
@@ -58,7 +60,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def identity(self) -> str:
         """The address, then ``\\0name\\0value`` for each label that redirects the scrape, in order of name."""
-        return self.address + _suffix(self.labels.items())
+        return self.address + suffix_of(self.labels.items())
 
 
 _decode: Callable[[bytes], Target] = msgspec.json.Decoder(Target).decode
@@ -101,26 +103,55 @@ def fragments(pool: TargetPool) -> Iterator[bytes]:
 # --- one source ------------------------------------------------------------------------------------------------------
 
 
+class Listed(NamedTuple):
+    """Some addresses that share labels: in order of name, none of them empty. ``suffix``: ``suffix_of`` these."""
+
+    addresses: Sequence[str]
+    labels: Mapping[str, str]
+    suffix: str
+
+
 def pool_of(groups: Iterable[TargetGroup]) -> TargetPool:
     """Every address of every group; equal entries once. Group labels must be sorted, none of them empty."""
+    return pool_of_listed(Listed(group.targets, dict(group.labels), suffix_of(group.labels)) for group in groups)
+
+
+def pool_of_listed(groups: Iterable[Listed]) -> TargetPool:
+    """As ``pool_of``."""
     listed: list[bytes] = []
     keys, digests = array("Q"), array("Q")
-    for group in groups:
-        suffix = _suffix(group.labels)
-        labels = {name: value for name, value in group.labels if name != ID_LABEL}  # a slice may be a source
-        tail = b"]" + (b',"labels":' + _encode(labels) if labels else b"") + b"}"
-        for address in group.targets:
-            fragment = b'{"targets":[' + _encode(address) + tail
-            listed.append(fragment)
-            keys.append(xxh3_64((address + suffix).encode()))
-            digests.append(xxh3_64(fragment))
+    for addresses, labels, suffix in groups:
+        encoded = _labels(labels)
+        bare = b'{"targets":[%s],"labels":{' + encoded.replace(b"%", b"%%") + b"}}" if encoded else b'{"targets":[%s]}'
+        sealed = (bare[:-2] + b"," if encoded else bare[:-1] + _NO_LABELS) + _SEAL + b'%016x"}}'
+        for address in addresses:
+            key, quoted = xxh3_64((address + suffix).encode()), _encode(address)
+            listed.append(sealed % (quoted, key))
+            digests.append(xxh3_64(bare % quoted))
+            keys.append(key)
     known, digest = _column(keys), _column(digests)
     order = np.argsort(known, kind="stable")
     duplicates = 0
     if (ties := _ties(known[order])) is not None:
+        for row in (row for tie in ties for row in order[tie].tolist()):
+            listed[row] = _bare(listed[row])
         order, duplicates = _without_copies(order, ties, listed)
     chosen = [listed[i] for i in order.tolist()]
-    return _assemble(known[order], digest[order], chosen, range(len(chosen)), duplicates=duplicates)
+    return _assemble(known[order], digest[order], chosen, _unsealed(chosen, ties), duplicates=duplicates)
+
+
+def _labels(labels: Mapping[str, str]) -> bytes:
+    """As JSON without the braces."""
+    if ID_LABEL in labels:  # a slice may be a source
+        labels = {name: value for name, value in labels.items() if name != ID_LABEL}
+    return _encode(labels)[1:-1] if labels else b""
+
+
+def _unsealed(chosen: Sequence[bytes], ties: list[slice] | None) -> list[int]:
+    """The rows of fragments without their ids; only where there were ties."""
+    if ties is None:
+        return []
+    return [row for row, fragment in enumerate(chosen) if _SEAL not in fragment[-_SEALED_BYTES:]]
 
 
 def _without_copies(order: Rows, ties: list[slice], listed: list[bytes]) -> tuple[Rows, int]:
@@ -179,7 +210,7 @@ def merge(
         again = np.argsort(by, kind="stable")
         order, core, by = order[again], core[again], by[again]
     chosen = [listed[i] for i in order.tolist()]
-    bare = [] if ties is None else [row for row, fragment in enumerate(chosen) if _SEAL not in fragment[-_SEALED_BYTES:]]
+    bare = _unsealed(chosen, ties)
     zones, names = _zones(chosen, zone_label) if zone_label else (None, ())
     return replace(
         _assemble(core, digests[order], chosen, bare, by=by if hash_labels else None, duplicates=duplicates),
@@ -333,13 +364,18 @@ def _ties(ordered: Keys) -> list[slice] | None:
     return [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def _suffix(labels: Iterable[tuple[str, str]]) -> str:
+def redirects(name: str) -> bool:
+    """Whether a label of this name says where or what to scrape, beside the address."""
+    return name in REDIRECTING or name.startswith("__param_")
+
+
+def suffix_of(labels: Iterable[tuple[str, str]]) -> str:
     """Labels that redirect the scrape, in order of name; mostly the empty text. A NUL in one is doubled: it separates."""
-    pairs = [(n, v) for n, v in labels if n in REDIRECTING or n.startswith("__param_")]
+    pairs = [(n, v) for n, v in labels if redirects(n)]
     return "".join(f"\0{part.replace(_NUL, _NUL * 2)}" for pair in pairs for part in pair)
 
 
-def _encode(value: str | dict[str, str]) -> bytes:
+def _encode(value: str | Mapping[str, str]) -> bytes:
     """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped."""
     encoded = _encode_json(value)
     if not _MAYBE_NOT_YAML.search(encoded):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promring.core.placement import Policy, place
-from promring.core.plan import bodies, compare
+import numpy as np
+
+from promring.core.joined import FleetPool, FleetShares
+from promring.core.placement import Policy, place_living
+from promring.core.plan import bodies, compare, shares
 from promring.core.pool import target
 from promring.core.ring import TOKENS_MOST, Ring, tokens_wanted
 from promring.model import Loads, Members, Placement, Plan, PromringError, Scraper, TargetPool
@@ -31,16 +34,19 @@ class Preview:
 
     @property
     def no_room(self) -> int:
-        """Targets that somebody has and nobody shall have then: there is no room. So many stay with a scraper that is
-        drained, while it lives; a dead one leaves them to nobody.
+        """Owners that targets have and shall not have then for want of room: replicas that fewer scrapers cannot hold are
+        none of them. So many stay with a scraper that is drained, while it lives; a dead one leaves them to nobody.
         """
-        return sum(move.count for move in self.plan.moves if move.destination is None)
+        if self.before.pool is not self.after.pool:
+            return sum(move.count for move in self.plan.moves if move.destination is None)
+        had, has = ((side.owners >= 0).sum(axis=1) for side in (self.before, self.after))
+        return int(np.minimum(np.maximum(had - has, 0), self.after.lacking().sum(axis=1)).sum())
 
     def describe(self) -> dict[str, Any]:
         """Plain values for people and programs: each scraper before and after, and who gives how many to whom."""
         before, after = self.before, self.after
         now, then = _sides(before), _sides(after)
-        digests = {after.scrapers[i].id: hashlib.sha256(body).hexdigest() for i, body, _ in bodies(after)}
+        digests = _digests(after)
         gains: Counter[str | None] = Counter()
         gives: Counter[str | None] = Counter()
         for move in self.plan.moves:
@@ -85,9 +91,11 @@ def preview(
     joining: Sequence[Scraper] = (),
     loads: Loads | None = None,
     before: Placement | None = None,
+    listed: Members = (),
 ) -> Preview:
     """The plan for ``members`` less ``without`` plus ``joining``. ``before``: the placement of ``pool`` in force; None: that
-    of ``members``. Raises ``PreviewError``.
+    of ``members``. ``listed``: who is listed, alive or not, each with the share it has when it lives; who leaves stays
+    listed. Raises ``PreviewError``.
     """
     if len(without) > CHANGES_MOST or len(joining) > CHANGES_MOST:
         raise PreviewError(f"at most {CHANGES_MOST} scrapers may leave, and {CHANGES_MOST} join, in one preview")
@@ -106,9 +114,16 @@ def preview(
         raise PreviewError(
             f"the ring would have {wanted} virtual nodes (virtual_nodes times all weights), more than {TOKENS_MOST}"
         )
-    before = before or place(pool, Ring(members, policy.virtual_nodes), policy, loads)
-    after = place(pool, Ring(later, policy.virtual_nodes), policy, loads)
+    every = {s.id: s for s in (*members, *listed)}
+    if before is None:
+        before = _placed(pool, members, every.values(), policy, loads)
+    after = _placed(pool, later, (every | {s.id: s for s in joining}).values(), policy, loads)
     return Preview(before, after, compare(before, after))
+
+
+def _placed(pool: TargetPool, members: Members, listed: Iterable[Scraper], policy: Policy, loads: Loads | None) -> Placement:
+    ring = Ring(members, policy.virtual_nodes)
+    return place_living(pool, ring, Ring(tuple(sorted(listed)), policy.virtual_nodes), policy, loads)
 
 
 def _named(ids: set[str]) -> str:
@@ -129,6 +144,18 @@ def fit(placement: Placement) -> dict[str, Any]:
         "unplaced_targets": [target(placement.pool, row).address for row in left[:NAMED_MOST].tolist()],
         "too_heavy": len(giants),
         "too_heavy_targets": [target(placement.pool, row).address for row in giants[:NAMED_MOST].tolist()],
+    }
+
+
+def _digests(placement: Placement) -> dict[str, str]:
+    """Of each scraper's slices, by id: the SHA-256 of the one, or of those of all services in order of name."""
+    pool = placement.pool
+    if not isinstance(pool, FleetPool):
+        return {placement.scrapers[i].id: hashlib.sha256(body).hexdigest() for i, body, _ in bodies(placement)}
+    found = FleetShares(pool, shares(placement))
+    return {
+        scraper.id: hashlib.sha256(b"".join(found.body(i, name) for name in pool.names)).hexdigest()
+        for i, scraper in enumerate(placement.scrapers)
     }
 
 

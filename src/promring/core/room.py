@@ -24,7 +24,7 @@ def keeping(wanted: Placement, rows: Rows, scrapers: Owners, replicas: int, most
     owner's. ``most``: int64, the capacity of each scraper.
     """
     stays = np.zeros(len(rows), dtype=bool)
-    short = np.flatnonzero((wanted.owners[:, :replicas] < 0).any(axis=1))
+    short = np.flatnonzero(wanted.lacking(replicas).any(axis=1))
     if not len(short) or not len(rows):
         return wanted, stays
     work = _Work(wanted, rows, scrapers, replicas, most)
@@ -45,7 +45,7 @@ class _Work:
             self.claims[row][scraper] = number
         self.lacking: deque[int] = deque()
         self.kept: set[tuple[int, int]] = set()
-        self._replicas = replicas
+        self._replicas = np.full(len(wanted.pool), replicas) if wanted.wanted is None else wanted.wanted
         self._loads = wanted.loads
         self._room = (most - np.array(list(wanted.carried().values()), dtype=np.int64)).tolist()
         self._new = self._newcomers()
@@ -66,7 +66,7 @@ class _Work:
         while self.lacking:
             row = self.lacking.popleft()
             mine = set(self.owners[row].tolist())
-            missing = int((self.owners[row, : self._replicas] < 0).sum())
+            missing = int((self.owners[row, : self._replicas[row]] < 0).sum())
             missing -= sum((row, scraper) in self.kept for scraper in self.claims.get(row, ()))
             for scraper in self.claims.get(row, ()):
                 if missing <= 0:

@@ -1,8 +1,10 @@
-"""One push of ``ansible-playbook`` to several hosts, and what it makes of each scraper.
+"""One push of ``ansible-playbook`` to several hosts, each with the slices of one service or of several, and what it makes of
+each slice.
 
 A host is told of as soon as it is through, or has failed: then it is free for another push while this one still runs. What
 became of the others is decided at the end: a host that was begun and not ended in time has failed, one that the push did not
-come to is waiting, and where nothing was heard of any host the trouble is our own.
+come to is waiting, and where nothing was heard of any host the trouble is our own. What a host is to blame for (it cannot be
+reached, it hangs) is told to all of its slices; what the installer says of one slice counts for that one.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from promring.delivery import Leads, Outcome
-from promring.delivery.ansible_run import PROGRAM, Host, Report, Run
+from promring.delivery.ansible_inventory import Host
+from promring.delivery.ansible_run import PROGRAM, Report, Run, Told
 from promring.log import Logger
-from promring.model import Generation, Slice
+from promring.model import Generation, Scraper, Slice
 from promring.rate import backoff_s
 from promring.threads import to_the_end
 
@@ -39,6 +43,16 @@ class AnsiblePace:
     slow_wait_s: float = 0.1
 
 
+class Owner(Protocol):
+    """The delivery of one service, as a push sees it."""
+
+    def ring(self) -> None:
+        """What was told to be waiting has ended."""
+
+    def news(self) -> None:
+        """Likewise, but others may follow soon."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Delivered:
     """What a scraper has, as far as is known, and when that is to be made sure of."""
@@ -52,24 +66,45 @@ class _Delivered:
         return (self.address, self.generation, self.sha256) == (slice_.scraper.address, slice_.generation, slice_.sha256)
 
 
-@dataclass
-class Sink:
-    """One scraper's file: what it has, which push is bringing another one, and how the last one ended."""
+@dataclass(eq=False)
+class Far:
+    """One scraper's host, for all services: which push it is in, and whether it is to be left alone."""
 
+    scraper: Scraper
+    push: Push | None = None
+    slow: bool = False
+    """The last push began with it and did not bring its slices."""
+    failures: int = 0
+    retry_at: float = 0.0
+    remark: str = ""
+    """That was said."""
+
+    def settle(self, outcomes: Sequence[Ended], pace: AnsiblePace) -> None:
+        self.push = None
+        blamed = [
+            e.outcome.outcome for e in outcomes if not e.of_file and e.outcome.outcome in ("failed", "refused", "unsent")
+        ]
+        self.slow = any(outcome != "unsent" for outcome in blamed)
+        self.failures = self.failures + 1 if any(outcome != "refused" for outcome in blamed) else 0
+        self.retry_at = retry_at(self.failures, pace)
+
+
+@dataclass(eq=False)
+class Sink:
+    """One scraper's file of one service: what it has, which push is bringing another one, and how the last one ended."""
+
+    owner: Owner
     delivered: _Delivered | None = None
     before: _Delivered | None = None
     """What it had before the push that is under way."""
     push: Push | None = None
     result: tuple[Slice, Outcome] | None = None
     """Until it is told."""
-    slow: bool = False
-    """The last push began with it and did not bring its slice."""
     passed_over: bool = False
     failures: int = 0
+    """Of this file alone, in a row."""
     retry_at: float = 0.0
     error: str = ""
-    remark: str = ""
-    """That was said."""
 
     def has(self, slice_: Slice) -> bool:
         return self.delivered is not None and self.delivered.is_that(slice_)
@@ -88,46 +123,63 @@ class Sink:
         same = (of.generation, of.sha256) == (slice_.generation, slice_.sha256)
         return outcome if same or outcome.outcome in ("failed", "unsent") else None
 
-    def settle(self, slice_: Slice, outcome: Outcome, pace: AnsiblePace) -> None:
+    def settle(self, slice_: Slice, ended: Ended, pace: AnsiblePace) -> None:
         """Take note of how the push ended."""
+        outcome = ended.outcome
         self.push, self.result, self.error = None, (slice_, outcome), outcome.error
-        self.slow, self.passed_over = outcome.outcome in ("failed", "refused"), outcome.outcome == "waiting"
-        if outcome.outcome in ("failed", "unsent"):
-            self.failures += 1
-            self.retry_at = time.monotonic() + backoff_s(self.failures, pace.retry_first_s, pace.retry_most_s)
-        else:
-            self.failures, self.retry_at = 0, 0.0
+        self.passed_over = outcome.outcome == "waiting"
+        self.failures = self.failures + 1 if ended.of_file and outcome.outcome == "failed" else 0
+        self.retry_at = retry_at(self.failures, pace)
+        self.delivered = None
         if outcome.outcome in ("written", "same"):
             verify_at = time.monotonic() + random.uniform(pace.verify_s / 2, pace.verify_s)  # not all of them at once
             self.delivered = _Delivered(slice_.scraper.address, slice_.generation, slice_.sha256, verify_at)
-        else:
-            self.delivered = None
+
+
+class Ended(NamedTuple):
+    """``of_file``: the host is not to blame for it."""
+
+    outcome: Outcome
+    of_file: bool = False
+
+
+class Load(NamedTuple):
+    """What a push brings to a host: its files in the order of ``Host.files``."""
+
+    far: Far
+    files: Sequence[tuple[Slice, Sink]]
+
+
+def retry_at(failures: int, pace: AnsiblePace) -> float:
+    return time.monotonic() + backoff_s(failures, pace.retry_first_s, pace.retry_most_s) if failures else 0.0
 
 
 class Push:
-    """``news`` is called when something is heard of a host that was told to be waiting."""
+    """``loads``: by the name of the host in the inventory. ``waiting``: who was told that it goes on."""
 
-    def __init__(
-        self,
-        hosts: Mapping[str, tuple[Slice, Sink]],
-        *,
-        slow: bool,
-        pace: AnsiblePace,
-        log: Logger,
-        news: Callable[[], None],
-    ) -> None:
-        self.slow, self.told_waiting, self.trouble = slow, False, ""
-        self._hosts, self._pace, self._log, self._news = hosts, pace, log, news
-        for _, sink in hosts.values():
-            sink.begin(self)
+    def __init__(self, loads: Mapping[str, Load], *, slow: bool, pace: AnsiblePace, log: Logger) -> None:
+        self.slow, self.trouble = slow, ""
+        self.waiting = set[Owner]()
+        self.task: asyncio.Task[None] | None = None
+        self._loads, self._pace, self._log = loads, pace, log
+        self._files: dict[tuple[str, int], tuple[str, str]] = {}
+        """How the installer says that each file fared."""
+        for load in loads.values():
+            load.far.push = self
+            for _, sink in load.files:
+                sink.begin(self)
+
+    @property
+    def owners(self) -> set[Owner]:
+        return {sink.owner for load in self._loads.values() for _, sink in load.files}
 
     async def run(self, run: Run, hosts: Sequence[Host], leads: Leads) -> None:
         """To its end; when cancelled it ends its processes first."""
         loop, stop = asyncio.get_running_loop(), threading.Event()
 
-        def heard(name: str, result: str, why: str) -> None:
+        def heard(told: Told) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(self._hear, name, result, why)
+                loop.call_soon_threadsafe(self._hear, told)
 
         def stopped() -> bool:
             return stop.is_set() or not leads()
@@ -138,57 +190,75 @@ class Push:
             report = Report({}, f"{PROGRAM} cannot be started: {error.strerror or error}")
         finally:
             if stop.is_set():
-                self._forget()
+                self.forget()
         self.trouble = report.trouble
-        for name, (slice_, sink) in self._hosts.items():
-            if sink.push is self:
-                self._settle(slice_, sink, self._ended(name, slice_, report))
+        for name, load in self._loads.items():
+            if load.far.push is self:
+                self._settle(load, [self._ended(name, number, report) for number in range(len(load.files))])
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Cancelled: what became of it was not heard."""
-        for _, sink in self._hosts.values():
-            if sink.push is self:
-                sink.push = None
+        for load in self._loads.values():
+            if load.far.push is self:
+                load.far.push = None
+            for _, sink in load.files:
+                if sink.push is self:
+                    sink.push = None
 
-    def _hear(self, name: str, result: str, why: str) -> None:
+    def _hear(self, told: Told) -> None:
         """Something that is settled before the end; where a host is settled already, what comes later counts."""
-        if name not in self._hosts or result not in ("ok", "changed", *BAD):
+        load = self._loads.get(told.host)
+        if load is None:
             return
-        slice_, sink = self._hosts[name]
-        if sink.push is self or (sink.push is None and result in BAD):
-            self._settle(slice_, sink, self._outcome(slice_, sink, result, why))
-            if self.told_waiting:
-                self._news()
+        if told.file is not None:
+            self._files[told.host, told.file] = told.result, told.why
+            return
+        if told.result not in ("ok", "changed", *BAD):
+            return
+        if load.far.push is self or (load.far.push is None and told.result in BAD):
+            if told.result not in BAD:
+                self._say_remark(load.far, told.why)
+            self._settle(load, [self._heard(told.host, n, told.result, told.why) for n in range(len(load.files))])
+            for owner in self.waiting:
+                owner.news()
 
-    def _settle(self, slice_: Slice, sink: Sink, outcome: Outcome) -> None:
-        sink.settle(slice_, outcome, self._pace)
+    def _settle(self, load: Load, ended: Sequence[Ended]) -> None:
+        for (slice_, sink), one in zip(load.files, ended, strict=True):
+            if sink.push in (self, None):
+                sink.settle(slice_, one, self._pace)
+        load.far.settle(ended, self._pace)
 
-    def _outcome(self, slice_: Slice, sink: Sink, result: str, why: str) -> Outcome:
-        """Of a host that was heard of."""
-        scraper = slice_.scraper
+    def _say_remark(self, far: Far, remark: str) -> None:
+        if remark and remark != far.remark:
+            self._log.warning("ansible_remark", scraper=far.scraper.id, host=far.scraper.host, remark=remark)
+        far.remark = remark
+
+    def _heard(self, name: str, number: int, result: str, why: str) -> Ended:
+        """Of a file of a host that was heard of."""
+        slice_, sink = self._loads[name].files[number]
+        scraper, of_file = slice_.scraper, self._files.get((name, number))
+        if of_file is not None and of_file[0] == "failed" and result != "unreachable":
+            return Ended(Outcome.not_taken(scraper.id, f"{scraper.host}: {of_file[1]}"), of_file=True)
         if result in BAD:
             why = f"unreachable: {why}" if result == "unreachable" else why
-            return Outcome.not_taken(scraper.id, f"{scraper.host}: {why}")
-        if why and why != sink.remark:
-            self._log.warning("ansible_remark", scraper=scraper.id, host=scraper.host, remark=why)
-        sink.remark = why
-        put_back = result == "changed" and sink.push is self and sink.before is not None and sink.before.is_that(slice_)
-        if put_back:
-            self._log.warning("slice_put_back", scraper=scraper.id, host=scraper.host)
-        return Outcome(scraper.id, "written" if result == "changed" else "same")
+            return Ended(Outcome.not_taken(scraper.id, f"{scraper.host}: {why}"))
+        written = result == "changed" if of_file is None else of_file[0] != "same"
+        if written and sink.push is self and sink.before is not None and sink.before.is_that(slice_):
+            self._log.warning("slice_put_back", scraper=scraper.id, host=scraper.host, service=slice_.service)
+        return Ended(Outcome(scraper.id, "written" if written else "same"))
 
-    def _ended(self, name: str, slice_: Slice, report: Report) -> Outcome:
-        """Of a host that was not heard to be through, or to have failed, when all was over."""
-        scraper = slice_.scraper
+    def _ended(self, name: str, number: int, report: Report) -> Ended:
+        """Of a file of a host that was not heard to be through, or to have failed, when all was over."""
+        scraper = self._loads[name].far.scraper
         result, why = report.hosts.get(name, ("", ""))
         if result in ("ok", "changed", *BAD):
-            return self._outcome(slice_, self._hosts[name][1], result, why)
+            return self._heard(name, number, result, why)
         if report.end == "stopped":
-            return Outcome(scraper.id, "withheld")
+            return Ended(Outcome(scraper.id, "withheld"))
         kind, why = self._kind(result, report), why if result in ("stopped", "nothing") else report.trouble
         if kind == "waiting":
             why = f"the push ended before it was through here: {why}"
-        return Outcome(scraper.id, kind, f"{scraper.host}: {why}")
+        return Ended(Outcome(scraper.id, kind, f"{scraper.host}: {why}"))
 
     def _kind(self, result: str, report: Report) -> str:
         if result == "begun" and report.end == "time":

@@ -2,9 +2,8 @@
 
 Promises: it ends ``timeout_s`` after it began, or when it is told to stop, at most 2 s later; then nothing that it started
 on this machine runs any more, and its folder is gone. What a host did not report did not happen as far as is known here.
-Nothing of a slice is a variable: its bytes are a file.
 Not promised: that what hangs on a far host ends there; Ansible cannot do that either.
-Flow: ``ansible.AnsibleDelivery`` says what to push and reads the report.
+Flow: ``ansible_push`` says what to push and reads the report; ``ansible_inventory`` is what the run is given.
 """
 
 from __future__ import annotations
@@ -13,29 +12,27 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from promring import regular
+from promring.delivery.ansible_inventory import FILES, Host, SdFile, write_inventory
+from promring.delivery.ansible_processes import POLL_S, end_all
+from promring.model import Generation
 from promring.redact import hide, secrets_of_vars
 
 PROGRAM = "ansible-playbook"
 NOT_INSTALLED = f"{PROGRAM} is not installed"
-FILES = Path(__file__).parent / "ansible_files"
 REPORT = "PROMRING_ANSIBLE_REPORT"
 CONNECT_S = 3
 FORKS_MOST = 32
-GRACE_S = 1.0
-GONE_WITHIN_S = 0.5
-POLL_S = 0.02
 SAID_BYTES_MAX = 64 * 1024
 WHY_MOST = 300
 FOLDER_PATH_MOST = 57
@@ -46,18 +43,17 @@ VARS_BYTES_MAX = 1024 * 1024
 INHERITED = ("HOME", "KRB5CCNAME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TZ", "USER")
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One host of the inventory. ``name`` and ``variables`` must be safe to be templates; ``body`` need not."""
+class Told(NamedTuple):
+    """A line of the report: how a host fared, or with ``file`` how one of its files did."""
 
-    name: str
-    file_name: str
-    body: bytes = field(repr=False)
-    variables: Mapping[str, str | int | bool]
+    host: str
+    result: str
+    why: str
+    file: int | None = None
 
 
-Heard = Callable[[str, str, str], None]
-"""Called with host, result and why as soon as they are known, from the thread of the run."""
+Heard = Callable[[Told], None]
+"""Called as soon as it is known, from the thread of the run."""
 End = Literal["itself", "time", "stopped"]
 
 
@@ -84,7 +80,7 @@ class Run:
     files: tuple[Path, ...] = ()
 
     def __call__(
-        self, hosts: Sequence[Host], stopped: Callable[[], bool], heard: Heard = lambda *_: None, *, check: bool = False
+        self, hosts: Sequence[Host], stopped: Callable[[], bool], heard: Heard = lambda _: None, *, check: bool = False
     ) -> Report:
         """Blocks until it is over. ``check``: the playbook is read and nothing is done. Raises OSError when the folder or
         the process cannot be made.
@@ -112,7 +108,8 @@ class Run:
 
     def why_not_runnable(self) -> str:
         """Whether Ansible takes the playbook, the variables and the vault's password; empty when it does. Blocks."""
-        host = Host("any", "any.json", b"[]", {"ansible_host": "any", "dest_dir": "/", "promring_generation": "1.1"})
+        file = SdFile("any.json", b"[]", "0" * 64, Generation(1, 1))
+        host = Host("any", [file], {"ansible_host": "any", "dest_dir": "/"})
         done = threading.Event()
         try:
             report = self([host], done.is_set, check=True)
@@ -169,9 +166,11 @@ class _Listener:
         text = _tail(self._path, after=self._at)
         whole = text[: text.rfind(b"\n") + 1]  # a line that was cut by a kill is passed over
         self._at += len(whole)
-        for host, (result, why) in read_report(whole.decode("utf-8", "replace")):
-            self.hosts[host] = result, hide(why, self.secrets)[:WHY_MOST]
-            self._heard(host, *self.hosts[host])
+        for line in read_report(whole.decode("utf-8", "replace")):
+            told = line._replace(why=hide(line.why, self.secrets)[:WHY_MOST])
+            if told.file is None:
+                self.hosts[told.host] = told.result, told.why
+            self._heard(told)
 
 
 @contextlib.contextmanager
@@ -230,7 +229,7 @@ def _play(
             time.sleep(POLL_S)
         return "itself", process.returncode
     finally:
-        _end(process, f"{REPORT}={folder}/report".encode())
+        end_all(process, f"{REPORT}={folder}/report".encode())
 
 
 def find_program(name: str = PROGRAM) -> str | None:
@@ -269,29 +268,13 @@ def environment(folder: Path, timeout_s: float) -> dict[str, str]:
     )
 
 
-def write_inventory(folder: Path, hosts: Sequence[Host], *, installer: bool) -> None:
-    """The inventory, and each slice as a file of the name that it shall have; ``installer``: behind ``install.sh``, too."""
-    listed = {}
-    script = (FILES / "install.sh").read_bytes() if installer else b""
-    for index, host in enumerate(hosts):
-        file = folder / "slices" / str(index) / host.file_name
-        file.parent.mkdir(parents=True)
-        file.write_bytes(host.body)
-        listed[host.name] = {**host.variables, "src_sd_file_name": str(file)}
-        if installer:
-            file = file.with_name("install.sh")
-            file.write_bytes(script + host.body)
-            listed[host.name]["promring_installer"] = str(file)
-    (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": listed}}))
-    (folder / "ansible.cfg").write_text("[defaults]\n")
-
-
-def read_report(text: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Host, result and why of each line; what is none is passed over."""
+def read_report(text: str) -> Iterator[Told]:
+    """What each line says; what is none is passed over."""
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             said = json.loads(line)
-            yield str(said["host"]), (str(said["result"]), str(said["why"]))
+            file = said.get("file")
+            yield Told(str(said["host"]), str(said["result"]), str(said["why"]), None if file is None else int(file))
 
 
 def last_error(said: str) -> str:
@@ -309,77 +292,3 @@ def _tail(path: Path, most: int = SAID_BYTES_MAX, after: int | None = None) -> b
             return file.read()
     except FileNotFoundError:
         return b""
-
-
-# --- nothing is left -------------------------------------------------------------------------------------------------
-
-Started = tuple[int, str]
-"""A process: its id and when it started, so that an id that is given again is not taken for it."""
-
-
-def _end(process: subprocess.Popen[bytes], mark: bytes) -> None:
-    """End what is left of a run: SIGTERM to its process group, SIGKILL to everything of it.
-
-    Workers and ssh have sessions of their own, and a master of ssh that is kept for the next task has no parent any more.
-    They are found by being descendants, and by ``mark`` in their environment.
-    """
-    before = set[Started]()
-    if process.poll() is None:
-        before = _of_run(process.pid, mark)
-        _signal_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_S)
-        if process.poll() is None:  # else its id may be another's by now
-            _signal_group(process.pid, signal.SIGKILL)
-    process.wait()
-    until = time.monotonic() + GONE_WITHIN_S
-    while left := {p for p in before if _started(p[0]) == p[1]} | _of_run(process.pid, mark):
-        for pid, _ in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > until:
-            return
-        time.sleep(POLL_S)
-
-
-def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
-def _of_run(root: int, mark: bytes) -> set[Started]:
-    """Living processes that descend from ``root`` or have ``mark`` in their environment. Without /proc: none."""
-    parents, started, found = {}, {}, set()
-    for pid in _pids():
-        state = _stat(pid)
-        if state is None:
-            continue
-        parents[pid], started[pid] = state
-        with contextlib.suppress(OSError):
-            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.add(pid)
-    more: set[int] = {root}
-    while more:
-        more = {pid for pid, parent in parents.items() if parent in more} - found
-        found |= more
-    return {(pid, started[pid]) for pid in found if pid != root}
-
-
-def _pids() -> Iterable[int]:
-    with contextlib.suppress(OSError):
-        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    return []
-
-
-def _stat(pid: int) -> tuple[int, str] | None:
-    """Parent and start time; None for one that is gone, or dead and not yet collected."""
-    try:
-        values = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return None if values[0] in "ZX" else (int(values[1]), values[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def _started(pid: int) -> str | None:
-    state = _stat(pid)
-    return state[1] if state else None

@@ -1,4 +1,4 @@
-"""Slices for Prometheus' http_sd and for agents: kept in memory, served by ``web/sd.py``.
+"""Slices for Prometheus' http_sd and for agents: kept in memory, served by ``web/sd.py`` and ``web/slices.py``.
 
 Promises: a reader sees a whole slice or the one before; a waiter gets its slice as soon as it differs. A slice is delivered
 when its scraper has come for it (``came``), not when it is put into memory.
@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import gzip
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
+from weakref import WeakSet
 
 from promring.delivery import Leads, Outcome, always
 from promring.model import Slice
@@ -36,6 +38,13 @@ class Served:
         return gzip.compress(self.slice.body, GZIP_LEVEL, mtime=0)
 
 
+class Listener(Protocol):
+    """Who waits for slices of several services."""
+
+    def rang(self, scrapers: Collection[str], *, new: bool) -> None:
+        """The slices of these are others than before; ``new``: some of these had none."""
+
+
 def _ignored(scraper: str, upto: float) -> None:
     return
 
@@ -54,9 +63,11 @@ class HttpSdDelivery:
         """Set when the slice of that scraper is another one."""
         self._delivered = asyncio.Event()
         """Set when there are slices of scrapers that had none. Names that nobody knows share it: anybody may ask for any."""
+        self.listeners: WeakSet[Listener] = WeakSet()
+        """Told of each change."""
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
-        outcomes = []
+        outcomes, before = [], self._served
         self._current_at = time.monotonic()
         for slice_ in slices:
             name = slice_.scraper.id
@@ -64,15 +75,18 @@ class HttpSdDelivery:
             if known is not None and known.slice == slice_:
                 outcomes.append(Outcome(name, "same"))
                 continue
-            self._served[name] = Served(slice_)
             outcomes.append(Outcome(name, "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
-        self._served = {s.scraper.id: self._served[s.scraper.id] for s in slices}
+        written = {o.scraper for o in outcomes if o.outcome == "written"}
+        self._served = {s.scraper.id: Served(s) if s.scraper.id in written else before[s.scraper.id] for s in slices}
         self._delivered.set()
         self._delivered = asyncio.Event()
         for outcome in outcomes:
             if outcome.outcome == "written" and (waiting := self._waiting.pop(outcome.scraper, None)):
                 waiting.set()
+        if written:
+            for listener in list(self.listeners):
+                listener.rang(written, new=not written <= before.keys())
         return outcomes
 
     def came(self, scraper: str) -> None:

@@ -163,6 +163,10 @@ class BrokenError(HostError):
     """The connection ended: another one may do."""
 
 
+class CrowdedError(BrokenError):
+    """The host opens no channel: it may allow fewer at a moment than there are."""
+
+
 def script(path: str, slice_: Slice, patience_s: float, own: int = 1) -> str:
     """What the far sh is given on stdin. ``own``: how many of the last folders may not be symlinks."""
     generation, word = slice_.generation, secrets.token_hex(8)
@@ -207,6 +211,9 @@ async def push(connection: asyncssh.SSHClientConnection, work: Work, patience_s:
     except NoShellError as error:
         more = "; sftp works there, but promring needs a shell" if await _takes_sftp(connection) else ""
         raise FarError(f"{error}{more}") from None
+    except asyncssh.ChannelOpenError as error:
+        kind = BrokenError if connection.is_closed() else CrowdedError
+        raise kind(f"connection lost: {reason(error)}") from error
     except (asyncssh.Error, OSError) as error:
         raise BrokenError(f"connection lost: {reason(error)}") from error
     finally:

@@ -13,21 +13,20 @@ from promring.httpclient import HttpError, request
 
 
 class AgentProcess(Process):
-    """Writes ``file`` for ``scraper``; its own page is at ``url``."""
+    """Writes into ``into`` for ``scraper``; its own page is at ``url``."""
 
     def __init__(
         self,
         folder: Path,
         controllers: Sequence[str],
-        service: str,
         scraper: str,
-        file: Path,
+        into: Path,
         *,
         port: int,
         more: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file, self.url = file, f"http://127.0.0.1:{port}"
+        self.into, self.url = into, f"http://127.0.0.1:{port}"
         super().__init__(
             [
                 sys.executable,
@@ -35,9 +34,8 @@ class AgentProcess(Process):
                 "promring",
                 "agent",
                 f"--controller={','.join(controllers)}",
-                f"--service={service}",
                 f"--scraper={scraper}",
-                f"--file={file}",
+                f"--dir={into}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 *more,
             ],

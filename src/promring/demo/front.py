@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from types import TracebackType
 
 HANGS = 0
@@ -23,6 +24,8 @@ class Front:
         self.host, self.port = host, port
         self._behind = behind
         self.answers: dict[str, int] = {}
+        self.asked: Counter[str] = Counter()
+        """Requests by path, without the query."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Front:
@@ -51,6 +54,7 @@ class Front:
 
     async def _answer(self, head: bytes, reader: StreamReader, writer: StreamWriter) -> None:
         path = head.split(b" ", 2)[1].decode("latin-1")
+        self.asked[path.partition("?")[0]] += 1
         status = next((status for start, status in self.answers.items() if path.startswith(start)), None)
         if status is None:
             await self._pass_on(head, writer)

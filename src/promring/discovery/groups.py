@@ -17,12 +17,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import xxhash
 
-from promring.core.pool import pool_of
+from promring.core.pool import Listed, pool_of_listed, redirects, suffix_of
 from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML
@@ -44,6 +45,7 @@ small list becomes the square of its size; always ``EXPANDED_LEAST``, never ``EX
 YAML_INLINE_MAX = 32 * 1024
 YAML_TIMEOUT_S = 120.0
 NAMED_MOST = 10
+NAMES_KEPT = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _REDIRECTS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape)_.*|job")
@@ -124,45 +126,115 @@ def _converted(text: bytes, where: str) -> bytes:
 
 def checked(
     groups: Iterable[Group], where: str, refusals: Refusals, *, size_bytes: int = 0, rules: ListRules = ANY
-) -> Iterator[TargetGroup]:
+) -> Iterator[Listed]:
     """The groups that pass, in the form that pools are made of; what does not is told to ``refusals``. ``size_bytes``: of
     the list, for the limit of its labels. Raises ``DiscoveryError`` beyond the limits of a whole list.
     """
     expanded_max = min(EXPANDED_MAX, max(EXPANDED_LEAST, EXPANDED_TIMES * size_bytes))
     total = expanded = 0
+    names = _Names(rules)
     for i, group in enumerate(groups):
-        targets = group.targets or ()
+        targets, labels = group.targets or (), group.labels or {}
         total += len(targets)
         if max(total, i) > TARGETS_MAX:
             raise DiscoveryError(f"{where}: more than {TARGETS_MAX} targets or groups")
-        labels = {name: value for name, value in (group.labels or {}).items() if value and name != "__address__"}
-        if wrong := _wrong_labels(labels, rules):
+        known = names.look(labels)
+        if known.plain and all(values := labels.values()):
+            size = known.length + len("".join(values))  # type: ignore[arg-type]
+            ordered: dict[str, str] = labels if known.order is None else {name: labels[name] for name in known.order}  # type: ignore[assignment,misc]
+        else:
+            ordered = names.passing(labels, refusals)
+            known = names.look(ordered)
+            size = known.length + sum(map(len, ordered.values()))
+        if wrong := known.wrong or (_too_long(ordered) if size > LABEL_VALUE_MAX else ""):
             refusals.add(f"[{i}].labels: {wrong}", len(targets))
             continue
-        if not rules.trusted and (lost := {name for name in labels if _REDIRECTS.fullmatch(name)}):
-            refusals.labels_lost |= lost
-            labels = {name: value for name, value in labels.items() if name not in lost}
-        expanded += sum(len(name) + len(value) for name, value in labels.items()) * len(targets)
+        expanded += size * len(targets)
         if expanded > expanded_max:
             raise DiscoveryError(f"{where}: [{i}]: the labels, repeated for each target, are longer than {expanded_max}")
-        yield TargetGroup(tuple(_passing(targets, i, refusals)), tuple(sorted(labels.items())))
+        suffix = suffix_of(ordered.items()) if known.redirects else ""
+        yield Listed(_passing(targets, i, refusals), ordered, suffix)
 
 
-def _wrong_labels(labels: dict[str, str], rules: ListRules) -> str:
-    """Why no target can have these; mostly the empty text."""
-    if len(labels) > LABELS_MAX:
+class _Known(NamedTuple):
+    """What the names of some labels say. ``plain``: with values that are not empty they pass as they are; ``order``: theirs,
+    None when they are in it; ``length``: of all, in characters; ``wrong``: why no target can have these, mostly the empty
+    text; ``redirects``: whether some redirect a scrape.
+    """
+
+    plain: bool
+    order: tuple[str, ...] | None
+    length: int
+    wrong: str
+    redirects: bool
+
+
+class _Names:
+    """The names of labels, each set of them looked at once: the groups of a list mostly have the same."""
+
+    def __init__(self, rules: ListRules) -> None:
+        self._rules = rules
+        self._known: dict[tuple[str, ...], _Known] = {}
+
+    def look(self, labels: Mapping[str, str | None]) -> _Known:
+        names = tuple(labels)
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= NAMES_KEPT:
+                self._known.clear()
+            known = self._known[names] = self._looked(names)
+        return known
+
+    def _looked(self, names: tuple[str, ...]) -> _Known:
+        order = tuple(sorted(names))
+        lost = not self._rules.trusted and any(map(_REDIRECTS.fullmatch, names))
+        return _Known(
+            not lost and "__address__" not in names,
+            None if order == names else order,
+            sum(map(len, names)),
+            _wrong_names(names, self._rules),
+            any(map(redirects, names)),
+        )
+
+    def passing(self, labels: Mapping[str, str | None], refusals: Refusals) -> dict[str, str]:
+        """Without the empty ones, the address, and what a source that is not trusted may not say; in order of name."""
+        found = {name: value for name, value in sorted(labels.items()) if value and name != "__address__"}
+        if self._rules.trusted or _wrong_names(tuple(found), self._rules):
+            return found
+        lost = {name for name in found if _REDIRECTS.fullmatch(name)}
+        refusals.labels_lost |= lost
+        return {name: value for name, value in found.items() if name not in lost}
+
+
+def _wrong_names(names: Collection[str], rules: ListRules) -> str:
+    """Why no target can have labels with these names; mostly the empty text."""
+    if len(names) > LABELS_MAX:
         return f"more than {LABELS_MAX}"
-    for name, value in labels.items():
+    for name in names:
         if not name or len(name) > LABEL_NAME_MAX:
             return f"{name[:80]!r} is not a label name of 1 to {LABEL_NAME_MAX} characters"
         if rules.legacy_names and not _LEGACY_NAME.fullmatch(name):
             return f"{name[:80]!r} is not a label name of Prometheus 2 (label_names: legacy)"
-        if len(value) > LABEL_VALUE_MAX:
-            return f"{name[:80]!r} is longer than {LABEL_VALUE_MAX}"
     return ""
 
 
-def _passing(targets: Iterable[str | None], i: int, refusals: Refusals) -> Iterator[str]:
+def _too_long(labels: Mapping[str, str]) -> str:
+    """Which value is too long; mostly the empty text."""
+    name = next((name for name, value in labels.items() if len(value) > LABEL_VALUE_MAX), None)
+    return "" if name is None else f"{name[:80]!r} is longer than {LABEL_VALUE_MAX}"
+
+
+def _passes(address: str | None) -> bool:
+    return bool(address) and address.isprintable() and len(address) <= ADDRESS_MAX  # type: ignore[union-attr,arg-type]
+
+
+def _passing(targets: Sequence[str | None], i: int, refusals: Refusals) -> list[str]:
+    if all(map(_passes, targets)):
+        return targets  # type: ignore[return-value]
+    return list(_checked_one_by_one(targets, i, refusals))
+
+
+def _checked_one_by_one(targets: Iterable[str | None], i: int, refusals: Refusals) -> Iterator[str]:
     for j, address in enumerate(targets):
         if not address:
             refusals.add(f"[{i}].targets[{j}]: an empty address")
@@ -176,13 +248,14 @@ def _passing(targets: Iterable[str | None], i: int, refusals: Refusals) -> Itera
 
 def listed(text: bytes, where: str, parse: Parse = from_json) -> tuple[TargetGroup, ...]:
     """What passes of a list. Raises ``DiscoveryError``."""
-    return tuple(checked(parse(text, where), where, Refusals(), size_bytes=len(text)))
+    passed = checked(parse(text, where), where, Refusals(), size_bytes=len(text))
+    return tuple(TargetGroup(tuple(one.addresses), tuple(one.labels.items())) for one in passed)
 
 
 def read_pool(groups: Iterable[Group], where: str, *, size_bytes: int = 0, rules: ListRules = ANY) -> TargetPool:
     """Raises ``DiscoveryError``."""
     refusals = Refusals()
-    pool = pool_of(checked(groups, where, refusals, size_bytes=size_bytes, rules=rules))
+    pool = pool_of_listed(checked(groups, where, refusals, size_bytes=size_bytes, rules=rules))
     return replace(pool, refused=refusals.count, remarks=refusals.remarks) if refusals.remarks else pool
 
 

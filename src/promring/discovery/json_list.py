@@ -36,7 +36,7 @@ REPLACE = "promring-replace"
 codecs.register_error(REPLACE, lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
 
 
-class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One group as it is listed: null targets and label values are the empty text."""
 
     targets: list[str | None] | None = None
@@ -45,6 +45,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _Raws = list[msgspec.Raw] | None
 _group = msgspec.json.Decoder(Group)
+_groups = msgspec.json.Decoder(list[Group])
 _Error = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -55,8 +56,11 @@ def read_json(text: bytes, where: str, piece_bytes: int = PIECE_BYTES) -> Iterat
     return _decoded(_entries(text, text, 0, where), where)
 
 
-def _decoded(raws: Iterable[msgspec.Raw], where: str) -> Iterator[Group]:
+def _decoded(raws: Iterable[msgspec.Raw | Group], where: str) -> Iterator[Group]:
     for i, raw in enumerate(raws):
+        if isinstance(raw, Group):
+            yield raw
+            continue
         try:
             yield _group.decode(raw)
         except _Error:
@@ -77,8 +81,8 @@ def _entries(piece: bytes, text: bytes, start: int, where: str) -> list[msgspec.
         raise DiscoveryError(f"{where}{_line_of(text, said)}: {said}") from error
 
 
-def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw]:
-    """The entries of a long list, a piece at a time.
+def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw | Group]:
+    """The entries of a long list, a piece at a time; decoded already where all of a piece can be at once.
 
     A piece ends where an entry may end. When it did not, the decoder misses the end of a value just there, and an earlier
     end is tried, then a longer piece.
@@ -90,7 +94,7 @@ def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw]:
         for end in _cuts(text, start, start + long):
             piece = b"[" + text[start:end] + b"]"
             try:
-                yield from msgspec.json.decode(piece, type=list[msgspec.Raw])
+                yield from _at_once(piece) or msgspec.json.decode(piece, type=list[msgspec.Raw])
             except _Error as error:
                 if _misses_the_end(piece, str(error)):
                     continue
@@ -105,6 +109,14 @@ def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw]:
     if not last and text[start - 1 : start] == b",":
         raise DiscoveryError(f"{where}{_line_at(text, start)}: JSON is malformed: trailing comma in array (byte {start})")
     yield from last
+
+
+def _at_once(piece: bytes) -> list[Group] | None:
+    """The groups of a piece; None when one of them has to be read by itself, or the piece is malformed."""
+    try:
+        return _groups.decode(piece)
+    except _Error:
+        return None
 
 
 def _repaired(piece: bytes) -> bytes | None:

@@ -17,6 +17,11 @@ class Membership(Protocol):
     async def run(self, publish: Publish) -> None:
         """Runs until cancelled. ``publish`` never blocks; an equal answer may be published again."""
 
+    def listed(self) -> Members:
+        """Who is listed, alive or not: sorted by id, ids distinct. One that is not listed any more stays for a while where
+        that may be a restart.
+        """
+
     def nodes(self) -> list[NodeState]:
         """What is known of each scraper, dead ones too, for people."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
@@ -22,16 +22,20 @@ from promring.consul.watch import SILENT_S, HealthWatch
 from promring.log import Logger
 from promring.membership import Publish
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Unknown
+from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown
 from promring.unforeseen import kept_alive
 
 SETTLE_S = 15.0
 SEEN_MAX = 1000
 NOT_LISTED = "not in Consul"
+LISTED_STILL_S = 600.0
+"""So long one that left the catalogue counts as listed: what it had comes back to it when it returns."""
 
 
 class ConsulMembership:
-    """The live instances of one Consul service. ``probes``: how to ask those that Consul cannot tell about."""
+    """The live instances of one Consul service. ``last``: who lived before, ``catalogue``: who was listed; ``probes``: how
+    to ask those that Consul cannot tell about.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class ConsulMembership:
         settle_s: float = SETTLE_S,
         probes: DirectProbes | None = None,
         silent_s: float = SILENT_S,
+        catalogue: Members = (),
     ) -> None:
         self._silent_s, self._log = silent_s, log
         self._watch, self._probes = watch, probes
@@ -56,6 +61,9 @@ class ConsulMembership:
         self._known: dict[str, NodeState] = {}
         """What was last known of each."""
         self._last = last
+        configured = [watch.scraper_at(node) for node in registration.nodes] if registration else []
+        self._listed = Listed((*configured, *last, *catalogue))
+        self._dismissed: Callable[[], Collection[str]] = lambda: ()
         self._settle_s = settle_s
         self._settling: frozenset[Node] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
@@ -70,6 +78,7 @@ class ConsulMembership:
         """``departing`` are not configured any more and still at work; ``gone`` shall not stay in Consul; ``of_others`` is
         told which of these somebody else registered.
         """
+        self._dismissed = lambda: {s.id for s in (*departing(), *gone())}
         if self._registrar is not None:
             self._registrar.deregister(lambda: _nodes(departing()), lambda: _nodes(gone()), of_others)
 
@@ -107,6 +116,9 @@ class ConsulMembership:
     def _put_probed(self, scraper: str, reply: Reply) -> None:
         self._watch.put_probed(scraper, alive=reply is Reply.ANSWERS)
 
+    def listed(self) -> Members:
+        return self._listed.members
+
     def silent(self) -> str:
         """Why the last answer is too old to go by, or an empty text."""
         since = time.monotonic() - self._watch.answered_at
@@ -124,6 +136,7 @@ class ConsulMembership:
             if self._registrar is not None:
                 self._registrar.look_now()
         if isinstance(answer, Known):
+            self._listed.heard(self._watch.listed, self._dismissed())
             self._seen |= dict.fromkeys(s.id for s in answer.value)
             while len(self._seen) > SEEN_MAX:
                 del self._seen[next(iter(self._seen))]
@@ -152,6 +165,31 @@ class ConsulMembership:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Listed:
+    """Who is in the catalogue, and who was a moment ago: a scraper that restarts may leave it and come back. Who is
+    dismissed is not listed any more when it leaves.
+    """
+
+    def __init__(self, members: Iterable[Scraper], clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108
+        self._clock = clock
+        self._members = {s.id: s for s in members}
+        self._gone: dict[str, tuple[Scraper, float]] = {}
+
+    def heard(self, members: Members, dismissed: Collection[str]) -> None:
+        """The catalogue has these now."""
+        now, there = self._clock(), {s.id for s in members}
+        left = {name: (s, now) for name, s in self._members.items() if name not in there and name not in dismissed}
+        kept = {name: one for name, one in (left | self._gone).items() if name not in there and name not in dismissed}
+        self._gone = {name: one for name, one in kept.items() if now - one[1] < LISTED_STILL_S}
+        self._members = {s.id: s for s in members}
+
+    @property
+    def members(self) -> Members:
+        now = self._clock()
+        still = (s for s, since in self._gone.values() if now - since < LISTED_STILL_S)
+        return tuple(sorted((*self._members.values(), *still)))
 
 
 def _nodes(members: Members) -> frozenset[Node]:

@@ -91,6 +91,9 @@ class ProbeMembership:
         names: Mapping[bool | None, str] = {True: "up", False: "down", None: "unknown"}
         return [NodeState(s.id, names[self._health[s.id].up], self._why.get(s.id, "")) for s in self._scrapers]
 
+    def listed(self) -> Members:
+        return tuple(sorted(self._scrapers))
+
     def silent(self) -> str:
         """Never: each probe ends, and is an answer."""
         return ""

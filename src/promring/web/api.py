@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aiohttp import web
 
 from promring import __version__
-from promring.audit.watch import Audit
+from promring.audit.watch import Look
 from promring.config import FILE_BYTES_MAX
 from promring.core.coverage import Coverage
 from promring.core.plan import shares
@@ -20,12 +20,12 @@ from promring.core.pool import decode, fragments, listed_part, target
 from promring.core.preview import CHANGES_MOST
 from promring.core.ring import Ring
 from promring.decisions import Question
+from promring.fleet.fleet import Service
 from promring.leadership import Leadership
 from promring.model import Placement, PromringError, TargetPool
-from promring.service import Service
 from promring.text import clean
-from promring.web.controller import Controller, placement_of, service_of
-from promring.web.describe import describe, said
+from promring.web.controller import Controller, fleet_of, placement_of, service_of
+from promring.web.describe import describe, describe_fleet, said
 from promring.web.envelope import ApiError, number, success
 from promring.web.gate import Gate, Shared
 
@@ -73,7 +73,8 @@ class Api:
                 "last_reload_success_at": controller.reload_state.at,
                 "problems": controller.reload_state.problems,
             },
-            "services": [describe(s) for s in controller.services.values()],
+            "fleets": [describe_fleet(fleet) for fleet in controller.fleets.values()],
+            "services": [describe(s, scrapers=s.fleet.name == s.name) for s in controller.services.values()],
             "left_behind": [one.describe() for one in controller.left_behind],
             "renamed": dict(controller.renamed),
         }
@@ -85,6 +86,12 @@ class Api:
 
     async def services(self, _: web.Request) -> web.Response:
         return success(self.overview()["services"])
+
+    async def fleets(self, _: web.Request) -> web.Response:
+        return success(self.overview()["fleets"])
+
+    async def fleet(self, request: web.Request) -> web.Response:
+        return success(describe_fleet(fleet_of(self._controller, request.match_info["fleet"])))
 
     async def service(self, request: web.Request) -> web.Response:
         return success(describe(self._service(request)))
@@ -100,13 +107,13 @@ class Api:
         return success(await self.searches.run(lambda: search(placement, query, scraper, limit)))
 
     async def foresee(self, request: web.Request) -> web.Response:
-        """The body is a configuration: what a reload with it would do. ``?service=``, ``?without=``, ``?with=`` as for a
-        plan; ``?name=`` of its file. Who may is settled by the server.
+        """The body is a configuration: what a reload with it would do. ``?fleet=`` for one fleet, by its name or that of one
+        of its services; ``?without=``, ``?with=`` as for a plan; ``?name=`` of its file. Who may is settled by the server.
         """
         query = request.query
         question = Question(
             query.get("name", "<sent>")[:NAME_MOST],
-            query.get("service"),
+            query.get("fleet"),
             tuple(query.getall("without", [])[:CHANGES_MOST]),
             tuple(query.getall("with", [])[:CHANGES_MOST]),
         )
@@ -120,23 +127,31 @@ class Api:
     async def coverage(self, request: web.Request) -> web.Response:
         """What the scrapers are seen scraping: numbers, each scraper, and the first ``?limit=`` targets of each kind."""
         service, limit = self._service(request), _limit(request)
-        found, audit = service.audit.coverage, service.audit
+        found, look = service.look.coverage, service.look
         if found is None:
             raise ApiError(
                 503, "unavailable", "the scrapers were not asked yet" if service.settings.audit else "audit is off"
             )
-        described = await self.searches.run(lambda: describe_coverage(found, audit, limit))
-        return success({"service": service.name, "at": audit.at, **described})
+        described = await self.searches.run(lambda: describe_coverage(found, look, limit))
+        return success({"service": service.name, "at": look.at, **described})
 
     def release(self, request: web.Request) -> web.Response:
-        """Who may is settled by the server. 409 when nothing is held that a person could let go."""
-        service = self._service(request)
-        let_go = service.reconciler.release()
+        """Of a fleet, or of a service. Who may is settled by the server. 409 when nothing is held that a person could let
+        go.
+        """
+        if (name := request.match_info.get("fleet")) is not None:
+            reconciler, service = fleet_of(self._controller, name).reconciler, None
+            held = reconciler.verdict.withheld
+        else:
+            found = self._service(request)
+            reconciler, service, name = found.fleet.reconciler, found.name, found.name
+            held = (*reconciler.verdict.withheld, *found.withheld)
+        let_go = reconciler.release(service)
         self.changed()
         if not let_go:
-            held = "; ".join(one.detail for one in service.reconciler.verdict.withheld) or "nothing is held"
-            raise ApiError(409, "conflict", f"{service.name}: nothing to release: {held}")
-        return success({"service": service.name, "released": said(let_go)})
+            why = "; ".join(one.detail for one in held) or "nothing is held"
+            raise ApiError(409, "conflict", f"{name}: nothing to release: {why}")
+        return success({"fleet": reconciler.fleet, "service": service, "released": said(let_go)})
 
     def changed(self) -> None:
         """Somebody who will ask has changed what is shown."""
@@ -170,7 +185,9 @@ def places(service: Service, placement: Placement, rows: list[int]) -> list[dict
     """Each of these targets: its owners, why these, and the ring's order of preference."""
     if not rows:
         return []
-    ring = Ring(placement.scrapers, service.reconciler.policy.virtual_nodes)  # the loop may have a newer one already
+    ring = Ring(
+        placement.scrapers, service.fleet.reconciler.planner.policy.virtual_nodes
+    )  # the loop may have a newer one already
     return [_place(placement, ring, row) for row in rows]
 
 
@@ -242,7 +259,7 @@ def _place(placement: Placement, ring: Ring, row: int) -> dict[str, Any]:
 
 def _reason(placement: Placement, ring: Ring, row: int, owners: list[str], preference: list[str]) -> str:
     """Why these: ``ring`` as it prefers, ``zone`` because of zones, ``load_factor`` because others are full, ``no_room``."""
-    if len(owners) < placement.owners.shape[1]:
+    if len(owners) < _replicas(placement, row):
         return "no_room"
     if owners == preference[: len(owners)]:
         return "ring"
@@ -256,9 +273,14 @@ def _reason(placement: Placement, ring: Ring, row: int, owners: list[str], prefe
     return "zone" if owners[0] == preference[0] and different else "load_factor"
 
 
-def describe_coverage(found: Coverage, audit: Audit, limit: int) -> dict[str, Any]:
+def _replicas(placement: Placement, row: int) -> int:
+    """How many owners a target shall have."""
+    return placement.owners.shape[1] if placement.wanted is None else int(placement.wanted[row])
+
+
+def describe_coverage(found: Coverage, look: Look, limit: int) -> dict[str, Any]:
     """A look of the audit, with the first ``limit`` targets of each kind."""
-    now, seen, behind = time.monotonic(), audit.seen, dict(audit.behind_since)  # they go on changing
+    now, seen, behind = time.monotonic(), look.seen, dict(look.behind_since)  # they go on changing
     rows = {
         "missing": found.missing,
         "unproved": found.unproved,

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from promring.decisions import LeftBehind, Question, Reloaded
 from promring.events import Events
+from promring.fleet.fleet import Fleet, Service
 from promring.leadership import Leadership
 from promring.metrics import Metrics
 from promring.model import Placement
-from promring.service import Service
 from promring.settings import Settings
 from promring.web.envelope import ApiError
 
@@ -27,7 +27,11 @@ class Controller(Protocol):
         """Of the configuration in force; ``services`` may lack one of them that is being started."""
 
     @property
-    def services(self) -> Mapping[str, Service]: ...
+    def fleets(self) -> Mapping[str, Fleet]: ...
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """Of all fleets."""
+
     @property
     def metrics(self) -> Metrics: ...
     @property
@@ -67,9 +71,19 @@ def service_of(controller: Controller, name: str) -> Service:
     return service
 
 
+def fleet_of(controller: Controller, name: str) -> Fleet:
+    """Raises ``ApiError`` as ``service_of`` does."""
+    fleet = controller.fleets.get(name)
+    if fleet is None and any(name == known.name for known in controller.settings.every_fleet):
+        raise ApiError(503, "unavailable", f"fleet {name!r} is being started")
+    if fleet is None:
+        raise ApiError(404, "not_found", f"no fleet {name!r}")
+    return fleet
+
+
 def placement_of(service: Service) -> Placement:
     """Raises ``ApiError`` 503 when there is no plan yet."""
-    placement = service.reconciler.placement
+    placement = service.placement
     if placement is None:
         raise ApiError(503, "unavailable", service.unready() or "no plan yet")
     return placement

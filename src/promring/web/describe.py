@@ -1,4 +1,4 @@
-"""One service for people and programs, as plain values: scrapers, sources, what is in force, what is held, what is proved.
+"""Fleets and services for people and programs, as plain values: scrapers, sources, what is in force, held and proved.
 
 Promises: what is said of a scraper is said with what it is known from; trouble of the store that lists the scrapers stands
 at the service, once, and hides nothing of a scraper. ``summary`` makes the one line of it.
@@ -8,61 +8,141 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
-from promring.model import Fact, Known, NodeState, Placement, TargetPool, Unknown
-from promring.service import Service
+from promring.core.loss import Loss, worst_scraper, worst_zone
+from promring.core.placement import Policy
+from promring.core.preview import NAMED_MOST
+from promring.fleet.fleet import Fleet, Service
+from promring.model import Fact, Known, NodeState, Placement, Slice, TargetPool, Unknown
+from promring.settings import Fleet as FleetSettings
 from promring.visitors import Visits
 from promring.web.summary import summary
 
 NOBODY = NodeState("", "unknown")
 LEAVES = "taken out of the list; it leaves"
+COUNTED = ("targets", "covered", "missing", "unproved", "doubled", "dropped", "down")
+ERRORS_MOST = 5
 
 
-def describe(service: Service) -> dict[str, Any]:
-    """The whole of it."""
-    reconciler, memory, placement = service.reconciler, service.reconciler.memory, service.reconciler.placement
-    verdict = reconciler.verdict
-    pool = placement.pool if placement else None
+def describe_fleet(fleet: Fleet) -> dict[str, Any]:
+    """Its scrapers with the load of all services, what is held of them, and what each service has."""
+    reconciler, memory = fleet.reconciler, fleet.reconciler.memory
+    placement, verdict = reconciler.placement, reconciler.verdict
     described = {
-        "name": service.name,
-        "description": service.settings.description,
+        "name": fleet.name,
+        "description": fleet.settings.description if isinstance(fleet.settings, FleetSettings) else "",
+        "services": list(fleet.services),
         "generation": str(memory.generation),
-        "targets": None if pool is None else len(pool),
-        "duplicates": None if pool is None else pool.duplicates,
-        "conflicts": None if pool is None else pool.conflicts,
-        "conflicts_named": [] if pool is None else list(pool.conflicts_named),
-        "fits": reconciler.fit or None,
+        "targets": None if placement is None else len(placement.pool),
+        "load": None if placement is None else sum(placement.carried().values()),
+        "limit": None if placement is None or placement.limits is None else int(placement.limits.sum()),
+        "without_one": _loss(worst_scraper, fleet),
+        "without_zone": _loss(worst_zone, fleet),
         "handing_over": memory.claims.held,
         "second_opinions": len(reconciler.opinions.trials),
         "held": said(verdict.withheld)[0] if isinstance(verdict, Hold) else None,
         "withheld": said(verdict.withheld) if isinstance(verdict, Act) else [],
-        "membership": _fact(service.facts.members.fact, "no scraper is alive") | {"kind": service.settings.scrapers.kind},
-        "scrapers": _scrapers(service, placement),
-        "sources": [
-            {"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.sources.items()
-        ],
+        "membership": _membership(fleet),
+        "scrapers": _scrapers(fleet, list(fleet.services.values())),
+        "coverage": _coverage_of(list(fleet.services.values())),
+        "sources": [],
+        "fits": _fits(fleet),
+    }
+    return described | {"summary": summary(described)}
+
+
+def describe(service: Service, *, scrapers: bool = True) -> dict[str, Any]:
+    """The whole of it. ``scrapers``: also what each scraper of its fleet has of it, and the state of those."""
+    fleet, placement = service.fleet, service.placement
+    pool = placement.pool if placement else None
+    held = fleet.reconciler.verdict if isinstance(fleet.reconciler.verdict, Hold) else service.state.verdict
+    withheld = (*fleet.reconciler.verdict.withheld, *service.withheld)
+    described = {
+        "name": service.name,
+        "fleet": fleet.name,
+        "job": service.settings.job,
+        "description": service.settings.description,
+        "generation": str(fleet.reconciler.memory.generation),
+        "targets": None if pool is None else len(pool),
+        "duplicates": None if pool is None else pool.duplicates,
+        "conflicts": None if pool is None else pool.conflicts,
+        "conflicts_named": [] if pool is None else list(pool.conflicts_named),
+        "fits": service.state.fit or None,
+        "handing_over": service.held,
+        "second_opinions": len(fleet.reconciler.opinions.trials),
+        "held": said(held.withheld)[0] if isinstance(held, Hold) else None,
+        "withheld": said(withheld) if not isinstance(held, Hold) else [],
+        "membership": _membership(fleet),
+        "scrapers": _scrapers(fleet, [service]) if scrapers else [],
+        "sources": [{"name": name} | _list(cell.fact.good) | _fact(cell.fact) for name, cell in service.facts.cells.items()],
         "delivery": [d.means for d in service.deliveries],
-        "retiring": reconciler.retirement.describe(list(memory.slices.values())),
+        "retiring": service.retirement.describe(list(service.slices.values())),
         "coverage": _coverage(service),
     }
     return described | {"summary": summary(described)}
 
 
+def _loss(worst: Callable[[Placement, Policy], Loss | None], fleet: Fleet) -> dict[str, Any] | None:
+    """What the rest would carry without one, the worst to lose; None when that cannot be."""
+    placement = fleet.reconciler.placement
+    found = worst(placement, fleet.reconciler.planner.policy) if placement is not None else None
+    if found is None:
+        return None
+    return {"lost": found.lost, "each": round(found.each, 1), "room": found.room, "lacking": found.lacking}
+
+
+def _membership(fleet: Fleet) -> dict[str, Any]:
+    return _fact(fleet.facts.members.fact, "no scraper is alive") | {"kind": fleet.settings.scrapers.kind}
+
+
+def _fits(fleet: Fleet) -> dict[str, Any] | None:
+    """What has no room, of all services together."""
+    every = [service.state.fit for service in fleet.services.values() if service.state.fit]
+    if not every:
+        return None
+    kinds = ("unplaced", "unplaced_load", "too_heavy")
+    named = ("unplaced_targets", "too_heavy_targets")
+    return (
+        {"all": all(fit["all"] for fit in every)}
+        | {kind: sum(fit[kind] for fit in every) for kind in kinds}
+        | {kind: [target for fit in every for target in fit[kind]][:NAMED_MOST] for kind in named}
+    )
+
+
+def _coverage_of(services: list[Service]) -> dict[str, Any] | None:
+    """Of all these together: the numbers of each added up, as old as the oldest."""
+    every = [one for service in services if service.placement is not None and (one := _coverage(service)) is not None]
+    if not every:
+        return None
+    looked = [one for one in every if one["at"] is not None]
+    if len(looked) < len(every):
+        return {"at": None, "age_s": None, "interval_s": every[0]["interval_s"]}
+    counts = {kind: sum(one[kind] for one in looked) for kind in COUNTED}
+    wanted = counts["targets"] - counts["dropped"]
+    return {
+        "at": min(one["at"] for one in looked),
+        "age_s": max(one["age_s"] for one in looked),
+        "interval_s": looked[0]["interval_s"],
+        "ratio": 1.0 - (counts["missing"] + counts["unproved"]) / wanted if wanted else 1.0,
+        **counts,
+    }
+
+
 def _coverage(service: Service) -> dict[str, Any] | None:
     """What the last look of the audit at all scrapers proved, and how old that is; None where the audit is off."""
-    found, audit = service.audit.coverage, service.audit
+    found, look = service.look.coverage, service.look
     if service.settings.audit is None:
         return None
     if found is None:
         return {"at": None, "age_s": None, "interval_s": service.settings.audit.interval}
     return {
-        "at": audit.at,
-        "age_s": round(max(0.0, time.time() - audit.at), 1),
+        "at": look.at,
+        "age_s": round(max(0.0, time.time() - look.at), 1),
         "interval_s": service.settings.audit.interval,
         "ratio": found.ratio,
         "targets": len(found.pool),
@@ -75,48 +155,83 @@ def _coverage(service: Service) -> dict[str, Any] | None:
     }
 
 
-def _scrapers(service: Service, placement: Placement | None) -> list[dict[str, Any]]:
-    reconciler, memory = service.reconciler, service.reconciler.memory
-    states = {node.id: node for node in service.membership.nodes()}
-    errors = _errors(service)
-    loads = placement.carried() if placement else {name: s.targets for name, s in memory.slices.items()}
+def _scrapers(fleet: Fleet, services: list[Service]) -> list[dict[str, Any]]:
+    """Every scraper of the fleet. What it has and lacks is of these services, its load is of all."""
+    reconciler, memory, placement = fleet.reconciler, fleet.reconciler.memory, fleet.reconciler.placement
+    states = {node.id: node for node in fleet.membership.nodes()}
+    errors = _errors(services)
+    slices = _by_scraper(services)
+    every = memory.targets()
+    loads = placement.carried() if placement else every
     zones = {s.id: s.zone for s in memory.members}
     drained = memory.drained | {s.id for s in memory.members if s.draining}
     departing = {s.id: NodeState(s.id, "up", LEAVES) for s in reconciler.departures.scrapers}
     standings = reconciler.history.standings
-    seen: Mapping[str, ScraperCoverage] = service.audit.coverage.scrapers if service.audit.coverage else {}
     sick = reconciler.opinions.sick(time.monotonic())
     limits: dict[str, int] = {}
     if placement and placement.limits is not None:
         limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
     scrapers = []
-    for name in sorted({*states, *memory.slices}):
-        slice_, node, one = memory.slices.get(name), states.get(name, departing.get(name, NOBODY)), standings.get(name)
+    for name in sorted({*states, *every}):
+        mine, node, one = slices.get(name, []), states.get(name, departing.get(name, NOBODY)), standings.get(name)
         leaving = name in drained or name in departing or (one is not None and one.state is State.LEAVING)
+        seen = _seen(services, name)
         described = {
             "id": name,
             "state": node.state,
             "last_state": node.last or None,
             "reason": node.reason,
-            "targets": slice_.targets if slice_ else 0,
+            "targets": sum(s.targets for s in mine),
             "zone": zones.get(name, ""),
             "drained": name in drained,
             "departing": name in departing,
-            "left": (slice_.targets if slice_ else 0) if leaving else None,
+            "left": every.get(name, 0) if leaving else None,
             "no_room": reconciler.no_room.get(name, 0),
             "standing": one.state.value if one else None,
             "load": loads.get(name, 0),
             "limit": limits.get(name),
-            "generation": str(slice_.generation) if slice_ else None,
-            "sha256": slice_.sha256 if slice_ else None,
+            "generation": str(max(s.generation for s in mine)) if mine else None,
+            "sha256": mine[0].sha256 if len(mine) == 1 else None,
             "delivery_error": errors.get(name),
-            "cut_off": name in reconciler.couriers.cut_off,
+            "cut_off": name in reconciler.dispatcher.cut_off,
             "sick": sick[name].found if name in sick else None,
-            "audit_error": seen[name].error or None if name in seen else None,
-            "visited": _visits(reconciler.couriers.visitors.visits.get(name)),
+            "audit_error": (seen.error or None) if seen else None,
+            "visited": _visited(services, name),
         }
-        scrapers.append(described | {"trouble": _trouble(described, seen.get(name))})
+        scrapers.append(described | {"trouble": _trouble(described, seen)})
     return scrapers
+
+
+def _by_scraper(services: list[Service]) -> dict[str, list[Slice]]:
+    found: dict[str, list[Slice]] = {}
+    for service in services:
+        for name, slice_ in service.slices.items():
+            found.setdefault(name, []).append(slice_)
+    return found
+
+
+def _seen(services: list[Service], scraper: str) -> ScraperCoverage | None:
+    """What the audit last saw of it, of all these services; None: it was not looked at."""
+    every = [found.scrapers.get(scraper) for service in services if (found := service.look.coverage) is not None]
+    seen = [one for one in every if one is not None]
+    if not seen:
+        return None
+    return ScraperCoverage(
+        sum(one.expected for one in seen),
+        sum(one.scraped for one in seen),
+        sum(one.missing for one in seen),
+        sum(one.foreign for one in seen),
+        sum(one.down for one in seen),
+        next((one.error for one in seen if one.error), ""),
+        sum(one.dropped for one in seen),
+        next((one.never_asked for one in seen if one.never_asked), ""),
+    )
+
+
+def _visited(services: list[Service], scraper: str) -> dict[str, Any] | None:
+    """The last visit of all these services."""
+    every = [s.fleet.reconciler.dispatcher.couriers[s.name].visitors.visits.get(scraper) for s in services]
+    return _visits(max((one for one in every if one is not None), key=lambda one: one.at, default=None))
 
 
 def _visits(visits: Visits | None) -> dict[str, Any] | None:
@@ -126,15 +241,24 @@ def _visits(visits: Visits | None) -> dict[str, Any] | None:
     return {"ago_s": round(time.monotonic() - visits.at, 1), "every_s": round(visits.every_s, 1) or None}
 
 
-def _errors(service: Service) -> dict[str, str]:
-    """By scraper: what each delivery that failed said at last, with its name before it where there are several."""
+def _errors(services: list[Service]) -> dict[str, str]:
+    """By scraper: what each delivery that failed said at last, with its name before it where there are several, and that of
+    the service.
+    """
     found: dict[str, list[str]] = {}
-    several = len(service.deliveries) > 1
-    for name, outcomes in service.reconciler.couriers.outcomes.items():
-        for one in outcomes:
-            if one.error:
-                found.setdefault(one.scraper, []).append(f"{name}: {one.error}" if several else one.error)
-    return {scraper: "; ".join(errors) for scraper, errors in found.items()}
+    for service in services:
+        several = len(service.deliveries) > 1
+        of = f"{service.name}: " if len(services) > 1 else ""
+        for name, outcomes in service.fleet.reconciler.dispatcher.outcomes(service.name).items():
+            for one in outcomes:
+                if one.error:
+                    found.setdefault(one.scraper, []).append(f"{of}{name}: {one.error}" if several else f"{of}{one.error}")
+    return {scraper: _few(errors) for scraper, errors in found.items()}
+
+
+def _few(errors: list[str]) -> str:
+    more = len(errors) - ERRORS_MOST
+    return "; ".join(errors[:ERRORS_MOST]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _trouble(scraper: Mapping[str, Any], seen: ScraperCoverage | None) -> str:

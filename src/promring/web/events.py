@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from promring.events import Event
+from promring.events import About, Event
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, encode, number, success
 
@@ -26,22 +26,32 @@ class EventsEndpoint:
         """Whether the streams shall end, as the process does."""
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """``?since=`` an id, ``?service=`` a name, ``?limit=`` the newest so many. With ``Accept:
+        """``?since=`` an id, ``?service=`` or ``?fleet=`` a name, ``?limit=`` the newest so many. With ``Accept:
         text/event-stream`` a stream, which begins after ``Last-Event-ID`` or ``since``, else with what comes next.
         """
-        service = request.query.get("service")
-        if service is not None and service not in self._controller.services:
-            raise ApiError(404, "not_found", f"no service {service!r}")
+        about = self._about(request)
         if "text/event-stream" not in request.headers.get("Accept", ""):
-            found = self._controller.events.since(number(request, "since", 0), service=service)
+            found = self._controller.events.since(number(request, "since", 0), about)
             limit = number(request, "limit", LIMIT)
             return success([e.describe() for e in found[max(0, len(found) - limit) :]])
         seen = request.headers.get("Last-Event-ID", "")
         known = seen.isascii() and seen.isdigit() and len(seen) < 19
         last = int(seen) if known else number(request, "since", self._controller.events.last)
-        return await self._stream(request, last, service)
+        return await self._stream(request, last, about)
 
-    async def _stream(self, request: web.Request, last: int, service: str | None) -> web.StreamResponse:
+    def _about(self, request: web.Request) -> About | None:
+        service, fleet = request.query.get("service"), request.query.get("fleet")
+        if service is not None:
+            if service not in self._controller.services:
+                raise ApiError(404, "not_found", f"no service {service!r}")
+            return about_service(self._controller, service)
+        if fleet is not None:
+            if fleet not in self._controller.fleets:
+                raise ApiError(404, "not_found", f"no fleet {fleet!r}")
+            return about_fleet(self._controller, fleet)
+        return None
+
+    async def _stream(self, request: web.Request, last: int, about: About | None) -> web.StreamResponse:
         if self._streams >= self._streams_most:
             raise ApiError(503, "busy", f"{self._streams_most} streams of events are open already", retry_after_s=5)
         self._streams += 1
@@ -50,16 +60,16 @@ class EventsEndpoint:
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
             await response.write(b": events\n\n")
-            await self._send(response, last, service)
+            await self._send(response, last, about)
             return response
         finally:
             self._streams -= 1
 
-    async def _send(self, response: web.StreamResponse, last: int, service: str | None) -> None:
+    async def _send(self, response: web.StreamResponse, last: int, about: About | None) -> None:
         events, quiet_s = self._controller.events, 0.0
         while not self.closing:
             newest = events.last
-            if found := events.since(last, service=service) if newest != last else []:
+            if found := events.since(last, about) if newest != last else []:
                 for event in found:  # each waits for its client, so that little is kept for one that does not read
                     await response.write(_message(event))
                 quiet_s = 0.0
@@ -69,6 +79,16 @@ class EventsEndpoint:
             last = max(newest, found[-1].id if found else 0)
             await asyncio.sleep(LOOK_S)
             quiet_s += LOOK_S
+
+
+def about_service(controller: Controller, name: str) -> About:
+    """Events of a service that runs, and of its fleet."""
+    return About((name,), controller.services[name].fleet.name)
+
+
+def about_fleet(controller: Controller, name: str) -> About:
+    """Events of a fleet that runs, and of its services."""
+    return About((name, *controller.fleets[name].services), name)
 
 
 def _message(event: Event) -> bytes:

@@ -19,10 +19,10 @@ from aiohttp import web
 
 from promring.address import canonical_id
 from promring.core.preview import Preview, preview
+from promring.fleet.fleet import Fleet
 from promring.model import Members, Placement, PromringError
-from promring.service import Service
 from promring.web.api import Api
-from promring.web.controller import Controller, placement_of, service_of
+from promring.web.controller import Controller, fleet_of
 from promring.web.describe import said
 from promring.web.envelope import ApiError, success
 from promring.web.gate import Gate
@@ -43,41 +43,41 @@ class Forecasts:
 
     async def plan(self, request: web.Request) -> web.Response:
         """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
-        service = self._service(request)
-        placement, reconciler = placement_of(service), service.reconciler
+        fleet = fleet_of(self._controller, request.match_info["fleet"])
+        placement, reconciler = _placement(fleet), fleet.reconciler
         without = [canonical_id(name) for name in request.query.getall("without", [])]
         try:
-            joining = [service.settings.joining(text) for text in request.query.getall("with", [])]
+            joining = [fleet.settings.joining(text) for text in request.query.getall("with", [])]
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
         members = reconciler.would_have(reconciler.memory.drained)
-        work = partial(_preview, service, placement, members, without=without, joining=joining)
+        work = partial(_preview, fleet, placement, members, without=without, joining=joining)
         described = await self._made(lambda: work().describe())
         verdict = {"held": said(reconciler.verdict.withheld), "drained": sorted(reconciler.memory.drained)}
-        return success({"service": service.name, "decided_by": "controller", **verdict, **described})
+        return success({"fleet": fleet.name, "decided_by": "controller", **verdict, **described})
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take everything from a scraper. 409 when nobody who lives could take it, unless ``?force=true``."""
-        service, name = self._asked(request)
+        fleet, name = self._asked(request)
         forced = request.query.get("force", "false").lower() in ("true", "1", "yes")
-        reconciler = service.reconciler
+        reconciler = fleet.reconciler
         alive = {one.id for one in reconciler.history.members}
         others = [one for one in reconciler.would_have(reconciler.memory.drained | {name}) if one.able]
-        down = {node.id for node in service.membership.nodes() if "down" in (node.state, node.last)}
+        down = {node.id for node in fleet.membership.nodes() if "down" in (node.state, node.last)}
         if name in alive and not forced and all(one.id in down for one in others):
-            raise ApiError(409, "conflict", _last(service.name, name, [one.id for one in others]))
-        forecast = await self._forecast(service, name, back=False) if others else None
-        had = _targets(service, name)
-        kept = await self._drain(service, name, back=False)
+            raise ApiError(409, "conflict", _last(fleet.name, name, [one.id for one in others]))
+        forecast = await self._forecast(fleet, name, back=False) if others else None
+        had = _targets(fleet, name)
+        kept = await self._drain(fleet, name, back=False)
         return success(
             {
-                "service": service.name,
+                "fleet": fleet.name,
                 "scraper": name,
                 "drained": True,
                 "kept": kept,
                 "alive": name in alive,
                 "had": had,
-                "left": _targets(service, name),
+                "left": _targets(fleet, name),
                 "keeps_all": name in alive and not others,
                 "forecast": forecast,
             }
@@ -85,48 +85,48 @@ class Forecasts:
 
     async def undrain(self, request: web.Request) -> web.Response:
         """Let it have its share again: what comes back is said."""
-        service, name = self._asked(request)
-        forecast = await self._forecast(service, name, back=True)
-        kept = await self._drain(service, name, back=True)
-        alive = any(one.id == name for one in service.reconciler.history.members)
-        answer = {"service": service.name, "scraper": name, "drained": False, "kept": kept, "alive": alive}
+        fleet, name = self._asked(request)
+        forecast = await self._forecast(fleet, name, back=True)
+        kept = await self._drain(fleet, name, back=True)
+        alive = any(one.id == name for one in fleet.reconciler.history.members)
+        answer = {"fleet": fleet.name, "scraper": name, "drained": False, "kept": kept, "alive": alive}
         return success(answer | {"forecast": forecast})
 
-    def _asked(self, request: web.Request) -> tuple[Service, str]:
-        service = self._service(request)
-        name = service.scraper_id(canonical_id(request.match_info["scraper"]))
-        known = {node.id for node in service.membership.nodes()} | set(service.reconciler.memory.slices)
-        if name not in known | service.reconciler.memory.drained:
-            raise ApiError(404, "not_found", f"no scraper {name!r} in {service.name}; there is {', '.join(sorted(known))}")
+    def _asked(self, request: web.Request) -> tuple[Fleet, str]:
+        fleet = fleet_of(self._controller, request.match_info["fleet"])
+        name = fleet.scraper_id(canonical_id(request.match_info["scraper"]))
+        known = {node.id for node in fleet.membership.nodes()} | fleet.reconciler.memory.targets().keys()
+        if name not in known | fleet.reconciler.memory.drained:
+            raise ApiError(404, "not_found", f"no scraper {name!r} in {fleet.name}; there is {', '.join(sorted(known))}")
         leadership = self._controller.leadership
         if not leadership.leads():
             raise ApiError(
                 409, "conflict", f"this controller follows; ask the one that leads: {leadership.leader or 'none'}"
             )
-        return service, name
+        return fleet, name
 
-    async def _drain(self, service: Service, name: str, *, back: bool) -> bool:
+    async def _drain(self, fleet: Fleet, name: str, *, back: bool) -> bool:
         """Whether it is on the disk, too, so that a restart does not forget it."""
         if not self._controller.leadership.leads():  # lost while the forecast was made
             raise ApiError(409, "conflict", "this controller does not lead any more")
-        service.reconciler.drain(name, back=back)
+        fleet.reconciler.drain(name, back=back)
         self._api.changed()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SAVED_S):
-                while not service.reconciler.saved:  # noqa: ASYNC110 - the loop saves in its cycle and tells nobody
+                while not fleet.reconciler.saved:  # noqa: ASYNC110 - the loop saves in its cycle and tells nobody
                     await asyncio.sleep(SAVED_LOOK_S)
-        return service.reconciler.saved
+        return fleet.reconciler.saved
 
-    async def _forecast(self, service: Service, name: str, *, back: bool) -> dict[str, Any] | None:
+    async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> dict[str, Any] | None:
         """What a drain, or the end of it, would move; None when that cannot be said now."""
-        placement, reconciler = service.reconciler.placement, service.reconciler
+        placement, reconciler = fleet.reconciler.placement, fleet.reconciler
         drained = reconciler.memory.drained
         members = reconciler.would_have(drained - {name} if back else drained | {name})
         if placement is None or all(one.id != name for one in members):
             return None
         try:
             async with asyncio.timeout(FORECAST_S):
-                found = await self._made(partial(_preview, service, placement, members))
+                found = await self._made(partial(_preview, fleet, placement, members))
         except (ApiError, TimeoutError):  # there is no such plan, or no time for one: the drain stands by itself
             return None
         return _said(found, name, reconciler.no_room.get(name, 0))
@@ -137,17 +137,24 @@ class Forecasts:
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
 
-    def _service(self, request: web.Request) -> Service:
-        return service_of(self._controller, request.match_info["service"])
+
+def _targets(fleet: Fleet, name: str) -> int:
+    return fleet.reconciler.memory.targets().get(name, 0)
 
 
-def _targets(service: Service, name: str) -> int:
-    slice_ = service.reconciler.memory.slices.get(name)
-    return slice_.targets if slice_ else 0
+def _placement(fleet: Fleet) -> Placement:
+    """Of all services that have a plan. Raises ``ApiError`` 503 when none has one."""
+    placement = fleet.reconciler.placement
+    if placement is None:
+        why = next((said for service in fleet.services.values() if (said := service.unready())), "no plan yet")
+        raise ApiError(503, "unavailable", why)
+    return placement
 
 
-def _preview(service: Service, placement: Placement, members: Members, **changes: Any) -> Preview:
-    return preview(placement.pool, members, service.reconciler.policy, before=placement, **changes)
+def _preview(fleet: Fleet, placement: Placement, members: Members, **changes: Any) -> Preview:
+    reconciler = fleet.reconciler
+    listed = reconciler.listed(reconciler.history.members)
+    return preview(placement.pool, members, reconciler.planner.policy, before=placement, listed=listed, **changes)
 
 
 def _said(found: Preview, name: str, kept: int) -> dict[str, Any]:
@@ -173,7 +180,7 @@ def _said(found: Preview, name: str, kept: int) -> dict[str, Any]:
     }
 
 
-def _last(service: str, name: str, down: list[str]) -> str:
+def _last(fleet: str, name: str, down: list[str]) -> str:
     why = f"the others are down ({', '.join(down)})" if down else "no other could take anything"
-    text = f"{service}: {name} is the last scraper that lives: {why}"
+    text = f"{fleet}: {name} is the last scraper that lives: {why}"
     return f"{text}; force=true (--force) drains it nevertheless"

@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from promring import __version__
 from promring.core.coverage import Coverage
-from promring.service import Service
+from promring.core.loss import worst_scraper, worst_zone
+from promring.fleet.fleet import Fleet, Service
 from promring.text import clean
 from promring.threads import beside, heed
 from promring.web.controller import Controller
@@ -27,17 +28,19 @@ class LiveGauges(Collector):
         self._connections, self._most = connections, most
 
     def collect(self) -> Iterator[Metric]:
-        services = list(self._controller.services.values())
-        yield _gauge("scrapers", "Scrapers by state.", ("service", "state"), _states(services))
+        services, fleets = list(self._controller.services.values()), list(self._controller.fleets.values())
+        yield _gauge("scrapers", "Scrapers by state.", ("fleet", "state"), _states(fleets))
         yield _gauge("targets", "Targets in the pool.", ("service",), _targets(services))
         yield _gauge("target_conflicts", "Targets listed twice with other labels.", ("service",), _conflicts(services))
-        assigned: list[Sample] = [
-            ((s.name, n), float(x.targets)) for s in services for n, x in s.reconciler.memory.slices.items()
-        ]
-        yield _gauge("assigned_targets", "Targets of a scraper.", ("service", "scraper"), assigned)
-        yield _gauge("assigned_load", "Load of a scraper.", ("service", "scraper"), _loads(services))
+        yield from _of_scrapers(fleets)
+        yield _gauge(
+            "lacking_load_after_loss",
+            "Load that would have no room without one scraper, or one zone, the worst to lose.",
+            ("fleet", "of"),
+            _lacking(fleets),
+        )
         yield _gauge("unplaced_targets", "Targets that lack an owner: no room is left.", ("service",), _unplaced(services))
-        yield _gauge("handing_over_targets", "Targets that an old owner still holds.", ("service",), _holding(services))
+        yield _gauge("handing_over_targets", "Targets that an old owner still holds.", ("fleet",), _holding(fleets))
         yield _gauge(
             "coverage_ratio", "Targets proved to be scraped, of all.", ("service",), _audited(services, lambda c: c.ratio)
         )
@@ -46,17 +49,28 @@ class LiveGauges(Collector):
         )
         unproved = _audited(services, lambda c: len(c.unproved))
         yield _gauge("unproved_targets", "Of those, with scrapers that cannot be asked.", ("service",), unproved)
-        looked: list[Sample] = [((s.name,), s.audit.at) for s in services if s.audit.coverage is not None]
+        looked: list[Sample] = [((s.name,), s.look.at) for s in services if s.look.coverage is not None]
         yield _gauge("coverage_timestamp_seconds", "When the audit last looked at all scrapers.", ("service",), looked)
-        yield _gauge("draining_targets", "That a drained scraper still has.", ("service", "scraper"), _draining(services))
         yield _gauge(
             "doubled_targets", "Scraped beyond the slices.", ("service",), _audited(services, lambda c: len(c.doubled))
         )
         yield _gauge(
             "plan_held",
             "1 while the last plan, or a part of it, is kept; the reason.",
-            ("service", "reason"),
-            _held(services),
+            ("fleet", "reason"),
+            _held(fleets),
+        )
+        yield _gauge(
+            "source_doubted",
+            "1 while the last list of a source is kept; the reason.",
+            ("service", "source", "reason"),
+            _doubted(services),
+        )
+        yield _gauge(
+            "membership_last_success_timestamp_seconds",
+            "When the scrapers were last known.",
+            ("fleet",),
+            [((f.name,), f.facts.members.fact.good_at) for f in fleets if f.facts.members.fact.good_at],
         )
         yield from _facts(services)
         yield from self._process()
@@ -89,7 +103,7 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: list[Sample])
 
 
 def _facts(services: list[Service]) -> Iterator[Metric]:
-    cells = [((s.name, name), cell.fact) for s in services for name, cell in s.facts.sources.items()]
+    cells = [((s.name, name), cell.fact) for s in services for name, cell in s.facts.cells.items()]
     yield _gauge(
         "discovery_last_success_timestamp_seconds",
         "When a source last gave targets.",
@@ -102,64 +116,83 @@ def _facts(services: list[Service]) -> Iterator[Metric]:
         ("service", "source"),
         [(labels, float(fact.good.value.refused)) for labels, fact in cells if fact.good],
     )
-    yield _gauge(
-        "membership_last_success_timestamp_seconds",
-        "When the scrapers were last known.",
-        ("service",),
-        [((s.name,), s.facts.members.fact.good_at) for s in services if s.facts.members.fact.good_at],
-    )
 
 
-def _states(services: list[Service]) -> list[Sample]:
+def _states(fleets: list[Fleet]) -> list[Sample]:
     samples: list[Sample] = []
-    for service in services:
-        counted = Counter(node.state for node in service.membership.nodes())
-        samples += [((service.name, state), float(counted[state])) for state in ("up", "down", "unknown")]
+    for fleet in fleets:
+        counted = Counter(node.state for node in fleet.membership.nodes())
+        samples += [((fleet.name, state), float(counted[state])) for state in ("up", "down", "unknown")]
     return samples
 
 
 def _targets(services: list[Service]) -> list[Sample]:
-    return [((s.name,), float(len(s.reconciler.placement.pool))) for s in services if s.reconciler.placement]
+    return [((s.name,), float(len(p.pool))) for s in services if (p := s.placement)]
 
 
 def _conflicts(services: list[Service]) -> list[Sample]:
-    return [((s.name,), float(s.reconciler.placement.pool.conflicts)) for s in services if s.reconciler.placement]
+    return [((s.name,), float(p.pool.conflicts)) for s in services if (p := s.placement)]
 
 
-def _loads(services: list[Service]) -> list[Sample]:
-    return [
-        ((s.name, scraper), float(load))
-        for s in services
-        if s.reconciler.placement
-        for scraper, load in s.reconciler.placement.carried().items()
-    ]
+def _of_scrapers(fleets: list[Fleet]) -> Iterator[Metric]:
+    """Of all services together."""
+    assigned: list[Sample] = []
+    loads: list[Sample] = []
+    capacities: list[Sample] = []
+    draining: list[Sample] = []
+    for fleet in fleets:
+        targets, drained = fleet.reconciler.memory.targets(), fleet.reconciler.memory.drained
+        assigned += [((fleet.name, name), float(count)) for name, count in targets.items()]
+        draining += [((fleet.name, name), float(count)) for name, count in targets.items() if name in drained]
+        if (placement := fleet.reconciler.placement) is None:
+            continue
+        loads += [((fleet.name, name), float(load)) for name, load in placement.carried().items()]
+        if placement.limits is not None:
+            limits = zip(placement.scrapers, placement.limits.tolist(), strict=True)
+            capacities += [((fleet.name, s.id), float(limit)) for s, limit in limits]
+    labels = ("fleet", "scraper")
+    yield _gauge("assigned_targets", "Targets of a scraper.", labels, assigned)
+    yield _gauge("assigned_load", "Load of a scraper.", labels, loads)
+    yield _gauge("capacity_load", "The most load that a scraper may have.", labels, capacities)
+    yield _gauge("draining_targets", "That a drained scraper still has.", labels, draining)
 
 
-def _holding(services: list[Service]) -> list[Sample]:
-    return [((s.name,), float(s.reconciler.memory.claims.held)) for s in services]
+def _lacking(fleets: list[Fleet]) -> list[Sample]:
+    samples: list[Sample] = []
+    for fleet in fleets:
+        if (placement := fleet.reconciler.placement) is None:
+            continue
+        policy = fleet.reconciler.planner.policy
+        for of, worst in (("scraper", worst_scraper), ("zone", worst_zone)):
+            if (found := worst(placement, policy)) is not None:
+                samples.append(((fleet.name, of), float(found.lacking)))
+    return samples
 
 
-def _draining(services: list[Service]) -> list[Sample]:
-    """0 once it is drained."""
-    return [
-        ((s.name, name), float(slice_.targets))
-        for s in services
-        for name, slice_ in s.reconciler.memory.slices.items()
-        if name in s.reconciler.memory.drained
-    ]
+def _holding(fleets: list[Fleet]) -> list[Sample]:
+    return [((f.name,), float(f.reconciler.memory.claims.held)) for f in fleets]
 
 
 def _audited(services: list[Service], value: Callable[[Coverage], float]) -> list[Sample]:
     """Nothing for a service that was not audited yet."""
-    return [((s.name,), float(value(s.audit.coverage))) for s in services if s.audit.coverage is not None]
+    return [((s.name,), float(value(s.look.coverage))) for s in services if s.look.coverage is not None]
 
 
 def _unplaced(services: list[Service]) -> list[Sample]:
-    return [((s.name,), float(s.reconciler.fit["unplaced"])) for s in services if s.reconciler.fit]
+    return [((s.name,), float(s.state.fit["unplaced"])) for s in services if s.state.fit]
 
 
-def _held(services: list[Service]) -> list[Sample]:
-    return [((s.name, reason), 1.0) for s in services for reason in {w.reason for w in s.reconciler.verdict.withheld}]
+def _held(fleets: list[Fleet]) -> list[Sample]:
+    """Of the scrapers, and of the lists of any service."""
+    samples: list[Sample] = []
+    for fleet in fleets:
+        every = (*fleet.reconciler.verdict.withheld, *(one for s in fleet.services.values() for one in s.withheld))
+        samples += [((fleet.name, reason), 1.0) for reason in sorted({one.reason for one in every})]
+    return samples
+
+
+def _doubted(services: list[Service]) -> list[Sample]:
+    return [((s.name, source, one.reason), 1.0) for s in services for one in s.withheld for source in one.about]
 
 
 class Rendered:

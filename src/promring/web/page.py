@@ -12,17 +12,19 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
-from promring.events import Event
-from promring.service import Service
+from promring.events import About, Event
+from promring.fleet.fleet import Service
 from promring.text import clean
 from promring.web.api import Api, describe_coverage, search
 from promring.web.controller import Controller
+from promring.web.describe import describe
 from promring.web.envelope import ApiError
+from promring.web.events import about_fleet, about_service
 from promring.web.gate import Gate
 from promring.web.where import LIMIT, WhereEndpoint
 
 SCRAPERS_MOST = 50
-"""So many scrapers of a service stand on the page of all services, those in trouble first."""
+"""So many scrapers of a fleet stand on the page of all fleets, those in trouble first."""
 EVENTS_MOST = 50
 FOUND_MOST = 100
 UNCOVERED_MOST = 10
@@ -72,17 +74,47 @@ class Page:
             raise ApiError(404, "not_found", f"no file {name!r}")
         return web.Response(body=self._files[name], content_type=FILES[name], charset="utf-8", headers=HEADERS)
 
-    async def home(self, request: web.Request) -> web.Response:
-        """Every service; or the one of the path, with all of its scrapers."""
-        services, only = self._controller.services, request.match_info.get("service")
-        if only is not None and only not in services:
-            raise ApiError(404, "not_found", f"no service {only!r}")
+    async def home(self, _: web.Request) -> web.Response:
+        """Every fleet and its services."""
         overview = self._api.overview()
-        most = None if only else SCRAPERS_MOST
-        described = [d for d in overview["services"] if only in (None, d["name"])]
-        shown = [await self._shown(services[d["name"]], d, most) for d in described]
-        events = self._controller.events.since(service=only)[-EVENTS_MOST:][::-1]
-        return await self._render(self._home, overview=overview, services=shown, only=only, events=events)
+        return await self._home_of(overview, overview["fleets"], SCRAPERS_MOST)
+
+    async def fleet(self, request: web.Request) -> web.Response:
+        """One fleet, with all of its scrapers, and its services."""
+        name, overview = request.match_info["fleet"], self._api.overview()
+        if name not in self._controller.fleets:
+            raise ApiError(404, "not_found", f"no fleet {name!r}")
+        chosen = [one for one in overview["fleets"] if one["name"] == name]
+        return await self._home_of(overview, chosen, None, name, about_fleet(self._controller, name))
+
+    async def service(self, request: web.Request) -> web.Response:
+        """One service, with all of its scrapers and what each has of it."""
+        name = request.match_info["service"]
+        if (service := self._controller.services.get(name)) is None:
+            raise ApiError(404, "not_found", f"no service {name!r}")
+        overview, described = self._api.overview(), describe(service)
+        fleet = next((one for one in overview["fleets"] if one["name"] == described["fleet"] != name), None)
+        kept = [*(_held(fleet, "fleets") if fleet else []), *_held_besides(described, fleet)]
+        shown = [{"fleet": None, "services": [await self._shown_service(service, described, None, kept)]}]
+        return await self._render_home(overview, shown, name, about_service(self._controller, name))
+
+    async def _home_of(
+        self,
+        overview: dict[str, Any],
+        fleets: list[dict[str, Any]],
+        most: int | None,
+        only: str | None = None,
+        about: About | None = None,
+    ) -> web.Response:
+        services = {one["name"]: one for one in overview["services"]}
+        shown = [await self._shown_fleet(one, services, most) for one in fleets]
+        return await self._render_home(overview, shown, only, about)
+
+    async def _render_home(
+        self, overview: dict[str, Any], shown: list[dict[str, Any]], only: str | None, about: About | None
+    ) -> web.Response:
+        events = self._controller.events.since(about=about)[-EVENTS_MOST:][::-1]
+        return await self._render(self._home, overview=overview, shown=shown, only=only, events=events)
 
     async def where(self, request: web.Request) -> web.Response:
         """``?target=`` an address, or a part of one or of its labels."""
@@ -97,19 +129,39 @@ class Page:
         text = await self._renders.run(lambda: template.render(now=time.time(), **values))
         return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
 
-    async def _shown(self, service: Service, described: dict[str, Any], most: int | None) -> dict[str, Any]:
-        """What the API says, and some targets that the audit did not see scraped; of the scrapers the first ``most``, those
-        in trouble first.
-        """
-        found, audit = service.audit.coverage, service.audit
+    async def _shown_fleet(
+        self, fleet: dict[str, Any], services: dict[str, dict[str, Any]], most: int | None
+    ) -> dict[str, Any]:
+        """A fleet and its services; of one that is its service's own only that. Of the scrapers the first ``most``."""
+        own, running, found = fleet["services"] == [fleet["name"]], self._controller.services, []
+        for one in (services[name] for name in fleet["services"]):
+            if (service := running.get(one["name"])) is not None:  # a reload may have taken it away meanwhile
+                kept = _held_besides(one, None if own else fleet)
+                found.append(await self._shown_service(service, one, most, kept))
+        shown = None if own else fleet | self._scrapers(fleet, most) | {"kept": _held(fleet, "fleets")}
+        return {"fleet": shown, "services": found}
+
+    async def _shown_service(
+        self, service: Service, described: dict[str, Any], most: int | None, kept: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What the API says, and some targets that the audit did not see scraped. ``kept``: what is held."""
+        found, look = service.look.coverage, service.look
         lists: dict[str, Any] = {}
         if found is not None:
-            lists = (await self._api.searches.run(lambda: describe_coverage(found, audit, UNCOVERED_MOST)))["lists"]
+            lists = (await self._api.searches.run(lambda: describe_coverage(found, look, UNCOVERED_MOST)))["lists"]
+        return described | {
+            "uncovered": {name: [one["target"] for one in some] for name, some in lists.items()},
+            "kept": kept,
+            "own": described["fleet"] == described["name"],
+            **self._scrapers(described, most),
+        }
+
+    def _scrapers(self, described: dict[str, Any], most: int | None) -> dict[str, Any]:
+        """Of the scrapers the first ``most``, those in trouble first."""
         scrapers = list(described["scrapers"])
         scrapers.sort(key=lambda s: (not s["trouble"], s["id"]))
         widest = max([s["limit"] or s["load"] for s in scrapers], default=0)
-        return described | {
-            "uncovered": {name: [one["target"] for one in some] for name, some in lists.items()},
+        return {
             "up": sum(s["state"] == "up" for s in scrapers) if any(s["state"] != "unknown" for s in scrapers) else None,
             "all": len(scrapers),
             "widest": max(widest, 1),
@@ -119,9 +171,22 @@ class Page:
         }
 
 
+def _held(described: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """What is held of a fleet or a service (``kind``, as the paths have it): the whole plan, then parts of the facts."""
+    whole = [described["held"] | {"whole": True}] if described["held"] else []
+    every = [*whole, *(one | {"whole": False} for one in described["withheld"])]
+    return [one | {"kind": kind, "name": described["name"]} for one in every]
+
+
+def _held_besides(described: dict[str, Any], fleet: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What is held of a service, and not of its whole ``fleet``."""
+    known = {one["detail"] for one in _held(fleet, "fleets")} if fleet else ()
+    return [one for one in _held(described, "services") if one["detail"] not in known]
+
+
 async def _found(service: Service, asked: str, exact: list[dict[str, Any]], searches: Gate) -> dict[str, Any]:
     """What is called so in one service: those in ``exact`` of it; where nothing is at all, whatever has ``asked`` in it."""
-    placement = service.reconciler.placement
+    placement = service.placement
     if placement is None:
         return {"service": service.name, "why": service.unready() or "no plan yet", "places": [], "targets": [], "total": 0}
     here = [place for place in exact if place["service"] == service.name]

@@ -11,7 +11,8 @@ What a controller says that follows has ``X-Promring-Follows``, the epoch of its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -23,61 +24,79 @@ from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError
 from promring.web.negotiation import IfNoneMatch, chosen_coding
 
+T = TypeVar("T")
+
 WAIT_MOST_S = 300.0
 POLLS_MOST = 4096
+
+
+class Polls:
+    """The long polls of this process, ``most`` of them."""
+
+    def __init__(self, most: int = POLLS_MOST) -> None:
+        self._most = most
+        self._waiting: set[asyncio.Task[object]] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """End them, so that who waits asks another controller at once."""
+        for task in self._waiting:
+            task.cancel()
+
+    async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What one waits for. Raises ``ApiError`` 503 when there are too many."""
+        if len(self._waiting) >= self._most:
+            raise ApiError(503, "busy", f"{self._most} requests wait already", retry_after_s=5)
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            return await work()
+        finally:
+            self._waiting.discard(task)
 
 
 class SdEndpoint:
     def __init__(self, controller: Controller, *, polls_most: int = POLLS_MOST) -> None:
         self._controller = controller
-        self._polls_most = polls_most
-        self._waiting: set[asyncio.Task[object]] = set()
+        self.polls = Polls(polls_most)
 
     @property
     def waiting(self) -> int:
         """How many long polls there are."""
-        return len(self._waiting)
+        return len(self.polls)
 
     def close(self) -> None:
-        """End the long polls, so that who waits asks another controller at once."""
-        for task in self._waiting:
-            task.cancel()
+        """End the long polls."""
+        self.polls.close()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         asked = request.match_info["service"]
         service = service_of(self._controller, self._controller.renamed.get(asked, asked))
-        if service.http_sd is None:
+        if (delivery := service.http_sd) is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
-        scraper = service.scraper_id(canonical_id(request.match_info["scraper"]))
-        known = IfNoneMatch(_header(request, "If-None-Match"))
-        service.asks.note(asked, scraper)
-        current = service.http_sd.get(scraper)
+        scraper = service.fleet.scraper_id(canonical_id(request.match_info["scraper"]))
+        known = IfNoneMatch(header(request, "If-None-Match"))
+        service.fleet.asks.note(asked, scraper)
+        current = delivery.get(scraper)
         if current is not None and known.has(current.etag):
-            service.http_sd.came(scraper)  # it has it: said before it waits for the next
-        if (wait_s := _wait_s(request)) > 0:
-            if len(self._waiting) >= self._polls_most:
-                raise ApiError(503, "busy", f"{self._polls_most} requests wait already", retry_after_s=5)
-            served = await self._wait(service.http_sd.wait(scraper, known.has, wait_s))
+            delivery.came(scraper)  # it has it: said before it waits for the next
+        if (wait_s := seconds_to_wait(request)) > 0:
+            served = await self.polls.wait(lambda: delivery.wait(scraper, known.has, wait_s))
         else:
-            served = service.http_sd.get(scraper)
+            served = delivery.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
         if known.is_empty:  # who names what it has says itself when it has this
-            service.http_sd.came(scraper)
+            delivery.came(scraper)
         follows = served.slice.generation.epoch + 1 == self._controller.leadership.followed
         return await _answer(request, served, known, follows=follows)
 
-    async def _wait(self, work: Awaitable[Served | None]) -> Served | None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._waiting.add(task)
-        try:
-            return await work
-        finally:
-            self._waiting.discard(task)
 
-
-def _wait_s(request: web.Request) -> float:
+def seconds_to_wait(request: web.Request) -> float:
+    """What ``?wait=`` says. Raises ``ApiError``."""
     try:
         return min(parse_duration(request.query.get("wait", "0")), WAIT_MOST_S)
     except ValueError as error:
@@ -96,7 +115,7 @@ async def _answer(request: web.Request, served: Served, known: IfNoneMatch, *, f
     } | ({"X-Promring-Follows": str(generation.epoch + 1)} if follows else {})
     if known.has(served.etag):
         return web.Response(status=304, headers=headers)
-    body, coding = served.slice.body, chosen_coding(_header(request, "Accept-Encoding"))
+    body, coding = served.slice.body, chosen_coding(header(request, "Accept-Encoding"))
     if coding is None:
         raise ApiError(406, "not_acceptable", "a slice is sent as it is or with gzip; Accept-Encoding takes neither")
     if coding == "gzip":
@@ -104,6 +123,6 @@ async def _answer(request: web.Request, served: Served, known: IfNoneMatch, *, f
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 
-def _header(request: web.Request, name: str) -> str:
+def header(request: web.Request, name: str) -> str:
     """All of its lines as one, as RFC 9110 has it (5.3)."""
     return ", ".join(request.headers.getall(name, []))

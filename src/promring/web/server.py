@@ -29,6 +29,7 @@ from promring.web.page import Page
 from promring.web.refusals import Refusals
 from promring.web.sd import SdEndpoint
 from promring.web.sending import Sending
+from promring.web.slices import SlicesEndpoint
 from promring.web.token import Token, bearer
 from promring.web.where import WhereEndpoint
 
@@ -62,6 +63,7 @@ class WebServer:
         self._forecasts = Forecasts(controller, self._api)
         self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
         self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
+        self._slices = SlicesEndpoint(controller, self.sd.polls)
         self._rendered = Rendered(controller.metrics.registry)
         self._log = log
         self.bound = asyncio.Event()
@@ -117,7 +119,8 @@ class WebServer:
         app.add_routes(
             [
                 web.get("/", page.home),
-                web.get("/services/{service}", page.home),
+                web.get("/services/{service}", page.service),
+                web.get("/fleets/{fleet}", page.fleet),
                 web.get("/where", page.where),
                 web.get("/static/{name}", page.file),
                 web.get("/-/healthy", self._healthy),
@@ -125,6 +128,7 @@ class WebServer:
                 web.post("/-/reload", self._reload),
                 web.get("/metrics", self._metrics),
                 web.get("/sd/{service}/{scraper}", sd.get),
+                web.get("/sd/{scraper}", self._slices.get, allow_head=False),
                 web.get("/api/v1/status", api.status),
                 web.get("/api/v1/events", events.get),
                 web.get("/api/v1/services", api.services),
@@ -132,12 +136,15 @@ class WebServer:
                 web.get("/api/v1/services/{service}/targets", api.targets),
                 web.get("/api/v1/where", where.everywhere),
                 web.get("/api/v1/services/{service}/where", where.of_service),
-                web.get("/api/v1/services/{service}/plan", self._forecasts.plan),
+                web.get("/api/v1/fleets", api.fleets),
+                web.get("/api/v1/fleets/{fleet}", api.fleet),
+                web.get("/api/v1/fleets/{fleet}/plan", self._forecasts.plan),
                 web.get("/api/v1/services/{service}/coverage", api.coverage),
                 web.post("/api/v1/plan", self._foresee),
                 web.post("/api/v1/services/{service}/release", self._release),
-                web.post("/api/v1/services/{service}/scrapers/{scraper}/drain", self._drain),
-                web.post("/api/v1/services/{service}/scrapers/{scraper}/undrain", self._undrain),
+                web.post("/api/v1/fleets/{fleet}/release", self._release),
+                web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/drain", self._drain),
+                web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/undrain", self._undrain),
             ]
         )
         return app

@@ -1,4 +1,5 @@
-"""One line a service: how well it is scraped, as far as that is known, and since when. Pure: made of what ``describe`` says.
+"""One line a service, or a fleet: how well it is scraped, as far as that is known, and since when. Pure: made of what
+``describe`` says. A service that is described without scrapers has those of its fleet, and the fleet's line tells of them.
 
 Promises: ``good`` is said only when every target was proved to be scraped, a moment ago, nothing is doubted or held, and
 nobody who counts as alive is known to be dead. What is not asked is never good.
@@ -55,6 +56,9 @@ def _dead(scrapers: list[Mapping[str, Any]]) -> Iterator[Said]:
 def _room(service: Mapping[str, Any]) -> Iterator[Said]:
     """What has no room is with who had it, as far as that one lives and has room; else with nobody."""
     lacking = service["fits"]["unplaced"] if service["fits"] else 0
+    if lacking and not service["scrapers"]:  # who keeps them is said with the fleet
+        yield "warn", f"{_targets(lacking)} have no room"
+        return
     kept = sum(scraper["no_room"] for scraper in service["scrapers"])
     if kept:
         yield "warn", f"{_targets(kept)} stay where they shall not be: no room elsewhere"

@@ -19,8 +19,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from aiohttp import web
 
 from promring.core.pool import Target, fragments, listed_part, target
+from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool
-from promring.service import Service
 from promring.text import clean
 from promring.web.api import ANSWER_BYTES_MOST, places, rows_at
 from promring.web.controller import Controller
@@ -69,7 +69,7 @@ class WhereEndpoint:
         service = self._controller.services.get(request.match_info["service"])
         if service is None:
             raise ApiError(404, "not_found", f"no service {request.match_info['service']!r}")
-        if service.reconciler.placement is None:
+        if service.placement is None:
             raise ApiError(503, "unavailable", service.unready() or "no plan yet")
         asked = _asked(request)
         answer = await self.look([service], asked, _limit(request))
@@ -82,10 +82,8 @@ class WhereEndpoint:
         """What is called so in ``services``: the targets, how many, and near names when there is none. Parts count only
         where nothing is called so exactly.
         """
-        planned = [(s, p) for s in services if (p := s.reconciler.placement) is not None]
-        unready = [
-            {"service": s.name, "reason": s.unready() or "no plan yet"} for s in services if not s.reconciler.placement
-        ]
+        planned = [(s, p) for s in services if (p := s.placement) is not None]
+        unready = [{"service": s.name, "reason": s.unready() or "no plan yet"} for s in services if not s.placement]
         return await self._searches.run(lambda: _look(planned, asked, limit)) | {"unready": unready}
 
 

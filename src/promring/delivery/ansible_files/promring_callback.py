@@ -5,6 +5,9 @@ host counts: ``begun``, then ``changed`` or ``ok`` when it has been through the 
 ``unreachable``, ``stopped`` when the playbook ended before the host was through since another one failed, or ``nothing``
 when no task did anything there. Beside ``changed`` and ``ok`` "why" has what the installer remarked.
 
+The installer that comes along says how each slice of a host fared. That is told before, in lines which have the number of
+the slice as "file", too: ``written``, ``same``, ``reload``, ``failed``.
+
 A host that was unreachable once is not ``ok``, whatever the playbook ignores: what ran on it did not run there.
 
 A host that is through is told at once, not when all are: then a host that hangs does not hide how the others fared. It is
@@ -24,6 +27,7 @@ from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped
 WHY_MOST = 3000
 """Characters; promring takes out what is secret before it cuts further."""
 REMARK = "promring: "
+FILE = re.compile(r"promring-file ([0-9]{1,6}) (written|same|reload|failed)\b ?(.*)")
 SECRET = re.compile(r"pass|secret|token|key|cred", re.IGNORECASE)
 TEMPORARY = re.compile(r'mkdir -p "` echo (\S+) `"')
 VAULTED = {"AnsibleVaultEncryptedUnicode", "EncryptedString"}
@@ -87,6 +91,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         said = [line.strip() for line in str(values.get("stderr") or "").splitlines()]
         remarks = [line.removeprefix(REMARK) for line in said if line.startswith(REMARK)]
         self._remarks.setdefault(host, []).extend(remarks)
+        self._say_files(host, values)
         self._done(result)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
@@ -98,6 +103,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
             self._done(result)
             return
         self._why[host] = _why(values)
+        self._say_files(host, values)
         self._say(host, "failed", self._why[host])
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -133,10 +139,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
     def _say_through(self, host: str) -> None:
         self._say(host, "changed" if host in self._changed else "ok", "; ".join(self._remarks.get(host, ())))
 
-    def _say(self, host: str, result: str, why: str = "") -> None:
+    def _say_files(self, host: str, values: dict[str, Any]) -> None:
+        for line in str(values.get("stdout") or "").splitlines():
+            if match := FILE.fullmatch(line.strip()):
+                self._say(host, match[2], match[3][:WHY_MOST], file=int(match[1]))
+
+    def _say(self, host: str, result: str, why: str = "", **more: int) -> None:
         for secret in self._secrets:
             why = why.replace(secret, "***")
-        self._report.write(json.dumps({"host": host, "result": result, "why": why}) + "\n")
+        self._report.write(json.dumps({"host": host, "result": result, "why": why, **more}) + "\n")
         self._report.flush()
 
 

@@ -1,0 +1,75 @@
+"""Which controller an agent asks next, and whether an answer is wanted at once.
+
+It goes on with one while that answers, all that it offers is taken, and it has something for every service. Else the
+others are asked, each at once: who fails or offers what is not taken hands on to the next; of those who have nothing for
+some services, it goes on with the one that lacks the fewest, and looks again after ``LOOK_AGAIN_S``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+LOOK_AGAIN_S = 60.0
+
+
+class Turns:
+    """Of so many controllers; they are numbers."""
+
+    def __init__(self, count: int, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - of the moment
+        self._count, self._clock = count, clock
+        self.now = 0
+        """Whose turn it is."""
+        self._failures = self._refusals = 0
+        self._lacks: dict[int, float] = {}
+        """How many services each had nothing for, since ``_compared_at``."""
+        self._comparing, self._compared_at = False, 0.0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the answer before was of no use, or is to be compared: so nothing is waited for."""
+        return self._failures > 0 or self._refusals % self._count > 0 or self._comparing
+
+    def cut(self) -> None:
+        """Something between ended the long poll."""
+        self._next()
+
+    def failed(self) -> int:
+        """There was no answer. 0, or when every one has failed: how often in a row."""
+        self._failures += 1
+        if self._comparing:
+            self._lacks[self.now] = math.inf
+        self._next()
+        return 0 if self._failures % self._count else self._failures // self._count
+
+    def answered(self, *, refused: bool, troubled: bool, lacking: int) -> int:
+        """``refused``: something that was offered was not taken; ``troubled``: some file waits for something better;
+        ``lacking``: services with nothing for us. 0, or when every one has offered what is not taken: how often in a row.
+        """
+        self._failures = 0
+        if refused or (troubled and self._refusals % self._count):
+            self._refusals += 1
+            self._next()
+            return 0 if self._refusals % self._count else self._refusals // self._count
+        if not troubled:
+            self._refusals = 0
+        self._compare(lacking)
+        return 0
+
+    def _compare(self, lacking: int) -> None:
+        now = self._clock()
+        if not lacking or now - self._compared_at > LOOK_AGAIN_S:
+            self._lacks, self._compared_at, self._comparing = {}, now, False
+        if not lacking:
+            return
+        self._lacks[self.now] = lacking
+        others = ((self.now + n) % self._count for n in range(1, self._count))
+        if (unasked := next((one for one in others if one not in self._lacks), None)) is not None:
+            self.now, self._comparing = unasked, True
+        else:
+            self.now = min(range(self._count), key=lambda one: (self._lacks[one], one != self.now))
+            self._comparing = False
+
+    def _next(self) -> None:
+        self.now = (self.now + 1) % self._count

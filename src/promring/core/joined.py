@@ -1,0 +1,201 @@
+"""All targets of a fleet as one pool: those of its shard services, one service after the other. Pure.
+
+A fleet places the targets of all its services at once, so that the bound and the capacity of a scraper are over its whole
+load. Everything that decides works on rows; here is which rows are whose.
+
+Two services may list the same target. It has the same key in both, so that the ring prefers the same scraper, and an id of
+its own in each: the id in its service's list, and a salt of the service (``salt_of``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from xxhash import xxh3_64_intdigest as xxh3_64
+
+from promring.core.plan import Shares, body_of, same_body
+from promring.model import Keys, Owners, Placement, Rows, TargetPool
+
+_NO_BLOB = np.zeros(1, dtype=np.int64)
+
+
+def salt_of(fleet: str, service: str) -> int:
+    """What tells the ids of a service from those of the others. 0 in a fleet that is its service's own, and has its name."""
+    return 0 if fleet == service else xxh3_64(service.encode())
+
+
+def salted(ids: Keys, salt: int) -> Keys:
+    """The ids of a service as the fleet has them, and back. The same array where there is no salt."""
+    return ids ^ np.uint64(salt) if salt else ids
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One service: its targets, how many owners each shall have, and the salt of its ids."""
+
+    pool: TargetPool
+    replicas: int = 1
+    salt: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class FleetPool(TargetPool):
+    """The rows of service i are ``starts[i]`` to ``starts[i + 1]``, services in order of name. Fragments are with the parts:
+    there is no blob.
+    """
+
+    parts: Mapping[str, Part] = None  # type: ignore[assignment]
+    names: tuple[str, ...] = ()
+    starts: npt.NDArray[np.intp] = None  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Part]) -> FleetPool:
+        names = tuple(sorted(parts))
+        pools = [parts[name].pool for name in names]
+        starts = np.concatenate([[0], np.cumsum([len(pool) for pool in pools], dtype=np.intp)]).astype(np.intp)
+        ids = _joined([salted(parts[name].pool.ids, parts[name].salt) for name in names])
+        alike = len(pools) == 1 and pools[0].ids is pools[0].keys and ids is pools[0].ids
+        zones, zone_names = _zones(pools)
+        return cls(
+            ids if alike else _joined([pool.keys for pool in pools]),
+            ids,
+            _joined([pool.digests for pool in pools]),
+            b"",
+            _NO_BLOB,
+            zones,
+            zone_names,
+            replicas=np.repeat(np.array([parts[name].replicas for name in names], dtype=np.int32), np.diff(starts)),
+            parts={name: parts[name] for name in names},
+            names=names,
+            starts=starts,
+        )
+
+    def rows(self, service: str) -> slice:
+        """The rows of a service; none for one that is not here."""
+        if service not in self.parts:
+            return slice(0, 0)
+        number = self.names.index(service)
+        return slice(int(self.starts[number]), int(self.starts[number + 1]))
+
+    def numbers(self, rows: Rows) -> Rows:
+        """For each row the number of its service in ``names``."""
+        return np.asarray(np.searchsorted(self.starts, rows, side="right") - 1)
+
+    def at(self, row: int) -> tuple[str, int]:
+        """The service of a row, and its row in the list of that."""
+        number = int(self.numbers(np.array([row], dtype=np.intp))[0])
+        return self.names[number], row - int(self.starts[number])
+
+    def fragment(self, row: int) -> bytes:
+        service, row = self.at(row)
+        return self.parts[service].pool.fragment(row)
+
+    def by_service(self, rows: Rows) -> list[tuple[str, slice]]:
+        cuts = np.searchsorted(rows, self.starts).tolist()
+        pieces = zip(self.names, cuts[:-1], cuts[1:], strict=True)
+        return [(name, slice(first, last)) for name, first, last in pieces if first < last]
+
+    def by_id(self) -> tuple[Keys, Rows | None]:
+        return self._by_id
+
+    def by_key(self) -> Rows | None:
+        return self._by_key
+
+    @cached_property
+    def _by_id(self) -> tuple[Keys, Rows | None]:
+        return TargetPool.by_id(self)
+
+    @cached_property
+    def _by_key(self) -> Rows | None:
+        return None if len(self.names) == 1 else np.asarray(np.argsort(self.keys, kind="stable"))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, FleetPool) and self.parts == other.parts)
+
+    __hash__ = object.__hash__
+
+
+def part_of(placement: Placement, service: str) -> Placement | None:
+    """What of a fleet's placement is a service's, with the rows of the service's own list. ``limits`` are the fleet's, of
+    all services together. None for a service that is not in it.
+    """
+    pool = placement.pool
+    if not isinstance(pool, FleetPool) or service not in pool.parts:
+        return None
+    rows = pool.rows(service)
+    return replace(
+        placement,
+        pool=pool.parts[service].pool,
+        owners=placement.owners[rows],
+        loads=None if placement.loads is None else placement.loads[rows],
+        wanted=None if placement.wanted is None else placement.wanted[rows],
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FleetShares:
+    """Which rows each scraper has, of each service."""
+
+    pool: FleetPool
+    shares: Shares
+
+    def of(self, scraper: int, service: str) -> Rows:
+        """The rows of the service's own list, ascending."""
+        rows, mine = self.shares.of(scraper), self.pool.rows(service)
+        first, last = np.searchsorted(rows, [mine.start, mine.stop]).tolist()
+        return np.asarray(rows[first:last] - mine.start)
+
+    def body(self, scraper: int, service: str) -> bytes:
+        """The slice of a service for a scraper."""
+        return body_of(self.pool.parts[service].pool, self.of(scraper, service))
+
+    def unchanged(self, scraper: int, before: FleetShares, was: int, service: str) -> bool:
+        """Whether the slice has the bytes that the one of ``was`` in ``before`` had."""
+        if service not in before.pool.parts:
+            return False
+        old, new = before.pool.parts[service].pool, self.pool.parts[service].pool
+        return same_body(old, before.of(was, service), new, self.of(scraper, service))
+
+
+def same_owners(one: Placement, other: Placement, service: str) -> bool:
+    """Whether two placements of a fleet give the same targets of a service to the same scrapers, in the same columns."""
+    if one.scrapers != other.scrapers:
+        return False
+    mine, others = part_of(one, service), part_of(other, service)
+    return (
+        mine is not None
+        and others is not None
+        and mine.pool is others.pool
+        and np.array_equal(_trimmed(mine.owners), _trimmed(others.owners))
+    )
+
+
+def _trimmed(owners: Owners) -> Owners:
+    """Without columns of nobody at the end."""
+    used = np.flatnonzero((owners >= 0).any(axis=0))
+    return owners[:, : int(used[-1]) + 1 if len(used) else 0]
+
+
+def _joined(columns: list[Keys]) -> Keys:
+    if len(columns) == 1:
+        return columns[0]
+    return np.concatenate(columns) if columns else np.empty(0, dtype=np.uint64)
+
+
+def _zones(pools: list[TargetPool]) -> tuple[npt.NDArray[np.int32] | None, tuple[str, ...]]:
+    """As in ``TargetPool``, with one list of names; a service whose targets ask for no zone asks for the empty one."""
+    if all(pool.zones is None for pool in pools):
+        return None, ()
+    names = tuple(sorted({"", *(name for pool in pools for name in pool.zone_names)}))
+    index = {name: number for number, name in enumerate(names)}
+    columns = []
+    for pool in pools:
+        if pool.zones is None:
+            columns.append(np.full(len(pool), index[""], dtype=np.int32))
+        else:
+            columns.append(np.array([index[name] for name in pool.zone_names] or [0], dtype=np.int32)[pool.zones])
+    return np.concatenate(columns), names

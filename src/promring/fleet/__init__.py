@@ -1,0 +1,1 @@
+"""One fleet: its loop, and what the loop is made of. Read ``reconcile`` first."""

@@ -1,0 +1,110 @@
+"""All deliveries of a fleet: each service's (``couriers``), and what they say together of its scrapers.
+
+A scraper that no delivery of any service has reached ``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does:
+its targets stay where they were meanwhile, and the loop asks ``cut_off``. One that takes the slices of some services and not
+of others lives: only those others wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from promring.core.coverage import Sight
+from promring.core.handover import Taken
+from promring.couriers import Couriers
+from promring.delivery import Outcome
+from promring.leadership import Leadership
+from promring.log import Logger
+from promring.model import Slice
+from promring.retirement import Retirement
+
+UNDELIVERABLE_AFTER = 3
+
+
+class Dispatcher:
+    """``couriers``, ``retirements``: by service. ``changed`` wakes the loop."""
+
+    def __init__(
+        self,
+        couriers: Mapping[str, Couriers],
+        retirements: Mapping[str, Retirement],
+        leadership: Leadership,
+        changed: Callable[[], None],
+        log: Logger,
+    ) -> None:
+        self.couriers, self.retirements = couriers, retirements
+        self._leadership, self._changed, self._log = leadership, changed, log
+        self.cut_off: frozenset[str] = frozenset()
+        """Scrapers that count as dead, since they cannot be given anything."""
+
+    async def deliver(
+        self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool
+    ) -> dict[str, bool]:
+        """Give every sink its slice, by service; whether each service's sinks have theirs. Those not ``decided`` are only
+        remembered. ``pushes``: as for ``Couriers.deliver``.
+        """
+        term = self._leadership
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                name: group.create_task(
+                    couriers.deliver(slices.get(name, ()), remembered=name not in decided, pushes=pushes)
+                )
+                for name, couriers in self.couriers.items()
+            }
+            for name, retirement in self.retirements.items():
+                if name in decided or term.alone:
+                    group.create_task(retirement.deliver(slices.get(name, ()), term.leads, pushes=pushes))
+        self._settle()
+        return {name: task.result() for name, task in tasks.items()}
+
+    def _settle(self) -> None:
+        """Who is cut off now: said once, and once when it is not any more."""
+        counted: dict[str, int] = {}
+        for couriers in self.couriers.values():
+            for name, times in couriers.undelivered.items():
+                counted[name] = max(counted.get(name, 0), times)
+        reached = self.reached_by_some
+        before = self.cut_off
+        self.cut_off = frozenset(n for n, times in counted.items() if times >= UNDELIVERABLE_AFTER and n not in reached)
+        for name in sorted(self.cut_off - before):
+            self._log.error(
+                "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
+            )
+        for name in sorted((before - self.cut_off) & reached):  # not who left, nor all when we lead no more
+            self._log.info("scraper_deliverable_again", scraper=name)
+        if self.cut_off != before:
+            self._changed()
+
+    @property
+    def reached_by_some(self) -> set[str]:
+        return {name for couriers in self.couriers.values() for name in couriers.reached}
+
+    @property
+    def reached_by_all(self) -> set[str]:
+        """Who has taken what each service last gave it."""
+        missed = {name for couriers in self.couriers.values() for name in couriers.undelivered}
+        return self.reached_by_some - missed
+
+    @property
+    def taken(self) -> dict[tuple[str, str], Taken]:
+        """By service and scraper."""
+        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.taken.items()}
+
+    @property
+    def pushes(self) -> bool:
+        """Whether older slices may still be on their way to somebody."""
+        return any(couriers.pushes for couriers in self.couriers.values())
+
+    def saw(self, sight: Sight, upto: float) -> None:
+        """Who was seen to run what was put in force until ``upto``."""
+        for name, couriers in self.couriers.items():
+            couriers.saw(sight.asked, sight.running.get(name, {}), upto)
+
+    def again_in(self, interval_s: float) -> float:
+        """When to try again, in seconds."""
+        return min((couriers.again_in(interval_s) for couriers in self.couriers.values()), default=interval_s)
+
+    def outcomes(self, service: str) -> Mapping[str, Sequence[Outcome]]:
+        """Of the last time, by delivery."""
+        return self.couriers[service].outcomes

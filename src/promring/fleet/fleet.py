@@ -1,0 +1,225 @@
+"""A running fleet: its membership, its audit and its loop, and the shard services that it works for.
+
+A ``Service`` is what the rest of the program knows of one shard service: its sources, its part of what is in force, what is
+seen of it. What belongs to scrapers is with its ``fleet``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from promring.asks import Asks
+from promring.audit.watch import Audit, Look
+from promring.core.guard import Hold, Withheld
+from promring.core.joined import part_of
+from promring.delivery import Closing, Delivery
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.discovery import RememberingSource, Source
+from promring.discovery.polling import poll
+from promring.facts import FactBoard, SourceBoard
+from promring.fleet.reconcile import Reconciler, ServiceState
+from promring.log import Logger
+from promring.membership import Membership
+from promring.membership.direct import DirectProbes
+from promring.metrics import Metrics
+from promring.model import Answer, Known, Members, Placement, Slice, Unknown
+from promring.retirement import Retirement
+from promring.settings import FleetKeys, ShardService
+from promring.state import Memory, ServiceMemory
+from promring.succession import id_of
+
+
+class Service:
+    """A shard service of a running fleet."""
+
+    def __init__(
+        self,
+        settings: ShardService,
+        sources: Mapping[str, Source],
+        deliveries: Sequence[Delivery],
+        retirement: Retirement,
+        look: Look,
+        facts: SourceBoard,
+    ) -> None:
+        self.settings, self.sources, self.deliveries = settings, sources, deliveries
+        self.retirement, self.look, self.facts = retirement, look, facts
+        self.fleet: Fleet
+        """Set by the fleet that it is given to."""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def state(self) -> ServiceState:
+        """What the loop remembers of it."""
+        return self.fleet.reconciler.services[self.name]
+
+    @property
+    def memory(self) -> ServiceMemory:
+        """What of it is in force: lists and slices."""
+        return self.fleet.reconciler.memory.of(self.name)
+
+    @property
+    def slices(self) -> Mapping[str, Slice]:
+        """By scraper."""
+        return self.memory.slices
+
+    @property
+    def placement(self) -> Placement | None:
+        """Who owns which of its targets; None while there is no plan of it. ``limits`` are over the whole fleet."""
+        placement = self.fleet.reconciler.placement
+        return None if placement is None else part_of(placement, self.name)
+
+    @property
+    def held(self) -> int:
+        """How many of its targets an old owner still holds."""
+        in_force, placement = self.fleet.reconciler.in_force, self.placement
+        part = part_of(in_force, self.name) if in_force is not None else None
+        if part is None or placement is None:
+            return 0
+        return max(0, int((part.owners >= 0).sum() - (placement.owners >= 0).sum()))
+
+    @property
+    def withheld(self) -> tuple[Withheld, ...]:
+        """What of its own facts is not acted on."""
+        return self.state.verdict.withheld
+
+    @property
+    def http_sd(self) -> HttpSdDelivery | None:
+        """What ``/sd/`` serves, when the service has this delivery, or had it before a reload."""
+        every = (*self.deliveries, *(way.delivery for way in self.retirement.ways))
+        return next((d for d in every if isinstance(d, HttpSdDelivery)), None)
+
+    def unready(self) -> str:
+        """Why there never was a plan from scrapers that were known, or an empty text."""
+        if self.state.decided:
+            return ""
+        verdict, members = self.fleet.reconciler.verdict, self.fleet.facts.members.fact
+        own = self.state.verdict
+        for held in (verdict, own):
+            if isinstance(held, Hold):
+                return f"{self.name}: {held.detail}"
+        if isinstance(members.newest, Unknown):
+            return f"{self.name}: the scrapers are not known: {members.newest.reason}; the last good state is served"
+        return f"{self.name}: the first plan is being made"
+
+    def __repr__(self) -> str:
+        return f"Service({self.name}, sources={list(self.sources)})"
+
+
+class Fleet:
+    """A running fleet. ``make_reconciler`` and ``make_audit`` get the facts that this object makes."""
+
+    def __init__(
+        self,
+        settings: FleetKeys,
+        *,
+        membership: Membership,
+        direct_probes: DirectProbes,
+        facts: FactBoard,
+        services: Sequence[Service],
+        reconciler: Reconciler,
+        audit: Audit,
+        memory: Memory,
+        asks: Asks,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self.settings, self.name = settings, reconciler.fleet
+        self.membership, self._direct_probes = membership, direct_probes
+        self.facts, self.reconciler, self.audit, self.asks = facts, reconciler, audit, asks
+        self.services = {service.name: service for service in services}
+        for service in services:
+            service.fleet = self
+        self._metrics, self._log = metrics, log
+        self._remember(memory)
+
+    def scraper_id(self, asked: str) -> str:
+        """The id of the scraper that somebody means, by whichever of its names."""
+        services = self.reconciler.memory.services.values()
+        if any(asked in one.slices for one in services):
+            return asked
+        known = {s.scraper.id: s.scraper for one in services for s in one.slices.values()}
+        return id_of(asked, known.values)
+
+    def memory(self) -> Memory:
+        """What the next one shall start from: what is in force, with the facts' newest times."""
+        facts, memory = self.facts.newest(), self.reconciler.memory
+        times = {name: {n: fact.good_at for n, fact in some.items()} for name, some in facts.services.items()}
+        return replace(
+            memory,
+            history=self.reconciler.history,
+            departing=self.reconciler.departures.remembered,
+            members_at=facts.members.good_at,
+            catalogue=self.facts.listed,
+            services={
+                name: replace(one, sources_at=times.get(name, one.sources_at)) for name, one in memory.services.items()
+            },
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        facts = self.facts
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            for service in self.services.values():
+                for delivery in service.deliveries:
+                    if isinstance(delivery, Closing):
+                        stack.push_async_callback(delivery.close)
+                stack.push_async_callback(service.retirement.close)
+            group.create_task(self.membership.run(self._hear), name=f"{self.name}/membership")
+            departures = self.reconciler.departures
+            watched = self._direct_probes.run(lambda: departures.scrapers, departures.changed, departures.put_probed)
+            group.create_task(watched, name=f"{self.name}/departures")
+            asked = self._direct_probes.run(lambda: facts.suspects, facts.suspects_changed, facts.put_probed)
+            group.create_task(asked, name=f"{self.name}/direct probes")
+            for service in self.services.values():
+                for name, source in service.sources.items():
+                    log = self._log.bind(service=service.name)
+                    work = poll(name, source, service.facts.cells[name].put, self._counter(service.name, name), log)
+                    group.create_task(work, name=f"{service.name}/{name}")
+            group.create_task(self.audit.run(), name=f"{self.name}/audit")
+            group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
+
+    def _hear(self, answer: Answer[Members]) -> None:
+        self.facts.put_listed(self.membership.listed())
+        self.facts.put_members(answer)
+
+    @property
+    def informed(self) -> bool:
+        """Whether scrapers and every source have answered since the start, so that we know as much as another controller."""
+        return self.facts.answered
+
+    def silent(self) -> str:
+        """Why what is known of the scrapers is too old to go by, or an empty text."""
+        silent = self.membership.silent()
+        return f"{self.name}: {silent}" if silent else ""
+
+    def _remember(self, memory: Memory) -> None:
+        why = "not asked yet since the start"
+        self.facts.listed = memory.catalogue
+        if memory.members:
+            self.facts.members.restore(memory.members, memory.members_at, why)
+        for service in self.services.values():
+            had = memory.of(service.name)
+            for name, pool in had.sources.items():
+                if name in service.facts.cells:
+                    service.facts.cells[name].restore(pool, had.sources_at.get(name, 0.0), why)
+                    if isinstance(source := service.sources[name], RememberingSource):
+                        source.remember(pool)
+
+    def _counter(self, service: str, source: str) -> Callable[[bool], None]:
+        failures = self._metrics.discovery_failures.labels(service, source)
+
+        def count(good: bool) -> None:
+            if not good:
+                failures.inc()
+
+        return count
+
+    def __repr__(self) -> str:
+        known = isinstance(self.facts.members.fact.newest, Known)
+        return f"Fleet({self.name}, membership={'known' if known else 'unknown'}, services={list(self.services)})"

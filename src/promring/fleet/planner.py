@@ -1,0 +1,146 @@
+"""From what the guard let through to a placement of all targets of a fleet: lists, pools, ring, placement.
+
+Each step is kept as long as what it is made of is the same object, so that a change of one service merges that service's
+lists and no others, and a cycle without a change costs nothing. Flow: called by ``reconcile``, decides nothing by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from promring.core.admission import NOBODY_ASIDE, Aside
+from promring.core.aside import place_around
+from promring.core.handover import Claims
+from promring.core.joined import FleetPool, Part
+from promring.core.placement import Policy
+from promring.core.pool import merge
+from promring.core.ring import TOKENS_MOST, Ring
+from promring.log import Logger, difference
+from promring.model import Members, Placement, TargetPool
+from promring.threads import beside
+
+Lists = Mapping[str, TargetPool]
+"""Of one service: by source, in order of precedence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """How the targets of one service are placed. ``salt``: as ``joined.salt_of`` has it."""
+
+    hash_labels: Sequence[str] | None = None
+    replicas: int = 1
+    salt: int = 0
+
+
+class Planner:
+    """Of one fleet. ``placing``: by service."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        placing: Mapping[str, Placing],
+        zone_label: str | None,
+        members: Members,
+        log: Logger,
+    ) -> None:
+        """``members``: the scrapers of the last plan."""
+        self.policy = policy
+        self._placing, self._zone_label, self._log = placing, zone_label, log
+        self.ring: Ring | None = Ring(members, policy.virtual_nodes) if members else None
+        self.placed: Placement | None = None
+        """The last placement that was put in force, by ring and policy alone."""
+        self._listed: Ring | None = None
+        """Of all that are listed, where others live."""
+        self._base: Ring | None = None
+        """What ``placed`` was placed over."""
+        self._heard: Members | None = None
+        self._merged: dict[str, tuple[Lists, TargetPool]] = {}
+        self._pool: FleetPool | None = None
+        self._aside = NOBODY_ASIDE
+
+    async def listen(self, members: Members) -> Ring:
+        """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
+        if self.ring is None:  # the ring starts from the scrapers that are alive, whatever the configuration lists
+            self.ring = await self._make_ring(members)
+        old, new = self.ring.members, [s.id for s in members]
+        if old != new:
+            self._log.info(
+                "node_update_reshard",
+                old_num=len(old),
+                new_num=len(new),
+                oldnodes=",".join(old),
+                newnodes=",".join(new),
+                **difference(old, new),
+            )
+        elif members != self._heard:
+            self._log.info("node_same", nodes=",".join(new))
+        if self.ring.scrapers != members:  # other ids, or an id that now stands for another address
+            self.ring = await self._make_ring(members)
+        self._heard = members
+        return self.ring
+
+    async def _make_ring(self, members: Members) -> Ring:
+        ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
+        if ring.wanted > TOKENS_MOST:  # weights may come from outside, and nothing ends because of one
+            self._log.warning("ring_bounded", wanted=ring.wanted, most=TOKENS_MOST, note="fewer virtual nodes, equal shares")
+        return ring
+
+    async def merge(self, lists: Mapping[str, Lists]) -> FleetPool:
+        """The pool of all services with ``lists``; a service's is built again only when one of its lists is another one."""
+        merged = {name: await self._merge(name, sources) for name, sources in lists.items()}
+        self._merged = {name: (lists[name], pool) for name, pool in merged.items()}
+        known = self._pool
+        if (
+            known is None
+            or known.names != tuple(sorted(merged))
+            or any(known.parts[n].pool is not merged[n] for n in merged)
+        ):
+            parts = {n: Part(pool, self._placing[n].replicas, self._placing[n].salt) for n, pool in merged.items()}
+            known = self._pool = await beside(lambda: FleetPool.of(parts))
+        return known
+
+    async def _merge(self, service: str, sources: Lists) -> TargetPool:
+        known = self._merged.get(service)
+        if known is not None and same_lists(known[0], sources):
+            return known[1]
+        by = self._placing[service].hash_labels
+        pool = await beside(lambda: merge(list(sources.values()), by, self._zone_label))
+        if pool.conflicts:
+            self._log.warning(
+                "targets_conflict",
+                service=service,
+                conflicts=pool.conflicts,
+                among=",".join(pool.conflicts_named),
+                kept="what the first source says",
+            )
+        return pool
+
+    async def place(self, pool: FleetPool, ring: Ring, listed: Members, aside: Aside, had: Claims) -> Placement:
+        """Who shall own what. A pure function of pool, ring, who is ``listed``, and policy: made of the same ones, it is the
+        same. Those that are ``aside`` get nothing new.
+        """
+        known, before, self._aside = self.placed, self._aside, aside
+        base, around = self._base, await self._ring_of(listed, ring)
+        if (
+            known is not None
+            and known.pool is pool
+            and known.scrapers == ring.scrapers
+            and aside == before
+            and base is around
+        ):
+            return known
+        self._base = around
+        return await beside(lambda: place_around(pool, ring, around, self.policy, aside, had))
+
+    async def _ring_of(self, listed: Members, ring: Ring) -> Ring:
+        if listed == ring.scrapers:
+            return ring
+        if self._listed is None or self._listed.scrapers != listed:
+            self._listed = await beside(lambda: Ring(listed, self.policy.virtual_nodes))
+        return self._listed
+
+
+def same_lists(one: Lists, other: Lists) -> bool:
+    """Whether both hold the very same lists: facts keep the identity of a list that did not change."""
+    return list(one) == list(other) and all(pool is other[name] for name, pool in one.items())

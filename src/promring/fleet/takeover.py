@@ -1,0 +1,52 @@
+"""A controller that begins to lead, or knows nothing, looks what the scrapers have before it changes anything.
+
+The leader before it, or itself before its state was lost, may have given targets to scrapers. Until all scrapers were looked
+at, or ``LOOK_S`` have passed, it pushes nothing; then what they have counts as given to them.
+"""
+
+from __future__ import annotations
+
+import time
+
+NOT_YET = float("inf")
+LOOK_S = 3.0
+
+
+class TakeOver:
+    """``needed``: a look is needed already at the start."""
+
+    def __init__(self, *, needed: bool) -> None:
+        self._since: float | None = NOT_YET if needed else None
+        """Since when a look is waited for; None: none is needed."""
+
+    @property
+    def pending(self) -> bool:
+        return self._since is not None
+
+    def begin(self) -> None:
+        """Another term of ours began: a look is needed, from when we may act."""
+        self._since = NOT_YET
+
+    def may_act(self) -> None:
+        """The guard lets us act: the time for the look runs."""
+        if self._since == NOT_YET:
+            self._since = time.monotonic()
+
+    def held(self) -> None:
+        """The guard holds everything: a look begins when we act again."""
+        if self._since is not None:
+            self._since = NOT_YET
+
+    def has_looked(self, looked_at: float, *, can_look: bool) -> bool:
+        """Whether it is seen now what the scrapers have: or cannot be. ``looked_at``: when the last look at all began."""
+        if self._since is None:
+            return False
+        return looked_at >= self._since or not can_look or time.monotonic() >= self._since + LOOK_S
+
+    def done(self) -> None:
+        self._since = None
+
+    @property
+    def ends_at(self) -> float:
+        """When the wait ends at the latest, monotonic seconds."""
+        return NOT_YET if self._since is None else self._since + LOOK_S

@@ -1,0 +1,259 @@
+"""``GET /sd/{scraper}``: all slices of one scraper for its agent, of every service of its fleets that has http_sd.
+
+The answer (``delivery.bundle``) lists every slice, and has the bodies of those that the asker does not name in
+``X-Promring-Have`` or ``X-Promring-Declined``. With ``?wait=30s`` it waits until there is one. A slice is taken when the
+asker names it as what it has, never because it was sent. The answer is 503 until something was decided for the scraper in
+any service. A service with nothing for it is listed apart: only what is not listed at all is not configured any more.
+
+More than ``ANSWER_BYTES_MOST`` go out in several answers: who asks again names what it has got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aiohttp import web
+
+from promring.address import canonical_id
+from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, SERVICES_MOST, Listed, Listing, line_of, mark, marks_in
+from promring.delivery.http_sd import HttpSdDelivery, Served
+from promring.fleet.fleet import Service
+from promring.template import file_name
+from promring.threads import beside
+from promring.web.controller import Controller
+from promring.web.envelope import ApiError
+from promring.web.negotiation import chosen_coding
+from promring.web.sd import Polls, header, seconds_to_wait
+
+ANSWER_BYTES_MOST = 16 * 1024 * 1024
+GZIP_LEAST = 256
+WHOLE_BYTES = 128 * 1024
+TOGETHER_S = 0.01
+"""What several services decide together is sent together."""
+LOOK_S = 0.5
+"""How soon it is seen that a reload has brought other services."""
+REASONS_MOST = 5
+
+
+class Named(NamedTuple):
+    """What the asker has, and what it does not want now, by marks."""
+
+    have: frozenset[str]
+    declined: frozenset[str]
+
+    def has(self, one: Offer) -> bool:
+        """Whether it need not be sent."""
+        return one.mark in self.have or one.mark in self.declined
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What there is for the asker of one service; ``name``: one that the service had before a reload, too."""
+
+    name: str
+    scraper: str
+    delivery: HttpSdDelivery
+    served: Served
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What there is for one scraper: ``ids`` are its names in the fleets, ``without`` the services with nothing for it."""
+
+    offers: Sequence[Offer]
+    without: Sequence[str]
+    ids: Collection[str]
+
+    def differs(self, named: Named) -> bool:
+        return not all(map(named.has, self.offers))
+
+
+@dataclass(eq=False)
+class _Waiter:
+    view: View
+    bell: asyncio.Event
+
+
+class SlicesEndpoint:
+    """Is told by deliveries what changes (``rang``)."""
+
+    def __init__(self, controller: Controller, polls: Polls) -> None:
+        self._controller, self._polls = controller, polls
+        self._waiters: dict[str, set[_Waiter]] = {}
+        """By each name that their scrapers have."""
+        self._lacking: set[_Waiter] = set()
+        """Of scrapers that some service has nothing for: they may have other names there."""
+        self._watch: asyncio.Task[None] | None = None
+
+    def rang(self, scrapers: Collection[str], *, new: bool) -> None:
+        for scraper in scrapers:
+            for waiter in self._waiters.get(scraper, ()):
+                waiter.bell.set()
+        if new:
+            for waiter in self._lacking:
+                waiter.bell.set()
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        asked = canonical_id(request.match_info["scraper"])
+        named = Named(*(marks_in(header(request, name).replace(", ", "")) for name in (HAVE, DECLINED)))
+        wait_s, coding = seconds_to_wait(request), chosen_coding(header(request, "Accept-Encoding"))
+        if coding is None:
+            raise ApiError(406, "not_acceptable", "slices are sent as they are or with gzip; Accept-Encoding takes neither")
+        view = self._look(asked)
+        self._heard_of(view, named)
+        if wait_s > 0 and not view.differs(named):
+            view = await self._polls.wait(lambda: self._changed(asked, view, named, wait_s))
+        if not view.offers:
+            raise self._nothing_for(asked)
+        return await self._answer(request, view, named, packed=coding == "gzip")
+
+    # --- what there is -------------------------------------------------------------------------------------------------
+
+    def _look(self, asked: str) -> View:
+        offers, ids, without = list[Offer](), dict[str, str](), list[str]()
+        for name, service in self._named():
+            if service is None:
+                without.append(name)
+            elif (delivery := service.http_sd) is not None:
+                delivery.listeners.add(self)
+                fleet = service.fleet
+                scraper = ids.get(fleet.name) or ids.setdefault(fleet.name, fleet.scraper_id(asked))
+                served = delivery.get(scraper)
+                if served is None or len(offers) == SERVICES_MOST:
+                    without.append(name)
+                else:
+                    offers.append(Offer(name, scraper, delivery, served, mark(file_name(name), served.slice.sha256)))
+        return View(offers, without, {asked, *ids.values()})
+
+    def _named(self) -> Iterator[tuple[str, Service | None]]:
+        """All services, also those that are being started (None); and, at last, those that had another name before."""
+        controller, running = self._controller, self._controller.services
+        yield from running.items()
+        yield from ((one.name, None) for one in controller.settings.shard_services if one.name not in running)
+        yield from ((before, running[now]) for before, now in controller.renamed.items() if now in running)
+
+    def _heard_of(self, view: View, named: Named) -> None:
+        """The asker comes for these, and has some of them."""
+        told = set[HttpSdDelivery]()
+        services = self._controller.services
+        for one in view.offers:
+            if (service := services.get(one.name)) is not None:
+                service.fleet.asks.note(one.name, one.scraper)
+            if one.mark in named.have and one.delivery not in told:
+                told.add(one.delivery)
+                one.delivery.came(one.scraper)
+
+    def _nothing_for(self, asked: str) -> ApiError:
+        services = [service for service in self._controller.services.values() if service.http_sd is not None]
+        if not services and not any(d.http_sd for s in self._controller.settings.shard_services for d in s.delivery):
+            return ApiError(404, "not_found", "no service has an http_sd delivery")
+        not_there = f"scraper {asked!r} is not in a plan"
+        reasons = list(dict.fromkeys(service.unready() or not_there for service in services)) or ["no service runs yet"]
+        return ApiError(503, "unavailable", "; ".join(reasons[:REASONS_MOST]))
+
+    # --- waiting -------------------------------------------------------------------------------------------------------
+
+    async def _changed(self, asked: str, view: View, named: Named, timeout_s: float) -> View:
+        """As soon as something of it is not ``named``, at the latest after ``timeout_s``."""
+        waiter = _Waiter(view, asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not waiter.view.differs(named):
+                    with self._waiting(waiter):
+                        await waiter.bell.wait()
+                    waiter.bell.clear()
+                    waiter.view = self._look(asked)
+                await asyncio.sleep(TOGETHER_S)
+        return self._look(asked)
+
+    @contextlib.contextmanager
+    def _waiting(self, waiter: _Waiter) -> Iterator[None]:
+        view = waiter.view
+        for name in view.ids:
+            self._waiters.setdefault(name, set()).add(waiter)
+        if view.without or not view.offers:
+            self._lacking.add(waiter)
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._watch_reloads(self._controller.services))
+        try:
+            yield
+        finally:
+            self._lacking.discard(waiter)
+            for name in view.ids:
+                self._waiters[name].discard(waiter)
+                if not self._waiters[name]:
+                    del self._waiters[name]
+            if not self._waiters and self._watch is not None:
+                self._watch.cancel()
+                self._watch = None
+
+    async def _watch_reloads(self, known: Mapping[str, Service]) -> None:
+        """While somebody waits."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._controller.services is not known:
+                known = self._controller.services
+                self.rang(list(self._waiters), new=True)
+
+    # --- answering -----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: web.Request, view: View, named: Named, *, packed: bool) -> web.StreamResponse:
+        bodies = await _bodies(_that_fit([one for one in view.offers if not named.has(one)]), packed=packed)
+        followed = self._controller.leadership.followed
+        listed = [_listed(one, bodies.get(one.name), followed) for one in view.offers]
+        line = line_of(Listing(listed, list(view.without), len(named.have) + len(named.declined)))
+        parts = [line, *(body for body, _ in bodies.values())]
+        headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+        if (size := sum(map(len, parts))) <= WHOLE_BYTES:
+            return web.Response(body=b"".join(parts), headers=headers)
+        answer = web.StreamResponse(headers=headers)  # slices are kept anyway: no copy of all of them for each who asks
+        answer.content_length = size
+        await answer.prepare(request)
+        for part in parts:
+            whole = memoryview(part)
+            for at in range(0, len(part), WHOLE_BYTES):
+                await answer.write(whole[at : at + WHOLE_BYTES])
+        await answer.write_eof()
+        return answer
+
+
+def _that_fit(offers: Sequence[Offer]) -> list[Offer]:
+    """The first of them that fit into one answer, one at least."""
+    size, fit = 0, list[Offer]()
+    for one in offers:
+        size += len(one.served.slice.body)
+        if fit and size > ANSWER_BYTES_MOST:
+            break
+        fit.append(one)
+    return fit
+
+
+async def _bodies(offers: Sequence[Offer], *, packed: bool) -> dict[str, tuple[bytes, bool]]:
+    """By service, and whether it is packed. A small one is not worth it."""
+
+    def make() -> dict[str, tuple[bytes, bool]]:
+        found = {}
+        for one in offers:
+            pack = packed and len(one.served.slice.body) >= GZIP_LEAST
+            found[one.name] = (one.served.gzipped if pack else one.served.slice.body, pack)
+        return found
+
+    return await beside(make) if packed and offers else make()
+
+
+def _listed(one: Offer, body: tuple[bytes, bool] | None, followed: int) -> Listed:
+    slice_ = one.served.slice
+    above = slice_.generation.epoch + 1
+    return Listed(
+        one.name,
+        str(slice_.generation),
+        slice_.sha256,
+        above if above == followed else 0,
+        None if body is None else len(body[0]),
+        body is not None and body[1],
+    )

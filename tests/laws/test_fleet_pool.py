@@ -1,0 +1,176 @@
+"""Laws of a fleet's pool: several services on the same scrapers, placed at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.core.coverage import Seen, together
+from promring.core.handover import NO_CLAIMS, Evidence, Handover, Taken, schedule
+from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, same_owners
+from promring.core.placement import Policy, place
+from promring.core.plan import compare, shares
+from promring.core.pool import merge, pool_of, target
+from promring.core.ring import Ring
+from promring.model import Scraper, TargetGroup, TargetPool
+
+FLEET = "main"
+
+
+def named(names: list[str]) -> TargetPool:
+    return pool_of([TargetGroup.of(names)])
+
+
+def scrapers(count: int, zones: int = 1) -> tuple[Scraper, ...]:
+    return tuple(sorted(Scraper(f"s{n:02}:1", f"s{n:02}", 1, f"z{n % zones}" if zones > 1 else "") for n in range(count)))
+
+
+def joined(services: dict[str, list[str]], replicas: dict[str, int] | None = None) -> FleetPool:
+    return FleetPool.of(
+        {name: Part(named(some), (replicas or {}).get(name, 1), salt_of(FLEET, name)) for name, some in services.items()}
+    )
+
+
+targets = st.lists(st.integers(0, 400), max_size=60, unique=True).map(lambda numbers: [f"t{n}:1" for n in numbers])
+fleets = st.dictionaries(st.sampled_from(["a", "b", "c", "dd"]), targets, min_size=1, max_size=4)
+POLICIES = [Policy(64, None), Policy(64, 1.1), Policy(64, 1.0), Policy(64, 1.25, 40.0)]
+
+
+@given(services=fleets, count=st.integers(1, 7), policy=st.sampled_from(POLICIES))
+def test_every_target_of_every_service_has_one_owner_and_nobody_has_more_than_its_share_of_all(
+    services: dict[str, list[str]], count: int, policy: Policy
+) -> None:
+    pool = joined(services)
+    placed = place(pool, Ring(scrapers(count), policy.virtual_nodes), policy)
+    total = sum(map(len, services.values()))
+    assert len(pool) == total == len(np.unique(pool.ids))
+    carried = placed.carried().values()
+    if policy.capacity is None:
+        assert sum(carried) == total
+        if policy.load_factor is not None:
+            assert max(carried, default=0) <= np.ceil(policy.load_factor * total / count)
+    else:
+        assert sum(carried) == min(total, int(policy.capacity) * count)
+    for name, some in services.items():
+        part = part_of(placed, name)
+        assert part is not None
+        assert len(part.pool) == len(some)
+
+
+@given(services=fleets, count=st.integers(1, 7), policy=st.sampled_from(POLICIES))
+def test_slices_are_the_lists_cut_into_pieces(services: dict[str, list[str]], count: int, policy: Policy) -> None:
+    pool = joined(services)
+    placed = place(pool, Ring(scrapers(count), policy.virtual_nodes), policy)
+    cut = FleetShares(pool, shares(placed))
+    for name in services:
+        part = part_of(placed, name)
+        assert part is not None
+        alone = shares(part)
+        for i in range(count):
+            assert cut.of(i, name).tolist() == alone.of(i).tolist()
+            assert cut.body(i, name) == alone.body(i)
+            assert cut.unchanged(i, cut, i, name)
+    assert all(pool.fragment(row) for row in range(len(pool)))
+
+
+@given(some=targets, count=st.integers(1, 7), policy=st.sampled_from([*POLICIES, Policy(64, 1.1, None, 2)]))
+def test_a_fleet_of_one_service_is_placed_as_its_list_alone(some: list[str], count: int, policy: Policy) -> None:
+    ring = Ring(scrapers(count, 2), policy.virtual_nodes)
+    alone = place(named(some), ring, policy)
+    pool = FleetPool.of({"x": Part(named(some), policy.replication_factor, salt_of("x", "x"))})
+    assert np.array_equal(pool.ids, named(some).ids), "its ids are those of its list"
+    assert np.array_equal(place(pool, ring, policy).owners, alone.owners)
+
+
+@given(services=fleets, count=st.integers(2, 7))
+def test_one_address_in_two_services_goes_to_one_scraper_where_nothing_is_bounded(
+    services: dict[str, list[str]], count: int
+) -> None:
+    placed = place(joined(services), Ring(scrapers(count), 64), Policy(64, None))
+    owner: dict[str, set[int]] = {}
+    for name in services:
+        part = part_of(placed, name)
+        assert part is not None
+        for row in range(len(part.pool)):
+            owner.setdefault(target(part.pool, row).address, set()).add(int(part.owners[row, 0]))
+    assert all(len(who) == 1 for who in owner.values())
+
+
+@given(
+    services=fleets,
+    count=st.integers(1, 6),
+    replicas=st.dictionaries(st.sampled_from(["a", "b", "c", "dd"]), st.integers(1, 3)),
+)
+def test_each_service_has_its_own_number_of_replicas_on_different_scrapers(
+    services: dict[str, list[str]], count: int, replicas: dict[str, int]
+) -> None:
+    policy = Policy(64, 1.1, None, 3)
+    placed = place(joined(services, replicas), Ring(scrapers(count, 3), 64), policy)
+    assert not placed.unplaced().size
+    for name in services:
+        part = part_of(placed, name)
+        assert part is not None
+        for owners in part.owners.tolist():
+            mine = [one for one in owners if one >= 0]
+            assert len(mine) == len(set(mine)) == min(replicas.get(name, 1), count)
+
+
+@given(services=fleets, count=st.integers(2, 6), more=targets)
+def test_a_change_of_one_service_leaves_the_others_alone_where_nothing_is_bounded(
+    services: dict[str, list[str]], count: int, more: list[str]
+) -> None:
+    ring, policy = Ring(scrapers(count), 64), Policy(64, None)
+    before = joined(services)
+    changed = FleetPool.of({**before.parts, "a": Part(named(more), 1, salt_of(FLEET, "a"))})
+    old, new = place(before, ring, policy), place(changed, ring, policy)
+    assert all(same_owners(old, new, name) for name in services if name != "a")
+    assert all(move.source is None or move.destination is None for move in compare(old, new).moves)
+
+
+def test_zones_of_services_with_and_without_are_one_list() -> None:
+    with_zones = merge([pool_of([TargetGroup.of(["t1:1"], {"zone": "z1"}), TargetGroup.of(["t2:1"])])], None, "zone")
+    pool = FleetPool.of({"a": Part(named(["t3:1"])), "b": Part(with_zones, 1, salt_of(FLEET, "b"))})
+    assert pool.zone_names == ("", "z1")
+    placed = place(pool, Ring(scrapers(4, 2), 64), Policy(64, 1.5))
+    part = part_of(placed, "b")
+    assert part is not None
+    (row,) = [row for row in range(2) if target(part.pool, row).address == "t1:1"]
+    assert placed.scrapers[part.owners[row, 0]].zone == "z1"
+
+
+def test_a_hand_over_ends_for_the_service_whose_slice_was_taken_and_for_no_other() -> None:
+    two, three = scrapers(2), scrapers(3)
+    pool = joined({"a": [f"t{n}:1" for n in range(40)], "b": [f"t{n}:1" for n in range(40)]})
+    policy, overlap = Policy(64, None), Handover(30.0, confirm=False)
+    before, after = (place(pool, Ring(some, 64), policy) for some in (two, three))
+    claims, _ = schedule(before, NO_CLAIMS, Evidence(), overlap, 0.0)
+    claims, _ = schedule(after, claims, Evidence(), overlap, 10.0)
+    held = claims.held
+    new = three[-1].id
+    taken = {("a", s.id): Taken().and_then(11.0, 11.0) for s in three}
+    taken |= {("b", s.id): Taken().and_then(11.0, 11.0) for s in two}
+    claims, in_force = schedule(after, claims, Evidence(taken=taken), overlap, 60.0)
+    assert held > claims.held > 0
+    a, b = part_of(in_force, "a"), part_of(in_force, "b")
+    assert a is not None
+    assert b is not None
+    assert ((a.owners >= 0).sum(axis=1) == 1).all(), "it has taken the slice of a"
+    moved = (b.owners[:, 0] == 2) if new == in_force.scrapers[2].id else None
+    assert moved is not None
+    assert ((b.owners >= 0).sum(axis=1)[moved] == 2).all(), "not that of b"
+
+
+def test_what_a_scraper_does_of_several_services_is_told_apart_by_the_ids_of_the_fleet() -> None:
+    pool = joined({"a": ["t1:1", "t2:1"], "b": ["t1:1"]})
+
+    def seen(service: str, interval_s: float, at: float) -> Seen:
+        ids = np.sort(pool.parts[service].pool.ids)
+        return Seen(100.0, ids, np.full(len(ids), at), np.ones(len(ids), dtype=bool), interval_s)
+
+    found = together({"a": seen("a", 10.0, 60.0), "b": seen("b", 60.0, 60.0)}, {n: p.salt for n, p in pool.parts.items()})
+    assert sorted(found.ids.tolist()) == sorted(pool.ids.tolist())
+    assert (np.diff(found.ids.astype(object)) > 0).all()
+    of_a, of_b = (found.of(pool.ids[pool.rows(name)])[0] > -np.inf for name in ("a", "b"))
+    assert not of_a.any(), "40 s ago is long for an interval of 10 s"
+    assert of_b.all()

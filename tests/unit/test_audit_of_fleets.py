@@ -1,0 +1,75 @@
+"""One answer of a scraper about the jobs of several services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from promring.audit.watch import Audit, AuditSettings, Look
+from promring.core.joined import FleetPool, Part, salt_of
+from promring.core.placement import Policy, place
+from promring.core.pool import ID_LABEL
+from promring.core.ring import Ring
+from promring.log import Logger
+from promring.model import Scraper
+from tests.hostile.drive import running as in_task
+from tests.laws.strategies import pool_of
+from tests.waiting import until
+
+
+class Server:
+    """A scraper that has a target of the job ``known`` and of no other."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.id = 0
+
+    async def targets(self, request: web.Request) -> web.Response:
+        self.asked.append(request.query_string)
+        active = [{"scrapePool": "known", "discoveredLabels": {ID_LABEL: f"{self.id:016x}"}, "health": "up"}]
+        return web.json_response({"status": "success", "data": {"activeTargets": active, "droppedTargets": []}})
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[Server, Scraper]]:
+    server, app = Server(), web.Application()
+    app.router.add_get("/api/v1/targets", server.targets)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    try:
+        yield server, Scraper(f"127.0.0.1:{port}", "127.0.0.1", port)
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_is_to_be() -> None:
+    async with serving() as (server, scraper):
+        lists = {"known": ["t:1"], "lacking": ["t:2"], "empty": []}
+        pool = FleetPool.of({name: Part(pool_of(some), salt=salt_of("main", name)) for name, some in lists.items()})
+        server.id = int(pool.parts["known"].pool.ids[0])
+        placement = place(pool, Ring((scraper,), 8), Policy(8))
+        logger: Logger = structlog.get_logger()
+        looks = {name: Look(name, name, salt_of("main", name), logger) for name in lists}
+        with structlog.testing.capture_logs() as lines:
+            audit = Audit(
+                AuditSettings(interval_s=0.02, timeout_s=1.0),
+                looks,
+                in_force=lambda: placement,
+                waiting=lambda: (),
+                receive=lambda _: None,
+                wanted=asyncio.Event(),
+                look_at=None,
+                log=logger,
+            )
+            async with in_task(audit.run()):
+                await until(lambda: len(server.asked) >= 5, "five looks")
+        said = [line["error"] for line in lines if line["event"] == "audit_failed"]
+        assert said == ["no scrape pool 'lacking' (the job_name of its targets); there is known"]
+        assert set(looks["lacking"].failed) == {scraper.id}
+        assert set(server.asked) == {"state=active"}, "one question for all jobs"

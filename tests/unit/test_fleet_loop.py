@@ -1,0 +1,316 @@
+"""The loop of a fleet with several services: what is one's own stays one's own, what is shared is shared."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from promring import log
+from promring.core.admission import Rules
+from promring.core.guard import Guard, Hold, Lists
+from promring.core.handover import Handover
+from promring.core.joined import salt_of
+from promring.core.placement import Policy
+from promring.core.pool import pool_of
+from promring.couriers import Couriers
+from promring.delivery import Leads, Outcome, always
+from promring.facts import FactBoard
+from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
+from promring.fleet.planner import Placing, Planner
+from promring.fleet.reconcile import Pace, Reconciler
+from promring.leadership import Leadership
+from promring.metrics import Metrics
+from promring.model import Empty, Known, Scraper, Slice, TargetGroup, TargetPool, Unknown
+from promring.state import Memory, Store
+from tests.waiting import until
+
+FLEET = "main"
+A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
+SERVICES = ("db", "node", "web")
+
+
+def listed(*names: str, count: int = 20) -> TargetPool:
+    return pool_of([TargetGroup.of([f"{name}{n}:1" for name in names for n in range(count)])])
+
+
+@dataclass
+class Sink:
+    """``broken_for``: scrapers that take nothing."""
+
+    broken_for: set[str] = field(default_factory=set)
+    means: str = "memory"
+    pulled: bool = False
+    held: dict[str, Slice] = field(default_factory=dict)
+
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        outcomes = []
+        for one in slices:
+            name = one.scraper.id
+            same = self.held.get(name) is one
+            if name in self.broken_for:
+                outcomes.append(Outcome(name, "failed", "the folder is not there"))
+                continue
+            self.held[name] = one
+            outcomes.append(Outcome(name, "same" if same else "written"))
+        return outcomes
+
+
+class FleetLoop:
+    """A reconciler of three services with everything it needs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        policy: Policy | None = None,
+        replicas: Mapping[str, int] | None = None,
+        handover: Handover | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.facts = FactBoard()
+        self.cells = {name: self.facts.add(name, ["s"], 3).cells["s"] for name in SERVICES}
+        self.sinks = {name: Sink() for name in SERVICES}
+        leadership, metrics, memory = Leadership(), Metrics(), memory or Memory()
+        self.couriers = {
+            name: Couriers(FLEET, name, [sink], leadership, self.facts.ring, metrics, log.get())
+            for name, sink in self.sinks.items()
+        }
+        self.dispatcher = Dispatcher(self.couriers, {}, leadership, self.facts.ring, log.get())
+        placing = {name: Placing(None, (replicas or {}).get(name, 1), salt_of(FLEET, name)) for name in SERVICES}
+        self.store = Store(folder, FLEET, log.get())
+        self.reconciler = Reconciler(
+            FLEET,
+            rules=Rules(join_delay_s=0.0),
+            guards={name: Guard() for name in SERVICES},
+            handover=handover or Handover(0.0, confirm=False),
+            pace=Pace(60.0, 0.0),
+            facts=self.facts,
+            planner=Planner(policy or Policy(), placing, None, memory.members, log.get()),
+            dispatcher=self.dispatcher,
+            leadership=leadership,
+            store=self.store,
+            memory=memory,
+            metrics=metrics,
+            log=log.get(),
+        )
+
+    async def say(self, members: Sequence[Scraper] | None = None, **lists: TargetPool) -> None:
+        if members is not None:
+            self.facts.members.put(Known(tuple(members)))
+        for name, pool in lists.items():
+            self.cells[name].put(Known(pool) if len(pool) else Empty())
+        await self.reconciler.cycle()
+
+    def targets(self, service: str) -> dict[str, set[str]]:
+        held = self.sinks[service].held
+        return {name: {t for g in json.loads(one.body) for t in g["targets"]} for name, one in held.items()}
+
+    def slices(self, service: str) -> Mapping[str, Slice]:
+        return self.reconciler.memory.of(service).slices
+
+
+async def all_of(folder: Path, **more: object) -> FleetLoop:
+    loop = FleetLoop(folder, **more)  # type: ignore[arg-type]
+    await loop.say((A, B), db=listed("d"), node=listed("n"), web=listed("w"))
+    return loop
+
+
+async def test_every_service_is_delivered_and_the_bound_is_over_all_of_them(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path, policy=Policy(64, 1.0))
+    counts = dict.fromkeys((A.id, B.id), 0)
+    for name, letter in (("db", "d"), ("node", "n"), ("web", "w")):
+        found = loop.targets(name)
+        assert set.union(*found.values()) == {f"{letter}{n}:1" for n in range(20)}
+        for scraper, some in found.items():
+            counts[scraper] += len(some)
+    assert set(counts.values()) == {30}
+
+
+async def test_a_service_without_an_answer_waits_alone(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path)
+    loop.cells["web"].put(Unknown("refused"))
+    await loop.say((A, B), db=listed("d"), node=listed("n"))
+    states = loop.reconciler.services
+    assert isinstance(states["web"].verdict, Hold)
+    assert states["web"].verdict.reason == "targets_unknown"
+    assert [name for name in SERVICES if states[name].decided] == ["db", "node"]
+    assert loop.sinks["web"].held == {}, "nothing is not the same as an empty slice"
+    assert set.union(*loop.targets("db").values()) == {f"d{n}:1" for n in range(20)}
+    await loop.say(web=listed("w"))
+    assert states["web"].decided
+    assert set.union(*loop.targets("web").values()) == {f"w{n}:1" for n in range(20)}
+
+
+async def test_a_doubt_about_one_list_holds_that_list_and_no_other(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    before = dict(loop.slices("db"))
+    await loop.say(db=listed("d", count=2), node=listed("n", count=25))
+    assert [one.reason for one in loop.reconciler.services["db"].verdict.withheld] == ["source_shrank"]
+    assert isinstance(loop.reconciler.services["node"].verdict, Lists)
+    assert not loop.reconciler.services["node"].verdict.withheld
+    assert set.union(*loop.targets("node").values()) == {f"n{n}:1" for n in range(25)}
+    assert set.union(*loop.targets("db").values()) == {f"d{n}:1" for n in range(20)}
+    (let_go,) = loop.reconciler.release("db")
+    assert let_go.reason == "source_shrank"
+    await loop.reconciler.cycle()
+    assert set.union(*loop.targets("db").values()) == {"d0:1", "d1:1"}
+    assert before != dict(loop.slices("db"))
+
+
+async def test_a_change_of_one_service_leaves_the_slices_of_the_others_the_very_same(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path, policy=Policy(64, None))
+    before = {name: dict(loop.slices(name)) for name in SERVICES}
+    await loop.say(node=listed("n", count=21))
+    for name in ("db", "web"):
+        assert all(one is before[name][scraper] for scraper, one in loop.slices(name).items())
+    assert dict(loop.slices("node")) != before["node"]
+    pools = loop.reconciler.planner._merged
+    await loop.reconciler.cycle()
+    assert all(loop.reconciler.planner._merged[name][1] is pools[name][1] for name in SERVICES), "nothing is merged again"
+
+
+async def test_a_death_is_for_all_services_and_a_return_gives_back(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    await loop.say((A,))
+    for name, letter in (("db", "d"), ("node", "n"), ("web", "w")):
+        assert loop.targets(name)[A.id] == {f"{letter}{n}:1" for n in range(20)}
+    await loop.say((A, B))
+    assert all(loop.targets(name)[B.id] for name in SERVICES)
+
+
+async def test_replicas_are_a_services_own(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path, replicas={"db": 2}, policy=Policy(64, 1.1, None, 2))
+    every = {f"d{n}:1" for n in range(20)}
+    assert loop.targets("db") == {A.id: every, B.id: every}
+    found = loop.targets("node")
+    assert not found[A.id] & found[B.id]
+
+
+async def test_who_takes_some_services_and_not_others_lives_and_only_those_wait(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path, handover=Handover(0.2, confirm=False))
+    loop.sinks["db"].broken_for = {C.id}
+    await loop.say((A, B, C))
+    assert loop.reconciler.memory.claims.held
+    for _ in range(UNDELIVERABLE_AFTER + 1):
+        await loop.reconciler.cycle()
+    assert not loop.dispatcher.cut_off
+    assert loop.couriers["db"].undelivered[C.id] >= UNDELIVERABLE_AFTER
+    deadline = time.monotonic() + 30.0
+    while loop.slices("node")[A.id].targets + loop.slices("node")[B.id].targets + loop.slices("node")[C.id].targets > 20:
+        assert time.monotonic() < deadline
+        await loop.reconciler.cycle()
+    assert loop.slices("node")[C.id].targets, "node is handed over to it"
+    held = [loop.slices("db")[one.id].targets for one in (A, B)]
+    assert sum(held) == 20, "what it has not taken of db stays with those who have it"
+    loop.sinks["db"].broken_for = set()
+    while loop.reconciler.memory.claims.held:
+        assert time.monotonic() < deadline
+        await loop.reconciler.cycle()
+    assert sum(loop.slices("db")[one.id].targets for one in (A, B, C)) == 20
+
+
+async def test_who_takes_nothing_of_any_service_counts_as_dead(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    for sink in loop.sinks.values():
+        sink.broken_for = {B.id}
+    await loop.say(node=listed("n", count=22), db=listed("d", count=22), web=listed("w", count=22))
+    for _ in range(UNDELIVERABLE_AFTER):
+        await loop.reconciler.cycle()
+    assert loop.dispatcher.cut_off == {B.id}
+    await loop.reconciler.cycle()
+    assert loop.slices("web")[A.id].targets == 22
+
+
+async def test_what_is_saved_goes_on_after_a_restart_and_nothing_is_written_again(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    saved = loop.store.load()
+    assert {name: len(one.slices) for name, one in saved.services.items()} == dict.fromkeys(SERVICES, 2)
+    again = FleetLoop(tmp_path, memory=saved)
+    for name, one in saved.services.items():
+        again.cells[name].restore(one.sources["s"], 1.0, "restored")
+    again.facts.members.restore(saved.members, 1.0, "restored")
+    await again.reconciler.cycle()
+    for name in SERVICES:
+        assert {n: s.body for n, s in again.slices(name).items()} == {n: s.body for n, s in loop.slices(name).items()}
+    assert again.reconciler.memory.generation == loop.reconciler.memory.generation
+    assert not any(state.decided for state in again.reconciler.services.values())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_an_empty_list_of_one_service_empties_nothing(tmp_path: Path, service: str) -> None:
+    loop = await all_of(tmp_path)
+    before = loop.targets(service)
+    loop.cells[service].put(Empty())
+    await loop.reconciler.cycle()
+    assert loop.targets(service) == before
+    assert [one.reason for one in loop.reconciler.services[service].verdict.withheld] == ["source_empty"]
+
+
+async def test_a_death_moves_what_that_one_had_and_its_return_brings_back_just_that(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, policy=Policy(64, 1.05))
+    loop.facts.put_listed((A, B, C))
+    lists = {"db": listed("d", count=40), "node": listed("n", count=40), "web": listed("w", count=40)}
+    await loop.say((A, B, C), **lists)
+    before = {name: loop.targets(name) for name in SERVICES}
+    await loop.say((A, C))
+    for name in SERVICES:
+        for one in (A, C):
+            assert before[name][one.id] <= loop.targets(name)[one.id]
+    await loop.say((A, B, C))
+    assert {name: loop.targets(name) for name in SERVICES} == before
+
+
+async def test_after_a_restart_the_dead_are_listed_still_and_nothing_moves(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, policy=Policy(64, 1.05))
+    loop.facts.put_listed((A, B, C))
+    await loop.say((A, B, C), db=listed("d", count=40), node=listed("n", count=40), web=listed("w", count=40))
+    await loop.say((A, C))
+    saved = loop.store.load()
+    assert saved.catalogue == (A, B, C)
+    again = FleetLoop(tmp_path, policy=Policy(64, 1.05), memory=saved)
+    again.facts.listed = saved.catalogue
+    for name, one in saved.services.items():
+        again.cells[name].restore(one.sources["s"], 1.0, "restored")
+    again.facts.members.restore(saved.members, 1.0, "restored")
+    await again.reconciler.cycle()
+    for name in SERVICES:
+        assert {n: s.body for n, s in again.slices(name).items()} == {n: s.body for n, s in loop.slices(name).items()}
+    assert again.reconciler.memory.generation == loop.reconciler.memory.generation
+
+
+async def test_a_drain_moves_what_that_one_had(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, policy=Policy(64, 1.05))
+    await loop.say((A, B, C), db=listed("d", count=40), node=listed("n", count=40), web=listed("w", count=40))
+    before = {name: loop.targets(name) for name in SERVICES}
+    loop.reconciler.drain(B.id)
+    await loop.reconciler.cycle()
+    for name in SERVICES:
+        assert loop.targets(name)[B.id] == set()
+        for one in (A, C):
+            assert before[name][one.id] <= loop.targets(name)[one.id]
+    loop.reconciler.drain(B.id, back=True)
+    await loop.reconciler.cycle()
+    assert {name: loop.targets(name) for name in SERVICES} == before
+
+
+async def test_a_death_does_not_wait_for_the_debounce_and_a_new_target_does(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    loop.reconciler._pace = Pace(60.0, 3600.0)
+    loop.facts.take()
+    running = asyncio.create_task(loop.reconciler.run())
+    try:
+        await asyncio.sleep(0)
+        loop.facts.put_members(Known((A,)))
+        await until(lambda: len(loop.slices("node")) == 1, "acted on at once", 30)
+        loop.cells["node"].put(Known(listed("n", count=21)))
+        await asyncio.sleep(0.1)
+        assert loop.slices("node")[A.id].targets == 20, "what is not urgent waits for what else changes"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,191 @@
+"""``/sd/{scraper}``: all slices of one scraper, of a whole promring in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promring.couriers import Couriers
+from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
+from promring.fleet.fleet import Service
+from promring.web import slices as slices_module
+from promring.web.sd import Polls
+from tests.unit.test_web import Running, running
+from tests.waiting import until
+
+BOTH = ["node", "web"]
+
+
+async def ask(
+    r: Running, node: str, query: str = "", have: dict[str, str] | None = None, **headers: str
+) -> tuple[Listing, dict[str, bytes]]:
+    """``have``: digests by service."""
+    named = {"X_Promring_Have": "".join(mark(name, sha256) for name, sha256 in (have or {}).items()), **headers}
+    status, said, body = await r.get(f"/sd/{node}{query}", **{name: value for name, value in named.items() if value})
+    assert status == 200, body
+    assert said["content-type"] == CONTENT_TYPE
+    return opened(body)
+
+
+def digests(listing: Listing) -> dict[str, str]:
+    return {one.service: one.sha256 for one in listing.slices}
+
+
+def taken(r: Running, service: str) -> set[str]:
+    """Who is known to have its slice of this service."""
+    couriers: Couriers = r.supervisor.services[service].fleet.reconciler.dispatcher.couriers[service]
+    return set(couriers.visitors.visits)
+
+
+async def reload(r: Running, change: Any) -> None:
+    file = r.folder / "promring.yml"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+    found = await r.supervisor.reload(force=True)
+    assert not found.problems
+
+
+async def test_every_slice_of_a_scraper_is_in_one_answer_with_the_bytes_that_each_has_alone(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        for node in r.nodes:
+            listing, sent = await ask(r, node)
+            assert [one.service for one in listing.slices] == BOTH, "files-only has no http_sd"
+            assert listing.without == []
+            for one in listing.slices:
+                _, headers, alone = await r.get(f"/sd/{one.service}/{node}")
+                assert sent[one.service] == alone
+                assert one.sha256 == headers["x-promring-sha256"] == hashlib.sha256(alone).hexdigest()
+                assert one.generation == headers["x-promring-generation"]
+                assert not one.follows
+
+
+async def test_a_long_slice_is_packed_when_asked_and_a_short_one_is_not(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        _, plain = await ask(r, r.nodes[0])
+        listing, sent = await ask(r, r.nodes[0], Accept_Encoding="gzip")
+        node = listing.slices[0]
+        assert node.gzip
+        assert gzip.decompress(sent["node"]) == unpacked(sent["node"], 10**6) == plain["node"]
+        assert (await r.get(f"/sd/{r.nodes[0]}", Accept_Encoding="identity;q=0, gzip;q=0"))[0] == 406
+
+
+async def test_only_what_differs_is_sent_and_waited_for_and_taken_is_what_is_named(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        node = r.nodes[0]
+        listing, _ = await ask(r, node)
+        assert node not in taken(r, "node"), "sent is not taken"
+        have = digests(listing)
+        _, sent = await ask(r, node, have={"node": have["node"], "web": "0" * 64})
+        assert list(sent) == ["web"]
+        assert (node in taken(r, "node"), node in taken(r, "web")) == (True, False)
+        listing, sent = await ask(r, node, have={"web": have["node"]})
+        assert list(sent) == BOTH, "another service's slice is none of this one"
+        _, sent = await ask(r, node, have=have)
+        assert sent == {}
+        assert node in taken(r, "web")
+        began = time.monotonic()
+        listing, sent = await ask(r, node, "?wait=300ms", have=have)
+        assert (sent, digests(listing), time.monotonic() - began > 0.25) == ({}, have, True)
+        waiting = asyncio.create_task(ask(r, node, "?wait=30s", have=have))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        r.write([{"targets": ["only:1", "two:2", "three:3", "four:4"]}])
+        listing, sent = await waiting
+        assert "node" in sent, "one of web may move, too: the bound is over both"
+        assert list(sent) == [name for name in BOTH if digests(listing)[name] != have[name]]
+        declined = mark("node", digests(listing)["node"])
+        _, sent = await ask(r, node, "?wait=100ms", have={"web": have["web"]}, X_Promring_Declined=declined)
+        assert sent == {}
+
+
+async def test_what_comes_with_a_reload_ends_the_wait_and_what_goes_is_not_listed(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        node = r.nodes[0]
+        have = digests((await ask(r, node))[0])
+        waiting = asyncio.create_task(ask(r, node, "?wait=30s", have=have))
+        await asyncio.sleep(0.1)
+
+        def add(config: dict[str, Any]) -> None:
+            config["shard_services"].append({**config["shard_services"][1], "name": "more", "job": "more"})
+
+        await reload(r, add)
+        _, sent = await asyncio.wait_for(waiting, 10)
+        assert list(sent) == ["more"]
+
+        def remove(config: dict[str, Any]) -> None:
+            (web_service,) = [s for s in config["shard_services"] if s["name"] == "web"]
+            config["shard_services"].remove(web_service)
+            config["shard_services"].append(
+                {**web_service, "name": "late", "job": "late", "targets": [{"file": {"files": ["nothing.json"]}}]}
+            )
+
+        await reload(r, remove)
+        await until(lambda: "late" in r.supervisor.services, "the reload is done")
+        listing, _ = await ask(r, node)
+        assert set(digests(listing)) == {"node", "more"}
+        assert listing.without == ["late"], "it has no plan yet; what is not named is gone"
+
+
+async def test_a_service_that_was_renamed_has_both_names(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        before = digests((await ask(r, r.nodes[0]))[0])
+
+        def rename(config: dict[str, Any]) -> None:
+            config["shard_services"][1]["name"] = "the-web"
+
+        await reload(r, rename)
+        if r.supervisor.renamed:
+            after = digests((await ask(r, r.nodes[0]))[0])
+            assert after["the-web"] == after["web"] == before["web"]
+
+
+async def test_what_is_not_known_is_503_and_404_only_where_no_service_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, targets=False, shared=True) as r:
+        await until(lambda: "node" in r.supervisor.services, "built")
+        status, _, body = await r.get("/sd/10.9.9.9:9090")
+        assert status == 503
+        assert json.loads(body)["status"] == "error"
+        assert (await r.get(f"/sd/{r.nodes[0]}?wait=soon"))[0] == 400
+
+        assert (await r.get("/sd/10.9.9.9:9090?wait=10ms"))[0] == 503
+        only_files = [s for s in r.supervisor.settings.shard_services if s.name == "files-only"]
+        monkeypatch.setattr(Service, "http_sd", None)
+        r.supervisor.settings = r.supervisor.settings.model_copy(update={"shard_services": only_files})
+        assert (await r.get(f"/sd/{r.nodes[0]}"))[0] == 404
+
+
+async def test_too_many_long_polls_are_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, shared=True) as r:
+        polls = Polls(1)
+        monkeypatch.setattr(r.supervisor.web._slices, "_polls", polls)
+        have = digests((await ask(r, r.nodes[0]))[0])
+        waiting = asyncio.create_task(ask(r, r.nodes[0], "?wait=30s", have=have))
+        await until(lambda: len(polls) == 1, "one waits")
+        marks = "".join(mark(name, sha256) for name, sha256 in have.items())
+        assert (await r.get(f"/sd/{r.nodes[0]}?wait=1s", X_Promring_Have=marks))[0] == 503
+        assert (await r.get(f"/sd/{r.nodes[0]}", X_Promring_Have=marks))[0] == 200
+        waiting.cancel()
+        endpoint = r.supervisor.web._slices
+        await until(lambda: not endpoint._waiters and endpoint._watch is None, "nothing is left of it")
+
+
+async def test_more_than_fits_into_one_answer_comes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices_module, "ANSWER_BYTES_MOST", 100)
+    monkeypatch.setattr(slices_module, "WHOLE_BYTES", 50)
+    async with running(tmp_path, shared=True) as r:
+        first, sent = await ask(r, r.nodes[0])
+        assert (list(sent), set(digests(first))) == (["node"], set(BOTH))
+        _, more = await ask(r, r.nodes[0], "?wait=30s", have={"node": digests(first)["node"]})
+        assert list(more) == ["web"]
+        for service, body in (sent | more).items():
+            assert hashlib.sha256(body).hexdigest() == digests(first)[service]
