@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import agents, failover, freshness, handover, movement, moves, placement, rest, scale, stall
 from bench.report import console
-from promring import log
+from promring.telemetry import log
 
 BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "placement": placement.run,

@@ -19,17 +19,17 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+from testbed.consul import ConsulProcess
 
 from bench.report import console, table
-from promring import log
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
-from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import Process, find, free_port
-from promring.httpclient import new_session
-from promring.threads import favour_the_loop
+from promring.runtime.http_client import new_session
+from promring.runtime.threads import favour_the_loop
+from promring.telemetry import log
 
 AGENTS, TARGETS, CHANGES, SERVICE = 1000, 10_000, 100, "agents"
 ALL_CHANGES = 3

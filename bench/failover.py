@@ -25,7 +25,7 @@ from tests.waiting import until
 from bench.report import console, table
 from promring.demo.process import find
 from promring.demo.scraper import ScraperProcess
-from promring.httpclient import request
+from promring.runtime.http_client import request
 
 KILLS = 12
 INTERVAL_S = 5.0

@@ -20,21 +20,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
+from testbed.consul import ConsulProcess
 from tests.waiting import until
 
 from bench.report import console, percentile, table
-from promring import log
 from promring.consul.client import Access, Client
 from promring.consul.watch import HealthWatch
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
-from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import find, free_port
-from promring.httpclient import new_session
 from promring.model import Answer, Known, Members, Scraper, TargetGroup
+from promring.runtime.http_client import new_session
+from promring.telemetry import log
 
 SCRAPERS, TARGETS, CHANGES = 20, 10_000, 200
 DEBOUNCE_S = 0.2

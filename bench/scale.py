@@ -21,7 +21,6 @@ import psutil
 from aiohttp import web
 
 from bench.report import console, table
-from promring import log
 from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Sight
 from promring.core.joined import FleetPool, Part
@@ -31,8 +30,9 @@ from promring.core.pool import ID_LABEL, build_pool, target
 from promring.core.ring import Ring
 from promring.demo.controller import Controller
 from promring.demo.process import Process, free_port
-from promring.httpclient import HttpError, new_session, request
 from promring.model import Members, Placement, Scraper, TargetGroup
+from promring.runtime.http_client import HttpError, new_session, request
+from promring.telemetry import log
 
 SCRAPERS, SERVICE, SECONDS = 1000, "scale", 20
 SD_TARGETS, AUDIT_TARGETS, LOOKS = 10_000, 100_000, 6

@@ -15,26 +15,26 @@ from pathlib import Path
 import yaml
 
 from bench.report import console
-from promring import log
 from promring.core.admission import Rules
 from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.placement import Policy
-from promring.couriers import Couriers
 from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery.file import FileSource
 from promring.discovery.polling import poll
-from promring.facts import FactBoard
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import Couriers
 from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
-from promring.leadership import Leadership
-from promring.metrics import Metrics
+from promring.fleet.state import Memory, Store
 from promring.model import Known, Scraper
-from promring.state import Memory, Store
-from promring.threads import favour_the_loop
+from promring.runtime.threads import favour_the_loop
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
 
 TARGETS, SCRAPERS, CHANGES = 100_000, 20, 5
 

@@ -15,49 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from promring.asks import Asks
 from promring.audit.watch import Audit, AuditSettings, Look
-from promring.consul.client import Access, Client
-from promring.consul.instances import WEIGHT
-from promring.consul.registration import Registration
-from promring.consul.watch import HealthWatch, MakeScraper
-from promring.consul_environment import read_environment
-from promring.core.admission import Rules
-from promring.core.guard import Guard
-from promring.core.handover import Handover
-from promring.core.joined import salt_of
-from promring.core.placement import Policy
-from promring.core.ring import WEIGHT_MOST
-from promring.couriers import Couriers
-from promring.delivery import Delivery
-from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings
-from promring.delivery.file import FileDelivery
-from promring.delivery.http_sd import HttpSdDelivery
-from promring.delivery.ssh import SshDelivery, SshHosts, SshSettings
-from promring.delivery.ssh_connect import parse_jump
-from promring.departures import Departures
-from promring.discovery import Source
-from promring.discovery.file import FileSource
-from promring.discovery.groups import ListRules, Reader
-from promring.discovery.http import HttpSource
-from promring.discovery.python import PythonSource
-from promring.facts import FactBoard
-from promring.fleet.dispatcher import Dispatcher
-from promring.fleet.fleet import Fleet, Service
-from promring.fleet.planner import Placing, Planner
-from promring.fleet.reconcile import Pace, Reconciler
-from promring.httpclient import TlsFiles
-from promring.leadership import Leadership
-from promring.log import Logger
-from promring.membership import Membership
-from promring.membership.consul import ConsulMembership
-from promring.membership.direct import DirectProbes
-from promring.membership.probe import ProbeMembership, ProbeSettings
-from promring.metrics import Metrics
-from promring.model import Scraper, join_host_port
-from promring.retirement import Retirement, Retiring
-from promring.settings import AnsibleDelivery as AnsibleDeliverySettings
-from promring.settings import (
+from promring.config.consul_environment import read_environment
+from promring.config.settings import AnsibleDelivery as AnsibleDeliverySettings
+from promring.config.settings import (
     Consul,
     ConsulScrapers,
     FileTargets,
@@ -73,12 +34,51 @@ from promring.settings import (
     Tls,
     parse_weight,
 )
-from promring.settings import Delivery as DeliverySettings
-from promring.settings import FileDelivery as FileDeliverySettings
-from promring.settings import SshDelivery as SshDeliverySettings
-from promring.state import Memory, ServiceMemory, Store
-from promring.succession import OldWay, places, replaced, taken_by
-from promring.template import of_fleet, of_service
+from promring.config.settings import Delivery as DeliverySettings
+from promring.config.settings import FileDelivery as FileDeliverySettings
+from promring.config.settings import SshDelivery as SshDeliverySettings
+from promring.consul.client import Access, Client
+from promring.consul.instances import WEIGHT
+from promring.consul.registration import Registration
+from promring.consul.watch import HealthWatch, MakeScraper
+from promring.core.admission import Rules
+from promring.core.guard import Guard
+from promring.core.handover import Handover
+from promring.core.joined import salt_of
+from promring.core.placement import Policy
+from promring.core.ring import WEIGHT_MOST
+from promring.delivery import Delivery
+from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings
+from promring.delivery.file import FileDelivery
+from promring.delivery.http_sd import HttpSdDelivery
+from promring.delivery.ssh import SshDelivery, SshHosts, SshSettings
+from promring.delivery.ssh_connect import parse_jump
+from promring.discovery import Source
+from promring.discovery.file import FileSource
+from promring.discovery.groups import ListRules, Reader
+from promring.discovery.http import HttpSource
+from promring.discovery.python import PythonSource
+from promring.election.leadership import Leadership
+from promring.fleet.asks import Asks
+from promring.fleet.couriers import Couriers
+from promring.fleet.departures import Departures
+from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.facts import FactBoard
+from promring.fleet.fleet import Fleet, Service
+from promring.fleet.planner import Placing, Planner
+from promring.fleet.reconcile import Pace, Reconciler
+from promring.fleet.retirement import Retirement, Retiring
+from promring.fleet.state import Memory, ServiceMemory, Store
+from promring.fleet.succession import OldWay, places, replaced, taken_by
+from promring.membership import Membership
+from promring.membership.consul import ConsulMembership
+from promring.membership.direct import DirectProbes
+from promring.membership.probe import ProbeMembership, ProbeSettings
+from promring.model import Scraper, join_host_port
+from promring.runtime.http_client import TlsFiles
+from promring.runtime.paths import of_fleet, of_service
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 
 WEIGHTS_SAID_MOST = 1000
 

@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from promring.redact import scrub
+from promring.runtime.redact import scrub
 
 PROBLEM_MOST = 2000
 """Characters of one error of a configuration."""

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from promring.build import Kit, build_membership, build_sources, consul_access
+from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.consul.client import Client
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge
-from promring.leadership import Leadership
-from promring.log import Logger
-from promring.metrics import Metrics
+from promring.election.leadership import Leadership
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, Unknown
-from promring.settings import FleetKeys, FleetOfServices, Settings, ShardService
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 
 TIMEOUT_S = 20.0
 

@@ -23,26 +23,26 @@ from pathlib import Path
 from typing import Any
 
 from promring import trial
-from promring.actors import Actor, run_actors
 from promring.build import Kit, Left, Parts, build_fleet, build_parts, consul_access, store_of
-from promring.config import Loaded, load_with_lines, loads_with_lines
+from promring.config.load import Loaded, load_with_lines, loads_with_lines
+from promring.config.settings import Settings
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLock, LockSettings
-from promring.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
-from promring.events import Events
+from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
-from promring.foresight import Now, foresee
-from promring.leadership import Leadership
-from promring.log import Logger
-from promring.metrics import Metrics
+from promring.fleet.state import Memory, orphans, strays
+from promring.fleet.succession import heirs, inherited, origins, successors
 from promring.model import ConfigError, join_host_port
-from promring.notify import Notify
-from promring.orphans import Orphans
-from promring.settings import Settings
-from promring.state import Memory, orphans, strays
-from promring.succession import heirs, inherited, origins, successors
-from promring.threads import BusyError, Single, beside
-from promring.unforeseen import kept_alive
+from promring.reload.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
+from promring.reload.foresight import Now, foresee
+from promring.runtime.actors import Actor, run_actors
+from promring.runtime.notify import Notify
+from promring.runtime.orphans import Orphans
+from promring.runtime.threads import BusyError, Single, beside
+from promring.runtime.unforeseen import kept_alive
+from promring.telemetry.events import Events
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 from promring.web.server import WebServer, WebSettings
 
 STOP_S = 5.0

@@ -15,14 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from promring.build import ansible_settings, ssh_settings
-from promring.config import Problem
-from promring.delivery.ansible_run import NOT_INSTALLED, find_program
-from promring.delivery.ssh import require_asyncssh
-from promring.delivery.ssh_trust import UnsentError, read_trust, why_not_valid
-from promring.discovery.python import why_not_importable
-from promring.disk import why_not_writable
-from promring.model import ConfigError
-from promring.settings import (
+from promring.config.load import Problem
+from promring.config.settings import (
     AnsibleDelivery,
     FileDelivery,
     FileTargets,
@@ -32,7 +26,13 @@ from promring.settings import (
     ShardService,
     SshDelivery,
 )
-from promring.template import of_fleet, render
+from promring.delivery.ansible_run import NOT_INSTALLED, find_program
+from promring.delivery.ssh import require_asyncssh
+from promring.delivery.ssh_trust import UnsentError, read_trust, why_not_valid
+from promring.discovery.python import why_not_importable
+from promring.model import ConfigError
+from promring.runtime.disk import why_not_writable
+from promring.runtime.paths import of_fleet, render
 
 TRIAL_S = 20.0
 """For all of it; what there is no time for is a problem, too."""

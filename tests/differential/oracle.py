@@ -20,7 +20,7 @@ import msgspec
 
 from promring.core.pool import ID_LABEL
 from promring.demo.process import Process, find, free_port
-from promring.httpclient import HttpError, request
+from promring.runtime.http_client import HttpError, request
 
 Targets = frozenset[frozenset[tuple[str, str]]]
 """The discovered labels of each target, ``__address__`` among them."""

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from promring.demo.process import free_port
 from promring.discovery.http import HttpSource
-from promring.httpclient import new_session
 from promring.model import DiscoveryError
+from promring.runtime.http_client import new_session
 from tests.differential.corpus import JSON
 from tests.differential.oracle import SETTLED_S, Oracle, Targets, oracles
 from tests.differential.test_lists import CONTROLS, OLD, names_are_old, shown, targets_of

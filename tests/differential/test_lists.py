@@ -20,8 +20,8 @@ from promring.core.plan import bodies
 from promring.core.pool import decode, fragments
 from promring.core.ring import Ring
 from promring.discovery.groups import from_json, from_yaml, read_pool
-from promring.httpclient import new_session
 from promring.model import DiscoveryError, Scraper, TargetPool
+from promring.runtime.http_client import new_session
 from tests.differential.corpus import JSON, YAML
 from tests.differential.generated import generated_lists
 from tests.differential.oracle import SETTLED_S, Oracle, Targets, Verdicts, config_of, oracles

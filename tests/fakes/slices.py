@@ -17,8 +17,8 @@ from aiohttp import web
 
 from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, Listed, Listing, line_of, mark, marks_in
 from promring.delivery.envelope import Envelope, parse_generation
-from promring.duration import parse_duration
-from promring.template import file_name
+from promring.runtime.duration import parse_duration
+from promring.runtime.paths import file_name
 
 PATH = "/sd/s:1"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.agent import poller as module
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
@@ -20,6 +19,7 @@ from promring.agent.poller import Poller
 from promring.delivery.bundle import CONTENT_TYPE, HAVE
 from promring.delivery.envelope import Envelope, install, note_of
 from promring.model import Generation
+from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape, bodies, plain
 from tests.hostile.drive import play_all, running
 from tests.rows import Seen

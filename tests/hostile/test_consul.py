@@ -6,15 +6,15 @@ import json
 
 import pytest
 
-from promring import log
 from promring.consul.client import Access, Client
 from promring.consul.lock import ConsulLock, LockSettings
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
-from promring.leadership import Leadership
+from promring.election.leadership import Leadership
 from promring.membership.consul import ConsulMembership
 from promring.model import Answer, Known, Members, Scraper
-from promring.unforeseen import kept_alive
+from promring.runtime.unforeseen import kept_alive
+from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape
 from tests.hostile.drive import play_all, running
 from tests.rows import Seen

@@ -16,14 +16,15 @@ import aiohttp
 import pytest
 import structlog
 
-from promring import log, resolver
-from promring.httpclient import HttpError, NotAskedError, UnresolvedError, request
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.model import Answer, Known, Members, Reply, Scraper
-from promring.resolver import Names, Resolver
-from promring.threads import beside
+from promring.runtime import resolver
+from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError, request
+from promring.runtime.resolver import Names, Resolver
+from promring.runtime.threads import beside
+from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
 from tests.hostile.test_scrapers import TARGETS, scraper_at

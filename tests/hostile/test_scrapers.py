@@ -10,7 +10,6 @@ import textwrap
 
 import pytest
 
-from promring import log
 from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Seen as Sighting
 from promring.core.coverage import Sight
@@ -21,6 +20,7 @@ from promring.membership import direct
 from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.model import Answer, Known, Members, Placement, Reply, Scraper
+from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape
 from tests.hostile.drive import play_all, running
 from tests.laws.strategies import pool_of

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
-from promring.config import loads
+from promring.config.load import loads
 from promring.consul.client import Access, Client
 from promring.discovery.http import HttpSource
 from promring.model import ConfigError, ConsulError, DiscoveryError
-from promring.secretfile import LastGood, SecretError
-from promring.tls import TlsFiles
+from promring.runtime.secretfile import LastGood, SecretError
+from promring.runtime.tls import TlsFiles
+from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
 from tests.hostile.test_agent import SLICES, sparse, waits

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.discovery import Source
 from promring.discovery.file import FileSource
 from promring.discovery.http import HttpSource
 from promring.discovery.polling import poll
 from promring.discovery.python import PythonSource
-from promring.facts import FactBoard
+from promring.fleet.facts import FactBoard
 from promring.model import Known
+from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape, bodies
 from tests.hostile.drive import play_all, running
 from tests.rows import Seen

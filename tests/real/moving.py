@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
+from testbed.agent import AgentProcess
+from testbed.front import Front
+from testbed.replay import HeldReplay
+from testbed.sshd import SshdProcess, make_key
 
-from promring.demo.agent import AgentProcess
 from promring.demo.controller import Controller
 from promring.demo.exporter import Exporter
-from promring.demo.front import Front
 from promring.demo.process import find, free_port
-from promring.demo.replay import HeldReplay
 from promring.demo.scraper import ScraperProcess, SdConfig
-from promring.demo.sshd import SshdProcess, make_key
-from promring.httpclient import Response, new_session, request
+from promring.runtime.http_client import Response, new_session, request
 from tests.gaps import Tally, scrapers_now, tally
 from tests.waiting import until
 

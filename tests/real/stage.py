@@ -15,14 +15,14 @@ from typing import Any
 
 import aiohttp
 import yaml
+from testbed.consul import ConsulProcess
+from testbed.proxy import FaultProxy
 
-from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
-from promring.demo.proxy import FaultProxy
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
-from promring.httpclient import new_session
+from promring.runtime.http_client import new_session
 from tests.waiting import until
 
 BELIEVED = {"shrink_threshold": 0, "growth_threshold": None}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from testbed.agent import AgentProcess
 
 from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, Listed, Listing, line_of, mark, marks_in
-from promring.demo.agent import AgentProcess
 from promring.demo.process import free_port
 from tests.real.conftest import server
 from tests.real.moving import Job, Kind, lab

@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 from aiohttp import web
+from testbed.sshd import SshdProcess, make_key
 
-from promring import log
 from promring.delivery import Outcome, envelope
 from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings
 from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import REPORT, find_program
 from promring.demo.process import free_port
-from promring.demo.sshd import SshdProcess, make_key
 from promring.model import Generation, Scraper, Slice
+from promring.telemetry import log
 from tests.real.conftest import server
 from tests.waiting import patient, slower, until
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from promring import log
 from promring.delivery import Outcome
 from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings
 from promring.delivery.ansible_push import AnsiblePace
+from promring.telemetry import log
 from tests.real.test_ansible import GOOD, MISSING, WAITS, Ground, a_slice, ansible, ground, kinds, sshds
 from tests.waiting import patient
 

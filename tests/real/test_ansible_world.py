@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from promring import log
 from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import Run, find_program
-from promring.threads import beside as in_a_thread
+from promring.runtime.threads import beside as in_a_thread
+from promring.telemetry import log
 from tests.real.test_ansible import BODY, FROZEN, GOOD, Ground, a_slice, ansible, ground, kinds, sshds
 from tests.waiting import patient, until
 

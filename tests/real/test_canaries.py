@@ -24,14 +24,14 @@ import bcrypt
 import pytest
 import trustme
 from aiohttp import web
+from testbed.agent import AgentProcess
 
 from promring.consul.client import Access, Client
-from promring.demo.agent import AgentProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
 from promring.discovery.http import HttpSource
-from promring.httpclient import HttpError, new_session, request
 from promring.model import ConsulError, DiscoveryError
+from promring.runtime.http_client import HttpError, new_session, request
 from tests.fakes.echo import MODES, EchoServer
 from tests.rows import Seen
 from tests.waiting import until

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from testbed.consul import ConsulProcess
 
 from promring.consul.client import Access, Client
-from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
-from promring.httpclient import HttpError, new_session
+from promring.runtime.http_client import HttpError, new_session
 from tests.real.stage import CONSUL_SERVICE
 from tests.waiting import until
 

@@ -12,17 +12,17 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from testbed.consul import ConsulProcess
 
 from promring.consul.client import Access, Client
 from promring.consul.lock import ConsulLock, LockSettings
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
-from promring.demo.consul import ConsulProcess
-from promring.httpclient import HttpError, new_session, request
-from promring.leadership import Leadership
-from promring.log import Logger
+from promring.election.leadership import Leadership
 from promring.membership.consul import ConsulMembership
 from promring.model import Answer, Known, Members, Scraper, Unknown
+from promring.runtime.http_client import HttpError, new_session, request
+from promring.telemetry.log import Logger
 from tests.rows import Seen
 from tests.waiting import until
 

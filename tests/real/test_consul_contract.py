@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from testbed.consul import ConsulProcess
 
 from promring.consul.client import Access, Client, HealthEntry
-from promring.demo.consul import ConsulProcess
-from promring.httpclient import new_session, request
+from promring.runtime.http_client import new_session, request
 from tests.fakes.consul import FakeConsul
 from tests.real.conftest import server
 from tests.waiting import slower, until

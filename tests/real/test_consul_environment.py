@@ -16,11 +16,11 @@ import trustme
 from aiohttp import web
 
 from promring.build import consul_access
-from promring.config import loads
+from promring.config.consul_environment import read_environment
+from promring.config.load import loads
+from promring.config.settings import Settings
 from promring.consul.client import Client
-from promring.consul_environment import read_environment
 from promring.model import ConsulError
-from promring.settings import Settings
 
 PEER = "consul.example"
 

@@ -14,13 +14,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from testbed import faketime, netns
+from testbed.consul_cluster import ConsulCluster
+from testbed.faketime import DAY_S, WallClock
+from testbed.netns import Network
 
-from promring.demo import faketime, netns
-from promring.demo.consul_cluster import ConsulCluster
-from promring.demo.faketime import DAY_S, WallClock
-from promring.demo.netns import Network
 from promring.demo.process import Process
-from promring.httpclient import new_session
+from promring.runtime.http_client import new_session
 from tests.waiting import until
 
 PORT = 7000
@@ -207,7 +207,7 @@ def test_two_networks_live_side_by_side_and_nothing_is_left_of_them(network: Net
 async def test_the_network_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
     needs(netns.available())
     source = (
-        "import time; from promring.demo.netns import Network\n"
+        "import time; from testbed.netns import Network\n"
         "with Network('a', 'b') as n: print(n.namespace('a'), flush=True); time.sleep(60)"
     )
     killed = Process([sys.executable, "-c", source], tmp_path / "log")

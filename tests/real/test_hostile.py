@@ -17,7 +17,7 @@ import pytest
 
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
-from promring.httpclient import HttpError, new_session
+from promring.runtime.http_client import HttpError, new_session
 from tests.fakes.hostile import CORPUS, HostilePeer, Shape, plain
 from tests.hostile.test_consul import SERVICES
 from tests.hostile.test_scrapers import TARGETS

@@ -12,14 +12,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from testbed.consul import ConsulProcess
 
-from promring import log
 from promring.consul.client import Access, Client, Key
 from promring.consul.lock import ConsulLock, LockSettings
-from promring.demo.consul import ConsulProcess
-from promring.httpclient import new_session
-from promring.leadership import Leadership
+from promring.election.leadership import Leadership
 from promring.model import ConsulError
+from promring.runtime.http_client import new_session
+from promring.telemetry import log
 from tests.rows import Seen
 from tests.waiting import until
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed.front import HANGS
+from testbed.proxy import Down, FaultProxy
 
-from promring.demo.front import HANGS
-from promring.demo.proxy import Down, FaultProxy
 from tests.gaps import Tally
 from tests.real.conftest import server
 from tests.real.moving import Job, Kind, Lab, lab

@@ -18,7 +18,7 @@ import pytest
 
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
-from promring.httpclient import new_session
+from promring.runtime.http_client import new_session
 from tests.rows import Seen
 from tests.unit.test_web import scrapers
 from tests.waiting import until

@@ -17,13 +17,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from testbed.consul import ConsulProcess
 
-from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
-from promring.httpclient import new_session
+from promring.runtime.http_client import new_session
 from tests.rows import Seen
 from tests.waiting import patient, until
 

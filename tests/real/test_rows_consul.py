@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from testbed.consul_cluster import ConsulCluster
+from testbed.proxy import Down, Frozen, Latency, Replace, http_answer
 
-from promring.demo.consul_cluster import ConsulCluster
-from promring.demo.proxy import Down, Frozen, Latency, Replace, http_answer
-from promring.httpclient import new_session
+from promring.runtime.http_client import new_session
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.rows import Seen
 from tests.waiting import slower, until

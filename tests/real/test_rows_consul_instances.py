@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed.consul import ConsulProcess
 
-from promring.demo.consul import ConsulProcess
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess
-from promring.httpclient import new_session, request
+from promring.runtime.http_client import new_session, request
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.rows import Seen
 from tests.waiting import until

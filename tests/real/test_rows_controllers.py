@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed import faketime, netns
+from testbed.consul import ConsulProcess
+from testbed.consul_cluster import ConsulCluster
+from testbed.faketime import DAY_S, WallClock
+from testbed.netns import Network
 
-from promring import log
 from promring.delivery.envelope import held
 from promring.delivery.file import FileDelivery
-from promring.demo import faketime, netns
-from promring.demo.consul import ConsulProcess
-from promring.demo.consul_cluster import ConsulCluster
 from promring.demo.controller import Controller
-from promring.demo.faketime import DAY_S, WallClock
-from promring.demo.netns import Network
 from promring.demo.process import Process
-from promring.httpclient import new_session
 from promring.model import Generation, Scraper, Slice
+from promring.runtime.http_client import new_session
+from promring.telemetry import log
 from tests.real.stage import CONSUL_SERVICE, SERVICE, USUAL, configuration, stage, unlisted, write_targets
 from tests.real.test_controllers import CONSUL_TROUBLE, LOCK_TROUBLE, TAKE_OVER_S, epoch_of, taken_over
 from tests.real.torn import FarSide

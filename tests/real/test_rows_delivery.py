@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed.sshd import SshdProcess, make_key
 
 from promring.demo.process import free_port
-from promring.demo.sshd import SshdProcess, make_key
 from tests.real.conftest import server
 from tests.real.stage import BELIEVED, Stage, stage, write_targets
 from tests.rows import Seen

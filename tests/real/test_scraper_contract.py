@@ -16,8 +16,8 @@ from promring.core.pool import pool_of
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
-from promring.httpclient import new_session, request
 from promring.model import Scraper, TargetGroup
+from promring.runtime.http_client import new_session, request
 from tests.real.conftest import server
 
 INTERVAL_S = 1.0

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from testbed.sshd import SshdProcess, make_key
 
-from promring import log
 from promring.delivery import Outcome, envelope
 from promring.delivery.ssh import SshDelivery, SshPace, SshSettings
 from promring.demo.process import free_port
-from promring.demo.sshd import SshdProcess, make_key
 from promring.model import Generation, Scraper, Slice
+from promring.telemetry import log
 from tests.real.conftest import server
 from tests.real.stage import SERVICE, stage
 from tests.waiting import patient, slower, until

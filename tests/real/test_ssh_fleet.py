@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.delivery import Outcome
 from promring.delivery.ssh import SshDelivery, SshHosts, SshPace, SshSettings
 from promring.model import Slice
+from promring.telemetry import log
 from tests.real.test_ssh import QUICK, A, B, Fleet, a_slice, fleet, kinds, stamp
 from tests.real.test_ssh_world import Bell, reconfigured
 from tests.waiting import patient, slower, until

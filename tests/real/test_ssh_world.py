@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed.sshd import make_key
 
-from promring import log
 from promring.delivery.ssh import SshDelivery, SshPace, SshSettings
 from promring.delivery.ssh_connect import parse_jump
-from promring.demo.sshd import make_key
-from promring.resolver import Names, Resolver
+from promring.runtime.resolver import Names, Resolver
+from promring.telemetry import log
 from tests.real.test_ssh import BODY, QUICK, A, B, C, Fleet, a_slice, fleet, kinds, slices
 from tests.waiting import patient, slower, until
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from promring.demo.process import free_port
-from promring.httpclient import HttpError, new_session, request
+from promring.runtime.http_client import HttpError, new_session, request
 from tests.real.torn import fill, tmpfs
 from tests.rows import Seen
 from tests.waiting import until

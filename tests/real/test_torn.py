@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.delivery.envelope import held
 from promring.delivery.file import FileDelivery
 from promring.model import Generation, Slice
+from promring.telemetry import log
 from tests.real.torn import (
     MARK,
     NOBODY,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
+from promring.fleet.state import VERSION, Memory, Store
 from promring.model import Generation
-from promring.state import VERSION, Memory, Store
+from promring.telemetry import log
 from tests.real.stage import stage, write_targets
 from tests.real.torn import (
     NOBODY,

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from promring import disk
 from promring.delivery.envelope import note_of
 from promring.model import Generation
+from promring.runtime import disk
 from tests.real.conftest import server
 from tests.real.torn import (
     FarSide,

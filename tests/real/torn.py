@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from promring import disk, log
 from promring.delivery.envelope import held, note_of
 from promring.delivery.ssh_far import FAR_SIDE
+from promring.fleet.state import Memory, Store
 from promring.model import Generation
-from promring.state import Memory, Store
+from promring.runtime import disk
+from promring.telemetry import log
 from tests.real.torn_writer import SCRAPERS, SERVICE, body_of, memory_of, path_of
 
 FILE_SD_GLOBS = ("*.json", "*.yml", "*.yaml")

@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from promring import log
 from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
+from promring.fleet.state import Memory, ServiceMemory, Store
 from promring.model import Generation, Scraper, Slice, TargetGroup
-from promring.state import Memory, ServiceMemory, Store
+from promring.telemetry import log
 
 ROOT = Path(__file__).parents[2]
 SCRAPERS = tuple(Scraper(f"10.0.0.{i}:9090", f"10.0.0.{i}", 9090) for i in range(1, 5))

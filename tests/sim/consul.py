@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from promring.httpclient import HttpError, Response
+from promring.runtime.http_client import HttpError, Response
 
 LOOK_S = 0.25
 SERFS = "promring"

@@ -13,16 +13,16 @@ from aiohttp.web import Response as WebResponse
 from multidict import CIMultiDict
 from yarl import URL
 
-from promring import log
-from promring.actors import Actor, run_actors
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
-from promring.events import Events
+from promring.config.settings import Settings
 from promring.fleet.fleet import Service
-from promring.httpclient import HttpError, Response
-from promring.settings import Settings
+from promring.runtime.actors import Actor, run_actors
+from promring.runtime.http_client import HttpError, Response
 from promring.supervisor import GRACE_S, Options, Supervisor
+from promring.telemetry import log
+from promring.telemetry.events import Events
 from promring.web.envelope import ApiError
 from promring.web.sd import SdEndpoint
 from promring.web.server import WebSettings

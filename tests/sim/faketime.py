@@ -1,7 +1,7 @@
 """Fake time: an event loop whose clock jumps to the next timer, and processes in it that can be frozen and killed.
 
 A process is whatever runs in a context in which ``HERE`` is set: its callbacks wait while it is frozen, and are gone when it
-is dead. Time goes on meanwhile. Threads of ``promring.threads`` run in the loop, a few fake milliseconds later.
+is dead. Time goes on meanwhile. Threads of ``runtime.threads`` run in the loop, a few fake milliseconds later.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Clock:
 
 
 class Threads:
-    """Stands in the place of the module ``threading`` in ``promring.threads``: work runs here, ``takes_s()`` later."""
+    """Stands in the place of the module ``threading`` in ``runtime.threads``: work runs here, ``takes_s()`` later."""
 
     def __init__(self, takes_s: Callable[[], float]) -> None:
         self._takes_s = takes_s

@@ -9,7 +9,7 @@ from pathlib import Path
 from promring.delivery import Leads, Outcome, always, envelope
 from promring.delivery.envelope import Envelope
 from promring.model import Slice
-from promring.template import render
+from promring.runtime.paths import render
 from tests.sim.faketime import HERE
 from tests.sim.scraper import Scraper
 from tests.sim.world import World

@@ -15,7 +15,8 @@ from typing import Any
 
 import structlog
 
-from promring import build, config, disk, httpclient, supervisor, threads
+from promring import build, supervisor
+from promring.config import load as config
 from promring.consul import lock
 from promring.core import second
 from promring.core.placement import Policy, place_living
@@ -27,6 +28,8 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.membership import probe
 from promring.model import Scraper as Member
 from promring.model import TargetGroup
+from promring.runtime import disk, threads
+from promring.runtime import http_client as httpclient
 from tests.sim.controller import Agent, Controller, NoWeb
 from tests.sim.faketime import HERE, Threads
 from tests.sim.far import FarDelivery

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from promring import disk, facts, model
+from promring import model
 from promring.agent import slicefile
 from promring.audit import active
 from promring.consul import lock
@@ -28,9 +28,10 @@ from promring.delivery import envelope, file
 from promring.delivery.envelope import Envelope
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import polling
-from promring.fleet import reconcile
-from promring.leadership import Leadership
+from promring.election.leadership import Leadership
+from promring.fleet import facts, reconcile
 from promring.model import Empty, Fact, Keys, Known, Members, Placement, TargetPool, Unknown
+from promring.runtime import disk
 
 Places = list[tuple[Any, str, Any]]
 

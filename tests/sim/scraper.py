@@ -18,8 +18,8 @@ from typing import Any
 from zlib import crc32
 
 from promring.core.pool import ID_LABEL
-from promring.httpclient import Response
 from promring.model import Generation
+from promring.runtime.http_client import Response
 from tests.sim.faketime import START_S, WALL_S, Process
 
 SERVICE = "nodes"

@@ -20,8 +20,8 @@ from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import envelope
 from promring.delivery.bundle import BundleError, line_of, opened
 from promring.delivery.envelope import Envelope
-from promring.httpclient import HttpError, RefusedError, Response
 from promring.model import Generation, Slice
+from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, Clock, FakeLoop, Process
 from tests.sim.proof import Claims, Heirs, Moves

@@ -12,11 +12,11 @@ import bcrypt
 import pytest
 import trustme
 
-from promring import log
-from promring.config import load
-from promring.events import Events
+from promring.config.load import load
 from promring.model import ConfigError
 from promring.supervisor import Options, Supervisor
+from promring.telemetry import log
+from promring.telemetry.events import Events
 from promring.web.access import Access, load_web_config
 from promring.web.server import WebSettings
 

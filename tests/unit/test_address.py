@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from promring.address import canonical_host, canonical_id, parse_host_port
-from promring.config import loads
+from promring.config.load import loads
 from promring.model import ConfigError
+from promring.runtime.address import canonical_host, canonical_id, parse_host_port
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import pytest
 import trustme
 from aiohttp import web
 
-from promring import log
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.delivery.bundle import HAVE
-from promring.httpclient import TlsFiles
+from promring.runtime.http_client import TlsFiles
+from promring.telemetry import log
 from tests.fakes.slices import PATH, bundle, sealed
 from tests.waiting import until
 

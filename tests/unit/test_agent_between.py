@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.agent import fence
 from promring.agent.asking import AgentSettings, Patience
 from promring.agent.fence import ALONE_S, FROZEN_S, Fence
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.delivery.envelope import Envelope, Note, RefusedError, install, note_of, noted
-from promring.duration import format_duration, parse_duration
 from promring.model import Generation
+from promring.runtime.duration import format_duration, parse_duration
+from promring.telemetry import log
 from tests.fakes.slices import FakeSlices, HttpProxy, sealed
 from tests.waiting import until
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from promring import log
 from promring.agent import fence
 from promring.agent import poller as poller_module
 from promring.agent.asking import AgentSettings
@@ -22,6 +21,7 @@ from promring.agent.slicefile import keys_in
 from promring.agent.turns import LOOK_AGAIN_S, Turns
 from promring.delivery.bundle import MARK, SERVICES_MOST, BundleError, mark, marks_in, opened, unpacked
 from promring.delivery.envelope import note_of
+from promring.telemetry import log
 from tests.fakes.slices import FakeSlices, bundle, sealed, serving
 from tests.waiting import until
 

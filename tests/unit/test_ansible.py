@@ -22,7 +22,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring import log
 from promring.delivery import Outcome, envelope
 from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings, inventory_names, is_plain_host
 from promring.delivery.ansible_inventory import FILES, Host, SdFile, write_inventory
@@ -30,6 +29,7 @@ from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import Run, Told, environment, find_program, last_error, read_report
 from promring.delivery.envelope import parse_generation
 from promring.model import Generation, Scraper, Slice
+from promring.telemetry import log
 from tests.waiting import slower, until
 
 BODY = b'[{"targets":["a:1"]}]'

@@ -14,8 +14,8 @@ from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.pool import ID_LABEL
 from promring.core.ring import Ring
-from promring.log import Logger
 from promring.model import Scraper
+from promring.telemetry.log import Logger
 from tests.hostile.drive import running as in_task
 from tests.laws.strategies import pool_of
 from tests.waiting import until

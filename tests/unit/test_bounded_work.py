@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from promring import log
 from promring.core import ring as rings
 from promring.core.placement import Policy, place
 from promring.core.preview import CHANGES_MOST, PreviewError, preview
 from promring.core.ring import TOKENS_KEPT, TOKENS_MOST, Ring
-from promring.events import Events
-from promring.metrics import Metrics
 from promring.model import Scraper, TargetGroup
-from promring.unforeseen import Lasting
+from promring.runtime.unforeseen import Lasting
+from promring.telemetry import log
+from promring.telemetry.events import Events
+from promring.telemetry.metrics import Metrics
 from promring.web.api import ANSWER_BYTES_MOST, search
 from promring.web.envelope import ApiError
 from promring.web.gate import Gate, Shared

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.cli import main
-from promring.config import load, load_with_lines, loads
+from promring.config.load import load, load_with_lines, loads
+from promring.config.settings import Node
 from promring.model import ConfigError
-from promring.settings import Node
 
 GOOD = """
 shard_services:

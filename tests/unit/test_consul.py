@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from promring import log
-from promring.config import loads
+from promring.config.load import loads
 from promring.consul import instances, watch
 from promring.consul.client import Access, Client
 from promring.consul.instances import MARK, Check, HealthEntry, Node, Service, decode_instances
@@ -25,6 +24,7 @@ from promring.core.pool import pool_of
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown
+from promring.telemetry import log
 from tests.fakes.consul import FakeConsul
 from tests.judging import Act, Facts, Guard, judge
 from tests.unit.test_membership import node, published

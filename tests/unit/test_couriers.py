@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pytest
 
-from promring import log
 from promring.core.coverage import Sight
 from promring.core.handover import NEVER, Taken
 from promring.core.pool import pool_of
-from promring.couriers import Couriers
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import Couriers
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
-from promring.leadership import Leadership
-from promring.metrics import Metrics
+from promring.fleet.visitors import PATIENCE_S
 from promring.model import Generation, Placement, Scraper, Slice
-from promring.visitors import PATIENCE_S
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
 
 A, B = (Scraper(f"{name}:1", name, 1) for name in "ab")
 NOWHERE = Placement((), pool_of(()), np.empty((0, 1), dtype=np.int32))
@@ -49,7 +49,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    for name in ("promring.couriers", "promring.visitors", "promring.delivery.http_sd"):
+    for name in ("promring.fleet.couriers", "promring.fleet.visitors", "promring.delivery.http_sd"):
         monkeypatch.setattr(f"{name}.time", found)
     return found
 

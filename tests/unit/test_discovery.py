@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from promring import log
 from promring.core.pool import pool_of
 from promring.discovery.file import FileSource
 from promring.discovery.http import HttpSource
 from promring.discovery.polling import poll
 from promring.discovery.python import PythonSource
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetGroup, TargetPool, Unknown
+from promring.telemetry import log
 from tests.fakes.source import BROKEN, EMPTY, TargetSource
 from tests.waiting import slower, until
 

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring import disk, log
 from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.fleet.state import Memory, ServiceMemory, Store
 from promring.model import Generation, Scraper, Slice, TargetGroup
-from promring.state import Memory, ServiceMemory, Store
-from promring.template import file_name, render
+from promring.runtime import disk
+from promring.runtime.paths import file_name, render
+from promring.telemetry import log
 
 SCRAPER = Scraper("10.0.0.1:9090", "10.0.0.1", 9090)
 
@@ -49,7 +50,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     path = tmp_path / "x.json"
     disk.install(path, b"old")
     code = (
-        "import resource, signal, sys; from pathlib import Path; from promring import disk\n"
+        "import resource, signal, sys; from pathlib import Path; from promring.runtime import disk\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: disk.install(Path(sys.argv[1]), b'x' * 10000)\n"

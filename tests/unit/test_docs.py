@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from promring.cli import COMMANDS, main
-from promring.config import loads
-from promring.settings import Settings
+from promring.config.load import loads
+from promring.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -43,8 +43,8 @@ def keys(model: type[BaseModel]) -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
         found.add(field.alias or name)
-        for part in re.findall(r"promring\.settings\.(\w+)", str(field.annotation)):
-            inner = vars(__import__("promring.settings", fromlist=[part]))[part]
+        for part in re.findall(r"promring\.config\.settings\.(\w+)", str(field.annotation)):
+            inner = vars(__import__("promring.config.settings", fromlist=[part]))[part]
             found |= keys(inner) if issubclass(inner, BaseModel) else set(inner._fields)
     return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from promring.core.admission import History, Rules
 from promring.core.pool import pool_of
-from promring.facts import Cell, FactBoard
+from promring.fleet.facts import Cell, FactBoard
 from promring.model import Answer, Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, judge
 

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from promring import log
 from promring.core.admission import Rules
 from promring.core.guard import Guard, Hold, Lists
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.pool import pool_of
-from promring.couriers import Couriers
 from promring.delivery import Leads, Outcome, always
-from promring.facts import FactBoard
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import Couriers
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
+from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
-from promring.leadership import Leadership
-from promring.metrics import Metrics
+from promring.fleet.state import Memory, Store
 from promring.model import Empty, Known, Scraper, Slice, TargetGroup, TargetPool, Unknown
-from promring.state import Memory, Store
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
 from tests.waiting import until
 
 FLEET = "main"

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promring import log
 from promring.build import placing_of, policy_of
-from promring.config import load, loads
+from promring.config.load import load, loads
+from promring.config.settings import FleetOfServices, Settings
 from promring.core.admission import History
 from promring.core.handover import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
@@ -28,14 +28,14 @@ from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.ring import Ring
-from promring.decisions import Decision, Known, decide
-from promring.events import Events
-from promring.foresight import Now, foresee
+from promring.fleet.state import Memory, ServiceMemory, Store, orphans, strays
+from promring.fleet.succession import heirs, inherited, origins, places, successors
 from promring.model import Generation, Slice, TargetGroup, TargetPool
-from promring.settings import FleetOfServices, Settings
-from promring.state import Memory, ServiceMemory, Store, orphans, strays
-from promring.succession import heirs, inherited, origins, places, successors
+from promring.reload.decisions import Decision, Known, decide
+from promring.reload.foresight import Now, foresee
 from promring.supervisor import Options, Supervisor
+from promring.telemetry import log
+from promring.telemetry.events import Events
 from promring.web.server import WebSettings
 from tests.unit.test_web import scrapers
 from tests.waiting import until

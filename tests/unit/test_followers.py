@@ -9,7 +9,7 @@ import pytest
 
 from promring.core.coverage import Sight
 from promring.core.handover import Handover
-from promring.leadership import Leadership
+from promring.election.leadership import Leadership
 from tests.seeing import owned, seen_with
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
 

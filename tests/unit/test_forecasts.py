@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from promring import log
 from promring.core.placement import Policy, place
 from promring.core.preview import preview
 from promring.core.ring import Ring
+from promring.fleet.state import Store
 from promring.model import Scraper
-from promring.state import Store
+from promring.telemetry import log
 from tests.laws.strategies import pool_of
 from tests.unit.test_web import Running, running
 from tests.waiting import until

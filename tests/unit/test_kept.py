@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.httpclient import HttpError, NotAskedError, UnresolvedError
 from promring.membership import kept
 from promring.membership.kept import ANSWER_BYTES_MAX, Answer, KeptProbe, MalformedError
-from promring.resolver import Names, Resolver
+from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError
+from promring.runtime.resolver import Names, Resolver
 from tests.fakes.controller import FakeController
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promring.leadership import SILENT_MOST_S, SILENT_S, STEP, Leadership
+from promring.election.leadership import SILENT_MOST_S, SILENT_S, STEP, Leadership
 from promring.model import Generation
 
 

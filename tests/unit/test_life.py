@@ -20,15 +20,15 @@ from typing import Any, cast
 
 import pytest
 
-from promring import log
 from promring.cli.options import HostPort
-from promring.config import load
+from promring.config.load import load
 from promring.demo.process import free_port
-from promring.events import Events
-from promring.leadership import Leadership
-from promring.metrics import Metrics
-from promring.notify import Notify
+from promring.election.leadership import Leadership
+from promring.runtime.notify import Notify
 from promring.supervisor import Options, Supervisor
+from promring.telemetry import log
+from promring.telemetry.events import Events
+from promring.telemetry.metrics import Metrics
 from promring.web.listener import Listener
 from promring.web.refusals import Refusals
 from promring.web.server import WebSettings
@@ -149,7 +149,7 @@ async def test_a_daemon_tells_systemd_when_it_serves_reloads_and_stops(tmp_path:
 
 ORPHAN = """
     import ctypes, subprocess, time
-    from promring.orphans import DEAD_S, Orphans, _dead_children
+    from promring.runtime.orphans import DEAD_S, Orphans, _dead_children
 
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans come to us, as to process 1
     subprocess.run(["/bin/sh", "-c", "sleep 0.01 & sleep 0.01 &"], check=True)

@@ -12,7 +12,6 @@ import pytest
 import structlog
 from aiohttp import web
 
-from promring import log
 from promring.consul.client import Access, Check, Client, HealthEntry, Node, Service
 from promring.consul.instances import MARK
 from promring.consul.registration import CHECK, Registration, missing
@@ -20,6 +19,7 @@ from promring.consul.watch import HealthWatch
 from promring.membership.consul import ConsulMembership
 from promring.membership.probe import Health, ProbeMembership, ProbeSettings
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+from promring.telemetry import log
 from tests import jumping
 from tests.fakes.consul import FakeConsul
 from tests.waiting import until

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from testbed.front import HANGS, Front
+from testbed.replay import HeldReplay
 
 from promring.demo.exporter import Exporter
-from promring.demo.front import HANGS, Front
 from promring.demo.process import free_port
-from promring.demo.replay import HeldReplay
 
 
 async def test_a_target_notes_who_asked_it_and_refuses_only_whom_it_shall() -> None:

@@ -8,7 +8,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from promring.core.guard import Hold, Lists, ServiceVerdict, Withheld
-from promring.narration import Held
+from promring.fleet.decision_log import Held
 
 
 def acts(*withheld: Withheld) -> Lists:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from promring import log
-from promring.couriers import Couriers
 from promring.delivery import Leads, Outcome, always
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import Couriers
 from promring.fleet.dispatcher import Dispatcher
-from promring.leadership import Leadership
-from promring.metrics import Metrics
 from promring.model import Generation, Scraper, Slice
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
 
 A, B = (Slice("x", Scraper(f"{n}:1", n, 1), Generation(1, 1), b"[]", 0) for n in "ab")
 

@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from promring import log
-from promring.events import KEPT, VALUE_MOST, Events
-from promring.log import difference
 from promring.model import Unknown
+from promring.telemetry import log
+from promring.telemetry.events import KEPT, VALUE_MOST, Events
+from promring.telemetry.log import difference
 from tests.unit.test_web import Running, running
 from tests.waiting import until
 

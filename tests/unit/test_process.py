@@ -11,8 +11,8 @@ import re
 
 import pytest
 
-from promring import log
-from promring.actors import StuckError, run_actors
+from promring.runtime.actors import StuckError, run_actors
+from promring.telemetry import log
 
 
 async def test_the_first_actor_to_end_ends_all_and_each_may_clean_up() -> None:

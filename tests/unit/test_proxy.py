@@ -13,8 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-
-from promring.demo.proxy import (
+from testbed.proxy import (
     Cut,
     Down,
     Fault,
@@ -28,7 +27,8 @@ from promring.demo.proxy import (
     Step,
     http_answer,
 )
-from promring.httpclient import HttpError, new_session, request
+
+from promring.runtime.http_client import HttpError, new_session, request
 from tests.waiting import until
 
 Opened = tuple[StreamReader, StreamWriter]

@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 import structlog
 
-from promring import disk, log
 from promring.delivery import envelope
 from promring.delivery.ansible_inventory import FILES
 from promring.delivery.envelope import Envelope, note_of
 from promring.delivery.file import FileDelivery
 from promring.delivery.ssh_far import script
-from promring.leadership import STEP, Leadership
+from promring.election.leadership import STEP, Leadership
+from promring.fleet.state import Memory, Store
 from promring.model import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Scraper, Slice
-from promring.state import Memory, Store
-from promring.template import own_folders
+from promring.runtime import disk
+from promring.runtime.paths import own_folders
+from promring.telemetry import log
 from tests.rows import Seen
 
 BODY = b'[{"targets":["a:1"]}]\n'

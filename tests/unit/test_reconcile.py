@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import structlog
 
-from promring import log
 from promring.core.admission import Rules
 from promring.core.coverage import Seen, Sight
 from promring.core.guard import Hold, Withheld
@@ -21,15 +20,14 @@ from promring.core.handover import Handover
 from promring.core.placement import Policy, place
 from promring.core.pool import mark_of, pool_of, target
 from promring.core.ring import Ring
-from promring.couriers import Couriers
 from promring.delivery import Leads, Outcome, always
-from promring.events import Events
-from promring.facts import FactBoard
+from promring.election.leadership import RELEASED_S, Leadership
+from promring.fleet.couriers import Couriers
 from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler, _why
-from promring.leadership import RELEASED_S, Leadership
-from promring.metrics import Metrics
+from promring.fleet.state import Memory, ServiceMemory, Store
 from promring.model import (
     Empty,
     Generation,
@@ -43,7 +41,9 @@ from promring.model import (
     TargetPool,
     Unknown,
 )
-from promring.state import Memory, ServiceMemory, Store
+from promring.telemetry import log
+from promring.telemetry.events import Events
+from promring.telemetry.metrics import Metrics
 from tests.judging import Guard
 from tests.seeing import owned, seen_with
 from tests.waiting import until

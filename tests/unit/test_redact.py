@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring import log
 from promring.cli import main
 from promring.cli.output import clean, say, say_table
-from promring.redact import Secret, SecretUrl, hide, scrub, secrets_in, secrets_of_url, secrets_of_vars, shown
-from promring.settings import Settings
-from promring.text import printable
+from promring.config.settings import Settings
+from promring.runtime.redact import Secret, SecretUrl, hide, scrub, secrets_in, secrets_of_url, secrets_of_vars, shown
+from promring.runtime.text import printable
+from promring.telemetry import log
 from tests.unit.test_config import GOOD
 
 CANARY = "cAnArY-7f/3+x9"

@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promring import log
-from promring.asks import Asks
 from promring.build import policy_of
-from promring.config import loads
+from promring.config.load import loads
+from promring.config.settings import Settings, ShardService
 from promring.core.admission import History
 from promring.core.handover import NEVER, Claims
 from promring.core.plan import compare, shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
-from promring.decisions import Decision, Known, Question, decide, left_behind
 from promring.delivery import Leads, Outcome, always
-from promring.departures import PROOF_S, Departures
-from promring.facts import FactBoard
-from promring.foresight import Now, foresee
+from promring.fleet.asks import Asks
+from promring.fleet.departures import PROOF_S, Departures
+from promring.fleet.facts import FactBoard
+from promring.fleet.retirement import Retirement, Retiring
+from promring.fleet.state import Memory, Orphan, ServiceMemory, Store, orphans
+from promring.fleet.succession import OldWay, collisions, id_of, places, succeed, successors
 from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
 from promring.model import Known as Answered
-from promring.retirement import Retirement, Retiring
-from promring.settings import Settings, ShardService
-from promring.state import Memory, Orphan, ServiceMemory, Store, orphans
-from promring.succession import OldWay, collisions, id_of, places, succeed, successors
+from promring.reload.decisions import Decision, Known, Question, decide, left_behind
+from promring.reload.foresight import Now, foresee
+from promring.telemetry import log
 from tests.seeing import seen_with
 
 NODES = ["10.0.0.1:9090", "10.0.0.2:9090", "10.0.0.3:9090"]

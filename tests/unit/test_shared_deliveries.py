@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from promring import log
 from promring.build import Kit, build_parts
-from promring.config import loads
+from promring.config.load import loads
 from promring.delivery.ansible import AnsibleDelivery
 from promring.delivery.ssh import SshDelivery
-from promring.leadership import Leadership
-from promring.metrics import Metrics
+from promring.election.leadership import Leadership
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
 
 FILES = ("key", "known_hosts", "theirs.yml")
 SSH = {"user": "prom", "path": "/sd/{service}.json", "identity_file": "key", "known_hosts": "known_hosts"}

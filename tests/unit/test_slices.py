@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from promring.couriers import Couriers
 from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
+from promring.fleet.couriers import Couriers
 from promring.fleet.fleet import Service
 from promring.web import slices as slices_module
 from promring.web.sd import Polls

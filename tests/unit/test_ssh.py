@@ -21,16 +21,16 @@ from typing import IO
 
 import asyncssh
 import pytest
+from testbed.sshd import make_key
 
-from promring import log
 from promring.delivery import envelope
 from promring.delivery.envelope import Envelope
 from promring.delivery.ssh import SshDelivery, SshHosts, SshPace, SshSettings, render_host
 from promring.delivery.ssh_connect import parse_jump
 from promring.delivery.ssh_far import COMMAND, FarError, script, was_written
 from promring.delivery.ssh_trust import parse_known_hosts
-from promring.demo.sshd import make_key
 from promring.model import ConfigError, Generation, Scraper, Slice
+from promring.telemetry import log
 
 BODY = b'[{"targets":["a:1"]}]'
 SHELLS = [s for s in ("sh", "bash", "ksh", "mksh", "busybox sh") if shutil.which(s.split()[0])]

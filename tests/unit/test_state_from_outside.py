@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promring import log
 from promring.core.handover import Handover
+from promring.fleet.state import MAGIC, STATE_BYTES_MAX, VERSION, Memory, Store
 from promring.model import EPOCH_MOST
-from promring.state import MAGIC, STATE_BYTES_MAX, VERSION, Memory, Store
+from promring.telemetry import log
 from tests.rows import Seen
 from tests.unit.test_reconcile import NAMES, A, B, Loop, begun
 

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import structlog
 
-from promring import log
 from promring.audit.watch import Audit, AuditSettings, Look
 from promring.consul.client import Access, Client
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
-from promring.couriers import Couriers
 from promring.delivery import Leads, Outcome, always
-from promring.leadership import Leadership
-from promring.log import Logger
-from promring.metrics import Metrics
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import Couriers
 from promring.model import Scraper, Slice, Unknown
+from promring.telemetry import log
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 from promring.web.summary import LEVELS, summary
 from tests.fakes.consul import FakeConsul
 from tests.hostile.drive import running as in_task

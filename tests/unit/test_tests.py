@@ -99,7 +99,7 @@ def test_what_a_test_leaves_is_named(tmp_path: Path) -> None:
 def test_what_a_test_configures_of_the_log_ends_with_it(tmp_path: Path) -> None:
     two = """
 import structlog
-from promring import log
+from promring.telemetry import log
 
 
 def test_quiet():

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from promring.threads import BusyError, Single, beside
+from promring.runtime.threads import BusyError, Single, beside
 from tests.rows import Seen
 
 
@@ -82,8 +82,8 @@ async def test_what_hangs_is_not_begun_a_second_time_and_others_go_on() -> None:
 
 NO_ROOM = """
 import asyncio, resource, threading
-from promring import log
-from promring.threads import beside
+from promring.telemetry import log
+from promring.runtime.threads import beside
 
 async def main():
     log.configure()

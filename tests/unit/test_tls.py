@@ -16,15 +16,15 @@ import pytest
 import trustme
 from aiohttp import web
 
-from promring import log
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.consul.client import Access, Client
 from promring.core.pool import pool_of
 from promring.discovery.http import HttpSource
-from promring.httpclient import TlsFiles
 from promring.model import ConsulError, DiscoveryError, TargetGroup
+from promring.runtime.http_client import TlsFiles
+from promring.telemetry import log
 from tests.waiting import until
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from promring import log
 from promring.audit import watch
 from promring.audit.active import State, Told
 from promring.audit.watch import Audit, AuditSettings, Look
@@ -18,6 +17,7 @@ from promring.core.placement import Policy, place
 from promring.core.pool import ID_LABEL
 from promring.core.ring import Ring
 from promring.model import Placement, Scraper
+from promring.telemetry import log
 from tests.laws.strategies import pool_of
 from tests.waiting import until
 

@@ -16,10 +16,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from promring import log
-from promring.config import load
-from promring.events import Events
+from promring.config.load import load
 from promring.supervisor import Options, Supervisor
+from promring.telemetry import log
+from promring.telemetry.events import Events
 from promring.web.server import WebSettings
 from tests.fakes.source import TargetSource
 from tests.waiting import slower, until

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from promring import secretfile
 from promring.delivery.bundle import DECLINED, HAVE
-from promring.duration import format_duration
-from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
+from promring.runtime import secretfile
+from promring.runtime.duration import format_duration
+from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, request
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
 """Of one slice, and of one answer."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
 from promring.model import Generation
-from promring.unforeseen import UnforeseenCounts
+from promring.runtime.unforeseen import UnforeseenCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 OUTCOMES = ("written", "same", "refused", "failed")

@@ -21,13 +21,13 @@ from promring.agent.slicefile import SliceFile, keys_in
 from promring.agent.turns import Turns
 from promring.delivery.bundle import DECLINED, HAVE, SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
 from promring.delivery.envelope import RefusedError
-from promring.httpclient import HttpError, Response, new_session, request
-from promring.log import Logger
-from promring.rate import Bucket, backoff_s
-from promring.redact import shown
-from promring.template import file_name
-from promring.threads import beside, to_the_end
-from promring.unforeseen import Quiet, Unforeseen, kept_alive
+from promring.runtime.backoff import Bucket, backoff_s
+from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.paths import file_name
+from promring.runtime.redact import shown
+from promring.runtime.threads import beside, to_the_end
+from promring.runtime.unforeseen import Quiet, Unforeseen, kept_alive
+from promring.telemetry.log import Logger
 
 RATE_PER_S, BURST = 2.0, 10
 EARLY = 0.5

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.model import ListenError
-from promring.text import clean
+from promring.runtime.text import clean
 
 
 async def serve(host: str, port: int, poller: Poller, metrics: AgentMetrics) -> None:

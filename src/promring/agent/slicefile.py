@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from promring import disk, regular
 from promring.agent.asking import SLICE_BYTES_MAX
 from promring.agent.fence import Fence
 from promring.delivery.bundle import mark
 from promring.delivery.envelope import Envelope, Note, install, note_of, noted
+from promring.runtime import disk, regular
 
 REFUSED_MOST = 8
 SETTLED_NS = 100_000_000

@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 
 from promring.core.coverage import FOREIGN_KEPT, NO_IDS, Active, Index, Seen
-from promring.duration import parse_duration
-from promring.httpclient import HttpError, NotAskedError, TooLargeError, request
-from promring.json_entries import Entries, ListError
 from promring.model import Keys, Scraper
+from promring.runtime.duration import parse_duration
+from promring.runtime.http_client import HttpError, NotAskedError, TooLargeError, request
+from promring.runtime.json_entries import Entries, ListError
 
 BODY_BYTES_MAX = 256 * 1024 * 1024
 SHORT_BYTES_MAX = 8 * 1024 * 1024

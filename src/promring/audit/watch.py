@@ -36,11 +36,11 @@ from promring.audit.active import (
 from promring.core.coverage import NO_IDS, Coverage, Index, Seen, Sight, coverage, together
 from promring.core.joined import FleetPool, FleetShares, part_of
 from promring.core.plan import shares
-from promring.httpclient import new_session
-from promring.log import Logger
 from promring.model import Keys, Placement, Scraper, TargetPool
-from promring.threads import beside
-from promring.unforeseen import Lasting, Quiet, Unforeseen
+from promring.runtime.http_client import new_session
+from promring.runtime.threads import beside
+from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen
+from promring.telemetry.log import Logger
 
 T = TypeVar("T")
 AT_ONCE = 20

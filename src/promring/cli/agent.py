@@ -8,17 +8,18 @@ from pathlib import Path
 
 import click
 
-from promring import log, secretfile
-from promring.actors import Actor, run_actors
 from promring.agent.asking import WAIT_S, AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.agent.server import serve
 from promring.cli import options
-from promring.httpclient import TlsFiles, parse_base
 from promring.model import ListenError
-from promring.notify import Notify
-from promring.redact import shown
+from promring.runtime import secretfile
+from promring.runtime.actors import Actor, run_actors
+from promring.runtime.http_client import TlsFiles, parse_base
+from promring.runtime.notify import Notify
+from promring.runtime.redact import shown
+from promring.telemetry import log
 
 GRACE_S = 4.0
 

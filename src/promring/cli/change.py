@@ -12,7 +12,7 @@ from promring.cli.client import Controller, controller_options, segment
 from promring.cli.draining import Drain, wait
 from promring.cli.fleets import fleets_of, known_fleet, one_fleet
 from promring.cli.output import output_option, say, say_json
-from promring.duration import parse_duration
+from promring.runtime.duration import parse_duration
 
 NO_ROOM = 3
 """The exit code of a drain that cannot end: nobody else has room."""

@@ -9,7 +9,7 @@ import click
 from promring import trial
 from promring.cli import options
 from promring.cli.output import say
-from promring.config import load_with_lines
+from promring.config.load import load_with_lines
 from promring.model import ConfigError
 
 

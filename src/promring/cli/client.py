@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import click
 
 from promring.cli.output import clean
-from promring.redact import hide, secrets_of_headers
+from promring.runtime.redact import hide, secrets_of_headers
 
 TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 64 * 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from promring.text import printable
+from promring.runtime.text import printable
 
 
 class Lazy(NamedTuple):

@@ -10,8 +10,8 @@ import click
 from promring.cli.output import say
 
 if TYPE_CHECKING:
+    from promring.config.settings import Settings
     from promring.model import ConfigError
-    from promring.settings import Settings
 
 config_file = click.option(
     "--config.file",
@@ -31,7 +31,7 @@ class HostPort(click.ParamType[tuple[str, int]]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value
-        from promring.address import parse_host_port
+        from promring.runtime.address import parse_host_port
 
         text = str(value)
         everywhere, any_port = text.startswith(":"), text.endswith(":0")
@@ -44,7 +44,7 @@ class HostPort(click.ParamType[tuple[str, int]]):
 
 def load_or_exit(path: Path) -> Settings:
     """The settings; or every error on standard error, a line each, and exit 2."""
-    from promring.config import load
+    from promring.config.load import load
     from promring.model import ConfigError
 
     try:

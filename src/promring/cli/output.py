@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from promring.text import printable
+from promring.runtime.text import printable
 
 READER_GONE = 141
 """128 + SIGPIPE, as a shell says of programs that the signal ends."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from promring import log
 from promring.build import policy_of
 from promring.cli import options
+from promring.config.settings import FleetOfServices, Settings
 from promring.core.preview import preview
 from promring.model import Members, PromringError
 from promring.once import read_facts
-from promring.settings import FleetOfServices, Settings
+from promring.telemetry import log
 
 
 def planned(config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from typing import IO
 
 import click
 
-from promring import disk, log
 from promring.cli import options
-from promring.events import Events
-from promring.limits import LimitError, open_standard_streams, raise_descriptors
 from promring.model import ConfigError, ListenError
+from promring.runtime import disk
+from promring.runtime.limits import LimitError, open_standard_streams, raise_descriptors
+from promring.runtime.threads import favour_the_loop
 from promring.supervisor import Options, Supervisor
-from promring.threads import favour_the_loop
+from promring.telemetry import log
+from promring.telemetry.events import Events
 from promring.web.access import Access, WebConfig, load_web_config
 from promring.web.server import WebSettings
 

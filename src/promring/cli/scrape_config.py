@@ -17,12 +17,12 @@ from urllib.parse import quote, urlsplit
 import click
 import yaml
 
-from promring.address import parse_host_port
 from promring.cli import options
 from promring.cli.output import say
+from promring.config.settings import Delivery, Settings, ShardService
 from promring.model import Scraper
-from promring.settings import Delivery, Settings, ShardService
-from promring.template import of_fleet, of_service, render
+from promring.runtime.address import parse_host_port
+from promring.runtime.paths import of_fleet, of_service, render
 
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
 PLACE_HOLDER = Scraper("SCRAPER", "HOST", 9090)

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from yarl import URL
 
-from promring import secretfile
 from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
-from promring.httpclient import HttpError, Response, TlsFiles, new_session, parse_base, request
 from promring.model import ConsulError
-from promring.threads import beside
+from promring.runtime import secretfile
+from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, parse_base, request
+from promring.runtime.threads import beside
 
 T = TypeVar("T")
 

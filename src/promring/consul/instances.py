@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from promring.address import PORT_MAX, canonical_host
+from promring.runtime.address import PORT_MAX, canonical_host
 
 MARK = {"registered_by": "promring"}
 WEIGHT = "promring_weight"

@@ -27,10 +27,10 @@ from typing import Annotated
 import msgspec
 
 from promring.consul.client import LOCK_DEADLINE_S, Client, Key, key_write
-from promring.leadership import STEP, Leadership, boottime
-from promring.log import Logger
+from promring.election.leadership import STEP, Leadership, boottime
 from promring.model import EPOCH_FOLLOWED_MOST, ConsulError, LetGo, ListMark
-from promring.rate import backoff_s
+from promring.runtime.backoff import backoff_s
+from promring.telemetry.log import Logger
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0

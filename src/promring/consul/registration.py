@@ -18,8 +18,8 @@ from typing import Any
 
 from promring.consul.client import Client, HealthEntry
 from promring.consul.instances import FILTERED, MARK, READ_RULES
-from promring.log import Logger
 from promring.model import ConsulError, join_host_port
+from promring.telemetry.log import Logger
 
 CHECK = "promring_check"
 LOOK_S = 5.0

@@ -22,9 +22,9 @@ from dataclasses import replace
 
 from promring.consul.client import WAIT_S, Client, answer_within
 from promring.consul.instances import FILTERED, READ_RULES, Condition, HealthEntry, Instances
-from promring.log import Logger, difference
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
-from promring.rate import Bucket
+from promring.runtime.backoff import Bucket
+from promring.telemetry.log import Logger, difference
 
 RATE_PER_S = 10.0
 BURST = 2

@@ -26,8 +26,8 @@ from collections.abc import Callable, Sequence
 from promring.delivery import Leads, Outcome, always
 from promring.delivery.ansible_push import AnsiblePace, Far, Sink
 from promring.delivery.ansible_pushes import AnsiblePushes, AnsibleSettings, Due, inventory_names
-from promring.log import Logger
 from promring.model import Slice
+from promring.telemetry.log import Logger
 
 __all__ = ["AnsibleDelivery", "AnsiblePushes", "AnsibleSettings", "inventory_names", "is_plain_host"]
 NEWS_S = 0.5

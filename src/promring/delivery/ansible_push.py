@@ -21,10 +21,10 @@ from typing import NamedTuple, Protocol
 from promring.delivery import Leads, Outcome
 from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_run import PROGRAM, Report, Run, Told
-from promring.log import Logger
 from promring.model import Generation, Scraper, Slice
-from promring.rate import backoff_s
-from promring.threads import to_the_end
+from promring.runtime.backoff import backoff_s
+from promring.runtime.threads import to_the_end
+from promring.telemetry.log import Logger
 
 BAD = ("failed", "unreachable")
 

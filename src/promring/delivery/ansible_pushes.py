@@ -22,8 +22,8 @@ from promring.delivery import Leads
 from promring.delivery.ansible_inventory import Host, SdFile
 from promring.delivery.ansible_push import AnsiblePace, Far, Load, Owner, Push, Sink
 from promring.delivery.ansible_run import NOT_INSTALLED, Run
-from promring.log import Logger
 from promring.model import Scraper, Slice
+from promring.telemetry.log import Logger
 
 PUSHES_MOST, SLOW_PUSHES_MOST = 3, 1
 """At a moment; each takes a core for a second."""

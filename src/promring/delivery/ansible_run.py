@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from promring import regular
 from promring.delivery.ansible_inventory import FILES, Host, SdFile, write_inventory
 from promring.delivery.ansible_processes import POLL_S, end_all
 from promring.model import Generation
-from promring.redact import hide, secrets_of_vars
+from promring.runtime import regular
+from promring.runtime.redact import hide, secrets_of_vars
 
 PROGRAM = "ansible-playbook"
 NOT_INSTALLED = f"{PROGRAM} is not installed"

@@ -23,10 +23,11 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from promring import disk, log
-from promring.json_entries import Entries, ListError
-from promring.log import Logger
 from promring.model import EPOCH_MOST, Generation, PromringError, Slice
+from promring.runtime import disk
+from promring.runtime.json_entries import Entries, ListError
+from promring.telemetry import log
+from promring.telemetry.log import Logger
 
 P = TypeVar("P", bound=PurePath)
 LOCK_WAIT_S = 2.0

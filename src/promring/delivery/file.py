@@ -11,13 +11,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from promring import disk
 from promring.delivery import Leads, Outcome, always, envelope
 from promring.delivery.envelope import Envelope, RefusedError
-from promring.log import Logger
 from promring.model import Generation, Slice
-from promring.template import own_folders, render
-from promring.threads import to_the_end
+from promring.runtime import disk
+from promring.runtime.paths import own_folders, render
+from promring.runtime.threads import to_the_end
+from promring.telemetry.log import Logger
 
 Signature = tuple[int, int, int, int]
 

@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from promring.delivery import Leads, Outcome, always
 from promring.delivery.ssh_host import File, Host, are_same
 from promring.delivery.ssh_hosts import SshHosts, SshPace, SshSettings
-from promring.log import Logger
 from promring.model import ConfigError, Scraper, Slice
-from promring.resolver import Resolver
-from promring.template import own_folders, render
+from promring.runtime.paths import own_folders, render
+from promring.runtime.resolver import Resolver
+from promring.telemetry.log import Logger
 
 __all__ = ["SshDelivery", "SshHosts", "SshPace", "SshSettings", "render_host", "require_asyncssh"]
 INSTALL = "install it into promring's environment: pip install asyncssh"

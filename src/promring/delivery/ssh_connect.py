@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from promring.delivery.ssh_far import HostError, one_line, reason
 from promring.delivery.ssh_trust import KeyFiles, Trust, UnsentError, newest_trust, why_not_valid
-from promring.log import Logger
-from promring.resolver import Resolver
-from promring.threads import BusyError, Single
+from promring.runtime.resolver import Resolver
+from promring.runtime.threads import BusyError, Single
+from promring.telemetry.log import Logger
 
 if TYPE_CHECKING:
     import asyncssh

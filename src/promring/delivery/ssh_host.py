@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from promring.delivery import Outcome
 from promring.delivery.ssh_connect import Connector, Step
 from promring.delivery.ssh_far import BrokenError, CrowdedError, HostError, Work, push
-from promring.log import Logger
 from promring.model import Generation, Slice
-from promring.threads import heed
+from promring.runtime.threads import heed
+from promring.telemetry.log import Logger
 
 if TYPE_CHECKING:
     import asyncssh

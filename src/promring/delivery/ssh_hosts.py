@@ -26,11 +26,11 @@ from promring.delivery.ssh_connect import Connector, Hop, Route, UntrustedError
 from promring.delivery.ssh_far import CrowdedError, FarError, HostError, Work
 from promring.delivery.ssh_host import Failed, File, Held, Host, Owner, Result, are_same
 from promring.delivery.ssh_trust import KeyFiles, UnsentError
-from promring.log import Logger
 from promring.model import Slice
-from promring.rate import backoff_s
-from promring.resolver import Resolver
-from promring.unforeseen import Unforeseen
+from promring.runtime.backoff import backoff_s
+from promring.runtime.resolver import Resolver
+from promring.runtime.unforeseen import Unforeseen
+from promring.telemetry.log import Logger
 
 AT_ONCE, SLOW_AT_ONCE = 50, 10
 """Tries at a moment: of hosts that answer, and of those that did not the last time."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from promring import regular
 from promring.delivery.ssh_far import HostError, one_line
+from promring.runtime import regular
 
 if TYPE_CHECKING:
     import asyncssh

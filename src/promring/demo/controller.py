@@ -12,7 +12,7 @@ import yaml
 from yarl import URL
 
 from promring.demo.process import Process
-from promring.httpclient import HttpError, Response, request
+from promring.runtime.http_client import HttpError, Response, request
 
 
 class Controller(Process):

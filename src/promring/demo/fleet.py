@@ -20,7 +20,7 @@ from promring.demo.controller import Controller
 from promring.demo.process import find, free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
-from promring.httpclient import new_session
+from promring.runtime.http_client import new_session
 
 SERVICE = "demo"
 SCRAPERS = 3

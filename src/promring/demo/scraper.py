@@ -14,7 +14,7 @@ import aiohttp
 import yaml
 
 from promring.demo.process import Process
-from promring.httpclient import HttpError, request
+from promring.runtime.http_client import HttpError, request
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ import xxhash
 from aiohttp import web
 
 from promring.discovery import groups
-from promring.httpclient import HttpError, new_session, request
 from promring.model import DiscoveryError, TargetGroup
+from promring.runtime.http_client import HttpError, new_session, request
 
 LOOK_S = 1.0
 SCRAPE_TIMEOUT_S = 2.0

@@ -30,7 +30,7 @@ from promring.core.pool import merge, pool_of
 from promring.discovery import groups
 from promring.discovery.globs import matching
 from promring.model import DiscoveryError, TargetPool
-from promring.threads import beside, heed
+from promring.runtime.threads import beside, heed
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
 WATCH_STEP_MS = 10

@@ -28,7 +28,7 @@ from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_j
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML
 from promring.model import DiscoveryError, TargetGroup, TargetPool
-from promring.threads import beside
+from promring.runtime.threads import beside
 
 TARGETS_MAX = 5_000_000
 ADDRESS_MAX = 8192

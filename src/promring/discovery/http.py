@@ -17,13 +17,13 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from promring import secretfile
+from promring.config.document import YamlProblem, read_yaml
 from promring.discovery import groups
-from promring.httpclient import HttpError, Response, TlsFiles, new_session, request
 from promring.model import DiscoveryError, TargetPool
-from promring.redact import shown
-from promring.threads import beside
-from promring.yamldoc import YamlProblem, read_yaml
+from promring.runtime import secretfile
+from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, request
+from promring.runtime.redact import shown
+from promring.runtime.threads import beside
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from promring.model import DiscoveryError
-from promring.text import printable
+from promring.runtime.text import printable
 
 PIECE_BYTES = 1024 * 1024
 ENTRY_BYTES_MAX = 64 * 1024 * 1024

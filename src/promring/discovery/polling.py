@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from promring.discovery import Source, WatchedSource
-from promring.log import Logger
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
-from promring.redact import scrub
-from promring.unforeseen import Lasting, Unforeseen
+from promring.runtime.redact import scrub
+from promring.runtime.unforeseen import Lasting, Unforeseen
+from promring.telemetry.log import Logger
 
 JITTER = 0.05
 RETRY_S = 5.0

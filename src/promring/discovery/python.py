@@ -20,8 +20,8 @@ from typing import IO
 from promring.discovery import groups
 from promring.discovery.memory import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
-from promring.redact import scrub
-from promring.threads import beside
+from promring.runtime.redact import scrub
+from promring.runtime.threads import beside
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024

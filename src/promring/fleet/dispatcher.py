@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from promring.core.coverage import Sight
 from promring.core.handover import Taken
-from promring.couriers import Couriers
 from promring.delivery import Outcome
-from promring.leadership import Leadership
-from promring.log import Logger
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import Couriers
+from promring.fleet.retirement import Retirement
 from promring.model import Slice
-from promring.retirement import Retirement
+from promring.telemetry.log import Logger
 
 UNDELIVERABLE_AFTER = 3
 

@@ -11,25 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from promring.asks import Asks
 from promring.audit.watch import Audit, Look
+from promring.config.settings import FleetKeys, ShardService
 from promring.core.guard import Hold, Withheld
 from promring.core.joined import part_of
 from promring.delivery import Closing, Delivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import RememberingSource, Source
 from promring.discovery.polling import poll
-from promring.facts import FactBoard, SourceBoard
+from promring.fleet.asks import Asks
+from promring.fleet.facts import FactBoard, SourceBoard
 from promring.fleet.reconcile import Reconciler, ServiceState
-from promring.log import Logger
+from promring.fleet.retirement import Retirement
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.succession import id_of
 from promring.membership import Membership
 from promring.membership.direct import DirectProbes
-from promring.metrics import Metrics
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
-from promring.retirement import Retirement
-from promring.settings import FleetKeys, ShardService
-from promring.state import Memory, ServiceMemory
-from promring.succession import id_of
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 
 
 class Service:

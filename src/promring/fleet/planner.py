@@ -16,9 +16,9 @@ from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy
 from promring.core.pool import merge
 from promring.core.ring import TOKENS_MOST, Ring
-from promring.log import Logger, difference
 from promring.model import Members, Placement, TargetPool
-from promring.threads import beside
+from promring.runtime.threads import beside
+from promring.telemetry.log import Logger, difference
 
 Lists = Mapping[str, TargetPool]
 """Of one service: by source, in order of precedence."""

@@ -57,20 +57,20 @@ from promring.core.pool import mark_of
 from promring.core.preview import fit
 from promring.core.recall import recalled
 from promring.core.second import Opinions, Trial
-from promring.couriers import RETRY_FIRST_S
-from promring.departures import Departures
-from promring.facts import FactBoard
+from promring.election.leadership import Leadership
+from promring.fleet.couriers import RETRY_FIRST_S
+from promring.fleet.decision_log import Held, say_fit, say_opinions
+from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Planner, same_lists
 from promring.fleet.releases import Releases
+from promring.fleet.state import Memory, ServiceMemory, Store
 from promring.fleet.takeover import TakeOver
-from promring.leadership import Leadership
-from promring.log import Logger
-from promring.metrics import Metrics
 from promring.model import Generation, ListMark, Loads, Members, Placement, Plan, Scraper, Slice, TargetPool
-from promring.narration import Held, say_fit, say_opinions
-from promring.state import Memory, ServiceMemory, Store
-from promring.threads import beside
+from promring.runtime.threads import beside
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 
 NO_PLAN = Plan(())
 STARTING = Hold("starting", "the first cycle has not run yet")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from promring.core.guard import RELEASABLE, Withheld
-from promring.leadership import Leadership
-from promring.log import Logger
+from promring.election.leadership import Leadership
 from promring.model import LetGo
+from promring.telemetry.log import Logger
 
 
 class Releases:

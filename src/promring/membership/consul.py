@@ -19,11 +19,11 @@ from collections.abc import Callable, Collection, Iterable
 from promring.consul.client import Client
 from promring.consul.registration import Node, Registrar, Registration
 from promring.consul.watch import SILENT_S, HealthWatch
-from promring.log import Logger
 from promring.membership import Publish
 from promring.membership.direct import DirectProbes
 from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown
-from promring.unforeseen import kept_alive
+from promring.runtime.unforeseen import kept_alive
+from promring.telemetry.log import Logger
 
 SETTLE_S = 15.0
 SEEN_MAX = 1000

@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 import aiohttp
 
-from promring import log
-from promring.httpclient import HttpError, NotAskedError, RefusedError, new_session, request
 from promring.model import Members, Reply, Scraper
-from promring.unforeseen import Quiet, Unforeseen
+from promring.runtime.http_client import HttpError, NotAskedError, RefusedError, new_session, request
+from promring.runtime.unforeseen import Quiet, Unforeseen
+from promring.telemetry import log
 
 TRIES = 3
 PAUSE_S = 1.0

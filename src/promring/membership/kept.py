@@ -21,8 +21,16 @@ from typing import ClassVar, cast
 
 from yarl import URL
 
-from promring.httpclient import USER_AGENT, HttpError, closed_error, connect_error, look_up_error, not_resolved, too_late
-from promring.resolver import Resolver, watch_lookups
+from promring.runtime.http_client import (
+    USER_AGENT,
+    HttpError,
+    closed_error,
+    connect_error,
+    look_up_error,
+    not_resolved,
+    too_late,
+)
+from promring.runtime.resolver import Resolver, watch_lookups
 
 AGE_S = 60.0
 ANSWER_BYTES_MAX = 128 * 1024

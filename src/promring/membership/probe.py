@@ -13,12 +13,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from promring.httpclient import HttpError, NotAskedError, UnresolvedError
-from promring.log import Logger, difference
 from promring.membership import Publish
 from promring.membership.kept import KeptProbe, idle_most
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
-from promring.unforeseen import Quiet, Unforeseen
+from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError
+from promring.runtime.unforeseen import Quiet, Unforeseen
+from promring.telemetry.log import Logger, difference
 
 FIRST_PAUSE_S = 0.2
 JITTER = 0.1

@@ -16,10 +16,10 @@ import bcrypt
 from aiohttp import web
 from pydantic import AfterValidator, Field, ValidationError
 
-from promring import regular
-from promring.config import from_pydantic, read_document, show
+from promring.config.load import from_pydantic, read_document, show
+from promring.config.settings import AbsolutePath, Model
 from promring.model import ConfigError
-from promring.settings import AbsolutePath, Model
+from promring.runtime import regular
 from promring.web.envelope import ApiError, Handler
 from promring.web.passwords import Passwords
 from promring.web.refusals import Refusals

@@ -13,17 +13,17 @@ from aiohttp import web
 
 from promring import __version__
 from promring.audit.watch import Look
-from promring.config import FILE_BYTES_MAX
+from promring.config.load import FILE_BYTES_MAX
 from promring.core.coverage import Coverage
 from promring.core.plan import shares
 from promring.core.pool import decode, fragments, listed_part, target
 from promring.core.preview import CHANGES_MOST
 from promring.core.ring import Ring
-from promring.decisions import Question
+from promring.election.leadership import Leadership
 from promring.fleet.fleet import Service
-from promring.leadership import Leadership
 from promring.model import Placement, PromringError, TargetPool
-from promring.text import clean
+from promring.reload.decisions import Question
+from promring.runtime.text import clean
 from promring.web.controller import Controller, fleet_of, placement_of, service_of
 from promring.web.describe import describe, describe_fleet, said
 from promring.web.envelope import ApiError, number, success

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from promring.decisions import LeftBehind, Question, Reloaded
-from promring.events import Events
+from promring.config.settings import Settings
+from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
-from promring.leadership import Leadership
-from promring.metrics import Metrics
 from promring.model import Placement
-from promring.settings import Settings
+from promring.reload.decisions import LeftBehind, Question, Reloaded
+from promring.telemetry.events import Events
+from promring.telemetry.metrics import Metrics
 from promring.web.envelope import ApiError
 
 

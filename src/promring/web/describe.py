@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from promring.config.settings import Fleet as FleetSettings
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
@@ -18,9 +19,8 @@ from promring.core.loss import Loss, worst_scraper, worst_zone
 from promring.core.placement import Policy
 from promring.core.preview import NAMED_MOST
 from promring.fleet.fleet import Fleet, Service
+from promring.fleet.visitors import Visits
 from promring.model import Fact, Known, NodeState, Placement, Slice, TargetPool, Unknown
-from promring.settings import Fleet as FleetSettings
-from promring.visitors import Visits
 from promring.web.summary import summary
 
 NOBODY = NodeState("", "unknown")

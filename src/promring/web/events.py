@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from promring.events import About, Event
+from promring.telemetry.events import About, Event
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, encode, number, success
 

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from promring.address import canonical_id
 from promring.core.preview import Preview, preview
 from promring.fleet.fleet import Fleet
 from promring.model import Members, Placement, PromringError
+from promring.runtime.address import canonical_id
 from promring.web.api import Api
 from promring.web.controller import Controller, fleet_of
 from promring.web.describe import said

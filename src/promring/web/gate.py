@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from promring.threads import beside, heed
+from promring.runtime.threads import beside, heed
 from promring.web.envelope import ApiError
 
 T = TypeVar("T")

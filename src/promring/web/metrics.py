@@ -1,4 +1,4 @@
-"""``/metrics``: the counters of ``promring.metrics`` and gauges read from the live objects at the time of the scrape."""
+"""``/metrics``: the counters of ``telemetry.metrics`` and gauges read from the live objects at the time of the scrape."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from promring import __version__
 from promring.core.coverage import Coverage
 from promring.core.loss import worst_scraper, worst_zone
 from promring.fleet.fleet import Fleet, Service
-from promring.text import clean
-from promring.threads import beside, heed
+from promring.runtime.text import clean
+from promring.runtime.threads import beside, heed
 from promring.web.controller import Controller
 from promring.web.gate import Shared
 

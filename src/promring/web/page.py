@@ -12,9 +12,9 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
-from promring.events import About, Event
 from promring.fleet.fleet import Service
-from promring.text import clean
+from promring.runtime.text import clean
+from promring.telemetry.events import About, Event
 from promring.web.api import Api, describe_coverage, search
 from promring.web.controller import Controller
 from promring.web.describe import describe

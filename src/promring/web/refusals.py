@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from promring.log import Logger
-from promring.metrics import Metrics
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 
 Reason = Literal[
     "busy",

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from promring.address import canonical_id
 from promring.delivery.http_sd import Served
-from promring.duration import parse_duration
-from promring.threads import beside
+from promring.runtime.address import canonical_id
+from promring.runtime.duration import parse_duration
+from promring.runtime.threads import beside
 from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError
 from promring.web.negotiation import IfNoneMatch, chosen_coding

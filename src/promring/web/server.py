@@ -11,10 +11,10 @@ from pathlib import Path
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from promring.log import Logger
 from promring.model import join_host_port
-from promring.text import clean
-from promring.threads import beside
+from promring.runtime.text import clean
+from promring.runtime.threads import beside
+from promring.telemetry.log import Logger
 from promring.web.access import Access, WebConfig, guard
 from promring.web.api import Api
 from promring.web.connection import Connection

@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from promring.address import canonical_id
 from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, SERVICES_MOST, Listed, Listing, line_of, mark, marks_in
 from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.fleet.fleet import Service
-from promring.template import file_name
-from promring.threads import beside
+from promring.runtime.address import canonical_id
+from promring.runtime.paths import file_name
+from promring.runtime.threads import beside
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 from promring.web.negotiation import chosen_coding

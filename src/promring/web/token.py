@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from promring import secretfile
+from promring.runtime import secretfile
 
 
 class Token:

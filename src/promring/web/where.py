@@ -21,7 +21,7 @@ from aiohttp import web
 from promring.core.pool import Target, fragments, listed_part, target
 from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool
-from promring.text import clean
+from promring.runtime.text import clean
 from promring.web.api import ANSWER_BYTES_MOST, places, rows_at
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, number, success

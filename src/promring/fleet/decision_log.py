@@ -8,7 +8,7 @@ from typing import Any
 from promring.core.guard import Hold, Lists, ServiceVerdict, Verdict
 from promring.core.second import Opinions
 from promring.delivery import Outcome
-from promring.log import Logger
+from promring.telemetry.log import Logger
 
 
 class Held:

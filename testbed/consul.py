@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from promring.demo.process import Process, free_port
-from promring.httpclient import HttpError, request
+from promring.runtime.http_client import HttpError, request
 
 
 class ConsulProcess(Process):

@@ -14,11 +14,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from promring.asks import Asks
 from promring.delivery import Closing, Delivery, Leads, Outcome
-from promring.log import Logger
+from promring.fleet.asks import Asks
+from promring.fleet.succession import OldWay
 from promring.model import Scraper, Slice
-from promring.succession import OldWay
+from promring.telemetry.log import Logger
 
 NAMED_MOST = 100
 

@@ -17,7 +17,7 @@ from asyncio import selector_events
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from promring import log
+from promring.telemetry import log
 
 T = TypeVar("T")
 

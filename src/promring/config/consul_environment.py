@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from promring.httpclient import TlsFiles, parse_base
+from promring.runtime.http_client import TlsFiles, parse_base
 
 ADDRESS = "CONSUL_HTTP_ADDR"
 TRUE = {"1", "t", "T", "TRUE", "true", "True"}

@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from promring.demo.consul import ConsulProcess
 from promring.demo.process import StartError, free_port
-from promring.httpclient import HttpError, request
+from promring.runtime.http_client import HttpError, request
+from testbed.consul import ConsulProcess
 
 SERVERS = 3
 

@@ -17,14 +17,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from promring import regular
-from promring.consul_environment import ADDRESS, read_environment
+from promring.config.consul_environment import ADDRESS, read_environment
+from promring.config.document import Document, KeyPath, YamlProblem, read_yaml
+from promring.config.settings import SERVICES_MAX, Consul, Delivery, Fleet, FleetKeys, Node, Settings, ShardService, Tls
 from promring.model import ConfigError
-from promring.redact import hide, secrets_in, shown
-from promring.settings import SERVICES_MAX, Consul, Delivery, Fleet, FleetKeys, Node, Settings, ShardService, Tls
-from promring.template import of_fleet, of_service, render
-from promring.text import printable
-from promring.yamldoc import Document, KeyPath, YamlProblem, read_yaml
+from promring.runtime import regular
+from promring.runtime.paths import of_fleet, of_service, render
+from promring.runtime.redact import hide, secrets_in, shown
+from promring.runtime.text import printable
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 PROBLEMS_MAX = 100

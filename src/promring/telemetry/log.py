@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from promring.text import printable
+from promring.runtime.text import printable
 
 LIBRARY_LINES_S = 60.0
 """A library's line that was written is not written again for this long."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from promring.threads import ends_within, shared
+from promring.runtime.threads import ends_within, shared
 
 FRESH_S = 10.0
 PATIENCE_S = 0.5

@@ -28,12 +28,12 @@ from pydantic import (
 )
 from yarl import URL
 
-from promring.address import parse_host_port
 from promring.core.ring import WEIGHT_MOST
-from promring.duration import parse_duration
-from promring.httpclient import TlsFiles, parse_base
 from promring.model import Scraper, join_host_port
-from promring.redact import SecretUrl, shown
+from promring.runtime.address import parse_host_port
+from promring.runtime.duration import parse_duration
+from promring.runtime.http_client import TlsFiles, parse_base
+from promring.runtime.redact import SecretUrl, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from promring.demo.process import Process
-from promring.httpclient import HttpError, request
+from promring.runtime.http_client import HttpError, request
 
 
 class AgentProcess(Process):

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from promring.address import parse_host_port
-from promring.config import place_of
+from promring.config.load import place_of
+from promring.config.settings import Delivery, FleetKeys, FleetOfServices, Node, ProbeScrapers, Settings, ShardService
 from promring.core.admission import History, Standing
 from promring.core.handover import NO_CLAIMS, Claims
 from promring.core.joined import salt_of, salted
+from promring.fleet.state import Memory, ServiceMemory
 from promring.model import Members, Scraper
-from promring.settings import Delivery, FleetKeys, FleetOfServices, Node, ProbeScrapers, Settings, ShardService
-from promring.state import Memory, ServiceMemory
+from promring.runtime.address import parse_host_port
 
 Place = tuple[str, int]
 """Host and port of a scraper."""

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from promring import log, regular
 from promring.model import PromringError
-from promring.threads import ends_within, shared
-from promring.tls import TlsFiles
+from promring.runtime import regular
+from promring.runtime.threads import ends_within, shared
+from promring.runtime.tls import TlsFiles
+from promring.telemetry import log
 
 READ_S = 1.0
 SECRET_BYTES_MAX = 64 * 1024

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from promring.config.settings import Settings, ShardService
+from promring.fleet.succession import OldWay, Place, places, replaced, successors, taken_by, where
 from promring.model import Scraper, join_host_port
-from promring.settings import Settings, ShardService
-from promring.succession import OldWay, Place, places, replaced, successors, taken_by, where
 
 NAMED_MOST = 10
 FORCE = "to do it all the same: promring reload --force, or POST /-/reload?force=true"

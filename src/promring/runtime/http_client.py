@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 import aiohttp
 from yarl import URL
 
-from promring import secretfile
-from promring.redact import hide, secrets_of_headers, secrets_of_url
-from promring.resolver import Resolver, watch_lookups
-from promring.tls import TlsFiles as TlsFiles
+from promring.runtime import secretfile
+from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
+from promring.runtime.resolver import Resolver, watch_lookups
+from promring.runtime.tls import TlsFiles as TlsFiles
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 ALL_BODIES_BYTES_MAX = 768 * 1024 * 1024

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from promring.threads import beside
+from promring.runtime.threads import beside
 
 LOOK_S, DEAD_S = 20.0, 60.0
 

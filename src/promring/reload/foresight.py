@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promring.build import places_by, policy_of
+from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.core.handover import Claims
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, capacities, place_living
@@ -20,12 +21,11 @@ from promring.core.preview import Preview
 from promring.core.recall import recalled
 from promring.core.ring import Ring
 from promring.core.room import keeping
-from promring.decisions import Foreseen, Known, Question
 from promring.fleet.fleet import Fleet
+from promring.fleet.state import Memory
+from promring.fleet.succession import Origin, collisions, id_of, inherited, listed_then, origins, successors
 from promring.model import Members, Placement, PromringError, Scraper
-from promring.settings import FleetKeys, FleetOfServices, Settings, ShardService
-from promring.state import Memory
-from promring.succession import Origin, collisions, id_of, inherited, listed_then, origins, successors
+from promring.reload.decisions import Foreseen, Known, Question
 
 
 @dataclass(frozen=True, slots=True)

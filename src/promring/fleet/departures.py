@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from promring.asks import Asks
 from promring.core.coverage import Seen
 from promring.core.guard import Facts
-from promring.log import Logger
+from promring.fleet.asks import Asks
 from promring.model import Known, Members, Reply
+from promring.telemetry.log import Logger
 
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is

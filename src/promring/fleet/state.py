@@ -23,13 +23,10 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 import numpy as np
 
-from promring import disk
 from promring.core.admission import NEVER as NEVER_YET
 from promring.core.admission import History, Standing, State
 from promring.core.handover import NEVER, NO_CLAIMS, Claims
-from promring.log import Logger
-from promring.model import Generation, Members, Scraper, Slice, TargetPool
-from promring.state_checks import (
+from promring.fleet.state_checks import (
     check_claims,
     check_count,
     check_generation,
@@ -40,8 +37,11 @@ from promring.state_checks import (
     check_time,
     check_times,
 )
-from promring.template import file_name
-from promring.threads import to_the_end
+from promring.model import Generation, Members, Scraper, Slice, TargetPool
+from promring.runtime import disk
+from promring.runtime.paths import file_name
+from promring.runtime.threads import to_the_end
+from promring.telemetry.log import Logger
 
 VERSION = 6
 READABLE = (b"6",)

@@ -20,8 +20,8 @@ from types import TracebackType
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from promring.log import Logger
-from promring.rate import backoff_s
+from promring.runtime.backoff import backoff_s
+from promring.telemetry.log import Logger
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 8.0
 CALM_S = 60.0

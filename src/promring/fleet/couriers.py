@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from promring.core.handover import Taken
 from promring.delivery import Background, Delivery, Outcome, Visited
-from promring.leadership import Leadership
-from promring.log import Logger
-from promring.metrics import Metrics
+from promring.election.leadership import Leadership
+from promring.fleet.decision_log import say_failed
+from promring.fleet.visitors import Visitors
 from promring.model import Generation, Slice
-from promring.narration import say_failed
-from promring.rate import backoff_s
-from promring.visitors import Visitors
+from promring.runtime.backoff import backoff_s
+from promring.telemetry.log import Logger
+from promring.telemetry.metrics import Metrics
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0

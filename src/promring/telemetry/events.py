@@ -15,7 +15,7 @@ from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from promring.text import clean
+from promring.runtime.text import clean
 
 KEPT = 1000
 VALUE_MOST = 1000

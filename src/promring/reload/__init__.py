@@ -1,0 +1,1 @@
+"""What another configuration means for what runs."""

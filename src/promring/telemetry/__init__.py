@@ -1,0 +1,1 @@
+"""What promring says of itself: log lines, events, counters."""

@@ -1,0 +1,1 @@
+"""What tests and bench start and break: servers, networks, clocks. Not in the wheel."""
