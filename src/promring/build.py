@@ -76,7 +76,7 @@ from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.model import Scraper, join_host_port
 from promring.runtime.http_client import TlsFiles
-from promring.runtime.paths import of_fleet, of_service
+from promring.runtime.paths import of_fleet, of_service, own_folders
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -484,7 +484,7 @@ def _python_source(wanted: PythonTargets, kit: Kit, rules: ListRules) -> tuple[s
 
 
 def _file_delivery(wanted: FileDeliverySettings, service: ShardService, kit: Kit) -> Delivery:
-    return FileDelivery(of_fleet(wanted.path, service.fleet), kit.log)
+    return FileDelivery(of_fleet(wanted.path, service.fleet), kit.log, own_folders(wanted.path))
 
 
 def _http_sd_delivery(memory: ServiceMemory, kit: Kit, left: Service | None) -> Delivery:

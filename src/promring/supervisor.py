@@ -204,7 +204,9 @@ class Supervisor:
         """The fleets of ``built``, with what those before them know now. Those have ended: two would write one file."""
         memories = {**built.saved, **{name: fleet.memory() for name, fleet in self.fleets.items()}}
         came_from = origins(self.settings_of_running, built.kit.settings, built.before, memories)
-        found = {parts.fleet.name: inherited(parts.fleet, memories, came_from) for parts in built.parts}
+        found = {
+            parts.fleet.name: inherited(parts.fleet, memories, came_from, self.settings_of_running) for parts in built.parts
+        }
         replaced = heirs({name: names for name, (_, names) in found.items()})
         started = {}
         for parts in built.parts:

@@ -257,6 +257,16 @@ async def test_of_two_controllers_the_one_that_has_a_plan_of_each_service_is_ask
             assert value(metrics, "slice_offered", service="y") == 1
 
 
+async def test_a_service_may_be_called_as_its_user_is_and_not_as_its_whole_password(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("node-and-more-of-it")
+    async with controllers() as (one,):
+        for service in ("prometheus", "node", "node-and-more-of-it"):
+            one.offer(B, "7.1", service=service)
+        async with polling(tmp_path / "sd", one, username="prometheus", password_file=password):
+            await has(tmp_path / "sd", x=A, y=A, z=A, prometheus=B, node=B)
+
+
 async def test_several_files_are_one_reload(tmp_path: Path) -> None:
     reloads = []
 

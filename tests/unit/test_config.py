@@ -517,3 +517,26 @@ def test_a_service_with_a_fleet_of_its_own_has_no_name_of_another_fleet() -> Non
     config["shard_services"][1] = {"name": "main", "fleet": "main", "targets": [{"file": {"files": ["m.json"]}}]}
     (fleet,) = loads(yaml.safe_dump(config), base=Path("/srv")).every_fleet
     assert [s.name for s in fleet.services] == ["a", "main"]
+
+
+def test_two_services_of_a_fleet_with_one_file_name_are_refused_whatever_the_extra_variables_say(tmp_path: Path) -> None:
+    (tmp_path / "v.yml").write_text("{}\n")
+
+    def problems(name: str) -> list[str]:
+        named = f", dest_sd_file_name: '{name}'" if name else ""
+        text = f"""
+fleets:
+  - {{name: main, scrapers: {{probe: {{nodes: [h:1]}}}}, delivery: [{{ansible: {{extra_vars_file: v.yml{named}}}}}]}}
+shard_services:
+  - {{name: a, fleet: main, targets: [{{file: {{files: [a.json]}}}}]}}
+  - {{name: b, fleet: main, targets: [{{file: {{files: [b.json]}}}}]}}
+"""
+        try:
+            loads(text, base=tmp_path)
+        except ConfigError as error:
+            return error.problems
+        return []
+
+    (problem,) = problems("")
+    assert "put {service} into it" in problem
+    assert problems("{service}.json") == []

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import structlog
 
 from promring.core.admission import Rules
+from promring.core.coverage import Sight
 from promring.core.guard import Guard, Hold, Lists
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
-from promring.core.pool import pool_of
+from promring.core.pool import mark_of, pool_of
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
 from promring.fleet.couriers import Couriers
@@ -72,11 +74,13 @@ class FleetLoop:
         replicas: Mapping[str, int] | None = None,
         handover: Handover | None = None,
         memory: Memory | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         self.facts = FactBoard()
         self.cells = {name: self.facts.add(name, ["s"], 3).cells["s"] for name in SERVICES}
         self.sinks = {name: Sink() for name in SERVICES}
-        leadership, metrics, memory = Leadership(), Metrics(), memory or Memory()
+        self.leadership = leadership = leadership or Leadership()
+        metrics, memory = Metrics(), memory or Memory()
         self.couriers = {
             name: Couriers(FLEET, name, [sink], leadership, self.facts.ring, metrics, log.get())
             for name, sink in self.sinks.items()
@@ -314,3 +318,58 @@ async def test_a_death_does_not_wait_for_the_debounce_and_a_new_target_does(tmp_
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_scraper_that_takes_some_services_only_is_named(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    loop.sinks["db"].broken_for = {B.id}
+    await loop.say(db=listed("d", count=25))
+    with structlog.testing.capture_logs() as lines:
+        loop.dispatcher._log = structlog.get_logger()
+        for _ in range(UNDELIVERABLE_AFTER + 2):
+            await loop.reconciler.cycle()
+    said = [line for line in lines if line["event"] == "services_undeliverable"]
+    assert [(line["scraper"], line["services"]) for line in said] == [(B.id, "db")]
+
+
+async def test_an_error_that_nobody_foresaw_in_one_delivery_stops_no_other(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+
+    async def broken(*_: object, **__: object) -> list[Outcome]:
+        raise RuntimeError("not foreseen")
+
+    loop.sinks["db"].deliver = broken  # type: ignore[method-assign]
+    await loop.say(node=listed("n", count=30), db=listed("d", count=30))
+    assert set.union(*loop.targets("node").values()) == {f"n{n}:1" for n in range(30)}
+
+
+async def test_a_service_that_is_new_is_looked_at_before_it_is_pushed(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, handover=Handover(5.0, confirm=True))
+    loop.cells["web"].put(Unknown("refused"))
+    await loop.say((A, B), db=listed("d"), node=listed("n"))
+    placement = loop.reconciler.in_force
+    assert placement is not None
+    loop.facts.put_sight(Sight(placement, {}, (), {}, (), {}, {}, time.monotonic()), awaited=True)
+    await loop.reconciler.cycle()
+    assert loop.targets("db"), "looked at"
+    await loop.say(web=listed("w"))
+    assert loop.sinks["web"].held == {}, "nobody has looked who has what of it"
+    placement = loop.reconciler.in_force
+    assert placement is not None
+    loop.facts.put_sight(Sight(placement, {}, (), {}, (), {}, {}, time.monotonic()), awaited=True)
+    await loop.reconciler.cycle()
+    assert loop.targets("web")
+
+
+async def test_a_follower_that_lacks_a_service_of_the_leader_decides_nothing_of_the_others(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, leadership=Leadership(alone=False))
+    mark = mark_of(listed("x"))
+    loop.leadership.share_lists({name: {"s": mark} for name in SERVICES})
+    loop.cells["web"].put(Unknown("refused"))
+    loop.facts.looked_at = time.monotonic() + 1e6
+    await loop.say((A, B), db=listed("d"), node=listed("n"))
+    await loop.reconciler.cycle()
+    assert not any(state.decided for state in loop.reconciler.services.values())
+    await loop.say(web=listed("w"))
+    await loop.reconciler.cycle()
+    assert all(state.decided for state in loop.reconciler.services.values())

@@ -19,7 +19,7 @@ import pytest
 
 from promring.build import placing_of, policy_of
 from promring.config.load import load, loads
-from promring.config.settings import FleetOfServices, Settings
+from promring.config.settings import FleetOfServices, Settings, parse_node
 from promring.core.admission import History
 from promring.core.handover import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
@@ -563,3 +563,30 @@ async def test_fleets_come_together_and_part_in_a_running_promring_and_over_a_re
             promring.write(together=together)
             async with promring.running():
                 assert promring.bodies() == before
+
+
+def test_a_service_that_moves_between_fleets_of_consul_does_not_bring_its_scrapers() -> None:
+    def consul(name: str) -> dict[str, Any]:
+        return {**keys(), "scrapers": {"consul": {"service": name}}}
+
+    def of(where: str) -> Settings:
+        named = [{"name": "main", **consul("pm")}, {"name": "other", **consul("po")}]
+        services = [one("a"), one("b", "other"), one("c", where)]
+        text = json.dumps({"consul": {"address": "127.0.0.1:8500"}, "fleets": named, "shard_services": services})
+        return loads(text, base=Path("/srv"))
+
+    old, new = of("other"), of("main")
+    fleets = {fleet.name: fleet for fleet in old.every_fleet}
+    (keys_of,) = [fleet.keys for fleet in old.every_fleet if fleet.name == "main"]
+    ours, theirs = (tuple(keys_of.scraper(parse_node(node)) for node in some) for some in (NODES, OTHERS))
+    memories = {
+        "main": Memory(members=ours, services={"a": ServiceMemory({"s": POOLS["a"]})}),
+        "other": Memory(members=theirs, services={"c": ServiceMemory({"s": POOLS["c"]})}),
+    }
+    assert set(fleets) == set(memories)
+    came_from = origins(old, new, successors(old, new), memories)
+    (main,) = [fleet for fleet in new.every_fleet if fleet.name == "main"]
+    memory, names = inherited(main, memories, came_from, old)
+    assert names == ["main", "other"]
+    assert [s.id for s in memory.departing] == OTHERS, "they are emptied, make before break"
+    assert [s.id for s in memory.members if not s.draining] == NODES

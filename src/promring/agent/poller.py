@@ -24,7 +24,7 @@ from promring.delivery.envelope import RefusedError
 from promring.runtime.backoff import Bucket, backoff_s
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.paths import file_name
-from promring.runtime.redact import shown
+from promring.runtime.redact import PART, shown
 from promring.runtime.threads import beside, to_the_end
 from promring.runtime.unforeseen import Quiet, Unforeseen, kept_alive
 from promring.telemetry.log import Logger
@@ -149,7 +149,10 @@ class Poller:
         self._metrics.answered()
         outcomes, placed = set[str](), set[str]()
         for listed in listing.slices:
-            if answer.clean(listed.service) != listed.service:  # a name that repeats a secret of the question
+            if any(len(secret) >= PART and secret in listed.service for secret in answer.secrets):
+                if self._said_gone.is_news(("secret", listed.sha256)):
+                    said = "its name repeats a secret of the question"
+                    self._log.warning("slice_not_taken", srv_name=answer.clean(listed.service), error=said)
                 continue
             if (file := self._file_for(listed.service, placed)) is None:
                 continue
@@ -208,8 +211,10 @@ class Poller:
 
         try:
             written, size = await to_the_end(write)
-        except (RefusedError, BundleError, OSError) as error:
-            outcome, why = "failed" if isinstance(error, OSError) else "refused", answer.clean(str(error))
+        except Exception as error:  # whatever one slice brings about, the others are taken
+            known = isinstance(error, RefusedError | BundleError | OSError)
+            outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
+            why = answer.clean(str(error) if known else self._faults.note(error))
             self._metrics.took(file.service, outcome)
             if outcome == "refused":
                 self._refused(file, listed, why)

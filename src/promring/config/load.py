@@ -314,6 +314,10 @@ _ANY = Node("any", 1)
 def _written(service: ShardService, delivery: Delivery) -> _Written | None:
     """None: no files, or whose they are is somebody else's business (a playbook of one's own)."""
     place = place_of(delivery)
+    if place is None and delivery.ansible is not None and delivery.ansible.playbook is None:
+        # the extra variables may say another folder, for all services of the fleet: their names must differ
+        name = of_service(delivery.ansible.dest_sd_file_name, service.fleet, service.name)
+        return _Written(frozenset(), (f"fleet {service.fleet}", 0, f"{delivery.ansible.extra_vars_file}/{name}"), True)
     if place is None:
         return None
     listed = frozenset(place(service, node) for node in service.listed)

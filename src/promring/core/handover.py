@@ -203,18 +203,35 @@ def schedule(
     return claims, _with_holders(wanted, rows, scrapers)
 
 
-def with_seen(before: Claims, seen: Mapping[str, Seen]) -> Claims:
+def with_seen(
+    before: Claims, seen: Mapping[str, Seen], pool: TargetPool | None = None, told: Collection[tuple[str, str]] = ()
+) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, nor to drop it, it does not hold.
+    that was not seen to have it, nor to drop it, it does not hold. ``told``: services and scrapers of which something was
+    seen, where the ``pool`` has several services; of the others nobody knows.
     """
     gone = np.zeros(len(before), dtype=bool)
     for index, mine in enumerate(_by_scraper(before.scrapers, len(before.names))):
         if (one := seen.get(before.names[index])) is not None:
             held = mine[np.isfinite(before.until[mine])]
+            held = held if pool is None else _of_services(pool, before, held, told)
             gone[held] = ~_among(one.ids, before.ids[held]) & ~_among(one.dropped, before.ids[held])
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
+
+
+def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
+    """Those of ``some`` claims whose service and scraper are among ``told``."""
+    rows = rows_of(pool, before.ids[some])
+    order = np.argsort(rows, kind="stable")
+    order = order[rows[order] < len(pool)]
+    kept = [
+        order[part]
+        for service, part in pool.by_service(rows[order])
+        if not service or (service, before.names[int(before.scrapers[some[order[part.start]]])]) in told
+    ]
+    return some[np.concatenate(kept)] if kept else some[:0]
 
 
 def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims:
@@ -284,7 +301,8 @@ def owned_now(claims: Claims, placed: Placement) -> Placement:
     at = np.nonzero(owners >= 0)
     owners[at] = np.where(kept, owners[at], -1)
     for row, scraper in zip(rows.tolist(), scrapers.tolist(), strict=True):
-        free = np.flatnonzero(owners[row] < 0)
+        wanted = owners.shape[1] if placed.wanted is None else int(placed.wanted[row])
+        free = np.flatnonzero(owners[row, :wanted] < 0)
         owners[row, free[:1]] = scraper
     return replace(placed, owners=owners)
 

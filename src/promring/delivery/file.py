@@ -28,10 +28,11 @@ class FileDelivery:
     means = "file"
     pulled = False
 
-    def __init__(self, template: str, log: Logger) -> None:
+    def __init__(self, template: str, log: Logger, own: int | None = None) -> None:
+        """``own``: how many of the last folders are promring's; None: those that the template names."""
         self._template = template
         self._log = log
-        self._own = own_folders(template)
+        self._own = own_folders(template) if own is None else own
         self._open_to_all = set[Path]()
         """Folders that were said to be."""
         self._verified: dict[Path, tuple[Signature | None, Generation, str]] = {}

@@ -49,11 +49,11 @@ class Leadership:
     leader: str = ""
     """Who leads, as far as is known."""
     drained: Mapping[str, frozenset[str]] | None = None
-    """Scrapers that a person drained, by shard service, for all controllers; None: each for itself."""
+    """Scrapers that a person drained, by fleet, for all controllers; None: each for itself."""
     lists: Mapping[str, Mapping[str, ListMark]] = field(default_factory=dict)
     """What the last plan of a leader was made of, by shard service and source."""
     released: Mapping[str, tuple[LetGo, ...]] = field(default_factory=dict)
-    """What a person released at the leader within ``RELEASED_S``, by shard service."""
+    """What a person released at the leader within ``RELEASED_S``, by shard service, or as `fleet:NAME` of one."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     taken_over_at: float = field(default=float("-inf"), init=False)

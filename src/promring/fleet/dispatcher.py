@@ -8,7 +8,7 @@ of others lives: only those others wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from promring.core.coverage import Sight
 from promring.core.handover import Taken
@@ -17,6 +17,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.couriers import Couriers
 from promring.fleet.retirement import Retirement
 from promring.model import Slice
+from promring.runtime.unforeseen import Unforeseen
 from promring.telemetry.log import Logger
 
 UNDELIVERABLE_AFTER = 3
@@ -35,8 +36,10 @@ class Dispatcher:
     ) -> None:
         self.couriers, self.retirements = couriers, retirements
         self._leadership, self._changed, self._log = leadership, changed, log
+        self._faults = Unforeseen("deliveries", log)
         self.cut_off: frozenset[str] = frozenset()
         """Scrapers that count as dead, since they cannot be given anything."""
+        self._partly: set[str] = set()
 
     async def deliver(
         self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool
@@ -48,7 +51,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             tasks = {
                 name: group.create_task(
-                    couriers.deliver(slices.get(name, ()), remembered=name not in decided, pushes=pushes)
+                    self._alone(couriers.deliver(slices.get(name, ()), remembered=name not in decided, pushes=pushes))
                 )
                 for name, couriers in self.couriers.items()
             }
@@ -57,6 +60,14 @@ class Dispatcher:
                     group.create_task(retirement.deliver(slices.get(name, ()), term.leads, pushes=pushes))
         self._settle()
         return {name: task.result() for name, task in tasks.items()}
+
+    async def _alone(self, work: Awaitable[bool]) -> bool:
+        """Whatever one service's deliveries bring about, those of the others go on."""
+        try:
+            return await work
+        except Exception as error:
+            self._faults.note(error)
+            return False
 
     def _settle(self) -> None:
         """Who is cut off now: said once, and once when it is not any more."""
@@ -67,6 +78,7 @@ class Dispatcher:
         reached = self.reached_by_some
         before = self.cut_off
         self.cut_off = frozenset(n for n, times in counted.items() if times >= UNDELIVERABLE_AFTER and n not in reached)
+        self._say_partly(counted)
         for name in sorted(self.cut_off - before):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
@@ -75,6 +87,14 @@ class Dispatcher:
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.cut_off != before:
             self._changed()
+
+    def _say_partly(self, counted: Mapping[str, int]) -> None:
+        """Scrapers that take the slices of some services, and have not taken those of others for as many tries."""
+        partly = {name for name, times in counted.items() if times >= UNDELIVERABLE_AFTER} - self.cut_off
+        for name in sorted(partly - self._partly):
+            services = ",".join(s for s, c in self.couriers.items() if c.undelivered.get(name, 0) >= UNDELIVERABLE_AFTER)
+            self._log.error("services_undeliverable", scraper=name, services=services, note="it takes those of others")
+        self._partly = partly
 
     @property
     def reached_by_some(self) -> set[str]:

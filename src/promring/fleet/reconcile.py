@@ -202,6 +202,8 @@ class Reconciler:
             self._sick = frozenset(self.opinions.sick(time.monotonic()))
             ring = await self.planner.listen(self._able(verdict.members, self.memory.drained))
             pool = await self.planner.merge(lists)
+            if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
+                self._takeover.begin()  # nobody knows yet who has what of the one that is new
             listed = self.listed(verdict.members)
             placed = await self.planner.place(pool, ring, listed, verdict.aside, self.memory.claims)
             await self._hand_over(verdict, facts, lists, placed, changed_at)
@@ -291,12 +293,21 @@ class Reconciler:
 
     def _decided(self, facts: Facts, *, acts: bool) -> set[str]:
         """The services whose plan is from scrapers that are known, and as good as another controller's."""
-        looked = acts and not self._takeover.pending and not facts.members.stale
+        looked = acts and not self._takeover.pending and not facts.members.stale and self._knows_all()
         return {
             name
             for name, service in self.services.items()
             if service.decided or (looked and service.lists is not None and self._knows_enough(name))
         }
+
+    def _knows_all(self) -> bool:
+        """Whether nothing of what the last leader placed is missing here: one bound is over all services, so without one of
+        them the others have another plan.
+        """
+        if self._leadership.alone or self._leadership.leads():
+            return True
+        placed = [name for name in self.services if self._leadership.lists.get(name)]
+        return all(self.services[name].lists is not None and self._knows_enough(name) for name in placed)
 
     def _knows_enough(self, service: str) -> bool:
         """Whether a plan of ours is as good as another controller's: from sources that have answered, or whose remembered
@@ -387,7 +398,7 @@ class Reconciler:
         it. With ``looked`` that is also what another leader gave them.
         """
         facts, dispatcher, now = self._facts, self.dispatcher, time.monotonic()
-        before = with_seen(before, facts.seen) if looked else before
+        before = with_seen(before, facts.seen, placed.pool, facts.intervals.keys()) if looked else before
         evidence = Evidence(facts.seen, dispatcher.taken, facts.silent, facts.answering, dispatcher.pushes, facts.intervals)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self._handover, now, replicas=replicas, capacities=most)
@@ -579,7 +590,7 @@ class Reconciler:
         it is one: what is let go by it, empty when nothing is held that could be.
         """
         let_go = []
-        if service is None or service == self.fleet:
+        if service is None or (service == self.fleet and len(self.services) == 1):
             let_go += self._releases.release(self.verdict.withheld)
         if (state := self.services.get(service or self.fleet)) is not None:
             let_go += state.releases.release(state.verdict.withheld)

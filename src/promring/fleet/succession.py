@@ -172,18 +172,42 @@ def heirs(found: Mapping[str, Sequence[str]]) -> dict[str, dict[str, set[str]]]:
 
 
 def inherited(
-    fleet: FleetOfServices, memories: Mapping[str, Memory], came_from: Mapping[str, Origin]
+    fleet: FleetOfServices,
+    memories: Mapping[str, Memory],
+    came_from: Mapping[str, Origin],
+    old: Settings | None = None,
 ) -> tuple[Memory, list[str]]:
     """What ``fleet`` knows of what was in ``memories``, by fleet; and which of them it goes on with: the one that has its
-    name first, whichever services that had, then those that its services come from.
+    name first, whichever services that had, then those that its services come from. ``old``: the configuration before.
     """
     mine = {service.name: came_from[service.name] for service in fleet.services if service.name in came_from}
     names = [name for name in dict.fromkeys((fleet.name, *(o.fleet for o in mine.values()))) if name in memories]
-    parts = []
+    parts: list[Memory] = []
     for name in names:
         services = {origin.service: new for new, origin in mine.items() if origin.fleet == name}
-        parts.append(succeed(_restricted(memories[name], name, services, fleet.name), fleet.keys))
+        part = succeed(_restricted(memories[name], name, services, fleet.name), fleet.keys)
+        foreign = parts and names[0] == fleet.name and not _finds_the_same(old, name, fleet.keys)
+        parts.append(_leaving(part, parts[0], fleet.keys) if foreign else part)
     return _united(parts) if parts else Memory(listed=places(fleet.keys.listed)), names
+
+
+def _finds_the_same(old: Settings | None, name: str, new: FleetKeys) -> bool:
+    """Whether the fleet of that name had its scrapers from where ``new`` has them."""
+    was = next((fleet.keys for fleet in old.every_fleet if fleet.name == name), None) if old else None
+    if was is None or new.scrapers.consul is None:  # what is probed is listed: who is not departs
+        return True
+    return was.scrapers.consul is not None and was.scrapers.consul.service == new.scrapers.consul.service
+
+
+def _leaving(part: Memory, own: Memory, settings: FleetKeys) -> Memory:
+    """``part`` with all departing that are no scrapers of the fleet: a service came, they did not."""
+    stays = {s.id for s in own.members} | {settings.scraper(node).id for node in settings.listed}
+    leaving = {s.id: replace(s, draining=True) for s in part.members if s.id not in stays}
+    return replace(
+        part,
+        members=_sorted(leaving.get(s.id, s) for s in part.members),
+        departing=_sorted({**{s.id: s for s in part.departing}, **leaving}.values()),
+    )
 
 
 def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fleet: str) -> Memory:

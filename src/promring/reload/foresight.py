@@ -66,7 +66,7 @@ def foresee(now: Now, new: Settings, question: Question | None = None) -> dict[s
         moves = any(_may_move(before[origin.service], _named(fleet, name)) for name, origin in goes_on.items())
         changed = moves or _others(now.settings, goes_on)
         if question is not None or changed:
-            found[fleet.name] = _foreseen(now.memories, fleet, came_from, question)
+            found[fleet.name] = _foreseen(now.memories, fleet, came_from, question, now.settings)
     return found
 
 
@@ -89,9 +89,13 @@ def _may_move(old: ShardService, new: ShardService) -> bool:
 
 
 def _foreseen(
-    memories: Mapping[str, Memory], fleet: FleetOfServices, came_from: Mapping[str, Origin], question: Question | None
+    memories: Mapping[str, Memory],
+    fleet: FleetOfServices,
+    came_from: Mapping[str, Origin],
+    question: Question | None,
+    old: Settings,
 ) -> Foreseen:
-    after, names = inherited(fleet, memories, came_from)
+    after, names = inherited(fleet, memories, came_from, old)
     clashing = [scraper for name in names for scraper in collisions(memories[name], fleet.keys)]
     members = _members(after, fleet.keys, question)
     if not after.planned or not any(s.weight for s in members):

@@ -22,7 +22,16 @@ HIDDEN_LEAST = 4
 PART = 8
 SHOWN_MOST = 200
 OPEN_HEADERS = frozenset(
-    {"accept", "accept-encoding", "content-type", "if-none-match", "user-agent", "x-prometheus-refresh-interval-seconds"}
+    {
+        "accept",
+        "accept-encoding",
+        "content-type",
+        "if-none-match",
+        "user-agent",
+        "x-prometheus-refresh-interval-seconds",
+        "x-promring-declined",
+        "x-promring-have",
+    }
 )
 """Request headers, in lower case, that hold no secret. Every other one is taken for one."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://)|(//)")

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from promring.config.settings import Fleet as FleetSettings
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
 from promring.core.guard import RELEASABLE, Act, Hold, Withheld
+from promring.core.joined import salted
 from promring.core.loss import Loss, worst_scraper, worst_zone
 from promring.core.placement import Policy
 from promring.core.preview import NAMED_MOST
@@ -74,7 +77,7 @@ def describe(service: Service, *, scrapers: bool = True) -> dict[str, Any]:
         "conflicts_named": [] if pool is None else list(pool.conflicts_named),
         "fits": service.state.fit or None,
         "handing_over": service.held,
-        "second_opinions": len(fleet.reconciler.opinions.trials),
+        "second_opinions": _second_opinions(service),
         "held": said(held.withheld)[0] if isinstance(held, Hold) else None,
         "withheld": said(withheld) if not isinstance(held, Hold) else [],
         "membership": _membership(fleet),
@@ -94,6 +97,15 @@ def _loss(worst: Callable[[Placement, Policy], Loss | None], fleet: Fleet) -> di
     if found is None:
         return None
     return {"lost": found.lost, "each": round(found.each, 1), "room": found.room, "lacking": found.lacking}
+
+
+def _second_opinions(service: Service) -> int:
+    """How many of its targets are tried by another scraper, too."""
+    trials, part = service.fleet.reconciler.opinions.trials, service.placement
+    if not trials or part is None:
+        return 0
+    ids = np.array(list(trials), dtype=np.uint64)
+    return int(np.isin(ids, salted(part.pool.ids, service.look.salt)).sum())
 
 
 def _membership(fleet: Fleet) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Page:
         return described | {
             "uncovered": {name: [one["target"] for one in some] for name, some in lists.items()},
             "kept": kept,
-            "own": described["fleet"] == described["name"],
+            "own": list(service.fleet.services) == [service.name] == [service.fleet.name],
             **self._scrapers(described, most),
         }
 
