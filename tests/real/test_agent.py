@@ -242,7 +242,11 @@ async def test_one_agent_a_scraper_keeps_the_lists_of_three_jobs_of_a_fleet(tmp_
     """Real Prometheus servers with three jobs each: one list changes, a job comes, a job goes."""
     jobs = [Job(name, "agent", SCRAPE_S, count=6) for name in (*JOBS, "late")]
     async with lab(
-        tmp_path, [Kind(server("prometheus3"))] * 2, jobs, together={"handover": {"overlap": "3s"}}, start=False
+        tmp_path,
+        [Kind(server("prometheus3"))] * 2,
+        jobs,
+        together={"handover": {"overlap": "3s"}, "placement": {"load_factor": None}},
+        start=False,
     ) as fleet:
         late, late_service = fleet.jobs.pop("late"), fleet.services.pop("late")
         fleet.controller.configure(fleet.config())
