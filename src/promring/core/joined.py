@@ -81,18 +81,9 @@ class FleetPool(TargetPool):
         number = self.names.index(service)
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
-    def numbers(self, rows: Rows) -> Rows:
-        """For each row the number of its service in ``names``."""
-        return np.asarray(np.searchsorted(self.starts, rows, side="right") - 1)
-
-    def at(self, row: int) -> tuple[str, int]:
-        """The service of a row, and its row in the list of that."""
-        number = int(self.numbers(np.array([row], dtype=np.intp))[0])
-        return self.names[number], row - int(self.starts[number])
-
     def fragment(self, row: int) -> bytes:
-        service, row = self.at(row)
-        return self.parts[service].pool.fragment(row)
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.parts[self.names[number]].pool.fragment(row - int(self.starts[number]))
 
     def by_service(self, rows: Rows) -> list[tuple[str, slice]]:
         cuts = np.searchsorted(rows, self.starts).tolist()

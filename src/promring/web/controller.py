@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from promring.config.settings import Settings
 from promring.election.leadership import Leadership
@@ -13,6 +13,8 @@ from promring.reload.decisions import LeftBehind, Question, Reloaded
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
 from promring.web.envelope import ApiError
+
+T = TypeVar("T")
 
 
 class ReloadState(Protocol):
@@ -63,22 +65,20 @@ class Controller(Protocol):
 
 def service_of(controller: Controller, name: str) -> Service:
     """Raises ``ApiError``: 503 while a service that is configured is being started, 404 for any other name."""
-    service = controller.services.get(name)
-    if service is None and any(name == known.name for known in controller.settings.shard_services):
-        raise ApiError(503, "unavailable", f"service {name!r} is being started")
-    if service is None:
-        raise ApiError(404, "not_found", f"no service {name!r}")
-    return service
+    return _named(name, controller.services, [service.name for service in controller.settings.shard_services], "service")
 
 
 def fleet_of(controller: Controller, name: str) -> Fleet:
     """Raises ``ApiError`` as ``service_of`` does."""
-    fleet = controller.fleets.get(name)
-    if fleet is None and any(name == known.name for known in controller.settings.every_fleet):
-        raise ApiError(503, "unavailable", f"fleet {name!r} is being started")
-    if fleet is None:
-        raise ApiError(404, "not_found", f"no fleet {name!r}")
-    return fleet
+    return _named(name, controller.fleets, [fleet.name for fleet in controller.settings.every_fleet], "fleet")
+
+
+def _named(name: str, running: Mapping[str, T], configured: Collection[str], what: str) -> T:
+    if (found := running.get(name)) is not None:
+        return found
+    if name in configured:
+        raise ApiError(503, "unavailable", f"{what} {name!r} is being started")
+    raise ApiError(404, "not_found", f"no {what} {name!r}")
 
 
 def placement_of(service: Service) -> Placement:
