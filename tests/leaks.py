@@ -12,6 +12,7 @@ import contextlib
 import gc
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,8 +26,8 @@ from tests.waiting import slower
 GRACE_S = 10.0
 """Threads and children that were told to end need a while; on a busy machine ``slower`` times as long."""
 _OURS = re.compile(r"anon_inode:(inotify|\[pidfd\])|socket:|pipe:|/")
-_RUNNERS = ("/proc/", "/dev/", sys.prefix)
-"""Files that are open for the whole run: a library keeps its fonts open."""
+_RUNNERS = ("/proc/", "/dev/", sys.prefix, f"{tempfile.gettempdir()}/promring-ports-")
+"""Files that are open for the whole run: a library keeps its fonts open, and ports are reserved for as long as we live."""
 _THREADS = re.compile(r"asyncio_\d+$|execnet|pytest_timeout")
 """Threads that belong to the test runner. A loop's own workers end with the loop."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import random
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -32,19 +34,41 @@ def find(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-_given: set[int] = set()
+PORTS = range(12000, 32000)
+"""Where ports are taken from: below the range that the kernel gives to clients."""
+
+BLOCK = 50
+_blocks: list[int] = []  # descriptors of the locked files: this process holds its blocks for as long as it lives
+_left: list[int] = []  # ports of these blocks that were not given yet
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free and that nobody gets by chance: below the range that the kernel gives to clients."""
+    """A port that is free, and that no other process which asks here is given while this one lives.
+
+    A server that is stopped and started again on its port needs the second half: while it is down its port looks free.
+    Ports are reserved by blocks, each a locked file in the folder for temporary files.
+    """
     while True:
-        port = random.randrange(12000, 32000)
-        if port in _given:
-            continue
+        if not _left:
+            _left.extend(_reserved_block())
         with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind((host, port))
-            _given.add(port)
+            s.bind((host, port := _left.pop()))
             return port
+
+
+def _reserved_block() -> list[int]:
+    folder = Path(tempfile.gettempdir()) / f"promring-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for first in random.sample(PORTS[::BLOCK], len(PORTS) // BLOCK):
+        descriptor = os.open(folder / str(first), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            continue
+        _blocks.append(descriptor)
+        return list(range(first, first + BLOCK))
+    raise StartError(f"all ports from {PORTS.start} to {PORTS.stop} are reserved by other processes ({folder})")
 
 
 class Process:
