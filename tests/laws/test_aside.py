@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.aside import place_around
 from promring.core.handover import NO_CLAIMS, Claims, Evidence, Handover, schedule
+from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.pool import pool_of
 from promring.core.ring import Ring
@@ -70,3 +71,28 @@ def test_with_nobody_aside_or_nobody_else_it_is_the_usual_placement() -> None:
     usual = place(POOL, ring(EIGHT), policy)
     for aside in (NOBODY_ASIDE, Aside(frozenset(s.id for s in EIGHT), 1.0)):
         assert (place_around(POOL, ring(EIGHT), ring(EIGHT), policy, aside, NO_CLAIMS).owners == usual.owners).all()
+
+
+FLEET = FleetPool.of({name: Part(POOL, replicas=2, salt=salt_of("main", name)) for name in ("db", "node")})
+
+
+@given(st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=4), st.sets(st.integers(0, 399)))
+def test_who_refuses_a_service_keeps_what_it_has_of_it_gets_no_more_and_all_of_the_others(
+    who: set[str], lost: set[int]
+) -> None:
+    policy = Policy(64)
+    usual = place(FLEET, ring(EIGHT), policy)
+    db = np.arange(*FLEET.rows("db").indices(len(FLEET)))
+    has = np.delete(FLEET.ids[db], sorted(lost))
+    refused = {("db", f"{c}:1"): has for c in who}
+    after = place_around(FLEET, ring(EIGHT), ring(EIGHT), policy, NOBODY_ASIDE, NO_CLAIMS, refused)
+    kept = set(db.tolist()) - set(db[sorted(lost)].tolist())
+    for scraper in EIGHT:
+        mine, before = owned(after, scraper.id), owned(usual, scraper.id)
+        if scraper.host in who:
+            assert mine & set(db.tolist()) == before & kept
+            assert mine - set(db.tolist()) == before - set(db.tolist())
+        else:
+            assert mine >= before, "what others have stays there"
+    assert (after.owners >= 0).all(), "everything has its owners"
+    assert all(len(set(row)) == 2 for row in after.owners.tolist()), "different ones"

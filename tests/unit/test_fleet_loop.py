@@ -320,16 +320,51 @@ async def test_a_death_does_not_wait_for_the_debounce_and_a_new_target_does(tmp_
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_scraper_that_takes_some_services_only_is_named(tmp_path: Path) -> None:
-    loop = await all_of(tmp_path)
-    loop.sinks["db"].broken_for = {B.id}
+async def refused_db(loop: FleetLoop, scraper: Scraper) -> None:
+    """``scraper`` takes nothing more of ``db``, and that was tried often enough to be believed."""
+    loop.sinks["db"].broken_for = {scraper.id}
     await loop.say(db=listed("d", count=25))
+    for _ in range(UNDELIVERABLE_AFTER + 2):
+        await loop.reconciler.cycle()
+
+
+async def test_a_scraper_that_refuses_one_service_is_named_and_others_get_what_is_new_of_it(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, policy=Policy(64, None))
+    await loop.say((A, B, C), db=listed("d"), node=listed("n"), web=listed("w"))
+    before = {name: loop.targets(name) for name in SERVICES}
     with structlog.testing.capture_logs() as lines:
         loop.dispatcher._log = structlog.get_logger()
-        for _ in range(UNDELIVERABLE_AFTER + 2):
-            await loop.reconciler.cycle()
+        await refused_db(loop, B)
     said = [line for line in lines if line["event"] == "services_undeliverable"]
     assert [(line["scraper"], line["services"]) for line in said] == [(B.id, "db")]
+    now = loop.targets("db")
+    assert now[A.id] | now[B.id] | now[C.id] == {f"d{n}:1" for n in range(25)}
+    assert now[B.id] == before["db"][B.id], "it keeps what it has"
+    assert {name: loop.targets(name) for name in ("node", "web")} == {name: before[name] for name in ("node", "web")}
+
+
+async def test_what_a_dead_scraper_had_does_not_wait_for_one_that_refuses_its_service(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, policy=Policy(64, None))
+    await loop.say((A, B, C), db=listed("d"), node=listed("n"), web=listed("w"))
+    await refused_db(loop, B)
+    await loop.say((B, C))
+    assert loop.targets("db")[B.id] | loop.targets("db")[C.id] == {f"d{n}:1" for n in range(25)}
+    assert set.union(*loop.targets("node").values()) == {f"n{n}:1" for n in range(20)}
+    loop.sinks["db"].broken_for = set()
+    await loop.say((A, B, C))
+    await loop.reconciler.cycle()
+    fresh = FleetLoop(tmp_path / "fresh", policy=Policy(64, None))
+    await fresh.say((A, B, C), db=listed("d", count=25), node=listed("n"), web=listed("w"))
+    assert loop.targets("db") == fresh.targets("db"), "it takes the service again, and has its share again"
+
+
+async def test_a_service_that_most_refuse_stays_where_it_is_placed(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    placed = loop.reconciler.planner.placed
+    loop.sinks["db"].broken_for = {A.id, B.id}
+    for _ in range(UNDELIVERABLE_AFTER + 2):
+        await loop.reconciler.cycle()
+    assert loop.reconciler.planner.placed is placed
 
 
 async def test_an_error_that_nobody_foresaw_in_one_delivery_stops_no_other(tmp_path: Path) -> None:

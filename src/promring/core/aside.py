@@ -1,14 +1,21 @@
-"""Places targets while some scrapers are held: nobody knows whether they live, so they keep what they had, and whatever else
-would come to them goes to others.
+"""Places targets while some scrapers can be given nothing new. They keep what they had, and whatever else would come to them
+goes to others. Pure.
 
-Pure. What they got while others were already missing counts as not theirs: it came from those, and may never have been
-scraped by them. What they had stays, also where the room in the others would let it go home. A target that would be new to
-one of them goes where it would go without them, within the capacity of who gets it, else to nobody until the hold is over.
-Flow: ``core/admission`` says who is held, ``reconcile`` places with this.
+Scrapers that are held: nobody knows whether they live. What they got while others were already missing counts as not theirs:
+it came from those, and may never have been scraped by them. What they had stays, also where the room in the others would let
+it go home.
+
+Scrapers that refuse the slices of a service (``Refused``), and take those of others: of that service they keep what they
+have, since they go on with their last slice of it.
+
+A target that would be new to one of both goes where it would go without them, within the capacity of the scraper that gets
+it, else to nobody until this is over.
+Flow: ``core/admission`` says who is held, ``core/refusals`` who refuses what, ``fleet/planner`` places with this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +24,7 @@ import numpy.typing as npt
 from promring.core.admission import Aside
 from promring.core.handover import NEVER, Claims
 from promring.core.placement import NOBODY, Policy, place_living
+from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import Ring
 from promring.model import Owners, Placement, TargetPool
 
@@ -26,19 +34,31 @@ Rows = npt.NDArray[np.bool_]
 """A flag for each row of the pool."""
 
 
-def place_around(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, aside: Aside, had: Claims) -> Placement:
-    """As ``placement.place_living``, with nothing new for the scrapers ``aside``. ``had``: what is in whose slice.
+def place_around(
+    pool: TargetPool,
+    ring: Ring,
+    listed: Ring,
+    policy: Policy,
+    aside: Aside,
+    had: Claims,
+    refused: Refused = NOTHING_REFUSED,
+) -> Placement:
+    """As ``placement.place_living``, with nothing new for the scrapers ``aside``, nor of a service for those that have
+    ``refused`` it. ``had``: what is in whose slice.
 
     Raises ``PlacementError`` as ``place`` does.
     """
     placed = place_living(pool, ring, listed, policy)
-    others = tuple(replace(s, weight=0.0) if s.id in aside.scrapers else s for s in ring.scrapers)
+    barred = aside.scrapers | {scraper for _, scraper in refused}
+    others = tuple(replace(s, weight=0.0) if s.id in barred else s for s in ring.scrapers)
     if others == ring.scrapers or not any(s.able for s in others):
         return placed
     theirs = {i: _had_by(s.id, pool, aside, had) for i, s in enumerate(ring.scrapers) if s.id in aside.scrapers}
     new = np.zeros(placed.owners.shape, dtype=bool)
     for index, rows in theirs.items():
         new |= (placed.owners == index) & ~rows[:, None]
+    for index, rows in _barred(pool, ring, refused):
+        new |= (placed.owners == index) & rows[:, None]
     owners = placed.owners.copy()
     if new.any():
         instead = place_living(pool, Ring(others, policy.virtual_nodes), listed, policy)
@@ -48,6 +68,17 @@ def place_around(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, asi
     if policy.capacity is not None:
         _within(owners, new, [int(policy.capacity * s.weight) for s in ring.scrapers])
     return replace(placed, owners=owners)
+
+
+def _barred(pool: TargetPool, ring: Ring, refused: Refused) -> Iterator[tuple[int, Rows]]:
+    """For each scraper that refuses a service its number, and the rows of the service that it does not have."""
+    number = {s.id: i for i, s in enumerate(ring.scrapers)}
+    services = dict(pool.by_service(np.arange(len(pool))))
+    for (service, scraper), has in refused.items():
+        if scraper in number and service in services:
+            rows = np.zeros(len(pool), dtype=bool)
+            rows[services[service]] = ~np.isin(pool.ids[services[service]], has)
+            yield number[scraper], rows
 
 
 def _had_by(scraper: str, pool: TargetPool, aside: Aside, had: Claims) -> Rows:

@@ -2,7 +2,7 @@
 
 A scraper that no delivery of any service has reached ``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does:
 its targets stay where they were meanwhile, and the loop asks ``cut_off``. One that takes the slices of some services and not
-of others lives: only those others wait.
+of others lives: the loop asks ``refusing``, and gives it nothing new of those services.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Dispatcher:
         self._faults = Unforeseen("deliveries", log)
         self.cut_off: frozenset[str] = frozenset()
         """Scrapers that count as dead, since they cannot be given anything."""
-        self._partly: set[str] = set()
+        self.refusing: frozenset[tuple[str, str]] = frozenset()
+        """Services, and the scrapers that take the slices of others and not of these."""
 
     async def deliver(
         self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool
@@ -71,30 +72,35 @@ class Dispatcher:
 
     def _settle(self) -> None:
         """Who is cut off now: said once, and once when it is not any more."""
-        counted: dict[str, int] = {}
-        for couriers in self.couriers.values():
-            for name, times in couriers.undelivered.items():
-                counted[name] = max(counted.get(name, 0), times)
-        reached = self.reached_by_some
-        before = self.cut_off
-        self.cut_off = frozenset(n for n, times in counted.items() if times >= UNDELIVERABLE_AFTER and n not in reached)
-        self._say_partly(counted)
+        failing = {
+            (service, scraper)
+            for service, couriers in self.couriers.items()
+            for scraper, times in couriers.undelivered.items()
+            if times >= UNDELIVERABLE_AFTER
+        }
+        reached, before, refusing = self.reached_by_some, self.cut_off, self.refusing
+        self.cut_off = frozenset(scraper for _, scraper in failing if scraper not in reached)
+        self.refusing = frozenset(pair for pair in failing if pair[1] not in self.cut_off)
+        self._say_refusing(refusing)
         for name in sorted(self.cut_off - before):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
             )
         for name in sorted((before - self.cut_off) & reached):  # not who left, nor all when we lead no more
             self._log.info("scraper_deliverable_again", scraper=name)
-        if self.cut_off != before:
+        if self.cut_off != before or self.refusing != refusing:
             self._changed()
 
-    def _say_partly(self, counted: Mapping[str, int]) -> None:
+    def _say_refusing(self, before: Collection[tuple[str, str]]) -> None:
         """Scrapers that take the slices of some services, and have not taken those of others for as many tries."""
-        partly = {name for name, times in counted.items() if times >= UNDELIVERABLE_AFTER} - self.cut_off
-        for name in sorted(partly - self._partly):
-            services = ",".join(s for s, c in self.couriers.items() if c.undelivered.get(name, 0) >= UNDELIVERABLE_AFTER)
-            self._log.error("services_undeliverable", scraper=name, services=services, note="it takes those of others")
-        self._partly = partly
+        for name in sorted({scraper for _, scraper in self.refusing.difference(before)}):
+            services = ",".join(sorted(service for service, scraper in self.refusing if scraper == name))
+            self._log.error(
+                "services_undeliverable",
+                scraper=name,
+                services=services,
+                note="it keeps what it has of them, and gets no more",
+            )
 
     @property
     def reached_by_some(self) -> set[str]:

@@ -15,6 +15,7 @@ from promring.core.handover import Claims
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy
 from promring.core.pool import merge
+from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import TOKENS_MOST, Ring
 from promring.model import Members, Placement, TargetPool
 from promring.runtime.threads import beside
@@ -57,7 +58,7 @@ class Planner:
         self._heard: Members | None = None
         self._merged: dict[str, tuple[Lists, TargetPool]] = {}
         self._pool: FleetPool | None = None
-        self._aside = NOBODY_ASIDE
+        self._barred = (NOBODY_ASIDE, NOTHING_REFUSED)
 
     async def listen(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
@@ -116,22 +117,25 @@ class Planner:
             )
         return pool
 
-    async def place(self, pool: FleetPool, ring: Ring, listed: Members, aside: Aside, had: Claims) -> Placement:
+    async def place(
+        self, pool: FleetPool, ring: Ring, listed: Members, aside: Aside, had: Claims, refused: Refused
+    ) -> Placement:
         """Who shall own what. A pure function of pool, ring, who is ``listed``, and policy: made of the same ones, it is the
-        same. Those that are ``aside`` get nothing new.
+        same. Those that are ``aside`` get nothing new, nor of a service those that have ``refused`` it.
         """
-        known, before, self._aside = self.placed, self._aside, aside
+        known, before, self._barred = self.placed, self._barred, (aside, refused)
         base, around = self._base, await self._ring_of(listed, ring)
         if (
             known is not None
             and known.pool is pool
             and known.scrapers == ring.scrapers
-            and aside == before
+            and before[0] == aside
+            and before[1] is refused
             and base is around
         ):
             return known
         self._base = around
-        return await beside(lambda: place_around(pool, ring, around, self.policy, aside, had))
+        return await beside(lambda: place_around(pool, ring, around, self.policy, aside, had, refused))
 
     async def _ring_of(self, listed: Members, ring: Ring) -> Ring:
         if listed == ring.scrapers:

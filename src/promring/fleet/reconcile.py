@@ -56,6 +56,7 @@ from promring.core.plan import compare, shares
 from promring.core.pool import mark_of
 from promring.core.preview import fit
 from promring.core.recall import recalled
+from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
 from promring.core.second import Opinions, Trial
 from promring.election.leadership import Leadership
 from promring.fleet.couriers import RETRY_FIRST_S
@@ -153,6 +154,7 @@ class Reconciler:
         self.opinions = Opinions()
         """Targets that their owners cannot reach, who tries them besides, and which scrapers are sick."""
         self._departed = Departed()
+        self._refused = NOTHING_REFUSED
         self._in_force_at = 0.0
         self._sick: frozenset[str] = frozenset()
         self._tried: Mapping[int, Trial] = {}
@@ -205,7 +207,8 @@ class Reconciler:
             if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
                 self._takeover.begin()  # nobody knows yet who has what of the one that is new
             listed = self.listed(verdict.members)
-            placed = await self.planner.place(pool, ring, listed, verdict.aside, self.memory.claims)
+            refused = self._refused_by(verdict.members)
+            placed = await self.planner.place(pool, ring, listed, verdict.aside, self.memory.claims, refused)
             await self._hand_over(verdict, facts, lists, placed, changed_at)
         else:
             self.waiting = set()
@@ -344,6 +347,12 @@ class Reconciler:
         if off.isdisjoint(s.id for s in members):
             return members
         return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
+
+    def _refused_by(self, members: Members) -> Refused:
+        """Who takes the slices of some services and not of others, and what it has of those."""
+        pairs, claims = self.dispatcher.refusing, self.memory.claims
+        self._refused = refused_now(pairs, self._refused, members, claims, self.dispatcher.taken, self._facts.seen)
+        return self._refused
 
     async def _hand_over(
         self,

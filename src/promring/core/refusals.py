@@ -1,0 +1,55 @@
+"""Scrapers that take the slices of some services and refuse those of others: which targets must go elsewhere. Pure.
+
+A scraper that takes nothing at all counts as dead (``fleet/dispatcher``). One that refuses a single service lives, and goes
+on with its last slice of that service. So it keeps those targets; what is new to it must not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from promring.core.coverage import Seen
+from promring.core.handover import NEVER, Claims, Taken
+from promring.model import Keys, Members
+
+Refused = Mapping[tuple[str, str], Keys]
+"""By service and scraper: the ids of the fleet that the scraper has, uint64. It gets no others of that service."""
+NOTHING_REFUSED: Refused = MappingProxyType({})
+
+
+def refused_now(
+    pairs: Collection[tuple[str, str]],
+    before: Refused,
+    members: Members,
+    claims: Claims,
+    taken: Mapping[tuple[str, str], Taken],
+    seen: Mapping[str, Seen],
+) -> Refused:
+    """What each of these ``pairs`` of service and scraper has; of those that were there ``before`` it stays as it was.
+
+    A service that most scrapers refuse, or all that may have targets, is left out: then the scrapers are not the cause, and
+    nobody would be left.
+    """
+    able = {s.id for s in members if s.able}
+    by_service: dict[str, set[str]] = {}
+    for service, scraper in pairs:
+        by_service.setdefault(service, set()).add(scraper)
+    believed = {name for name, some in by_service.items() if len(some) * 2 <= len(members) and not able <= some}
+    now = {
+        pair: before[pair] if pair in before else _has(pair[1], claims, taken.get(pair, Taken()), seen.get(pair[1]))
+        for pair in sorted(pairs)
+        if pair[0] in believed
+    }
+    return before if now.keys() == before.keys() else now
+
+
+def _has(scraper: str, claims: Claims, taken: Taken, seen: Seen | None) -> Keys:
+    """What it has taken, or was seen to have; of all services, since the ids of others do no harm."""
+    found = np.empty(0, dtype=np.uint64) if seen is None else seen.ids
+    if scraper in claims.names:
+        mine = claims.scrapers == claims.names.index(scraper)
+        found = np.union1d(found, claims.ids[mine][taken.since(claims.since[mine]) < NEVER])
+    return found
