@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 SLOWER_MOST = 8.0
+LEAST_S = 10.0
+"""Shorter waits fail on a machine that stood still for a moment."""
 
 
 def slower() -> float:
@@ -25,10 +27,10 @@ def patient(seconds: float) -> float:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 30.0) -> float:
-    """Wait until ``condition``; the seconds it took. Fails with ``what`` after ``timeout_s``, which is for a machine that
-    has nothing else to do: a busy one has ``slower`` times as long.
+    """Wait until ``condition``; the seconds it took. Fails with ``what`` after ``timeout_s``, at least ``LEAST_S``, which is
+    for a machine that has nothing else to do: a busy one has ``slower`` times as long.
     """
-    started = time.monotonic()
+    started, timeout_s = time.monotonic(), max(timeout_s, LEAST_S)
     while True:
         result = condition()
         if await result if inspect.isawaitable(result) else result:

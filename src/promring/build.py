@@ -270,7 +270,7 @@ def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, f
         AuditSettings(None) if wanted is None else AuditSettings(wanted.interval, wanted.timeout),
         looks,
         in_force=lambda: reconciler.in_force,
-        waiting=lambda: reconciler.waiting if confirm else (),
+        waiting=lambda: reconciler.moves.waiting if confirm else (),
         receive=reconciler.receive,
         wanted=facts.look_wanted,
         look_at=reconciler.look_at if wanted is not None and wanted.second_opinion else None,

@@ -89,7 +89,7 @@ class Controller:
         slices, couriers = service.slices, service.fleet.reconciler.dispatcher.couriers[service.name]
         outcomes = [o for found in couriers.outcomes.values() for o in found]
         delivered = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        upto = service.fleet.reconciler._in_force_at
+        upto = service.fleet.reconciler.moves._in_force_at
         taken = {name for name, one in couriers.taken.items() if one.uptos and one.uptos[-1] >= upto}
         return delivered & taken & slices.keys()
 

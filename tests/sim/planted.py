@@ -29,7 +29,7 @@ from promring.delivery.envelope import Envelope
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import polling
 from promring.election.leadership import Leadership
-from promring.fleet import facts, reconcile
+from promring.fleet import facts, judge, moves, reconcile
 from promring.model import Empty, Fact, Keys, Known, Members, Placement, TargetPool, Unknown
 from promring.runtime import disk
 
@@ -81,7 +81,7 @@ def guard_always_acts() -> Places:
             return judge_lists(sources, guard, now, **more)
         return Lists({name: _newest(fact.newest, fact.good) for name, fact in sources.items()})
 
-    return [(reconcile, "judge_members", members), (reconcile, "judge_lists", lists)]
+    return [(judge, "judge_members", members), (judge, "judge_lists", lists)]
 
 
 def no_panic() -> Places:
@@ -90,7 +90,7 @@ def no_panic() -> Places:
     def judged(facts: Facts, history: History, rules: Rules, *rest: Any, **more: Any) -> Judgement:
         return judge_members(facts, history, replace(rules, panic_threshold=1.0), *rest, **more)
 
-    return [(reconcile, "judge_members", judged)]
+    return [(judge, "judge_members", judged)]
 
 
 def no_confirmations() -> Places:
@@ -99,7 +99,7 @@ def no_confirmations() -> Places:
     def judged(sources: Mapping[str, Fact[TargetPool]], guard: Guard, *rest: Any, **more: Any) -> Any:
         return judge_lists(sources, replace(guard, confirmations=1, shrink_hold_s=0.0, empty_hold_s=0.0), *rest, **more)
 
-    return [(reconcile, "judge_lists", judged)]
+    return [(judge, "judge_lists", judged)]
 
 
 def no_answer_confirms() -> Places:
@@ -166,7 +166,7 @@ def break_before_make() -> Places:
     def at_once(wanted: Any, before: Any, evidence: Any, _: Handover, now: float, **more: Any) -> Any:
         return schedule(wanted, before, evidence, Handover(0.0), now, **more)
 
-    return [(reconcile, "schedule", at_once)]
+    return [(moves, "schedule", at_once)]
 
 
 def lower_index_ignored() -> Places:
@@ -270,7 +270,7 @@ def silence_is_consent() -> Places:
     def heedless(wanted: Any, before: Any, evidence: Evidence, *rest: Any, **more: Any) -> Any:
         return schedule(wanted, before, replace(evidence, silent=()), *rest, **more)
 
-    return [(reconcile, "schedule", heedless)]
+    return [(moves, "schedule", heedless)]
 
 
 def not_taken_is_taken() -> Places:

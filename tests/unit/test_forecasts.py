@@ -126,7 +126,7 @@ def test_what_nobody_else_has_room_for_is_counted() -> None:
 async def test_who_keeps_what_has_no_room_is_said_with_the_number(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         node = r.nodes[0]
-        r.supervisor.fleets["node"].reconciler.no_room = {node: 9}
+        r.supervisor.fleets["node"].reconciler.moves.no_room = {node: 9}
         assert (await row(r, node))["no_room"] == 9
         assert b"9 stay: no room elsewhere" in (await r.get("/services/node"))[2]
 

@@ -23,10 +23,11 @@ from promring.core.ring import Ring
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import RELEASED_S, Leadership
 from promring.fleet.couriers import Couriers
+from promring.fleet.decision_log import why_reshard
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
-from promring.fleet.reconcile import Pace, Reconciler, _why
+from promring.fleet.reconcile import Pace, Reconciler
 from promring.fleet.state import Memory, ServiceMemory, Store
 from promring.model import (
     Empty,
@@ -297,7 +298,7 @@ async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Pat
     loop.reconciler.drain(B.id)
     await loop.reconciler.cycle()
     assert loop.sink.targets() == {A.id: set(NAMES), B.id: had}
-    assert loop.reconciler.waiting == {A.id, B.id}
+    assert loop.reconciler.moves.waiting == {A.id, B.id}
 
     again = Loop(tmp_path, memory=loop.store.load(), handover=Handover(30.0))
     await again.say((A, B), TARGETS)
@@ -305,7 +306,7 @@ async def test_a_drain_is_make_before_break_and_survives_a_restart(tmp_path: Pat
     scraping(again, A)
     await again.reconciler.cycle()
     assert again.sink.targets() == {A.id: set(NAMES), B.id: set()}
-    assert again.reconciler.waiting == set()
+    assert again.reconciler.moves.waiting == set()
 
     again.reconciler.drain(B.id, back=True)
     await again.reconciler.cycle()
@@ -622,14 +623,14 @@ async def test_who_begins_to_lead_looks_first_and_takes_nothing_that_another_lea
     term.lead("us", 10, 5.0)
     loop.facts.members.put(Empty())
     await loop.reconciler.cycle()
-    assert loop.reconciler.waiting == set(), "held: nobody is asked"
+    assert loop.reconciler.moves.waiting == set(), "held: nobody is asked"
     loop.facts.members.put(Known((A, B)))
     loop.see({}, None)
     await loop.reconciler.cycle()
     loop.see({A.id: seen(mine[A.id])}, None)
     await loop.reconciler.cycle()
     assert loop.sink.asked == 0, "it has not seen yet what all of them have"
-    assert loop.reconciler.waiting == {A.id, B.id}
+    assert loop.reconciler.moves.waiting == {A.id, B.id}
     swapped = {A.id: seen(mine[B.id]), B.id: seen(mine[A.id])}
     loop.see(swapped, time.monotonic())
     await loop.reconciler.cycle()
@@ -740,7 +741,7 @@ def test_a_policy_that_changed_by_a_reload_is_the_reason_although_equal_lists_we
 
     before, _ = put(Policy(64, replication_factor=2), list(NAMES))
     after, placed = put(Policy(64, replication_factor=replicas), list(targets))
-    assert _why(before, after, (), placed) == reason
+    assert why_reshard(before, after, (), placed) == reason
 
 
 async def test_who_leads_no_more_calls_nobody_deliverable_again(tmp_path: Path) -> None:

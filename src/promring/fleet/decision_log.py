@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from promring.core.guard import Hold, Lists, ServiceVerdict, Verdict
 from promring.core.second import Opinions
 from promring.delivery import Outcome
+from promring.fleet.slicing import same_place
+from promring.fleet.state import Memory
+from promring.model import Members, Placement
 from promring.telemetry.log import Logger
 
 
@@ -74,3 +78,25 @@ def say_failed(log: Logger, before: Iterable[Sequence[Outcome]], failed: Sequenc
     for outcome in failed:
         if (outcome.scraper, outcome.error) not in known:
             log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
+
+
+def why_reshard(
+    before: Memory, after: Memory, scrapers: Members, placement: Placement, *, policy_changed: bool = False
+) -> str:
+    """Which fact made the plan another one. ``scrapers``: those of the placement before."""
+    if not before.planned:
+        return "initial"
+    if policy_changed:
+        return "policy"
+    if before.members != after.members:
+        same = [replace(s, draining=False) for s in before.members] == [replace(s, draining=False) for s in after.members]
+        return "drain" if same else "policy" if _same_places(before.members, after.members) else "scrapers"
+    if scrapers and scrapers != placement.scrapers:
+        return "drain"
+    lists = [{name: list(one.sources.items()) for name, one in m.services.items()} for m in (before, after)]
+    return "policy" if lists[0] == lists[1] else "targets"  # a reload reads equal lists
+
+
+def _same_places(one: Members, other: Members) -> bool:
+    """The same scrapers, whatever their zone and weight."""
+    return len(one) == len(other) and all(map(same_place, one, other))

@@ -118,6 +118,11 @@ class Dispatcher:
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.taken.items()}
 
     @property
+    def pulled(self) -> bool:
+        """Whether scrapers come for slices of some service."""
+        return any(delivery.pulled for couriers in self.couriers.values() for delivery in couriers.deliveries)
+
+    @property
     def pushes(self) -> bool:
         """Whether older slices may still be on their way to somebody."""
         return any(couriers.pushes for couriers in self.couriers.values())

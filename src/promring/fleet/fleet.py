@@ -21,7 +21,8 @@ from promring.discovery import RememberingSource, Source
 from promring.discovery.polling import poll
 from promring.fleet.asks import Asks
 from promring.fleet.facts import FactBoard, SourceBoard
-from promring.fleet.reconcile import Reconciler, ServiceState
+from promring.fleet.judge import ServiceState
+from promring.fleet.reconcile import Reconciler
 from promring.fleet.retirement import Retirement
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.succession import id_of

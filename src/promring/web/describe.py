@@ -198,7 +198,7 @@ def _scrapers(fleet: Fleet, services: list[Service]) -> list[dict[str, Any]]:
             "drained": name in drained,
             "departing": name in departing,
             "left": every.get(name, 0) if leaving else None,
-            "no_room": reconciler.no_room.get(name, 0),
+            "no_room": reconciler.moves.no_room.get(name, 0),
             "standing": one.state.value if one else None,
             "load": loads.get(name, 0),
             "limit": limits.get(name),

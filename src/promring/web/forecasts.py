@@ -129,7 +129,7 @@ class Forecasts:
                 found = await self._made(partial(_preview, fleet, placement, members))
         except (ApiError, TimeoutError):  # there is no such plan, or no time for one: the drain stands by itself
             return None
-        return _said(found, name, reconciler.no_room.get(name, 0))
+        return _said(found, name, reconciler.moves.no_room.get(name, 0))
 
     async def _made(self, work: Callable[[], T]) -> T:
         try:

@@ -1,0 +1,205 @@
+"""May the loop act, and on which lists? What the guard of a fleet remembers from cycle to cycle.
+
+The guard itself is pure (``core/guard``). Here are its memory, what people released, and what was said of it. The scrapers
+are judged once for all services, the lists of each service by themselves: a service whose lists are doubted keeps its last
+ones, one that has no plan yet waits alone. Flow: asked by ``reconcile`` at the begin of a cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from promring.core.admission import History, Rules
+from promring.core.guard import (
+    Act,
+    Facts,
+    Guard,
+    Hold,
+    Lists,
+    ServiceVerdict,
+    Verdict,
+    Withheld,
+    ends_next,
+    judge_lists,
+    judge_members,
+)
+from promring.core.pool import mark_of
+from promring.election.leadership import Leadership
+from promring.fleet.decision_log import Held
+from promring.fleet.facts import FactBoard
+from promring.fleet.planner import Lists as ServiceLists
+from promring.fleet.planner import same_lists
+from promring.fleet.releases import Releases
+from promring.fleet.state import Memory
+from promring.model import ListMark, TargetPool
+from promring.telemetry.log import Logger
+
+STARTING = Hold("starting", "the first cycle has not run yet")
+
+
+@dataclass
+class ServiceState:
+    """What the loop remembers of one shard service from cycle to cycle."""
+
+    guard: Guard
+    releases: Releases
+    held: Held
+    verdict: ServiceVerdict = STARTING
+    decided: bool = False
+    """Whether there was a plan of it from scrapers that were known then, not just remembered; with other controllers: and
+    from sources that have answered.
+    """
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """What of it has no room."""
+    marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
+
+    @property
+    def lists(self) -> Mapping[str, TargetPool] | None:
+        """What the guard lets through; None: nothing."""
+        return self.verdict.sources if isinstance(self.verdict, Lists) else None
+
+
+class Judge:
+    """Of one fleet. ``guards``: by service. ``history``: who counted as alive in the run before."""
+
+    def __init__(
+        self,
+        fleet: str,
+        *,
+        rules: Rules,
+        guards: Mapping[str, Guard],
+        history: History,
+        facts: FactBoard,
+        leadership: Leadership,
+        log: Logger,
+    ) -> None:
+        self.fleet = fleet
+        self.verdict: Verdict = STARTING
+        """About the scrapers; about the lists of a service: ``services``."""
+        self.history = history
+        """Who counts as alive, and why not who does not."""
+        self.again_at = 0.0
+        """When a verdict may be another one by itself, monotonic seconds."""
+        self._rules, self._facts, self._leadership = rules, facts, leadership
+        self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
+        logs = {name: log if name == fleet else log.bind(service=name) for name in guards}
+        self.services = {
+            name: ServiceState(guard, Releases(name, leadership, logs[name]), Held(logs[name]))
+            for name, guard in guards.items()
+        }
+
+    # --- the verdicts ------------------------------------------------------------------------------------------------
+
+    def judge(self, facts: Facts, memory: Memory, now: float) -> Verdict:
+        """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds."""
+        released = self._releases.take(self.verdict.withheld)
+        judged = judge_members(facts, self.history, self._rules, now, drained=memory.drained, released=released)
+        self.history, self.again_at = judged.history, judged.again_at
+        self._facts.suspect(judged.suspects)
+        self._held.say(judged.verdict)
+        self.verdict = judged.verdict
+        if isinstance(judged.verdict, Act):
+            for name in self.services:
+                self._judge_lists(name, facts, memory, now)
+        return judged.verdict
+
+    def _judge_lists(self, name: str, facts: Facts, memory: Memory, now: float) -> None:
+        service, had = self.services[name], memory.of(name)
+        marks = {} if self._leadership.alone else self._leadership.lists.get(name, {})
+        service.verdict = judge_lists(
+            facts.services[name],
+            service.guard,
+            now,
+            planned=had.sources if had.slices else None,
+            stale=[source for source in marks if self._is_stale(name, source, memory)],
+            counts={source: mark.targets for source, mark in marks.items()},
+            released=service.releases.take(service.verdict.withheld),
+        )
+        service.held.say(service.verdict)
+        self.again_at = min(self.again_at, ends_next(service.verdict, now))
+
+    def _is_stale(self, service: str, source: str, memory: Memory) -> bool:
+        """Whether all we know of ``source`` is a list from before the start, and another one than the last leader had."""
+        cell, had = self._facts.services[service].cells.get(source), memory.of(service).sources.get(source)
+        mark = self._leadership.lists[service][source]
+        return cell is not None and not cell.answered and had is not None and mark_of(had) != mark
+
+    def lists(self, memory: Memory) -> dict[str, ServiceLists]:
+        """Of each service the lists to go on with: what the guard lets through, else those of its last plan. A service that
+        has neither waits. Empty while everything is held.
+        """
+        found: dict[str, ServiceLists] = {}
+        if not isinstance(self.verdict, Act):
+            return found
+        for name, service in self.services.items():
+            had = memory.of(name)
+            if (lists := service.lists) is not None:
+                found[name] = lists
+            elif had.slices:
+                found[name] = had.sources
+        return found
+
+    def forget(self, scrapers: Collection[str]) -> None:
+        """These were taken out of the configuration, and have ended."""
+        standings = {name: one for name, one in self.history.standings.items() if name not in scrapers}
+        self.history = replace(self.history, standings=standings)
+
+    # --- beside other controllers ------------------------------------------------------------------------------------
+
+    def decided(self, facts: Facts, memory: Memory, *, acts: bool) -> set[str]:
+        """The services whose plan is from scrapers that are known, and as good as another controller's. ``acts``: we act,
+        and have looked at what the scrapers have.
+        """
+        looked = acts and not facts.members.stale and self._knows_all(memory)
+        return {
+            name
+            for name, service in self.services.items()
+            if service.decided or (looked and service.lists is not None and self._knows_enough(name, memory))
+        }
+
+    def _knows_all(self, memory: Memory) -> bool:
+        """Whether nothing of what the last leader placed is missing here: one bound is over all services, so without one of
+        them the others have another plan.
+        """
+        if self._leadership.alone or self._leadership.leads():
+            return True
+        placed = [name for name in self.services if self._leadership.lists.get(name)]
+        return all(self.services[name].lists is not None and self._knows_enough(name, memory) for name in placed)
+
+    def _knows_enough(self, service: str, memory: Memory) -> bool:
+        """Whether a plan of ours is as good as another controller's: from sources that have answered, or whose remembered
+        lists are those of the last leader. Who leads has to do with what it has.
+        """
+        board = self._facts.services[service]
+        if self._leadership.alone or self._leadership.leads() or (self._facts.members.answered and board.answered):
+            return True
+        marks, had = self._leadership.lists.get(service, {}), memory.of(service).sources
+        silent = [name for name, cell in board.cells.items() if not cell.answered]
+        return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
+
+    def tell_others(self, decided: Collection[str], memory: Memory) -> None:
+        """As the leader: what the plan is made of, so that none of the other controllers leads with less."""
+        if self._leadership.alone or not self._leadership.leads():
+            return
+        for name in decided:
+            service, had = self.services[name], memory.of(name)
+            if not had.slices or service.lists is None:
+                continue
+            if service.marks is None or not same_lists(service.marks[0], had.sources):
+                service.marks = had.sources, {source: mark_of(pool) for source, pool in had.sources.items()}
+            self._leadership.made_of(name, service.marks[1])
+
+    # --- what a person asks for --------------------------------------------------------------------------------------
+
+    def release(self, service: str | None = None) -> list[Withheld]:
+        """Take for right what is held of the scrapers, or of the lists of a ``service``. In a fleet that is a service's own
+        it is one: what is let go by it, empty when nothing is held that could be.
+        """
+        let_go = []
+        if service is None or (service == self.fleet and len(self.services) == 1):
+            let_go += self._releases.release(self.verdict.withheld)
+        if (state := self.services.get(service or self.fleet)) is not None:
+            let_go += state.releases.release(state.verdict.withheld)
+        return let_go

@@ -1,0 +1,185 @@
+"""From a placement to slices, make before break: what the loop remembers of the way between two placements.
+
+``core/handover`` decides who holds a target besides its owners, and until when. Here is what it is asked with: who has
+taken which slice, who left and came back, whether a new leader has looked already what the scrapers have.
+Flow: ``reconcile`` asks for the ``next_step``, puts it in force, and says that it was ``made``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from promring.core.coverage import Sight
+from promring.core.handover import (
+    Claims,
+    Departed,
+    Evidence,
+    Handover,
+    owned_now,
+    schedule,
+    waiting_for,
+    with_seen,
+    without_room,
+)
+from promring.core.plan import compare
+from promring.core.recall import recalled
+from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
+from promring.core.second import Opinions, Trial
+from promring.fleet.couriers import RETRY_FIRST_S
+from promring.fleet.dispatcher import Dispatcher
+from promring.fleet.facts import FactBoard
+from promring.fleet.slicing import InForce, Slices, slices_of
+from promring.fleet.state import Memory
+from promring.fleet.takeover import TakeOver
+from promring.model import Loads, Members, Placement, Plan
+from promring.runtime.threads import beside
+
+NO_PLAN = Plan(())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What shall be in force next."""
+
+    placed: Placement
+    """By ring and policy alone."""
+    owned: Placement
+    """As it can be, room considered."""
+    plan: Plan
+    """What moves between this placement and the one before; ``NO_PLAN``: it is the same."""
+    claims: Claims
+    in_force: InForce
+    slices: Slices
+    waiting: frozenset[str]
+    no_room: Mapping[str, int]
+    departed: Departed
+    trials: Mapping[int, Trial]
+    looked: bool
+
+
+class Moves:
+    """Of one fleet. ``needs_look``: nobody knows what the scrapers have."""
+
+    def __init__(self, handover: Handover, facts: FactBoard, dispatcher: Dispatcher, *, needs_look: bool) -> None:
+        self.handover = handover
+        self.takeover = TakeOver(needed=needs_look)
+        self.placement: Placement | None = None
+        """Who owns what, of all services, room considered."""
+        self.in_force: InForce | None = None
+        """``placement``, and further owners who hold on to what they had."""
+        self.waiting: set[str] = set()
+        """Scrapers that a hand-over waits for: until they are seen scraping what they got."""
+        self.no_room: Mapping[str, int] = {}
+        """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
+        self.tried: Mapping[int, Trial] = {}
+        """The second opinions that are asked with what is in force."""
+        self._facts, self._dispatcher = facts, dispatcher
+        self._in_force_at = 0.0
+        self._departed = Departed()
+        self._refused: Refused = NOTHING_REFUSED
+
+    def refused(self, members: Members, claims: Claims) -> Refused:
+        """Who takes the slices of some services and not of others, and what it has of those."""
+        dispatcher = self._dispatcher
+        self._refused = refused_now(dispatcher.refusing, self._refused, members, claims, dispatcher.taken, self._facts.seen)
+        return self._refused
+
+    async def next_step(
+        self, placed: Placement, known: Placement | None, most: Loads | None, opinions: Opinions, memory: Memory
+    ) -> Step | None:
+        """Towards ``placed``, while second ``opinions`` are asked; None when nothing is due. ``known``: the placement
+        before. ``most``: int64, the capacity of each scraper; None: no bound.
+        """
+        self.takeover.may_act()
+        looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm)
+        if not (placed is not known or memory.claims.held or opinions.trials != self.tried or looked):
+            return None
+        return await beside(lambda: self._step(placed, known, most, opinions, memory, looked=looked))
+
+    def _step(
+        self,
+        placed: Placement,
+        known: Placement | None,
+        most: Loads | None,
+        opinions: Opinions,
+        memory: Memory,
+        *,
+        looked: bool,
+    ) -> Step:
+        wanted = opinions.applied(placed, most)
+        live, now = {s.id for s in placed.scrapers}, time.monotonic()
+        before = self._departed.back(memory.claims, live, now)
+        claims, holders = self._schedule(wanted, most, placed, before, looked=looked)
+        in_force = InForce.of(holders)
+        return Step(
+            placed,
+            owned_now(claims, placed),
+            _compared(known, placed, memory) if placed is not known else NO_PLAN,
+            claims,
+            in_force,
+            slices_of(in_force, self.in_force, memory),
+            frozenset(waiting_for(claims, wanted)),
+            without_room(claims, wanted),
+            self._departed.and_then(before, live, now),
+            opinions.trials,
+            looked,
+        )
+
+    def _schedule(
+        self, wanted: Placement, most: Loads | None, placed: Placement, before: Claims, *, looked: bool
+    ) -> tuple[Claims, Placement]:
+        """Who has what in its slice: the owners, and those who hold on to what they had ``before`` until the owners scrape
+        it. With ``looked`` that is also what another leader gave them.
+        """
+        facts, dispatcher, now = self._facts, self._dispatcher, time.monotonic()
+        before = with_seen(before, facts.seen, placed.pool, facts.intervals.keys()) if looked else before
+        evidence = Evidence(facts.seen, dispatcher.taken, facts.silent, facts.answering, dispatcher.pushes, facts.intervals)
+        replicas = placed.owners.shape[1]
+        return schedule(wanted, before, evidence, self.handover, now, replicas=replicas, capacities=most)
+
+    def made(self, step: Step, *, changed: bool) -> None:
+        """``step`` is in force now. ``changed``: it was another one than before."""
+        if changed:
+            self.placement, self._in_force_at = step.owned, time.monotonic()
+        self.in_force = step.in_force.or_same(self.in_force)
+        self.waiting, self.no_room = set(step.waiting), step.no_room
+        self._departed, self.tried = step.departed, step.trials
+        if step.looked:
+            self.takeover.done()
+
+    def held(self) -> None:
+        """Nothing may be changed now."""
+        self.waiting = set()
+        self.takeover.held()
+
+    def ask_for_look(self, live: Members, emptied: Collection[str]) -> None:
+        """Somebody should look soon, while it is waited for what is seen. ``emptied``: those that are taken out."""
+        self.waiting |= set(emptied)
+        if self.takeover.pending:
+            self.waiting |= {s.id for s in live}
+        if self.waiting and self.handover.confirm:
+            self._facts.ask_for_look()
+
+    def receive(self, sight: Sight) -> None:
+        """What scrapers were seen doing."""
+        if self.in_force is not None and sight.placement is self.in_force.placement:
+            self._dispatcher.saw(sight, self._in_force_at)
+        self._facts.put_sight(sight, awaited=bool(self.waiting))
+
+    def ends_next(self, claims: Claims, now: float) -> float:
+        """When a hand-over or a take-over may go on by itself, monotonic seconds."""
+        ends = claims.ends_next
+        if ends <= now:  # its time is over, and it waits for something that is seen or delivered
+            ends = float("inf") if self.handover.confirm else now
+        if self.takeover.pending:
+            ends = min(ends, self.takeover.ends_at)
+        return max(ends, now + RETRY_FIRST_S)
+
+
+def _compared(known: Placement | None, placed: Placement, memory: Memory) -> Plan:
+    """With the placement before, or what is remembered of it."""
+    if known is None and memory.planned:
+        known = recalled(memory.claims, placed.pool)
+    return compare(known, placed)

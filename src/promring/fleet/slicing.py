@@ -1,0 +1,106 @@
+"""The slices of a fleet, from the placement in force. Pure.
+
+A slice keeps its generation as long as its bytes are the same, and only those that may have changed are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from promring.core.guard import Facts
+from promring.core.joined import FleetPool, FleetShares, same_owners
+from promring.core.plan import shares
+from promring.fleet.planner import Lists
+from promring.fleet.state import Memory, ServiceMemory
+from promring.model import Generation, Placement, Scraper, Slice
+
+Slices = Mapping[str, Mapping[str, Slice]]
+"""By service and scraper."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InForce:
+    """What the slices of a fleet are made of: the owners of each target, and those that still hold it."""
+
+    placement: Placement
+    shares: FleetShares
+
+    @classmethod
+    def of(cls, placement: Placement) -> InForce:
+        assert isinstance(placement.pool, FleetPool)  # the planner makes no others
+        return cls(placement, FleetShares(placement.pool, shares(placement)))
+
+    def or_same(self, before: InForce | None) -> InForce:
+        """With the placement of ``before`` where it says the same, so that equal ones can be told by identity."""
+        if before is None or not _same_owners(before.placement, self.placement):
+            return self
+        return InForce(before.placement, self.shares)
+
+
+def slices_of(now: InForce, before: InForce | None, memory: Memory) -> Slices:
+    """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same."""
+    generation = Generation(memory.generation.epoch, memory.generation.n + 1)
+    numbers = {s.id: i for i, s in enumerate(before.placement.scrapers)} if before else {}
+    result: dict[str, dict[str, Slice]] = {}
+    for name in now.shares.pool.names:
+        old = memory.of(name).slices
+        if before and same_owners(before.placement, now.placement, name) and len(old) == len(numbers):
+            result[name] = dict(old)
+            continue
+        result[name] = {
+            scraper.id: _slice(name, index, scraper, generation, old.get(scraper.id), now, before, numbers.get(scraper.id))
+            for index, scraper in enumerate(now.placement.scrapers)
+        }
+    return result
+
+
+def _slice(
+    service: str,
+    index: int,
+    scraper: Scraper,
+    generation: Generation,
+    old: Slice | None,
+    now: InForce,
+    before: InForce | None,
+    was: int | None,
+) -> Slice:
+    """``was``: the number of the scraper in the placement before."""
+    if old is not None and not same_place(old.scraper, scraper):
+        old = None
+    if old and before and was is not None and now.shares.unchanged(index, before.shares, was, service):
+        return old
+    body = now.shares.body(index, service)
+    if old is not None and old.body == body:
+        return old
+    return Slice(service, scraper, generation, body, len(now.shares.of(index, service)))
+
+
+def in_epoch(memory: Memory, epoch: int) -> Memory:
+    """The same slices, as a controller with that epoch sends them."""
+    generation = Generation(epoch, 1 if memory.planned else 0)
+    return replace(
+        memory,
+        generation=generation,
+        services={
+            name: replace(one, slices={n: replace(s, generation=generation) for n, s in one.slices.items()})
+            for name, one in memory.services.items()
+        },
+    )
+
+
+def service_memory(name: str, lists: Mapping[str, Lists], slices: Mapping[str, Slice], facts: Facts) -> ServiceMemory:
+    """What is remembered of one service: the ``lists`` of all that its ``slices`` are made of."""
+    times = {source: fact.good_at for source, fact in facts.services.get(name, {}).items()}
+    return ServiceMemory(dict(lists[name]), slices, times)
+
+
+def same_place(one: Scraper, other: Scraper) -> bool:
+    """The same scraper at the same address, whatever its zone and weight."""
+    return (one.id, one.host, one.port) == (other.id, other.host, other.port)
+
+
+def _same_owners(one: Placement, other: Placement) -> bool:
+    return one.pool is other.pool and one.scrapers == other.scrapers and np.array_equal(one.owners, other.owners)
