@@ -8,7 +8,7 @@ never in an error or log. Does not retry: watches loop by themselves.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from yarl import URL
 from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
 from promring.model import ConsulError
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, parse_base, request
+from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, TlsFiles, new_session, parse_base, request
 from promring.runtime.threads import beside
 
 T = TypeVar("T")
@@ -73,6 +73,17 @@ class Key:
     index: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An answer as it came. ``index``: to wait for the next one with; ``filtered``: whether the token may not see all of it,
+    None when this Consul (before 1.11) does not say.
+    """
+
+    body: bytes = field(repr=False)
+    index: int
+    filtered: bool | None
+
+
 class AgentIdentity(NamedTuple):
     """The agent that is asked: the name of its node, and its datacenter."""
 
@@ -92,6 +103,8 @@ class Access:
     password_file: Path | None = None
     tls: TlsFiles | None = None
     datacenter: str | None = None
+    path_prefix: str = ""
+    """Before every path, as a proxy may want it."""
     token: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -131,17 +144,41 @@ class Client:
             deadline = answer_within(wait_s)
         needs = f'service "{service}" read'
         response = await self._call("GET", f"/v1/health/service/{service}", params, deadline_s=deadline, needs=needs)
-        try:
-            new_index = int(response.headers.get("x-consul-index", ""))
-        except ValueError:
-            raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
+        read = self._read(response)
         work = partial(decode_instances, response.body)
         try:
             entries, broken = await beside(work) if len(response.body) > DECODE_BESIDE_BYTES else work()
         except ValueError as error:
             raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error
+        return Instances(entries, broken, read.filtered, read.index)
+
+    async def read(
+        self,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        *,
+        index: int | None = None,
+        wait_s: float = WAIT_S,
+        bytes_max: int = BODY_BYTES_MAX,
+        needs: str = "",
+    ) -> Read:
+        """An endpoint that can be waited at, in any datacenter. With ``index`` it blocks until that has changed. Raises
+        ``ConsulError``.
+        """
+        waiting = [] if index is None else [("index", str(index)), ("wait", f"{wait_s:g}s")]
+        deadline = DEADLINE_S if index is None else answer_within(wait_s)
+        response = await self._call(
+            "GET", path, [*query, *waiting], deadline_s=deadline, local=True, needs=needs, bytes_max=bytes_max
+        )
+        return self._read(response)
+
+    def _read(self, response: Response) -> Read:
+        try:
+            index = int(response.headers.get("x-consul-index", ""))
+        except ValueError:
+            raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
         said = response.headers.get("x-consul-results-filtered-by-acls")
-        return Instances(entries, broken, None if said is None else said == "true", new_index)
+        return Read(response.body, index, None if said is None else said == "true")
 
     async def health(
         self, service: str, *, passing: bool = True, index: int | None = None, wait_s: float = WAIT_S
@@ -276,7 +313,7 @@ class Client:
         self,
         method: str,
         path: str,
-        params: dict[str, str] | None = None,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         *,
         body: object = None,
         data: bytes | None = None,
@@ -284,22 +321,23 @@ class Client:
         fine: tuple[int, ...] = (200,),
         local: bool = False,
         needs: str = "",
+        bytes_max: int = BODY_BYTES_MAX,
     ) -> Response:
         """``local``: of the agent's own datacenter, whatever the configured one is; ``needs``: the ACL rule for it."""
-        params = dict(params or {})
+        query = list(params.items() if isinstance(params, Mapping) else params)
         if self.access.datacenter and method == "GET" and not local:
-            params["dc"] = self.access.datacenter
+            query.append(("dc", self.access.datacenter))
         try:
             response = await request(
                 self._session,
                 method,
-                self.url.with_path(path),
+                self.url.with_path(self.access.path_prefix + path).with_query(query),
                 timeout_s=deadline_s,
                 headers=await self._credentials(),
-                params=params,
                 json=body,
                 data=data,
                 tls=self.access.tls,
+                body_bytes_max=bytes_max,
             )
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error

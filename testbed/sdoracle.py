@@ -1,0 +1,33 @@
+"""Prometheus' own discovery packages (``scripts/build-sdoracle``), asked what they make of discovery blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from promring.demo.process import Process
+
+Targets = frozenset[frozenset[tuple[str, str]]]
+"""The labels of each target as it is discovered, ``__address__`` among them, without empty ones."""
+
+
+def as_targets(labels: Sequence[Mapping[str, str]]) -> Targets:
+    return frozenset(frozenset((name, value) for name, value in one.items() if value) for one in labels)
+
+
+class SdOracle(Process):
+    """``jobs``: by name, blocks as in ``prometheus.yml``: ``{"consul_sd_configs": [...]}``."""
+
+    def __init__(self, program: Path, folder: Path, jobs: Mapping[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "jobs.json"  # JSON is YAML
+        config.write_bytes(msgspec.json.encode(jobs))
+        super().__init__([program, config], folder / "sdoracle.log", {"GOMAXPROCS": "2"})
+
+    def targets(self) -> dict[str, Targets]:
+        """What it handed on last, by job."""
+        lines = [line for line in self.log_file.read_bytes().splitlines() if line.startswith(b"{")]
+        found = msgspec.json.decode(lines[-1], type=dict[str, list[dict[str, str]]]) if lines else {}
+        return {job: as_targets(labels) for job, labels in found.items()}
