@@ -12,14 +12,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from testbed.consul import ConsulProcess
+from testbed.sdoracle import SdOracle, Targets, as_targets
 
 from promring.consul.client import Access
 from promring.core.pool import decode, fragments
 from promring.discovery.consul import Chosen, ConsulSource
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.http_client import new_session, request
-from testbed.consul import ConsulProcess
-from testbed.sdoracle import SdOracle, Targets, as_targets
 from tests.real.conftest import server
 from tests.waiting import until
 
@@ -36,9 +36,17 @@ def _service(name: str, id_: str, port: int = 0, **more: Any) -> dict[str, Any]:
 
 
 CATALOGUE: list[tuple[str, dict[str, Any], list[dict[str, str]]]] = [
-    ("plain", _service("web", "web-1", 80, Tags=["a", "prod"]), [{"CheckID": "w1", "ServiceID": "web-1", "Status": "passing"}]),
+    (
+        "plain",
+        _service("web", "web-1", 80, Tags=["a", "prod"]),
+        [{"CheckID": "w1", "ServiceID": "web-1", "Status": "passing"}],
+    ),
     ("MixedCase", _service("web", "Web-2", 81, Tags=["A", "b,c"], Address="203.0.113.2"), []),
-    ("six", _service("web", "web-3", 82, Tags=["prod", "a"]), [{"CheckID": "w3", "ServiceID": "web-3", "Status": "critical"}]),
+    (
+        "six",
+        _service("web", "web-3", 82, Tags=["prod", "a"]),
+        [{"CheckID": "w3", "ServiceID": "web-3", "Status": "critical"}],
+    ),
     (
         "plain",
         _service("web", "web-4", 0, Meta={"Version": "1.2", "a-b": "ü", "none": ""}),
@@ -86,9 +94,7 @@ async def running(program: Path, folder: Path) -> AsyncIterator[tuple[ConsulProc
 
 
 async def until_ready(consul: ConsulProcess, session: aiohttp.ClientSession) -> None:
-    async with asyncio.timeout(60):
-        while not await consul.is_ready(session):
-            await asyncio.sleep(0.05)
+    await until(lambda: consul.is_ready(session), "Consul", 60)
 
 
 def source_of(consul: ConsulProcess, block: Mapping[str, Any]) -> ConsulSource:
@@ -112,7 +118,7 @@ async def test_targets_have_the_labels_of_prometheus_own_package(each_consul: Pa
         try:
             for name, block in jobs.items():
                 ours = labels_of(await source_of(consul, block).fetch())
-                with contextlib.suppress(TimeoutError, AssertionError):
+                with contextlib.suppress(AssertionError):
                     await until(lambda ours=ours, name=name: oracle.targets().get(name) == ours, name, 10)  # type: ignore[misc]
                 theirs = oracle.targets()[name]
                 assert ours == theirs, (name, ours - theirs, theirs - ours)
@@ -145,9 +151,11 @@ async def test_a_change_is_heard_at_once_and_a_consul_that_lost_its_data_takes_n
             gone = {"Node": "six", "ServiceID": "odd"}
             await request(session, "PUT", f"{consul.url}/v1/catalog/deregister", timeout_s=10, json=gone)
             await until(lambda: heard > heard_before, "the change")
-            async with asyncio.timeout(20):
-                while len(await source.fetch()) != 6:
-                    await asyncio.sleep(0.05)
+
+            async def is_gone() -> bool:
+                return len(await source.fetch()) == 6
+
+            await until(is_gone, "the target is gone", 20)
             await consul.kill()
             consul.forget()
             await consul.start()

@@ -1,6 +1,6 @@
 """From the bodies of Consul's API to groups with the labels of Prometheus' ``consul_sd_configs``.
 
-Owns: which label holds what (``platforms.md`` of the project, measured against Prometheus' own package). Pure: no I/O.
+Owns: which label holds what, compared with Prometheus' own package in ``tests/real/test_discovery_consul.py``. Pure.
 Promises: an instance that cannot be understood is left out and named, the others go on; where two metadata keys become one
 label (``rack-id`` and ``rack_id``) the one that comes first in order of its name has it, which is said (Prometheus takes
 either, by chance).
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
 
-from promring.discovery.groups import ANY, ListRules, read_pool
+from promring.discovery.groups import ANY, ListRules, Refusals, read_pool
 from promring.discovery.json_list import Group
 from promring.model import DiscoveryError, TargetPool, join_host_port
 
@@ -23,7 +22,6 @@ PREFIX = "__meta_consul_"
 NODE_MAINTENANCE = "_node_maintenance"
 SERVICE_MAINTENANCE = "_service_maintenance:"
 INSTANCES_MAX = 1_000_000
-NAMED_MOST = 10
 WORST_FIRST = ("critical", "warning", "passing")
 _NOT_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 _Error = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -68,22 +66,6 @@ class Query(NamedTuple):
     port: int | None = None
 
 
-@dataclass(slots=True)
-class Named:
-    """What was wrong with an answer that was taken: ``refused`` instances, and ``remarks`` for people."""
-
-    refused: int = 0
-    remarks: list[str] = field(default_factory=list)
-
-    def refuse(self, text: str) -> None:
-        self.refused += 1
-        self.remark(text)
-
-    def remark(self, text: str) -> None:
-        if len(self.remarks) < NAMED_MOST and text not in self.remarks:
-            self.remarks.append(text)
-
-
 def services_of(body: bytes, wanted: Collection[str], tags: Sequence[str]) -> list[str]:
     """The services of ``/v1/catalog/services`` to be asked for: of ``wanted``, or all when that is empty, those that have
     every one of ``tags``, compared with case. In order of name. Raises ValueError.
@@ -97,14 +79,12 @@ def services_of(body: bytes, wanted: Collection[str], tags: Sequence[str]) -> li
 
 def pool_of_instances(body: bytes, query: Query, where: str, rules: ListRules = ANY) -> TargetPool:
     """The targets of an answer of ``/v1/health/service``. Raises ``DiscoveryError`` when it is no such answer."""
-    named = Named()
-    pool = read_pool(groups_of(body, query, where, named), where, size_bytes=len(body), rules=rules)
-    if not named.remarks:
-        return pool
-    return replace(pool, refused=pool.refused + named.refused, remarks=(*named.remarks, *pool.remarks))
+    refusals = Refusals()
+    found = groups_of(body, query, where, refusals)
+    return read_pool(found, where, size_bytes=len(body), rules=rules, refusals=refusals)
 
 
-def groups_of(body: bytes, query: Query, where: str, named: Named) -> Iterator[Group]:
+def groups_of(body: bytes, query: Query, where: str, refusals: Refusals) -> Iterator[Group]:
     """One group an instance. Raises ``DiscoveryError``."""
     try:
         entries = msgspec.json.decode(body, type=list[msgspec.Raw] | None) or []
@@ -112,22 +92,24 @@ def groups_of(body: bytes, query: Query, where: str, named: Named) -> Iterator[G
         raise DiscoveryError(f"{where}: malformed answer about {query.service}: {_line(error)}") from None
     if len(entries) > INSTANCES_MAX:
         raise DiscoveryError(f"{where}: more than {INSTANCES_MAX} instances of {query.service}")
+    refused = 0
     for i, entry in enumerate(entries):
         try:
             one = _decode(entry)
         except _Error as error:
-            named.refuse(f"{query.service}[{i}]: {_line(error)}")
+            refused += 1
+            refusals.add(f"{query.service}[{i}]: {_line(error)}")
             continue
         host = one.service.address or one.node.address
-        yield Group([join_host_port(host, query.port or one.service.port)], _labels(one, query, named))
-    if named.refused and named.refused == len(entries):
-        raise DiscoveryError(f"{where}: no instance of {query.service} can be understood: {named.remarks[0]}")
+        yield Group([join_host_port(host, query.port or one.service.port)], _labels(one, query, refusals))
+    if refused and refused == len(entries):
+        raise DiscoveryError(f"{where}: no instance of {query.service} can be understood: {refusals.named[0]}")
 
 
 _decode = msgspec.json.Decoder(Instance).decode
 
 
-def _labels(one: Instance, query: Query, named: Named) -> dict[str, str | None]:
+def _labels(one: Instance, query: Query, refusals: Refusals) -> dict[str, str | None]:
     node, service = one.node, one.service
     labels: dict[str, str | None] = {}
     for kind, values in (
@@ -135,7 +117,7 @@ def _labels(one: Instance, query: Query, named: Named) -> dict[str, str | None]:
         ("service_metadata_", service.meta),
         ("tagged_address_", node.tagged_addresses),
     ):
-        _add_values(labels, kind, values or {}, named)
+        _add_values(labels, kind, values or {}, refusals)
     separator = query.tag_separator
     labels |= {
         f"{PREFIX}service": query.service,
@@ -153,14 +135,14 @@ def _labels(one: Instance, query: Query, named: Named) -> dict[str, str | None]:
     return labels
 
 
-def _add_values(labels: dict[str, str | None], kind: str, values: Mapping[str, str], named: Named) -> None:
+def _add_values(labels: dict[str, str | None], kind: str, values: Mapping[str, str], refusals: Refusals) -> None:
     by_label: dict[str, str] = {}
     for key in sorted(values):
         label = f"{PREFIX}{kind}{_NOT_LABEL.sub('_', key)}"
         if (first := by_label.setdefault(label, key)) == key:
             labels[label] = values[key]
         else:
-            named.remark(f"{first!r} and {key!r} would both be {label}, {first!r} is")
+            refusals.remark(f"{first!r} and {key!r} would both be {label}, {first!r} is")
 
 
 def worst(checks: Sequence[_Check]) -> str:

@@ -66,6 +66,11 @@ class Refusals:
         if len(self.named) < NAMED_MOST:
             self.named.append(text)
 
+    def remark(self, text: str) -> None:
+        """Something to be said about the list that left nothing out."""
+        if len(self.named) < NAMED_MOST and text not in self.named:
+            self.named.append(text)
+
     @property
     def remarks(self) -> tuple[str, ...]:
         lost = sorted(self.labels_lost)[:NAMED_MOST]
@@ -252,9 +257,16 @@ def listed(text: bytes, where: str, parse: Parse = from_json) -> tuple[TargetGro
     return tuple(TargetGroup(tuple(one.addresses), tuple(one.labels.items())) for one in passed)
 
 
-def read_pool(groups: Iterable[Group], where: str, *, size_bytes: int = 0, rules: ListRules = ANY) -> TargetPool:
-    """Raises ``DiscoveryError``."""
-    refusals = Refusals()
+def read_pool(
+    groups: Iterable[Group],
+    where: str,
+    *,
+    size_bytes: int = 0,
+    rules: ListRules = ANY,
+    refusals: Refusals | None = None,
+) -> TargetPool:
+    """``refusals``: what the groups themselves, while they are made, leave out. Raises ``DiscoveryError``."""
+    refusals = Refusals() if refusals is None else refusals
     pool = pool_of_listed(checked(groups, where, refusals, size_bytes=size_bytes, rules=rules))
     return replace(pool, refused=refusals.count, remarks=refusals.remarks) if refusals.remarks else pool
 

@@ -1,0 +1,160 @@
+"""Targets from DNS, with the labels of Prometheus' ``dns_sd_configs``.
+
+All names are asked for at once, every ``interval_s``; times to live are ignored. ``resolv.conf`` is read each time; its
+servers are asked in order, each for ``SERVER_S`` over UDP with EDNS, and again over TCP when the answer is truncated.
+
+Promises: a name that gives no answer (no server says NOERROR or NXDOMAIN in time) keeps its last list, the others go on. A
+name that nobody knows, or that has no such records, is an answer and empty; the guard judges what that does. A search ends
+at the first NOERROR, also an empty one, as with Prometheus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+
+from promring.discovery.dns_rules import Resolving, groups_of, names_to_try, parse_resolv_conf, query
+from promring.discovery.groups import ANY, ListRules, Refusals, read_pool
+from promring.discovery.parts import Parts
+from promring.model import DiscoveryError, TargetPool
+from promring.runtime import regular
+from promring.runtime.dns_wire import over_tcp, over_udp
+from promring.runtime.threads import BusyError, Single, beside
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLV_CONF_BYTES_MAX = 64 * 1024
+READ_S = 1.0
+PORT = 53
+SERVER_S = 2.0
+NAME_S = 30.0
+"""For one name, with its whole search path and all servers."""
+AT_ONCE = 50
+PARSE_BESIDE_BYTES = 2048
+
+
+class _NoAnswerError(Exception):
+    """A server gave none that counts; the text says why."""
+
+
+@dataclass(slots=True)
+class DnsSource:
+    """``type``: one of ``dns_rules.TYPES``; ``port``: of targets whose records say none."""
+
+    names: Sequence[str]
+    type: str
+    port: int
+    interval_s: float
+    rules: ListRules = ANY
+    resolv_conf: Path = RESOLV_CONF
+    server_port: int = PORT
+    parts: Parts = field(default_factory=Parts)
+    _reading: Single = field(default_factory=Single)
+
+    def remember(self, pool: TargetPool) -> None:
+        """The list that a run before this one had."""
+        self.parts.remember(pool)
+
+    async def fetch(self) -> TargetPool:
+        conf = await self._resolving()
+        self.parts.only(self.names)
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str) -> None:
+            async with limit:
+                self.parts.put(name, await self._list(name, conf))
+
+        if conf.servers:
+            async with asyncio.TaskGroup() as group:
+                for name in self.names:
+                    group.create_task(one(name))
+        return self.parts.whole("" if conf.servers else f"{self.resolv_conf}: cannot be read, or has no nameserver")
+
+    async def _resolving(self) -> Resolving:
+        """Without servers when the file cannot be read."""
+        try:
+            text = await self._reading.run(lambda: regular.read(self.resolv_conf, RESOLV_CONF_BYTES_MAX), READ_S)
+        except (OSError, TimeoutError, BusyError):
+            return Resolving()
+        return parse_resolv_conf(text.decode("utf-8", "replace"))
+
+    async def _list(self, name: str, conf: Resolving) -> TargetPool | DiscoveryError:
+        try:
+            async with asyncio.timeout(NAME_S):
+                answer = await self._search(name, conf)
+        except TimeoutError:
+            return DiscoveryError(f"{name}: no answer within {NAME_S:g} s")
+        except _NoAnswerError as error:
+            return DiscoveryError(f"{name}: {error}")
+        refusals = Refusals()
+        found = groups_of(answer, name, self.port, refusals)
+        try:
+            return read_pool(found, name, rules=self.rules, refusals=refusals)
+        except DiscoveryError as error:
+            return error
+
+    async def _search(self, name: str, conf: Resolving) -> dns.message.Message | None:
+        """The first answer NOERROR; None when every full name does not exist. Raises ``_NoAnswerError``."""
+        why = ""
+        for full in names_to_try(name, conf):
+            try:
+                answer = await self._from_any_server(full, conf)
+            except _NoAnswerError as error:
+                why = why or str(error)
+                continue
+            if answer.rcode() == dns.rcode.NOERROR:
+                return answer
+        if why:
+            raise _NoAnswerError(why)
+        return None
+
+    async def _from_any_server(self, name: str, conf: Resolving) -> dns.message.Message:
+        """Raises ``_NoAnswerError``."""
+        whys = []
+        for server in conf.servers:
+            try:
+                answer = await self._ask(name, server)
+            except _NoAnswerError as error:
+                whys.append(f"{server}: {error}")
+                continue
+            if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                return answer
+            whys.append(f"{server}: {dns.rcode.to_text(answer.rcode())}")
+        raise _NoAnswerError(f"{name} {self.type}: {'; '.join(whys)}")
+
+    async def _ask(self, name: str, server: str) -> dns.message.Message:
+        """Raises ``_NoAnswerError``."""
+        try:
+            wanted = query(name, self.type, edns=True)
+            answer = await _parsed(wanted, await over_udp(wanted.to_wire(), server, self.server_port, SERVER_S))
+            if answer.flags & dns.flags.TC:
+                wanted = query(name, self.type, edns=False)
+                answer = await _parsed(wanted, await over_tcp(wanted.to_wire(), server, self.server_port, SERVER_S))
+        except TimeoutError:
+            raise _NoAnswerError(f"no answer within {SERVER_S:g} s") from None
+        except (OSError, EOFError) as error:
+            why = error.strerror if isinstance(error, OSError) else ""
+            raise _NoAnswerError(why or str(error) or type(error).__name__) from None
+        except (dns.exception.DNSException, ValueError) as error:
+            raise _NoAnswerError(f"malformed answer: {' '.join(str(error).split())[:200]}") from None
+        if answer.flags & dns.flags.TC:
+            raise _NoAnswerError("truncated over TCP, too")
+        return answer
+
+
+async def _parsed(question: dns.message.Message, data: bytes) -> dns.message.Message:
+    """Raises ``DNSException``, ValueError."""
+
+    def work() -> dns.message.Message:
+        return dns.message.from_wire(data)
+
+    answer = await beside(work) if len(data) > PARSE_BESIDE_BYTES else work()
+    if not question.is_response(answer):
+        raise ValueError("an answer to another question")
+    return answer
