@@ -27,6 +27,7 @@ from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.access import Access, WebConfig, load_web_config
 from promring.web.server import WebSettings
+from tests.leaks import open_descriptors
 from tests.waiting import until
 
 CONFIG = {
@@ -83,10 +84,6 @@ class Server:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1024)
                 self.opened.append(writer)
                 writer.write(first)
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def closed(*writers: asyncio.StreamWriter) -> None:
@@ -155,11 +152,11 @@ async def test_with_no_answer_from_anybody_nothing_is_called_an_answer(tmp_path:
 @pytest.mark.parametrize("first", [b"", b"GET / HT", b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nX: "])
 async def test_idle_clients_make_way_for_new_ones(tmp_path: Path, first: bytes) -> None:
     async with serving(tmp_path, connections_most=20) as s:
-        before = descriptors()
+        before = open_descriptors()
         await s.opens(100, first)
         for _ in range(5):
             assert (await s.get("/-/healthy", Connection="close"))[0] == 200
-        served = descriptors() - before - len(s.opened)
+        served = open_descriptors() - before - len(s.opened)
         assert served <= 25, "the server holds no more than its connections"
         text = (await s.get("/metrics"))[2].decode()
         assert "promring_http_connections_max 20.0" in text

@@ -10,7 +10,6 @@ import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 from testbed.proxy import (
@@ -29,6 +28,7 @@ from testbed.proxy import (
 )
 
 from promring.runtime.http_client import HttpError, new_session, request
+from tests.leaks import open_descriptors
 from tests.waiting import until
 
 Opened = tuple[StreamReader, StreamWriter]
@@ -248,7 +248,7 @@ FAULTS: list[Callable[[], Fault | None]] = [
 )
 async def test_no_task_and_no_descriptor_survives_whatever_the_fault_is(fault: Callable[[], Fault | None]) -> None:
     await asyncio.sleep(0)
-    tasks, descriptors = len(asyncio.all_tasks()), _descriptors()
+    tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(echo())
         clients = [await stack.enter_async_context(opened(proxy)) for _ in range(5)]
@@ -260,7 +260,7 @@ async def test_no_task_and_no_descriptor_survives_whatever_the_fault_is(fault: C
             with contextlib.suppress(ConnectionError):  # refused, or reset before it was looked at
                 await stack.enter_async_context(opened(proxy))
         await asyncio.sleep(0.05)
-    await until(lambda: (len(asyncio.all_tasks()), _descriptors()) == (tasks, descriptors), "as before", 2)
+    await until(lambda: (len(asyncio.all_tasks()), open_descriptors()) == (tasks, descriptors), "as before", 2)
 
 
 async def test_it_ends_clean_in_the_tick_in_which_a_connection_was_accepted() -> None:
@@ -294,7 +294,3 @@ async def test_the_error_of_whoever_uses_it_comes_out_as_it_is() -> None:
 )
 def test_a_fault_decides_what_happens_to_the_next_bytes(fault: Fault, size: int, answered: int | None, step: Step) -> None:
     assert fault.step(size, answered) == step
-
-
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
