@@ -7,8 +7,6 @@ A new kind of membership, discovery or delivery is one new file and one line in 
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,28 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from promring.audit.watch import Audit, AuditSettings, Look
-from promring.config.consul_environment import read_environment
+from promring.config.node import Node, parse_weight
 from promring.config.settings import AnsibleDelivery as AnsibleDeliverySettings
 from promring.config.settings import (
-    Consul,
     ConsulScrapers,
-    FileTargets,
     FleetKeys,
     FleetOfServices,
-    HttpTargets,
-    Node,
     ProbeScrapers,
-    PythonTargets,
     RegisterCheck,
     Settings,
     ShardService,
-    Tls,
-    parse_weight,
 )
 from promring.config.settings import Delivery as DeliverySettings
 from promring.config.settings import FileDelivery as FileDeliverySettings
 from promring.config.settings import SshDelivery as SshDeliverySettings
-from promring.consul.client import Access, Client
+from promring.consul.client import Client
 from promring.consul.instances import WEIGHT
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch, MakeScraper
@@ -53,11 +44,7 @@ from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.ssh import SshDelivery, SshHosts, SshSettings
 from promring.delivery.ssh_connect import parse_jump
-from promring.discovery import Source
-from promring.discovery.file import FileSource
-from promring.discovery.groups import ListRules, Reader
-from promring.discovery.http import HttpSource
-from promring.discovery.python import PythonSource
+from promring.discovery import Source, SourceContext
 from promring.election.leadership import Leadership
 from promring.fleet.asks import Asks
 from promring.fleet.couriers import Couriers
@@ -75,7 +62,6 @@ from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.membership.probe import ProbeMembership, ProbeSettings
 from promring.model import Scraper, join_host_port
-from promring.runtime.http_client import TlsFiles
 from promring.runtime.paths import of_fleet, of_service, own_folders
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -141,7 +127,7 @@ def _service_parts(settings: ShardService, kit: Kit, left: Service | None) -> Se
     ways = old_ways(left, settings, kit.settings) if left else ()
     old = [(way, _delivery(way.delivery, way.service, kit)) for way in ways]
     return ServiceParts(
-        settings, build_sources(settings, kit), [_delivery(d, settings, kit) for d in settings.delivery], old
+        settings, build_sources(settings, kit.config_file), [_delivery(d, settings, kit) for d in settings.delivery], old
     )
 
 
@@ -337,49 +323,15 @@ def build_membership(settings: FleetKeys, kit: Kit, memory: Memory | None = None
     return MEMBERSHIPS[settings.scrapers.kind](chosen, settings, memory or Memory(), kit)
 
 
-def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
+def build_sources(settings: ShardService, config_file: Path) -> dict[str, Source]:
     """In order of precedence, by a name that stays the same across a reload."""
+    context = SourceContext(config_file.absolute().parent, legacy_names=settings.label_names == "legacy")
     sources: dict[str, Source] = {}
     for targets in settings.targets:
-        rules = ListRules(targets.chosen.trusted, settings.label_names == "legacy")
-        name, source = SOURCES[targets.kind](targets.chosen, kit, rules)
+        name = targets.source_name
         count = sum(known.partition("#")[0] == name for known in sources)
-        sources[f"{name}#{count + 1}" if count else name] = source
+        sources[f"{name}#{count + 1}" if count else name] = targets.source(context)
     return sources
-
-
-def consul_access(settings: Settings, environ: Mapping[str, str] = os.environ) -> Access:
-    """What the configuration says, and the ``CONSUL_*`` variables where it says nothing. Credentials in the configuration
-    are the only ones then; a section ``tls`` alone decides about verification.
-    """
-    consul, given = settings.consul or Consul(), read_environment(environ)
-    address = consul.address or given.address
-    own = consul.token_file is not None or consul.username is not None
-    wants_tls = consul.tls is not None or given.ssl or (address or "").startswith("https://")
-    return Access(
-        address=address,
-        token_file=consul.token_file if own else given.token_file,
-        username=consul.username if own else given.username,
-        password_file=consul.password_file,
-        tls=_tls(consul.tls, given.tls) if wants_tls else None,
-        datacenter=consul.datacenter,
-        token=None if own else given.token,
-        password=None if own else given.password,
-    )
-
-
-def _tls(section: Tls | None, given: TlsFiles) -> TlsFiles:
-    if section is None:
-        return given
-    ours = section.files()
-    return TlsFiles(
-        ca_file=ours.ca_file or given.ca_file,
-        cert_file=ours.cert_file or given.cert_file,
-        key_file=ours.key_file if ours.cert_file else given.key_file,
-        server_name=ours.server_name or given.server_name,
-        insecure_skip_verify=ours.insecure_skip_verify,
-        ca_folder=None if ours.ca_file else given.ca_folder,
-    )
 
 
 # --- membership ------------------------------------------------------------------------------------------------------
@@ -451,35 +403,6 @@ def _probe_membership(wanted: ProbeScrapers, settings: FleetKeys, _: Memory, kit
     return ProbeMembership(settings.name, scrapers, probing, kit.log)
 
 
-# --- discovery -------------------------------------------------------------------------------------------------------
-
-
-def _file_source(wanted: FileTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
-    return f"file:{','.join(wanted.files)}", FileSource(wanted.files, wanted.refresh_interval, rules=rules)
-
-
-def _http_source(wanted: HttpTargets, _: Kit, rules: ListRules) -> tuple[str, Source]:
-    tls = wanted.tls.files() if wanted.tls else None
-    source = HttpSource(
-        wanted.url.reveal(),
-        wanted.refresh_interval,
-        wanted.timeout_s,
-        wanted.headers_file,
-        wanted.bearer_token_file,
-        tls,
-        reader=Reader(rules=rules),
-    )
-    address, __, query = wanted.url.reveal().partition("?")
-    digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
-    return f"http:{address}{digest}", source
-
-
-def _python_source(wanted: PythonTargets, kit: Kit, rules: ListRules) -> tuple[str, Source]:
-    folder = str(kit.config_file.absolute().parent)
-    source = PythonSource(wanted.callable, wanted.interval, wanted.timeout_s, folder, reader=Reader(rules=rules))
-    return f"python:{wanted.callable}", source
-
-
 # --- delivery --------------------------------------------------------------------------------------------------------
 
 
@@ -546,11 +469,6 @@ def _ansible_delivery(wanted: AnsibleDeliverySettings, service: ShardService, ki
 MEMBERSHIPS: Mapping[str, Callable[[Any, FleetKeys, Memory, Kit], Membership]] = {
     "consul": _consul_membership,
     "probe": _probe_membership,
-}
-SOURCES: Mapping[str, Callable[[Any, Kit, ListRules], tuple[str, Source]]] = {
-    "file": _file_source,
-    "http": _http_source,
-    "python": _python_source,
 }
 DELIVERIES: Mapping[str, Callable[[Any, ShardService, Kit], Delivery]] = {  # and http_sd, which is made of the memory
     "file": _file_delivery,

@@ -10,9 +10,9 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from promring.build import Kit, build_membership, build_sources, consul_access
+from promring.build import Kit, build_membership, build_sources
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
-from promring.consul.client import Client
+from promring.consul.client import connected
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge
 from promring.election.leadership import Leadership
@@ -31,7 +31,7 @@ async def read_facts(
     settings: Settings, fleet: FleetOfServices, config_file: Path, log: Logger
 ) -> tuple[Members, Members, FleetPool]:
     """The live scrapers, those that are listed, alive or not, and the targets of all services of ``fleet``, now."""
-    async with Client(consul_access(settings)) as client:
+    async with connected(settings.sections) as client:
         kit = Kit(settings, config_file, Path(), client, Leadership(), Metrics(), log)
         members, listed = await _members(fleet.name, fleet.keys, kit)
         parts = {service.name: await _part(service, fleet.name, kit) for service in fleet.services}
@@ -40,7 +40,7 @@ async def read_facts(
 
 async def _part(service: ShardService, fleet: str, kit: Kit) -> Part:
     lists = []
-    for name, source in build_sources(service, kit).items():
+    for name, source in build_sources(service, kit.config_file).items():
         try:
             lists.append(await source.fetch())
         except DiscoveryError as error:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from promring import trial
-from promring.build import Kit, Left, Parts, build_fleet, build_parts, consul_access, store_of
+from promring.build import Kit, Left, Parts, build_fleet, build_parts, store_of
 from promring.config.load import Loaded, load_with_lines, loads_with_lines
 from promring.config.settings import Settings
-from promring.consul.client import Client
-from promring.consul.lock import ConsulLock, LockSettings
+from promring.consul.client import connected
+from promring.election import Lock, LockContext
 from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.state import Memory, orphans, strays
@@ -257,7 +257,8 @@ class Supervisor:
         gone = [s for s in now.settings.shard_services if s.name not in before.values()] if now else []
         try:
             if any(s.scrapers.consul for s in settings.shard_services):
-                consul = await stack.enter_async_context(self._client(settings))
+                with self._named():
+                    consul = await stack.enter_async_context(connected(settings.sections))
                 self._log.info("consul_client", addr=str(consul.url))
             kit = Kit(settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log)
             runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
@@ -273,18 +274,16 @@ class Supervisor:
         known = now.known if now else {}
         return Built(kit, parts, saved, stack, before, [left_behind(s, known[s.name]) for s in gone if s.name in known])
 
-    @contextlib.asynccontextmanager
-    async def _client(self, settings: Settings) -> AsyncIterator[Client]:
-        """Raises ``ConfigError`` when there can be none: a TLS file, the environment."""
-        async with AsyncExitStack() as stack:
-            try:
-                client = await stack.enter_async_context(Client(consul_access(settings)))
-            except (OSError, ValueError) as error:
-                raise ConfigError([f"{self._options.config_file}: consul: {' '.join(str(error).split())}"]) from error
-            yield client
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """A ``ConfigError`` of a part of the configuration names the file."""
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError([f"{self._options.config_file}: {problem}" for problem in error.problems]) from error
 
     @contextlib.asynccontextmanager
-    async def _lock(self) -> AsyncIterator[ConsulLock | None]:
+    async def _lock(self) -> AsyncIterator[Lock | None]:
         """The lock of the configuration that we started with. Released when nobody of us writes any more."""
         wanted = self.settings.controllers.lock
         if wanted is None:
@@ -293,17 +292,18 @@ class Supervisor:
         # The number tells apart who has one host name and one port: containers, addresses of one machine.
         name = f"{join_host_port(socket.gethostname(), self._options.web.port)}/{secrets.token_hex(2)}"
         self._log.info("controller_name", name=name)
-        settings = LockSettings(wanted.chosen.key, wanted.chosen.check_ttl, name)
-        async with self._client(self.settings) as client:
-            lock = ConsulLock(
-                client,
-                settings,
-                self.leadership,
-                informed=self._is_informed,
-                highest=lambda: max((f.reconciler.memory.generation.epoch for f in self.fleets.values()), default=0),
-                drained=lambda: {name: f.reconciler.memory.drained for name, f in self.fleets.items()},
-                log=self._log,
-            )
+        context = LockContext(
+            name,
+            self.settings.sections,
+            self.leadership,
+            informed=self._is_informed,
+            highest=lambda: max((f.reconciler.memory.generation.epoch for f in self.fleets.values()), default=0),
+            drained=lambda: {name: f.reconciler.memory.drained for name, f in self.fleets.items()},
+            log=self._log,
+        )
+        async with AsyncExitStack() as stack:
+            with self._named():
+                lock = await stack.enter_async_context(wanted.lock(context))
             try:
                 yield lock
             finally:

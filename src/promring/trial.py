@@ -8,20 +8,17 @@ trying by itself, as a running one does.
 
 from __future__ import annotations
 
-import glob
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from promring.build import ansible_settings, ssh_settings
-from promring.config.load import Problem
+from promring.config.kinds import Problem
+from promring.config.node import Node
 from promring.config.settings import (
     AnsibleDelivery,
     FileDelivery,
-    FileTargets,
-    Node,
-    PythonTargets,
     Settings,
     ShardService,
     SshDelivery,
@@ -29,7 +26,6 @@ from promring.config.settings import (
 from promring.delivery.ansible_run import NOT_INSTALLED, find_program
 from promring.delivery.ssh import require_asyncssh
 from promring.delivery.ssh_trust import UnsentError, read_trust, why_not_valid
-from promring.discovery.python import why_not_importable
 from promring.model import ConfigError
 from promring.runtime.disk import why_not_writable
 from promring.runtime.paths import of_fleet, render
@@ -41,14 +37,14 @@ TRIAL_S = 20.0
 def problems(settings: Settings, config_file: Path, running: Settings | None = None) -> Iterator[Problem]:
     """What cannot be built, or cannot work. What is in ``running`` already is not tried: it is there. Blocks."""
     deadline = time.monotonic() + TRIAL_S
-    folder = str(config_file.absolute().parent)
-    sources = [t.chosen for s in running.shard_services for t in s.targets] if running else []
+    folder = config_file.absolute().parent
+    sources = [t for s in running.shard_services for t in s.targets] if running else []
     deliveries = [d.chosen for s in running.shard_services for d in s.delivery] if running else []
     for i, service in enumerate(settings.shard_services):
         for j, targets in enumerate(service.targets):
-            new = isinstance(targets.chosen, PythonTargets) and targets.chosen not in sources
-            if new and (why := _why_no_callable(targets.chosen, folder, deadline)):
-                yield ("shard_services", i, "targets", j, "python", "callable"), why
+            if targets not in sources:
+                for path, why in targets.trial(folder, deadline - time.monotonic()):
+                    yield ("shard_services", i, "targets", j, targets.kind, *path), why
         for j, delivery in enumerate(service.delivery):
             if delivery.kind in TRIALS and delivery.chosen not in deliveries:
                 for key, why in TRIALS[delivery.kind](delivery.chosen, service):
@@ -59,23 +55,14 @@ def warnings(settings: Settings) -> Iterator[Problem]:
     """What is valid, and hardly meant. Blocks."""
     for i, service in enumerate(settings.shard_services):
         for j, targets in enumerate(service.targets):
-            if isinstance(targets.chosen, FileTargets):
-                for k, pattern in enumerate(targets.chosen.files):
-                    if not glob.glob(pattern):
-                        yield ("shard_services", i, "targets", j, "file", "files", k), f"no file matches {pattern!r} yet"
+            for path, what in targets.doubts():
+                yield ("shard_services", i, "targets", j, targets.kind, *path), what
         for j, delivery in enumerate(service.delivery):
             if isinstance(delivery.chosen, SshDelivery) and (said := _skipped_lines(delivery.chosen)):
                 yield ("shard_services", i, "delivery", j, "ssh", "known_hosts"), said
 
 
 Found = Iterator[tuple[tuple[str, ...], str]]
-
-
-def _why_no_callable(wanted: PythonTargets, folder: str, deadline: float) -> str:
-    left_s = min(wanted.timeout_s, deadline - time.monotonic())
-    if left_s <= 0:
-        return f"was not tried: the others took {TRIAL_S:g} s"
-    return why_not_importable(wanted.callable, folder, left_s)
 
 
 def _file(wanted: FileDelivery, service: ShardService) -> Found:

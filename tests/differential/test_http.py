@@ -13,7 +13,6 @@ import pytest
 from aiohttp import web
 
 from promring.demo.process import free_port
-from promring.discovery.http import HttpSource
 from promring.model import DiscoveryError
 from promring.runtime.http_client import new_session
 from tests.differential.corpus import JSON
@@ -21,6 +20,7 @@ from tests.differential.oracle import SETTLED_S, Oracle, Targets, oracles
 from tests.differential.test_lists import CONTROLS, OLD, names_are_old, shown, targets_of
 from tests.real.conftest import server
 from tests.rows import Seen
+from tests.sources import http_source
 
 pytestmark = pytest.mark.real
 
@@ -93,7 +93,7 @@ def config(url: str) -> str:
 async def ours(url: str, name: str) -> Targets:
     """None and no targets are one here: Prometheus' API does not tell them apart."""
     try:
-        return targets_of(await HttpSource(f"{url}/{name}", 60.0, 20.0).fetch())
+        return targets_of(await http_source(f"{url}/{name}", 60.0, 20.0).fetch())
     except DiscoveryError:
         return frozenset()
 

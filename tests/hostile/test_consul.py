@@ -7,7 +7,7 @@ import json
 import pytest
 
 from promring.consul.client import Access, Client
-from promring.consul.lock import ConsulLock, LockSettings
+from promring.consul.lock import ConsulLock, ConsulLockSettings
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
 from promring.election.leadership import Leadership
@@ -53,11 +53,12 @@ async def test_watch_and_registration_outlive_whatever_consul_answers(long: bool
 async def test_the_lock_outlives_whatever_consul_answers_and_nobody_leads_by_it(long: bool, seen: Seen) -> None:
     async with HostilePeer(KEYS) as consul, Client(Access(consul.address)) as client:
         leadership = Leadership(alone=False, changed=lambda: None)
-        settings = LockSettings("promring", 3.0, "me")
+        settings = ConsulLockSettings(key="promring", check_ttl=3.0)
         lock = ConsulLock(
             client,
             settings,
             leadership,
+            name="me",
             informed=lambda: True,
             highest=lambda: 0,
             drained=dict,

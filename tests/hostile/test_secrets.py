@@ -16,7 +16,6 @@ from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.config.load import loads
 from promring.consul.client import Access, Client
-from promring.discovery.http import HttpSource
 from promring.model import ConfigError, ConsulError, DiscoveryError
 from promring.runtime.secretfile import LastGood, SecretError
 from promring.runtime.tls import TlsFiles
@@ -25,6 +24,7 @@ from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
 from tests.hostile.test_agent import SLICES, sparse, waits
 from tests.hostile.test_sources import LIST
+from tests.sources import http_source
 from tests.waiting import until
 
 NO_FILES: dict[str, Callable[[Path], object]] = {
@@ -49,9 +49,9 @@ async def test_a_secret_that_is_no_file_is_a_clear_error_of_its_part_and_holds_n
     async with HostilePeer(LIST) as peer:
         url = f"http://{peer.address}/"
         for source in (
-            HttpSource(url, 1.0, 5.0, bearer_token_file=path),
-            HttpSource(url, 1.0, 5.0, headers_file=path),
-            HttpSource(url.replace("http:", "https:"), 1.0, 5.0, tls=TlsFiles(ca)),
+            http_source(url, 1.0, 5.0, bearer_token_file=path),
+            http_source(url, 1.0, 5.0, headers_file=path),
+            http_source(url.replace("http:", "https:"), 1.0, 5.0, tls=TlsFiles(ca)),
         ):
             with pytest.raises(DiscoveryError) as caught:
                 await source.fetch()

@@ -10,15 +10,14 @@ import pytest
 
 from promring.discovery import Source
 from promring.discovery.file import FileSource
-from promring.discovery.http import HttpSource
 from promring.discovery.polling import poll
-from promring.discovery.python import PythonSource
 from promring.fleet.facts import FactBoard
 from promring.model import Known
 from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape, bodies
 from tests.hostile.drive import play_all, running
 from tests.rows import Seen
+from tests.sources import http_source, python_source
 from tests.waiting import until
 
 LIST = Shape(b"[", b'{"targets":["a:1","b:1"],"labels":{"x":"y"}}', b"]", keys=("targets", "labels"))
@@ -47,7 +46,7 @@ class Polled:
 @pytest.mark.row(52, did="a source answers every hostile thing over http, another source is honest")
 async def test_an_http_source_may_answer_anything_and_the_last_good_list_stays(seen: Seen) -> None:
     async with HostilePeer(LIST) as bad, HostilePeer(LIST) as good:
-        first, second = (Polled(HttpSource(f"http://{peer.address}/sd", 0.05, 1.0)) for peer in (bad, good))
+        first, second = (Polled(http_source(f"http://{peer.address}/sd", 0.05, 1.0)) for peer in (bad, good))
         async with running(second.work), running(first.work) as task:
             await until(lambda: first.has_good() and second.has_good(), "both lists")
             seen(await play_all(bad, task, kept=first.has_good, others=second.answers, slow_s=0.3))
@@ -109,7 +108,7 @@ async def test_a_python_source_may_return_anything_and_the_last_good_list_stays(
         f"def targets():\n    return eval(pathlib.Path({str(chosen)!r}).read_text())\n"  # what the test chose
     )
     chosen.write_text(json.dumps([{"targets": ["a:1"]}]))
-    polled = Polled(PythonSource("hostile_cmdb:targets", 0.05, 30.0, str(tmp_path)))
+    polled = Polled(python_source("hostile_cmdb:targets", 0.05, 30.0, str(tmp_path)))
     async with running(polled.work) as task:
         await until(polled.has_good, "the list", 60)
         for name, value in RUBBISH.items():

@@ -29,11 +29,11 @@ from testbed.agent import AgentProcess
 from promring.consul.client import Access, Client
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
-from promring.discovery.http import HttpSource
 from promring.model import ConsulError, DiscoveryError
 from promring.runtime.http_client import HttpError, new_session, request
 from tests.fakes.echo import MODES, EchoServer
 from tests.rows import Seen
+from tests.sources import http_source
 from tests.waiting import until
 
 SERVICE = "node"
@@ -83,7 +83,7 @@ async def test_no_error_of_a_source_repeats_the_requests_secrets(tmp_path: Path,
     async with EchoServer() as server:
         server.mode = mode
         url = f"http://127.0.0.1:{server.port}/targets?token={canary('query')}&x={canary('second')}"
-        source = HttpSource(url, 60.0, 1.0, tmp_path / "headers", tmp_path / "bearer")
+        source = http_source(url, 60.0, 1.0, tmp_path / "headers", tmp_path / "bearer")
         assert canary.found(repr(source)) == []
         if mode == "header":  # a whole answer, with odd headers
             assert len(await source.fetch()) == 0
@@ -92,7 +92,7 @@ async def test_no_error_of_a_source_repeats_the_requests_secrets(tmp_path: Path,
                 await source.fetch()
             assert canary.found(chain(caught.value)) == []
             assert "/targets" in str(caught.value), "but which source it was"
-        plain = HttpSource(url.replace("http:", "https:"), 60.0, 1.0, tmp_path / "headers", tmp_path / "bearer")
+        plain = http_source(url.replace("http:", "https:"), 60.0, 1.0, tmp_path / "headers", tmp_path / "bearer")
         with pytest.raises(DiscoveryError) as caught:
             await plain.fetch()
         assert canary.found(chain(caught.value)) == []
@@ -120,7 +120,7 @@ async def test_a_redirect_within_the_origin_is_followed_with_the_credentials_and
     port = runner.addresses[0][1]
     try:
         inside, out = (
-            HttpSource(f"http://127.0.0.1:{port}/{path}", 60.0, 30.0, bearer_token_file=tmp_path / "bearer")
+            http_source(f"http://127.0.0.1:{port}/{path}", 60.0, 30.0, bearer_token_file=tmp_path / "bearer")
             for path in ("a", "out")
         )
         assert len(await inside.fetch()) == 1

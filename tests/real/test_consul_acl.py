@@ -15,7 +15,7 @@ import pytest
 from testbed.consul import ConsulProcess
 
 from promring.consul.client import Access, Client
-from promring.consul.lock import ConsulLock, LockSettings
+from promring.consul.lock import ConsulLock, ConsulLockSettings
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
 from promring.election.leadership import Leadership
@@ -163,8 +163,9 @@ async def running(consul: ConsulProcess, token: str, case: Case) -> AsyncIterato
         membership = ConsulMembership(client, watch, wanted, log, everyone)
         lock = ConsulLock(
             client,
-            LockSettings(f"{case.name}/leader", 3.0, case.name),
+            ConsulLockSettings(key=f"{case.name}/leader", check_ttl=3.0),
             tried.leadership,
+            name=case.name,
             informed=lambda: True,
             highest=lambda: 0,
             drained=dict,

@@ -15,11 +15,11 @@ import pytest
 import trustme
 from aiohttp import web
 
-from promring.build import consul_access
-from promring.config.consul_environment import read_environment
 from promring.config.load import loads
 from promring.config.settings import Settings
+from promring.consul.access import ConsulSection
 from promring.consul.client import Client
+from promring.consul.environment import read_environment
 from promring.model import ConsulError
 
 PEER = "consul.example"
@@ -159,7 +159,7 @@ async def test_the_same_reaches_a_server_as_from_consuls_own_commands(each_consu
             )
             theirs, made.reached = made.reached, []
             assert read_environment(environ).problems == {}, name
-            async with Client(consul_access(settings(), environ)) as client:
+            async with Client(settings().sections.get(ConsulSection).access(environ)) as client:
                 try:
                     assert (await client.key("x")).value == b"x"
                 except ConsulError:
@@ -179,7 +179,7 @@ async def test_what_the_configuration_says_goes_before_the_environment(tmp_path:
 
         async def reached(consul: str, environ: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
             made.reached = []
-            async with Client(consul_access(settings(consul), environ)) as client:
+            async with Client(settings(consul).sections.get(ConsulSection).access(environ)) as client:
                 try:
                     await client.key("x")
                 except ConsulError:

@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 from promring.core.pool import pool_of
 from promring.discovery import groups, json_list
 from promring.discovery.file import FileSource
-from promring.discovery.http import HttpSource
 from promring.model import DiscoveryError, TargetGroup
 from tests.fakes.source import HEAVY, TargetSource
 from tests.real.malformed import MALFORMED, MALFORMED_YAML
 from tests.real.stage import SERVICE, Stage, stage
 from tests.rows import Seen
+from tests.sources import http_source
 from tests.waiting import slower, until
 
 TROUBLE = {"discovery_failed", "discovery_empty"}
@@ -504,7 +504,7 @@ async def test_caps_of_a_list_hold(tmp_path: Path, seen: Seen) -> None:
 async def test_an_answer_that_was_refused_is_not_kept_in_memory(seen: Seen, kind: str) -> None:
     async with TargetSource([]) as source:
         source.body = b'[{"targets":["a:1"]},{"targets":["' + b"x" * 20 * MB + b'",5]}]'
-        asked = HttpSource(source.url, 60.0, 10.0, body_bytes_max=2**29 if kind == "malformed" else 19 * MB)
+        asked = http_source(source.url, 60.0, 10.0, body_bytes_max=2**29 if kind == "malformed" else 19 * MB)
         gc.collect()
         gc.disable()
         try:

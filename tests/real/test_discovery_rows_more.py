@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from promring.discovery.python import PythonSource
 from promring.model import DiscoveryError
 from tests.fakes.source import TargetSource
 from tests.real.stage import stage
@@ -27,6 +26,7 @@ from tests.real.test_discovery_rows import (
     watched,
 )
 from tests.rows import Seen
+from tests.sources import python_source
 from tests.waiting import until
 
 # --- 30: churn -------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ async def test_whatever_a_python_function_does_its_last_list_stays_and_the_loop_
 )
 async def test_a_python_function_cannot_take_all_memory(tmp_path: Path, seen: Seen, body: str, named: str) -> None:
     (tmp_path / "cmdb.py").write_text(f"def greedy():\n {body}\n")
-    source = PythonSource("cmdb:greedy", 60.0, 20.0, str(tmp_path), memory_bytes_max=256 * MB)
+    source = python_source("cmdb:greedy", 60.0, 20.0, str(tmp_path), memory_bytes_max=256 * MB)
     peak = 0.0
 
     async def look() -> None:

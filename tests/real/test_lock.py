@@ -15,7 +15,7 @@ import pytest
 from testbed.consul import ConsulProcess
 
 from promring.consul.client import Access, Client, Key
-from promring.consul.lock import ConsulLock, LockSettings
+from promring.consul.lock import ConsulLock, ConsulLockSettings
 from promring.election.leadership import Leadership
 from promring.model import ConsulError
 from promring.runtime.http_client import new_session
@@ -73,11 +73,12 @@ class Ground:
         await client.__aenter__()
         self.stack.append(client)
         leadership = Leadership(alone=False)
-        settings = LockSettings(KEY, 3.0, name)
+        settings = ConsulLockSettings(key=KEY, check_ttl=3.0)
         lock = ConsulLock(
             client,
             settings,
             leadership,
+            name=name,
             informed=lambda: informed,
             highest=lambda: max(highest, leadership.epoch),
             drained=dict,
@@ -221,5 +222,5 @@ async def test_who_knows_less_leads_only_when_nobody_else_does_for_long(
 
 
 async def test_the_lease_is_short_however_long_the_ttl() -> None:
-    assert LockSettings(KEY, 60.0, "x").lease_s <= 4
-    assert LockSettings(KEY, 2.0, "x").lease_s == pytest.approx(1.6)
+    assert ConsulLockSettings(key=KEY, check_ttl=60.0).lease_s <= 4
+    assert ConsulLockSettings(key=KEY, check_ttl=2.0).lease_s == pytest.approx(1.6)

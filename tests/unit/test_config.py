@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from promring.cli import main
 from promring.config.load import load, load_with_lines, loads
-from promring.config.settings import Node
+from promring.config.node import Node
 from promring.model import ConfigError
 
 GOOD = """
@@ -52,7 +52,7 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "promring.yml"
     file.write_text(GOOD)
     (service,) = load(file).shard_services
-    assert service.targets[0].chosen.files == [f"{tmp_path}/targets/*.json"]
+    assert service.targets[0].source_name == "file:" + f"{tmp_path}/targets/*.json"
     assert service.delivery[0].chosen.path == f"{tmp_path}/out/{{service}}/{{scraper}}.json"
     assert (service.placement.virtual_nodes, service.placement.load_factor) == (512, 1.10)
     assert service.scrapers.chosen.nodes == [Node("10.0.0.1", 9090), Node("10.0.0.2", 9090)]

@@ -14,12 +14,12 @@ import pytest
 
 from promring.core.pool import pool_of
 from promring.discovery.file import FileSource
-from promring.discovery.http import HttpSource
 from promring.discovery.polling import poll
 from promring.discovery.python import PythonSource
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from tests.fakes.source import BROKEN, EMPTY, TargetSource
+from tests.sources import http_source, python_source
 from tests.waiting import slower, until
 
 FUNCTIONS = """
@@ -40,7 +40,7 @@ GROUPS = pool_of((TargetGroup.of(["a:1"], {"x": "y"}),))
 
 def source(tmp_path: Path, name: str, timeout_s: float = 5.0) -> PythonSource:
     (tmp_path / "cmdb.py").write_text(FUNCTIONS)
-    return PythonSource(f"cmdb:{name}", 60.0, timeout_s, str(tmp_path))
+    return python_source(f"cmdb:{name}", 60.0, timeout_s, str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["good", "prints", "leaves_a_daemon"])
@@ -98,7 +98,7 @@ async def test_credentials_and_headers_are_sent_and_read_anew(tmp_path: Path) ->
     headers.write_text("X-Tenant: shop\n")
     token.write_text("one\n")
     async with TargetSource([{"targets": ["a:1"]}]) as fake:
-        asked = HttpSource(fake.url, 60.0, 5.0, headers, token)
+        asked = http_source(fake.url, 60.0, 5.0, headers, token)
         await asked.fetch()
         token.write_text("two\n")
         await asked.fetch()
@@ -116,21 +116,21 @@ async def test_an_http_source_that_misbehaves_is_an_error_within_its_time_out(mo
         fake.mode = mode
         started = time.monotonic()
         with pytest.raises(DiscoveryError, match=fake.url):
-            await HttpSource(fake.url, 60.0, 0.5).fetch()
+            await http_source(fake.url, 60.0, 0.5).fetch()
         assert time.monotonic() - started < 2 * slower()
 
 
 async def test_a_body_over_the_cap_is_refused_while_it_comes() -> None:
     async with TargetSource([{"targets": [f"a:{n}" for n in range(1, 9000)]}]) as fake:
         with pytest.raises(DiscoveryError, match="larger than 10000 bytes"):
-            await HttpSource(fake.url, 60.0, 5.0, body_bytes_max=10_000).fetch()
+            await http_source(fake.url, 60.0, 5.0, body_bytes_max=10_000).fetch()
 
 
 async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -> None:
     answers: list[Answer[TargetPool]] = []
     counted: list[bool] = []
     async with TargetSource([{"targets": ["a:1"]}]) as fake:
-        asked = HttpSource(fake.url, 0.05, 1.0)
+        asked = http_source(fake.url, 0.05, 1.0)
         task = asyncio.create_task(poll("s", asked, lambda a, *_: answers.append(a), counted.append, log.get()))
         await until(lambda: Known(pool_of((TargetGroup.of(["a:1"]),))) in answers, "known")
         fake.mode = "status 500"
@@ -234,7 +234,7 @@ async def test_a_token_file_that_is_not_text_is_an_error_of_the_source(tmp_path:
     token = tmp_path / "token"
     token.write_bytes(b"\xff\xfet\x00")
     with pytest.raises(DiscoveryError, match="is not text"):
-        await HttpSource("http://127.0.0.1:1/", 60.0, 1.0, None, token).fetch()
+        await http_source("http://127.0.0.1:1/", 60.0, 1.0, None, token).fetch()
 
 
 class Broken:

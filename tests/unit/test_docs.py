@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
 from promring.cli import COMMANDS, main
+from promring.config.kinds import OneOf
 from promring.config.load import loads
+from promring.config.node import Node
 from promring.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +46,19 @@ def keys(model: type[BaseModel]) -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
         found.add(field.alias or name)
-        for part in re.findall(r"promring\.config\.settings\.(\w+)", str(field.annotation)):
-            inner = vars(__import__("promring.config.settings", fromlist=[part]))[part]
-            found |= keys(inner) if issubclass(inner, BaseModel) else set(inner._fields)
+        found |= keys_of(field.annotation).union(*(keys_of(part) for part in field.metadata))
     return found
+
+
+def keys_of(part: object) -> set[str]:
+    """Of the models that a type is made of, and of the kinds that may be chosen."""
+    if isinstance(part, OneOf):
+        return set(part.kinds).union(*map(keys, part.kinds.values()))
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        return keys(part)
+    if isinstance(part, type) and issubclass(part, Node):
+        return {"address", "zone", "weight"}
+    return set().union(*map(keys_of, (*get_args(part), *getattr(part, "__metadata__", ()))))
 
 
 def test_every_key_is_on_the_configuration_page() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from promring.build import placing_of, policy_of
 from promring.config.load import load, loads
-from promring.config.settings import FleetOfServices, Settings, parse_node
+from promring.config.node import parse_node
+from promring.config.settings import FleetOfServices, Settings
 from promring.core.admission import History
 from promring.core.handover import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted

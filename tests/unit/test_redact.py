@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from promring.cli import main
 from promring.cli.output import clean, say, say_table
 from promring.config.settings import Settings
+from promring.discovery.http import HttpTargets
 from promring.runtime.redact import Secret, SecretUrl, hide, scrub, secrets_in, secrets_of_url, secrets_of_vars, shown
 from promring.runtime.text import printable
 from promring.telemetry import log
@@ -178,7 +179,9 @@ def test_settings_do_not_show_the_query_of_a_source() -> None:
     assert CANARY not in repr(made)
     assert CANARY not in str(made)
     assert "http://h/x" in repr(made)
-    assert made.shard_services[0].targets[0].chosen.url.reveal().endswith(CANARY)
+    (source,) = made.shard_services[0].targets
+    assert isinstance(source, HttpTargets)
+    assert source.url.reveal().endswith(CANARY)
 
 
 def test_an_error_that_is_scrubbed_keeps_the_rest() -> None:

@@ -21,10 +21,10 @@ from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.consul.client import Access, Client
 from promring.core.pool import pool_of
-from promring.discovery.http import HttpSource
 from promring.model import ConsulError, DiscoveryError, TargetGroup
 from promring.runtime.http_client import TlsFiles
 from promring.telemetry import log
+from tests.sources import http_source
 from tests.waiting import until
 
 
@@ -78,7 +78,7 @@ def ca_file(ca: trustme.CA, tmp_path: Path) -> Path:
 
 
 async def fetch(port: int, tls: TlsFiles | None) -> object:
-    return await HttpSource(f"https://127.0.0.1:{port}/targets", 60.0, 5.0, tls=tls).fetch()
+    return await http_source(f"https://127.0.0.1:{port}/targets", 60.0, 5.0, tls=tls).fetch()
 
 
 async def test_an_own_ca_and_a_client_certificate_are_used(ca: trustme.CA, ca_file: Path, tmp_path: Path) -> None:

@@ -15,9 +15,13 @@ from typing import Any
 
 import yaml
 
+from promring.runtime.redact import shown
+from promring.runtime.text import printable
+
 DEPTH_MAX = 32
 NODES_MAX = 100_000
 TEXT_MAX = 64 * 1024
+KEY_SHOWN_MAX = 100
 KeyPath = tuple[str | int, ...]
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -46,6 +50,17 @@ class Document:
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
+
+
+def show(path: KeyPath) -> str:
+    """``('shard_services', 0, 'name')`` → ``shard_services[0].name``. A key that nobody could read is cut and escaped."""
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{printable(_key(p)[:KEY_SHOWN_MAX])}" for p in path)
+    return text.removeprefix(".") or "(document)"
+
+
+def _key(text: str) -> str:
+    """A URL may have become a key by a colon too many."""
+    return shown(text) if "@" in text or "?" in text else text
 
 
 def read_yaml(text: bytes | str) -> Document:

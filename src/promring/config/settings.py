@@ -1,14 +1,11 @@
-"""The settings: what a valid configuration file means, as frozen pydantic models.
+"""The whole configuration as frozen pydantic models: what a valid file means.
 
-Owns: keys, defaults, types and the limits of each value by itself. Relations between values are in ``config.py``, as is
-the way from YAML. Durations are seconds (float), paths are absolute. A key of the contract that this version does not do
-yet is known here and refused by name.
+Owns the keys of fleets and shard services, with their defaults and limits. The keys of a kind are in that kind's own file,
+single values in ``values``. Relations between values are in ``relations``, the way from YAML is in ``load``.
 """
 
 from __future__ import annotations
 
-import glob
-import math
 import re
 import string
 from pathlib import Path
@@ -16,124 +13,35 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    PlainValidator,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from yarl import URL
 
-from promring.core.ring import WEIGHT_MOST
+from promring.config.kinds import Kind, Sections
+from promring.config.node import ListedNode, Node, parse_node_text
+from promring.config.values import (
+    ENTRIES_MAX,
+    NODES_MAX,
+    SERVICES_MAX,
+    AbsolutePath,
+    Duration,
+    Interval,
+    LabelName,
+    Model,
+    Name,
+    base_folder,
+)
+from promring.consul.access import ConsulSection
+from promring.discovery.kinds import Targets
+from promring.election.kinds import AnyLock
 from promring.model import Scraper, join_host_port
-from promring.runtime.address import parse_host_port
-from promring.runtime.duration import parse_duration
-from promring.runtime.http_client import TlsFiles, parse_base
-from promring.runtime.redact import SecretUrl, shown
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 TEMPLATE_FIELDS = {"fleet", "service", "scraper", "host", "port"}
-LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
-SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
-"""Of a configuration, of a service, and of every other list: more is a mistake, and would hold a reload up."""
-
-
-class Node(NamedTuple):
-    """A scraper as it is listed."""
-
-    host: str
-    port: int
-    zone: str = ""
-    weight: float = 1.0
-
-
-def parse_node(value: object) -> Node:
-    """``host:port``, or ``{address: host:port, zone: a, weight: 2}``. Raises ValueError."""
-    if not isinstance(value, dict):
-        return Node(*parse_host_port(value))
-    if unknown := sorted(map(str, value.keys() - {"address", "zone", "weight"})):
-        raise ValueError(f"unknown key {unknown[0]!r}; a scraper has address, zone, weight")
-    host, port = parse_host_port(value.get("address"))
-    return Node(host, port, _zone(value.get("zone", "")), parse_weight(value.get("weight", 1)))
-
-
-def parse_node_text(text: str) -> Node:
-    """``host:port``, or ``host:port,zone=a,weight=2``. Raises ValueError."""
-    address, *more = text.split(",")
-    pairs = [part.partition("=") for part in more]
-    if any(name not in ("zone", "weight") or not value for name, _, value in pairs):
-        raise ValueError(f"{text!r} is not host:port, or host:port,zone=a,weight=2")
-    return parse_node({"address": address} | {name: value for name, _, value in pairs})
-
-
-def parse_weight(value: object) -> float:
-    """A number, or a text of one. Raises ValueError."""
-    try:
-        weight = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        weight = math.nan
-    if not 0 <= weight <= WEIGHT_MOST:
-        raise ValueError(f"weight: {value!r} is not a number from 0 to {WEIGHT_MOST:g}")
-    return weight
-
-
-def _zone(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 128:
-        raise ValueError(f"zone: {str(value)[:40]!r} is not a short text")
-    return value
-
-
-def _positive(value: float) -> float:
-    if value <= 0:
-        raise ValueError("must be longer than 0s")
-    return value
-
-
-def _lock_ttl(value: float) -> float:
-    if not LOCK_TTL_LEAST_S <= value <= LOCK_TTL_MOST_S:
-        raise ValueError(f"must be from {LOCK_TTL_LEAST_S:g}s to {LOCK_TTL_MOST_S:g}s")
-    return value
-
-
-def _absolute(path: object, info: ValidationInfo) -> Path:
-    if not isinstance(path, str | Path) or not str(path):
-        raise ValueError("is not a path")
-    return Path(_base(info), path)
-
-
-def _base(info: ValidationInfo) -> Path:
-    """The folder that relative paths start from: that of the configuration file, as with Prometheus."""
-    base: Path = (info.context or {}).get("base", Path())
-    return base
-
-
-def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} must match {NAME.pattern}")
-    return text
-
-
-def _http_url(text: object) -> SecretUrl:
-    try:
-        url = URL(text if isinstance(text, str) else "")
-        port = url.explicit_port
-    except ValueError:
-        url, port = URL(), None
-    if url.scheme not in ("http", "https") or not url.host or port == 0:
-        raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL")
-    if url.user or url.password:
-        raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
-    return SecretUrl(str(text))
-
-
-def _base_address(text: str) -> str:
-    parse_base(text)
-    return text
 
 
 def _refuse(_: object) -> None:
@@ -151,19 +59,7 @@ def _only(*built: object) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Interval = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
-Name = Annotated[str, AfterValidator(_name)]
-HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url)]
-ListedNode = Annotated[Node, PlainValidator(parse_node)]
-LabelName = Annotated[str, Field(min_length=1, max_length=512)]
-"""Prometheus 3 takes any UTF-8 name."""
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class OneKind(Model):
@@ -189,42 +85,13 @@ class OneKind(Model):
         return getattr(self, self.kind)
 
 
-class Tls(Model):
-    ca_file: AbsolutePath | None = None
-    cert_file: AbsolutePath | None = None
-    key_file: AbsolutePath | None = None
-    server_name: str | None = None
-    insecure_skip_verify: bool = False
-
-    def files(self) -> TlsFiles:
-        return TlsFiles(self.ca_file, self.cert_file, self.key_file, self.server_name, self.insecure_skip_verify)
-
-
 class Global(Model):
     reconcile_interval: Interval = 60.0
     debounce: Duration = 0.2
 
 
-class Consul(Model):
-    address: Annotated[str, AfterValidator(_base_address)] | None = None
-    token_file: AbsolutePath | None = None
-    username: str | None = None
-    password_file: AbsolutePath | None = None
-    tls: Tls | None = None
-    datacenter: str | None = None
-
-
-class ConsulLock(Model):
-    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")] = "promring/leader"
-    check_ttl: Annotated[Interval, AfterValidator(_lock_ttl)] = 5.0
-
-
-class Lock(OneKind):
-    consul: ConsulLock | None = None
-
-
 class Controllers(Model):
-    lock: Lock | None = None
+    lock: AnyLock | None = None
 
 
 class RegisterCheck(Model):
@@ -238,7 +105,10 @@ class Register(Model):
     check: RegisterCheck = RegisterCheck()
 
 
-class ConsulScrapers(Model):
+class ConsulScrapers(Kind):
+    kind = "consul"
+    section = ConsulSection
+
     service: Name
     warning: Literal["alive", "dead"] = "alive"
     register_: Annotated[Register | None, Field(alias="register")] = None
@@ -258,58 +128,6 @@ class Scrapers(OneKind):
     probe: ProbeScrapers | None = None
     dns: NotBuilt = None
     file: NotBuilt = None
-
-
-def _sd_file(pattern: str, info: ValidationInfo) -> str:
-    if not pattern.lower().endswith((".json", ".yml", ".yaml")):
-        raise ValueError(f"{pattern!r} must end in .json, .yml or .yaml")
-    return str(Path(glob.escape(str(_base(info))), pattern))
-
-
-class FileTargets(Model):
-    files: Annotated[list[Annotated[str, AfterValidator(_sd_file)]], Field(min_length=1, max_length=ENTRIES_MAX)]
-    refresh_interval: Interval = 300.0
-    trusted: bool = True
-
-
-class HttpTargets(Model):
-    url: HttpUrl
-    refresh_interval: Interval = 60.0
-    timeout: Interval | None = None
-    headers_file: AbsolutePath | None = None
-    bearer_token_file: AbsolutePath | None = None
-    tls: Tls | None = None
-    trusted: bool = True
-
-    @property
-    def timeout_s(self) -> float:
-        return self.timeout or min(self.refresh_interval, 30.0)
-
-
-def _callable(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
-        raise ValueError(f"{text!r} is not module:function")
-    return text
-
-
-class PythonTargets(Model):
-    callable: Annotated[str, AfterValidator(_callable)]
-    interval: Interval = 60.0
-    timeout: Interval | None = None
-    trusted: bool = True
-
-    @property
-    def timeout_s(self) -> float:
-        return self.timeout or min(self.interval, 10.0)
-
-
-class Targets(OneKind):
-    file: FileTargets | None = None
-    http: HttpTargets | None = None
-    python: PythonTargets | None = None
-    consul: NotBuilt = None
-    dns: NotBuilt = None
-    prometheus: NotBuilt = None
 
 
 class FleetPlacement(Model):
@@ -344,7 +162,7 @@ def _template(text: str, info: ValidationInfo) -> str:
         raise ValueError(f"{text!r} must contain {{scraper}}, or {{host}} and {{port}}: each scraper has its own file")
     if "{" in text.partition("/")[0] and not text.startswith("/"):
         raise ValueError(f"{text!r}: the first folder must be fixed")
-    return str(Path(str(_base(info)).replace("{", "{{").replace("}", "}}"), text))
+    return str(Path(str(base_folder(info)).replace("{", "{{").replace("}", "}}"), text))
 
 
 class Handover(Model):
@@ -423,7 +241,9 @@ class SshDelivery(Model):
     identity_file: AbsolutePath
     known_hosts: AbsolutePath
     certificate_file: AbsolutePath | None = None
-    proxy_jump: Annotated[list[Annotated[str, AfterValidator(_jump)]], BeforeValidator(_jumps), Field(max_length=8)] = []
+    proxy_jump: Annotated[
+        list[Annotated[str, AfterValidator(_jump)]], BeforeValidator(_jumps), Field(max_length=8, default_factory=list)
+    ]
     timeout: Interval = 5.0
 
 
@@ -562,9 +382,9 @@ class Settings(Model):
     """A whole valid configuration."""
 
     global_: Annotated[Global, Field(alias="global")] = Global()
-    consul: Consul | None = None
+    consul: ConsulSection | None = None
     controllers: Controllers = Controllers()
-    fleets: Annotated[list[Fleet], Field(max_length=SERVICES_MAX)] = []
+    fleets: Annotated[list[Fleet], Field(max_length=SERVICES_MAX, default_factory=list)]
     shard_services: Annotated[list[ShardService], Field(min_length=1, max_length=SERVICES_MAX)]
 
     @field_validator("shard_services", mode="before")
@@ -580,6 +400,11 @@ class Settings(Model):
             else one
             for one in value
         ]
+
+    @property
+    def sections(self) -> Sections:
+        """What kinds share."""
+        return Sections([self.consul])
 
     @property
     def every_fleet(self) -> list[FleetOfServices]:

@@ -8,7 +8,8 @@ never in an error or log. Does not retry: watches loop by themselves.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from yarl import URL
 
+from promring.config.kinds import Sections
+from promring.consul.access import Access, ConsulSection
 from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
-from promring.model import ConsulError
+from promring.model import ConfigError, ConsulError
 from promring.runtime import secretfile
-from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, TlsFiles, new_session, parse_base, request
+from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, new_session, parse_base, request
 from promring.runtime.threads import beside
 
 T = TypeVar("T")
@@ -89,24 +92,6 @@ class AgentIdentity(NamedTuple):
 
     node: str
     datacenter: str
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where Consul is and how to be let in. ``address`` None: the local agent; ``tls`` given: never without TLS, whatever
-    scheme the address has. A ``token_file`` with something in it goes before ``token``.
-    """
-
-    address: str | None = None
-    token_file: Path | None = None
-    username: str | None = None
-    password_file: Path | None = None
-    tls: TlsFiles | None = None
-    datacenter: str | None = None
-    path_prefix: str = ""
-    """Before every path, as a proxy may want it."""
-    token: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -382,6 +367,17 @@ def _service_write(name: str) -> str:
 def answer_within(wait_s: float) -> float:
     """So long a blocking read takes at most: the servers add up to a sixteenth, and a way."""
     return wait_s * 17 / 16 + 5
+
+
+@contextlib.asynccontextmanager
+async def connected(sections: Sections) -> AsyncIterator[Client]:
+    """A client as the section ``consul`` says. Raises ``ConfigError`` when there can be none: a TLS file, a variable."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(Client(sections.get(ConsulSection).access()))
+        except (OSError, ValueError) as error:
+            raise ConfigError([f"consul: {' '.join(str(error).split())}"]) from error
+        yield client
 
 
 async def _secret(path: Path) -> str:

@@ -20,13 +20,16 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated
 
 import msgspec
+from pydantic import AfterValidator, Field
 
-from promring.consul.client import LOCK_DEADLINE_S, Client, Key, key_write
+from promring.config.values import Interval
+from promring.consul.access import ConsulSection
+from promring.consul.client import LOCK_DEADLINE_S, Client, Key, connected, key_write
+from promring.election import LockContext, LockSettings
 from promring.election.leadership import STEP, Leadership, boottime
 from promring.model import EPOCH_FOLLOWED_MOST, ConsulError, LetGo, ListMark
 from promring.runtime.backoff import backoff_s
@@ -60,41 +63,68 @@ class Shared(msgspec.Struct):
         return {name: frozenset(ids) for name, ids in self.drained.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class LockSettings:
-    """``name``: of this controller, for people. Seconds."""
+LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
 
-    key: str
-    check_ttl_s: float
-    name: str
+
+def _lock_ttl(value: float) -> float:
+    if not LOCK_TTL_LEAST_S <= value <= LOCK_TTL_MOST_S:
+        raise ValueError(f"must be from {LOCK_TTL_LEAST_S:g}s to {LOCK_TTL_MOST_S:g}s")
+    return value
+
+
+class ConsulLockSettings(LockSettings):
+    """``key``: who holds it leads; ``check_ttl``: a leader that gives no sign of life for so long is followed by another."""
+
+    kind = "consul"
+    section = ConsulSection
+
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")] = "promring/leader"
+    check_ttl: Annotated[Interval, AfterValidator(_lock_ttl)] = 5.0
 
     @property
     def lease_s(self) -> float:
-        return min(LEASE_MOST_S, self.check_ttl_s * (1 - MARGIN))
+        return min(LEASE_MOST_S, self.check_ttl * (1 - MARGIN))
 
     @property
     def round_s(self) -> float:
         """Between two signs of life."""
         return self.lease_s / 2.4
 
+    @contextlib.asynccontextmanager
+    async def lock(self, context: LockContext) -> AsyncIterator[ConsulLock]:
+        async with connected(context.sections) as client:
+            yield ConsulLock(
+                client,
+                self,
+                context.leadership,
+                name=context.name,
+                informed=context.informed,
+                highest=context.highest,
+                drained=context.drained,
+                log=context.log,
+            )
+
 
 class ConsulLock:
     """Keeps ``leadership`` true. ``informed``: whether we know as much as another controller may; ``highest``: the highest
-    epoch that we know; ``drained``: who is drained as far as we know, for the first one who leads.
+    epoch that we know; ``drained``: who is drained as far as we know, for the first one who leads; ``name``: of
+    this controller.
     """
 
     def __init__(
         self,
         client: Client,
-        settings: LockSettings,
+        settings: ConsulLockSettings,
         leadership: Leadership,
         *,
+        name: str,
         informed: Callable[[], bool],
         highest: Callable[[], int],
         drained: Callable[[], Mapping[str, frozenset[str]]],
         log: Logger,
     ) -> None:
         self._client, self._settings, self._leadership, self._log = client, settings, leadership, log
+        self._name = name
         self._informed, self._highest, self._drained_here = informed, highest, drained
         self._id = self._session = ""
         self._reigns = False
@@ -183,18 +213,18 @@ class ConsulLock:
         await self._end_session()
         name = f"{SERVICE}-{secrets.token_hex(8)}"  # never one again: a session that was not ended ends with its check
         check = {
-            "TTL": f"{round(self._settings.check_ttl_s * 1000)}ms",
+            "TTL": f"{round(self._settings.check_ttl * 1000)}ms",
             "Status": "passing",
             "DeregisterCriticalServiceAfter": GONE_AFTER,
         }
-        definition = {"ID": name, "Name": SERVICE, "Meta": {"controller": self._settings.name}, "Check": check}
+        definition = {"ID": name, "Name": SERVICE, "Meta": {"controller": self._name}, "Check": check}
         await self._client.register(definition, deadline_s=LOCK_DEADLINE_S)
         self._id = name
         await self._client.check_passes(self._id, SERVICE)
         deadline = boottime() + SYNC_S
         while not self._session:
             try:
-                self._session = await self._client.create_session(self._settings.name, self._id, LOCK_DELAY_S)
+                self._session = await self._client.create_session(self._name, self._id, LOCK_DELAY_S)
             except ConsulError as error:
                 if boottime() > deadline or error.status == 403:
                     raise
@@ -241,7 +271,7 @@ class ConsulLock:
         if self._shared != self._wanted(epoch):
             await self._put(epoch, started)
         else:
-            self._leadership.lead(self._settings.name, epoch, started + self._settings.lease_s)
+            self._leadership.lead(self._name, epoch, started + self._settings.lease_s)
         await self._leadership.wait_for_news(self._settings.round_s)
 
     async def _put(self, epoch: int, started: float) -> None:
@@ -252,7 +282,7 @@ class ConsulLock:
 
     def _lead(self, shared: Shared, started: float) -> None:
         self._shared, self._reigns, self._free_since, self._said_not_acquired = shared, True, None, False
-        self._leadership.lead(self._settings.name, shared.epoch, started + self._settings.lease_s)
+        self._leadership.lead(self._name, shared.epoch, started + self._settings.lease_s)
 
     def _next_epoch(self, key: Key) -> int:
         """Above all that are known; when the key says none, receivers may know one of a controller without a lock."""
@@ -263,7 +293,7 @@ class ConsulLock:
         drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items()}
         lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
         self._leadership.forget_released()
-        return Shared(self._settings.name, epoch, drained, lists, dict(self._leadership.released))
+        return Shared(self._name, epoch, drained, lists, dict(self._leadership.released))
 
     # --- say ---------------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,21 @@
 
 Stale beats partial: an adapter that cannot get everything raises ``DiscoveryError`` and gives nothing; the last good list
 stays. The loop that asks, counts failures and hands on is ``polling.py``, the same for every kind.
+
+A kind of source is one file: its settings (``SourceSettings``), its adapter (``Source``) and how the one is built from the
+other (``SourceSettings.source``); and one row in ``kinds.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from promring.config.kinds import Kind, Problem
 from promring.model import TargetPool
 
 
@@ -35,3 +42,36 @@ class WatchedSource(Source, Protocol):
 
     def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
         """One item a change, until ``stop`` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source is built from beside its own settings. ``folder``: that of the configuration file; ``legacy_names``:
+    only label names that Prometheus 2 takes.
+    """
+
+    folder: Path
+    legacy_names: bool = False
+
+
+class SourceSettings(Kind):
+    """The settings of a kind of source. ``trusted``: its lists may have labels that redirect a scrape."""
+
+    trusted: bool = True
+
+    @property
+    @abstractmethod
+    def source_name(self) -> str:
+        """What the source is called in logs, metrics and the state: the same across a reload, and without a secret."""
+
+    @abstractmethod
+    def source(self, context: SourceContext) -> Source:
+        """The adapter. Reads nothing and connects to nothing."""
+
+    def trial(self, folder: Path, patience_s: float) -> Iterator[Problem]:
+        """What cannot work here: for ``check`` and a reload. Blocks for ``patience_s`` at most; touches nothing."""
+        yield from ()
+
+    def doubts(self) -> Iterator[Problem]:
+        """What is valid, and hardly meant. Blocks."""
+        yield from ()

@@ -21,14 +21,19 @@ import glob
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, Field, ValidationInfo
 from watchfiles import Change, awatch
 
+from promring.config.kinds import Problem
+from promring.config.values import ENTRIES_MAX, Interval, base_folder
 from promring.core.pool import merge, pool_of
-from promring.discovery import groups
+from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.globs import matching
+from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.threads import beside, heed
 
@@ -40,6 +45,33 @@ SETTLED_S = 1.0
 SETTLING_MOST = 5
 TIMEOUT_S = 30.0
 PATIENCE_S = 30.0
+
+
+def _sd_file(pattern: str, info: ValidationInfo) -> str:
+    if not pattern.lower().endswith((".json", ".yml", ".yaml")):
+        raise ValueError(f"{pattern!r} must end in .json, .yml or .yaml")
+    return str(Path(glob.escape(str(base_folder(info))), pattern))
+
+
+class FileTargets(SourceSettings):
+    """``files``: globs ending in .json, .yml or .yaml."""
+
+    kind = "file"
+
+    files: Annotated[list[Annotated[str, AfterValidator(_sd_file)]], Field(min_length=1, max_length=ENTRIES_MAX)]
+    refresh_interval: Interval = 300.0
+
+    @property
+    def source_name(self) -> str:
+        return f"file:{','.join(self.files)}"
+
+    def source(self, context: SourceContext) -> FileSource:
+        return FileSource(self.files, self.refresh_interval, rules=ListRules(self.trusted, context.legacy_names))
+
+    def doubts(self) -> Iterator[Problem]:
+        for i, pattern in enumerate(self.files):
+            if not glob.glob(pattern):
+                yield ("files", i), f"no file matches {pattern!r} yet"
 
 
 class _File:

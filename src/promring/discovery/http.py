@@ -9,19 +9,22 @@ No error shows the query of the URL, nor what an answer repeats of the request's
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
 from promring.config.document import YamlProblem, read_yaml
-from promring.discovery import groups
+from promring.config.http_client import Tls
+from promring.config.values import AbsolutePath, HttpUrl, Interval
+from promring.discovery import SourceContext, SourceSettings, groups
+from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, request
+from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
 from promring.runtime.threads import beside
 
@@ -32,32 +35,58 @@ CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.
 """What Prometheus takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpSource:
-    """``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so they can be rotated."""
+class HttpTargets(SourceSettings):
+    """A list from an http_sd endpoint. ``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so
+    they can be rotated. ``timeout``: default the interval, at most 30 s.
+    """
 
-    url: str = field(repr=False)
-    interval_s: float
-    timeout_s: float
-    headers_file: Path | None = None
-    bearer_token_file: Path | None = None
-    tls: TlsFiles | None = None
-    body_bytes_max: int = BODY_BYTES_MAX
-    reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
+    kind = "http"
+
+    url: HttpUrl
+    refresh_interval: Interval = 60.0
+    timeout: Interval | None = None
+    headers_file: AbsolutePath | None = None
+    bearer_token_file: AbsolutePath | None = None
+    tls: Tls | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout or min(self.refresh_interval, 30.0)
+
+    @property
+    def source_name(self) -> str:
+        address, _, query = self.url.reveal().partition("?")
+        digest = f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else ""  # a query may hold a secret
+        return f"http:{address}{digest}"
+
+    def source(self, context: SourceContext) -> HttpSource:
+        return HttpSource(self, ListRules(self.trusted, context.legacy_names))
+
+
+class HttpSource:
+    """``body_bytes_max``: of one answer."""
+
+    def __init__(
+        self, settings: HttpTargets, rules: ListRules = groups.ANY, *, body_bytes_max: int = BODY_BYTES_MAX
+    ) -> None:
+        self._settings, self._body_bytes_max = settings, body_bytes_max
+        self._reader = groups.Reader(rules=rules)
+        self._tls = settings.tls.files() if settings.tls else None
+        self.interval_s = settings.refresh_interval
 
     async def fetch(self) -> TargetPool:
-        where = shown(self.url)
+        where, timeout_s = shown(self._settings.url), self._settings.timeout_s
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}",
         }
         try:
-            async with asyncio.timeout(self.timeout_s), new_session(keep_alive=False, unpack=False) as session:
-                headers |= await _credentials(self.headers_file, self.bearer_token_file)
+            async with asyncio.timeout(timeout_s), new_session(keep_alive=False, unpack=False) as session:
+                headers |= await _credentials(self._settings.headers_file, self._settings.bearer_token_file)
                 response = await self._follow(session, headers, where)
         except TimeoutError:
-            raise DiscoveryError(f"{where}: no whole answer within {self.timeout_s:g} s") from None
+            raise DiscoveryError(f"{where}: no whole answer within {timeout_s:g} s") from None
         except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
@@ -66,23 +95,23 @@ class HttpSource:
         if not CONTENT_TYPE.fullmatch(kind):
             raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")
         try:
-            pool = await self.reader.read_beside(response.body, where)
+            pool = await self._reader.read_beside(response.body, where)
         except DiscoveryError as error:
             raise DiscoveryError(response.clean(str(error)), error.pool) from None
         return pool
 
     async def _follow(self, session: aiohttp.ClientSession, headers: Mapping[str, str], where: str) -> Response:
         """The first answer that is no redirect. Raises ``HttpError``, ``DiscoveryError``."""
-        url = URL(self.url)
+        url = URL(self._settings.url.reveal())
         for _ in range(REDIRECTS_MOST + 1):
             response = await request(
                 session,
                 "GET",
                 url,
-                timeout_s=self.timeout_s,
+                timeout_s=self._settings.timeout_s,
                 headers=dict(headers),
-                tls=self.tls,
-                body_bytes_max=self.body_bytes_max,
+                tls=self._tls,
+                body_bytes_max=self._body_bytes_max,
             )
             location = response.headers.get("location")
             if response.status not in REDIRECTS or location is None:

@@ -10,14 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
-from typing import IO
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated
 
-from promring.discovery import groups
+from pydantic import AfterValidator
+
+from promring.config.kinds import Problem
+from promring.config.values import Interval
+from promring.discovery import SourceContext, SourceSettings, groups
+from promring.discovery.groups import ListRules
 from promring.discovery.memory import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import scrub
@@ -27,16 +34,49 @@ OUTPUT_BYTES_MAX = 512 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+def _callable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        raise ValueError(f"{text!r} is not module:function")
+    return text
+
+
+class PythonTargets(SourceSettings):
+    """``callable``: ``module:function``. ``timeout``: default the interval, at most 10 s."""
+
+    kind = "python"
+
+    callable: Annotated[str, AfterValidator(_callable)]
+    interval: Interval = 60.0
+    timeout: Interval | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout or min(self.interval, 10.0)
+
+    @property
+    def source_name(self) -> str:
+        return f"python:{self.callable}"
+
+    def source(self, context: SourceContext) -> PythonSource:
+        return PythonSource(self, str(context.folder), ListRules(self.trusted, context.legacy_names))
+
+    def trial(self, folder: Path, patience_s: float) -> Iterator[Problem]:
+        left_s = min(self.timeout_s, patience_s)
+        why = why_not_importable(self.callable, str(folder), left_s) if left_s > 0 else "there was no time to try it"
+        if why:
+            yield ("callable",), why
+
+
 class PythonSource:
     """``folder``: where imports are looked for first, beside the installed packages."""
 
-    callable: str
-    interval_s: float
-    timeout_s: float
-    folder: str
-    memory_bytes_max: int = BYTES_MAX
-    reader: groups.Reader = field(default_factory=groups.Reader, repr=False)
+    def __init__(
+        self, settings: PythonTargets, folder: str, rules: ListRules = groups.ANY, *, memory_bytes_max: int = BYTES_MAX
+    ) -> None:
+        self._callable, self._timeout_s = settings.callable, settings.timeout_s
+        self._folder, self._memory_bytes_max = folder, memory_bytes_max
+        self._reader = groups.Reader(rules=rules)
+        self.interval_s = settings.interval
 
     async def fetch(self) -> TargetPool:
         # Files, not pipes: a process that the function leaves behind could hold a pipe open for ever.
@@ -44,26 +84,26 @@ class PythonSource:
             status = await self._run(output, errors)
             body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
-            raise DiscoveryError(f"{self.callable}: {scrub(_last_line(said, status))}")
-        return await self.reader.read_beside(body, self.callable)
+            raise DiscoveryError(f"{self._callable}: {scrub(_last_line(said, status))}")
+        return await self._reader.read_beside(body, self._callable)
 
     async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
         """The exit status. When this ends nothing of the process's session runs any more."""
         try:
             worker = await asyncio.create_subprocess_exec(
-                *_command(self.callable, self.folder, OUTPUT_BYTES_MAX, self.memory_bytes_max),
+                *_command(self._callable, self._folder, OUTPUT_BYTES_MAX, self._memory_bytes_max),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
             )
         except OSError as error:
-            raise DiscoveryError(f"{self.callable}: its process cannot be started: {error.strerror}") from error
+            raise DiscoveryError(f"{self._callable}: its process cannot be started: {error.strerror}") from error
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(self._timeout_s):
                 return await worker.wait()
         except TimeoutError:
-            text = f"{self.callable}: no result within {self.timeout_s:g} s, its process was killed"
+            text = f"{self._callable}: no result within {self._timeout_s:g} s, its process was killed"
             raise DiscoveryError(text) from None
         finally:
             with contextlib.suppress(ProcessLookupError):

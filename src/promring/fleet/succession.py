@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from promring.config.load import place_of
-from promring.config.settings import Delivery, FleetKeys, FleetOfServices, Node, ProbeScrapers, Settings, ShardService
+from promring.config.node import Node
+from promring.config.relations import place_of
+from promring.config.settings import Delivery, FleetKeys, FleetOfServices, ProbeScrapers, Settings, ShardService
 from promring.core.admission import History, Standing
 from promring.core.handover import NO_CLAIMS, Claims
 from promring.core.joined import salt_of, salted

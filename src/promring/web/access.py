@@ -16,8 +16,9 @@ import bcrypt
 from aiohttp import web
 from pydantic import AfterValidator, Field, ValidationError
 
-from promring.config.load import from_pydantic, read_document, show
-from promring.config.settings import AbsolutePath, Model
+from promring.config.document import show
+from promring.config.load import from_pydantic, read_document
+from promring.config.values import AbsolutePath, Model
 from promring.model import ConfigError
 from promring.runtime import regular
 from promring.web.envelope import ApiError, Handler

@@ -1,0 +1,42 @@
+"""Files that a configuration names: whether they can be read, and make what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from promring.config.document import KeyPath
+from promring.config.http_client import Tls
+from promring.config.kinds import Kind, Problem
+from promring.runtime import regular
+
+
+def why_unreadable(error: OSError | ValueError) -> str:
+    """What the system says, without the name of the file."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:
+    """Files that the configuration names and that cannot be read, TLS files that make no TLS."""
+    if isinstance(value, Path):
+        try:
+            regular.check(value)
+        except (OSError, ValueError) as error:
+            yield path, f"{value}: {why_unreadable(error)}"
+    elif isinstance(value, BaseModel):
+        unreadable = False
+        path = (*path, value.kind) if isinstance(value, Kind) else path
+        for name, info in type(value).model_fields.items():
+            for problem in file_problems(getattr(value, name), (*path, info.alias or name)):
+                unreadable = True
+                yield problem
+        if isinstance(value, Tls) and not unreadable:
+            try:
+                value.files().context()
+            except (OSError, ValueError) as error:
+                yield path, f"makes no TLS context: {' '.join(str(error).split())}"
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from file_problems(item, (*path, i))

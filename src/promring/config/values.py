@@ -1,0 +1,85 @@
+"""The values that a configuration is made of, each with its limits: spans of time, paths, names, URLs.
+
+Promises: a value that comes through is usable as it is. Spans of time are seconds (float), paths are absolute. Kinds and
+sections are models of these values; how values relate to each other is in ``relations``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from yarl import URL
+
+from promring.runtime.duration import parse_duration
+from promring.runtime.redact import SecretUrl, shown
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
+"""Of a configuration, of a fleet, and of every other list: more is a mistake, and would hold a reload up."""
+
+
+class Model(BaseModel):
+    """A mapping of the configuration: unknown keys are refused, types are not converted, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+def _duration(value: object, info: ValidationInfo) -> float:
+    """In a file a span has its unit; a number in code is seconds."""
+    if info.context is None and isinstance(value, float):
+        return value
+    return parse_duration(value)
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+def base_folder(info: ValidationInfo) -> Path:
+    """The folder that relative paths start from: that of the configuration file, as with Prometheus."""
+    base: Path = (info.context or {}).get("base", Path())
+    return base
+
+
+def _absolute(path: object, info: ValidationInfo) -> Path:
+    if not isinstance(path, str | Path) or not str(path):
+        raise ValueError("is not a path")
+    return Path(base_folder(info), path)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{text!r} must match {NAME.pattern}")
+    return text
+
+
+def _http_url(text: object) -> SecretUrl:
+    if isinstance(text, SecretUrl):
+        text = text.reveal()
+    try:
+        url = URL(text if isinstance(text, str) else "")
+        port = url.explicit_port
+    except ValueError:
+        url, port = URL(), None
+    if url.scheme not in ("http", "https") or not url.host or port == 0:
+        raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL")
+    if url.user or url.password:
+        raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
+    return SecretUrl(str(text))
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+"""Seconds."""
+Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive)]
+"""Seconds, more than none."""
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+Name = Annotated[str, AfterValidator(_name)]
+HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url)]
+HttpPath = Annotated[str, Field(pattern=r"^/[^\s]*$")]
+LabelName = Annotated[str, Field(min_length=1, max_length=512)]
+"""Prometheus 3 takes any UTF-8 name."""

@@ -1,0 +1,15 @@
+"""The kinds of locks: one row each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from promring.config.kinds import OneOf, table
+from promring.consul.lock import ConsulLockSettings
+from promring.election import LockSettings
+
+KINDS = table(
+    ConsulLockSettings,
+)
+AnyLock = Annotated[LockSettings, OneOf(KINDS)]
+"""What ``controllers.lock`` chooses: exactly one kind."""
