@@ -59,12 +59,16 @@ class PlacementError(PromringError):
     """Nothing can be placed so: the text names what is wrong (a weight, a load, no scraper)."""
 
 
-class ConsulError(PromringError):
-    """Consul gave no usable answer; the last facts stay. ``status``: of its answer, 0 when there was none."""
+class StoreError(PromringError):
+    """Consul, etcd or Kubernetes gave no usable answer; the last facts stay. ``status``: HTTP's, or 0."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
         self.status = status
+
+
+class ConsulError(StoreError):
+    """Consul gave no usable answer."""
 
 
 class ListenError(PromringError):

@@ -27,8 +27,8 @@ from promring.build import Kit, Left, Parts, build_fleet, build_parts, store_of
 from promring.config.load import Loaded, load_with_lines, loads_with_lines
 from promring.config.settings import Settings
 from promring.consul.client import connected
-from promring.election import Lock, LockContext
 from promring.election.leadership import Leadership
+from promring.election.loop import Election, Lease
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.state import Memory, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins, successors
@@ -283,7 +283,7 @@ class Supervisor:
             raise ConfigError([f"{self._options.config_file}: {problem}" for problem in error.problems]) from error
 
     @contextlib.asynccontextmanager
-    async def _lock(self) -> AsyncIterator[Lock | None]:
+    async def _lock(self) -> AsyncIterator[Election | None]:
         """The lock of the configuration that we started with. Released when nobody of us writes any more."""
         wanted = self.settings.controllers.lock
         if wanted is None:
@@ -292,18 +292,18 @@ class Supervisor:
         # The number tells apart who has one host name and one port: containers, addresses of one machine.
         name = f"{join_host_port(socket.gethostname(), self._options.web.port)}/{secrets.token_hex(2)}"
         self._log.info("controller_name", name=name)
-        context = LockContext(
-            name,
-            self.settings.sections,
-            self.leadership,
-            informed=self._is_informed,
-            highest=lambda: max((f.reconciler.memory.generation.epoch for f in self.fleets.values()), default=0),
-            drained=lambda: {name: f.reconciler.memory.drained for name, f in self.fleets.items()},
-            log=self._log,
-        )
         async with AsyncExitStack() as stack:
             with self._named():
-                lock = await stack.enter_async_context(wanted.lock(context))
+                store = await stack.enter_async_context(wanted.store(name, self.settings.sections))
+            lock = Election(
+                store,
+                Lease(name, wanted.ttl_s),
+                self.leadership,
+                informed=self._is_informed,
+                highest=lambda: max((f.reconciler.memory.generation.epoch for f in self.fleets.values()), default=0),
+                drained=lambda: {name: f.reconciler.memory.drained for name, f in self.fleets.items()},
+                log=self._log,
+            )
             try:
                 yield lock
             finally:

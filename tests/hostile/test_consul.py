@@ -7,10 +7,11 @@ import json
 import pytest
 
 from promring.consul.client import Access, Client
-from promring.consul.lock import ConsulLock, ConsulLockSettings
+from promring.consul.lock import ConsulLockStore
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
 from promring.election.leadership import Leadership
+from promring.election.loop import Election, Lease
 from promring.membership.consul import ConsulMembership
 from promring.model import Answer, Known, Members, Scraper
 from promring.runtime.unforeseen import kept_alive
@@ -53,12 +54,10 @@ async def test_watch_and_registration_outlive_whatever_consul_answers(long: bool
 async def test_the_lock_outlives_whatever_consul_answers_and_nobody_leads_by_it(long: bool, seen: Seen) -> None:
     async with HostilePeer(KEYS) as consul, Client(Access(consul.address)) as client:
         leadership = Leadership(alone=False, changed=lambda: None)
-        settings = ConsulLockSettings(key="promring", check_ttl=3.0)
-        lock = ConsulLock(
-            client,
-            settings,
+        lock = Election(
+            ConsulLockStore(client, "promring", "me", 3.0),
+            Lease("me", 3.0),
             leadership,
-            name="me",
             informed=lambda: True,
             highest=lambda: 0,
             drained=dict,

@@ -15,10 +15,11 @@ import pytest
 from testbed.consul import ConsulProcess
 
 from promring.consul.client import Access, Client
-from promring.consul.lock import ConsulLock, ConsulLockSettings
+from promring.consul.lock import ConsulLockStore
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
 from promring.election.leadership import Leadership
+from promring.election.loop import Election, Lease
 from promring.membership.consul import ConsulMembership
 from promring.model import Answer, Known, Members, Scraper, Unknown
 from promring.runtime.http_client import HttpError, new_session, request
@@ -55,6 +56,9 @@ class Lines(list[tuple[str, dict[str, Any]]]):
         self.append((event, more))
 
     warning = error = info
+
+    def bind(self, **_: Any) -> Lines:
+        return self
 
     def errors(self, event: str) -> list[str]:
         return [str(more.get("error", "")) for name, more in self if name == event]
@@ -161,11 +165,10 @@ async def running(consul: ConsulProcess, token: str, case: Case) -> AsyncIterato
         watch = HealthWatch(client, case.name, lambda n, _: Scraper(f"{n[0]}:{n[1]}", *n), log)
         wanted = Registration(case.name, {node: {} for node in nodes}, "/", 3600.0, 1.0) if case.registers else None
         membership = ConsulMembership(client, watch, wanted, log, everyone)
-        lock = ConsulLock(
-            client,
-            ConsulLockSettings(key=f"{case.name}/leader", check_ttl=3.0),
+        lock = Election(
+            ConsulLockStore(client, f"{case.name}/leader", case.name, 3.0),
+            Lease(case.name, 3.0),
             tried.leadership,
-            name=case.name,
             informed=lambda: True,
             highest=lambda: 0,
             drained=dict,

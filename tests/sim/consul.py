@@ -41,7 +41,6 @@ class Entry:
 class Key:
     value: str = ""
     session: str = ""
-    lock_index: int = 0
     modify_index: int = 0
 
 
@@ -217,7 +216,7 @@ class Consul:
                 return _text(200, "true")
             case ["kv", *names]:
                 name = "/".join(names)
-                return await self._get(who, name, query) if method == "GET" else self._lock_key(who, name, query, body)
+                return await self._get(who, name, query) if method == "GET" else self._release_key(name, query, body)
             case ["txn"]:
                 return self._txn(who, body)
         raise AssertionError(path)
@@ -280,7 +279,7 @@ class Consul:
         if key is None:
             return _json(None, self.index, 404)
         self._confirm(who, key)
-        shown = {"Key": name, "Value": key.value, "LockIndex": key.lock_index, "ModifyIndex": key.modify_index}
+        shown = {"Key": name, "Value": key.value, "ModifyIndex": key.modify_index}
         return _json([shown | ({"Session": key.session} if key.session else {})], self.index)
 
     def _confirm(self, who: str, key: Key) -> None:
@@ -288,16 +287,13 @@ class Consul:
         if session is not None and session.owner == who:
             self.confirmed_at[who] = self.now()
 
-    def _lock_key(self, who: str, name: str, query: dict[str, str], body: bytes) -> Response:
+    def _release_key(self, name: str, query: dict[str, str], body: bytes) -> Response:
         value = base64.b64encode(body).decode()
-        if "acquire" in query:
-            good = not self._acquire(who, name, query["acquire"], value)
-        else:
-            key = self.keys.get(name)
-            good = key is not None and key.session == query["release"] != ""
-            if good and key is not None:
-                key.session, key.value = "", value
-                self._touch(key)
+        key = self.keys.get(name)
+        good = key is not None and key.session == query["release"] != ""
+        if good and key is not None:
+            key.session, key.value = "", value
+            self._touch(key)
         return _text(200, "true" if good else "false")
 
     def _acquire(self, who: str, name: str, session: str, value: str) -> str:
@@ -307,10 +303,8 @@ class Consul:
         key = self.keys.setdefault(name, Key())
         if key.session not in ("", session):
             return "failed to lock key: it is locked"
-        if not key.session:
-            if self._delays.get(name, 0.0) > self.now():
-                return "failed to lock key: lock-delay"
-            key.lock_index += 1
+        if not key.session and self._delays.get(name, 0.0) > self.now():
+            return "failed to lock key: lock-delay"
         key.session, key.value = session, value
         self._touch(key)
         self._confirm(who, key)
@@ -319,10 +313,14 @@ class Consul:
     def _txn(self, who: str, body: list[dict[str, Any]]) -> Response:
         first, lock = (operation["KV"] for operation in body)
         there = self.keys.get(first["Key"])
-        unchanged = there is None if first["Verb"] == "check-not-exists" else bool(there)
-        if there is not None and first["Verb"] == "check-index":
-            unchanged = there.modify_index == first["Index"]
-        why_not = "" if unchanged else "index is stale"
+        match first["Verb"]:
+            case "check-not-exists":
+                unchanged = there is None
+            case "check-index":
+                unchanged = there is not None and there.modify_index == first["Index"]
+            case _:
+                unchanged = there is not None and there.session == first["Session"]
+        why_not = "" if unchanged else "stale"
         why_not = why_not or self._acquire(who, lock["Key"], lock["Session"], lock["Value"])
         return _text(409, why_not) if why_not else _json({"Results": []})
 

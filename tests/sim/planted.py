@@ -13,7 +13,6 @@ import numpy as np
 from promring import model
 from promring.agent import slicefile
 from promring.audit import active
-from promring.consul import lock
 from promring.consul.client import Client
 from promring.core import aside, handover, second
 from promring.core.admission import History, Rules
@@ -29,6 +28,7 @@ from promring.delivery.envelope import Envelope
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import polling
 from promring.election.leadership import Leadership
+from promring.election.loop import Election
 from promring.fleet import facts, judge, moves, reconcile
 from promring.model import Empty, Fact, Keys, Known, Members, Placement, TargetPool, Unknown
 from promring.runtime import disk
@@ -206,10 +206,10 @@ def lease_never_ends() -> Places:
 def epoch_stays() -> Places:
     """A new leader goes on in the epoch of the last one."""
 
-    def epoch(self: Any, key: Any) -> int:
-        return int(max(self._shared.epoch if self._shared is not None else 0, self._highest(), 1))
+    def epoch(self: Any, seen: Any) -> int:
+        return int(max(self._note.epoch if self._note is not None else 0, self._highest(), 1))
 
-    return [(lock.ConsulLock, "_next_epoch", epoch)]
+    return [(Election, "_next_epoch", epoch)]
 
 
 def lock_is_deleted() -> Places:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import envelope
 from promring.delivery.bundle import BundleError, line_of, opened
 from promring.delivery.envelope import Envelope
+from promring.election.loop import LEASE_MOST_S
 from promring.model import Generation, Slice
 from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.consul import Consul

@@ -55,7 +55,6 @@ class _Located(msgspec.Struct, frozen=True, rename="pascal"):
 class _KeyEntry(msgspec.Struct, frozen=True, rename="pascal"):
     value: str | None = None
     session: str = ""
-    lock_index: int = 0
     modify_index: int = 0
 
 
@@ -65,13 +64,12 @@ class _Session(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of the store. ``session``: who has it locked, empty: nobody; ``lock_index``: how often it was locked;
-    ``modify_index``: of its last change, 0 when there is no such key; ``index``: to wait for the next change with.
+    """One key of the store. ``session``: who has it locked, empty: nobody; ``modify_index``: of its last change, 0
+    when there is no such key; ``index``: to wait for the next change with.
     """
 
     value: bytes = b""
     session: str = ""
-    lock_index: int = 0
     modify_index: int = 0
     index: int = 1
 
@@ -211,7 +209,7 @@ class Client:
             value = base64.b64decode(entry.value or "", validate=True)
         except ValueError:
             raise ConsulError(f"{self._where}: malformed answer: the value of {name} is not base64") from None
-        return Key(value, entry.session, entry.lock_index, entry.modify_index, new_index)
+        return Key(value, entry.session, entry.modify_index, new_index)
 
     async def acquire(self, name: str, key: Key, session: str, value: bytes) -> str:
         """Lock the key for the session and put ``value`` in it, if nobody has touched it since it was ``key``, in one.
@@ -221,24 +219,29 @@ class Client:
         there = {"Verb": "check-index", "Key": name, "Index": key.modify_index}
         unchanged = there if key.modify_index else {"Verb": "check-not-exists", "Key": name}
         lock = {"Verb": "lock", "Key": name, "Value": base64.b64encode(value).decode(), "Session": session}
-        body = [{"KV": unchanged}, {"KV": lock}]
-        response = await self._call(
-            "PUT", "/v1/txn", body=body, deadline_s=LOCK_DEADLINE_S, fine=(200, 409), local=True, needs=key_write(name)
-        )
+        response = await self._transaction(name, unchanged, lock)
         return "" if response.status == 200 else response.text()
 
     async def change(self, name: str, session: str, value: bytes) -> bool:
-        """Put ``value`` into the key as the one who has it locked. False: that is another by now."""
-        return await self._locking("acquire", name, session, value)
+        """Put ``value`` into the key as the one who has it locked. False: nobody has, or another.
+
+        ``?acquire=`` alone would take a free key.
+        """
+        locked = {"Verb": "check-session", "Key": name, "Session": session}
+        put = {"Verb": "lock", "Key": name, "Value": base64.b64encode(value).decode(), "Session": session}
+        return (await self._transaction(name, locked, put)).status == 200
+
+    async def _transaction(self, name: str, *operations: Mapping[str, object]) -> Response:
+        body = [{"KV": operation} for operation in operations]
+        return await self._call(
+            "PUT", "/v1/txn", body=body, deadline_s=LOCK_DEADLINE_S, fine=(200, 409), local=True, needs=key_write(name)
+        )
 
     async def release(self, name: str, session: str, value: bytes) -> bool:
-        return await self._locking("release", name, session, value)
-
-    async def _locking(self, verb: str, name: str, session: str, value: bytes) -> bool:
         response = await self._call(
             "PUT",
             f"/v1/kv/{name}",
-            {verb: session},
+            {"release": session},
             data=value,
             deadline_s=LOCK_DEADLINE_S,
             local=True,

@@ -1,49 +1,26 @@
 """Which of several controllers leads.
 
-A kind of lock is one file of its protocol's package: its settings (``LockSettings``) and its lock; and one row in
-``kinds.py``.
+A kind of lock is one file of its protocol's package: its settings (``LockSettings``) and its ``LockStore``; and one row in
+``kinds.py``. The election itself (``loop.py``) is the same for all of them.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Protocol
 
 from promring.config.kinds import Kind, Sections
-from promring.election.leadership import Leadership
-from promring.telemetry.log import Logger
-
-
-class Lock(Protocol):
-    async def run(self) -> None:
-        """For ever: keep ``Leadership`` true."""
-
-    async def release(self) -> None:
-        """Let another controller have it at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class LockContext:
-    """What a lock is built from beside its own settings. ``name``: of this controller, for people; ``informed``: whether we
-    know as much as another controller may; ``highest``: the highest epoch that we know; ``drained``: the scrapers that are
-    drained as far as we know, by fleet.
-    """
-
-    name: str
-    sections: Sections
-    leadership: Leadership
-    informed: Callable[[], bool]
-    highest: Callable[[], int]
-    drained: Callable[[], Mapping[str, frozenset[str]]]
-    log: Logger
+from promring.election.store import LockStore
 
 
 class LockSettings(Kind):
     """The settings of a kind of lock."""
 
+    @property
     @abstractmethod
-    def lock(self, context: LockContext) -> AbstractAsyncContextManager[Lock]:
-        """The lock, with a connection of its own. Raises ``ConfigError`` when there can be none."""
+    def ttl_s(self) -> float:
+        """A leader that gives no sign of life for so many seconds loses the lock."""
+
+    @abstractmethod
+    def store(self, name: str, sections: Sections) -> AbstractAsyncContextManager[LockStore]:
+        """The lock as the controller ``name`` sees it, by a connection of its own. Raises ``ConfigError`` for a bad file."""

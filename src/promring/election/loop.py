@@ -1,0 +1,232 @@
+"""One leader among several controllers: the lease, the epoch and the shared note, over any store that can lock.
+
+A round reads the lock, which gives a sign of life. A controller that finds it free takes it and reads again. It leads when
+the lock is shown as its own and the note with its new epoch is written. So an answer that is lost is no special case: the
+next read tells.
+
+The lease is counted on our own clock from before the round. It is shorter than the TTL and than ``LEASE_MOST_S``. An epoch
+is above the token of the lock, above the one in the note, and above every one that we know. It is written while we hold the
+lock and before we lead, so nobody leads with an epoch that was another leader's.
+
+Promises: the lock is released when we stop; one that is lost is noticed within a round, or when the lease ends.
+Not promised: that there is never a moment with two leaders (a Consul agent that is stopped frees the lock before our lease
+ends), nor that a write on its way when the lease ends does not arrive. Receivers refuse both by their epochs.
+Flow: ``leadership.py`` is what this loop keeps true, ``store.py`` what it asks of a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from promring.election.leadership import STEP, Leadership
+from promring.election.note import Note, decode
+from promring.election.store import LockState, LockStore
+from promring.model import StoreError
+from promring.runtime.backoff import backoff_s
+from promring.telemetry.log import Logger
+
+LEASE_MOST_S = 4.0
+MARGIN = 0.2
+AGAIN_S = 0.25
+RAISE_AGAIN_S = 30.0
+PATIENCE_S = 15.0
+"""The lock was free for so long: then a controller leads that knows less than another might."""
+NOT_TAKEN_S = 5.0
+SAID_MOST = 10
+"""Reasons that are logged until the lock answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """``name``: of this controller, for people. ``ttl_s``: after so long without a sign of life the store frees the lock."""
+
+    name: str
+    ttl_s: float
+
+    @property
+    def lease_s(self) -> float:
+        """So long we lead after a sign of life."""
+        return min(LEASE_MOST_S, self.ttl_s * (1 - MARGIN))
+
+    @property
+    def round_s(self) -> float:
+        """Between two signs of life."""
+        return self.lease_s / 2.4
+
+
+class Election:
+    """Keeps ``leadership`` true. ``informed``: whether we know as much as another controller may; ``highest``: the highest
+    epoch that we know; ``drained``: who is drained as far as we know, for the first one who leads.
+    """
+
+    def __init__(
+        self,
+        store: LockStore,
+        lease: Lease,
+        leadership: Leadership,
+        *,
+        informed: Callable[[], bool],
+        highest: Callable[[], int],
+        drained: Callable[[], Mapping[str, frozenset[str]]],
+        log: Logger,
+    ) -> None:
+        self._store, self._lease, self._leadership = store, lease, leadership
+        self._informed, self._highest, self._drained_here = informed, highest, drained
+        self._log = log.bind(key=store.key)
+        self._reigns = False
+        """Whether an epoch of ours stands in the note, since we took the lock."""
+        self._note: Note | None = None
+        """As read last; None: there is none of ours."""
+        self._token = 0
+        self._free_since: float | None = None
+        self._tried = False
+        """Whether the last round tried to take the lock."""
+        self._raise_again_at = 0.0
+        self._said: set[str] = set()
+        self._failures = 0
+        self._said_not_taken = False
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self._round()
+                if self._failures:
+                    self._log.info("lock_answers_again")
+                self._failures, self._said = 0, set()
+            except StoreError as error:
+                await self._failed(str(error))
+            self._say_over()
+
+    async def release(self) -> None:
+        """Let another have it at once. Nothing is renewed afterwards."""
+        held, self._leadership.lease_ends_at = self._leadership.leads(), 0.0
+        try:
+            await self._store.release(self._wanted(self._leadership.epoch).encode() if held else None)
+        except StoreError as error:
+            self._log.warning("lock_not_released", error=str(error))
+        else:
+            self._log.info("lock_released", led=held)
+
+    # --- one round ---------------------------------------------------------------------------------------------------
+
+    async def _round(self) -> None:
+        leading, started = self._leadership.leads(), self._now()
+        waits, self._tried = not leading and not self._tried, False
+        seen = await self._store.read(self._lease.round_s if waits else 0.0)
+        self._note = decode(seen.note)
+        self._compare(seen)
+        if seen.ours:
+            await (self._renew(seen, started) if self._reigns else self._begin(seen, started))
+            return
+        self._follow(seen, led=leading)
+        if seen.held:
+            return
+        if self._may_lead():
+            await self._take(seen)
+        else:
+            await asyncio.sleep(AGAIN_S)
+
+    def _follow(self, seen: LockState, *, led: bool) -> None:
+        note = self._note or Note()
+        leader = note.leader if seen.held else ""
+        if led:
+            self._log.warning("lock_lost", leader=leader)
+        elif leader != self._leadership.leader:
+            self._log.info("lock_held_by", leader=leader or "nobody")
+        self._reigns = False
+        self._free_since = None if seen.held else self._free_since or self._now()
+        self._leadership.follow(leader, note.epoch)
+        self._learn()
+
+    def _learn(self) -> None:
+        """What stands in the note, if there is one."""
+        if self._note is not None:
+            self._leadership.share_drained(self._note.who_is_drained())
+            self._leadership.share_lists(self._note.lists)
+            self._leadership.share_released(self._note.released)
+
+    def _may_lead(self) -> bool:
+        """Whoever knows everything; when the lock has been free for long, whoever there is."""
+        return self._informed() or (self._free_since is not None and self._now() - self._free_since > PATIENCE_S)
+
+    async def _take(self, seen: LockState) -> None:
+        self._tried, self._reigns = True, False
+        if why_not := await self._store.take(seen):
+            self._say_not_taken(why_not)
+            await asyncio.sleep(AGAIN_S)  # a lock-delay, or somebody was faster
+
+    async def _begin(self, seen: LockState, started: float) -> None:
+        """The lock is ours, and the epoch in the note is another leader's: write ours, then lead."""
+        if self._note is None:  # the first one who leads says what it knows
+            self._leadership.share_drained(self._drained_here())
+        self._learn()
+        if await self._write(seen, self._next_epoch(seen), started):
+            self._log.info("lock_acquired", epoch=self._leadership.epoch)
+
+    async def _renew(self, seen: LockState, started: float) -> None:
+        """Lead on; say what changed meanwhile, and put back what somebody else wrote into the note."""
+        epoch = max(self._note.epoch if self._note is not None else 0, self._leadership.epoch)
+        above = self._leadership.outranked_by
+        if above >= epoch and started >= self._raise_again_at:
+            self._raise_again_at = started + RAISE_AGAIN_S
+            self._log.error("epoch_raised", receivers_have=above, ours=epoch, note="does another write without this lock?")
+            epoch = max(above + STEP, seen.token)
+        if await self._write(seen, epoch, started):
+            await self._leadership.wait_for_news(self._lease.round_s)
+
+    async def _write(self, seen: LockState, epoch: int, started: float) -> bool:
+        """Renew the lock, with what all shall know, and lead from then on. False: it was lost; the next round follows."""
+        note = self._wanted(epoch)
+        if not await self._store.renew(seen, None if note == self._note else note.encode()):
+            return False
+        self._note, self._reigns, self._free_since, self._said_not_taken = note, True, None, False
+        self._leadership.lead(self._lease.name, epoch, started + self._lease.lease_s)
+        return True
+
+    def _next_epoch(self, seen: LockState) -> int:
+        """Above all that are known; without a note, receivers may know one of a controller without a lock."""
+        known = int(time.time()) if self._note is None else self._note.epoch + STEP
+        return max(seen.token + 1, known, self._highest() + STEP)
+
+    def _wanted(self, epoch: int) -> Note:
+        drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items()}
+        lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
+        self._leadership.forget_released()
+        return Note(self._lease.name, epoch, drained, lists, dict(self._leadership.released))
+
+    def _now(self) -> float:
+        return self._leadership.clock()
+
+    # --- say ---------------------------------------------------------------------------------------------------------
+
+    async def _failed(self, why: str) -> None:
+        if why not in self._said and len(self._said) < SAID_MOST:
+            self._said.add(why)
+            self._log.warning("lock_gives_no_answer", error=why)
+        self._failures += 1
+        await asyncio.sleep(backoff_s(self._failures, 2 * AGAIN_S, self._lease.round_s))
+
+    def _compare(self, seen: LockState) -> None:
+        """Tokens climb, unless the store lost its data or the lock was removed. The epochs climb anyway."""
+        if not seen.held:
+            return
+        if seen.token < self._token:
+            self._log.warning("lock_token_went_back", token=seen.token, before=self._token, note="epochs go on climbing")
+        self._token = seen.token
+
+    def _say_not_taken(self, why: str) -> None:
+        """Once, when it takes longer than a lock-delay and a race do: then it is something else, such as a missing right."""
+        if self._free_since is None or self._now() - self._free_since < NOT_TAKEN_S or self._said_not_taken:
+            return
+        self._said_not_taken = True
+        self._log.warning("lock_not_acquired", error=why)
+
+    def _say_over(self) -> None:
+        """The lease ended without an answer of the store."""
+        if self._leadership.lease_ends_at and not self._leadership.leads():
+            self._log.warning("lease_over", note="nothing is pushed until the lock is ours again")
+            self._leadership.follow("", 0)

@@ -1,0 +1,127 @@
+"""Stores that can lock, each with what a test does to it: a server in memory, and real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+from testbed.consul import ConsulProcess
+
+from promring.consul.client import Access, Client
+from promring.consul.lock import LOCK_DELAY_S, ConsulLockStore
+from promring.election.store import LockStore
+from promring.runtime.http_client import new_session
+from tests.fakes.lock import FakeLockServer
+from tests.real.conftest import server
+
+
+class Ground(Protocol):
+    """``ttl_s``: of the candidates; ``free_within_s``: so long after its holder's last sign of life a lock can be taken."""
+
+    ttl_s: float
+    free_within_s: float
+    asked_s: float
+    """So long a call takes at most when the store is down."""
+
+    def candidate(self, name: str, key: str = "leader") -> LockStore:
+        """Another process, with a client of its own."""
+
+    async def put(self, key: str, note: bytes) -> None:
+        """The note, by hand."""
+
+    async def delete(self, key: str) -> None:
+        """The lock and what belongs to it, by hand."""
+
+    async def down(self) -> None:
+        """kill -9."""
+
+    async def up(self, *, emptied: bool = False) -> None:
+        """Again, with its data or without."""
+
+
+class InMemory:
+    ttl_s, free_within_s, asked_s = 0.5, 0.5, 0.1
+
+    def __init__(self) -> None:
+        self._servers: dict[str, FakeLockServer] = {}
+
+    def _server(self, key: str) -> FakeLockServer:
+        return self._servers.setdefault(key, FakeLockServer())
+
+    def candidate(self, name: str, key: str = "leader") -> LockStore:
+        return self._server(key).candidate(self.ttl_s)
+
+    async def put(self, key: str, note: bytes) -> None:
+        self._server(key).put(note)
+
+    async def delete(self, key: str) -> None:
+        self._server(key).remove()
+
+    async def down(self) -> None:
+        for one in self._servers.values():
+            one.down = True
+
+    async def up(self, *, emptied: bool = False) -> None:
+        for one in self._servers.values():
+            one.down = False
+            if emptied:
+                one.forget()
+
+
+class OnConsul:
+    ttl_s, free_within_s, asked_s = 2.0, 2.0 + LOCK_DELAY_S + 1.0, 3.0
+
+    def __init__(self, process: ConsulProcess, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        self.process, self._session, self._stack = process, session, stack
+
+    def candidate(self, name: str, key: str = "leader") -> LockStore:
+        client = Client(Access(self.process.address))
+        client._session = new_session(connections_max=10)
+        self._stack.push_async_exit(client)
+        return ConsulLockStore(client, key, name, self.ttl_s)
+
+    async def put(self, key: str, note: bytes) -> None:
+        await self._asked("PUT", key, note)
+
+    async def delete(self, key: str) -> None:
+        await self._asked("DELETE", key)
+
+    async def _asked(self, method: str, key: str, body: bytes | None = None) -> None:
+        async with self._session.request(method, f"{self.process.url}/v1/kv/{key}", data=body) as response:
+            assert response.status == 200
+
+    async def down(self) -> None:
+        await self.process.kill()
+
+    async def up(self, *, emptied: bool = False) -> None:
+        if emptied:
+            self.process.forget()
+        await self.process.start()
+        await self.process.until(lambda: self.process.is_ready(self._session), "Consul")
+
+
+@asynccontextmanager
+async def in_memory(_: Path) -> AsyncIterator[Ground]:
+    yield InMemory()
+
+
+def on_consul(name: str) -> Callable[[Path], AsyncIterator[Ground]]:
+    async def on(folder: Path) -> AsyncIterator[Ground]:
+        process = ConsulProcess(server(name), folder / name)
+        async with new_session(keep_alive=False) as session, AsyncExitStack() as stack:
+            ground = OnConsul(process, session, stack)
+            await ground.up()
+            stack.push_async_callback(process.stop)
+            yield ground
+
+    return on
+
+
+GROUNDS = {
+    "fake": in_memory,
+    "consul": asynccontextmanager(on_consul("consul")),
+    "consul14": asynccontextmanager(on_consul("consul14")),
+}

@@ -1,0 +1,274 @@
+"""The election in fake time, on a store in memory that loses answers, refuses, and has something else in the note."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from promring.election.leadership import STEP, Leadership
+from promring.election.loop import LEASE_MOST_S, PATIENCE_S, Election, Lease
+from promring.model import Generation
+from promring.telemetry import log
+from tests.fakes.lock import FakeLockServer
+from tests.sim.faketime import FakeLoop
+
+TTL_S = 5.0
+
+
+@dataclass
+class One:
+    """A controller's part in the election, and what it comes to."""
+
+    leadership: Leadership
+    election: Election
+    informed: bool
+    task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.election.run())
+
+    async def die(self) -> None:
+        """As by kill -9: nothing is released."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        await self.die()
+        await self.election.release()
+
+
+class Ground:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.server = FakeLockServer(clock)
+        self.made: list[One] = []
+
+    def one(self, name: str, *, highest: int = 0, informed: bool = True) -> One:
+        leadership = Leadership(alone=False, clock=self.clock)
+        made = One(
+            leadership,
+            Election(
+                self.server.candidate(TTL_S),
+                Lease(name, TTL_S),
+                leadership,
+                informed=lambda: made.informed,
+                highest=lambda: max(highest, leadership.epoch),
+                drained=dict,
+                log=log.get(),
+            ),
+            informed,
+        )
+        self.made.append(made)
+        return made
+
+    def leaders(self) -> list[One]:
+        return [one for one in self.made if one.leadership.leads()]
+
+    @property
+    def note(self) -> Any:
+        return json.loads(self.server.note or b"{}")
+
+    async def until(self, condition: Callable[[], bool], at_most_s: float = 20.0) -> float:
+        """The seconds of fake time that it takes."""
+        started = self.clock()
+        while not condition():
+            assert self.clock() - started < at_most_s
+            await asyncio.sleep(0.01)
+        return self.clock() - started
+
+
+def in_fake_time(play: Callable[[Ground], Awaitable[None]]) -> None:
+    loop = FakeLoop()
+
+    async def played() -> None:
+        ground = Ground(loop.time)
+        try:
+            await play(ground)
+        finally:
+            for one in ground.made:
+                await one.die()
+
+    try:
+        loop.run_until_complete(played())
+    finally:
+        loop.close()
+
+
+def test_an_answer_that_is_lost_locks_nobody_out_and_brings_no_old_epoch() -> None:
+    async def play(ground: Ground) -> None:
+        first, second = ground.one("one"), ground.one("two")
+        first.start()
+        await ground.until(first.leadership.leads)
+        await first.die()
+        ground.server.lost = 2  # of taking the lock, and of writing the note
+        second.start()
+        await ground.until(second.leadership.leads)
+        assert second.leadership.epoch > first.leadership.epoch
+        assert ground.note["epoch"] == second.leadership.epoch
+        assert not first.leadership.leads()
+
+    in_fake_time(play)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "cut off"])
+def test_another_leads_in_a_higher_epoch_within_a_ttl(how: str) -> None:
+    async def play(ground: Ground) -> None:
+        first, second = ground.one("one"), ground.one("two")
+        first.start()
+        await ground.until(first.leadership.leads)
+        second.start()
+        await asyncio.sleep(3)
+        match how:
+            case "killed":
+                await first.die()
+            case "stopped":
+                await first.stop()
+            case "cut off":
+                ground.server.down = True
+                await ground.until(lambda: not ground.leaders(), LEASE_MOST_S + 0.1)
+                await asyncio.sleep(60)
+                assert not ground.leaders(), "nobody leads without a store"
+                await first.die()
+                ground.server.down = False
+        took = await ground.until(second.leadership.leads)
+        assert took <= (0.5 if how == "stopped" else TTL_S + 0.5)
+        assert second.leadership.epoch >= first.leadership.epoch + STEP
+
+    in_fake_time(play)
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_epochs_climb_when_the_lock_is_removed_or_the_store_lost_its_data(how: str) -> None:
+    async def play(ground: Ground) -> None:
+        one = ground.one("one")
+        one.start()
+        await ground.until(one.leadership.leads)
+        one.leadership.drain("x", frozenset({"a:1"}))
+        before = one.leadership.epoch
+        ground.server.remove() if how == "removed" else ground.server.forget()
+        await ground.until(lambda: one.leadership.leads() and one.leadership.epoch >= before + STEP)
+        assert ground.note["epoch"] == one.leadership.epoch
+
+    in_fake_time(play)
+
+
+def test_a_frozen_leader_is_none_when_it_thaws_and_follows() -> None:
+    async def play(ground: Ground) -> None:
+        frozen, second = ground.one("frozen"), ground.one("second")
+        frozen.start()
+        await ground.until(frozen.leadership.leads)
+        await frozen.die()  # it does nothing
+        second.start()
+        await ground.until(second.leadership.leads)
+        assert not frozen.leadership.leads(), "before it has asked anybody"
+        frozen.start()
+        await ground.until(lambda: frozen.leadership.leader == "second")
+        assert ground.leaders() == [second]
+
+    in_fake_time(play)
+
+
+def test_who_may_not_take_the_lock_leads_once_it_may() -> None:
+    async def play(ground: Ground) -> None:
+        one = ground.one("one")
+        ground.server.denied = True
+        one.start()
+        await asyncio.sleep(30)
+        assert not ground.leaders()
+        ground.server.denied = False
+        await ground.until(one.leadership.leads, 1.0)
+
+    in_fake_time(play)
+
+
+def test_epochs_never_repeat_while_three_lead_in_turn() -> None:
+    async def play(ground: Ground) -> None:
+        epochs: list[int] = []
+        for n in range(3):
+            ground.one(f"{n}").start()
+        for turn in range(9):
+            await ground.until(lambda: len(ground.leaders()) == 1)
+            (leader,) = ground.leaders()
+            epochs.append(leader.leadership.epoch)
+            await (leader.stop() if turn % 2 else leader.die())
+            await ground.until(lambda was=leader: any(one is not was for one in ground.leaders()))  # type: ignore[misc]
+            leader.start()
+        assert epochs == sorted(set(epochs))
+
+    in_fake_time(play)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b"x", b"[]", b"{}", b'{"epoch": -1}', b'{"epoch": 100000000000000000000}', b'{"epoch": "7"}', b"[" * 100_000],
+    ids=["nothing", "no JSON", "a list", "an empty object", "below zero", "too high", "a text", "deep"],
+)
+def test_whatever_stands_in_the_note_somebody_leads(note: bytes) -> None:
+    async def play(ground: Ground) -> None:
+        ground.server.put(note)
+        one = ground.one("one", highest=41)
+        one.start()
+        await ground.until(one.leadership.leads)
+        before = one.leadership.epoch
+        assert before >= 43
+        ground.server.put(b'{"leader": "nobody", "epoch": 3}')  # by hand, while it is locked
+        await ground.until(lambda: ground.note.get("leader") == "one")
+        assert one.leadership.leads()
+        assert one.leadership.epoch == before
+
+    in_fake_time(play)
+
+
+def test_a_drain_survives_a_stop_at_once_and_the_next_leader_has_it() -> None:
+    async def play(ground: Ground) -> None:
+        one, next_one = ground.one("one"), ground.one("next")
+        one.start()
+        await ground.until(one.leadership.leads)
+        one.leadership.drain("x", frozenset({"a:1"}))
+        await one.stop()
+        assert ground.note["drained"] == {"x": ["a:1"]}
+        next_one.start()
+        await ground.until(next_one.leadership.leads)
+        assert next_one.leadership.drained == {"x": frozenset({"a:1"})}
+
+    in_fake_time(play)
+
+
+def test_who_knows_less_leads_only_when_nobody_else_does_for_long() -> None:
+    async def play(ground: Ground) -> None:
+        stale, knowing = ground.one("stale", informed=False), ground.one("knowing")
+        stale.start()
+        await asyncio.sleep(PATIENCE_S - 1)
+        assert not stale.leadership.leads()
+        knowing.start()
+        await ground.until(knowing.leadership.leads, 1.0)
+        await asyncio.sleep(2 * PATIENCE_S)
+        assert not stale.leadership.leads(), "it saw the lock held: its patience begins when that ends"
+        await knowing.die()
+        assert await ground.until(stale.leadership.leads, 2 * PATIENCE_S) > PATIENCE_S
+
+    in_fake_time(play)
+
+
+def test_a_receiver_with_a_higher_epoch_makes_the_leader_climb() -> None:
+    async def play(ground: Ground) -> None:
+        one = ground.one("one")
+        one.start()
+        await ground.until(one.leadership.leads)
+        one.leadership.outranked("s", Generation(one.leadership.epoch + 100, 1))
+        above = one.leadership.epoch + 100
+        await ground.until(lambda: one.leadership.epoch > above, 1.0)
+        assert one.leadership.leads()
+
+    in_fake_time(play)
+
+
+@pytest.mark.parametrize(("ttl_s", "lease_s"), [(60.0, 4.0), (5.0, 4.0), (2.0, 1.6)])
+def test_the_lease_is_short_however_long_the_ttl(ttl_s: float, lease_s: float) -> None:
+    assert Lease("x", ttl_s).lease_s == pytest.approx(lease_s)
