@@ -96,6 +96,8 @@ def lifted(source: Source, start: int, end: int, column: int) -> str:
     """The lines of a range, with its trailing comment, so that what begins in column ``start`` begins in ``column``."""
     was = start - source.line_start(start)
     stop = source.line_end(end)
+    if source.text[end:stop].strip()[:1] not in ("", "#"):
+        stop = end
     lines = source.text[start:stop].replace("\r\n", "\n").split("\n")
     moved = [lines[0].rstrip()]
     for line in lines[1:]:
