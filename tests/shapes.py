@@ -21,7 +21,7 @@ def _shape(
     text: str, verdicts: str, *, exact: bool = True, files: dict[str, str] | None = None, vmagent: bool = False
 ) -> Shape:
     """``verdicts``: ``N: a b; K: c``."""
-    found = {}
+    found: dict[str, str] = {}
     for part in filter(None, verdicts.split(";")):
         letter, _, names = part.strip().partition(":")
         found |= dict.fromkeys(names.split(), letter)

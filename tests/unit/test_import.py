@@ -9,9 +9,10 @@ import pytest
 
 from promring.importing.configuration import read_configuration
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, convert
+from promring.importing.keys import DISCOVERIES
 from promring.importing.scrapers import Change, rewrite
 from promring.importing.services import Layout
-from promring.importing.source import parse_source, value_of
+from promring.importing.source import Node, Source, flat, parse_source, value_of
 from promring.importing.verdicts import Verdict, Wishes
 from tests.shapes import SHAPES, Shape
 
@@ -31,6 +32,17 @@ def put(folder: Path, shape: Shape) -> Path:
 def converted(folder: Path, shape: Shape) -> Converted:
     configuration = read_configuration(put(folder, shape))
     return convert([configuration], Wishes(), Layout(LAYOUT.scrapers, vmagent=configuration.vmagent))
+
+
+def around(source: Source, jobs: list[Node]) -> list[str]:
+    """What is before, between and behind the discoveries of these jobs."""
+    pieces, at = [], 0
+    for node in jobs:
+        key, value = next(pair for name, pair in flat(node).items() if name in DISCOVERIES)
+        pieces.append(source.text[at : key.start])
+        at = value.end
+    pieces.append(source.text[at:])
+    return [source.prefix + pieces[0], *pieces[1:]]
 
 
 @pytest.fixture(params=SHAPES, ids=lambda name: name.replace(" ", "_"))
@@ -60,15 +72,12 @@ def test_what_is_not_a_discovery_of_a_shared_job_stays_byte_for_byte(tmp_path: P
         new = file.content.decode()
         pieces = re.split(r"(?:file_sd_configs: \[\{files: \[promring/[^\]]*\]\}\])", new)
         old, at = (source.prefix + source.text), 0
-        cut = any(judged.shards or len(judged.job.discoveries) > 1 for judged in found.jobs)
+        cut = any(judged.shards or len(DISCOVERIES & flat(judged.job.node).keys()) > 1 for judged in found.jobs)
         for piece in pieces:
             for line in piece.splitlines(keepends=True) if cut else [piece]:
                 at = old.index(line, at) + len(line)  # in order, nothing invented
         if not cut:
-            spans = re.split("|".join(map(re.escape, pieces)), old)
-            assert old.startswith(pieces[0])
-            assert old.endswith(pieces[-1])
-            assert all(re.match(r"\w+_configs\b|\"\w+_configs\"", span) for span in spans if span.strip()), spans
+            assert pieces == around(source, [j.job.node for j in found.jobs if j.verdict.sharded and j.job.source is source])
 
 
 def test_the_scrapers_configuration_says_the_same_but_for_the_discovery(tmp_path: Path, shape: Shape) -> None:

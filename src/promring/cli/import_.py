@@ -43,8 +43,9 @@ FAILED, REFUSED, NOT_EXACT = 1, 2, 3
 @click.option("--from", "old", metavar="URL", help="The running server: how many scrapers its load needs.")
 @output_option
 def import_(files: tuple[Path, ...], as_json: bool, **options: Any) -> None:
-    """From an existing configuration of Prometheus or vmagent to the files of a sharded fleet: promring.yml, discovery.yml for
-    a Prometheus that discovers where one is needed, and prometheus.yml for every scraper. Several inputs: one of each server.
+    """Turn an existing prometheus.yml into the files of a sharded fleet: promring.yml, prometheus.yml for every scraper, and
+    discovery.yml for a Prometheus that discovers where one is needed. vmagent's configuration will do, too. Several inputs:
+    one of each server of a fleet that shares its targets already.
     """
     if options["out"] is None and not options["dry_run"]:
         raise click.UsageError("--out DIR, or --dry-run")

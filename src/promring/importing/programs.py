@@ -1,7 +1,7 @@
 """Asks Prometheus' own programs whether a configuration is one.
 
-A build without a discovery (Debian's 2.42 has no Kubernetes, no Consul) refuses what others take: such a line is no problem of
-the file, and is counted apart.
+A build without a discovery (Debian's 2.42 has no Kubernetes, no Consul) refuses what others take: such a line is no problem
+of the file, and is counted apart.
 """
 
 from __future__ import annotations
