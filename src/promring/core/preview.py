@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from promring.core.fragment import target
 from promring.core.joined import FleetPool, FleetShares
 from promring.core.placement import Policy, place_living
 from promring.core.plan import bodies, compare, shares
-from promring.core.pool import target
 from promring.core.ring import TOKENS_MOST, Ring, tokens_wanted
 from promring.model import Loads, Members, Placement, Plan, PromringError, Scraper, TargetPool
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from promring.core.guard import Hold, Lists, ServiceVerdict, Verdict
 from promring.core.second import Opinions
+from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict
 from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
 from promring.fleet.state import Memory

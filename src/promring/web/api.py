@@ -15,8 +15,8 @@ from promring import __version__
 from promring.audit.watch import Look
 from promring.config.load import FILE_BYTES_MAX
 from promring.core.coverage import Coverage
+from promring.core.fragment import decode, fragments, listed_part, target
 from promring.core.plan import shares
-from promring.core.pool import decode, fragments, listed_part, target
 from promring.core.preview import CHANGES_MOST
 from promring.core.ring import Ring
 from promring.election.leadership import Leadership

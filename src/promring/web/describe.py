@@ -16,11 +16,11 @@ import numpy as np
 from promring.config.settings import Fleet as FleetSettings
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
-from promring.core.guard import RELEASABLE, Act, Hold, Withheld
 from promring.core.joined import salted
 from promring.core.loss import Loss, worst_scraper, worst_zone
 from promring.core.placement import Policy
 from promring.core.preview import NAMED_MOST
+from promring.core.verdicts import RELEASABLE, Act, Hold, Withheld
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.visitors import Visits
 from promring.model import Fact, Known, NodeState, Placement, Slice, TargetPool, Unknown
