@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from promring import trial
 from promring.build import Kit, Left, Parts, build_fleet, build_parts, store_of
@@ -43,7 +42,9 @@ from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.events import Events
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
+from promring.web.answers.plans import ReloadPlan
 from promring.web.server import WebServer, WebSettings
+from promring.web.views.plans import reload_plan
 
 STOP_S = 5.0
 GRACE_S = 3.0
@@ -409,28 +410,21 @@ class Supervisor:
             say = self._log.warning if one.loss or one.kind == "service_removed" else self._log.info
             say(one.kind, service=one.service, detail=one.text, **one.numbers)
 
-    async def foresee(self, text: bytes, question: Question) -> dict[str, Any]:
+    async def foresee(self, text: bytes, question: Question) -> ReloadPlan:
         """What a reload with this configuration would do; touches nothing. Raises ``ConfigError``, and ``PromringError`` for
         what is asked and cannot be.
         """
         now = Now.of(self.settings, self.fleets)
         return await beside(lambda: self._foreseen(now, text, question))
 
-    def _foreseen(self, now: Now, text: bytes, question: Question) -> dict[str, Any]:
+    def _foreseen(self, now: Now, text: bytes, question: Question) -> ReloadPlan:
         file = self._options.config_file
         loaded = loads_with_lines(text, name=question.name, base=file.absolute().parent)
         if found := loaded.lines(trial.problems(loaded.settings, file, now.settings)):
             raise ConfigError(found)
         foreseen = foresee(now, loaded.settings, question)
         decisions = decide(now.settings, loaded.settings, now.known, foreseen)
-        return {
-            "decisions": [one.describe() for one in decisions],
-            "refused": any(one.loss for one in decisions),
-            "fleets": [
-                {"fleet": name, "moved": one.moved, "owned": one.owned, "lost": one.lost, "preview": one.preview}
-                for name, one in foreseen.items()
-            ],
-        }
+        return reload_plan(decisions, foreseen)
 
     def _read(self) -> Loaded:
         """In a thread. Raises ``ConfigError``."""

@@ -7,10 +7,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from promring.web.answers.fleets import Fleet, Service
+from promring.web.answers.status import Status
+from tests.fakes.answers import answer_of
+from tests.fakes.answers import whole as filled
+
 
 class FakeController:
     """Use as a context manager. ``answers``: status and body of a path without its query, or what makes the body; else 404
-    of no controller.
+    of no controller. What a body of plain values lacks of its type is neutral; bytes are sent as they are.
     """
 
     def __init__(self, answers: dict[str, tuple[int, Any]] | None = None) -> None:
@@ -24,9 +29,10 @@ class FakeController:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 fake.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
-                status, body = fake.answers.get(self.path.partition("?")[0], (404, b"404 page not found"))
+                path = self.path.partition("?")[0]
+                status, body = fake.answers.get(path, (404, b"404 page not found"))
                 body = body() if callable(body) else body
-                raw = body if isinstance(body, bytes) else json.dumps({"status": "success", "data": body}).encode()
+                raw = body if isinstance(body, bytes) else success(answer_of(self.command, path, body))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
                 self.end_headers()
@@ -49,6 +55,10 @@ class FakeController:
         self._server.server_close()
 
 
+def success(data: object) -> bytes:
+    return json.dumps({"status": "success", "data": data}).encode()
+
+
 def error(kind: str, text: str) -> bytes:
     """The body of an answer that says no."""
     return json.dumps({"status": "error", "errorType": kind, "error": text}).encode()
@@ -62,7 +72,7 @@ def status(**changed: Any) -> dict[str, Any]:
 
 def whole(fleets: list[dict[str, Any]], services: list[dict[str, Any]]) -> dict[str, Any]:
     """The data of ``/api/v1/status``, of these."""
-    return {
+    part = {
         "version": "0.1.0",
         "started_at": 1.0,
         "ready": True,
@@ -73,13 +83,14 @@ def whole(fleets: list[dict[str, Any]], services: list[dict[str, Any]]) -> dict[
         "fleets": fleets,
         "services": services,
     }
+    return dict(filled(Status, part))
 
 
 def one_fleet(*services: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """A fleet of these services, with the scrapers and the state of the first."""
     first = services[0]
     kept = ("generation", "held", "handing_over", "summary", "withheld", "membership", "scrapers")
-    return {key: first[key] for key in kept} | {
+    part = {key: first[key] for key in kept} | {
         "name": first["fleet"],
         "description": "",
         "services": [one["name"] for one in services],
@@ -89,6 +100,7 @@ def one_fleet(*services: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "sources": [],
         **changed,
     }
+    return dict(filled(Fleet, part))
 
 
 def one_service(**changed: Any) -> dict[str, Any]:
@@ -108,4 +120,4 @@ def one_service(**changed: Any) -> dict[str, Any]:
         "scrapers": [scraper | {"id": f"10.0.0.{n}:9090", "delivery_error": None} for n in (1, 2)],
         "sources": [known | {"name": "file:/targets.json", "targets": 4}],
     }
-    return service | changed
+    return dict(filled(Service, service | changed))

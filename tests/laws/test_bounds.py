@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.fragment import identities
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies, compare
-from promring.core.pool import build_pool
+from promring.core.pool import build_pool, identities
 from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, PlacementError, Scraper, TargetGroup, TargetPool
+from promring.web.views.plans import described
 from tests.laws.strategies import pool_of
 from tests.seeing import without_ids
 
@@ -202,9 +202,9 @@ def test_the_plan_of_the_plans_own_outcome_is_empty_and_a_preview_can_be_told(ca
     pool = case.pool()
     found = preview(pool, case.members, case.policy, loads=case.loads(pool))
     assert found.plan.moves == ()
-    described = found.describe()
-    assert described["moved"] == 0
-    assert described["fits"]["all"] is not bool(found.after.unplaced().size)
+    said = described(found)
+    assert said.moved == 0
+    assert said.fits.all is not bool(found.after.unplaced().size)
 
 
 @given(cases(plain=True), st.data())

@@ -20,10 +20,10 @@ from promring.runtime.unforeseen import Lasting
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
-from promring.web.api import ANSWER_BYTES_MOST, search
 from promring.web.envelope import ApiError
 from promring.web.gate import Gate, Shared
 from promring.web.refusals import Refusals
+from promring.web.views.targets import ANSWER_BYTES_MOST, search
 from tests.laws.strategies import pool_of
 
 
@@ -90,8 +90,8 @@ def test_an_answer_is_bounded_by_bytes_whatever_the_limit() -> None:
 
     placement = place(pool.pool_of(tuple(groups)), Ring(heavy(2, 1.0), 8), Policy())
     found = search(placement, "", None, 10_000)
-    assert (found["total"], found["truncated"]) == (200, True)
-    assert len(found["targets"]) == ANSWER_BYTES_MOST // 200_050
+    assert (found.total, found.truncated) == (200, True)
+    assert len(found.targets) == ANSWER_BYTES_MOST // 200_050
 
 
 # --- gates -----------------------------------------------------------------------------------------------------------

@@ -8,16 +8,20 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from promring.cli import COMMANDS, main
 from promring.demo.process import free_port
+from tests.fakes.answers import answer_of
 from tests.fakes.controller import FakeController, error, status
 
-HEAVY = {"numpy", "aiohttp", "pydantic", "yaml", "rich", "jinja2", "msgspec", "xxhash", "watchfiles", "prometheus_client"}
+HEAVY = {"numpy", "aiohttp", "pydantic", "yaml", "rich", "jinja2", "xxhash", "watchfiles", "prometheus_client"}
+WRITES = ("drain", "undrain", "release")
 NARROW = {"COLUMNS": "40", "LINES": "10"}
 
 
@@ -157,7 +161,16 @@ def test_a_full_disk_behind_standard_output_is_said() -> None:
 def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")
-    drained = {"alive": True, "kept": True, "had": 2, "left": 2, "keeps_all": False, "forecast": None}
+    drained = {
+        "fleet": "node",
+        "scraper": "10.0.0.1:9090",
+        "alive": True,
+        "kept": True,
+        "had": 2,
+        "left": 2,
+        "keeps_all": False,
+        "forecast": None,
+    }
     scraper, place = "/api/v1/fleets/node/scrapers/10.0.0.1%3A9090", {"targets": [], "near": [], "total": 0}
     answers: dict[str, tuple[int, object]] = {
         "/api/v1/status": (200, status()),
@@ -168,21 +181,25 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
         f"{scraper}/undrain": (200, {"drained": False}),
         "/api/v1/fleets/node/release": (200, {"released": []}),
     }
+    for path, (code, part) in answers.items():
+        answers[path] = (code, answer_of("POST" if path.split("/")[-1] in WRITES else "GET", path, part))
+    answers["/api/v1/status"] = (200, status() | {"later": "a field of a newer controller"})
+    begun: Any = answers[f"{scraper}/drain"][1]
     wanted = {
-        "status": status(),
-        "where x": place,
-        "events": [{"id": 1}],
-        "drain --no-wait 10.0.0.1:9090": [
-            {"fleet": "node", "scraper": "10.0.0.1:9090", **drained, "result": "begun", "no_room": 0, "why": ""}
-        ],
-        "undrain 10.0.0.1:9090": [{"drained": False}],
-        "release node": {"released": []},
+        "status": answers["/api/v1/status"][1],
+        "where x": answers["/api/v1/where"][1],
+        "events": answers["/api/v1/events"][1],
+        "drain --no-wait 10.0.0.1:9090": [begun | {"result": "begun", "no_room": 0, "why": ""}],
+        "undrain 10.0.0.1:9090": [answers[f"{scraper}/undrain"][1]],
+        "release node": answers["/api/v1/fleets/node/release"][1],
     }
     with FakeController(answers) as fake:
         for command, data in wanted.items():
             arguments = [*command.split(), "--url", fake.url, "--token-file", str(token), "--output", "json"]
             result = CliRunner().invoke(main, arguments)
             assert json.loads(result.stdout) == data, command
+            as_yaml = CliRunner().invoke(main, [*arguments[:-1], "yaml"])
+            assert yaml.safe_load(as_yaml.stdout) == data, command
             assert result.exit_code == (1 if command == "where x" else 0)
         assert {authorization for _, _, authorization in fake.asked} == {"Bearer sesame"}
 
@@ -220,7 +237,7 @@ def test_what_a_controller_says_against_a_write_is_shown_in_its_words(code: int,
         (
             200,
             b'{"status":"success","data":{"version":"9"}}',
-            "an answer of another version of promring? (KeyError('ready'))",
+            "an answer of another version of promring? (Object missing required field `started_at`)",
         ),
         (401, b"a user name and password are needed\n", "status 401, 'a user name and password are needed'"),
     ],
@@ -300,7 +317,8 @@ DECISION = {"kind": "capacity_short", "service": "node", "text": "6 targets have
 def test_a_plan_of_a_new_file_is_what_the_controller_decides_by_it(tmp_path: Path) -> None:
     file = tmp_path / "new.yml"
     file.write_text("shard_services: []")
-    answer = {"decisions": [DECISION], "refused": True, "fleets": [{"fleet": "node", "preview": None}]}
+    part = {"decisions": [DECISION], "refused": True, "fleets": [{"fleet": "node", "preview": None}]}
+    answer = answer_of("POST", "/api/v1/plan", part)
     with FakeController({"/api/v1/plan": (200, answer)}) as fake:
         out = promring("plan", "--config.file", str(file), "--without", "a:1", "--url", fake.url)
         as_json = promring("plan", "--config.file", str(file), "--output", "json", "--url", fake.url)
@@ -341,3 +359,11 @@ def test_the_status_says_what_a_reload_left_over() -> None:
     assert "  old delivery file goes on until every scraper has asked; not yet: a:1: /sd/a.json\n" in out
     assert "left behind: gone: 3 targets on a:1: /x.json\n" in out
     assert "renamed: /sd/old/ is answered as node until the next restart\n" in out
+
+
+@pytest.mark.parametrize("at", [1e300, -1e300])
+def test_a_time_that_no_clock_shows_is_left_out(at: float) -> None:
+    answer = status(held={"detail": "2 of 3 are gone", "until": at})
+    with FakeController({"/api/v1/status": (200, answer)}) as fake:
+        result = CliRunner().invoke(main, ["status", "--url", fake.url])
+    assert (result.exit_code, "  held: 2 of 3 are gone\n" in result.stdout) == (0, True)

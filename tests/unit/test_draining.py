@@ -50,7 +50,7 @@ def told(*answers: object, timeout_s: float = 60.0) -> tuple[Drain, list[str]]:
         return last[0]
 
     with FakeController({"/api/v1/status": (200, next_one)}) as fake:
-        drain = Drain("node", ONE, {}, had=15, left=15)
+        drain = Drain("node", ONE, had=15, left=15)
         wait(Controller(fake.url, "", False), [drain], timeout_s, lines.append, every_s=0.001)
         return drain, [line.replace(fake.url, "URL") for line in lines]
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from promring.cli import main
 from promring.demo.process import free_port
-from tests.fakes.controller import FakeController, one_fleet, one_service, status, whole
+from tests.fakes.controller import FakeController, one_fleet, one_service, status, success, whole
 from tests.unit.test_web import scrapers
 
 ONE, TWO = "10.0.0.1:9090", "10.0.0.2:9090"
@@ -232,5 +232,6 @@ def test_a_simulated_fleet_is_balanced_over_all_its_services() -> None:
 
 def test_an_answer_without_fleets_is_of_another_version() -> None:
     old = {name: value for name, value in status().items() if name != "fleets"}
-    result, _ = invoked({"/api/v1/status": (200, old)}, "status")
-    assert (result.exit_code, "an answer of another version of promring? (KeyError('fleets'))" in result.stderr) == (1, True)
+    result, _ = invoked({"/api/v1/status": (200, success(old))}, "status")
+    said = "an answer of another version of promring? (Object missing required field `fleets`)"
+    assert (result.exit_code, said in result.stderr) == (1, True)

@@ -175,6 +175,24 @@ async def test_the_status_shows_a_fleet_once_and_its_services_under_it(tmp_path:
             assert len([line for line in lines if line.strip().startswith(node)]) == 2, "once in each fleet"
 
 
+async def test_what_the_loss_of_one_does_is_on_the_page_of_a_service_with_a_fleet_of_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        config = json.loads((tmp_path / "promring.yml").read_text())
+        config["shard_services"][0]["placement"] = {"capacity": 30, "load_factor": None}
+        (tmp_path / "promring.yml").write_text(json.dumps(config))
+        async with r.session.post(f"{r.url}/-/reload", headers=TOKEN) as answer:
+            assert answer.status == 200, await answer.text()
+
+        async def bounded() -> bool:
+            return bool((await r.data("/api/v1/fleets/node"))["limit"] == 60)
+
+        await until(bounded, "the capacity is in force")
+        for path in ("/", "/fleets/node", "/services/node"):
+            page = Text(sections((await r.get(path))[2])["service node"])
+            assert "10 have no room 40 each" in page.text, path
+        assert "have no room" not in Text(sections((await r.get("/"))[2])["service files-only"]).text
+
+
 METRICS = """scrapers{fleet="main",state="up"} 2.0
 targets{service="node"} 40.0
 targets{service="web"} 20.0

@@ -12,6 +12,7 @@ from promring.core.ring import Ring
 from promring.fleet.state import Store
 from promring.model import Scraper
 from promring.telemetry import log
+from promring.web.views.plans import described
 from tests.laws.strategies import pool_of
 from tests.unit.test_web import Running, running
 from tests.waiting import until
@@ -119,7 +120,7 @@ def test_what_nobody_else_has_room_for_is_counted() -> None:
     policy = Policy(capacity=18)
     before = place(pool, Ring(members, policy.virtual_nodes), policy)
     found = preview(pool, members, policy, without=["s0:1"], before=before)
-    assert (found.no_room, found.describe()["no_room"], found.describe()["fits"]["unplaced"]) == (9, 9, 9)
+    assert (found.no_room, described(found).no_room, described(found).fits.unplaced) == (9, 9, 9)
     assert preview(pool, members, policy, before=before).no_room == 0
 
 

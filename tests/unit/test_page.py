@@ -191,7 +191,7 @@ async def read_stream(response: aiohttp.ClientResponse, msg: str) -> dict[str, A
 
 async def test_events_as_a_stream_that_goes_on_where_it_was(tmp_path: Path) -> None:
     stream = {"Accept": "text/event-stream"}
-    async with running(tmp_path) as r, asyncio.timeout(60):
+    async with running(tmp_path) as r, asyncio.timeout(10):
         url = f"{r.url}/api/v1/events"
         async with r.session.get(url, headers=stream) as response:
             assert response.headers["content-type"] == "text/event-stream"
@@ -213,7 +213,7 @@ def test_the_ring_of_events_is_bounded() -> None:
     events.keep(None, "", {"level": "debug", "ts": "t", "msg": "not kept"})
     kept = events.since()
     assert (len(kept), kept[0].id, kept[-1].id, events.last) == (KEPT, 11, KEPT + 10, KEPT + 10)
-    assert len(kept[0].fields["text"]) == VALUE_MOST + 1
+    assert len(str(kept[0].fields["text"])) == VALUE_MOST + 1
     assert kept[0].fields["path"] == "/a"
     assert [e.id for e in events.since(KEPT + 8)] == [KEPT + 9, KEPT + 10]
     assert len(events.since(KEPT + 11)) == KEPT, "an id of a process before"

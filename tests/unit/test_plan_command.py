@@ -16,6 +16,8 @@ from promring.demo.process import free_port
 from tests.fakes.controller import FakeController, error, status
 from tests.unit.test_commands import HEAVY
 
+FITS: dict[str, Any] = {"all": True, "unplaced": 0, "unplaced_load": 0, "unplaced_targets": []}
+FITS |= {"too_heavy": 0, "too_heavy_targets": []}
 PLAN = "/api/v1/fleets/node/plan"
 
 
@@ -33,7 +35,14 @@ def planned(**changed: Any) -> dict[str, Any]:
         "moved": 0,
         "load_moved": 0,
         "most": 50,
-        "fits": {"all": True, "unplaced": 0, "unplaced_load": 0, "unplaced_targets": [], "too_heavy": 0},
+        "fits": {
+            "all": True,
+            "unplaced": 0,
+            "unplaced_load": 0,
+            "unplaced_targets": [],
+            "too_heavy": 0,
+            "too_heavy_targets": [],
+        },
         "scrapers": [
             row | {"id": "a:1", "before": 90, "after": 45, "gains": 0, "gives": 45},
             row | {"id": "b:1", "before": 0, "after": 45, "gains": 45, "gives": 0},
@@ -65,7 +74,14 @@ def test_the_running_controller_is_asked_and_what_it_holds_is_said() -> None:
 
 
 def test_what_nobody_has_room_for_is_said_with_what_becomes_of_it() -> None:
-    fits = {"all": False, "unplaced": 9, "unplaced_load": 9, "unplaced_targets": ["t:1"], "too_heavy": 0}
+    fits = {
+        "all": False,
+        "unplaced": 9,
+        "unplaced_load": 9,
+        "unplaced_targets": ["t:1"],
+        "too_heavy": 0,
+        "too_heavy_targets": [],
+    }
     result, _ = asked(planned(fits=fits, no_room=9), "--without", "a:1")
     assert "9 of them have an owner now: of a drained scraper they stay with it while it lives, of a dead" in result.stdout
 

@@ -16,6 +16,7 @@ from promring.core.preview import PreviewError, preview
 from promring.core.ring import Ring
 from promring.demo.process import free_port
 from promring.model import Members, Scraper
+from promring.web.views.plans import described
 from tests.laws.strategies import addresses, members, policies, pool_of
 
 
@@ -29,12 +30,12 @@ def test_what_a_plan_says_adds_up(names: list[str], scrapers: Members, policy: P
     leaver = data.draw(st.sampled_from(scrapers))
     joiner = Scraper("new:1", "new", 1)
     found = preview(pool_of(names), scrapers, policy, without=[leaver.id], joining=[joiner])
-    rows = {row["id"]: row for row in found.describe()["scrapers"]}
+    rows = {row.id: row for row in described(found).scrapers}
     for row in rows.values():
-        assert (row["before"] or 0) + row["gains"] - row["gives"] == (row["after"] or 0)
-    assert rows[leaver.id]["after"] is None
-    assert rows[joiner.id]["before"] is None
-    assert sum(row["gains"] for row in rows.values()) == found.plan.moved
+        assert (row.before or 0) + row.gains - row.gives == (row.after or 0)
+    assert rows[leaver.id].after is None
+    assert rows[joiner.id].before is None
+    assert sum(row.gains for row in rows.values()) == found.plan.moved
     later = (*(s for s in scrapers if s != leaver), joiner)
     every = Ring(tuple(sorted((*scrapers, joiner))), policy.virtual_nodes)  # who leaves stays listed
     expected = place_living(pool_of(names), Ring(tuple(sorted(later)), policy.virtual_nodes), every, policy)

@@ -15,7 +15,7 @@ from promring.build import policy_of
 from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
 from promring.core.admission import History
-from promring.core.claims import NEVER, Claims
+from promring.core.handover import NEVER, Claims
 from promring.core.plan import compare, shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
@@ -475,8 +475,8 @@ async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scrape
     asks.note("new", "10.0.0.1")
     assert retirement.waiting_for(slices) == ["10.0.0.1", "10.0.0.2"], "a look by chance is no use"
     asks.note("new", "10.0.0.1")
-    (described,) = retirement.describe(slices)
-    assert (described["waiting_for"], described["places"][0]) == (["10.0.0.2"], "/srv/out/10.0.0.1_9090.json")
+    (described,) = retirement.going_on(slices)
+    assert (described.waiting_for, described.places[0]) == (["10.0.0.2"], "/srv/out/10.0.0.1_9090.json")
     for _ in range(2):
         asks.note("new", "10.0.0.2")
     sink.given.clear()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
@@ -22,7 +23,10 @@ from promring.model import Scraper, Slice, Unknown
 from promring.telemetry import log
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
-from promring.web.summary import LEVELS, summary
+from promring.web.answers.fleets import Service
+from promring.web.answers.parts import Summary
+from promring.web.views.summary import LEVELS, summary
+from tests.fakes.answers import convert
 from tests.fakes.consul import FakeConsul
 from tests.hostile.drive import running as in_task
 from tests.laws.strategies import pool_of
@@ -59,8 +63,8 @@ def sick() -> list[dict[str, Any]]:
     return [first | {"sick": "reaches 0 of 15"}, *others]
 
 
-def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
-    return {
+def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> Service:
+    part = {
         "targets": 45,
         "coverage": SEEN | NONE | (coverage or {}),
         "fits": {"unplaced": 0},
@@ -70,11 +74,12 @@ def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> dict[s
         "sources": [{"name": "file:/t.json", "stale": False}],
         "scrapers": scrapers(),
     } | changed
+    return convert(Service, part)
 
 
 def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
-    assert summary(service()) == {"level": "good", "text": "45 of 45 targets seen scraped 6 s ago"}
-    assert summary(service(coverage={"dropped": 20, "covered": 25}))["level"] == "good", "a job may drop what it likes"
+    assert summary(service()) == Summary("good", "45 of 45 targets seen scraped 6 s ago")
+    assert summary(service(coverage={"dropped": 20, "covered": 25})).level == "good", "a job may drop what it likes"
 
 
 @pytest.mark.parametrize(
@@ -106,25 +111,25 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
 )
 def test_what_is_not_proved_or_not_known_is_never_good(changed: dict[str, Any], level: str, said: str) -> None:
     found = summary(service(**changed))
-    assert found["level"] == level
-    assert said in found["text"]
+    assert found.level == level
+    assert said in found.text
 
 
 def test_with_the_audit_off_nothing_is_called_good() -> None:
-    found = summary(service() | {"coverage": None})
-    assert (found["level"], "audit is off" in found["text"]) == ("unknown", True)
+    found = summary(msgspec.structs.replace(service(), coverage=None))
+    assert (found.level, "audit is off" in found.text) == ("unknown", True)
 
 
 def test_coverage_from_before_the_death_of_two_of_three_is_not_the_first_thing_that_is_said() -> None:
     found = summary(service(scrapers=scrapers(0, 1), held={"detail": "2 of 3 are gone"}))
-    dead, proved, held = found["text"].split("; ")
+    dead, proved, held = found.text.split("; ")
     assert "still counted as alive with 30 targets" in dead
     assert (proved, held) == ("45 of 45 targets seen scraped 6 s ago", "the plan is held") or proved == "the plan is held"
-    assert found["level"] == LEVELS[-1]
+    assert found.level == LEVELS[-1]
 
 
 def test_who_is_dead_and_counts_as_dead_is_no_trouble_of_what_is_scraped() -> None:
-    assert summary(service(scrapers=scrapers(1, standing="out")))["level"] == "good"
+    assert summary(service(scrapers=scrapers(1, standing="out"))).level == "good"
 
 
 # --- where it comes from ---------------------------------------------------------------------------------------------

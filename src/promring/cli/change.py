@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import click
 
 from promring.cli.client import Controller, controller_options, segment
 from promring.cli.draining import Drain, wait
 from promring.cli.fleets import fleets_of, known_fleet, one_fleet
-from promring.cli.output import output_option, say, say_json
+from promring.cli.output import Output, output_option, say
 from promring.runtime.duration import parse_duration
+from promring.web.answers.plans import Drained, Forecast, Released, Undrained
 
 NO_ROOM = 3
 """The exit code of a drain that cannot end: nobody else has room."""
@@ -51,7 +51,7 @@ class Seconds(click.ParamType[float]):
 def drain(
     scraper: str,
     controller: Controller,
-    as_json: bool,
+    output: Output,
     fleets: tuple[str, ...],
     *,
     timeout_s: float,
@@ -64,7 +64,7 @@ def drain(
     Exit 0 when it is drained (with --no-wait: when the drain began); 1 when it was refused, or is not drained within the
     time; 3 when nobody else has room for what is left: that stays with it while it lives.
     """
-    tell = _mute if as_json else say
+    tell = say if output.is_text else _mute
     drains = [_begun(controller, name, scraper, force=force, tell=tell) for name in _fleets(controller, scraper, fleets)]
     if no_wait:
         for one in drains:
@@ -73,8 +73,8 @@ def drain(
         wait(controller, drains, timeout_s, tell)
     for one in drains:
         tell(_outcome(one), err=one.result not in ("begun", "drained"))
-    if as_json:
-        say_json([_plain(one) for one in drains])
+    if not output.is_text:
+        output.say([_plain(one) for one in drains])
     sys.exit(_exit_code([one.result for one in drains]))
 
 
@@ -83,53 +83,49 @@ def drain(
 @controller_options
 @output_option
 @fleet_option
-def undrain(scraper: str, controller: Controller, as_json: bool, fleets: tuple[str, ...]) -> None:
+def undrain(scraper: str, controller: Controller, output: Output, fleets: tuple[str, ...]) -> None:
     """Let a drained SCRAPER have its share again. Waits for nothing, and says what comes back. Needs --token-file."""
     answers = []
     for name in _fleets(controller, scraper, fleets):
-        answer = controller.post(f"/api/v1/fleets/{segment(name)}/scrapers/{segment(scraper)}/undrain")
-        answers.append(answer)
-        with controller.shown():
-            if not as_json:
-                say(f"{name}: {scraper} undrained: {_coming(answer)}")
-    if as_json:
-        say_json(answers)
+        answer = controller.post(f"/api/v1/fleets/{segment(name)}/scrapers/{segment(scraper)}/undrain", Undrained)
+        answers.append(answer.plain())
+        if output.is_text:
+            say(f"{name}: {scraper} undrained: {_coming(answer.data)}")
+    if not output.is_text:
+        output.say(answers)
 
 
 @click.command()
 @click.argument("name")
 @controller_options
 @output_option
-def release(name: str, controller: Controller, as_json: bool) -> None:
+def release(name: str, controller: Controller, output: Output) -> None:
     """End what the guard holds: take the newest facts of NAME for right, once. NAME is a fleet, for what is held of its
     scrapers, or a shard service, for what is held of its lists; a service with a fleet of its own is both. Needs
     --token-file.
     """
-    answer = controller.post(f"/api/v1/{_releasable(controller, name)}/{segment(name)}/release")
-    with controller.shown():
-        if as_json:
-            say_json(answer)
-            return
-        for one in answer["released"]:
-            say(f"{name}: released {one['reason']}: {one['detail']}")
+    answer = controller.post(f"/api/v1/{_releasable(controller, name)}/{segment(name)}/release", Released)
+    if not output.is_text:
+        output.say(answer.plain())
+        return
+    for one in answer.data.released:
+        say(f"{name}: released {one.reason}: {one.detail}")
 
 
 def _fleets(controller: Controller, scraper: str, named: Sequence[str]) -> list[str]:
     """Those that are named; else the one that has the scraper."""
     fleets = fleets_of(controller)
-    with controller.shown():
-        if not named:
-            return [one_fleet(fleets, None, [scraper])]
-        names = [str(fleet["name"]) for fleet in fleets]
-        return [known_fleet(names, name) for name in dict.fromkeys(named)]
+    if not named:
+        return [one_fleet(fleets, None, [scraper])]
+    names = [fleet.name for fleet in fleets]
+    return [known_fleet(names, name) for name in dict.fromkeys(named)]
 
 
 def _releasable(controller: Controller, name: str) -> str:
     """The kind of what has this name, as the paths have it: ``fleets`` or ``services``."""
     fleets = fleets_of(controller)
-    with controller.shown():
-        names = [str(fleet["name"]) for fleet in fleets]
-        services = [str(service) for fleet in fleets for service in fleet["services"]]
+    names = [fleet.name for fleet in fleets]
+    services = [service for fleet in fleets for service in fleet.services]
     if name in names:
         return "fleets"
     if name not in services:
@@ -142,43 +138,40 @@ def _begun(controller: Controller, fleet: str, scraper: str, *, force: bool, tel
     """Ask for one drain, and say what it means."""
     path = f"/api/v1/fleets/{segment(fleet)}/scrapers/{segment(scraper)}/drain{'?force=true' if force else ''}"
     try:
-        answer = controller.post(path)
+        answered = controller.post(path, Drained)
     except click.ClickException as error:
-        return Drain(fleet, scraper, {}, "refused", why=error.message)
-    with controller.shown():
-        drain = Drain(fleet, scraper, answer, had=answer["had"], left=answer["left"])
-        if not answer["kept"]:
-            tell(f"{fleet}: the controller cannot save that: its restart would forget the drain")
-        if answer["keeps_all"]:
-            drain.result, drain.why = "keeps_all", "no other scraper could take anything: it keeps everything until one can"
-        elif not answer["alive"]:
-            tell(f"{fleet}: {scraper} does not count as alive: it gets nothing when it comes back")
-        else:
-            for line in _forecast(drain):
-                tell(line)
+        return Drain(fleet, scraper, result="refused", why=error.message)
+    answer = answered.data
+    drain = Drain(fleet, scraper, answered, had=answer.had, left=answer.left)
+    if not answer.kept:
+        tell(f"{fleet}: the controller cannot save that: its restart would forget the drain")
+    if answer.keeps_all:
+        drain.result, drain.why = "keeps_all", "no other scraper could take anything: it keeps everything until one can"
+    elif not answer.alive:
+        tell(f"{fleet}: {scraper} does not count as alive: it gets nothing when it comes back")
+    elif answer.forecast is not None:
+        for line in _forecast(drain, answer.forecast):
+            tell(line)
     return drain
 
 
-def _forecast(drain: Drain) -> list[str]:
+def _forecast(drain: Drain, told: Forecast) -> list[str]:
     """What the others will carry, and what has no room there."""
-    told, had = drain.answer["forecast"], drain.had
-    if told is None:
-        return []
-    lines = []
-    if (fullest := told["fullest"]) is not None:
-        bound = "" if fullest["limit"] is None else f" of {fullest['limit']}"
-        most = f"at most {fullest['load']}{bound} ({fullest['id']})"
-        lines = [f"{drain.fleet}: {told['leave']} of {had} go to {told['others']} others, which then carry {most}"]
-    if told["no_room"]:
-        lines.append(f"{drain.fleet}: {told['no_room']} of {had} cannot move: no room within capacity")
+    lines, had = [], drain.had
+    if (fullest := told.fullest) is not None:
+        bound = "" if fullest.limit is None else f" of {fullest.limit}"
+        most = f"at most {fullest.load}{bound} ({fullest.id})"
+        lines = [f"{drain.fleet}: {told.leave} of {had} go to {told.others} others, which then carry {most}"]
+    if told.no_room:
+        lines.append(f"{drain.fleet}: {told.no_room} of {had} cannot move: no room within capacity")
     return lines
 
 
-def _coming(answer: dict[str, Any]) -> str:
-    if not answer["alive"]:
+def _coming(answer: Undrained) -> str:
+    if not answer.alive:
         return "it does not count as alive; it gets its share when it comes back"
-    told = answer["forecast"]
-    return "its share comes back" if told is None else f"{told['come']} targets come back, make before break"
+    told = answer.forecast
+    return "its share comes back" if told is None else f"{told.come} targets come back, make before break"
 
 
 def _outcome(drain: Drain) -> str:
@@ -196,10 +189,11 @@ def _outcome(drain: Drain) -> str:
             return f"{name} not drained: {drain.left} of {drain.had} targets left{why}"
 
 
-def _plain(drain: Drain) -> dict[str, Any]:
+def _plain(drain: Drain) -> dict[str, object]:
     """For programs: what the controller answered, and what became of it."""
+    answer = drain.answer.plain() if drain.answer else {}
     end = {"result": drain.result, "left": drain.left, "no_room": drain.no_room, "why": drain.why}
-    return {"fleet": drain.fleet, "scraper": drain.scraper, **drain.answer, **end}
+    return {"fleet": drain.fleet, "scraper": drain.scraper, **(answer if isinstance(answer, dict) else {}), **end}
 
 
 def _exit_code(results: Sequence[str]) -> int:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import click
+import msgspec
 
 from promring.cli.output import clean
 from promring.runtime.redact import hide, secrets_of_headers
@@ -27,10 +26,12 @@ from promring.runtime.redact import hide, secrets_of_headers
 TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
 TEXT_MOST = 200
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
-def controller_options(command: F) -> F:
+def controller_options(command: Callable[P, R]) -> Callable[P, R]:
     """``--url`` and ``--token-file``, given to the command as ``controller``."""
     token_path = click.Path(path_type=Path, exists=True, dir_okay=False)
     token = click.option(
@@ -60,6 +61,26 @@ class UnansweredError(click.ClickException):
     """There is no answer, from anybody."""
 
 
+class Envelope(msgspec.Struct):
+    """Around any answer. An empty ``status``: it is none of promring's."""
+
+    status: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[T]):
+    """``data`` as this version reads it, ``raw`` as the controller wrote it."""
+
+    data: T
+    raw: bytes
+
+    def plain(self) -> object:
+        """All that the controller wrote, for programs."""
+        return msgspec.json.decode(self.raw)
+
+
 @dataclass(frozen=True, slots=True)
 class Controller:
     """Where a controller is, and what it shall be told of who asks. ``url`` has no credentials."""
@@ -68,38 +89,33 @@ class Controller:
     authorization: str
     has_token: bool
 
-    def get(self, path: str, several: Sequence[tuple[str, str]] = (), /, **query: str) -> Any:
-        """The ``data`` of an API answer; anything else ends the command with a message. ``several``: parameters of the query
-        that may come more than once.
-        """
-        asked = [*several, *query.items()]
-        return self._ask("GET", f"{path}?{urlencode(asked)}" if asked else path)
+    def get(
+        self, path: str, type_: type[T], query: Sequence[tuple[str, str]] = (), *, timeout_s: float = TIMEOUT_S
+    ) -> Answered[T]:
+        """The ``data`` of an API answer; anything else ends the command with a message."""
+        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path, type_, timeout_s=timeout_s)
 
-    def post(self, path: str, body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Any:
-        return self._ask("POST", path, body, timeout_s)
+    def post(self, path: str, type_: type[T], body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Answered[T]:
+        return self._ask("POST", path, type_, body, timeout_s=timeout_s)
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Around what shows an answer: one without what this version shows is said to be of another version."""
-        try:
-            yield
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-            raise click.ClickException(f"{self.url}: an answer of another version of promring? ({error!r})") from error
-
-    def _ask(self, method: str, path: str, sent: bytes = b"", timeout_s: float = TIMEOUT_S) -> Any:
+    def _ask(self, method: str, path: str, type_: type[T], sent: bytes = b"", *, timeout_s: float) -> Answered[T]:
         status, body = self._exchange(method, path, sent, timeout_s)
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):
-            answer = None
-        if isinstance(answer, dict) and answer.get("status") == "success" and "data" in answer:
-            return answer["data"]
-        if isinstance(answer, dict) and answer.get("status") == "error":
+        envelope = _envelope(body)
+        if envelope.status == "success" and bytes(envelope.data):
+            return self._read(bytes(envelope.data), type_)
+        if envelope.status == "error":
             hint = "" if status != 401 or self.has_token else " (--token-file names the file that has it)"
-            raise click.ClickException(f"{self.url}: {self._hide(clean(answer.get('error')))}{hint}")
+            raise click.ClickException(f"{self.url}: {self._hide(clean(envelope.error))}{hint}")
         text = " ".join(body[: TEXT_MOST * 4].decode("utf-8", "replace").split())[:TEXT_MOST]
         who = "" if status == 401 else "not a promring controller: "
         raise click.ClickException(f"{self.url}: {who}status {status}, {self._hide(text)!r}")
+
+    def _read(self, raw: bytes, type_: type[T]) -> Answered[T]:
+        """Fields that this version does not know are left out of ``data``; one that it needs ends the command."""
+        try:
+            return Answered(msgspec.json.decode(raw, type=type_), raw)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise click.ClickException(f"{self.url}: an answer of another version of promring? ({clean(error)})") from error
 
     def _hide(self, text: str) -> str:
         """An answer's words without what they repeat of the request's secret."""
@@ -139,6 +155,13 @@ class Controller:
         if len(body) > BODY_BYTES_MAX:
             raise ValueError(f"an answer larger than {BODY_BYTES_MAX} bytes")
         return response.status, body
+
+
+def _envelope(body: bytes) -> Envelope:
+    try:
+        return msgspec.json.decode(body, type=Envelope)
+    except (msgspec.MsgspecError, RecursionError):
+        return Envelope()
 
 
 def segment(text: str) -> str:

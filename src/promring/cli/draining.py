@@ -8,13 +8,17 @@ until the time is over. A drain itself goes on without anybody who waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import click
 
-from promring.cli.client import Controller
+from promring.cli.client import Answered, Controller
+from promring.cli.output import until
+from promring.web.answers.fleets import Fleet
+from promring.web.answers.parts import Scraper
+from promring.web.answers.plans import Drained
+from promring.web.answers.status import Status
 
 EVERY_S, MOST_S = 1.0, 10.0
 """Between two questions: at first, and of a controller that gives no answer."""
@@ -28,7 +32,7 @@ class Drain:
 
     fleet: str
     scraper: str
-    answer: Mapping[str, Any]
+    answer: Answered[Drained] | None = None
     result: str = ""
     had: int = 0
     left: int = 0
@@ -43,19 +47,19 @@ class Drain:
         before, self._said = self._said, text
         return text if text != before else ""
 
-    def look(self, fleet: Mapping[str, Any]) -> None:
+    def look(self, fleet: Fleet) -> None:
         """At what the controller says now."""
-        row = next((one for one in fleet["scrapers"] if one["id"] == self.scraper), None)
+        row = next((one for one in fleet.scrapers if one.id == self.scraper), None)
         if row is None:
             self.result, self.why = "gone", "the controller does not know it any more"
             return
-        if not row["targets"] and row["drained"]:
+        if not row.targets and row.drained:
             self.left, self.result, self.why = 0, "drained", _undelivered(row) or _not_alive(row)
             return
-        if not row["drained"]:
+        if not row.drained:
             self.result, self.why = "undrained", "somebody undrained it meanwhile, or the controller lost its state"
             return
-        self.left, self.no_room = row["targets"], row["no_room"]
+        self.left, self.no_room = row.targets, row.no_room
         self.had = max(self.had, self.left)
         self.why = _held(fleet) or _undelivered(row)
         if self.left <= self.no_room:
@@ -104,38 +108,33 @@ class _Watch:
     def look(self, drains: Sequence[Drain]) -> str:
         """Show each drain what the controller says of it. Why that is not known now, or an empty text."""
         try:
-            data = self.controller.get("/api/v1/status")
+            data = self.controller.get("/api/v1/status", Status).data
         except click.ClickException as error:
             return f"no answer, asked again: {error.message}"
-        with self.controller.shown():
-            if not data["leader"]:
-                leader = data["controllers"]["leader"]
-                return f"{self.controller.url} does not lead any more, {leader or 'nobody'} does; the drain is kept"
-            known = {fleet["name"]: fleet for fleet in data["fleets"]}
-            if missing := [drain.fleet for drain in drains if drain.fleet not in known]:
-                return f"{self.controller.url} does not run {', '.join(missing)} now"
-            if self.started_at and data["started_at"] != self.started_at:
-                self.tell(f"{self.controller.url} was started again meanwhile")
-            self.started_at = data["started_at"]
-            for drain in drains:
-                drain.look(known[drain.fleet])
+        if not data.leader:
+            leader = data.controllers.leader or "nobody"
+            return f"{self.controller.url} does not lead any more, {leader} does; the drain is kept"
+        known = {fleet.name: fleet for fleet in data.fleets}
+        if missing := [drain.fleet for drain in drains if drain.fleet not in known]:
+            return f"{self.controller.url} does not run {', '.join(missing)} now"
+        if self.started_at and data.started_at != self.started_at:
+            self.tell(f"{self.controller.url} was started again meanwhile")
+        self.started_at = data.started_at
+        for drain in drains:
+            drain.look(known[drain.fleet])
         return ""
 
 
-def _held(fleet: Mapping[str, Any]) -> str:
+def _held(fleet: Fleet) -> str:
     """Why the drain cannot go on now: the whole plan is held."""
-    if not fleet["held"]:
-        return ""
-    until = fleet["held"].get("until")
-    when = time.strftime(" until %H:%M:%S", time.localtime(until)) if until else ""
-    return f"the plan is held{when}: {fleet['held']['detail']}"
+    return f"the plan is held{until(fleet.held.until)}: {fleet.held.detail}" if fleet.held else ""
 
 
-def _undelivered(row: Mapping[str, Any]) -> str:
-    return f"its slice is not delivered: {row['delivery_error']}" if row["delivery_error"] else ""
+def _undelivered(row: Scraper) -> str:
+    return f"its slice is not delivered: {row.delivery_error}" if row.delivery_error else ""
 
 
-def _not_alive(row: Mapping[str, Any]) -> str:
+def _not_alive(row: Scraper) -> str:
     """Who is not in the plan is given nothing, not even an empty slice."""
-    alive = row["standing"] in ("in", "leaving")
+    alive = row.standing in ("in", "leaving")
     return "" if alive else "it does not count as alive, and what it has on its disk stays there"

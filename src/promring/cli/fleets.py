@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import click
 
 from promring.cli.client import Controller
+from promring.web.answers.fleets import Fleet
 
 
-def fleets_of(controller: Controller) -> list[dict[str, Any]]:
+def fleets_of(controller: Controller) -> list[Fleet]:
     """Every fleet, as the API describes it."""
-    found: list[dict[str, Any]] = controller.get("/api/v1/fleets")
-    return found
+    return controller.get("/api/v1/fleets", list[Fleet]).data
 
 
-def one_fleet(fleets: Sequence[Mapping[str, Any]], named: str | None, scrapers: Collection[str] = ()) -> str:
+def one_fleet(fleets: Sequence[Fleet], named: str | None, scrapers: Collection[str] = ()) -> str:
     """The fleet that is ``named``; else the only one, or the only one that has these scrapers. Else ends the command with a
     message that names the fleets.
     """
-    names = [str(fleet["name"]) for fleet in fleets]
+    names = [fleet.name for fleet in fleets]
     if named is not None:
         return known_fleet(names, named)
     if len(names) == 1:
         return names[0]
-    having = [str(fleet["name"]) for fleet in fleets if set(scrapers) <= {one["id"] for one in fleet["scrapers"]}]
+    having = [fleet.name for fleet in fleets if set(scrapers) <= {one.id for one in fleet.scrapers}]
     if not scrapers or len(having) > 1:
         raise click.UsageError(f"--fleet: which one? There is {', '.join(having or names)}")
     if not having:
@@ -38,8 +37,3 @@ def known_fleet(names: Sequence[str], named: str) -> str:
     if named not in names:
         raise click.ClickException(f"no fleet {named!r}; there is {', '.join(names)}")
     return named
-
-
-def is_own(fleet: Mapping[str, Any]) -> bool:
-    """Whether it is the fleet of one service only, with its name: what is said of the service is said of it."""
-    return bool(fleet["services"] == [fleet["name"]])

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from enum import Enum
+from typing import ParamSpec, TypeVar
 
 import click
 
@@ -20,20 +22,60 @@ from promring.runtime.text import printable
 READER_GONE = 141
 """128 + SIGPIPE, as a shell says of programs that the signal ends."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def output_option(command: F) -> F:
-    """``--output text|json``, given to the command as ``as_json``."""
+class Output(Enum):
+    """What a command prints: text for people, or the data of the API."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+
+    @property
+    def is_text(self) -> bool:
+        return self is Output.TEXT
+
+    def say(self, data: object) -> None:
+        """The whole as one document, of plain values."""
+        _write(_yaml(data) if self is Output.YAML else json.dumps(data, indent=2))
+
+    def say_next(self, data: object) -> None:
+        """One of several documents: a line of JSON, or a document of YAML."""
+        _write(f"---\n{_yaml(data)}" if self is Output.YAML else json.dumps(data))
+
+
+def output_option(command: Callable[P, R]) -> Callable[P, R]:
+    """``--output text|json|yaml``, given to the command as ``output``."""
     return click.option(
         "--output",
-        "as_json",
-        type=click.Choice(["text", "json"]),
+        type=click.Choice([one.value for one in Output]),
         default="text",
         show_default=True,
-        callback=lambda _, __, value: value == "json",
-        help="json: the data as the API has it.",
+        callback=lambda _, __, value: Output(value or "text"),
+        help="json, yaml: the data as the API has it.",
     )(command)
+
+
+def _yaml(data: object) -> str:
+    import yaml  # most commands print none
+
+    text: str = yaml.safe_dump(data, sort_keys=False, width=float("inf"))
+    return text.removesuffix("\n")
+
+
+def clock(at: float | None) -> str:
+    """The time of day, local; empty when there is none, or none that can be."""
+    try:
+        return "" if at is None else time.strftime("%H:%M:%S", time.localtime(at))
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def until(at: float | None) -> str:
+    """When something ends by itself; empty when nobody knows."""
+    return f" until {text}" if (text := clock(at)) else ""
 
 
 class Painted(str):
@@ -56,10 +98,6 @@ def paint(text: object, colour: str) -> Painted:
 def say(*parts: object, err: bool = False) -> None:
     """One line. Parts that are not ``Painted`` are cleaned."""
     _write("".join(map(clean, parts)), err=err)
-
-
-def say_json(data: object, *, indent: int | None = 2) -> None:
-    _write(json.dumps(data, indent=indent))
 
 
 def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:

@@ -6,16 +6,17 @@ through. Where none answers, or with ``--offline``, the facts are read from what
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import click
+import msgspec
 
 from promring.cli import options, plan_change
-from promring.cli.client import Controller, UnansweredError, controller_options, segment
+from promring.cli.client import Answered, Controller, UnansweredError, controller_options, segment
 from promring.cli.fleets import fleets_of, one_fleet
-from promring.cli.output import output_option, say, say_json, say_table
+from promring.cli.output import Output, output_option, say
+from promring.cli.previews import show_plan
+from promring.web.answers.plans import Plan
 
 
 @click.command()
@@ -35,7 +36,7 @@ from promring.cli.output import output_option, say, say_json, say_table
 def plan(
     config_file: Path,
     controller: Controller,
-    as_json: bool,
+    output: Output,
     fleet: str | None,
     without: tuple[str, ...],
     joining: tuple[str, ...],
@@ -49,79 +50,40 @@ def plan(
     needs --token-file. Where no controller answers, or with --offline, the plan is made from the file alone.
     """
     if not offline and plan_change.is_asked_for():
-        answer = plan_change.asked(controller, config_file, fleet, without, joining)
-        if answer is not None:
-            plan_change.show(controller, answer, show, as_json=as_json)
+        change = plan_change.asked(controller, config_file, fleet, without, joining)
+        if change is not None:
+            if output.is_text:
+                plan_change.show(change.data)
+            else:
+                output.say(change.plain())
             return
         offline = True
-    described = None if offline else _asked(controller, fleet, without, joining)
-    if described is None:
+    answer = None if offline else _asked(controller, fleet, without, joining)
+    if answer is not None:
+        found, plain = answer.data, answer.plain()
+        where = f"as {controller.url} would decide now"
+    else:
         from promring.cli.plan_offline import planned
 
-        described = planned(config_file, fleet, without, joining)
+        found = planned(config_file, fleet, without, joining)
+        plain = msgspec.to_builtins(found)
         where = f"from {config_file} alone: drains and what a controller holds are not in it"
-    else:
-        where = f"as {controller.url} would decide now"
-    if as_json:
-        say_json(described)
+    if not output.is_text:
+        output.say(plain)
         return
-    with controller.shown():
-        show(described)
-        say(f"{where}; nothing is touched")
+    show_plan(found)
+    say(f"{where}; nothing is touched")
 
 
 def _asked(
     controller: Controller, fleet: str | None, without: tuple[str, ...], joining: tuple[str, ...]
-) -> dict[str, Any] | None:
+) -> Answered[Plan] | None:
     """What the running controller says; None, and said, when there is none."""
     try:
         fleets = fleets_of(controller)
     except UnansweredError as error:
         say(f"no controller is asked: {error.message}", err=True)
         return None
-    with controller.shown():
-        name = one_fleet(fleets, fleet, without)
+    name = one_fleet(fleets, fleet, without)
     query = [*(("without", name) for name in without), *(("with", text) for text in joining)]
-    described: dict[str, Any] = controller.get(f"/api/v1/fleets/{segment(name)}/plan", query)
-    return described
-
-
-def show(data: dict[str, Any]) -> None:
-    bound = "" if data["most"] is None else f", at most {data['most']} a scraper"
-    owned = sum(s["before"] or 0 for s in data["scrapers"])  # with replicas a target counts once for each owner
-    what = "targets" if owned <= data["targets"] else "owners of targets"
-    share = data["moved"] / owned if owned else 0.0
-    say(f"{data['fleet']}: {data['moved']} of {owned} {what} would move ({share:.1%}){bound}")
-    for one in data.get("held", ()):
-        until = time.strftime(" until %H:%M:%S", time.localtime(one["until"])) if one["until"] else ""
-        say(f"held{until}, and not a part of this: {one['detail']}")
-    if drained := data.get("drained"):
-        say(f"drained: {', '.join(drained)}")
-    _show_fit(data)
-    zoned, loaded = bool(data["zones"]), data["load"] != data["targets"]
-    numbers = ["now", "then", "gains", "gives", *["load now", "load then"] * loaded]
-    rows = []
-    for s in data["scrapers"]:
-        cells = [s["id"], *[s["zone"] or "-"] * zoned, _cell(s["before"]), _cell(s["after"])]
-        cells += [str(s["gains"] or ""), str(s["gives"] or "")]
-        rows.append([*cells, *([_cell(s["load_before"]), _cell(s["load_after"])] if loaded else [])])
-    say_table(["scraper", *["zone"] * zoned, *numbers], rows, right=numbers)
-    for z in data["zones"]:
-        scrapers = f"{z['scrapers_before']} -> {z['scrapers_after']} scrapers"
-        say(f"zone {z['zone'] or '(none)'}: {scrapers}, {z['before']} -> {z['after']} targets")
-
-
-def _show_fit(data: dict[str, Any]) -> None:
-    fits = data["fits"]
-    if not fits["all"]:
-        named = ", ".join(fits["unplaced_targets"])
-        say(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']}): {named}")
-    if data["no_room"]:
-        kept = "of a drained scraper they stay with it while it lives, of a dead one nobody scrapes them"
-        say(f"{data['no_room']} of them have an owner now: {kept}")
-    if fits["too_heavy"]:
-        say(f"too heavy for its scraper, and there alone: {', '.join(fits['too_heavy_targets'])}")
-
-
-def _cell(value: int | None) -> str:
-    return "-" if value is None else str(value)
+    return controller.get(f"/api/v1/fleets/{segment(name)}/plan", Plan, query)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import click
 
-from promring.cli.client import Controller, UnansweredError
-from promring.cli.output import say, say_json
+from promring.cli.client import Answered, Controller, UnansweredError
+from promring.cli.output import say
+from promring.cli.previews import show_preview
+from promring.web.answers.plans import Decision, ReloadPlan
 
 BYTES_MAX = 4 * 1024 * 1024
 ASKED_S = 60.0
@@ -25,7 +26,7 @@ def is_asked_for() -> bool:
 
 def asked(
     controller: Controller, config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]
-) -> dict[str, Any] | None:
+) -> Answered[ReloadPlan] | None:
     """What the controller answers; None, and said, when there is none."""
     query = [("name", str(config_file)), *(("without", name) for name in without), *(("with", text) for text in joining)]
     query += [("fleet", fleet)] if fleet else []
@@ -36,39 +37,27 @@ def asked(
     if not text or len(text) > BYTES_MAX:
         return None
     try:
-        found: dict[str, Any] = controller.post(f"/api/v1/plan?{urlencode(query)}", text, timeout_s=ASKED_S)
+        return controller.post(f"/api/v1/plan?{urlencode(query)}", ReloadPlan, text, timeout_s=ASKED_S)
     except UnansweredError as error:
         say(f"no controller is asked: {error.message}; planned from {config_file} alone", err=True)
         return None
-    return found
 
 
-def show(
-    controller: Controller, answer: dict[str, Any], preview: Callable[[dict[str, Any]], None], *, as_json: bool
-) -> None:
-    """``preview`` shows that of one fleet."""
-    if as_json:
-        say_json(answer)
-        return
-    with controller.shown():
-        _show(answer, preview)
-
-
-def _show(answer: dict[str, Any], preview: Callable[[dict[str, Any]], None]) -> None:
-    say_decisions(answer["decisions"])
-    if answer["refused"]:
+def show(answer: ReloadPlan) -> None:
+    say_decisions(answer.decisions)
+    if answer.refused:
         say("a reload would be REFUSED, unless it is forced (promring reload --force)")
-    for one in answer["fleets"]:
-        if one["preview"] is None:
-            say(f"{one['fleet']}: no plan yet to compare with")
+    for one in answer.fleets:
+        if one.preview is None:
+            say(f"{one.fleet}: no plan yet to compare with")
         else:
-            preview({"fleet": one["fleet"], **one["preview"]})
+            show_preview(one.fleet, one.preview)
     say("nothing is touched")
 
 
-def say_decisions(decisions: Sequence[dict[str, Any]]) -> None:
+def say_decisions(decisions: Sequence[Decision]) -> None:
     """A line each."""
     for one in decisions:
-        say(f"{one['service']}: {one['kind']}: {'LOSS: ' if one['loss'] else ''}{one['text']}")
+        say(f"{one.service}: {one.kind}: {'LOSS: ' if one.loss else ''}{one.text}")
     if not decisions:
         say("nothing is decided by this configuration: it means what is in force")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,10 +16,12 @@ from promring.core.preview import preview
 from promring.model import Members, PromringError
 from promring.once import read_facts
 from promring.telemetry import log
+from promring.web.answers.plans import Plan
+from promring.web.views.plans import described, plan_of
 
 
-def planned(config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]) -> dict[str, Any]:
-    """The plan of all services of a fleet, as plain values. Ends the command with a message when the facts, or the plan,
+def planned(config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]) -> Plan:
+    """The plan of all services of a fleet. Ends the command with a message when the facts, or the plan,
     cannot be had.
     """
     settings = options.load_or_exit(config_file)
@@ -32,7 +33,7 @@ def planned(config_file: Path, fleet: str | None, without: Sequence[str], joinin
         found = preview(pool, members, policy_of(chosen), without=without, joining=new, listed=_with_shares(listed, members))
     except (PromringError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    return {"fleet": chosen.name, "decided_by": "configuration", **found.describe()}
+    return plan_of(described(found), chosen.name, "configuration")
 
 
 def _with_shares(listed: Members, members: Members) -> Members:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from promring.cli.output import output_option, say, say_json
+from promring.cli.output import Output, output_option, say
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.plan import compare
@@ -70,7 +70,7 @@ def simulate(
     virtual_nodes: int,
     skew: bool,
     plot: Path | None,
-    as_json: bool,
+    output: Output,
 ) -> None:
     """Show balance and movement of a synthetic fleet: place made-up targets on made-up scrapers, those of all services
     together, and draw a histogram.
@@ -86,12 +86,12 @@ def simulate(
     data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew, services), policy)
     if plot is not None:
         _plot(data, placement, plot)
-    if as_json:
-        say_json(data)
-    else:
-        _show(data, placement)
-        if plot is not None:
-            say(f"drawn: {plot}")
+    if not output.is_text:
+        output.say(data)
+        return
+    _show(data, placement)
+    if plot is not None:
+        say(f"drawn: {plot}")
 
 
 def fleet(size: int, first: int = 0, zones: int = 0) -> Members:
@@ -155,10 +155,10 @@ def _show(data: dict[str, Any], placement: Placement) -> None:
     say(f"targets a scraper: {counts[0]} .. {statistics.median(counts):g} .. {counts[-1]} (least, median, most)")
     say(f"most over mean: {balance['count_max_over_mean']:.3f} by count, {balance['load_max_over_mean']:.3f} by load")
     fits = fit(placement)
-    if not fits["all"]:
-        say(f"DOES NOT FIT: {fits['unplaced']} targets lack an owner (load {fits['unplaced_load']})")
-    if fits["too_heavy"]:
-        say(f"too heavy for its scraper's limit, and alone there: {fits['too_heavy']}")
+    if not fits.all:
+        say(f"DOES NOT FIT: {fits.unplaced} targets lack an owner (load {fits.unplaced_load})")
+    if fits.too_heavy:
+        say(f"too heavy for its scraper's limit, and alone there: {fits.too_heavy}")
     say(f"leave: {leave['moved']} move, {leave['share']} must ({_ratio(leave['moved'], leave['share'])})")
     say(f"join: {join['moved']} move, {join['ideal']:.0f} would be ideal ({_ratio(join['moved'], join['ideal'])})")
     histogram, edges = np.histogram(counts, bins=min(BINS, max(1, counts[-1] - counts[0])))

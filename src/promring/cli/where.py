@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
 from promring.cli.client import Controller, controller_options
-from promring.cli.output import output_option, say, say_json, say_table
+from promring.cli.output import Output, output_option, say, say_table
+from promring.web.answers.targets import Place, Where
 
 IN_FULL_MOST = 5
 """So many targets are shown in full; more of them as a table."""
@@ -18,46 +18,44 @@ IN_FULL_MOST = 5
 @click.argument("target")
 @controller_options
 @output_option
-@click.option("--service", help="Look in this shard service only.")
-def where(target: str, controller: Controller, as_json: bool, service: str | None) -> None:
+@click.option("--service", metavar="NAME", help="Look in this shard service only.")
+def where(target: str, controller: Controller, output: Output, service: str | None) -> None:
     """Show which scraper has TARGET, and who would have it next. TARGET is an address, the value of a label such as
     instance, the URL that Prometheus scrapes, or a part of one of these. Exit 1 when nobody has it.
     """
-    data = controller.get("/api/v1/where", target=target, **({"service": service} if service else {}))
-    with controller.shown():
-        if as_json:
-            say_json(data)
-        else:
-            _show(target, data)
-        found = data["targets"]
-    if not found:
+    query = [("target", target), *([("service", service)] if service else [])]
+    answer = controller.get("/api/v1/where", Where, query)
+    if output.is_text:
+        _show(target, answer.data)
+    else:
+        output.say(answer.plain())
+    if not answer.data.targets:
         sys.exit(1)
 
 
-def _show(target: str, data: dict[str, Any]) -> None:
-    for one in data["unready"]:
-        say(f"{one['service']}: no plan yet: {one['reason']}", err=True)
-    found = data["targets"]
+def _show(target: str, data: Where) -> None:
+    for one in data.unready:
+        say(f"{one.service}: no plan yet: {one.reason}", err=True)
+    found = data.targets
     if len(found) > IN_FULL_MOST:
-        rows = [(one["service"], one["target"], _owners(one)) for one in found]
-        say_table(("service", "target", "scraper"), rows)
+        say_table(("service", "target", "scraper"), [(one.service, one.target, _owners(one)) for one in found])
     else:
-        for one in found:
-            _show_one(one)
-    if data["total"] > len(found):
-        say(f"{data['total']} in all" + (" that were looked at" if data["truncated"] else ""))
+        for place in found:
+            _show_one(place)
+    if data.total > len(found):
+        say(f"{data.total} in all" + (" that were looked at" if data.truncated else ""))
     if not found:
         say(f"no service has the target {target}", err=True)
-        if data["near"]:
-            say(f"near it: {', '.join(data['near'])}", err=True)
+        if data.near:
+            say(f"near it: {', '.join(data.near)}", err=True)
 
 
-def _show_one(one: dict[str, Any]) -> None:
-    labels = " ".join(f"{name}={value}" for name, value in one["labels"].items())
-    say(f"{one['service']}: {one['target']} {labels}".rstrip())
-    say(f"  scraper     {_owners(one)} ({one['reason']})")
-    say(f"  preference  {' '.join(one['preference'])}")
+def _show_one(one: Place) -> None:
+    labels = " ".join(f"{name}={value}" for name, value in one.labels.items())
+    say(f"{one.service}: {one.target} {labels}".rstrip())
+    say(f"  scraper     {_owners(one)} ({one.reason})")
+    say(f"  preference  {' '.join(one.preference)}")
 
 
-def _owners(one: dict[str, Any]) -> str:
-    return ", ".join(one["scrapers"]) or "nobody"
+def _owners(one: Place) -> str:
+    return ", ".join(one.scrapers) or "nobody"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
+from promring.core.guard import Hold, Lists, ServiceVerdict, Verdict
+from promring.core.preview import Fit
 from promring.core.second import Opinions
-from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict
 from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
 from promring.fleet.state import Memory
@@ -50,17 +50,17 @@ class Held:
                 self._log.info("plan_released", reason=reason, **({"sources": ",".join(about)} if about else {}))
 
 
-def say_fit(log: Logger, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """What has no room, and what is too heavy for anybody. Both are what ``preview.fit`` gives."""
+def say_fit(log: Logger, before: Fit, now: Fit) -> None:
+    """What has no room, and what is too heavy for anybody."""
     if now == before:
         return
-    if now["unplaced"]:
-        named = ",".join(now["unplaced_targets"])
-        log.error("targets_unplaced", targets=now["unplaced"], load=now["unplaced_load"], among=named)
-    elif before.get("unplaced"):
+    if now.unplaced:
+        named = ",".join(now.unplaced_targets)
+        log.error("targets_unplaced", targets=now.unplaced, load=now.unplaced_load, among=named)
+    elif before.unplaced:
         log.info("targets_all_placed")
-    if now["too_heavy"]:
-        log.warning("targets_too_heavy", targets=now["too_heavy"], among=",".join(now["too_heavy_targets"]))
+    if now.too_heavy:
+        log.warning("targets_too_heavy", targets=now.too_heavy, among=",".join(now.too_heavy_targets))
 
 
 def say_opinions(log: Logger, before: Opinions, now: Opinions, at: float) -> None:

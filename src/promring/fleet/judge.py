@@ -8,13 +8,24 @@ ones, one that has no plan yet waits alone. Flow: asked by ``reconcile`` at the 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from promring.core.admission import History, Rules
-from promring.core.guard import judge_lists, judge_members
+from promring.core.guard import (
+    Act,
+    Facts,
+    Guard,
+    Hold,
+    Lists,
+    ServiceVerdict,
+    Verdict,
+    Withheld,
+    ends_next,
+    judge_lists,
+    judge_members,
+)
 from promring.core.pool import mark_of
-from promring.core.verdicts import Act, Facts, Guard, Hold, Lists, ServiceVerdict, Verdict, Withheld, ends_next
+from promring.core.preview import Fit
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import Held
 from promring.fleet.facts import FactBoard
@@ -40,7 +51,7 @@ class ServiceState:
     """Whether there was a plan of it from scrapers that were known then, not just remembered; with other controllers: and
     from sources that have answered.
     """
-    fit: Mapping[str, Any] = field(default_factory=dict)
+    fit: Fit | None = None
     """What of it has no room."""
     marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
 

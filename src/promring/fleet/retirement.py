@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from promring.delivery import Closing, Delivery, Leads, Outcome
 from promring.fleet.asks import Asks
@@ -36,6 +35,17 @@ class Retiring:
             return slice_  # its readers may use any name
         scraper, was = slice_.scraper, self.way.service.scraper((slice_.scraper.host, slice_.scraper.port))
         return replace(slice_, service=self.way.service.name, scraper=replace(scraper, id=was.id))
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """An old delivery, for people: ``service`` is the name that the service had there, ``until`` says when it ends."""
+
+    kind: str
+    service: str
+    places: Sequence[str]
+    until: str
+    waiting_for: Sequence[str]
 
 
 class Retirement:
@@ -72,17 +82,17 @@ class Retirement:
         """Who has not asked yet at the new place."""
         return sorted(s.scraper.id for s in slices if not self._asks.uses(self._service, s.scraper.id))
 
-    def describe(self, slices: Collection[Slice]) -> list[dict[str, Any]]:
-        """For people and programs: the old places, until when they go on, and who has not asked at the new one."""
+    def going_on(self, slices: Collection[Slice]) -> list[GoingOn]:
+        """The old places, until when they go on, and who has not asked at the new one."""
         nodes = [(s.scraper.host, s.scraper.port) for s in slices]
         return [
-            {
-                "kind": w.way.delivery.kind,
-                "service": w.way.service.name,
-                "places": w.way.where(nodes)[:NAMED_MOST],
-                "until": "every scraper has asked for its slice" if self._sees(w) else "the next restart",
-                "waiting_for": self.waiting_for(slices)[:NAMED_MOST] if self._sees(w) else [],
-            }
+            GoingOn(
+                kind=w.way.delivery.kind,
+                service=w.way.service.name,
+                places=w.way.where(nodes)[:NAMED_MOST],
+                until="every scraper has asked for its slice" if self._sees(w) else "the next restart",
+                waiting_for=self.waiting_for(slices)[:NAMED_MOST] if self._sees(w) else [],
+            )
             for w in self.ways
         ]
 

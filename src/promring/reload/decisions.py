@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from promring.config.settings import Settings, ShardService
+from promring.core.preview import Preview
 from promring.fleet.succession import OldWay, Place, places, replaced, successors, taken_by, where
 from promring.model import Scraper, join_host_port
 
@@ -33,16 +33,6 @@ class Decision:
     @property
     def line(self) -> str:
         return f"{self.service}: {self.kind}: {self.text}"
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values for programs."""
-        return {
-            "kind": self.kind,
-            "service": self.service,
-            "text": self.text,
-            "numbers": dict(self.numbers),
-            "loss": self.loss,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +65,7 @@ class Foreseen:
     owned: int = 0
     lost: int = 0
     clashing: Sequence[Scraper] = ()
-    preview: Mapping[str, Any] | None = None
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +76,6 @@ class LeftBehind:
     scrapers: Sequence[str]
     targets: int
     where: Sequence[str]
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values for people and programs."""
-        return {
-            "service": self.service,
-            "scrapers": list(self.scrapers),
-            "targets": self.targets,
-            "where": list(self.where),
-        }
 
 
 @dataclass(frozen=True, slots=True)

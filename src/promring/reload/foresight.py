@@ -12,7 +12,7 @@ import numpy as np
 
 from promring.build import places_by, policy_of
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
-from promring.core.claims import Claims
+from promring.core.handover import Claims
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, capacities, place_living
 from promring.core.plan import compare, rows_of
@@ -118,8 +118,8 @@ def _foreseen(
     plan = compare(had, then)
     live = {s.id: s.weight for s in after.members if s.id not in _leaving(after, question)}
     lost = _lost(had, after.claims, then, live, policy)
-    described = Preview(had, then, plan).describe() if question is not None else None
-    return Foreseen(plan.moved, int((had.owners >= 0).sum()), lost, clashing, described)
+    preview = Preview(had, then, plan) if question is not None else None
+    return Foreseen(plan.moved, int((had.owners >= 0).sum()), lost, clashing, preview)
 
 
 def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, float], policy: Policy) -> int:

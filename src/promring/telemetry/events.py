@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
@@ -34,18 +33,7 @@ class Event:
     msg: str
     service: str
     fleet: str = ""
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "ts": self.at,
-            "level": self.level,
-            "msg": self.msg,
-            "service": self.service,
-            "fleet": self.fleet,
-            "fields": self.fields,
-        }
+    fields: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from promring.config.settings import Settings
 from promring.election.leadership import Leadership
@@ -12,6 +12,7 @@ from promring.model import Placement
 from promring.reload.decisions import LeftBehind, Question, Reloaded
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
+from promring.web.answers.plans import ReloadPlan
 from promring.web.envelope import ApiError
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Controller(Protocol):
         also when targets would be lost by it.
         """
 
-    async def foresee(self, text: bytes, question: Question) -> Mapping[str, Any]:
+    async def foresee(self, text: bytes, question: Question) -> ReloadPlan:
         """What a reload with this configuration would do. Raises ``ConfigError``, ``PromringError``."""
 
     def unready(self) -> list[str]:

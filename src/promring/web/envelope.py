@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from aiohttp import web
 
 from promring.runtime.text import clean_all
+from promring.web.answers.base import Answer, Failure, Success
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -18,15 +19,15 @@ def encode(data: object) -> bytes:
     try:
         return _encoder.encode(data)
     except UnicodeEncodeError:
-        return _encoder.encode(clean_all(data))
+        return _encoder.encode(clean_all(msgspec.to_builtins(data)))
 
 
-def success(data: object) -> web.Response:
-    return web.Response(body=encode({"status": "success", "data": data}), content_type="application/json")
+def success(data: Answer | Sequence[Answer]) -> web.Response:
+    return web.Response(body=encode(Success("success", data)), content_type="application/json")
 
 
 def failure(status: int, kind: str, text: str) -> web.Response:
-    body = encode({"status": "error", "errorType": kind, "error": text})
+    body = encode(Failure("error", kind, text))
     return web.Response(status=status, body=body, content_type="application/json")
 
 

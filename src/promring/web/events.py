@@ -9,6 +9,8 @@ from aiohttp import web
 from promring.telemetry.events import About, Event
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, encode, number, success
+from promring.web.views.status import event as event_of
+from promring.web.views.status import events_of
 
 LOOK_S = 0.2
 """How long an event waits in the ring at most before the streams send it."""
@@ -33,7 +35,7 @@ class EventsEndpoint:
         if "text/event-stream" not in request.headers.get("Accept", ""):
             found = self._controller.events.since(number(request, "since", 0), about)
             limit = number(request, "limit", LIMIT)
-            return success([e.describe() for e in found[max(0, len(found) - limit) :]])
+            return success(events_of(found[max(0, len(found) - limit) :]))
         seen = request.headers.get("Last-Event-ID", "")
         known = seen.isascii() and seen.isdigit() and len(seen) < 19
         last = int(seen) if known else number(request, "since", self._controller.events.last)
@@ -92,4 +94,4 @@ def about_fleet(controller: Controller, name: str) -> About:
 
 
 def _message(event: Event) -> bytes:
-    return b"id: %d\ndata: %b\n\n" % (event.id, encode(event.describe()))
+    return b"id: %d\ndata: %b\n\n" % (event.id, encode(event_of(event)))

@@ -4,28 +4,30 @@ A plan is made for whom the loop would make it: the scrapers that count as alive
 anything, of the lists that the guard let through, with the policy in force. It touches nothing.
 
 A drain is refused where it would leave nobody who can take anything; its answer says what the others will carry and what has
-no room with them. Flow: the loop does the rest; ``describe`` says how far it is.
+no room with them. Flow: the loop does the rest; ``views.fleets`` says how far it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
 
 from promring.core.preview import Preview, preview
 from promring.fleet.fleet import Fleet
-from promring.model import Members, Placement, PromringError
+from promring.model import Members, Placement, PromringError, Scraper
 from promring.runtime.address import canonical_id
+from promring.web.answers.plans import Drained, Forecast, Fullest, Undrained
 from promring.web.api import Api
 from promring.web.controller import Controller, fleet_of
-from promring.web.describe import said
 from promring.web.envelope import ApiError, success
 from promring.web.gate import Gate
+from promring.web.views.held import said
+from promring.web.views.plans import described, plan_of
 
 T = TypeVar("T")
 SAVED_S, SAVED_LOOK_S = 3.0, 0.02
@@ -51,10 +53,10 @@ class Forecasts:
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
         members = reconciler.would_have(reconciler.memory.drained)
-        work = partial(_preview, fleet, placement, members, without=without, joining=joining)
-        described = await self._made(lambda: work().describe())
-        verdict = {"held": said(reconciler.verdict.withheld), "drained": sorted(reconciler.memory.drained)}
-        return success({"fleet": fleet.name, "decided_by": "controller", **verdict, **described})
+        work = partial(_preview, fleet, placement, members, without, joining)
+        found = await self._made(lambda: described(work()))
+        held, drained = said(reconciler.verdict.withheld), reconciler.memory.drained
+        return success(plan_of(found, fleet.name, "controller", held, drained))
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take everything from a scraper. 409 when nobody who lives could take it, unless ``?force=true``."""
@@ -70,17 +72,17 @@ class Forecasts:
         had = _targets(fleet, name)
         kept = await self._drain(fleet, name, back=False)
         return success(
-            {
-                "fleet": fleet.name,
-                "scraper": name,
-                "drained": True,
-                "kept": kept,
-                "alive": name in alive,
-                "had": had,
-                "left": _targets(fleet, name),
-                "keeps_all": name in alive and not others,
-                "forecast": forecast,
-            }
+            Drained(
+                fleet=fleet.name,
+                scraper=name,
+                drained=True,
+                kept=kept,
+                alive=name in alive,
+                had=had,
+                left=_targets(fleet, name),
+                keeps_all=name in alive and not others,
+                forecast=forecast,
+            )
         )
 
     async def undrain(self, request: web.Request) -> web.Response:
@@ -89,8 +91,7 @@ class Forecasts:
         forecast = await self._forecast(fleet, name, back=True)
         kept = await self._drain(fleet, name, back=True)
         alive = any(one.id == name for one in fleet.reconciler.history.members)
-        answer = {"fleet": fleet.name, "scraper": name, "drained": False, "kept": kept, "alive": alive}
-        return success(answer | {"forecast": forecast})
+        return success(Undrained(fleet.name, name, drained=False, kept=kept, alive=alive, forecast=forecast))
 
     def _asked(self, request: web.Request) -> tuple[Fleet, str]:
         fleet = fleet_of(self._controller, request.match_info["fleet"])
@@ -117,7 +118,7 @@ class Forecasts:
                     await asyncio.sleep(SAVED_LOOK_S)
         return fleet.reconciler.saved
 
-    async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> dict[str, Any] | None:
+    async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> Forecast | None:
         """What a drain, or the end of it, would move; None when that cannot be said now."""
         placement, reconciler = fleet.reconciler.placement, fleet.reconciler
         drained = reconciler.memory.drained
@@ -151,33 +152,35 @@ def _placement(fleet: Fleet) -> Placement:
     return placement
 
 
-def _preview(fleet: Fleet, placement: Placement, members: Members, **changes: Any) -> Preview:
+def _preview(
+    fleet: Fleet,
+    placement: Placement,
+    members: Members,
+    without: Sequence[str] = (),
+    joining: Sequence[Scraper] = (),
+) -> Preview:
     reconciler = fleet.reconciler
-    listed = reconciler.listed(reconciler.history.members)
-    return preview(placement.pool, members, reconciler.planner.policy, before=placement, listed=listed, **changes)
+    listed, policy = reconciler.listed(reconciler.history.members), reconciler.planner.policy
+    return preview(placement.pool, members, policy, without=without, joining=joining, before=placement, listed=listed)
 
 
-def _said(found: Preview, name: str, kept: int) -> dict[str, Any]:
-    """``kept``: what it has for want of room elsewhere.
-
-    ``leave`` and ``come``: targets that go from ``name`` to others, and to it; ``no_room``: that nobody else could take;
-    ``fullest``: who of the others will have the most of what it may.
-    """
+def _said(found: Preview, name: str, kept: int) -> Forecast:
+    """``kept``: what it has for want of room elsewhere."""
     moves, after = found.plan.moves, found.after
     carried = after.carried()
     limits = [None] * len(carried) if after.limits is None else after.limits.tolist()
     others = [
-        {"id": s.id, "load": carried[s.id], "limit": limit}
+        Fullest(s.id, carried[s.id], limit)
         for s, limit in zip(after.scrapers, limits, strict=True)
         if s.id != name and s.able
     ]
-    return {
-        "leave": max(0, found.before.counts().get(name, 0) - found.no_room),
-        "come": max(0, sum(m.count for m in moves if m.destination == name) - kept),
-        "no_room": found.no_room,
-        "others": len(others),
-        "fullest": max(others, key=lambda one: (one["load"] / (one["limit"] or 1), one["id"]), default=None),
-    }
+    return Forecast(
+        leave=max(0, found.before.counts().get(name, 0) - found.no_room),
+        come=max(0, sum(m.count for m in moves if m.destination == name) - kept),
+        no_room=found.no_room,
+        others=len(others),
+        fullest=max(others, key=lambda one: (one.load / (one.limit or 1), one.id), default=None),
+    )
 
 
 def _last(fleet: str, name: str, down: list[str]) -> str:

@@ -179,7 +179,7 @@ def _audited(services: list[Service], value: Callable[[Coverage], float]) -> lis
 
 
 def _unplaced(services: list[Service]) -> list[Sample]:
-    return [((s.name,), float(s.state.fit["unplaced"])) for s in services if s.state.fit]
+    return [((s.name,), float(s.state.fit.unplaced)) for s in services if s.state.fit]
 
 
 def _held(fleets: list[Fleet]) -> list[Sample]:

@@ -6,8 +6,9 @@ Everything from outside is escaped by the template engine, and the page may load
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from aiohttp import web
@@ -15,12 +16,18 @@ from aiohttp import web
 from promring.fleet.fleet import Service
 from promring.runtime.text import clean
 from promring.telemetry.events import About, Event
-from promring.web.api import Api, describe_coverage, search
+from promring.web.answers.fleets import Fleet as FleetAnswer
+from promring.web.answers.fleets import Service as ServiceAnswer
+from promring.web.answers.parts import Held, Scraper
+from promring.web.answers.status import Status
+from promring.web.answers.targets import OwnedTarget, Place, Uncovered, Where
+from promring.web.api import Api
 from promring.web.controller import Controller
-from promring.web.describe import describe
 from promring.web.envelope import ApiError
 from promring.web.events import about_fleet, about_service
 from promring.web.gate import Gate
+from promring.web.views.fleets import describe
+from promring.web.views.targets import search, uncovered
 from promring.web.where import LIMIT, WhereEndpoint
 
 SCRAPERS_MOST = 50
@@ -40,6 +47,67 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHeld:
+    """``kind`` and ``name``: of which fleet or service, as the paths have it; ``whole``: it is the whole plan."""
+
+    held: Held
+    kind: str
+    name: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownScrapers:
+    """``up``: None when nobody knows; ``widest``: the load that is a whole bar; ``writable``: this controller drains."""
+
+    up: int | None
+    all: int
+    widest: int
+    rows: Sequence[Scraper]
+    hidden: Sequence[Scraper]
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFleet:
+    """A fleet of several services."""
+
+    said: FleetAnswer
+    scrapers: ShownScrapers
+    kept: Sequence[ShownHeld]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownService:
+    """``fleet``: its fleet where that is its own; ``uncovered``: some targets that are not proved to be scraped."""
+
+    said: ServiceAnswer
+    fleet: FleetAnswer | None
+    scrapers: ShownScrapers
+    kept: Sequence[ShownHeld]
+    uncovered: Uncovered | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownGroup:
+    """``fleet`` None: the services have their scrapers with them."""
+
+    fleet: ShownFleet | None
+    services: Sequence[ShownService]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFinds:
+    """Of one service. ``why``: it was not searched."""
+
+    service: str
+    why: str = ""
+    places: Sequence[Place] = ()
+    targets: Sequence[OwnedTarget] = ()
+    total: int = 0
 
 
 class Page:
@@ -77,14 +145,14 @@ class Page:
     async def home(self, _: web.Request) -> web.Response:
         """Every fleet and its services."""
         overview = self._api.overview()
-        return await self._home_of(overview, overview["fleets"], SCRAPERS_MOST)
+        return await self._home_of(overview, overview.fleets, SCRAPERS_MOST)
 
     async def fleet(self, request: web.Request) -> web.Response:
         """One fleet, with all of its scrapers, and its services."""
         name, overview = request.match_info["fleet"], self._api.overview()
         if name not in self._controller.fleets:
             raise ApiError(404, "not_found", f"no fleet {name!r}")
-        chosen = [one for one in overview["fleets"] if one["name"] == name]
+        chosen = [one for one in overview.fleets if one.name == name]
         return await self._home_of(overview, chosen, None, name, about_fleet(self._controller, name))
 
     async def service(self, request: web.Request) -> web.Response:
@@ -93,25 +161,26 @@ class Page:
         if (service := self._controller.services.get(name)) is None:
             raise ApiError(404, "not_found", f"no service {name!r}")
         overview, described = self._api.overview(), describe(service)
-        fleet = next((one for one in overview["fleets"] if one["name"] == described["fleet"] != name), None)
+        own = next((one for one in overview.fleets if one.name == described.fleet), None)
+        fleet = None if own is None or own.name == name else own
         kept = [*(_held(fleet, "fleets") if fleet else []), *_held_besides(described, fleet)]
-        shown = [{"fleet": None, "services": [await self._shown_service(service, described, None, kept)]}]
-        return await self._render_home(overview, shown, name, about_service(self._controller, name))
+        shown = await self._shown_service(service, described, own, None, kept)
+        return await self._render_home(overview, [ShownGroup(None, [shown])], name, about_service(self._controller, name))
 
     async def _home_of(
         self,
-        overview: dict[str, Any],
-        fleets: list[dict[str, Any]],
+        overview: Status,
+        fleets: Sequence[FleetAnswer],
         most: int | None,
         only: str | None = None,
         about: About | None = None,
     ) -> web.Response:
-        services = {one["name"]: one for one in overview["services"]}
+        services = {one.name: one for one in overview.services}
         shown = [await self._shown_fleet(one, services, most) for one in fleets]
         return await self._render_home(overview, shown, only, about)
 
     async def _render_home(
-        self, overview: dict[str, Any], shown: list[dict[str, Any]], only: str | None, about: About | None
+        self, overview: Status, shown: Sequence[ShownGroup], only: str | None, about: About | None
     ) -> web.Response:
         events = self._controller.events.since(about=about)[-EVENTS_MOST:][::-1]
         return await self._render(self._home, overview=overview, shown=shown, only=only, events=events)
@@ -120,80 +189,78 @@ class Page:
         """``?target=`` an address, or a part of one or of its labels."""
         asked = request.query.get("target", "").strip()[:1000]
         services = list(self._controller.services.values()) if asked else []
-        answer = await self._finds.look(services, asked, LIMIT) if asked else {"targets": [], "near": []}
-        exact = [place for place in answer["targets"] if place["match"] != "part"]
+        answer = await self._finds.look(services, asked, LIMIT) if asked else Where([], 0, False, [], [])
+        exact = [place for place in answer.targets if place.match != "part"]
         found = [await _found(s, asked, exact, self._api.searches) for s in services]
-        return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found, near=answer["near"])
+        return await self._render(self._where, overview=self._api.overview(), asked=asked, found=found, near=answer.near)
 
-    async def _render(self, template: jinja2.Template, **values: Any) -> web.Response:
+    async def _render(self, template: jinja2.Template, **values: object) -> web.Response:
         text = await self._renders.run(lambda: template.render(now=time.time(), **values))
         return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
 
-    async def _shown_fleet(
-        self, fleet: dict[str, Any], services: dict[str, dict[str, Any]], most: int | None
-    ) -> dict[str, Any]:
+    async def _shown_fleet(self, fleet: FleetAnswer, services: Mapping[str, ServiceAnswer], most: int | None) -> ShownGroup:
         """A fleet and its services; of one that is its service's own only that. Of the scrapers the first ``most``."""
-        own, running, found = fleet["services"] == [fleet["name"]], self._controller.services, []
-        for one in (services[name] for name in fleet["services"]):
-            if (service := running.get(one["name"])) is not None:  # a reload may have taken it away meanwhile
-                kept = _held_besides(one, None if own else fleet)
-                found.append(await self._shown_service(service, one, most, kept))
-        shown = None if own else fleet | self._scrapers(fleet, most) | {"kept": _held(fleet, "fleets")}
-        return {"fleet": shown, "services": found}
+        running, found = self._controller.services, []
+        for one in (services[name] for name in fleet.services):
+            if (service := running.get(one.name)) is not None:  # a reload may have taken it away meanwhile
+                kept = _held_besides(one, None if fleet.is_own else fleet)
+                found.append(await self._shown_service(service, one, fleet, most, kept))
+        if fleet.is_own:
+            return ShownGroup(None, found)
+        return ShownGroup(ShownFleet(fleet, self._rows(fleet.scrapers, most), _held(fleet, "fleets")), found)
 
     async def _shown_service(
-        self, service: Service, described: dict[str, Any], most: int | None, kept: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+        self,
+        service: Service,
+        described: ServiceAnswer,
+        fleet: FleetAnswer | None,
+        most: int | None,
+        kept: Sequence[ShownHeld],
+    ) -> ShownService:
         """What the API says, and some targets that the audit did not see scraped. ``kept``: what is held."""
-        found, look = service.look.coverage, service.look
-        lists: dict[str, Any] = {}
+        found, lists = service.look.coverage, None
         if found is not None:
-            lists = (await self._api.searches.run(lambda: describe_coverage(found, look, UNCOVERED_MOST)))["lists"]
-        return described | {
-            "uncovered": {name: [one["target"] for one in some] for name, some in lists.items()},
-            "kept": kept,
-            "own": list(service.fleet.services) == [service.name] == [service.fleet.name],
-            **self._scrapers(described, most),
-        }
+            lists = await self._api.searches.run(lambda: uncovered(found, UNCOVERED_MOST))
+        own = list(service.fleet.services) == [service.name] == [service.fleet.name]
+        rows = self._rows(described.scrapers, most)
+        return ShownService(described, fleet if own else None, rows, kept, lists)
 
-    def _scrapers(self, described: dict[str, Any], most: int | None) -> dict[str, Any]:
+    def _rows(self, scrapers: Sequence[Scraper], most: int | None) -> ShownScrapers:
         """Of the scrapers the first ``most``, those in trouble first."""
-        scrapers = list(described["scrapers"])
-        scrapers.sort(key=lambda s: (not s["trouble"], s["id"]))
-        widest = max([s["limit"] or s["load"] for s in scrapers], default=0)
-        return {
-            "up": sum(s["state"] == "up" for s in scrapers) if any(s["state"] != "unknown" for s in scrapers) else None,
-            "all": len(scrapers),
-            "widest": max(widest, 1),
-            "scrapers": scrapers[:most],
-            "hidden": scrapers[most:] if most else [],
-            "writable": self._api.leads,
-        }
+        rows = sorted(scrapers, key=lambda s: (not s.trouble, s.id))
+        known = any(s.state != "unknown" for s in rows)
+        return ShownScrapers(
+            up=sum(s.state == "up" for s in rows) if known else None,
+            all=len(rows),
+            widest=max([1, *(s.limit or s.load for s in rows)]),
+            rows=rows[:most],
+            hidden=rows[most:] if most else [],
+            writable=self._api.leads,
+        )
 
 
-def _held(described: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+def _held(of: FleetAnswer | ServiceAnswer, kind: str) -> list[ShownHeld]:
     """What is held of a fleet or a service (``kind``, as the paths have it): the whole plan, then parts of the facts."""
-    whole = [described["held"] | {"whole": True}] if described["held"] else []
-    every = [*whole, *(one | {"whole": False} for one in described["withheld"])]
-    return [one | {"kind": kind, "name": described["name"]} for one in every]
+    whole = [ShownHeld(of.held, kind, of.name, whole=True)] if of.held else []
+    return [*whole, *(ShownHeld(one, kind, of.name, whole=False) for one in of.withheld)]
 
 
-def _held_besides(described: dict[str, Any], fleet: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _held_besides(service: ServiceAnswer, fleet: FleetAnswer | None) -> list[ShownHeld]:
     """What is held of a service, and not of its whole ``fleet``."""
-    known = {one["detail"] for one in _held(fleet, "fleets")} if fleet else ()
-    return [one for one in _held(described, "services") if one["detail"] not in known]
+    known = {one.held.detail for one in _held(fleet, "fleets")} if fleet else ()
+    return [one for one in _held(service, "services") if one.held.detail not in known]
 
 
-async def _found(service: Service, asked: str, exact: list[dict[str, Any]], searches: Gate) -> dict[str, Any]:
+async def _found(service: Service, asked: str, exact: Sequence[Place], searches: Gate) -> ShownFinds:
     """What is called so in one service: those in ``exact`` of it; where nothing is at all, whatever has ``asked`` in it."""
     placement = service.placement
     if placement is None:
-        return {"service": service.name, "why": service.unready() or "no plan yet", "places": [], "targets": [], "total": 0}
-    here = [place for place in exact if place["service"] == service.name]
+        return ShownFinds(service.name, service.unready() or "no plan yet")
     if exact:
-        return {"service": service.name, "why": "", "places": here, "targets": [], "total": len(here)}
+        here = [place for place in exact if place.service == service.name]
+        return ShownFinds(service.name, places=here, total=len(here))
     some = await searches.run(lambda: search(placement, asked, None, FOUND_MOST))
-    return {"service": service.name, "why": "", "places": [], **some}
+    return ShownFinds(service.name, targets=some.targets, total=some.total)
 
 
 def _ago(then: float | None, now: float) -> str:

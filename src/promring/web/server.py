@@ -16,21 +16,24 @@ from promring.runtime.text import clean
 from promring.runtime.threads import beside
 from promring.telemetry.log import Logger
 from promring.web.access import Access, WebConfig, guard
+from promring.web.answers.plans import Reloaded
 from promring.web.api import Api
 from promring.web.connection import Connection
 from promring.web.controller import Controller
-from promring.web.envelope import ApiError, Handler, errors, success
+from promring.web.envelope import ApiError, Handler, encode, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
 from promring.web.forecasts import Forecasts
 from promring.web.hosts import Hosts, check_host, check_origin
 from promring.web.listener import Listener, connections_most
 from promring.web.metrics import LiveGauges, Rendered
+from promring.web.openapi import document
 from promring.web.page import Page
 from promring.web.refusals import Refusals
 from promring.web.sd import SdEndpoint
 from promring.web.sending import Sending
 from promring.web.slices import SlicesEndpoint
 from promring.web.token import Token, bearer
+from promring.web.views.plans import decision
 from promring.web.where import WhereEndpoint
 
 SHUTDOWN_S = 1.0
@@ -106,9 +109,6 @@ class WebServer:
             self._hosts.add(await asyncio.wait_for(beside(socket.getfqdn), OWN_NAME_S))
 
     def _app(self) -> web.Application:
-        api, sd, events = self._api, self.sd, self._events
-        where = WhereEndpoint(self._controller, api.searches)
-        page = Page(self._controller, api, where)
         access, has_token, refusals = self._settings.access, self._token.given_by, self._refusals
         middlewares = [_mark, Sending(refusals).middleware(), errors, guard(access, has_token, refusals)]
         if access.open and access.ssl_context is None:
@@ -116,38 +116,44 @@ class WebServer:
         middlewares.append(check_origin(self._hosts, refusals))
         app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
         app.on_response_prepare.append(_finish_headers)
-        app.add_routes(
-            [
-                web.get("/", page.home),
-                web.get("/services/{service}", page.service),
-                web.get("/fleets/{fleet}", page.fleet),
-                web.get("/where", page.where),
-                web.get("/static/{name}", page.file),
-                web.get("/-/healthy", self._healthy),
-                web.get("/-/ready", self._ready),
-                web.post("/-/reload", self._reload),
-                web.get("/metrics", self._metrics),
-                web.get("/sd/{service}/{scraper}", sd.get),
-                web.get("/sd/{scraper}", self._slices.get, allow_head=False),
-                web.get("/api/v1/status", api.status),
-                web.get("/api/v1/events", events.get),
-                web.get("/api/v1/services", api.services),
-                web.get("/api/v1/services/{service}", api.service),
-                web.get("/api/v1/services/{service}/targets", api.targets),
-                web.get("/api/v1/where", where.everywhere),
-                web.get("/api/v1/services/{service}/where", where.of_service),
-                web.get("/api/v1/fleets", api.fleets),
-                web.get("/api/v1/fleets/{fleet}", api.fleet),
-                web.get("/api/v1/fleets/{fleet}/plan", self._forecasts.plan),
-                web.get("/api/v1/services/{service}/coverage", api.coverage),
-                web.post("/api/v1/plan", self._foresee),
-                web.post("/api/v1/services/{service}/release", self._release),
-                web.post("/api/v1/fleets/{fleet}/release", self._release),
-                web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/drain", self._drain),
-                web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/undrain", self._undrain),
-            ]
-        )
+        app.add_routes(self.routes())
         return app
+
+    def routes(self) -> list[web.RouteDef]:
+        """What ``operations`` describes."""
+        api, sd, events = self._api, self.sd, self._events
+        where = WhereEndpoint(self._controller, api.searches)
+        page = Page(self._controller, api, where)
+        return [
+            web.get("/", page.home),
+            web.get("/services/{service}", page.service),
+            web.get("/fleets/{fleet}", page.fleet),
+            web.get("/where", page.where),
+            web.get("/static/{name}", page.file),
+            web.get("/-/healthy", self._healthy),
+            web.get("/-/ready", self._ready),
+            web.post("/-/reload", self._reload),
+            web.get("/metrics", self._metrics),
+            web.get("/sd/{service}/{scraper}", sd.get),
+            web.get("/sd/{scraper}", self._slices.get, allow_head=False),
+            web.get("/api/v1/openapi.json", _openapi),
+            web.get("/api/v1/status", api.status),
+            web.get("/api/v1/events", events.get),
+            web.get("/api/v1/services", api.services),
+            web.get("/api/v1/services/{service}", api.service),
+            web.get("/api/v1/services/{service}/targets", api.targets),
+            web.get("/api/v1/where", where.everywhere),
+            web.get("/api/v1/services/{service}/where", where.of_service),
+            web.get("/api/v1/fleets", api.fleets),
+            web.get("/api/v1/fleets/{fleet}", api.fleet),
+            web.get("/api/v1/fleets/{fleet}/plan", self._forecasts.plan),
+            web.get("/api/v1/services/{service}/coverage", api.coverage),
+            web.post("/api/v1/plan", self._foresee),
+            web.post("/api/v1/services/{service}/release", self._release),
+            web.post("/api/v1/fleets/{fleet}/release", self._release),
+            web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/drain", self._drain),
+            web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/undrain", self._undrain),
+        ]
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(text="promring is healthy.\n")
@@ -164,7 +170,7 @@ class WebServer:
         if found.problems:
             raise ApiError(400, "bad_data", "\n".join(found.problems))
         if "application/json" in request.headers.get("Accept", ""):
-            return success({"decisions": [one.describe() for one in found.decisions]})
+            return success(Reloaded([decision(one) for one in found.decisions]))
         said = [clean(one.line) for one in found.decisions]
         return web.Response(text="\n".join(["reloaded", *said]) + "\n")
 
@@ -199,6 +205,10 @@ class WebServer:
         if not await self._token.given_by(request):
             self._refusals.add("token", request.remote or "")
             raise ApiError(403, "forbidden", "the token is wrong: it is not the one in the file of --web.token-file")
+
+
+async def _openapi(_: web.Request) -> web.Response:
+    return web.Response(body=encode(document()), content_type="application/json")
 
 
 def _is_true(request: web.Request, name: str) -> bool:

@@ -13,19 +13,19 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from aiohttp import web
 
-from promring.core.fragment import Target, fragments, listed_part, target
+from promring.core.pool import Target, fragments, listed_part, target
 from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool
 from promring.runtime.text import clean
-from promring.web.api import ANSWER_BYTES_MOST, places, rows_at
+from promring.web.answers.targets import Place, Unready, Where
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, number, success
 from promring.web.gate import Gate
+from promring.web.views.targets import ANSWER_BYTES_MOST, places, rows_at
 
 LOOK_S = 2.0
 ASKED_MOST = 1000
@@ -73,27 +73,27 @@ class WhereEndpoint:
             raise ApiError(503, "unavailable", service.unready() or "no plan yet")
         asked = _asked(request)
         answer = await self.look([service], asked, _limit(request))
-        if not answer["targets"]:
-            near = f"; near it: {', '.join(answer['near'])}" if answer["near"] else ""
+        if not answer.targets:
+            near = f"; near it: {', '.join(answer.near)}" if answer.near else ""
             raise ApiError(404, "not_found", f"no target {asked!r} in {service.name}{near}")
-        return success(answer["targets"])
+        return success(answer.targets)
 
-    async def look(self, services: Iterable[Service], asked: str, limit: int) -> dict[str, Any]:
+    async def look(self, services: Iterable[Service], asked: str, limit: int) -> Where:
         """What is called so in ``services``: the targets, how many, and near names when there is none. Parts count only
         where nothing is called so exactly.
         """
         planned = [(s, p) for s in services if (p := s.placement) is not None]
-        unready = [{"service": s.name, "reason": s.unready() or "no plan yet"} for s in services if not s.placement]
-        return await self._searches.run(lambda: _look(planned, asked, limit)) | {"unready": unready}
+        unready = [Unready(s.name, s.unready() or "no plan yet") for s in services if not s.placement]
+        return await self._searches.run(lambda: _look(planned, unready, asked, limit))
 
 
-def _look(planned: Sequence[tuple[Service, Placement]], asked: str, limit: int) -> dict[str, Any]:
+def _look(planned: Sequence[tuple[Service, Placement]], unready: list[Unready], asked: str, limit: int) -> Where:
     """In a thread."""
     until = time.monotonic() + LOOK_S
     found = [(s, p, find(p.pool, asked, until)) for s, p in planned]
     if any(f.rows and f.match != "part" for _, _, f in found):
         found = [(s, p, f) for s, p, f in found if f.match != "part"]
-    shown: list[dict[str, Any]] = []
+    shown: list[Place] = []
     size = 0
     for service, placement, one in found:
         rows: list[int] = []
@@ -101,11 +101,11 @@ def _look(planned: Sequence[tuple[Service, Placement]], asked: str, limit: int) 
             size += len(placement.pool.fragment(row))
             if size <= ANSWER_BYTES_MOST:
                 rows.append(row)
-        shown += [{"service": service.name, "match": one.match} | place for place in places(service, placement, rows)]
+        shown += places(service, placement, rows, one.match)
     total = sum(f.total for _, _, f in found)
     close = [] if total else near([p.pool for _, p in planned], asked, until + LOOK_S)
     truncated = any(f.truncated for _, _, f in found)
-    return {"targets": shown, "total": total, "truncated": truncated, "near": close}
+    return Where(shown, total, truncated, close, unready)
 
 
 def find(pool: TargetPool, asked: str, until: float) -> Found:

@@ -1,5 +1,5 @@
 """One line a service, or a fleet: how well it is scraped, as far as that is known, and since when. Pure: made of what
-``describe`` says. A service that is described without scrapers has those of its fleet, and the fleet's line tells of them.
+the answer says. A service that is described without scrapers has those of its fleet, and the fleet's line tells of them.
 
 Promises: ``good`` is said only when every target was proved to be scraped, a moment ago, nothing is doubted or held, and
 nobody who counts as alive is known to be dead. What is not asked is never good.
@@ -7,8 +7,10 @@ nobody who counts as alive is known to be dead. What is not asked is never good.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+
+from promring.web.answers.fleets import Fleet, Service
+from promring.web.answers.parts import Coverage, Scraper, Summary
 
 Said = tuple[str, str]
 """A level, and what to say."""
@@ -20,73 +22,72 @@ OLD_LEAST_S = 60.0
 NAMED_MOST = 5
 
 
-def summary(service: Mapping[str, Any]) -> dict[str, Any]:
+def summary(of: Fleet | Service) -> Summary:
     """``level`` is the worst of all that is said; ``text`` one line, the worst first."""
-    found = list(_said(service))
+    found = list(_said(of))
     level = max((level for level, _ in found), key=LEVELS.index)
     in_order = sorted(found, key=lambda one: -LEVELS.index(one[0]))
-    return {"level": level, "text": "; ".join(text for _, text in in_order)}
+    return Summary(level, "; ".join(text for _, text in in_order))
 
 
-def _said(service: Mapping[str, Any]) -> Iterator[Said]:
-    yield from _dead(service["scrapers"])
-    yield from (("bad", f"{s['id']} sick: {s['sick']}") for s in service["scrapers"] if s["sick"])
-    yield _proved(service)
-    yield from _room(service)
-    if service["held"]:
+def _said(of: Fleet | Service) -> Iterator[Said]:
+    yield from _dead(of.scrapers)
+    yield from (("bad", f"{s.id} sick: {s.sick}") for s in of.scrapers if s.sick)
+    yield _proved(of.targets, of.coverage)
+    yield from _room(of)
+    if of.held:
         yield "warn", "the plan is held"
-    if service["withheld"]:
+    if of.withheld:
         yield "warn", "a part of the facts is not acted on"
-    if service["membership"]["stale"]:
+    if of.membership.stale:
         yield "warn", "the scrapers are not known now"
-    if silent := [source["name"] for source in service["sources"] if source["stale"]]:
+    if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
         yield "warn", f"no whole answer from {_named(silent)}"
-    if failing := [s["id"] for s in service["scrapers"] if s["delivery_error"]]:
+    if failing := [s.id for s in of.scrapers if s.delivery_error]:
         yield "warn", f"not delivered to {_named(failing)}"
 
 
-def _dead(scrapers: list[Mapping[str, Any]]) -> Iterator[Said]:
+def _dead(scrapers: Sequence[Scraper]) -> Iterator[Said]:
     """Who is said to be down and still counts as alive: whatever was proved of its targets was proved before."""
-    dead = [s for s in scrapers if "down" in (s["state"], s["last_state"]) and s["standing"] in ("in", "leaving")]
+    dead = [s for s in scrapers if "down" in (s.state, s.last_state) and s.standing in ("in", "leaving")]
     if dead:
-        count = sum(s["targets"] for s in dead)
-        yield "bad", f"{_named([s['id'] for s in dead])} down, still counted as alive with {_targets(count)}"
+        count = sum(s.targets for s in dead)
+        yield "bad", f"{_named([s.id for s in dead])} down, still counted as alive with {_targets(count)}"
 
 
-def _room(service: Mapping[str, Any]) -> Iterator[Said]:
+def _room(of: Fleet | Service) -> Iterator[Said]:
     """What has no room is with who had it, as far as that one lives and has room; else with nobody."""
-    lacking = service["fits"]["unplaced"] if service["fits"] else 0
-    if lacking and not service["scrapers"]:  # who keeps them is said with the fleet
+    lacking = of.fits.unplaced if of.fits else 0
+    if lacking and not of.scrapers:  # who keeps them is said with the fleet
         yield "warn", f"{_targets(lacking)} have no room"
         return
-    kept = sum(scraper["no_room"] for scraper in service["scrapers"])
+    kept = sum(scraper.no_room for scraper in of.scrapers)
     if kept:
         yield "warn", f"{_targets(kept)} stay where they shall not be: no room elsewhere"
     if lacking > kept:
         yield "bad", f"{_targets(lacking - kept)} lack an owner: no room"
 
 
-def _proved(service: Mapping[str, Any]) -> Said:
+def _proved(targets: int | None, coverage: Coverage | None) -> Said:
     """What the audit proved when it last looked at all scrapers."""
-    coverage = service["coverage"]
-    if service["targets"] is None:
+    if targets is None:
         return "unknown", "no plan yet"
     if coverage is None:
         return "unknown", "what is scraped is not known: audit is off"
-    if coverage["at"] is None:
+    if coverage.at is None or coverage.age_s is None or coverage.targets is None:
         return "unknown", "the scrapers were not asked yet what they scrape"
-    ago = f"{coverage['age_s']:.0f} s ago"
-    wrong = [f"{coverage[kind]} {kind}" for kind in ("missing", "unproved", "doubled", "dropped", "down") if coverage[kind]]
-    every = coverage["targets"]
-    text = f"{coverage['covered']} of {_targets(every)} seen scraped {ago}" + (f" ({', '.join(wrong)})" if wrong else "")
-    if coverage["missing"]:
+    counts = {kind: getattr(coverage, kind) for kind in ("missing", "unproved", "doubled", "dropped", "down")}
+    wrong = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    seen = f"{coverage.covered} of {_targets(coverage.targets)} seen scraped {coverage.age_s:.0f} s ago"
+    text = f"{seen} ({wrong})" if wrong else seen
+    if coverage.missing:
         return "bad", text
-    if coverage["age_s"] > max(OLD_LEAST_S, OLD_INTERVALS * coverage["interval_s"]):
+    if coverage.age_s > max(OLD_LEAST_S, OLD_INTERVALS * coverage.interval_s):
         return "warn", f"{text}, which is old"
-    if coverage["unproved"] or coverage["doubled"]:
+    if coverage.unproved or coverage.doubled:
         return "warn", text
-    if every != service["targets"]:
-        return "unknown", f"{text}, {service['targets']} since then"
+    if coverage.targets != targets:
+        return "unknown", f"{text}, {targets} since then"
     return "good", text
 
 

@@ -1,0 +1,71 @@
+"""``promring events``: what a running controller decided."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+import click
+
+from promring.cli.client import Answered, Controller, controller_options
+from promring.cli.output import Output, output_option, paint, say
+from promring.web.answers.status import Event
+
+FOLLOW_S = 1.0
+FIRST = ("reason", "joined", "left", "scraper")
+WHOLE_SETS = frozenset({"oldnodes", "newnodes", "detail"})
+LEVELS = {"warn": "yellow", "error": "red"}
+
+
+@click.command()
+@controller_options
+@output_option
+@click.option("--fleet", metavar="NAME", help="Of this fleet and its services only.")
+@click.option("--service", metavar="NAME", help="Of this shard service, and of its whole fleet, only.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C. As JSON: one event a line.")
+def events(
+    controller: Controller, output: Output, fleet: str | None, service: str | None, limit: int, *, follow: bool
+) -> None:
+    """Show the newest events, oldest first: what the log says, one line a decision."""
+    if fleet and service:
+        raise click.UsageError("either --fleet or --service")
+    chosen = [(name, value) for name, value in (("fleet", fleet), ("service", service)) if value]
+    answer = controller.get("/api/v1/events", list[Event], [("limit", str(limit)), *chosen])
+    if not follow and not output.is_text:
+        output.say(answer.plain())
+        return
+    _show(answer, output)
+    last = answer.data[-1].id if answer.data else 0
+    while follow:
+        time.sleep(FOLLOW_S)
+        new = controller.get("/api/v1/events", list[Event], [("since", str(last)), ("limit", "1000"), *chosen])
+        _show(new, output)
+        last = new.data[-1].id if new.data else last
+
+
+def _show(answer: Answered[list[Event]], output: Output) -> None:
+    if not output.is_text:
+        plain = answer.plain()
+        for one in plain if isinstance(plain, list) else ():
+            output.say_next(one)
+        return
+    for event in answer.data:
+        fields = "".join(f" {name}={_quoted(event.fields[name])}" for name in _shown(event.fields))
+        names = (("fleet", event.fleet), ("service", event.service))
+        about = "".join(f" {name}={value}" for name, value in names if value)
+        say(f"{event.ts} ", paint(event.level, LEVELS.get(event.level, "reset")), f" {event.msg}{about}{fields}")
+
+
+def _shown(fields: Mapping[str, object]) -> Sequence[str]:
+    """The names of the fields to show, why and what changed first; where that is told, the whole set is not repeated."""
+    left_out = WHOLE_SETS if {"joined", "left"} <= fields.keys() else frozenset()
+    names = [name for name in fields if name not in left_out and fields[name] not in ("", None)]
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def _quoted(value: object) -> str:
+    """As logfmt has it."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ' "=') else text

@@ -1,0 +1,103 @@
+"""Fleets and services, as ``status``, ``/api/v1/fleets`` and ``/api/v1/services`` have them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from promring.web.answers.base import Answer, doc, word
+from promring.web.answers.parts import Coverage, Fits, Held, Membership, Scraper, Summary
+
+
+class Loss(Answer, frozen=True):
+    """What the loss of the scraper, or the zone, that is worst to lose would do to the rest."""
+
+    lost: Annotated[str, doc("The scraper or zone.")]
+    each: Annotated[float, doc("The load that each of the rest would carry on average.")]
+    room: Annotated[int | None, doc("The capacity of the rest together; null without `capacity`.")]
+    lacking: Annotated[int, doc("The load that would have no room.")]
+
+
+class Source(Answer, frozen=True):
+    """Where a service has targets from, and what is known of the last list."""
+
+    name: Annotated[str, doc("Kind and place, such as `file:/targets.json`.")]
+    state: Annotated[str, word("Of the newest answer.", "known", "empty", "unknown")]
+    reason: Annotated[str, doc("Why it is not known, or what failed although there was an answer; else empty.")]
+    last_success_at: Annotated[float | None, doc("When it last gave targets; null: never.")]
+    last_answer_at: Annotated[float | None, doc("When the newest answer, or failure, came; null: not yet.")]
+    stale: Annotated[bool, doc("Whether an older list is in use, as the newest answer is none.")]
+    targets: Annotated[int | None, doc("Targets in the last good list; null: there is none.")]
+    refused: Annotated[int | None, doc("Entries that were left out of it as no target; null: there is none.")]
+    remarks: Annotated[list[str], doc("The first of these, with the reason.")]
+
+
+class Retiring(Answer, frozen=True):
+    """A delivery that a reload replaced and that goes on beside the new one."""
+
+    kind: Annotated[str, doc("As the configuration names it.")]
+    service: Annotated[str, doc("The name that the service had there.")]
+    places: Annotated[list[str], doc("Where it delivers, the first 100.")]
+    until: Annotated[str, doc("When it ends, in words.")]
+    waiting_for: Annotated[list[str], doc("Scrapers that have not asked at the new place yet, the first 100.")]
+
+
+class Service(Answer, frozen=True):
+    """A shard service."""
+
+    name: Annotated[str, doc("Its name.")]
+    fleet: Annotated[str, doc("The fleet that scrapes it: of the same name where it has one of its own.")]
+    job: Annotated[str, doc("Its `job_name` in the scrapers' configuration.")]
+    description: Annotated[str, doc("From the configuration; may be empty.")]
+    generation: Annotated[str | None, doc("The newest generation among its slices, `epoch.n`; null before the first plan.")]
+    targets: Annotated[int | None, doc("Targets in its pool; null before the first plan.")]
+    duplicates: Annotated[int | None, doc("Entries that were listed twice, equal; null before the first plan.")]
+    conflicts: Annotated[
+        int | None, doc("Entries of a later source that an earlier one has with other labels; null before the first plan.")
+    ]
+    conflicts_named: Annotated[list[str], doc("The addresses of the first of these.")]
+    fits: Annotated[Fits | None, doc("Whether every target has an owner; null before the first plan.")]
+    handing_over: Annotated[int, doc("Targets that an old owner still holds until the new one scrapes them.")]
+    second_opinions: Annotated[int, doc("Targets that another scraper tries as well, to see whose fault a failure is.")]
+    held: Annotated[Held | None, doc("Why its whole plan is kept; null: it is not.")]
+    withheld: Annotated[list[Held], doc("Parts of the facts that are not acted on, of its lists and of its fleet.")]
+    membership: Annotated[Membership, doc("Of its fleet.")]
+    scrapers: Annotated[
+        list[Scraper],
+        doc(
+            "With its own targets. In the status and in the list of services: only of a service with a fleet of its own,"
+            " else empty."
+        ),
+    ]
+    sources: Annotated[list[Source], doc("In order of precedence.")]
+    delivery: Annotated[list[str], doc("The kinds of its deliveries.")]
+    retiring: Annotated[list[Retiring], doc("Old deliveries that go on after a reload.")]
+    coverage: Annotated[Coverage | None, doc("Null where the audit is off.")]
+    summary: Summary
+
+
+class Fleet(Answer, frozen=True):
+    """A fleet, with the load of all its services."""
+
+    name: Annotated[str, doc("Its name; that of its service where the service has a fleet of its own.")]
+    description: Annotated[str, doc("From the configuration; may be empty.")]
+    services: Annotated[list[str], doc("The names of its services.")]
+    generation: Annotated[str, doc("The last generation that was given to a slice, `epoch.n`.")]
+    targets: Annotated[int | None, doc("Targets of all services; null before the first plan.")]
+    load: Annotated[int | None, doc("Their load: targets, or samples a scrape where loads are learnt; null without a plan.")]
+    limit: Annotated[int | None, doc("The most load that all scrapers together may have; null without a bound.")]
+    without_one: Annotated[Loss | None, doc("Without the scraper that is worst to lose; null when nobody would be left.")]
+    without_zone: Annotated[Loss | None, doc("Without the zone that is worst to lose; null where there are not two.")]
+    handing_over: Annotated[int, doc("Targets that an old owner still holds until the new one scrapes them.")]
+    second_opinions: Annotated[int, doc("Targets that another scraper tries as well, to see whose fault a failure is.")]
+    held: Annotated[Held | None, doc("Why the whole plan is kept; null: it is not.")]
+    withheld: Annotated[list[Held], doc("Parts of the facts about scrapers that are not acted on.")]
+    membership: Membership
+    scrapers: Annotated[list[Scraper], doc("With the targets of all services.")]
+    coverage: Annotated[Coverage | None, doc("Of all services together; null where the audit is off.")]
+    fits: Annotated[Fits | None, doc("Of all services together; null before the first plan.")]
+    summary: Summary
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the fleet of one service only, with its name: what is said of the service is said of it."""
+        return self.services == [self.name]

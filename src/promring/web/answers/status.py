@@ -1,0 +1,65 @@
+"""The whole controller, and its events."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from promring.web.answers.base import Answer, doc, word
+from promring.web.answers.fleets import Fleet, Service
+
+
+class Controllers(Answer, frozen=True):
+    """Who leads."""
+
+    lock: Annotated[bool, doc("Whether several controllers share a lock.")]
+    leader: Annotated[str | None, doc("Who leads; null: nobody, as far as is known, or there is no lock.")]
+    epoch: Annotated[int | None, doc("Of the slices that are made from now on; null: nobody gave one yet.")]
+    locked_out_by: Annotated[
+        str | None, doc("Without a lock: the generation of another controller that receivers keep; else null.")
+    ]
+    took_over_at: Annotated[float | None, doc("Without a lock: when this one went above another one; null: never.")]
+
+
+class Configuration(Answer, frozen=True):
+    """What became of the last reload."""
+
+    last_reload_successful: Annotated[bool, doc("Whether the file is in force.")]
+    last_reload_success_at: Annotated[float, doc("When a configuration was last taken.")]
+    problems: Annotated[list[str], doc("Why the last reload was refused; empty when it was not.")]
+
+
+class LeftBehind(Answer, frozen=True):
+    """A service that is not configured any more: its slices are where they were, and go on being scraped."""
+
+    service: str
+    scrapers: Annotated[list[str], doc("Who has them.")]
+    targets: Annotated[int, doc("How many targets are in them.")]
+    where: Annotated[list[str], doc("Files and addresses of the slices.")]
+
+
+class Status(Answer, frozen=True):
+    """Everything at once."""
+
+    version: Annotated[str, doc("Of promring.")]
+    started_at: Annotated[float, doc("When the process started.")]
+    ready: Annotated[bool, doc("Whether `/-/ready` says yes.")]
+    unready: Annotated[list[str], doc("Why it does not.")]
+    leader: Annotated[bool, doc("Whether this controller delivers.")]
+    controllers: Controllers
+    config: Configuration
+    fleets: list[Fleet]
+    services: list[Service]
+    left_behind: Annotated[list[LeftBehind], doc("Until the next restart.")]
+    renamed: Annotated[dict[str, str], doc("Names before, that `/sd/` answers to as well, and the names now.")]
+
+
+class Event(Answer, frozen=True):
+    """A decision, as the log has it."""
+
+    id: Annotated[int, doc("Climbs by one from 1, and begins anew with the process.")]
+    ts: Annotated[str, doc("When, in UTC.")]
+    level: Annotated[str, word("How grave it is.", "info", "warn", "error")]
+    msg: Annotated[str, doc("The fixed word; the page of log messages explains each.")]
+    service: Annotated[str, doc("Empty: of a whole fleet, or of the process.")]
+    fleet: Annotated[str, doc("Empty: of the process, or of a service by itself.")]
+    fields: Annotated[dict[str, str | int | float | bool | None], doc("What the log line has besides.")]

@@ -1,0 +1,157 @@
+"""The scrapers of a fleet, with what each has of some of its services, and what is wrong with it.
+
+Promises: what is said of a scraper is said with what it is known from; trouble of the store that lists the scrapers stands
+at the fleet, once, and hides nothing of a scraper.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from promring.core.admission import State
+from promring.core.coverage import ScraperCoverage
+from promring.fleet.fleet import Fleet, Service
+from promring.fleet.visitors import Visits
+from promring.model import NodeState, Slice
+from promring.web.answers import parts
+from promring.web.answers.parts import Scraper
+
+NOBODY = NodeState("", "unknown")
+LEAVES = "taken out of the list; it leaves"
+ERRORS_MOST = 5
+
+
+def scrapers_of(fleet: Fleet, services: Sequence[Service]) -> list[Scraper]:
+    """Every scraper of the fleet. What it has and lacks is of these services, its load is of all."""
+    view = _View(fleet, services)
+    return [view.scraper(name) for name in sorted({*view.states, *view.targets})]
+
+
+class _View:
+    """What is looked up once for all scrapers."""
+
+    def __init__(self, fleet: Fleet, services: Sequence[Service]) -> None:
+        memory, placement = fleet.reconciler.memory, fleet.reconciler.placement
+        self.fleet, self.services, self.reconciler = fleet, services, fleet.reconciler
+        self.states = {node.id: node for node in fleet.membership.nodes()}
+        self.targets = memory.targets()
+        self.loads = placement.carried() if placement else self.targets
+        self.limits: dict[str, int] = {}
+        if placement and placement.limits is not None:
+            self.limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
+        self.zones = {s.id: s.zone for s in memory.members}
+        self.drained = memory.drained | {s.id for s in memory.members if s.draining}
+        self.departing = {s.id for s in fleet.reconciler.departures.scrapers}
+        self.sick = fleet.reconciler.opinions.sick(time.monotonic())
+        self.errors = _errors(services)
+        self.slices = _by_scraper(services)
+
+    def scraper(self, name: str) -> Scraper:
+        mine, standing = self.slices.get(name, []), self.reconciler.history.standings.get(name)
+        node = self.states.get(name, NodeState(name, "up", LEAVES) if name in self.departing else NOBODY)
+        leaving = name in self.drained or name in self.departing
+        leaving = leaving or (standing is not None and standing.state is State.LEAVING)
+        seen = _seen(self.services, name)
+        found = Scraper(
+            id=name,
+            state=node.state,
+            last_state=node.last or None,
+            reason=node.reason,
+            standing=standing.state.value if standing else None,
+            zone=self.zones.get(name, ""),
+            drained=name in self.drained,
+            departing=name in self.departing,
+            targets=sum(s.targets for s in mine),
+            left=self.targets.get(name, 0) if leaving else None,
+            no_room=self.reconciler.moves.no_room.get(name, 0),
+            load=self.loads.get(name, 0),
+            limit=self.limits.get(name),
+            generation=str(max(s.generation for s in mine)) if mine else None,
+            sha256=mine[0].sha256 if len(mine) == 1 else None,
+            delivery_error=self.errors.get(name),
+            cut_off=name in self.reconciler.dispatcher.cut_off,
+            sick=self.sick[name].found if name in self.sick else None,
+            audit_error=(seen.error or None) if seen else None,
+            visited=_visited(self.services, name),
+            trouble="",
+        )
+        return msgspec.structs.replace(found, trouble=_trouble(found, seen))
+
+
+def _by_scraper(services: Sequence[Service]) -> dict[str, list[Slice]]:
+    found: dict[str, list[Slice]] = {}
+    for service in services:
+        for name, slice_ in service.slices.items():
+            found.setdefault(name, []).append(slice_)
+    return found
+
+
+def _seen(services: Sequence[Service], scraper: str) -> ScraperCoverage | None:
+    """What the audit last saw of it, of all these services; None: it was not looked at."""
+    every = [found.scrapers.get(scraper) for service in services if (found := service.look.coverage) is not None]
+    seen = [one for one in every if one is not None]
+    if not seen:
+        return None
+    return ScraperCoverage(
+        sum(one.expected for one in seen),
+        sum(one.scraped for one in seen),
+        sum(one.missing for one in seen),
+        sum(one.foreign for one in seen),
+        sum(one.down for one in seen),
+        next((one.error for one in seen if one.error), ""),
+        sum(one.dropped for one in seen),
+        next((one.never_asked for one in seen if one.never_asked), ""),
+    )
+
+
+def _visited(services: Sequence[Service], scraper: str) -> parts.Visits | None:
+    """The last visit of all these services."""
+    every = [s.fleet.reconciler.dispatcher.couriers[s.name].visitors.visits.get(scraper) for s in services]
+    last: Visits | None = max((one for one in every if one is not None), key=lambda one: one.at, default=None)
+    if last is None:
+        return None
+    return parts.Visits(round(time.monotonic() - last.at, 1), round(last.every_s, 1) or None)
+
+
+def _errors(services: Sequence[Service]) -> Mapping[str, str]:
+    """By scraper: what each delivery that failed said at last, with its name before it where there are several, and that of
+    the service.
+    """
+    found: dict[str, list[str]] = {}
+    for service in services:
+        several = len(service.deliveries) > 1
+        of = f"{service.name}: " if len(services) > 1 else ""
+        for name, outcomes in service.fleet.reconciler.dispatcher.outcomes(service.name).items():
+            for one in outcomes:
+                if one.error:
+                    found.setdefault(one.scraper, []).append(f"{of}{name}: {one.error}" if several else f"{of}{one.error}")
+    return {scraper: _few(errors) for scraper, errors in found.items()}
+
+
+def _few(errors: list[str]) -> str:
+    more = len(errors) - ERRORS_MOST
+    return "; ".join(errors[:ERRORS_MOST]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _trouble(scraper: Scraper, seen: ScraperCoverage | None) -> str:
+    """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of."""
+    if scraper.cut_off:
+        return f"counts as dead, since its slice does not reach it: {scraper.delivery_error or 'see the log'}"
+    if scraper.delivery_error:
+        return f"not delivered: {scraper.delivery_error}"
+    if scraper.state == "down":
+        return scraper.reason or "down"
+    if scraper.sick:
+        return f"sick, gets nothing: {scraper.sick}"
+    if seen and seen.error and (seen.expected or scraper.targets):  # who has an empty slice may have no such job
+        return f"cannot be asked: {seen.error}"
+    if scraper.last_state == "down":
+        return f"was down when that was last known{': ' if scraper.reason else ''}{scraper.reason}"
+    if seen and seen.never_asked:
+        return f"it lists targets that it does not ask: {seen.never_asked}"
+    if seen and seen.missing:
+        return f"{seen.missing} targets of its slice are not scraped"
+    return scraper.reason if scraper.state == "unknown" and not scraper.last_state else ""
