@@ -35,9 +35,10 @@ from rich.table import Table
 from uhashring import HashRing
 
 from bench.report import console
+from promring.core.fragment import fragments, identities
 from promring.core.placement import Policy, place
 from promring.core.plan import Shares, same_body, shares
-from promring.core.pool import build_pool, fragments, identities
+from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, Scraper, TargetGroup, TargetPool
 

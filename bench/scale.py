@@ -23,10 +23,11 @@ from aiohttp import web
 from bench.report import console, table
 from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Sight
+from promring.core.fragment import ID_LABEL, target
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.plan import shares
-from promring.core.pool import ID_LABEL, build_pool, target
+from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.demo.controller import Controller
 from promring.demo.process import Process, free_port

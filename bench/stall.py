@@ -16,9 +16,9 @@ import yaml
 
 from bench.report import console
 from promring.core.admission import Rules
-from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.placement import Policy
+from promring.core.verdicts import Guard
 from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery

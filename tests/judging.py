@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from promring.core import guard as core
+from promring.core import verdicts
 from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
-from promring.core.guard import Hold, Withheld, ends_next, judge_lists, judge_members
+from promring.core.guard import judge_lists, judge_members
+from promring.core.verdicts import Hold, Withheld, ends_next
 from promring.model import Fact, LetGo, Members, Reply, TargetPool
 
 
@@ -23,8 +24,8 @@ class Guard:
     growth_threshold: float | None = 10.0
 
     @property
-    def lists(self) -> core.Guard:
-        return core.Guard(
+    def lists(self) -> verdicts.Guard:
+        return verdicts.Guard(
             self.shrink_threshold, self.shrink_hold_s, self.empty_hold_s, self.confirmations, self.growth_threshold
         )
 
@@ -65,7 +66,7 @@ def judge(
     counts: Mapping[str, int] | None = None,
     released: Collection[LetGo] = (),
 ) -> Judgement:
-    of_fleet = core.Facts(facts.members, {"x": facts.sources}, facts.probed)
+    of_fleet = verdicts.Facts(facts.members, {"x": facts.sources}, facts.probed)
     judged = judge_members(of_fleet, history, guard.rules, now, drained=drained, released=released)
     members = judged.verdict
     if isinstance(members, Hold):

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from promring.core.coverage import Active, Seen
-from promring.core.pool import ID_LABEL, decode, fragments
+from promring.core.fragment import ID_LABEL, decode, fragments
 from promring.model import Placement, Scraper, TargetPool
 
 

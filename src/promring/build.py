@@ -33,11 +33,11 @@ from promring.consul.instances import WEIGHT
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch, MakeScraper
 from promring.core.admission import Rules
-from promring.core.guard import Guard
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.ring import WEIGHT_MOST
+from promring.core.verdicts import Guard
 from promring.delivery import Delivery
 from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings
 from promring.delivery.file import FileDelivery

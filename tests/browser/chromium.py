@@ -97,7 +97,7 @@ async def tab(folder: Path) -> AsyncIterator[Tab]:
     finally:
         if process.returncode is None:
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await process.wait()
             except TimeoutError:
                 process.kill()

@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from promring.core.pool import ID_LABEL
+from promring.core.fragment import ID_LABEL
 from promring.demo.process import Process, find, free_port
 from promring.runtime.http_client import HttpError, request
 

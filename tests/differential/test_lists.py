@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from promring.core.fragment import decode, fragments
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies
-from promring.core.pool import decode, fragments
 from promring.core.ring import Ring
 from promring.discovery.groups import from_json, from_yaml, read_pool
 from promring.model import DiscoveryError, Scraper, TargetPool

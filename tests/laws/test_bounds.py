@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promring.core.fragment import identities
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies, compare
-from promring.core.pool import build_pool, identities
+from promring.core.pool import build_pool
 from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, PlacementError, Scraper, TargetGroup, TargetPool

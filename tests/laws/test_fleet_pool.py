@@ -6,12 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promring.core.claims import NO_CLAIMS, Taken
 from promring.core.coverage import Seen, together
-from promring.core.handover import NO_CLAIMS, Evidence, Handover, Taken, schedule
+from promring.core.fragment import target
+from promring.core.handover import Evidence, Handover, schedule
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, same_owners
 from promring.core.placement import Policy, place
 from promring.core.plan import compare, shares
-from promring.core.pool import merge, pool_of, target
+from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.model import Scraper, TargetGroup, TargetPool
 

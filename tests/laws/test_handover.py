@@ -9,23 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promring.core.claims import NO_CLAIMS, TAKEN_MOST, Claims, Departed, Taken, with_seen
 from promring.core.coverage import Seen
-from promring.core.handover import (
-    NO_CLAIMS,
-    TAKEN_MOST,
-    Claims,
-    Departed,
-    Evidence,
-    Handover,
-    Taken,
-    owned_now,
-    schedule,
-    waiting_for,
-    with_seen,
-    without_room,
-)
+from promring.core.fragment import identities
+from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
 from promring.core.placement import Policy, place
-from promring.core.pool import identities
 from promring.core.ring import Ring
 from promring.model import Members, Placement, Scraper, TargetPool
 from tests.laws.strategies import addresses, members, pool_of

@@ -16,10 +16,11 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core import placement as placement_module
+from promring.core import packing
+from promring.core.fragment import identities
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies, compare, same_body, shares
-from promring.core.pool import build_pool, identities
+from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Members, Placement, Scraper, TargetGroup
 from tests.laws.strategies import Groups, addresses, groups, members, policies, pool_of
@@ -117,7 +118,7 @@ def test_bounded_owners_are_those_of_one_target_proposing_after_another_in_any_o
             waiting.append(worst)
     expected = {name: scraper for scraper, kept in held.items() for name in kept}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement_module, "ROUNDS_MAX", 10_000)
+        patch.setattr(packing, "ROUNDS_MAX", 10_000)
         assert owners(place(pool_of(names), ring, Policy(virtual_nodes, factor))) == expected
 
 
@@ -128,7 +129,7 @@ def test_who_is_homeless_after_the_last_round_finds_room_and_drives_nobody_out(
     ring, pool = Ring(scrapers, virtual_nodes), pool_of(names)
     most = math.ceil(factor * len(names) / len(scrapers))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement_module, "ROUNDS_MAX", rounds)
+        patch.setattr(packing, "ROUNDS_MAX", rounds)
         found = place(pool, ring, Policy(virtual_nodes, factor)).owners[:, 0]
     assert found.min(initial=0) >= 0
     assert np.bincount(found, minlength=len(ring)).max() <= most

@@ -16,7 +16,7 @@ from testbed.consul import ConsulProcess
 from testbed.sdoracle import SdOracle, Targets, as_targets
 
 from promring.consul.client import Access
-from promring.core.pool import decode, fragments
+from promring.core.fragment import decode, fragments
 from promring.discovery.consul import Chosen, ConsulSource
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.http_client import new_session, request

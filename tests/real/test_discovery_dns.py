@@ -16,7 +16,8 @@ import msgspec
 import pytest
 from testbed.sdoracle import Targets, as_targets
 
-from promring.core.pool import decode, fragments, pool_of
+from promring.core.fragment import decode, fragments
+from promring.core.pool import pool_of
 from promring.demo.process import Process, free_port
 from promring.discovery.dns import DnsSource
 from promring.discovery.parts import Parts

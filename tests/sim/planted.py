@@ -16,13 +16,15 @@ from promring.audit import active
 from promring.consul.client import Client
 from promring.core import aside, handover, second
 from promring.core.admission import History, Rules
+from promring.core.claims import Taken
 from promring.core.coverage import NO_IDS, Index, Seen
-from promring.core.guard import NO_TARGETS, Act, Facts, Guard, Judgement, Lists, judge_lists, judge_members
-from promring.core.handover import Evidence, Handover, Taken, schedule
+from promring.core.guard import NO_TARGETS, judge_lists, judge_members
+from promring.core.handover import Evidence, Handover, schedule
 from promring.core.placement import Policy, place_living
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
 from promring.core.second import Opinions
+from promring.core.verdicts import Act, Facts, Guard, Judgement, Lists
 from promring.delivery import envelope, file
 from promring.delivery.envelope import Envelope
 from promring.delivery.http_sd import HttpSdDelivery

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
-from promring.core.pool import decode, fragments
+from promring.core.fragment import decode, fragments
 from promring.core.second import Sick
 from promring.fleet.fleet import Service
 from promring.model import TargetPool

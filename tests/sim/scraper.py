@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
-from promring.core.pool import ID_LABEL
+from promring.core.fragment import ID_LABEL
 from promring.model import Generation
 from promring.runtime.http_client import Response
 from tests.sim.faketime import START_S, WALL_S, Process

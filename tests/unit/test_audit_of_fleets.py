@@ -10,9 +10,9 @@ import structlog
 from aiohttp import web
 
 from promring.audit.watch import Audit, AuditSettings, Look
+from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
-from promring.core.pool import ID_LABEL
 from promring.core.ring import Ring
 from promring.model import Scraper
 from promring.telemetry.log import Logger

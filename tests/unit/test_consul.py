@@ -19,8 +19,8 @@ from promring.consul.instances import MARK, Check, HealthEntry, Node, Service, d
 from promring.consul.registration import Registration
 from promring.consul.watch import HealthWatch
 from promring.core.admission import History
-from promring.core.guard import Hold
 from promring.core.pool import pool_of
+from promring.core.verdicts import Hold
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown

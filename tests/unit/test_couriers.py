@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pytest
 
+from promring.core.claims import NEVER, Taken
 from promring.core.coverage import Sight
-from promring.core.handover import NEVER, Taken
 from promring.core.pool import pool_of
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery

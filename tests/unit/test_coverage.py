@@ -11,8 +11,9 @@ import pytest
 
 from promring.audit.active import AuditError, Told, decoded, with_dropped
 from promring.core.coverage import Active, Index, Seen, coverage
+from promring.core.fragment import ID_LABEL, identities
 from promring.core.placement import Policy, place
-from promring.core.pool import ID_LABEL, build_pool, identities
+from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Placement, Scraper, TargetGroup
 from tests.laws.strategies import pool_of

@@ -227,7 +227,7 @@ async def test_what_is_no_list_is_an_error_and_does_not_hang(tmp_path: Path, kin
     else:
         path.write_bytes(b"\xff\xfe[")
     with pytest.raises(DiscoveryError, match=r"x\.json"):
-        await asyncio.wait_for(FileSource([str(path)], 60.0).fetch(), 5)
+        await asyncio.wait_for(FileSource([str(path)], 60.0).fetch(), 60)
 
 
 async def test_a_token_file_that_is_not_text_is_an_error_of_the_source(tmp_path: Path) -> None:

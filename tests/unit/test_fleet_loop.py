@@ -14,11 +14,11 @@ import structlog
 
 from promring.core.admission import Rules
 from promring.core.coverage import Sight
-from promring.core.guard import Guard, Hold, Lists
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.pool import mark_of, pool_of
+from promring.core.verdicts import Guard, Hold, Lists
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
 from promring.fleet.couriers import Couriers

@@ -22,7 +22,7 @@ from promring.config.load import load, loads
 from promring.config.node import parse_node
 from promring.config.settings import FleetOfServices, Settings
 from promring.core.admission import History
-from promring.core.handover import NEVER, Claims
+from promring.core.claims import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
 from promring.core.placement import place
 from promring.core.plan import shares

@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.pool import ID_LABEL, REDIRECTING, build_pool, decode, fragments, identities, merge, pool_of
+from promring.core.fragment import ID_LABEL, REDIRECTING, decode, fragments, identities
+from promring.core.pool import build_pool, merge, pool_of
 from promring.discovery.groups import YAML_INLINE_MAX, ListRules, Reader, from_json, from_yaml, listed, read_pool
 from promring.model import DiscoveryError, TargetGroup
 from tests.laws.strategies import Groups, groups

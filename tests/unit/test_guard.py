@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
-from promring.core.guard import Hold
 from promring.core.pool import pool_of
+from promring.core.verdicts import Hold
 from promring.model import Empty, Fact, Known, Members, Reply, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, Judgement, judge
 

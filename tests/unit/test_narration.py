@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from structlog.testing import capture_logs
 
-from promring.core.guard import Hold, Lists, ServiceVerdict, Withheld
+from promring.core.verdicts import Hold, Lists, ServiceVerdict, Withheld
 from promring.fleet.decision_log import Held
 
 

@@ -191,7 +191,7 @@ async def read_stream(response: aiohttp.ClientResponse, msg: str) -> dict[str, A
 
 async def test_events_as_a_stream_that_goes_on_where_it_was(tmp_path: Path) -> None:
     stream = {"Accept": "text/event-stream"}
-    async with running(tmp_path) as r, asyncio.timeout(10):
+    async with running(tmp_path) as r, asyncio.timeout(60):
         url = f"{r.url}/api/v1/events"
         async with r.session.get(url, headers=stream) as response:
             assert response.headers["content-type"] == "text/event-stream"

@@ -81,7 +81,7 @@ async def is_silent(connection: Opened, for_s: float = 0.1) -> bool:
 
 async def is_reset(connection: Opened) -> bool:
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await connection[0].read(1)
     except ConnectionResetError:
         return True

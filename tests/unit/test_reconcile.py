@@ -15,11 +15,12 @@ import structlog
 
 from promring.core.admission import Rules
 from promring.core.coverage import Seen, Sight
-from promring.core.guard import Hold, Withheld
+from promring.core.fragment import target
 from promring.core.handover import Handover
 from promring.core.placement import Policy, place
-from promring.core.pool import mark_of, pool_of, target
+from promring.core.pool import mark_of, pool_of
 from promring.core.ring import Ring
+from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import RELEASED_S, Leadership
 from promring.fleet.couriers import Couriers

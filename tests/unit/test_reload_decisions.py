@@ -15,7 +15,7 @@ from promring.build import policy_of
 from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
 from promring.core.admission import History
-from promring.core.handover import NEVER, Claims
+from promring.core.claims import NEVER, Claims
 from promring.core.plan import compare, shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled

@@ -117,7 +117,7 @@ async def test_what_comes_with_a_reload_ends_the_wait_and_what_goes_is_not_liste
             config["shard_services"].append({**config["shard_services"][1], "name": "more", "job": "more"})
 
         await reload(r, add)
-        _, sent = await asyncio.wait_for(waiting, 10)
+        _, sent = await asyncio.wait_for(waiting, 60)
         assert list(sent) == ["more"]
 
         def remove(config: dict[str, Any]) -> None:

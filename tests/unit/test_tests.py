@@ -133,7 +133,7 @@ def test_a_long_wait_costs_no_time_and_what_is_sent_arrives_before_the_clock_jum
             for n in range(20):
                 reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
                 writer.write(b"%d\n" % n)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     assert await reader.read() == b""
                 writer.close()
                 await writer.wait_closed()

@@ -12,9 +12,9 @@ from promring.audit import watch
 from promring.audit.active import State, Told
 from promring.audit.watch import Audit, AuditSettings, Look
 from promring.core.coverage import Sight
+from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
-from promring.core.pool import ID_LABEL
 from promring.core.ring import Ring
 from promring.model import Placement, Scraper
 from promring.telemetry import log

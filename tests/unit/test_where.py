@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from promring.core.pool import build_pool, target
+from promring.core.fragment import target
+from promring.core.pool import build_pool
 from promring.model import TargetGroup, TargetPool
 from promring.web.where import NEAR_MOST, find, near
 from tests.unit.test_page import shown

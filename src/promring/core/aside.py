@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.core.admission import Aside
-from promring.core.handover import NEVER, Claims
-from promring.core.placement import NOBODY, Policy, place_living
+from promring.core.claims import NEVER, Claims
+from promring.core.packing import NOBODY
+from promring.core.placement import Policy, place_living
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import Ring
 from promring.model import Owners, Placement, TargetPool

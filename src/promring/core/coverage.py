@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from promring.core.fragment import ID_LABEL, id_of
 from promring.core.joined import salted
 from promring.core.plan import rows_of, shares
-from promring.core.pool import ID_LABEL, id_of
 from promring.model import Keys, Placement, TargetPool
 
 Flags = npt.NDArray[np.bool_]

@@ -23,21 +23,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.plan import rows_of
 from promring.core.room import keeping
-from promring.model import Keys, Loads, Owners, Placement, TargetPool
+from promring.model import Loads, Owners, Placement, TargetPool
 
-Times = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
-NEVER = np.inf
 INTERVALS, APPLIED_S = 2.0, 10.0
 """A scraper that took its slice has scraped all of it after so many intervals, and the time in which it applies a list."""
-TAKEN_MOST, TAKEN_APART_S = 256, 1.0
-DEPARTED_KEPT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +42,6 @@ class Handover:
 
     overlap_s: float = 30.0
     confirm: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """When one scraper took its slices, at its sink or by coming for them: at ``ats[i]`` it had one with all that was put in
-    force until ``uptos[i]``. Monotonic seconds, both ascending. Never changed: ``and_then`` makes the next.
-    """
-
-    uptos: tuple[float, ...] = ()
-    ats: tuple[float, ...] = ()
-
-    def and_then(self, upto: float, at: float) -> Taken:
-        """It took another. Of two in one second the first is forgotten, of many some of the older half: what was given
-        then counts as taken a little later.
-        """
-        if self.uptos and upto <= self.uptos[-1]:
-            return self
-        kept = list(zip(self.uptos, self.ats, strict=True))
-        if len(kept) > 1 and kept[-1][1] - kept[-2][1] < TAKEN_APART_S:
-            del kept[-1]
-        if len(kept) >= TAKEN_MOST:  # every second of the older half
-            half = TAKEN_MOST // 2
-            kept = kept[:half:2] + kept[half:]
-        uptos, ats = zip(*kept, (upto, at), strict=True)
-        return Taken(uptos, ats)
-
-    def since(self, begun: Times) -> Times:
-        """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
-        return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun, side="left")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,52 +68,6 @@ class Evidence:
         interval_s = self.intervals.get((service, name), one.interval_s if one else 0.0)
         interval_s = interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
         return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Claims:
-    """Who has which target in its slice: one row a target and scraper, columns of one length.
-
-    ``ids``       uint64: the target, as in ``TargetPool.ids``
-    ``scrapers``  int32: index in ``names``
-    ``since``     float64, seconds: when the claim was put in force
-    ``until``     float64, seconds: when it ends at the latest; ``NEVER`` for an owner
-    """
-
-    names: tuple[str, ...]
-    ids: Keys
-    scrapers: Owners
-    since: Times
-    until: Times
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def held(self) -> int:
-        """How many are beyond the owners'."""
-        return int(np.isfinite(self.until).sum())
-
-    @property
-    def ends_next(self) -> float:
-        """When the next one ends; ``NEVER`` when none does."""
-        return float(self.until.min(initial=NEVER))
-
-    def __eq__(self, other: object) -> bool:
-        """The same claims, those that end the same ones; whenever that is."""
-        if not isinstance(other, Claims):
-            return NotImplemented
-        columns = (
-            (self.ids, other.ids),
-            (self.scrapers, other.scrapers),
-            (np.isfinite(self.until), np.isfinite(other.until)),
-        )
-        return self.names == other.names and all(np.array_equal(one, two) for one, two in columns)
-
-    __hash__ = object.__hash__
-
-
-NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int32, np.float64, np.float64)))  # type: ignore[arg-type]
 
 
 def schedule(
@@ -203,76 +122,6 @@ def schedule(
     return claims, _with_holders(wanted, rows, scrapers)
 
 
-def with_seen(
-    before: Claims, seen: Mapping[str, Seen], pool: TargetPool | None = None, told: Collection[tuple[str, str]] = ()
-) -> Claims:
-    """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, nor to drop it, it does not hold. ``told``: services and scrapers of which something was
-    seen, where the ``pool`` has several services; of the others nobody knows.
-    """
-    gone = np.zeros(len(before), dtype=bool)
-    for index, mine in enumerate(_by_scraper(before.scrapers, len(before.names))):
-        if (one := seen.get(before.names[index])) is not None:
-            held = mine[np.isfinite(before.until[mine])]
-            held = held if pool is None else _of_services(pool, before, held, told)
-            gone[held] = ~_among(one.ids, before.ids[held]) & ~_among(one.dropped, before.ids[held])
-    kept = ~gone
-    before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
-    return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
-
-
-def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
-    """Those of ``some`` claims whose service and scraper are among ``told``."""
-    rows = rows_of(pool, before.ids[some])
-    order = np.argsort(rows, kind="stable")
-    order = order[rows[order] < len(pool)]
-    kept = [
-        order[part]
-        for service, part in pool.by_service(rows[order])
-        if not service or (service, before.names[int(before.scrapers[some[order[part.start]]])]) in told
-    ]
-    return some[np.concatenate(kept)] if kept else some[:0]
-
-
-def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims:
-    """``before``, and what scrapers have besides: ids, since when."""
-    number = {name: i for i, name in enumerate(before.names)}
-    names = (*before.names, *(name for name in more if name not in number))
-    ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
-    for index, mine in enumerate(_by_scraper(before.scrapers, len(names))):
-        if names[index] in more:
-            has, at = more[names[index]]
-            new = np.setdiff1d(has, before.ids[mine])
-            ids.append(new)
-            scrapers.append(np.full(len(new), index, dtype=np.int32))
-            since.append(np.full(len(new), at))
-    until = np.concatenate([before.until, np.full(sum(map(len, ids)) - len(before), NEVER)])
-    return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
-
-
-@dataclass(frozen=True, slots=True)
-class Departed:
-    """What scrapers had when they left the plan: they keep it, and some of them were never gone. Who comes back holds it as
-    anybody does whose target moves. Never changed: ``and_then`` makes the next.
-    """
-
-    had: Mapping[str, tuple[Keys, float]] = field(default_factory=dict)
-    """Ids, and when it left (monotonic seconds)."""
-
-    def and_then(self, before: Claims, live: Collection[str], now: float) -> Departed:
-        """Those of ``before`` who are not ``live`` left now. After ``DEPARTED_KEPT_S`` it is forgotten."""
-        had = {name: one for name, one in self.had.items() if name not in live and now - one[1] < DEPARTED_KEPT_S}
-        for index, name in enumerate(before.names):
-            if name not in live:
-                had[name] = before.ids[before.scrapers == index], now
-        return Departed(had)
-
-    def back(self, before: Claims, live: Collection[str], now: float) -> Claims:
-        """``before``, and what those have who are ``live`` again."""
-        returned = {name: (ids, now) for name, (ids, _) in self.had.items() if name in live}
-        return _with_more(before, returned) if returned else before
-
-
 def waiting_for(claims: Claims, wanted: Placement) -> set[str]:
     """Who would be asked to end a hold: the owners, and who holds on."""
     held = np.isfinite(claims.until)
@@ -325,19 +174,6 @@ def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tu
     return rows[there], scrapers[there], before.since[there], before.until[there]
 
 
-def _among(ascending: Keys, ids: Keys) -> Flags:
-    """Which of ``ids`` are in the other one."""
-    if not len(ascending):
-        return np.zeros(len(ids), dtype=bool)
-    return np.asarray(ascending[np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)] == ids)
-
-
-def _by_scraper(scrapers: Owners | Rows, count: int) -> list[Rows]:
-    """For each of ``count`` scrapers the rows that are its."""
-    order = np.argsort(scrapers, kind="stable")
-    return np.split(order, np.searchsorted(scrapers[order], np.arange(1, count)))[:count]
-
-
 def _pairs(wanted: Placement, replicas: int | None = None) -> Rows:
     """Each row and owner as one number; of the first ``replicas`` owners, or of all."""
     rows, columns = np.nonzero(wanted.owners[:, :replicas] >= 0)
@@ -382,7 +218,7 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
     rows, owners = owned // scrapers, owned % scrapers
     strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
     due = np.full(len(owned), NEVER)
-    for scraper, mine in zip(wanted.scrapers, _by_scraper(owners, scrapers), strict=True):
+    for scraper, mine in zip(wanted.scrapers, by_scraper(owners, scrapers), strict=True):
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
         taken_at, overlap_s = np.empty(len(mine)), np.empty(len(mine))
@@ -400,7 +236,7 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
         tried_since = (tried > -NEVER) & (tried >= np.where(has, given_at, given_at + APPLIED_S)) & (has | late)
         readable[mine] = has
         strong[mine] = tried_since & up
-        weak[mine] = tried_since | ((has | late) & _among(one.dropped, ids))
+        weak[mine] = tried_since | ((has | late) & among(one.dropped, ids))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
     latest = np.full(len(pool), -NEVER)
     helped = wanted.owners.shape[1] > replicas

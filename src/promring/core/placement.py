@@ -32,17 +32,11 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from promring.core.ring import Circle, Positions, Ring
+from promring.core.packing import NOBODY, Rows, fitting, has_other_group, settled, summed
+from promring.core.ring import Circle, Ring
 from promring.model import Keys, Loads, Owners, Placement, PlacementError, TargetPool
 
-Rows = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
-
-ROUNDS_MAX = 64
-PACKINGS_MAX = 16
 LOAD_MOST, LOADS_MOST = 2**32, 2**50  # of one target, of all: floats hold whole numbers up to 2**53
-NO_LIMIT = np.iinfo(np.int64).max
-NOBODY = -1
 LOAD_FACTOR_MOST = 1000.0
 SMALL_STEPS = 10
 
@@ -217,7 +211,7 @@ class _Table:
         self.owners[:, :columns] = owners[:, :columns]
         for column in self.owners.T:
             rows = np.flatnonzero(column != NOBODY)
-            self.used += _summed(column[rows], self.load_of(rows), len(self.ring))
+            self.used += summed(column[rows], self.load_of(rows), len(self.ring))
 
     def load_of(self, rows: Rows) -> Loads | None:
         return None if self.loads is None else self.loads[rows]
@@ -233,7 +227,7 @@ class _Table:
         """Write down ``owners``; the rows that got none."""
         self.owners[rows, replica] = owners
         placed = owners != NOBODY
-        self.used += _summed(owners[placed], None if self.loads is None else self.loads[rows[placed]], len(self.ring))
+        self.used += summed(owners[placed], None if self.loads is None else self.loads[rows[placed]], len(self.ring))
         left: Rows = rows[~placed]
         return left
 
@@ -289,7 +283,7 @@ def _in_their_zones(table: _Table, limits: Loads | None, asking: Rows) -> Rows:
             room = (limits - table.used)[there].sum(keepdims=True)
             order = table.priority(rows)
             rows = rows if order is None else rows[order]
-            fits = _fitting(table.load_of(rows), np.zeros(len(rows), dtype=np.int32), room)
+            fits = fitting(table.load_of(rows), np.zeros(len(rows), dtype=np.int32), room)
             left.append(rows[~fits])
             rows = np.sort(rows[fits])
         left.append(_offer(table, rows, 0, ring.circle.only(there), limits) if there.any() else rows)
@@ -302,7 +296,7 @@ def _in_their_zones(table: _Table, limits: Loads | None, asking: Rows) -> Rows:
 def _offer(table: _Table, rows: Rows, replica: int, circle: Circle, limits: Loads | None, rounds: int | None = None) -> Rows:
     """Ascending ``rows`` propose along ``circle``; nobody who has an owner already is driven out. Who is left."""
     taken = np.append(circle.groups, np.int32(NOBODY))[table.owners[rows, :replica]]
-    able = _has_other_group(circle, taken)
+    able = has_other_group(circle, taken)
     left, rows, taken = (rows[:0], rows, taken) if able.all() else (rows[~able], rows[able], taken[able])
     if not rows.size:
         return left
@@ -319,165 +313,8 @@ def _offer(table: _Table, rows: Rows, replica: int, circle: Circle, limits: Load
                 owners[order],
                 at if at is None else at[order],
             )
-        owners = _settled(keys, owners, at, table.load_of(rows), circle, taken, limits, table.used, rounds)
+        owners = settled(keys, owners, at, table.load_of(rows), circle, taken, limits, table.used, rounds)
     return np.sort(np.concatenate([left, table.settle(rows, owners, replica)]))
 
 
-def _settled(
-    keys: Keys,
-    owners: Owners,
-    at: Positions | None,
-    loads: Loads | None,
-    circle: Circle,
-    taken: Owners,
-    limits: Loads,
-    used: Loads,
-    rounds: int | None,
-) -> Owners:
-    """The rounds. ``owners`` are the first proposals, made at the tokens ``at``; None: at those of the bare keys.
-    An earlier row has priority over a later one.
-    """
-    room = limits - used
-    alone = np.where(used == 0, limits, NO_LIMIT)  # what is heavier than this may stand here, alone
-    owners = owners.copy()
-    at = np.full(len(keys), NOBODY) if at is None else at
-    for _ in range(ROUNDS_MAX if rounds is None else rounds):
-        sent_on = np.flatnonzero(~_kept(loads, owners, room, alone))
-        if not sent_on.size:
-            return owners
-        unknown = sent_on[at[sent_on] == NOBODY]
-        at[unknown] = circle.first(keys[unknown])
-        # A scraper that once sent a row on is full of ones with priority, so meeting it again does little harm.
-        at[sent_on] = circle.past(circle.onward[at[sent_on]], taken[sent_on])
-        owners[sent_on] = circle.holders[at[sent_on]]
-    owners[~_kept(loads, owners, room, alone)] = NOBODY
-    _fill(keys, owners, loads, circle, used, room, taken)
-    return owners
-
-
-def _kept(loads: Loads | None, owners: Owners, room: Loads, alone: Loads) -> Flags:
-    """Which rows their scrapers keep: by priority, while there is room. One that is heavier than ``alone`` says is kept
-    when it is the first, and nothing beside it.
-    """
-    kept = np.ones(len(owners), dtype=bool)
-    over = _summed(owners, loads, len(room)) > room
-    held = np.flatnonzero(over[owners])
-    if not held.size:
-        return kept
-    asked = owners[held]
-    order = np.argsort(_small(asked, len(room)), kind="stable")
-    held, asked = held[order], asked[order]
-    mine = None if loads is None else loads[held]
-    kept[held] = _fitting(mine, asked, room)
-    if mine is not None:
-        firsts = np.flatnonzero(np.r_[True, asked[1:] != asked[:-1]])
-        giants = firsts[mine[firsts] > alone[asked[firsts]]]
-        kept[held[np.isin(asked, asked[giants]) & (mine > 0)]] = False
-        kept[held[giants]] = True
-        kept[held[mine == 0]] = True
-    return kept
-
-
-def _fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
-    """Which rows fit into the ``room`` of the scraper that they ask, the earlier first. Rows in order of ``asked``."""
-    room = np.maximum(room, 0)
-    if not len(asked):
-        return np.ones(0, dtype=bool)
-    if loads is None:
-        sizes = np.bincount(asked, minlength=len(room))
-        ranks = np.arange(len(asked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        fits: Flags = ranks < room[asked]
-        return fits
-    fits = np.zeros(len(asked), dtype=bool)
-    open_: Rows = np.arange(len(asked))
-    for _ in range(PACKINGS_MAX):  # those that fit up to the first that does not; then the smaller ones behind it
-        sums = np.cumsum(loads[open_])
-        starts = np.flatnonzero(np.r_[True, asked[open_][1:] != asked[open_][:-1]])
-        before = np.repeat(sums[starts] - loads[open_][starts], np.diff(np.r_[starts, len(open_)]))
-        good = sums - before <= room[asked[open_]]
-        fits[open_[good]] = True
-        room = room - _summed(asked[open_[good]], loads[open_[good]], len(room))
-        open_ = open_[~good]
-        open_ = open_[loads[open_] <= room[asked[open_]]]
-        if not open_.size:
-            break
-    return fits
-
-
-def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, used: Loads, room: Loads, taken: Owners) -> None:
-    """Give each row without an owner the next scraper clockwise with room for it, by priority; in place. One that is too
-    heavy for everybody gets one that has nothing, where there is one. Those for which nobody has room stay without.
-    """
-    homeless = np.flatnonzero(owners == NOBODY)
-    housed = owners != NOBODY
-    here = _summed(owners[housed], None if loads is None else loads[housed], len(room))
-    room, empty = room - here, used + here == 0
-    present = np.zeros(len(room), dtype=bool)
-    present[circle.present] = True
-    while homeless.size:
-        heaviest = 1 if loads is None else int(loads[homeless[0]])
-        open_ = circle.only(present & (room >= heaviest))
-        if not len(open_.tokens):
-            if loads is None:
-                return
-            if _stands_alone(keys, owners, loads, circle.only(present & empty), int(homeless[0]), taken):
-                room[owners[homeless[0]]] = NOBODY
-                empty[owners[homeless[0]]] = False
-                homeless = homeless[1:]
-            else:
-                most = int(room[present].max())
-                homeless = homeless[loads[homeless] <= (max(most, heaviest - 1) if empty[present].any() else most)]
-            continue
-        asking = homeless if loads is None else homeless[2 * loads[homeless] >= heaviest]
-        able = _has_other_group(open_, taken[asking])
-        if not able.all():  # a lighter one may find another group open later, the heaviest will not
-            lost = asking[~able] if loads is None else asking[~able & (loads[asking] == heaviest)]
-            homeless = homeless[~np.isin(homeless, lost)]
-            asking = asking[able]
-            if not asking.size:
-                continue
-        at = open_.past(open_.first(keys[asking]), taken[asking])
-        asked = open_.holders[at]
-        order = np.argsort(asked, kind="stable")
-        mine = None if loads is None else loads[asking[order]]
-        good = order[_fitting(mine, asked[order], room)]
-        owners[asking[good]] = asked[good]
-        more = _summed(asked[good], None if loads is None else loads[asking[good]], len(room))
-        room, empty = room - more, empty & (more == 0)
-        homeless = homeless[owners[homeless] == NOBODY]
-
-
-def _stands_alone(keys: Keys, owners: Owners, loads: Loads, empty: Circle, row: int, taken: Owners) -> bool:
-    """Put ``row`` on the next scraper of ``empty``, if there is one for it."""
-    if not loads[row] or not len(empty.tokens) or not _has_other_group(empty, taken[[row]])[0]:
-        return False
-    owners[row] = empty.holders[empty.past(empty.first(keys[[row]]), taken[[row]])[0]]
-    return True
-
-
-def _has_other_group(circle: Circle, taken: Owners) -> Flags:
-    """For each row whether some scraper of ``circle`` is of another group than those in its row of ``taken``."""
-    if not taken.shape[1]:
-        return np.ones(len(taken), dtype=bool)
-    there = np.unique(circle.groups[circle.present])
-    if len(there) > taken.shape[1]:
-        return np.ones(len(taken), dtype=bool)
-    found = np.zeros(len(taken), dtype=bool)
-    for group in there.tolist():
-        found |= (taken != group).all(axis=1)
-    return found
-
-
 # --- sums ------------------------------------------------------------------------------------------------------------
-
-
-def _summed(owners: Owners, loads: Loads | None, scrapers: int) -> Loads:
-    """Load a scraper: int64, shape (scrapers,). Exact: floats hold every sum below 2**53."""
-    if loads is None:
-        return np.bincount(owners, minlength=scrapers).astype(np.int64, copy=False)
-    return np.bincount(owners, weights=loads, minlength=scrapers).astype(np.int64)
-
-
-def _small(values: Owners, most: int) -> npt.NDArray[np.uint16] | Owners:
-    """As 16 bits where they fit: numpy then sorts by radix."""
-    return values.astype(np.uint16) if most < 2**16 else values

@@ -16,88 +16,25 @@ discovered labels whatever relabelling does, so that a target is found by what i
 
 from __future__ import annotations
 
-import re
 from array import array
 from binascii import hexlify
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_hexdigest
 from xxhash import xxh3_64_intdigest as xxh3_64
 
+from promring.core.fragment import ID_LABEL, SEAL, SEALED_BYTES, Target, decode, encode, fragments, suffix_of
 from promring.model import SEPARATOR, Bounds, Keys, ListMark, TargetGroup, TargetPool
 
-REDIRECTING = ("__scheme__", "__metrics_path__")
-ID_LABEL = "__promring_id__"
 CONFLICTS_NAMED = 10
-_encode_json = msgspec.json.Encoder().encode
-_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_MAYBE_NOT_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf]")
 
-_NUL = "\0"
-_ID = ID_LABEL.encode()
-_SEAL = b'"%s":"' % _ID
-_SEALED_BYTES = len(_SEAL) + 16 + len(b'"}}')
 _NO_LABELS = b',"labels":{'
 
 Rows = npt.NDArray[np.intp]
-
-
-class Target(msgspec.Struct, frozen=True):
-    """A fragment of a pool, decoded."""
-
-    targets: tuple[str]
-    labels: dict[str, str] = {}
-
-    @property
-    def address(self) -> str:
-        return self.targets[0]
-
-    def identity(self) -> str:
-        """The address, then ``\\0name\\0value`` for each label that redirects the scrape, in order of name."""
-        return self.address + suffix_of(self.labels.items())
-
-
-_decode: Callable[[bytes], Target] = msgspec.json.Decoder(Target).decode
-
-
-def decode(fragment: bytes) -> Target:
-    """A fragment as a ``Target``, without the label that holds its id."""
-    one = _decode(fragment)
-    one.labels.pop(ID_LABEL, None)
-    return one
-
-
-def listed_part(fragment: bytes) -> bytes:
-    """A fragment without its end, which holds the id: what may be searched for texts."""
-    return fragment[:-_SEALED_BYTES]
-
-
-def id_of(label: str) -> int | None:
-    """The id that a label ``ID_LABEL`` holds; None for what is none."""
-    try:
-        return int(label, 16) if len(label) == 16 else None
-    except ValueError:
-        return None
-
-
-def target(pool: TargetPool, row: int) -> Target:
-    return decode(pool.fragment(row))
-
-
-def identities(pool: TargetPool) -> list[str]:
-    """Of every row: long for a long pool."""
-    return [decode(fragment).identity() for fragment in fragments(pool)]
-
-
-def fragments(pool: TargetPool) -> Iterator[bytes]:
-    ends = pool.bounds.tolist()
-    return (pool.blob[start : end - len(SEPARATOR)] for start, end in pairwise(ends))
 
 
 # --- one source ------------------------------------------------------------------------------------------------------
@@ -123,9 +60,9 @@ def pool_of_listed(groups: Iterable[Listed]) -> TargetPool:
     for addresses, labels, suffix in groups:
         encoded = _labels(labels)
         bare = b'{"targets":[%s],"labels":{' + encoded.replace(b"%", b"%%") + b"}}" if encoded else b'{"targets":[%s]}'
-        sealed = (bare[:-2] + b"," if encoded else bare[:-1] + _NO_LABELS) + _SEAL + b'%016x"}}'
+        sealed = (bare[:-2] + b"," if encoded else bare[:-1] + _NO_LABELS) + SEAL + b'%016x"}}'
         for address in addresses:
-            key, quoted = xxh3_64((address + suffix).encode()), _encode(address)
+            key, quoted = xxh3_64((address + suffix).encode()), encode(address)
             listed.append(sealed % (quoted, key))
             digests.append(xxh3_64(bare % quoted))
             keys.append(key)
@@ -144,14 +81,14 @@ def _labels(labels: Mapping[str, str]) -> bytes:
     """As JSON without the braces."""
     if ID_LABEL in labels:  # a slice may be a source
         labels = {name: value for name, value in labels.items() if name != ID_LABEL}
-    return _encode(labels)[1:-1] if labels else b""
+    return encode(labels)[1:-1] if labels else b""
 
 
 def _unsealed(chosen: Sequence[bytes], ties: list[slice] | None) -> list[int]:
     """The rows of fragments without their ids; only where there were ties."""
     if ties is None:
         return []
-    return [row for row, fragment in enumerate(chosen) if _SEAL not in fragment[-_SEALED_BYTES:]]
+    return [row for row, fragment in enumerate(chosen) if SEAL not in fragment[-SEALED_BYTES:]]
 
 
 def _without_copies(order: Rows, ties: list[slice], listed: list[bytes]) -> tuple[Rows, int]:
@@ -325,16 +262,16 @@ def _seal(listed: list[bytes], rows: Iterable[int], ids: Keys) -> None:
     for row in rows:
         fragment, number = listed[row], digits[16 * row : 16 * row + 16]
         if fragment.endswith(b"}}"):
-            listed[row] = b'%s,%s%s"}}' % (fragment[:-2], _SEAL, number)
+            listed[row] = b'%s,%s%s"}}' % (fragment[:-2], SEAL, number)
         else:
-            listed[row] = b'%s%s%s%s"}}' % (fragment[:-1], _NO_LABELS, _SEAL, number)
+            listed[row] = b'%s%s%s%s"}}' % (fragment[:-1], _NO_LABELS, SEAL, number)
 
 
 def _bare(fragment: bytes) -> bytes:
     """As it was listed, without its id."""
-    if _SEAL not in fragment[-_SEALED_BYTES:]:
+    if SEAL not in fragment[-SEALED_BYTES:]:
         return fragment
-    head = fragment[:-_SEALED_BYTES]
+    head = fragment[:-SEALED_BYTES]
     return head[:-1] + b"}}" if head.endswith(b",") else head[: -len(_NO_LABELS)] + b"}"
 
 
@@ -362,22 +299,3 @@ def _ties(ordered: Keys) -> list[slice] | None:
     starts = same[np.r_[True, np.diff(same) > 1]]
     ends = same[np.r_[np.diff(same) > 1, True]] + 2
     return [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-
-
-def redirects(name: str) -> bool:
-    """Whether a label of this name says where or what to scrape, beside the address."""
-    return name in REDIRECTING or name.startswith("__param_")
-
-
-def suffix_of(labels: Iterable[tuple[str, str]]) -> str:
-    """Labels that redirect the scrape, in order of name; mostly the empty text. A NUL in one is doubled: it separates."""
-    pairs = [(n, v) for n, v in labels if redirects(n)]
-    return "".join(f"\0{part.replace(_NUL, _NUL * 2)}" for pair in pairs for part in pair)
-
-
-def _encode(value: str | Mapping[str, str]) -> bytes:
-    """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped."""
-    encoded = _encode_json(value)
-    if not _MAYBE_NOT_YAML.search(encoded):
-        return encoded
-    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from promring.core.handover import Claims
+from promring.core.claims import Claims
 from promring.core.plan import rows_of
 from promring.model import Placement, Scraper, TargetPool
 

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from promring.core.claims import NEVER, Claims, Taken
 from promring.core.coverage import Seen
-from promring.core.handover import NEVER, Claims, Taken
 from promring.model import Keys, Members
 
 Refused = Mapping[tuple[str, str], Keys]

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 import xxhash
 
-from promring.core.pool import Listed, pool_of_listed, redirects, suffix_of
+from promring.core.fragment import redirects, suffix_of
+from promring.core.pool import Listed, pool_of_listed
 from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML

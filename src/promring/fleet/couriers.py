@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from promring.core.handover import Taken
+from promring.core.claims import Taken
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from promring.core.guard import Hold, Lists, ServiceVerdict, Verdict
 from promring.core.preview import Fit
 from promring.core.second import Opinions
+from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict
 from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
 from promring.fleet.state import Memory

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from promring.core.coverage import Seen
-from promring.core.guard import Facts
+from promring.core.verdicts import Facts
 from promring.fleet.asks import Asks
 from promring.model import Known, Members, Reply
 from promring.telemetry.log import Logger

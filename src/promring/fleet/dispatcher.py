@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+from promring.core.claims import Taken
 from promring.core.coverage import Sight
-from promring.core.handover import Taken
 from promring.delivery import Outcome
 from promring.election.leadership import Leadership
 from promring.fleet.couriers import Couriers

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from promring.core.coverage import Seen, Sight
-from promring.core.guard import Facts
+from promring.core.verdicts import Facts
 from promring.model import Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from promring.audit.watch import Audit, Look
 from promring.config.settings import FleetKeys, ShardService
-from promring.core.guard import Hold, Withheld
 from promring.core.joined import part_of
+from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Closing, Delivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import RememberingSource, Source

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.aside import place_around
-from promring.core.handover import Claims
+from promring.core.claims import Claims
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy
 from promring.core.pool import merge

@@ -25,12 +25,12 @@ from dataclasses import dataclass, replace
 from promring.core.admission import History, Rules
 from promring.core.coverage import Seen, Sight
 from promring.core.eligible import eligible, listed
-from promring.core.guard import Act, Facts, Guard, Verdict, Withheld
 from promring.core.handover import Handover
 from promring.core.joined import part_of
 from promring.core.placement import capacities
 from promring.core.preview import Fit, fit
 from promring.core.second import Opinions
+from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_fit, why_reshard
 from promring.fleet.departures import Departures

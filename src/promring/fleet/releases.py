@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from promring.core.guard import RELEASABLE, Withheld
+from promring.core.verdicts import RELEASABLE, Withheld
 from promring.election.leadership import Leadership
 from promring.model import LetGo
 from promring.telemetry.log import Logger

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.core.guard import Facts
 from promring.core.joined import FleetPool, FleetShares, same_owners
 from promring.core.plan import shares
+from promring.core.verdicts import Facts
 from promring.fleet.planner import Lists
 from promring.fleet.state import Memory, ServiceMemory
 from promring.model import Generation, Placement, Scraper, Slice

@@ -25,7 +25,7 @@ import numpy as np
 
 from promring.core.admission import NEVER as NEVER_YET
 from promring.core.admission import History, Standing, State
-from promring.core.handover import NEVER, NO_CLAIMS, Claims
+from promring.core.claims import NEVER, NO_CLAIMS, Claims
 from promring.fleet.state_checks import (
     check_claims,
     check_count,

@@ -15,8 +15,8 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from promring.core.handover import Claims
-from promring.core.pool import decode
+from promring.core.claims import Claims
+from promring.core.fragment import decode
 from promring.core.ring import WEIGHT_MOST
 from promring.model import EPOCH_MOST, SEPARATOR, Generation, Members, Scraper, Slice, TargetPool
 

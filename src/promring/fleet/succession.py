@@ -22,7 +22,7 @@ from promring.config.node import Node
 from promring.config.relations import place_of
 from promring.config.settings import Delivery, FleetKeys, FleetOfServices, ProbeScrapers, Settings, ShardService
 from promring.core.admission import History, Standing
-from promring.core.handover import NO_CLAIMS, Claims
+from promring.core.claims import NO_CLAIMS, Claims
 from promring.core.joined import salt_of, salted
 from promring.fleet.state import Memory, ServiceMemory
 from promring.model import Members, Scraper

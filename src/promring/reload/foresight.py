@@ -12,7 +12,7 @@ import numpy as np
 
 from promring.build import places_by, policy_of
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
-from promring.core.handover import Claims
+from promring.core.claims import Claims
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, capacities, place_living
 from promring.core.plan import compare, rows_of

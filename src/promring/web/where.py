@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from aiohttp import web
 
-from promring.core.pool import Target, fragments, listed_part, target
+from promring.core.fragment import Target, fragments, listed_part, target
 from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool
 from promring.runtime.text import clean

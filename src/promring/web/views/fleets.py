@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 
 from promring.config.settings import Fleet as FleetSettings
-from promring.core.guard import Act, Hold
 from promring.core.joined import salted
 from promring.core.loss import Loss, worst_scraper, worst_zone
 from promring.core.placement import Policy
 from promring.core.preview import NAMED_MOST, Fit
+from promring.core.verdicts import Act, Hold
 from promring.fleet.facts import Cell
 from promring.fleet.fleet import Fleet, Service
 from promring.model import Placement, TargetPool

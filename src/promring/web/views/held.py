@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
-from promring.core.guard import RELEASABLE, Hold, Withheld
+from promring.core.verdicts import RELEASABLE, Hold, Withheld
 from promring.fleet.fleet import Fleet
 from promring.model import Fact, Known, Unknown
 from promring.web.answers.parts import Held, Membership

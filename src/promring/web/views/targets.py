@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from promring.audit.watch import Look
 from promring.core.coverage import Coverage, ScraperCoverage
+from promring.core.fragment import decode, fragments, listed_part, target
 from promring.core.plan import shares
-from promring.core.pool import decode, fragments, listed_part, target
 from promring.core.ring import Ring
 from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool

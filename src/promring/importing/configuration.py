@@ -1,0 +1,234 @@
+"""A configuration of Prometheus or vmagent: its jobs, wherever they stand, and its sections.
+
+Refused, with every line that is at fault: what no Prometheus would take because of its shape (no mapping, a key twice, jobs
+without a name or with the name of another). Everything else is carried.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promring.importing import keys
+from promring.importing.findings import Finding
+from promring.importing.source import InputError, Node, Source, flat, get, is_merge, read_source, text_of, texts
+from promring.runtime.redact import shown
+
+_MAPPINGS = frozenset(("basic_auth", "authorization", "oauth2", "tls_config", "params"))
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """``node``: its item in the list, an alias maybe; ``number``: its place in its file's list."""
+
+    name: str
+    node: Node
+    source: Source
+    file_order: int
+    number: int
+    prefix: str
+    """The key path of the list."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.prefix}[{self.number}]({self.name})"
+
+    @property
+    def discoveries(self) -> list[str]:
+        """Its keys that find targets and are not empty, as they are written."""
+        known = keys.DISCOVERIES | keys.VMAGENT_DISCOVERIES
+        pairs = flat(self.node).items()
+        return [key for key, (_, value) in pairs if key in known and not value.is_null and value.real.items]
+
+    def get(self, *path: str) -> Node | None:
+        node: Node | None = self.node
+        for key in path:
+            node = get(node, key)
+        return node
+
+    def finding(self, code: str, what: str, done: str = "", node: Node | None = None, under: str = "") -> Finding:
+        """``under``: the key path below the job; ``node``: where it is."""
+        where = f"{self.where}.{under}" if under else self.where
+        line = node.line if node is not None else self.node.line
+        return Finding(self.file_order, line, code, self.source.name, where, what, done)
+
+
+@dataclass
+class Configuration:
+    """``main``: the file that was named; ``included``: those of ``scrape_config_files``, by the name to write them under."""
+
+    main: Source
+    included: dict[str, Source] = field(default_factory=dict)
+    jobs: list[Job] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    vmagent: bool = False
+    """Whether it has keys that only vmagent knows."""
+
+    @property
+    def sources(self) -> list[Source]:
+        return [self.main, *self.included.values()]
+
+    def section(self, key: str) -> Node | None:
+        return get(self.main.root, key)
+
+    def finding(self, code: str, what: str, done: str = "", *, key: str = "") -> Finding:
+        """About a top-level section."""
+        node = self.section(key)
+        return Finding(0, node.line if node is not None else 1, code, self.main.name, key, what, done)
+
+
+def read_configuration(path: Path, order: int = 0) -> Configuration:
+    """Raises ``InputError``; OSError when it cannot be read."""
+    main = read_source(path)
+    found = Configuration(main)
+    problems: list[str] = []
+    if main.root.kind != "map":
+        raise InputError([f"{main.name}:{main.root.line}: must be a mapping with scrape_configs"])
+    _read_jobs(found, main, get(main.root, "scrape_configs"), order, "scrape_configs", problems)
+    for number, source in enumerate(_included(found, order, problems), 1):
+        listed = source.root if source.root.kind == "list" else get(source.root, "scrape_configs")
+        if source.root.kind == "scalar" and not source.root.is_null:
+            problems.append(f"{source.name}:{source.root.line}: must be a mapping with scrape_configs")
+        _read_jobs(found, source, listed, order + number, "scrape_configs", problems)
+        found.vmagent |= source.root.kind == "list"
+    for source in found.sources:
+        problems += _twice(source)
+    problems += _same_names(found.jobs)
+    if problems:
+        raise InputError(problems)
+    _unknown_keys(found, order)
+    return found
+
+
+def _read_jobs(
+    found: Configuration, source: Source, listed: Node | None, order: int, prefix: str, problems: list[str]
+) -> None:
+    if listed is None:
+        return
+    if listed.kind != "list":
+        problems.append(f"{source.name}:{listed.line}: {prefix}: must be a list of jobs")
+        return
+    for number, item in enumerate(listed.items):
+        where = f"{source.name}:{item.line}: {prefix}[{number}]"
+        if item.real.kind != "map":
+            problems.append(f"{where}: must be a job, a mapping with job_name")
+            continue
+        name = get(item, "job_name")
+        if name is None or not text_of(name):
+            problems.append(f"{where}: job_name is missing")
+            continue
+        problems += [f"{where}: {what}" for what in _misshapen(item)]
+        found.jobs.append(Job(name.text, item, source, order, number, prefix))
+
+
+def _misshapen(item: Node) -> Iterator[str]:
+    for key, (_, value) in flat(item).items():
+        if key in keys.DISCOVERIES | keys.VMAGENT_DISCOVERIES | {"relabel_configs", "metric_relabel_configs"}:
+            if not value.is_null and (value.real.kind != "list" or any(e.real.kind != "map" for e in value.real.items)):
+                yield f"{key} must be a list of mappings"
+        elif key in _MAPPINGS and not value.is_null and value.real.kind != "map":
+            yield f"{key} must be a mapping"
+
+
+def _included(found: Configuration, order: int, problems: list[str]) -> Iterator[Source]:
+    """The files of ``scrape_config_files``, in the order in which Prometheus reads them."""
+    listed = found.section("scrape_config_files")
+    if listed is None:
+        return
+    base = found.main.path.absolute().parent
+    for item in listed.items:
+        pattern = text_of(item)
+        if "://" in pattern:
+            what = f"{shown(pattern)} is not read over the network"
+            where = "scrape_config_files"
+            found.findings.append(Finding(order, item.line, "PI028", found.main.name, where, what, "its jobs are not taken"))
+            found.vmagent = True
+            continue
+        for path in sorted(glob.glob(str(Path(glob.escape(str(base)), pattern)))):
+            inside = Path(path).is_relative_to(base) and not Path(pattern).is_absolute()
+            name = str(Path(path).relative_to(base)) if inside else path
+            if name in found.included:
+                continue
+            try:
+                source = read_source(Path(path), str(found.main.path.parent / name) if inside else path)
+            except OSError as error:
+                problems.append(f"{path}:1: {error.strerror}")
+                continue
+            except InputError as error:
+                problems += error.problems
+                continue
+            found.included[name] = source
+            yield source
+
+
+def _twice(source: Source) -> Iterator[str]:
+    """Keys that stand twice in one mapping."""
+    for node in source.root.walk():
+        seen: dict[str, int] = {}
+        for key, _ in node.pairs:
+            if key.kind != "scalar":
+                yield f"{source.name}:{key.line}: a key must be a plain text"
+            elif is_merge(key):
+                continue
+            elif key.real.text in seen:
+                yield f"{source.name}:{key.line}: {key.real.text}: key is there twice, first on line {seen[key.real.text]}"
+            else:
+                seen[key.real.text] = key.line
+
+
+def _same_names(jobs: list[Job]) -> Iterator[str]:
+    first: dict[str, Job] = {}
+    for job in jobs:
+        other = first.setdefault(job.name, job)
+        if other is not job:
+            at = f"{other.source.name}:{other.node.line}"
+            yield f"{job.source.name}:{job.node.line}: {job.where}: a job of this name is there already, {at}"
+
+
+def _unknown_keys(found: Configuration, order: int) -> None:
+    done = "carried as it is"
+    for key, (node, _) in flat(found.main.root).items():
+        if key in keys.TOP:
+            continue
+        if key.startswith("x-"):
+            found.vmagent = True  # a holder of anchors, which vmagent takes
+            continue
+        near = keys.nearest(key, keys.TOP)
+        found.findings.append(Finding(order, node.line, "PI001", found.main.name, key, f"unknown key{near}", done))
+    for job in found.jobs:
+        for key, (node, _) in flat(job.node).items():
+            if key in keys.VMAGENT_JOB:
+                found.vmagent = True
+            elif key not in keys.JOB:
+                near = keys.nearest(key, keys.JOB | keys.VMAGENT_JOB)
+                found.findings.append(job.finding("PI001", f"unknown key{near}", done, node, key))
+        for number, rule in enumerate(rules_of(job)):
+            found.vmagent |= not is_of_prometheus(rule)
+            for key, (node, _) in flat(rule).items():
+                if key not in keys.RELABEL | keys.VMAGENT_RELABEL:
+                    near = keys.nearest(key, keys.RELABEL)
+                    under = f"relabel_configs[{number}].{key}"
+                    found.findings.append(job.finding("PI001", f"unknown key{near}", done, node, under))
+
+
+def rules_of(job: Job) -> list[Node]:
+    """Its relabelling rules, of what aliases stand for."""
+    rules = job.get("relabel_configs")
+    return [item.real for item in rules.items] if rules is not None else []
+
+
+def action_of(rule: Node) -> str:
+    return text_of(get(rule, "action")).lower() or "replace"
+
+
+def sources_of(rule: Node) -> list[str]:
+    return texts(get(rule, "source_labels"))
+
+
+def is_of_prometheus(rule: Node) -> bool:
+    """Whether Prometheus takes this rule, too, and not only vmagent."""
+    regex = get(rule, "regex")
+    plain = action_of(rule) in keys.ACTIONS and not keys.VMAGENT_RELABEL & flat(rule).keys()
+    return plain and (regex is None or regex.kind == "scalar")

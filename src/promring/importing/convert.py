@@ -1,0 +1,130 @@
+"""From configurations to the texts of a sharded fleet, and all that there is to say about them. Writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promring.importing.configuration import Configuration
+from promring.importing.discovering import discovering_text
+from promring.importing.findings import ERROR, Finding, ordered
+from promring.importing.inside import has_secret
+from promring.importing.scrapers import Change, rewrite
+from promring.importing.sections import findings_of_sections
+from promring.importing.services import Layout, promring_text, service_names
+from promring.importing.several import differences
+from promring.importing.source import InputError, TooLargeError, parse_source
+from promring.importing.verdicts import Judged, Verdict, Wishes, judge
+
+PROMRING, DISCOVERY, SCRAPERS = "promring.yml", "discovery.yml", "prometheus.yml"
+PRIVATE, PUBLIC = 0o600, 0o644
+PATH_OF_NEW = Path("/")
+
+
+@dataclass(frozen=True)
+class File:
+    """``mode``: for its owner alone where a secret stands in it."""
+
+    content: bytes
+    mode: int
+
+
+@dataclass
+class Converted:
+    """``jobs``: every job of every input, each once; ``names``: the service of each job that is shared."""
+
+    configuration: Configuration
+    jobs: list[Judged]
+    names: dict[str, str]
+    layout: Layout
+    files: dict[str, File] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        return not any(finding.level == ERROR for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many jobs have each verdict; the sum is the number of jobs."""
+        counted = Counter(judged.verdict for judged in self.jobs)
+        return {verdict: counted[verdict] for verdict in Verdict}
+
+
+def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> Converted:
+    """The first of ``inputs`` is converted, the others are compared with it. Raises ``InputError``."""
+    first = inputs[0]
+    try:
+        return _convert(inputs, wishes, layout)
+    except TooLargeError as error:
+        raise InputError([f"{first.main.name}:1: {error}"]) from None
+
+
+def _convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> Converted:
+    first = inputs[0]
+    findings = [*(f for one in inputs for f in one.findings)]
+    jobs = []
+    for job in first.jobs:
+        judged, said = judge(job, wishes)
+        jobs.append(judged)
+        findings += said
+    names, renamed = service_names(jobs)
+    others, alone = differences(inputs)
+    jobs += [Judged(job, Verdict.NOT_TAKEN, f"only {job.source.name} has it") for job in alone]
+    found = Converted(first, jobs, names, layout)
+    findings += [*renamed, *others, *findings_of_sections(first, shared=bool(names))]
+    findings += _scrapers(found)
+    findings += _others(found)
+    private = sorted(name for name, file in found.files.items() if file.mode == PRIVATE)
+    if private:
+        done = f"{', '.join(private)} can be read by their owner only"
+        findings.append(first.finding("PI020", "secrets stand in the configuration", done))
+    found.findings = ordered(findings)
+    return found
+
+
+def _scrapers(found: Converted) -> list[Finding]:
+    """Write prometheus.yml and what it includes."""
+    findings = []
+    configuration = found.configuration
+    by_source = {id(source): {} for source in configuration.sources}  # type: dict[int, dict[int, Change]]
+    for judged in found.jobs:
+        if judged.verdict.sharded:
+            change = Change(found.layout.discovery_of(found.names[judged.job.name]), frozenset(judged.cut_rules))
+            by_source[id(judged.job.source)][judged.job.number] = change
+    for name, source in {SCRAPERS: configuration.main, **configuration.included}.items():
+        changes = by_source[id(source)]
+        written = rewrite(source, changes)
+        there = [judged for judged in found.jobs if judged.job.source is source]
+        for judged in there:
+            if written.whole or judged.job.number in written.written_out:
+                where = "the whole file" if written.whole else "the job"
+                findings.append(judged.job.finding("PI026", "aliases or merges are in the way", f"{where} is written out"))
+        if name == SCRAPERS or changes:
+            found.files[name] = File(source.encoded(written.text), PRIVATE if has_secret(source.root) else PUBLIC)
+    return findings
+
+
+def _others(found: Converted) -> list[Finding]:
+    """Write promring.yml, and discovery.yml where it is needed."""
+    configuration, layout = found.configuration, found.layout
+    if not found.names:
+        return [configuration.finding("PI031", "no job is shared", f"{PROMRING} is not written", key="scrape_configs")]
+    found.files[PROMRING] = _file(promring_text(found.jobs, found.names, layout), PROMRING)
+    findings = []
+    if not layout.scrapers:
+        findings.append(configuration.finding("PI030", "the scrapers are not named", f"write them into {PROMRING}"))
+    discovered = [judged for judged in found.jobs if judged.verdict is Verdict.DISCOVERY]
+    if discovered:
+        text, said = discovering_text(discovered, vmagent=configuration.vmagent)
+        findings += said
+        found.files[DISCOVERY] = _file(text, DISCOVERY)
+    return findings
+
+
+def _file(text: str, name: str) -> File:
+    """What was composed, read once more."""
+    source = parse_source(text.encode(), PATH_OF_NEW / name, name)
+    return File(text.encode(), PRIVATE if has_secret(source.root) else PUBLIC)

@@ -1,0 +1,83 @@
+"""What a part of a configuration holds that matters when it gets another place: secrets, paths, place-holders, addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from promring.importing import keys
+from promring.importing.edits import Edit, quoted
+from promring.importing.source import Node, flat
+
+PER_SERVER = ("$(NODE_NAME)", "%{NODE_NAME}", "${NODE_NAME}", "$(POD_NAME)", "%{POD_NAME}")
+
+
+class Leaf(NamedTuple):
+    """A text in a configuration: ``path`` as it is shown, ``key`` of the nearest mapping."""
+
+    path: str
+    key: str
+    node: Node
+
+
+def leaves(node: Node, path: str = "", key: str = "") -> Iterator[Leaf]:
+    """Every text under ``node``, aliases followed, merges flattened."""
+    real = node.real
+    if real.kind == "scalar":
+        yield Leaf(path, key, node)
+    elif real.kind == "list":
+        for number, item in enumerate(real.items):
+            yield from leaves(item, f"{path}[{number}]", key)
+    else:
+        for name, (_, value) in flat(real).items():
+            yield from leaves(value, f"{path}.{name}" if path else name, name)
+
+
+def has_secret(node: Node) -> bool:
+    return any(keys.is_secret(leaf.key, leaf.node.real.text) for leaf in leaves(node))
+
+
+def copied_secrets(node: Node) -> list[Leaf]:
+    """What Prometheus showed instead of a secret."""
+    return [leaf for leaf in leaves(node) if leaf.node.real.text == keys.COPIED_SECRET]
+
+
+def placeholders(node: Node) -> list[Leaf]:
+    """Texts that vmagent or an operator's reloader completes; ``$(…)`` in a replacement is a group of Prometheus' own."""
+    return [leaf for leaf in leaves(node) if keys.ENVIRONMENT.search(leaf.node.real.text) and leaf.key != "replacement"]
+
+
+def is_relative(key: str, text: str) -> bool:
+    return keys.is_path(key) and bool(text) and not text.startswith(("/", "%{", "$(", "http://", "https://"))
+
+
+def relative_paths(node: Node) -> list[Leaf]:
+    return [leaf for leaf in leaves(node) if is_relative(leaf.key, leaf.node.real.text)]
+
+
+def absolute_edits(node: Node, base: Path) -> list[Edit]:
+    """``node`` without aliases: its relative paths from ``base``."""
+    return [Edit(leaf.node.start, leaf.node.end, quoted(str(base / leaf.node.real.text))) for leaf in relative_paths(node)]
+
+
+def host_of(address: str) -> str:
+    """The host in ``host:port``, a URL, or a bare host, in lower case."""
+    text = address.partition("://")[2] or address
+    text = text.partition("/")[0].rpartition("@")[2]
+    if text.startswith("["):
+        return text[1:].partition("]")[0].lower()
+    return (text if text.count(":") > 1 else text.partition(":")[0]).lower().rstrip(".")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether another machine would mean itself by this address."""
+    host = host_of(address)
+    if host == "localhost" or host.endswith(".localhost") or host == "localhost.localdomain":
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return found.is_loopback or found.is_unspecified

@@ -1,0 +1,86 @@
+"""The keys that are known: Prometheus' (to 3.5), vmagent's, and which of them hold secrets, paths or discoveries."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DISCOVERIES = frozenset(
+    f"{name}_sd_configs"
+    for name in _words(
+        "aws azure consul digitalocean docker dockerswarm dns ec2 eureka file gce hetzner http ionos kubernetes kuma "
+        "lightsail linode marathon nerve nomad openstack ovhcloud puppetdb scaleway serverset stackit triton uyuni vultr xds"
+    )
+) | {"static_configs"}
+VMAGENT_DISCOVERIES = frozenset(("yandexcloud_sd_configs",))
+"""Which no Prometheus has."""
+NATIVE = frozenset(("static_configs", "file_sd_configs", "http_sd_configs", "consul_sd_configs", "dns_sd_configs"))
+"""Which promring has itself."""
+
+TOP = _words(
+    "global scrape_configs scrape_config_files rule_files alerting remote_write remote_read storage tracing otlp runtime"
+)
+CLIENT = _words(
+    "basic_auth authorization oauth2 bearer_token bearer_token_file tls_config follow_redirects enable_http2 proxy_url "
+    "no_proxy proxy_from_environment proxy_connect_header http_headers"
+)
+JOB = (
+    _words(
+        "job_name honor_labels honor_timestamps track_timestamps_staleness params scrape_interval scrape_timeout "
+        "scrape_protocols scrape_fallback_protocol scrape_classic_histograms scrape_native_histograms "
+        "always_scrape_classic_histograms convert_classic_histograms_to_nhcb metrics_path scheme enable_compression "
+        "body_size_limit sample_limit target_limit label_limit label_name_length_limit label_value_length_limit "
+        "native_histogram_bucket_limit native_histogram_min_bucket_factor keep_dropped_targets "
+        "metric_name_validation_scheme metric_name_escaping_scheme scrape_failure_log_file extra_scrape_metrics "
+        "relabel_configs metric_relabel_configs"
+    )
+    | CLIENT
+    | DISCOVERIES
+)
+VMAGENT_JOB = (
+    _words(
+        "scrape_align_interval scrape_offset series_limit stream_parse disable_compression disable_keepalive "
+        "no_stale_markers relabel_debug metric_relabel_debug max_scrape_size headers denied_headers proxy_authorization "
+        "proxy_basic_auth proxy_bearer_token proxy_bearer_token_file proxy_headers proxy_oauth2 proxy_tls_config "
+        "enable_http1"
+    )
+    | VMAGENT_DISCOVERIES
+)
+RELABEL = _words("source_labels separator target_label regex modulus replacement action")
+VMAGENT_RELABEL = _words("if match labels")
+ACTIONS = _words("replace keep drop keepequal dropequal hashmod labelmap labeldrop labelkeep lowercase uppercase")
+
+SECRET_KEYS = _words(
+    "password secret secrets credentials bearer_token token client_secret secret_key access_key api_key "
+    "application_credential_secret adminpass auth_token service_account_key proxy_bearer_token application_secret "
+    "consumer_key client_certificate_key"
+)
+COPIED_SECRET = "<secret>"  # noqa: S105  what Prometheus shows in place of one
+_CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
+_PEM = "PRIVATE KEY-----"
+ENVIRONMENT = re.compile(r"%\{[^}]+\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
+"""What vmagent (``%{NAME}``) and the operators' reloaders (``$(NAME)``) put in before they start."""
+
+
+def is_secret(key: str, text: str) -> bool:
+    """Whether ``text`` as a value of ``key`` must not be shown."""
+    if not text or text == COPIED_SECRET:
+        return False
+    return key.lower() in SECRET_KEYS or _PEM in text or _CREDENTIALS_IN_URL.search(text) is not None
+
+
+def is_path(key: str) -> bool:
+    """Whether Prometheus reads the value of ``key`` as a path that may be relative."""
+    return key.endswith("_file") or key == "files"
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """``; nearest known: x``, or nothing."""
+    found = difflib.get_close_matches(key, sorted(known), 1, 0.7)
+    return f", the nearest known is {found[0]}" if found else ""

@@ -1,0 +1,65 @@
+"""Which jobs promring can find the targets of itself. promring is the judge: it takes what ``promring check`` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from promring.config.load import loads
+from promring.importing import keys
+from promring.importing.configuration import Job
+from promring.importing.inside import absolute_edits
+from promring.importing.piece import Piece, piece_of_pair
+from promring.importing.source import flat
+from promring.model import ConfigError
+
+INDENT = 8
+"""Of a block under ``targets`` of a service."""
+_FRAME = """\
+shard_services:
+  - name: x
+    scrapers: {probe: {nodes: ["h:1"]}}
+    delivery: [{http_sd: {}}]
+    targets:
+      - """
+_HERE = ": shard_services[0].targets[0]."
+_NOT_THERE = ("No such file or directory", "Permission denied", "Is a directory")
+
+
+class Native(NamedTuple):
+    """``block``: the key and its value, as they stand under ``targets``; else ``why`` there is none."""
+
+    block: Piece | None = None
+    why: str = ""
+
+
+def native(job: Job) -> Native:
+    """How promring finds the targets of ``job``, or why it does not. A job has at least one discovery.
+
+    Raises ``InputError`` where the block cannot be moved.
+    """
+    found = job.discoveries
+    if len(found) > 1:
+        return Native(why=f"it has several discoveries, {', '.join(found)}")
+    kind = found[0]
+    if kind not in keys.NATIVE:
+        return Native(why=f"promring has no {kind}")
+    key, value = flat(job.node)[kind]
+    if len(value.real.items) > 1 and kind != "static_configs":
+        return Native(why=f"it has {len(value.real.items)} {kind}")
+    block = piece_of_pair(job.source, key, value, kind)
+    block = block.changed(absolute_edits(block.root, job.source.path.absolute().parent))
+    refused = _refused(block)
+    return Native(why=refused) if refused else Native(block)
+
+
+def _refused(block: Piece) -> str:
+    """Why ``promring check`` does not take it; empty when it does."""
+    try:
+        loads(_FRAME + block.at(INDENT) + "\n", name="", base=Path("/"))
+    except ConfigError as error:
+        for problem in error.problems:
+            place, _, what = problem.partition(_HERE)
+            if place != problem and not problem.endswith(_NOT_THERE):
+                return f"promring does not take {what}"
+    return ""

@@ -1,0 +1,104 @@
+"""Asks Prometheus' own programs whether a configuration is one.
+
+A build without a discovery (Debian's 2.42 has no Kubernetes, no Consul) refuses what others take: such a line is no problem
+of the file, and is counted apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promring.demo.process import find
+from promring.importing import keys
+from promring.model import PromringError
+
+TIMEOUT_S = 60.0
+_LINE = re.compile(r"line (\d+): (.*)")
+_NOT_BUILT_IN = re.compile(r"field (\w+) not found in type")
+_LISTEN_NOWHERE = "127.0.0.1:99999"
+"""No port: a Prometheus that has read its configuration ends there, and not with ``CONFIG_REFUSED``."""
+CONFIG_REFUSED = 2
+
+
+class ProgramError(PromringError):
+    """A program did not run, or gave no answer in time."""
+
+
+@dataclass
+class Answer:
+    """``refused``: line (0: unknown) and what; ``lacks``: discoveries that the build does not have."""
+
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    lacks: set[str] = field(default_factory=set)
+
+    @property
+    def accepted(self) -> bool:
+        return not self.refused and not self.lacks
+
+
+def judges() -> list[Path]:
+    """The programs here that can judge a configuration; ``promtool`` first."""
+    return [path for path in map(find, ("promtool", "prometheus3", "prometheus")) if path is not None]
+
+
+def ask(program: Path, config: Path) -> Answer:
+    """What ``promtool``, or a Prometheus server that ends before it listens, says. Raises ``ProgramError``."""
+    if program.name.startswith("promtool"):
+        status, text = _run([program, "check", "config", "--syntax-only", config], config)
+        return Answer() if status == 0 else _answer(text)
+    with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
+        options = [f"--config.file={config}", f"--web.listen-address={_LISTEN_NOWHERE}", f"--storage.tsdb.path={folder}"]
+        status, text = _run([program, *options, "--log.level=error"], config)
+    return _answer(text) if status == CONFIG_REFUSED else Answer()
+
+
+def _run(arguments: Sequence[str | Path], config: Path) -> tuple[int, str]:
+    try:
+        done = subprocess.run(  # noqa: S603  programs that were found on this machine
+            [str(one) for one in arguments],
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            cwd=config.absolute().parent,
+            env={**os.environ, "GOMAXPROCS": "2"},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramError(f"{arguments[0]}: {error}") from error
+    return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+
+
+def _answer(text: str) -> Answer:
+    """From what is printed: lines with numbers where there are any, else the error as it is."""
+    found = Answer()
+    text = _unescaped(text)
+    for line in text.splitlines():
+        numbered = _LINE.search(line)
+        if numbered is None:
+            continue
+        field_name = _NOT_BUILT_IN.match(numbered[2])
+        if field_name is not None and field_name[1] in keys.DISCOVERIES:
+            found.lacks.add(field_name[1])
+        else:
+            found.refused.append((int(numbered[1]), numbered[2].rstrip('"')))
+    if not found.refused and not found.lacks:
+        failed = [line.partition("FAILED:")[2] or line for line in text.splitlines() if "FAILED" in line or "err=" in line]
+        found.refused.append((0, " ".join((failed or text.splitlines() or ["refused"])[0].split())))
+    return found
+
+
+def _unescaped(text: str) -> str:
+    """Where a server logs its error as one quoted text."""
+    quoted = re.search(r'err=("(?:[^"\\]|\\.)*")', text)
+    if quoted is None:
+        return text
+    try:
+        return "FAILED: " + str(json.loads(quoted[1]))
+    except ValueError:
+        return text

@@ -1,0 +1,68 @@
+"""What there is to say about everything but the jobs: it is copied, and may mean something else on several servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from promring.importing import keys
+from promring.importing.configuration import Configuration
+from promring.importing.findings import Finding
+from promring.importing.inside import Leaf, copied_secrets, leaves, relative_paths
+from promring.importing.source import Node, flat
+
+_REPLICA = ("replica", "__replica__", "prometheus_replica", "_replica_")
+
+
+def findings_of_sections(configuration: Configuration, *, shared: bool) -> Iterator[Finding]:
+    """``shared``: whether any job is."""
+    root = configuration.main.root
+    there = [key for key, (_, value) in flat(root).items() if key in keys.TOP and not value.is_null]
+    copied = [key for key in there if key not in ("scrape_configs", "scrape_config_files")]
+    if copied:
+        yield configuration.finding("PI009", f"{', '.join(copied)}: copied unchanged", key="")
+    for key, (_, value) in flat(root).items():
+        if key == "scrape_configs":
+            continue
+        for leaf in copied_secrets(value):
+            where = f"{key}{'' if leaf.path.startswith('[') or not leaf.path else '.'}{leaf.path}"
+            what, done = f"{keys.COPIED_SECRET} stands for a secret", "carried as it is; put the secret there"
+            yield Finding(0, leaf.node.line, "PI002", configuration.main.name, where, what, done)
+    yield from _paths(configuration)
+    if shared:
+        yield from _meanings(configuration)
+
+
+def _paths(configuration: Configuration) -> Iterator[Finding]:
+    for order, source in enumerate(configuration.sources):
+        found = [leaf for key, (_, value) in flat(source.root).items() for leaf in _relative(key, value.real)]
+        if found:
+            names = sorted({leaf.node.real.text for leaf in found})
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            what = f"relative paths stay as they are: {shown}"
+            done = "prometheus.yml goes where the old one was, and every scraper must have these files"
+            yield Finding(order, found[0].node.line, "PI013", source.name, "", what, done)
+
+
+def _relative(key: str, value: Node) -> list[Leaf]:
+    if key in ("rule_files", "scrape_config_files"):
+        return [leaf for leaf in leaves(value, key, "files") if not leaf.node.real.text.startswith(("/", "http"))]
+    return [leaf for leaf in relative_paths(value) if leaf.key != "files"]
+
+
+def _meanings(configuration: Configuration) -> Iterator[Finding]:
+    if configuration.section("rule_files") is not None:
+        what = "rules are evaluated on every scraper, over its own series only"
+        done = "copied; evaluate what sums over scrapers where all series are (Thanos, Mimir, VictoriaMetrics)"
+        yield configuration.finding("PI010", what, done, key="rule_files")
+    labels = configuration.section("global")
+    pair = flat(labels).get("external_labels") if labels is not None else None
+    names = list(flat(pair[1])) if pair is not None and pair[1].real.kind == "map" else []
+    if not names and not any(configuration.section(key) is not None for key in ("remote_write", "rule_files", "alerting")):
+        return
+    done = "give each scraper one of its own, such as shard"
+    replica = [name for name in names if name.lower() in _REPLICA]
+    if replica:
+        done += f"; {replica[0]} marks copies of the same series, which the scrapers of a fleet are not"
+    line = pair[0].line if pair is not None else labels.line if labels is not None else 1
+    what = f"external_labels ({', '.join(names)}) are the same on every scraper" if names else "there are no external_labels"
+    yield Finding(0, line, "PI011", configuration.main.name, "global.external_labels", what, done)

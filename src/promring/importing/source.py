@@ -1,0 +1,314 @@
+"""A YAML file as nodes that know where they stand in its text, read as Prometheus (go-yaml) reads it.
+
+Promises: every node has the range of characters that it is written in, without what follows it; aliases are nodes of their
+own that know what they stand for; merges (``<<``) are flattened in the order in which go-yaml applies them: a merge that
+stands after a key overrides it, which YAML itself does not say (seen with Prometheus 2.42 and 3.5).
+Only the first document is read, as Prometheus does.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from promring.discovery.go_yaml import NULLS, StandIns
+from promring.model import PromringError
+
+DEPTH_MAX = 64
+NODES_MAX = 2_000_000
+"""Nodes that may be visited in one file, those that aliases repeat included."""
+MERGE = "<<"
+_BOM = "\ufeff"
+_Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class InputError(PromringError):
+    """What is read is no configuration. ``problems``: one line each, ``FILE:LINE: what``."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """``start`` and ``end`` are offsets of characters; ``target``: what an alias stands for, else None."""
+
+    kind: str
+    """``scalar``, ``list`` or ``map``."""
+    start: int
+    end: int
+    line: int
+    column: int
+    text: str = ""
+    style: str = ""
+    """Of a scalar: empty when it is plain, else the character that begins it."""
+    tag: str | None = None
+    anchor: str | None = None
+    flow: bool = False
+    items: list[Node] = field(default_factory=list)
+    pairs: list[tuple[Node, Node]] = field(default_factory=list)
+    """As they are written: merges are not flattened."""
+    target: Node | None = None
+
+    @property
+    def real(self) -> Node:
+        return self.target or self
+
+    @property
+    def is_null(self) -> bool:
+        real = self.real
+        return real.kind == "scalar" and not real.style and real.tag is None and real.text in NULLS
+
+    def children(self) -> Iterator[Node]:
+        yield from self.items
+        for key, value in self.pairs:
+            yield key
+            yield value
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all that is written in it; what an alias stands for is not in it."""
+        yield self
+        for child in self.children():
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file. ``text`` has no byte order mark; ``prefix`` is what was there of it."""
+
+    name: str
+    path: Path
+    text: str
+    prefix: str
+    root: Node
+
+    @property
+    def newline(self) -> str:
+        return "\r\n" if "\r\n" in self.text else "\n"
+
+    @cached_property
+    def _breaks(self) -> list[int]:
+        return [i for i, c in enumerate(self.text) if c == "\n"]
+
+    def line_start(self, at: int) -> int:
+        """Offset of the beginning of the line that ``at`` is in."""
+        number = bisect.bisect_left(self._breaks, at)
+        return self._breaks[number - 1] + 1 if number else 0
+
+    def line_end(self, at: int) -> int:
+        """Offset of the line's end: of its line break, or of the end of the text."""
+        number = bisect.bisect_left(self._breaks, at)
+        end = self._breaks[number] if number < len(self._breaks) else len(self.text)
+        return end - 1 if end > at and self.text[end - 1] == "\r" else end
+
+    def encoded(self, text: str) -> bytes:
+        return (self.prefix + text).encode()
+
+
+def read_source(path: Path, name: str | None = None) -> Source:
+    """Raises ``InputError``; OSError when it cannot be read."""
+    return parse_source(path.read_bytes(), path, name or str(path))
+
+
+def parse_source(content: bytes, path: Path, name: str) -> Source:
+    """Raises ``InputError``."""
+    try:
+        decoded = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError([f"{name}:{line}: not UTF-8; save the file as UTF-8"]) from None
+    text = decoded.removeprefix(_BOM)
+    try:
+        root = _repaired(StandIns(text.encode()))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError([f"{name}:{line}: {error.problem or error.context}"]) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError([f"{name}:1: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise InputError([f"{name}:1: nested too deep"]) from None
+    except _Refused as error:
+        raise InputError([f"{name}:{error.line}: {error}"]) from None
+    return Source(name, path, text, decoded[: len(decoded) - len(text)], root)
+
+
+class _Refused(Exception):
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+def _repaired(stand_ins: StandIns) -> Node:
+    while True:
+        try:
+            return _Composer(stand_ins).document()
+        except yaml.MarkedYAMLError as error:
+            if not stand_ins.repair(error):
+                raise
+
+
+class _Composer:
+    def __init__(self, stand_ins: StandIns) -> None:
+        self._stand_ins = stand_ins
+        self._text = stand_ins.text.decode()
+        self._events: Iterator[Any] = iter(yaml.parse(self._text, Loader=_Parser))
+        self._anchors: dict[str, Node | None] = {}
+        """None while it is being read."""
+
+    def document(self) -> Node:
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent) and event.version not in (None, (1, 1)):
+                raise _Refused(1, "found incompatible YAML document")
+            if isinstance(event, yaml.NodeEvent):
+                return self._node(event, 1)
+        return Node("map", 0, 0, 1, 0)
+
+    def _node(self, event: Any, depth: int) -> Node:
+        mark, end = event.start_mark, event.end_mark
+        if depth > DEPTH_MAX:
+            raise _Refused(mark.line + 1, f"nested deeper than {DEPTH_MAX}")
+        node = Node("scalar", mark.index, end.index, mark.line + 1, mark.column)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event, node)
+        node.tag, node.anchor = event.tag, event.anchor
+        if node.anchor:
+            self._anchors[node.anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            self._scalar(event, node)
+        else:
+            self._collection(event, node, depth)
+        if node.anchor:
+            self._anchors[node.anchor] = node
+        return node
+
+    def _alias(self, event: Any, node: Node) -> Node:
+        if event.anchor not in self._anchors:
+            raise _Refused(node.line, f"unknown anchor '{event.anchor}' referenced")
+        target = self._anchors[event.anchor]
+        if target is None:
+            raise _Refused(node.line, f"anchor '{event.anchor}' value contains itself")
+        node.kind, node.target = target.kind, target
+        return node
+
+    def _scalar(self, event: Any, node: Node) -> None:
+        node.text, node.style = self._stand_ins.restored(event.value), "" if event.style is None else event.style
+        if node.style in ("|", ">", ""):  # the mark of a block's end is where the next token begins
+            written = self._text[node.start : node.end].rstrip()
+            if node.style:
+                written = _without_comments_after(written)
+            node.end = node.start + len(written)
+
+    def _collection(self, event: Any, node: Node, depth: int) -> None:
+        node.flow = bool(event.flow_style)
+        if isinstance(event, yaml.SequenceStartEvent):
+            node.kind = "list"
+            ended = self._fill(yaml.SequenceEndEvent, node, depth)
+        else:
+            node.kind = "map"
+            ended = self._fill(yaml.MappingEndEvent, node, depth)
+        if node.flow:
+            node.end = ended.end_mark.index
+        else:
+            last = max((child.end for child in node.children()), default=node.end)
+            node.end = max(last, node.end)
+
+    def _fill(self, over: type[yaml.Event], node: Node, depth: int) -> Any:
+        read: list[Node] = []
+        for event in self._events:
+            if isinstance(event, over):
+                if node.kind == "list":
+                    node.items = read
+                else:
+                    node.pairs = list(zip(read[::2], read[1::2], strict=True))
+                return event
+            read.append(self._node(event, depth + 1))
+        raise _Refused(node.line, "the text ends too early")
+
+
+def _without_comments_after(block: str) -> str:
+    """A block scalar without the lines of comments behind it that are less indented than its own."""
+    lines = block.split("\n")
+    indent = min((len(line) - len(line.lstrip(" ")) for line in lines[1:2] if line.strip()), default=0)
+    while len(lines) > 1 and lines[-1].lstrip().startswith("#") and len(lines[-1]) - len(lines[-1].lstrip(" ")) < indent:
+        lines.pop()
+    return "\n".join(lines).rstrip()
+
+
+# --- what nodes say ----------------------------------------------------------------------------------------------------
+
+
+def is_merge(key: Node) -> bool:
+    return key.kind == "scalar" and key.text == MERGE and (not key.style or key.tag is not None)
+
+
+def flat(node: Node) -> dict[str, tuple[Node, Node]]:
+    """Key and value nodes of a mapping by the key's text, merges flattened."""
+    found: dict[str, tuple[Node, Node]] = {}
+    for key, value in node.real.pairs:
+        if is_merge(key):
+            parts = value.real.items if value.real.kind == "list" else [value]
+            for part in reversed(parts):
+                found |= flat(part)
+        else:
+            found[key.real.text] = (key, value)
+    return found
+
+
+def get(node: Node | None, key: str) -> Node | None:
+    """The value of ``key``, of what an alias stands for; None where there is none, or null."""
+    if node is None or node.real.kind != "map":
+        return None
+    pair = flat(node).get(key)
+    return None if pair is None or pair[1].is_null else pair[1].real
+
+
+def texts(node: Node | None) -> list[str]:
+    """The scalars of a list, or the one scalar."""
+    if node is None or node.is_null:
+        return []
+    real = node.real
+    return [real.text] if real.kind == "scalar" else [item.real.text for item in real.items if item.real.kind == "scalar"]
+
+
+def text_of(node: Node | None) -> str:
+    return node.real.text if node is not None and node.real.kind == "scalar" else ""
+
+
+Value = tuple[Any, ...]
+"""A value that can be compared: ``("null",)``, ``("scalar", text, kind)``, ``("list", …)``, ``("map", (key, value), …)``."""
+_RESOLVER = yaml.SafeLoader("")
+
+
+class TooLargeError(PromringError):
+    """Aliases repeat more than can be written."""
+
+
+def value_of(node: Node) -> Value:
+    """What go-yaml makes of it; equal values are configured alike. Raises ``TooLargeError``."""
+    return _value(node, [NODES_MAX])
+
+
+def _value(node: Node, left: list[int]) -> Value:
+    left[0] -= 1
+    if left[0] < 0:
+        raise TooLargeError("aliases repeat more than two million values")
+    real = node.real
+    if real.kind == "scalar":
+        return ("null",) if node.is_null else ("scalar", real.text, _kind_of(real))
+    if real.kind == "list":
+        return ("list", *(_value(item, left) for item in real.items))
+    return ("map", *sorted((key, _value(value, left)) for key, (_, value) in flat(real).items()))
+
+
+def _kind_of(scalar: Node) -> str:
+    """What YAML takes it for: a text, a number, a truth."""
+    if scalar.tag is not None and scalar.tag != "!":
+        return scalar.tag
+    return str(_RESOLVER.resolve(yaml.ScalarNode, scalar.text, (not scalar.style, bool(scalar.style))))  # type: ignore[no-untyped-call]

@@ -1,0 +1,249 @@
+"""What becomes of each job: one of four verdicts, with its reason, and what there is to say about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from promring.importing import keys
+from promring.importing.configuration import Job, action_of, is_of_prometheus, rules_of, sources_of
+from promring.importing.findings import Finding
+from promring.importing.hashmod import Shard, Trouble, shards_of
+from promring.importing.inside import (
+    PER_SERVER,
+    Leaf,
+    copied_secrets,
+    host_of,
+    is_loopback,
+    leaves,
+    placeholders,
+    relative_paths,
+)
+from promring.importing.native import Native, native
+from promring.importing.piece import Piece
+from promring.importing.source import Node, get, text_of, texts
+
+SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
+"""The label that Prometheus sets itself on what it reads from a file or a URL, whatever the list says."""
+_SIGNED = re.compile(r"(?i)(x-amz-|x-goog-)?(sig(nature)?|sign|expires?|expiry|nonce|timestamp|ts|date|security-token)")
+
+
+class Verdict(Enum):
+    NATIVE = "sharded natively"
+    DISCOVERY = "sharded through discovery"
+    KEPT = "left on every scraper"
+    NOT_TAKEN = "not taken"
+
+    @property
+    def sharded(self) -> bool:
+        return self in (Verdict.NATIVE, Verdict.DISCOVERY)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says: jobs to share, or to leave on every scraper, in any case; how slices come to the scrapers."""
+
+    shard: Collection[str] = ()
+    keep: Collection[str] = ()
+    by: str = "file"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A job with its verdict. ``block``: its discovery as promring has it; ``shards``: rules that are taken out."""
+
+    job: Job
+    verdict: Verdict
+    why: str = ""
+    block: Piece | None = None
+    shards: tuple[Shard, ...] = ()
+    hash_labels: tuple[str, ...] = ()
+
+    @property
+    def cut_rules(self) -> set[int]:
+        return {number for shard in self.shards for number in shard.rules}
+
+    @property
+    def drops(self) -> int:
+        """How many of the rules that stay may drop targets."""
+        rules = enumerate(rules_of(self.job))
+        dropping = ("keep", "drop", "keepequal", "dropequal", "keep_if_equal", "drop_if_equal")
+        return sum(action_of(rule) in dropping for number, rule in rules if number not in self.cut_rules)
+
+
+def judge(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
+    """Raises ``InputError`` where what is written cannot be carried."""
+    found = list(_copied(job))
+    judged, why = _verdict(job, wishes)
+    found += why
+    if judged.verdict.sharded:
+        found += _said_of(judged, wishes)
+    return judged, found
+
+
+def _copied(job: Job) -> Iterator[Finding]:
+    for leaf in copied_secrets(job.node):
+        done = "carried as it is; put the secret there"
+        yield job.finding("PI002", f"{keys.COPIED_SECRET} stands for a secret", done, leaf.node, leaf.path)
+
+
+def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
+    if job.name in wishes.keep:
+        return _kept(job, "asked for with --keep", "PI006")
+    if not job.discoveries:
+        return _kept(job, "it has no targets", "PI006")
+    only = sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries))
+    if only:
+        why = f"{only[0]} is vmagent's alone"
+        return Judged(job, Verdict.NOT_TAKEN, why), [job.finding("PI024", why, "left on every scraper as it is")]
+    shards = shards_of(job)
+    troubles = [one for one in shards if isinstance(one, Trouble)]
+    if troubles:
+        done = "the job is left on every scraper as it is"
+        said = [job.finding("PI003", t.what, done, t.node, f"relabel_configs[{t.number}]") for t in troubles]
+        return Judged(job, Verdict.NOT_TAKEN, troubles[0].what), said
+    why, code = ("", "") if job.name in wishes.shard else _per_server(job)
+    if why:
+        return _kept(job, why, code)
+    return _sharded(job, tuple(one for one in shards if isinstance(one, Shard)))
+
+
+def _kept(job: Job, why: str, code: str) -> tuple[Judged, list[Finding]]:
+    return Judged(job, Verdict.KEPT, why), [job.finding(code, why, "left on every scraper")]
+
+
+def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]]:
+    found: Native = native(job)
+    labels = ("__address__",) if _signed(job) else ()
+    if found.block is not None:
+        return Judged(job, Verdict.NATIVE, "", found.block, shards, labels), []
+    said = [job.finding("PI007", found.why, "found by the Prometheus that discovers")]
+    return Judged(job, Verdict.DISCOVERY, found.why, None, shards, labels), said
+
+
+def _per_server(job: Job) -> tuple[str, str]:
+    """Why the job means something else on every server, and the code of the finding; else empty."""
+    if text_of(job.get("metrics_path")).rstrip("/").endswith("/federate"):
+        return "it federates from other servers", "PI006"
+    if any(place in leaf.node.real.text for kind in job.discoveries for leaf in _below(job, kind) for place in PER_SERVER):
+        return "it finds the targets of the node that the server runs on", "PI006"
+    addresses = [address for group in _groups(job) for address in texts(get(group, "targets"))]
+    here = [address for address in addresses if is_loopback(address)]
+    if not here or _sends_elsewhere(job):
+        return "", ""
+    if len(here) == len(addresses) and job.discoveries == ["static_configs"]:
+        return f"{here[0]} is the server itself", "PI006"
+    return f"{here[0]} is the server itself, other targets are not; make two jobs of it", "PI005"
+
+
+def _groups(job: Job) -> list[Node]:
+    listed = job.get("static_configs")
+    return listed.items if listed is not None else []
+
+
+def _below(job: Job, key: str) -> list[Leaf]:
+    node = job.get(key)
+    return list(leaves(node)) if node is not None else []
+
+
+def _sends_elsewhere(job: Job) -> bool:
+    """Whether relabelling puts another address in place of the targets', as with a blackbox exporter."""
+    return any(
+        text_of(get(rule, "target_label")) == "__address__" and action_of(rule) == "replace" for rule in rules_of(job)
+    )
+
+
+def _signed(job: Job) -> list[str]:
+    params = job.get("params")
+    return [key.real.text for key, _ in params.pairs if _SIGNED.fullmatch(key.real.text)] if params is not None else []
+
+
+# --- what there is to say about a job that is shared -------------------------------------------------------------------
+
+
+def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
+    job = judged.job
+    for shard in judged.shards:
+        what = f"shard {shard.shard} of {shard.modulus} by hashmod"
+        under = f"relabel_configs[{shard.rules[0]}]"
+        yield job.finding("PI004", what, "both rules taken out, promring shares the targets now", under=under)
+    if judged.drops:
+        knows = "promring shares them before" if judged.verdict is Verdict.NATIVE else "discovery.yml drops them before that"
+        yield job.finding("PI014", f"{judged.drops} of its rules may drop targets", knows)
+    limit = job.get("target_limit")
+    if limit is not None and text_of(limit) != "0":
+        yield job.finding(
+            "PI029", f"target_limit {text_of(limit)} counts the targets of one scraper", "", limit, "target_limit"
+        )
+    if judged.hash_labels:
+        what = f"the parameter {_signed(job)[0]} looks signed"
+        yield job.finding("PI027", what, "hash_labels: [__address__] is set", job.get("params"), "params")
+    yield from _relabelling(job, wishes)
+    yield from _sources(judged)
+
+
+def _relabelling(job: Job, wishes: Wishes) -> Iterator[Finding]:
+    label = SLICE_LABELS[wishes.by]
+    for number, rule in enumerate(rules_of(job)):
+        under = f"relabel_configs[{number}]"
+        if label in sources_of(rule) or (action_of(rule) == "labelmap" and _maps(rule, label)):
+            what = f"reads {label}, which is the slice's own on the scrapers"
+            yield job.finding("PI015", what, "carried as it is", rule, under)
+        to = text_of(get(rule, "replacement"))
+        if text_of(get(rule, "target_label")) == "__address__" and is_loopback(to):
+            what = f"every scrape goes to {host_of(to)}"
+            yield job.finding("PI016", what, "every scraper must have that exporter", rule, under)
+
+
+def _maps(rule: Node, label: str) -> bool:
+    try:
+        return re.fullmatch(text_of(get(rule, "regex")) or "(.*)", label) is not None
+    except re.error:
+        return False
+
+
+def _sources(judged: Judged) -> Iterator[Finding]:
+    job = judged.job
+    who = "promring" if judged.verdict is Verdict.NATIVE else "the Prometheus that discovers"
+    for kind in job.discoveries:
+        for leaf in _below(job, kind):
+            text, under = leaf.node.real.text, f"{kind}{leaf.path}"
+            if kind != "static_configs" and leaf.key in ("server", "url", "host", "api_server") and is_loopback(text):
+                what = f"{host_of(text)} is asked for the targets"
+                yield job.finding("PI017", what, f"now {who} asks there, on its own machine", leaf.node, under)
+            elif leaf.key == "files":
+                yield job.finding("PI017", "targets are read from files", f"{who} must have them", leaf.node, under)
+        if kind == "kubernetes_sd_configs" and any(
+            get(item, "api_server") is None and get(item, "kubeconfig_file") is None for item in _items(job, kind)
+        ):
+            what = "asks the Kubernetes that it runs in"
+            yield job.finding("PI018", what, f"{who} needs the service account of the old server", under=kind)
+    yield from _places(judged)
+
+
+def _items(job: Job, key: str) -> list[Node]:
+    node = job.get(key)
+    return node.items if node is not None else []
+
+
+def _places(judged: Judged) -> Iterator[Finding]:
+    """Place-holders and relative paths in what promring, or the Prometheus that discovers, reads."""
+    job = judged.job
+    native_keys = job.discoveries if judged.verdict is Verdict.NATIVE else [""]
+    for key in native_keys:
+        node = job.get(key) if key else job.node
+        assert node is not None  # a discovery of the job
+        cut = {f"relabel_configs[{number}].regex" for number in judged.cut_rules}
+        for leaf in placeholders(node):
+            if leaf.path not in cut:
+                done = "carried as it is; write its value there"
+                yield job.finding("PI019", "a place-holder that nobody replaces", done, leaf.node, f"{key}{leaf.path}")
+        for leaf in relative_paths(node):
+            yield job.finding("PI012", "a relative path", "absolute in the new file", leaf.node, f"{key}{leaf.path}")
+
+
+def prometheus_rules_only(job: Job) -> bool:
+    """Whether Prometheus takes all its relabelling rules."""
+    return all(is_of_prometheus(rule) for rule in rules_of(job))
