@@ -109,6 +109,11 @@ def mark_of(pool: TargetPool) -> ListMark:
     return ListMark(len(pool), xxh3_64_hexdigest(pool.ids.tobytes() + pool.digests.tobytes()))
 
 
+def selected(pool: TargetPool, rows: Rows) -> TargetPool:
+    """These ascending rows of a pool without two rows of one key."""
+    return _assemble(pool.keys[rows], pool.digests[rows], [pool.fragment(row) for row in rows.tolist()], ())
+
+
 # --- all sources -----------------------------------------------------------------------------------------------------
 
 
