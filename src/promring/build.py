@@ -44,7 +44,7 @@ from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.ssh import SshDelivery, SshHosts, SshSettings
 from promring.delivery.ssh_connect import parse_jump
-from promring.discovery import Source, SourceContext
+from promring.discovery import Shared, Source, SourceContext
 from promring.election.leadership import Leadership
 from promring.fleet.asks import Asks
 from promring.fleet.couriers import Couriers
@@ -92,6 +92,8 @@ class Kit:
     log: Logger
     carriers: Carriers = field(default_factory=Carriers)
     """Of the fleet that is built."""
+    shared: Shared = field(default_factory=Shared)
+    """Of all sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _service_parts(settings: ShardService, kit: Kit, left: Service | None) -> Se
     ways = old_ways(left, settings, kit.settings) if left else ()
     old = [(way, _delivery(way.delivery, way.service, kit)) for way in ways]
     return ServiceParts(
-        settings, build_sources(settings, kit.config_file), [_delivery(d, settings, kit) for d in settings.delivery], old
+        settings, build_sources(settings, kit), [_delivery(d, settings, kit) for d in settings.delivery], old
     )
 
 
@@ -323,9 +325,10 @@ def build_membership(settings: FleetKeys, kit: Kit, memory: Memory | None = None
     return MEMBERSHIPS[settings.scrapers.kind](chosen, settings, memory or Memory(), kit)
 
 
-def build_sources(settings: ShardService, config_file: Path) -> dict[str, Source]:
+def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
     """In order of precedence, by a name that stays the same across a reload."""
-    context = SourceContext(config_file.absolute().parent, legacy_names=settings.label_names == "legacy")
+    folder, legacy = kit.config_file.absolute().parent, settings.label_names == "legacy"
+    context = SourceContext(folder, legacy, kit.settings.sections, kit.shared)
     sources: dict[str, Source] = {}
     for targets in settings.targets:
         name = targets.source_name

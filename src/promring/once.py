@@ -40,7 +40,7 @@ async def read_facts(
 
 async def _part(service: ShardService, fleet: str, kit: Kit) -> Part:
     lists = []
-    for name, source in build_sources(service, kit.config_file).items():
+    for name, source in build_sources(service, kit).items():
         try:
             lists.append(await source.fetch())
         except DiscoveryError as error:

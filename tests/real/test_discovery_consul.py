@@ -15,9 +15,10 @@ import pytest
 from testbed.consul import ConsulProcess
 from testbed.sdoracle import SdOracle, Targets, as_targets
 
-from promring.consul.client import Access
+from promring.consul.access import Access
 from promring.core.fragment import decode, fragments
-from promring.discovery.consul import Chosen, ConsulSource
+from promring.discovery.consul import ConsulTargets
+from promring.discovery.consul_source import ConsulSource
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.http_client import new_session, request
 from tests.real.conftest import server
@@ -98,9 +99,7 @@ async def until_ready(consul: ConsulProcess, session: aiohttp.ClientSession) -> 
 
 
 def source_of(consul: ConsulProcess, block: Mapping[str, Any]) -> ConsulSource:
-    block = dict(block)
-    datacenters = [block.pop("datacenter")] if "datacenter" in block else []
-    return ConsulSource(Access(consul.address), Chosen(**block, datacenters=datacenters), 30.0, patience_s=0)
+    return ConsulSource(Access(consul.address), ConsulTargets(**block), patience_s=0)
 
 
 def labels_of(pool: TargetPool) -> Targets:
@@ -133,7 +132,7 @@ async def test_a_change_is_heard_at_once_and_a_consul_that_lost_its_data_takes_n
     async with running(consul_program, tmp_path / "consul") as (consul, session):
         await register(session, consul)
         ahead_s = 0.0
-        source = ConsulSource(Access(consul.address), Chosen(), 30.0, clock=lambda: time.monotonic() + ahead_s)
+        source = ConsulSource(Access(consul.address), ConsulTargets(), clock=lambda: time.monotonic() + ahead_s)
         stop = asyncio.Event()
         assert len(await source.fetch()) == 7  # with Consul itself
         heard = 0

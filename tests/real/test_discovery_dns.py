@@ -19,8 +19,7 @@ from testbed.sdoracle import Targets, as_targets
 from promring.core.fragment import decode, fragments
 from promring.core.pool import pool_of
 from promring.demo.process import Process, free_port
-from promring.discovery.dns import DnsSource
-from promring.discovery.parts import Parts
+from promring.discovery.dns import DnsSource, DnsTargets
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.http_client import HttpError, new_session, request
 from tests.fakes.dns import NameServer
@@ -139,14 +138,7 @@ async def whatever_is_known(source: DnsSource) -> TargetPool:
 
 
 async def ours(block: Mapping[str, Any], resolv_conf: Path) -> Targets:
-    source = DnsSource(
-        block["names"],
-        str(block.get("type", "SRV")).upper(),
-        block.get("port", 0),
-        30.0,
-        resolv_conf=resolv_conf,
-        parts=Parts(patience_s=0),
-    )
+    source = DnsSource(DnsTargets(**block), resolv_conf=resolv_conf, patience_s=0)
     pool = await whatever_is_known(source)
     return as_targets([{"__address__": one.address, **one.labels} for one in map(decode, fragments(pool))])
 

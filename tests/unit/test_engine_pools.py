@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from promring.core.pool import decode, fragments
+from promring.discovery import Dropped
 from promring.discovery.engine_config import Job, jobs_of
 from promring.discovery.engine_pools import EnginePools
 from promring.model import DiscoveryError, TargetPool
@@ -102,10 +103,10 @@ def test_what_relabelling_dropped_is_counted_and_named() -> None:
     pools = EnginePools("engine")
     dropped = [{"discoveredLabels": {"__address__": f"d{i}:1", "job": "node"}} for i in range(12)]
     read(pools, body([active({"__address__": "a:1"})], dropped))
-    assert pools.left["node"].count == 12
-    assert pools.left["node"].named[:2] == ["d0:1", "d1:1"]
+    assert pools.dropped["node"].count == 12
+    assert pools.dropped["node"].named[:2] == ("d0:1", "d1:1")
     read(pools, body([], dropped[:1], droppedTargetCounts={"node": 7000}))
-    assert (pools.left["node"].count, pools.left["node"].named) == (7000, ["d0:1"])
+    assert pools.dropped["node"] == Dropped(7000, ("d0:1",))
 
 
 def test_entries_that_no_scraper_could_be_given_are_counted_while_they_are_listed() -> None:

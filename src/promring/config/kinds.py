@@ -39,10 +39,15 @@ class Section(Model):
 
 
 class Kind(Model):
-    """The settings of a kind. ``kind``: its key; ``section``: the top-level section that it needs."""
+    """The settings of a kind. ``kind``: its key; ``section``: the top-level section that it may need."""
 
     kind: ClassVar[str]
     section: ClassVar[type[Section] | None] = None
+
+    @property
+    def needs(self) -> type[Section] | None:
+        """The top-level section that must be described, with these settings."""
+        return self.section
 
     def relations(self) -> Iterator[Problem]:
         """What is impossible between its own values."""

@@ -249,7 +249,7 @@ def _sections(settings: _Sound) -> Iterator[Problem]:
     missing: set[type[Section]] = set()
     used: set[type[Section]] = set()
     for path, kind in settings.kinds():
-        section = kind.section
+        section = kind.needs
         if section is None:
             continue
         used.add(section)

@@ -38,7 +38,7 @@ class Access:
     password: str | None = field(default=None, repr=False)
 
 
-def _base_address(text: str) -> str:
+def base_address(text: str) -> str:
     parse_base(text)
     return text
 
@@ -49,7 +49,7 @@ class ConsulSection(Section):
     key = "consul"
     missing = f"needs the section `consul:` with an address, or {ADDRESS}"
 
-    address: Annotated[str, AfterValidator(_base_address)] | None = None
+    address: Annotated[str, AfterValidator(base_address)] | None = None
     token_file: AbsolutePath | None = None
     username: str | None = None
     password_file: AbsolutePath | None = None

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
-from promring.config.kinds import Kind, Problem
+from promring.config.kinds import Kind, Problem, Sections
 from promring.model import TargetPool
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -45,13 +47,45 @@ class WatchedSource(Source, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """What relabelling dropped before anybody placed it: how many targets, and the first addresses."""
+
+    count: int = 0
+    named: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class DroppingSource(Protocol):
+    """A source that knows what relabelling dropped."""
+
+    @property
+    def dropped(self) -> Dropped:
+        """As its last good answer said."""
+
+
+class Shared:
+    """What the sources of one configuration have in common: one thing for each key, made by who asks for it first."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, object] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """``key``: with the type of the thing in it."""
+        if key not in self._known:
+            self._known[key] = make()
+        return cast(T, self._known[key])
+
+
+@dataclass(frozen=True, slots=True)
 class SourceContext:
     """What a source is built from beside its own settings. ``folder``: that of the configuration file; ``legacy_names``:
-    only label names that Prometheus 2 takes.
+    only label names that Prometheus 2 takes; ``sections``: the top-level ones.
     """
 
     folder: Path
     legacy_names: bool = False
+    sections: Sections = field(default_factory=Sections)
+    shared: Shared = field(default_factory=Shared)
 
 
 class SourceSettings(Kind):

@@ -11,18 +11,22 @@ at the first NOERROR, also an empty one, as with Prometheus.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
+from pydantic import AfterValidator, Field
 
-from promring.discovery.dns_rules import Resolving, groups_of, names_to_try, parse_resolv_conf, query
+from promring.config.kinds import Problem
+from promring.config.values import ENTRIES_MAX, Interval
+from promring.discovery import SourceContext, SourceSettings
+from promring.discovery.dns_rules import TYPES, Resolving, groups_of, names_to_try, parse_resolv_conf, query
 from promring.discovery.groups import ANY, ListRules, Refusals, read_pool
-from promring.discovery.parts import Parts
+from promring.discovery.parts import PATIENCE_S, Parts
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import regular
 from promring.runtime.dns_wire import over_tcp, over_udp
@@ -43,43 +47,82 @@ class _NoAnswerError(Exception):
     """A server gave none that counts; the text says why."""
 
 
-@dataclass(slots=True)
-class DnsSource:
-    """``type``: one of ``dns_rules.TYPES``; ``port``: of targets whose records say none."""
+def _type(text: str) -> str:
+    if text.upper() not in TYPES:
+        raise ValueError(f"{text!r} is none of {', '.join(TYPES)}")
+    return text.upper()
 
-    names: Sequence[str]
-    type: str
-    port: int
-    interval_s: float
-    rules: ListRules = ANY
-    resolv_conf: Path = RESOLV_CONF
-    server_port: int = PORT
-    parts: Parts = field(default_factory=Parts)
-    _reading: Single = field(default_factory=Single)
+
+def _dns_name(text: str) -> str:
+    query(text, "A", edns=False)
+    return text
+
+
+class DnsTargets(SourceSettings):
+    """``names``: one ends with a dot, or the search path of ``resolv.conf`` applies. ``type``: of the records, in any case;
+    ``port``: of targets whose records say none, so all but SRV need it.
+    """
+
+    kind = "dns"
+
+    names: Annotated[list[Annotated[str, AfterValidator(_dns_name)]], Field(min_length=1, max_length=ENTRIES_MAX)]
+    type: Annotated[str, AfterValidator(_type)] = "SRV"
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    refresh_interval: Interval = 30.0
+
+    @property
+    def source_name(self) -> str:
+        return f"dns:{','.join(self.names)}/{self.type}" + (f":{self.port}" if self.type != "SRV" else "")
+
+    def relations(self) -> Iterator[Problem]:
+        if self.type != "SRV" and not self.port:
+            yield ("port",), f"is required for records of type {self.type}"
+
+    def source(self, context: SourceContext) -> DnsSource:
+        return DnsSource(self, rules=ListRules(self.trusted, context.legacy_names))
+
+
+class DnsSource:
+    """``resolv_conf`` and ``server_port``: of the system, unless somebody tries this with a name server of their own."""
+
+    def __init__(
+        self,
+        settings: DnsTargets,
+        *,
+        rules: ListRules = ANY,
+        patience_s: float = PATIENCE_S,
+        resolv_conf: Path = RESOLV_CONF,
+        server_port: int = PORT,
+    ) -> None:
+        self._names, self._type, self._port = settings.names, settings.type, settings.port
+        self.interval_s = settings.refresh_interval
+        self._rules, self._resolv_conf, self._server_port = rules, resolv_conf, server_port
+        self._parts = Parts(patience_s)
+        self._reading = Single()
 
     def remember(self, pool: TargetPool) -> None:
         """The list that a run before this one had."""
-        self.parts.remember(pool)
+        self._parts.remember(pool)
 
     async def fetch(self) -> TargetPool:
         conf = await self._resolving()
-        self.parts.only(self.names)
+        self._parts.only(self._names)
         limit = asyncio.Semaphore(AT_ONCE)
 
         async def one(name: str) -> None:
             async with limit:
-                self.parts.put(name, await self._list(name, conf))
+                self._parts.put(name, await self._list(name, conf))
 
         if conf.servers:
             async with asyncio.TaskGroup() as group:
-                for name in self.names:
+                for name in self._names:
                     group.create_task(one(name))
-        return self.parts.whole("" if conf.servers else f"{self.resolv_conf}: cannot be read, or has no nameserver")
+        return self._parts.whole("" if conf.servers else f"{self._resolv_conf}: cannot be read, or has no nameserver")
 
     async def _resolving(self) -> Resolving:
         """Without servers when the file cannot be read."""
         try:
-            text = await self._reading.run(lambda: regular.read(self.resolv_conf, RESOLV_CONF_BYTES_MAX), READ_S)
+            text = await self._reading.run(lambda: regular.read(self._resolv_conf, RESOLV_CONF_BYTES_MAX), READ_S)
         except (OSError, TimeoutError, BusyError):
             return Resolving()
         return parse_resolv_conf(text.decode("utf-8", "replace"))
@@ -93,9 +136,9 @@ class DnsSource:
         except _NoAnswerError as error:
             return DiscoveryError(f"{name}: {error}")
         refusals = Refusals()
-        found = groups_of(answer, name, self.port, refusals)
+        found = groups_of(answer, name, self._port, refusals)
         try:
-            return read_pool(found, name, rules=self.rules, refusals=refusals)
+            return read_pool(found, name, rules=self._rules, refusals=refusals)
         except DiscoveryError as error:
             return error
 
@@ -126,16 +169,16 @@ class DnsSource:
             if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                 return answer
             whys.append(f"{server}: {dns.rcode.to_text(answer.rcode())}")
-        raise _NoAnswerError(f"{name} {self.type}: {'; '.join(whys)}")
+        raise _NoAnswerError(f"{name} {self._type}: {'; '.join(whys)}")
 
     async def _ask(self, name: str, server: str) -> dns.message.Message:
         """Raises ``_NoAnswerError``."""
         try:
-            wanted = query(name, self.type, edns=True)
-            answer = await _parsed(wanted, await over_udp(wanted.to_wire(), server, self.server_port, SERVER_S))
+            wanted = query(name, self._type, edns=True)
+            answer = await _parsed(wanted, await over_udp(wanted.to_wire(), server, self._server_port, SERVER_S))
             if answer.flags & dns.flags.TC:
-                wanted = query(name, self.type, edns=False)
-                answer = await _parsed(wanted, await over_tcp(wanted.to_wire(), server, self.server_port, SERVER_S))
+                wanted = query(name, self._type, edns=False)
+                answer = await _parsed(wanted, await over_tcp(wanted.to_wire(), server, self._server_port, SERVER_S))
         except TimeoutError:
             raise _NoAnswerError(f"no answer within {SERVER_S:g} s") from None
         except (OSError, EOFError) as error:

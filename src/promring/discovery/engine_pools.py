@@ -24,6 +24,7 @@ import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
 from promring.core.pool import Listed, merge, pool_of, pool_of_listed, selected
+from promring.discovery import Dropped
 from promring.discovery.engine_config import Job, unknown_job
 from promring.discovery.groups import ANY, EXPANDED_MAX, ListRules, Refusals, checked
 from promring.discovery.json_list import Group
@@ -50,7 +51,7 @@ class _FewLabels(msgspec.Struct, gc=False):
     address: str = msgspec.field(name="__address__", default="")
 
 
-class _Dropped(msgspec.Struct, rename="camel", gc=False):
+class _DroppedEntry(msgspec.Struct, rename="camel", gc=False):
     discovered_labels: _FewLabels = msgspec.field(default_factory=_FewLabels)
     scrape_pool: str = ""
 
@@ -66,16 +67,8 @@ class _Answer(msgspec.Struct):
 
 
 _active = msgspec.json.Decoder(_Active).decode
-_dropped = msgspec.json.Decoder(_Dropped).decode
+_dropped = msgspec.json.Decoder(_DroppedEntry).decode
 _answer = msgspec.json.Decoder(_Answer).decode
-
-
-@dataclass(slots=True)
-class Left:
-    """What relabelling dropped of one scrape pool: how many, and the first addresses."""
-
-    count: int = 0
-    named: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +131,8 @@ class EnginePools:
     def __init__(self, where: str, rules: ListRules = ANY) -> None:
         self.where, self.rules = where, rules
         self._pools: dict[str, _ScrapePool] = {}
-        self.left: Mapping[str, Left] = {}
-        """What relabelling dropped, by scrape pool, as the last answer said."""
+        self.dropped: Mapping[str, Dropped] = {}
+        """By relabelling, by scrape pool, as the last answer said."""
 
     @property
     def pools(self) -> dict[str, TargetPool]:
@@ -156,16 +149,18 @@ class EnginePools:
         self._pools = {name: p for name, p in self._pools.items() if p.job == (jobs.get(name) or unknown_job(name))}
         return Reading(self, jobs)
 
-    def commit(self, seen: _Hashes, news: Mapping[str, _News], jobs: Mapping[str, Job], left: Mapping[str, Left]) -> None:
+    def commit(
+        self, seen: _Hashes, news: Mapping[str, _News], jobs: Mapping[str, Job], dropped: Mapping[str, Dropped]
+    ) -> None:
         """An answer is whole: it had entries with these hashes, ``news`` among them."""
-        self.left, pools = left, {}
+        pools: dict[str, _ScrapePool] = {}
         for name in {**self._pools, **news}:
             job = jobs.get(name) or unknown_job(name)
             before = self._pools.get(name) or _ScrapePool(job, (), {}, frozenset(), pool_of(()))
             pool = before.updated(seen, news.get(name) or _News())
             if pool.layers or pool.refused:
                 pools[name] = pool
-        self._pools = pools
+        self._pools, self.dropped = pools, dropped
 
 
 class Reading:
@@ -178,7 +173,7 @@ class Reading:
         self._seen = array("Q")
         self._pending: dict[str, list[tuple[int, Group]]] = {}
         self._news: dict[str, _News] = {}
-        self._left: dict[str, Left] = {}
+        self._left: dict[str, Dropped] = {}
 
     def feed(self, data: bytes) -> None:
         """Raises ``DiscoveryError``."""
@@ -197,7 +192,7 @@ class Reading:
             for name in list(self._pending):
                 self._flush(name)
             for name, count in (answer.data.dropped_target_counts or {}).items():
-                self._left.setdefault(name, Left()).count = count
+                self._left[name] = Dropped(count, self._left[name].named if name in self._left else ())
             seen = np.unique(np.frombuffer(self._seen, dtype=np.uint64)) if self._seen else np.empty(0, dtype=np.uint64)
             self._pools.commit(seen, self._news, self._jobs, self._left)
 
@@ -223,16 +218,14 @@ class Reading:
         if len(self._seen) > TARGETS_MAX:
             raise StreamError(f"more than {TARGETS_MAX} targets")
 
-    def _drop(self, one: _Dropped) -> None:
+    def _drop(self, one: _DroppedEntry) -> None:
         name = one.scrape_pool or one.discovered_labels.job
-        left = self._left.get(name)
-        if left is None:
-            if len(self._left) >= POOLS_MAX:
-                raise StreamError(f"more than {POOLS_MAX} scrape pools")
-            left = self._left[name] = Left()
-        left.count += 1
-        if len(left.named) < NAMED_MOST:
-            left.named.append(one.discovered_labels.address[:NAME_MOST])
+        known = self._left.get(name)
+        if known is None and len(self._left) >= POOLS_MAX:
+            raise StreamError(f"more than {POOLS_MAX} scrape pools")
+        known = known or Dropped()
+        more = (one.discovered_labels.address[:NAME_MOST],) if known.count < NAMED_MOST else ()
+        self._left[name] = Dropped(known.count + 1, (*known.named, *more))
 
     def _add(self, number: int, one: _Active) -> None:
         name, labels = one.scrape_pool, one.discovered_labels

@@ -17,7 +17,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -133,10 +133,12 @@ async def request(
     data: bytes | None = None,
     tls: TlsFiles | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
+    consume: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
-    ``tls``: files that are read for each request, so that certificates can be rotated.
+    ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
+    answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then.
     """
     unresolved = watch_lookups()
     secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}))
@@ -155,7 +157,8 @@ async def request(
                 allow_redirects=False,
             ) as response:
                 names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
-                return Response(response.status, names, await _body(response, body_bytes_max), secrets)
+                taking = consume if response.status == 200 else None
+                return Response(response.status, names, await _body(response, body_bytes_max, taking), secrets)
     except TimeoutError:
         raise not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s) from None
     except secretfile.SecretError as error:
@@ -237,18 +240,27 @@ class _InFlight:
     size = 0
 
 
-async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def _body(
+    response: aiohttp.ClientResponse, most: int, consume: Callable[[bytes], Awaitable[None]] | None = None
+) -> bytes:
     """Counted as it is unpacked. Raises ``TooLargeError`` as soon as it is longer than ``most`` bytes, or says it will
-    be.
+    be. With ``consume`` nothing is kept.
     """
     too_large = f"body larger than {most} bytes"
     if (response.content_length or 0) > most:
         response.close()
         raise TooLargeError(too_large)
     chunks: list[bytes] = []
-    size = 0
+    size = consumed = 0
     try:
         async for chunk in response.content.iter_chunked(65536):
+            if consume is not None:
+                consumed += len(chunk)
+                if consumed > most:
+                    response.close()
+                    raise TooLargeError(too_large)
+                await consume(chunk)
+                continue
             size += len(chunk)
             _InFlight.size += len(chunk)
             if size > most or _InFlight.size > ALL_BODIES_BYTES_MAX:

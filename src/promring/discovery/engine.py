@@ -1,0 +1,222 @@
+"""One Prometheus that discovers, asked once for all sources that take a scrape pool of it.
+
+An answer is its configuration, its targets, read as they come, and how long it has been running. Who asks first asks for
+all: the others take the same answer. Promises: an answer is whole, or says why there is none, within ``timeout_s``. Files
+of secrets are read for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+import xxhash
+
+from promring.discovery import Dropped
+from promring.discovery.engine_config import Job, jobs_of
+from promring.discovery.engine_pools import EnginePools, Reading
+from promring.discovery.groups import ListRules
+from promring.model import DiscoveryError, TargetPool
+from promring.runtime import secretfile
+from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.redact import shown
+from promring.runtime.threads import beside, to_the_end
+from promring.runtime.tls import TlsFiles
+
+BODY_BYTES_MAX = 8 * 1024**3
+CONFIG_BYTES_MAX = 64 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+
+
+class EngineAccess(NamedTuple):
+    """Where an engine is, and how to be let in. ``timeout_s``: for a whole answer. Files are read for each request."""
+
+    url: str
+    timeout_s: float
+    bearer_token_file: Path | None = None
+    tls: TlsFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAnswer:
+    """``number``: from 1; ``at``: monotonic seconds; ``failure``: why there is none, mostly empty; ``life``: tells one start
+    of the engine from another; ``age_s``: since that, or since it last loaded its configuration.
+    """
+
+    number: int
+    at: float
+    failure: str = ""
+    pools: Mapping[str, TargetPool] = field(default_factory=dict)
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    life: str = ""
+    age_s: float = 0.0
+
+
+class _RuntimeInfo(msgspec.Struct, rename="camel"):
+    start_time: str = ""
+    last_config_time: str = ""
+
+
+class _RuntimeAnswer(msgspec.Struct):
+    data: _RuntimeInfo
+
+
+class _Config(msgspec.Struct):
+    yaml: str
+
+
+class _ConfigAnswer(msgspec.Struct):
+    data: _Config
+
+
+class Engine:
+    """One Prometheus. ``rules``: of its lists. ``wanted``: the scrape pools of its sources."""
+
+    def __init__(self, access: EngineAccess, rules: ListRules) -> None:
+        self._access, self.where = access, shown(access.url)
+        self._pools = EnginePools(self.where, rules)
+        self.wanted: set[str] = set()
+        self.newest: EngineAnswer | None = None
+        self.woken: set[asyncio.Event] = set()
+        """Set at each answer."""
+        self._asking: asyncio.Task[EngineAnswer] | None = None
+        self._waiting = 0
+        self._config: tuple[str, Mapping[str, Job]] = ("", {})
+        """With the digest of the text."""
+
+    def dropped(self, scrape_pool: str) -> Dropped:
+        return self._pools.dropped.get(scrape_pool) or Dropped()
+
+    async def answer(self, after: int, younger_than_s: float) -> EngineAnswer:
+        """The newest answer if it came after number ``after`` and is that young; else the next one."""
+        newest = self.newest
+        if newest is not None and newest.number > after and time.monotonic() - newest.at < younger_than_s:
+            return newest
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        asking = self._asking
+        self._waiting += 1
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not asking.done():  # nobody waits any more
+                asking.cancel()
+                await asyncio.wait([asking])
+
+    async def _ask(self) -> EngineAnswer:
+        number = self.newest.number + 1 if self.newest else 1
+        try:
+            async with asyncio.timeout(self._access.timeout_s), new_session(unpack=False) as session:
+                jobs = await self._jobs(session)
+                await self._targets(session, jobs)
+                life, age_s = await self._life(session)
+            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s)
+        except TimeoutError:
+            made = EngineAnswer(number, time.monotonic(), f"no whole answer within {self._access.timeout_s:g} s")
+        except (HttpError, DiscoveryError, secretfile.SecretError) as error:
+            made = EngineAnswer(number, time.monotonic(), str(error))
+        self.newest = made
+        for event in self.woken:
+            event.set()
+        return made
+
+    async def _get(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        consume: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Response:
+        """Raises ``HttpError``, ``DiscoveryError``, ``SecretError``."""
+        access, headers = self._access, {"Accept-Encoding": "identity"}
+        if access.bearer_token_file is not None:
+            headers["Authorization"] = f"Bearer {await secretfile.read_line(access.bearer_token_file)}"
+        response = await request(
+            session,
+            "GET",
+            f"{access.url.rstrip('/')}/api/v1/{path}",
+            timeout_s=access.timeout_s,
+            headers=headers,
+            params=dict(params or {}),
+            tls=access.tls,
+            body_bytes_max=BODY_BYTES_MAX if consume else CONFIG_BYTES_MAX,
+            consume=consume,
+        )
+        if response.status != 200:
+            raise DiscoveryError(f"/api/v1/{path} answered {response.status}: {response.text()}")
+        return response
+
+    async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:
+        """Raises ``DiscoveryError`` and what ``_get`` does."""
+        body = (await self._get(session, "status/config")).body
+        digest = xxhash.xxh3_128_hexdigest(body)
+
+        def work() -> Mapping[str, Job] | str:
+            try:
+                return jobs_of(msgspec.json.decode(body, type=_ConfigAnswer).data.yaml)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+                return " ".join(str(error).split())[:200]
+
+        if digest != self._config[0]:
+            found = await beside(work)
+            if isinstance(found, str):
+                raise DiscoveryError(f"/api/v1/status/config is malformed: {found}")
+            self._config = digest, found
+        return self._config[1]
+
+    async def _targets(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> None:
+        """Read them into the pools. Raises ``DiscoveryError`` and what ``_get`` does."""
+        reading = await beside(lambda: self._pools.begin(jobs))
+        buffer = bytearray()
+
+        async def consume(chunk: bytes) -> None:
+            buffer.extend(chunk)
+            if len(buffer) >= PIECE_BYTES:
+                piece = bytes(buffer)
+                buffer.clear()
+                await _in_thread(partial(reading.feed, piece))
+
+        one = {"scrapePool": next(iter(self.wanted))} if len(self.wanted) == 1 else {}
+        await self._get(session, "targets", {"state": "any", **one}, consume)
+        await _in_thread(partial(_finish, reading, bytes(buffer)))
+
+    async def _life(self, session: aiohttp.ClientSession) -> tuple[str, float]:
+        """Raises ``DiscoveryError`` and what ``_get`` does."""
+        response = await self._get(session, "status/runtimeinfo")
+        try:
+            info = msgspec.json.decode(response.body, type=_RuntimeAnswer).data
+            now = parsedate_to_datetime(response.headers.get("date", ""))
+            began = max(datetime.fromisoformat(text) for text in (info.start_time, info.last_config_time) if text)
+            return info.start_time, max(0.0, (now - began).total_seconds())
+        except (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise DiscoveryError(f"/api/v1/status/runtimeinfo is malformed: {said}") from None
+
+
+def _finish(reading: Reading, rest: bytes) -> None:
+    reading.feed(rest)
+    reading.end()
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """To its end. Raises ``DiscoveryError``, made here: one that crosses from a thread keeps what it was fed."""
+
+    def why() -> str:
+        try:
+            work()
+        except DiscoveryError as error:
+            return str(error)
+        return ""
+
+    if said := await to_the_end(why):
+        raise DiscoveryError(said)

@@ -1,0 +1,141 @@
+"""Targets that a Prometheus discovers: every kind of service discovery that it has, through one that scrapes nothing.
+
+The engine is a stock Prometheus, best in agent mode with ``scrape_interval: 100y``: it lists what each of its jobs
+discovered and did not drop by relabelling. A source takes one scrape pool (the ``job_name``). All sources of one engine
+share one request: who asks first asks for all, and the others are woken by the answer.
+
+Promises: an engine that is down, slow, malformed or does not have the pool gives no answer. One that started or loaded its
+configuration less than ``SETTLE_S`` ago may not have discovered everything yet: a list that lacks something of the last one
+is no answer then; and neither is an empty one for ``UNDISCOVERED_S``, if the pool had no target since that start.
+Does not promise that a discovery of the engine that fails is noticed: Prometheus keeps its last targets then, and so does
+this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from promring.config.http_client import Tls
+from promring.config.values import AbsolutePath, HttpUrl, Interval
+from promring.core.pool import pool_of
+from promring.discovery import Dropped, SourceContext, SourceSettings
+from promring.discovery.engine import Engine, EngineAccess, EngineAnswer
+from promring.discovery.groups import ListRules
+from promring.model import DiscoveryError, TargetPool
+from promring.runtime.redact import shown
+from promring.runtime.threads import beside
+
+SETTLE_S = 60.0
+UNDISCOVERED_S = 600.0
+TIMEOUT_S = 60.0
+POOLS_NAMED_MOST = 5
+
+
+class PrometheusTargets(SourceSettings):
+    """One scrape pool of a Prometheus that discovers. ``url``: of the server, with its path prefix. ``timeout``: for a whole
+    answer; default twice the interval, at most 1 minute.
+    """
+
+    kind = "prometheus"
+
+    url: HttpUrl
+    scrape_pool: Annotated[str, Field(min_length=1)]
+    interval: Interval = 30.0
+    timeout: Interval | None = None
+    bearer_token_file: AbsolutePath | None = None
+    tls: Tls | None = None
+
+    @property
+    def source_name(self) -> str:
+        return f"prometheus:{shown(self.url)}/{self.scrape_pool}"
+
+    def source(self, context: SourceContext) -> PrometheusSource:
+        tls = self.tls.files() if self.tls else None
+        access = EngineAccess(
+            self.url.reveal(), self.timeout or min(2 * self.interval, TIMEOUT_S), self.bearer_token_file, tls
+        )
+        rules = ListRules(self.trusted, context.legacy_names)
+        engine = context.shared.get((Engine, access, rules), lambda: Engine(access, rules))
+        return PrometheusSource(engine, self.scrape_pool, self.interval)
+
+
+class PrometheusSource:
+    """``interval_s``: of the engine's answers, or less where another source of it has a shorter one."""
+
+    def __init__(self, engine: Engine, scrape_pool: str, interval_s: float) -> None:
+        self._engine, self._scrape_pool, self.interval_s = engine, scrape_pool, interval_s
+        engine.wanted.add(scrape_pool)
+        self._taken = 0
+        """The number of the last answer that this source took."""
+        self._fetching = False
+        self._last: TargetPool | None = None
+        self._life = ""
+        """Of the engine when it last listed a target here."""
+
+    @property
+    def dropped(self) -> Dropped:
+        return self._engine.dropped(self._scrape_pool)
+
+    def remember(self, pool: TargetPool) -> None:
+        """The list that a run before this one had."""
+        self._last = pool
+
+    async def fetch(self) -> TargetPool:
+        self._fetching = True
+        try:
+            answer = await self._engine.answer(self._taken, self.interval_s)
+        finally:
+            self._fetching = False
+        self._taken = answer.number
+        if answer.failure:
+            raise DiscoveryError(f"{self._engine.where}: {answer.failure}")
+        pool = answer.pools.get(self._scrape_pool)
+        if pool is None and self._scrape_pool not in answer.jobs:
+            there = ", ".join(sorted({*answer.jobs, *answer.pools})[:POOLS_NAMED_MOST])
+            raise DiscoveryError(
+                f"{self._engine.where}: no scrape pool {self._scrape_pool!r} (a job_name); there is {there}"
+            )
+        if pool is None:
+            pool = pool_of(())
+        if why := await self._doubt(pool, answer):
+            raise DiscoveryError(f"{self._engine.where}: {self._scrape_pool}: {why}")
+        if len(pool):
+            self._life = answer.life
+        self._last = pool
+        return pool
+
+    async def _doubt(self, pool: TargetPool, answer: EngineAnswer) -> str:
+        """Why a list is no answer; mostly empty."""
+        last = self._last
+        if answer.age_s < SETTLE_S and (not len(pool) if last is None else last is not pool and await _lacks(pool, last)):
+            return (
+                f"started, or loaded its configuration, {answer.age_s:.0f} s ago and may not have discovered everything: "
+                f"a list that lacks something is believed after {SETTLE_S:g} s"
+            )
+        emptied = last is not None and len(last) and not len(pool) and self._life != answer.life
+        if emptied and answer.age_s < UNDISCOVERED_S:
+            return f"discovered nothing since it started {answer.age_s:.0f} s ago: believed after {UNDISCOVERED_S:g} s"
+        return ""
+
+    async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
+        """One item an answer that another source asked for."""
+        woken = asyncio.Event()
+        self._engine.woken.add(woken)
+        try:
+            while not stop.is_set():
+                await woken.wait()
+                woken.clear()
+                if not self._fetching:
+                    yield None
+        finally:
+            self._engine.woken.discard(woken)
+
+
+async def _lacks(pool: TargetPool, last: TargetPool) -> bool:
+    """Whether something of the last list is missing."""
+    return await beside(lambda: not bool(np.isin(last.ids, pool.ids).all()))

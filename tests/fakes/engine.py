@@ -1,0 +1,87 @@
+"""A Prometheus that discovers, for tests: what it lists, when it started, and what goes wrong is what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+
+class FakeEngine:
+    """Use as an async context manager. ``pools``: by job, the discovered labels of each target; ``dropped`` likewise;
+    ``jobs``: what the configuration says of each. ``fault``: ``down`` (503), ``malformed``, ``cut``, ``silent``, ``html``.
+    """
+
+    def __init__(self, pools: Mapping[str, list[dict[str, str]]], *, age_s: float = 3600.0) -> None:
+        self.pools = dict(pools)
+        self.dropped: dict[str, list[dict[str, str]]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {name: {} for name in pools}
+        self.fault = ""
+        self.asked: list[str] = []
+        """The path and query of each request."""
+        self.start(age_s)
+
+    def start(self, age_s: float = 0.0) -> None:
+        """Begin a life so long ago."""
+        self.started = datetime.now(UTC) - timedelta(seconds=age_s)
+
+    async def __aenter__(self) -> FakeEngine:
+        app = web.Application()
+        app.router.add_get("/api/v1/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path_qs)
+        path = request.match_info["path"]
+        if self.fault == "down":
+            return web.Response(status=503, text="Service Unavailable")
+        if self.fault == "silent":
+            await asyncio.sleep(3600)
+        if self.fault == "html":
+            return web.Response(text="<html>a proxy</html>")
+        if path == "status/config":
+            configs = [{"job_name": name, **self._defaults, **more} for name, more in self.jobs.items()]
+            return self._success({"yaml": yaml.safe_dump({"scrape_configs": configs})})
+        if path == "status/runtimeinfo":
+            return self._success({"startTime": self.started.isoformat(), "lastConfigTime": self.started.isoformat()})
+        data = {"activeTargets": self._listed(self.pools), "droppedTargets": self._listed(self.dropped)}
+        if self.fault == "malformed":
+            data["activeTargets"].append(5)
+        if self.fault == "cut":
+            return web.Response(body=(self._success(data).body or b"")[:-20])  # type: ignore[index]
+        return self._success(data)
+
+    _defaults: Mapping[str, Any] = {
+        "scheme": "http",
+        "metrics_path": "/metrics",
+        "scrape_interval": "100y",
+        "scrape_timeout": "10s",
+    }
+
+    def _success(self, data: object) -> web.Response:
+        return web.json_response({"status": "success", "data": data})
+
+    def _listed(self, pools: Mapping[str, list[dict[str, str]]]) -> list[Any]:
+        own = {
+            "__scheme__": "http",
+            "__metrics_path__": "/metrics",
+            "__scrape_interval__": "100y",
+            "__scrape_timeout__": "10s",
+        }
+        return [
+            {"discoveredLabels": {"job": name, **own, **labels}, "scrapePool": name, "health": "unknown"}
+            for name, targets in pools.items()
+            for labels in targets
+        ]

@@ -1,0 +1,164 @@
+"""Sources that take their targets from a Prometheus: what they believe, and how often it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from promring.core.pool import decode, fragments
+from promring.discovery import Dropped, SourceContext
+from promring.discovery.polling import poll
+from promring.discovery.prometheus import SETTLE_S, UNDISCOVERED_S, PrometheusSource, PrometheusTargets
+from promring.fleet.facts import FactBoard
+from promring.model import DiscoveryError, Known
+from promring.telemetry import log
+from tests.fakes.engine import FakeEngine
+from tests.hostile.drive import running
+from tests.waiting import until
+
+A, B = {"__address__": "a:1", "__meta_x": "y"}, {"__address__": "b:1"}
+
+
+def sources(engine: FakeEngine, *pools: str, interval: float = 30.0, timeout: float = 5.0) -> list[PrometheusSource]:
+    context = SourceContext(Path())
+    settings = [PrometheusTargets(url=engine.url, scrape_pool=p, interval=interval, timeout=timeout) for p in pools]  # type: ignore[arg-type]
+    return [one.source(context) for one in settings]
+
+
+async def addresses(source: PrometheusSource) -> list[str]:
+    return sorted(one.address for one in map(decode, fragments(await source.fetch())))
+
+
+def targets_requests(engine: FakeEngine) -> int:
+    return sum("/targets" in path for path in engine.asked)
+
+
+async def test_a_pool_is_what_the_engine_discovered_and_did_not_drop() -> None:
+    async with FakeEngine({"node": [A, B], "other": [{"__address__": "c:1"}]}) as engine:
+        engine.dropped = {"node": [{"__address__": "d:1"}]}
+        node, other = sources(engine, "node", "other")
+        pool = await node.fetch()
+        assert [decode(one).labels for one in fragments(pool) if decode(one).address == "a:1"] == [{"__meta_x": "y"}]
+        assert node.dropped == Dropped(1, ("d:1",))
+        assert (await addresses(other), other.dropped) == (["c:1"], Dropped())
+
+
+async def test_all_sources_of_one_engine_share_its_answers() -> None:
+    names = [f"job{i}" for i in range(5)]
+    async with FakeEngine({name: [A] for name in names}) as engine, AsyncExitStack() as stack:
+        board = FactBoard().add("x", names)
+        for name, source in zip(names, sources(engine, *names, interval=0.3), strict=True):
+            await stack.enter_async_context(running(poll(name, source, board.cells[name].put, lambda _: None, log.get())))
+        await until(lambda: all(cell.fact.good for cell in board.cells.values()), "all lists")
+        assert targets_requests(engine) == 1
+        engine.pools["job3"] = [A, B]
+        good = board.cells["job3"].fact.good
+        await until(lambda: board.cells["job3"].fact.good is not good, "the change")
+        await until(lambda: targets_requests(engine) >= 5, "some more answers")
+        first = engine.asked.count("/api/v1/status/config")
+        assert all(cell.fact.repeats >= 1 for cell in board.cells.values())
+        assert targets_requests(engine) <= first
+
+
+async def test_one_source_asks_for_its_own_pool_only() -> None:
+    async with FakeEngine({"node": [A]}) as engine:
+        (node,) = sources(engine, "node")
+        await node.fetch()
+        assert [path for path in engine.asked if "/targets" in path] == ["/api/v1/targets?state=any&scrapePool=node"]
+
+
+@pytest.mark.parametrize("fault", ["down", "malformed", "cut", "html", "silent"])
+async def test_an_engine_in_trouble_gives_no_answer_and_what_was_known_stays(fault: str) -> None:
+    async with FakeEngine({"node": [A]}) as engine:
+        (node,) = sources(engine, "node", timeout=0.5)
+        before = await node.fetch()
+        engine.fault = fault
+        with pytest.raises(DiscoveryError, match=engine.url) as trouble:
+            await node.fetch()
+        assert trouble.value.pool is None
+        engine.fault = ""
+        assert await node.fetch() is before
+
+
+async def test_a_pool_that_the_engine_does_not_have_is_named_with_those_that_it_has() -> None:
+    async with FakeEngine({"node": [A], "blackbox": []}) as engine:
+        (source,) = sources(engine, "nodes")
+        with pytest.raises(DiscoveryError, match=r"no scrape pool 'nodes' \(a job_name\); there is blackbox, node"):
+            await source.fetch()
+
+
+async def test_a_pool_without_targets_is_empty_when_the_engine_had_time_to_discover() -> None:
+    async with FakeEngine({"node": []}) as engine:
+        (source,) = sources(engine, "node")
+        assert await addresses(source) == []
+        engine.start(SETTLE_S - 30)
+        (source,) = sources(engine, "node")
+        with pytest.raises(DiscoveryError, match="may not have discovered everything"):
+            await source.fetch()
+
+
+async def test_an_engine_that_restarted_takes_nothing_until_it_is_settled() -> None:
+    async with FakeEngine({"node": [A, B]}) as engine:
+        (node,) = sources(engine, "node")
+        assert await addresses(node) == ["a:1", "b:1"]
+        engine.start()
+        engine.pools["node"] = [A]
+        with pytest.raises(DiscoveryError, match="may not have discovered everything"):
+            await node.fetch()
+        engine.pools["node"] = [A, B, {"__address__": "c:1"}]  # more is believed at once
+        assert await addresses(node) == ["a:1", "b:1", "c:1"]
+        engine.start(SETTLE_S + 30)
+        engine.pools["node"] = [A]
+        assert await addresses(node) == ["a:1"]
+
+
+async def test_an_engine_that_discovers_nothing_after_a_restart_is_doubted_for_longer() -> None:
+    async with FakeEngine({"node": [A, B]}) as engine:
+        (node,) = sources(engine, "node")
+        await node.fetch()
+        engine.start(SETTLE_S + 30)
+        engine.pools["node"] = []
+        with pytest.raises(DiscoveryError, match="discovered nothing since it started"):
+            await node.fetch()
+        engine.start(UNDISCOVERED_S + 30)
+        assert await addresses(node) == []
+
+
+async def test_what_a_run_before_had_counts_as_the_last_list() -> None:
+    async with FakeEngine({"node": [A, B]}) as engine:
+        (before,) = sources(engine, "node")
+        pool = await before.fetch()
+        (node,) = sources(engine, "node")
+        node.remember(pool)
+        engine.start()
+        engine.pools["node"] = [A]
+        with pytest.raises(DiscoveryError, match="may not have discovered everything"):
+            await node.fetch()
+
+
+async def test_nobody_is_asked_for_who_gave_up_waiting() -> None:
+    async with FakeEngine({"node": [A]}) as engine:
+        (node,) = sources(engine, "node", timeout=60.0)
+        engine.fault = "silent"
+        asking = asyncio.create_task(node.fetch())
+        await until(lambda: bool(engine.asked), "the request")
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        engine.fault = ""
+        assert await addresses(node) == ["a:1"]
+
+
+async def test_an_engine_that_is_polled_recovers() -> None:
+    async with FakeEngine({"node": [A]}) as engine:
+        (node,) = sources(engine, "node", interval=0.05)
+        cell = FactBoard().add("x", ["node"]).cells["node"]
+        async with running(poll("node", node, cell.put, lambda _: None, log.get())):
+            await until(lambda: isinstance(cell.fact.newest, Known), "the list")
+            engine.fault = "down"
+            await until(lambda: not isinstance(cell.fact.newest, Known), "no answer")
+            assert cell.fact.good is not None
+            engine.fault = ""
+            await until(lambda: isinstance(cell.fact.newest, Known), "the list again")
