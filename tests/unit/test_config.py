@@ -93,7 +93,7 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
         ),
         (GOOD.replace("{scraper}", "{scrapr}"), "x.yml:9: shard_services[0].delivery[0].file.path: "),
         (GOOD.replace("file: {path", "ssh: {path"), "x.yml:9: shard_services[0].delivery[0].ssh"),
-        (GOOD.replace("- file: {files", "- dns: {names"), "x.yml:7: shard_services[0].targets[0].dns: not built yet"),
+        (GOOD.replace("- file: {files", "- dns: {type: X, names"), "x.yml:7: shard_services[0].targets[0].dns.type: "),
         (GOOD.replace("*.json", "*.txt"), "x.yml:7: shard_services[0].targets[0].file.files[0]: "),
         (
             GOOD.replace("probe:", "consul: {service: x}\n      probe:"),

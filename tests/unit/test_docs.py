@@ -32,7 +32,7 @@ def test_the_configuration_page_shows_a_valid_configuration(tmp_path: Path) -> N
         (tmp_path / name).touch()
     text = "\n".join(line for line in yaml_block("docs/configuration.md").splitlines() if "tls:" not in line)
     settings = loads(text, base=tmp_path)
-    assert [t.kind for t in settings.shard_services[0].targets] == ["file", "http", "python"]
+    assert [t.kind for t in settings.shard_services[0].targets] == ["file", "http", "consul", "dns", "prometheus", "python"]
     # What it shows as defaults are the defaults.
     assert settings.global_ == Settings.model_fields["global_"].default
     assert settings.shard_services[0].placement == type(settings.shard_services[0].placement)()

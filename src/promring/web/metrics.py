@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from promring import __version__
 from promring.core.coverage import Coverage
 from promring.core.loss import worst_scraper, worst_zone
+from promring.discovery import DroppingSource
 from promring.fleet.fleet import Fleet, Service
 from promring.runtime.text import clean
 from promring.runtime.threads import beside, heed
@@ -115,6 +116,17 @@ def _facts(services: list[Service]) -> Iterator[Metric]:
         "Entries of a source's list that were left out.",
         ("service", "source"),
         [(labels, float(fact.good.value.refused)) for labels, fact in cells if fact.good],
+    )
+    yield _gauge(
+        "discovery_dropped_targets",
+        "Targets of a source that relabelling dropped before they were placed.",
+        ("service", "source"),
+        [
+            ((s.name, name), float(source.dropped.count))
+            for s in services
+            for name, source in s.sources.items()
+            if isinstance(source, DroppingSource)
+        ],
     )
 
 
