@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from promring.core.pool import decode, fragments
+from promring.core.fragment import decode, fragments
 from promring.discovery import Dropped, SourceContext
 from promring.discovery.polling import poll
 from promring.discovery.prometheus import SETTLE_S, UNDISCOVERED_S, PrometheusSource, PrometheusTargets

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from promring.core.pool import decode, fragments
+from promring.core.fragment import decode, fragments
 from promring.discovery import Dropped
 from promring.discovery.engine_config import Job, jobs_of
 from promring.discovery.engine_pools import EnginePools
