@@ -100,6 +100,12 @@ async def test_what_is_not_there_yet_is_null_as_the_types_say_and_errors_are_as_
             checked(schema_of(operation, "404"), json.loads(body))
 
 
+def test_each_operation_has_a_name_of_its_own_and_its_path_has_its_parameters() -> None:
+    assert len({one.id for one in OPERATIONS}) == len(OPERATIONS)
+    for one in OPERATIONS:
+        assert set(re.findall(r"\{(\w+)\}", one.path)) == {p.name for p in one.parameters if p.where == "path"}, one.path
+
+
 def test_every_field_of_an_answer_that_may_be_null_says_when_and_words_are_listed() -> None:
     components: Any = document()["components"]
     for name, schema in components["schemas"].items():

@@ -20,6 +20,7 @@ from promring.config.load import load
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
+from promring.web.paths import Paths
 from promring.web.server import WebSettings
 from tests.fakes.source import TargetSource
 from tests.waiting import slower, until
@@ -72,7 +73,7 @@ TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "pro
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, targets: bool = True, shrink_threshold: float = 0, shared: bool = False
+    folder: Path, *, targets: bool = True, shrink_threshold: float = 0, shared: bool = False, paths: Paths | None = None
 ) -> AsyncIterator[Running]:
     """``shared``: ``node`` and ``web``, with 20 targets, have one fleet, ``main``."""
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
@@ -102,7 +103,7 @@ async def running(
         file.write_text(json.dumps(config))
         token = folder / "token"
         token.write_text("sesame\n")
-        options = Options(file, folder / "state", WebSettings("127.0.0.1", 0, token))
+        options = Options(file, folder / "state", WebSettings("127.0.0.1", 0, token, paths=paths or Paths()))
         events = Events()
         log.configure(stream=io.StringIO(), keep=events.keep)
         supervisor = Supervisor(options, load(file), log.get(), events)

@@ -20,6 +20,7 @@ from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.access import Access, WebConfig, load_web_config
+from promring.web.paths import Paths
 from promring.web.server import WebSettings
 
 
@@ -54,6 +55,20 @@ from promring.web.server import WebSettings
     type=click.IntRange(1, 1_000_000),
     help="Clients at a time. Default: half of the descriptors that the process may have, at most 8192.",
 )
+@click.option(
+    "--web.external-url",
+    "external_url",
+    default="",
+    metavar="URL",
+    help="Where people reach the page, such as https://example.org/promring behind a proxy. Its path begins every link, and"
+    " the path of every request unless --web.route-prefix says otherwise; its name is allowed.",
+)
+@click.option(
+    "--web.route-prefix",
+    "route_prefix",
+    metavar="PATH",
+    help="What the path of a request begins with when it arrives here: / where a proxy strips the path of the external URL.",
+)
 @click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
 @click.option(
@@ -71,6 +86,8 @@ def run(
     web_config_file: Path | None,
     allowed_hosts: tuple[str, ...],
     connections_most: int | None,
+    external_url: str,
+    route_prefix: str | None,
     level: str,
     fmt: str,
     state_dir: Path,
@@ -81,6 +98,10 @@ def run(
         descriptors = raise_descriptors()
     except LimitError as error:
         raise click.ClickException(str(error)) from error
+    try:
+        paths = Paths.of(external_url, route_prefix)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     settings = options.load_or_exit(config_file)
     try:
         access = Access(load_web_config(web_config_file) if web_config_file else WebConfig())
@@ -90,7 +111,7 @@ def run(
     log.configure(level, fmt, keep=events.keep)
     lock = _lock(state_dir)
     log.get().info("descriptors", soft_limit_before=descriptors[0], soft_limit=descriptors[1])
-    web = WebSettings(listen[0], listen[1], token_file, access, allowed_hosts, connections_most)
+    web = WebSettings(listen[0], listen[1], token_file, access, allowed_hosts, connections_most, paths)
     supervisor_options = Options(config_file, state_dir, web)
 
     favour_the_loop()

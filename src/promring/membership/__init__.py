@@ -5,8 +5,8 @@ It says ``Unknown`` when it got no answer and ``Empty`` when the answer was "non
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 from promring.model import Answer, Members, NodeState
 
@@ -27,3 +27,11 @@ class Membership(Protocol):
 
     def silent(self) -> str:
         """Why what was published last is too old to go by, or an empty text."""
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """A membership that asks the scrapers itself."""
+
+    probed: Mapping[str, int]
+    """How many probes had which outcome: ``success``, ``failure``, or ``not_made`` for want of something on this machine."""

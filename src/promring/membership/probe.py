@@ -77,6 +77,7 @@ class ProbeMembership:
         """The scrapers of the last log line about them."""
         self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
         self._why: dict[str, str] = {}
+        self.probed = dict.fromkeys(("success", "failure", "not_made"), 0)
         self._newest = self._answer()
         self._faults, self._quiet = Unforeseen("probe", log), Quiet()
 
@@ -122,6 +123,7 @@ class ProbeMembership:
             self._why[scraper.id] = self._faults.note(error)
             return False
         self._why[scraper.id] = failure
+        self.probed["failure" if failure else "success"] += 1
         return health.seen(not failure)
 
     async def _probe(self, asking: KeptProbe) -> str:
@@ -136,6 +138,7 @@ class ProbeMembership:
 
     def _not_made(self, error: NotAskedError, scraper: str, *, of_all: bool = False) -> None:
         """``of_all``: the trouble is this machine's, so it is said once for all scrapers."""
+        self.probed["not_made"] += 1
         self._why[scraper] = str(error)
         if self._quiet.is_news(None if of_all else scraper):
             self._log.warning(

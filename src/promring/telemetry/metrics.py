@@ -28,6 +28,9 @@ class Metrics:
         self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "fleet")
         self.takeovers = self._counter("takeovers", "Epochs above that of another controller without a lock.")
         self.http_refused = self._counter("http_refused", "Connections and requests refused or cut off.", "reason")
+        self.http_requests = self._counter(
+            "http_requests", "Requests that were answered, by route; 499: the client went away.", "handler", "code"
+        )
         self.reconcile_duration = self._seconds("reconcile_duration_seconds", "One cycle: facts to slices delivered.")
         self.delivery_lag = self._seconds("delivery_lag_seconds", "A fact changed to its slices delivered.")
 

@@ -10,10 +10,11 @@ import base64
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import bcrypt
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from pydantic import AfterValidator, Field, ValidationError
 
 from promring.config.document import show
@@ -139,7 +140,7 @@ def _check(file: Path) -> None:
 Allows = Callable[[web.Request], Awaitable[bool]]
 
 
-def guard(access: Access, has_token: Allows, refusals: Refusals) -> Any:
+def guard(access: Access, has_token: Allows, refusals: Refusals) -> Middleware:
     """A middleware that lets nobody in but users and those with the token."""
 
     @web.middleware

@@ -13,11 +13,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from promring.web.envelope import ApiError, Handler
+from promring.web.paths import Paths
 from promring.web.refusals import Refusals
 
 FREE = ("/sd/", "/metrics", "/-/healthy", "/-/ready")
@@ -63,13 +64,15 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def check_host(hosts: Hosts, has_token: Callable[[web.Request], Awaitable[bool]], refusals: Refusals) -> Any:
+def check_host(
+    hosts: Hosts, has_token: Callable[[web.Request], Awaitable[bool]], refusals: Refusals, paths: Paths
+) -> Middleware:
     """A middleware: 421 for a name that is none of this server's."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        if request.path.startswith(FREE) or hosts.known(host) or await has_token(request):
+        if paths.inner(request.path).startswith(FREE) or hosts.known(host) or await has_token(request):
             return await handler(request)
         refusals.add("host", host)
         text = f"{host[:100]!r} is not known as a name of this server: --web.allowed-host allows it"
@@ -78,7 +81,7 @@ def check_host(hosts: Hosts, has_token: Callable[[web.Request], Awaitable[bool]]
     return check
 
 
-def check_origin(hosts: Hosts, refusals: Refusals) -> Any:
+def check_origin(hosts: Hosts, refusals: Refusals) -> Middleware:
     """A middleware: no write because of a page of another site, whatever its headers are."""
 
     @web.middleware

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE_PLAIN
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from promring import __version__
@@ -15,6 +19,7 @@ from promring.core.coverage import Coverage
 from promring.core.loss import worst_scraper, worst_zone
 from promring.discovery import DroppingSource
 from promring.fleet.fleet import Fleet, Service
+from promring.membership import Probes
 from promring.runtime.text import clean
 from promring.runtime.threads import beside, heed
 from promring.web.controller import Controller
@@ -74,6 +79,13 @@ class LiveGauges(Collector):
             [((f.name,), f.facts.members.fact.good_at) for f in fleets if f.facts.members.fact.good_at],
         )
         yield from _facts(services)
+        yield _gauge(
+            "scraper_last_ask_timestamp_seconds",
+            "When a scraper, or its agent, last came for its list.",
+            ("fleet", "scraper"),
+            _asked(fleets),
+        )
+        yield _probes(fleets)
         yield from self._process()
 
     def _process(self) -> Iterator[Metric]:
@@ -181,6 +193,31 @@ def _lacking(fleets: list[Fleet]) -> list[Sample]:
     return samples
 
 
+def _asked(fleets: list[Fleet]) -> list[Sample]:
+    """Of those that came, for any service."""
+    ahead_s, samples = time.time() - time.monotonic(), list[Sample]()
+    for fleet in fleets:
+        last: dict[str, float] = {}
+        for couriers in fleet.reconciler.dispatcher.couriers.values():
+            for name, visits in couriers.visitors.visits.items():
+                last[name] = max(visits.at, last.get(name, visits.at))
+        samples += [((fleet.name, name), round(at + ahead_s, 3)) for name, at in last.items()]
+    return samples
+
+
+def _probes(fleets: list[Fleet]) -> Metric:
+    family = CounterMetricFamily(
+        "promring_probes",
+        "Health checks of scrapers by promring itself; not_made: this machine could not.",
+        labels=("fleet", "outcome"),
+    )
+    for fleet in fleets:
+        if isinstance(fleet.membership, Probes):
+            for outcome, count in fleet.membership.probed.items():
+                family.add_metric((fleet.name, outcome), count)
+    return family
+
+
 def _holding(fleets: list[Fleet]) -> list[Sample]:
     return [((f.name,), float(f.reconciler.memory.claims.held)) for f in fleets]
 
@@ -207,28 +244,41 @@ def _doubted(services: list[Service]) -> list[Sample]:
     return [((s.name, source, one.reason), 1.0) for s in services for one in s.withheld for source in one.about]
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A text format of metrics."""
+
+    content_type: str
+    write: Callable[[Collector], bytes]
+
+
+PLAIN = Form(CONTENT_TYPE_PLAIN, generate_latest)
+OPEN_METRICS = Form(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest)
+
+
 class Rendered:
     """The text of ``/metrics``: rendered beside the loop, once for all who ask at the same time."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._families = Shared(lambda: list(registry.collect()))  # the live objects are the loop's
-        self._work: asyncio.Future[bytes] | None = None
+        self._work: dict[Form, asyncio.Future[bytes]] = {}
 
-    async def get(self) -> bytes:
-        if self._work is None or self._work.done():
+    async def get(self, form: Form = PLAIN) -> bytes:
+        work = self._work.get(form)
+        if work is None or work.done():
             families = self._families.get()
-            self._work = asyncio.ensure_future(beside(lambda: _text(families)))
-            self._work.add_done_callback(heed)
-        return await asyncio.shield(self._work)
+            work = self._work[form] = asyncio.ensure_future(beside(lambda: _text(families, form)))
+            work.add_done_callback(heed)
+        return await asyncio.shield(work)
 
 
-def _text(families: list[Metric]) -> bytes:
+def _text(families: list[Metric], form: Form) -> bytes:
     try:
-        return generate_latest(_Collected(families))
+        return form.write(_Collected(families))
     except UnicodeEncodeError:
         for family in families:
             family.samples = [s._replace(labels={k: clean(v) for k, v in s.labels.items()}) for s in family.samples]
-        return generate_latest(_Collected(families))
+        return form.write(_Collected(families))
 
 
 class _Collected(Collector):

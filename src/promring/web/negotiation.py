@@ -1,4 +1,4 @@
-"""What a request says of the answer it wants: ``If-None-Match`` and ``Accept-Encoding``, as RFC 9110 has them.
+"""What a request says of the answer it wants: ``If-None-Match``, ``Accept`` and ``Accept-Encoding``, as RFC 9110 has them.
 
 Promises: any text is understood, or taken as if it were not there; proxies weaken, join and rewrite both.
 """
@@ -9,6 +9,7 @@ import re
 
 HEADER_MOST = 4096
 _TAGS = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\U0010ffff]*")')
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 _CODING = re.compile(r"\s*([\w!#$%&'*+.^`|~-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.[0-9]{0,3})?)\s*)?")
 
 
@@ -26,6 +27,17 @@ class IfNoneMatch:
 
     def has(self, etag: str) -> bool:
         return self._any or etag in self._tags
+
+
+def prefers_openmetrics(accept: str) -> bool:
+    """Whether OpenMetrics is named in an ``Accept`` header, and nothing that is plain text is liked more."""
+    weights: dict[str, float] = {}
+    for part in accept[:HEADER_MOST].lower().split(","):
+        media, *parameters = (text.strip() for text in part.split(";"))
+        liked = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        weights.setdefault(media, float(liked) if _WEIGHT.fullmatch(liked) else 0.0)
+    open_metrics = weights.get("application/openmetrics-text", 0.0)
+    return open_metrics > 0 and open_metrics >= weights.get("text/plain", 0.0)
 
 
 def chosen_coding(header: str) -> str | None:

@@ -52,7 +52,8 @@ class Operation:
     def id(self) -> str:
         """A word for generated clients."""
         words = self.path.replace("{", "").replace("}", "").replace("-/", "").replace("api/v1/", "").replace(".", "/")
-        return "_".join([self.method.lower(), *filter(None, words.split("/"))]).replace("-", "_")
+        verb = "page" if HTML in self.media else self.method.lower()
+        return "_".join([verb, *filter(None, words.split("/"))]).replace("-", "_")
 
 
 FLEET = Parameter("fleet", "A fleet.", "path", required=True)

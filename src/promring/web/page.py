@@ -26,6 +26,7 @@ from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 from promring.web.events import about_fleet, about_service
 from promring.web.gate import Gate
+from promring.web.paths import Paths
 from promring.web.views.fleets import describe
 from promring.web.views.targets import search, uncovered
 from promring.web.where import LIMIT, WhereEndpoint
@@ -111,7 +112,7 @@ class ShownFinds:
 
 
 class Page:
-    def __init__(self, controller: Controller, api: Api, where: WhereEndpoint) -> None:
+    def __init__(self, controller: Controller, api: Api, where: WhereEndpoint, paths: Paths) -> None:
         self._controller = controller
         self._api = api
         self._finds = where
@@ -132,6 +133,7 @@ class Page:
             "count": _count,
             "brief": _brief,
         }
+        environment.globals["base"] = paths.links
         self._home = environment.get_template("home.html")
         self._where = environment.get_template("where.html")
 

@@ -7,11 +7,12 @@ So a client that does not read costs one piece, not a copy of a slice, and the a
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from promring.web.envelope import Handler, failure
+from promring.web.paths import Paths
 from promring.web.refusals import Refusals
 
 WHOLE_BYTES = 128 * 1024
@@ -21,12 +22,13 @@ ROOM_S = 10.0
 
 
 class Sending:
-    def __init__(self, refusals: Refusals) -> None:
+    def __init__(self, refusals: Refusals, paths: Paths) -> None:
+        self._paths = paths
         self._refusals = refusals
         self._room = asyncio.Condition()
         self._bytes = 0
 
-    def middleware(self) -> Any:
+    def middleware(self) -> Middleware:
         @web.middleware
         async def send(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await self._send(request, handler)
@@ -38,7 +40,7 @@ class Sending:
         body = response.body if isinstance(response, web.Response) else None
         if not isinstance(body, bytes) or len(body) <= WHOLE_BYTES or request.method == "HEAD":
             return response
-        if request.path.startswith("/sd/"):  # slices are kept anyway
+        if self._paths.inner(request.path).startswith("/sd/"):  # slices are kept anyway
             return await _in_pieces(request, response, body)
         return await self._bounded(request, response, body)
 

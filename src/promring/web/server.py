@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import ProcessCollector
 
 from promring.model import join_host_port
 from promring.runtime.text import clean
@@ -25,11 +25,14 @@ from promring.web.events import STREAMS_MOST, EventsEndpoint
 from promring.web.forecasts import Forecasts
 from promring.web.hosts import Hosts, check_host, check_origin
 from promring.web.listener import Listener, connections_most
-from promring.web.metrics import LiveGauges, Rendered
+from promring.web.metrics import OPEN_METRICS, PLAIN, LiveGauges, Rendered
+from promring.web.negotiation import prefers_openmetrics
 from promring.web.openapi import document
 from promring.web.page import Page
+from promring.web.paths import Paths
 from promring.web.refusals import Refusals
-from promring.web.sd import SdEndpoint
+from promring.web.requests import counted
+from promring.web.sd import SdEndpoint, header
 from promring.web.sending import Sending
 from promring.web.slices import SlicesEndpoint
 from promring.web.token import Token, bearer
@@ -51,6 +54,7 @@ class WebSettings:
     access: Access = field(default_factory=lambda: Access(WebConfig()))
     allowed_hosts: tuple[str, ...] = ()
     connections_most: int | None = None
+    paths: Paths = field(default_factory=Paths)
 
 
 class WebServer:
@@ -59,7 +63,7 @@ class WebServer:
         self._controller = controller
         self._refusals = Refusals(controller.metrics, log)
         self._token = Token(settings.token_file)
-        self._hosts = Hosts((*settings.allowed_hosts, settings.host))
+        self._hosts = Hosts((*settings.allowed_hosts, settings.host, settings.paths.host))
         most = settings.connections_most or connections_most()
         self._most = most
         self._api = Api(controller)
@@ -72,6 +76,7 @@ class WebServer:
         self.bound = asyncio.Event()
         self.port = settings.port
         """The real one once ``bound`` is set; the settings may say 0."""
+        ProcessCollector(registry=controller.metrics.registry)
         controller.metrics.registry.register(
             LiveGauges(controller, lambda: self.listener.connections if self.listener else 0, most)
         )
@@ -110,20 +115,29 @@ class WebServer:
 
     def _app(self) -> web.Application:
         access, has_token, refusals = self._settings.access, self._token.given_by, self._refusals
-        middlewares = [_mark, Sending(refusals).middleware(), errors, guard(access, has_token, refusals)]
+        paths, requests = self._settings.paths, self._controller.metrics.http_requests
+        middlewares = [
+            counted(requests, paths),
+            _mark,
+            Sending(refusals, paths).middleware(),
+            errors,
+            guard(access, has_token, refusals),
+        ]
         if access.open and access.ssl_context is None:
-            middlewares.append(check_host(self._hosts, has_token, refusals))
+            middlewares.append(check_host(self._hosts, has_token, refusals, paths))
         middlewares.append(check_origin(self._hosts, refusals))
         app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
         app.on_response_prepare.append(_finish_headers)
-        app.add_routes(self.routes())
+        app.add_routes(web.route(one.method, paths.routes + one.path, one.handler, **one.kwargs) for one in self.routes())
+        if paths.routes:
+            app.add_routes([web.get(path, self._to_home) for path in ("/", paths.routes)])
         return app
 
     def routes(self) -> list[web.RouteDef]:
         """What ``operations`` describes."""
         api, sd, events = self._api, self.sd, self._events
         where = WhereEndpoint(self._controller, api.searches)
-        page = Page(self._controller, api, where)
+        page = Page(self._controller, api, where, self._settings.paths)
         return [
             web.get("/", page.home),
             web.get("/services/{service}", page.service),
@@ -154,6 +168,9 @@ class WebServer:
             web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/drain", self._drain),
             web.post("/api/v1/fleets/{fleet}/scrapers/{scraper}/undrain", self._undrain),
         ]
+
+    async def _to_home(self, _: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": f"{self._settings.paths.links}/"})
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(text="promring is healthy.\n")
@@ -190,8 +207,10 @@ class WebServer:
         await self._authorize(request)
         return await self._forecasts.undrain(request)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=await self._rendered.get(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        form = OPEN_METRICS if prefers_openmetrics(header(request, "Accept")) else PLAIN
+        headers = {"Content-Type": form.content_type, "Vary": "Accept"}
+        return web.Response(body=await self._rendered.get(form), headers=headers)
 
     async def _authorize(self, request: web.Request) -> None:
         """Every write needs the bearer token; without a configured one there is no writing."""

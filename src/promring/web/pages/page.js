@@ -92,7 +92,7 @@ document.addEventListener("click", async (event) => {
 });
 
 if (document.getElementById("live").dataset.refresh === "yes") {
-  new EventSource("/api/v1/events").onmessage = soon;
+  new EventSource(`${document.documentElement.dataset.base}/api/v1/events`).onmessage = soon;
   document.addEventListener("visibilitychange", soon);
   timer = setTimeout(refresh, EVERY_MS);
 }
