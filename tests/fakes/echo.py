@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from promring.delivery.envelope import Envelope
+from promring.delivery.receiver import Envelope
 from promring.model import Generation
 from tests.fakes.slices import bundle, sealed
 

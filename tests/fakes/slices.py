@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, Listed, Listing, line_of, mark, marks_in
-from promring.delivery.envelope import Envelope, parse_generation
+from promring.delivery.receiver import Envelope, parse_generation
 from promring.runtime.duration import parse_duration
 from promring.runtime.paths import file_name
 

@@ -17,7 +17,7 @@ from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.delivery.bundle import CONTENT_TYPE, HAVE
-from promring.delivery.envelope import Envelope, install, note_of
+from promring.delivery.receiver import Envelope, install, note_of
 from promring.model import Generation
 from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape, bodies, plain

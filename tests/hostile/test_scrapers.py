@@ -109,7 +109,7 @@ MEMORY = """
     from pathlib import Path
     from promring.audit.active import AuditError, Told, seen_in
     from promring.core.coverage import Index
-    from promring.delivery.envelope import Envelope, RefusedError, check
+    from promring.delivery.receiver import Envelope, RefusedError, check
     from promring.model import Generation
     from tests.laws.strategies import pool_of
     import hashlib

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 from testbed.sshd import SshdProcess, make_key
 
-from promring.delivery import Outcome, envelope
+from promring.delivery import Outcome, receiver
 from promring.delivery.ansible import AnsibleDelivery, AnsibleSettings
 from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import REPORT, find_program
@@ -236,7 +236,7 @@ async def test_bytes_arrive_as_they_are_and_only_what_changed_is_written(ground:
     assert outcomes[2].error == f"h3: {ground.path('h3')}: has generation 1.9, refuses the older 1.8"
     assert [ground.path(h).read_bytes() for h in hosts] == [body, BODY, body]
     assert ground.stat("h1") == stats["h1"]
-    assert envelope.held(ground.path("h2")) == (Generation(1, 10), a_slice("h2").sha256)
+    assert receiver.held(ground.path("h2")) == (Generation(1, 10), a_slice("h2").sha256)
 
 
 async def test_a_playbook_that_only_knows_the_originals_variables_works(ground: Ground) -> None:

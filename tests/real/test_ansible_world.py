@@ -121,8 +121,8 @@ async def test_what_the_far_side_remarks_on_a_success_is_said_once(ground: Groun
         delivery = ground.delivery(timeout_s=patient(20), verify_s=0.0)
         assert kinds(await delivery.deliver([a_slice("h")])) == ["written"]
         assert kinds(await delivery.deliver([a_slice("h")])) == ["same"]
-        assert stream.getvalue().count("msg=ansible_remark") == 1
-        assert "everybody may write into" in stream.getvalue()
+        assert stream.getvalue().count("msg=folder_writable_by_all") == 1
+        assert f"path={ground.path('h')}" in stream.getvalue()
     finally:
         log.configure()
 

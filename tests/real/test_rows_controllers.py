@@ -22,8 +22,8 @@ from testbed.consul_cluster import ConsulCluster
 from testbed.faketime import DAY_S, WallClock
 from testbed.netns import Network
 
-from promring.delivery.envelope import held
 from promring.delivery.file import FileDelivery
+from promring.delivery.receiver import held
 from promring.demo.controller import Controller
 from promring.demo.process import Process
 from promring.model import Generation, Scraper, Slice

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from testbed.sshd import SshdProcess, make_key
 
-from promring.delivery import Outcome, envelope
+from promring.delivery import Outcome, receiver
 from promring.delivery.ssh import SshDelivery, SshPace, SshSettings
 from promring.demo.process import free_port
 from promring.model import Generation, Scraper, Slice
@@ -132,7 +132,7 @@ async def test_slices_are_written_once_over_one_kept_connection_a_host(tmp_path:
         for n in (1, 1, 2):
             assert kinds(await delivery.deliver(slices(generation=(1, n)))) == ["same"] * 3
         assert {a: stamp(f.path(a)) for a in ADDRESSES} == stamps
-        assert envelope.held(f.path(A)) == ((1, 2), a_slice(A).sha256)
+        assert receiver.held(f.path(A)) == ((1, 2), a_slice(A).sha256)
         assert kinds(await delivery.deliver(slices(b"[]", (1, 3)))) == ["written"] * 3
         assert [f.logins(a) for a in ADDRESSES] == [1, 1, 1]
         assert [f.left(a) for a in ADDRESSES] == [[], [], []]

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from promring.delivery.envelope import held
+from promring.delivery import Outcome
 from promring.delivery.file import FileDelivery
+from promring.delivery.receiver import held
 from promring.model import Generation, Slice
 from promring.telemetry import log
 from tests.real.torn import (
@@ -190,7 +191,9 @@ async def test_a_full_disk_leaves_the_old_slice_names_it_and_is_tried_again(
         assert [o.outcome for o in await delivery.deliver(one(SMALL, 1))] == ["written"]
         fill(out / "filler", free_bytes)
         for _ in range(3):
-            assert await delivery.deliver(one(LARGE, 2)) == [(SCRAPERS[0].id, "failed", f"{path}: No space left on device")]
+            assert await delivery.deliver(one(LARGE, 2)) == [
+                Outcome(SCRAPERS[0].id, "failed", f"{path}: No space left on device")
+            ]
             assert path.read_bytes() == SMALL
             assert left_over(out) == []
         remount(out, "size=1m")
@@ -210,7 +213,7 @@ async def test_a_read_only_file_system_leaves_the_old_slice_names_it_and_is_trie
         assert [o.outcome for o in await delivery.deliver(one(SMALL, 1))] == ["same"]
         for n in (2, 3):
             assert await delivery.deliver(one(LARGE[:30_000] + b"]\n", n)) == [
-                (SCRAPERS[0].id, "failed", f"{path}: Read-only file system")
+                Outcome(SCRAPERS[0].id, "failed", f"{path}: Read-only file system")
             ]
             assert path.read_bytes() == SMALL
         remount(out, "rw")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from promring.delivery.envelope import note_of
+from promring.delivery.receiver import note_of
 from promring.model import Generation
 from promring.runtime import disk
 from tests.real.conftest import server

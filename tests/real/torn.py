@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from promring.delivery.envelope import held, note_of
-from promring.delivery.ssh_far import FAR_SIDE
+from promring.delivery.receiver import held, note_of
+from promring.delivery.receiver_sh import PROGRAM, parse_answer
 from promring.fleet.state import Memory, Store
 from promring.model import Generation
 from promring.runtime import disk
@@ -111,7 +111,7 @@ def fill(path: Path, free_bytes: int) -> None:
 
 
 class FarSide:
-    """The script that ssh runs on a far host, here in a shell of its own."""
+    """``receiver.sh`` as ssh calls it, here in a shell of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -122,8 +122,8 @@ class FarSide:
     ) -> subprocess.Popen[str]:
         """All that it reads is in the pipe already, ``size`` bytes of it when the sender is cut."""
         body = body_of(generation, 0)
-        numbers = (len(body), hashlib.sha256(body).hexdigest(), generation.epoch, generation.n, word, 5)
-        arguments = [*before, "sh", "-c", FAR_SIDE, "promring", self.path, *map(str, numbers)]
+        numbers = (generation, hashlib.sha256(body).hexdigest(), len(body), word, 5, 1)
+        arguments = [*before, "sh", "-c", PROGRAM, "promring", "ask", self.path, *map(str, numbers)]
         reading, writing = os.pipe()
         try:
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 19)
@@ -139,8 +139,8 @@ class FarSide:
         """What it said last."""
         with self.start(generation, *before, word=word, size=size) as process:
             said, _ = process.communicate(timeout=120)
-        lines = [line for line in said.splitlines() if line.startswith("promring ")]
-        return lines[-1].removeprefix("promring ") if lines else ""
+        answers = [answer for line in said.splitlines() if (answer := parse_answer(line))]
+        return f"{answers[-1].word} {answers[-1].text}".strip() if answers else ""
 
     def generation(self) -> Generation | None:
         return installed(self.folder, 1)[0]

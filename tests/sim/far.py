@@ -1,4 +1,4 @@
-"""A delivery over a wire that stalls and breaks, to a receiver that is real: ``delivery.envelope`` on a folder."""
+"""A delivery over a wire that stalls and breaks, to a receiver that is real: ``delivery.receiver`` on a folder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from promring.delivery import Leads, Outcome, always, envelope
-from promring.delivery.envelope import Envelope
+from promring.delivery import Leads, Outcome, always, receiver
+from promring.delivery.receiver import Envelope
 from promring.model import Slice
 from promring.runtime.paths import render
 from tests.sim.faketime import HERE
@@ -37,7 +37,7 @@ class FarDelivery:
         path = render(self._template, slice_.service, slice_.scraper)
         await asyncio.sleep(world.rng.uniform(0.001, 0.01))
         there = path.exists() and path.read_bytes() == slice_.body
-        if there and envelope.held(path) == (slice_.generation, slice_.sha256):
+        if there and receiver.held(path) == (slice_.generation, slice_.sha256):
             return Outcome(name, "same")
         if not leads():
             return Outcome(name, "withheld")
@@ -52,17 +52,19 @@ class FarDelivery:
                 done = await asyncio.shield(task)
         except TimeoutError:
             return Outcome(name, "failed", f"{name}: no answer within {PUSH_S:g} s")
-        if isinstance(done, str):
-            return Outcome.not_taken(name, done)
+        if isinstance(done, receiver.RefusedError):
+            return Outcome.not_taken(name, str(done), done.have)
+        if isinstance(done, OSError):
+            return Outcome.not_taken(name, str(done))
         return Outcome(name, "written" if done else "same")
 
 
-async def _receive(scraper: Scraper, path: Path, sent: Envelope) -> bool | str:
+async def _receive(scraper: Scraper, path: Path, sent: Envelope) -> bool | OSError | receiver.RefusedError:
     """At the far side: whether it was written, or why not."""
     trouble, stall_s = scraper.disk, scraper.stall_s
     await asyncio.sleep(stall_s if trouble == "stalls" else 0.002)
     body = sent.body[: len(sent.body) // 2] if trouble == "cut" else sent.body
     try:
-        return envelope.install(path, Envelope(body, sent.sha256, sent.generation))
-    except (OSError, envelope.RefusedError) as error:
-        return str(error)
+        return receiver.install(path, Envelope(body, sent.sha256, sent.generation))
+    except (OSError, receiver.RefusedError) as error:
+        return error

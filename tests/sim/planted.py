@@ -25,9 +25,10 @@ from promring.core.plan import rows_of
 from promring.core.ring import Ring
 from promring.core.second import Opinions
 from promring.core.verdicts import Act, Facts, Guard, Judgement, Lists
-from promring.delivery import envelope, file
-from promring.delivery.envelope import Envelope
+from promring.delivery import file, receiver
+from promring.delivery.receiver import Envelope
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.delivery.receiver import Envelope
 from promring.discovery import polling
 from promring.election.leadership import Leadership
 from promring.election.loop import Election
@@ -42,21 +43,21 @@ def no_fence() -> Places:
     """The receiver takes any whole slice, an older one too."""
 
     def install(path: Path, sent: Envelope, **_: object) -> bool:
-        envelope.check(sent)
+        receiver.check(sent)
         path.parent.mkdir(parents=True, exist_ok=True)
         there = path.exists() and path.read_bytes() == sent.body
-        if envelope.held(path) != (sent.generation, sent.sha256):
-            disk.install(envelope.note_of(path), f"{sent.generation} {sent.sha256}\n".encode())
+        if receiver.held(path) != (sent.generation, sent.sha256):
+            disk.install(receiver.note_of(path), f"{sent.generation} {sent.sha256}\n".encode())
         if not there:
             disk.install(path, sent.body)
         return not there
 
-    return [(envelope, "install", install), (slicefile, "install", install)]
+    return [(receiver, "install", install), (slicefile, "install", install)]
 
 
 def no_check_at_the_receiver() -> Places:
     """It takes bytes that are not those of the digest."""
-    return [(envelope, "check", lambda _: None)]
+    return [(receiver, "check", lambda _: None)]
 
 
 def short_write() -> Places:

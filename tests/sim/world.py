@@ -1,6 +1,6 @@
 """The world around the controllers: scrapers with their disks, sources, Consul, the network; and what must always be true.
 
-Everything here is a fake but the receiver of a slice, which is ``delivery.envelope`` on a real folder. ``World.broken``
+Everything here is a fake but the receiver of a slice, which is ``delivery.receiver`` on a real folder. ``World.broken``
 collects what must not happen, as it happens.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from promring.delivery import envelope
+from promring.delivery import receiver
 from promring.delivery.bundle import BundleError, line_of, opened
-from promring.delivery.envelope import Envelope
+from promring.delivery.receiver import Envelope
 from promring.election.loop import LEASE_MOST_S
 from promring.model import Generation, Slice
 from promring.runtime.http_client import HttpError, RefusedError, Response
@@ -201,7 +201,7 @@ class World:
         except HttpError:
             return False
         if answer.status == 200 and scraper.answers and scraper.started_at == started_at:
-            generation = envelope.parse_generation(answer.headers["x-promring-generation"])
+            generation = receiver.parse_generation(answer.headers["x-promring-generation"])
             self._has(scraper, answer.body, (generation, answer.headers["x-promring-sha256"]), fetched=True)
             scraper.fetched_at = self.now
             scraper.given(answer.body, self.now)
@@ -265,7 +265,7 @@ class World:
             self.wrong(f"I17: {scraper.id}, of a service that nothing befalls, has another slice")
 
     def _installed(self, scraper: Scraper) -> None:
-        note = envelope.noted(scraper.file)
+        note = receiver.noted(scraper.file)
         assert note is not None
         if note.rank[0] < scraper.term:
             self.wrong(f"I7: {scraper.id} went from term {scraper.term} to {note.rank[0]}")

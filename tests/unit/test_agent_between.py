@@ -14,7 +14,7 @@ from promring.agent.asking import AgentSettings, Patience
 from promring.agent.fence import ALONE_S, FROZEN_S, Fence
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
-from promring.delivery.envelope import Envelope, Note, RefusedError, install, note_of, noted
+from promring.delivery.receiver import Envelope, Note, RefusedError, install, note_of, noted
 from promring.model import Generation
 from promring.runtime.duration import format_duration, parse_duration
 from promring.telemetry import log

@@ -20,7 +20,7 @@ from promring.agent.poller import Poller
 from promring.agent.slicefile import keys_in
 from promring.agent.turns import LOOK_AGAIN_S, Turns
 from promring.delivery.bundle import MARK, SERVICES_MOST, BundleError, mark, marks_in, opened, unpacked
-from promring.delivery.envelope import note_of
+from promring.delivery.receiver import note_of
 from promring.telemetry import log
 from tests.fakes.slices import FakeSlices, bundle, sealed, serving
 from tests.waiting import until

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -22,12 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.delivery import Outcome, envelope
+from promring.delivery import Outcome
 from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings, inventory_names, is_plain_host
-from promring.delivery.ansible_inventory import FILES, Host, SdFile, write_inventory
+from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import Run, Told, environment, find_program, last_error, read_report
-from promring.delivery.envelope import parse_generation
+from promring.delivery.receiver_sh import SdFile
 from promring.model import Generation, Scraper, Slice
 from promring.telemetry import log
 from tests.waiting import slower, until
@@ -144,8 +142,8 @@ async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(
     settings = AnsibleSettings(user="prom", identity_file=key, reload=True, timeout_s=5.0)
     await AnsibleDelivery(settings, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
     hosts = play.hosts()
-    installer = str(hosts["10.0.0.1"].pop("promring_installer"))
-    assert re.fullmatch(r"/.*/promring-ansible-\w+/slices/0/install\.sh", installer)
+    bundle = str(hosts["10.0.0.1"].pop("promring_receiver"))
+    assert re.fullmatch(r"/.*/promring-ansible-\w+/slices/0/receiver\.sh", bundle)
     assert hosts == {
         "10.0.0.1": {
             "ansible_host": "10.0.0.1",
@@ -156,6 +154,7 @@ async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(
             "service_port": 9091,
             "promring_file_names": ["file_sd_by_promring.json"],
             "promring_reload": True,
+            "promring_shared": False,
         }
     }
     theirs = replace(settings, playbook=Path(__file__))
@@ -266,12 +265,12 @@ async def test_one_run_brings_what_changed_of_all_services_and_nothing_else(play
 async def test_a_file_that_fails_costs_its_service_alone_and_a_host_that_fails_all_of_them_once(play: Play) -> None:
     services = Services("one", "two", pace=replace(WAITS, retry_first_s=600.0, retry_most_s=600.0))
     file = '{"host": "a", "result": "%s", "why": "%s", "file": %d}'
-    lines = [file % ("failed", "/sd/one.json: is a folder", 0), file % ("same", "", 1)]
+    lines = [file % ("at", "/sd/one.json", 0), file % ("error", "it is a folder", 0), file % ("same", "", 1)]
     say = "".join(f"echo {shlex.quote(line)} >> $PROMRING_ANSIBLE_REPORT; " for line in lines)
     play.does(f"{say} told a ok; told b unreachable refused; exit 4")
     told = await services.told("a", "b", one=1, two=1)
     assert told["one"] == [
-        Outcome("a:9090", "failed", "a: /sd/one.json: is a folder"),
+        Outcome("a:9090", "failed", "a: /sd/one.json: it is a folder"),
         Outcome("b:9090", "failed", "b: unreachable: refused"),
     ]
     assert told["two"] == [Outcome("a:9090", "same"), Outcome("b:9090", "failed", "b: unreachable: refused")]
@@ -536,201 +535,3 @@ def test_a_report_that_was_cut_and_an_error_among_warnings_are_read() -> None:
     assert last_error("[WARNING]: x\n[ERROR]: broken\nOrigin: /x.yml:3:5\n\n  ^ column 5\n") == "broken"
     assert last_error("bash: no such thing\n") == "bash: no such thing"
     assert last_error("") == ""
-
-
-# --- the far side ----------------------------------------------------------------------------------------------------
-
-
-def install(
-    folder: Path,
-    body: bytes,
-    generation: str = "1.1",
-    *,
-    sha256: str = "",
-    reload: str = "",
-    before: str = "",
-    sh: str = "sh",
-) -> tuple[str, str]:
-    """Run the script as Ansible does. What it said, and the last it complained of."""
-    digest = sha256 or hashlib.sha256(body).hexdigest()
-    (said,), error = install_all(
-        folder, SdFile("x.json", body, digest, parse_generation(generation)), reload=reload, before=before, sh=sh
-    )
-    return "" if said.startswith("failed ") else said, error
-
-
-def install_all(
-    folder: Path, *files: SdFile, reload: str = "", before: str = "", sh: str = "sh", name: str = ""
-) -> tuple[list[str], str]:
-    """What it said of each file, and the last it complained of."""
-    run = folder.parent / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    run.mkdir()
-    write_inventory(run, [Host("h", files, {})], installer=True)
-    arguments = [sh, str(run / "slices/0/install.sh"), str(folder), reload or "quiet", name]
-    ran = subprocess.run(
-        ["/bin/sh", "-c", f"{before}\n{shlex.join(arguments)}"], capture_output=True, text=True, check=False
-    )
-    lines = ran.stdout.splitlines()
-    assert [line.split()[:2] for line in lines] == [["promring-file", str(n)] for n in range(len(files))], ran
-    said = [line.split(" ", 2)[2] for line in lines]
-    assert (ran.returncode == 0) == any(not one.startswith("failed ") for one in said), ran
-    return said, (ran.stderr.strip().splitlines() or [""])[-1]
-
-
-def test_the_script_installs_what_the_other_receivers_install(tmp_path: Path) -> None:
-    folder, path = tmp_path / "new" / "sd", tmp_path / "new" / "sd" / "x.json"
-    folder.parent.mkdir()
-    bodies = [
-        b"[]\n",
-        BODY,
-        '[{"targets":["é\\n:1"],"labels":{"a":"$(touch y) `id` {{ x }}"}}]\n'.encode(),
-        b"x" * 3_000_000,
-    ]
-    for n, body in enumerate(bodies, 1):
-        assert install(folder, body, f"7.{n}") == ("written", "")
-        assert path.read_bytes() == body
-        assert envelope.held(path) == (Generation(7, n), hashlib.sha256(body).hexdigest())
-        stamp = path.stat()
-        assert install(folder, body, f"7.{n}") == ("same", "")
-        assert install(folder, body, f"7.{n}", sh="bash") == ("same", "")
-        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (stamp.st_ino, stamp.st_mtime_ns)
-    assert oct(path.stat().st_mode & 0o777) == "0o644"
-    assert sorted(p.name for p in folder.iterdir()) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
-    assert install(folder, bodies[-1], "8.1") == ("same", "")
-    assert envelope.held(path) == (Generation(8, 1), hashlib.sha256(bodies[-1]).hexdigest())
-    assert envelope.install(path, envelope.Envelope.of(a_slice("a", body=BODY, generation=(8, 2))))
-    assert install(folder, bodies[0], "8.1")[1].endswith("has generation 8.2, refuses the older 8.1")
-
-
-@pytest.mark.parametrize(
-    ("body", "generation", "sha256", "why"),
-    [
-        (b"[]", "5.1", "", "refuses the older 5.1"),
-        (b"[]", "4.99", "", "refuses the older 4.99"),
-        (b"[]", "5.2", "", "has another slice of generation 5.2"),
-        (b"[]", "6.1", "0" * 64, "not those of the SHA-256"),
-        (b"[", "9.9", hashlib.sha256(b"[]").hexdigest(), "not those of the SHA-256"),
-    ],
-)
-def test_what_the_script_refuses_changes_nothing(
-    tmp_path: Path, body: bytes, generation: str, sha256: str, why: str
-) -> None:
-    folder = tmp_path / "sd"
-    install(folder, BODY, "5.2")
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    said, error = install(folder, body, generation, sha256=sha256)
-    assert (said, why in error) == ("", True), error
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
-
-
-@given(st.tuples(st.integers(0, 12), st.integers(0, 12)), st.tuples(st.integers(0, 12), st.integers(0, 12)))
-def test_generations_are_compared_as_numbers(one: tuple[int, int], other: tuple[int, int]) -> None:
-    script = re.search(r"^older\(\) \{\n.*?^\}\n", (FILES / "install.sh").read_text(), re.DOTALL | re.MULTILINE)
-    assert script
-    ran = subprocess.run(
-        ["sh", "-c", f'{script[0]}older "$1" "$2"', "sh", str(Generation(*one)), str(Generation(*other))], check=False
-    )
-    assert (ran.returncode == 0) == (one < other)
-
-
-def test_a_disk_without_room_leaves_the_old_slice(tmp_path: Path) -> None:
-    folder = tmp_path / "sd"
-    install(folder, BODY)
-    said, error = install(folder, b"[" + b" " * 100_000 + b"]", "1.2", before="trap '' XFSZ; ulimit -f 16")
-    assert (said, bool(error)) == ("", True)
-    assert (folder / "x.json").read_bytes() == BODY
-    assert envelope.held(folder / "x.json") == (Generation(1, 1), hashlib.sha256(BODY).hexdigest())
-    assert sorted(p.name for p in folder.iterdir()) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
-
-
-def test_what_was_changed_by_hand_is_put_back_and_links_and_left_overs_go(tmp_path: Path) -> None:
-    folder, path = tmp_path / "sd", tmp_path / "sd" / "x.json"
-    install(folder, BODY)
-    (folder / ".x.json.AAAAAAAA.promring-tmp").write_text("of a killed one")
-    (folder / ".x.json.promring").write_text("nonsense 1 2\n")
-    path.write_text("[]")
-    said, remark = install(folder, BODY)
-    assert (said, remark.endswith("nonsense is not a generation of a controller")) == ("written", True)
-    elsewhere = tmp_path / "elsewhere.json"
-    elsewhere.write_bytes(BODY)
-    path.unlink()
-    path.symlink_to(elsewhere)
-    assert install(folder, BODY) == ("written", "")
-    assert not path.is_symlink()
-    assert sorted(p.name for p in folder.iterdir()) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
-    path.unlink()
-    path.mkdir()
-    assert install(folder, BODY, "1.2")[1].endswith("x.json: is a folder")
-
-
-def test_a_scraper_that_could_not_be_told_is_told_next_time(tmp_path: Path) -> None:
-    folder = tmp_path / "sd"
-    assert install(folder, BODY, reload="reload")[0] == "written"
-    assert install(folder, BODY, reload="reload")[0] == "reload", "nobody took the mark away yet"
-    assert install(folder, BODY)[0] == "same"
-    (folder / ".x.json.promring-reload").unlink()
-    assert install(folder, BODY, reload="reload")[0] == "same"
-
-
-def test_the_script_names_what_is_missing_over_there(tmp_path: Path) -> None:
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    for tool in [
-        "cat",
-        "cmp",
-        "cut",
-        "dd",
-        "find",
-        "grep",
-        "head",
-        "mkdir",
-        "mktemp",
-        "mv",
-        "rm",
-        "sed",
-        "sync",
-        "tail",
-        "tr",
-        "sh",
-        "chmod",
-        "flock",
-        "openssl",
-    ]:
-        (bin_ / tool).symlink_to(str(shutil.which(tool)))
-    path = f"PATH={bin_}; export PATH"
-    assert install(tmp_path / "sd", BODY, before=path) == ("written", "")
-    (bin_ / "openssl").unlink()
-    said, error = install(tmp_path / "sd", BODY, "1.2", before=path)
-    assert (said, f"there is no sha256sum, shasum, openssl or sha256 in {bin_}" in error) == ("", True)
-
-
-def test_of_a_huge_note_the_script_reads_the_beginning(tmp_path: Path) -> None:
-    (tmp_path / "sd").mkdir()
-    with (tmp_path / "sd" / ".x.json.promring").open("wb") as note:
-        note.truncate(1 << 40)  # no machine has room for all of it
-    assert install(tmp_path / "sd", BODY)[0] == "written"
-
-
-@pytest.mark.parametrize("shell", [s for s in ("sh", "bash", "ksh", "mksh") if shutil.which(s)])
-def test_several_slices_come_in_one_file_and_one_that_fails_costs_no_other(tmp_path: Path, shell: str) -> None:
-    folder = tmp_path / "sd"
-    bodies = {"one": BODY, "two": b"[\n\n]\n", "three": '["é\0"]'.encode() * 100_000, "four": b"[]"}
-    files = [SdFile(f"{n}.json", b, hashlib.sha256(b).hexdigest(), Generation(1, 1)) for n, b in bodies.items()]
-    assert install_all(folder, *files, sh=shell) == (["written"] * 4, "")
-    assert all((folder / f"{name}.json").read_bytes() == body for name, body in bodies.items())
-    assert install_all(folder, *files, sh=shell) == (["same"] * 4, "")
-    (folder / "one.json").unlink()
-    (folder / "one.json").mkdir()
-    (folder / "three.json").write_text("by hand")
-    older = files[1]._replace(generation=Generation(0, 9))
-    said, error = install_all(folder, files[0], older, files[2], files[3], sh=shell)
-    refused = f"failed {folder}/two.json: has generation 1.1, refuses the older 0.9"
-    assert said == [f"failed {folder}/one.json: is a folder", refused, "written", "same"]
-    assert error.endswith("refuses the older 0.9")
-    assert (folder / "three.json").read_bytes() == bodies["three"]
-    assert install_all(folder, files[1], name="two.json")[0] == ["same"], "the extra variables may say another name"
-    said, _ = install_all(folder, files[1], files[3], name="x.json", sh=shell)
-    assert said[0] == "written"
-    assert said[1].startswith("failed ")
-    assert not [p for p in folder.iterdir() if p.name.endswith("-tmp")]

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from promring.delivery.ssh_hosts import ODD
+from promring.delivery.receiver_sh import REMEDIES
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"debug", "info", "warning", "error", "critical"}
-ELSEWHERE = set(ODD)
+ELSEWHERE = set(REMEDIES)
 """Said by a name, not by a word on the line of the call."""
 
 

@@ -5,32 +5,26 @@ there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from subprocess import PIPE
 from types import MappingProxyType
-from typing import IO
 
 import asyncssh
 import pytest
 from testbed.sshd import make_key
 
-from promring.delivery import envelope
-from promring.delivery.envelope import Envelope
 from promring.delivery.ssh import SshDelivery, SshHosts, SshPace, SshSettings, render_host
 from promring.delivery.ssh_connect import parse_jump
-from promring.delivery.ssh_far import COMMAND, FarError, script, was_written
+from promring.delivery.ssh_push import COMMAND
 from promring.delivery.ssh_trust import parse_known_hosts
 from promring.model import ConfigError, Generation, Scraper, Slice
 from promring.telemetry import log
+from tests.receivers import Offer, asked
 
 BODY = b'[{"targets":["a:1"]}]'
 SHELLS = [s for s in ("sh", "bash", "ksh", "mksh", "busybox sh") if shutil.which(s.split()[0])]
@@ -45,42 +39,10 @@ def settings(folder: Path, **changes: str) -> SshSettings:
     return SshSettings(texts["host"], 22, "promring", texts["path"], folder / "key", folder / "known_hosts")
 
 
-def far_side(
-    path: Path,
-    slice_: Slice,
-    sent: bytes | None = None,
-    *,
-    shell: str = "sh",
-    login: str = "sh",
-    env: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """The script's last line, when a local login shell is given the command, and the bytes when it asks for them; ``shell``
-    runs the script.
-    """
-    text = COMMAND.replace("exec sh ", f"exec {shell} ", 1)
-    with subprocess.Popen(
-        [*login.split(), "-c", text], stdin=PIPE, stdout=PIPE, stderr=subprocess.STDOUT, env={**os.environ, **env}
-    ) as running:
-        assert running.stdin
-        assert running.stdout
-        running.stdin.write(script(str(path), slice_, 1).encode())
-        running.stdin.flush()
-        answer = said(running.stdout)
-        if answer == "need":
-            with contextlib.suppress(BrokenPipeError):
-                running.stdin.write(slice_.body if sent is None else sent)
-                running.stdin.close()
-            answer = said(running.stdout)
-        assert running.stdout.read() == b""
-        return answer
-
-
-def said(stdout: IO[bytes]) -> str:
-    """What comes after "promring "; remarks are passed over."""
-    for line in stdout:
-        if line.startswith(b"promring ") and not line.startswith(b"promring remark"):
-            return line.decode().strip().removeprefix("promring ")
-    raise AssertionError("it ended")
+def received(path: Path, slice_: Slice, login: str = "sh", env: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What the receiver says when a local login shell is given the command."""
+    sent = Offer(path, slice_.body, slice_.sha256, slice_.generation)
+    return asked([*login.split(), "-c", COMMAND], sent, {**os.environ, **env})
 
 
 def left(folder: Path) -> list[str]:
@@ -155,126 +117,12 @@ def test_a_hostile_scraper_keeps_to_its_folder_and_runs_nothing(
     )
     path = Path(delivery.path(slice_))
     monkeypatch.chdir(tmp_path)
-    assert far_side(path, slice_) == "written"
+    assert received(path, slice_) == "written"
     assert left(tmp_path) == ["it's $(touch pwned) a `b` \\folder"]
     assert path.read_bytes() == BODY
 
 
-# --- the far script ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_far_script_does_what_the_receiver_here_does(tmp_path: Path, shell: str) -> None:
-    path = tmp_path / "deep" / "er" / "x.json"
-    assert far_side(path, make_slice(generation=(2, 3)), shell=shell) == "written"
-    assert path.read_bytes() == BODY
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert envelope.held(path) == ((2, 3), make_slice().sha256)
-    before = path.stat()
-    assert far_side(path, make_slice(generation=(2, 3)), shell=shell) == "same"
-    assert far_side(path, make_slice(generation=(2, 4)), shell=shell) == "same"  # the note climbs, the file is left alone
-    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert envelope.held(path) == ((2, 4), make_slice().sha256)
-    for older in ((1, 999), (2, 3), (2, 0)):
-        assert far_side(path, make_slice(b"[]", older), shell=shell) == "refused 2.4"
-    assert far_side(path, make_slice(b"[]", (2, 4)), shell=shell) == "error has another slice of generation 2.4"
-    assert path.read_bytes() == BODY
-    assert far_side(path, make_slice(b"[]", (2, 10)), shell=shell) == "written"  # by number, not by text
-    assert far_side(path, make_slice(BODY, (10**14, 1)), shell=shell) == "written"
-    assert left(path.parent) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
-    assert not envelope.install(path, Envelope.of(make_slice(BODY, (10**14, 1))))
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("sent", [b"", BODY[:-1], BODY + b" ", BODY[:-1] + b" "])
-def test_bytes_that_are_not_the_slice_leave_the_old_one(tmp_path: Path, sent: bytes, shell: str) -> None:
-    path = tmp_path / "x.json"
-    assert far_side(path, make_slice(b"[]"), shell=shell) == "written"
-    answer = far_side(path, make_slice(generation=(1, 2)), sent, shell=shell)
-    assert answer.startswith(f"error {len(sent)} bytes came that are not the 21 of SHA-256 "), answer
-    assert path.read_bytes() == b"[]"
-    assert envelope.held(path) == ((1, 1), make_slice(b"[]").sha256)
-    assert left(tmp_path) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
-
-
-@pytest.mark.parametrize(
-    "note", ["", "x\n", "1.2\n", "1.2.3 abc\n", "1 2 3\n", "99999999999999999999.1 abc\n", "-1.2 abc\n"]
-)
-def test_a_damaged_note_does_not_stop_a_slice(tmp_path: Path, note: str) -> None:
-    path = tmp_path / "x.json"
-    envelope.note_of(path).write_text(note)
-    assert far_side(path, make_slice()) == "written"
-    assert envelope.held(path) == ((1, 1), make_slice().sha256)
-
-
-def test_symlinks_are_replaced_and_folders_are_not(tmp_path: Path) -> None:
-    (tmp_path / "else").mkdir()
-    (tmp_path / "else" / "file").write_text("mine")
-    for target in ("else/file", "else", "nowhere"):
-        path = tmp_path / f"{target.replace('/', '_')}.json"
-        path.symlink_to(tmp_path / target)
-        assert far_side(path, make_slice()) == "written"
-        assert not path.is_symlink()
-        assert path.read_bytes() == BODY
-    assert (tmp_path / "else" / "file").read_text() == "mine"
-    assert left(tmp_path / "else") == ["file"]
-    (tmp_path / "folder.json").mkdir()
-    assert far_side(tmp_path / "folder.json", make_slice()) == "error it is a folder"
-    assert left(tmp_path / "folder.json") == []
-    (tmp_path / ".y.json.promring-lock").symlink_to(tmp_path / "else" / "new")
-    assert "promring-lock is not a regular file" in far_side(tmp_path / "y.json", make_slice())
-    assert left(tmp_path / "else") == ["file"]
-
-
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert "error mkdir: " in far_side(tmp_path / "file" / "x.json", make_slice())
-
-
-def test_many_writers_at_once_leave_one_whole_slice_and_its_note(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    slices = [make_slice(b"[%s]" % (b" " * n * 1000), (1, n)) for n in range(1, 13)]
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda s: far_side(path, s), slices))
-    assert all(a == "written" or a.startswith("refused ") for a in answers), answers
-    assert path.read_bytes() == slices[-1].body
-    assert envelope.held(path) == (slices[-1].generation, slices[-1].sha256)
-    assert left(tmp_path) == [".x.json.promring", ".x.json.promring-lock", "x.json"]
-
-
-def test_a_lock_that_another_holds_is_not_waited_for_long(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    go, held = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with envelope._locked(path):
-            held.set()
-            go.wait(20)
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(hold)
-        held.wait(5)
-        assert far_side(path, make_slice()) == "error another writer holds on to it"
-        go.set()
-    assert far_side(path, make_slice()) == "written"
-
-
-def test_what_the_far_side_says_is_understood() -> None:
-    generation = Generation(1, 2)
-    assert was_written("written", generation, "/sd/x.json")
-    assert not was_written("same", generation, "/sd/x.json")
-    for answer, said in (
-        ("refused 7.5", "has generation 7.5, refuses the older 1.2"),
-        ("error No space left", "No space left"),
-        ("error", "an answer that is none: 'error'"),
-        ("need", "an answer that is none: 'need'"),
-    ):
-        with pytest.raises(FarError) as caught:
-            was_written(answer, generation, "/sd/x.json")
-        assert str(caught.value) == said
-
-
-# --- far sides as they are ---------------------------------------------------------------------------------------------
+# --- login shells as they are ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("login", [s for s in ("csh", "tcsh", "fish", "bash", "busybox sh") if shutil.which(s.split()[0])])
@@ -283,49 +131,9 @@ def test_any_login_shell_can_be_given_the_command(tmp_path: Path, login: str, na
     path = tmp_path / "sd" / name
     env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     big = b"[" + b" " * 300_000 + b"]"
-    assert far_side(path, make_slice(big), login=login, env=env) == "written"
+    assert received(path, make_slice(big), login=login, env=env) == "written"
     assert path.read_bytes() == big
-    assert far_side(path, make_slice(big), login=login, env=env) == "same"
-
-
-TOOLS = ("cat", "cut", "dd", "mkdir", "mv", "rm", "sync", "tr", "wc", "sh", "find", "flock", "timeout", "openssl")
-
-
-def path_with(folder: Path, *tools: str) -> str:
-    """A PATH that has nothing but ``tools``."""
-    bin_ = folder / "bin"
-    bin_.mkdir()
-    for tool in tools:
-        (bin_ / tool).symlink_to(str(shutil.which(tool)))
-    return str(bin_)
-
-
-def test_a_missing_tool_over_there_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    without = path_with(tmp_path, *TOOLS[:-1])
-    answer = far_side(path, make_slice(), env={"PATH": without}, login=str(shutil.which("sh")))
-    assert answer == f"error there is no sha256sum, shasum, openssl or sha256 in {without}: no slice can be checked"
-    (Path(without) / "sha256sum").symlink_to(str(shutil.which("sha256sum")))
-    (Path(without) / "wc").unlink()
-    answer = far_side(path, make_slice(), env={"PATH": without}, login=str(shutil.which("sh")))
-    assert answer == f"error there is no wc in {without}"
-    assert not path.exists()
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not here")
-def test_another_program_for_the_digest_will_do(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    where = path_with(tmp_path, *TOOLS)
-    assert far_side(path, make_slice(), env={"PATH": where}, login=str(shutil.which("sh"))) == "written"
-    assert far_side(path, make_slice(), env={"PATH": where}, login=str(shutil.which("sh"))) == "same"
-
-
-def test_of_a_huge_note_the_beginning_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    with envelope.note_of(path).open("wb") as note:
-        note.truncate(1 << 40)  # no machine has room for all of it
-    assert far_side(path, make_slice()) == "written"
-    assert envelope.held(path) == ((1, 1), make_slice().sha256)
+    assert received(path, make_slice(big), login=login, env=env) == "same"
 
 
 # --- what we trust -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from promring.delivery.envelope import Envelope, Note, Rule, note_of, refusal
+from promring.delivery.receiver import Envelope, Note, Rule, note_of, refusal
 
 ALONE_S = 10.0
 """About as long as a new leader takes at most."""

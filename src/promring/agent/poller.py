@@ -20,7 +20,7 @@ from promring.agent.metrics import AgentMetrics
 from promring.agent.slicefile import SliceFile, keys_in
 from promring.agent.turns import Turns
 from promring.delivery.bundle import DECLINED, HAVE, SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
-from promring.delivery.envelope import RefusedError
+from promring.delivery.receiver import RefusedError
 from promring.runtime.backoff import Bucket, backoff_s
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.paths import file_name

@@ -14,7 +14,7 @@ from pathlib import Path
 from promring.agent.asking import SLICE_BYTES_MAX
 from promring.agent.fence import Fence
 from promring.delivery.bundle import mark
-from promring.delivery.envelope import Envelope, Note, install, note_of, noted
+from promring.delivery.receiver import Envelope, Note, install, note_of, noted
 from promring.runtime import disk, regular
 
 REFUSED_MOST = 8

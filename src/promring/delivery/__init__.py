@@ -7,14 +7,12 @@ lead.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from promring.model import Generation, Slice
 
 Leads = Callable[[], bool]
-_NEWER = re.compile(r"has (?:another slice of )?generation (\d{1,18})\.(\d{1,18})(?:, refuses|\b)")
 
 
 def always() -> bool:
@@ -31,17 +29,13 @@ class Outcome(NamedTuple):
     scraper: str
     outcome: str
     error: str = ""
+    fenced_by: Generation | None = None
+    """The newer generation that the receiver has."""
 
     @classmethod
-    def not_taken(cls, scraper: str, error: str) -> Outcome:
-        """``failed``, or ``refused`` when the receiver said that it has a newer one."""
-        return cls(scraper, "refused" if _NEWER.search(error) else "failed", error)
-
-    @property
-    def fenced_by(self) -> Generation | None:
-        """The newer generation that the receiver has."""
-        match = _NEWER.search(self.error)
-        return Generation(int(match[1]), int(match[2])) if match else None
+    def not_taken(cls, scraper: str, error: str, have: Generation | None = None) -> Outcome:
+        """``failed``, or ``refused`` when the receiver has ``have``, which is newer."""
+        return cls(scraper, "failed" if have is None else "refused", error, have)
 
 
 @runtime_checkable

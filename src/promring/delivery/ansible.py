@@ -46,6 +46,7 @@ class AnsibleDelivery:
     ) -> None:
         self._settings = settings
         self._pushes = pushes or AnsiblePushes(settings, log, pace=pace)
+        self._pushes.join(self)
         self._known: dict[str, tuple[Far, Sink]] = {}
         self._ring: Callable[[], None] = lambda: None
         self._again: asyncio.TimerHandle | None = None
@@ -56,7 +57,7 @@ class AnsibleDelivery:
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         before, self._known = self._known, {}
         for scraper in (s.scraper for s in slices):
-            sink = before[scraper.id][1] if scraper.id in before else Sink(self)
+            sink = before[scraper.id][1] if scraper.id in before else Sink(self, self._settings.dest_sd_file_name)
             self._known[scraper.id] = self._pushes.far(scraper), sink
         if self._again is not None:
             self._again.cancel()
@@ -65,8 +66,7 @@ class AnsibleDelivery:
         withheld = set[str]()
         try:
             if due and leads():
-                name = self._settings.dest_sd_file_name
-                await self._pushes.ask(self, [Due(*self._known[s.scraper.id], s, name) for s in due], leads)
+                await self._pushes.ask(self, [Due(*self._known[s.scraper.id], s) for s in due], leads)
             elif due:
                 withheld = {s.scraper.id for s in due}
             await self._wait()
@@ -81,7 +81,7 @@ class AnsibleDelivery:
         self._ring = lambda: None
         if self._again is not None:
             self._again.cancel()
-        await self._pushes.stop(self)
+        await self._pushes.leave(self)
 
     # --- when ----------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What a run of ``ansible-playbook`` is given: its inventory, and the slices as files.
 
 Nothing of a slice is a variable: its bytes are a file. With the playbook that comes along the slices of a host are one file,
-behind ``install.sh``; a playbook of one's own gets one slice a host, as a file of the name that it shall have.
+behind ``receiver.sh``; a playbook of one's own gets one slice a host, as a file of the name that it shall have.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from promring.model import Generation, Slice
+from promring.delivery.receiver_sh import SdFile, write_bundle
 
 FILES = Path(__file__).parent / "ansible_files"
 
@@ -26,32 +25,21 @@ class Host:
     name: str
     files: Sequence[SdFile] = field(repr=False)
     variables: Mapping[str, str | int | bool | Sequence[str]]
+    shared: bool = False
+    """Whether other services have files there, too."""
 
 
-class SdFile(NamedTuple):
-    """A slice, and the name that it shall have."""
-
-    name: str
-    body: bytes
-    sha256: str
-    generation: Generation
-
-    @classmethod
-    def of(cls, name: str, slice_: Slice) -> SdFile:
-        return cls(name, slice_.body, slice_.sha256, slice_.generation)
-
-
-def write_inventory(folder: Path, hosts: Sequence[Host], *, installer: bool) -> None:
-    """The inventory, and beside it what is sent: ``installer``: all files of a host in one, behind ``install.sh``; else its
+def write_inventory(folder: Path, hosts: Sequence[Host], *, receiver: bool) -> None:
+    """The inventory, and beside it what is sent: ``receiver``: all files of a host in one, behind the receiver; else its
     one file, under the name that it shall have.
     """
     listed = {}
     for index, host in enumerate(hosts):
         place = folder / "slices" / str(index)
         place.mkdir(parents=True)
-        if installer:
-            own: dict[str, str | list[str]] = {"promring_installer": str(_bundle(place / "install.sh", host.files))}
-            own |= {"promring_file_names": [file.name for file in host.files]}
+        if receiver:
+            own: dict[str, str | bool | list[str]] = {"promring_receiver": str(_bundle(place / "receiver.sh", host.files))}
+            own |= {"promring_file_names": [file.name for file in host.files], "promring_shared": host.shared}
         else:
             file = host.files[0]
             (place / file.name).write_bytes(file.body)
@@ -63,14 +51,6 @@ def write_inventory(folder: Path, hosts: Sequence[Host], *, installer: bool) -> 
 
 
 def _bundle(path: Path, files: Sequence[SdFile]) -> Path:
-    """The installer, its list, and the bytes: each slice begins so many before the end."""
     with open(path, "wb") as bundle:
-        bundle.write((FILES / "install.sh").read_bytes())
-        begins = sum(len(file.body) for file in files)
-        for file in files:
-            bundle.write(f"{file.sha256} {file.generation} {begins} {len(file.body)} {file.name}\n".encode())
-            begins -= len(file.body)
-        bundle.write(b"\n")
-        for file in files:
-            bundle.write(file.body)
+        write_bundle(bundle, files)
     return path

@@ -4,7 +4,7 @@ each slice.
 A host is told of as soon as it is through, or has failed: then it is free for another push while this one still runs. What
 became of the others is decided at the end: a host that was begun and not ended in time has failed, one that the push did not
 come to is waiting, and where nothing was heard of any host the trouble is our own. What a host is to blame for (it cannot be
-reached, it hangs) is told to all of its slices; what the installer says of one slice counts for that one.
+reached, it hangs) is told to all of its slices; what the receiver says of one slice counts for that one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol
 
 from promring.delivery import Leads, Outcome
 from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_run import PROGRAM, Report, Run, Told
+from promring.delivery.receiver import RefusedError
+from promring.delivery.receiver_sh import REMEDIES, Answer, TroubleError, was_written
 from promring.model import Generation, Scraper, Slice
 from promring.runtime.backoff import backoff_s
 from promring.runtime.threads import to_the_end
@@ -76,8 +79,6 @@ class Far:
     """The last push began with it and did not bring its slices."""
     failures: int = 0
     retry_at: float = 0.0
-    remark: str = ""
-    """That was said."""
 
     def settle(self, outcomes: Sequence[Ended], pace: AnsiblePace) -> None:
         self.push = None
@@ -94,6 +95,8 @@ class Sink:
     """One scraper's file of one service: what it has, which push is bringing another one, and how the last one ended."""
 
     owner: Owner
+    name: str
+    """Of the file."""
     delivered: _Delivered | None = None
     before: _Delivered | None = None
     """What it had before the push that is under way."""
@@ -105,6 +108,8 @@ class Sink:
     """Of this file alone, in a row."""
     retry_at: float = 0.0
     error: str = ""
+    remarked: set[str] = field(default_factory=set)
+    """What the receiver remarked, and what was said."""
 
     def has(self, slice_: Slice) -> bool:
         return self.delivered is not None and self.delivered.is_that(slice_)
@@ -162,8 +167,9 @@ class Push:
         self.waiting = set[Owner]()
         self.task: asyncio.Task[None] | None = None
         self._loads, self._pace, self._log = loads, pace, log
-        self._files: dict[tuple[str, int], tuple[str, str]] = {}
-        """How the installer says that each file fared."""
+        self._answers: dict[tuple[str, int], Answer] = {}
+        """The receiver's last of each file."""
+        self._paths: dict[tuple[str, int], str] = {}
         for load in loads.values():
             load.far.push = self
             for _, sink in load.files:
@@ -211,13 +217,11 @@ class Push:
         if load is None:
             return
         if told.file is not None:
-            self._files[told.host, told.file] = told.result, told.why
+            self._hear_of_file(load, told.host, Answer(told.file, told.result, told.why))
             return
         if told.result not in ("ok", "changed", *BAD):
             return
         if load.far.push is self or (load.far.push is None and told.result in BAD):
-            if told.result not in BAD:
-                self._say_remark(load.far, told.why)
             self._settle(load, [self._heard(told.host, n, told.result, told.why) for n in range(len(load.files))])
             for owner in self.waiting:
                 owner.news()
@@ -228,21 +232,36 @@ class Push:
                 sink.settle(slice_, one, self._pace)
         load.far.settle(ended, self._pace)
 
-    def _say_remark(self, far: Far, remark: str) -> None:
-        if remark and remark != far.remark:
-            self._log.warning("ansible_remark", scraper=far.scraper.id, host=far.scraper.host, remark=remark)
-        far.remark = remark
+    def _hear_of_file(self, load: Load, host: str, answer: Answer) -> None:
+        of = host, answer.number
+        if answer.word == "at":
+            self._paths[of] = answer.text
+        elif answer.word != "remark":
+            self._answers[of] = answer
+        elif answer.text in REMEDIES and answer.number < len(load.files):
+            slice_, sink = load.files[answer.number]
+            if answer.text not in sink.remarked:  # the file is looked at again and again
+                sink.remarked.add(answer.text)
+                where = {"host": slice_.scraper.host, "service": slice_.service, "path": self._paths.get(of, "")}
+                self._log.warning(answer.text, **where, remedy=REMEDIES[answer.text])
 
     def _heard(self, name: str, number: int, result: str, why: str) -> Ended:
         """Of a file of a host that was heard of."""
         slice_, sink = self._loads[name].files[number]
-        scraper, of_file = slice_.scraper, self._files.get((name, number))
-        if of_file is not None and of_file[0] == "failed" and result != "unreachable":
-            return Ended(Outcome.not_taken(scraper.id, f"{scraper.host}: {of_file[1]}"), of_file=True)
+        scraper, written = slice_.scraper, result == "changed"
+        path = self._paths.get((name, number), "")
+        answer = self._answers.get((name, number))
+        if answer is not None and result != "unreachable":
+            where = f"{scraper.host}: {path}".removesuffix(": ")
+            try:
+                written = was_written(answer, slice_.generation, PurePosixPath(path or sink.name))
+            except RefusedError as error:
+                return Ended(Outcome.not_taken(scraper.id, f"{where}: {error}", error.have), of_file=True)
+            except TroubleError as error:
+                return Ended(Outcome.not_taken(scraper.id, f"{where}: {error}"), of_file=True)
         if result in BAD:
             why = f"unreachable: {why}" if result == "unreachable" else why
             return Ended(Outcome.not_taken(scraper.id, f"{scraper.host}: {why}"))
-        written = result == "changed" if of_file is None else of_file[0] != "same"
         if written and sink.push is self and sink.before is not None and sink.before.is_that(slice_):
             self._log.warning("slice_put_back", scraper=scraper.id, host=scraper.host, service=slice_.service)
         return Ended(Outcome(scraper.id, "written" if written else "same"))

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from promring.delivery import Leads
-from promring.delivery.ansible_inventory import Host, SdFile
+from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_push import AnsiblePace, Far, Load, Owner, Push, Sink
 from promring.delivery.ansible_run import NOT_INSTALLED, Run
+from promring.delivery.receiver_sh import SdFile
 from promring.model import Scraper, Slice
 from promring.telemetry.log import Logger
 
@@ -53,12 +54,11 @@ class AnsibleSettings:
 
 
 class Due(NamedTuple):
-    """A slice that is to be pushed, under that name."""
+    """A slice that is to be pushed."""
 
     far: Far
     sink: Sink
     slice: Slice
-    name: str
 
 
 class AnsiblePushes:
@@ -71,9 +71,13 @@ class AnsiblePushes:
         self._run = settings.run
         self._fars: weakref.WeakValueDictionary[tuple[str, str, int], Far] = weakref.WeakValueDictionary()
         self._pushes = set[Push]()
+        self._owners = set[Owner]()
         self._asked: dict[Owner, tuple[Sequence[Due], Leads]] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._said_missing = False
+
+    def join(self, owner: Owner) -> None:
+        self._owners.add(owner)
 
     def far(self, scraper: Scraper) -> Far:
         """Kept as long as somebody has it."""
@@ -89,6 +93,10 @@ class AnsiblePushes:
         if self._gathering is None:
             self._gathering = asyncio.create_task(self._gather())
         await asyncio.wait([self._gathering])
+
+    async def leave(self, owner: Owner) -> None:
+        self._owners.discard(owner)
+        await self.stop(owner)
 
     async def stop(self, owner: Owner) -> None:
         """Nobody writes its slices after this. Others whose slices were in the same pushes are told to ask again."""
@@ -161,7 +169,7 @@ class AnsiblePushes:
             variables["ansible_user"] = settings.user
         if settings.identity_file is not None:
             variables["ansible_ssh_private_key_file"] = str(settings.identity_file)
-        return Host(name, [SdFile.of(one.name, one.slice) for one in due], variables)
+        return Host(name, [SdFile.of(one.sink.name, one.slice) for one in due], variables, shared=len(self._owners) > 1)
 
     def _say_missing(self, trouble: str) -> None:
         missing = trouble == NOT_INSTALLED

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from promring.delivery.ansible_inventory import FILES, Host, SdFile, write_inventory
+from promring.delivery.ansible_inventory import FILES, Host, write_inventory
 from promring.delivery.ansible_processes import POLL_S, end_all
+from promring.delivery.receiver_sh import SdFile
 from promring.model import Generation
 from promring.runtime import regular
 from promring.runtime.redact import hide, secrets_of_vars
@@ -92,7 +93,7 @@ class Run:
             return Report({}, trouble)
         deadline = time.monotonic() + self.timeout_s
         with _folder() as folder:
-            write_inventory(folder, hosts, installer=self.playbook is None)
+            write_inventory(folder, hosts, receiver=self.playbook is None)
             listener = _Listener(folder / "report", self._secrets(), heard)
             command = [program, *self._arguments(folder, len(hosts), check=check)]
             env = environment(folder, self.timeout_s) | self._vault_environment()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from promring.delivery.envelope import Envelope, RefusedError, parse_follows, parse_generation
+from promring.delivery.receiver import Envelope, RefusedError, parse_follows, parse_generation
 from promring.model import PromringError
 
 CONTENT_TYPE = "application/x-promring-slices"

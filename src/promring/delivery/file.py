@@ -11,8 +11,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from promring.delivery import Leads, Outcome, always, envelope
-from promring.delivery.envelope import Envelope, RefusedError
+from promring.delivery import Leads, Outcome, always, receiver
+from promring.delivery.receiver import Envelope, RefusedError
 from promring.model import Generation, Slice
 from promring.runtime import disk
 from promring.runtime.paths import own_folders, render
@@ -57,12 +57,14 @@ class FileDelivery:
             cleaned.add(path.parent)
             disk.remove_left_overs(path.parent)
         try:
-            written = envelope.install(path, Envelope.of(slice_), own=self._own)
+            written = receiver.install(path, Envelope.of(slice_), own=self._own)
             self._say_open(path.parent)
-        except (OSError, RefusedError) as error:
+        except RefusedError as error:
             self._verified.pop(path, None)
-            own_words = isinstance(error, RefusedError | disk.OddFileError)
-            why = str(error) if own_words else f"{path}: {getattr(error, 'strerror', None) or error}"
+            return Outcome.not_taken(slice_.scraper.id, str(error), error.have)
+        except OSError as error:
+            self._verified.pop(path, None)
+            why = str(error) if isinstance(error, disk.OddFileError) else f"{path}: {error.strerror or error}"
             return Outcome.not_taken(slice_.scraper.id, why)
         if written and known is not None and known[2] == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))

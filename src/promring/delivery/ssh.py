@@ -2,14 +2,14 @@
 
 ``deliver`` drives: it asks for a try of every host that has something due (``ssh_hosts``, shared by the services of a
 fleet), and does not wait long for it. What has not ended is ``waiting``, goes on in the background, and rings when it has
-ended; what failed is left alone for a while, longer each time. On the far side one POSIX sh script does what
-``envelope.install`` does here (``ssh_far``): a sender that is killed, frozen or cut off leaves the old slice whole.
+ended; what failed is left alone for a while, longer each time. On the other host ``receiver.sh``
+writes the slice: a sender that is killed, frozen or cut off leaves the old slice whole.
 
 Promises: the newest slice wins; ``leads`` is asked before the bytes travel; nothing goes on after ``close`` or a cancelled
 ``deliver``. A host that is refused for its key, or that refuses ours, is left alone for ``pause_s``. A file that is known to
 hold its slice is asked about again after ``recheck_s``. Trouble on our own side or on the way is ``unsent``.
 Not promised: that far ``sync`` reaches the disk where ``sync`` takes no file.
-Flow: ``ssh_hosts`` has the hosts, ``ssh_connect`` names, keys and jump hosts, ``ssh_far`` the other end.
+Flow: ``ssh_hosts`` has the hosts, ``ssh_connect`` names, keys and jump hosts, ``ssh_push`` sends a slice.
 """
 
 from __future__ import annotations

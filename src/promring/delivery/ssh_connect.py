@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from promring.delivery.ssh_far import HostError, one_line, reason
+from promring.delivery.ssh_push import HostError, one_line, reason
 from promring.delivery.ssh_trust import KeyFiles, Trust, UnsentError, newest_trust, why_not_valid
 from promring.runtime.resolver import Resolver
 from promring.runtime.threads import BusyError, Single

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from promring.delivery import Outcome
 from promring.delivery.ssh_connect import Connector, Step
-from promring.delivery.ssh_far import BrokenError, CrowdedError, HostError, Work, push
+from promring.delivery.ssh_push import BrokenError, CrowdedError, HostError, Work, push
 from promring.model import Generation, Slice
 from promring.runtime.threads import heed
 from promring.telemetry.log import Logger
@@ -200,7 +200,7 @@ class Host:
     async def send(self, work: Work, connector: Connector, timeout_s: float) -> str:
         """A kept connection that broke is replaced once. Where nothing comes over it in half of the time, another one is
         tried beside it, and the first answer counts: a host that is slow is not given up, one whose connection was lost on
-        the way is reached in time. Returns as ``ssh_far.push``. Raises FarError, HostError; the caller ends it in time.
+        the way is reached in time. Returns as ``ssh_push.push``. Raises FarError, HostError; the caller ends it in time.
         """
         kept = self.connection
         if kept is None or kept.is_closed():

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promring.delivery import Outcome
+from promring.delivery.receiver import Envelope
+from promring.delivery.receiver_sh import REMEDIES
 from promring.delivery.ssh_connect import Connector, Hop, Route, UntrustedError
-from promring.delivery.ssh_far import CrowdedError, FarError, HostError, Work
 from promring.delivery.ssh_host import Failed, File, Held, Host, Owner, Result, are_same
+from promring.delivery.ssh_push import CrowdedError, FarError, HostError, Work
 from promring.delivery.ssh_trust import KeyFiles, UnsentError
 from promring.model import Slice
 from promring.runtime.backoff import backoff_s
@@ -34,11 +36,6 @@ from promring.telemetry.log import Logger
 
 AT_ONCE, SLOW_AT_ONCE = 50, 10
 """Tries at a moment: of hosts that answer, and of those that did not the last time."""
-ODD = {
-    "note_ignored": "it is written anew",
-    "folder_writable_by_all": "chmod o-w, or give it the sticky bit",
-}
-"""What the far side may remark, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +305,10 @@ class SshHosts:
         if before is not None:  # whatever comes of this, it is to be looked at
             file.held = before._replace(verified_at=-math.inf)
         try:
-            work = Work(file.path, slice_, owner.own, functools.partial(_say_odd, host, file), owner.leads)
+            work = Work(file.path, Envelope.of(slice_), owner.own, functools.partial(_say_odd, host, file), owner.leads)
             outcome = await host.send(work, self._connector, self.settings.timeout_s)
         except FarError as error:
-            return Outcome.not_taken(slice_.scraper.id, f"{host.name}:{file.path}: {error}")
+            return Outcome.not_taken(slice_.scraper.id, f"{host.name}:{file.path}: {error}", error.have)
         if outcome == "written" and before is not None and before.sha256 == slice_.sha256:
             owner.log.warning("slice_put_back", scraper=slice_.scraper.id, host=host.name, path=file.path)
         if outcome != "withheld":
@@ -325,6 +322,6 @@ def _result(host: Host, file: File, slice_: Slice, failed: Failed) -> Result:
 
 def _say_odd(host: Host, file: File, what: str) -> None:
     """Once for a file: it is looked at again and again."""
-    if what in ODD and what not in file.odd:
+    if what in REMEDIES and what not in file.odd:
         file.odd.add(what)
-        file.owner.log.warning(what, host=host.name, path=file.path, remedy=ODD[what])
+        file.owner.log.warning(what, host=host.name, path=file.path, remedy=REMEDIES[what])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from promring.delivery.ssh_far import HostError, one_line
+from promring.delivery.ssh_push import HostError, one_line
 from promring.runtime import regular
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ host counts: ``begun``, then ``changed`` or ``ok`` when it has been through the 
 ``unreachable``, ``stopped`` when the playbook ended before the host was through since another one failed, or ``nothing``
 when no task did anything there. Beside ``changed`` and ``ok`` "why" has what the installer remarked.
 
-The installer that comes along says how each slice of a host fared. That is told before, in lines which have the number of
-the slice as "file", too: ``written``, ``same``, ``reload``, ``failed``.
+What the receiver says of each slice is told before, in lines that have the number of the slice as "file": "result" is the
+receiver's word, "why" the rest (``receiver.sh``).
 
 A host that was unreachable once is not ``ok``, whatever the playbook ignores: what ran on it did not run there.
 
@@ -26,8 +26,7 @@ from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped
 
 WHY_MOST = 3000
 """Characters; promring takes out what is secret before it cuts further."""
-REMARK = "promring: "
-FILE = re.compile(r"promring-file ([0-9]{1,6}) (written|same|reload|failed)\b ?(.*)")
+FILE = re.compile(r"promring ([0-9]{1,6}) (at|remark|written|same|reload|refused|error)\b ?(.*)")
 SECRET = re.compile(r"pass|secret|token|key|cred", re.IGNORECASE)
 TEMPORARY = re.compile(r'mkdir -p "` echo (\S+) `"')
 VAULTED = {"AnsibleVaultEncryptedUnicode", "EncryptedString"}
@@ -54,7 +53,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         self._changed: set[str] = set()
         self._why: dict[str, str] = {}
         self._unreached: set[str] = set()
-        self._remarks: dict[str, list[str]] = {}
         self._secrets: list[str] = []
         self._through: set[str] = set()
         self._notified: dict[str, set[str]] = {}
@@ -88,9 +86,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         host, _, values = _parts(result)
         if values.get("changed"):
             self._changed.add(host)
-        said = [line.strip() for line in str(values.get("stderr") or "").splitlines()]
-        remarks = [line.removeprefix(REMARK) for line in said if line.startswith(REMARK)]
-        self._remarks.setdefault(host, []).extend(remarks)
         self._say_files(host, values)
         self._done(result)
 
@@ -137,7 +132,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
             self._say_through(host)
 
     def _say_through(self, host: str) -> None:
-        self._say(host, "changed" if host in self._changed else "ok", "; ".join(self._remarks.get(host, ())))
+        self._say(host, "changed" if host in self._changed else "ok")
 
     def _say_files(self, host: str, values: dict[str, Any]) -> None:
         for line in str(values.get("stdout") or "").splitlines():

@@ -1,10 +1,12 @@
-"""The receiving end of every delivery that writes files: what it checks before a slice is installed.
+"""The receiver of slices on this host: what is checked before a slice becomes a file. Used by file delivery and by agents.
 
-A slice travels as bytes with their SHA-256 and a generation. Under a lock of its own the receiver refuses bytes that are not
-what the digest says or not a target list, and a generation older than the one it has; else it writes them whole or not at
-all (``disk.install``). What it has stands beside the file, in ``.NAME.promring``: generation and digest, and for a slice of
-a controller that follows the epoch of its leader. That is written first: a receiver that dies in between has the old slice
-and takes the new one again.
+A slice travels as bytes with their SHA-256 and a generation. Under a lock the receiver refuses bytes that do not match the
+digest, bytes that are no target list, and a generation older than the accepted one. Else it writes the bytes whole or not at
+all (``disk.install``). The note ``.NAME.promring`` beside the file has what was accepted last: generation, digest, and for a
+slice of a follower the epoch of its leader. The note is written first: a receiver that is killed in between has the
+old slice and takes the new one again.
+
+``receiver.sh`` is the same receiver for other hosts; ``tests/receivers.py`` is the contract of both.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ _GENERATION = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 
 class RefusedError(PromringError):
-    """The receiver keeps what it has; the text says why."""
+    """The receiver keeps what it has; the text says why. ``have``: the generation it has, when that is why."""
+
+    def __init__(self, why: str, have: Generation | None = None) -> None:
+        super().__init__(why)
+        self.have = have
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,11 +110,9 @@ Rule = Callable[[Path, Note, Envelope], str]
 
 def only_newer(path: Path, have: Note, offer: Envelope) -> str:
     """The ``Rule`` of every receiver that is sent slices."""
-    if offer.generation < have.generation:
-        return refusal(have.generation, offer.generation, note_of(path))
-    if offer.generation == have.generation and offer.sha256 != have.sha256:
-        return f"has another slice of generation {have.generation}"
-    return ""
+    if (offer.generation, offer.sha256) == have[:2] or offer.generation > have.generation:
+        return ""
+    return refusal(have.generation, offer.generation, note_of(path))
 
 
 def parse_follows(text: str, generation: Generation) -> int:
@@ -127,17 +131,25 @@ def install(path: Path, envelope: Envelope, *, own: int = 1, rule: Rule = only_n
     check(envelope)
     os.close(disk.open_folder(path.parent, own=own))
     disk.refuse_odd(path)
+    if _is_known(path, envelope, rule) and _holds(path, envelope.body):
+        return False  # so a file system that is read-only is no trouble
     with _locked(path):
-        have, offered = noted(path, say=log.get()), envelope.note
-        if have is not None and (why := rule(path, have, envelope)):
-            raise RefusedError(f"{path}: {why}")
-        known = have is not None and have.sha256 == offered.sha256 and have.rank >= offered.rank
-        there = _holds(path, envelope.body)
+        known, there = _is_known(path, envelope, rule, say=log.get()), _holds(path, envelope.body)
         if not known:
-            disk.install(note_of(path), offered.line(), own=own)
+            disk.install(note_of(path), envelope.note.line(), own=own)
         if not there:
             disk.install(path, envelope.body, own=own)
         return not there
+
+
+def _is_known(path: Path, envelope: Envelope, rule: Rule, *, say: Logger | None = None) -> bool:
+    """Whether the note has this slice, or a newer one of the same bytes. Raises ``RefusedError``, OSError."""
+    have, offered = noted(path, say=say), envelope.note
+    if have is None:
+        return False
+    if why := rule(path, have, envelope):
+        raise RefusedError(f"{path}: {why}", have.generation)
+    return have.sha256 == offered.sha256 and have.rank >= offered.rank
 
 
 def check(envelope: Envelope) -> None:
@@ -193,9 +205,11 @@ def noted(path: Path, *, say: Logger | None = None) -> Note | None:
         return None
 
 
-def refusal(have: Generation, older: Generation, note: object) -> str:
+def refusal(have: Generation, offered: Generation, note: object) -> str:
     """Why a receiver keeps what it has."""
-    text = f"has generation {have}, refuses the older {older}"
+    if offered == have:
+        return f"has another slice of generation {have}"
+    text = f"has generation {have}, refuses the older {offered}"
     return f"{text}; no controller comes so far: if another program wrote it, remove {note}" if have.is_absurd else text
 
 
