@@ -161,24 +161,6 @@ async def test_a_slice_that_is_known_to_be_there_costs_nothing_and_is_looked_at_
         assert f.said("slice_put_back") == 2
 
 
-async def test_a_symlink_is_replaced_and_left_overs_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
-    async with fleet(tmp_path) as f:
-        folder = f.path(A).parent
-        folder.mkdir()
-        (tmp_path / "mine").write_text("mine")
-        f.path(A).symlink_to(tmp_path / "mine")
-        old = folder / f".{f.path(A).name}.0123.promring-tmp"
-        young, foreign = folder / f".{f.path(A).name}.4567.promring-tmp", folder / ".other.json.0123.promring-tmp"
-        for path in (old, young, foreign):
-            path.write_text("")
-        for path in (old, foreign):
-            os.utime(path, (time.time() - 200,) * 2)
-        assert kinds(await f.delivery().deliver([a_slice(A)])) == ["written"]
-        assert not f.path(A).is_symlink()
-        assert (tmp_path / "mine").read_text() == "mine"
-        assert sorted(f.left(A)) == sorted([young.name, foreign.name])
-
-
 @pytest.mark.row(34, did="one host refuses, one freezes, one is cut off")
 async def test_hosts_that_refuse_freeze_or_are_cut_off_do_not_hold_up_the_others(tmp_path: Path) -> None:
     async with fleet(tmp_path) as f:
