@@ -1,7 +1,7 @@
 # make run     set up, then the live demonstration: three scrapers, one is killed, the others take over
 # make test    set up, then every test, the ones on real servers too
 # make quick   the fast tests (seconds), for while you work
-# make check   lint, types, import contracts
+# make check   lint, types, import contracts, shellcheck
 # make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 SETUP := .make/setup
 UV := 0.13.9
 COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --no-emit-index-url -q
+SERVERS := $(or $(PROMRING_SERVERS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/promring/servers)
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 MOVES_FLAGS ?=
@@ -52,6 +53,8 @@ check: $(SETUP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@PATH="$$PATH:$(SERVERS)/bin"; if command -v shellcheck >/dev/null; then shellcheck src/promring/delivery/receiver.sh; \
+	else echo "check: shellcheck is not here (make servers gets it): receiver.sh is not checked"; fi
 
 lowest:
 	@PYTHON="$(PYTHON)" scripts/test-lowest $(UV) $(TEST_FLAGS)

@@ -83,7 +83,7 @@ def saved(folder: Path) -> Generation:
 
 
 def failed(answer: dict[str, Any]) -> list[str]:
-    return [error for _, outcome, error in answer["outcomes"] if outcome == "failed"]
+    return [error for _, outcome, error, *_ in answer["outcomes"] if outcome == "failed"]
 
 
 @contextlib.contextmanager
