@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.agent.slicefile import keys_in
-from promring.agent.turns import LOOK_AGAIN_S, Turns
+from promring.agent.turns import COMPARE_MOST_S, COMPARE_S, Turns
 from promring.delivery.bundle import MARK, SERVICES_MOST, BundleError, mark, marks_in, opened, unpacked
 from promring.delivery.receiver import note_of
 from promring.telemetry import log
@@ -404,7 +405,7 @@ def test_of_those_that_lack_services_the_one_that_lacks_the_fewest_is_asked_and_
     assert (turns.now, turns.at_once) == (1, False)
     good(turns, 1)
     assert (turns.now, turns.at_once) == (1, False), "as before"
-    clock.now += LOOK_AGAIN_S + 1
+    clock.now += COMPARE_S + 1
     good(turns, 1)
     assert (turns.now, turns.at_once) == (2, True)
     good(turns, 0)
@@ -420,3 +421,47 @@ def test_who_lacks_as_much_as_the_others_goes_on_and_one_alone_is_never_compared
     for lacking in (2, 1, 2):
         good(alone, lacking)
         assert (alone.now, alone.at_once) == (0, False)
+
+
+def test_who_lacks_only_services_that_were_removed_is_compared_less_and_less_often() -> None:
+    clock = Clock()
+    turns, comparisons = Turns(2, clock), list[float]()
+    for _ in range(20_000):
+        turns.answered(refused=False, troubled=False, lacking=1, removed=1)
+        if turns.at_once:
+            comparisons.append(clock.now)
+        else:
+            clock.now += 30.0
+    waits = [later - earlier for earlier, later in itertools.pairwise(comparisons)]
+    assert waits[:3] == [90.0, 150.0, 270.0], "at least the wait before, and then at the next answer"
+    assert all(COMPARE_MOST_S < wait <= COMPARE_MOST_S + 30 for wait in waits[6:])
+    turns.answered(refused=False, troubled=False, lacking=1, removed=0)
+    comparisons.clear()
+    for _ in range(20):
+        if turns.at_once:
+            comparisons.append(clock.now)
+        else:
+            clock.now += 30.0
+        turns.answered(refused=False, troubled=False, lacking=1)
+    assert len(comparisons) >= 2, "a service without a plan may have one elsewhere soon"
+
+
+async def test_a_newer_generation_of_the_same_bytes_is_noted_and_outlives_a_restart(tmp_path: Path) -> None:
+    async with controllers(2) as (leader, old):
+        for service in SERVICES:
+            old.offer(B, "7.5", service=service)
+        async with polling(tmp_path, leader):
+            await has(tmp_path, x=A, y=A, z=A)
+            for service in SERVICES:
+                leader.offer(A, "8.1", service=service)
+            leader.offer(C, "8.1", service="z")  # brings an answer
+            await has(tmp_path, x=A, y=A, z=C)
+            await until(lambda: noted_as(tmp_path, "x") == "8.1", "the note of what has the same bytes")
+        async with polling(tmp_path, old) as (poller, metrics):
+            await until(lambda: value(metrics, "slices_total", service="x", outcome="refused") == 1.0, "7.5 is older")
+            assert poller.has_slice
+        assert content(tmp_path) == {"x": A, "y": A, "z": C}
+
+
+def noted_as(folder: Path, service: str) -> str:
+    return note_of(folder / f"{service}.json").read_text().split()[0]

@@ -17,14 +17,15 @@ from collections.abc import Mapping
 
 from promring.agent.asking import SLICE_BYTES_MAX, AgentSettings, Asker, CutError, Named, NoSliceError, asker, is_page
 from promring.agent.metrics import AgentMetrics
+from promring.agent.reloads import Reloads
 from promring.agent.slicefile import SliceFile, keys_in
 from promring.agent.turns import Turns
 from promring.delivery.bundle import DECLINED, HAVE, SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
-from promring.delivery.receiver import RefusedError
+from promring.delivery.receiver import Note, RefusedError
 from promring.runtime.backoff import Bucket, backoff_s
-from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.http_client import Response
 from promring.runtime.paths import file_name
-from promring.runtime.redact import PART, shown
+from promring.runtime.redact import PART
 from promring.runtime.threads import beside, to_the_end
 from promring.runtime.unforeseen import Quiet, Unforeseen, kept_alive
 from promring.telemetry.log import Logger
@@ -35,7 +36,6 @@ EARLY = 0.5
 EARLY_FIRST_S, EARLY_MOST_S = 1.0, 5.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S, BACKOFF_DOUBT_S = 0.25, 10.0, 2.0
 SHORT_S = 0.1
-RELOAD_TIMEOUT_S, RELOAD_AGAIN_S = 5.0, 2.0
 
 
 class Poller:
@@ -46,7 +46,7 @@ class Poller:
         """By the name of the file, without its ending."""
         self._said: dict[str, str] = {}
         self._said_open, self._said_cut, self._said_dropped, self._said_gone = False, set[str](), set[str](), Quiet()
-        self._reload_due = asyncio.Event()
+        self._reloads = Reloads(settings.reload_url, metrics, self._log) if settings.reload_url else None
         self._faults = Unforeseen("agent", self._log)
         self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
 
@@ -59,8 +59,8 @@ class Poller:
         """For ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
-            if self._settings.reload_url:
-                group.create_task(kept_alive("agent reload", self._reload, self._log))
+            if self._reloads is not None:
+                group.create_task(kept_alive("agent reload", self._reloads.run, self._log))
 
     async def _poll(self) -> None:
         controllers = self._settings.controllers
@@ -71,7 +71,7 @@ class Poller:
                 controller = controllers[turns.now]
                 await self._bucket.take()
                 try:
-                    refused, lacking = await self._asked(asking, controller, at_once=turns.at_once)
+                    refused, lacking, removed = await self._asked(asking, controller, at_once=turns.at_once)
                 except CutError as error:
                     turns.cut()
                     self._say_cut(controller, error.args[0])
@@ -86,7 +86,7 @@ class Poller:
                 if self._said.pop(controller, None) is not None:
                     self._log.info("controller_answers_again", controller=controller)
                 troubled = any(file.trouble for file in self.files.values())
-                if rounds := turns.answered(refused=refused, troubled=troubled, lacking=lacking):
+                if rounds := turns.answered(refused=refused, troubled=troubled, lacking=lacking, removed=removed):
                     self._hold_off(self._pause_s(rounds))
 
     def _pause_s(self, rounds: int) -> float:
@@ -101,16 +101,17 @@ class Poller:
 
     # --- one question --------------------------------------------------------------------------------------------------
 
-    async def _asked(self, asking: Asker, controller: str, *, at_once: bool) -> tuple[bool, int]:
+    async def _asked(self, asking: Asker, controller: str, *, at_once: bool) -> tuple[bool, int, int]:
         """One question and what follows from it; a pause when a long poll that should have waited ended at once without
-        anything new. Whether something that was offered was not taken, and for how many services there was nothing.
+        anything new. Whether something that was offered was not taken, for how many services there was nothing, and how
+        many of those are not configured.
         """
         named, had = self._named(), self._had()
         waits = not at_once and bool(named.have or named.declined)
         wait_s = self._wait_s(asking.wait_s(controller)) if waits else 0.0
         began = time.monotonic()
         answer = await asking.ask(controller, named, wait_s=wait_s, fresh=at_once)
-        refused, lacking = await self._take(controller, answer, named)
+        refused, lacking, removed = await self._take(controller, answer, named)
         await self._look()  # somebody may have changed them meanwhile
         early = wait_s > 0 and not refused and self._had() == had and time.monotonic() - began < wait_s * EARLY
         self._early = self._early + 1 if early else 0
@@ -119,7 +120,7 @@ class Poller:
                 note = "it, or a proxy, does not wait: asked less often"
                 self._log.warning("controller_answers_at_once", controller=controller, note=note)
             await asyncio.sleep(backoff_s(self._early - BURST, EARLY_FIRST_S, min(EARLY_MOST_S, wait_s)))
-        return refused, lacking
+        return refused, lacking, removed
 
     def _named(self) -> Named:
         files = self.files.values()
@@ -134,8 +135,8 @@ class Poller:
         soonest = [file.declined_for_s for file in self.files.values() if file.declined]
         return max(SHORT_S, min([most_s, *soonest]))
 
-    async def _take(self, controller: str, answer: Response, named: Named) -> tuple[bool, int]:
-        """Whether something was not taken, and for how many services there was nothing. Raises ``NoSliceError`` for what is
+    async def _take(self, controller: str, answer: Response, named: Named) -> tuple[bool, int, int]:
+        """As ``_asked``. Raises ``NoSliceError`` for what is
         no such answer.
         """
         try:
@@ -157,13 +158,13 @@ class Poller:
             if (file := self._file_for(listed.service, placed)) is None:
                 continue
             if listed.service not in sent:
-                self._heard(file, listed)
+                await self._heard(file, listed)
                 continue
             outcomes.add(await self._offered(file, listed, sent[listed.service], controller, answer))
-        if "written" in outcomes:
-            self._reload_due.set()
+        if "written" in outcomes and self._reloads is not None:
+            self._reloads.due.set()
         gone = self._see_what_is_gone(listing, controller)
-        return bool(outcomes & {"refused", "failed"}), gone + len(listing.without)
+        return bool(outcomes & {"refused", "failed"}), gone + len(listing.without), gone
 
     def _file_for(self, service: str, placed: set[str]) -> SliceFile | None:
         """None: there cannot be one. ``placed``: of this answer."""
@@ -186,17 +187,27 @@ class Poller:
         self._metrics.know(file.service, file.fence.frozen)
         return file
 
-    def _heard(self, file: SliceFile, listed: Listed) -> None:
+    async def _heard(self, file: SliceFile, listed: Listed) -> None:
         """What is not sent we have, or do not want now, or comes with the next answer."""
         if file.has != listed.sha256:
             return
         try:
-            offer = listed.sealed(b"")
+            offer = listed.sealed(b"").note
         except RefusedError:
             return
+        if file.note is not None and offer.rank > file.note.rank:
+            await self._climb(file, offer)
         self._metrics.took(file.service, "same")
-        file.fence.saw(offer.note, file.note)
+        file.fence.saw(offer, file.note)
         file.accept()
+
+    async def _climb(self, file: SliceFile, newer: Note) -> None:
+        try:
+            await to_the_end(lambda: file.climb(newer))
+        except OSError as error:
+            if self._said_gone.is_news(("note", file.key)):
+                note = "the slice stays; until it is written, an older one could replace it"
+                self._log.warning("note_not_written", srv_name=file.service, error=str(error), note=note)
 
     async def _offered(self, file: SliceFile, listed: Listed, body: bytes, controller: str, answer: Response) -> str:
         """Install what was sent: the outcome."""
@@ -323,27 +334,3 @@ class Poller:
         if self._said.get(controller) != why:
             self._log.warning("controller_gives_no_slice", controller=controller, error=why, note="the files stay")
         self._said[controller] = why
-
-    # --- reload --------------------------------------------------------------------------------------------------------
-
-    async def _reload(self) -> None:
-        """After each answer of which something was written, and until it works: a scraper that is just starting has its
-        lists anyway.
-        """
-        url, said = str(self._settings.reload_url), ""
-        async with new_session(keep_alive=False) as session:
-            while True:
-                await self._reload_due.wait()
-                self._reload_due.clear()
-                try:
-                    answer = await request(session, "POST", url, timeout_s=RELOAD_TIMEOUT_S)
-                    why = "" if 200 <= answer.status < 300 else f"status {answer.status}: {answer.text()}"
-                except HttpError as error:
-                    why = str(error)
-                self._metrics.reloads.labels("failed" if why else "ok").inc()
-                if why:
-                    if why != said:
-                        self._log.error("scraper_reload_failed", url=shown(url), error=why)
-                    self._reload_due.set()
-                    await asyncio.sleep(RELOAD_AGAIN_S)
-                said = why

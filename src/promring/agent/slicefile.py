@@ -14,7 +14,7 @@ from pathlib import Path
 from promring.agent.asking import SLICE_BYTES_MAX
 from promring.agent.fence import Fence
 from promring.delivery.bundle import mark
-from promring.delivery.receiver import Envelope, Note, install, note_of, noted
+from promring.delivery.receiver import Envelope, Note, climb, install, note_of, noted
 from promring.runtime import disk, regular
 
 REFUSED_MOST = 8
@@ -96,6 +96,11 @@ class SliceFile:
     def install(self, offer: Envelope) -> bool:
         """In a thread. Raises ``RefusedError`` when the fence is against it, OSError when the disk is."""
         return install(self.path, offer, rule=self.fence.rule())
+
+    def climb(self, newer: Note) -> None:
+        """What the file has is a controller's slice of ``newer``, too. In a thread. Raises OSError."""
+        if climb(self.path, newer):
+            self.look()
 
     @property
     def is_open_to_all(self) -> bool:

@@ -2,7 +2,9 @@
 
 It goes on with one while that answers, all that it offers is taken, and it has something for every service. Else the
 others are asked, each at once: who fails or offers what is not taken hands on to the next; of those who have nothing for
-some services, it goes on with the one that lacks the fewest, and looks again after ``LOOK_AGAIN_S``.
+some services, it goes on with the one that lacks the fewest, and compares again after ``COMPARE_S``. Where it lacks only
+services that are not configured there (their files were left), each comparison that finds no better one doubles that wait,
+up to ``COMPARE_MOST_S``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 
-LOOK_AGAIN_S = 60.0
+COMPARE_S, COMPARE_MOST_S = 60.0, 3600.0
 
 
 class Turns:
@@ -24,7 +26,9 @@ class Turns:
         self._failures = self._refusals = 0
         self._lacks: dict[int, float] = {}
         """How many services each had nothing for, since ``_compared_at``."""
-        self._comparing, self._compared_at = False, 0.0
+        self._comparing, self._compared_at, self._compare_s = False, 0.0, COMPARE_S
+        self._least = 0.0
+        """How many services the controller lacks that the last comparison chose."""
 
     @property
     def at_once(self) -> bool:
@@ -43,9 +47,10 @@ class Turns:
         self._next()
         return 0 if self._failures % self._count else self._failures // self._count
 
-    def answered(self, *, refused: bool, troubled: bool, lacking: int) -> int:
+    def answered(self, *, refused: bool, troubled: bool, lacking: int, removed: int = 0) -> int:
         """``refused``: something that was offered was not taken; ``troubled``: some file waits for something better;
-        ``lacking``: services with nothing for us. 0, or when every one has offered what is not taken: how often in a row.
+        ``lacking``: services with nothing for us, ``removed``: those of them that are not configured there. 0, or when
+        every one has offered what is not taken: how often in a row.
         """
         self._failures = 0
         if refused or (troubled and self._refusals % self._count):
@@ -54,22 +59,29 @@ class Turns:
             return 0 if self._refusals % self._count else self._refusals // self._count
         if not troubled:
             self._refusals = 0
-        self._compare(lacking)
+        self._compare(lacking, removed)
         return 0
 
-    def _compare(self, lacking: int) -> None:
+    def _compare(self, lacking: int, removed: int) -> None:
         now = self._clock()
-        if not lacking or now - self._compared_at > LOOK_AGAIN_S:
+        if removed != lacking:
+            self._compare_s = COMPARE_S
+        if not lacking or now - self._compared_at > self._compare_s:
             self._lacks, self._compared_at, self._comparing = {}, now, False
         if not lacking:
+            self._least, self._compare_s = 0.0, COMPARE_S
             return
         self._lacks[self.now] = lacking
         others = ((self.now + n) % self._count for n in range(1, self._count))
         if (unasked := next((one for one in others if one not in self._lacks), None)) is not None:
             self.now, self._comparing = unasked, True
-        else:
-            self.now = min(range(self._count), key=lambda one: (self._lacks[one], one != self.now))
-            self._comparing = False
+            return
+        best = min(range(self._count), key=lambda one: (self._lacks[one], one != self.now))
+        if self._comparing:
+            in_vain = removed == lacking and self._lacks[best] == self._least
+            self._compare_s = min(2 * self._compare_s, COMPARE_MOST_S) if in_vain else COMPARE_S
+            self._least = self._lacks[best]
+        self.now, self._comparing = best, False
 
     def _next(self) -> None:
         self.now = (self.now + 1) % self._count

@@ -65,6 +65,7 @@ readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True
 @click.option("--tls.cert-file", "cert_file", type=readable)
 @click.option("--tls.key-file", "key_file", type=readable)
 @click.option("--tls.server-name", "server_name", help="The name to verify.")
+@click.option("--tls.insecure-skip-verify", "insecure", is_flag=True, help="Believe any certificate.")
 @click.option(
     "--wait", "wait_s", type=click.FloatRange(0.1, 300), default=WAIT_S, show_default=True, help="Seconds a long poll."
 )
@@ -83,6 +84,7 @@ def agent(
     cert_file: Path | None,
     key_file: Path | None,
     server_name: str | None,
+    insecure: bool,
     wait_s: float,
     listen: tuple[str, int] | None,
     level: str,
@@ -96,7 +98,7 @@ def agent(
         raise click.UsageError("--basic-auth.username and --basic-auth.password-file belong together")
     if username is not None and (token_file is not None or ":" in username):
         raise click.UsageError("--basic-auth.username: a colon in it, or --token-file beside it, cannot be sent")
-    tls = TlsFiles(ca_file, cert_file, key_file, server_name)
+    tls = TlsFiles(ca_file, cert_file, key_file, server_name, insecure)
     try:
         asyncio.run(secretfile.tls_context(tls))
     except secretfile.SecretError as error:

@@ -142,6 +142,20 @@ def install(path: Path, envelope: Envelope, *, own: int = 1, rule: Rule = only_n
         return not there
 
 
+def climb(path: Path, newer: Note, *, own: int = 1) -> bool:
+    """Note that the slice in ``path`` stands in ``newer``, too. Without this a generation between the two would be taken.
+    False when that is known, or ``path`` has another slice.
+
+    Raises OSError.
+    """
+    with _locked(path):
+        have = noted(path)
+        if have is None or have.sha256 != newer.sha256 or newer.rank <= have.rank:
+            return False
+        disk.install(note_of(path), newer.line(), own=own)
+        return True
+
+
 def _is_known(path: Path, envelope: Envelope, rule: Rule, *, say: Logger | None = None) -> bool:
     """Whether the note has this slice, or a newer one of the same bytes. Raises ``RefusedError``, OSError."""
     have, offered = noted(path, say=say), envelope.note
