@@ -26,7 +26,6 @@ from promring.core.ring import Ring
 from promring.core.second import Opinions
 from promring.core.verdicts import Act, Facts, Guard, Judgement, Lists
 from promring.delivery import file, receiver
-from promring.delivery.receiver import Envelope
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.receiver import Envelope
 from promring.discovery import polling
