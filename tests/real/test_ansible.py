@@ -157,7 +157,7 @@ async def test_one_host_is_written_and_those_that_hang_are_missing_or_fail_are_n
         assert frozen.startswith(f"{FROZEN}: unreachable: ")
         assert missing.startswith(f"{MISSING}: unreachable: ")
         assert "Connection refused" in missing
-        assert failing.startswith(f"{FAILING}: mkdir: ")
+        assert failing.startswith(f"{FAILING}: {ground.path(FAILING)}: mkdir: ")
         assert not any("\n" in o.error for o in outcomes)
         assert ground.path(GOOD).read_bytes() == BODY
         assert ground.left() == []

@@ -20,13 +20,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promring.config.load import loads
 from promring.delivery import Outcome
 from promring.delivery.ansible import AnsibleDelivery, AnsiblePushes, AnsibleSettings, inventory_names, is_plain_host
 from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import Run, Told, environment, find_program, last_error, read_report
 from promring.delivery.receiver_sh import SdFile
-from promring.model import Generation, Scraper, Slice
+from promring.model import ConfigError, Generation, Scraper, Slice
 from promring.telemetry import log
 from tests.waiting import slower, until
 
@@ -535,3 +536,42 @@ def test_a_report_that_was_cut_and_an_error_among_warnings_are_read() -> None:
     assert last_error("[WARNING]: x\n[ERROR]: broken\nOrigin: /x.yml:3:5\n\n  ^ column 5\n") == "broken"
     assert last_error("bash: no such thing\n") == "bash: no such thing"
     assert last_error("") == ""
+
+
+# --- configuration -----------------------------------------------------------------------------------------------------
+
+FLEET = """
+fleets:
+  - name: main
+    scrapers: {probe: {nodes: [10.0.0.1:9090]}}
+    delivery:
+      - ansible: {extra_vars_file: %s, dest_sd_file_name: "{service}.json"}
+shard_services:
+  - {name: node, fleet: main, targets: [{file: {files: [t/*.json]}}]}
+"""
+SECOND = "  - {name: db, fleet: main, targets: [{file: {files: [d/*.json]}}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "refused"),
+    [
+        ("dest_sd_file_name: x.json", True),
+        ("a: 1\n'dest_sd_file_name' : x.json\n", True),
+        ('{"a": 1, "dest_sd_file_name": "x.json"}', True),
+        ("a: 1\nold_dest_sd_file_name: x.json\n#dest_sd_file_name: y", False),
+        ("$ANSIBLE_VAULT;1.1;AES256\n6531", False),
+    ],
+)
+def test_extra_variables_that_name_one_file_are_refused_for_several_services(
+    tmp_path: Path, variables: str, refused: bool
+) -> None:
+    (extra := tmp_path / "extra.yml").write_text(variables)
+    assert loads(FLEET % extra, name="x.yml", base=tmp_path)
+    if not refused:
+        assert loads(FLEET % extra + SECOND, name="x.yml", base=tmp_path)
+        return
+    with pytest.raises(ConfigError) as caught:
+        loads(FLEET % extra + SECOND, name="x.yml", base=tmp_path)
+    (problem,) = caught.value.problems
+    said = "x.yml:6: fleets[0].delivery[0].ansible.extra_vars_file: sets dest_sd_file_name, and 2 services have files there"
+    assert problem == said

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from promring.config.document import Document, KeyPath, YamlProblem, read_yaml, show
-from promring.config.files import file_problems, why_unreadable
+from promring.config.files import file_problems, shared_name_problems, why_unreadable
 from promring.config.kinds import Problem
 from promring.config.relations import relations, sound_part
 from promring.config.settings import Settings
@@ -97,7 +97,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     except ValidationError as error:
         problems += [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
     problems += relations(settings or sound_part(document.value, base))
-    problems += file_problems(settings, ()) if settings else []
+    problems += [*file_problems(settings, ()), *shared_name_problems(settings)] if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + document.duplicates
     if found or settings is None:
         raise ConfigError(_lines(name, found))
