@@ -1,4 +1,5 @@
-"""Targets from a Python function of the operator: ``module:function``, called with nothing, returns a list of groups.
+"""Targets from a Python function of the operator, sync or async: ``module:function``, or an entry point of the group
+``promring.targets``. Called with its settings, or with nothing when it has none, it returns a list of groups.
 
 It runs in a process of its own for each fetch (``discovery/worker.py``), so a function that hangs, leaks, prints or dies
 takes nothing with it: at the time-out the process and its children are killed, and its memory has a limit. Costs about
@@ -19,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated
 
-from pydantic import AfterValidator
+import msgspec
+from pydantic import AfterValidator, JsonValue
 
 from promring.config.kinds import Problem
 from promring.config.values import Interval
@@ -35,19 +37,22 @@ ERROR_BYTES_MAX = 64 * 1024
 
 
 def _callable(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
-        raise ValueError(f"{text!r} is not module:function")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*", text):
+        raise ValueError(f"{text!r} is not module:function, or the name of an entry point")
     return text
 
 
 class PythonTargets(SourceSettings):
-    """``callable``: ``module:function``. ``timeout``: default the interval, at most 10 s."""
+    """``callable``: ``module:function``, or the name of an entry point. ``settings``: its only argument. ``timeout``:
+    default the interval, at most 10 s.
+    """
 
     kind = "python"
 
     callable: Annotated[str, AfterValidator(_callable)]
     interval: Interval = 60.0
     timeout: Interval | None = None
+    settings: dict[str, JsonValue] | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -74,25 +79,28 @@ class PythonSource:
         self, settings: PythonTargets, folder: str, rules: ListRules = groups.ANY, *, memory_bytes_max: int = BYTES_MAX
     ) -> None:
         self._callable, self._timeout_s = settings.callable, settings.timeout_s
+        self._given = b"" if settings.settings is None else msgspec.json.encode(settings.settings)
         self._folder, self._memory_bytes_max = folder, memory_bytes_max
         self._reader = groups.Reader(rules=rules)
         self.interval_s = settings.interval
 
     async def fetch(self) -> TargetPool:
         # Files, not pipes: a process that the function leaves behind could hold a pipe open for ever.
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            status = await self._run(output, errors)
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            given.write(self._given)
+            given.seek(0)
+            status = await self._run(given, output, errors)
             body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
             raise DiscoveryError(f"{self._callable}: {scrub(_last_line(said, status))}")
         return await self._reader.read_beside(body, self._callable)
 
-    async def _run(self, output: IO[bytes], errors: IO[bytes]) -> int:
+    async def _run(self, given: IO[bytes], output: IO[bytes], errors: IO[bytes]) -> int:
         """The exit status. When this ends nothing of the process's session runs any more."""
         try:
             worker = await asyncio.create_subprocess_exec(
                 *_command(self._callable, self._folder, OUTPUT_BYTES_MAX, self._memory_bytes_max),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,

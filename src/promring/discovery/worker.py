@@ -1,22 +1,30 @@
 """The process in which a Python target function runs: ``python -m promring.discovery.worker``, then
-``module:function folder bytes memory``; with ``seconds`` after them the function is found, and not called, within that time.
+``function folder bytes memory``; with ``seconds`` after them the function is found, and not called, within that time.
+``function``: ``module:function``, or the name of an entry point of ``promring.targets``.
 
-Writes the function's result as JSON to standard output; what the function itself prints goes to standard error. ``bytes``:
-the most that it may write; ``memory``: the most that it, and each process that it starts, may allocate.
+The function's settings, if it has any, come as JSON on standard input. Writes its result as JSON to standard output,
+awaited if it is to be; what the function itself prints goes to standard error. ``bytes``: the most that it may write;
+``memory``: the most that it, and each process that it starts, may allocate.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import importlib.metadata
+import inspect
 import os
 import resource
 import signal
 import sys
+from collections.abc import Awaitable
 from functools import reduce
 
 import msgspec
 
 from promring.discovery.memory import bound
+
+ENTRY_POINTS = "promring.targets"
 
 
 def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_within_s: int | None = None) -> None:
@@ -28,14 +36,32 @@ def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_wit
     result = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.path.insert(0, folder)
-    module_name, _, function_name = name.partition(":")
-    function = reduce(getattr, function_name.split("."), importlib.import_module(module_name))
+    function = _found(name)
     if not callable(function):
         raise TypeError(f"{name} is not a function")
     if find_within_s is not None:
         return
-    result.write(msgspec.json.encode(function()))
+    given = sys.stdin.buffer.read()
+    listed = function(msgspec.json.decode(given)) if given else function()
+    if inspect.isawaitable(listed):
+        listed = asyncio.run(_awaited(listed))
+    result.write(msgspec.json.encode(listed))
     result.close()
+
+
+def _found(name: str) -> object:
+    """Raises what the import does, and LookupError."""
+    module_name, colon, function_name = name.partition(":")
+    if colon:
+        return reduce(getattr, function_name.split("."), importlib.import_module(module_name))
+    points = [*importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)]
+    if not points:
+        raise LookupError(f"there is no entry point {name!r} of {ENTRY_POINTS}")
+    return points[0].load()
+
+
+async def _awaited(listed: Awaitable[object]) -> object:
+    return await listed
 
 
 if __name__ == "__main__":
