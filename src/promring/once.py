@@ -7,7 +7,7 @@ The scrapers are watched until there is one answer, nothing is registered; every
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from promring.build import Kit, build_membership, build_sources
@@ -15,6 +15,7 @@ from promring.config.settings import FleetKeys, FleetOfServices, Settings, Shard
 from promring.consul.client import connected
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge
+from promring.discovery import Source
 from promring.election.leadership import Leadership
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, Unknown
 from promring.telemetry.log import Logger
@@ -36,6 +37,46 @@ async def read_facts(
         members, listed = await _members(fleet.name, fleet.keys, kit)
         parts = {service.name: await _part(service, fleet.name, kit) for service in fleet.services}
     return members, listed, await asyncio.to_thread(FleetPool.of, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked ``of`` a fleet or service, whether it ``answered`` with something in it, and what it ``said``."""
+
+    of: str
+    what: str
+    answered: bool
+    said: str
+
+
+async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path, log: Logger) -> list[Asked]:
+    """Who scrapes, and every source of every service, each for itself: one without an answer hides no other."""
+    async with connected(settings.sections) as client:
+        kit = Kit(settings, config_file, Path(), client, Leadership(), Metrics(), log)
+        found = [await _scrapers(fleet, kit)]
+        for service in fleet.services:
+            found += [await _source(service.name, name, source) for name, source in build_sources(service, kit).items()]
+    return found
+
+
+async def _scrapers(fleet: FleetOfServices, kit: Kit) -> Asked:
+    try:
+        living, listed = await _members(fleet.name, fleet.keys, kit)
+    except FactsError as error:
+        return Asked(fleet.name, "scrapers", False, str(error).removeprefix(f"{fleet.name}: "))
+    return Asked(fleet.name, "scrapers", True, f"{len(living)} alive of {len(listed)}")
+
+
+async def _source(service: str, name: str, source: Source) -> Asked:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            pool = await source.fetch()
+    except TimeoutError:
+        return Asked(service, name, False, f"no answer within {TIMEOUT_S:g} s")
+    except DiscoveryError as error:
+        return Asked(service, name, False, str(error))
+    refused = f", {pool.refused} entries left out: {'; '.join(pool.remarks)}" if pool.refused else ""
+    return Asked(service, name, bool(len(pool)), f"{len(pool)} targets{refused}")
 
 
 async def _part(service: ShardService, fleet: str, kit: Kit) -> Part:

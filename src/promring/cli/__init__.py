@@ -26,6 +26,7 @@ COMMANDS = {
     "undrain": Lazy("promring.cli.change:undrain", "Let a drained SCRAPER have its share again."),
     "reload": Lazy("promring.cli.reload:reload", "Let the controller read its configuration again."),
     "release": Lazy("promring.cli.change:release", "End what the guard holds."),
+    "completion": Lazy("promring.cli.completion:completion", "Print what makes SHELL complete commands and names."),
     "agent": Lazy("promring.cli.agent:agent", "Keep the files of all slices of a scraper true, beside that scraper."),
 }
 
@@ -35,4 +36,8 @@ COMMANDS = {
 )
 @click.version_option(__version__, prog_name="promring")
 def main() -> None:
-    """Keeps every target of a Prometheus fleet scraped."""
+    """Keeps every target of a Prometheus fleet scraped.
+
+    Every option that takes a value may be given by the environment, too: --web.token-file as PROMRING_WEB_TOKEN_FILE,
+    --url as PROMRING_URL.
+    """

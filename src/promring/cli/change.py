@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import click
 
 from promring.cli.client import Controller, controller_options, segment
+from promring.cli.completion import fleet_names, releasable_names, scraper_ids
 from promring.cli.draining import Drain, wait
+from promring.cli.durations import Seconds
 from promring.cli.fleets import fleets_of, known_fleet, one_fleet
 from promring.cli.output import Output, output_option, say
-from promring.runtime.duration import parse_duration
+from promring.runtime.near import meant
 from promring.web.answers.plans import Drained, Forecast, Released, Undrained
 
 NO_ROOM = 3
@@ -22,26 +24,13 @@ fleet_option = click.option(
     "fleets",
     multiple=True,
     metavar="NAME",
+    shell_complete=fleet_names,
     help="In this fleet. Repeatable; needed when several fleets have the scraper.",
 )
 
 
-class Seconds(click.ParamType[float]):
-    """``10m``, ``30s``: a span of time."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command()
-@click.argument("scraper")
+@click.argument("scraper", shell_complete=scraper_ids)
 @controller_options
 @output_option
 @fleet_option
@@ -79,7 +68,7 @@ def drain(
 
 
 @click.command()
-@click.argument("scraper")
+@click.argument("scraper", shell_complete=scraper_ids)
 @controller_options
 @output_option
 @fleet_option
@@ -96,7 +85,7 @@ def undrain(scraper: str, controller: Controller, output: Output, fleets: tuple[
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=releasable_names)
 @controller_options
 @output_option
 def release(name: str, controller: Controller, output: Output) -> None:
@@ -130,7 +119,7 @@ def _releasable(controller: Controller, name: str) -> str:
         return "fleets"
     if name not in services:
         there = f"fleets {', '.join(names)}; services {', '.join(services)}"
-        raise click.ClickException(f"no fleet or service {name!r}; there is: {there}")
+        raise click.ClickException(f"no fleet or service {name!r}; there is: {there}{meant(name, [*names, *services])}")
     return "services"
 
 

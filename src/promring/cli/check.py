@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -15,11 +16,12 @@ from promring.model import ConfigError
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
+@click.option("--online", is_flag=True, help="Also ask for the scrapers and for every list of targets, once.")
+def check(file: Path, *, online: bool) -> None:
     """Validate a configuration, and try what it asks for: programs, keys, folders, Python functions. Nothing is written.
 
     Exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`. What is valid but hardly meant is a line with
-    `warning:`.
+    `warning:`. With --online: 1 when scrapers or a source give no answer, or an empty one.
     """
     try:
         loaded = load_with_lines(file)
@@ -32,3 +34,8 @@ def check(file: Path) -> None:
     services = loaded.settings.shard_services
     names = ", ".join(s.name for s in services)
     say(f"{file}: valid, {len(services)} shard service{'s' * (len(services) > 1)}: {names}")
+    if online:
+        from promring.cli.check_online import ask
+
+        if not ask(loaded.settings, file):
+            sys.exit(1)

@@ -37,8 +37,6 @@ def controller_options(command: Callable[P, R]) -> Callable[P, R]:
     token = click.option(
         "--token-file",
         type=token_path,
-        envvar="PROMRING_TOKEN_FILE",
-        show_envvar=True,
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.__setitem__("promring.token_file", value),
         is_eager=True,
@@ -49,9 +47,7 @@ def controller_options(command: Callable[P, R]) -> Callable[P, R]:
         "controller",
         default="http://127.0.0.1:9600",
         show_default=True,
-        envvar="PROMRING_URL",
-        show_envvar=True,
-        callback=lambda ctx, _, value: _controller(value, ctx.meta.get("promring.token_file")),
+        callback=lambda ctx, _, value: controller_at(value, ctx.meta.get("promring.token_file")),
         help="The controller.",
     )
     return token(url(command))
@@ -169,7 +165,8 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _controller(url: str, token_file: Path | None) -> Controller:
+def controller_at(url: str, token_file: Path | None) -> Controller:
+    """Raises ``BadParameter``."""
     full = url if "://" in url else f"http://{url}"
     try:
         parts = urlsplit(full)

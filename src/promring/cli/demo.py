@@ -33,7 +33,7 @@ LOST_AFTER_S = 60.0
 @click.option("--targets", type=click.IntRange(1, 2000), default=300, show_default=True, help="How many targets.")
 def demo(once: bool, targets: int) -> None:
     """Run scrapers, targets and promring on loopback; kill a scraper and watch the others take over."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         with tempfile.TemporaryDirectory(prefix="promring-demo-") as folder:
             good = asyncio.run(_demo(Path(folder), targets, once, console))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from promring.cli.client import Answered, Controller, controller_options
+from promring.cli.completion import fleet_names, service_names
 from promring.cli.output import Output, output_option, paint, say
 from promring.web.answers.status import Event
 
@@ -21,8 +22,10 @@ LEVELS = {"warn": "yellow", "error": "red"}
 @click.command()
 @controller_options
 @output_option
-@click.option("--fleet", metavar="NAME", help="Of this fleet and its services only.")
-@click.option("--service", metavar="NAME", help="Of this shard service, and of its whole fleet, only.")
+@click.option("--fleet", metavar="NAME", shell_complete=fleet_names, help="Of this fleet and its services only.")
+@click.option(
+    "--service", metavar="NAME", shell_complete=service_names, help="Of this shard service, and of its whole fleet, only."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C. As JSON: one event a line.")
 def events(

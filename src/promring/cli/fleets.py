@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import click
 
 from promring.cli.client import Controller
+from promring.runtime.near import meant
 from promring.web.answers.fleets import Fleet
 
 
@@ -29,11 +30,13 @@ def one_fleet(fleets: Sequence[Fleet], named: str | None, scrapers: Collection[s
         raise click.UsageError(f"--fleet: which one? There is {', '.join(having or names)}")
     if not having:
         one = "the scraper" if len(scrapers) == 1 else "the scrapers"
-        raise click.ClickException(f"no fleet has {one} {', '.join(map(repr, scrapers))}; there is {', '.join(names)}")
+        ids = [scraper.id for fleet in fleets for scraper in fleet.scrapers]
+        hint = meant(next(iter(scrapers)), ids)
+        raise click.ClickException(f"no fleet has {one} {', '.join(map(repr, scrapers))}; there is {', '.join(names)}{hint}")
     return having[0]
 
 
 def known_fleet(names: Sequence[str], named: str) -> str:
     if named not in names:
-        raise click.ClickException(f"no fleet {named!r}; there is {', '.join(names)}")
+        raise click.ClickException(f"no fleet {named!r}; there is {', '.join(names)}{meant(named, names)}")
     return named

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from promring.runtime.near import meant
 from promring.runtime.text import printable
 
 
@@ -29,6 +30,17 @@ class Lazy(NamedTuple):
         return command
 
 
+def with_variables(command: click.Command) -> click.Command:
+    """The same, with an environment variable for every option that takes a value, after the option: PROMRING_WEB_TOKEN_FILE
+    for ``--web.token-file``. What has no value, such as ``--force``, belongs to one call.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None and not option.is_flag:
+            name = max(option.opts, key=len).lstrip("-").replace(".", "_").replace("-", "_")
+            option.envvar = f"PROMRING_{name.upper()}"
+    return command
+
+
 class LazyGroup(click.Group):
     """``lazy``: the commands by name, in the order in which ``--help`` lists them."""
 
@@ -41,7 +53,13 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = self._lazy.get(cmd_name)
-        return found.load() if found else None
+        return with_variables(found.load()) if found else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = click.utils.make_str(args[0])
+        if name not in self._lazy and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"no such command {name!r}{meant(name, self._lazy)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import ParamSpec, TypeVar
 
@@ -19,6 +21,7 @@ import click
 
 from promring.runtime.text import printable
 
+WORKING_EVERY_S = 1.0
 READER_GONE = 141
 """128 + SIGPIPE, as a shell says of programs that the signal ends."""
 
@@ -63,6 +66,38 @@ def _yaml(data: object) -> str:
 
     text: str = yaml.safe_dump(data, sort_keys=False, width=float("inf"))
     return text.removesuffix("\n")
+
+
+def next_screen() -> None:
+    """What is said next takes the place of what is there, on a terminal; elsewhere an empty line is between them."""
+    if sys.stdout.isatty():
+        click.clear()
+    else:
+        _write("")
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Around what may take long: on a terminal a line on standard error says what is done, and for how long, and goes away
+    at the end. Elsewhere nothing is said.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    done, started = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(WORKING_EVERY_S):
+            print(f"\r\x1b[K{clean(what)} ... {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def clock(at: float | None) -> str:

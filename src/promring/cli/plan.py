@@ -13,6 +13,7 @@ import msgspec
 
 from promring.cli import options, plan_change
 from promring.cli.client import Answered, Controller, UnansweredError, controller_options, segment
+from promring.cli.completion import fleet_names, scraper_ids
 from promring.cli.fleets import fleets_of, one_fleet
 from promring.cli.output import Output, output_option, say
 from promring.cli.previews import show_plan
@@ -21,8 +22,14 @@ from promring.web.answers.plans import Plan
 
 @click.command()
 @options.config_file
-@click.option("--fleet", metavar="NAME", help="This fleet; needed when several could be meant.")
-@click.option("--without", multiple=True, metavar="ID", help="As if this scraper were drained or dead. Repeatable.")
+@click.option("--fleet", metavar="NAME", shell_complete=fleet_names, help="This fleet; needed when several could be meant.")
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="ID",
+    shell_complete=scraper_ids,
+    help="As if this scraper were drained or dead. Repeatable.",
+)
 @click.option(
     "--with",
     "joining",

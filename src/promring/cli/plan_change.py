@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import click
 
 from promring.cli.client import Answered, Controller, UnansweredError
-from promring.cli.output import say
+from promring.cli.output import say, working
 from promring.cli.previews import show_preview
 from promring.web.answers.plans import Decision, ReloadPlan
 
@@ -19,9 +19,9 @@ ASKED_S = 60.0
 
 
 def is_asked_for() -> bool:
-    """Whether the command that runs was given a configuration."""
+    """Whether the command that runs was given a configuration, not only the environment."""
     source = click.get_current_context().get_parameter_source("config_file")
-    return source is not None and source is not click.core.ParameterSource.DEFAULT
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def asked(
@@ -37,7 +37,8 @@ def asked(
     if not text or len(text) > BYTES_MAX:
         return None
     try:
-        return controller.post(f"/api/v1/plan?{urlencode(query)}", ReloadPlan, text, timeout_s=ASKED_S)
+        with working(f"{controller.url} plans with {config_file}"):
+            return controller.post(f"/api/v1/plan?{urlencode(query)}", ReloadPlan, text, timeout_s=ASKED_S)
     except UnansweredError as error:
         say(f"no controller is asked: {error.message}; planned from {config_file} alone", err=True)
         return None

@@ -11,6 +11,7 @@ import click
 
 from promring.build import policy_of
 from promring.cli import options
+from promring.cli.output import working
 from promring.config.settings import FleetOfServices, Settings
 from promring.core.preview import preview
 from promring.model import Members, PromringError
@@ -29,7 +30,8 @@ def planned(config_file: Path, fleet: str | None, without: Sequence[str], joinin
     chosen = _chosen(settings, fleet, without)
     try:
         new = [chosen.keys.joining(text) for text in joining]
-        members, listed, pool = asyncio.run(read_facts(settings, chosen, config_file, log.get()))
+        with working(f"{chosen.name}: reading who its scrapers are, and its lists"):
+            members, listed, pool = asyncio.run(read_facts(settings, chosen, config_file, log.get()))
         found = preview(pool, members, policy_of(chosen), without=without, joining=new, listed=_with_shares(listed, members))
     except (PromringError, ValueError) as error:
         raise click.ClickException(str(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from promring.cli.client import Controller, controller_options
-from promring.cli.output import Output, output_option, say
+from promring.cli.output import Output, output_option, say, working
 from promring.cli.plan_change import say_decisions
 from promring.web.answers.plans import Reloaded
 
@@ -20,7 +20,8 @@ def reload(controller: Controller, output: Output, *, force: bool) -> None:
     """Let the controller read its configuration again, and say what is decided by it. Needs --token-file. A configuration
     that is bad, cannot be built or would lose targets is refused, and nothing changes; promring plan says it before.
     """
-    answer = controller.post(f"/-/reload?force={'true' if force else 'false'}", Reloaded, timeout_s=RELOAD_S)
+    with working(f"{controller.url} reads its configuration"):
+        answer = controller.post(f"/-/reload?force={'true' if force else 'false'}", Reloaded, timeout_s=RELOAD_S)
     if not output.is_text:
         output.say(answer.plain())
         return

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from promring.cli.output import Output, output_option, say
+from promring.cli.output import Output, output_option, say, working
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.plan import compare
@@ -83,7 +83,8 @@ def simulate(
         policy = Policy(virtual_nodes, None if plain else load_factor, capacity, replicas)
     except PlacementError as error:
         raise click.UsageError(str(error)) from error
-    data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew, services), policy)
+    with working(f"placing {targets} targets on {scrapers} scrapers"):
+        data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew, services), policy)
     if plot is not None:
         _plot(data, placement, plot)
     if not output.is_text:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
+from typing import NoReturn
 
 import click
 
 from promring.cli.client import Controller, controller_options
+from promring.cli.durations import Seconds
 from promring.cli.leaving import show_left_behind, show_retiring
-from promring.cli.output import Output, clock, output_option, paint, say, say_table, until
+from promring.cli.output import Output, clock, next_screen, output_option, paint, say, say_table, until
 from promring.web.answers.fleets import Fleet, Service, Source
 from promring.web.answers.parts import Held, Membership, Scraper, Summary
 from promring.web.answers.status import Status
 
+EVERY_LEAST_S = 0.2
 COLOURS = {"up": "green", "down": "red"}
 LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 
@@ -20,8 +24,12 @@ LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 @click.command()
 @controller_options
 @output_option
-def status(controller: Controller, output: Output) -> None:
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C. As JSON: one status a line.")
+@click.option("--every", "every_s", type=Seconds(), default="2s", show_default=True, help="How often, with --watch.")
+def status(controller: Controller, output: Output, *, watch: bool, every_s: float) -> None:
     """Show scrapers, sources and what is held, fleet by fleet. Exit 1 when the controller is not ready."""
+    if watch:
+        _watch(controller, output, max(every_s, EVERY_LEAST_S))
     answer = controller.get("/api/v1/status", Status)
     if output.is_text:
         show_status(answer.data)
@@ -29,6 +37,22 @@ def status(controller: Controller, output: Output) -> None:
         output.say(answer.plain())
     if not answer.data.ready:
         sys.exit(1)
+
+
+def _watch(controller: Controller, output: Output, every_s: float) -> NoReturn:
+    """On a terminal in its place, else one after the other. A controller that does not answer is asked again."""
+    while True:
+        try:
+            answer = controller.get("/api/v1/status", Status)
+        except click.ClickException as error:
+            say(f"no answer, asked again: {error.message}", err=True)
+        else:
+            if output.is_text:
+                next_screen()
+                show_status(answer.data)
+            else:
+                output.say_next(answer.plain())
+        time.sleep(every_s)
 
 
 def show_status(data: Status) -> None:

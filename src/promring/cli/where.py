@@ -7,6 +7,7 @@ import sys
 import click
 
 from promring.cli.client import Controller, controller_options
+from promring.cli.completion import service_names
 from promring.cli.output import Output, output_option, say, say_table
 from promring.web.answers.targets import Place, Where
 
@@ -18,7 +19,7 @@ IN_FULL_MOST = 5
 @click.argument("target")
 @controller_options
 @output_option
-@click.option("--service", metavar="NAME", help="Look in this shard service only.")
+@click.option("--service", metavar="NAME", shell_complete=service_names, help="Look in this shard service only.")
 def where(target: str, controller: Controller, output: Output, service: str | None) -> None:
     """Show which scraper has TARGET, and who would have it next. TARGET is an address, the value of a label such as
     instance, the URL that Prometheus scrapes, or a part of one of these. Exit 1 when nobody has it.

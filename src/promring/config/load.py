@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from promring.config.document import Document, KeyPath, YamlProblem, read_yaml, show
 from promring.config.files import file_problems, shared_name_problems, why_unreadable
 from promring.config.kinds import Problem
+from promring.config.near_keys import meant_by
 from promring.config.relations import relations, sound_part
 from promring.config.settings import Settings
 from promring.model import ConfigError
@@ -95,7 +96,9 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     try:
         settings = Settings.model_validate(document.value, context={"base": base})
     except ValidationError as error:
-        problems += [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
+        for e in error.errors(include_url=False):
+            path, what = from_pydantic(e["loc"], e["msg"], e["type"], e["input"])
+            problems.append((path, what + (meant_by(path, document.value) if e["type"] == "extra_forbidden" else "")))
     problems += relations(settings or sound_part(document.value, base))
     problems += [*file_problems(settings, ()), *shared_name_problems(settings)] if settings else []
     found = [(document.line(path), path, what) for path, what in problems] + document.duplicates

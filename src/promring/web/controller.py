@@ -10,6 +10,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
 from promring.model import Placement
 from promring.reload.decisions import LeftBehind, Question, Reloaded
+from promring.runtime.near import meant
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
 from promring.web.answers.plans import ReloadPlan
@@ -79,7 +80,7 @@ def _named(name: str, running: Mapping[str, T], configured: Collection[str], wha
         return found
     if name in configured:
         raise ApiError(503, "unavailable", f"{what} {name!r} is being started")
-    raise ApiError(404, "not_found", f"no {what} {name!r}")
+    raise ApiError(404, "not_found", f"no {what} {name!r}{meant(name, running)}")
 
 
 def placement_of(service: Service) -> Placement:

@@ -21,6 +21,7 @@ from promring.core.preview import Preview, preview
 from promring.fleet.fleet import Fleet
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.runtime.address import canonical_id
+from promring.runtime.near import meant
 from promring.web.answers.plans import Drained, Forecast, Fullest, Undrained
 from promring.web.api import Api
 from promring.web.controller import Controller, fleet_of
@@ -98,7 +99,8 @@ class Forecasts:
         name = fleet.scraper_id(canonical_id(request.match_info["scraper"]))
         known = {node.id for node in fleet.membership.nodes()} | fleet.reconciler.memory.targets().keys()
         if name not in known | fleet.reconciler.memory.drained:
-            raise ApiError(404, "not_found", f"no scraper {name!r} in {fleet.name}; there is {', '.join(sorted(known))}")
+            there = f"there is {', '.join(sorted(known))}{meant(name, sorted(known))}"
+            raise ApiError(404, "not_found", f"no scraper {name!r} in {fleet.name}; {there}")
         leadership = self._controller.leadership
         if not leadership.leads():
             raise ApiError(

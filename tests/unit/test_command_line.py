@@ -1,0 +1,198 @@
+"""The command line as a whole: its page, environment, completion, and what it suggests."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from promring.cli import COMMANDS, main
+from promring.cli.lazy import with_variables
+from promring.demo.process import free_port
+from tests.fakes.controller import FakeController, status
+from tests.unit.test_web import scrapers
+
+ROOT = Path(__file__).parents[2]
+OF_KUBERNETES = {"PROMRING_PORT", "PROMRING_SERVICE_HOST", "PROMRING_SERVICE_PORT"}
+"""What is set in each container beside a Service called promring."""
+CONFIG = """
+shard_services:
+- name: node
+  scrapers: {{probe: {{nodes: ['{node}']}}}}
+  targets: [{{file: {{files: [a.json]}}}}]
+  delivery: [{{http_sd: {{}}}}]
+"""
+
+
+def test_the_page_of_commands_is_made_of_what_they_say() -> None:
+    made = runpy.run_path(str(ROOT / "scripts/make-commands-page"))["page"]()
+    assert (ROOT / "docs/commands.md").read_text() == made, "scripts/make-commands-page writes it"
+
+
+def test_every_option_with_a_value_has_a_variable_and_none_is_one_that_kubernetes_sets() -> None:
+    variables = set()
+    for one in COMMANDS.values():
+        for option in with_variables(one.load()).params:
+            if isinstance(option, click.Option):
+                assert (option.envvar is None) == option.is_flag, option.opts
+                variables.add(str(option.envvar))
+    assert {"PROMRING_URL", "PROMRING_TOKEN_FILE", "PROMRING_CONFIG_FILE", "PROMRING_WEB_LISTEN_ADDRESS"} <= variables
+    assert not {name for name in variables if name in OF_KUBERNETES or name.startswith("PROMRING_PORT_")}
+
+
+def test_a_variable_is_taken_and_the_command_line_comes_first() -> None:
+    with FakeController({"/api/v1/status": (200, status())}) as fake:
+        environment = {"PROMRING_URL": fake.url, "PROMRING_OUTPUT": "json"}
+        result = CliRunner().invoke(main, ["status"], env=environment)
+        assert json.loads(result.stdout)["version"] == "0.1.0"
+        result = CliRunner().invoke(main, ["status", "--output", "text"], env=environment)
+        assert result.stdout.startswith("promring 0.1.0: ready")
+
+
+def test_a_configuration_of_the_environment_does_not_make_a_plan_one_of_that_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.yml"
+    file.write_text("shard_services: []")
+    with FakeController({"/api/v1/fleets": (200, status()["fleets"]), "/api/v1/fleets/node/plan": (200, {})}) as fake:
+        result = CliRunner().invoke(main, ["plan", "--url", fake.url], env={"PROMRING_CONFIG_FILE": str(file)})
+        assert result.exit_code == 0, result.output
+        assert [path for _, path, _ in fake.asked] == ["/api/v1/fleets", "/api/v1/fleets/node/plan"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stauts"], "no such command 'stauts'; did you mean 'status'?"),
+        (["zzz"], "no such command 'zzz'\n"),
+        (["drain", "10.0.0.1:9091"], "did you mean '10.0.0.1:9090'"),
+        (["drain", "x:1", "--fleet", "nod"], "no fleet 'nod'; there is node, other; did you mean 'node'?"),
+        (["release", "nodes"], "; did you mean 'node'?"),
+    ],
+)
+def test_what_is_not_known_and_looks_like_something_that_is_gets_a_hint(arguments: list[str], said: str) -> None:
+    one = status()["fleets"][0]
+    other = one | {"name": "other", "services": ["web"], "scrapers": one["scrapers"][1:]}
+    with FakeController({"/api/v1/fleets": (200, [one, other])}) as fake:
+        more = [] if len(arguments) == 1 else ["--url", fake.url]
+        result = CliRunner().invoke(main, [*arguments, *more])
+    assert (result.exit_code != 0, said in result.stderr) == (True, True), result.stderr
+
+
+def test_an_unknown_key_of_the_configuration_gets_a_hint_that_fits_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "x.yml"
+    file.write_text(
+        CONFIG.format(node="a:1").replace("nodes", "intervall: 1s, nodes") + "  replicaton_factor: 2\n  gaurd: {}\n"
+    )
+    result = CliRunner().invoke(main, ["check", str(file)])
+    lines = [line.partition("shard_services")[2] for line in result.stderr.splitlines()]
+    assert (result.exit_code, lines) == (
+        2,
+        [
+            "[0].scrapers.probe.intervall: unknown key; did you mean 'interval'?",
+            "[0].replicaton_factor: unknown key",
+            "[0].gaurd: unknown key; did you mean 'guard'?",
+        ],
+    )
+
+
+def completed(line: str, **environment: str) -> set[str]:
+    words = line.split(" ")
+    ours = {"_PROMRING_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    command = [sys.executable, "-c", "from promring.cli import main; main(prog_name='promring')"]
+    out = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60, env={**os.environ, **ours, **environment}
+    )
+    assert out.stderr == ""
+    return {one.partition(",")[2] for one in out.stdout.split()}
+
+
+def test_a_shell_completes_what_the_running_controller_has() -> None:
+    with FakeController({"/api/v1/fleets": (200, status()["fleets"])}) as fake:
+        there = {"PROMRING_URL": fake.url}
+        assert completed("promring drain ", **there) == {"10.0.0.1:9090", "10.0.0.2:9090"}
+        assert completed("promring undrain 10.0.0.2", **there) == {"10.0.0.2:9090"}
+        assert completed("promring events --service ", **there) == {"node"}
+        assert completed(f"promring plan --url {fake.url} --without 10.0.0.1") == {"10.0.0.1:9090"}
+    nobody = {"PROMRING_URL": f"127.0.0.1:{free_port()}"}
+    assert completed("promring drain ", **nobody) == set()
+    assert {"status", "drain"} <= completed("promring ", **nobody)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_what_a_shell_evaluates_is_printed(shell: str) -> None:
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert (result.exit_code, "_PROMRING_COMPLETE" in result.stdout) == (0, True)
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=result.stdout, text=True, check=True, timeout=60)
+
+
+def test_a_status_that_is_watched_goes_on_when_the_controller_does_not_answer_for_a_while() -> None:
+    told = iter([status(), b"<html>", status()])
+    seen = threading.Event()
+
+    def answer() -> object:
+        found = next(told, None)
+        if found is None:
+            seen.set()
+        return found if found is not None else status()
+
+    with FakeController({"/api/v1/status": (200, answer)}) as fake:
+        command = [sys.executable, "-m", "promring", "status", "--url", fake.url, "--watch", "--every", "10ms", "--output"]
+        with subprocess.Popen([*command, "yaml"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert seen.wait(60)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert err.splitlines()[0].startswith("no answer, asked again: ")
+    documents = list(yaml.safe_load_all(out))
+    assert len(documents) >= 2
+    assert {one["version"] for one in documents} == {"0.1.0"}
+
+
+def test_what_takes_long_is_told_on_a_terminal_and_nowhere_else() -> None:
+    script = "import time\nfrom promring.cli import output\noutput.WORKING_EVERY_S = 0.01\nwith output.working('reads x'):\n"
+    command = [sys.executable, "-c", script + "    time.sleep(0.3)\nprint('done')"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (out.stdout, out.stderr) == ("done\n", "")
+    ours, its = pty.openpty()
+    try:
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=its, check=True, timeout=60)
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(its)
+    assert "reads x ... 0 s" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+async def test_a_check_that_goes_online_says_what_each_answered_and_does_not_stop_at_the_first(tmp_path: Path) -> None:
+    file, lists = tmp_path / "x.yml", tmp_path / "a.json"
+    lists.write_text(json.dumps([{"targets": ["t:1", "t:2"]}]))
+    async with scrapers(1) as (node,):
+        file.write_text(CONFIG.format(node=node))
+        out = await checked(file)
+        assert out.returncode == 0, out.stderr
+        assert out.stdout.splitlines()[1:] == [
+            "node: scrapers: 1 alive of 1",
+            f"node: file:{lists}: 2 targets",
+        ]
+    lists.write_text("[]")
+    out = await checked(file)
+    assert (out.returncode, out.stdout.splitlines()[1:]) == (1, [])
+    assert out.stderr.splitlines() == ["node: scrapers: no scraper is alive", f"node: file:{lists}: 0 targets"]
+
+
+async def checked(file: Path) -> subprocess.CompletedProcess[str]:
+    import asyncio
+
+    command = [sys.executable, "-m", "promring", "check", str(file), "--online"]
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60)
