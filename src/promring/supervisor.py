@@ -34,6 +34,7 @@ from promring.fleet.succession import heirs, inherited, origins, successors
 from promring.model import ConfigError, join_host_port
 from promring.reload.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
 from promring.reload.foresight import Now, foresee
+from promring.reload.left import remember, remembered
 from promring.runtime.actors import Actor, run_actors
 from promring.runtime.notify import Notify
 from promring.runtime.orphans import Orphans
@@ -187,6 +188,8 @@ class Supervisor:
             self.services = {name: service for fleet in self.fleets.values() for name, service in fleet.services.items()}
             self._forget(left)
             self._succeeded(built, left)
+            shared = [one for one in built.left if one.service in left and left[one.service].fleet.name != one.service]
+            await self._remember(shared)  # the state of a fleet of its own stays, and says it
             self._next_runs.set()
             actors = {f"fleet {name}": fleet.run for name, fleet in self.fleets.items()}
             # A slow disk may hold a reload up; one that hangs ends the process, and the next serves the saved state.
@@ -235,13 +238,29 @@ class Supervisor:
         if self.leadership.leads() and not self.leadership.alone:
             self.leadership.share_drained({name: f.reconciler.memory.drained for name, f in self.fleets.items()})
 
+    async def _remember(self, left: Sequence[LeftBehind]) -> None:
+        """Over restarts, too: what this configuration does not have any more. Those that it has again are forgotten."""
+        folder, now = self._options.state_dir, {one.service: one for one in left}
+        said = await beside(lambda: remember(folder, left, self._log))
+        await beside(lambda: remembered(folder, self.services.keys(), self._log))
+        noted = {one.service: one for one in said}
+        self.left_behind = [noted.get(one.service, one) if one.service in now else one for one in self.left_behind]
+
     async def _find_orphans(self) -> None:
         """What was left behind by a start with another configuration, or by a reload before that."""
         fleets = {fleet.name: [s.name for s in fleet.services] for fleet in self.settings.every_fleet}
-        for one in await beside(lambda: orphans(self._options.state_dir, fleets, self._log)):
+        folder, configured = self._options.state_dir, [name for names in fleets.values() for name in names]
+        self.left_behind += await beside(lambda: remembered(folder, configured, self._log))
+        known, new = {one.service for one in self.left_behind}, list[LeftBehind]()
+        for behind in self.left_behind:
+            self._log.warning("left_behind", service=behind.service, targets=behind.targets, where=",".join(behind.where))
+        for one in await beside(lambda: orphans(folder, fleets, self._log)):
+            if one.service in known:
+                continue
             file = "" if one.live else f"; its state is {one.path}: remove that when nothing reads its slices"
             where = (f"where it delivered to{file}",)
-            self.left_behind.append(LeftBehind(one.service, sorted(one.scrapers), sum(one.scrapers.values()), where))
+            behind = LeftBehind(one.service, sorted(one.scrapers), sum(one.scrapers.values()), where)
+            (new if one.live else self.left_behind).append(behind)
             self._log.warning(
                 "state_without_service",
                 service=one.service,
@@ -250,6 +269,7 @@ class Supervisor:
                 path=str(one.path),
                 note="its slices go on being scraped; remove them" + ("" if one.live else ", then this file"),
             )
+        self.left_behind += await beside(lambda: remember(folder, new, self._log))
 
     async def _build(self, settings: Settings, now: Now | None = None) -> Built:
         """Everything that can fail, beside what runs: what it does ``now``. Raises ``ConfigError``."""

@@ -32,13 +32,14 @@ from promring.core.ring import Ring
 from promring.fleet.state import Memory, ServiceMemory, Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins, places, successors
 from promring.model import Generation, Slice, TargetGroup, TargetPool
-from promring.reload.decisions import Decision, Known, decide
+from promring.reload.decisions import Decision, Known, LeftBehind, decide
 from promring.reload.foresight import Now, foresee
+from promring.reload.left import remember
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.server import WebSettings
-from tests.unit.test_web import scrapers
+from tests.unit.test_web import running, scrapers
 from tests.waiting import until
 
 NODES = ["10.0.0.1:9090", "10.0.0.2:9090", "10.0.0.3:9090"]
@@ -591,3 +592,41 @@ def test_a_service_that_moves_between_fleets_of_consul_does_not_bring_its_scrape
     assert names == ["main", "other"]
     assert [s.id for s in memory.departing] == OTHERS, "they are emptied, make before break"
     assert [s.id for s in memory.members if not s.draining] == NODES
+
+
+async def test_a_service_that_left_its_fleet_is_named_at_each_start_until_its_file_is_removed(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        config = json.loads((tmp_path / "promring.yml").read_text())
+        gone = config["shard_services"].pop(1)
+        (tmp_path / "promring.yml").write_text(json.dumps(config))
+        await r.supervisor.reload()
+        await until(lambda: "web" not in r.supervisor.services, "it is out")
+        file = tmp_path / "state/web.left.json"
+        await until(file.exists, "it is remembered")
+        (behind,) = (await r.data("/api/v1/status"))["left_behind"]
+        assert (behind["service"], behind["targets"], str(file) in behind["where"][-1]) == ("web", 20, True)
+    for _ in range(2):
+        assert await named_at_a_start(tmp_path) == ["web"]
+    file.write_text("no JSON")
+    assert await named_at_a_start(tmp_path) == []
+    remember(tmp_path / "state", [LeftBehind("web", ["a:1"], 3, ["there"])], log.get())
+    assert await named_at_a_start(tmp_path) == ["web"]
+    config["shard_services"].append(gone)
+    (tmp_path / "promring.yml").write_text(json.dumps(config))
+    assert await named_at_a_start(tmp_path) == []
+    assert not file.exists(), "it is configured again"
+
+
+async def named_at_a_start(folder: Path) -> list[str]:
+    """Who is named as left behind by a start with the configuration that is there."""
+    supervisor = Supervisor(
+        Options(folder / "promring.yml", folder / "state", WebSettings("127.0.0.1", 0)),
+        load(folder / "promring.yml"),
+        log.get(),
+        Events(),
+    )
+    task = asyncio.create_task(supervisor.run())
+    await until(lambda: supervisor.services != {}, "started")
+    supervisor.stop()
+    await task
+    return [one.service for one in supervisor.left_behind]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from aiohttp import web
@@ -227,7 +228,12 @@ class WebServer:
 
 
 async def _openapi(_: web.Request) -> web.Response:
-    return web.Response(body=encode(document()), content_type="application/json")
+    return web.Response(body=_document(), content_type="application/json")
+
+
+@cache
+def _document() -> bytes:
+    return encode(document())
 
 
 def _is_true(request: web.Request, name: str) -> bool:
