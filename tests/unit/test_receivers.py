@@ -5,6 +5,7 @@ here. Over a real sshd and a real Ansible: ``tests/real/test_receivers.py``. Row
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -18,12 +19,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promring.delivery import receiver_sh
 from promring.delivery.file import FileDelivery
-from promring.delivery.receiver import RefusedError, held, install, note_of
+from promring.delivery.receiver import RefusedError, held, install, note_of, noted
 from promring.delivery.receiver_sh import parse_answer, to_stdin, was_written
 from promring.demo.process import find
 from promring.election.leadership import STEP, Leadership
@@ -116,6 +117,35 @@ def test_accepted_generations_only_climb(puts: list[tuple[int, int, bytes]]) -> 
                 assert path.read_bytes() == body
 
 
+NUMBERS = ("0", "1", "2", "08", "9", "4294967297", "999999999999999", "1000000000000000", "-1", "", "1e3", " 3", "0x2", "٣")
+NUMBER = st.sampled_from(NUMBERS)
+NOTE = st.builds(
+    "{0}{1}{2}{3}{4}{3}{5}{6}".format,
+    NUMBER,
+    st.sampled_from([".", ".", ".", "", ".."]),
+    NUMBER,
+    st.sampled_from([" ", "  ", "\t"]),
+    st.sampled_from([hashlib.sha256(ONE).hexdigest(), "x", "*", "$(id)", "-n", "\\", ""]),
+    st.sampled_from(["", "", "2", "3", "10", "x", "3 3"]),
+    st.sampled_from(["", "\n", "\n\n", "\r\n", "\nmore\n", " "]),
+)
+
+
+@settings(max_examples=40)
+@given(NOTE, st.sampled_from([0, 1, 2, 8, 9, 4294967297]), st.sampled_from([1, 2, 9]), st.sampled_from([ONE, TWO, None]))
+def test_both_receivers_read_every_note_alike(note: str, epoch: int, n: int, there: bytes | None) -> None:
+    def outcome(receive: Receiver) -> object:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "x.json")
+            note_of(path).write_text(note)
+            if there is not None:
+                path.write_bytes(there)
+            said = receive(offer(path, ONE, epoch, n)).split()[0]
+            return said, noted(path), path.read_bytes() if path.exists() else None
+
+    assert outcome(here) == outcome(partial(by_ssh, "sh", Path("unused")))
+
+
 def test_what_the_receiver_says_is_understood() -> None:
     path, generation = Path("/sd/x.json"), Generation(1, 2)
     answers = {word: parse_answer(f"promring 0 {word}") for word in ("written", "reload", "same")}
@@ -126,6 +156,7 @@ def test_what_the_receiver_says_is_understood() -> None:
         "refused 1.2": "has another slice of generation 1.2",
         absurd: f"has generation {EPOCH_FOLLOWED_MOST * 5}.1, refuses the older 1.2; no controller comes so far: if another "
         "program wrote it, remove /sd/.x.json.promring",
+        "refused 1.1": "it has generation 1.1 and refuses the newer 1.2",
         "refused x": "an answer that is none: 'x' is not a generation such as 1.7",
         "error No space left": "No space left",
         "error": "an answer that is none: 'error'",

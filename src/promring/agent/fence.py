@@ -1,11 +1,13 @@
-"""Which slice an agent may put in the place of the one that it has.
+"""Which slice an agent may take instead of the one that it has.
 
-Slices are ordered by term, the epoch of the leader under which they were made, and in a term the leader's come after those
-of the controllers that follow. Promises: a slice of an earlier term is never taken, however long it is the only one that is
-offered; in a term nothing older is taken while a controller shows what is as new as what the agent has. When none did for
-``ALONE_S`` since the first refusal, what a follower of the same term offers is the newest there is, and is taken: followers
-compute the same plan from the same facts. Bytes that the agent has are welcome from everybody.
-Not promised: which of two followers is ahead of the other; they count for themselves.
+A term is the epoch of the leader under which a slice was made. Slices are ordered by term; in a term the leader's slices
+come after those of its followers.
+
+Promises: a slice of an earlier term is never taken, even when it is the only one that is offered. In a term no older slice
+is taken while some controller shows a slice that is as new as the agent's. When no controller has done so for ``ALONE_S``
+since the first refusal, a follower's slice of the same term is taken: it is the newest there is, and followers compute the
+same plan from the same facts. The bytes that the agent has are accepted from every controller.
+Not promised: an order between two followers; each counts its generations for itself.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """Long-polls the controllers for all slices of a scraper and keeps a file of each true to it.
 
-Promises: each file holds a whole slice that a controller decided, or what it held before; an older one is refused as
-``agent.fence`` says, across restarts too; when no controller answers, or has nothing for it any more, the file stays; what
-was changed by hand is put back within ``wait_s``; trouble with one file does not stop the others; however fast a controller
-or a proxy answers, it is asked at most ``RATE_PER_S`` times a second after a burst of ``BURST``, and less and less often
-while it answers a long poll at once with nothing new.
+Promises:
+
+- Each file holds a whole slice that a controller decided, or what the file held before.
+- An older slice is refused as ``agent.fence`` says, also after a restart.
+- When no controller answers, or no controller has a slice for a file any more, the file stays.
+- A file that was changed by hand is put back within ``wait_s``. Trouble with one file does not stop the others.
+- Controllers are asked at most ``RATE_PER_S`` times a second after a burst of ``BURST``, however fast they or a proxy
+  answer, and less and less often while a long poll is answered at once with nothing new.
+
 Flow: ``GET /sd/{scraper}?wait=``, one at a time, at one controller until it fails or offers what is not taken, then at the
 next (``agent.asking``); ``delivery.bundle`` opens the answer, ``agent.slicefile`` writes.
 """

@@ -1,10 +1,12 @@
 """Which controller an agent asks next, and whether an answer is wanted at once.
 
-It goes on with one while that answers, all that it offers is taken, and it has something for every service. Else the
-others are asked, each at once: who fails or offers what is not taken hands on to the next; of those who have nothing for
-some services, it goes on with the one that lacks the fewest, and compares again after ``COMPARE_S``. Where it lacks only
-services that are not configured there (their files were left), each comparison that finds no better one doubles that wait,
-up to ``COMPARE_MOST_S``.
+The agent stays with one controller while three things are true: the controller answers, every slice it offers is taken, and
+it has a slice for every file of the agent. Else the agent asks the other controllers, without waiting.
+
+- A controller that fails, or that offers a slice which is not taken: the next one is asked.
+- A controller that lacks services: all are compared, and the agent goes on with the one that lacks the fewest. It compares
+  again after ``COMPARE_S``. When a controller lacks only services that are not in its configuration (their files were left
+  behind), each comparison that finds no better controller doubles that wait, up to ``COMPARE_MOST_S``.
 """
 
 from __future__ import annotations
@@ -32,15 +34,15 @@ class Turns:
 
     @property
     def at_once(self) -> bool:
-        """Whether the answer before was of no use, or is to be compared: so nothing is waited for."""
+        """Whether the next answer is wanted at once: the last one was of no use, or controllers are being compared."""
         return self._failures > 0 or self._refusals % self._count > 0 or self._comparing
 
     def cut(self) -> None:
-        """Something between ended the long poll."""
+        """A proxy or a balancer ended the long poll."""
         self._next()
 
     def failed(self) -> int:
-        """There was no answer. 0, or when every one has failed: how often in a row."""
+        """There was no answer. Returns 0, or when all controllers have failed: how often in a row."""
         self._failures += 1
         if self._comparing:
             self._lacks[self.now] = math.inf
@@ -48,9 +50,10 @@ class Turns:
         return 0 if self._failures % self._count else self._failures // self._count
 
     def answered(self, *, refused: bool, troubled: bool, lacking: int, removed: int = 0) -> int:
-        """``refused``: something that was offered was not taken; ``troubled``: some file waits for something better;
-        ``lacking``: services with nothing for us, ``removed``: those of them that are not configured there. 0, or when
-        every one has offered what is not taken: how often in a row.
+        """``refused``: an offered slice was not taken; ``troubled``: some file waits for a better slice; ``lacking``: for
+        how many services there was no slice; ``removed``: how many of those are not configured there.
+
+        Returns 0, or when all controllers have offered slices that are not taken: how often in a row.
         """
         self._failures = 0
         if refused or (troubled and self._refusals % self._count):

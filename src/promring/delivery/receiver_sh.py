@@ -98,6 +98,8 @@ def was_written(answer: Answer, generation: Generation, path: PurePath) -> bool:
                 have = parse_generation(answer.text)
             except ValueError as error:
                 raise TroubleError(f"an answer that is none: {error}") from None
+            if have < generation:  # no receiver does that: a controller must not follow its number
+                raise TroubleError(f"it has generation {have} and refuses the newer {generation}")
             raise RefusedError(refusal(have, generation, note_of(path)), have)
         case "error" if answer.text:
             raise TroubleError(answer.text)

@@ -1,8 +1,8 @@
 """Slices as files on other hosts, over ssh: the delivery of one service.
 
-``deliver`` drives: it asks for a try of every host that has something due (``ssh_hosts``, shared by the services of a
-fleet), and does not wait long for it. What has not ended is ``waiting``, goes on in the background, and rings when it has
-ended; what failed is left alone for a while, longer each time. On the other host ``receiver.sh``
+``deliver`` begins a try of every host that has a file due (``ssh_hosts``, shared by the services of a fleet), and does not
+wait long for it. A try that has not ended is ``waiting``: it goes on in the background, and rings when it has ended. A host
+that failed is left alone for a while, longer each time. On the other host ``receiver.sh``
 writes the slice: a sender that is killed, frozen or cut off leaves the old slice whole.
 
 Promises: the newest slice wins; ``leads`` is asked before the bytes travel; nothing goes on after ``close`` or a cancelled
@@ -152,7 +152,7 @@ class SshDelivery:
             return Outcome(slice_.scraper.id, "failed", where + host.trouble)
         if file.is_awaited or file.is_pushed:
             file.slow = file.told_waiting = host.slow = host.told_waiting = True
-        known = f"{where}{host.error}" if host.error else f"{where}{host.step.text} takes long"
+        known = f"{where}{host.error}" if host.error else f"{where}{host.link.step.text} takes long"
         return Outcome(slice_.scraper.id, "waiting", file.error or known)
 
 

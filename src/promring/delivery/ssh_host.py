@@ -1,8 +1,7 @@
-"""One far host of the ssh deliveries of a fleet, and the files on it.
+"""One host of the ssh deliveries of a fleet, and the files on it.
 
-A host has one connection for all services: its channels run beside each other. When the connection breaks or hangs, it is
-replaced once for everybody who needs it. A file belongs to the delivery of one service: what it holds and shall hold, and
-how its last push ended.
+A host has one connection for all services (``ssh_link``): its channels run beside each other. A file belongs to the delivery
+of one service. It knows the slice that it holds, the slice that it shall hold, and how its last push ended.
 Flow: ``ssh_hosts.SshHosts`` owns hosts and decides when something is tried; ``ssh.SshDelivery`` owns its files.
 """
 
@@ -10,22 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from promring.delivery import Outcome
-from promring.delivery.ssh_connect import Connector, Step
-from promring.delivery.ssh_push import BrokenError, CrowdedError, HostError, Work, push
+from promring.delivery.ssh_connect import Connector
+from promring.delivery.ssh_link import Link
+from promring.delivery.ssh_push import Work
 from promring.model import Generation, Slice
-from promring.runtime.threads import heed
 from promring.telemetry.log import Logger
 
-if TYPE_CHECKING:
-    import asyncssh
-
-T = TypeVar("T")
-TURN, ASKING, WRITING = Step("waiting for its turn", ours=True), Step("asking"), Step("writing")
 CHANNELS = 4
 """Files of one host that are written at a moment; sshd allows 10 unless its MaxSessions says less."""
 
@@ -121,14 +114,12 @@ class Host:
 
     name: str
     files: list[File] = field(default_factory=list)
-    connection: asyncssh.SSHClientConnection | None = None
+    link: Link = field(init=False)
     task: asyncio.Task[None] | None = None
     """The try that is under way."""
     is_open: bool = False
     """The try has its turn: files may be pushed."""
     began_at: float = 0.0
-    heard_at: float = 0.0
-    """When a connection was made, or the far side said something."""
     failed: Failed | None = None
     """Why this try ends for all its files."""
     channels: int = CHANNELS
@@ -143,11 +134,9 @@ class Host:
     paused_until: float = 0.0
     trouble: str = ""
     """The key error that was said already; empty: none."""
-    _step: Step = TURN
-    _connect_step: Step = TURN
-    _connecting: asyncio.Task[asyncssh.SSHClientConnection] | None = None
-    _replaced: list[asyncssh.SSHClientConnection] = field(default_factory=list)
-    """Connections that others may still wait for."""
+
+    def __post_init__(self) -> None:
+        self.link = Link(self.name)
 
     @property
     def busy(self) -> bool:
@@ -156,15 +145,7 @@ class Host:
     @property
     def answered(self) -> bool:
         """In this try."""
-        return self.heard_at >= self.began_at > 0
-
-    @property
-    def is_connecting(self) -> bool:
-        return self._connecting is not None and not self._connecting.done()
-
-    @property
-    def step(self) -> Step:
-        return self._connect_step if self.is_connecting else self._step
+        return self.link.heard_at >= self.began_at > 0
 
     @property
     def pushed(self) -> list[File]:
@@ -180,90 +161,14 @@ class Host:
 
     async def end(self) -> None:
         """Nothing that this try began goes on."""
-        self.is_open, self._step = False, TURN
+        self.is_open = False
         for file in self.files:
             file.tried = None
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            await _end(connecting)
-        replaced, self._replaced = self._replaced, []
-        for connection in replaced:
-            connection.abort()
-
-    def drop(self) -> None:
-        if self.connection is not None:
-            self.connection.abort()
-            self.connection = None
-
-    # --- the connection ----------------------------------------------------------------------------------------------
+        await self.link.rest()
 
     async def send(self, work: Work, connector: Connector, timeout_s: float) -> str:
-        """A kept connection that broke is replaced once. Where nothing comes over it in half of the time, another one is
-        tried beside it, and the first answer counts: a host that is slow is not given up, one whose connection was lost on
-        the way is reached in time. Returns as ``ssh_push.push``. Raises FarError, HostError; the caller ends it in time.
-        """
-        kept = self.connection
-        if kept is None or kept.is_closed():
-            return await self._send_anew(kept, work, connector, timeout_s)
-        self._step = ASKING
-        asking = asyncio.create_task(push(kept, work, timeout_s))
-        try:
-            await asyncio.wait([asking], timeout=timeout_s / 2)
-            if not asking.done():
-                return await self._whoever_answers(asking, self._send_anew(kept, work, connector, timeout_s))
-            broke = isinstance(asking.exception(), BrokenError)
-            if broke and not (isinstance(asking.exception(), CrowdedError) and len(self.pushed) > 1):
-                return await self._send_anew(kept, work, connector, timeout_s)
-            return asking.result()
-        finally:
-            await _end(asking)
-
-    async def _whoever_answers(self, asking: asyncio.Task[str], beside: Coroutine[None, None, str]) -> str:
-        anew = asyncio.create_task(beside)
-        try:
-            await asyncio.wait([asking, anew], return_when=asyncio.FIRST_COMPLETED)
-            first, other = (asking, anew) if asking.done() else (anew, asking)
-            return await other if isinstance(first.exception(), HostError) else first.result()
-        finally:
-            await _end(anew)
-
-    async def _send_anew(
-        self, instead_of: asyncssh.SSHClientConnection | None, work: Work, connector: Connector, timeout_s: float
-    ) -> str:
-        connection = await self._another(instead_of, connector)
-        self._step = WRITING
-        return await push(connection, work, timeout_s)
-
-    async def _another(
-        self, instead_of: asyncssh.SSHClientConnection | None, connector: Connector
-    ) -> asyncssh.SSHClientConnection:
-        """A connection that is not that one: made once for all that need it. Where it cannot be made, that is so for the
-        whole try. Raises HostError.
-        """
-        now = self.connection
-        if now is not None and now is not instead_of and not now.is_closed():
-            return now
-        made = self._connecting
-        if made is None or (made.done() and not made.cancelled() and made.exception() is None):
-            made = self._connecting = asyncio.create_task(self._connect(connector))
-        return await asyncio.shield(made)
-
-    async def _connect(self, connector: Connector) -> asyncssh.SSHClientConnection:
-        def at(step: Step) -> None:
-            self._connect_step = step
-
-        made = await connector.connect(self.name, at)
-        if self.connection is not None:
-            self._replaced.append(self.connection)
-        self.connection, self.heard_at = made, time.monotonic()
-        return made
-
-
-async def _end(task: asyncio.Task[T]) -> None:
-    """Cancel it, wait until it has ended, and look at how."""
-    task.cancel()
-    await asyncio.wait([task])
-    heed(task)
+        """As ``Link.send``."""
+        return await self.link.send(work, connector, timeout_s, is_shared=lambda: len(self.pushed) > 1)
 
 
 def are_same(one: Slice, other: Slice) -> bool:

@@ -1,12 +1,12 @@
 """The hosts of a fleet, as the ssh deliveries of its services share them.
 
-All deliveries with the same connection settings have one of these: a host has one connection and one try at a moment, in
-which every file that is due is written, several beside each other. What the connection is to blame for (it cannot be made,
-nothing comes back, a wrong key) is told to all files of the host, and the host is tried again for all of them together.
-What a file is to blame for (a folder that is full, a disk that hangs) costs that file.
+All deliveries with the same connection settings share one ``SshHosts``. A host has one connection and one try at a time; in
+a try every file that is due is written, several beside each other. A failure of the connection (it cannot be made, nothing
+comes back, a wrong key) is told to all files of the host, and the host is tried again for all of them together. A failure of
+one file (a full folder, a disk that hangs) concerns that file only.
 
-Promises: a host that hangs or is refused holds up only itself, and is tried once, however many services have files there.
-A delivery that leaves takes its files with it and leaves the others alone; the last one closes the connections.
+Promises: a host that hangs or refuses holds up no other host, and is tried once, however many services have files there. A
+delivery that leaves takes its files with it; the last delivery closes the connections.
 Flow: ``ssh.SshDelivery`` says what it wants and reads how it ended; ``ssh_host`` has the connection and the files.
 """
 
@@ -107,7 +107,7 @@ class SshHosts:
             task.cancel()
         if tries:
             await asyncio.wait(tries)
-        connections = [h.connection for h in self._hosts.values() if h.connection is not None]
+        connections = [h.link.connection for h in self._hosts.values() if h.link.connection is not None]
         self._drop(self._hosts.values())
         await self._connector.close()
         for connection in connections:
@@ -143,7 +143,7 @@ class SshHosts:
             if not host.files:
                 if host.task is not None:
                     host.task.cancel()
-                host.drop()
+                host.link.drop()
                 if host.paused_until < now:
                     del self._hosts[host.name]
         return ending
@@ -188,7 +188,7 @@ class SshHosts:
 
     def _drop(self, hosts: Iterable[Host]) -> None:
         for host in hosts:
-            host.drop()
+            host.link.drop()
 
     def _drop_all(self) -> None:
         """Nobody has used them for long."""
@@ -253,7 +253,7 @@ class SshHosts:
             self._settle(host, file, slice_, outcome)
 
     def _answered(self, host: Host) -> None:
-        host.heard_at = time.monotonic()
+        host.link.heard_at = time.monotonic()
         if host.trouble:
             host.trouble = ""
             self._log.info("ssh_host_trusted_again", host=host.name)
@@ -262,9 +262,10 @@ class SshHosts:
         """Why a push was not done; whether the host is to blame, and with it all that it has not come to."""
         if isinstance(error, TimeoutError):
             failed = Failed(
-                "unsent" if host.step.ours else "failed", f"{host.step.text} took more than {self.settings.timeout_s:g} s"
+                "unsent" if host.link.step.ours else "failed",
+                f"{host.link.step.text} took more than {self.settings.timeout_s:g} s",
             )
-            if host.heard_at > began:
+            if host.link.heard_at > began:
                 return failed  # this file's
         elif isinstance(error, UntrustedError):
             failed = Failed("failed", str(error))
@@ -272,9 +273,9 @@ class SshHosts:
         elif isinstance(error, HostError):
             failed = Failed("unsent" if isinstance(error, UnsentError) else "failed", str(error))
         else:
-            host.drop()
+            host.link.drop()
             return Failed("unsent", self._faults.note(error))
-        host.drop()
+        host.link.drop()
         host.failed = failed
         return failed
 

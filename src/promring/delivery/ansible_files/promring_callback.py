@@ -3,7 +3,7 @@
 It is run by Ansible's own Python and knows nothing of promring. A line is ``{"host", "result", "why"}``, the last one of a
 host counts: ``begun``, then ``changed`` or ``ok`` when it has been through the whole playbook, ``failed``,
 ``unreachable``, ``stopped`` when the playbook ended before the host was through since another one failed, or ``nothing``
-when no task did anything there. Beside ``changed`` and ``ok`` "why" has what the installer remarked.
+when no task did anything there.
 
 What the receiver says of each slice is told before, in lines that have the number of the slice as "file": "result" is the
 receiver's word, "why" the rest (``receiver.sh``).
