@@ -147,6 +147,8 @@ def a_note_of_a_followers_slice_counts(path: Path) -> Generator[Offer, str, None
     note_of(path).write_text(f"5.7 {hashlib.sha256(ONE).hexdigest()} 6\n")
     assert (yield offer(path, TWO, 5, 6)) == "refused 5.7"
     assert (yield offer(path, TWO, 6, 1)) == "written"
+    note_of(path).write_text(f"12349999999.7 {hashlib.sha256(TWO).hexdigest()} 12350000000\n")
+    assert (yield offer(path, ONE, 12349999999, 6)) == "refused 12349999999.7"
 
 
 @case

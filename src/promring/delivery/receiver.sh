@@ -70,6 +70,14 @@ is_less() { # NUMBER OTHER
   [ "$first_high" -lt "$high" ] || { [ "$first_high" -eq "$high" ] && [ "$first_low" -lt "$low" ]; }
 }
 
+is_next() { # NUMBER OTHER: whether OTHER is NUMBER + 1
+  halves "$1"
+  next_high=$high next_low=$((low + 1))
+  [ "$next_low" -lt 20000000 ] || next_high=$((high + 1)) next_low=10000000
+  halves "$2"
+  [ "$next_high" -eq "$high" ] && [ "$next_low" -eq "$low" ]
+}
+
 is_older() { # GENERATION OTHER
   is_less "${1%.*}" "${2%.*}" || { ! is_less "${2%.*}" "${1%.*}" && is_less "${1#*.}" "${2#*.}"; }
 }
@@ -120,7 +128,7 @@ read_note() { # have, have_sha256; fails when there is no note, or a damaged one
 $line
 END
   if ! is_generation "$have" || [ -z "$have_sha256" ]; then remark_note; return 1; fi
-  [ -z "$follows" ] || { is_number "$follows" && is_less "${have%.*}" "$follows"; } || { remark_note; return 1; }
+  [ -z "$follows" ] || { is_number "$follows" && is_next "${have%.*}" "$follows"; } || { remark_note; return 1; }
 }
 
 fence() { # known: whether the note has exactly this slice
