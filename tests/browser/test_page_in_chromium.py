@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from promring.web.paths import Paths
 from tests.browser.chromium import needs_chromium, tab
+from tests.fakes.front import reverse_proxy
 from tests.unit.test_web import running
 
 pytestmark = needs_chromium
@@ -76,4 +78,22 @@ async def test_a_fleet_of_several_services_fits_a_narrow_screen_and_keeps_the_fo
         r.write([{"targets": [f"t{n}:9100" for n in range(42)]}])
         await t.until(f"{node} === '42'")
         assert await t.run("window.before === document.activeElement"), "nor does it from a section in the section"
+        assert t.errors == []
+
+
+async def test_behind_a_proxy_under_a_path_the_page_keeps_itself_new_and_its_buttons_work(tmp_path: Path) -> None:
+    paths = Paths.of("https://example.org/mon/promring", "/")
+    async with (
+        reverse_proxy("/mon/promring", strip=True) as (url, behind),
+        running(tmp_path, paths=paths) as r,
+        tab(tmp_path) as t,
+    ):
+        behind.append(r.url)
+        await t.open(f"{url}/")
+        r.write([{"targets": [f"t{n}:9100" for n in range(41)]}])
+        await t.until("document.querySelector('dd').textContent.trim() === '41'")
+        await t.run(f"document.querySelector('[aria-label=\"drain {r.nodes[1]}\"]').click()")
+        await t.run("document.getElementById('token').value = 'sesame'")
+        await t.run("document.querySelector('#asks .go').click()")
+        await t.until(f"document.querySelector('[aria-label=\"undrain {r.nodes[1]}\"]') !== null")
         assert t.errors == []

@@ -12,7 +12,6 @@ import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -23,6 +22,7 @@ from rich.text import Text
 from promring.demo.fleet import INTERVAL_S, SCRAPERS, Fleet, start_fleet
 from promring.demo.process import StartError
 from promring.demo.scraper import ScraperProcess
+from promring.web.answers.fleets import Service
 
 KILL_AFTER_S = 20.0
 LOST_AFTER_S = 60.0
@@ -158,20 +158,21 @@ def _pressed_keys(keys: asyncio.Queue[str]) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _screen(fleet: Fleet, described: dict[str, Any] | None, next_kill: float | None) -> RenderableType:
+def _screen(fleet: Fleet, described: Service | None, next_kill: float | None) -> RenderableType:
     table = Table(title=f"promring  {fleet.controller.url}", title_justify="left")
     for name in ("", "scraper", "state", "targets", "load"):
         table.add_column(name, justify="right" if name == "targets" else "left", no_wrap=True)
-    states = {s["id"]: s for s in described["scrapers"]} if described else {}
+    states = {s.id: s for s in described.scrapers} if described else {}
     now = time.monotonic()
     fresh = {t for t in fleet.farm.addresses if (seen := fleet.farm.scrapes(t)) and now - seen[-1] < INTERVAL_S * 1.1}
-    most = max([1, *(s["targets"] for s in states.values())])
+    most = max([1, *(s.targets for s in states.values())])
     for i, scraper in enumerate(fleet.scrapers):
-        known = states.get(scraper.id, {"state": "?", "targets": 0})
-        style = {"up": "green", "down": "red"}.get(known["state"], "yellow")
-        planned = known["targets"] if known["state"] == "up" else 0
+        known = states.get(scraper.id)
+        said = known.state if known else "?"
+        style = {"up": "green", "down": "red"}.get(said, "yellow")
+        planned = known.targets if known and said == "up" else 0
         bar = "#" * round(20 * planned / most)
-        state = Text(known["state"] if scraper.running else f"{known['state']} (killed)", style=style)
+        state = Text(said if scraper.running else f"{said} (killed)", style=style)
         table.add_row(str(i + 1), scraper.id, state, str(planned), bar)
     total = len(fleet.farm.addresses)
     scraped = Text(

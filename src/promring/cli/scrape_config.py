@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import click
@@ -112,7 +112,7 @@ def _scraper(service: ShardService, text: str | None) -> Scraper:
 
 
 def _text(parts: Sequence[Part], url: str, reader: str) -> str:
-    jobs: dict[str, dict[str, Any]] = {}
+    jobs: dict[str, dict[str, object]] = {}
     for part in parts:
         name = part.service.job  # what the audit asks the scrapers for
         if name in jobs:
@@ -130,7 +130,7 @@ def _text(parts: Sequence[Part], url: str, reader: str) -> str:
     return "\n".join(lines) + "\n" + dumped
 
 
-def _discovery(part: Part, url: str, reader: str) -> dict[str, Any]:
+def _discovery(part: Part, url: str, reader: str) -> dict[str, object]:
     if part.means != "http_sd":
         return {"file_sd_configs": [{"files": [_path(part)]}]}
     one = {"url": f"{url}/sd/{part.service.name}/{quote(part.scraper.id, safe=':[]')}"}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -33,6 +32,43 @@ class Fleet:
     zones: int
     skew: bool
     services: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Of the fullest scraper to the mean."""
+
+    count_max_over_mean: float
+    load_max_over_mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """How many targets moved, and how many the leavers had."""
+
+    moved: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How many targets moved, and how many would be an even share of those who joined."""
+
+    moved: int
+    ideal: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is printed. ``place_s``: seconds that one placement took."""
+
+    scrapers: int
+    targets: int
+    services: int
+    balance: Balance
+    leave: Leave
+    join: Join
+    place_s: float
 
 
 @click.command()
@@ -88,7 +124,7 @@ def simulate(
     if plot is not None:
         _plot(data, placement, plot)
     if not output.is_text:
-        output.say(data)
+        output.say(asdict(data))
         return
     _show(data, placement)
     if plot is not None:
@@ -116,7 +152,7 @@ def _pool(first: int, last: int, zones: int) -> TargetPool:
     return build_pool([groups], zone_label="zone")
 
 
-def _simulate(size: Fleet, policy: Policy) -> tuple[dict[str, Any], Placement]:
+def _simulate(size: Fleet, policy: Policy) -> tuple[Outcome, Placement]:
     pool = _fleet_pool(size.targets, size.zones, size.services)
     loads: Loads | None = None
     if size.skew:
@@ -132,43 +168,43 @@ def _simulate(size: Fleet, policy: Policy) -> tuple[dict[str, Any], Placement]:
     more = place(pool, Ring(joined, policy.virtual_nodes), policy, loads)
     counts, carried = (np.array(list(sums.values())) for sums in (now.counts(), now.carried()))
     owners = int(counts.sum())
-    data = {
-        "scrapers": size.scrapers,
-        "targets": size.targets,
-        "services": size.services,
-        "balance": {"count_max_over_mean": _over_mean(counts), "load_max_over_mean": _over_mean(carried)},
-        "leave": {"moved": compare(now, after).moved, "share": int(counts[: size.leave].sum())},
-        "join": {"moved": compare(now, more).moved, "ideal": owners * size.join / (size.scrapers + size.join)},
-        "place_s": place_s,
-    }
-    return data, now
+    outcome = Outcome(
+        scrapers=size.scrapers,
+        targets=size.targets,
+        services=size.services,
+        balance=Balance(_over_mean(counts), _over_mean(carried)),
+        leave=Leave(compare(now, after).moved, int(counts[: size.leave].sum())),
+        join=Join(compare(now, more).moved, owners * size.join / (size.scrapers + size.join)),
+        place_s=place_s,
+    )
+    return outcome, now
 
 
 def _over_mean(sums: Loads) -> float:
     return float(sums.max() / sums.mean()) if sums.any() else 1.0
 
 
-def _show(data: dict[str, Any], placement: Placement) -> None:
+def _show(data: Outcome, placement: Placement) -> None:
     counts = sorted(placement.counts().values())
-    balance, leave, join = data["balance"], data["leave"], data["join"]
-    of = f" of {data['services']} services" if data["services"] > 1 else ""
-    say(f"{data['targets']} targets{of} on {data['scrapers']} scrapers, placed in {data['place_s'] * 1000:.1f} ms")
+    balance, leave, join = data.balance, data.leave, data.join
+    of = f" of {data.services} services" if data.services > 1 else ""
+    say(f"{data.targets} targets{of} on {data.scrapers} scrapers, placed in {data.place_s * 1000:.1f} ms")
     say(f"targets a scraper: {counts[0]} .. {statistics.median(counts):g} .. {counts[-1]} (least, median, most)")
-    say(f"most over mean: {balance['count_max_over_mean']:.3f} by count, {balance['load_max_over_mean']:.3f} by load")
+    say(f"most over mean: {balance.count_max_over_mean:.3f} by count, {balance.load_max_over_mean:.3f} by load")
     fits = fit(placement)
     if not fits.all:
         say(f"DOES NOT FIT: {fits.unplaced} targets lack an owner (load {fits.unplaced_load})")
     if fits.too_heavy:
         say(f"too heavy for its scraper's limit, and alone there: {fits.too_heavy}")
-    say(f"leave: {leave['moved']} move, {leave['share']} must ({_ratio(leave['moved'], leave['share'])})")
-    say(f"join: {join['moved']} move, {join['ideal']:.0f} would be ideal ({_ratio(join['moved'], join['ideal'])})")
+    say(f"leave: {leave.moved} move, {leave.share} must ({_ratio(leave.moved, leave.share)})")
+    say(f"join: {join.moved} move, {join.ideal:.0f} would be ideal ({_ratio(join.moved, join.ideal)})")
     histogram, edges = np.histogram(counts, bins=min(BINS, max(1, counts[-1] - counts[0])))
     for number, low, high in zip(histogram.tolist(), edges, edges[1:], strict=False):
         bar = "#" * round(BAR * number / histogram.max())
         say(f"{low:>9.0f} - {high:<9.0f} {bar} {number}")
 
 
-def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
+def _plot(data: Outcome, placement: Placement, path: Path) -> None:
     """Two histograms over scrapers: targets, and load."""
     try:
         from matplotlib.figure import Figure
@@ -176,12 +212,12 @@ def _plot(data: dict[str, Any], placement: Placement, path: Path) -> None:
     except ImportError as error:
         raise click.ClickException("--plot needs matplotlib: pip install 'promring[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(f"{data['targets']} targets on {data['scrapers']} scrapers")
+    figure.suptitle(f"{data.targets} targets on {data.scrapers} scrapers")
     for axes, (what, sums, over) in zip(
         figure.subplots(1, 2),
         (
-            ("targets", placement.counts(), data["balance"]["count_max_over_mean"]),
-            ("load", placement.carried(), data["balance"]["load_max_over_mean"]),
+            ("targets", placement.counts(), data.balance.count_max_over_mean),
+            ("load", placement.carried(), data.balance.load_max_over_mean),
         ),
         strict=True,
     ):

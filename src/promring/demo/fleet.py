@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from promring.demo.controller import Controller
 from promring.demo.process import find, free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
 from promring.runtime.http_client import new_session
+from promring.web.answers.fleets import Service
 
 SERVICE = "demo"
 SCRAPERS = 3
@@ -37,9 +39,9 @@ class Fleet:
     """Whether the scrapers are real Prometheus servers."""
     history: list[str] = field(default_factory=list)
 
-    async def describe(self) -> dict[str, Any] | None:
-        described: dict[str, Any] | None = await self.controller.ask(self.session, f"services/{SERVICE}")
-        return described
+    async def describe(self) -> Service | None:
+        answer = await self.controller.ask(self.session, f"services/{SERVICE}")
+        return None if answer is None else msgspec.convert(answer, Service)
 
     async def targets_of(self, scraper: ScraperProcess) -> list[str]:
         found = await self.controller.ask(self.session, f"services/{SERVICE}/targets", scraper=scraper.id, limit="10000")
@@ -57,8 +59,8 @@ class Fleet:
         started = time.monotonic()
         while time.monotonic() - started < timeout_s:
             described = await self.describe()
-            for known in described["scrapers"] if described else []:
-                if known["id"] == scraper.id and known["state"] == state and bool(known["targets"]) == (state == "up"):
+            for known in described.scrapers if described else []:
+                if known.id == scraper.id and known.state == state and bool(known.targets) == (state == "up"):
                     return time.monotonic() - started
             await asyncio.sleep(0.05)
         return None
