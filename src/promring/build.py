@@ -330,7 +330,7 @@ def build_sources(settings: ShardService, kit: Kit) -> dict[str, Source]:
     folder, legacy = kit.config_file.absolute().parent, settings.label_names == "legacy"
     context = SourceContext(folder, legacy, kit.settings.sections, kit.shared)
     sources: dict[str, Source] = {}
-    for targets in settings.targets:
+    for targets in (part for entry in settings.targets for part in entry.parts):
         name = targets.source_name
         count = sum(known.partition("#")[0] == name for known in sources)
         sources[f"{name}#{count + 1}" if count else name] = targets.source(context)

@@ -140,7 +140,7 @@ def test_what_is_not_built_is_refused_by_name(key: str, value: Any) -> None:
         ("targets.0", {"http": {"url": "http://user:secret@cmdb/sd"}}),
         ("targets.0", {"http": {"url": "http://cmdb/sd", "bearer_token_file": "not-there"}}),
         ("targets.0", {"http": {"url": "https://cmdb/sd", "tls": {"ca_file": __file__}}}),
-        ("targets.0", {"python": {"callable": "os.system"}}),
+        ("targets.0", {"python": {"callable": "os system"}}),
         ("targets.0", {"file": {"files": ["x.json"], "refresh_interval": "9" * 320 + "s"}}),
         ("delivery", [{"file": {"path": "out/{scraper:.3}.json"}}]),
         ("delivery", [{"file": {"path": "out/{scraper!r}.json"}}]),

@@ -8,7 +8,7 @@ which kind they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import GetCoreSchemaHandler
@@ -79,11 +79,17 @@ def table(*kinds: type[K]) -> Mapping[str, type[K]]:
 
 class OneOf:
     """For ``Annotated``: a mapping with exactly one key, that of a kind in ``kinds``, becomes the settings of that kind.
-    Keys in ``planned`` belong to the contract and are refused as not built yet.
+    Keys in ``planned`` belong to the contract and are refused as not built yet; ``hint`` says of another key what to do
+    instead.
     """
 
-    def __init__(self, kinds: Mapping[str, type[Kind]], planned: tuple[str, ...] = ()) -> None:
-        self.kinds, self._planned = kinds, planned
+    def __init__(
+        self,
+        kinds: Mapping[str, type[Kind]],
+        planned: tuple[str, ...] = (),
+        hint: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        self.kinds, self._planned, self._hint = kinds, planned, hint
 
     def __get_pydantic_core_schema__(self, _: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         fields = {name: handler.generate_schema(kind) for name, kind in self.kinds.items()}
@@ -102,6 +108,8 @@ class OneOf:
             raise ValueError(f"must be a mapping with one of: {names}")
         if len(value) != 1:
             raise ValueError(f"must have exactly one of: {names}; it has {', '.join(map(str, value)) or 'none'}")
+        if said := self._hint(str(next(iter(value)))):
+            raise ValueError(said)
         found: dict[str, Any] = read({name: {} if settings is None else settings for name, settings in value.items()})
         chosen: Kind = next(iter(found.values()))
         return chosen

@@ -36,7 +36,7 @@ from promring.config.values import (
     base_folder,
 )
 from promring.consul.access import ConsulSection
-from promring.discovery.kinds import Targets
+from promring.discovery.kinds import EveryTargets
 from promring.election.kinds import AnyLock
 from promring.model import Scraper, join_host_port
 
@@ -333,7 +333,7 @@ class ShardService(FleetKeys):
     job: Annotated[str, Field(min_length=1)]
     """Its ``job_name`` in the scrapers' configuration."""
     description: str = ""
-    targets: Annotated[list[Targets], Field(min_length=1, max_length=ENTRIES_MAX)]
+    targets: EveryTargets
     label_names: Literal["utf8", "legacy"] = "utf8"
     placement: Placement = Placement()
     guard: Guard = Guard()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import AfterValidator
 
@@ -18,6 +18,17 @@ from promring.config.kinds import Problem, Section
 from promring.config.values import AbsolutePath
 from promring.consul.environment import ADDRESS, read_environment
 from promring.runtime.http_client import TlsFiles, parse_base
+
+
+class HttpOptions(Protocol):
+    """How to ask by HTTP, beyond what Consul itself knows."""
+
+    @property
+    def proxy(self) -> str | None:
+        """The URL of a proxy."""
+
+    async def headers(self) -> Mapping[str, str]:
+        """Of one request. Raises ``SecretError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,8 @@ class Access:
     datacenter: str | None = None
     path_prefix: str = ""
     """Before every path, as a proxy may want it."""
+    http: HttpOptions | None = None
+    """What each request has besides."""
     token: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 

@@ -326,6 +326,7 @@ class Client:
                 data=data,
                 tls=self.access.tls,
                 body_bytes_max=bytes_max,
+                proxy=self.access.http.proxy if self.access.http else None,
             )
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error
@@ -339,11 +340,17 @@ class Client:
 
     async def _credentials(self) -> dict[str, str]:
         """Files are read for each call, so they can be rotated."""
-        access, headers = self.access, {}
+        access = self.access
+        headers: dict[str, str] = {}
         token = (await _secret(access.token_file) if access.token_file else "") or access.token
         password = access.password
         if access.username is not None and access.password_file is not None:
             password = await _secret(access.password_file)
+        if access.http is not None:
+            try:
+                headers |= await access.http.headers()
+            except secretfile.SecretError as error:
+                raise ConsulError(f"cannot read {error}") from error
         if token:
             headers["X-Consul-Token"] = token
         if access.username is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, runtime_checkable
@@ -92,6 +92,11 @@ class SourceSettings(Kind):
     """The settings of a kind of source. ``trusted``: its lists may have labels that redirect a scrape."""
 
     trusted: bool = True
+
+    @property
+    def parts(self) -> Sequence[SourceSettings]:
+        """The sources that it stands for, mostly itself alone."""
+        return (self,)
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
 from promring.runtime.threads import beside
+from promring.runtime.tls import TlsFiles
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -35,23 +37,29 @@ CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.
 """What Prometheus takes."""
 
 
-class HttpTargets(SourceSettings):
-    """A list from an http_sd endpoint. ``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so
-    they can be rotated. ``timeout``: default the interval, at most 30 s.
-    """
-
-    kind = "http"
+class HttpQuery(SourceSettings):
+    """What is asked for, and how: in keys of promring or of Prometheus."""
 
     url: HttpUrl
     refresh_interval: Interval = 60.0
-    timeout: Interval | None = None
-    headers_file: AbsolutePath | None = None
-    bearer_token_file: AbsolutePath | None = None
-    tls: Tls | None = None
+    follow_redirects: bool = True
 
     @property
+    @abstractmethod
     def timeout_s(self) -> float:
-        return self.timeout or min(self.refresh_interval, 30.0)
+        """For the whole answer."""
+
+    @property
+    @abstractmethod
+    def tls_files(self) -> TlsFiles | None: ...
+
+    @property
+    def proxy(self) -> str | None:
+        return None
+
+    @abstractmethod
+    async def headers(self) -> Mapping[str, str]:
+        """The headers of one fetch. Raises ``DiscoveryError``, ``SecretError``."""
 
     @property
     def source_name(self) -> str:
@@ -63,15 +71,37 @@ class HttpTargets(SourceSettings):
         return HttpSource(self, ListRules(self.trusted, context.legacy_names))
 
 
+class HttpTargets(HttpQuery):
+    """A list from an http_sd endpoint. ``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so
+    they can be rotated. ``timeout``: default the interval, at most 30 s.
+    """
+
+    kind = "http"
+
+    timeout: Interval | None = None
+    headers_file: AbsolutePath | None = None
+    bearer_token_file: AbsolutePath | None = None
+    tls: Tls | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout or min(self.refresh_interval, 30.0)
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        return self.tls.files() if self.tls else None
+
+    async def headers(self) -> Mapping[str, str]:
+        return await _credentials(self.headers_file, self.bearer_token_file)
+
+
 class HttpSource:
     """``body_bytes_max``: of one answer."""
 
-    def __init__(
-        self, settings: HttpTargets, rules: ListRules = groups.ANY, *, body_bytes_max: int = BODY_BYTES_MAX
-    ) -> None:
+    def __init__(self, settings: HttpQuery, rules: ListRules = groups.ANY, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self._settings, self._body_bytes_max = settings, body_bytes_max
         self._reader = groups.Reader(rules=rules)
-        self._tls = settings.tls.files() if settings.tls else None
+        self._tls = settings.tls_files
         self.interval_s = settings.refresh_interval
 
     async def fetch(self) -> TargetPool:
@@ -83,7 +113,7 @@ class HttpSource:
         }
         try:
             async with asyncio.timeout(timeout_s), new_session(keep_alive=False, unpack=False) as session:
-                headers |= await _credentials(self._settings.headers_file, self._settings.bearer_token_file)
+                headers |= await self._settings.headers()
                 response = await self._follow(session, headers, where)
         except TimeoutError:
             raise DiscoveryError(f"{where}: no whole answer within {timeout_s:g} s") from None
@@ -112,9 +142,10 @@ class HttpSource:
                 headers=dict(headers),
                 tls=self._tls,
                 body_bytes_max=self._body_bytes_max,
+                proxy=self._settings.proxy,
             )
             location = response.headers.get("location")
-            if response.status not in REDIRECTS or location is None:
+            if response.status not in REDIRECTS or location is None or not self._settings.follow_redirects:
                 return response
             next_url = _joined(url, location)
             if next_url is None or next_url.origin() != url.origin() or next_url.raw_user or next_url.raw_password:

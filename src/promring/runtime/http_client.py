@@ -134,14 +134,15 @@ async def request(
     tls: TlsFiles | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
     consume: Callable[[bytes], Awaitable[None]] | None = None,
+    proxy: str | None = None,
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
-    answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then.
+    answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: the URL of an HTTP proxy.
     """
     unresolved = watch_lookups()
-    secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}))
+    secrets = (*secrets_of_url(str(url)), *secrets_of_url(proxy or ""), *secrets_of_headers(headers or {}))
     try:
         async with asyncio.timeout(timeout_s):
             context = await secretfile.tls_context(tls) if tls is not None else True
@@ -155,6 +156,7 @@ async def request(
                 ssl=context,
                 server_hostname=tls.server_name if tls is not None else None,
                 allow_redirects=False,
+                proxy=proxy,
             ) as response:
                 names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
                 taking = consume if response.status == 200 else None
