@@ -5,6 +5,7 @@
 # make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
+# make pages   writes the pages that are made from code: the API, the commands
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
@@ -19,7 +20,7 @@ RUN_FLAGS ?=
 TEST_FLAGS ?=
 MOVES_FLAGS ?=
 
-.PHONY: run test quick check lowest faults bench moves lock servers consul14 clean
+.PHONY: run test quick check pages lowest faults bench moves lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -62,6 +63,10 @@ lowest:
 faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, six at a time (about 15 minutes) ..."
 	@$(BIN)/python -m pytest -n 6 --dist worksteal tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
+
+pages: $(SETUP)
+	@$(BIN)/python scripts/make-api-page
+	@$(BIN)/python scripts/make-commands-page
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

@@ -675,14 +675,14 @@ async def test_who_begins_to_lead_and_must_hold_pushes_nothing(tmp_path: Path) -
 
 
 async def test_a_single_controller_goes_once_above_an_epoch_that_a_receiver_has(tmp_path: Path) -> None:
-    newer = Outcome(A.id, "refused", "it has generation 70.3, refuses 7.1")
+    newer = Outcome(A.id, "refused", "it has generation 70.3, refuses 7.1", Generation(70, 3))
     loop = Loop(tmp_path)
     loop.sink.refused = [newer]
     await loop.say((A, B), TARGETS)
     loop.sink.refused = []
     await loop.reconciler.cycle()
     assert {s.generation.epoch for s in loop.slices.values()} == {72}
-    loop.sink.refused = [newer._replace(error="it has generation 90.3, refuses 72.1")]
+    loop.sink.refused = [newer._replace(fenced_by=Generation(90, 3))]
     await loop.reconciler.cycle()
     await loop.reconciler.cycle()
     assert loop.reconciler.memory.generation.epoch == 72, "another controller was started later"
