@@ -19,7 +19,7 @@ UDP_BYTES_MAX = 4096
 class NameServer:
     """Use as an async context manager. ``zone``: for ``name. TYPE`` the records; a name without records of the type asked
     for is NODATA, an unknown one NXDOMAIN. ``trouble``: for a full name ``SERVFAIL``, ``REFUSED``, ``silent``, ``garbage``,
-    ``cut`` (over TCP), ``other question``, ``lies`` (an answer with another number before each right one).
+    ``cut`` (over TCP), ``other question``, ``lies`` (over UDP an answer with another number before each right one).
     """
 
     def __init__(self, zone: Mapping[str, list[str]], *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -65,7 +65,9 @@ class NameServer:
             response.flags |= dns.flags.TC
             wire = response.to_wire()
         lie = bytes([wire[0] ^ 0xFF]) + wire[1:]
-        return [lie, wire] if trouble == "lies" else [wire[: len(wire) // 2] if trouble == "cut" and tcp else wire]
+        return (
+            [lie, wire] if trouble == "lies" and not tcp else [wire[: len(wire) // 2] if trouble == "cut" and tcp else wire]
+        )
 
     def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
         known = [key for key in self.zone if key.lower().startswith(f"{name.lower()} ")]

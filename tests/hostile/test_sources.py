@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from promring.discovery import Source
+from promring.consul.access import Access
+from promring.discovery import Source, SourceContext
+from promring.discovery.consul import ConsulTargets
+from promring.discovery.consul_source import ConsulSource
+from promring.discovery.dns import DnsSource, DnsTargets
 from promring.discovery.file import FileSource
 from promring.discovery.polling import poll
+from promring.discovery.prometheus import PrometheusTargets
 from promring.fleet.facts import FactBoard
 from promring.model import Known
+from promring.runtime.redact import SecretUrl
 from promring.telemetry import log
+from tests.fakes.dns import NameServer
 from tests.fakes.hostile import HostilePeer, Shape, bodies
 from tests.hostile.drive import play_all, running
 from tests.rows import Seen
@@ -118,3 +125,80 @@ async def test_a_python_source_may_return_anything_and_the_last_good_list_stays(
             assert not task.done(), f"{name} ended the loop: {task.exception()!r}"
             assert polled.has_good(), name
     seen(f"{len(RUBBISH)} values, the last good list kept")
+
+
+CONSUL_ENTRY = {
+    "Node": {"Node": "n", "Address": "10.0.0.1", "Meta": {"a": "b"}, "TaggedAddresses": {"lan": "10.0.0.1"}},
+    "Service": {"ID": "x-1", "Tags": ["t"], "Address": "", "Port": 1, "Meta": {}},
+    "Checks": [{"CheckID": "service:x-1", "Status": "passing"}],
+}
+CATALOGUE = Shape(b"[", json.dumps(CONSUL_ENTRY).encode(), b"]", {"X-Consul-Index": "7"}, keys=("Node", "Service", "Checks"))
+
+
+@pytest.mark.row(52, did="Consul answers every hostile thing to a source of targets, and to its watches")
+async def test_consul_may_answer_anything_and_the_last_good_list_stays(long: bool, seen: Seen) -> None:
+    async with HostilePeer(CATALOGUE) as consul, HostilePeer(CATALOGUE) as good:
+        settings = ConsulTargets(services=["x"], datacenter="dc1", refresh_interval=0.05)
+        first, second = (Polled(ConsulSource(Access(peer.address), settings)) for peer in (consul, good))
+        async with running(second.work), running(first.work) as task:
+            await until(lambda: first.has_good() and second.has_good(), "both lists")
+            cut_off = frozenset({"no answer", "a trickle", "1xx for ever"})  # ten seconds each
+            every = 1 if long else 3
+            said = await play_all(consul, task, kept=first.has_good, others=second.answers, skip=cut_off, every=every)
+            seen(said)
+            await until(first.answers, "believed again when it is honest", 60)
+
+
+ENGINE_ENTRY = {"discoveredLabels": {"__address__": "a:1", "__meta_x": "y"}, "scrapePool": "x", "health": "unknown"}
+ENGINE = Shape(
+    b'{"status":"success","data":{"yaml":"scrape_configs: [{job_name: x}]","startTime":"2020-01-01T00:00:00Z",'
+    b'"lastConfigTime":"2020-01-01T00:00:00Z","activeTargets":[',
+    json.dumps(ENGINE_ENTRY).encode(),
+    b'],"droppedTargets":[],"droppedTargetCounts":{}}}',
+    keys=tuple(ENGINE_ENTRY),
+)
+
+
+@pytest.mark.row(52, did="a Prometheus that discovers answers every hostile thing, another one is honest")
+async def test_an_engine_may_answer_anything_and_the_last_good_list_stays(long: bool, seen: Seen) -> None:
+    async with HostilePeer(ENGINE) as engine, HostilePeer(ENGINE) as good:
+        first, second = (
+            Polled(
+                PrometheusTargets(
+                    url=SecretUrl(f"http://{peer.address}"), scrape_pool="x", interval=0.05, timeout=1.0
+                ).source(SourceContext(Path()))
+            )
+            for peer in (engine, good)
+        )
+        async with running(second.work), running(first.work) as task:
+            await until(lambda: first.has_good() and second.has_good(), "both lists")
+            every = 1 if long else 3
+            said = await play_all(engine, task, kept=first.has_good, others=second.answers, slow_s=0.3, every=every)
+            seen(said)
+            await until(first.answers, "believed again when it is honest", 60)
+
+
+DNS_TROUBLE = ("SERVFAIL", "REFUSED", "silent", "garbage", "other question", "cut")
+
+
+@pytest.mark.row(52, did="a name server refuses, is silent, lies, cuts; about one name of two")
+async def test_a_name_server_may_answer_anything_about_one_name_and_the_other_goes_on(tmp_path: Path, seen: Seen) -> None:
+    many = [f"0 0 {port} host-{port}.some.long.name.of.many.test." for port in range(1000, 1200)]
+    async with NameServer({"a.test. SRV": ["0 0 1 a.test."], "many.test. SRV": many}) as names:
+        conf = tmp_path / "resolv.conf"
+        conf.write_text(f"nameserver {names.host}\n")
+        settings = DnsTargets(names=["a.test.", "many.test."], refresh_interval=0.05)
+        polled = Polled(DnsSource(settings, resolv_conf=conf, server_port=names.port))
+        async with running(polled.work) as task:
+            await until(polled.answers, "the list")
+            good = polled.cell.fact.good
+            for trouble in DNS_TROUBLE:
+                names.trouble["many.test."] = trouble
+                asked = polled.asked
+                await until(lambda asked=asked: polled.asked > asked + 1 or task.done(), trouble, 60)  # type: ignore[misc]
+                assert not task.done(), f"{trouble} ended the loop: {task.exception()!r}"
+                assert "many.test." in polled.cell.fact.trouble, trouble
+                assert polled.cell.fact.good is good, trouble
+                names.trouble["many.test."] = "lies"  # an answer with another number first: not heard
+                await until(lambda: not polled.cell.fact.trouble, f"well again after {trouble}", 60)
+            seen(f"{', '.join(DNS_TROUBLE)}: the last list of that name stays, the other is fresh")

@@ -63,7 +63,7 @@ class Parts:
         """The list of all parts. ``failure``: what is wrong with all of them. Raises ``DiscoveryError`` while something is
         wrong, with the list to go on with where there is one.
         """
-        failures = [part.failure for part in self._parts.values() if part.failure]
+        failures = [*dict.fromkeys(part.failure for part in self._parts.values() if part.failure)]
         said = "; ".join([*([failure] if failure else ()), *failures[:SAID_MOST]])
         if len(failures) > SAID_MOST:
             said += f"; and {len(failures) - SAID_MOST} more"
