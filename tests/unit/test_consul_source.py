@@ -238,9 +238,8 @@ async def test_what_is_asked_has_all_that_the_keys_say() -> None:
         "namespace": "n",
     }
     async with consul.running() as address:
-        assert (
-            len(await source(address, clock, **keys, namespace="n", allow_stale=False).fetch()) == 0
-        )  # no service has the tags
+        tagged = source(address, clock, **keys, allow_stale=False)
+        assert len(await tagged.fetch()) == 0  # no service has the tags
         consul.services["web"] = []
         assert consul.asked[0] == "/v1/catalog/services?dc=x&ns=n&node-meta=os:linux"
         assert len(consul.asked) == 2
