@@ -189,10 +189,18 @@ async def test_a_check_that_goes_online_says_what_each_answered_and_does_not_sto
     out = await checked(file)
     assert (out.returncode, out.stdout.splitlines()[1:]) == (1, [])
     assert out.stderr.splitlines() == ["node: scrapers: no scraper is alive", f"node: file:{lists}: 0 targets"]
+    out = await checked(file, "--output", "json")
+    data = json.loads(out.stdout)
+    assert (out.returncode, data["valid"], data["services"]) == (1, True, ["node"])
+    assert [(one["what"], one["answered"]) for one in data["online"]] == [("scrapers", False), (f"file:{lists}", False)]
+    file.write_text("shard_services: 5")
+    out = await checked(file, "--output", "yaml")
+    data = yaml.safe_load(out.stdout)
+    assert (out.returncode, data["valid"], data["errors"][0].startswith(f"{file}:1: shard_services")) == (2, False, True)
 
 
-async def checked(file: Path) -> subprocess.CompletedProcess[str]:
+async def checked(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
     import asyncio
 
-    command = [sys.executable, "-m", "promring", "check", str(file), "--online"]
+    command = [sys.executable, "-m", "promring", "check", str(file), "--online", *more]
     return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60)

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from promring.agent.metrics import AgentMetrics
 from promring.web.negotiation import prefers_openmetrics
 from tests.unit.test_web import Running, running
 from tests.waiting import until
@@ -74,6 +75,10 @@ async def test_requests_and_probes_are_counted_and_who_last_came_is_known(tmp_pa
         assert samples["promring_probes_total", "node", "not_made"] == 0
         asked = [key[2] for key in samples if key[0] == "promring_scraper_last_ask_timestamp_seconds"]
         assert asked == [r.nodes[0]]
+
+
+def test_an_agent_tells_what_its_process_takes() -> None:
+    assert (AgentMetrics().registry.get_sample_value("process_resident_memory_bytes") or 0) > 1e6
 
 
 async def test_every_metric_is_on_the_page(tmp_path: Path) -> None:

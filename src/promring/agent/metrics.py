@@ -1,11 +1,11 @@
-"""What an agent counts, under ``promring_agent_``."""
+"""What an agent counts, under ``promring_agent_``, and ``process_*``."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
 from promring.model import Generation
 from promring.runtime.unforeseen import UnforeseenCounts
@@ -18,6 +18,7 @@ class AgentMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(UnforeseenCounts())
+        ProcessCollector(registry=self.registry)
         self._answers = self._counter("answers", "Questions to controllers: answered, failed.", "outcome")
         self._slices = self._counter(
             "slices", "Slices that were offered: written, same, refused, failed.", "service", "outcome"

@@ -3,39 +3,69 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from promring import trial
-from promring.cli import options
-from promring.cli.output import say
+from promring.cli.output import Output, output_option, say
 from promring.config.load import load_with_lines
+from promring.config.settings import Settings
 from promring.model import ConfigError
+from promring.once import Asked
+
+INVALID = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """For programs: lines of text as they are said to people, the names of the services, and what was asked online."""
+
+    valid: bool
+    errors: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    services: Sequence[str] = ()
+    online: Sequence[Asked] = ()
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@output_option
 @click.option("--online", is_flag=True, help="Also ask for the scrapers and for every list of targets, once.")
-def check(file: Path, *, online: bool) -> None:
+def check(file: Path, output: Output, *, online: bool) -> None:
     """Validate a configuration, and try what it asks for: programs, keys, folders, Python functions. Nothing is written.
 
     Exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`. What is valid but hardly meant is a line with
     `warning:`. With --online: 1 when scrapers or a source give no answer, or an empty one.
     """
-    try:
-        loaded = load_with_lines(file)
-        if found := loaded.lines(trial.problems(loaded.settings, file)):
-            raise ConfigError(found)
-    except ConfigError as error:
-        options.say_and_exit(error)
-    for line in loaded.lines((path, f"warning: {what}") for path, what in trial.warnings(loaded.settings)):
-        say(line, err=True)
-    services = loaded.settings.shard_services
-    names = ", ".join(s.name for s in services)
-    say(f"{file}: valid, {len(services)} shard service{'s' * (len(services) > 1)}: {names}")
-    if online:
+    found, settings = _checked(file)
+    if output.is_text:
+        _show(file, found)
+    if online and settings is not None:
         from promring.cli.check_online import ask
 
-        if not ask(loaded.settings, file):
-            sys.exit(1)
+        found = Checked(found.valid, found.errors, found.warnings, found.services, ask(settings, file, output))
+    if not output.is_text:
+        output.say(asdict(found))
+    sys.exit(INVALID if not found.valid else 0 if all(one.answered for one in found.online) else 1)
+
+
+def _checked(file: Path) -> tuple[Checked, Settings | None]:
+    try:
+        loaded = load_with_lines(file)
+        if problems := loaded.lines(trial.problems(loaded.settings, file)):
+            raise ConfigError(problems)
+    except ConfigError as error:
+        return Checked(False, error.problems), None
+    warnings = loaded.lines((path, f"warning: {what}") for path, what in trial.warnings(loaded.settings))
+    return Checked(True, (), warnings, [s.name for s in loaded.settings.shard_services]), loaded.settings
+
+
+def _show(file: Path, found: Checked) -> None:
+    for line in (*found.errors, *found.warnings):
+        say(line, err=True)
+    if found.valid:
+        count = len(found.services)
+        say(f"{file}: valid, {count} shard service{'s' * (count > 1)}: {', '.join(found.services)}")

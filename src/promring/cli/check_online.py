@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from promring.cli.output import say, working
+from promring.cli.output import Output, say, working
 from promring.config.settings import Settings
 from promring.once import Asked, ask_each
 from promring.telemetry import log
 
 
-def ask(settings: Settings, config_file: Path) -> bool:
-    """Whether every scraper list and every source answered; says what each said. Nothing is written or registered."""
+def ask(settings: Settings, config_file: Path, output: Output) -> list[Asked]:
+    """What scrapers and sources said, each of them told at once where people read it. Nothing is written or registered."""
     log.configure("error")
-    good = True
+    every: list[Asked] = []
     for fleet in settings.every_fleet:
         sources = sum(len(service.targets) for service in fleet.services)
         with working(f"{fleet.name}: asking who its scrapers are, and {sources} sources"):
             found = asyncio.run(ask_each(settings, fleet, config_file, log.get()))
-        for one in found:
-            good = good and one.answered
-            _say(one)
-    return good
-
-
-def _say(one: Asked) -> None:
-    say(f"{one.of}: {one.what}: {one.said}", err=not one.answered)
+        every += found
+        for one in found if output.is_text else ():
+            say(f"{one.of}: {one.what}: {one.said}", err=not one.answered)
+    return every
