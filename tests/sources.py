@@ -1,13 +1,15 @@
-"""Sources as a configuration makes them, for tests that need one by itself."""
+"""Sources and probes as a configuration makes them, for tests that need one by itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from promring.config.http_client import Tls
+from promring.config.node import Node
 from promring.discovery.http import BODY_BYTES_MAX, HttpSource, HttpTargets
 from promring.discovery.memory import BYTES_MAX
 from promring.discovery.python import PythonSource, PythonTargets
+from promring.membership.probe import ProbeScrapers
 from promring.runtime.redact import SecretUrl
 from promring.runtime.tls import TlsFiles
 
@@ -48,3 +50,8 @@ def python_source(
 ) -> PythonSource:
     settings = PythonTargets(callable=callable, interval=interval_s, timeout=timeout_s)
     return PythonSource(settings, folder, memory_bytes_max=memory_bytes_max)
+
+
+def probing_every(interval_s: float, timeout_s: float) -> ProbeScrapers:
+    """The scrapers are those that the membership is given."""
+    return ProbeScrapers(nodes=[Node("named-elsewhere", 1)], interval=interval_s, timeout=timeout_s)

@@ -10,16 +10,15 @@ import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from promring.build import Kit, build_membership, build_sources
+from promring.build import build_membership, build_sources, source_context
+from promring.config.kinds import Shared
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
-from promring.consul.client import connected
+from promring.consul.client import Client, connected
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge
-from promring.discovery import Source
-from promring.election.leadership import Leadership
+from promring.discovery import Source, SourceContext
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, Unknown
 from promring.telemetry.log import Logger
-from promring.telemetry.metrics import Metrics
 
 TIMEOUT_S = 20.0
 
@@ -33,9 +32,9 @@ async def read_facts(
 ) -> tuple[Members, Members, FleetPool]:
     """The live scrapers, those that are listed, alive or not, and the targets of all services of ``fleet``, now."""
     async with connected(settings.sections) as client:
-        kit = Kit(settings, config_file, Path(), client, Leadership(), Metrics(), log)
-        members, listed = await _members(fleet.name, fleet.keys, kit)
-        parts = {service.name: await _part(service, fleet.name, kit) for service in fleet.services}
+        members, listed = await _members(fleet.keys, client, log)
+        sources = source_context(settings, config_file, Shared())
+        parts = {service.name: await _part(service, sources) for service in fleet.services}
     return members, listed, await asyncio.to_thread(FleetPool.of, parts)
 
 
@@ -52,19 +51,19 @@ class Asked:
 async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path, log: Logger) -> list[Asked]:
     """Who scrapes, and every source of every service, each for itself: one without an answer hides no other."""
     async with connected(settings.sections) as client:
-        kit = Kit(settings, config_file, Path(), client, Leadership(), Metrics(), log)
-        found = [await _scrapers(fleet, kit)]
+        sources = source_context(settings, config_file, Shared())
+        found = [await _scrapers(fleet.keys, client, log)]
         for service in fleet.services:
-            found += [await _source(service.name, name, source) for name, source in build_sources(service, kit).items()]
+            found += [await _source(service.name, name, source) for name, source in build_sources(service, sources).items()]
     return found
 
 
-async def _scrapers(fleet: FleetOfServices, kit: Kit) -> Asked:
+async def _scrapers(keys: FleetKeys, client: Client, log: Logger) -> Asked:
     try:
-        living, listed = await _members(fleet.name, fleet.keys, kit)
+        living, listed = await _members(keys, client, log)
     except FactsError as error:
-        return Asked(fleet.name, "scrapers", False, str(error).removeprefix(f"{fleet.name}: "))
-    return Asked(fleet.name, "scrapers", True, f"{len(living)} alive of {len(listed)}")
+        return Asked(keys.name, "scrapers", False, str(error).removeprefix(f"{keys.name}: "))
+    return Asked(keys.name, "scrapers", True, f"{len(living)} alive of {len(listed)}")
 
 
 async def _source(service: str, name: str, source: Source) -> Asked:
@@ -79,9 +78,9 @@ async def _source(service: str, name: str, source: Source) -> Asked:
     return Asked(service, name, bool(len(pool)), f"{len(pool)} targets{refused}")
 
 
-async def _part(service: ShardService, fleet: str, kit: Kit) -> Part:
+async def _part(service: ShardService, sources: SourceContext) -> Part:
     lists = []
-    for name, source in build_sources(service, kit).items():
+    for name, source in build_sources(service, sources).items():
         try:
             lists.append(await source.fetch())
         except DiscoveryError as error:
@@ -89,11 +88,11 @@ async def _part(service: ShardService, fleet: str, kit: Kit) -> Part:
     pool = await asyncio.to_thread(merge, lists, service.placement.hash_labels, service.zone_label)
     if not len(pool):
         raise FactsError(f"{service.name}: no source has a target")
-    return Part(pool, service.placement.replication_factor, salt_of(fleet, service.name))
+    return Part(pool, service.placement.replication_factor, salt_of(service.fleet, service.name))
 
 
-async def _members(name: str, keys: FleetKeys, kit: Kit) -> tuple[Members, Members]:
-    membership = build_membership(keys, kit, register=False)
+async def _members(keys: FleetKeys, client: Client, log: Logger) -> tuple[Members, Members]:
+    membership = build_membership(keys, client, lambda: False, log, observes=True)
     newest: Answer[Members] = Unknown("no answer yet")
     answered = asyncio.Event()
 
@@ -109,7 +108,7 @@ async def _members(name: str, keys: FleetKeys, kit: Kit) -> tuple[Members, Membe
             await answered.wait()
     except TimeoutError:
         why = newest.reason if isinstance(newest, Unknown) else ""
-        raise FactsError(f"{name}: the scrapers are not known: {why}") from None
+        raise FactsError(f"{keys.name}: the scrapers are not known: {why}") from None
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -118,6 +117,6 @@ async def _members(name: str, keys: FleetKeys, kit: Kit) -> tuple[Members, Membe
             living = tuple(replace(s, weight=0.0) if s.draining else s for s in members)
             return living, membership.listed()
         case Empty():
-            raise FactsError(f"{name}: no scraper is alive")
+            raise FactsError(f"{keys.name}: no scraper is alive")
         case _:
-            raise FactsError(f"{name}: the scrapers are not known")
+            raise FactsError(f"{keys.name}: the scrapers are not known")

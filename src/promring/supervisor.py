@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from promring import trial
-from promring.build import Kit, Left, Parts, build_fleet, build_parts, store_of
+from promring.build import Context, Parts, Previous, build_fleet, build_parts, store_of
 from promring.config.load import Loaded, load_with_lines, loads_with_lines
 from promring.config.settings import Settings
+from promring.consul.access import ConsulSection
 from promring.consul.client import connected
 from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
@@ -78,7 +79,7 @@ class Reload:
 class Built:
     """A configuration and all that it asks for, built: nothing of it runs yet. ``stack`` has what is to be closed."""
 
-    kit: Kit
+    context: Context
     parts: Sequence[Parts]
     saved: Mapping[str, Memory]
     """From disk, of the fleets that do not run."""
@@ -207,7 +208,7 @@ class Supervisor:
     def _started(self, built: Built) -> dict[str, Fleet]:
         """The fleets of ``built``, with what those before them know now. Those have ended: two would write one file."""
         memories = {**built.saved, **{name: fleet.memory() for name, fleet in self.fleets.items()}}
-        came_from = origins(self.settings_of_running, built.kit.settings, built.before, memories)
+        came_from = origins(self.settings_of_running, built.context.settings, built.before, memories)
         found = {
             parts.fleet.name: inherited(parts.fleet, memories, came_from, self.settings_of_running) for parts in built.parts
         }
@@ -218,8 +219,8 @@ class Supervisor:
             memory, names = found[fleet.name]
             as_saved = names == [fleet.name] and memory == memories.get(fleet.name)
             before = {s.name: self.services.get(built.before.get(s.name, s.name)) for s in fleet.services}
-            started[fleet.name] = build_fleet(parts, built.kit, Left(memory, replaced[fleet.name], before, as_saved))
-        self.settings_of_running = built.kit.settings
+            started[fleet.name] = build_fleet(parts, built.context, Previous(memory, replaced[fleet.name], before, as_saved))
+        self.settings_of_running = built.context.settings
         return started
 
     def _succeeded(self, built: Built, left: Mapping[str, Service]) -> None:
@@ -277,15 +278,17 @@ class Supervisor:
         before = successors(now.settings, settings) if now else {}
         gone = [s for s in now.settings.shard_services if s.name not in before.values()] if now else []
         try:
-            if any(s.scrapers.consul for s in settings.shard_services):
+            if any(s.scrapers.section is ConsulSection for s in settings.shard_services):
                 with self._named():
                     consul = await stack.enter_async_context(connected(settings.sections))
                 self._log.info("consul_client", addr=str(consul.url))
-            kit = Kit(settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log)
+            context = Context(
+                settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log
+            )
             runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
-            parts = [build_parts(fleet, kit, runs) for fleet in settings.every_fleet]
+            parts = [build_parts(fleet, context, runs) for fleet in settings.every_fleet]
             new = [fleet.name for fleet in settings.every_fleet if not any(runs[s.name] for s in fleet.services)]
-            saved = await beside(lambda: {name: store_of(name, kit).load() for name in new}) if new else {}
+            saved = await beside(lambda: {name: store_of(name, context).load() for name in new}) if new else {}
             if now is None:
                 fleets = {fleet.name: [s.name for s in fleet.services] for fleet in settings.every_fleet}
                 saved |= await beside(lambda: strays(options.state_dir, fleets, self._log))
@@ -293,7 +296,7 @@ class Supervisor:
             await stack.aclose()
             raise
         known = now.known if now else {}
-        return Built(kit, parts, saved, stack, before, [left_behind(s, known[s.name]) for s in gone if s.name in known])
+        return Built(context, parts, saved, stack, before, [left_behind(s, known[s.name]) for s in gone if s.name in known])
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -9,26 +9,12 @@ trying by itself, as a running one does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from promring.build import ansible_settings, ssh_settings
 from promring.config.kinds import Problem
 from promring.config.node import Node
-from promring.config.settings import (
-    AnsibleDelivery,
-    FileDelivery,
-    Settings,
-    ShardService,
-    SshDelivery,
-)
-from promring.delivery.ansible_run import NOT_INSTALLED, find_program
-from promring.delivery.ssh import require_asyncssh
-from promring.delivery.ssh_trust import UnsentError, read_trust, why_not_valid
-from promring.model import ConfigError
-from promring.runtime.disk import why_not_writable
-from promring.runtime.paths import of_fleet, render
+from promring.config.settings import Settings
 
 TRIAL_S = 20.0
 """For all of it; what there is no time for is a problem, too."""
@@ -39,16 +25,17 @@ def problems(settings: Settings, config_file: Path, running: Settings | None = N
     deadline = time.monotonic() + TRIAL_S
     folder = config_file.absolute().parent
     sources = [t for s in running.shard_services for t in s.targets] if running else []
-    deliveries = [d.chosen for s in running.shard_services for d in s.delivery] if running else []
+    deliveries = [delivery for s in running.shard_services for delivery in s.delivery] if running else []
     for i, service in enumerate(settings.shard_services):
         for j, targets in enumerate(service.targets):
             if targets not in sources:
                 for path, why in targets.trial(folder, deadline - time.monotonic()):
                     yield ("shard_services", i, "targets", j, targets.kind, *path), why
+        scrapers = [service.scraper(node) for node in (Node("any", 1), *service.listed)]
         for j, delivery in enumerate(service.delivery):
-            if delivery.kind in TRIALS and delivery.chosen not in deliveries:
-                for key, why in TRIALS[delivery.kind](delivery.chosen, service):
-                    yield ("shard_services", i, "delivery", j, delivery.kind, *key), why
+            if delivery not in deliveries:
+                for path, why in delivery.trial(service.names, scrapers):
+                    yield ("shard_services", i, "delivery", j, delivery.kind, *path), why
 
 
 def warnings(settings: Settings) -> Iterator[Problem]:
@@ -58,61 +45,5 @@ def warnings(settings: Settings) -> Iterator[Problem]:
             for path, what in targets.doubts():
                 yield ("shard_services", i, "targets", j, targets.kind, *path), what
         for j, delivery in enumerate(service.delivery):
-            if isinstance(delivery.chosen, SshDelivery) and (said := _skipped_lines(delivery.chosen)):
-                yield ("shard_services", i, "delivery", j, "ssh", "known_hosts"), said
-
-
-Found = Iterator[tuple[tuple[str, ...], str]]
-
-
-def _file(wanted: FileDelivery, service: ShardService) -> Found:
-    """The folders of the scrapers that are listed, and of one that any service may have."""
-    nodes = [Node("any", 1), *service.listed]
-    for folder in {
-        render(of_fleet(wanted.path, service.fleet), service.name, service.scraper(node)).parent for node in nodes
-    }:
-        if why := why_not_writable(folder):
-            yield ("path",), why
-            return
-
-
-def _ssh(wanted: SshDelivery, _: ShardService) -> Found:
-    try:
-        require_asyncssh()
-    except ConfigError as error:
-        yield (), str(error)
-        return
-    try:
-        trust = read_trust(ssh_settings(wanted).key_files)
-    except UnsentError as error:
-        yield (_named(wanted, str(error), ("identity_file", "known_hosts", "certificate_file")),), str(error)
-        return
-    if trust.skipped and not trust.lines:
-        yield ("known_hosts",), f"{wanted.known_hosts}: {trust.said}"
-    if why := why_not_valid(trust.certificate):
-        yield ("certificate_file",), f"{ssh_settings(wanted).key_files.certificate}: {why}"
-
-
-def _skipped_lines(wanted: SshDelivery) -> str:
-    """Of known_hosts; empty where it cannot be read or has no line, which is a problem already."""
-    try:
-        require_asyncssh()
-        trust = read_trust(ssh_settings(wanted).key_files)
-    except (ConfigError, UnsentError):
-        return ""
-    return f"{wanted.known_hosts}: {trust.said}" if trust.skipped and trust.lines else ""
-
-
-def _ansible(wanted: AnsibleDelivery, _: ShardService) -> Found:
-    if find_program() is None:
-        yield (), NOT_INSTALLED
-    elif why := ansible_settings(wanted).run.why_not_runnable():
-        yield (_named(wanted, why, ("playbook", "identity_file", "vault_password_file", "extra_vars_file")),), why
-
-
-def _named(wanted: AnsibleDelivery | SshDelivery, why: str, keys: Sequence[str]) -> str:
-    """The key whose file ``why`` begins with, else the first."""
-    return next((key for key in keys if why.startswith(f"{getattr(wanted, key)}: ")), keys[0])
-
-
-TRIALS: Mapping[str, Callable[[Any, ShardService], Found]] = {"file": _file, "ssh": _ssh, "ansible": _ansible}
+            for path, what in delivery.doubts():
+                yield ("shard_services", i, "delivery", j, delivery.kind, *path), what

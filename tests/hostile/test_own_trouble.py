@@ -18,7 +18,7 @@ import structlog
 
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
-from promring.membership.probe import ProbeMembership, ProbeSettings
+from promring.membership.probe import ProbeMembership
 from promring.model import Answer, Known, Members, Reply, Scraper
 from promring.runtime import resolver
 from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError, request
@@ -29,6 +29,7 @@ from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
 from tests.hostile.test_scrapers import TARGETS, scraper_at
 from tests.rows import Seen
+from tests.sources import probing_every
 from tests.waiting import until
 
 
@@ -67,7 +68,7 @@ async def test_a_process_without_descriptors_calls_nobody_dead_and_says_so_once(
         verdicts: dict[str, Reply] = {}
         changed = asyncio.Event()
         with structlog.testing.capture_logs() as lines:
-            probes = ProbeMembership("s", both, ProbeSettings(interval_s=0.05, timeout_s=5.0), structlog.get_logger())
+            probes = ProbeMembership("s", both, probing_every(0.05, 5.0), structlog.get_logger())
             direct_probes = DirectProbes("/", 5.0, structlog.get_logger())
             asked = direct_probes.run(lambda: both, changed, lambda name, reply: verdicts.update({name: reply}))
             async with running(probes.run(answers.append)), running(asked):
@@ -170,7 +171,7 @@ async def test_a_scraper_whose_name_never_had_an_address_does_not_keep_the_other
     async with HostilePeer(TARGETS) as peer:
         good, nameless = scraper_at(peer), Scraper("no.such.name.invalid:1", "no.such.name.invalid", 1)
         answers: list[Answer[Members]] = []
-        probes = ProbeMembership("s", (good, nameless), ProbeSettings(interval_s=0.05, timeout_s=10.0), log.get())
+        probes = ProbeMembership("s", (good, nameless), probing_every(0.05, 10.0), log.get())
         async with running(probes.run(answers.append)):
             await until(lambda: bool(answers) and answers[-1] == Known((good,)), "the other one", 120)
         assert ["resolved" in node.reason for node in probes.nodes()] == [False, True]

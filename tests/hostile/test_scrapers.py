@@ -18,13 +18,14 @@ from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
-from promring.membership.probe import ProbeMembership, ProbeSettings
+from promring.membership.probe import ProbeMembership
 from promring.model import Answer, Known, Members, Placement, Reply, Scraper
 from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape
 from tests.hostile.drive import play_all, running
 from tests.laws.strategies import pool_of
 from tests.rows import Seen
+from tests.sources import probing_every
 from tests.waiting import until
 
 TARGET = {
@@ -76,7 +77,7 @@ async def test_probes_outlive_whatever_a_scraper_answers(long: bool, seen: Seen)
     async with HostilePeer(TARGETS) as bad, HostilePeer(TARGETS) as good:
         answers: list[Answer[Members]] = []
         both = (scraper_at(bad), scraper_at(good))
-        probes = ProbeMembership("s", both, ProbeSettings(interval_s=0.05, timeout_s=1.0), log.get())
+        probes = ProbeMembership("s", both, probing_every(0.05, 1.0), log.get())
 
         def up() -> bool:
             newest = answers[-1]

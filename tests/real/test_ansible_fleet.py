@@ -37,7 +37,7 @@ class Services:
         key = ground.folder / "user_key"
         settings = AnsibleSettings(
             extra_vars_file=ground.extra,
-            timeout_s=patient(20),
+            timeout=patient(20),
             user=user,
             identity_file=key if key.exists() else None,
             reload=reload,
@@ -51,7 +51,7 @@ class Services:
             return run(*arguments, **more)  # type: ignore[arg-type]
 
         pushes._run = counted  # type: ignore[assignment]
-        named = {name: replace(settings, dest_sd_file_name=f"{name}.json") for name in names}
+        named = {name: settings.model_copy(update={"dest_sd_file_name": f"{name}.json"}) for name in names}
         self.deliveries = {name: AnsibleDelivery(one, log.get(), pushes=pushes) for name, one in named.items()}
         ground.deliveries += self.deliveries.values()
 

@@ -36,7 +36,7 @@ class Services:
             path=f"{f.folder}/{{host}}/sd/{{service}}/{{scraper}}.json",
             identity_file=f.key,
             known_hosts=f.known_hosts,
-            timeout_s=patient(timeout_s),
+            timeout=patient(timeout_s),
         )
         self.hosts = SshHosts(self.settings, log.get(), pace=pace)
         self.bells = {name: Bell() for name in names}
@@ -101,7 +101,7 @@ async def test_one_host_that_is_down_fails_for_each_service_and_holds_up_none(tm
         outcomes = await services.told(node=2, db=2, web=2)
         assert {name: kinds(one)[1] for name, one in outcomes.items()} == dict.fromkeys(THREE, "failed")
         path = services.path("db", B)
-        assert outcomes["db"][1].error == f"{B}:{path}: connecting took more than {services.settings.timeout_s:g} s"
+        assert outcomes["db"][1].error == f"{B}:{path}: connecting took more than {services.settings.timeout:g} s"
         f.sshd[B].signal_all(signal.SIGCONT)
         told_b = dict.fromkeys(THREE, "")
 

@@ -17,7 +17,6 @@ import pytest
 from testbed.sshd import make_key
 
 from promring.delivery.ssh import SshDelivery, SshPace, SshSettings
-from promring.delivery.ssh_connect import parse_jump
 from promring.runtime.resolver import Names, Resolver
 from promring.telemetry import log
 from tests.real.test_ssh import BODY, QUICK, A, B, C, Fleet, a_slice, fleet, kinds, slices
@@ -34,9 +33,9 @@ def delivery_of(f: Fleet, *, pace: SshPace | None = None, resolver: Resolver | N
         path=f"{f.folder}/{{host}}/sd/{{scraper}}.json",
         identity_file=f.key,
         known_hosts=f.known_hosts,
-        timeout_s=patient(5),
+        timeout=patient(5),
     )
-    made = SshDelivery(replace(plain, **changes), log.get(), pace=pace or QUICK, resolver=resolver)
+    made = SshDelivery(plain.model_copy(update=changes), log.get(), pace=pace or QUICK, resolver=resolver)
     f.deliveries.append(made)
     return made
 
@@ -239,7 +238,7 @@ async def test_a_user_certificate_beside_the_key_lets_us_in_and_one_that_is_over
 async def test_hosts_behind_two_jump_hosts_are_reached_and_every_host_key_is_checked(tmp_path: Path) -> None:
     async with fleet(tmp_path) as f:
         user = f.sshd[A].user
-        hops = tuple(parse_jump(f"{user}@{a}:{f.port}", "nobody") for a in (A, B))
+        hops = tuple(f"{user}@{a}:{f.port}" for a in (A, B))
         delivery = delivery_of(f, proxy_jump=hops)
         for n in (1, 2, 3):
             assert kinds(await delivery.deliver([a_slice(C, b"[%s]" % (b" " * n), (1, n))])) == ["written"]
@@ -255,8 +254,8 @@ async def test_hosts_behind_two_jump_hosts_are_reached_and_every_host_key_is_che
 @pytest.mark.parametrize("how", ["frozen", "dead"])
 async def test_a_jump_host_that_is_gone_is_no_death_of_those_behind_it(tmp_path: Path, how: str) -> None:
     async with fleet(tmp_path) as f:
-        hops = (parse_jump(f"{A}:{f.port}", f.sshd[A].user),)
-        delivery = delivery_of(f, proxy_jump=hops, timeout_s=patient(4))
+        hops = (f"{A}:{f.port}",)
+        delivery = delivery_of(f, proxy_jump=hops, timeout=patient(4))
         both = [a_slice(B), a_slice(C)]
         assert kinds(await delivery.deliver(both)) == ["written"] * 2
         await f.sshd[A].kill() if how == "dead" else f.sshd[A].signal_all(signal.SIGSTOP)

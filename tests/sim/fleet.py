@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from promring import build, supervisor
+from promring import supervisor
 from promring.config import load as config
 from promring.consul import lock
 from promring.core import second
@@ -23,7 +23,7 @@ from promring.core.placement import Policy, place_living
 from promring.core.plan import EMPTY_BODY, bodies
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
-from promring.delivery.file import FileDelivery
+from promring.delivery.file import FileDelivery, FileSettings
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.membership import probe
 from promring.model import Scraper as Member
@@ -134,7 +134,7 @@ class Fleet:
         for kind in (HttpSdDelivery, FileDelivery, FarDelivery):
             found.append((kind, "deliver", _recorded(kind.deliver, world)))
         if self.means == "far":
-            found.append((build.DELIVERIES, "file", lambda wanted, *_: FarDelivery(wanted.path, world)))
+            found.append((FileSettings, "delivery", lambda wanted, _: FarDelivery(wanted.path, world)))
         found += [(second, name, value) for name, value in SHORT_LIVED]
         return found
 

@@ -76,7 +76,7 @@ class Play:
         return record.read_text().splitlines() if record.exists() else []
 
     def delivery(self, *, verify_s: float = 600.0, timeout_s: float = 5.0) -> AnsibleDelivery:
-        return AnsibleDelivery(AnsibleSettings(timeout_s=timeout_s), log.get(), pace=replace(WAITS, verify_s=verify_s))
+        return AnsibleDelivery(AnsibleSettings(timeout=timeout_s), log.get(), pace=replace(WAITS, verify_s=verify_s))
 
     def hosts(self) -> dict[str, dict[str, object]]:
         """Of the last run's inventory."""
@@ -140,7 +140,7 @@ async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(
     body = b'[{"targets":["a:1"],"labels":{"x":"{{ 7 * 7 }}"}}]'
     key = play.folder / "key"
     key.write_text("")
-    settings = AnsibleSettings(user="prom", identity_file=key, reload=True, timeout_s=5.0)
+    settings = AnsibleSettings(user="prom", identity_file=key, reload=True, timeout=5.0)
     await AnsibleDelivery(settings, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
     hosts = play.hosts()
     bundle = str(hosts["10.0.0.1"].pop("promring_receiver"))
@@ -158,7 +158,7 @@ async def test_a_host_gets_the_variables_of_the_original_and_nothing_of_a_label(
             "promring_shared": False,
         }
     }
-    theirs = replace(settings, playbook=Path(__file__))
+    theirs = settings.model_copy(update={"playbook": Path(__file__)})
     await AnsibleDelivery(theirs, log.get()).deliver([a_slice("10.0.0.1", 9091, body=body, generation=(3, 10))])
     hosts = play.hosts()
     source = str(hosts["10.0.0.1"].pop("src_sd_file_name"))
@@ -185,7 +185,7 @@ async def test_two_scrapers_of_one_host_do_not_share_a_file(play: Play) -> None:
     outcomes = await play.delivery().deliver(two)
     assert kinds(outcomes) == ["written", "failed"]
     assert outcomes[1].error == "h: /opt/app/prometheus/sd/file_sd_by_promring.json there is the file of h:9090"
-    theirs = AnsibleDelivery(AnsibleSettings(playbook=Path(__file__), timeout_s=5.0), log.get(), pace=WAITS)
+    theirs = AnsibleDelivery(AnsibleSettings(playbook=Path(__file__), timeout=5.0), log.get(), pace=WAITS)
     assert kinds(await theirs.deliver(two)) == ["written", "written"], "whose playbook it is, knows where its files are"
     assert list(play.hosts()) == ["h_9090", "h_9091"]
 
@@ -224,10 +224,12 @@ class Services:
     """Deliveries of several services that share their pushes."""
 
     def __init__(self, *names: str, pace: AnsiblePace = WAITS, timeout_s: float = 5.0) -> None:
-        settings = AnsibleSettings(timeout_s=timeout_s)
+        settings = AnsibleSettings(timeout=timeout_s)
         self.pushes = AnsiblePushes(settings, log.get(), pace=pace)
         self.rings = dict.fromkeys(names, 0)
-        self.deliveries = {name: self._delivery(replace(settings, dest_sd_file_name=f"{name}.json"), name) for name in names}
+        self.deliveries = {
+            name: self._delivery(settings.model_copy(update={"dest_sd_file_name": f"{name}.json"}), name) for name in names
+        }
 
     def _delivery(self, settings: AnsibleSettings, name: str) -> AnsibleDelivery:
         made = AnsibleDelivery(settings, log.get(), pushes=self.pushes)
@@ -332,7 +334,7 @@ async def test_a_host_is_in_one_push_at_a_moment_whatever_the_service(play: Play
 async def test_who_is_heard_of_is_free_for_the_next_push_while_another_one_hangs(play: Play) -> None:
     go = play.folder / "go"
     play.does(f"told a changed; told b begun; while ! [ -e {shlex.quote(str(go))} ]; do sleep 0.05; done; told b changed")
-    delivery = AnsibleDelivery(AnsibleSettings(timeout_s=60.0), log.get(), pace=AnsiblePace(wait_s=0.5))
+    delivery = AnsibleDelivery(AnsibleSettings(timeout=60.0), log.get(), pace=AnsiblePace(wait_s=0.5))
     rings: list[int] = []
     delivery.when_done(lambda: rings.append(1))
     try:
@@ -375,7 +377,7 @@ for host in $hosts; do told $host changed; done
 async def test_who_was_passed_over_does_not_ring_while_there_is_no_room_for_another_push(play: Play) -> None:
     """Three pushes hang, and one of hosts that failed ends without having come to d."""
     stay, over = (shlex.quote(str(play.folder / name)) for name in ("stay", "over"))
-    delivery = AnsibleDelivery(AnsibleSettings(timeout_s=60.0), log.get(), pace=replace(WAITS, wait_s=0.1, slow_wait_s=0.1))
+    delivery = AnsibleDelivery(AnsibleSettings(timeout=60.0), log.get(), pace=replace(WAITS, wait_s=0.1, slow_wait_s=0.1))
     rings: list[int] = []
     delivery.when_done(lambda: rings.append(1))
     a, b, c, d, e = (a_slice(host) for host in "abcde")

@@ -52,10 +52,13 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "promring.yml"
     file.write_text(GOOD)
     (service,) = load(file).shard_services
-    assert service.targets[0].source_name == "file:" + f"{tmp_path}/targets/*.json"
-    assert service.delivery[0].chosen.path == f"{tmp_path}/out/{{service}}/{{scraper}}.json"
+    assert service.targets[0].source_name == f"file:{tmp_path}/targets/*.json"
+    assert (
+        service.delivery[0].file(service.names, service.scraper(service.listed[0]))
+        == f"{tmp_path}/out/node/10.0.0.1_9090.json"
+    )
     assert (service.placement.virtual_nodes, service.placement.load_factor) == (512, 1.10)
-    assert service.scrapers.chosen.nodes == [Node("10.0.0.1", 9090), Node("10.0.0.2", 9090)]
+    assert service.listed == [Node("10.0.0.1", 9090), Node("10.0.0.2", 9090)]
 
 
 @pytest.mark.row(44, did="a corpus of bad configurations: exit 2 and file, line, key")
@@ -231,7 +234,7 @@ def test_possible_consul_addresses(address: str) -> None:
 def test_a_scraper_may_have_a_zone_and_a_weight(node: Any, expected: Node) -> None:
     text = changed("scrapers.probe.nodes", [node])
     (service,) = loads(text, base=Path("/")).shard_services
-    assert service.scrapers.chosen.nodes == [expected]
+    assert service.listed == [expected]
     assert service.scraper(expected).weight == expected.weight
 
 

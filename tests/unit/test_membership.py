@@ -17,11 +17,12 @@ from promring.consul.instances import MARK
 from promring.consul.registration import CHECK, Registration, missing
 from promring.consul.watch import HealthWatch
 from promring.membership.consul import ConsulMembership
-from promring.membership.probe import Health, ProbeMembership, ProbeSettings
+from promring.membership.probe import Health, ProbeMembership
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
 from promring.telemetry import log
 from tests import jumping
 from tests.fakes.consul import FakeConsul
+from tests.sources import probing_every
 from tests.waiting import until
 
 
@@ -97,7 +98,7 @@ async def published(membership: Any) -> AsyncIterator[list[Answer[Members]]]:
 async def test_the_probe_says_nothing_until_every_node_has_a_verdict_then_always_the_whole_set() -> None:
     async with node() as (first, one), node() as (second, two):
         both = (scraper(one), scraper(two))
-        probing = ProbeSettings(interval_s=0.05, timeout_s=0.2)
+        probing = probing_every(0.05, 0.2)
         async with published(ProbeMembership("s", both, probing, log.get())) as answers:
             await until(lambda: Known(tuple(sorted(both))) in answers, "both up")
             assert all(isinstance(a, Unknown) for a in answers[: answers.index(Known(tuple(sorted(both))))])

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from promring.build import Kit, build_parts
+from promring.build import Context, build_parts
 from promring.config.load import loads
 from promring.delivery.ansible import AnsibleDelivery
 from promring.delivery.ssh import SshDelivery
@@ -33,8 +33,8 @@ def deliveries(folder: Path, *by_service: list[dict[str, Any]], apart: bool = Fa
         config["fleets"] = [{"name": "main", "scrapers": nodes, "delivery": shared}]
         config["shard_services"] = [{"name": f"s{n}", "fleet": "main", "targets": targets} for n in range(3)]
     settings = loads(json.dumps(config), base=folder)
-    kit = Kit(settings, folder / "x.yml", folder, None, Leadership(), Metrics(), log.get())
-    parts = [build_parts(fleet, kit, {}) for fleet in settings.every_fleet]
+    context = Context(settings, folder / "x.yml", folder, None, Leadership(), Metrics(), log.get())
+    parts = [build_parts(fleet, context, {}) for fleet in settings.every_fleet]
     return [list(service.deliveries) for part in parts for service in part.services]
 
 

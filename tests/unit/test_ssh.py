@@ -36,7 +36,13 @@ def make_slice(body: bytes = BODY, generation: tuple[int, int] = (1, 1), scraper
 
 def settings(folder: Path, **changes: str) -> SshSettings:
     texts = {"host": "{host}", "path": "/srv/{service}/{scraper}.json", **changes}
-    return SshSettings(texts["host"], 22, "promring", texts["path"], folder / "key", folder / "known_hosts")
+    return SshSettings(
+        host=texts["host"],
+        user="promring",
+        path=texts["path"],
+        identity_file=folder / "key",
+        known_hosts=folder / "known_hosts",
+    )
 
 
 def received(path: Path, slice_: Slice, login: str = "sh", env: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -216,7 +222,7 @@ async def test_a_host_that_hangs_or_hangs_up_is_tried_once_for_all_services(tmp_
     door = Door(hangs_up=hangs_up)
     make_key(tmp_path / "key")
     (tmp_path / "known_hosts").write_text("")
-    plain = replace(settings(tmp_path), port=await door.open(), timeout_s=0.5)
+    plain = settings(tmp_path).model_copy(update={"port": await door.open(), "timeout": 0.5})
     pace = SshPace(retry_first_s=600, retry_most_s=600, wait_s=60, slow_wait_s=0.1)
     hosts = SshHosts(plain, log.get(), pace=pace)
     names = [f"x{n}" for n in range(12)]

@@ -19,14 +19,13 @@ import yaml
 
 from promring.cli import options
 from promring.cli.output import say
-from promring.config.settings import Delivery, Settings, ShardService
+from promring.config.settings import Settings, ShardService
+from promring.delivery.kinds import KINDS
 from promring.model import Scraper
 from promring.runtime.address import parse_host_port
-from promring.runtime.paths import of_fleet, of_service, render
 
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
 PLACE_HOLDER = Scraper("SCRAPER", "HOST", 9090)
-KINDS = ("http_sd", "file", "ssh", "ansible")
 VMAGENT_FLAGS = {"http_sd": "-promscrape.httpSDCheckInterval", "file": "-promscrape.fileSDCheckInterval"}
 
 
@@ -45,7 +44,7 @@ class Part(NamedTuple):
 @click.option("--scraper", help="Identity of the scraper it is for; without it a place-holder is printed.")
 @click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="Where scrapers reach promring (http_sd).")
 @click.option("--for", "reader", type=click.Choice(["prometheus", "vmagent"]), default="prometheus", show_default=True)
-@click.option("--means", type=click.Choice(KINDS), help="Which delivery, where a service has several; default: its first.")
+@click.option("--means", type=click.Choice(list(KINDS)), help="Which delivery, where there are several; default: the first.")
 def scrape_config(
     config_file: Path,
     services: tuple[str, ...],
@@ -140,11 +139,8 @@ def _discovery(part: Part, url: str, reader: str) -> dict[str, object]:
 def _path(part: Part) -> str:
     """Where the slice is on the scraper's machine."""
     service = part.service
-    delivery: Delivery = next(d for d in service.delivery if d.kind == part.means)
-    if delivery.ansible is not None:
-        name = of_service(delivery.ansible.dest_sd_file_name, service.fleet, service.name)
-        return f"{delivery.ansible.dest_dir.rstrip('/')}/{name}"
-    return str(render(of_fleet(delivery.chosen.path, service.fleet), service.name, part.scraper))
+    delivery = next(d for d in service.delivery if d.kind == part.means)
+    return delivery.file(service.names, part.scraper)
 
 
 def _warn(parts: Sequence[Part], url: str) -> None:
@@ -158,9 +154,9 @@ def _warn(parts: Sequence[Part], url: str) -> None:
             say(f"# {url} is this machine only: {who} do not reach it; --url says where they reach promring,", err=True)
             say("# and promring run listens there with --web.listen-address", err=True)
     for part in parts:
-        ansible = next((d.ansible for d in part.service.delivery if d.ansible is not None), None)
-        if part.means == "ansible" and ansible is not None and ansible.extra_vars_file is not None:
-            say(f"# {ansible.extra_vars_file} may say another dest_dir for {part.service.name}", err=True)
+        delivery = next(d for d in part.service.delivery if d.kind == part.means)
+        if delivery.overridden_by:
+            say(f"# {delivery.overridden_by} may say another folder for {part.service.name}", err=True)
 
 
 def _for_whom(part: Part) -> list[Scraper]:

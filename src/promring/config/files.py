@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +14,6 @@ from promring.config.kinds import Kind, Problem
 from promring.config.settings import Settings
 from promring.runtime import regular
 
-EXTRA_VARS_BYTES_MAX = 1024 * 1024
-_NAMES_FILE = re.compile(r"""^[{\s]*["']?dest_sd_file_name["']?\s*:|,\s*"dest_sd_file_name"\s*:""", re.MULTILINE)
-"""In YAML or JSON. It may be broken: Ansible says so."""
-
 
 def why_unreadable(error: OSError | ValueError) -> str:
     """What the system says, without the name of the file."""
@@ -27,20 +21,12 @@ def why_unreadable(error: OSError | ValueError) -> str:
 
 
 def shared_name_problems(settings: Settings) -> Iterator[Problem]:
-    """Extra variables of Ansible that give one file name to the slices of several services: no host could take them.
-    Variables in a vault are read by Ansible alone; the receiver refuses the slices then.
-    """
+    """Files that a delivery of a fleet names, and that do not go with so many services."""
     services = Counter(service.fleet for service in settings.shard_services)
     for number, fleet in enumerate(settings.fleets):
         for i, delivery in enumerate(fleet.delivery):
-            ansible = delivery.ansible
-            if ansible is None or ansible.playbook is not None or ansible.extra_vars_file is None:
-                continue
-            with contextlib.suppress(OSError):  # said before
-                text = regular.read(ansible.extra_vars_file, EXTRA_VARS_BYTES_MAX).decode("utf-8", "replace")
-                if services[fleet.name] > 1 and _NAMES_FILE.search(text):
-                    what = f"sets dest_sd_file_name, and {services[fleet.name]} services have files there"
-                    yield ("fleets", number, "delivery", i, "ansible", "extra_vars_file"), what
+            for inner, what in delivery.shared_by(services[fleet.name]):
+                yield ("fleets", number, "delivery", i, delivery.kind, *inner), what
 
 
 def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:

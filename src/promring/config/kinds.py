@@ -8,7 +8,7 @@ which kind they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import GetCoreSchemaHandler
@@ -56,6 +56,7 @@ class Kind(Model):
 
 K = TypeVar("K", bound=Kind)
 S = TypeVar("S", bound=Section)
+T = TypeVar("T")
 
 
 class Sections:
@@ -70,6 +71,19 @@ class Sections:
     def __iter__(self) -> Iterator[Section]:
         """Those that are described."""
         return iter(self._given)
+
+
+class Shared:
+    """What kinds have in common, such as connections: one thing of a type for each key, made for who asks for it first."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[type, Hashable], object] = {}
+
+    def one(self, kind: type[T], key: Hashable, make: Callable[[], T]) -> T:
+        known = self._made.get((kind, key))
+        if not isinstance(known, kind):
+            known = self._made[(kind, key)] = make()
+        return known
 
 
 def table(*kinds: type[K]) -> Mapping[str, type[K]]:

@@ -8,8 +8,8 @@ a kind, the kind says itself; here it is said where it stands.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,10 @@ from pydantic import ValidationError
 from promring.config.document import KeyPath, show
 from promring.config.kinds import Kind, Problem, Section, Sections
 from promring.config.node import Node
-from promring.config.settings import Delivery, Fleet, FleetKeys, Settings, ShardService
+from promring.config.settings import Fleet, FleetKeys, Settings, ShardService
 from promring.config.values import SERVICES_MAX
+from promring.delivery import DeliverySettings, Place
 from promring.election import LockSettings
-from promring.runtime.paths import of_fleet, of_service, render
-
-SSH_PORT = 22
-CONSUL_WATCHES_MAX = 180  # Consul refuses more than 200 connections from one address, and each watch holds one
 
 Services = list[tuple[int, ShardService]]
 
@@ -46,8 +43,9 @@ class _Sound:
         if self.lock is not None:
             yield ("controllers", "lock", self.lock.kind), self.lock
         for path, keys in self.each():
-            if keys.scrapers.consul is not None:
-                yield (*path, "scrapers", "consul"), keys.scrapers.consul
+            yield (*path, "scrapers", keys.scrapers.kind), keys.scrapers
+            for j, delivery in enumerate(keys.delivery):
+                yield (*path, "delivery", j, delivery.kind), delivery
         for i, service in self.services:
             for j, targets in enumerate(service.targets):
                 yield ("shard_services", i, "targets", j, targets.kind), targets
@@ -100,6 +98,7 @@ def relations(settings: Settings | _Sound) -> Iterator[Problem]:
     for path, keys in settings.each():
         yield from _one_fleet(path, keys)
     yield from _paths(settings)
+    yield from _kinds(settings)
     yield from _sections(settings)
     yield from _watches(settings)
 
@@ -139,41 +138,31 @@ def _twice(
 
 
 def _one_fleet(at: KeyPath, service: FleetKeys) -> Iterator[Problem]:
-    probe, consul = service.scrapers.probe, service.scrapers.consul
-    if probe is not None:
-        where: KeyPath = (*at, "scrapers", "probe")
-        yield from _identities(service, probe.nodes, (*where, "nodes"))
-        if probe.timeout > probe.interval:
-            yield (*where, "timeout"), "must not be longer than interval"
-    if consul is not None and consul.register_ is not None:
-        where = (*at, "scrapers", "consul", "register")
-        yield from _identities(service, consul.register_.nodes, (*where, "nodes"))
-        if consul.register_.check.timeout > consul.register_.check.interval:
-            yield (*where, "check", "timeout"), "must not be longer than interval"
+    yield from _identities(service, (*at, "scrapers", service.scrapers.kind, *service.scrapers.listed_at))
     if service.audit is not None and service.audit.timeout > service.audit.interval:
         yield (*at, "audit", "timeout"), "must not be longer than interval"
-    kinds = enumerate(d.kind for d in service.delivery)
-    for j, kind in kinds:
-        if kind == "http_sd" and [d.kind for d in service.delivery].index("http_sd") != j:
-            yield (*at, "delivery", j, "http_sd"), "http_sd is there already"
+    pulled = [j for j, delivery in enumerate(service.delivery) if delivery.pulled]
+    for j in pulled[1:]:
+        kind = service.delivery[j].kind
+        yield (*at, "delivery", j, kind), f"{service.delivery[pulled[0]].kind} is there already"
 
 
-def _identities(service: FleetKeys, nodes: list[Node], path: KeyPath) -> Iterator[Problem]:
-    ids = ((i, service.scraper(node).id) for i, node in enumerate(nodes))
+def _identities(service: FleetKeys, path: KeyPath) -> Iterator[Problem]:
+    ids = ((i, service.scraper(node).id) for i, node in enumerate(service.listed))
     yield from _twice(ids, lambda i: (*path, i), "the scraper's identity", f" (identity: {service.identity})")
 
 
 def _paths(settings: _Sound) -> Iterator[Problem]:
     """Two services, or two deliveries of one, that give one file for some scraper: here, or on the scraper's host."""
-    listed: dict[_Place, KeyPath] = {}
-    anybodys: dict[_Place, KeyPath] = {}
-    open_ones: dict[_Place, KeyPath] = {}
+    listed: dict[Place, KeyPath] = {}
+    anybodys: dict[Place, KeyPath] = {}
+    open_ones: dict[Place, KeyPath] = {}
     for _, service in settings.services:
         for j, delivery in enumerate(service.delivery):
             written = _written(service, delivery)
             if written is None:
                 continue
-            here: KeyPath = (*settings.path(service), "delivery", j, delivery.kind, *PATH_KEYS[delivery.kind])
+            here: KeyPath = (*settings.path(service), "delivery", j, delivery.kind, *delivery.path_at)
             first = (anybodys if written.open else open_ones).get(written.anybodys)
             first = first or next((listed[place] for place in written.listed if place in listed), None)
             if first == here:
@@ -187,61 +176,27 @@ def _paths(settings: _Sound) -> Iterator[Problem]:
                 listed.setdefault(place, here)
 
 
-_Place = tuple[str, int, str]
-"""A file: host (empty: here), port, path."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The files for the scrapers that are listed, and for one that every service may have. Who finds its scrapers in Consul
-    may have any (``open``).
+    """The files for the scrapers that are listed, and for one that every service may have; ``open``: others than the listed
+    ones may have some.
     """
 
-    listed: frozenset[_Place]
-    anybodys: _Place
+    listed: frozenset[Place]
+    anybodys: Place
     open: bool
 
 
-PATH_KEYS: Mapping[str, KeyPath] = {"file": ("path",), "ssh": ("path",), "ansible": ("dest_sd_file_name",)}
-_ANY = Node("any", 1)
-
-
-def _written(service: ShardService, delivery: Delivery) -> _Written | None:
+def _written(service: ShardService, delivery: DeliverySettings) -> _Written | None:
     """None: no files, or whose they are is somebody else's business (a playbook of one's own)."""
-    place = place_of(delivery)
-    if place is None and delivery.ansible is not None and delivery.ansible.playbook is None:
-        # the extra variables may say another folder, for all services of the fleet: their names must differ
-        name = of_service(delivery.ansible.dest_sd_file_name, service.fleet, service.name)
-        return _Written(frozenset(), (f"fleet {service.fleet}", 0, f"{delivery.ansible.extra_vars_file}/{name}"), True)
-    if place is None:
+    anybody = service.scraper(Node("any", 1))
+    claim = delivery.claim(service.names, anybody)
+    if claim is None:
         return None
-    listed = frozenset(place(service, node) for node in service.listed)
-    is_open = service.scrapers.consul is not None or delivery.file is not None
-    return _Written(listed, place(service, _ANY), is_open)
-
-
-def place_of(delivery: Delivery) -> Callable[[ShardService, Node], _Place] | None:
-    """The file that a delivery writes for a scraper; None: no file, or nobody tells which."""
-    if (file := delivery.file) is not None:
-        return lambda service, node: ("", 0, _rendered(file.path, service, node))
-    if (ssh := delivery.ssh) is not None:
-        return lambda service, node: (
-            ssh.host.replace("{host}", node.host).lower(),
-            ssh.port,
-            _rendered(ssh.path, service, node),
-        )
-    ansible = delivery.ansible
-    if ansible is None or ansible.playbook is not None or ansible.extra_vars_file is not None:
-        return None
-    return lambda service, node: (
-        node.host.lower(),
-        SSH_PORT,
-        os.path.normpath(f"{ansible.dest_dir}/{of_service(ansible.dest_sd_file_name, service.fleet, service.name)}"),
-    )
-
-
-def _rendered(template: str, service: ShardService, node: Node) -> str:
-    return os.path.normpath(render(of_fleet(template, service.fleet), service.name, service.scraper(node)))
+    places = (delivery.place(service.names, service.scraper(node)) for node in service.listed)
+    untold = delivery.place(service.names, anybody) is None
+    is_open = untold or delivery.local or not service.scrapers.lists_all
+    return _Written(frozenset(place for place in places if place is not None), claim, is_open)
 
 
 def _sections(settings: _Sound) -> Iterator[Problem]:
@@ -266,9 +221,17 @@ def _sections(settings: _Sound) -> Iterator[Problem]:
 
 
 def _watches(settings: _Sound) -> Iterator[Problem]:
-    watched = [(path, keys) for path, keys in settings.each() if keys.scrapers.consul is not None]
-    for path, keys in watched[CONSUL_WATCHES_MAX:]:
-        yield (
-            (*path, "scrapers"),
-            (f"{keys.name} is one Consul watch too many: Consul serves about {CONSUL_WATCHES_MAX} from one address"),
-        )
+    seen: Counter[str] = Counter()
+    for path, keys in settings.each():
+        scrapers, most = keys.scrapers, keys.scrapers.watches_max
+        seen[scrapers.kind] += 1
+        if most is not None and seen[scrapers.kind] > most:
+            what = f"{keys.name} is one watch too many: there may be {most} fleets with scrapers from {scrapers.kind}"
+            yield (*path, "scrapers"), what
+
+
+def _kinds(settings: _Sound) -> Iterator[Problem]:
+    """What each kind says of itself."""
+    for path, kind in settings.kinds():
+        for inner, what in kind.relations():
+            yield (*path, *inner), what

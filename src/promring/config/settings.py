@@ -7,12 +7,10 @@ single values in ``values``. Relations between values are in ``relations``, the 
 from __future__ import annotations
 
 import re
-import string
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
@@ -21,23 +19,24 @@ from pydantic import (
     model_validator,
 )
 
-from promring.config.kinds import Kind, Sections
-from promring.config.node import ListedNode, Node, parse_node_text
+from promring.config.kinds import Sections
+from promring.config.node import Node, parse_node_text
 from promring.config.values import (
     ENTRIES_MAX,
     NODES_MAX,
     SERVICES_MAX,
-    AbsolutePath,
     Duration,
     Interval,
     LabelName,
     Model,
     Name,
-    base_folder,
 )
 from promring.consul.access import ConsulSection
+from promring.delivery import Names
+from promring.delivery.kinds import AnyDelivery
 from promring.discovery.kinds import EveryTargets
 from promring.election.kinds import AnyLock
+from promring.membership.kinds import Scrapers
 from promring.model import Scraper, join_host_port
 
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -62,29 +61,6 @@ def _only(*built: object) -> BeforeValidator:
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
 
 
-class OneKind(Model):
-    """A mapping with exactly one key, which chooses the kind."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one(cls, value: Any) -> Any:
-        kinds = ", ".join(cls.model_fields)
-        if not isinstance(value, dict):
-            raise ValueError(f"must be a mapping with one of: {kinds}")
-        if len(value) != 1:
-            raise ValueError(f"must have exactly one of: {kinds}; it has {', '.join(map(str, value)) or 'none'}")
-        return {kind: {} if settings is None else settings for kind, settings in value.items()}
-
-    @property
-    def kind(self) -> str:
-        return next(iter(self.model_fields_set))
-
-    @property
-    def chosen(self) -> Any:
-        """The settings of the kind."""
-        return getattr(self, self.kind)
-
-
 class Global(Model):
     reconcile_interval: Interval = 60.0
     debounce: Duration = 0.2
@@ -92,42 +68,6 @@ class Global(Model):
 
 class Controllers(Model):
     lock: AnyLock | None = None
-
-
-class RegisterCheck(Model):
-    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
-    interval: Interval = 5.0
-    timeout: Interval = 2.0
-
-
-class Register(Model):
-    nodes: Annotated[list[ListedNode], Field(min_length=1, max_length=NODES_MAX)]
-    check: RegisterCheck = RegisterCheck()
-
-
-class ConsulScrapers(Kind):
-    kind = "consul"
-    section = ConsulSection
-
-    service: Name
-    warning: Literal["alive", "dead"] = "alive"
-    register_: Annotated[Register | None, Field(alias="register")] = None
-
-
-class ProbeScrapers(Model):
-    nodes: Annotated[list[ListedNode], Field(min_length=1, max_length=NODES_MAX)]
-    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/-/ready"
-    interval: Interval = 2.0
-    timeout: Interval = 1.0
-    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
-    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
-
-
-class Scrapers(OneKind):
-    consul: ConsulScrapers | None = None
-    probe: ProbeScrapers | None = None
-    dns: NotBuilt = None
-    file: NotBuilt = None
 
 
 class FleetPlacement(Model):
@@ -144,25 +84,6 @@ class Placement(FleetPlacement):
 
 class Zones(Model):
     label: LabelName
-
-
-def _template(text: str, info: ValidationInfo) -> str:
-    try:
-        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from None
-    if any(spec or conversion for _, _, spec, conversion in parts):
-        raise ValueError(f"{text!r}: only plain {{name}} fields")
-    if not text.endswith((".json", ".yml", ".yaml")):
-        raise ValueError(f"{text!r} must end in .json, .yml or .yaml, or Prometheus does not read it")
-    fields = {str(name) for _, name, _, _ in parts}
-    if fields - TEMPLATE_FIELDS:
-        raise ValueError(f"{text!r}: unknown {sorted(fields - TEMPLATE_FIELDS)}, there is {sorted(TEMPLATE_FIELDS)}")
-    if "scraper" not in fields and not {"host", "port"} <= fields:
-        raise ValueError(f"{text!r} must contain {{scraper}}, or {{host}} and {{port}}: each scraper has its own file")
-    if "{" in text.partition("/")[0] and not text.startswith("/"):
-        raise ValueError(f"{text!r}: the first folder must be fixed")
-    return str(Path(str(base_folder(info)).replace("{", "{{").replace("}", "}}"), text))
 
 
 class Handover(Model):
@@ -189,87 +110,6 @@ class Audit(Model):
     timeout: Interval = 5.0
 
 
-class FileDelivery(Model):
-    path: Annotated[str, AfterValidator(_template)]
-
-
-class HttpSdDelivery(Model):
-    pass
-
-
-JUMP = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:([0-9]{1,5}))?")
-
-
-def _jump(text: str) -> str:
-    match = JUMP.fullmatch(text)
-    if match is None or not 0 < int(match[4] or 22) < 65536:
-        raise ValueError(f"{text!r} must be [user@]host[:port]")
-    return text
-
-
-def _host_template(text: str) -> str:
-    if text.replace("{host}", "h", 1) != text and HOST.fullmatch(text.replace("{host}", "h")):
-        return text
-    raise ValueError(f"{text!r} must contain {{host}} and be a host name with it")
-
-
-def _remote_path(text: str) -> str:
-    try:
-        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from None
-    if any(spec or conversion for _, _, spec, conversion in parts):
-        raise ValueError(f"{text!r}: only plain {{name}} fields")
-    fields = {str(name) for _, name, _, _ in parts}
-    if fields - TEMPLATE_FIELDS:
-        raise ValueError(f"{text!r}: unknown {sorted(fields - TEMPLATE_FIELDS)}, there is {sorted(TEMPLATE_FIELDS)}")
-    if not text.startswith("/") or not text.endswith((".json", ".yml", ".yaml")) or "\0" in text or "\n" in text:
-        raise ValueError(f"{text!r} must be an absolute path that ends in .json, .yml or .yaml")
-    return text
-
-
-def _jumps(value: object) -> object:
-    """A list, or hops with commas between, as ssh's ``-J`` has them."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-class SshDelivery(Model):
-    host: Annotated[str, AfterValidator(_host_template)] = "{host}"
-    port: Annotated[int, Field(ge=1, le=65535)] = 22
-    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
-    path: Annotated[str, AfterValidator(_remote_path)]
-    identity_file: AbsolutePath
-    known_hosts: AbsolutePath
-    certificate_file: AbsolutePath | None = None
-    proxy_jump: Annotated[
-        list[Annotated[str, AfterValidator(_jump)]], BeforeValidator(_jumps), Field(max_length=8, default_factory=list)
-    ]
-    timeout: Interval = 5.0
-
-
-SD_FILE_NAME = r"^([A-Za-z0-9]|\{fleet\}|\{service\})([A-Za-z0-9._-]|\{fleet\}|\{service\})*\.(json|yml|yaml)$"
-
-
-class AnsibleDelivery(Model):
-    playbook: AbsolutePath | None = None
-    dest_sd_file_name: Annotated[str, Field(pattern=SD_FILE_NAME)] = "file_sd_by_promring.json"
-    dest_dir: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/opt/app/prometheus/sd"
-    service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    reload: bool = False
-    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] | None = None
-    identity_file: AbsolutePath | None = None
-    extra_vars_file: AbsolutePath | None = None
-    vault_password_file: AbsolutePath | None = None
-    timeout: Interval = 10.0
-
-
-class Delivery(OneKind):
-    http_sd: HttpSdDelivery | None = None
-    file: FileDelivery | None = None
-    ssh: SshDelivery | None = None
-    ansible: AnsibleDelivery | None = None
-
-
 class WaitFor(Model):
     """At a cold start: for so many scrapers, so long at most."""
 
@@ -290,7 +130,7 @@ class FleetKeys(Model):
     placement: FleetPlacement = FleetPlacement()
     handover: Handover = Handover()
     guard: FleetGuard = FleetGuard()
-    delivery: Annotated[list[Delivery], Field(min_length=1, max_length=ENTRIES_MAX)]
+    delivery: Annotated[list[AnyDelivery], Field(min_length=1, max_length=ENTRIES_MAX)]
     audit: Audit | None = Audit()
 
     @property
@@ -299,12 +139,9 @@ class FleetKeys(Model):
         return self.zones.label if self.zones else None
 
     @property
-    def listed(self) -> list[Node]:
+    def listed(self) -> Sequence[Node]:
         """The scrapers that the configuration names."""
-        chosen = self.scrapers.chosen
-        if isinstance(chosen, ProbeScrapers):
-            return chosen.nodes
-        return chosen.register_.nodes if chosen.register_ else []
+        return self.scrapers.listed
 
     def scraper(self, node: Node | tuple[str, int]) -> Scraper:
         """The scraper at ``node``, with its identity."""
@@ -337,6 +174,10 @@ class ShardService(FleetKeys):
     label_names: Literal["utf8", "legacy"] = "utf8"
     placement: Placement = Placement()
     guard: Guard = Guard()
+
+    @property
+    def names(self) -> Names:
+        return Names(self.fleet, self.name)
 
     @model_validator(mode="wrap")
     @classmethod

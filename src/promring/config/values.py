@@ -7,6 +7,7 @@ sections are models of these values; how values relate to each other is in ``rel
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -80,6 +81,14 @@ Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url)]
+UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+"""On a scraper's machine."""
+Port = Annotated[int, Field(ge=1, le=65535)]
 HttpPath = Annotated[str, Field(pattern=r"^/[^\s]*$")]
 LabelName = Annotated[str, Field(min_length=1, max_length=512)]
 """Prometheus 3 takes any UTF-8 name."""
+
+
+def key_of_file(model: Model, why: str, keys: Sequence[str]) -> str:
+    """That of ``keys`` whose file the text ``why`` begins with, else the first."""
+    return next((key for key in keys if why.startswith(f"{getattr(model, key)}: ")), keys[0])

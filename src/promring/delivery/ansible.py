@@ -18,21 +18,103 @@ Flow: ``ansible_run`` is the run itself, ``ansible_push`` one push and what it m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated
 
-from promring.delivery import Leads, Outcome, always
+from pydantic import Field
+
+from promring.config.kinds import Problem
+from promring.config.values import AbsolutePath, Interval, Port, UserName, key_of_file
+from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, Place, always
 from promring.delivery.ansible_push import AnsiblePace, Far, Sink
-from promring.delivery.ansible_pushes import AnsiblePushes, AnsibleSettings, Due, inventory_names
-from promring.model import Slice
+from promring.delivery.ansible_pushes import AnsiblePushes, Due, inventory_names
+from promring.delivery.ansible_run import NOT_INSTALLED, VARS_BYTES_MAX, Run, find_program
+from promring.model import Scraper, Slice
+from promring.runtime import regular
+from promring.runtime.paths import of_service
 from promring.telemetry.log import Logger
 
 __all__ = ["AnsibleDelivery", "AnsiblePushes", "AnsibleSettings", "inventory_names", "is_plain_host"]
 NEWS_S = 0.5
+SSH_PORT = 22
+_NAMES_FILE = re.compile(r"""^[{\s]*["']?dest_sd_file_name["']?\s*:|,\s*"dest_sd_file_name"\s*:""", re.MULTILINE)
+"""In YAML or JSON. It may be broken: Ansible says so."""
+SD_FILE_NAME = r"^([A-Za-z0-9]|\{fleet\}|\{service\})([A-Za-z0-9._-]|\{fleet\}|\{service\})*\.(json|yml|yaml)$"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+")
+
+
+class AnsibleSettings(DeliverySettings):
+    """``playbook`` None: the one that comes with promring. ``timeout`` is for one push to all hosts together."""
+
+    kind = "ansible"
+    path_at = ("dest_sd_file_name",)
+
+    playbook: AbsolutePath | None = None
+    dest_sd_file_name: Annotated[str, Field(pattern=SD_FILE_NAME)] = "file_sd_by_promring.json"
+    dest_dir: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/opt/app/prometheus/sd"
+    service_port: Port | None = None
+    reload: bool = False
+    user: UserName | None = None
+    identity_file: AbsolutePath | None = None
+    extra_vars_file: AbsolutePath | None = None
+    vault_password_file: AbsolutePath | None = None
+    timeout: Interval = 10.0
+
+    @property
+    def run(self) -> Run:
+        files = (self.identity_file,) if self.identity_file is not None else ()
+        return Run(self.playbook, self.timeout, self.extra_vars_file, self.vault_password_file, files)
+
+    @property
+    def overridden_by(self) -> str:
+        return str(self.extra_vars_file or "")
+
+    def file(self, names: Names, scraper: Scraper) -> str:
+        return f"{self.dest_dir.rstrip('/')}/{of_service(self.dest_sd_file_name, *names)}"
+
+    def place(self, names: Names, scraper: Scraper) -> Place | None:
+        if self.playbook is not None or self.extra_vars_file is not None:
+            return None
+        return Place(scraper.host.lower(), SSH_PORT, os.path.normpath(self.file(names, scraper)))
+
+    def claim(self, names: Names, anybody: Scraper) -> Place | None:
+        if self.playbook is None and self.extra_vars_file is not None:
+            # the variables may say another folder, for all services of the fleet: the names of their files must differ
+            name = of_service(self.dest_sd_file_name, *names)
+            return Place(f"fleet {names.fleet}", 0, f"{self.extra_vars_file}/{name}")
+        return self.place(names, anybody)
+
+    def delivery(self, context: DeliveryContext) -> AnsibleDelivery:
+        """Pushes are shared by all services with equal settings; a playbook of one's own gets one slice a host."""
+        name = of_service(self.dest_sd_file_name, *context.names)
+        settings, way = (self.model_copy(update={"dest_sd_file_name": text}) for text in (name, ""))
+        if self.playbook is not None:
+            return AnsibleDelivery(settings, context.log)
+        pushes = context.shared.one(AnsiblePushes, way, lambda: AnsiblePushes(way, context.fleet_log))
+        return AnsibleDelivery(settings, context.log, pushes=pushes)
+
+    def shared_by(self, services: int) -> Iterator[Problem]:
+        """Extra variables that give one file name to the slices of several services: no host could take them. Variables in a
+        vault are read by Ansible alone; the receiver refuses the slices then.
+        """
+        if services < 2 or self.playbook is not None or self.extra_vars_file is None:
+            return
+        with contextlib.suppress(OSError):  # said before
+            if _NAMES_FILE.search(regular.read(self.extra_vars_file, VARS_BYTES_MAX).decode("utf-8", "replace")):
+                yield ("extra_vars_file",), f"sets dest_sd_file_name, and {services} services have files there"
+
+    def trial(self, names: Names, scrapers: Iterable[Scraper]) -> Iterator[Problem]:
+        if find_program() is None:
+            yield (), NOT_INSTALLED
+        elif why := self.run.why_not_runnable():
+            keys = ("playbook", "identity_file", "vault_password_file", "extra_vars_file")
+            yield (key_of_file(self, why, keys),), why
 
 
 class AnsibleDelivery:

@@ -14,43 +14,23 @@ import asyncio
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from promring.delivery import Leads
 from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_push import AnsiblePace, Far, Load, Owner, Push, Sink
-from promring.delivery.ansible_run import NOT_INSTALLED, Run
+from promring.delivery.ansible_run import NOT_INSTALLED
 from promring.delivery.receiver_sh import SdFile
 from promring.model import Scraper, Slice
 from promring.telemetry.log import Logger
+
+if TYPE_CHECKING:
+    from promring.delivery.ansible import AnsibleSettings
 
 PUSHES_MOST, SLOW_PUSHES_MOST = 3, 1
 """At a moment; each takes a core for a second."""
 GATHER_S = 0.02
 _GROUPS = {"all", "ungrouped"}
-
-
-@dataclass(frozen=True, slots=True)
-class AnsibleSettings:
-    """``playbook`` None: the one that comes with promring. ``timeout_s`` is for one push to all hosts together."""
-
-    playbook: Path | None = None
-    dest_sd_file_name: str = "file_sd_by_promring.json"
-    dest_dir: str = "/opt/app/prometheus/sd"
-    service_port: int | None = None
-    reload: bool = False
-    user: str | None = None
-    identity_file: Path | None = None
-    extra_vars_file: Path | None = None
-    timeout_s: float = 10.0
-    vault_password_file: Path | None = None
-
-    @property
-    def run(self) -> Run:
-        files = (self.identity_file,) if self.identity_file is not None else ()
-        return Run(self.playbook, self.timeout_s, self.extra_vars_file, self.vault_password_file, files)
 
 
 class Due(NamedTuple):

@@ -8,18 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from promring.delivery import Leads, Outcome, always, receiver
+from promring.config.kinds import Problem
+from promring.config.templates import LocalTemplate
+from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, Place, always, receiver
 from promring.delivery.receiver import Envelope, RefusedError
-from promring.model import Generation, Slice
+from promring.model import Generation, Scraper, Slice
 from promring.runtime import disk
-from promring.runtime.paths import own_folders, render
+from promring.runtime.paths import of_fleet, own_folders, path_of, render
 from promring.runtime.threads import to_the_end
 from promring.telemetry.log import Logger
 
 Signature = tuple[int, int, int, int]
+
+
+class FileSettings(DeliverySettings):
+    """``path``: a template."""
+
+    kind = "file"
+    local = True
+    path_at = ("path",)
+
+    path: LocalTemplate
+
+    def file(self, names: Names, scraper: Scraper) -> str:
+        return path_of(self.path, *names, scraper)
+
+    def place(self, names: Names, scraper: Scraper) -> Place:
+        return Place("", 0, self.file(names, scraper))
+
+    def delivery(self, context: DeliveryContext) -> FileDelivery:
+        return FileDelivery(of_fleet(self.path, context.names.fleet), context.log, own_folders(self.path))
+
+    def trial(self, names: Names, scrapers: Iterable[Scraper]) -> Iterator[Problem]:
+        for folder in {Path(self.file(names, scraper)).parent for scraper in scrapers}:
+            if why := disk.why_not_writable(folder):
+                yield ("path",), why
+                return
 
 
 class FileDelivery:

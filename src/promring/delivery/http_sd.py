@@ -16,10 +16,23 @@ from functools import cached_property
 from typing import Protocol
 from weakref import WeakSet
 
-from promring.delivery import Leads, Outcome, always
-from promring.model import Slice
+from promring.delivery import Delivery, DeliveryContext, DeliverySettings, Leads, Names, Outcome, always
+from promring.model import Scraper, Slice
 
 GZIP_LEVEL = 5
+
+
+class HttpSdSettings(DeliverySettings):
+    """Slices that scrapers come for: it has no keys."""
+
+    kind = "http_sd"
+    pulled = True
+
+    def places(self, names: Names, scrapers: Iterable[Scraper]) -> list[str]:
+        return [f"/sd/{names.service}/{scraper.id}" for scraper in scrapers]
+
+    def delivery(self, context: DeliveryContext) -> HttpSdDelivery:
+        return HttpSdDelivery()
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,10 @@ class HttpSdDelivery:
         """Set when there are slices of scrapers that had none. Names that nobody knows share it: anybody may ask for any."""
         self.listeners: WeakSet[Listener] = WeakSet()
         """Told of each change."""
+
+    def resumed(self, before: Sequence[Delivery], slices: Iterable[Slice]) -> HttpSdDelivery:
+        """Who waits at the one before gets the next slice there."""
+        return next((one for one in before if isinstance(one, HttpSdDelivery)), None) or HttpSdDelivery(slices)
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         outcomes, before = [], self._served

@@ -18,13 +18,21 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated
 
-from promring.delivery import Leads, Outcome, always
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from promring.config.kinds import Problem
+from promring.config.templates import HostTemplate, RemoteTemplate
+from promring.config.values import AbsolutePath, Interval, Port, UserName, key_of_file
+from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, Place, always
+from promring.delivery.ssh_connect import Route, parse_jump
 from promring.delivery.ssh_host import File, Host, are_same
-from promring.delivery.ssh_hosts import SshHosts, SshPace, SshSettings
+from promring.delivery.ssh_hosts import SshHosts, SshPace
+from promring.delivery.ssh_trust import KeyFiles, UnsentError, read_trust, why_not_valid
 from promring.model import ConfigError, Scraper, Slice
-from promring.runtime.paths import own_folders, render
+from promring.runtime.paths import of_fleet, own_folders, path_of, render
 from promring.runtime.resolver import Resolver
 from promring.telemetry.log import Logger
 
@@ -34,6 +42,84 @@ _LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 Places = dict[str, tuple[Host, File]]
 """By scraper."""
+
+
+def _jump(text: str) -> str:
+    parse_jump(text, "")
+    return text
+
+
+def _jumps(value: object) -> object:
+    """A list, or hops with commas between, as ssh's ``-J`` has them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
+
+
+class SshSettings(DeliverySettings):
+    """``host`` and ``path`` are templates; ``timeout`` is for one file of one host, from connecting to the rename."""
+
+    kind = "ssh"
+    path_at = ("path",)
+
+    host: HostTemplate = "{host}"
+    port: Port = 22
+    user: UserName
+    path: RemoteTemplate
+    identity_file: AbsolutePath
+    known_hosts: AbsolutePath
+    certificate_file: AbsolutePath | None = None
+    proxy_jump: Annotated[
+        tuple[Annotated[str, AfterValidator(_jump)], ...], BeforeValidator(_jumps), Field(max_length=8)
+    ] = ()
+    timeout: Interval = 5.0
+
+    @property
+    def key_files(self) -> KeyFiles:
+        return KeyFiles(self.identity_file, self.known_hosts, self.certificate_file)
+
+    @property
+    def route(self) -> Route:
+        return Route(self.port, self.user, tuple(parse_jump(jump, self.user) for jump in self.proxy_jump))
+
+    def file(self, names: Names, scraper: Scraper) -> str:
+        return path_of(self.path, *names, scraper)
+
+    def place(self, names: Names, scraper: Scraper) -> Place:
+        return Place(self.host.replace("{host}", scraper.host).lower(), self.port, self.file(names, scraper))
+
+    def delivery(self, context: DeliveryContext) -> SshDelivery:
+        """Hosts are shared by all services that reach them in the same way."""
+        way = self.model_copy(update={"path": ""})
+        hosts = context.shared.one(SshHosts, way, lambda: SshHosts(way, context.fleet_log))
+        settings = self.model_copy(update={"path": of_fleet(self.path, context.names.fleet)})
+        return SshDelivery(settings, context.log, hosts=hosts)
+
+    def trial(self, names: Names, scrapers: Iterable[Scraper]) -> Iterator[Problem]:
+        try:
+            require_asyncssh()
+        except ConfigError as error:
+            yield (), str(error)
+            return
+        try:
+            trust = read_trust(self.key_files)
+        except UnsentError as error:
+            yield (key_of_file(self, str(error), ("identity_file", "known_hosts", "certificate_file")),), str(error)
+            return
+        if trust.skipped and not trust.lines:
+            yield ("known_hosts",), f"{self.known_hosts}: {trust.said}"
+        if why := why_not_valid(trust.certificate):
+            yield ("certificate_file",), f"{self.key_files.certificate}: {why}"
+
+    def doubts(self) -> Iterator[Problem]:
+        """Lines of known_hosts that are skipped; where it cannot be read or has no line, that is a problem already."""
+        try:
+            require_asyncssh()
+            trust = read_trust(self.key_files)
+        except (ConfigError, UnsentError):
+            return
+        if trust.skipped and trust.lines:
+            yield ("known_hosts",), f"{self.known_hosts}: {trust.said}"
 
 
 class SshDelivery:

@@ -19,42 +19,26 @@ import math
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promring.delivery import Outcome
 from promring.delivery.receiver import Envelope
 from promring.delivery.receiver_sh import REMEDIES
-from promring.delivery.ssh_connect import Connector, Hop, Route, UntrustedError
+from promring.delivery.ssh_connect import Connector, UntrustedError
 from promring.delivery.ssh_host import Failed, File, Held, Host, Owner, Result, are_same
 from promring.delivery.ssh_push import CrowdedError, FarError, HostError, Work
-from promring.delivery.ssh_trust import KeyFiles, UnsentError
+from promring.delivery.ssh_trust import UnsentError
 from promring.model import Slice
 from promring.runtime.backoff import backoff_s
 from promring.runtime.resolver import Resolver
 from promring.runtime.unforeseen import Unforeseen
 from promring.telemetry.log import Logger
 
+if TYPE_CHECKING:
+    from promring.delivery.ssh import SshSettings
+
 AT_ONCE, SLOW_AT_ONCE = 50, 10
 """Tries at a moment: of hosts that answer, and of those that did not the last time."""
-
-
-@dataclass(frozen=True, slots=True)
-class SshSettings:
-    """``host`` and ``path`` are templates; ``timeout_s`` is for one file of one host, from connecting to the rename."""
-
-    host: str
-    port: int
-    user: str
-    path: str
-    identity_file: Path
-    known_hosts: Path
-    timeout_s: float = 5.0
-    certificate_file: Path | None = None
-    proxy_jump: tuple[Hop, ...] = ()
-
-    @property
-    def key_files(self) -> KeyFiles:
-        return KeyFiles(self.identity_file, self.known_hosts, self.certificate_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +65,7 @@ class SshHosts:
         self, settings: SshSettings, log: Logger, *, pace: SshPace | None = None, resolver: Resolver | None = None
     ) -> None:
         self.settings, self.pace, self._log = settings, pace or SshPace(), log
-        route = Route(settings.port, settings.user, settings.proxy_jump)
-        self._connector = Connector(settings.key_files, route, settings.timeout_s, log, resolver or Resolver())
+        self._connector = Connector(settings.key_files, settings.route, settings.timeout, log, resolver or Resolver())
         self._faults = Unforeseen("ssh", log)
         self._hosts: dict[str, Host] = {}
         self._owners = set[Owner]()
@@ -238,7 +221,7 @@ class SshHosts:
     async def _serve(self, host: Host, file: File, slice_: Slice) -> None:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self.settings.timeout_s):
+            async with asyncio.timeout(self.settings.timeout):
                 outcome = await self._put(host, file, slice_)
         except CrowdedError as error:
             if len(host.pushed) > 1:
@@ -263,7 +246,7 @@ class SshHosts:
         if isinstance(error, TimeoutError):
             failed = Failed(
                 "unsent" if host.link.step.ours else "failed",
-                f"{host.link.step.text} took more than {self.settings.timeout_s:g} s",
+                f"{host.link.step.text} took more than {self.settings.timeout:g} s",
             )
             if host.link.heard_at > began:
                 return failed  # this file's
@@ -307,7 +290,7 @@ class SshHosts:
             file.held = before._replace(verified_at=-math.inf)
         try:
             work = Work(file.path, Envelope.of(slice_), owner.own, functools.partial(_say_odd, host, file), owner.leads)
-            outcome = await host.send(work, self._connector, self.settings.timeout_s)
+            outcome = await host.send(work, self._connector, self.settings.timeout)
         except FarError as error:
             return Outcome.not_taken(slice_.scraper.id, f"{host.name}:{file.path}: {error}", error.have)
         if outcome == "written" and before is not None and before.sha256 == slice_.sha256:

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from promring.config.kinds import Kind, Problem, Sections
+from promring.config.kinds import Kind, Problem, Sections, Shared
 from promring.model import TargetPool
-
-T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -63,23 +61,11 @@ class DroppingSource(Protocol):
         """As its last good answer said."""
 
 
-class Shared:
-    """What the sources of one configuration have in common: one thing for each key, made by who asks for it first."""
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, object] = {}
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """``key``: with the type of the thing in it."""
-        if key not in self._known:
-            self._known[key] = make()
-        return cast(T, self._known[key])
-
-
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """What a source is built from beside its own settings. ``folder``: that of the configuration file; ``legacy_names``:
-    only label names that Prometheus 2 takes; ``sections``: the top-level ones.
+    only label names that Prometheus 2 takes; ``sections``: the top-level ones; ``shared``: what all
+    sources have in common.
     """
 
     folder: Path

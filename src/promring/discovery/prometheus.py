@@ -60,7 +60,7 @@ class PrometheusTargets(SourceSettings):
             self.url.reveal(), self.timeout or min(2 * self.interval, TIMEOUT_S), self.bearer_token_file, tls
         )
         rules = ListRules(self.trusted, context.legacy_names)
-        engine = context.shared.get((Engine, access, rules), lambda: Engine(access, rules))
+        engine = context.shared.one(Engine, (access, rules), lambda: Engine(access, rules))
         return PrometheusSource(engine, self.scrape_pool, self.interval)
 
 

@@ -19,11 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from promring.config.node import Node
-from promring.config.relations import place_of
-from promring.config.settings import Delivery, FleetKeys, FleetOfServices, ProbeScrapers, Settings, ShardService
+from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.core.admission import History, Standing
 from promring.core.claims import NO_CLAIMS, Claims
 from promring.core.joined import salt_of, salted
+from promring.delivery import DeliverySettings
+from promring.delivery import Place as FilePlace
 from promring.fleet.state import Memory, ServiceMemory
 from promring.model import Members, Scraper
 from promring.runtime.address import parse_host_port
@@ -55,8 +56,7 @@ def _once(one: ShardService, among: Iterable[ShardService]) -> bool:
 
 
 def _share_scrapers(one: ShardService, other: ShardService) -> bool:
-    consul = one.scrapers.consul, other.scrapers.consul
-    if consul[0] and consul[1] and consul[0].service == consul[1].service:
+    if one.scrapers.finds_the_same(other.scrapers):
         return True
     return not places(one.listed).isdisjoint(places(other.listed))
 
@@ -74,10 +74,10 @@ def _places(one: ShardService, other: ShardService) -> bool:
     return any(delivers_to(d, one, nodes) & delivers_to(e, other, nodes) for d in one.delivery for e in other.delivery)
 
 
-def delivers_to(delivery: Delivery, service: ShardService, nodes: Collection[Place]) -> frozenset[tuple[str, int, str]]:
-    """Host (empty: here), port and path of the files for ``nodes``; none for what is no file, or not told."""
-    place = place_of(delivery)
-    return frozenset() if place is None else frozenset(place(service, Node(*node)) for node in nodes)
+def delivers_to(delivery: DeliverySettings, service: ShardService, nodes: Collection[Place]) -> frozenset[FilePlace]:
+    """The files for ``nodes``; none for what is no file, or not told."""
+    places = (delivery.place(service.names, service.scraper(node)) for node in nodes)
+    return frozenset(place for place in places if place is not None)
 
 
 def places(nodes: Iterable[Node | Scraper]) -> frozenset[Place]:
@@ -91,7 +91,7 @@ def places(nodes: Iterable[Node | Scraper]) -> frozenset[Place]:
 class OldWay:
     """A delivery of a configuration before, and what it was for: ``service`` as it was then."""
 
-    delivery: Delivery
+    delivery: DeliverySettings
     service: ShardService
 
     def where(self, nodes: Collection[Place]) -> list[str]:
@@ -99,12 +99,9 @@ class OldWay:
         return where(self.delivery, self.service, nodes)
 
 
-def where(delivery: Delivery, service: ShardService, nodes: Collection[Place]) -> list[str]:
+def where(delivery: DeliverySettings, service: ShardService, nodes: Collection[Place]) -> list[str]:
     """Where slices of ``service`` are, one place a scraper, for people."""
-    if delivery.http_sd is not None:
-        return [f"/sd/{service.name}/{service.scraper(Node(*node)).id}" for node in sorted(nodes)]
-    found = sorted(delivers_to(delivery, service, nodes))
-    return [path if not host else f"{host}:{path}" for host, _, path in found] or [delivery.kind]
+    return delivery.places(service.names, [service.scraper(node) for node in sorted(nodes)])
 
 
 def replaced(ways: Iterable[OldWay], new: ShardService, nodes: Collection[Place]) -> list[OldWay]:
@@ -116,10 +113,10 @@ def replaced(ways: Iterable[OldWay], new: ShardService, nodes: Collection[Place]
     return left
 
 
-def _goes_on(way: OldWay, delivery: Delivery, service: ShardService, nodes: Collection[Place]) -> bool:
+def _goes_on(way: OldWay, delivery: DeliverySettings, service: ShardService, nodes: Collection[Place]) -> bool:
     if way.delivery.kind != delivery.kind:
         return False
-    if delivery.http_sd is not None:
+    if delivery.pulled:
         return True  # a scraper is known by any of its ids, a service by its names before
     before, after = (delivers_to(d, s, nodes) for d, s in ((way.delivery, way.service), (delivery, service)))
     return before == after if before or after else way.delivery == delivery
@@ -195,9 +192,9 @@ def inherited(
 def _finds_the_same(old: Settings | None, name: str, new: FleetKeys) -> bool:
     """Whether the fleet of that name had its scrapers from where ``new`` has them."""
     was = next((fleet.keys for fleet in old.every_fleet if fleet.name == name), None) if old else None
-    if was is None or new.scrapers.consul is None:  # what is probed is listed: who is not departs
+    if was is None or new.scrapers.lists_all:  # who is not listed departs
         return True
-    return was.scrapers.consul is not None and was.scrapers.consul.service == new.scrapers.consul.service
+    return was.scrapers.finds_the_same(new.scrapers)
 
 
 def _leaving(part: Memory, own: Memory, settings: FleetKeys) -> Memory:
@@ -328,7 +325,7 @@ def listed_then(memory: Memory, settings: FleetKeys) -> Members:
     lives: what the next plan is made over.
     """
     configured = [settings.scraper(node) for node in settings.listed]
-    known = () if isinstance(settings.scrapers.chosen, ProbeScrapers) else memory.catalogue
+    known = () if settings.scrapers.lists_all else memory.catalogue
     departing = {s.id for s in memory.departing}
     every = {s.id: replace(s, draining=False) for s in (*known, *configured, *memory.members)}
     return _sorted(replace(s, weight=0.0) if s.id in departing else s for s in every.values())
@@ -359,7 +356,7 @@ def _translation(memory: Memory, settings: FleetKeys) -> dict[str, Scraper]:
 def _now(scraper: Scraper, settings: FleetKeys, node: Node | None, *, was_departing: bool) -> Scraper:
     """``node``: as it is listed."""
     draining = scraper.draining and not (was_departing and node is not None)
-    if node is None or not isinstance(settings.scrapers.chosen, ProbeScrapers):  # Consul tells zone and weight by itself
+    if node is None or not settings.scrapers.lists_all:  # a catalogue tells zone and weight by itself
         node = Node(scraper.host, scraper.port, scraper.zone, scraper.weight)
     return replace(settings.scraper(node), draining=draining)
 
@@ -367,7 +364,7 @@ def _now(scraper: Scraper, settings: FleetKeys, node: Node | None, *, was_depart
 def _departing(memory: Memory, settings: FleetKeys) -> set[str]:
     """Ids, as they are from now on, of the members that were listed and are not any more."""
     listed, was = places(settings.listed), memory.listed
-    if isinstance(settings.scrapers.chosen, ProbeScrapers):  # there are no others than the listed ones
+    if settings.scrapers.lists_all:  # there are no others than the listed ones
         was = places(memory.members)
     elif not listed:
         was = frozenset()

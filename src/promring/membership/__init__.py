@@ -1,14 +1,25 @@
 """Who scrapes. An adapter has one method, ``run(publish)``: it says the whole set of live scrapers, again and again.
 
 It says ``Unknown`` when it got no answer and ``Empty`` when the answer was "none"; the two are never mixed up.
+
+A kind of membership is one file: its settings (``ScraperSettings``), its adapter (``Membership``) and how the one is built
+from the other (``ScraperSettings.membership``); and one row in ``kinds.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
-from promring.model import Answer, Members, NodeState
+from promring.config.kinds import Kind
+from promring.config.node import Node
+from promring.model import Answer, Members, NodeState, Scraper
+from promring.telemetry.log import Logger
+
+if TYPE_CHECKING:
+    from promring.consul.client import Client
 
 Publish = Callable[[Answer[Members]], None]
 
@@ -35,3 +46,88 @@ class Probes(Protocol):
 
     probed: Mapping[str, int]
     """How many probes had which outcome: ``success``, ``failure``, or ``not_made`` for want of something on this machine."""
+
+
+@runtime_checkable
+class Registering(Protocol):
+    """A membership that writes who the scrapers are, beside reading it."""
+
+    def deregister(
+        self,
+        departing: Callable[[], Members],
+        gone: Callable[[], Members],
+        of_others: Callable[[Collection[tuple[str, int]]], None],
+    ) -> None:
+        """``departing`` are not configured any more and still at work; ``gone`` shall not stay registered; ``of_others`` is
+        told which of these somebody else registered.
+        """
+
+
+class DirectCheck(NamedTuple):
+    """How one of the scrapers is asked directly whether it lives. Seconds."""
+
+    path: str = "/-/ready"
+    timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipContext:
+    """What a membership is built from beside its own settings. ``name``: of the fleet; ``scraper``: a node as a scraper of
+    the fleet; ``zone_label``: the name of the metadata that is a scraper's zone; ``last``: who lived before; ``catalogue``:
+    who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may write.
+    """
+
+    name: str
+    scraper: Callable[[Node], Scraper]
+    zone_label: str | None
+    last: Members
+    catalogue: Members
+    consul: Client | None
+    leads: Callable[[], bool]
+    log: Logger
+
+
+class ScraperSettings(Kind):
+    """The settings of a kind of membership. ``lists_all``: nobody is a scraper but those in ``listed``, and their zones and
+    weights are those of the list; ``watches_max``: so many fleets at most may have this kind; None: no limit.
+    """
+
+    lists_all: ClassVar[bool] = False
+    watches_max: ClassVar[int | None] = None
+
+    @abstractmethod
+    def membership(self, context: MembershipContext) -> Membership:
+        """The adapter. Reads nothing and connects to nothing."""
+
+    @property
+    def listed(self) -> Sequence[Node]:
+        """The scrapers that the configuration names."""
+        return ()
+
+    @property
+    def listed_at(self) -> tuple[str, ...]:
+        """The key of ``listed``."""
+        return ("nodes",)
+
+    @property
+    def registers(self) -> bool:
+        """Whether it writes who the scrapers are."""
+        return False
+
+    def observing(self) -> Self:
+        """The same without writing anything."""
+        return self
+
+    @property
+    def direct_check(self) -> DirectCheck:
+        """How promring asks one of the scrapers by itself."""
+        return DirectCheck()
+
+    def finds_the_same(self, other: ScraperSettings) -> bool:
+        """Whether both look for scrapers in one place, so that they find the same ones, whoever these are."""
+        return False
+
+    @property
+    @abstractmethod
+    def said(self) -> str:
+        """Where the scrapers come from, for people."""

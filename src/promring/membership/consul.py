@@ -14,22 +14,144 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from promring.config.kinds import Problem
+from promring.config.node import Node, Nodes, parse_weight
+from promring.config.values import HttpPath, Interval, Model, Name
+from promring.consul.access import ConsulSection
 from promring.consul.client import Client
-from promring.consul.registration import Node, Registrar, Registration
-from promring.consul.watch import SILENT_S, HealthWatch
-from promring.membership import Publish
+from promring.consul.instances import WEIGHT
+from promring.consul.registration import Node as HostPort
+from promring.consul.registration import Registrar, Registration
+from promring.consul.watch import SILENT_S, HealthWatch, MakeScraper
+from promring.core.ring import WEIGHT_MOST
+from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown
+from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown, join_host_port
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
 
 SETTLE_S = 15.0
 SEEN_MAX = 1000
+WEIGHTS_SAID_MOST = 1000
 NOT_LISTED = "not in Consul"
 LISTED_STILL_S = 600.0
 """So long one that left the catalogue counts as listed: what it had comes back to it when it returns."""
+
+
+class RegisterCheck(Model):
+    """The HTTP check that Consul makes of a scraper that promring registers."""
+
+    path: HttpPath = "/-/ready"
+    interval: Interval = 5.0
+    timeout: Interval = 2.0
+
+
+class Register(Model):
+    """What promring registers where Consul has no instance of the service."""
+
+    nodes: Nodes
+    check: RegisterCheck = RegisterCheck()
+
+
+class ConsulScrapers(ScraperSettings):
+    """The instances of ``service``. ``warning``: what a scraper is whose check warns."""
+
+    kind = "consul"
+    section = ConsulSection
+    watches_max = 180  # Consul refuses more than 200 connections from one address, and each watch holds one
+
+    service: Name
+    warning: Literal["alive", "dead"] = "alive"
+    register_: Annotated[Register | None, Field(alias="register")] = None
+
+    def relations(self) -> Iterator[Problem]:
+        if self.register_ is not None and self.register_.check.timeout > self.register_.check.interval:
+            yield ("register", "check", "timeout"), "must not be longer than interval"
+
+    @property
+    def listed(self) -> Sequence[Node]:
+        return self.register_.nodes if self.register_ else ()
+
+    @property
+    def listed_at(self) -> tuple[str, ...]:
+        return ("register", "nodes")
+
+    @property
+    def registers(self) -> bool:
+        return self.register_ is not None
+
+    def observing(self) -> ConsulScrapers:
+        return self.model_copy(update={"register_": None})
+
+    @property
+    def direct_check(self) -> DirectCheck:
+        check = self.register_.check if self.register_ else RegisterCheck()
+        return DirectCheck(check.path, check.timeout)
+
+    def finds_the_same(self, other: ScraperSettings) -> bool:
+        return isinstance(other, ConsulScrapers) and other.service == self.service
+
+    @property
+    def said(self) -> str:
+        return f"Consul's {self.service}"
+
+    def membership(self, context: MembershipContext) -> ConsulMembership:
+        assert context.consul is not None  # the supervisor makes a client when a fleet needs one
+        watch = HealthWatch(
+            context.consul,
+            self.service,
+            _scraper_maker(context),
+            context.log,
+            warning_is_dead=self.warning == "dead",
+            weight_most=WEIGHT_MOST,
+        )
+        return ConsulMembership(
+            context.consul,
+            watch,
+            self._registration(context.zone_label),
+            context.log,
+            context.last,
+            context.leads,
+            probes=DirectProbes(*self.direct_check, context.log),
+            catalogue=context.catalogue,
+        )
+
+    def _registration(self, zone_label: str | None) -> Registration | None:
+        if self.register_ is None:
+            return None
+        check = self.register_.check
+        nodes = {(node.host, node.port): _metadata(node, zone_label) for node in self.register_.nodes}
+        managed = frozenset({WEIGHT, *([zone_label] if zone_label else [])})
+        return Registration(self.service, nodes, check.path, check.interval, check.timeout, managed)
+
+
+def _scraper_maker(context: MembershipContext) -> MakeScraper:
+    """Zone and weight are metadata of the instance, or of its node."""
+    label = context.zone_label
+    said: dict[HostPort, str] = {}
+
+    def make(node: HostPort, metadata: Mapping[str, str]) -> Scraper:
+        zone = metadata.get(label, "") if label else ""
+        try:
+            weight = parse_weight(metadata.get(WEIGHT, "1"))
+        except ValueError as error:
+            if said.get(node) != str(error) and len(said) < WEIGHTS_SAID_MOST:  # once, not at each answer
+                said[node] = str(error)
+                context.log.error("consul_weight_ignored", node=join_host_port(*node), error=str(error), goes_on="weight 1")
+            weight = 1.0
+        return context.scraper(Node(*node, zone, weight))
+
+    return make
+
+
+def _metadata(node: Node, zone_label: str | None) -> dict[str, str]:
+    zone = {zone_label: node.zone} if zone_label and node.zone else {}
+    return zone | ({WEIGHT: f"{node.weight:g}"} if node.weight != 1 else {})
 
 
 class ConsulMembership:
@@ -65,7 +187,7 @@ class ConsulMembership:
         self._listed = Listed((*configured, *last, *catalogue))
         self._dismissed: Callable[[], Collection[str]] = lambda: ()
         self._settle_s = settle_s
-        self._settling: frozenset[Node] = frozenset()
+        self._settling: frozenset[HostPort] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
         self._publish: Publish = lambda _: None
 
@@ -73,7 +195,7 @@ class ConsulMembership:
         self,
         departing: Callable[[], Members],
         gone: Callable[[], Members],
-        of_others: Callable[[Collection[Node]], None],
+        of_others: Callable[[Collection[HostPort]], None],
     ) -> None:
         """``departing`` are not configured any more and still at work; ``gone`` shall not stay in Consul; ``of_others`` is
         told which of these somebody else registered.
@@ -148,7 +270,7 @@ class ConsulMembership:
             self._last = answer.value
         self._publish(answer)
 
-    def _settle(self, forgotten: frozenset[Node]) -> None:
+    def _settle(self, forgotten: frozenset[HostPort]) -> None:
         """All of these went at once: wait for all of them, for ``settle_s`` from the first."""
         if forgotten and not self._settling:
             self._timer = asyncio.get_running_loop().call_later(self._settle_s, self._settled)
@@ -192,5 +314,5 @@ class Listed:
         return tuple(sorted((*self._members.values(), *still)))
 
 
-def _nodes(members: Members) -> frozenset[Node]:
+def _nodes(members: Members) -> frozenset[HostPort]:
     return frozenset((s.host, s.port) for s in members)

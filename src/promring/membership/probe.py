@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
-from promring.membership import Publish
+from pydantic import Field
+
+from promring.config.kinds import Problem
+from promring.config.node import Node, Nodes
+from promring.config.values import HttpPath, Interval
+from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.kept import KeptProbe, idle_most
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
 from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError
@@ -24,15 +29,37 @@ FIRST_PAUSE_S = 0.2
 JITTER = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeSettings:
-    """Times in seconds, counts in probes."""
+class ProbeScrapers(ScraperSettings):
+    """``path`` answers 2xx while a scraper lives; counts are probes in a row."""
 
-    path: str = "/-/ready"
-    interval_s: float = 2.0
-    timeout_s: float = 1.0
-    healthy_after: int = 2
-    unhealthy_after: int = 2
+    kind = "probe"
+    lists_all = True
+
+    nodes: Nodes
+    path: HttpPath = "/-/ready"
+    interval: Interval = 2.0
+    timeout: Interval = 1.0
+    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+
+    def relations(self) -> Iterator[Problem]:
+        if self.timeout > self.interval:
+            yield ("timeout",), "must not be longer than interval"
+
+    @property
+    def listed(self) -> Sequence[Node]:
+        return self.nodes
+
+    @property
+    def direct_check(self) -> DirectCheck:
+        return DirectCheck(self.path, self.timeout)
+
+    @property
+    def said(self) -> str:
+        return "probes"
+
+    def membership(self, context: MembershipContext) -> ProbeMembership:
+        return ProbeMembership(context.name, tuple(map(context.scraper, self.nodes)), self, context.log)
 
 
 class Health:
@@ -68,7 +95,7 @@ class Health:
 class ProbeMembership:
     """Probes a fixed list of scrapers."""
 
-    def __init__(self, name: str, scrapers: Members, settings: ProbeSettings, log: Logger) -> None:
+    def __init__(self, name: str, scrapers: Members, settings: ProbeScrapers, log: Logger) -> None:
         self._name = name
         self._scrapers = scrapers
         self._settings = settings
@@ -100,7 +127,7 @@ class ProbeMembership:
         return ""
 
     async def _probe_for_ever(self, asking: KeptProbe, scraper: Scraper, publish: Publish) -> None:
-        health, interval = self._health[scraper.id], self._settings.interval_s
+        health, interval = self._health[scraper.id], self._settings.interval
         try:
             while True:
                 self._hand_on(publish, changed=await self._look(asking, scraper, health))
@@ -129,7 +156,7 @@ class ProbeMembership:
     async def _probe(self, asking: KeptProbe) -> str:
         """Why the probe failed, or an empty text. Raises ``NotAskedError``."""
         try:
-            status = await asking.status(self._settings.timeout_s)
+            status = await asking.status(self._settings.timeout)
         except NotAskedError:
             raise
         except HttpError as error:

@@ -161,7 +161,7 @@ def _removed(service: ShardService, known: Known, new: Settings) -> Decision:
         if overwritten
         else ("they are not touched, and what is in them goes on being scraped until somebody removes them")
     )
-    if any(d.http_sd for d in service.delivery):
+    if any(d.pulled for d in service.delivery):
         then += f"; /sd/{service.name}/ is 404 from now on, and a Prometheus keeps its last list until it is restarted"
     said = f"{left.targets} targets on {named(left.scrapers)}; its slices: {named(left.where)}; {then}"
     return Decision("service_removed", service.name, said, {"targets": left.targets, "scrapers": len(left.scrapers)})
@@ -221,7 +221,7 @@ def _of_one(old: ShardService, new: ShardService, known: Known, settings: Settin
 
 def _renamed(old: ShardService, new: ShardService) -> str:
     said = f"was {old.name}, which has the same scrapers; its plan, drains, doubts and generations go on"
-    if any(d.http_sd for d in old.delivery):
+    if any(d.pulled for d in old.delivery):
         said += f"; /sd/{old.name}/ is answered, too, until the next restart: let the scrapers ask at /sd/{new.name}/"
     return said
 
@@ -242,9 +242,9 @@ def _identity(old: ShardService, new: ShardService, known: Known, foreseen: Fore
 def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
     new = pairs[0][1]
     before, after = frozenset[Place]().union(*(places(old.listed) for old, _ in pairs)), places(new.listed)
-    for was in dict.fromkeys(_membership(old) for old, _ in pairs):
-        if was != _membership(new):
-            said = f"from {was} to {_membership(new)}; whoever lives and is not named there is asked directly first"
+    for was in dict.fromkeys(old.scrapers.said for old, _ in pairs):
+        if was != new.scrapers.said:
+            said = f"from {was} to {new.scrapers.said}; whoever lives and is not named there is asked directly first"
             yield Decision("membership_changed", new.fleet, said)
     gone = before - after if after else frozenset()
     living = {(s.host, s.port): s.id for s in known.members}
@@ -257,14 +257,6 @@ def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
     if come := sorted(after - before):
         said = f"{_places(come)}: each is given its share when it was healthy for {new.join_delay:g} s"
         yield Decision("scrapers_added", new.fleet, said, {"scrapers": len(come)})
-
-
-def _consul_service(service: ShardService) -> str:
-    return service.scrapers.consul.service if service.scrapers.consul else ""
-
-
-def _membership(service: ShardService) -> str:
-    return f"Consul's {_consul_service(service)}" if service.scrapers.consul else "probes"
 
 
 SERVICE_POLICY_KEYS = ("replication_factor", "hash_labels")
@@ -304,7 +296,7 @@ def _policy(fleet: str, changed: Sequence[str], foreseen: Foreseen) -> Decision:
 def _deliveries(old: ShardService, new: ShardService, known: Known, settings: Settings) -> Iterator[Decision]:
     nodes = known.nodes | places(old.listed)
     ways = replaced([*known.ways, *(OldWay(d, old) for d in old.delivery)], new, nodes)
-    asked = any(d.http_sd for d in new.delivery)
+    asked = any(d.pulled for d in new.delivery)
     for way in ways:
         there = named(way.where(nodes))
         if writer := taken_by(way, settings, nodes):
@@ -314,10 +306,10 @@ def _deliveries(old: ShardService, new: ShardService, known: Known, settings: Se
             continue
         until = (
             "each scraper has asked for its slice"
-            if asked and not way.delivery.http_sd
+            if asked and not way.delivery.pulled
             else ("the next restart, as nobody can tell who reads what is pushed")
         )
-        verb = "served" if way.delivery.http_sd else "written"
+        verb = "served" if way.delivery.pulled else "written"
         to = ", ".join(d.kind for d in new.delivery)
         said = f"{way.delivery.kind} -> {to}; the old way goes on being {verb} until {until}: {there}"
         yield Decision("delivery_changed", new.name, said, {"scrapers": len(known.members)})

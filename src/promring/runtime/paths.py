@@ -6,6 +6,7 @@ A value that could leave its place (``../x``, ``a/b``, empty) is written as a di
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import string
 from pathlib import Path
@@ -32,6 +33,11 @@ def render(template: str, service: str, scraper: Scraper) -> Path:
             service=file_name(service), scraper=file_name(scraper.id), host=file_name(scraper.host), port=scraper.port
         )
     )
+
+
+def path_of(template: str, fleet: str, service: str, scraper: Scraper) -> str:
+    """``render`` with the name of the fleet, too, and normal: two texts of one file are one text."""
+    return os.path.normpath(render(of_fleet(template, fleet), service, scraper))
 
 
 def of_fleet(template: str, fleet: str) -> str:

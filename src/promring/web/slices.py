@@ -150,7 +150,7 @@ class SlicesEndpoint:
 
     def _nothing_for(self, asked: str) -> ApiError:
         services = [service for service in self._controller.services.values() if service.http_sd is not None]
-        if not services and not any(d.http_sd for s in self._controller.settings.shard_services for d in s.delivery):
+        if not services and not any(d.pulled for s in self._controller.settings.shard_services for d in s.delivery):
             return ApiError(404, "not_found", "no service has an http_sd delivery")
         not_there = f"scraper {asked!r} is not in a plan"
         reasons = list(dict.fromkeys(service.unready() or not_there for service in services)) or ["no service runs yet"]

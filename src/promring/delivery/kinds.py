@@ -1,0 +1,21 @@
+"""The kinds of delivery: one row each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from promring.config.kinds import OneOf, table
+from promring.delivery import DeliverySettings
+from promring.delivery.ansible import AnsibleSettings
+from promring.delivery.file import FileSettings
+from promring.delivery.http_sd import HttpSdSettings
+from promring.delivery.ssh import SshSettings
+
+KINDS = table(
+    HttpSdSettings,
+    FileSettings,
+    SshSettings,
+    AnsibleSettings,
+)
+AnyDelivery = Annotated[DeliverySettings, OneOf(KINDS)]
+"""One entry of ``delivery``: exactly one kind."""
