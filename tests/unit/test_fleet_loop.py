@@ -120,7 +120,7 @@ class FleetLoop:
 
 
 async def all_of(folder: Path, **more: object) -> FleetLoop:
-    loop = FleetLoop(folder, **more)  # type: ignore[arg-type]
+    loop = FleetLoop(folder, **more)
     await loop.say((A, B), db=listed("d"), node=listed("n"), web=listed("w"))
     return loop
 
@@ -408,3 +408,32 @@ async def test_a_follower_that_lacks_a_service_of_the_leader_decides_nothing_of_
     await loop.say(web=listed("w"))
     await loop.reconciler.cycle()
     assert all(state.decided for state in loop.reconciler.services.values())
+
+
+async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp_path: Path) -> None:
+    """A controller that was started after a scraper left the catalogue does not know of it."""
+    lists = {"db": listed("d"), "node": listed("n"), "web": listed("w")}
+    leader = FleetLoop(tmp_path / "leader", leadership=Leadership(alone=False))
+    leader.leadership.lead("one", 2, float("inf"))
+    leader.facts.put_listed((A, B, C))
+    await leader.say((A, B), **lists)
+    fresh = FleetLoop(tmp_path / "fresh", leadership=Leadership(alone=False))
+    fresh.leadership.follow("one", 2)
+    await fresh.say((A, B), **lists)
+    mine, theirs = leader.reconciler.placement, fresh.reconciler.placement
+    assert mine is not None
+    assert theirs is not None
+    assert (mine.owners != theirs.owners).any(), "over other scrapers"
+
+    fresh.leadership.share_down(leader.leadership.down)
+    await fresh.reconciler.cycle()
+    followed = fresh.reconciler.placement
+    assert followed is not None
+    assert (mine.owners == followed.owners).all()
+
+    fresh.leadership.lead("fresh", 4, float("inf"))
+    await fresh.reconciler.cycle()
+    led = fresh.reconciler.placement
+    assert led is not None
+    assert (mine.owners == led.owners).all(), "a change of leader moves nothing"
+    assert fresh.leadership.down == {FLEET: (C,)}

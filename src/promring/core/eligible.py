@@ -25,7 +25,7 @@ def eligible(members: Members, drained: Collection[str], failing: Collection[str
 
 def listed(members: Members, catalogue: Members, departing: Collection[str]) -> Members:
     """Who is listed, alive or not, with the share that each has when it lives: what a plan for ``members`` is made over.
-    ``catalogue``: who is listed as the membership says it. The ``departing`` were taken out of the configuration.
+    ``catalogue``: who is listed besides, alive or not. The ``departing`` were taken out of the configuration.
     """
     every = {s.id: replace(s, draining=False) for s in (*catalogue, *members) if s.id not in departing}
     every |= {s.id: replace(s, weight=0.0) for s in members if s.id in departing}

@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from promring.model import EPOCH_FOLLOWED_MOST, Generation, LetGo, ListMark
+from promring.model import EPOCH_FOLLOWED_MOST, Generation, LetGo, ListMark, Members
 
 STEP = 2
 SILENT_S = 10.0
 """Without a lock: who wrote what locks us out and has written nothing for so long is gone, at the first time."""
 SILENT_MOST_S = 3600.0
+DOWN_MOST = 100
 RELEASED_S = 60.0
 """So long the other controllers let go what a person released at the leader, when they hold exactly that, too."""
 
@@ -54,6 +55,8 @@ class Leadership:
     """What the last plan of a leader was made of, by shard service and source."""
     released: Mapping[str, tuple[LetGo, ...]] = field(default_factory=dict)
     """What a person released at the leader within ``RELEASED_S``, by shard service, or as `fleet:NAME` of one."""
+    down: Mapping[str, Members] = field(default_factory=dict)
+    """Scrapers of a fleet that are listed and do not live, as the leader's plan has them: a plan is over those, too."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     taken_over_at: float = field(default=float("-inf"), init=False)
@@ -133,6 +136,23 @@ class Leadership:
         """As the leader: the plan of ``service`` is made of these now."""
         if lists != self.lists.get(service):
             self.lists = {**self.lists, service: lists}
+            self._news.set()
+
+    def share_down(self, down: Mapping[str, Members]) -> None:
+        """Who is listed and does not live, according to whoever leads."""
+        if down != self.down:
+            self.down = down
+            self.changed()
+
+    def placed_over(self, fleet: str, down: Members) -> None:
+        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST`` are told to nobody: each controller
+        then goes by what it knows itself.
+        """
+        told = {name: some for name, some in self.down.items() if name != fleet}
+        if len(down) <= DOWN_MOST:
+            told[fleet] = down
+        if told != self.down:
+            self.down = told
             self._news.set()
 
     def outranked(self, service: str, newest: Generation, *, first: bool = False) -> bool:

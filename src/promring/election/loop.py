@@ -148,6 +148,7 @@ class Election:
             self._leadership.share_drained(self._note.who_is_drained())
             self._leadership.share_lists(self._note.lists)
             self._leadership.share_released(self._note.released)
+            self._leadership.share_down(self._note.down)
 
     def _may_lead(self) -> bool:
         """Whoever knows everything; when the lock has been free for long, whoever there is."""
@@ -196,7 +197,8 @@ class Election:
         drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items()}
         lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
         self._leadership.forget_released()
-        return Note(self._lease.name, epoch, drained, lists, dict(self._leadership.released))
+        leadership = self._leadership
+        return Note(self._lease.name, epoch, drained, lists, dict(leadership.released), dict(leadership.down))
 
     def _now(self) -> float:
         return self._leadership.clock()

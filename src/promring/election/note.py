@@ -7,12 +7,13 @@ from typing import Annotated
 
 import msgspec
 
-from promring.model import EPOCH_FOLLOWED_MOST, LetGo, ListMark
+from promring.model import EPOCH_FOLLOWED_MOST, LetGo, ListMark, Scraper
 
 
 class Note(msgspec.Struct):
     """``drained``: scrapers by fleet, as far as the leader knows; an empty list: none. ``lists``: what the plans are made
-    of, by shard service and source. ``released``: what a person released lately.
+    of, by shard service and source. ``released``: what a person released lately. ``down``: scrapers by fleet that are
+    listed and do not live.
     """
 
     leader: str = ""
@@ -20,6 +21,7 @@ class Note(msgspec.Struct):
     drained: dict[str, list[str]] = {}
     lists: dict[str, dict[str, ListMark]] = {}
     released: dict[str, tuple[LetGo, ...]] = {}
+    down: dict[str, tuple[Scraper, ...]] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(ids) for name, ids in self.drained.items()}

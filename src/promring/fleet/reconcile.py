@@ -46,6 +46,9 @@ from promring.model import Loads, Members, Placement
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
+LISTED_STILL_S = 600.0
+"""So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -96,6 +99,7 @@ class Reconciler:
         self._policy_changed = policy_changed
         self._led_epoch = 0
         """Of our own lease, since which we have looked what the scrapers have."""
+        self._led_since = 0.0
         self._next_wake = 0.0
         self._waiting_since: float | None = None
         """Since when the oldest change waits to be delivered, monotonic seconds."""
@@ -154,7 +158,7 @@ class Reconciler:
             generation = str(self.memory.generation)
             self._log.info("epoch", generation=generation, leads=leadership.leads(), leader=leadership.leader)
         if leadership.leads() and not leadership.alone and leadership.epoch != self._led_epoch:
-            self._led_epoch = leadership.epoch
+            self._led_epoch, self._led_since = leadership.epoch, time.monotonic()
             self.moves.takeover.begin()
 
     # --- decide ------------------------------------------------------------------------------------------------------
@@ -168,6 +172,9 @@ class Reconciler:
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
         refused = self.moves.refused(verdict.members, self.memory.claims)
         members = self.listed(verdict.members)
+        if self._leadership.leads() and not self._leadership.alone:
+            live = {s.id for s in verdict.members}
+            self._leadership.placed_over(self.fleet, tuple(s for s in members if s.id not in live))
         return await self.planner.place(pool, ring, members, verdict.aside, self.memory.claims, refused)
 
     def _capacities(self, placed: Placement, members: Members) -> Loads | None:
@@ -175,8 +182,16 @@ class Reconciler:
         return capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.planner.policy)
 
     def listed(self, members: Members) -> Members:
-        """Who is listed, alive or not: what a plan for ``members`` is made over."""
-        return listed(members, self._facts.listed, {s.id for s in self.departures.remembered})
+        """Who is listed, alive or not: what a plan for ``members`` is made over. Who follows goes by the leader's plan: a
+        controller that was started lately does not know who left the catalogue before.
+        """
+        catalogue, leadership = self._facts.listed, self._leadership
+        if (told := leadership.down.get(self.fleet)) is not None and not leadership.alone:
+            if not leadership.leads():
+                catalogue = told
+            elif time.monotonic() - self._led_since < LISTED_STILL_S:
+                catalogue = (*told, *catalogue)
+        return listed(members, catalogue, {s.id for s in self.departures.remembered})
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
