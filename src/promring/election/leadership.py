@@ -145,8 +145,8 @@ class Leadership:
             self.changed()
 
     def placed_over(self, fleet: str, down: Members) -> None:
-        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST`` are told to nobody: each controller
-        then goes by what it knows itself.
+        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST`` are told to nobody: then each
+        controller goes by what it knows itself.
         """
         told = {name: some for name, some in self.down.items() if name != fleet}
         if len(down) <= DOWN_MOST:
