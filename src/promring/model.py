@@ -71,6 +71,14 @@ class ConsulError(StoreError):
     """Consul gave no usable answer."""
 
 
+class EtcdError(StoreError):
+    """etcd gave no usable answer. ``code``: gRPC's, 0 when it did not say one."""
+
+    def __init__(self, text: str, status: int = 0, code: int = 0) -> None:
+        super().__init__(text, status)
+        self.code = code
+
+
 class ListenError(PromringError):
     """The web server's address cannot be had."""
 

@@ -125,7 +125,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until a signal, or until something fails, which is raised."""
-        controllers = "this one, without a lock" if self.leadership.alone else "with a lock in Consul"
+        chosen = self.settings.controllers.lock
+        controllers = "this one, without a lock" if chosen is None else f"with a lock in {chosen.kind}"
         services = ",".join(s.name for s in self.settings.shard_services)
         self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
         actors: dict[str, Actor] = {"signals": self._stop.wait, "web": self.web.run, **self._inner()}

@@ -9,10 +9,15 @@ from typing import Protocol
 
 import aiohttp
 from testbed.consul import ConsulProcess
+from testbed.etcd import EtcdProcess
 
 from promring.consul.client import Access, Client
 from promring.consul.lock import LOCK_DELAY_S, ConsulLockStore
 from promring.election.store import LockStore
+from promring.etcd.access import Access as EtcdAccess
+from promring.etcd.client import Client as EtcdClient
+from promring.etcd.client import encoded
+from promring.etcd.lock import NOTE, EtcdLockStore
 from promring.runtime.http_client import new_session
 from tests.fakes.lock import FakeLockServer
 from tests.real.conftest import server
@@ -103,6 +108,34 @@ class OnConsul:
         await self.process.until(lambda: self.process.is_ready(self._session), "Consul")
 
 
+class OnEtcd:
+    ttl_s, free_within_s, asked_s = 2.0, 3.0, 1.5
+
+    def __init__(self, process: EtcdProcess, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        self.process, self._session, self._stack = process, session, stack
+
+    def candidate(self, name: str, key: str = "leader") -> LockStore:
+        client = EtcdClient(EtcdAccess((self.process.url,)))
+        client._session = new_session(connections_max=10)
+        self._stack.push_async_exit(client)
+        return EtcdLockStore(client, key, name, self.ttl_s)
+
+    async def put(self, key: str, note: bytes) -> None:
+        await self.process.call(self._session, "kv/put", {"key": encoded(key + NOTE), "value": encoded(note)})
+
+    async def delete(self, key: str) -> None:
+        await self.process.call(self._session, "kv/deleterange", {"key": encoded(key)})
+
+    async def down(self) -> None:
+        await self.process.kill()
+
+    async def up(self, *, emptied: bool = False) -> None:
+        if emptied:
+            self.process.forget()
+        await self.process.start()
+        await self.process.until(lambda: self.process.is_ready(self._session), "etcd")
+
+
 @asynccontextmanager
 async def in_memory(_: Path) -> AsyncIterator[Ground]:
     yield InMemory()
@@ -120,8 +153,19 @@ def on_consul(name: str) -> Callable[[Path], AsyncIterator[Ground]]:
     return on
 
 
+@asynccontextmanager
+async def on_etcd(folder: Path) -> AsyncIterator[Ground]:
+    process = EtcdProcess(server("etcd"), folder / "etcd")
+    async with new_session(keep_alive=False) as session, AsyncExitStack() as stack:
+        ground = OnEtcd(process, session, stack)
+        await ground.up()
+        stack.push_async_callback(process.stop)
+        yield ground
+
+
 GROUNDS = {
     "fake": in_memory,
     "consul": asynccontextmanager(on_consul("consul")),
     "consul14": asynccontextmanager(on_consul("consul14")),
+    "etcd": on_etcd,
 }

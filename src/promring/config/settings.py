@@ -36,6 +36,7 @@ from promring.delivery import Names
 from promring.delivery.kinds import AnyDelivery
 from promring.discovery.kinds import EveryTargets
 from promring.election.kinds import AnyLock
+from promring.etcd.access import EtcdSection
 from promring.membership.kinds import Scrapers
 from promring.model import Scraper, join_host_port
 
@@ -224,6 +225,7 @@ class Settings(Model):
 
     global_: Annotated[Global, Field(alias="global")] = Global()
     consul: ConsulSection | None = None
+    etcd: EtcdSection | None = None
     controllers: Controllers = Controllers()
     fleets: Annotated[list[Fleet], Field(max_length=SERVICES_MAX, default_factory=list)]
     shard_services: Annotated[list[ShardService], Field(min_length=1, max_length=SERVICES_MAX)]
@@ -245,7 +247,7 @@ class Settings(Model):
     @property
     def sections(self) -> Sections:
         """What kinds share."""
-        return Sections([self.consul])
+        return Sections([self.consul, self.etcd])
 
     @property
     def every_fleet(self) -> list[FleetOfServices]:

@@ -7,9 +7,11 @@ from typing import Annotated
 from promring.config.kinds import OneOf, table
 from promring.consul.lock import ConsulLockSettings
 from promring.election import LockSettings
+from promring.etcd.lock import EtcdLockSettings
 
 KINDS = table(
     ConsulLockSettings,
+    EtcdLockSettings,
 )
 AnyLock = Annotated[LockSettings, OneOf(KINDS)]
 """What ``controllers.lock`` chooses: exactly one kind."""

@@ -1,0 +1,1 @@
+"""etcd by its JSON gateway: where it is (``access``), a thin client, and the lock."""
