@@ -27,6 +27,7 @@ from promring.etcd.access import Access, EtcdSection
 from promring.model import ConfigError, EtcdError
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.redact import hide
 
 DEADLINE_S = 1.3
 REFUSED_S = 30.0
@@ -119,10 +120,11 @@ class Client:
         body = {"name": self._access.username, "password": password}
         try:
             token = (await self._asked(endpoint, "auth/authenticate", body, _Token)).token
-        except EtcdError as error:
+        except EtcdError as failed:
+            error = EtcdError(hide(str(failed), (password,)), failed.status, failed.code)
             if error.code in EVERYWHERE:
                 self._refused = time.monotonic() + REFUSED_S, error
-            raise
+            raise error from None  # what failed may repeat the password
         self._refused = None
         return token
 
