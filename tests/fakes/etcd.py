@@ -13,7 +13,7 @@ Said = tuple[int, Any]
 
 
 class FakeGateway:
-    """Use as an async context manager. ``answers``: for each path below ``/v3/`` what it says, one a call; the last stays."""
+    """Use as an async context manager. ``answers``: for each path below ``/v3/`` what it says, in turn; the last stays."""
 
     def __init__(self, answers: dict[str, list[Said]]) -> None:
         self.answers = answers

@@ -239,6 +239,7 @@ def test_a_section_or_lock_that_cannot_be_is_refused(tmp_path: Path, text: str, 
     ],
 )
 def test_endpoints_are_https_with_tls(tmp_path: Path, text: str, urls: tuple[str, ...]) -> None:
+    (tmp_path / "x").touch()
     section = loads(f"etcd: {text}{REST}", base=tmp_path).etcd
     assert section is not None
     assert section.access().endpoints == urls

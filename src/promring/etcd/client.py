@@ -121,10 +121,10 @@ class Client:
         try:
             token = (await self._asked(endpoint, "auth/authenticate", body, _Token)).token
         except EtcdError as failed:
-            error = EtcdError(hide(str(failed), (password,)), failed.status, failed.code)
-            if error.code in EVERYWHERE:
-                self._refused = time.monotonic() + REFUSED_S, error
-            raise error from None  # what failed may repeat the password
+            said = EtcdError(hide(str(failed), (password,)), failed.status, failed.code)
+            if said.code in EVERYWHERE:
+                self._refused = time.monotonic() + REFUSED_S, said
+            raise said from None  # what failed may repeat the password
         self._refused = None
         return token
 
