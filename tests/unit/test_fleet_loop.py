@@ -413,11 +413,11 @@ async def test_a_follower_that_lacks_a_service_of_the_leader_decides_nothing_of_
 async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp_path: Path) -> None:
     """A controller that was started after a scraper left the catalogue does not know of it."""
     lists = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}
-    leader = FleetLoop(tmp_path / "leader", policy=Policy(64, 1.02), leadership=Leadership(alone=False))
+    leader = FleetLoop(tmp_path / "leader", policy=Policy(8, 1.0), leadership=Leadership(alone=False))
     leader.leadership.lead("one", 2, float("inf"))
     leader.facts.put_listed((A, B, C))
     await leader.say((A, B), **lists)
-    fresh = FleetLoop(tmp_path / "fresh", policy=Policy(64, 1.02), leadership=Leadership(alone=False))
+    fresh = FleetLoop(tmp_path / "fresh", policy=Policy(8, 1.0), leadership=Leadership(alone=False))
     fresh.leadership.follow("one", 2)
     await fresh.say((A, B), **lists)
     mine, theirs = leader.reconciler.placement, fresh.reconciler.placement
