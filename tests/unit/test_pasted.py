@@ -109,7 +109,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("http_sd_configs", HTTP | {"authorization": {"credentials_ref": "y"}}, r"credentials_ref: .*ends in _file"),
     ("http_sd_configs", HTTP | {"tls_config": {"ca": "-----BEGIN"}}, r"tls_config.ca: .*ends in _file"),
     ("http_sd_configs", HTTP | {"tls_config": {"min_version": "TLS10"}}, r"tls_config.min_version: "),
-    ("http_sd_configs", HTTP | {"tls_config": {"max_version": "TLS12"}}, r"max_version: .*discover through a Prometheus"),
+    ("http_sd_configs", HTTP | {"tls_config": {"max_version": "TLS11"}}, r"max_version: "),
     ("http_sd_configs", HTTP | {"tls_config": {"cert_file": "x"}}, r"cert_file and key_file go together"),
     ("http_sd_configs", HTTP | {"no_proxy": "x"}, r"no_proxy: .*discover through a Prometheus"),
     ("http_sd_configs", HTTP | {"proxy_from_environment": True}, r"proxy_from_environment: "),

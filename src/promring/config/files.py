@@ -51,3 +51,6 @@ def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from file_problems(item, (*path, i))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from file_problems(item, (*path, key))

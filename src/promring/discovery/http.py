@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from promring.config.document import YamlProblem, read_yaml
-from promring.config.http_client import Tls
+from promring.config.http_client import HttpClient, HttpConfig
 from promring.config.values import AbsolutePath, HttpUrl, Interval
 from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.groups import ListRules
@@ -28,7 +28,6 @@ from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
 from promring.runtime.threads import beside
-from promring.runtime.tls import TlsFiles
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -37,29 +36,16 @@ CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.
 """What Prometheus takes."""
 
 
-class HttpQuery(SourceSettings):
+class HttpQuery(SourceSettings, HttpConfig):
     """What is asked for, and how: in keys of promring or of Prometheus."""
 
     url: HttpUrl
     refresh_interval: Interval = 60.0
-    follow_redirects: bool = True
 
     @property
     @abstractmethod
     def timeout_s(self) -> float:
         """For the whole answer."""
-
-    @property
-    @abstractmethod
-    def tls_files(self) -> TlsFiles | None: ...
-
-    @property
-    def proxy(self) -> str | None:
-        return None
-
-    @abstractmethod
-    async def headers(self) -> Mapping[str, str]:
-        """The headers of one fetch. Raises ``DiscoveryError``, ``SecretError``."""
 
     @property
     def source_name(self) -> str:
@@ -71,7 +57,7 @@ class HttpQuery(SourceSettings):
         return HttpSource(self, ListRules(self.trusted, context.legacy_names))
 
 
-class HttpTargets(HttpQuery):
+class HttpTargets(HttpQuery, HttpClient):
     """A list from an http_sd endpoint. ``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so
     they can be rotated. ``timeout``: default the interval, at most 30 s.
     """
@@ -80,19 +66,18 @@ class HttpTargets(HttpQuery):
 
     timeout: Interval | None = None
     headers_file: AbsolutePath | None = None
-    bearer_token_file: AbsolutePath | None = None
-    tls: Tls | None = None
 
     @property
     def timeout_s(self) -> float:
         return self.timeout or min(self.refresh_interval, 30.0)
 
-    @property
-    def tls_files(self) -> TlsFiles | None:
-        return self.tls.files() if self.tls else None
-
-    async def headers(self) -> Mapping[str, str]:
-        return await _credentials(self.headers_file, self.bearer_token_file)
+    async def headers(self) -> dict[str, str]:
+        """Raises ``DiscoveryError`` for a file of headers that is none, ``SecretError``."""
+        file = self.headers_file
+        if file is None:
+            return await super().headers()
+        content = await secretfile.read(file)
+        return await beside(lambda: _headers(content, file)) | await super().headers()
 
 
 class HttpSource:
@@ -165,18 +150,7 @@ def _joined(url: URL, location: str) -> URL | None:
         return None
 
 
-async def _credentials(headers_file: Path | None, bearer_token_file: Path | None) -> Mapping[str, str]:
-    """Raises ``DiscoveryError`` or ``SecretError``."""
-    headers: dict[str, str] = {}
-    if headers_file is not None:
-        content = await secretfile.read(headers_file)
-        headers |= await beside(lambda: _headers(content, headers_file))
-    if bearer_token_file is not None:
-        headers["Authorization"] = f"Bearer {await secretfile.read_line(bearer_token_file)}"
-    return headers
-
-
-def _headers(content: bytes, path: Path) -> Mapping[str, str]:
+def _headers(content: bytes, path: Path) -> dict[str, str]:
     wrong = DiscoveryError(f"{path}: must be lines of `Name: value`")
     try:
         document = read_yaml(content)

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from promring.config.http_client import HttpConfig, SecretText, basic
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX
 from promring.consul.access import Access, base_address
@@ -23,7 +24,6 @@ from promring.discovery.dns import DnsTargets
 from promring.discovery.file import FileTargets
 from promring.discovery.groups import ListRules, read_pool
 from promring.discovery.http import HttpQuery
-from promring.discovery.http_config import HttpConfig, SecretText, basic
 from promring.discovery.json_list import Group
 from promring.model import TargetPool
 from promring.runtime.tls import TlsFiles
@@ -136,7 +136,7 @@ class ConsulSdConfig(ConsulQuery, HttpConfig):
         return found
 
 
-class HttpSdConfig(HttpQuery, HttpConfig):
+class HttpSdConfig(HttpQuery):
     """A block of ``http_sd_configs``. The time-out is the interval, as with Prometheus."""
 
     kind = "http_sd_config"
@@ -144,17 +144,6 @@ class HttpSdConfig(HttpQuery, HttpConfig):
     @property
     def timeout_s(self) -> float:
         return self.refresh_interval
-
-    @property
-    def tls_files(self) -> TlsFiles | None:
-        return self.tls_config.files() if self.tls_config else None
-
-    @property
-    def proxy(self) -> str | None:
-        return self.proxy_url.reveal() if self.proxy_url else None
-
-    async def headers(self) -> dict[str, str]:
-        return await HttpConfig.headers(self)
 
 
 class ConsulSdConfigs(_Each):

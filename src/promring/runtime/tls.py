@@ -21,6 +21,8 @@ class TlsFiles:
     insecure_skip_verify: bool = False
     ca_folder: Path | None = None
     """All certificates in it, whatever their names, when there is no ``ca_file``."""
+    oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    newest: ssl.TLSVersion | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -29,7 +31,7 @@ class TlsFiles:
         return [path for path in (*authorities, self.cert_file, self.key_file) if path is not None]
 
     def context(self) -> ssl.SSLContext:
-        """Verified by default, TLS 1.2 or newer. Raises OSError or ssl.SSLError, naming nothing secret. Blocks: reads
+        """Verified by default. Raises OSError or ssl.SSLError, naming nothing secret. Blocks: reads
         files.
         """
         if self.ca_folder and not self.ca_file:
@@ -38,7 +40,9 @@ class TlsFiles:
                 made.load_verify_locations(cafile=path)
         else:
             made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
-        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made.minimum_version = self.oldest
+        if self.newest is not None:
+            made.maximum_version = self.newest
         if self.cert_file:
             made.load_cert_chain(self.cert_file, self.key_file, password="")  # else it asks on the terminal
         if self.insecure_skip_verify:
