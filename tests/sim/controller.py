@@ -36,7 +36,7 @@ class Headless(Supervisor):
     async def run(self) -> None:
         """Until ``stop``, or until something fails, which is raised."""
         async with self._lock() as lock:
-            actors: dict[str, Actor] = {"stop": self._stop.wait, **self._inner()}
+            actors: dict[str, Actor] = {"stop": self._signals.stop.wait, **self._inner()}
             await run_actors(actors | ({"lock": lock.run} if lock else {}), GRACE_S)
 
 
@@ -133,7 +133,7 @@ class Controller:
     async def reload(self) -> None:
         """As SIGHUP, which waits for nobody."""
         if self.runs and self.supervisor is not None:
-            self.process.run(self.supervisor._reload_wanted.set)
+            self.process.run(self.supervisor._requests.hangup)
 
     async def serve(self, url: URL, headers: dict[str, str]) -> Response:
         """``/sd/``. Raises ``HttpError``."""

@@ -7,15 +7,17 @@ file: the state of that fleet stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
+from promring.fleet.state import Orphan, orphans
 from promring.reload.decisions import LeftBehind
 from promring.runtime import disk
 from promring.runtime.paths import file_name
+from promring.runtime.threads import beside
 from promring.telemetry.log import Logger
 
 FILES_MOST, BYTES_MAX = 1000, 1024 * 1024
@@ -55,3 +57,50 @@ def remembered(folder: Path, configured: Collection[str], log: Logger) -> list[L
 
 def _with_note(one: LeftBehind, path: Path) -> LeftBehind:
     return replace(one, where=[*one.where, f"remove {path} when nothing reads its slices"])
+
+
+class LeftServices:
+    """Services that are configured no more, and what of them is still there. ``folder``: of the state."""
+
+    def __init__(self, folder: Path, log: Logger) -> None:
+        self.every: list[LeftBehind] = []
+        self._folder, self._log = folder, log
+
+    def after_reload(self, left: Sequence[LeftBehind], configured: Collection[str]) -> None:
+        """A reload has taken out those that are ``left``."""
+        self.every = [one for one in (*self.every, *left) if one.service not in configured]
+
+    async def remember(self, left: Sequence[LeftBehind], configured: Collection[str]) -> None:
+        """Over restarts, too. Those that are configured again are forgotten."""
+        now = {one.service for one in left}
+        said = await beside(lambda: remember(self._folder, left, self._log))
+        await beside(lambda: remembered(self._folder, configured, self._log))
+        noted = {one.service: one for one in said}
+        self.every = [noted.get(one.service, one) if one.service in now else one for one in self.every]
+
+    async def find(self, fleets: Mapping[str, Sequence[str]]) -> None:
+        """What was left behind by a start with another configuration, or by a reload before that. ``fleets``: the services
+        of each that is configured.
+        """
+        configured = [name for names in fleets.values() for name in names]
+        self.every += await beside(lambda: remembered(self._folder, configured, self._log))
+        known, new = {one.service for one in self.every}, list[LeftBehind]()
+        for behind in self.every:
+            self._log.warning("left_behind", service=behind.service, targets=behind.targets, where=",".join(behind.where))
+        for orphan in await beside(lambda: orphans(self._folder, fleets, self._log)):
+            if orphan.service not in known:
+                (new if orphan.live else self.every).append(self._said(orphan))
+        self.every += await beside(lambda: remember(self._folder, new, self._log))
+
+    def _said(self, orphan: Orphan) -> LeftBehind:
+        scrapers, targets = sorted(orphan.scrapers), sum(orphan.scrapers.values())
+        file = "" if orphan.live else f"; its state is {orphan.path}: remove that when nothing reads its slices"
+        self._log.warning(
+            "state_without_service",
+            service=orphan.service,
+            scrapers=",".join(scrapers),
+            targets=targets,
+            path=str(orphan.path),
+            note="its slices go on being scraped; remove them" + ("" if orphan.live else ", then this file"),
+        )
+        return LeftBehind(orphan.service, scrapers, targets, (f"where it delivered to{file}",))
