@@ -37,17 +37,16 @@ from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.judge import Judge, ServiceState
+from promring.fleet.keeper import Keeper
 from promring.fleet.moves import NO_PLAN, Moves, Step
 from promring.fleet.planner import Lists, Planner
-from promring.fleet.slicing import in_epoch, service_memory
+from promring.fleet.slicing import service_memory
 from promring.fleet.state import Memory, Store
+from promring.fleet.term import Term
 from promring.fleet.unreachable import Unreachable
 from promring.model import Loads, Members, Placement
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
-
-LISTED_STILL_S = 600.0
-"""So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,10 @@ class Pace:
 
 
 class Reconciler:
-    """Keeps the slices of one fleet true. ``memory`` is what a run before this one left."""
+    """Keeps the slices of one fleet true. ``memory`` is what a run before this one left.
+
+    Its attributes are the parts of the loop, a little more than fifteen: each has its own memory, and none knows the loop.
+    """
 
     def __init__(
         self,
@@ -93,13 +95,10 @@ class Reconciler:
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
         self.unreachable = Unreachable(calls_sick=leadership.alone or not dispatcher.pulled, log=log)
-        self._facts, self._store, self._leadership = facts, store, leadership
-        self._metrics, self._log, self._pace = metrics, log, pace
-        self._saved = memory if saved else None
+        self._keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
+        self._term = Term(fleet, leadership, log)
+        self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
         self._policy_changed = policy_changed
-        self._led_epoch = 0
-        """Of our own lease, since which we have looked what the scrapers have."""
-        self._led_since = 0.0
         self._next_wake = 0.0
         self._waiting_since: float | None = None
         """Since when the oldest change waits to be delivered, monotonic seconds."""
@@ -121,7 +120,9 @@ class Reconciler:
     async def cycle(self, changed_at: float | None = None) -> None:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
-        self._follow_leadership()
+        self.memory = self._term.go_on(self.memory)
+        if self._term.begins():
+            self.moves.takeover.begin()
         facts = self.departures.applied(self._facts.newest())
         verdict = self.judge.judge(facts, self.memory, time.monotonic())
         lists = self.judge.lists(self.memory)
@@ -138,28 +139,12 @@ class Reconciler:
         acts = bool(lists) and not self.moves.takeover.pending
         decided = self.judge.decided(facts, self.memory, acts=acts)
         self.judge.tell_others(decided, self.memory)
-        await self._save()
+        await self._keeper.save(self.memory)
         await self._deliver(decided)
         self._end_departures()
         for name, service in self.services.items():
             service.decided = name in decided
         self._metrics.reconcile_duration.labels(self.fleet).observe(time.monotonic() - started)
-
-    def _follow_leadership(self) -> None:
-        """Go on in the newest epoch, and with what a person had drained at the leader. While the leader does not know a
-        fleet of this name, which was renamed here first, what is remembered stays.
-        """
-        leadership, before = self._leadership, self.memory
-        drained = (leadership.drained or {}).get(self.fleet, before.drained)
-        if drained != before.drained:
-            before = self.memory = replace(before, drained=drained)
-        if leadership.epoch > before.generation.epoch:  # the same bytes, but receivers shall know who sends them
-            self.memory = in_epoch(before, leadership.epoch)
-            generation = str(self.memory.generation)
-            self._log.info("epoch", generation=generation, leads=leadership.leads(), leader=leadership.leader)
-        if leadership.leads() and not leadership.alone and leadership.epoch != self._led_epoch:
-            self._led_epoch, self._led_since = leadership.epoch, time.monotonic()
-            self.moves.takeover.begin()
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
@@ -172,9 +157,7 @@ class Reconciler:
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
         refused = self.moves.refused(verdict.members, self.memory.claims)
         members = self.listed(verdict.members)
-        if self._leadership.leads() and not self._leadership.alone:
-            live = {s.id for s in verdict.members}
-            self._leadership.placed_over(self.fleet, tuple(s for s in members if s.id not in live))
+        self._term.tell_down(members, verdict.members)
         return await self.planner.place(pool, ring, members, verdict.aside, self.memory.claims, refused)
 
     def _capacities(self, placed: Placement, members: Members) -> Loads | None:
@@ -182,16 +165,8 @@ class Reconciler:
         return capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.planner.policy)
 
     def listed(self, members: Members) -> Members:
-        """Who is listed, alive or not: what a plan for ``members`` is made over. Who follows goes by the leader's plan: a
-        controller that was started lately does not know who left the catalogue before.
-        """
-        catalogue, leadership = self._facts.listed, self._leadership
-        if (told := leadership.down.get(self.fleet)) is not None and not leadership.alone:
-            if not leadership.leads():
-                catalogue = told
-            elif time.monotonic() - self._led_since < LISTED_STILL_S:
-                catalogue = (*told, *catalogue)
-        return listed(members, catalogue, {s.id for s in self.departures.remembered})
+        """Who is listed, alive or not: what a plan for ``members`` is made over."""
+        return listed(members, self._term.catalogue(self._facts.listed), {s.id for s in self.departures.remembered})
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
@@ -255,27 +230,13 @@ class Reconciler:
                 say_fit(log, service.fit or Fit(), found)
                 service.fit = found
 
-    async def _save(self) -> None:
-        """What is in force, before it is delivered, so that a restart does not go back. Failures are tried again."""
-        if self.memory is self._saved:
-            return
-        memory = self.memory
-        try:
-            await self._store.save(memory)
-            self._saved = memory
-        except OSError as error:  # the sinks matter more than the memory
-            self._metrics.state_failures.labels(self.fleet).inc()
-            self._log.error("state_not_saved", error=str(error))
-
     async def _deliver(self, decided: set[str]) -> None:
         """Give the sinks what is in force, and say when to look again: after a failure soon."""
-        leadership = self._leadership
         slices = {name: list(self.memory.of(name).slices.values()) for name in self.services}
-        new_leader = not leadership.alone and leadership.epoch != self._led_epoch  # since a moment ago
-        looked = not self.moves.takeover.pending and not new_leader
+        looked = not self.moves.takeover.pending and not self._term.is_new
         delivered = await self.dispatcher.deliver(slices, decided, pushes=looked)
         now = time.monotonic()
-        if self._waiting_since is not None and all(delivered.values()) and (looked or not leadership.leads()):
+        if self._waiting_since is not None and all(delivered.values()) and (looked or not self._term.leadership.leads()):
             self._metrics.delivery_lag.labels(self.fleet).observe(now - self._waiting_since)
             self._waiting_since = None
         self._next_wake = min(
@@ -318,8 +279,7 @@ class Reconciler:
         if drained != self.memory.drained:
             self._log.info("undrain" if back else "drain", scraper=scraper)
             self.memory = replace(self.memory, drained=drained)
-            if not self._leadership.alone:
-                self._leadership.drain(self.fleet, drained)
+            self._term.tell_drained(drained)
             self._facts.ring()
 
     def release(self, service: str | None = None) -> list[Withheld]:
@@ -334,7 +294,7 @@ class Reconciler:
     @property
     def saved(self) -> bool:
         """Whether what is in force, and what is drained, survives a restart."""
-        return self.memory is self._saved
+        return self._keeper.has(self.memory)
 
     @property
     def verdict(self) -> Verdict:

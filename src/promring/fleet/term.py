@@ -1,0 +1,77 @@
+"""What the loop of one fleet shares with the other controllers: epochs, who is drained, and who is listed and down.
+
+``election/leadership`` is the whole process's; here is what one fleet makes of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+from promring.election.leadership import Leadership
+from promring.fleet.slicing import in_epoch
+from promring.fleet.state import Memory
+from promring.model import Members
+from promring.telemetry.log import Logger
+
+LISTED_STILL_S = 600.0
+"""So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
+
+
+class Term:
+    """Of one fleet."""
+
+    def __init__(self, fleet: str, leadership: Leadership, log: Logger) -> None:
+        self._fleet, self.leadership, self._log = fleet, leadership, log
+        self._led_epoch = 0
+        """Of our own newest lease that the loop has begun to lead with."""
+        self._led_since = 0.0
+
+    def go_on(self, memory: Memory) -> Memory:
+        """``memory`` in the newest epoch, and with what a person had drained at the leader. While the leader does not know
+        a fleet of this name, which was renamed here first, what is remembered stays.
+        """
+        leadership = self.leadership
+        drained = (leadership.drained or {}).get(self._fleet, memory.drained)
+        if drained != memory.drained:
+            memory = replace(memory, drained=drained)
+        if leadership.epoch > memory.generation.epoch:  # the same bytes, but receivers shall know who sends them
+            memory = in_epoch(memory, leadership.epoch)
+            generation = str(memory.generation)
+            self._log.info("epoch", generation=generation, leads=leadership.leads(), leader=leadership.leader)
+        return memory
+
+    @property
+    def is_new(self) -> bool:
+        """Whether we lead, since a moment ago."""
+        return not self.leadership.alone and self.leadership.epoch != self._led_epoch
+
+    def begins(self) -> bool:
+        """Whether another lease of ours began since the last time: a look is needed at what the scrapers have."""
+        if not self.leadership.leads() or not self.is_new:
+            return False
+        self._led_epoch, self._led_since = self.leadership.epoch, time.monotonic()
+        return True
+
+    def catalogue(self, listed: Members) -> Members:
+        """Who is listed for a plan: ``listed`` is what we know. Who follows goes by the leader's plan: a controller that was
+        started lately does not know who left the catalogue before.
+        """
+        told = self.leadership.down.get(self._fleet)
+        if told is None or self.leadership.alone:
+            return listed
+        if not self.leadership.leads():
+            return told
+        return (*told, *listed) if time.monotonic() - self._led_since < LISTED_STILL_S else listed
+
+    def tell_down(self, listed: Members, live: Members) -> None:
+        """As the leader: the plan is over those who are ``listed`` and not ``live``, too."""
+        if self.leadership.leads() and not self.leadership.alone:
+            ids = {s.id for s in live}
+            self.leadership.placed_over(self._fleet, tuple(s for s in listed if s.id not in ids))
+
+    def tell_drained(self, drained: Collection[str]) -> None:
+        """As the leader: a person has drained these."""
+        if not self.leadership.alone:
+            self.leadership.drain(self._fleet, frozenset(drained))
