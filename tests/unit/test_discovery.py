@@ -19,6 +19,7 @@ from promring.discovery.python import PythonSource
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from tests.fakes.source import BROKEN, EMPTY, TargetSource
+from tests.hostile.drive import running
 from tests.sources import http_source, python_source
 from tests.waiting import slower, until
 
@@ -235,6 +236,32 @@ async def test_a_token_file_that_is_not_text_is_an_error_of_the_source(tmp_path:
     token.write_bytes(b"\xff\xfet\x00")
     with pytest.raises(DiscoveryError, match="is not text"):
         await http_source("http://127.0.0.1:1/", 60.0, 1.0, None, token).fetch()
+
+
+class Forgetful:
+    """Makes its list anew each time, as a source may."""
+
+    interval_s = 0.01
+
+    def __init__(self) -> None:
+        self.addresses, self.asked = ["a:1", "b:1"], 0
+
+    async def fetch(self) -> TargetPool:
+        self.asked += 1
+        return pool_of((TargetGroup.of(self.addresses),))
+
+
+async def test_a_list_that_says_the_same_is_the_same_object_whatever_the_source_gives() -> None:
+    answers: list[Answer[TargetPool]] = []
+    source = Forgetful()
+    async with running(poll("s", source, lambda a, *_: answers.append(a), lambda _: None, log.get())):
+        await until(lambda: source.asked > 4, "asked again and again")
+        source.addresses.reverse()
+        await until(lambda: source.asked > 8, "in another order")
+        lists = {id(answer.value) for answer in answers if isinstance(answer, Known)}
+        assert len(lists) == 1
+        source.addresses.append("c:1")
+        await until(lambda: isinstance(answers[-1], Known) and len(answers[-1].value) == 3, "another list")
 
 
 class Broken:

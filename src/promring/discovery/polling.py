@@ -3,6 +3,9 @@
 Promises: a failure is counted, logged once while it lasts, and publishes ``Unknown``, so the last good list stays; an
 empty list publishes ``Empty``; a source that hangs is cut off by its own time-outs. A source that can watch is also asked
 as soon as it changed. A little jitter keeps many sources from being asked in one instant.
+
+A list that says the same as the one before is published as that same object, whatever the source gives: the rest of the
+program tells lists apart by identity, so an unchanged list costs it nothing. Two lists are compared beside the event loop.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import NamedTuple, cast
 from promring.discovery import Source, WatchedSource
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
 from promring.runtime.redact import scrub
+from promring.runtime.threads import beside
 from promring.runtime.unforeseen import Lasting, Unforeseen
 from promring.telemetry.log import Logger
 
@@ -34,7 +38,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     stop = asyncio.Event()
     changed = asyncio.Event()
     failing, had, remarks = "", False, ()  # type: tuple[str, bool, tuple[str, ...]]
-    faults, lasting = Unforeseen("discovery", log), Lasting()
+    faults, lasting, last = Unforeseen("discovery", log), Lasting(), None  # type: Unforeseen, Lasting, TargetPool | None
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
         watching = group.create_task(_watch(name, source, changed, stop, log)) if watched else None
@@ -45,8 +49,10 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had, lasting=lasting)
                 if isinstance(answer, Known):
-                    _say_remarks(name, remarks, answer.value, log)
-                    remarks = answer.value.remarks
+                    last = await _the_same_or_new(last, answer.value)
+                    answer = Known(last)
+                    _say_remarks(name, remarks, last, log)
+                    remarks = last.remarks
                 failing = failure
                 publish(answer, failure, remembered)
                 had |= isinstance(answer, Known)
@@ -58,6 +64,17 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
             stop.set()
             if watching is not None:
                 watching.cancel()
+
+
+async def _the_same_or_new(last: TargetPool | None, pool: TargetPool) -> TargetPool:
+    """``last``, where ``pool`` has the same targets and the same to tell of those that were left out."""
+    if last is None or pool is last or len(pool) != len(last) or _left_out(pool) != _left_out(last):
+        return pool
+    return last if await beside(lambda: pool == last) else pool
+
+
+def _left_out(pool: TargetPool) -> tuple[object, ...]:
+    return pool.duplicates, pool.conflicts, pool.conflicts_named, pool.refused, pool.remarks
 
 
 class _Heard(NamedTuple):

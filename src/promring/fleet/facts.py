@@ -3,8 +3,8 @@
 Owns: the newest answer and the last good one of each fact, with their times.
 Promises: a writer is never blocked; a reader always sees the newest; the loop is woken only when an answer differs from the
 one before, confirms it for the last time that is needed, or is fresh where the one before was not, so a spurious wake-up of
-Consul or an unchanged source costs no cycle. A source that did not change gives the same object again
-(``discovery.groups.Reader``), so lists are told apart by identity.
+Consul or an unchanged source costs no cycle. A list that did not change comes as the same object
+again (``discovery.polling``), so lists are told apart by identity.
 Flow: written by membership and discovery through ``Cell.put``, read by ``reconcile`` through ``FactBoard.newest``.
 """
 
