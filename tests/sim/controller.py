@@ -16,8 +16,8 @@ from yarl import URL
 from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
-from promring.config.settings import Settings
-from promring.fleet.fleet import Service
+from promring.config import load as config
+from promring.fleet.fleet import Fleet
 from promring.runtime.actors import Actor, run_actors
 from promring.runtime.http_client import HttpError, Response
 from promring.supervisor import GRACE_S, Options, Supervisor
@@ -28,7 +28,7 @@ from promring.web.sd import SdEndpoint
 from promring.web.server import WebSettings
 from promring.web.slices import SlicesEndpoint
 from tests.sim.faketime import Process
-from tests.sim.scraper import SERVICE, Scraper
+from tests.sim.scraper import Scraper
 from tests.sim.world import World
 
 
@@ -48,9 +48,9 @@ class NoWeb:
 
 
 class Controller:
-    def __init__(self, name: str, world: World, config: Path, settings: Settings) -> None:
+    def __init__(self, name: str, world: World, path: Path) -> None:
         self.name = name
-        self._world, self._config, self._settings = world, config, settings
+        self._world, self._path = world, path
         self._state = world.folder / name
         self.process = Process(name)
         self.supervisor: Headless | None = None
@@ -66,39 +66,37 @@ class Controller:
         supervisor = self.supervisor
         return self.runs and supervisor is not None and self.process.run(supervisor.leadership.leads)
 
-    def services(self) -> list[Service]:
-        """What runs in it."""
-        return list(self.supervisor.services.values()) if self.runs and self.supervisor is not None else []
-
-    def service(self) -> Service | None:
-        """The one that is looked at."""
-        return next((s for s in self.services() if s.name == SERVICE), None)
+    def fleet(self) -> Fleet | None:
+        """The one that is looked at, as it runs here."""
+        fleets = self.supervisor.fleets if self.runs and self.supervisor is not None else {}
+        return fleets.get(self._world.fleet)
 
     def drain(self, scraper: str, *, back: bool = False) -> bool:
         """As a person at this controller. Whether it can be asked: it leads, and runs."""
-        service = self.service()
-        if service is None or self.process.frozen or not self.leads:
+        fleet = self.fleet()
+        if fleet is None or self.process.frozen or not self.leads:
             return False
-        reconciler = service.fleet.reconciler
+        reconciler = fleet.reconciler
         if back is (scraper in reconciler.memory.drained):
             self.process.run(lambda: reconciler.drain(scraper, back=back))
         return True
 
-    def reached(self, service: Service) -> set[str]:
-        """Who has, as this controller says, what it shall have."""
-        slices, couriers = service.slices, service.fleet.reconciler.dispatcher.couriers[service.name]
-        outcomes = [o for found in couriers.outcomes.values() for o in found]
-        delivered = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
-        upto = service.fleet.reconciler.moves._in_force_at
-        taken = {name for name, one in couriers.taken.items() if one.uptos and one.uptos[-1] >= upto}
-        return delivered & taken & slices.keys()
+    def reached(self, fleet: Fleet) -> set[str]:
+        """Who has, as this controller says, what it shall have of every job."""
+        found, reconciler = set(fleet.reconciler.memory.targets()), fleet.reconciler
+        for couriers in reconciler.dispatcher.couriers.values():
+            outcomes = [o for some in couriers.outcomes.values() for o in some]
+            delivered = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
+            upto = reconciler.moves._in_force_at
+            found &= delivered & {name for name, one in couriers.taken.items() if one.uptos and one.uptos[-1] >= upto}
+        return found
 
     def start(self) -> None:
         """On a machine that started some time ago."""
         self.process = Process(self.name, boot_s=self._world.rng.uniform(0.0, 1e6))
         web = WebSettings(host=self.name, port=int(self.name[-1]) + 9600)
-        options = Options(self._config, self._state, web)
-        self.supervisor = self.process.run(lambda: Headless(options, self._settings, log.get(), Events()))
+        options, settings = Options(self._path, self._state, web), config.load(self._path)
+        self.supervisor = self.process.run(lambda: Headless(options, settings, log.get(), Events()))
         self.task = self.process.start(self.supervisor.run())
         self.task.add_done_callback(self._ended)
 
@@ -175,7 +173,7 @@ class Agent:
 
     def __init__(self, scraper: Scraper, controllers: list[str]) -> None:
         urls = [f"http://{name}:9600" for name in controllers]
-        self._settings = AgentSettings(urls, scraper.id, scraper.file.parent)
+        self._settings = AgentSettings(urls, scraper.id, scraper.folder)
         self.process = Process(f"agent of {scraper.host}")
         self._task: asyncio.Task[None] | None = None
 

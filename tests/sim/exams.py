@@ -7,7 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from promring.core.second import SUSPECT_LEAST
-from tests.sim.fleet import AUDIT_S, RECONCILE_S, Fleet
+from tests.sim.fleet import Fleet
+from tests.sim.job_exams import JOB_EXAMS, nothing_missed
+from tests.sim.wanted import AUDIT_S, RECONCILE_S
 from tests.sim.world import SCRAPERS
 
 Exam = Callable[[Fleet], Coroutine[Any, Any, None]]
@@ -115,7 +117,7 @@ async def leader_is_cut_off(fleet: Fleet) -> None:
     controller = fleet.a_controller()
     fleet.world.cut_off.add((controller.name, "consul"))
     await fleet.let_pass(7.0)
-    fleet.grow(fleet.world.sources["first"])
+    fleet.grow(fleet.a_job())
     if fleet.size > 1:
         await fleet.converged("while the one who led is cut off", 25.0)
     await fleet.let_pass(5.0)
@@ -131,7 +133,7 @@ async def all_restart(fleet: Fleet) -> None:
 
 async def slice_is_deleted(fleet: Fleet) -> None:
     """It is put back within a reconcile interval."""
-    fleet.a_scraper().file.unlink(missing_ok=True)
+    fleet.a_scraper().file(fleet.a_job().name).unlink(missing_ok=True)
     await fleet.converged("after a slice was deleted", 2 * RECONCILE_S + 10.0)
 
 
@@ -139,7 +141,7 @@ async def lists_are_cut(fleet: Fleet) -> None:
     """I8: half of a list on the way is none."""
     for scraper in fleet.world.scrapers.values():
         scraper.disk = "cut"
-    fleet.grow(fleet.world.sources["first"])
+    fleet.grow(fleet.a_job())
     await fleet.let_pass(12.0)
 
 
@@ -201,10 +203,10 @@ async def one_is_drained(fleet: Fleet) -> None:
     began, scraper = fleet.world.now, fleet.a_scraper()
     fleet.drained.add(scraper.id)
     await fleet.converged(f"after {scraper.id} was drained", 40.0)
-    _nothing_missed(fleet, began)
+    nothing_missed(fleet, began)
     fleet.drained.clear()
     await fleet.converged(f"after {scraper.id} was undrained", 60.0)
-    _nothing_missed(fleet, began)
+    nothing_missed(fleet, began)
 
 
 async def one_replays(fleet: Fleet) -> None:
@@ -216,7 +218,7 @@ async def one_replays(fleet: Fleet) -> None:
     began = fleet.world.now
     scraper.restart(began, 60.0)
     await fleet.let_pass(60.0 + fleet.world.traits.stage_s)
-    _nothing_missed(fleet, began)
+    nothing_missed(fleet, began)
 
 
 async def one_comes_back_failing(fleet: Fleet) -> None:
@@ -243,7 +245,7 @@ async def _comes_back(fleet: Fleet, *, fails: float = 0.0, lie: str = "") -> Non
     scraper.fails, scraper.lie = fails, lie
     scraper.restart(began)
     await fleet.let_pass(40.0 + fleet.world.traits.stage_s)
-    _nothing_missed(fleet, began)
+    nothing_missed(fleet, began)
     await _looked_again(fleet)
 
 
@@ -257,29 +259,22 @@ async def one_is_undrained_at_once(fleet: Fleet) -> None:
     fleet.drained.clear()
     fleet.drain()
     await fleet.let_pass(10.0 + 2 * fleet.world.traits.stage_s)
-    _nothing_missed(fleet, began)
+    nothing_missed(fleet, began)
 
 
 async def room_is_short(fleet: Fleet) -> None:
     """There is no room for what a live scraper has, and is drained of: it keeps it."""
-    assert fleet.capacity is not None
-    source, began = fleet.world.sources["first"], fleet.world.now
-    before, room = source.targets, int(SCRAPERS * fleet.capacity * 0.95) - len(fleet.world.truth())
-    source.targets = [*before, *(f"10.4.{len(fleet.world.ever)}.{n}:9100" for n in range(room))]
-    fleet.world.ever |= set(source.targets)
+    job, began = fleet.a_job(), fleet.world.now
+    room = int(fleet.room * 0.95 - fleet.wanted.load) // job.replicas
+    fleet.add(job, [f"n{n}.much{len(fleet.world.ever)}.{job.name}:9100" for n in range(room)])
     await fleet.converged("nearly full", 60.0)
     fleet.drained.add(fleet.a_scraper().id)
     fleet.drain()
     await fleet.let_pass(40.0 + 2 * fleet.world.traits.stage_s)
-    _nothing_missed(fleet, began)
+    nothing_missed(fleet, began)
     fleet.drained.clear()
     await fleet.converged("undrained", 60.0)
-    _nothing_missed(fleet, began)
-
-
-def _nothing_missed(fleet: Fleet, began: float) -> None:
-    if missed := fleet.world.moves.missed(began):
-        fleet.broken(f"I16: {len(missed)} targets ({missed[0]}) have no scrape for {fleet.world.traits.missed_s:.0f} s")
+    nothing_missed(fleet, began)
 
 
 EXAMS = (
@@ -307,6 +302,7 @@ EXAMS = (
     one_comes_back_reaching_less,
     one_comes_back_misnamed,
     one_is_undrained_at_once,
+    *JOB_EXAMS,
 )
 LAST_EXAMS = (room_is_short,)
 """After which the fleet is fuller than it was."""

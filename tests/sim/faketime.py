@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class Process:
     boot_s: float = 0.0
     frozen: bool = False
     dead: bool = False
-    parked: list[_Callback] = field(default_factory=list)
+    parked: list[_Handle] = field(default_factory=list)
 
     def run(self, work: Callable[[], T]) -> T:
         """Call it as a part of this process."""
@@ -53,80 +55,92 @@ class Process:
         self.frozen = False
         parked, self.parked = self.parked, []
         loop = asyncio.get_running_loop()
-        for callback in parked:
-            loop.call_soon(callback, context=callback.context)
+        assert isinstance(loop, FakeLoop)
+        loop.go_on(parked)
 
 
 HERE: ContextVar[Process | None] = ContextVar("HERE", default=None)
 
 
-class _Callback:
+class _Handle(asyncio.TimerHandle):
     """What a process shall run, now or when it is thawed."""
 
-    __slots__ = ("args", "callback", "context", "handle", "process")
+    __slots__ = ("process",)
 
-    def __init__(self, process: Process, callback: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
-        self.process, self.callback, self.args, self.context = process, callback, args, context
-        self.handle: asyncio.Handle | None = None
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: FakeLoop, context: Context
+    ) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.process = context.get(HERE)
 
-    def __call__(self) -> None:
-        if self.process.frozen:
+    def _run(self) -> None:
+        if self.process is not None and self.process.frozen:
             self.process.parked.append(self)
-        elif self.handle is None or not self.handle.cancelled():
-            self.callback(*self.args)
-
-
-class _Jump(selectors.SelectSelector):
-    """Waits for nothing: the clock jumps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = START_S
-        self.still = 0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "nothing is due, for ever"
-        self.still = 0 if timeout > 0 else self.still + 1
-        assert self.still < STANDSTILL, "a busy loop"
-        self.now += max(0.0, timeout)
-        return []
+        else:
+            super()._run()
 
 
 class FakeLoop(asyncio.SelectorEventLoop):
+    """It never waits: when nothing is ready, its clock jumps to the next timer. It replaces the heart of asyncio's loop,
+    which compares timers and asks the selector in Python, by one that does neither.
+    """
+
+    _ready: deque[asyncio.Handle]
+
     def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
+        super().__init__(selectors.SelectSelector())
+        self._now = START_S
+        self._timers: list[tuple[float, int, _Handle]] = []
+        self._number = 0
+        """Of the last timer: those of one moment run in the order in which they were made."""
+        self._still = 0
 
     def time(self) -> float:
-        return self._jump.now
+        return self._now
+
+    def _run_once(self) -> None:
+        ready, timers = self._ready, self._timers
+        self._still += 1
+        assert self._still < STANDSTILL, "a busy loop"
+        if not ready:
+            while timers and timers[0][2]._cancelled:
+                heappop(timers)
+            assert timers, "nothing is due, for ever"
+            if timers[0][0] > self._now:
+                self._now, self._still = timers[0][0], 0
+        while timers and timers[0][0] <= self._now:
+            ready.append(heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     def call_soon(  # type: ignore[override]  # typeshed ties the types of args to the callback's
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        context = context or copy_context()
-        process = context.get(HERE)
-        if process is None or isinstance(callback, _Callback):
-            return super().call_soon(callback, *args, context=context)
-        ours = _Callback(process, callback, args, context)
-        ours.handle = super().call_soon(ours, context=context)
-        return ours.handle
+        handle = _Handle(self._now, callback, args, self, copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        context = context or copy_context()
-        process = context.get(HERE)
-        if process is None:
-            return super().call_at(when, callback, *args, context=context)
-        ours = _Callback(process, callback, args, context)
-        handle = super().call_at(when, ours, context=context)
-        ours.handle = handle
+        handle = _Handle(when, callback, args, self, copy_context() if context is None else context)
+        self._number += 1
+        heappush(self._timers, (when, self._number, handle))
         return handle
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
+
+    def go_on(self, parked: list[_Handle]) -> None:
+        """What a process had to do while it was frozen."""
+        self._ready.extend(parked)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It is passed over when its time comes."""
 
 
 @dataclass

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from tests.sim import changes
 from tests.sim.fleet import Fleet
 
 
@@ -144,19 +147,19 @@ async def source_lies(fleet: Fleet) -> None:
 
 
 async def source_changes(fleet: Fleet) -> None:
-    name, source = fleet.rng.choice(list(fleet.world.sources.items()))
+    job = fleet.a_job()
+    name, source = fleet.rng.choice(list(job.sources.items()))
     before = len(source.targets)
     match fleet.rng.choice(("grows", "shrinks", "reorders", "loses most")):
         case "grows":
-            fleet.grow(source)
+            fleet.grow(job)
         case "shrinks":
             source.targets = source.targets[fleet.rng.randint(1, 5) :]
         case "reorders":
             source.targets = fleet.rng.sample(source.targets, len(source.targets))
         case "loses most":
             source.targets = source.targets[-max(3, before // 3) :]
-    fleet.world.ever |= set(source.targets)
-    fleet.say_fault(f"source {name}: {before} targets, now {len(source.targets)}")
+    fleet.say_fault(f"source {name} of {job.name}: {before} targets, now {len(source.targets)}")
 
 
 async def delivery_fails(fleet: Fleet) -> None:
@@ -206,7 +209,7 @@ async def controller_is_cut_off(fleet: Fleet) -> None:
     pair = controller.name, "consul"
     fleet.world.cut_off.add(pair)
     await asyncio.sleep(lasts_s / 2)
-    fleet.grow(fleet.a_source())
+    fleet.grow(fleet.a_job())
     await asyncio.sleep(lasts_s / 2)
     fleet.world.cut_off.discard(pair)
 
@@ -226,10 +229,24 @@ async def clock_jumps(fleet: Fleet) -> None:
 async def somebody_meddles(fleet: Fleet) -> None:
     """A slice is edited, or deleted, by hand."""
     scraper = fleet.a_scraper()
-    fleet.say_fault(f"{scraper.id}: its slice is deleted")
-    scraper.file.unlink(missing_ok=True)
+    job = fleet.a_job()
+    fleet.say_fault(f"{scraper.id}: its slice of {job.name} is deleted")
+    scraper.file(job.name).unlink(missing_ok=True)
 
 
+async def somebody_changes_the_configuration(fleet: Fleet) -> None:
+    change = fleet.rng.choice(CHANGES)
+    fleet.say_fault(change.__name__)
+    await change(fleet)
+
+
+CHANGES: tuple[Callable[[Fleet], Coroutine[Any, Any, object]], ...] = (
+    changes.job_is_added,
+    changes.job_is_removed,
+    changes.replicas_change,
+    changes.policy_changes,
+    changes.weights_change,
+)
 FAULT_KINDS = (
     consul_fault,
     consul_forgets,
@@ -255,4 +272,6 @@ FAULT_KINDS = (
     controller_reloads,
     clock_jumps,
     somebody_meddles,
+    somebody_changes_the_configuration,
+    somebody_changes_the_configuration,
 )

@@ -5,39 +5,35 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import os
 import random
 import sys
 import time
 import types
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from promring import supervisor
-from promring.config import load as config
 from promring.consul import lock
 from promring.core import second
-from promring.core.placement import Policy, place_living
-from promring.core.plan import EMPTY_BODY, bodies
-from promring.core.pool import merge, pool_of
-from promring.core.ring import Ring
 from promring.delivery.file import FileDelivery, FileSettings
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.membership import probe
-from promring.model import Scraper as Member
-from promring.model import TargetGroup
 from promring.runtime import disk, threads
 from promring.runtime import http_client as httpclient
 from tests.sim.controller import Agent, Controller, NoWeb
 from tests.sim.faketime import HERE, Threads
 from tests.sim.far import FarDelivery
-from tests.sim.scraper import PORT, SERVICE, Scraper, Source, Traits, targets_of
-from tests.sim.world import OVERLAP_S, SCRAPERS, World
+from tests.sim.jobs import NAMES, Job, Source, targets_of
+from tests.sim.scraper import PORT, Scraper, Traits
+from tests.sim.wanted import Wanted
+from tests.sim.world import SCRAPERS, World
 
-VIRTUAL_NODES = 32
-RECONCILE_S = 15.0
 CONVERGE_S = 200.0
 TOLD = int(os.environ.get("SIM_TOLD", "120"))
 """So many of the last events are shown of a run that failed."""
@@ -46,10 +42,8 @@ MEANS = ("far", "file", "agent", "http_sd")
 BYSTANDERS = ("bystander-0", "bystander-1")
 SHORT_LIVED = (("SICK_S", 40.0), ("SICK_MOST_S", 80.0), ("PAUSE_S", 60.0), ("PAUSE_MOST_S", 120.0))
 """What ``core.second`` waits for in hours."""
-AUDIT_S = 10.0
-CAPACITY = 25
-FULL = 0.75
-"""Sources grow until the scrapers are so full."""
+FULL, FULL_AT_FIRST = 0.75, 0.6
+"""Of what the scrapers have room for: sources grow until the scrapers are so full."""
 
 
 class BrokenError(AssertionError):
@@ -85,7 +79,6 @@ class Fleet:
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
         world.look_like(Traits.drawn(self.rng, polls=self.means == "http_sd"))
-        self.capacity = self.rng.choice((None, None, CAPACITY))
         self.spread = self.rng.random() < 0.5
         """Whether scrapers that fetch their lists ask different controllers."""
         self.accompanied = self.rng.random() < 0.3
@@ -93,15 +86,17 @@ class Fleet:
         self.agents: dict[str, Agent] = {}
         self.drained: set[str] = set()
         """Who shall be drained."""
+        self.wanted = self._drawn()
         self.faults: list[str] = []
         self.lost_epochs = False
         """Whether Consul forgot which epoch was the last one."""
         self._background: list[asyncio.Task[None]] = []
+        self._expected: tuple[object, dict[str, dict[str, bytes]]] | None = None
 
     def note(self, _: object, level: str, event: MutableMapping[str, Any]) -> Any:
         process = HERE.get()
         name = process.name if process else "-"
-        fields = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "srv_name", "service"))
+        fields = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "srv_name"))
         if event["event"] == "epoch_raised" and not self.lost_epochs:
             self.world.wrong("I7: somebody wrote in a higher epoch than the leader's")
         self.world.say(f"{name} {level} {event['event']} {fields}".replace(str(self.world.folder), ""))
@@ -150,23 +145,46 @@ class Fleet:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _drawn(self) -> Wanted:
+        """How many jobs, how often each target is scraped, zones, weights, capacity."""
+        rng, count = self.rng, self.rng.choice((1, 1, 2, 3, 3))
+        sizes = ((30, 60), (0, 15)) if count == 1 else ((8, 25), (0, 8))
+        jobs = {}
+        for name in NAMES[: count + 1]:
+            replicas = rng.choice((1, 1, 1, 2, 3))
+            jobs[name] = Job.of(name, [rng.randint(*size) // (1 + replicas // 2) for size in sizes], replicas)
+        zones, uneven = rng.choice((0, 0, 2, 3)), rng.random() < 0.3
+        for number, scraper in enumerate(self.world.scrapers.values()):
+            scraper.zone = "abc"[number % zones] if zones else ""
+            scraper.weight = rng.choice((0.5, 1.0, 2.0)) if uneven else 1.0
+        wanted = Wanted(jobs, set(NAMES[:count]), count > 1 or rng.random() < 0.5, self.registers)
+        wanted.load_factor = rng.choice((1.10, 1.10, 1.5))
+        wanted.locked, wanted.check = self.size > 1, self.world.traits.check
+        if rng.random() < 0.33:
+            wanted.capacity = math.ceil(wanted.load / (self.weight * FULL_AT_FIRST))
+        return wanted
+
+    @property
+    def weight(self) -> float:
+        """Of all scrapers."""
+        return sum(s.weight for s in self.world.scrapers.values())
+
+    @property
+    def room(self) -> float:
+        """How much load there may be."""
+        return self.wanted.capacity * self.weight if self.wanted.capacity else float("inf")
+
     def start(self) -> None:
         world, rng = self.world, self.rng
-        world.sources = {
-            "first": Source([f"10.1.0.{n}:9100" for n in range(rng.randint(30, 60))]),
-            "second": Source([f"10.2.0.{n}:9100" for n in range(rng.randint(0, 15))]),
-        }
-        world.ever = world.truth()
+        world.ever = {t for job in self.wanted.jobs.values() for t in job.targets}
         if self.accompanied:
             sinks = world.folder / "others"
-            world.bystanders = {f"{h}:{PORT}": Scraper(h, sinks / h / f"{PORT}.json") for h in BYSTANDERS}
-            world.other_source = Source([f"10.9.0.{n}:9100" for n in range(12)])
-        path = world.folder / "promring.yml"
-        path.write_text(json.dumps(self._settings()))
-        settings = config.load(path)
+            world.bystanders = {f"{h}:{PORT}": Scraper(h, sinks / h) for h in BYSTANDERS}
+            world.other_source = Source([f"n{n}.first.others:9100" for n in range(12)])
+        self.configure()
         world.locked = self.size > 1
         names = [f"controller-{n}" for n in range(self.size)]
-        world.controllers = {name: Controller(name, world, path, settings) for name in names}
+        world.controllers = {name: Controller(name, world, self._config) for name in names}
         if not self.registers:
             self.register()
         for controller in world.controllers.values():
@@ -181,35 +199,34 @@ class Fleet:
             for number, scraper in enumerate(world.scrapers.values()):
                 first = number % len(names) if self.spread else 0
                 asked = [*names[first:], *names[:first]]
-                self._background.append(scraper.process.start(world.polls(scraper, asked)))
+                for job in self.wanted.jobs:
+                    self._background.append(scraper.process.start(world.polls(scraper, job, asked)))
 
-    def _settings(self) -> dict[str, Any]:
-        check = {"path": self.world.traits.check, "interval": "1s", "timeout": "500ms"}
-        register = {"register": {"nodes": list(self.world.scrapers), "check": check}} if self.registers else {}
-        sink = str(self.world.folder / "sinks" / "{host}_{port}" / "{service}.json")
-        service = {
-            "name": SERVICE,
-            "scrapers": {"consul": {"service": "scrapers", **register}},
-            "join_delay": "2s",
-            "targets": [{"http": {"url": f"http://cmdb/{n}", "refresh_interval": "5s"}} for n in self.world.sources],
-            "placement": {"virtual_nodes": VIRTUAL_NODES} | ({"capacity": self.capacity} if self.capacity else {}),
-            "handover": {"overlap": f"{OVERLAP_S:g}s"},
-            "guard": {"panic_hold": "10s", "shrink_hold": "8s", "empty_hold": "16s"},
-            "audit": {"interval": f"{AUDIT_S:g}s"},
-            "delivery": [{"http_sd": {}} if self.means in ("agent", "http_sd") else {"file": {"path": sink}}],
-        }
+    @property
+    def _config(self) -> Path:
+        return self.world.folder / "promring.yml"
+
+    def configure(self) -> None:
+        """Write down what is wanted: a controller that starts, or reloads, reads it."""
+        world = self.world
+        sink = str(world.folder / "sinks" / "{host}_{port}" / "{service}.json")
+        delivery: dict[str, Any] = {"http_sd": {}} if self.means in ("agent", "http_sd") else {"file": {"path": sink}}
         others = {
             "name": "others",
-            "scrapers": {"probe": {"nodes": list(self.world.bystanders), "path": "/-/healthy"}},
+            "scrapers": {"probe": {"nodes": list(world.bystanders), "path": "/-/healthy"}},
             "targets": [{"http": {"url": "http://cmdb/others", "refresh_interval": "5s"}}],
-            "delivery": [{"file": {"path": str(self.world.folder / "others" / "{host}" / "{port}.json")}}],
+            "delivery": [{"file": {"path": str(world.folder / "others" / "{host}" / "{port}.json")}}],
         }
-        return {
-            "global": {"reconcile_interval": f"{RECONCILE_S:g}s"},
-            "consul": {"address": "consul:8500"},
-            "controllers": {"lock": {"consul": {}}} if self.size > 1 else {},
-            "shard_services": [service, others] if self.accompanied else [service],
-        }
+        settings = self.wanted.settings(world.scrapers, delivery, [others] if self.accompanied else [])
+        self._config.write_text(json.dumps(settings))
+        world.jobs, world.fleet = {job.name: job for job in self.wanted.here}, self.wanted.fleet
+
+    async def reload(self) -> None:
+        """After ``configure``: all controllers, one after the other."""
+        self.configure()
+        for controller in self.world.controllers.values():
+            await controller.reload()
+            await asyncio.sleep(self.rng.uniform(0.0, 1.0))
 
     def register(self) -> None:
         """Somebody else registers the scrapers."""
@@ -220,6 +237,7 @@ class Fleet:
                     "Name": "scrapers",
                     "Address": scraper.host,
                     "Port": PORT,
+                    "Meta": {"zone": scraper.zone, "promring_weight": f"{scraper.weight:g}"},
                     "Check": {"HTTP": f"http://{scraper.id}{scraper.traits.check}", "Interval": "1s", "Status": "passing"},
                 }
             )
@@ -249,32 +267,35 @@ class Fleet:
 
     # --- what must be true in the end --------------------------------------------------------------------------------
 
-    def expected(self) -> dict[str, bytes]:
-        """What each live scraper shall have, from nothing but the truth, by the pure core."""
-        pools = [_pool(s.targets) for s in self.world.sources.values()]
-        live = [s for s in self.world.scrapers.values() if s.answers and not s.hidden]
-        members = tuple(sorted(Member(s.id, s.host, PORT, weight=float(s.id not in self.drained)) for s in live))
-        policy = Policy(VIRTUAL_NODES, 1.10, self.capacity)
-        every = tuple(sorted(Member(s.id, s.host, PORT) for s in self.world.scrapers.values()))
-        ring, listed = Ring(members, VIRTUAL_NODES), Ring(every, VIRTUAL_NODES)
-        placement = place_living(merge(pools, None, None), ring, listed, policy)
-        nothing = {s.id: EMPTY_BODY for s in live}
-        return nothing | {placement.scrapers[i].id: body for i, body, _ in bodies(placement)}
+    def expected(self) -> dict[str, dict[str, bytes]]:
+        """What each live scraper shall have, by job."""
+        world = self.world
+        live = {s.id for s in world.scrapers.values() if s.answers and not s.hidden}
+        weights = tuple(s.weight for s in world.scrapers.values())
+        lists = [list(source.targets) for source in world.sources.values()]
+        wanted, drained = self.wanted, set(self.drained)
+        of = live, drained, weights, lists, str(replace(wanted, jobs={}, _pools={})), [j.replicas for j in wanted.here]
+        if self._expected is None or self._expected[0] != of:
+            self._expected = of, wanted.slices(world.scrapers, live, drained)
+        return self._expected[1]
 
     def _apart(self) -> list[str]:
         """Who has, or scrapes, something else than is expected."""
         apart = []
-        for name, body in self.expected().items():
+        for name, bodies in self.expected().items():
             scraper = self.world.scrapers[name]
-            if scraper.traits.poll_s:
-                content = sorted(scraper.in_file) == sorted(targets_of(body)) and scraper.started_at < scraper.fetched_at
-            else:
-                content = scraper.file.exists() and scraper.file.read_bytes() == body
-            if not content:
-                apart.append(f"{name} has another slice")
+            if other := [job for job, body in bodies.items() if not self._holds(scraper, job, body)]:
+                apart.append(f"{name} has another slice of {', '.join(other)}")
             elif scraper.scraped != {t for t in scraper.in_file if not scraper.traits.drops(t)}:
-                apart.append(f"{name} does not scrape its slice")
+                apart.append(f"{name} does not scrape its slices")
         return apart
+
+    def _holds(self, scraper: Scraper, job: str, body: bytes) -> bool:
+        if scraper.traits.poll_s:
+            since = scraper.fetched_at.get(job, 0.0)
+            return sorted(scraper.of(job)) == sorted(targets_of(body)) and scraper.started_at < since
+        file = scraper.file(job)
+        return file.exists() and file.read_bytes() == body
 
     async def converged(self, when: str, within_s: float = CONVERGE_S) -> float:
         """I1, I5, I6, I12: within bounds every target is on the live scraper where the pure core puts it."""
@@ -299,14 +320,14 @@ class Fleet:
         if (len(self.world.writes), self.world.notes) != before:
             self.broken(f"I12: not quiet {when}")
 
-    async def no_write_in(self, seconds: float, while_: str) -> None:
-        """I3, I11: no sink gets other bytes."""
+    async def no_write_in(self, seconds: float, while_: str, but: Collection[str] = ()) -> None:
+        """I3, I11, I17: no sink gets other bytes, of the jobs that are not named."""
         before = len(self.world.writes)
         began = self.world.now
         while self.world.now - began < seconds:
             await self.let_pass(1.0)
-            if len(self.world.writes) > before:
-                self.broken(f"I11: {self.world.writes[-1][1]} was written while {while_}")
+            if written := [w for w in self.world.writes[before:] if w.job not in but]:
+                self.broken(f"I11: {written[-1].scraper} was written, {written[-1].job}, while {while_}")
 
     def heal(self) -> None:
         """End every fault that has not ended by itself."""
@@ -315,8 +336,9 @@ class Fleet:
             world.consul.set_fault("")
         world.consul.lags = 0
         world.cut_off.clear()
-        for source in world.sources.values():
-            source.mode = ""
+        for job in self.wanted.jobs.values():
+            for source in job.sources.values():
+                source.mode = ""
         self.drained.clear()
         for scraper in world.scrapers.values():
             scraper.heal()
@@ -340,6 +362,14 @@ class Fleet:
             for name in self.world.scrapers:
                 controller.drain(name, back=name not in self.drained)
 
+    def release(self, job: Job) -> bool:
+        """A person asks whoever leads to believe what the sources of a job say. Whether anything was held."""
+        for controller in self.world.controllers.values():
+            fleet = controller.fleet()
+            if fleet is not None and controller.leads and not controller.process.frozen:
+                return bool(controller.process.run(lambda f=fleet: f.reconciler.release(job.name)))  # type: ignore[misc]
+        return False
+
     @property
     def calls_sick(self) -> bool:
         """Whether anybody is ever called sick: not where several controllers serve slices, who must make one plan."""
@@ -349,8 +379,8 @@ class Fleet:
         """Whom some controller takes for sick now."""
         found: set[str] = set()
         for controller in self.world.controllers.values():
-            if service := controller.service():
-                found |= controller.process.run(lambda s=service: set(s.fleet.reconciler._sick))  # type: ignore[misc]
+            if fleet := controller.fleet():
+                found |= controller.process.run(lambda f=fleet: set(f.reconciler._sick))  # type: ignore[misc]
         return found
 
     def for_s(self, *choices: float) -> float:
@@ -369,12 +399,19 @@ class Fleet:
     def a_source(self) -> Source:
         return self.rng.choice(list(self.world.sources.values()))
 
-    def grow(self, source: Source) -> None:
-        number = len(self.world.ever)
-        if self.capacity and len(self.world.truth()) + 30 > FULL * SCRAPERS * self.capacity:
+    def a_job(self) -> Job:
+        return self.rng.choice(list(self.world.jobs.values()))
+
+    def grow(self, job: Job) -> None:
+        """New targets in its first source."""
+        number, more = len(self.world.ever), self.rng.randint(1, 30 // job.replicas)
+        if self.wanted.load + more * job.replicas > FULL * self.room:
             return
-        source.targets = [*source.targets, *(f"10.3.{number}.{n}:9100" for n in range(self.rng.randint(1, 30)))]
-        self.world.ever |= set(source.targets)
+        self.add(job, [f"n{n}.more{number}.{job.name}:9100" for n in range(more)])
+
+    def add(self, job: Job, targets: list[str]) -> None:
+        job.sources["first"].targets = [*job.sources["first"].targets, *targets]
+        self.world.ever |= set(targets)
 
     def a_controller(self) -> Controller:
         """Rather the one who leads."""
@@ -406,7 +443,3 @@ def _recorded(deliver: Callable[..., Awaitable[Any]], world: World) -> Callable[
         return await deliver(self, slices, *rest)
 
     return recorded
-
-
-def _pool(targets: list[str]) -> Any:
-    return pool_of([TargetGroup.of(targets)])

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
 from promring.core.fragment import decode, fragments
 from promring.core.second import Sick
-from promring.fleet.fleet import Service
+from promring.fleet.fleet import Fleet, Service
 from promring.model import TargetPool
-from tests.sim.scraper import NEVER, Looked, Scraper, targets_of
+from tests.sim.jobs import targets_of
+from tests.sim.scraper import NEVER, Looked, Scraper
+from tests.sim.wanted import AUDIT_S
 
 if TYPE_CHECKING:
     from tests.sim.controller import Controller
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 SEEN_S = 15.0
 """A trouble is seen, and what was decided before it is at the scrapers, so long after it began at the latest."""
-AUDIT_S, TIMEOUT_S, TICK_S = 10.0, 5.0, 2.0
+TIMEOUT_S, TICK_S = 5.0, 2.0
 WOKEN_S = 60.0
 """A controller that stood still may say what was so before that."""
 
@@ -115,7 +117,7 @@ class Moves:
 class Claims:
     def __init__(self, world: World) -> None:
         self._world = world
-        self._coverages: dict[str, Coverage] = {}
+        self._coverages: dict[tuple[str, str], Coverage] = {}
         self._sick: dict[str, set[tuple[str, float]]] = defaultdict(set)
         self._drained_since: dict[tuple[str, str], float] = {}
         self._names: dict[int, tuple[TargetPool, list[str]]] = {}
@@ -125,23 +127,25 @@ class Claims:
         for controller in self._world.controllers.values():
             if controller.process.frozen:
                 self._frozen_at[controller.name] = now
-            elif (service := controller.service()) is not None:
-                self._of(controller, service, now, judged=now - self._frozen_at.get(controller.name, NEVER) > WOKEN_S)
+            elif fleet := controller.fleet():
+                judged = now - self._frozen_at.get(controller.name, NEVER) > WOKEN_S
+                self._of(controller, fleet, now, judged=judged)
 
-    def _of(self, controller: Controller, service: Service, now: float, *, judged: bool) -> None:
+    def _of(self, controller: Controller, fleet: Fleet, now: float, *, judged: bool) -> None:
         """What is new of what it says; ``judged`` False: it may be of the time before it stood still."""
-        found = service.look.coverage
-        if found is not None and found is not self._coverages.get(controller.name):
-            self._coverages[controller.name] = found
-            if judged:
-                self._covered(controller.name, service, found, now)
-        for name, one in service.fleet.reconciler.opinions.scrapers.items():
+        for service in fleet.services.values():
+            found, key = service.look.coverage, (controller.name, service.name)
+            if found is not None and found is not self._coverages.get(key) and service.name in self._world.jobs:
+                self._coverages[key] = found
+                if judged:
+                    self._covered(controller.name, service, found, now)
+        for name, one in fleet.reconciler.opinions.scrapers.items():
             if (name, one.until) not in self._sick[controller.name]:
                 self._sick[controller.name].add((name, one.until))
                 if judged:
                     self._is_sick(controller.name, name, one, now)
         if judged:
-            self._drained(controller, service, now)
+            self._drained(controller, fleet, now)
 
     # --- coverage ----------------------------------------------------------------------------------------------------
 
@@ -183,24 +187,19 @@ class Claims:
         if not any(span.ended >= since and span.what in ("fails", "cut") for span in past):
             self._world.wrong(f"I18: {who} says that {name} is sick: {one.found}")
 
-    def _drained(self, controller: Controller, service: Service, now: float) -> None:
-        """It is drained, has taken its empty slice, and nothing is handed over: then it scrapes nothing."""
-        reconciler = service.fleet.reconciler
-        claims, traits = reconciler.memory.claims, self._world.traits
-        for name in self._world.scrapers:
-            slice_, key = service.slices.get(name), (controller.name, name)
-            says = controller.leads and name in reconciler.memory.drained and slice_ is not None and not slice_.targets
-            if not says or claims.held or name not in controller.reached(service):
+    def _drained(self, controller: Controller, fleet: Fleet, now: float) -> None:
+        """It is drained, has taken its empty slices, and nothing is handed over: then it scrapes nothing."""
+        memory, traits = fleet.reconciler.memory, self._world.traits
+        reached, left = controller.reached(fleet), memory.targets()
+        for name, scraper in self._world.scrapers.items():
+            key = controller.name, name
+            says = controller.leads and name in memory.drained and left.get(name) == 0
+            if not says or name not in reached:
                 self._drained_since.pop(key, None)
                 continue
             since = self._drained_since.setdefault(key, now)
-            scraper = self._world.scrapers[name]
-            if (
-                now - since > traits.stage_s + SEEN_S
-                and not scraper.was_ill("", since)
-                and scraper.loaded
-                and not scraper.disk
-            ):
-                self._world.wrong(
-                    f"I18: {controller.name} says that {name} is drained, and it scrapes {len(scraper.loaded)}"
-                )
+            if scraper.was_ill("", since) or scraper.disk:
+                continue
+            has = scraper.in_file if now - since > SEEN_S + traits.poll_s else {}
+            if scrapes := scraper.loaded if now - since > traits.stage_s + SEEN_S else has:
+                self._world.wrong(f"I18: {controller.name} says that {name} is drained, and it has {len(scrapes)}")

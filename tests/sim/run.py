@@ -23,7 +23,8 @@ import structlog
 from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
-from tests.sim.fleet import RECONCILE_S, BrokenError, Fleet
+from tests.sim.fleet import BrokenError, Fleet
+from tests.sim.wanted import RECONCILE_S
 from tests.sim.world import World
 
 __all__ = ["BrokenError", "Report", "examined", "simulate"]
@@ -91,7 +92,7 @@ async def _life(fleet: Fleet) -> None:
     fleet.heal()
     await fleet.converged("after the last fault")
     await fleet.quiet("after the last fault", QUIET_S)
-    last = LAST_EXAMS if fleet.capacity else ()
+    last = LAST_EXAMS if fleet.wanted.capacity else ()
     for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *last):
         if not fleet.world.strict:
             await fleet.let_pass(5.0)  # Consul, too, has seen that all is well

@@ -1,4 +1,4 @@
-"""Scrapers and the sources of their targets: what they answer, and what a scraper does with the list that it is given.
+"""Scrapers: what they answer, and what a scraper does with the lists that it is given, one a job.
 
 A scraper is as Prometheus 2.42, Prometheus 3.5 or vmagent are: it applies a list some seconds after it has it, asks each
 target at an offset of its own, replays its log after a restart, drops what relabelling drops; and it may fail, hang and lie.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -21,8 +22,8 @@ from promring.core.fragment import ID_LABEL
 from promring.model import Generation
 from promring.runtime.http_client import Response
 from tests.sim.faketime import START_S, WALL_S, Process
+from tests.sim.jobs import ids_of, job_of
 
-SERVICE = "nodes"
 PORT = 9090
 APPLIED_S = 5.0
 """A list is applied at the latest so long after the scraper has it."""
@@ -115,8 +116,11 @@ class Scraper:
     """
 
     host: str
-    file: Path
+    folder: Path
+    """Of the files, one a job."""
     traits: Traits = field(default_factory=Traits)
+    zone: str = ""
+    weight: float = 1.0
     up: bool = True
     frozen: bool = False
     hidden: bool = False
@@ -128,24 +132,26 @@ class Scraper:
     lie: str = ""
     started_at: float = START_S
     replays_until: float = 0.0
-    fetched_at: float = 0.0
+    fetched_at: dict[str, float] = field(default_factory=dict)
+    """When it last got the list of each job, where it fetches them."""
     in_file: dict[str, float] = field(default_factory=dict)
-    """Targets of the list that it was given last, and since when."""
+    """Targets of the lists that it was given last, and since when."""
     loaded: dict[str, Loaded] = field(default_factory=dict)
     left_out: dict[str, tuple[str, float]] = field(default_factory=dict)
     """What relabelling dropped: the label with its id, and when it was last in the list."""
-    accepted: tuple[Generation, str] = (Generation(0, 0), "")
-    term: int = 0
+    accepted: dict[str, tuple[Generation, str]] = field(default_factory=dict)
+    """By job, as all that follows: generation and digest of its list."""
+    term: dict[str, int] = field(default_factory=dict)
     pulls: bool = False
-    """Whether an agent keeps its file."""
-    maker: Process | None = None
+    """Whether an agent keeps its files."""
+    maker: dict[str, Process] = field(default_factory=dict)
     """The controller that made its slice, and since when it is that one."""
-    maker_since: float = 0.0
+    maker_since: dict[str, float] = field(default_factory=dict)
     troubles: dict[str, Span] = field(default_factory=dict)
     past: list[Span] = field(default_factory=list)
-    _read: object = None
-    _next: dict[str, str] | None = None
-    _apply_at: float = 0.0
+    _read: dict[str, object] = field(default_factory=dict)
+    _next: dict[str, dict[str, str]] = field(default_factory=dict)
+    _apply_at: dict[str, float] = field(default_factory=dict)
     _looked_at: float = START_S
     _rng: Random = field(init=False)
 
@@ -159,6 +165,13 @@ class Scraper:
     @property
     def answers(self) -> bool:
         return self.up and not self.frozen
+
+    def file(self, job: str) -> Path:
+        return self.folder / f"{job}.json"
+
+    def of(self, job: str) -> dict[str, float]:
+        """Of ``in_file`` what is of this job."""
+        return {t: since for t, since in self.in_file.items() if job_of(t) == job}
 
     @property
     def process(self) -> Process:
@@ -185,52 +198,64 @@ class Scraper:
 
     def restart(self, now: float, replay_s: float = 0.0) -> None:
         self.up, self.frozen, self.started_at = True, False, now
-        self.loaded, self.left_out, self._read, self._next = {}, {}, None, None
+        self.loaded, self.left_out, self._read, self._next = {}, {}, {}, {}
         self.replays_until = now if self.traits.server == "vmagent" else now + replay_s
+
+    def remove(self, job: str) -> None:
+        """A person takes a job out of its configuration, and removes its file."""
+        for of_job in (self.accepted, self.term, self.maker, self.maker_since, self.fetched_at, self._read, self._next):
+            of_job.pop(job, None)
+        for path in self.folder.glob(f"*{job}.json*"):
+            path.unlink()
+        self.in_file = {t: since for t, since in self.in_file.items() if job_of(t) != job}
+        self.loaded = {t: one for t, one in self.loaded.items() if job_of(t) != job}
+        self.left_out = {t: one for t, one in self.left_out.items() if job_of(t) != job}
 
     # --- scraping ----------------------------------------------------------------------------------------------------
 
-    def given(self, body: bytes, now: float) -> None:
+    def given(self, job: str, body: bytes, now: float) -> None:
         """It has a list; it applies the newest one when the time of the first has come."""
         try:
             ids = ids_of(body)
         except ValueError:
             return  # as Prometheus: it goes on with what it has
-        if self._next is None:
-            self._apply_at = now + self._rng.uniform(0.0, APPLIED_S)
-        self._next = ids
+        if job not in self._next:
+            self._apply_at[job] = now + self._rng.uniform(0.0, APPLIED_S)
+        self._next[job] = ids
 
-    def look(self, now: float) -> Looked:
+    def look(self, now: float, jobs: Iterable[str]) -> Looked:
         """Once a second, of one that lives."""
         if now < self.replays_until:
             return Looked()
         if not self.traits.poll_s:
-            self._read_file(now)
-        dropped = self._apply(now) if self._next is not None and now >= self._apply_at else ()
+            for job in jobs:
+                self._read_file(job, now)
+        due = [job for job in self._next if now >= self._apply_at[job]]
+        dropped = tuple(t for job in due for t in self._apply(job, now))
         asked = tuple(self._scrape(now))
         self._looked_at = now
         return Looked(asked, tuple(t for t in asked if self.loaded[t].up), dropped)
 
-    def _read_file(self, now: float) -> None:
+    def _read_file(self, job: str, now: float) -> None:
         try:
-            stat = self.file.stat()
+            stat = self.file(job).stat()
         except FileNotFoundError:
             return
-        if self._read != (signature := (stat.st_ino, stat.st_mtime_ns, stat.st_size)):
-            self._read = signature
-            self.given(self.file.read_bytes(), now)
+        if self._read.get(job) != (signature := (stat.st_ino, stat.st_mtime_ns, stat.st_size)):
+            self._read[job] = signature
+            self.given(job, self.file(job).read_bytes(), now)
 
-    def _apply(self, now: float) -> tuple[str, ...]:
-        ids, self._next = self._next or {}, None
-        before, traits = self.loaded, self.traits
-        self.loaded = {}
+    def _apply(self, job: str, now: float) -> tuple[str, ...]:
+        ids, before, traits = self._next.pop(job), self.loaded, self.traits
+        self.loaded = {t: one for t, one in before.items() if job_of(t) != job}
         for target, id_ in ids.items():
             if traits.drops(target):
                 self.left_out[target] = id_, now
             else:
                 old = before.get(target)
                 self.loaded[target] = old if old and old.id == id_ else Loaded(id_, self._offset_s(target))
-        self.left_out = {t: one for t, one in self.left_out.items() if t in ids or now - one[1] < self._shows_for_s}
+        shows = self._shows_for_s
+        self.left_out = {t: x for t, x in self.left_out.items() if t in ids or job_of(t) != job or now - x[1] < shows}
         return tuple(t for t, one in before.items() if t not in self.loaded and one.up)
 
     @property
@@ -268,26 +293,27 @@ class Scraper:
         return Response(200, {"date": date}, json.dumps({"status": "success", "data": self._targets(query)}).encode())
 
     def _targets(self, query: dict[str, str]) -> dict[str, Any]:
-        pool, state = query.get("scrapePool", self._pool), query.get("state", "any")
-        ours, vmagent = pool == self._pool, self.traits.server == "vmagent"
+        """Of one job, or of all of them, as it is asked; vmagent always says of all what it dropped."""
+        asked, state, vmagent = query.get("scrapePool"), query.get("state", "any"), self.traits.server == "vmagent"
         data: dict[str, Any] = {"activeTargets": [], "droppedTargets": []}
-        if state != "dropped" and "scrapePool" not in query and self.traits.own_job:
+        if state != "dropped" and asked is None and self.traits.own_job:
             data["activeTargets"] = [{"discoveredLabels": {"__address__": self.id}, "scrapePool": "own", "health": "up"}]
-        if state != "dropped" and ours:
-            data["activeTargets"] += [self._active(t) for t in sorted(self.loaded)]
-        if state != "active" and (ours or vmagent):
-            data["droppedTargets"] = [self._dropped(t) for t in sorted(self.left_out)]
+        if state != "dropped":
+            data["activeTargets"] += [self._active(t) for t in sorted(self.loaded) if asked in (None, self._pool(t))]
+        if state != "active":
+            shown = [t for t in sorted(self.left_out) if vmagent or asked in (None, self._pool(t))]
+            data["droppedTargets"] = [self._dropped(t) for t in shown]
         if self.traits.server == "3.5":
-            data["droppedTargetCounts"] = {self._pool: len(self.left_out)} if state != "active" else None
+            data["droppedTargetCounts"] = Counter(map(self._pool, self.left_out)) if state != "active" else None
         return data
 
-    @property
-    def _pool(self) -> str:
-        return "misnamed" if self.lie == "pool" else SERVICE
+    def _pool(self, target: str) -> str:
+        job = job_of(target)
+        return f"mis{job}" if self.lie == "pool" else job
 
     def _discovered(self, target: str, id_: str) -> dict[str, str]:
         interval = f"{self.traits.interval_s:g}s" if self.traits.interval_s != 60 else "1m"
-        return {"__address__": target, ID_LABEL: id_, "__scrape_interval__": interval, "job": self._pool}
+        return {"__address__": target, ID_LABEL: id_, "__scrape_interval__": interval, "job": self._pool(target)}
 
     def _active(self, target: str) -> dict[str, Any]:
         one, server = self.loaded[target], self.traits.server
@@ -298,7 +324,7 @@ class Scraper:
         return {
             "discoveredLabels": discovered,
             "labels": {"instance": target},
-            "scrapePool": self._pool,
+            "scrapePool": discovered["job"],
             "lastScrape": _text(one.shown_at) if asked else never,
             "lastError": one.error,
             "health": "up" if one.up else down,
@@ -306,7 +332,7 @@ class Scraper:
 
     def _dropped(self, target: str) -> dict[str, Any]:
         said = {"discoveredLabels": self._discovered(target, self.left_out[target][0])}
-        return {**said, "scrapePool": self._pool} if self.traits.server == "3.5" else said
+        return {**said, "scrapePool": self._pool(target)} if self.traits.server == "3.5" else said
 
     # --- what befell it ----------------------------------------------------------------------------------------------
 
@@ -341,28 +367,6 @@ class Scraper:
         return any(span.began >= since and span.concerns(target) for span in self.past)
 
 
-@dataclass
-class Source:
-    """``targets`` is the truth; ``mode``: empty, ``status 500``, ``hang``, ``cut``, ``empty`` or ``half``."""
-
-    targets: list[str]
-    mode: str = ""
-
-    async def answer(self) -> Response:
-        listed = self.targets
-        match self.mode:
-            case "status 500":
-                return Response(500, {}, b"no")
-            case "hang":
-                await asyncio.sleep(3600)
-            case "empty":
-                listed = []
-            case "half":
-                listed = self.targets[: len(self.targets) // 2]
-        body = json.dumps([{"targets": [t]} for t in listed]).encode()
-        return Response(200, {"content-type": "application/json"}, body[: len(body) // 2] if self.mode == "cut" else body)
-
-
 def _text(now: float) -> str:
     return datetime.fromtimestamp(WALL_S + now, tz=UTC).isoformat()
 
@@ -373,11 +377,3 @@ def _share_of(target: str) -> float:
 
 def _reach_of(target: str) -> float:
     return crc32(f"reach {target}".encode()) % 1000 / 1000
-
-
-def ids_of(body: bytes) -> dict[str, str]:
-    return {t: group["labels"][ID_LABEL] for group in json.loads(body) for t in group["targets"]}
-
-
-def targets_of(body: bytes) -> list[str]:
-    return [target for group in json.loads(body) for target in group["targets"]]

@@ -28,7 +28,7 @@ async def _leads_again(fleet: Fleet) -> None:
     first = fleet.a_controller()
     (second,) = [c for c in fleet.world.controllers.values() if c is not first]
     fleet.a_scraper().disk = "full"
-    fleet.grow(fleet.world.sources["first"])
+    fleet.grow(fleet.a_job())
     await fleet.let_pass(20.0)
     fleet.world.cut_off.add((first.name, "consul"))
     await fleet.let_pass(12.0)
@@ -52,5 +52,5 @@ async def _clock_went_back(fleet: Fleet) -> None:
     await controller.kill(state=False)
     controller.start()
     await fleet.let_pass(20.0)
-    fleet.grow(fleet.world.sources["first"])
+    fleet.grow(fleet.a_job())
     await fleet.converged("after the state was lost and the clock went back")

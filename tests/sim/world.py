@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yarl import URL
 
@@ -24,16 +24,26 @@ from promring.model import Generation, Slice
 from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, Clock, FakeLoop, Process
+from tests.sim.jobs import Job, Source, job_of, targets_of
 from tests.sim.proof import Claims, Heirs, Moves
-from tests.sim.scraper import PORT, SERVICE, Scraper, Source, Traits, targets_of
+from tests.sim.scraper import PORT, Scraper, Traits
+from tests.sim.wanted import OVERLAP_S
 
 if TYPE_CHECKING:
     from tests.sim.controller import Controller
 
 SCRAPERS = 8
-OVERLAP_S = 15.0
 RECENT_S = 20.0
 """What befell a scraper so long ago may not have been known when something was decided."""
+
+
+NOTHING = Generation(0, 0), ""
+
+
+class Write(NamedTuple):
+    at: float
+    scraper: str
+    job: str
 
 
 @dataclass
@@ -53,13 +63,15 @@ class World:
         self.clock = Clock(loop)
         hosts = [f"scraper-{n}" for n in range(SCRAPERS)]
         self.traits = Traits()
-        self.scrapers = {f"{h}:{PORT}": Scraper(h, folder / "sinks" / f"{h}_{PORT}" / f"{SERVICE}.json") for h in hosts}
+        self.scrapers = {f"{h}:{PORT}": Scraper(h, folder / "sinks" / f"{h}_{PORT}") for h in hosts}
         self.bystanders: dict[str, Scraper] = {}
         """Of another service; nothing befalls them."""
         self.settled = False
         """Whether the bystanders have what they shall have."""
-        self.sources: dict[str, Source] = {}
-        """Of the service that is looked at."""
+        self.jobs: dict[str, Job] = {}
+        """Those that are configured, of the fleet that is looked at."""
+        self.fleet = ""
+        """Its name."""
         self.other_source = Source([])
         self.consul = Consul(loop.time, self._passes)
         self.controllers: dict[str, Controller] = {}
@@ -67,7 +79,7 @@ class World:
         """Who does not reach whom."""
         self.broken: list[str] = []
         self.trace: list[str] = []
-        self.writes: list[tuple[float, str]] = []
+        self.writes: list[Write] = []
         """When which sink's bytes changed."""
         self.notes = 0
         """How often a receiver noted a generation."""
@@ -76,16 +88,16 @@ class World:
         self.takes: list[tuple[float, str, int]] = []
         """When which scraper got a list without so many of the targets that it had, which are still listed."""
         self.moves, self.claims = Moves(self), Claims(self)
-        self._made: dict[tuple[str, str, Generation], tuple[Process, float]] = {}
-        """Who made which slice, and when: scraper, digest, generation."""
-        self._given: dict[Process, dict[str, Given]] = {}
-        self._came: dict[tuple[Process, str], float] = {}
-        """When a controller last took a scraper into its plan."""
+        self._made: dict[tuple[str, str, str, Generation], tuple[Process, float]] = {}
+        """Who made which slice, and when: job, scraper, digest, generation."""
+        self._given: dict[tuple[Process, str], dict[str, Given]] = {}
+        """What each controller gives of a job to each scraper of its plan."""
+        self._came: dict[tuple[Process, str, str], float] = {}
+        """When a controller last took a scraper into its plan of a job."""
         self.forgot_at: dict[str, float] = {}
         """When each controller last lost its state."""
         self.short_at = float("-inf")
         """When a source last said less than there is."""
-        """What each controller gives each scraper of its plan."""
         self._pusher: tuple[Process | None, float] = (None, 0.0)
         """Who pushes, and since when."""
         self.ever: set[str] = set()
@@ -113,8 +125,21 @@ class World:
     def anybody(self, name: str) -> Scraper:
         return self.scrapers.get(name) or self.bystanders[name]
 
+    @property
+    def sources(self) -> dict[str, Source]:
+        return {f"{job.name}/{name}": source for job in self.jobs.values() for name, source in job.sources.items()}
+
     def truth(self) -> set[str]:
-        return {t for source in self.sources.values() for t in source.targets}
+        return {t for job in self.jobs.values() for t in job.targets}
+
+    def given(self, job: str) -> set[str]:
+        """What of a job is in the newest plan of who leads."""
+        found: set[str] = set()
+        for controller in self.controllers.values():
+            if controller.leads:
+                given = self._given.get((controller.process, job), {})
+                found |= {t for one in given.values() for t in one.targets}
+        return found
 
     # --- network -----------------------------------------------------------------------------------------------------
 
@@ -181,30 +206,30 @@ class World:
         ready = URL(url).path == "/-/healthy" or self.now >= scraper.replays_until
         return scraper.answers and not scraper.hidden and ready
 
-    async def polls(self, scraper: Scraper, controllers: Sequence[str]) -> None:
-        """Fetches its list from one of these, for ever; from the next one when that does not answer, when ``strict`` always.
-        Known to be weak: controllers that see different things serve slices of different plans.
+    async def polls(self, scraper: Scraper, job: str, controllers: Sequence[str]) -> None:
+        """Fetches its list of a job from one of these, for ever; from the next one when that does not answer, when
+        ``strict`` always. Known to be weak: controllers that see different things serve slices of different plans.
         """
         every_s, asked = scraper.traits.poll_s, 0
         await asyncio.sleep(self.rng.uniform(0.0, every_s))
         while True:
-            if scraper.answers and self.now >= scraper.replays_until:
-                answered = await self._fetch(scraper, controllers[asked % len(controllers)])
+            if job in self.jobs and scraper.answers and self.now >= scraper.replays_until:
+                answered = await self._fetch(scraper, job, controllers[asked % len(controllers)])
                 asked += self.strict or not answered
             await asyncio.sleep(every_s)
 
-    async def _fetch(self, scraper: Scraper, controller: str) -> bool:
+    async def _fetch(self, scraper: Scraper, job: str, controller: str) -> bool:
         """Whether there was an answer."""
-        url, started_at = f"http://{controller}:9600/sd/{SERVICE}/{scraper.id}", scraper.started_at
+        url, started_at = f"http://{controller}:9600/sd/{job}/{scraper.id}", scraper.started_at
         try:
             answer = await self.request(None, "GET", url, timeout_s=min(scraper.traits.poll_s, 30.0))
         except HttpError:
             return False
-        if answer.status == 200 and scraper.answers and scraper.started_at == started_at:
+        if answer.status == 200 and job in self.jobs and scraper.answers and scraper.started_at == started_at:
             generation = receiver.parse_generation(answer.headers["x-promring-generation"])
-            self._has(scraper, answer.body, (generation, answer.headers["x-promring-sha256"]), fetched=True)
-            scraper.fetched_at = self.now
-            scraper.given(answer.body, self.now)
+            self._has(scraper, job, answer.body, (generation, answer.headers["x-promring-sha256"]), fetched=True)
+            scraper.fetched_at[job] = self.now
+            scraper.given(job, answer.body, self.now)
         return answer.status == 200
 
     # --- receivers ---------------------------------------------------------------------------------------------------
@@ -213,17 +238,18 @@ class World:
         """A controller put these in force."""
         process = HERE.get()
         assert process is not None
-        if any(one.service != SERVICE for one in slices):
+        if not slices or slices[0].service not in self.jobs:
             return
-        before = self._given.get(process, {})
-        self._given[process] = {}
+        job = slices[0].service
+        before = self._given.get((process, job), {})
+        self._given[process, job] = {}
         for one in slices:
-            self._made.setdefault((one.scraper.id, one.sha256, one.generation), (process, self.now))
+            self._made.setdefault((job, one.scraper.id, one.sha256, one.generation), (process, self.now))
             given = before.get(one.scraper.id) or Given(self.now if before else float("-inf"))
-            self._came[process, one.scraper.id] = given.since
+            self._came[process, job, one.scraper.id] = given.since
             if given.digest != one.sha256:
                 given = Given(given.since, one.sha256, {t: given.targets.get(t, self.now) for t in targets_of(one.body)})
-            self._given[process][one.scraper.id] = given
+            self._given[process, job][one.scraper.id] = given
 
     def pushes(self) -> None:
         """A controller begins to write. It may, as long as it was told less than a lease ago that it has the lock."""
@@ -240,7 +266,7 @@ class World:
 
         def install(path: Path, body: bytes, **options: int) -> None:
             everybody = [*self.scrapers.values(), *self.bystanders.values()]
-            scraper = next((s for s in everybody if path.parent == s.file.parent), None)
+            scraper = next((s for s in everybody if path.parent == s.folder), None)
             if scraper is None:
                 real(path, body, **options)
                 return
@@ -252,8 +278,8 @@ class World:
             real(path, body, **options)
             if scraper.id in self.bystanders:
                 self._bystander_has(scraper, body)
-            elif path == scraper.file:
-                self._installed(scraper)
+            elif path.suffix == ".json" and path.stem in self.jobs:
+                self._installed(scraper, path.stem)
             else:
                 self.notes += 1
 
@@ -264,40 +290,49 @@ class World:
         if self.settled and body.startswith(b"["):
             self.wrong(f"I17: {scraper.id}, of a service that nothing befalls, has another slice")
 
-    def _installed(self, scraper: Scraper) -> None:
-        note = receiver.noted(scraper.file)
+    def _installed(self, scraper: Scraper, job: str) -> None:
+        note = receiver.noted(scraper.file(job))
         assert note is not None
-        if note.rank[0] < scraper.term:
-            self.wrong(f"I7: {scraper.id} went from term {scraper.term} to {note.rank[0]}")
-        scraper.term = note.rank[0]
-        self._has(scraper, scraper.file.read_bytes(), (note.generation, note.sha256))
+        if note.rank[0] < (term := scraper.term.get(job, 0)):
+            self.wrong(f"I7: {scraper.id} went from term {term} to {note.rank[0]}")
+        scraper.term[job] = note.rank[0]
+        self._has(scraper, job, scraper.file(job).read_bytes(), (note.generation, note.sha256))
 
-    def _has(self, scraper: Scraper, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
+    def _has(self, scraper: Scraper, job: str, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
         """It has another list: I3, I7, I8, and no target is taken from the only one who has it."""
         generation, sha256 = have
-        if fetched and have == scraper.accepted:
+        before = scraper.accepted.get(job, NOTHING)
+        if fetched and have == before:
             return
-        made = self._made.get((scraper.id, sha256, generation))
+        made = self._made.get((job, scraper.id, sha256, generation))
         if made is None or not Envelope(body, sha256, generation).is_whole():
-            self.wrong(f"I8: {scraper.id} has {len(body)} bytes that are no slice that was made, as {generation}")
+            self.wrong(f"I8: {scraper.id} has {len(body)} bytes of {job} that are no slice that was made, as {generation}")
             return
-        older = generation < scraper.accepted[0] or (generation == scraper.accepted[0] and sha256 != scraper.accepted[1])
+        older = generation < before[0] or (generation == before[0] and sha256 != before[1])
         if older and not fetched and not scraper.pulls:  # an agent may go back in a term, and who fetches has no fence
-            self.wrong(f"I7: {scraper.id} went from {scraper.accepted[0]} to {generation}")
-        if sha256 != scraper.accepted[1] or not fetched:
-            self.writes.append((self.now, scraper.id))
-        maker, made_at = made
-        if maker is not scraper.maker:
-            scraper.maker, scraper.maker_since = maker, self.now
-        scraper.accepted = have
-        now = set(targets_of(body))
+            self.wrong(f"I7: {scraper.id} went from {before[0]} to {generation} of {job}")
+        if sha256 != before[1] or not fetched:
+            self.writes.append(Write(self.now, scraper.id, job))
+        maker = made[0]
+        if maker is not scraper.maker.get(job):
+            scraper.maker[job], scraper.maker_since[job] = maker, self.now
+        scraper.accepted[job] = have
+        self._lists(scraper, job, set(targets_of(body)), made, str(generation))
+
+    def _lists(self, scraper: Scraper, job: str, now: set[str], made: tuple[Process, float], generation: str) -> None:
+        """Its list of a job is another one."""
         if strange := now - self.ever:
             self.wrong(f"I8: {scraper.id} got {len(strange)} targets that nobody listed")
-        taken = (scraper.in_file.keys() - now) & self.truth()
-        self.moves.taken_off(scraper, taken, made_at, self._heirs(maker, scraper))
+        if strange := {t for t in now if job_of(t) != job}:
+            self.wrong(f"I8: {scraper.id} got {len(strange)} targets of another job as {job}")
+        (maker, made_at), had = made, scraper.of(job)
+        taken = (had.keys() - now) & self.truth()
+        if taken:
+            self.moves.taken_off(scraper, taken, made_at, self._heirs(maker, job, scraper))
         self.moves.has(scraper, now)
-        scraper.in_file = {t: scraper.in_file.get(t, self.now) for t in sorted(now)}
-        self.say(f"{scraper.id} has {generation} of {maker.name}: {len(now)} targets, {len(taken)} taken")
+        others_of_it = {t: since for t, since in scraper.in_file.items() if t not in had}
+        scraper.in_file = others_of_it | {t: had.get(t, self.now) for t in sorted(now)}
+        self.say(f"{scraper.id} has {generation} of {maker.name}: {job}, {len(now)} targets, {len(taken)} taken")
         if taken:
             self.takes.append((self.now, scraper.id, len(taken)))
         others = {t for s in self.scrapers.values() if s is not scraper for t in s.in_file}
@@ -305,10 +340,10 @@ class World:
         if scraper.answers and lost:
             self.wrong(f"I3: {len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them")
 
-    def _heirs(self, maker: Process, scraper: Scraper) -> dict[str, Heirs]:
+    def _heirs(self, maker: Process, job: str, scraper: Scraper) -> dict[str, Heirs]:
         """Who has each target in the plan of that controller, but this scraper; since before it started, if so."""
         found: dict[str, Heirs] = {}
-        for name, given in self._given.get(maker, {}).items():
+        for name, given in self._given.get((maker, job), {}).items():
             if name != scraper.id:
                 heir = self.scrapers[name]
                 for target, since in given.targets.items():
@@ -321,15 +356,16 @@ class World:
         fails, without this target; who comes for its list has lately come to another controller, which sees other things;
         and a single controller that lost its state believes a source that says less just then.
         """
-        maker, comes = scraper.maker, scraper.pulls or bool(self.traits.poll_s)
+        job = job_of(target)
+        maker, comes = scraper.maker.get(job), scraper.pulls or bool(self.traits.poll_s)
         if maker is None or self.strict:
             return False
-        gives = self._given.get(maker, {})
-        began = [self._came.get((maker, scraper.id), float("-inf"))]
+        gives = self._given.get((maker, job), {})
+        began = [self._came.get((maker, job, scraper.id), float("-inf"))]
         if not self.locked and decided - self.short_at < OVERLAP_S:
             began.append(self.forgot_at.get(maker.name, float("-inf")))
         if self.locked and comes:
-            began.append(scraper.maker_since)
+            began.append(scraper.maker_since.get(job, float("-inf")))
         elif self.locked and not any(target in given.targets for given in gives.values()):
             began.append(self._pusher[1])
         return any(decided - at < OVERLAP_S for at in began)
@@ -341,7 +377,7 @@ class World:
         for scraper in self.scrapers.values():
             scraper.note_troubles(self.now)
             if scraper.answers:
-                found = scraper.look(self.now)
+                found = scraper.look(self.now, self.jobs)
                 self.moves.looked(scraper, found, self.now)
                 for target in sorted(self.truth().intersection(found.dropped)):
                     if not self._may_drop(scraper, target) and not self.weak(scraper, target, self.now):

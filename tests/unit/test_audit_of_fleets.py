@@ -22,16 +22,22 @@ from tests.waiting import until
 
 
 class Server:
-    """A scraper that has a target of the job ``known`` and of no other."""
+    """A scraper that has a target of the job ``known`` and of no other. ``drops``: the id of a target of ``lacking`` that
+    its relabelling drops.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.id = 0
+        self.drops: int | None = None
 
     async def targets(self, request: web.Request) -> web.Response:
         self.asked.append(request.query_string)
         active = [{"scrapePool": "known", "discoveredLabels": {ID_LABEL: f"{self.id:016x}"}, "health": "up"}]
-        return web.json_response({"status": "success", "data": {"activeTargets": active, "droppedTargets": []}})
+        dropped: list[dict[str, object]] = []
+        if self.drops is not None:
+            dropped = [{"scrapePool": "lacking", "discoveredLabels": {ID_LABEL: f"{self.drops:016x}"}}]
+        return web.json_response({"status": "success", "data": {"activeTargets": active, "droppedTargets": dropped}})
 
 
 @asynccontextmanager
@@ -72,4 +78,32 @@ async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_
         said = [line["error"] for line in lines if line["event"] == "audit_failed"]
         assert said == ["no scrape pool 'lacking' (the job_name of its targets); there is known"]
         assert set(looks["lacking"].failed) == {scraper.id}
-        assert set(server.asked) == {"state=active"}, "one question for all jobs"
+        assert server.asked.count("state=active") >= 4, "one question for all jobs"
+        assert server.asked.count("state=dropped&scrapePool=lacking") == 1, "what it drops is asked for now and then only"
+
+
+async def test_a_job_of_which_relabelling_drops_all_that_a_scraper_has_is_there() -> None:
+    async with serving() as (server, scraper):
+        pool = FleetPool.of(
+            {name: Part(pool_of([f"{name}:1"]), salt=salt_of("main", name)) for name in ("known", "lacking")}
+        )
+        server.id, server.drops = (int(pool.parts[name].pool.ids[0]) for name in ("known", "lacking"))
+        placement = place(pool, Ring((scraper,), 8), Policy(8))
+        logger: Logger = structlog.get_logger()
+        looks = {name: Look(name, name, salt_of("main", name), logger) for name in pool.names}
+        audit = Audit(
+            AuditSettings(interval_s=0.02, timeout_s=1.0),
+            looks,
+            in_force=lambda: placement,
+            waiting=lambda: (),
+            receive=lambda _: None,
+            wanted=asyncio.Event(),
+            look_at=None,
+            log=logger,
+        )
+        async with in_task(audit.run()):
+            await until(lambda: looks["lacking"].coverage is not None, "a look that was compared")
+        assert looks["lacking"].failed == {}
+        found = looks["lacking"].coverage
+        assert found is not None
+        assert (len(found.dropped), len(found.missing)) == (1, 0)

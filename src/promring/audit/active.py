@@ -43,7 +43,6 @@ DATE_STEP_S = 1.0
 """An answer's ``Date`` is whole seconds."""
 State = Literal["active", "dropped"]
 POOLS_NAMED_MOST = 5
-_NO_POOL = "no scrape pool {!r} (the job_name of its targets); there is {}"
 
 
 class AuditError(Exception):
@@ -64,6 +63,16 @@ class OddError(AuditError):
     """It answered, but nothing that could be used."""
 
     answered = True
+
+
+class NoPoolError(OddError):
+    """It has other scrape pools, and no active target in this one: another name, or relabelling drops all it has there.
+    ``nothing``: what was seen, should it be that.
+    """
+
+    def __init__(self, pool: str, others: str, nothing: Seen) -> None:
+        super().__init__(f"no scrape pool {pool!r} (the job_name of its targets); there is {others}")
+        self.nothing = nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +164,11 @@ def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[st
             parts[pool].append(indexes[pool].seen(at, active))
     there = [pool for pool, some in parts.items() if some]
     named = ", ".join(sorted([*others, *there])[:POOLS_NAMED_MOST])
-    return {
-        pool: _joined(some)
-        if some
-        else (OddError(_NO_POOL.format(pool, named)) if others or there else indexes[pool].seen(at, ()))
-        for pool, some in parts.items()
-    }
+    found: dict[str, Seen | AuditError] = {}
+    for pool, some in parts.items():
+        seen = _joined(some) if some else indexes[pool].seen(at, ())
+        found[pool] = NoPoolError(pool, named, seen) if not some and (others or there) else seen
+    return found
 
 
 def _joined(parts: list[Seen]) -> Seen:
@@ -218,7 +226,7 @@ def decoded(told: Told, scrape_pool: str) -> Iterator[Active]:
         ours = True
         yield one
     if others and not ours:
-        raise OddError(_NO_POOL.format(scrape_pool, ", ".join(sorted(others))))
+        raise OddError(f"no scrape pool {scrape_pool!r} (the job_name of its targets); there is {', '.join(sorted(others))}")
 
 
 def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> Iterator[tuple[str, Active]]:

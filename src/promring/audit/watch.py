@@ -25,6 +25,7 @@ from promring.audit.active import (
     HIDDEN_ALL,
     SHORT_BYTES_MAX,
     AuditError,
+    NoPoolError,
     OwnTroubleError,
     State,
     Told,
@@ -328,7 +329,9 @@ class Audit:
             self._log.warning("audit_failed", scraper=scraper, error=why)
 
     async def _seen(self, question: _Question, expected: _Expected) -> dict[str, Seen | AuditError]:
-        """By service: what the scraper says in one answer, for all of them."""
+        """By service: what the scraper says in one answer, for all of them. A scraper that drops all it has of a job shows
+        no active target of that job, as one does that has no such job: what it dropped tells which it is.
+        """
         at, looks = time.monotonic(), expected.looks
         services = {look.job: service for service, look in looks.items()}
         indexes = {look.job: look.index for look in looks.values() if look.index is not None}
@@ -343,10 +346,13 @@ class Audit:
         if size <= SHORT_BYTES_MAX:
             self._long.discard(question.scraper.id)
         by_service = {services[job]: one for job, one in found.items()}
-        if only is not None and isinstance(error := by_service[services[only]], AuditError):
-            raise error
+        absent = {service: one.nothing for service, one in by_service.items() if isinstance(one, NoPoolError)}
         seen = {service: one for service, one in by_service.items() if isinstance(one, Seen)}
-        return {**by_service, **await self._with_dropped(question, seen, expected)}
+        more = await self._with_dropped(question, seen | absent, expected)
+        told = {n: one for n, one in more.items() if n not in absent or len(one.dropped) or one.hidden}
+        if only is not None and isinstance(error := {**by_service, **told}[services[only]], AuditError):
+            raise error
+        return {**by_service, **told}
 
     async def _with_dropped(self, question: _Question, seen: Mapping[str, Seen], expected: _Expected) -> Mapping[str, Seen]:
         """What it drops of what it lacks. That is asked for only now and then, once for all services; between it drops what

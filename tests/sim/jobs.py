@@ -1,0 +1,76 @@
+"""The jobs of a fleet: where their targets come from, how often each is scraped, and what a list of them says.
+
+The name of a target tells its job: ``n7.first.apps:9100`` is of the source ``first`` of the job ``apps``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from promring.core.pool import ID_LABEL
+from promring.runtime.http_client import Response
+
+NAMES = ("nodes", "apps", "web", "disks")
+SERVICE = NAMES[0]
+"""The only job of a fleet with one."""
+
+
+@dataclass
+class Source:
+    """``targets`` is the truth; ``mode``: empty, ``status 500``, ``hang``, ``cut``, ``empty`` or ``half``."""
+
+    targets: list[str]
+    mode: str = ""
+
+    async def answer(self) -> Response:
+        listed = self.targets
+        match self.mode:
+            case "status 500":
+                return Response(500, {}, b"no")
+            case "hang":
+                await asyncio.sleep(3600)
+            case "empty":
+                listed = []
+            case "half":
+                listed = self.targets[: len(self.targets) // 2]
+        body = json.dumps([{"targets": [t]} for t in listed]).encode()
+        return Response(200, {"content-type": "application/json"}, body[: len(body) // 2] if self.mode == "cut" else body)
+
+
+@dataclass
+class Job:
+    """``replicas``: how many scrapers each target shall have."""
+
+    name: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    replicas: int = 1
+
+    @classmethod
+    def of(cls, name: str, sizes: Iterable[int], replicas: int = 1) -> Job:
+        names = ("first", "second")
+        sources = {s: Source(made(name, s, n)) for s, n in zip(names, sizes, strict=False)}
+        return cls(name, sources, replicas)
+
+    @property
+    def targets(self) -> set[str]:
+        return {t for source in self.sources.values() for t in source.targets}
+
+
+def made(job: str, source: str, number: int) -> list[str]:
+    """So many targets."""
+    return [f"n{n}.{source}.{job}:9100" for n in range(number)]
+
+
+def job_of(target: str) -> str:
+    return target.partition(":")[0].rpartition(".")[2]
+
+
+def ids_of(body: bytes) -> dict[str, str]:
+    return {t: group["labels"][ID_LABEL] for group in json.loads(body) for t in group["targets"]}
+
+
+def targets_of(body: bytes) -> list[str]:
+    return [target for group in json.loads(body) for target in group["targets"]]
