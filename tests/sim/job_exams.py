@@ -42,11 +42,16 @@ async def _others_go_on(fleet: Fleet, job: Job) -> None:
     others = [one for one in fleet.world.jobs.values() if one is not job]
     if not others or fleet.wanted.capacity:
         return
-    other, had = fleet.rng.choice(others), job.targets
+    other, had = fleet.rng.choice(others), job.targets & _listed(fleet)
     fleet.grow(other)
     await planned(fleet, other)
-    if lost := had - {t for s in fleet.world.scrapers.values() for t in s.in_file}:
+    if lost := had - _listed(fleet):
         fleet.broken(f"I17: {len(lost)} targets of {job.name} are in no slice since its sources are in trouble")
+
+
+def _listed(fleet: Fleet) -> set[str]:
+    """What is in anybody's slices."""
+    return {t for s in fleet.world.scrapers.values() for t in s.in_file}
 
 
 async def planned(fleet: Fleet, job: Job) -> None:

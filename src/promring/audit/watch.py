@@ -350,9 +350,11 @@ class Audit:
         seen = {service: one for service, one in by_service.items() if isinstance(one, Seen)}
         more = await self._with_dropped(question, seen | absent, expected)
         told = {n: one for n, one in more.items() if n not in absent or len(one.dropped) or one.hidden}
-        if only is not None and isinstance(error := {**by_service, **told}[services[only]], AuditError):
-            raise error
-        return {**by_service, **told}
+        answer = {**by_service, **told}
+        if only is not None and isinstance(error := answer[services[only]], AuditError):
+            if len(expected.ids(question.scraper.id, services[only])):  # else it may have no such job
+                raise error
+        return answer
 
     async def _with_dropped(self, question: _Question, seen: Mapping[str, Seen], expected: _Expected) -> Mapping[str, Seen]:
         """What it drops of what it lacks. That is asked for only now and then, once for all services; between it drops what
