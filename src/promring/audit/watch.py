@@ -351,9 +351,9 @@ class Audit:
         more = await self._with_dropped(question, seen | absent, expected)
         told = {n: one for n, one in more.items() if n not in absent or len(one.dropped) or one.hidden}
         answer = {**by_service, **told}
-        if only is not None and isinstance(error := answer[services[only]], AuditError):
-            if len(expected.ids(question.scraper.id, services[only])):  # else it may have no such job
-                raise error
+        service = services[only] if only is not None else None
+        if service and isinstance(error := answer[service], AuditError) and len(expected.ids(question.scraper.id, service)):
+            raise error  # one that shall have none of it may have no such job
         return answer
 
     async def _with_dropped(self, question: _Question, seen: Mapping[str, Seen], expected: _Expected) -> Mapping[str, Seen]:
