@@ -8,6 +8,7 @@
 # make pages   writes the pages that are made from code: the API, the commands
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
+# make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
 PYTHON ?= python3
 VENV := .venv
@@ -19,8 +20,11 @@ SERVERS := $(or $(PROMRING_SERVERS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/promr
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 MOVES_FLAGS ?=
+SEEDS ?= 1000
+FIRST ?= 0
+WORKERS ?= $(shell nproc)
 
-.PHONY: run test quick check pages lowest faults bench moves lock servers consul14 clean
+.PHONY: run test quick check pages lowest faults bench sim moves lock servers consul14 clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -70,6 +74,9 @@ pages: $(SETUP)
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench
+
+sim: $(SETUP)
+	@$(BIN)/python -m tests.sim.nights --seeds $(SEEDS) --first $(FIRST) --workers $(WORKERS)
 
 moves: $(SETUP) servers
 	@$(BIN)/python -m bench moves $(MOVES_FLAGS)
