@@ -15,6 +15,7 @@ from promring.core.fragment import identities
 from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
+from promring.core.room import keeping
 from promring.model import Members, Placement, Scraper, TargetPool
 from tests.laws.strategies import addresses, members, pool_of
 
@@ -238,6 +239,15 @@ def test_what_has_no_room_stays_with_a_live_scraper_that_has_it() -> None:
     assert max(now.counts().values()) <= 15, "within its own capacity"
     tight, _ = schedule(after, claims, NOTHING, POLICY, 501.0, capacities=np.array([15, 3, 15]))
     assert without_room(tight, after)[B.id] <= 3
+
+
+def test_of_two_who_could_keep_what_has_no_room_the_one_who_had_it_first_does() -> None:
+    pool = pool_of(["t:1"])
+    nobody = replace(placed(pool, (A, B)), owners=np.full((1, 1), -1, dtype=np.int32))
+    rows, scrapers, most = np.array([0, 0]), np.array([0, 1], dtype=np.int32), np.array([1, 1])
+    for since, kept in (([5.0, 1.0], [False, True]), ([1.0, 5.0], [True, False])):
+        _, stays = keeping(nobody, rows, scrapers, np.array(since), 1, most)
+        assert stays.tolist() == kept, "a hand-over to the other one had just begun"
 
 
 def test_another_one_that_scrapes_it_counts_beside_an_owner_that_does_not() -> None:

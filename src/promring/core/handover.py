@@ -89,7 +89,7 @@ def schedule(
     rows, scrapers, since, until = _still_there(before, pool, names)
     stays = np.zeros(len(rows), dtype=bool)
     if capacities is not None:
-        wanted, stays = keeping(wanted, rows, scrapers, replicas, capacities)
+        wanted, stays = keeping(wanted, rows, scrapers, since, replicas, capacities)
     pairs = rows * len(names) + scrapers
     owned = _pairs(wanted)
     owners = _Sorted(owned)

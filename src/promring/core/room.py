@@ -17,17 +17,21 @@ from promring.model import Loads, Owners, Placement
 
 Rows = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
+Times = npt.NDArray[np.float64]
 
 
-def keeping(wanted: Placement, rows: Rows, scrapers: Owners, replicas: int, most: Loads) -> tuple[Placement, Flags]:
-    """``wanted`` without what was given up, and which of the claims (``rows``, ``scrapers``) stay although they are no
-    owner's. ``most``: int64, the capacity of each scraper.
+def keeping(
+    wanted: Placement, rows: Rows, scrapers: Owners, since: Times, replicas: int, most: Loads
+) -> tuple[Placement, Flags]:
+    """``wanted`` without what was given up, and which of the claims (``rows``, ``scrapers``, ``since`` when) stay although
+    they are no owner's: of several on one target the oldest, since a younger one may never have been taken. ``most``: int64,
+    the capacity of each scraper.
     """
     stays = np.zeros(len(rows), dtype=bool)
     short = np.flatnonzero(wanted.lacking(replicas).any(axis=1))
     if not len(short) or not len(rows):
         return wanted, stays
-    work = _Work(wanted, rows, scrapers, replicas, most)
+    work = _Work(wanted, rows, scrapers, since, replicas, most)
     for row in short.tolist():
         work.lacking.append(row)
     work.run()
@@ -37,11 +41,12 @@ def keeping(wanted: Placement, rows: Rows, scrapers: Owners, replicas: int, most
 
 
 class _Work:
-    def __init__(self, wanted: Placement, rows: Rows, scrapers: Owners, replicas: int, most: Loads) -> None:
+    def __init__(self, wanted: Placement, rows: Rows, scrapers: Owners, since: Times, replicas: int, most: Loads) -> None:
         self.owners: Owners = wanted.owners.copy()
         self.claims: dict[int, dict[int, int]] = defaultdict(dict)
-        """By row and scraper: which claim."""
-        for number, (row, scraper) in enumerate(zip(rows.tolist(), scrapers.tolist(), strict=True)):
+        """By row and scraper: which claim; the oldest first."""
+        order = np.argsort(since, kind="stable")
+        for number, row, scraper in zip(order.tolist(), rows[order].tolist(), scrapers[order].tolist(), strict=True):
             self.claims[row][scraper] = number
         self.lacking: deque[int] = deque()
         self.kept: set[tuple[int, int]] = set()

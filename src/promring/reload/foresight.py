@@ -134,7 +134,7 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
     rows, scrapers = rows_of(then.pool, claims.ids), numbers[claims.scrapers]
     there = (scrapers >= 0) & (rows < len(then.pool))
     rows, scrapers = rows[there], scrapers[there]
-    then, stays = keeping(then, rows, scrapers, then.owners.shape[1], most)
+    then, stays = keeping(then, rows, scrapers, claims.since[there], then.owners.shape[1], most)
     lost = np.flatnonzero((then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1))
     return len(np.setdiff1d(lost, rows[stays]))
 
