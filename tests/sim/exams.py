@@ -236,13 +236,22 @@ async def one_comes_back_misnamed(fleet: Fleet) -> None:
     await _comes_back(fleet, lie="pool")
 
 
-async def _comes_back(fleet: Fleet, *, fails: float = 0.0, lie: str = "") -> None:
+async def one_comes_back_and_gets_nothing(fleet: Fleet) -> None:
+    """It lives, nobody sees what it scrapes, and its new lists do not reach it: the others keep what they took over."""
+    await _comes_back(fleet, lie="pool", reached=False)
+
+
+async def _comes_back(fleet: Fleet, *, fails: float = 0.0, lie: str = "", reached: bool = True) -> None:
     scraper = fleet.a_scraper()
     scraper.up = False
     await fleet.converged(f"after {scraper.id} died", 20.0)
     await fleet.let_pass(fleet.world.traits.missed_s)
     began = fleet.world.now
     scraper.fails, scraper.lie = fails, lie
+    if not reached:
+        scraper.disk = "full"
+        names = (scraper.host, f"agent of {scraper.host}")
+        fleet.world.cut_off |= {(name, controller) for name in names for controller in fleet.world.controllers}
     scraper.restart(began)
     await fleet.let_pass(40.0 + fleet.world.traits.stage_s)
     nothing_missed(fleet, began)
@@ -301,6 +310,7 @@ EXAMS = (
     one_comes_back_failing,
     one_comes_back_reaching_less,
     one_comes_back_misnamed,
+    one_comes_back_and_gets_nothing,
     one_is_undrained_at_once,
     *JOB_EXAMS,
 )
