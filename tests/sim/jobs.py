@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from promring.core.pool import ID_LABEL
+from promring.core.fragment import ID_LABEL
 from promring.runtime.http_client import Response
 
 NAMES = ("nodes", "apps", "web", "disks")

@@ -34,6 +34,7 @@ from promring.election.loop import Election
 from promring.fleet import facts, judge, moves, reconcile
 from promring.model import Empty, Fact, Keys, Known, Members, Placement, TargetPool, Unknown
 from promring.runtime import disk
+from tests.sim.planted_fleets import FLEET_BUGS
 
 Places = list[tuple[Any, str, Any]]
 
@@ -329,35 +330,38 @@ def short_of_room_drops() -> Places:
 
 
 BUGS: Mapping[str, Callable[[], Places]] = {
-    bug.__name__: bug
-    for bug in (
-        no_fence,
-        no_check_at_the_receiver,
-        short_write,
-        guard_always_acts,
-        no_panic,
-        no_confirmations,
-        no_answer_confirms,
-        empty_on_an_error,
-        members_forgotten,
-        edge_triggered,
-        lost_wake,
-        break_before_make,
-        lower_index_ignored,
-        previous_plan_chooses,
-        lease_never_ends,
-        epoch_stays,
-        lock_is_deleted,
-        never_looked_at_again,
-        a_failed_scrape_confirms,
-        old_proof_confirms,
-        silence_is_consent,
-        not_taken_is_taken,
-        limited_is_covered,
-        dropped_is_missing,
-        put_is_taken,
-        never_sick,
-        everybody_is_sick,
-        short_of_room_drops,
-    )
+    **{
+        bug.__name__: bug
+        for bug in (
+            no_fence,
+            no_check_at_the_receiver,
+            short_write,
+            guard_always_acts,
+            no_panic,
+            no_confirmations,
+            no_answer_confirms,
+            empty_on_an_error,
+            members_forgotten,
+            edge_triggered,
+            lost_wake,
+            break_before_make,
+            lower_index_ignored,
+            previous_plan_chooses,
+            lease_never_ends,
+            epoch_stays,
+            lock_is_deleted,
+            never_looked_at_again,
+            a_failed_scrape_confirms,
+            old_proof_confirms,
+            silence_is_consent,
+            not_taken_is_taken,
+            limited_is_covered,
+            dropped_is_missing,
+            put_is_taken,
+            never_sick,
+            everybody_is_sick,
+            short_of_room_drops,
+        )
+    },
+    **FLEET_BUGS,
 }

@@ -1,4 +1,8 @@
-"""The simulation earns trust: each bug, planted by itself, is found within a few seeds."""
+"""The simulation earns trust: each bug, planted by itself, is found within ``SEEDS`` seeds.
+
+``FIRST`` only says where to begin, so that it takes seconds: when a change of the simulation makes another seed find the
+bug, the test goes on from there and finds it.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +13,32 @@ from tests.sim.faketime import replaced
 from tests.sim.planted import BUGS
 from tests.sim.run import BrokenError, examined, simulate
 
-SEEDS = 10
+SEEDS = 200
 EXAMS = 3
 FIRST = {
-    "no_fence": 18,
-    "no_panic": 16,
-    "lower_index_ignored": 6,
-    "empty_on_an_error": 1,
+    "no_fence": 8,
+    "no_check_at_the_receiver": 2,
+    "no_answer_confirms": 5,
+    "one_doubt_holds_all": 4,
+    "a_broken_service_holds_all": 4,
+    "replicas_in_one_zone": 2,
+    "one_replica_for_all": 2,
+    "placed_over_the_living": 2,
 }
-"""Where to begin, 0 for the others, so that it takes a second, not ten."""
+"""The first seed that finds it; 0 for the others."""
 
 EXAMINED = {
-    "no_check_at_the_receiver": (6, exams.lists_are_cut),
-    "never_looked_at_again": (9, exams.slice_is_deleted),
-    "a_failed_scrape_confirms": (2, exams.one_comes_back_reaching_less),
-    "old_proof_confirms": (7, exams.one_is_undrained_at_once),
-    "silence_is_consent": (9, exams.one_replays),
-    "not_taken_is_taken": (95, exams.one_comes_back_misnamed),
-    "limited_is_covered": (8, exams.scraper_lies),
-    "dropped_is_missing": (21, exams.one_is_drained),
-    "put_is_taken": (51, exams.one_comes_back_misnamed),
-    "never_sick": (9, exams.scraper_fails),
-    "everybody_is_sick": (9, exams.most_fail),
-    "short_of_room_drops": (33, exams.room_is_short),
+    "put_is_taken": (3, exams.one_comes_back_and_gets_nothing),
+    "not_taken_is_taken": (3, exams.one_comes_back_and_gets_nothing),
 }
-"""Which seed's fleet finds it, by which examination; without the bug it passes."""
+"""Which seed's fleet finds it first, by which examination; without the bug that passes."""
 
-SOON = {
-    "no_check_at_the_receiver",
-    "never_looked_at_again",
-    "a_failed_scrape_confirms",
-    "silence_is_consent",
-}
-"""Those of them that are looked for each time; the others with ``--long``."""
-
-
-LOST = {"put_is_taken", "not_taken_is_taken"}
-"""Those that no seed is known for since targets are placed over who is listed: fewer of them move."""
+SLOW: set[str] = set()
+"""Those that take longer than a few seconds: looked for with ``--long``."""
 
 
 def marked(bug: str) -> object:
-    lost = [pytest.mark.xfail(reason="no seed is known that finds it", raises=pytest.fail.Exception)] if bug in LOST else []
-    return pytest.param(bug, marks=[*([pytest.mark.long] if bug in EXAMINED and bug not in SOON else []), *lost])
+    return pytest.param(bug, marks=[pytest.mark.long] if bug in SLOW else [])
 
 
 @pytest.mark.parametrize("bug", [marked(bug) for bug in BUGS if bug not in EXAMINED])
@@ -68,9 +56,16 @@ def test_a_planted_bug_is_found(bug: str) -> None:
 
 @pytest.mark.parametrize("bug", [marked(bug) for bug in EXAMINED])
 def test_a_planted_bug_is_found_by_an_examination(bug: str) -> None:
-    seed, exam = EXAMINED[bug]
+    first, exam = EXAMINED[bug]
     life = examined(*[exam] * EXAMS)
-    simulate(seed, life=life)
-    with replaced(BUGS[bug]()), pytest.raises(BrokenError) as found:
+    for seed in range(first, first + SEEDS):
+        with replaced(BUGS[bug]()):
+            try:
+                simulate(seed, life=life)
+            except BrokenError as error:
+                print(f"{bug}: by seed {seed}: {error.what}")
+            else:
+                continue
         simulate(seed, life=life)
-    print(f"{bug}: by seed {seed}: {found.value.what}")
+        return
+    pytest.fail(f"{bug} was not found by the seeds {first} to {first + SEEDS - 1}")

@@ -1,0 +1,139 @@
+"""Bugs of fleets of several services, to plant in promring as those of ``planted``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from promring import supervisor
+from promring.core import aside
+from promring.core.claims import NO_CLAIMS
+from promring.core.joined import FleetPool, Part
+from promring.core.placement import Policy, place_living
+from promring.core.ring import Ring
+from promring.election.leadership import Leadership
+from promring.fleet import planner, succession
+from promring.fleet.judge import Judge
+from promring.fleet.planner import Planner
+from promring.fleet.state import Memory
+from promring.model import Loads, Placement, TargetPool
+
+Places = list[tuple[Any, str, Any]]
+
+
+def one_doubt_holds_all() -> Places:
+    """When the lists of one service are held, no other service gets new ones."""
+    real = Judge.lists
+
+    def lists(self: Judge, memory: Memory) -> Any:
+        found = real(self, memory)
+        if any(service.lists is None or service.verdict.withheld for service in self.services.values()):
+            return {name: memory.of(name).sources if memory.of(name).slices else one for name, one in found.items()}
+        return found
+
+    return [(Judge, "lists", lists)]
+
+
+def a_broken_service_holds_all() -> Places:
+    """A service that never gave a list keeps the fleet from acting."""
+    real = Judge.lists
+
+    def lists(self: Judge, memory: Memory) -> Any:
+        found = real(self, memory)
+        return found if len(found) == len(self.services) else {}
+
+    return [(Judge, "lists", lists)]
+
+
+def capacity_by_service() -> Places:
+    """Each service is placed by itself, as if it had all scrapers for itself."""
+
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+        whole = place_living(pool, ring, listed, policy, loads)
+        if not isinstance(pool, FleetPool) or len(pool.names) < 2:
+            return whole
+        owners = np.full_like(whole.owners, -1)
+        for name in pool.names:
+            part = place_living(FleetPool.of({name: pool.parts[name]}), ring, listed, policy).owners
+            owners[pool.rows(name), : part.shape[1]] = part
+        return replace(whole, owners=owners)
+
+    return [(aside, "place_living", placed)]
+
+
+def replicas_in_one_zone() -> Places:
+    """The owners of a target are different scrapers, wherever those stand."""
+
+    def nowhere(ring: Ring, nodes: int) -> Ring:
+        return Ring(tuple(replace(s, zone="") for s in ring.scrapers), nodes)
+
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+        nodes = policy.virtual_nodes
+        found = place_living(pool, nowhere(ring, nodes), nowhere(listed, nodes), policy, loads)
+        return replace(found, scrapers=ring.scrapers)
+
+    return [(aside, "place_living", placed)]
+
+
+def one_replica_for_all() -> Places:
+    """How often the targets of a service shall be scraped is forgotten: once."""
+
+    def part(pool: TargetPool, _: int = 1, salt: int = 0) -> Part:
+        return Part(pool, 1, salt)
+
+    return [(planner, "Part", part)]
+
+
+def placed_over_the_living() -> Places:
+    """Who is listed and dead is forgotten: a death moves more than what the dead one had."""
+    real = Planner.place
+
+    async def place(self: Planner, pool: Any, ring: Ring, listed: Any, *rest: Any) -> Placement:
+        return await real(self, pool, ring, ring.scrapers, *rest)
+
+    return [(Planner, "place", place)]
+
+
+def drained_by_the_first_service() -> Places:
+    """A scraper is drained as soon as it has nothing of one service."""
+
+    def targets(self: Memory) -> dict[str, int]:
+        first = min(self.services, default="")
+        return {s.scraper.id: s.targets for s in self.every_slice if s.service == first}
+
+    return [(Memory, "targets", targets)]
+
+
+def claims_end_with_a_reload() -> Places:
+    """What scrapers hold is forgotten when another configuration is read."""
+    real = succession.inherited
+
+    def inherited(*args: Any, **more: Any) -> Any:
+        memory, names = real(*args, **more)
+        return replace(memory, claims=NO_CLAIMS), names
+
+    return [(supervisor, "inherited", inherited)]
+
+
+def lists_of_the_note_ignored() -> Places:
+    """Who comes to lead does not ask which lists the leader before it had."""
+    return [(Leadership, "lists", property(lambda _: {}, lambda *_: None))]
+
+
+FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
+    bug.__name__: bug
+    for bug in (
+        one_doubt_holds_all,
+        a_broken_service_holds_all,
+        capacity_by_service,
+        replicas_in_one_zone,
+        one_replica_for_all,
+        placed_over_the_living,
+        drained_by_the_first_service,
+        claims_end_with_a_reload,
+        lists_of_the_note_ignored,
+    )
+}
