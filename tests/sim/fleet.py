@@ -220,6 +220,7 @@ class Fleet:
         settings = self.wanted.settings(world.scrapers, delivery, [others] if self.accompanied else [])
         self._config.write_text(json.dumps(settings))
         world.jobs, world.fleet = {job.name: job for job in self.wanted.here}, self.wanted.fleet
+        world.capacity = self.wanted.capacity
 
     async def reload(self) -> None:
         """After ``configure``: all controllers, one after the other."""

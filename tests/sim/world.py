@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,8 @@ class World:
         """Those that are configured, of the fleet that is looked at."""
         self.fleet = ""
         """Its name."""
+        self.capacity: int | None = None
+        """How much load a scraper of weight 1 may have."""
         self.other_source = Source([])
         self.consul = Consul(loop.time, self._passes)
         self.controllers: dict[str, Controller] = {}
@@ -357,6 +360,8 @@ class World:
         and a single controller that lost its state believes a source that says less just then.
         """
         job = job_of(target)
+        if self.capacity and len(scraper.in_file) >= math.floor(self.capacity * scraper.weight):
+            return True  # the survivors are full: what has no room is scraped by nobody
         maker, comes = scraper.maker.get(job), scraper.pulls or bool(self.traits.poll_s)
         if maker is None or self.strict:
             return False
