@@ -1,6 +1,8 @@
 """A fleet in one event loop with fake time and a seeded schedule of faults; only the outermost adapters are fakes.
 
 ``faketime``  the loop, clocks, threads; processes that freeze and die
+``jobs``      the services of a fleet, their sources; ``wanted`` how a fleet is configured, and who shall have what by it
+``changes``   what a person changes of the configuration; ``nights`` many seeds, on all cores
 ``proof``     what the scrapers really did, beside what is said of it
 ``consul``    a fake Consul; ``scraper`` scrapers and sources; ``far`` a wire to a real receiver; ``world`` all of them, and
               what must always be true

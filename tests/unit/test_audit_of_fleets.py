@@ -107,3 +107,24 @@ async def test_a_job_of_which_relabelling_drops_all_that_a_scraper_has_is_there(
         found = looks["lacking"].coverage
         assert found is not None
         assert (len(found.dropped), len(found.missing)) == (1, 0)
+
+
+async def test_a_scraper_that_shall_have_none_of_the_only_job_is_not_warned_of() -> None:
+    async with serving() as (server, scraper):
+        pool = FleetPool.of({"lacking": Part(pool_of([]), salt=salt_of("main", "lacking"))})
+        placement = place(pool, Ring((scraper,), 8), Policy(8))
+        logger: Logger = structlog.get_logger()
+        with structlog.testing.capture_logs() as lines:
+            audit = Audit(
+                AuditSettings(interval_s=0.02, timeout_s=1.0),
+                {"lacking": Look("lacking", "lacking", salt_of("main", "lacking"), logger)},
+                in_force=lambda: placement,
+                waiting=lambda: (),
+                receive=lambda _: None,
+                wanted=asyncio.Event(),
+                look_at=None,
+                log=logger,
+            )
+            async with in_task(audit.run()):
+                await until(lambda: len(server.asked) >= 5, "five looks")
+        assert [line for line in lines if line["event"] == "audit_failed"] == []
