@@ -6,6 +6,8 @@
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
 # make pages   writes the pages that are made from code: the API, the commands
+# make sdoracle  builds Prometheus' own discovery packages as a program, with which targets from Consul are compared (a
+#              minute, once; needs Go); without it that test skips
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
@@ -24,7 +26,7 @@ SEEDS ?= 1000
 FIRST ?= 0
 WORKERS ?= $(shell nproc)
 
-.PHONY: run test quick check pages lowest faults bench sim moves lock servers consul14 clean
+.PHONY: run test quick check pages lowest faults bench sim moves lock servers consul14 sdoracle clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -40,6 +42,9 @@ servers:
 
 consul14:
 	@scripts/build-consul
+
+sdoracle:
+	@scripts/build-sdoracle
 
 run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agents, failover, freshness, handover, movement, moves, placement, rest, scale, stall
+from bench import agents, engine, failover, freshness, handover, movement, moves, placement, rest, scale, stall
 from bench.report import console
 from promring.telemetry import log
 
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "freshness": freshness.run,
     "stall": stall.run,
     "agents": agents.run,
+    "engine": engine.run,
     "handover": handover.run,
     "rest": rest.run,
     "scale": scale.run,

@@ -10,6 +10,8 @@ import pytest
 from promring.demo.process import find
 
 HERE = Path(__file__).parent
+BUILT = {"consul14": "build-consul", "sdoracle": "build-sdoracle"}
+"""Programs that a script builds with Go."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,8 +24,8 @@ def server(name: str) -> Path:
     """The program of a server, or the end of this test."""
     program = find(name)
     if program is None:
-        line = f"{name} is not here; scripts/{'build-consul' if name == 'consul14' else 'fetch-servers'} gets it"
-        if os.environ.get("CI") and name not in ("prometheus3", "vmagent", "consul14", "etcd"):
+        line = f"{name} is not here; scripts/{BUILT.get(name, 'fetch-servers')} gets it"
+        if os.environ.get("CI") and name not in ("prometheus3", "vmagent", "etcd", *BUILT):
             pytest.fail(line)
         pytest.skip(line)
     return program
