@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from promring.core.fragment import decode, fragments
 from promring.demo.process import Process, free_port
@@ -18,6 +19,7 @@ from promring.discovery.prometheus import PrometheusSource, PrometheusTargets
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.http_client import HttpError, new_session, request
 from tests.real.conftest import server
+from tests.real.stage import SERVICE, stage
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -150,3 +152,48 @@ async def test_an_engine_gives_what_was_discovered_and_no_restart_takes_a_target
         await engine.reload()
         assert "no scrape pool 'node'" in str(await listed(node))
         seen("listed, dropped 1, killed, restarted empty, job gone: each time the last list stays, with its reason")
+
+
+@pytest.mark.row(
+    63, 12, did="a fleet whose targets come from an engine, Consul and a pasted block: a death, then the engine dies"
+)
+async def test_a_fleet_with_discovered_targets_is_a_fleet_as_any_other(
+    consul_program: Path, prometheus_program: Path, tmp_path: Path, seen: Seen
+) -> None:
+    async with engine_of("prometheus", tmp_path) as engine:
+        targets: list[dict[str, Any]] = [
+            {"prometheus": {"url": engine.url, "scrape_pool": "node", "interval": "1s"}},
+            {"consul": {"services": ["farm"]}},
+        ]
+        options: dict[str, Any] = {"count": 12, "start": False, "guard": {"panic_threshold": 1}}
+        async with stage(tmp_path, consul_program, prometheus_program, **options) as s:
+            addresses = s.farm.addresses
+            targets.append({"static_configs": [{"targets": addresses[8:]}]})
+            config = yaml.safe_load(s.controller.config_file.read_text())
+            config["shard_services"][0]["targets"] = targets
+            s.controller.config_file.write_text(yaml.safe_dump(config))
+            engine.configure("node")
+            engine.list_in("node", [{"targets": addresses[:4]}])
+            await engine.start()
+            for i, address in enumerate(addresses[4:8]):
+                host, _, port = address.rpartition(":")
+                service = {"ID": f"farm-{i}", "Name": "farm", "Address": host, "Port": int(port)}
+                url = f"{s.consul.url}/v1/agent/service/register"
+                assert (await request(s.session, "PUT", url, timeout_s=5, json=service)).status == 200
+            await until(engine.is_ready, "the engine")
+            await s.controller.start()
+            await until(lambda: s.placed_on(*s.scrapers), "all targets of all sources", 60)
+            await s.quiet()
+            await s.scrapers[0].kill()
+            s.allowed |= {"panic", "audit_failed", "scraper_behind", "discovery_failed"}
+            took = await until(lambda: s.placed_on(*s.scrapers[1:]), "its targets are with the others", 60)
+            before = s.stamps()
+            await engine.kill()
+
+            async def said() -> bool:
+                sources = (await s.controller.ask(s.session, f"services/{SERVICE}"))["sources"]
+                return any("cannot connect" in json.dumps(source) for source in sources)
+
+            await until(said, "the engine is said to be down")
+            assert s.stamps() == before
+            seen(f"after a death placed elsewhere in {took:.1f} s; the engine dead: no slice changes")
