@@ -148,7 +148,7 @@ class Running:
         pairs = [(left[old].settings, self.services[new].settings) for new, old in before.items()]
         if not renamed and not any(a.identity != b.identity or a.fleet != b.fleet for a, b in pairs):
             return
-        self._when_renamed()  # who waits for a slice asks again, and is known by the new names then
+        self._when_renamed()
         if self._leadership.leads() and not self._leadership.alone:
             self._leadership.share_drained({name: f.reconciler.memory.drained for name, f in self.fleets.items()})
 

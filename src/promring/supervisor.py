@@ -84,7 +84,7 @@ class Supervisor:
         self.web = WebServer(options.web, self, log)
         self._options, self._log = options, log
         self._left = LeftServices(options.state_dir, log)
-        self._running = Running(self._left, self.leadership, self.metrics, log, renamed=self.web.sd.close)
+        self._running = Running(self._left, self.leadership, self.metrics, log, renamed=self._names_changed)
         self._signals = StopSignals(self._stopping)
         self._requests = ReloadRequests()
         self._reading = Single()
@@ -130,6 +130,10 @@ class Supervisor:
     def _stopping(self, name: str) -> None:
         self._notify.stopping()
         self._log.warning("stopping", signal=name, at_most_s=STOP_S)
+
+    def _names_changed(self) -> None:
+        """Who waits for a slice asks again, and is known by the new names then."""
+        self.web.sd.close()
 
     async def web_bound(self) -> None:
         """Wait until the web server listens."""
