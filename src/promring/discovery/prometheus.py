@@ -78,6 +78,11 @@ class PrometheusSource:
         """Of the engine when it last listed a target here."""
 
     @property
+    def last(self) -> TargetPool:
+        """The last list that was believed; empty: there was none."""
+        return pool_of(()) if self._last is None else self._last
+
+    @property
     def dropped(self) -> Dropped:
         return self._engine.dropped(self._scrape_pool)
 
