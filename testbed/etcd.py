@@ -17,8 +17,8 @@ TEMPO = ("--heartbeat-interval=100", "--election-timeout=1000")
 
 
 class EtcdProcess(Process):
-    """One member. ``peers``: name and peer URL of every member, if there are others. ``tls``: certificate, key and the
-    authority of clients' certificates, for the client's side.
+    """One member. ``peers``: name and peer URL of every member, if there are others. ``tls``: the authority of all
+    certificates, and a certificate and key that the server and those who ask it have.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class EtcdProcess(Process):
         *,
         port: int | None = None,
         peers: dict[str, str] | None = None,
-        tls: tuple[Path, Path, Path] | None = None,
+        tls: TlsFiles | None = None,
         extra: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name, self.port = name, port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
-        self._data, self._ca = folder / "data", tls[2] if tls else None
+        self._data, self._tls = folder / "data", tls
         peers = peers or {name: f"http://127.0.0.1:{free_port()}"}
         arguments: list[str | Path] = [
             program,
@@ -54,7 +54,8 @@ class EtcdProcess(Process):
             *extra,
         ]
         if tls:
-            arguments += [f"--cert-file={tls[0]}", f"--key-file={tls[1]}", f"--trusted-ca-file={tls[2]}"]
+            arguments += [f"--cert-file={tls.cert_file}", f"--key-file={tls.key_file}", f"--trusted-ca-file={tls.ca_file}"]
+            arguments.append("--client-cert-auth")
         super().__init__(arguments, folder / f"{name}.log", {"GOMAXPROCS": "2"})
 
     def forget(self) -> None:
@@ -65,9 +66,9 @@ class EtcdProcess(Process):
         self, session: aiohttp.ClientSession, path: str, body: object = None, token: str = ""
     ) -> dict[str, object]:
         """Raises ``HttpError``, and AssertionError for another status than 200."""
-        headers, tls = {"Authorization": token} if token else None, TlsFiles(self._ca) if self._ca else None
+        headers = {"Authorization": token} if token else None
         url = f"{self.url}/v3/{path}"
-        response = await request(session, "POST", url, timeout_s=5, json=body or {}, headers=headers, tls=tls)
+        response = await request(session, "POST", url, timeout_s=5, json=body or {}, headers=headers, tls=self._tls)
         assert response.status == 200, response.text()
         found: dict[str, object] = msgspec.json.decode(response.body)
         return found

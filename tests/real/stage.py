@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import yaml
 from testbed.consul import ConsulProcess
+from testbed.etcd import EtcdProcess
 from testbed.proxy import FaultProxy
 
 from promring.demo.controller import Controller
@@ -202,6 +203,7 @@ async def stage(
     nodes: Sequence[dict[str, Any]] = (),
     kinds: Sequence[tuple[Path, bool]] = (),
     lock: dict[str, Any] | None = None,
+    etcd: EtcdProcess | None = None,
     consul: ConsulProcess | None = None,
     proxied: bool = False,
     env: dict[str, str] | None = None,
@@ -210,8 +212,8 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``hosts``:
     the address of each, else 127.0.0.1; ``nodes`` has more about each, such as its zone; ``kinds`` its program, and whether
-    in agent mode. ``consul``: one that runs already; ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``:
-    promring's environment.
+    in agent mode. ``lock``: its settings, in ``etcd`` if that is given, else in Consul. ``consul``: one that runs already;
+    ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``: promring's environment.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """
@@ -248,7 +250,9 @@ async def stage(
             config["consul"]["address"] = proxy.address
         config["global"] = {"reconcile_interval": reconcile_interval}
         if lock is not None:
-            config["controllers"] = {"lock": {"consul": lock}}
+            config["controllers"] = {"lock": {"consul" if etcd is None else "etcd": lock}}
+        if etcd is not None:
+            config["etcd"] = {"endpoints": [etcd.address]}
         controller = Controller(folder, config, port=controller_port, env=env)
         stack.push_async_callback(controller.stop)
         result = Stage(folder, session, consul, farm, made, controller, set(USUAL), proxy=proxy, agents=agents)

@@ -6,7 +6,7 @@ anybody, takes the key from its lease, and the key then never ends. One that som
 changed for twice the TTL.
 
 A read of the holder is a sign of life and then a transaction that the members agreed on, since a leader of etcd that is cut
-off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would spare half a second of a
+off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would spare a quarter of a second of a
 take-over of five, and can be silent for many reasons.
 
 After its own leader is lost etcd gives every lease its whole TTL again, so a take-over takes up to that much longer then.
@@ -33,7 +33,7 @@ from promring.etcd.client import NOT_FOUND, PERMISSION_DENIED, Client, connected
 from promring.model import EtcdError
 from promring.telemetry import log
 
-POLL_S = 0.5
+POLL_S = 0.25
 NOTE = "/note"
 """After the lock's key: the key of the note."""
 TTL_LEAST_S, TTL_MOST_S = 3.0, 60.0
