@@ -85,12 +85,14 @@ class Stage:
         described = await self.controller.ask(self.session, f"services/{SERVICE}")
         return str(described["held"]["reason"]) if described and described["held"] else ""
 
-    async def quiet(self) -> None:
-        """Wait until no hand-over is going on, and what is decided is written: what is held is let go later."""
+    async def quiet(self, controller: Controller | None = None) -> None:
+        """Wait until no hand-over is going on, and what is decided is written: what is held is let go later. ``controller``:
+        who says so, else the first.
+        """
         await asyncio.sleep(0.5)
 
         async def written() -> bool:
-            described = await self.controller.ask(self.session, f"services/{SERVICE}")
+            described = await (controller or self.controller).ask(self.session, f"services/{SERVICE}")
             if not described or described["handing_over"]:
                 return False
             decided = {s["id"]: s["sha256"] for s in described["scrapers"] if s["sha256"]}

@@ -200,6 +200,7 @@ async def test_two_controllers_with_a_lock_in_etcd(tmp_path: Path, consul_progra
             after, frozen_s = await taken_over(s, leader, since)
             assert after is follower
             await works(s)
+            await s.quiet(follower)
             stamps = s.stamps()
             leader.signal(signal.SIGCONT)
             await until(

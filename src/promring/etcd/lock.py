@@ -6,8 +6,8 @@ anybody, takes the key from its lease, and the key then never ends. One that som
 changed for twice the TTL.
 
 A read of the holder is a sign of life and then a transaction that the members agreed on, since a leader of etcd that is cut
-off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would spare a quarter of a second of a
-take-over of five, and can be silent for many reasons.
+off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would tell them so much earlier
+in a take-over of five seconds, and can be silent for many reasons.
 
 After its own leader is lost etcd gives every lease its whole TTL again, so a take-over takes up to that much longer then.
 """
