@@ -41,10 +41,12 @@ class Headless(Supervisor):
 
 
 class NoWeb:
-    """In the place of the web server."""
+    """In the place of the web server: what gives slices, asked without HTTP."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, _: object, supervisor: Supervisor, *__: object) -> None:
         self.port = 0
+        self.sd = SdEndpoint(supervisor)
+        self.slices = SlicesEndpoint(supervisor, self.sd.polls)
 
 
 class Controller:
@@ -140,9 +142,8 @@ class Controller:
         named = dict(zip(("scraper", "service"), reversed(url.path.split("/")[2:]), strict=False))
         plain = {name: value for name, value in headers.items() if name != "Accept-Encoding"}
         asked = cast(Request, SimpleNamespace(match_info=named, headers=CIMultiDict(plain), query=url.query))
-        of_one = SdEndpoint(self.supervisor)
-        endpoint = of_one if "service" in named else SlicesEndpoint(self.supervisor, of_one.polls)
-        answering = self.process.start(endpoint.get(asked))
+        web = cast(NoWeb, self.supervisor.web)
+        answering = self.process.start((web.sd if "service" in named else web.slices).get(asked))
         self._serving.add(answering)
         try:
             await asyncio.wait([answering])
