@@ -105,6 +105,11 @@ class Unknown:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting(Unknown):
+    """No answer yet, and nothing is wrong: ``reason`` says for what is waited."""
+
+
 Answer = Known[T] | Empty | Unknown
 
 

@@ -28,7 +28,7 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
     async with stage(tmp_path, consul_program, prometheus_program, http_sd=0) as s:
-        s.allowed |= {"consul_gives_no_answer", "register_failed", "discovery_failed"}
+        s.allowed |= {"membership_gives_no_answer", "register_failed", "discovery_failed"}
         url = ("--url", s.controller.url)
         code, text = await promring("status", *url)
         assert code == 0
@@ -79,7 +79,7 @@ async def test_with_consul_gone_the_status_says_which_scraper_is_dead_and_is_not
 ) -> None:
     audit = {"interval": "2s", "timeout": "2s"}
     async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, audit=audit) as s:
-        s.allowed |= {"consul_gives_no_answer", "register_failed"}
+        s.allowed |= {"membership_gives_no_answer", "register_failed"}
         url, dead = ("--url", s.controller.url), s.scrapers[0]
 
         async def says(*words: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from tests.real.stage import Stage, stage, write_targets
 from tests.waiting import slower, until
 
-CONSUL_TROUBLE = {"consul_gives_no_answer", "consul_index_went_back", "register_failed"}
+CONSUL_TROUBLE = {"membership_gives_no_answer", "consul_index_went_back", "register_failed"}
 
 
 async def restart(s: Stage, *, forget: bool) -> None:

@@ -19,7 +19,7 @@ from tests.waiting import slower, until
 
 TAKE_OVER_S = 10.0
 LOCK_TROUBLE = {"lock_lost", "lease_over", "lock_gives_no_answer", "lock_not_released"}
-CONSUL_TROUBLE = {"consul_gives_no_answer", "consul_index_went_back", "register_failed"}
+CONSUL_TROUBLE = {"membership_gives_no_answer", "consul_index_went_back", "register_failed"}
 
 
 async def only(s: Stage) -> Controller:

@@ -19,7 +19,7 @@ from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.rows import Seen
 from tests.waiting import slower, until
 
-TROUBLE = {"consul_gives_no_answer", "consul_index_went_back", "register_failed"}
+TROUBLE = {"membership_gives_no_answer", "consul_index_went_back", "register_failed"}
 
 
 class Pages:

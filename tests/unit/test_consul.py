@@ -23,7 +23,8 @@ from promring.core.pool import pool_of
 from promring.core.verdicts import Hold
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown
+from promring.membership.watching import Changes
+from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown, Waiting
 from promring.telemetry import log
 from tests.fakes.consul import FakeConsul
 from tests.judging import Act, Facts, Guard, judge
@@ -168,7 +169,7 @@ ONE_DRAINED = Scraper(ONE.id, ONE.host, ONE.port, draining=True)
 
 
 async def test_maintenance_drains_and_undrains_and_a_death_in_it_is_a_death() -> None:
-    async with watched() as (consul, client, answers, lines):
+    async with watched() as (consul, client, answers, _):
         await register(client, 1)
         await register(client, 2)
         await until(lambda: answers[-1:] == [Known((ONE, TWO))], "both")
@@ -181,7 +182,11 @@ async def test_maintenance_drains_and_undrains_and_a_death_in_it_is_a_death() ->
         await put(client, "/v1/agent/service/maintenance/x-1?enable=false")
         await until(lambda: answers[-1] == Known((ONE, TWO)), "back")
         assert Empty() not in answers[seen:]
-        assert any(line.get("in_maintenance") == ONE.id for line in lines)
+        with structlog.testing.capture_logs() as said:
+            changes = Changes("x", structlog.get_logger())
+            for answer in answers:
+                changes.say(answer)
+        assert any(line.get("in_maintenance") == ONE.id for line in said)
         consul.node = "another"  # that of an agent that is not ours: the scrapers stand beside it
         consul.elsewhere = {"x-1": "far"}
         consul.set_node_check("far", "_node_maintenance", "critical")
@@ -420,11 +425,10 @@ def test_a_draining_scraper_counts_as_alive_and_all_of_them_draining_keep_the_pl
     )
 
 
-async def test_one_failure_after_another_is_no_recovery() -> None:
-    async with FakeConsul() as fake, Client(Access(fake.address)) as client:
-        with structlog.testing.capture_logs() as lines:
-            health = HealthWatch(client, "x", scraper, structlog.get_logger())
-            for answer in (Unknown("refused"), Unknown("no answer within 5 s"), Unknown("status 500"), Empty()):
-                health._hand_on(answer)
-        said = [line["event"] for line in lines]
-        assert said == [*["consul_gives_no_answer"] * 3, "consul_answers_again", "service_has_no_healthy_node"]
+def test_one_failure_after_another_is_no_recovery() -> None:
+    with structlog.testing.capture_logs() as lines:
+        changes = Changes("x", structlog.get_logger())
+        for answer in (Unknown("refused"), Unknown("no answer within 5 s"), Unknown("status 500"), Waiting("1"), Empty()):
+            changes.say(answer)
+    said = [line["event"] for line in lines]
+    assert said == [*["membership_gives_no_answer"] * 3, "membership_answers_again", "service_has_no_healthy_node"]

@@ -16,9 +16,11 @@ from promring.consul.client import Access, Check, Client, HealthEntry, Node, Ser
 from promring.consul.instances import MARK
 from promring.consul.registration import CHECK, Registration, missing
 from promring.consul.watch import HealthWatch
+from promring.membership import Publish
 from promring.membership.consul import ConsulMembership
 from promring.membership.probe import Health, ProbeMembership
-from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+from promring.membership.watching import watch
+from promring.model import Answer, ConsulError, Empty, Known, Members, NodeState, Scraper, Unknown
 from promring.telemetry import log
 from tests import jumping
 from tests.fakes.consul import FakeConsul
@@ -338,3 +340,42 @@ async def test_a_token_is_sent_never_shown(tmp_path: Any) -> None:
     async with Client(access) as client:
         with pytest.raises(ConsulError, match="cannot read"):
             await client.health("x")
+
+
+class Failing:
+    """A membership that breaks each time it is run, and then answers."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self, publish: Publish) -> None:
+        self.runs += 1
+        if self.runs < 3:
+            raise ZeroDivisionError("a bug")
+        publish(Known((scraper(("127.0.0.1", 1)),)))
+        await asyncio.Event().wait()
+
+    def listed(self) -> Members:
+        return ()
+
+    def nodes(self) -> list[NodeState]:
+        return []
+
+    def silent(self) -> str:
+        return ""
+
+
+async def test_a_membership_that_breaks_is_unknown_and_run_again_and_each_change_is_one_line() -> None:
+    answers: list[Answer[Members]] = []
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(watch("s", Failing(), answers.append, structlog.get_logger()))
+        await until(lambda: bool(answers) and isinstance(answers[-1], Known), "it answers")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Unknown, Unknown, Known]
+    said = [line["event"] for line in lines if line.get("srv_name") == "s"]
+    assert said == [
+        "membership_gives_no_answer",
+        "membership_answers_again",
+        "service_node_change_by_healthy_check",
+    ]

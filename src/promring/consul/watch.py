@@ -24,7 +24,7 @@ from promring.consul.client import WAIT_S, Client, answer_within
 from promring.consul.instances import FILTERED, READ_RULES, Condition, HealthEntry, Instances
 from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
 from promring.runtime.backoff import Bucket
-from promring.telemetry.log import Logger, difference
+from promring.telemetry.log import Logger
 
 RATE_PER_S = 10.0
 BURST = 2
@@ -69,8 +69,6 @@ class HealthWatch:
         self._own_node: str | None = None
         self._last: Answer[Members] | None = None
         self._alive: frozenset[str] = frozenset()
-        self._said: list[str] = []
-        """The scrapers of the last log line about them."""
         self._refused: dict[str, str] = {}
         """Instances that are left out, and why."""
         self._newest: Instances | None = None
@@ -211,29 +209,8 @@ class HealthWatch:
         self._refused = refused
 
     def _hand_on(self, answer: Answer[Members]) -> None:
-        last, self._last = self._last, answer
+        self._last = answer
         self._publish(answer)
-        if answer == last:
-            return
-        if isinstance(last, Unknown) and not isinstance(answer, Unknown):
-            self._log.info("consul_answers_again", srv_name=self._service)
-        match answer:
-            case Known(members):
-                before, self._said = self._said, [m.id for m in members]
-                draining = " ".join(m.id for m in members if m.draining)
-                self._log.info(
-                    "service_node_change_by_healthy_check",
-                    srv_name=self._service,
-                    num=len(members),
-                    detail=" ".join(self._said),
-                    **({"in_maintenance": draining} if draining else {}),
-                    **difference(before, self._said),
-                )
-            case Empty():
-                self._said = []
-                self._log.warning("service_has_no_healthy_node", srv_name=self._service)
-            case Unknown(reason):
-                self._log.warning("consul_gives_no_answer", srv_name=self._service, error=reason)
 
 
 def _first_best(known: tuple[HealthEntry, Condition]) -> tuple[object, ...]:

@@ -28,6 +28,7 @@ from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.succession import id_of
 from promring.membership import Membership
 from promring.membership.direct import DirectProbes
+from promring.membership.watching import watch
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -171,7 +172,9 @@ class Fleet:
                     if isinstance(delivery, Closing):
                         stack.push_async_callback(delivery.close)
                 stack.push_async_callback(service.retirement.close)
-            group.create_task(self.membership.run(self._hear), name=f"{self.name}/membership")
+            called = self.settings.scrapers.lines_name(self.name)
+            watching = watch(called, self.membership, self._hear, self._log)
+            group.create_task(watching, name=f"{self.name}/membership")
             departures = self.reconciler.departures
             watched = self._direct_probes.run(lambda: departures.scrapers, departures.changed, departures.put_probed)
             group.create_task(watched, name=f"{self.name}/departures")

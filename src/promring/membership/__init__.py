@@ -1,4 +1,5 @@
 """Who scrapes. An adapter has one method, ``run(publish)``: it says the whole set of live scrapers, again and again.
+The loop that listens, says who joins and leaves, and runs it again after an unforeseen error is ``watching.py``.
 
 It says ``Unknown`` when it got no answer and ``Empty`` when the answer was "none"; the two are never mixed up.
 
@@ -126,6 +127,10 @@ class ScraperSettings(Kind):
     def finds_the_same(self, other: ScraperSettings) -> bool:
         """Whether both look for scrapers in one place, so that they find the same ones, whoever these are."""
         return False
+
+    def lines_name(self, fleet: str) -> str:
+        """What the scrapers of ``fleet`` are called in log lines about who lives."""
+        return fleet
 
     @property
     @abstractmethod

@@ -31,7 +31,7 @@ from promring.consul.watch import SILENT_S, HealthWatch, MakeScraper
 from promring.core.ring import WEIGHT_MOST
 from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
-from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown, join_host_port
+from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown, Waiting, join_host_port
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
 
@@ -95,6 +95,9 @@ class ConsulScrapers(ScraperSettings):
 
     def finds_the_same(self, other: ScraperSettings) -> bool:
         return isinstance(other, ConsulScrapers) and other.service == self.service
+
+    def lines_name(self, fleet: str) -> str:
+        return self.service
 
     @property
     def said(self) -> str:
@@ -264,7 +267,7 @@ class ConsulMembership:
                 del self._seen[next(iter(self._seen))]
             if lost := self._settling - _nodes(answer.value):
                 names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
-                self._publish(Unknown(f"all scrapers were gone; not back yet: {names}"))
+                self._publish(Waiting(f"all scrapers were gone; not back yet: {names}"))
                 return
             self._end_settling()
             self._last = answer.value

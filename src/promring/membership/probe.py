@@ -20,10 +20,10 @@ from promring.config.node import Node, Nodes
 from promring.config.values import HttpPath, Interval
 from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.kept import KeptProbe, idle_most
-from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown
+from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Waiting
 from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError
 from promring.runtime.unforeseen import Quiet, Unforeseen
-from promring.telemetry.log import Logger, difference
+from promring.telemetry.log import Logger
 
 FIRST_PAUSE_S = 0.2
 JITTER = 0.1
@@ -100,8 +100,6 @@ class ProbeMembership:
         self._scrapers = scrapers
         self._settings = settings
         self._log = log
-        self._said: list[str] = []
-        """The scrapers of the last log line about them."""
         self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
         self._why: dict[str, str] = {}
         self.probed = dict.fromkeys(("success", "failure", "not_made"), 0)
@@ -175,26 +173,11 @@ class ProbeMembership:
     def _hand_on(self, publish: Publish, *, changed: bool) -> None:
         if changed:
             self._newest = self._answer()  # of a thousand scrapers it takes longer than a probe
-        answer = self._newest
-        publish(answer)
-        if not changed:
-            return
-        if isinstance(answer, Known):
-            before, self._said = self._said, [s.id for s in answer.value]
-            self._log.info(
-                "service_node_change_by_healthy_check",
-                srv_name=self._name,
-                num=len(self._said),
-                detail=" ".join(self._said),
-                **difference(before, self._said),
-            )
-        elif isinstance(answer, Empty):
-            self._said = []
-            self._log.warning("service_has_no_healthy_node", srv_name=self._name)
+        publish(self._newest)
 
     def _answer(self) -> Answer[Members]:
         waiting = [s.id for s in self._scrapers if self._health[s.id].up is None]
         if waiting:
-            return Unknown(f"no verdict yet about {', '.join(waiting)}")
+            return Waiting(f"no verdict yet about {', '.join(waiting)}")
         live = tuple(sorted(s for s in self._scrapers if self._health[s.id].up))
         return Known(live) if live else Empty()
