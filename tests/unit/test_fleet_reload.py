@@ -602,8 +602,7 @@ async def test_a_service_that_left_its_fleet_is_named_at_each_start_until_its_fi
         await r.supervisor.reload()
         await until(lambda: "web" not in r.supervisor.services, "it is out")
         file = tmp_path / "state/web.left.json"
-        await until(file.exists, "remembered")
-        await until(file.exists, "it is remembered")
+        await until(lambda: any(str(file) in where for one in r.supervisor.left_behind for where in one.where), "remembered")
         (behind,) = (await r.data("/api/v1/status"))["left_behind"]
         assert (behind["service"], behind["targets"], str(file) in behind["where"][-1]) == ("web", 20, True)
     for _ in range(2):
