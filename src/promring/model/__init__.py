@@ -1,0 +1,66 @@
+"""The nouns. Frozen values that every layer may hold; no I/O, no clock, no logging.
+
+Owns: what a fact is (``Known``, ``Empty``, ``Unknown``), scrapers, target groups, the pool, placement, plan, slices.
+Promises: values here are never changed after they were built; equal facts compare equal.
+Flow: adapters make answers of these, ``core`` turns them into a ``Placement`` and ``Slice``s, deliveries carry those.
+"""
+
+from __future__ import annotations
+
+from promring.model.errors import (
+    PROBLEM_MOST,
+    ConfigError,
+    ConsulError,
+    DiscoveryError,
+    EtcdError,
+    ListenError,
+    PlacementError,
+    PromringError,
+    StoreError,
+)
+from promring.model.facts import Answer, Empty, Fact, Known, T, Unknown, Waiting
+from promring.model.plans import Move, Placement, Plan
+from promring.model.scrapers import Members, NodeState, Reply, Scraper, join_host_port
+from promring.model.slices import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Slice
+from promring.model.targets import SEPARATOR, Bounds, Keys, LetGo, ListMark, Loads, Owners, Rows, TargetGroup, TargetPool
+
+__all__ = [
+    "EPOCH_FOLLOWED_MOST",
+    "EPOCH_MOST",
+    "PROBLEM_MOST",
+    "SEPARATOR",
+    "Answer",
+    "Bounds",
+    "ConfigError",
+    "ConsulError",
+    "DiscoveryError",
+    "Empty",
+    "EtcdError",
+    "Fact",
+    "Generation",
+    "Keys",
+    "Known",
+    "LetGo",
+    "ListMark",
+    "ListenError",
+    "Loads",
+    "Members",
+    "Move",
+    "NodeState",
+    "Owners",
+    "Placement",
+    "PlacementError",
+    "Plan",
+    "PromringError",
+    "Reply",
+    "Rows",
+    "Scraper",
+    "Slice",
+    "StoreError",
+    "T",
+    "TargetGroup",
+    "TargetPool",
+    "Unknown",
+    "Waiting",
+    "join_host_port",
+]

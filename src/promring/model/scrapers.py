@@ -1,0 +1,60 @@
+"""Who scrapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scraper:
+    """One Prometheus-compatible server. ``id`` is its identity: ``host:port``, or the host alone."""
+
+    id: str
+    host: str
+    port: int
+    zone: str = ""
+    """Where it stands; empty: nobody said."""
+    weight: float = 1.0
+    """Its share of the targets, beside the others'; 0: it gets none."""
+    draining: bool = False
+    """Its membership says that it lives and is to be taken out, make before break: it gets none, until that is over."""
+
+    @property
+    def address(self) -> str:
+        return join_host_port(self.host, self.port)
+
+    @property
+    def able(self) -> bool:
+        """Whether it shall get targets at all."""
+        return self.weight > 0 and not self.draining
+
+
+class Reply(Enum):
+    """What a scraper does that is asked directly, at its own address."""
+
+    ANSWERS = "answers"
+    REFUSES = "refuses"
+    """Its machine says that nobody listens there, twice: it is dead."""
+    SILENT = "silent"
+    """No answer, or one that says nothing: it may be dead, hang, or be cut off from here."""
+
+
+Members = tuple[Scraper, ...]
+"""The live scrapers of a shard service, sorted by id, ids distinct."""
+
+
+class NodeState(NamedTuple):
+    """What a membership adapter says of one scraper, for people: ``state`` is ``up``, ``down`` or ``unknown``; ``last``: of
+    one that is unknown now, what it was when somebody last knew.
+    """
+
+    id: str
+    state: str
+    reason: str = ""
+    last: str = ""
+
+
+def join_host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
