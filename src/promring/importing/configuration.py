@@ -213,6 +213,16 @@ def _unknown_keys(found: Configuration, order: int) -> None:
                     found.findings.append(job.finding("PI001", f"unknown key{near}", done, node, under))
 
 
+def jobs_of(source: Source, order: int) -> list[Job]:
+    """Of one file that was read already. Raises ``InputError``."""
+    found, problems = Configuration(source), list[str]()
+    listed = source.root if source.root.kind == "list" else get(source.root, "scrape_configs")
+    _read_jobs(found, source, listed, order, "scrape_configs", problems)
+    if problems:
+        raise InputError(problems)
+    return found.jobs
+
+
 def rules_of(job: Job) -> list[Node]:
     """Its relabelling rules, of what aliases stand for."""
     rules = job.get("relabel_configs")

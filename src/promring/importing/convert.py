@@ -75,7 +75,8 @@ def _convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) ->
     jobs += [Judged(job, Verdict.NOT_TAKEN, f"only {job.source.name} has it") for job in alone]
     found = Converted(first, jobs, names, layout)
     findings += [*renamed, *others, *findings_of_sections(first, shared=bool(names))]
-    findings += _scrapers(found)
+    found.files, said = scraper_files(found, layout)
+    findings += said
     findings += _others(found)
     private = sorted(name for name, file in found.files.items() if file.mode == PRIVATE)
     if private:
@@ -85,14 +86,15 @@ def _convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) ->
     return found
 
 
-def _scrapers(found: Converted) -> list[Finding]:
-    """Write prometheus.yml and what it includes."""
-    findings = []
+def scraper_files(found: Converted, layout: Layout) -> tuple[dict[str, File], list[Finding]]:
+    """prometheus.yml and what it includes, with slices where ``layout`` says. Raises ``InputError``."""
+    files: dict[str, File] = {}
+    findings: list[Finding] = []
     configuration = found.configuration
-    by_source = {id(source): {} for source in configuration.sources}  # type: dict[int, dict[int, Change]]
+    by_source: dict[int, dict[int, Change]] = {id(source): {} for source in configuration.sources}
     for judged in found.jobs:
         if judged.verdict.sharded:
-            change = Change(found.layout.discovery_of(found.names[judged.job.name]), frozenset(judged.cut_rules))
+            change = Change(layout.discovery_of(found.names[judged.job.name]), frozenset(judged.cut_rules))
             by_source[id(judged.job.source)][judged.job.number] = change
     for name, source in {SCRAPERS: configuration.main, **configuration.included}.items():
         changes = by_source[id(source)]
@@ -103,8 +105,8 @@ def _scrapers(found: Converted) -> list[Finding]:
                 where = "the whole file" if written.whole else "the job"
                 findings.append(judged.job.finding("PI026", "aliases or merges are in the way", f"{where} is written out"))
         if name == SCRAPERS or changes:
-            found.files[name] = File(source.encoded(written.text), PRIVATE if has_secret(source.root) else PUBLIC)
-    return findings
+            files[name] = File(source.encoded(written.text), PRIVATE if has_secret(source.root) else PUBLIC)
+    return files, findings
 
 
 def _others(found: Converted) -> list[Finding]:

@@ -6,7 +6,7 @@ hundred years: Prometheus 2.42 and 3.5 list such targets as active and do not sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from promring.importing import keys
 from promring.importing.configuration import is_of_prometheus
@@ -39,38 +39,36 @@ def discovering_text(jobs: Sequence[Judged], *, vmagent: bool) -> tuple[str, lis
     return _HEADER + "".join(parts), findings
 
 
-def quiet_piece(judged: Judged) -> Piece:
-    """A job as it is, but never scraped."""
-    return _never(piece_of(judged.job.source, judged.job.node))
-
-
 def _piece(judged: Judged, *, vmagent: bool) -> tuple[Piece, list[str]]:
     job = judged.job
     piece = piece_of(job.source, job.node)
     left_out: list[str] = []
     if judged.cut_rules:
-        piece = piece.changed(_without_rules(piece, judged.cut_rules))
+        piece = piece.changed(without_rules(piece, judged.cut_rules))
     if vmagent:
         piece, left_out = _for_prometheus(piece)
-    piece = _without(piece, {"scrape_failure_log_file"})
+    piece = without(piece, {"scrape_failure_log_file"})
     piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
-    return _never(piece), left_out
+    return never(piece), left_out
 
 
-def _never(piece: Piece) -> Piece:
+def never(piece: Piece) -> Piece:
+    """Never scraped."""
     text = f"scrape_interval: {NEVER}"
     pair = next((pair for pair in piece.root.pairs if text_of(pair[0]) == "scrape_interval"), None)
     return piece.changed([replace_pair(pair, text) if pair else insert_pair(piece.source, piece.root, text)])
 
 
-def _without_rules(piece: Piece, cut: set[int]) -> list[Edit]:
+def without_rules(piece: Piece, cut: set[int]) -> list[Edit]:
+    """Relabelling without the rules with these numbers."""
     number, rules = next((n, value) for n, (key, value) in enumerate(piece.root.pairs) if text_of(key) == "relabel_configs")
     if len(cut) == len(rules.items):
         return cut_pairs(piece.source, piece.root, [number])
     return cut_items(piece.source, rules, cut)
 
 
-def _without(piece: Piece, names: set[str]) -> Piece:
+def without(piece: Piece, names: Collection[str]) -> Piece:
+    """Without these keys."""
     cut = [number for number, (key, _) in enumerate(piece.root.pairs) if text_of(key) in names]
     return piece.changed(cut_pairs(piece.source, piece.root, cut)) if cut else piece
 
@@ -80,7 +78,7 @@ def _for_prometheus(piece: Piece) -> tuple[Piece, list[str]]:
     there = [text_of(key) for key, _ in piece.root.pairs]
     cut = [key for key in there if key in keys.VMAGENT_JOB]
     cut += [key for key in ("relabel_configs", "metric_relabel_configs") if not _all_of_prometheus(piece.root, key)]
-    return _without(piece, set(cut)), cut
+    return without(piece, set(cut)), cut
 
 
 def _all_of_prometheus(job: Node, key: str) -> bool:

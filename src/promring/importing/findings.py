@@ -53,6 +53,7 @@ CODES = {
     "PI031": Code(WARNING, "no job is shared: promring.yml is not written"),
     "PI032": Code(INFO, "the Prometheus program here was built without a discovery of this file, and cannot judge it"),
     "PI033": Code(ERROR, "the targets that the shards have together are not those of the old configuration"),
+    "PI035": Code(ERROR, "Prometheus, or promring, refuses a file that was written"),
     "PI034": Code(WARNING, "a job whose targets could not be compared here"),
 }
 

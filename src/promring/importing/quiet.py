@@ -1,0 +1,60 @@
+"""Configurations that scrape nothing and send nothing, to see what targets a Prometheus makes of their jobs.
+
+Only ``global`` and the jobs are left: no rules, no alerts, no remote_write. Each job has an interval of a hundred years.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from promring.importing.configuration import Configuration, Job, jobs_of
+from promring.importing.discovering import never, without, without_rules
+from promring.importing.inside import absolute_edits
+from promring.importing.piece import piece_of, piece_of_pair
+from promring.importing.source import flat, parse_source
+
+_LOGS = frozenset(("query_log_file", "scrape_failure_log_file"))
+
+
+def quiet_text(configuration: Configuration, jobs: Iterable[Job], cut: Mapping[str, Collection[int]]) -> str:
+    """``cut``: rules that are left out of a job, by its name. Raises ``InputError``."""
+    parts = []
+    pair = flat(configuration.main.root).get("global")
+    if pair is not None and pair[1].real.pairs:
+        piece = piece_of_pair(configuration.main, *pair, "global")
+        inner = piece_of(piece.source, flat(piece.root)["global"][1])
+        parts.append("global:\n  " + without(inner, _LOGS).at(2) + "\n")
+    parts.append("scrape_configs:\n")
+    for job in jobs:
+        piece = piece_of(job.source, job.node)
+        if cut.get(job.name):
+            piece = piece.changed(without_rules(piece, set(cut[job.name])))
+        piece = without(piece, _LOGS)
+        piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
+        parts.append("  - " + never(piece).at(4) + "\n")
+    return "".join(parts)
+
+
+def read_again(configuration: Configuration, files: Mapping[str, bytes], main: str) -> list[Job]:
+    """The jobs of the scrapers' files, as if they stood where the old ones do."""
+    originals = {main: configuration.main, **configuration.included}
+    found = []
+    for order, (name, source) in enumerate(originals.items()):
+        if name in files:
+            source = parse_source(files[name], source.path, source.name)
+        found += jobs_of(source, order)
+    return found
+
+
+def lacking(job: Job, lacks: Collection[str]) -> bool:
+    """Whether a Prometheus that ``lacks`` these discoveries cannot find its targets."""
+    return bool(flat(job.node).keys() & set(lacks))
+
+
+def engine_text(text: str, lacks: Collection[str]) -> str:
+    """``discovery.yml`` without the jobs that a Prometheus here cannot do."""
+    source = parse_source(text.encode(), Path("/discovery.yml"), "discovery.yml")
+    jobs = [job for job in jobs_of(source, 0) if not lacking(job, lacks)]
+    pieces = ["  - " + piece_of(job.source, job.node).at(4) + "\n" for job in jobs]
+    return "global: {scrape_interval: 100y}\nscrape_configs:\n" + "".join(pieces)

@@ -1,0 +1,103 @@
+"""A Prometheus on loopback that scrapes nothing, and what it says its targets are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+
+from promring.demo.process import Process, StartError, free_port
+from promring.runtime.http_client import HttpError, request
+
+START_S = 60.0
+TARGETS_BYTES_MAX = 1024**3
+SETTLED_S = 6.0
+"""Discoveries hand their targets on every 5 s."""
+
+
+class Seen(NamedTuple):
+    """A target as it would be scraped."""
+
+    url: str
+    labels: tuple[tuple[str, str], ...]
+
+
+Targets = dict[str, Counter[Seen]]
+"""By job."""
+
+
+class _Active(msgspec.Struct, rename="camel"):
+    labels: dict[str, str]
+    scrape_pool: str
+    scrape_url: str
+
+
+class _Data(msgspec.Struct, rename="camel"):
+    active_targets: list[_Active] = []
+    dropped_targets: list[msgspec.Raw] = []
+
+
+class _Answer(msgspec.Struct):
+    data: _Data
+
+
+@asynccontextmanager
+async def prometheus(program: Path, folder: Path, config: str) -> AsyncIterator[str]:
+    """Runs in ``folder``, which has its ``prometheus.yml`` then. Gives its URL. Raises ``StartError``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prometheus.yml").touch(mode=0o600)
+    (folder / "prometheus.yml").write_text(config)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    arguments: list[str | Path] = [program, f"--config.file={folder / 'prometheus.yml'}", "--log.level=warn"]
+    arguments += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
+    process = Process(arguments, folder / "log", {"GOMAXPROCS": "2"})
+    await process.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            await process.until(lambda: _is_ready(session, url), program.name, START_S)
+        yield url
+    finally:
+        await process.kill()
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        return (await request(session, "GET", f"{url}/-/ready", timeout_s=2)).status == 200
+    except HttpError:
+        return False
+
+
+async def settled_targets(session: aiohttp.ClientSession, url: str, least_s: float = SETTLED_S) -> Targets:
+    """The targets once they have not changed for ``SETTLED_S``, and the server has run that long. Raises ``StartError``."""
+    began = changed = time.monotonic()
+    newest: tuple[Targets, int] | None = None
+    while True:
+        found = await _targets(session, url)
+        now = time.monotonic()
+        if found != newest:
+            newest, changed = found, now
+        if now - changed >= SETTLED_S and now - began >= least_s:
+            return found[0]
+        if now - began > START_S:
+            raise StartError(f"the targets of {url} do not settle within {START_S:g} s")
+        await asyncio.sleep(0.5)
+
+
+async def _targets(session: aiohttp.ClientSession, url: str) -> tuple[Targets, int]:
+    try:
+        answer = await request(session, "GET", f"{url}/api/v1/targets", timeout_s=START_S, body_bytes_max=TARGETS_BYTES_MAX)
+    except HttpError as error:
+        raise StartError(f"{url}: {error}") from error
+    data = msgspec.json.decode(answer.body, type=_Answer).data
+    found: Targets = {}
+    for target in data.active_targets:
+        seen = Seen(target.scrape_url, tuple(sorted(target.labels.items())))
+        found.setdefault(target.scrape_pool, Counter())[seen] += 1
+    return found, len(data.dropped_targets)

@@ -1,0 +1,226 @@
+"""Proves with real Prometheus servers that a fleet of one, two or three scrapers scrapes what the old server did.
+
+The old configuration runs, and beside it the new one on every scraper of a fleet of each size, with the slices that promring
+makes; none of them scrapes or sends anything. The multiset of (job, URL, final labels) must be the same: for a job that is
+shared that of all scrapers together, for a job that is left on every scraper that of each. The old job is taken without the
+hashmod rules that were taken out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import aiohttp
+
+from promring.build import Kit, build_sources
+from promring.config.load import loads
+from promring.config.settings import Settings
+from promring.core.joined import FleetPool, FleetShares, Part, salt_of
+from promring.core.placement import Policy, place
+from promring.core.plan import shares
+from promring.core.pool import merge, pool_of
+from promring.core.ring import Ring
+from promring.demo.process import find
+from promring.election.leadership import Leadership
+from promring.importing.configuration import Job
+from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
+from promring.importing.findings import Finding
+from promring.importing.programs import Answer, ProgramError, ask, judges
+from promring.importing.quiet import engine_text, lacking, quiet_text, read_again
+from promring.importing.running import Seen, Targets, prometheus, settled_targets
+from promring.importing.services import promring_text
+from promring.importing.verdicts import Judged
+from promring.model import ConfigError, DiscoveryError, Scraper, TargetPool
+from promring.runtime.redact import shown
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
+
+SIZES = (1, 2, 3)
+SHOWN_MOST = 3
+
+
+@dataclass
+class Proof:
+    """``program``: the Prometheus that was run; ``compared``: targets by job; ``findings``: what differs, or was not seen."""
+
+    program: str
+    compared: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def verify(found: Converted) -> Proof:
+    """Raises ``ProgramError``, ``StartError`` where no Prometheus runs here. Blocks for about half a minute."""
+    program, lacks = _program(found)
+    proof = Proof(program.name)
+    proof.findings += _refused(found)
+    with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
+        asyncio.run(_Differential(found, program, lacks, Path(folder), proof).run())
+    return proof
+
+
+def _program(found: Converted) -> tuple[Path, set[str]]:
+    """The Prometheus here that lacks the fewest of the discoveries."""
+    programs = [path for path in map(find, ("prometheus", "prometheus3")) if path is not None]
+    if not programs:
+        raise ProgramError("--verify: no Prometheus here (prometheus on PATH)")
+    answers = [(path, ask(path, found.configuration.main.path).lacks) for path in programs]
+    return min(answers, key=lambda answer: len(answer[1]))
+
+
+def _refused(found: Converted) -> list[Finding]:
+    """What programs say of the files, as they will lie."""
+    findings = []
+    with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
+        for name, file in found.files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes(file.content)
+        for name in (SCRAPERS, DISCOVERY):
+            if name not in found.files or (name == SCRAPERS and found.configuration.vmagent):
+                continue
+            for program in judges():
+                answer: Answer = ask(program, Path(folder, name))
+                findings += [
+                    Finding(0, line or 1, "PI035", name, "", f"{program.name}: {what}") for line, what in answer.refused
+                ]
+    return findings
+
+
+@dataclass
+class _Differential:
+    found: Converted
+    program: Path
+    lacks: set[str]
+    folder: Path
+    proof: Proof
+
+    async def run(self) -> None:
+        wanted = [judged for judged in self.found.jobs if self._is_compared(judged)]
+        cut = {judged.job.name: judged.cut_rules for judged in wanted if judged.verdict.sharded}
+        old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut)
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            before = await stack.enter_async_context(prometheus(self.program, self.folder / "old", old))
+            engine = await self._engine(stack)
+            expected = await settled_targets(session, before, 2 * 6.0)
+            if engine:
+                await settled_targets(session, engine)
+            pools = await self._pools(engine, wanted, expected)
+            if pools is None:
+                return
+            seen = await asyncio.gather(*(self._shards(stack, pools, size, wanted) for size in SIZES))
+        for judged in wanted:
+            self._compare(judged, expected, dict(zip(SIZES, seen, strict=True)))
+
+    def _is_compared(self, judged: Judged) -> bool:
+        job = judged.job
+        if job.source not in self.found.configuration.sources:
+            return False
+        if lacking(job, self.lacks):
+            kinds = ", ".join(sorted(set(job.discoveries) & self.lacks))
+            what = f"{self.proof.program} here was built without {kinds}"
+            self.proof.findings.append(job.finding("PI034", what, "not compared"))
+            return False
+        return True
+
+    async def _engine(self, stack: AsyncExitStack) -> str:
+        """The URL of the Prometheus that discovers; empty where none is needed."""
+        file = self.found.files.get(DISCOVERY)
+        if file is None:
+            return ""
+        text = engine_text(file.content.decode(), self.lacks)
+        return await stack.enter_async_context(prometheus(self.program, self.folder / "engine", text))
+
+    async def _pools(self, engine: str, wanted: Sequence[Judged], expected: Targets) -> dict[str, TargetPool] | None:
+        """What promring's own sources find, by service; None where it cannot be read."""
+        found = self.found
+        layout = replace(found.layout, discovery_url=engine or found.layout.discovery_url)
+        text = promring_text(found.jobs, found.names, layout)
+        try:
+            settings = loads(text, name=PROMRING, base=self.folder) if found.names else None
+        except ConfigError as error:
+            self.proof.findings += [Finding(0, 1, "PI035", PROMRING, "", problem) for problem in error.problems]
+            return None
+        names = {found.names[judged.job.name]: judged.job for judged in wanted if judged.verdict.sharded}
+        pools = {}
+        for service in settings.shard_services if settings else []:
+            if service.name in names:
+                job = names[service.name]
+                pools[service.name] = await self._pool(settings, service.name, job, bool(expected.get(job.name)))
+        return pools
+
+    async def _pool(self, settings: Settings | None, name: str, job: Job, filled: bool) -> TargetPool:
+        assert settings is not None  # there are services
+        service = next(one for one in settings.shard_services if one.name == name)
+        kit = Kit(settings, self.folder / PROMRING, self.folder, None, Leadership(), Metrics(), log.get())
+        lists = []
+        for source in build_sources(service, kit).values():
+            try:
+                lists.append(await source.fetch())
+            except DiscoveryError as error:
+                if filled:
+                    self.proof.findings.append(job.finding("PI034", f"promring has no answer: {error}", "not compared"))
+        return merge(lists, service.placement.hash_labels, service.zone_label) if lists else pool_of(())
+
+    async def _shards(
+        self, stack: AsyncExitStack, pools: Mapping[str, TargetPool], size: int, wanted: Sequence[Judged]
+    ) -> list[Targets]:
+        """What each scraper of a fleet of ``size`` has."""
+        bodies = _slices(pools, size)
+        names = {judged.job.name for judged in wanted}
+        urls = []
+        for number in range(size):
+            folder = self.folder / f"{size}-{number}"
+            (folder / "slices").mkdir(parents=True)
+            for service, body in bodies[number].items():
+                (folder / "slices" / f"{service}.json").write_bytes(body)
+            layout = replace(self.found.layout, slices=str(folder / "slices"), http_sd="")
+            files = {name: file.content for name, file in scraper_files(self.found, layout)[0].items()}
+            jobs = [job for job in read_again(self.found.configuration, files, SCRAPERS) if job.name in names]
+            text = quiet_text(self.found.configuration, jobs, {})
+            urls.append(await stack.enter_async_context(prometheus(self.program, folder, text)))
+        async with aiohttp.ClientSession() as session:
+            return list(await asyncio.gather(*(settled_targets(session, url) for url in urls)))
+
+    def _compare(self, judged: Judged, expected: Targets, seen: Mapping[int, Sequence[Targets]]) -> None:
+        job = judged.job
+        if any(f.code == "PI034" and f.where == job.where for f in self.proof.findings):
+            return
+        old = expected.get(job.name, Counter())
+        self.proof.compared[job.name] = old.total()
+        for size, scrapers in seen.items():
+            parts = [targets.get(job.name, Counter()) for targets in scrapers]
+            for new in [sum(parts, Counter())] if judged.verdict.sharded else parts:
+                if new != old:
+                    what = f"{size} scraper{'s' * (size > 1)}: {_difference(old, new)}"
+                    self.proof.findings.append(job.finding("PI033", what, "see what its source and its relabelling say"))
+                    return
+
+
+def _slices(pools: Mapping[str, TargetPool], size: int) -> list[dict[str, bytes]]:
+    """Of each scraper of a fleet of ``size``, by service."""
+    scrapers = tuple(Scraper(f"scraper-{n}:9090", f"scraper-{n}", 9090) for n in range(size))
+    joined = FleetPool.of({name: Part(pool, 1, salt_of("main", name)) for name, pool in pools.items()})
+    if not len(joined):
+        return [{name: b"[]\n" for name in pools} for _ in scrapers]
+    placement = place(joined, Ring(scrapers, 512), Policy())
+    made = FleetShares(joined, shares(placement))
+    return [{name: made.body(n, name) for name in pools} for n in range(size)]
+
+
+def _difference(old: Counter[Seen], new: Counter[Seen]) -> str:
+    """In words, without what may be secret in a URL."""
+    lost, gained = old - new, new - old
+    parts = []
+    for word, some in (("lost", lost), ("new", gained)):
+        if some:
+            names = [f"{shown(seen.url)} {dict(seen.labels)}" for seen in list(some)[:SHOWN_MOST]]
+            parts.append(f"{some.total()} {word}: {'; '.join(names)}")
+    return ", ".join(parts)
