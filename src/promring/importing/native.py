@@ -8,9 +8,10 @@ from typing import NamedTuple
 from promring.config.load import loads
 from promring.importing import keys
 from promring.importing.configuration import Job
-from promring.importing.inside import absolute_edits
+from promring.importing.edits import Edit, quoted, resolves_to_text
+from promring.importing.inside import absolute_edits, leaves
 from promring.importing.piece import Piece, piece_of_pair
-from promring.importing.source import flat
+from promring.importing.source import Node, flat
 from promring.model import ConfigError
 
 INDENT = 8
@@ -49,8 +50,16 @@ def native(job: Job) -> Native:
         return Native(why=f"it has {len(value.real.items)} {kind}")
     block = piece_of_pair(job.source, key, value, kind)
     block = block.changed(absolute_edits(block.root, job.source.path.absolute().parent))
+    if kind == "static_configs":
+        block = block.changed(_as_texts(block.root))
     refused = _refused(block)
     return Native(why=refused) if refused else Native(block)
+
+
+def _as_texts(block: Node) -> list[Edit]:
+    """Quotes around what is a number, a truth or a time for promring, and always a text for Prometheus."""
+    plain = (leaf.node for leaf in leaves(block) if not leaf.node.style and leaf.node.tag is None and not leaf.node.is_null)
+    return [Edit(node.start, node.end, quoted(node.text)) for node in plain if not resolves_to_text(node.text)]
 
 
 def _refused(block: Piece) -> str:

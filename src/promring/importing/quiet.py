@@ -41,9 +41,8 @@ def read_again(configuration: Configuration, files: Mapping[str, bytes], main: s
     originals = {main: configuration.main, **configuration.included}
     found = []
     for order, (name, source) in enumerate(originals.items()):
-        if name in files:
-            source = parse_source(files[name], source.path, source.name)
-        found += jobs_of(source, order)
+        again = parse_source(files[name], source.path, source.name) if name in files else source
+        found += jobs_of(again, order)
     return found
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from promring.demo.process import Process, StartError, free_port
+from promring.runtime.disk import install
 from promring.runtime.http_client import HttpError, request
 
 START_S = 60.0
@@ -51,9 +52,7 @@ class _Answer(msgspec.Struct):
 @asynccontextmanager
 async def prometheus(program: Path, folder: Path, config: str) -> AsyncIterator[str]:
     """Runs in ``folder``, which has its ``prometheus.yml`` then. Gives its URL. Raises ``StartError``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prometheus.yml").touch(mode=0o600)
-    (folder / "prometheus.yml").write_text(config)
+    install(folder / "prometheus.yml", config.encode(), mode=0o600)
     url = f"http://127.0.0.1:{(port := free_port())}"
     arguments: list[str | Path] = [program, f"--config.file={folder / 'prometheus.yml'}", "--log.level=warn"]
     arguments += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]

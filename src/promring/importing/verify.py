@@ -209,7 +209,7 @@ def _slices(pools: Mapping[str, TargetPool], size: int) -> list[dict[str, bytes]
     scrapers = tuple(Scraper(f"scraper-{n}:9090", f"scraper-{n}", 9090) for n in range(size))
     joined = FleetPool.of({name: Part(pool, 1, salt_of("main", name)) for name, pool in pools.items()})
     if not len(joined):
-        return [{name: b"[]\n" for name in pools} for _ in scrapers]
+        return [dict.fromkeys(pools, b"[]\n") for _ in scrapers]
     placement = place(joined, Ring(scrapers, 512), Policy())
     made = FleetShares(joined, shares(placement))
     return [{name: made.body(n, name) for name in pools} for n in range(size)]
