@@ -31,7 +31,7 @@ def put(folder: Path, shape: Shape) -> Path:
 
 def converted(folder: Path, shape: Shape) -> Converted:
     configuration = read_configuration(put(folder, shape))
-    return convert([configuration], Wishes(), Layout(LAYOUT.scrapers, vmagent=configuration.vmagent))
+    return convert([configuration], Wishes(), LAYOUT)
 
 
 def around(source: Source, jobs: list[Node]) -> list[str]:

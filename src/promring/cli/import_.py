@@ -1,30 +1,55 @@
 """``promring import prometheus.yml --out DIR``: from an existing configuration to the files of a sharded fleet.
 
 Standard output has the table of jobs, or with ``--output json`` everything; standard error has the findings. Exit: 0 exact,
-3 something is not (it is written, unless ``--strict``), 2 input or usage, 1 reading or writing failed.
+3 something is not (it is written, unless ``--strict``), 2 input or usage, 1 reading, writing or asking failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from promring.cli.output import Output, output_option, say, say_table
+from promring.cli.import_report import Report
+from promring.cli.output import Output, output_option, say
 from promring.importing import programs
 from promring.importing.configuration import Configuration, read_configuration
 from promring.importing.convert import Converted, convert
 from promring.importing.findings import Finding, ordered
 from promring.importing.output import check_folder, write_all
 from promring.importing.services import Layout
+from promring.importing.sizing import ask_load
 from promring.importing.source import InputError
 from promring.importing.verdicts import Wishes
+from promring.importing.verify import verify
 from promring.model import PromringError
 from promring.runtime.address import parse_host_port
 
 FAILED, REFUSED, NOT_EXACT = 1, 2, 3
+FILES_MOST = 1000
+"""Findings of one input are before those of the next: so many files at most has each."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of the command."""
+
+    out: Path | None
+    force: bool
+    strict: bool
+    dry_run: bool
+    shard: tuple[str, ...]
+    keep: tuple[str, ...]
+    scrapers: tuple[str, ...]
+    slices: str
+    http_sd: str
+    discovery_url: str
+    verify: bool
+    old: str | None
 
 
 @click.command("import")
@@ -36,129 +61,93 @@ FAILED, REFUSED, NOT_EXACT = 1, 2, 3
 @click.option("--shard", multiple=True, metavar="JOB", help="Share this job, whatever it looks like.")
 @click.option("--keep", multiple=True, metavar="JOB", help="Leave this job on every scraper.")
 @click.option("--scraper", "scrapers", multiple=True, metavar="HOST:PORT", help="A scraper of the new fleet; for each one.")
-@click.option("--slices", default="promring", show_default=True, help="Folder of the slices, beside prometheus.yml.")
+@click.option("--slices", default="promring", show_default=True, help="Folder of the slices, from that of prometheus.yml.")
 @click.option("--http-sd", metavar="URL", default="", help="Scrapers ask promring at this URL instead of reading files.")
 @click.option("--discovery-url", default="http://127.0.0.1:9090", show_default=True, help="The Prometheus that discovers.")
 @click.option("--verify", is_flag=True, help="Prove with real Prometheus servers that every target stays what it is.")
-@click.option("--from", "old", metavar="URL", help="The running server: how many scrapers its load needs.")
+@click.option("--from", "old", metavar="URL", help="The old server: what it scrapes, and how many scrapers that needs.")
 @output_option
 def import_(files: tuple[Path, ...], output: Output, **options: Any) -> None:
     """Turn an existing prometheus.yml into the files of a sharded fleet: promring.yml, prometheus.yml for every scraper, and
     discovery.yml for a Prometheus that discovers where one is needed. vmagent's configuration will do, too. Several inputs:
     one of each server of a fleet that shares its targets already.
     """
-    if options["out"] is None and not options["dry_run"]:
+    wanted = Wanted(**options)
+    if wanted.out is None and not wanted.dry_run:
         raise click.UsageError("--out DIR, or --dry-run")
+    layout = _layout(wanted)
     try:
-        found = _converted(files, options)
-        if options["out"] is not None:
-            inputs = [source.path for source in found.configuration.sources]
-            check_folder(options["out"], [*files, *inputs], list(found.files), force=options["force"])
+        report = _imported(files, wanted, layout)
     except InputError as error:
         _end(error.problems, REFUSED)
-    except OSError as error:
-        _end(
-            [f"{error.filename or files[0]}:1: {error.strerror}"],
-            REFUSED if isinstance(error, FileNotFoundError) else FAILED,
-        )
     except PromringError as error:
         _end([str(error)], FAILED)
-    written = _write(found, options)
-    _report(found, written, output)
-    if not found.exact:
+    except OSError as error:
+        place = error.filename or files[0]
+        _end([f"{place}:1: {error.strerror}"], REFUSED if isinstance(error, FileNotFoundError) else FAILED)
+    report.say(output)
+    if not report.found.exact:
         raise SystemExit(NOT_EXACT)
 
 
-def _converted(files: Sequence[Path], options: dict[str, Any]) -> Converted:
-    inputs = [read_configuration(path, 1000 * number) for number, path in enumerate(files)]
+def _imported(files: Sequence[Path], wanted: Wanted, layout: Layout) -> Report:
+    """Raises ``InputError`` and other ``PromringError``, OSError."""
+    inputs = [read_configuration(path, FILES_MOST * number) for number, path in enumerate(files)]
+    found = _converted(inputs, wanted, layout)
+    if wanted.out is not None:
+        read = [source.path for one in inputs for source in one.sources]
+        check_folder(wanted.out, read, list(found.files), force=wanted.force)
+    load = asyncio.run(ask_load(wanted.old, found)) if wanted.old else None
+    proof = verify(found) if wanted.verify else None
+    if proof is not None:
+        found.findings = ordered([*found.findings, *proof.findings])
+    if wanted.out is None or wanted.dry_run or (wanted.strict and not found.exact):
+        return Report(found, None, proof, load)
+    write_all(wanted.out, found.files)
+    return Report(found, wanted.out, proof, load)
+
+
+def _converted(inputs: Sequence[Configuration], wanted: Wanted, layout: Layout) -> Converted:
     judged = [finding for one in inputs for finding in _judged(one)]
-    for option in ("shard", "keep"):
-        for name in options[option]:
-            if name not in {job.name for job in inputs[0].jobs}:
-                raise InputError([f"{inputs[0].main.name}:1: --{option}: no job is called {name!r}"])
-    wishes = Wishes(options["shard"], options["keep"], "http" if options["http_sd"] else "file")
-    found = convert(inputs, wishes, _layout(inputs[0], options))
+    names = {job.name for job in inputs[0].jobs}
+    for option, jobs in (("shard", wanted.shard), ("keep", wanted.keep)):
+        if unknown := sorted({*jobs} - names):
+            raise InputError([f"{inputs[0].main.name}:1: --{option}: no job is called {unknown[0]!r}"])
+    found = convert(inputs, Wishes(wanted.shard, wanted.keep, "http" if wanted.http_sd else "file"), layout)
     found.findings = ordered([*found.findings, *judged])
     return found
 
 
-def _layout(first: Configuration, options: dict[str, Any]) -> Layout:
-    for node in options["scrapers"]:
+def _layout(wanted: Wanted) -> Layout:
+    for node in wanted.scrapers:
         try:
             parse_host_port(node)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--scraper") from None
-    http_sd = options["http_sd"].rstrip("/")
-    if http_sd and not http_sd.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{http_sd!r} is not http(s)://host:port", param_hint="--http-sd")
-    return Layout(options["scrapers"], options["slices"].rstrip("/"), http_sd, options["discovery_url"], first.vmagent)
+    for option, url in (("--http-sd", wanted.http_sd), ("--discovery-url", wanted.discovery_url)):
+        if url and not url.startswith(("http://", "https://")):
+            raise click.BadParameter(f"{url!r} is not http(s)://host:port", param_hint=option)
+    return Layout(wanted.scrapers, wanted.slices.rstrip("/") or "/", wanted.http_sd.rstrip("/"), wanted.discovery_url)
 
 
 def _judged(configuration: Configuration) -> list[Finding]:
-    """What Prometheus itself says of an input, where it is here. Raises ``InputError``."""
+    """What Prometheus itself says of an input, where one is here that has all its discoveries. Raises ``InputError``."""
     if configuration.vmagent:
         return []
-    for program in programs.judges()[:1]:
+    lacks: dict[str, set[str]] = {}
+    for program in programs.judges():
         answer = programs.ask(program, configuration.main.path)
+        if answer.accepted:
+            return []
         if answer.refused:
             name = configuration.main.name
             raise InputError([f"{name}:{line or 1}: {program.name}: {what}" for line, what in answer.refused])
-        if answer.lacks:
-            what = f"{program.name} here was built without {', '.join(sorted(answer.lacks))}"
-            return [configuration.finding("PI032", what, "it did not judge this file")]
-    return []
-
-
-def _write(found: Converted, options: dict[str, Any]) -> bool:
-    """Whether the files are written."""
-    if options["dry_run"] or (options["strict"] and not found.exact):
-        return False
-    try:
-        write_all(options["out"], found.files)
-    except OSError as error:
-        _end([f"{error.filename or options['out']}: {error.strerror}"], FAILED)
-    return True
-
-
-def _report(found: Converted, written: bool, output: Output) -> None:
-    if not output.is_text:
-        output.say(_described(found, written))
-        return
-    for finding in found.findings:
-        say(str(finding), err=True)
-    rows = [
-        [judged.job.name, judged.verdict.value, found.names.get(judged.job.name, ""), judged.drops or "", judged.why]
-        for judged in found.jobs
-    ]
-    if rows:
-        say_table(["JOB", "VERDICT", "SERVICE", "DROPS", "WHY"], rows, ["DROPS"])
-    counts = ", ".join(f"{count} {verdict.value}" for verdict, count in found.counts.items())
-    say(f"{len(found.jobs)} job{'s' * (len(found.jobs) != 1)}: {counts}")
-    if written:
-        say(f"written: {', '.join(found.files)}")
-    else:
-        say("nothing written")
-
-
-def _described(found: Converted, written: bool) -> dict[str, Any]:
-    return {
-        "exact": found.exact,
-        "written": list(found.files) if written else [],
-        "jobs": [
-            {
-                "job": judged.job.name,
-                "file": judged.job.source.name,
-                "line": judged.job.node.line,
-                "verdict": judged.verdict.value,
-                "service": found.names.get(judged.job.name),
-                "drops": judged.drops,
-                "why": judged.why,
-            }
-            for judged in found.jobs
-        ],
-        "counts": {verdict.value: count for verdict, count in found.counts.items()},
-        "findings": [finding.as_json() for finding in found.findings],
-    }
+        lacks[program.name] = answer.lacks
+    if not lacks:
+        return []
+    name, kinds = min(lacks.items(), key=lambda item: len(item[1]))
+    what = f"{name} here was built without {', '.join(sorted(kinds))}"
+    return [configuration.finding("PI032", what, "it did not judge this file")]
 
 
 def _end(lines: Sequence[str], status: int) -> NoReturn:

@@ -94,7 +94,9 @@ def scraper_files(found: Converted, layout: Layout) -> tuple[dict[str, File], li
     by_source: dict[int, dict[int, Change]] = {id(source): {} for source in configuration.sources}
     for judged in found.jobs:
         if judged.verdict.sharded:
-            change = Change(layout.discovery_of(found.names[judged.job.name]), frozenset(judged.cut_rules))
+            change = Change(
+                layout.discovery_of(found.names[judged.job.name], vmagent=configuration.vmagent), frozenset(judged.cut_rules)
+            )
             by_source[id(judged.job.source)][judged.job.number] = change
     for name, source in {SCRAPERS: configuration.main, **configuration.included}.items():
         changes = by_source[id(source)]

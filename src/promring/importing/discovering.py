@@ -46,7 +46,7 @@ def _piece(judged: Judged, *, vmagent: bool) -> tuple[Piece, list[str]]:
     if judged.cut_rules:
         piece = piece.changed(without_rules(piece, judged.cut_rules))
     if vmagent:
-        piece, left_out = _for_prometheus(piece)
+        piece, left_out = for_prometheus(piece)
     piece = without(piece, {"scrape_failure_log_file"})
     piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
     return never(piece), left_out
@@ -73,8 +73,8 @@ def without(piece: Piece, names: Collection[str]) -> Piece:
     return piece.changed(cut_pairs(piece.source, piece.root, cut)) if cut else piece
 
 
-def _for_prometheus(piece: Piece) -> tuple[Piece, list[str]]:
-    """Without what only vmagent takes: its keys, and relabelling that uses its rules."""
+def for_prometheus(piece: Piece) -> tuple[Piece, list[str]]:
+    """Without what only vmagent takes: its keys, and relabelling that uses its rules. Also the names of what goes."""
     there = [text_of(key) for key, _ in piece.root.pairs]
     cut = [key for key in there if key in keys.VMAGENT_JOB]
     cut += [key for key in ("relabel_configs", "metric_relabel_configs") if not _all_of_prometheus(piece.root, key)]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from promring.importing.configuration import Configuration, Job, jobs_of
-from promring.importing.discovering import never, without, without_rules
+from promring.importing.discovering import for_prometheus, never, without, without_rules
 from promring.importing.inside import absolute_edits
 from promring.importing.piece import piece_of, piece_of_pair
 from promring.importing.source import flat, parse_source
@@ -31,6 +31,8 @@ def quiet_text(configuration: Configuration, jobs: Iterable[Job], cut: Mapping[s
         if cut.get(job.name):
             piece = piece.changed(without_rules(piece, set(cut[job.name])))
         piece = without(piece, _LOGS)
+        if configuration.vmagent:
+            piece, _ = for_prometheus(piece)
         piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
         parts.append("  - " + never(piece).at(4) + "\n")
     return "".join(parts)

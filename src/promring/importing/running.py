@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -73,20 +73,26 @@ async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def settled_targets(session: aiohttp.ClientSession, url: str, least_s: float = SETTLED_S) -> Targets:
-    """The targets once they have not changed for ``SETTLED_S``, and the server has run that long. Raises ``StartError``."""
+async def settled_targets(
+    urls: Sequence[str], enough: Callable[[Sequence[Targets]], bool] = lambda _: False
+) -> list[Targets]:
+    """The targets of servers that were just started: once they are ``enough``, or have not changed for ``SETTLED_S`` in a
+    time that discoveries need. Raises ``StartError``.
+    """
     began = changed = time.monotonic()
-    newest: tuple[Targets, int] | None = None
-    while True:
-        found = await _targets(session, url)
-        now = time.monotonic()
-        if found != newest:
-            newest, changed = found, now
-        if now - changed >= SETTLED_S and now - began >= least_s:
-            return found[0]
-        if now - began > START_S:
-            raise StartError(f"the targets of {url} do not settle within {START_S:g} s")
-        await asyncio.sleep(0.5)
+    newest: list[tuple[Targets, int]] = []
+    async with aiohttp.ClientSession() as session:
+        while True:
+            found = list(await asyncio.gather(*(_targets(session, url) for url in urls)))
+            now = time.monotonic()
+            if found != newest:
+                newest, changed = found, now
+            targets = [one for one, _ in found]
+            if enough(targets) or (now - changed >= SETTLED_S and now - began >= 2 * SETTLED_S):
+                return targets
+            if now - began > START_S:
+                raise StartError(f"the targets of {', '.join(urls)} do not settle within {START_S:g} s")
+            await asyncio.sleep(0.5)
 
 
 async def _targets(session: aiohttp.ClientSession, url: str) -> tuple[Targets, int]:

@@ -39,18 +39,14 @@ class Layout:
     slices: str = "promring"
     http_sd: str = ""
     discovery_url: str = "http://127.0.0.1:9090"
-    vmagent: bool = False
 
-    def discovery_of(self, service: str) -> str:
+    def discovery_of(self, service: str, *, vmagent: bool = False) -> str:
         """What finds the targets of a service on a scraper: a key and its value."""
         if not self.http_sd:
             return f"file_sd_configs: [{{files: [{quoted(f'{self.slices}/{service}.json')}]}}]"
         url = quoted(f"{self.http_sd}/sd/{quote(service)}/SCRAPER")
-        return (
-            f"http_sd_configs: [{{url: {url}}}]"
-            if self.vmagent
-            else f"http_sd_configs: [{{url: {url}, refresh_interval: 1s}}]"
-        )
+        more = "" if vmagent else ", refresh_interval: 1s"
+        return f"http_sd_configs: [{{url: {url}{more}}}]"
 
 
 def service_names(jobs: Sequence[Judged]) -> tuple[dict[str, str], list[Finding]]:

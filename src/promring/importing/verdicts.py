@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from promring.importing import keys
-from promring.importing.configuration import Job, action_of, is_of_prometheus, rules_of, sources_of
+from promring.importing.configuration import Job, action_of, rules_of, sources_of
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
 from promring.importing.inside import (
@@ -242,8 +242,3 @@ def _places(judged: Judged) -> Iterator[Finding]:
                 yield job.finding("PI019", "a place-holder that nobody replaces", done, leaf.node, f"{key}{leaf.path}")
         for leaf in relative_paths(node):
             yield job.finding("PI012", "a relative path", "absolute in the new file", leaf.node, f"{key}{leaf.path}")
-
-
-def prometheus_rules_only(job: Job) -> bool:
-    """Whether Prometheus takes all its relabelling rules."""
-    return all(is_of_prometheus(rule) for rule in rules_of(job))

@@ -16,8 +16,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import aiohttp
-
 from promring.build import Kit, build_sources
 from promring.config.load import loads
 from promring.config.settings import Settings
@@ -28,7 +26,7 @@ from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.demo.process import find
 from promring.election.leadership import Leadership
-from promring.importing.configuration import Job
+from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
 from promring.importing.programs import Answer, ProgramError, ask, judges
@@ -47,7 +45,7 @@ SHOWN_MOST = 3
 
 @dataclass
 class Proof:
-    """``program``: the Prometheus that was run; ``compared``: targets by job; ``findings``: what differs, or was not seen."""
+    """``program``: the Prometheus that ran; ``compared``: targets by job; ``findings``: what differs, or was not seen."""
 
     program: str
     compared: dict[str, int] = field(default_factory=dict)
@@ -106,16 +104,13 @@ class _Differential:
         cut = {judged.job.name: judged.cut_rules for judged in wanted if judged.verdict.sharded}
         old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut)
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
             before = await stack.enter_async_context(prometheus(self.program, self.folder / "old", old))
             engine = await self._engine(stack)
-            expected = await settled_targets(session, before, 2 * 6.0)
-            if engine:
-                await settled_targets(session, engine)
+            expected = (await settled_targets([before, *([engine] if engine else [])]))[0]
             pools = await self._pools(engine, wanted, expected)
             if pools is None:
                 return
-            seen = await asyncio.gather(*(self._shards(stack, pools, size, wanted) for size in SIZES))
+            seen = await asyncio.gather(*(self._shards(stack, pools, wanted, expected, size) for size in SIZES))
         for judged in wanted:
             self._compare(judged, expected, dict(zip(SIZES, seen, strict=True)))
 
@@ -126,6 +121,10 @@ class _Differential:
         if lacking(job, self.lacks):
             kinds = ", ".join(sorted(set(job.discoveries) & self.lacks))
             what = f"{self.proof.program} here was built without {kinds}"
+            self.proof.findings.append(job.finding("PI034", what, "not compared"))
+            return False
+        if not all(map(is_of_prometheus, rules_of(job))):
+            what = "its relabelling is vmagent's"
             self.proof.findings.append(job.finding("PI034", what, "not compared"))
             return False
         return True
@@ -170,7 +169,7 @@ class _Differential:
         return merge(lists, service.placement.hash_labels, service.zone_label) if lists else pool_of(())
 
     async def _shards(
-        self, stack: AsyncExitStack, pools: Mapping[str, TargetPool], size: int, wanted: Sequence[Judged]
+        self, stack: AsyncExitStack, pools: Mapping[str, TargetPool], wanted: Sequence[Judged], expected: Targets, size: int
     ) -> list[Targets]:
         """What each scraper of a fleet of ``size`` has."""
         bodies = _slices(pools, size)
@@ -186,8 +185,7 @@ class _Differential:
             jobs = [job for job in read_again(self.found.configuration, files, SCRAPERS) if job.name in names]
             text = quiet_text(self.found.configuration, jobs, {})
             urls.append(await stack.enter_async_context(prometheus(self.program, folder, text)))
-        async with aiohttp.ClientSession() as session:
-            return list(await asyncio.gather(*(settled_targets(session, url) for url in urls)))
+        return await settled_targets(urls, lambda seen: not any(_differs(judged, expected, seen) for judged in wanted))
 
     def _compare(self, judged: Judged, expected: Targets, seen: Mapping[int, Sequence[Targets]]) -> None:
         job = judged.job
@@ -196,12 +194,10 @@ class _Differential:
         old = expected.get(job.name, Counter())
         self.proof.compared[job.name] = old.total()
         for size, scrapers in seen.items():
-            parts = [targets.get(job.name, Counter()) for targets in scrapers]
-            for new in [sum(parts, Counter())] if judged.verdict.sharded else parts:
-                if new != old:
-                    what = f"{size} scraper{'s' * (size > 1)}: {_difference(old, new)}"
-                    self.proof.findings.append(job.finding("PI033", what, "see what its source and its relabelling say"))
-                    return
+            if difference := _differs(judged, expected, scrapers):
+                what = f"{size} scraper{'s' * (size > 1)}: {difference}"
+                self.proof.findings.append(job.finding("PI033", what, "see what its source and its relabelling say"))
+                return
 
 
 def _slices(pools: Mapping[str, TargetPool], size: int) -> list[dict[str, bytes]]:
@@ -213,6 +209,18 @@ def _slices(pools: Mapping[str, TargetPool], size: int) -> list[dict[str, bytes]
     placement = place(joined, Ring(scrapers, 512), Policy())
     made = FleetShares(joined, shares(placement))
     return [{name: made.body(n, name) for name in pools} for n in range(size)]
+
+
+def _differs(judged: Judged, expected: Targets, scrapers: Sequence[Targets]) -> str:
+    """How the targets of a job differ from the old ones; empty where they do not."""
+    name = judged.job.name
+    old = expected.get(name, Counter())
+    parts = [targets.get(name, Counter()) for targets in scrapers]
+    together: Counter[Seen] = Counter()
+    for part in parts:
+        together.update(part)
+    sides = [together] if judged.verdict.sharded else parts
+    return next((_difference(old, new) for new in sides if new != old), "")
 
 
 def _difference(old: Counter[Seen], new: Counter[Seen]) -> str:

@@ -1,0 +1,114 @@
+"""What ``promring import`` prints: the table of jobs, the load of the old server, what to do next, and all of it as data."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from promring.cli.output import Output, say, say_table
+from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted
+from promring.importing.findings import ERROR
+from promring.importing.services import PLACE_HOLDERS
+from promring.importing.sizing import SERIES_MOST, Load
+from promring.importing.verify import Proof
+
+
+@dataclass(frozen=True)
+class Report:
+    """``out``: the folder that was written to, None: nothing was; ``proof``, ``load``: where they were asked for."""
+
+    found: Converted
+    out: Path | None
+    proof: Proof | None = None
+    load: Load | None = None
+
+    def say(self, output: Output) -> None:
+        if not output.is_text:
+            output.say(self.described())
+            return
+        for finding in self.found.findings:
+            say(str(finding), err=True)
+        self._say_jobs()
+        if self.load is not None:
+            self._say_load(self.load)
+        if self.proof is not None:
+            targets = sum(self.proof.compared.values())
+            jobs = f"{len(self.proof.compared)} of {len(self.found.jobs)} jobs"
+            say(f"{self.proof.program}: {targets} targets of {jobs} compared, for 1, 2 and 3 scrapers")
+        if self.out is None:
+            say("nothing written")
+            return
+        say(f"written into {self.out}: {', '.join(self.found.files)}")
+        self._say_next(self.out)
+
+    def _say_jobs(self) -> None:
+        found = self.found
+        rows = [
+            [judged.job.name, judged.verdict.value, found.names.get(judged.job.name, ""), judged.drops or "", judged.why]
+            for judged in found.jobs
+        ]
+        if rows:
+            say_table(["JOB", "VERDICT", "SERVICE", "DROPS", "WHY"], rows, ["DROPS"])
+        counts = ", ".join(f"{count} {verdict.value}" for verdict, count in found.counts.items())
+        errors = sum(finding.level == ERROR for finding in found.findings)
+        more = f"; {errors} finding{'s' * (errors > 1)} to finish" if errors else ""
+        say(f"{len(found.jobs)} job{'s' * (len(found.jobs) != 1)}: {counts}{more}")
+
+    def _say_load(self, load: Load) -> None:
+        columns = ["JOB", "TARGETS", "SAMPLES A SCRAPE", "SAMPLES/S"]
+        rows = [[name, job.targets, job.samples or "?", f"{job.per_second:.0f}"] for name, job in load.jobs.items()]
+        say_table(columns, rows, columns[1:])
+        scrapers = len(self.found.layout.scrapers) or len(PLACE_HOLDERS)
+        each, after = load.each(scrapers), load.each(scrapers - 1)
+        say(f"{scrapers} scrapers: {each} samples a scrape each, {after} while one is lost")
+        say(f"needed: {load.needed} scrapers, so that none has more than {SERIES_MOST} while one is lost")
+
+    def _say_next(self, out: Path) -> None:
+        """How to run it beside the old server, and how to go back."""
+        place = shlex.quote(str(out))
+        say("next, beside the old server, which goes on:")
+        if DISCOVERY in self.found.files:
+            say(f"  prometheus --config.file={place}/{DISCOVERY}   # reached at {self.found.layout.discovery_url}")
+        if PROMRING in self.found.files:
+            say(f"  promring check {place}/{PROMRING} && promring run --config.file={place}/{PROMRING}")
+        say(f"  on each new scraper: put {SCRAPERS} where its configuration is, with an external label of its own,")
+        if self.found.layout.http_sd:
+            say("    with its own host:port in place of SCRAPER")
+        elif PROMRING in self.found.files:
+            say(f"    and run promring agent --controller URL --scraper HOST:PORT --dir {self.found.layout.slices}")
+        say("  then promring status: every target is scraped; then stop the old server")
+        say("back: start the old server with its old configuration, which nothing has changed, and stop the others")
+
+    def described(self) -> dict[str, object]:
+        """All of it as plain values."""
+        found = self.found
+        jobs = [
+            {
+                "job": judged.job.name,
+                "file": judged.job.source.name,
+                "line": judged.job.node.line,
+                "verdict": judged.verdict.value,
+                "service": found.names.get(judged.job.name),
+                "drops": judged.drops,
+                "why": judged.why,
+            }
+            for judged in found.jobs
+        ]
+        return {
+            "exact": found.exact,
+            "written": list(found.files) if self.out is not None else [],
+            "jobs": jobs,
+            "counts": {verdict.value: count for verdict, count in found.counts.items()},
+            "compared": self.proof.compared if self.proof is not None else None,
+            "load": _described_load(self.load) if self.load is not None else None,
+            "findings": [finding.as_json() for finding in found.findings],
+        }
+
+
+def _described_load(load: Load) -> dict[str, object]:
+    jobs = {
+        name: {"targets": job.targets, "samples": job.samples, "samples_per_second": job.per_second}
+        for name, job in load.jobs.items()
+    }
+    return {"jobs": jobs, "shared": load.shared, "kept": load.kept, "needed": load.needed}
