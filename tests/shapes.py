@@ -123,7 +123,7 @@ SHAPES: dict[str, Shape] = {
               - url: http://netbox.example/api/plugins/prometheus-sd/devices/
                 authorization: {type: Bearer, credentials_file: netbox.token}
         """,
-        "?: netbox",
+        "N: netbox",
     ),
     "http with oauth2": _shape(
         """
@@ -150,7 +150,7 @@ SHAPES: dict[str, Shape] = {
               - source_labels: [__meta_consul_service]
                 target_label: service
         """,
-        "?: consul",
+        "N: consul",
     ),
     "consul on this machine, every service": _shape(
         """
@@ -159,7 +159,7 @@ SHAPES: dict[str, Shape] = {
             consul_sd_configs: [{server: "localhost:8500"}]
             relabel_configs: [{regex: __meta_consul_service_metadata_(.+), action: labelmap}]
         """,
-        "?: consul",
+        "N: consul",
     ),
     "dns": _shape(
         """
@@ -173,7 +173,7 @@ SHAPES: dict[str, Shape] = {
                 port: 8080
                 refresh_interval: 5s
         """,
-        "?: srv a",
+        "N: srv a",
     ),
     "blackbox": _shape(
         """
@@ -446,7 +446,7 @@ SHAPES: dict[str, Shape] = {
               - url: https://cmdb.example/
                 basic_auth: {username: me, password: hunter2-canary}
         """,
-        "N: secured; ?: asked",
+        "N: secured asked",
     ),
     "lines as on Windows": _shape(
         "global:\r\n  scrape_interval: 15s\r\nscrape_configs:\r\n  - job_name: a\r\n    static_configs:\r\n"

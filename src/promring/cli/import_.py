@@ -108,7 +108,7 @@ def _imported(files: Sequence[Path], wanted: Wanted, layout: Layout) -> Report:
 
 
 def _converted(inputs: Sequence[Configuration], wanted: Wanted, layout: Layout) -> Converted:
-    judged = [finding for one in inputs for finding in _judged(one)]
+    judged = [finding for one in inputs for finding in judged_by_prometheus(one)]
     names = {job.name for job in inputs[0].jobs}
     for option, jobs in (("shard", wanted.shard), ("keep", wanted.keep)):
         if unknown := sorted({*jobs} - names):
@@ -130,7 +130,7 @@ def _layout(wanted: Wanted) -> Layout:
     return Layout(wanted.scrapers, wanted.slices.rstrip("/") or "/", wanted.http_sd.rstrip("/"), wanted.discovery_url)
 
 
-def _judged(configuration: Configuration) -> list[Finding]:
+def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
     """What Prometheus itself says of an input, where one is here that has all its discoveries. Raises ``InputError``."""
     if configuration.vmagent:
         return []
@@ -146,7 +146,7 @@ def _judged(configuration: Configuration) -> list[Finding]:
     if not lacks:
         return []
     name, kinds = min(lacks.items(), key=lambda item: len(item[1]))
-    what = f"{name} here was built without {', '.join(sorted(kinds))}"
+    what = f"{name} here lacks {', '.join(sorted(kinds))}"
     return [configuration.finding("PI032", what, "it did not judge this file")]
 
 

@@ -15,7 +15,7 @@ from promring.importing.scrapers import Change, rewrite
 from promring.importing.sections import findings_of_sections
 from promring.importing.services import Layout, promring_text, service_names
 from promring.importing.several import differences
-from promring.importing.source import InputError, TooLargeError, parse_source
+from promring.importing.source import parse_source
 from promring.importing.verdicts import Judged, Verdict, Wishes, judge
 
 PROMRING, DISCOVERY, SCRAPERS = "promring.yml", "discovery.yml", "prometheus.yml"
@@ -55,14 +55,6 @@ class Converted:
 
 def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> Converted:
     """The first of ``inputs`` is converted, the others are compared with it. Raises ``InputError``."""
-    first = inputs[0]
-    try:
-        return _convert(inputs, wishes, layout)
-    except TooLargeError as error:
-        raise InputError([f"{first.main.name}:1: {error}"]) from None
-
-
-def _convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> Converted:
     first = inputs[0]
     findings = [*(f for one in inputs for f in one.findings)]
     jobs = []

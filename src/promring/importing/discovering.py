@@ -27,7 +27,7 @@ scrape_configs:
 
 
 def discovering_text(jobs: Sequence[Judged], *, vmagent: bool) -> tuple[str, list[Finding]]:
-    """Raises ``InputError``, ``TooLargeError``."""
+    """Raises ``InputError``."""
     findings: list[Finding] = []
     parts = []
     for judged in jobs:

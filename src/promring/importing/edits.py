@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
-from promring.importing.source import NODES_MAX, Node, Source, TooLargeError, flat
+from promring.importing.source import Node, Source, flat
 
 _SAFE = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _RESOLVER = yaml.SafeLoader("")
@@ -110,26 +110,23 @@ def lifted(source: Source, start: int, end: int, column: int) -> str:
 
 
 def written(node: Node, indent: int = 0) -> str:
-    """A value in block style, aliases and merges written out; without its comments. Raises ``TooLargeError``."""
-    return "\n".join(_lines(node, indent, [NODES_MAX]))
+    """A value in block style, aliases and merges written out; without its comments."""
+    return "\n".join(_lines(node, indent))
 
 
-def _lines(node: Node, indent: int, left: list[int]) -> list[str]:
-    left[0] -= 1
-    if left[0] < 0:
-        raise TooLargeError("aliases repeat more than two million values")
+def _lines(node: Node, indent: int) -> list[str]:
     real, space = node.real, " " * indent
     if real.kind == "scalar":
         return [scalar(node)]
     lines: list[str] = []
     if real.kind == "list":
         for item in real.items:
-            inner = _lines(item, indent + 2, left)
+            inner = _lines(item, indent + 2)
             lines += [f"{space}- {inner[0].lstrip(' ')}", *inner[1:]]
         return lines or ["[]"]
     for key, (key_node, value) in flat(real).items():
         name = scalar(key_node) if key_node.real.text == key else quoted(key)
-        inner = _lines(value, indent + 2, left)
+        inner = _lines(value, indent + 2)
         if value.real.kind == "scalar" or not (value.real.items or value.real.pairs):
             lines.append(f"{space}{name}: {inner[0]}".rstrip())
         else:
@@ -181,19 +178,12 @@ def resolves_to_text(text: str) -> bool:
 
 
 def written_flow(node: Node) -> str:
-    """A value on one line, as it may stand within brackets. Raises ``TooLargeError``."""
-    return _flow(node, [NODES_MAX])
-
-
-def _flow(node: Node, left: list[int]) -> str:
-    left[0] -= 1
-    if left[0] < 0:
-        raise TooLargeError("aliases repeat more than two million values")
+    """A value on one line, as it may stand within brackets."""
     real = node.real
     if real.kind == "list":
-        return "[" + ", ".join(_flow(item, left) for item in real.items) + "]"
+        return "[" + ", ".join(written_flow(item) for item in real.items) + "]"
     if real.kind == "map":
-        pairs = (f"{quoted(key)}: {_flow(value, left)}" for key, (_, value) in flat(real).items())
+        pairs = (f"{quoted(key)}: {written_flow(value)}" for key, (_, value) in flat(real).items())
         return "{" + ", ".join(pairs) + "}"
     if real.style or real.tag is not None or resolves_to_text(real.text):
         return scalar(node) if real.tag is not None else quoted(real.text)

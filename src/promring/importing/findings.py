@@ -51,10 +51,10 @@ CODES = {
     "PI029": Code(WARNING, "target_limit counts the targets of one scraper now, not those of the job"),
     "PI030": Code(INFO, "the scrapers were not named: write them into promring.yml"),
     "PI031": Code(WARNING, "no job is shared: promring.yml is not written"),
-    "PI032": Code(INFO, "the Prometheus program here was built without a discovery of this file, and cannot judge it"),
+    "PI032": Code(INFO, "the Prometheus program here lacks a discovery or a key of this file, and cannot judge it"),
     "PI033": Code(ERROR, "the targets that the shards have together are not those of the old configuration"),
-    "PI035": Code(ERROR, "Prometheus, or promring, refuses a file that was written"),
     "PI034": Code(WARNING, "a job whose targets could not be compared here"),
+    "PI035": Code(ERROR, "Prometheus, or promring, refuses a file that was written"),
 }
 
 

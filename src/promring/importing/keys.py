@@ -43,6 +43,14 @@ JOB = (
     | CLIENT
     | DISCOVERIES
 )
+NEWER = _words(
+    "scrape_config_files otlp runtime scrape_protocols scrape_fallback_protocol scrape_classic_histograms "
+    "scrape_native_histograms always_scrape_classic_histograms convert_classic_histograms_to_nhcb enable_compression "
+    "track_timestamps_staleness keep_dropped_targets native_histogram_bucket_limit native_histogram_min_bucket_factor "
+    "metric_name_validation_scheme metric_name_escaping_scheme scrape_failure_log_file extra_scrape_metrics no_proxy "
+    "proxy_from_environment proxy_connect_header http_headers"
+)
+"""Which came after Prometheus 2.42: an older program refuses them."""
 VMAGENT_JOB = (
     _words(
         "scrape_align_interval scrape_offset series_limit stream_parse disable_compression disable_keepalive "

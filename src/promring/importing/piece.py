@@ -33,12 +33,12 @@ class Piece(NamedTuple):
 
 
 def piece_of(source: Source, node: Node) -> Piece:
-    """Of a list's item. Raises ``TooLargeError``."""
+    """Of a list's item."""
     return _piece(source, node.start, node, value_of(node), written(node))
 
 
 def piece_of_pair(source: Source, key: Node, value: Node, name: str) -> Piece:
-    """Of a mapping's key ``name`` and its value, as a mapping with just that. Raises ``TooLargeError``."""
+    """Of a mapping's key ``name`` and its value, as a mapping with just that."""
     expected: Value = ("map", (name, value_of(value)))
     body = written(value, 2)
     empty = body in ("[]", "{}") or value.real.kind == "scalar"

@@ -1,7 +1,7 @@
 """Asks Prometheus' own programs whether a configuration is one.
 
-A build without a discovery (Debian's 2.42 has no Kubernetes, no Consul) refuses what others take: such a line is no problem
-of the file, and is counted apart.
+A build without a discovery (Debian's 2.42 has no Kubernetes, no Consul), or one that is older than a key, refuses what
+others take: such a line is no problem of the file, and is counted apart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ProgramError(PromringError):
 
 @dataclass
 class Answer:
-    """``refused``: line (0: unknown) and what; ``lacks``: discoveries that the build does not have."""
+    """``refused``: line (0: unknown) and what; ``lacks``: discoveries and keys that the build does not have."""
 
     refused: list[tuple[int, str]] = field(default_factory=list)
     lacks: set[str] = field(default_factory=set)
@@ -83,7 +83,7 @@ def _answer(text: str) -> Answer:
         if numbered is None:
             continue
         field_name = _NOT_BUILT_IN.match(numbered[2])
-        if field_name is not None and field_name[1] in keys.DISCOVERIES:
+        if field_name is not None and field_name[1] in keys.DISCOVERIES | keys.NEWER:
             found.lacks.add(field_name[1])
         else:
             found.refused.append((int(numbered[1]), numbered[2].rstrip('"')))

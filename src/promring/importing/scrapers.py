@@ -35,7 +35,7 @@ class Rewritten(NamedTuple):
 
 
 def rewrite(source: Source, changes: Mapping[int, Change]) -> Rewritten:
-    """``changes`` by the number of the job in the file's list. Raises ``InputError``, ``TooLargeError``."""
+    """``changes`` by the number of the job in the file's list. Raises ``InputError``."""
     if not changes:
         return Rewritten(source.text)
     expected = _expected(source, changes)

@@ -21,8 +21,8 @@ from promring.discovery.go_yaml import NULLS, StandIns
 from promring.model import PromringError
 
 DEPTH_MAX = 64
-NODES_MAX = 2_000_000
-"""Nodes that may be visited in one file, those that aliases repeat included."""
+NODES_MAX = 500_000
+"""Values of one file, what aliases repeat included: about 10 MB of text."""
 MERGE = "<<"
 _BOM = "\ufeff"
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -56,6 +56,8 @@ class Node:
     pairs: list[tuple[Node, Node]] = field(default_factory=list)
     """As they are written: merges are not flattened."""
     target: Node | None = None
+    size: int = 1
+    """How many values are in it, what aliases repeat included."""
 
     @property
     def real(self) -> Node:
@@ -194,7 +196,7 @@ class _Composer:
         target = self._anchors[event.anchor]
         if target is None:
             raise _Refused(node.line, f"anchor '{event.anchor}' value contains itself")
-        node.kind, node.target = target.kind, target
+        node.kind, node.target, node.size = target.kind, target, target.size
         return node
 
     def _scalar(self, event: Any, node: Node) -> None:
@@ -228,7 +230,11 @@ class _Composer:
                 else:
                     node.pairs = list(zip(read[::2], read[1::2], strict=True))
                 return event
-            read.append(self._node(event, depth + 1))
+            child = self._node(event, depth + 1)
+            node.size += child.size
+            if node.size > NODES_MAX:
+                raise _Refused(child.line, f"more than {NODES_MAX} values, with what aliases repeat")
+            read.append(child)
         raise _Refused(node.line, "the text ends too early")
 
 
@@ -286,25 +292,14 @@ Value = tuple[Any, ...]
 _RESOLVER = yaml.SafeLoader("")
 
 
-class TooLargeError(PromringError):
-    """Aliases repeat more than can be written."""
-
-
 def value_of(node: Node) -> Value:
-    """What go-yaml makes of it; equal values are configured alike. Raises ``TooLargeError``."""
-    return _value(node, [NODES_MAX])
-
-
-def _value(node: Node, left: list[int]) -> Value:
-    left[0] -= 1
-    if left[0] < 0:
-        raise TooLargeError("aliases repeat more than two million values")
+    """What go-yaml makes of it; equal values are configured alike."""
     real = node.real
     if real.kind == "scalar":
         return ("null",) if node.is_null else ("scalar", real.text, _kind_of(real))
     if real.kind == "list":
-        return ("list", *(_value(item, left) for item in real.items))
-    return ("map", *sorted((key, _value(value, left)) for key, (_, value) in flat(real).items()))
+        return ("list", *map(value_of, real.items))
+    return ("map", *sorted((key, value_of(value)) for key, (_, value) in flat(real).items()))
 
 
 def _kind_of(scalar: Node) -> str:

@@ -1,0 +1,145 @@
+"""``promring import`` before real Prometheus: it takes every file that is written, and finds the targets that it found."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from promring.cli.import_ import judged_by_prometheus
+from promring.config.load import loads
+from promring.importing import keys
+from promring.importing.configuration import read_configuration
+from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, convert
+from promring.importing.services import Layout
+from promring.importing.verdicts import Wishes
+from promring.importing.verify import verify
+from promring.model import ConfigError
+from tests.real.conftest import server
+from tests.shapes import SHAPES, Shape
+
+EVERYTHING = """\
+global: {scrape_interval: 15s, external_labels: {cluster: shop}}
+remote_write: [{url: "http://127.0.0.1:1/write"}]
+scrape_configs:
+  - job_name: prometheus
+    static_configs: [{targets: ["localhost:9090"]}]
+  - job_name: node
+    file_sd_configs: [{files: ["sd/*.json"]}]
+    relabel_configs:
+      - {source_labels: [__address__], modulus: 3, target_label: __tmp_hash, action: hashmod}
+      - {source_labels: [__tmp_hash], regex: 1, action: keep}
+      - {source_labels: [role], regex: db, action: drop}
+      - {source_labels: [__address__], regex: "([^:]+):.*", replacement: "${1}", target_label: host}
+  - job_name: blackbox http
+    metrics_path: /probe
+    params: {module: [http_2xx]}
+    static_configs: &sites
+      - targets: ["https://example.com", "https://example.org/a?b=c"]
+        labels: {team: 007, "on": true}
+    relabel_configs: &probe
+      - {source_labels: [__address__], target_label: __param_target}
+      - {source_labels: [__param_target], target_label: instance}
+      - {target_label: __address__, replacement: "blackbox:9115"}
+  - job_name: again
+    scheme: https
+    static_configs: *sites
+    relabel_configs: *probe
+  - job_name: mixed
+    static_configs: [{targets: ["m1:1", "m2:2"], labels: {a: static}}]
+    file_sd_configs: [{files: [sd/node.json]}]
+  - job_name: federate
+    metrics_path: /federate
+    params: {"match[]": ['{job="x"}']}
+    static_configs: [{targets: ["a:9090"]}]
+  - job_name: by file
+    file_sd_configs: [{files: [sd/node.json]}]
+    relabel_configs:
+      - {source_labels: [__meta_filepath], regex: ".*/(.*).json", target_label: file}
+"""
+NODES = """[{"targets": ["n1:9100", "n2:9100", "n3:9100"], "labels": {"role": "web"}},
+{"targets": ["n4:9100", "[::1]:9100"]}, {"targets": ["n5:9100"], "labels": {"role": "db"}}]"""
+
+
+def converted(folder: Path, text: str, files: dict[str, str] | None = None) -> Converted:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, inner in (files or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(inner)
+    (folder / "prometheus.yml").write_bytes(text.encode())
+    return convert([read_configuration(folder / "prometheus.yml")], Wishes(), Layout(scrapers=("10.0.0.1:9090",)))
+
+
+def put(folder: Path, name: str, shape: Shape) -> list[Path]:
+    """The files of a shape that a Prometheus must take."""
+    found = converted(folder / "old" / name, shape.text, shape.files)
+    paths: list[Path] = []
+    for file, content in found.files.items():
+        path = folder / "new" / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.content)
+        if file == PROMRING:
+            check(path)
+        elif file == DISCOVERY or (file == SCRAPERS and not shape.vmagent):
+            paths.append(path)
+    return paths
+
+
+def check(path: Path) -> None:
+    """promring takes it, where the files that it names are there."""
+    problems: list[str] = []
+    try:
+        loads(path.read_text(), name=str(path), base=path.parent)
+    except ConfigError as error:
+        problems = error.problems
+    assert all("No such file" in problem for problem in problems), problems
+
+
+def _is_refusal(line: str) -> bool:
+    """Whether it is more than what this build does not have."""
+    return re.match(rf"field (\w+_sd_configs|{'|'.join(keys.NEWER)}) not found", line) is None
+
+
+def test_prometheus_takes_whatever_is_written_of_every_shape(tmp_path: Path) -> None:
+    unknown = "keys that nobody knows"
+    paths = [path for name, shape in SHAPES.items() if name != unknown for path in put(tmp_path, name, shape)]
+    assert len(paths) > 40
+    done = subprocess.run(
+        [server("promtool"), "check", "config", "--syntax-only", *paths], capture_output=True, text=True, check=False
+    )
+    refused = [line for line in re.findall(r"line \d+: (.*)", done.stderr) if _is_refusal(line)]
+    assert refused == []
+    without = len(re.findall("FAILED", done.stderr))
+    built = len(re.findall("SUCCESS", done.stdout))
+    assert (without + built, built > 35) == (len(paths), True), done.stderr
+    assert "WARNING" not in done.stdout
+
+
+def test_the_shards_together_have_the_targets_of_the_old_server_label_by_label(tmp_path: Path) -> None:
+    server("prometheus")
+    found = converted(tmp_path, EVERYTHING, {"sd/node.json": NODES})
+    proof = verify(found)
+    assert proof.compared == {
+        "prometheus": 1,
+        "node": 5,
+        "blackbox http": 2,
+        "again": 2,
+        "mixed": 8,
+        "federate": 1,
+        "by file": 6,
+    }
+    # The one that reads the path of its own list cannot be exact: said before, and seen.
+    assert [(f.code, f.where) for f in proof.findings] == [("PI033", "scrape_configs[6](by file)")], proof.findings
+    assert [f.where for f in found.findings if f.level == "error"] == ["scrape_configs[6](by file).relabel_configs[0]"]
+
+
+@pytest.mark.parametrize(
+    "text", ["scrape_configs: [{job_name: a, scrape_interval: 1x}]\n", "global: {scrape_intervall: 5s}\n"]
+)
+def test_what_prometheus_refuses_is_refused(tmp_path: Path, text: str) -> None:
+    server("promtool")
+    (tmp_path / "prometheus.yml").write_text(text)
+    with pytest.raises(Exception, match=r"prometheus\.yml:1: promtool"):
+        judged_by_prometheus(read_configuration(tmp_path / "prometheus.yml"))
