@@ -16,16 +16,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from promring.build import Kit, build_sources
+from promring.build import build_sources, source_context
+from promring.config.kinds import Shared
 from promring.config.load import loads
-from promring.config.settings import Settings
+from promring.config.settings import ShardService
 from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.demo.process import find
-from promring.election.leadership import Leadership
+from promring.discovery import SourceContext
 from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
@@ -36,8 +37,6 @@ from promring.importing.services import promring_text
 from promring.importing.verdicts import Judged
 from promring.model import ConfigError, DiscoveryError, Scraper, TargetPool
 from promring.runtime.redact import shown
-from promring.telemetry import log
-from promring.telemetry.metrics import Metrics
 
 SIZES = (1, 2, 3)
 SHOWN_MOST = 3
@@ -147,20 +146,20 @@ class _Differential:
         except ConfigError as error:
             self.proof.findings += [Finding(0, 1, "PI035", PROMRING, "", problem) for problem in error.problems]
             return None
-        names = {found.names[judged.job.name]: judged.job for judged in wanted if judged.verdict.sharded}
-        pools = {}
-        for service in settings.shard_services if settings else []:
-            if service.name in names:
-                job = names[service.name]
-                pools[service.name] = await self._pool(settings, service.name, job, bool(expected.get(job.name)))
-        return pools
+        if settings is None:
+            return {}
+        jobs = {found.names[judged.job.name]: judged.job for judged in wanted if judged.verdict.sharded}
+        context = source_context(settings, self.folder / PROMRING, Shared())
+        return {
+            service.name: await self._pool(service, context, jobs[service.name], bool(expected.get(service.job)))
+            for service in settings.shard_services
+            if service.name in jobs
+        }
 
-    async def _pool(self, settings: Settings | None, name: str, job: Job, filled: bool) -> TargetPool:
-        assert settings is not None  # there are services
-        service = next(one for one in settings.shard_services if one.name == name)
-        kit = Kit(settings, self.folder / PROMRING, self.folder, None, Leadership(), Metrics(), log.get())
+    async def _pool(self, service: ShardService, context: SourceContext, job: Job, filled: bool) -> TargetPool:
+        """``filled``: the old server has targets of the job, so no answer is worth a word."""
         lists = []
-        for source in build_sources(service, kit).values():
+        for source in build_sources(service, context).values():
             try:
                 lists.append(await source.fetch())
             except DiscoveryError as error:
