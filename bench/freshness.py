@@ -24,6 +24,7 @@ from testbed.consul import ConsulProcess
 from tests.waiting import until
 
 from bench.report import console, percentile, table
+from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Client
 from promring.consul.watch import HealthWatch
 from promring.core.placement import Policy, place
@@ -79,7 +80,7 @@ async def _watch(consul: ConsulProcess, session: aiohttp.ClientSession, changes:
     ours: list[float] = []
     bare: list[float] = []
     async with Client(Access(consul.address)) as client:
-        watch = HealthWatch(client, SERVICE, lambda node, _: Scraper(f"{node[0]}:{node[1]}", *node), log.get())
+        watch = HealthWatch(client, SERVICE, Catalogue(lambda node, _: Scraper(f"{node[0]}:{node[1]}", *node)), log.get())
         task = asyncio.create_task(watch.run(lambda answer: arrived.append((time.monotonic(), answer))))
         await until(lambda: bool(arrived) and arrived[-1][1] == Known(FLEET), "the watch has all")
         _, index = await client.health(SERVICE)

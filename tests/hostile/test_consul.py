@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Client
 from promring.consul.lock import ConsulLockStore
 from promring.consul.registration import Registration
@@ -37,7 +38,7 @@ async def test_watch_and_registration_outlive_whatever_consul_answers(long: bool
     async with HostilePeer(SERVICES) as consul, Client(Access(consul.address)) as client:
         answers: list[Answer[Members]] = []
         registration = Registration("x", {("127.0.0.1", 1): {}}, "/", 1.0, 0.5)
-        watch = HealthWatch(client, "x", lambda node, _: Scraper(f"{node[0]}:{node[1]}", *node), log.get())
+        watch = HealthWatch(client, "x", Catalogue(lambda node, _: Scraper(f"{node[0]}:{node[1]}", *node)), log.get())
         membership = ConsulMembership(client, watch, registration, log.get(), settle_s=0.1)
 
         async def healed() -> None:

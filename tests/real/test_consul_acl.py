@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from testbed.consul import ConsulProcess
 
+from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Client
 from promring.consul.lock import ConsulLockStore
 from promring.consul.registration import Registration
@@ -162,7 +163,7 @@ async def running(consul: ConsulProcess, token: str, case: Case) -> AsyncIterato
     nodes = [("127.0.0.1", 1), ("127.0.0.1", 2)]
     everyone = tuple(Scraper(f"{host}:{port}", host, port) for host, port in nodes)
     async with Client(Access(consul.address, token=token)) as client:
-        watch = HealthWatch(client, case.name, lambda n, _: Scraper(f"{n[0]}:{n[1]}", *n), log)
+        watch = HealthWatch(client, case.name, Catalogue(lambda n, _: Scraper(f"{n[0]}:{n[1]}", *n)), log)
         wanted = Registration(case.name, {node: {} for node in nodes}, "/", 3600.0, 1.0) if case.registers else None
         membership = ConsulMembership(client, watch, wanted, log, everyone)
         lock = Election(

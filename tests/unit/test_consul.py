@@ -14,10 +14,11 @@ import structlog
 
 from promring.config.load import loads
 from promring.consul import instances, watch
+from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Client
 from promring.consul.instances import MARK, Check, HealthEntry, Node, Service, decode_instances
 from promring.consul.registration import Registration
-from promring.consul.watch import HealthWatch
+from promring.consul.watch import CAUTIOUS_WAIT_S, HealthWatch
 from promring.core.admission import History
 from promring.core.pool import pool_of
 from promring.core.verdicts import Hold
@@ -143,11 +144,15 @@ def test_an_answer_may_be_null_or_empty_and_leave_out_what_go_leaves_out() -> No
 
 
 @asynccontextmanager
-async def watched(**more: Any) -> AsyncIterator[tuple[FakeConsul, Client, list[Answer[Members]], list[Any]]]:
+async def watched(
+    cautious_wait_s: float = CAUTIOUS_WAIT_S, **more: Any
+) -> AsyncIterator[tuple[FakeConsul, Client, list[Answer[Members]], list[Any]]]:
     """A watch of the service x, what it says, and its log."""
     with structlog.testing.capture_logs() as lines:
         async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-            async with published(HealthWatch(client, "x", scraper, structlog.get_logger(), **more)) as answers:
+            catalogue, logger = Catalogue(scraper, **more), structlog.get_logger()
+            watch = HealthWatch(client, "x", catalogue, logger, cautious_wait_s=cautious_wait_s)
+            async with published(watch) as answers:
                 yield consul, client, answers, lines
 
 
@@ -213,7 +218,7 @@ async def test_what_is_said_of_the_agent_beside_promring_says_nothing_about_scra
 async def test_scrapers_whose_agent_beside_promring_died_are_asked_directly() -> None:
     async with node() as (page, place), FakeConsul() as consul, Client(Access(consul.address)) as client:
         gone = ("127.0.0.1", 1)
-        health = HealthWatch(client, "x", scraper, log.get())
+        health = HealthWatch(client, "x", Catalogue(scraper), log.get())
         probes = DirectProbes("/-/ready", 0.5)
         membership = ConsulMembership(client, health, None, log.get(), probes=probes)
         async with published(membership) as answers:
@@ -237,7 +242,7 @@ async def test_scrapers_whose_agent_beside_promring_died_are_asked_directly() ->
             consul.dead_agents = set()
             consul.wake()
             await until(lambda: answers[-1] == both, "Consul can tell again")
-            assert health.unsure == ()
+            assert health.catalogue.unsure == ()
 
 
 async def test_a_warning_weighs_what_consul_says_and_takes_away_only_when_told() -> None:
@@ -321,7 +326,7 @@ async def test_a_thousand_refused_instances_are_a_few_lines() -> None:
 @pytest.mark.parametrize("modern", [True, False], ids=["1.11 and newer", "older"])
 async def test_what_a_token_may_not_see_is_not_none(modern: bool) -> None:
     async with FakeConsul(modern=modern) as consul, Client(Access(consul.address)) as client:
-        async with published(HealthWatch(client, "x", scraper, log.get())) as answers:
+        async with published(HealthWatch(client, "x", Catalogue(scraper), log.get())) as answers:
             await register(client, 1)
             await until(lambda: answers[-1:] == [Known((ONE,))], "seen")
             seen = len(answers)
@@ -347,7 +352,9 @@ async def test_an_error_is_followed_by_short_waits_and_full_reads() -> None:
 
 async def test_a_watch_that_is_silent_for_longer_than_an_answer_takes_says_so() -> None:
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        membership = ConsulMembership(client, HealthWatch(client, "x", scraper, log.get()), None, log.get(), silent_s=0.5)
+        membership = ConsulMembership(
+            client, HealthWatch(client, "x", Catalogue(scraper), log.get()), None, log.get(), silent_s=0.5
+        )
         async with published(membership) as answers:
             await register(client, 1)
             await until(lambda: answers[-1:] == [Known((ONE,))], "seen")
@@ -367,7 +374,7 @@ async def test_nothing_is_registered_with_an_agent_of_another_datacenter() -> No
     with structlog.testing.capture_logs() as lines:
         async with FakeConsul() as consul, Client(Access(consul.address, datacenter="DC2")) as client:
             logger = structlog.get_logger()
-            membership = ConsulMembership(client, HealthWatch(client, "x", scraper, logger), wanted, logger)
+            membership = ConsulMembership(client, HealthWatch(client, "x", Catalogue(scraper), logger), wanted, logger)
             async with published(membership):
                 await until(lambda: any(line["event"] == "register_failed" for line in lines), "refused")
                 await asyncio.sleep(1.5)
@@ -376,7 +383,9 @@ async def test_nothing_is_registered_with_an_agent_of_another_datacenter() -> No
             (said,) = [line["error"] for line in lines if line["event"] == "register_failed"]
             assert "is an agent of datacenter dc1 and registers there only" in said
             consul.datacenter = "dc2"
-            async with published(ConsulMembership(client, HealthWatch(client, "x", scraper, logger), wanted, logger)):
+            async with published(
+                ConsulMembership(client, HealthWatch(client, "x", Catalogue(scraper), logger), wanted, logger)
+            ):
                 await until(lambda: consul.registrations == 1, "registered with an agent of the datacenter")
 
 

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 
+from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Check, Client, HealthEntry, Node, Service
 from promring.consul.instances import MARK
 from promring.consul.registration import CHECK, Registration, missing
@@ -115,7 +116,7 @@ async def test_the_probe_says_nothing_until_every_node_has_a_verdict_then_always
 
 
 def consul_membership(client: Client, *more: Any, **named: Any) -> ConsulMembership:
-    return ConsulMembership(client, HealthWatch(client, "x", scraper, log.get()), *more, **named)
+    return ConsulMembership(client, HealthWatch(client, "x", Catalogue(scraper), log.get()), *more, **named)
 
 
 # --- registration ----------------------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ def test_the_registered_check_is_that_of_the_configuration() -> None:
 @asynccontextmanager
 async def watched(make: Any = scraper) -> AsyncIterator[tuple[FakeConsul, Client, list[Answer[Members]]]]:
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
-        async with published(HealthWatch(client, "x", make, log.get())) as answers:
+        async with published(HealthWatch(client, "x", Catalogue(make), log.get())) as answers:
             yield consul, client, answers
 
 

@@ -17,12 +17,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
+from promring.consul.catalogue import Catalogue
 from promring.consul.client import WAIT_S, Client, answer_within
-from promring.consul.instances import FILTERED, READ_RULES, Condition, HealthEntry, Instances
-from promring.model import Answer, ConsulError, Empty, Known, Members, Scraper, Unknown
+from promring.consul.instances import FILTERED, READ_RULES, Instances
+from promring.model import Answer, ConsulError, Empty, Known, Members, Unknown
 from promring.runtime.backoff import Bucket
 from promring.telemetry.log import Logger
 
@@ -40,50 +41,33 @@ SAID_MOST = 20
 """Instances that are named at once in the log."""
 
 HIDDEN = "Consul shows no service at all, not even its own: may the token read services and nodes?"
-MakeScraper = Callable[[tuple[str, int], Mapping[str, str]], Scraper]
-"""From address and metadata."""
 
 
 class HealthWatch:
-    """The live instances of one Consul service, as ``Members``. ``warning_is_dead``: a warning takes a scraper away;
-    ``weight_most``: what a weight of Consul's own counts at most.
-    """
+    """The live instances of one Consul service, as ``Members``. ``catalogue``: what their entries mean."""
 
     def __init__(
         self,
         client: Client,
         service: str,
-        make_scraper: MakeScraper,
+        catalogue: Catalogue,
         log: Logger,
         *,
-        warning_is_dead: bool = False,
-        weight_most: float = 100.0,
         cautious_wait_s: float = CAUTIOUS_WAIT_S,
     ) -> None:
         self._client = client
         self._service = service
-        self._make = make_scraper
         self._log = log
         self._cautious_wait_s = cautious_wait_s
-        self._warning_is_dead, self._weight_most = warning_is_dead, weight_most
-        self._own_node: str | None = None
+        self.catalogue = catalogue
         self._last: Answer[Members] | None = None
-        self._alive: frozenset[str] = frozenset()
         self._refused: dict[str, str] = {}
         """Instances that are left out, and why."""
         self._newest: Instances | None = None
         self._bucket = Bucket(RATE_PER_S, BURST)
         self._publish: Callable[[Answer[Members]], None] = lambda _: None
-        self.listed: Members = ()
-        """Who is in the catalogue, alive or not."""
-        self.why: Mapping[str, str] = {}
-        """What is to be said of a scraper, by its id."""
         self.answered_at = time.monotonic()
         """When Consul last gave an answer; at first, when we began to ask."""
-        self.unsure: Members = ()
-        """Scrapers that only a direct probe can tell about."""
-        self.unsure_changed = asyncio.Event()
-        self._probed: dict[str, bool] = {}
 
     async def run(self, publish: Callable[[Answer[Members]], None]) -> None:
         """For ever: read, compare, hand on."""
@@ -103,7 +87,7 @@ class HealthWatch:
             except Exception as error:  # nothing that Consul says may end the process: handed on as no answer, and logged
                 why = str(error) if isinstance(error, ConsulError) else f"{type(error).__name__}: {error}"
                 index, failures, cautious_until = None, failures + 1, time.monotonic() + CAUTIOUS_S
-                self._own_node = None
+                self.catalogue.own_node = None
                 self._hand_on(Unknown(why))
                 most = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
                 await asyncio.sleep(random.uniform(BACKOFF_FIRST_S / 2, most))
@@ -118,13 +102,9 @@ class HealthWatch:
 
     def put_probed(self, scraper: str, *, alive: bool) -> None:
         """Somebody who is ``unsure`` answers a direct probe, or does not."""
-        if self._probed.get(scraper) is not alive and scraper in {s.id for s in self.unsure}:
-            self._probed[scraper] = alive
-            if self._newest is not None and not isinstance(self._last, Unknown):
+        if self.catalogue.put_probed(scraper, alive=alive) and not isinstance(self._last, Unknown):
+            if self._newest is not None:
                 self._hand_on_newest(self._newest)
-
-    def scraper_at(self, node: tuple[str, int]) -> Scraper:
-        return self._make(node, {})
 
     async def _read(self, index: int | None, wait_s: float) -> Instances:
         """Raises ``ConsulError`` when the answer is none, or lacks what the token may not see."""
@@ -138,8 +118,8 @@ class HealthWatch:
                 found = replace(found, filtered=not found.entries and not found.broken)
         if found.filtered:
             raise ConsulError(f"{self._client.where}: {FILTERED.format(service=self._service)}")
-        if self._own_node is None:
-            self._own_node = await self._node_of_agent()
+        if self.catalogue.own_node is None:
+            self.catalogue.own_node = await self._node_of_agent()
         return found
 
     async def _node_of_agent(self) -> str:
@@ -151,51 +131,10 @@ class HealthWatch:
 
     def _hand_on_newest(self, found: Instances) -> dict[str, str]:
         """Those who are refused, and why."""
-        members, refused = self._members(found.entries)
+        members, refused = self.catalogue.members(found.entries)
         self._newest = found
         self._hand_on(Known(members) if members else Empty())
         return {**found.broken, **refused}
-
-    def _members(self, entries: Iterable[HealthEntry]) -> tuple[Members, dict[str, str]]:
-        """Who lives, and who is left out because its instance makes no sense."""
-        chosen: dict[str, tuple[str, Scraper, Condition]] = {}
-        refused: dict[str, str] = {}
-        known = [(entry, self._condition(entry)) for entry in entries]
-        for entry, condition in sorted(known, key=_first_best):
-            name = entry.service.id
-            try:
-                place = entry.place()
-            except ValueError as error:
-                refused[name] = str(error)
-                continue
-            scraper = replace(self._make(place, entry.metadata), draining=condition.drained)
-            if (weight := entry.weight(condition)) is not None:
-                scraper = replace(scraper, weight=min(float(weight), self._weight_most))
-            first_name, first, _ = chosen.setdefault(scraper.id, (name, scraper, condition))
-            if first_name != name or (first.host, first.port) != place:
-                one, other = sorted([first_name, name])
-                refused[other] = f"it has the identity {scraper.id} of {one}"
-        self._set_unsure(tuple(sorted(s for _, s, condition in chosen.values() if condition.alive is None)))
-        alive = [s for _, s, condition in chosen.values() if self._lives(s, condition)]
-        self.listed = tuple(sorted(s for _, s, _ in chosen.values()))
-        self.why = {s.id: condition.why for _, s, condition in chosen.values() if condition.why}
-        self._alive = frozenset(s.id for s in alive)
-        return tuple(sorted(alive)), refused
-
-    def _condition(self, entry: HealthEntry) -> Condition:
-        return entry.condition(own_node=self._own_node or "", warning_is_dead=self._warning_is_dead)
-
-    def _lives(self, scraper: Scraper, condition: Condition) -> bool:
-        """Who has to be asked, and was not yet, is what it was."""
-        if condition.alive is not None:
-            return condition.alive
-        return self._probed.get(scraper.id, scraper.id in self._alive)
-
-    def _set_unsure(self, scrapers: Members) -> None:
-        if scrapers != self.unsure:
-            self.unsure = scrapers
-            self._probed = {s.id: self._probed[s.id] for s in scrapers if s.id in self._probed}
-            self.unsure_changed.set()
 
     # --- say ---------------------------------------------------------------------------------------------------------
 
@@ -211,12 +150,3 @@ class HealthWatch:
     def _hand_on(self, answer: Answer[Members]) -> None:
         self._last = answer
         self._publish(answer)
-
-
-def _first_best(known: tuple[HealthEntry, Condition]) -> tuple[object, ...]:
-    """Of several instances with one identity the first counts: one whose agent lives, then one that is checked at all, then
-    one that lives.
-    """
-    entry, condition = known
-    unchecked = not any(check.service_id for check in entry.checks or ())
-    return (condition.alive is None, unchecked, not condition.alive, entry.service.id, entry.node.node)

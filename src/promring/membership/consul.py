@@ -23,11 +23,12 @@ from promring.config.kinds import Problem
 from promring.config.node import Node, Nodes, parse_weight
 from promring.config.values import HttpPath, Interval, Model, Name
 from promring.consul.access import ConsulSection
+from promring.consul.catalogue import Catalogue, MakeScraper
 from promring.consul.client import Client
 from promring.consul.instances import WEIGHT
 from promring.consul.registration import Node as HostPort
 from promring.consul.registration import Registrar, Registration
-from promring.consul.watch import SILENT_S, HealthWatch, MakeScraper
+from promring.consul.watch import SILENT_S, HealthWatch
 from promring.core.ring import WEIGHT_MOST
 from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
@@ -105,14 +106,9 @@ class ConsulScrapers(ScraperSettings):
 
     def membership(self, context: MembershipContext) -> ConsulMembership:
         assert context.consul is not None  # the supervisor makes a client when a fleet needs one
-        watch = HealthWatch(
-            context.consul,
-            self.service,
-            _scraper_maker(context),
-            context.log,
-            warning_is_dead=self.warning == "dead",
-            weight_most=WEIGHT_MOST,
-        )
+        warning_is_dead = self.warning == "dead"
+        catalogue = Catalogue(_scraper_maker(context), warning_is_dead=warning_is_dead, weight_most=WEIGHT_MOST)
+        watch = HealthWatch(context.consul, self.service, catalogue, context.log)
         return ConsulMembership(
             context.consul,
             watch,
@@ -180,13 +176,13 @@ class ConsulMembership:
         self._registrar = None
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
-        expected = [watch.scraper_at(node).id for node in registration.nodes] if registration else []
+        expected = [watch.catalogue.scraper_at(node).id for node in registration.nodes] if registration else []
         self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
         self._newest: Answer[Members] = Unknown("not asked yet")
         self._known: dict[str, NodeState] = {}
         """What was last known of each."""
         self._last = last
-        configured = [watch.scraper_at(node) for node in registration.nodes] if registration else []
+        configured = [watch.catalogue.scraper_at(node) for node in registration.nodes] if registration else []
         self._listed = Listed((*configured, *last, *catalogue))
         self._dismissed: Callable[[], Collection[str]] = lambda: ()
         self._settle_s = settle_s
@@ -222,7 +218,7 @@ class ConsulMembership:
                 if registrar is not None:
                     group.create_task(kept_alive("consul registration", registrar.run, self._log))
                 if probes is not None:
-                    asked = probes.run(lambda: watch.unsure, watch.unsure_changed, self._put_probed)
+                    asked = probes.run(lambda: watch.catalogue.unsure, watch.catalogue.unsure_changed, self._put_probed)
                     group.create_task(asked)
         finally:
             self._end_settling()
@@ -232,7 +228,7 @@ class ConsulMembership:
             known = [(name, self._known.get(name)) for name in sorted(self._seen)]
             return [NodeState(n, "unknown", one.reason, one.state) if one else NodeState(n, "unknown") for n, one in known]
         up = {s.id for s in self._newest.value} if isinstance(self._newest, Known) else set()
-        why = self._watch.why
+        why = self._watch.catalogue.why
         return [
             NodeState(name, "up", why.get(name, "")) if name in up else NodeState(name, "down", why.get(name, NOT_LISTED))
             for name in sorted(self._seen)
@@ -261,7 +257,7 @@ class ConsulMembership:
             if self._registrar is not None:
                 self._registrar.look_now()
         if isinstance(answer, Known):
-            self._listed.heard(self._watch.listed, self._dismissed())
+            self._listed.heard(self._watch.catalogue.listed, self._dismissed())
             self._seen |= dict.fromkeys(s.id for s in answer.value)
             while len(self._seen) > SEEN_MAX:
                 del self._seen[next(iter(self._seen))]
