@@ -102,9 +102,9 @@ class HealthWatch:
 
     def put_probed(self, scraper: str, *, alive: bool) -> None:
         """Somebody who is ``unsure`` answers a direct probe, or does not."""
-        if self.catalogue.put_probed(scraper, alive=alive) and not isinstance(self._last, Unknown):
-            if self._newest is not None:
-                self._hand_on_newest(self._newest)
+        news = self.catalogue.put_probed(scraper, alive=alive)
+        if news and self._newest is not None and not isinstance(self._last, Unknown):
+            self._hand_on_newest(self._newest)
 
     async def _read(self, index: int | None, wait_s: float) -> Instances:
         """Raises ``ConsulError`` when the answer is none, or lacks what the token may not see."""
