@@ -8,6 +8,7 @@
 # make pages   writes the pages that are made from code: the API, the commands
 # make sdoracle  builds Prometheus' own discovery packages as a program, with which targets from Consul are compared (a
 #              minute, once; needs Go); without it that test skips
+# make kube-apiserver  builds one for the tests of the lock in Kubernetes (five minutes, once; needs Go); without it they skip
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
@@ -26,7 +27,7 @@ SEEDS ?= 1000
 FIRST ?= 0
 WORKERS ?= $(shell nproc)
 
-.PHONY: run test quick check pages lowest faults bench sim moves lock servers consul14 sdoracle clean
+.PHONY: run test quick check pages lowest faults bench sim moves lock servers consul14 kube-apiserver sdoracle clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -42,6 +43,9 @@ servers:
 
 consul14:
 	@scripts/build-consul
+
+kube-apiserver:
+	@scripts/build-kube-apiserver
 
 sdoracle:
 	@scripts/build-sdoracle

@@ -10,7 +10,7 @@ import pytest
 from promring.demo.process import find
 
 HERE = Path(__file__).parent
-BUILT = {"consul14": "build-consul", "sdoracle": "build-sdoracle"}
+BUILT = {"consul14": "build-consul", "sdoracle": "build-sdoracle", "kube-apiserver": "build-kube-apiserver"}
 """Programs that a script builds with Go."""
 
 

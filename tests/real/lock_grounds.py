@@ -10,6 +10,7 @@ from typing import Protocol
 import aiohttp
 from testbed.consul import ConsulProcess
 from testbed.etcd import EtcdProcess
+from testbed.kubernetes import ADMIN, ApiServer
 
 from promring.consul.client import Access, Client
 from promring.consul.lock import LOCK_DELAY_S, ConsulLockStore
@@ -17,8 +18,12 @@ from promring.election.store import LockStore
 from promring.etcd.access import Access as EtcdAccess
 from promring.etcd.client import Client as EtcdClient
 from promring.etcd.client import encoded
-from promring.etcd.lock import NOTE, EtcdLockStore
-from promring.runtime.http_client import new_session
+from promring.etcd.lock import EtcdLockStore
+from promring.kubernetes.access import Access as KubernetesAccess
+from promring.kubernetes.client import Client as KubernetesClient
+from promring.kubernetes.lock import KubernetesLockStore
+from promring.runtime.http_client import TlsFiles, new_session
+from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.lock import FakeLockServer
 from tests.real.conftest import server
 
@@ -33,9 +38,6 @@ class Ground(Protocol):
 
     def candidate(self, name: str, key: str = "leader") -> LockStore:
         """Another process, with a client of its own."""
-
-    async def put(self, key: str, note: bytes) -> None:
-        """The note, by hand."""
 
     async def delete(self, key: str) -> None:
         """The lock and what belongs to it, by hand."""
@@ -58,9 +60,6 @@ class InMemory:
 
     def candidate(self, name: str, key: str = "leader") -> LockStore:
         return self._server(key).candidate(self.ttl_s)
-
-    async def put(self, key: str, note: bytes) -> None:
-        self._server(key).put(note)
 
     async def delete(self, key: str) -> None:
         self._server(key).remove()
@@ -87,9 +86,6 @@ class OnConsul:
         client._session = new_session(connections_max=10)
         self._stack.push_async_exit(client)
         return ConsulLockStore(client, key, name, self.ttl_s)
-
-    async def put(self, key: str, note: bytes) -> None:
-        await self._asked("PUT", key, note)
 
     async def delete(self, key: str) -> None:
         await self._asked("DELETE", key)
@@ -120,9 +116,6 @@ class OnEtcd:
         self._stack.push_async_exit(client)
         return EtcdLockStore(client, key, name, self.ttl_s)
 
-    async def put(self, key: str, note: bytes) -> None:
-        await self.process.call(self._session, "kv/put", {"key": encoded(key + NOTE), "value": encoded(note)})
-
     async def delete(self, key: str) -> None:
         await self.process.call(self._session, "kv/deleterange", {"key": encoded(key)})
 
@@ -134,6 +127,61 @@ class OnEtcd:
             self.process.forget()
         await self.process.start()
         await self.process.until(lambda: self.process.is_ready(self._session), "etcd")
+
+
+class OnFakeKubernetes:
+    ttl_s, free_within_s, asked_s = 1.0, 2.0, 1.5
+
+    def __init__(self, fake: FakeKubernetes, stack: AsyncExitStack) -> None:
+        self._fake, self._stack = fake, stack
+
+    def candidate(self, name: str, key: str = "leader") -> LockStore:
+        return lease_store(self._stack, KubernetesAccess(self._fake.url, "default", TlsFiles()), key, name, self.ttl_s)
+
+    async def delete(self, key: str) -> None:
+        del self._fake.leases["default", key]
+
+    async def down(self) -> None:
+        await self._fake.down()
+
+    async def up(self, *, emptied: bool = False) -> None:
+        if emptied:
+            self._fake.forget()
+        await self._fake.up()
+
+
+class OnKubernetes:
+    ttl_s, free_within_s, asked_s = 1.0, 2.0, 1.5
+
+    def __init__(self, api: ApiServer, etcd: EtcdProcess, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        self._api, self._etcd, self._session, self._stack = api, etcd, session, stack
+
+    def candidate(self, name: str, key: str = "leader") -> LockStore:
+        access = KubernetesAccess(self._api.url, "default", self._api.tls, token=ADMIN)
+        return lease_store(self._stack, access, key, name, self.ttl_s)
+
+    async def delete(self, key: str) -> None:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/default/leases/{key}"
+        await self._api.call(self._session, "DELETE", path)
+
+    async def down(self) -> None:
+        await self._api.kill()
+        await self._etcd.kill()
+
+    async def up(self, *, emptied: bool = False) -> None:
+        if emptied:
+            self._etcd.forget()
+        await self._etcd.start()
+        await self._etcd.until(lambda: self._etcd.is_ready(self._session), "etcd")
+        await self._api.start()
+        await self._api.until(lambda: self._api.is_ready(self._session), "kube-apiserver", 120)
+
+
+def lease_store(stack: AsyncExitStack, access: KubernetesAccess, key: str, name: str, ttl_s: float) -> LockStore:
+    client = KubernetesClient(access)
+    client._session = new_session(connections_max=10)
+    stack.push_async_exit(client)
+    return KubernetesLockStore(client, f"default/{key}", name, ttl_s)
 
 
 @asynccontextmanager
@@ -163,9 +211,30 @@ async def on_etcd(folder: Path) -> AsyncIterator[Ground]:
         yield ground
 
 
+@asynccontextmanager
+async def on_fake_kubernetes(_: Path) -> AsyncIterator[Ground]:
+    async with AsyncExitStack() as stack:
+        fake = await stack.enter_async_context(FakeKubernetes())
+        yield OnFakeKubernetes(fake, stack)
+
+
+@asynccontextmanager
+async def on_kubernetes(folder: Path) -> AsyncIterator[Ground]:
+    program, etcd = server("kube-apiserver"), EtcdProcess(server("etcd"), folder / "etcd")
+    api = ApiServer(program, folder / "api", etcd)
+    async with new_session(keep_alive=False) as session, AsyncExitStack() as stack:
+        ground = OnKubernetes(api, etcd, session, stack)
+        stack.push_async_callback(etcd.stop)
+        stack.push_async_callback(api.kill)
+        await ground.up()
+        yield ground
+
+
 GROUNDS = {
     "fake": in_memory,
     "consul": asynccontextmanager(on_consul("consul")),
     "consul14": asynccontextmanager(on_consul("consul14")),
     "etcd": on_etcd,
+    "kubernetes in memory": on_fake_kubernetes,
+    "kubernetes": on_kubernetes,
 }

@@ -63,7 +63,8 @@ async def a_holder_that_renews_keeps_it_beyond_its_ttl(ground: Ground) -> None:
     token = (await taken(holder)).token
     await alive(holder, 1.5 * ground.ttl_s)
     seen = await other.read()
-    assert (seen.held, seen.ours, seen.token) == (True, False, token)
+    assert (seen.held, seen.ours) == (True, False)
+    assert seen.token >= token
     assert await other.take(seen), "it says why not"
     assert (await holder.read()).ours
 
@@ -155,11 +156,18 @@ async def test_a_store_that_is_down_is_an_error_and_the_token_climbs_over_its_re
     holder, other = ground.candidate("holder"), ground.candidate("other")
     before = await taken(holder)
     assert await holder.renew(before, b"note")
+    before = await holder.read()
     await ground.down()
     started = time.monotonic()
-    for call in (holder.read(), holder.renew(before, b"x"), other.read(), other.take(before), holder.release(b"x")):
+    for ask in (
+        holder.read,
+        lambda: holder.renew(before, b"x"),
+        other.read,
+        lambda: other.take(LockState()),
+        lambda: holder.release(b"x"),
+    ):
         with pytest.raises(StoreError):
-            await call
+            await ask()
     assert time.monotonic() - started < 5 * ground.asked_s
     await ground.up()
     after = await taken(other, within_s=3 * ground.free_within_s + 5)

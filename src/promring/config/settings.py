@@ -37,6 +37,7 @@ from promring.delivery.kinds import AnyDelivery
 from promring.discovery.kinds import EveryTargets
 from promring.election.kinds import AnyLock
 from promring.etcd.access import EtcdSection
+from promring.kubernetes.access import KubernetesSection
 from promring.membership.kinds import Scrapers
 from promring.model import Scraper, join_host_port
 
@@ -226,6 +227,7 @@ class Settings(Model):
     global_: Annotated[Global, Field(alias="global")] = Global()
     consul: ConsulSection | None = None
     etcd: EtcdSection | None = None
+    kubernetes: KubernetesSection | None = None
     controllers: Controllers = Controllers()
     fleets: Annotated[list[Fleet], Field(max_length=SERVICES_MAX, default_factory=list)]
     shard_services: Annotated[list[ShardService], Field(min_length=1, max_length=SERVICES_MAX)]
@@ -247,7 +249,7 @@ class Settings(Model):
     @property
     def sections(self) -> Sections:
         """What kinds share."""
-        return Sections([self.consul, self.etcd])
+        return Sections([self.consul, self.etcd, self.kubernetes])
 
     @property
     def every_fleet(self) -> list[FleetOfServices]:

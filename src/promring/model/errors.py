@@ -59,5 +59,9 @@ class EtcdError(StoreError):
         self.code = code
 
 
+class KubernetesError(StoreError):
+    """Kubernetes' API gave no usable answer."""
+
+
 class ListenError(PromringError):
     """The web server's address cannot be had."""

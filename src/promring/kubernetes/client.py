@@ -1,0 +1,114 @@
+"""A thin client of Kubernetes' API.
+
+Promises: every call ends (total deadline); an answer is JSON with a status that the caller expects, or a
+``KubernetesError`` that says whose fault it is. 403 is passed on with the verb and the resource that it names. Token and
+certificates are read for each request, so that they can be rotated. Does not retry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from promring.config.kinds import Sections
+from promring.kubernetes.access import Access, KubernetesSection
+from promring.model import KubernetesError
+from promring.runtime import secretfile
+from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.threads import beside
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class _Status(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class Client:
+    """Use as an async context manager."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        self._session = new_session(connections_max=20)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        shape: type[T],
+        *,
+        deadline_s: float,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        fine: tuple[int, ...] = (200,),
+    ) -> tuple[int, T | None]:
+        """Status and answer. ``fine``: statuses that are no error; of those from 400 on there is no answer to read."""
+        assert self._session is not None  # entered
+        where = f"Kubernetes at {self.access.url}"
+        try:
+            response = await request(
+                self._session,
+                method,
+                f"{self.access.url}{path}",
+                timeout_s=deadline_s,
+                headers=await self._credentials(),
+                params=dict(params or {}),
+                json=body,
+                tls=self.access.tls if self.access.url.startswith("https:") else None,
+                body_bytes_max=BODY_BYTES_MAX,
+            )
+        except HttpError as error:
+            raise KubernetesError(f"{where}: {error}") from error
+        if response.status not in fine:
+            raise KubernetesError(f"{where}: {_why(response)} (status {response.status})", response.status)
+        if response.status >= 400:
+            return response.status, None
+        try:
+            return response.status, msgspec.json.decode(response.body, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise KubernetesError(f"{where}: malformed answer: {error}: {response.text(80)!r}", response.status) from error
+
+    async def _credentials(self) -> dict[str, str]:
+        token = self.access.token
+        if self.access.token_file is not None:
+            try:
+                token = await secretfile.read_line(self.access.token_file)
+            except secretfile.SecretError as error:
+                raise KubernetesError(f"cannot read {error}") from error
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _why(response: Response) -> str:
+    """A Status object's message, or the text of an answer that is none, as 429 has it."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if message := msgspec.json.decode(response.body, type=_Status).message:
+            return response.clean(" ".join(message.split()))[:500]
+    return response.text()
+
+
+@contextlib.asynccontextmanager
+async def connected(sections: Sections) -> AsyncIterator[Client]:
+    """A client as the section ``kubernetes`` says. Raises ``ConfigError`` when there can be none."""
+    access = await beside(sections.get(KubernetesSection).access)
+    with contextlib.ExitStack() as stack:
+        if access.inline:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promring-")))
+            access = await beside(lambda: access.files_of(folder))
+        async with Client(access) as client:
+            yield client
