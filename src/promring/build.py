@@ -190,7 +190,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
     fleet = Fleet(
         keys,
         membership=membership,
-        direct_probes=DirectProbes(*keys.scrapers.direct_check, context.log),
+        direct_probes=DirectProbes(*keys.scrapers.direct_check, context.log, api=keys.scraper_api),
         facts=facts,
         services=services,
         reconciler=reconciler,
@@ -230,9 +230,9 @@ def _log_of(service: Service, context: Context) -> Logger:
 
 
 def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, facts: FactBoard, context: Context) -> Audit:
-    wanted, confirm = keys.audit, keys.handover.confirm
+    wanted, confirm, api = keys.audit, keys.handover.confirm, keys.scraper_api
     return Audit(
-        AuditSettings(None) if wanted is None else AuditSettings(wanted.interval, wanted.timeout),
+        AuditSettings(None, api=api) if wanted is None else AuditSettings(wanted.interval, wanted.timeout, api=api),
         looks,
         in_force=lambda: reconciler.in_force,
         waiting=lambda: reconciler.moves.waiting if confirm else (),
@@ -305,7 +305,9 @@ def build_membership(
     observes: bool = False,
 ) -> Membership:
     """``observes``: nothing is written, whatever the settings say."""
-    context = MembershipContext(keys.name, keys.scraper, keys.zone_label, last, catalogue, consul, leads, log)
+    context = MembershipContext(
+        keys.name, keys.scraper, keys.zone_label, last, catalogue, consul, leads, log, keys.scraper_api
+    )
     return (keys.scrapers.observing() if observes else keys.scrapers).membership(context)
 
 

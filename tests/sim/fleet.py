@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from promring import supervisor
+from promring.config.scraper_api import ScraperApi
 from promring.consul import lock
 from promring.core import second
 from promring.delivery.file import FileDelivery, FileSettings
@@ -61,8 +62,8 @@ class BrokenError(AssertionError):
 class _Probe:
     """In the place of ``membership.kept.KeptProbe``."""
 
-    def __init__(self, world: World, address: str, path: str, *, idle_most: int) -> None:
-        self._world, self._url = world, f"http://{address}{path}"
+    def __init__(self, world: World, address: str, path: str, *, idle_most: int, api: ScraperApi) -> None:
+        self._world, self._url = world, str(api.url(address, path))
 
     async def status(self, timeout_s: float) -> int:
         return (await self._world.request(None, "GET", self._url, timeout_s=timeout_s)).status

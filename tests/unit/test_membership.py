@@ -227,7 +227,7 @@ def test_a_registration_that_cannot_be_seen_is_said_and_not_done_again_and_again
 
 
 def test_the_registered_check_is_that_of_the_configuration() -> None:
-    assert REGISTRATION.definition(("10.0.0.1", 1), alive=False) == {
+    assert REGISTRATION.definition(("10.0.0.1", 1), {}, alive=False) == {
         "ID": "x-10.0.0.1-1",
         "Name": "x",
         "Address": "10.0.0.1",

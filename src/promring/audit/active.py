@@ -17,10 +17,11 @@ import aiohttp
 import msgspec
 import numpy as np
 
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.core.coverage import FOREIGN_KEPT, NO_IDS, Active, Index, Seen
 from promring.model import Keys, Scraper
 from promring.runtime.duration import parse_duration
-from promring.runtime.http_client import HttpError, NotAskedError, TooLargeError, request
+from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, TooLargeError, credentials_refused
 from promring.runtime.json_entries import Entries, ListError
 
 BODY_BYTES_MAX = 256 * 1024 * 1024
@@ -117,20 +118,26 @@ async def targets_of(
     timeout_s: float,
     *,
     bytes_max: int = BODY_BYTES_MAX,
+    api: ScraperApi = PLAIN,
 ) -> Told:
     """The answer, to be decoded beside the event loop; of one scrape pool, where the server can tell. Raises
     ``AuditError``.
     """
-    url = f"http://{scraper.address}/api/v1/targets"
     query = {"state": state} | ({"scrapePool": scrape_pool} if scrape_pool else {})
     try:
-        answer = await request(session, "GET", url, timeout_s=timeout_s, params=query, body_bytes_max=bytes_max)
+        answer = await api.get(
+            session, scraper.address, "/api/v1/targets", timeout_s=timeout_s, params=query, body_bytes_max=bytes_max
+        )
     except NotAskedError as error:
         raise OwnTroubleError(str(error)) from error
     except TooLargeError as error:
         raise TooLongError(str(error)) from error
+    except DistrustError as error:
+        raise OddError(str(error)) from error
     except HttpError as error:
         raise AuditError(str(error)) from error
+    if refused := credentials_refused(answer.status):
+        raise OddError(f"/api/v1/targets: {refused}")
     if answer.status != 200:
         kind = AuditError if answer.status >= 500 else OddError
         raise kind(f"/api/v1/targets answered {answer.status}: {answer.text()}")

@@ -34,6 +34,7 @@ from promring.audit.active import (
     targets_of,
     with_dropped,
 )
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.core.coverage import NO_IDS, Coverage, Index, Seen, Sight, coverage, together
 from promring.core.joined import FleetPool, FleetShares, part_of
 from promring.core.plan import shares
@@ -59,12 +60,13 @@ JITTER = 0.1
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
     """Seconds. ``interval_s`` None: only what a hand-over waits for. ``lasts_s``: targets that nobody was seen scraping for
-    so long are worth a warning.
+    so long are worth a warning. ``api``: how scrapers are asked.
     """
 
     interval_s: float | None = 30.0
     timeout_s: float = 5.0
     lasts_s: float = 20.0
+    api: ScraperApi = PLAIN
 
 
 class Look:
@@ -274,7 +276,7 @@ class Audit:
                 timeout_s = self._settings.timeout_s
                 if scraper.id in waiting:
                     timeout_s = min(timeout_s, AWAITED_S)
-                await self._ask(_Question(session, scraper, timeout_s, bytes_max, decoding), expected)
+                await self._ask(_Question(session, scraper, timeout_s, bytes_max, decoding, self._settings.api), expected)
 
         asked = list(asked)
         await asyncio.gather(*(one(scraper, SHORT_BYTES_MAX) for scraper in asked if scraper.id not in self._long))
@@ -433,12 +435,13 @@ class _Question:
     timeout_s: float
     bytes_max: int
     decoding: asyncio.Semaphore
+    api: ScraperApi
 
 
 async def _answered(question: _Question, state: State, pool: str | None, read: Callable[[Told], T]) -> tuple[T, int]:
     """What ``read`` makes of the answer, and its length. Raises ``AuditError``."""
     q = question
-    told = await targets_of(q.session, q.scraper, state, pool, q.timeout_s, bytes_max=q.bytes_max)
+    told = await targets_of(q.session, q.scraper, state, pool, q.timeout_s, bytes_max=q.bytes_max, api=q.api)
 
     def work() -> T | AuditError:
         try:

@@ -139,6 +139,7 @@ def _twice(
 
 def _one_fleet(at: KeyPath, service: FleetKeys) -> Iterator[Problem]:
     yield from _identities(service, (*at, "scrapers", service.scrapers.kind, *service.scrapers.listed_at))
+    yield from (((*at, *path), what) for path, what in service.scrapers.unable(service.scraper_api))
     if service.audit is not None and service.audit.timeout > service.audit.interval:
         yield (*at, "audit", "timeout"), "must not be longer than interval"
     pulled = [j for j, delivery in enumerate(service.delivery) if delivery.pulled]

@@ -21,6 +21,7 @@ from pydantic import (
 
 from promring.config.kinds import Sections
 from promring.config.node import Node, parse_node_text
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.config.values import (
     ENTRIES_MAX,
     NODES_MAX,
@@ -124,6 +125,7 @@ class FleetKeys(Model):
 
     name: Name
     scrapers: Scrapers
+    scraper_api: ScraperApi = PLAIN
     identity: Literal["host_port", "host"] = "host_port"
     wait_for: WaitFor | None = None
     join_delay: Duration = 5.0

@@ -6,16 +6,20 @@ agent when the agent it was registered with dies, for a dead agent's instances a
 that others registered are never touched, replaced or removed; a configured node is added only to a service that promring
 registered or that is empty. A node that was alive in the last good answer is registered as passing, so an amnesiac
 Consul does not make a living scraper look dead for one check interval; any other starts as critical.
+Credentials of ``scraper_api`` are in the check's headers. When they change, or when nobody knows which ones are registered
+(after a start), a scraper is registered again; no metadata and no log line has them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.consul.client import Client, HealthEntry
 from promring.consul.instances import FILTERED, MARK, READ_RULES
 from promring.model import ConsulError, join_host_port
@@ -32,7 +36,9 @@ Node = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What to register. Times in seconds. ``nodes`` with the metadata of each."""
+    """What to register. Times in seconds. ``nodes`` with the metadata of each; ``api``: how a scraper is asked;
+    ``tls_skip_verify``: Consul does not verify, even if promring does.
+    """
 
     service: str
     nodes: Mapping[Node, Mapping[str, str]]
@@ -41,11 +47,27 @@ class Registration:
     check_timeout_s: float
     managed: frozenset[str] = frozenset()
     """Names of metadata that are the configuration's: one that it does not give is taken away."""
+    api: ScraperApi = PLAIN
+    tls_skip_verify: bool = False
 
     @property
     def check(self) -> str:
         """The check in words, to tell whether the registered one is another."""
-        return f"{self.check_path} every {self.check_interval_s:g}s within {self.check_timeout_s:g}s"
+        times = f"every {self.check_interval_s:g}s within {self.check_timeout_s:g}s"
+        said = {**self._tls, **({"Header": self.api.header_names} if self.api.header_names else {})}
+        more = f"{json.dumps(said)} " if said else ""
+        scheme = "" if self.api.scheme == "http" else "https "
+        return f"{scheme}{self.api.path_prefix}{self.check_path} {more}{times}"
+
+    @property
+    def _tls(self) -> dict[str, bool | str]:
+        """Keys of Consul's check."""
+        files, found = self.api.tls_files, dict[str, bool | str]()
+        if files is not None and (self.tls_skip_verify or files.insecure_skip_verify):
+            found["TLSSkipVerify"] = True
+        if files is not None and files.server_name:
+            found["TLSServerName"] = files.server_name
+        return found
 
     def metadata(self, node: Node) -> dict[str, str]:
         return {**self.nodes[node], **MARK, CHECK: self.check}
@@ -57,8 +79,10 @@ class Registration:
         ours = {*self.managed, *MARK, CHECK}
         return {n: v for n, v in registered.items() if n in ours} == self.metadata(node)
 
-    def definition(self, node: Node, *, alive: bool) -> dict[str, Any]:
+    def definition(self, node: Node, headers: Mapping[str, str], *, alive: bool) -> dict[str, Any]:
+        """``headers``: what the check says, such as credentials."""
         host, port = node
+        said = {"Header": {name: [value] for name, value in headers.items()}} if headers else {}
         return {
             "ID": f"{self.service}-{host}-{port}",
             "Name": self.service,
@@ -66,7 +90,9 @@ class Registration:
             "Port": port,
             "Meta": self.metadata(node),
             "Check": {
-                "HTTP": f"http://{join_host_port(host, port)}{self.check_path}",
+                "HTTP": str(self.api.url(join_host_port(host, port), self.check_path)),
+                **self._tls,
+                **said,
                 "Interval": f"{round(self.check_interval_s * 1000)}ms",
                 "Timeout": f"{round(self.check_timeout_s * 1000)}ms",
                 "Status": "passing" if alive else "critical",
@@ -104,6 +130,8 @@ class Registrar:
         self._gone: Callable[[], frozenset[Node]] = frozenset
         self._of_others: Callable[[Collection[Node]], None] = lambda _: None
         self._deregistered: set[str] = set()
+        self._headers: dict[Node, dict[str, str]] = {}
+        """What each check that this process registered says."""
 
     def deregister(
         self,
@@ -166,7 +194,11 @@ class Registrar:
         if found.filtered:
             raise ConsulError(FILTERED.format(service=self._registration.service))
         entries = found.entries
+        headers = await self._registration.api.credentials()
         nodes = missing(self._registration, entries)
+        if self._leads():
+            outdated = self._outdated(entries, headers)
+            nodes += [node for node in outdated if node not in nodes]
         if not self._leads():
             self._settle(self._alive() & frozenset(nodes))  # whoever leads registers them: they will come back one by one
             return 0
@@ -175,12 +207,17 @@ class Registrar:
         self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0
         self._registered = []
         self._settle(self._alive() & frozenset(nodes))
-        results = await asyncio.gather(*(self._register(node) for node in nodes), return_exceptions=True)
+        results = await asyncio.gather(*(self._register(node, headers) for node in nodes), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         self._registered = nodes
         return self._invisible
+
+    def _outdated(self, entries: Sequence[HealthEntry], headers: Mapping[str, str]) -> list[Node]:
+        """Scrapers that promring registered and whose check has other headers, or nobody knows which."""
+        ours = {_place(entry) for entry in entries if entry.is_ours}
+        return [node for node in self._registration.nodes if node in ours and self._headers.get(node, {}) != headers]
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
         """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
@@ -202,9 +239,10 @@ class Registrar:
                 self._deregistered.add(entry.service.id)
         self._deregistered &= {entry.service.id for entry in entries}
 
-    async def _register(self, node: Node) -> None:
+    async def _register(self, node: Node, headers: Mapping[str, str]) -> None:
         alive = node in self._alive()
-        await self._client.register(self._registration.definition(node, alive=alive))
+        await self._client.register(self._registration.definition(node, headers, alive=alive))
+        self._headers[node] = dict(headers)
         self._log.info(
             "register_service", srv_name=self._registration.service, node=join_host_port(*node), assumed_alive=alive
         )

@@ -10,12 +10,13 @@ from the other (``ScraperSettings.membership``); and one row in ``kinds.py``.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
-from promring.config.kinds import Kind
+from promring.config.kinds import Kind, Problem
 from promring.config.node import Node
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.model import Answer, Members, NodeState, Scraper
 from promring.telemetry.log import Logger
 
@@ -75,7 +76,8 @@ class DirectCheck(NamedTuple):
 class MembershipContext:
     """What a membership is built from beside its own settings. ``name``: of the fleet; ``scraper``: a node as a scraper of
     the fleet; ``zone_label``: the name of the metadata that is a scraper's zone; ``last``: who lived before; ``catalogue``:
-    who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may write.
+    who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may write; ``api``: how a
+    scraper is asked.
     """
 
     name: str
@@ -86,6 +88,7 @@ class MembershipContext:
     consul: Client | None
     leads: Callable[[], bool]
     log: Logger
+    api: ScraperApi = PLAIN
 
 
 class ScraperSettings(Kind):
@@ -131,6 +134,10 @@ class ScraperSettings(Kind):
     def lines_name(self, fleet: str) -> str:
         """What the scrapers of ``fleet`` are called in log lines about who lives."""
         return fleet
+
+    def unable(self, api: ScraperApi) -> Iterator[Problem]:
+        """What of the fleet's ``scraper_api`` cannot be done with these settings; paths start at the fleet's keys."""
+        yield from ()
 
     @property
     @abstractmethod

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from promring.config.kinds import Problem
 from promring.config.node import Node, Nodes, parse_weight
+from promring.config.scraper_api import ScraperApi
 from promring.config.values import HttpPath, Interval, Model, Name
 from promring.consul.access import ConsulSection
 from promring.consul.catalogue import Catalogue, MakeScraper
@@ -39,17 +40,30 @@ from promring.telemetry.log import Logger
 SETTLE_S = 15.0
 SEEN_MAX = 1000
 WEIGHTS_SAID_MOST = 1000
+NO_CERTIFICATE = (
+    "the check that Consul makes cannot show this certificate: set enable_agent_tls_for_checks on Consul's agents, with a "
+    "certificate that the scrapers take, and say register.check.agent_tls: true; or let somebody else register the scrapers"
+)
+NO_AUTHORITY = (
+    "the check that Consul makes does not know this authority: give it to the machines of Consul's agents, or to the agents "
+    "(enable_agent_tls_for_checks), and say register.check.agent_tls: true; or say register.check.tls_skip_verify: true, "
+    "and Consul verifies nothing"
+)
 NOT_LISTED = "not in Consul"
 LISTED_STILL_S = 600.0
 """So long one that left the catalogue counts as listed: what it had comes back to it when it returns."""
 
 
 class RegisterCheck(Model):
-    """The HTTP check that Consul makes of a scraper that promring registers."""
+    """The HTTP check that Consul makes of a scraper that promring registers. ``agent_tls``: Consul's agents have the
+    authorities and the certificate that it needs; ``tls_skip_verify``: Consul does not verify, even if promring does.
+    """
 
     path: HttpPath = "/-/ready"
     interval: Interval = 5.0
     timeout: Interval = 2.0
+    agent_tls: bool = False
+    tls_skip_verify: bool = False
 
 
 class Register(Model):
@@ -73,6 +87,23 @@ class ConsulScrapers(ScraperSettings):
     def relations(self) -> Iterator[Problem]:
         if self.register_ is not None and self.register_.check.timeout > self.register_.check.interval:
             yield ("register", "check", "timeout"), "must not be longer than interval"
+
+    def unable(self, api: ScraperApi) -> Iterator[Problem]:
+        if self.register_ is None:
+            return
+        check, at = self.register_.check, ("scrapers", "consul", "register", "check")
+        if check.tls_skip_verify and check.agent_tls:
+            yield (*at, "tls_skip_verify"), "goes not with agent_tls, by which Consul's agents verify"
+        if api.scheme == "http" and (check.tls_skip_verify or check.agent_tls):
+            yield (*at, "agent_tls" if check.agent_tls else "tls_skip_verify"), "needs scraper_api.scheme: https"
+        files = api.tls_files
+        if files is None or check.agent_tls:
+            return
+        tls = ("scraper_api", "tls" if api.tls else "tls_config")
+        if files.cert_file is not None:
+            yield (*tls, "cert_file"), NO_CERTIFICATE
+        if files.ca_file is not None and not (check.tls_skip_verify or files.insecure_skip_verify):
+            yield (*tls, "ca_file"), NO_AUTHORITY
 
     @property
     def listed(self) -> Sequence[Node]:
@@ -112,21 +143,22 @@ class ConsulScrapers(ScraperSettings):
         return ConsulMembership(
             context.consul,
             watch,
-            self._registration(context.zone_label),
+            self._registration(context.zone_label, context.api),
             context.log,
             context.last,
             context.leads,
-            probes=DirectProbes(*self.direct_check, context.log),
+            probes=DirectProbes(*self.direct_check, context.log, api=context.api),
             catalogue=context.catalogue,
         )
 
-    def _registration(self, zone_label: str | None) -> Registration | None:
+    def _registration(self, zone_label: str | None, api: ScraperApi) -> Registration | None:
         if self.register_ is None:
             return None
         check = self.register_.check
         nodes = {(node.host, node.port): _metadata(node, zone_label) for node in self.register_.nodes}
         managed = frozenset({WEIGHT, *([zone_label] if zone_label else [])})
-        return Registration(self.service, nodes, check.path, check.interval, check.timeout, managed)
+        times = (check.interval, check.timeout)
+        return Registration(self.service, nodes, check.path, *times, managed, api, check.tls_skip_verify)
 
 
 def _scraper_maker(context: MembershipContext) -> MakeScraper:

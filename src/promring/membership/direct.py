@@ -1,8 +1,9 @@
 """A second opinion about scrapers that the membership says are gone: they are asked directly.
 
-Three things are told apart. **Answers**: any HTTP answer below 500 is life; a scraper behind a password, or one that speaks
-TLS, is no dead one. **Refuses**: the scraper's own address refuses the connection, twice within ``REFUSED_AGAIN_S``: nobody
-listens there, it is dead. **Silent**: anything else ``TRIES`` times in a row (a time-out, a reset, an unreachable network,
+Three things are told apart. **Answers**: any HTTP answer below 500 is life; a scraper that refuses our password, or whose
+TLS and ours do not trust each other, is no dead one. **Refuses**: the scraper's own address refuses the connection, twice
+within ``REFUSED_AGAIN_S``: nobody listens there, it is dead.
+**Silent**: anything else ``TRIES`` times in a row (a time-out, a reset, an unreachable network,
 a 503 of one that is not ready): it may be dead, hang, or be cut off from here.
 
 Promises: only those that the guard suspects are asked, each for itself so that none waits for another's time-out, once a
@@ -18,8 +19,9 @@ from collections.abc import Callable
 
 import aiohttp
 
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.model import Members, Reply, Scraper
-from promring.runtime.http_client import HttpError, NotAskedError, RefusedError, new_session, request
+from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, RefusedError, new_session
 from promring.runtime.unforeseen import Quiet, Unforeseen
 from promring.telemetry import log
 
@@ -31,10 +33,10 @@ BODY_BYTES_MAX = 64 * 1024
 
 
 class DirectProbes:
-    """``path`` as of the membership's own checks; ``timeout_s`` a probe."""
+    """``path`` as of the membership's own checks; ``timeout_s`` a probe; ``api``: how scrapers are asked."""
 
-    def __init__(self, path: str, timeout_s: float, logger: log.Logger | None = None) -> None:
-        self._path, self._timeout_s = path, timeout_s
+    def __init__(self, path: str, timeout_s: float, logger: log.Logger | None = None, *, api: ScraperApi = PLAIN) -> None:
+        self._path, self._timeout_s, self._api = path, timeout_s, api
         self._log = logger or log.get()
         self._faults, self._quiet = Unforeseen("direct probe", self._log), Quiet()
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
@@ -72,16 +74,19 @@ class DirectProbes:
 
     async def _reply(self, session: aiohttp.ClientSession, scraper: Scraper) -> Reply | None:
         """What one probe says; None: it was not asked, so nobody knows."""
-        url = f"http://{scraper.address}{self._path}"
         try:
             async with self._room:
-                answer = await request(session, "GET", url, timeout_s=self._timeout_s, body_bytes_max=BODY_BYTES_MAX)
+                answer = await self._api.get(
+                    session, scraper.address, self._path, timeout_s=self._timeout_s, body_bytes_max=BODY_BYTES_MAX
+                )
         except NotAskedError as error:
             if self._quiet.is_news():
                 self._log.warning("direct_probe_not_made", scraper=scraper.id, error=str(error), note="no verdict")
             return None
         except RefusedError:
             return Reply.REFUSES
+        except DistrustError:
+            return Reply.ANSWERS
         except HttpError:
             return Reply.SILENT
         except Exception as error:  # whatever a scraper answers, the loop goes on

@@ -6,6 +6,8 @@ connection at most, ``idle_most`` are kept in the whole process. One that the sc
 failure; one that does not answer in half of the time is given a new one beside it, so that a path that forgot the
 connection is no failure either, and a hung scraper is noticed in time. Each is renewed after ``AGE_S``: then the name is
 asked again, and whether the scraper still accepts. No redirect is followed, no body is unpacked. See decision 0026.
+Over TLS likewise. Credentials and certificates are read for each new connection; a kept one that is answered with 401 or 403
+is replaced at once, so that a password that was rotated is no failure.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import resource
 import time
 from typing import ClassVar, cast
 
-from yarl import URL
-
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.runtime.http_client import (
     USER_AGENT,
     HttpError,
     closed_error,
     connect_error,
+    credentials_refused,
+    dropped_error,
     look_up_error,
     not_resolved,
     too_late,
@@ -211,8 +214,7 @@ class _Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        why = closed_error(error)
-        self._fail(HttpError(why) if self._answer.begun else DroppedError(why))
+        self._fail(HttpError(closed_error(error)) if self._answer.begun else dropped_error(error, DroppedError))
         self._transport = None
 
     def _end_if_whole(self) -> None:
@@ -232,18 +234,17 @@ class _Connection(asyncio.Protocol):
 
 
 class KeptProbe:
-    """Asks one scraper. ``address`` as ``host:port``."""
+    """Asks one scraper. ``address`` as ``host:port``; ``path`` under the prefix of ``api``."""
 
     _idle: ClassVar[set[KeptProbe]] = set()
     """Those of the process that keep a connection."""
 
-    def __init__(self, address: str, path: str, *, idle_most: int) -> None:
-        url = URL(f"http://{address}{path}")
+    def __init__(self, address: str, path: str, *, idle_most: int, api: ScraperApi = PLAIN) -> None:
+        url = api.url(address, path)
         assert url.raw_host is not None and url.port is not None  # noqa: PT018 - an address has both
         self._host, self._port, self._idle_most = url.raw_host, url.port, idle_most
-        self._question = (
-            f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n\r\n".encode()
-        )
+        self._api = api
+        self._question = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n"
         self._resolver = None if _is_numeric(url.raw_host) else Resolver()
         self._kept: _Connection | None = None
 
@@ -273,6 +274,8 @@ class KeptProbe:
             if not answer.done():
                 return await self._both(answer, timeout_s)
             if isinstance(answer.exception(), DroppedError):
+                return await self._anew(timeout_s)
+            if answer.exception() is None and credentials_refused(answer.result()):
                 return await self._anew(timeout_s)
             self._keep(kept)
             return answer.result()
@@ -304,17 +307,26 @@ class KeptProbe:
 
     async def _connected(self, timeout_s: float) -> _Connection:
         """Raises ``HttpError``. Of several addresses each has its share of the time that a check has at most."""
+        question, tls, context = await self._said(), self._api.tls_files, await self._api.tls_context()
+        name = None if tls is None else tls.server_name or self._host
         loop, hosts, refused = asyncio.get_running_loop(), await self._addresses(), HttpError("no address")
         for host in hosts:
             try:
                 async with asyncio.timeout(timeout_s / len(hosts)):
-                    _, made = await loop.create_connection(lambda: _Connection(self._question), host, self._port)
+                    _, made = await loop.create_connection(
+                        lambda: _Connection(question), host, self._port, ssl=context, server_hostname=name
+                    )
                     return made
             except TimeoutError:
                 refused = too_late(timeout_s)
             except OSError as error:
                 refused = connect_error(error, self._host, self._port)
         raise refused
+
+    async def _said(self) -> bytes:
+        """The question, with the credentials as they are now."""
+        headers = "".join(f"{name}: {value}\r\n" for name, value in (await self._api.credentials()).items())
+        return f"{self._question}{headers}\r\n".encode()
 
     async def _addresses(self) -> list[str]:
         if self._resolver is None:

@@ -3,7 +3,9 @@
 Promises: says ``Unknown`` until every node has its first verdict, then always the whole set of live ones. A probe that
 does not answer within its time-out, answers anything but 2xx, or redirects, has failed: so a frozen scraper is noticed.
 Until a node has its first verdict it is probed in quick succession, so that a start takes no ``healthy_after`` intervals.
-A probe that could not be made (no descriptor, port or thread on this machine, no address for the name) keeps the verdict.
+A probe that could not be made (no descriptor, port or thread on this machine, no address for the name, no file with the
+password) keeps the verdict. A scraper that answers, and refuses our credentials or our TLS, lives: that is said, and is
+trouble of a configuration. See decision 0053.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from pydantic import Field
 
 from promring.config.kinds import Problem
 from promring.config.node import Node, Nodes
+from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.config.values import HttpPath, Interval
 from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.kept import KeptProbe, idle_most
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Waiting
-from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError
+from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, UnresolvedError, credentials_refused
 from promring.runtime.unforeseen import Quiet, Unforeseen
 from promring.telemetry.log import Logger
 
@@ -59,7 +62,8 @@ class ProbeScrapers(ScraperSettings):
         return "probes"
 
     def membership(self, context: MembershipContext) -> ProbeMembership:
-        return ProbeMembership(context.name, tuple(map(context.scraper, self.nodes)), self, context.log)
+        scrapers = tuple(map(context.scraper, self.nodes))
+        return ProbeMembership(context.name, scrapers, self, context.log, context.api)
 
 
 class Health:
@@ -95,14 +99,14 @@ class Health:
 class ProbeMembership:
     """Probes a fixed list of scrapers."""
 
-    def __init__(self, name: str, scrapers: Members, settings: ProbeScrapers, log: Logger) -> None:
-        self._name = name
+    def __init__(self, name: str, scrapers: Members, settings: ProbeScrapers, log: Logger, api: ScraperApi = PLAIN) -> None:
+        self._name, self._api = name, api
         self._scrapers = scrapers
         self._settings = settings
         self._log = log
         self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
         self._why: dict[str, str] = {}
-        self.probed = dict.fromkeys(("success", "failure", "not_made"), 0)
+        self.probed = dict.fromkeys(("success", "failure", "not_made", "distrusted"), 0)
         self._newest = self._answer()
         self._faults, self._quiet = Unforeseen("probe", log), Quiet()
 
@@ -110,7 +114,7 @@ class ProbeMembership:
         most = idle_most()
         async with asyncio.TaskGroup() as group:
             for scraper in self._scrapers:
-                asking = KeptProbe(scraper.address, self._settings.path, idle_most=most)
+                asking = KeptProbe(scraper.address, self._settings.path, idle_most=most, api=self._api)
                 group.create_task(self._probe_for_ever(asking, scraper, publish))
 
     def nodes(self) -> list[NodeState]:
@@ -144,6 +148,9 @@ class ProbeMembership:
         except NotAskedError as error:
             self._not_made(error, scraper.id, of_all=True)
             return False
+        except DistrustError as error:
+            self._distrusted(error, scraper.id)
+            return health.seen(True)
         except Exception as error:  # whatever a scraper answers, the loop goes on
             self._why[scraper.id] = self._faults.note(error)
             return False
@@ -152,13 +159,15 @@ class ProbeMembership:
         return health.seen(not failure)
 
     async def _probe(self, asking: KeptProbe) -> str:
-        """Why the probe failed, or an empty text. Raises ``NotAskedError``."""
+        """Why the probe failed, or an empty text. Raises ``NotAskedError``, ``DistrustError``."""
         try:
             status = await asking.status(self._settings.timeout)
-        except NotAskedError:
+        except (NotAskedError, DistrustError):
             raise
         except HttpError as error:
             return str(error)
+        if refused := credentials_refused(status):
+            raise DistrustError(refused)
         return "" if 200 <= status < 300 else f"status {status}"
 
     def _not_made(self, error: NotAskedError, scraper: str, *, of_all: bool = False) -> None:
@@ -168,6 +177,18 @@ class ProbeMembership:
         if self._quiet.is_news(None if of_all else scraper):
             self._log.warning(
                 "probe_not_made", srv_name=self._name, scraper=scraper, error=str(error), note="the verdict stays"
+            )
+
+    def _distrusted(self, error: DistrustError, scraper: str) -> None:
+        self.probed["distrusted"] += 1
+        self._why[scraper] = f"{error}; it answers, so it counts as alive"
+        if self._quiet.is_news((scraper, str(error))):
+            self._log.warning(
+                "probe_distrusted",
+                srv_name=self._name,
+                scraper=scraper,
+                error=str(error),
+                note="it answers, so it counts as alive: look at scraper_api and at its certificate",
             )
 
     def _hand_on(self, publish: Publish, *, changed: bool) -> None:

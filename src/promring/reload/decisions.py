@@ -190,6 +190,7 @@ def _of_fleet(
     go_on = {fleet.name for fleet in new.every_fleet} - {name}
     here = [(was, now) for was, now in pairs if was.fleet not in go_on] or pairs  # the others come from fleets that stay
     yield from _scrapers(here, of_all)
+    yield from _asked(here)
     alone = [service.name for service in new.shard_services if service.fleet == name] == [name]
     changed = list(dict.fromkeys(said for was, now in pairs for said in policy_changes(was, now, alone=alone)))
     if changed or foreseen.lost or (foreseen.moved and _others(pairs, old)):
@@ -257,6 +258,17 @@ def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
     if come := sorted(after - before):
         said = f"{_places(come)}: each is given its share when it was healthy for {new.join_delay:g} s"
         yield Decision("scrapers_added", new.fleet, said, {"scrapers": len(come)})
+
+
+def _asked(pairs: Sequence[Pair]) -> Iterator[Decision]:
+    """How scrapers are asked."""
+    was, now = next(((was, now) for was, now in pairs if was.scraper_api != now.scraper_api), pairs[0])
+    keys = [
+        key for key in type(now.scraper_api).model_fields if getattr(was.scraper_api, key) != getattr(now.scraper_api, key)
+    ]
+    if keys:
+        said = f"{', '.join(keys)}: its scrapers are asked in another way from now on; no target moves"
+        yield Decision("scraper_api_changed", now.fleet, said)
 
 
 SERVICE_POLICY_KEYS = ("replication_factor", "hash_labels")

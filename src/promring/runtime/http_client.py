@@ -17,8 +17,10 @@ import errno
 import os
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import aiohttp
 from yarl import URL
@@ -52,6 +54,12 @@ class TooLargeError(HttpError):
 
 class RefusedError(HttpError):
     """Nobody listens there: each address of the name refused the connection."""
+
+
+class DistrustError(HttpError):
+    """The other side is there and speaks, but one of the two does not trust the other, or they agree on no TLS: for a
+    certificate, its name or its time, a version, credentials. Trouble of a configuration: the other side is not dead.
+    """
 
 
 class NotAskedError(HttpError):
@@ -91,7 +99,8 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     except aiohttp.ClientConnectorError:
         raise  # never connected, so nothing was sent, and aiohttp does not retry it
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Dropped(closed_error(error)) from None
+        alert = error.__cause__ if is_distrust(error.__cause__) else None
+        raise _Dropped(closed_error(alert or error)) from alert
 
 
 def new_session(
@@ -190,16 +199,37 @@ def look_up_error(error: OSError, host: str) -> NotAskedError:
 
 def connect_error(error: OSError, host: str, port: int) -> HttpError:
     """Of a connection that could not be made; its type says whose trouble that is."""
+    if is_distrust(error):
+        return DistrustError(_why(error))
     return _kind(error)(f"cannot connect to {host}:{port}: {_why(error)}")
 
 
-def closed_error(error: Exception | None) -> str:
+def dropped_error(error: Exception | None, kind: type[HttpError] = HttpError) -> HttpError:
+    """Of a connection that ended; ``kind``: where nothing more is known of why."""
+    return (DistrustError if is_distrust(error) else kind)(closed_error(error))
+
+
+def is_distrust(error: BaseException | None) -> TypeGuard[ssl.SSLError]:
+    """Whether TLS failed for want of trust, or of a version that both speak; not because a connection ended."""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
+def credentials_refused(status: int) -> str:
+    """What an answer says that asks for other credentials, or an empty text: whoever gives it is there."""
+    return f"it refuses our credentials: status {status}" if status in (401, 403) else ""
+
+
+def closed_error(error: BaseException | None) -> str:
     """Why a connection ended."""
+    if is_distrust(error):
+        return _why(error)
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "connection closed by the other side"
 
 
 def _kind(error: Exception) -> type[HttpError]:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if is_distrust(cause) or is_distrust(error.__cause__):
+        return DistrustError
     number = cause.errno if isinstance(cause, OSError) else None
     if isinstance(error, aiohttp.ClientConnectorError) and number == errno.ECONNREFUSED:
         return RefusedError
@@ -210,9 +240,15 @@ def _why(error: Exception) -> str:
     """What happened, in words of our own wherever those of the library repeat the request."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return _line(f"the certificate is not trusted: {error.certificate_error}")
+            return _why(error.certificate_error)
         case aiohttp.ClientConnectorSSLError():
-            return _line(f"no TLS: {error.os_error}")
+            return _why(error.os_error)
+        case ssl.SSLCertVerificationError():
+            return _line(f"the certificate is not trusted: {error}")
+        case ssl.SSLError() if "ALERT" in (error.reason or ""):
+            return _line(f"it refuses our TLS (a certificate of ours, or the version): {error}")
+        case ssl.SSLError():
+            return _line(f"no TLS: {error}")
         case aiohttp.ClientConnectorError():
             return f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}"
         case aiohttp.InvalidURL():

@@ -208,7 +208,7 @@ def _asked(fleets: list[Fleet]) -> list[Sample]:
 def _probes(fleets: list[Fleet]) -> Metric:
     family = CounterMetricFamily(
         "promring_probes",
-        "Health checks of scrapers by promring itself; not_made: this machine could not.",
+        "Health checks of scrapers by promring itself; not_made: this machine could not; distrusted: password, certificate.",
         labels=("fleet", "outcome"),
     )
     for fleet in fleets:
