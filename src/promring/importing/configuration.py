@@ -38,9 +38,8 @@ class Job:
     @property
     def discoveries(self) -> list[str]:
         """Its keys that find targets and are not empty, as they are written."""
-        known = keys.DISCOVERIES | keys.VMAGENT_DISCOVERIES
         pairs = flat(self.node).items()
-        return [key for key, (_, value) in pairs if key in known and not value.is_null and value.real.items]
+        return [key for key, (_, value) in pairs if keys.is_discovery(key) and not value.is_null and value.real.items]
 
     def get(self, *path: str) -> Node | None:
         node: Node | None = self.node
@@ -125,7 +124,7 @@ def _read_jobs(
 
 def _misshapen(item: Node) -> Iterator[str]:
     for key, (_, value) in flat(item).items():
-        if key in keys.DISCOVERIES | keys.VMAGENT_DISCOVERIES | {"relabel_configs", "metric_relabel_configs"}:
+        if keys.is_discovery(key) or key in ("relabel_configs", "metric_relabel_configs"):
             if not value.is_null and (value.real.kind != "list" or any(e.real.kind != "map" for e in value.real.items)):
                 yield f"{key} must be a list of mappings"
         elif key in _MAPPINGS and not value.is_null and value.real.kind != "map":

@@ -14,8 +14,9 @@ def _words(text: str) -> frozenset[str]:
 DISCOVERIES = frozenset(
     f"{name}_sd_configs"
     for name in _words(
-        "aws azure consul digitalocean docker dockerswarm dns ec2 eureka file gce hetzner http ionos kubernetes kuma "
-        "lightsail linode marathon nerve nomad openstack ovhcloud puppetdb scaleway serverset stackit triton uyuni vultr xds"
+        "aws azure consul digitalocean docker dockerswarm dns ec2 ecs elasticache eureka file gce hetzner http ionos "
+        "kubernetes kuma lightsail linode marathon msk nerve nomad oci openstack outscale ovhcloud puppetdb rds scaleway "
+        "serverset stackit triton uyuni vultr xds"
     )
 ) | {"static_configs"}
 VMAGENT_DISCOVERIES = frozenset(("yandexcloud_sd_configs",))
@@ -33,7 +34,7 @@ CLIENT = _words(
 JOB = (
     _words(
         "job_name honor_labels honor_timestamps track_timestamps_staleness params scrape_interval scrape_timeout "
-        "scrape_protocols scrape_fallback_protocol scrape_classic_histograms scrape_native_histograms "
+        "scrape_protocols fallback_scrape_protocol scrape_classic_histograms scrape_native_histograms "
         "always_scrape_classic_histograms convert_classic_histograms_to_nhcb metrics_path scheme enable_compression "
         "body_size_limit sample_limit target_limit label_limit label_name_length_limit label_value_length_limit "
         "native_histogram_bucket_limit native_histogram_min_bucket_factor keep_dropped_targets "
@@ -44,7 +45,7 @@ JOB = (
     | DISCOVERIES
 )
 NEWER = _words(
-    "scrape_config_files otlp runtime scrape_protocols scrape_fallback_protocol scrape_classic_histograms "
+    "scrape_config_files otlp runtime scrape_protocols fallback_scrape_protocol scrape_classic_histograms "
     "scrape_native_histograms always_scrape_classic_histograms convert_classic_histograms_to_nhcb enable_compression "
     "track_timestamps_staleness keep_dropped_targets native_histogram_bucket_limit native_histogram_min_bucket_factor "
     "metric_name_validation_scheme metric_name_escaping_scheme scrape_failure_log_file extra_scrape_metrics no_proxy "
@@ -74,6 +75,11 @@ _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 _PEM = "PRIVATE KEY-----"
 ENVIRONMENT = re.compile(r"%\{[^}]+\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
 """What vmagent (``%{NAME}``) and the operators' reloaders (``$(NAME)``) put in before they start."""
+
+
+def is_discovery(key: str) -> bool:
+    """Whether a key of a job finds targets, one that is not known yet, too."""
+    return key == "static_configs" or key.endswith("_sd_configs")
 
 
 def is_secret(key: str, text: str) -> bool:

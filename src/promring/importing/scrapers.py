@@ -15,7 +15,6 @@ from promring.importing.edits import Edit, apply, cut_items, cut_pairs, replace_
 from promring.importing.piece import piece_of
 from promring.importing.source import MERGE, InputError, Node, Source, Value, flat, get, parse_source, text_of, value_of
 
-_DISCOVERIES = keys.DISCOVERIES | keys.VMAGENT_DISCOVERIES
 _NOWHERE = Path("/")
 
 
@@ -86,10 +85,10 @@ def _edits(source: Source, job: Node, change: Change) -> list[Edit] | None:
         return None
     own = {text_of(key): number for number, (key, _) in enumerate(job.pairs)}
     merged = flat(job)
-    for key in (*(_DISCOVERIES & merged.keys()), *(["relabel_configs"] if change.cut_rules else [])):
+    for key in (*filter(keys.is_discovery, merged), *(["relabel_configs"] if change.cut_rules else [])):
         if key not in own or merged[key] != job.pairs[own[key]]:
             return None
-    discoveries = sorted(own[key] for key in _DISCOVERIES & own.keys())
+    discoveries = sorted(own[key] for key in own if keys.is_discovery(key))
     edits = [replace_pair(job.pairs[discoveries[0]], change.discovery)]
     cut = discoveries[1:]
     if change.cut_rules:
@@ -136,7 +135,7 @@ def _of_list(jobs: Value, changes: Mapping[int, Change]) -> Value:
 
 def _of_job(job: Value, change: Change) -> Value:
     fresh = parse_source(change.discovery.encode(), _NOWHERE, "")
-    pairs = {key: value for key, value in job[1:] if key not in _DISCOVERIES}
+    pairs = {key: value for key, value in job[1:] if not keys.is_discovery(key)}
     if change.cut_rules:
         left = [rule for number, rule in enumerate(pairs.pop("relabel_configs")[1:]) if number not in change.cut_rules]
         pairs |= {"relabel_configs": ("list", *left)} if left else {}
