@@ -7,7 +7,8 @@ without a name or with the name of another). Everything else is carried.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,10 +147,15 @@ def _included(found: Configuration, order: int, problems: list[str]) -> Iterator
             found.vmagent = True
             continue
         for path in sorted(glob.glob(str(Path(glob.escape(str(base)), pattern)))):
-            inside = Path(path).is_relative_to(base) and not Path(pattern).is_absolute()
-            name = str(Path(path).relative_to(base)) if inside else path
-            if name in found.included:
+            relative = os.path.relpath(path, base)
+            inside = not Path(pattern).is_absolute() and not relative.startswith("..")
+            if any(Path(path).samefile(source.path) for source in found.included.values()):
                 continue
+            name = relative if inside else _name_for(path, found.included)
+            if not inside:
+                done = f"where its jobs are shared it is written as {name}, to be put there"
+                where = "scrape_config_files"
+                found.findings.append(Finding(order, item.line, "PI036", found.main.name, where, path, done))
             try:
                 source = read_source(Path(path), str(found.main.path.parent / name) if inside else path)
             except OSError as error:
@@ -160,6 +166,15 @@ def _included(found: Configuration, order: int, problems: list[str]) -> Iterator
                 continue
             found.included[name] = source
             yield source
+
+
+def _name_for(path: str, taken: Collection[str]) -> str:
+    """Of a file that lies outside the configuration's folder, in the new one."""
+    name, number = f"included/{Path(path).name}", 1
+    while name in taken:
+        number += 1
+        name = f"included/{number}-{Path(path).name}"
+    return name
 
 
 def _twice(source: Source) -> Iterator[str]:

@@ -11,6 +11,7 @@ from promring.importing.configuration import Configuration
 from promring.importing.discovering import discovering_text
 from promring.importing.findings import ERROR, Finding, ordered
 from promring.importing.inside import has_secret
+from promring.importing.native import refusals
 from promring.importing.scrapers import Change, rewrite
 from promring.importing.sections import findings_of_sections
 from promring.importing.services import Layout, promring_text, service_names
@@ -108,8 +109,9 @@ def _others(found: Converted) -> list[Finding]:
     configuration, layout = found.configuration, found.layout
     if not found.names:
         return [configuration.finding("PI031", "no job is shared", f"{PROMRING} is not written", key="scrape_configs")]
-    found.files[PROMRING] = _file(promring_text(found.jobs, found.names, layout), PROMRING)
-    findings = []
+    text = promring_text(found.jobs, found.names, layout)
+    found.files[PROMRING] = _file(text, PROMRING)
+    findings = [Finding(0, 1, "PI035", PROMRING, "", f"promring check: {refusal}") for refusal in refusals(text)]
     if not layout.scrapers:
         findings.append(configuration.finding("PI030", "the scrapers are not named", f"write them into {PROMRING}"))
     discovered = [judged for judged in found.jobs if judged.verdict is Verdict.DISCOVERY]

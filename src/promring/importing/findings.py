@@ -55,6 +55,7 @@ CODES = {
     "PI033": Code(ERROR, "the targets that the shards have together are not those of the old configuration"),
     "PI034": Code(WARNING, "a job whose targets could not be compared here"),
     "PI035": Code(ERROR, "Prometheus, or promring, refuses a file that was written"),
+    "PI036": Code(INFO, "an included file outside the configuration's folder: it is written under included/"),
 }
 
 

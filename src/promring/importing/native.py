@@ -64,11 +64,17 @@ def _as_texts(block: Node) -> list[Edit]:
 
 def _refused(block: Piece) -> str:
     """Why ``promring check`` does not take it; empty when it does."""
-    try:
-        loads(_FRAME + block.at(INDENT) + "\n", name="", base=Path("/"))
-    except ConfigError as error:
-        for problem in error.problems:
-            place, _, what = problem.partition(_HERE)
-            if place != problem and not problem.endswith(_NOT_THERE):
-                return f"promring does not take {what}"
+    for problem in refusals(_FRAME + block.at(INDENT) + "\n"):
+        place, _, what = problem.partition(_HERE)
+        if place != problem:
+            return f"promring does not take {what}"
     return ""
+
+
+def refusals(text: str) -> list[str]:
+    """What ``promring check`` has against a configuration, but for files that are not here, where it is written."""
+    try:
+        loads(text, name="", base=Path("/"))
+    except ConfigError as error:
+        return [problem for problem in error.problems if not problem.endswith(_NOT_THERE)]
+    return []

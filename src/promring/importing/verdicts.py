@@ -27,6 +27,7 @@ from promring.importing.source import Node, get, text_of, texts
 
 SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
 """The label that Prometheus sets itself on what it reads from a file or a URL, whatever the list says."""
+DONE_WITH = {"PI005": "left on every scraper; make two jobs of it", "PI006": "left on every scraper"}
 _SIGNED = re.compile(r"(?i)(x-amz-|x-goog-)?(sig(nature)?|sign|expires?|expiry|nonce|timestamp|ts|date|security-token)")
 
 
@@ -111,7 +112,7 @@ def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
 
 
 def _kept(job: Job, why: str, code: str) -> tuple[Judged, list[Finding]]:
-    return Judged(job, Verdict.KEPT, why), [job.finding(code, why, "left on every scraper")]
+    return Judged(job, Verdict.KEPT, why), [job.finding(code, why, DONE_WITH[code])]
 
 
 def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]]:
@@ -135,7 +136,7 @@ def _per_server(job: Job) -> tuple[str, str]:
         return "", ""
     if len(here) == len(addresses) and job.discoveries == ["static_configs"]:
         return f"{here[0]} is the server itself", "PI006"
-    return f"{here[0]} is the server itself, other targets are not; make two jobs of it", "PI005"
+    return f"{here[0]} is the server itself, other targets are not", "PI005"
 
 
 def _groups(job: Job) -> list[Node]:
