@@ -165,6 +165,7 @@ async def placed(fleet: Lab, name: str) -> dict[str, tuple[dict[str, str], str]]
     return {one["target"]: (one["labels"], one["scraper"]) for one in found["targets"]}
 
 
+@pytest.mark.row(66, did="one of eight jobs of three Prometheus is removed by a reload, and another one added")
 @pytest.mark.parametrize("means", EACH)
 async def test_a_job_is_removed_and_another_one_added_by_a_reload(tmp_path: Path, means: Means) -> None:
     added, removed, kept = "added", JOBS[0], JOBS[1:]
@@ -206,3 +207,28 @@ async def test_a_scraper_is_probed_once_and_asked_once_an_interval_however_many_
             assert set(front.asked) == {"/-/ready", "/api/v1/targets"}
             assert front.asked["/-/ready"] <= seconds / (PROBE_S * 0.9) + 2
             assert front.asked["/api/v1/targets"] <= seconds / (AUDIT_S * 0.9) + 2
+
+
+@pytest.mark.row(
+    61, did="a cold start with one of four scrapers up, wait_for 3 within 10 min; then two more, one after the other"
+)
+async def test_at_a_cold_start_the_first_plan_waits_for_as_many_scrapers_as_it_is_told(tmp_path: Path) -> None:
+    kinds, wanted = [Kind(server("prometheus3"))] * 4, {"wait_for": {"scrapers": 3, "at_most": "10m"}}
+    async with lab(tmp_path, kinds, [job(name) for name in JOBS[:2]], together=wanted, running=1, start=False) as fleet:
+        fleet.controller.configure(fleet.config())
+        await fleet.controller.start()
+
+        async def waits(up: int) -> bool:
+            if not (found := await described(fleet)):
+                return False  # the controller does not listen yet
+            states = [one["state"] for one in found["scrapers"]]
+            return states.count("up") == up and (found["held"] or {}).get("reason") == "warming_up"
+
+        await until(lambda: waits(1), "one is up, and the plan waits")
+        await fleet.start(fleet.scrapers[1])
+        await until(lambda: waits(2), "two are up, and the plan waits")
+        assert not any(fleet.file_of(name, scraper).exists() for name in fleet.jobs for scraper in fleet.scrapers)
+        assert not await fleet.controller.is_ready(fleet.session)
+        await fleet.start(fleet.scrapers[2])
+        await settled(fleet, *fleet.scrapers[:3])
+        assert len(fleet.log_has(" msg=reshard ")) == 1, "one plan, for all three"

@@ -118,7 +118,7 @@ async def test_what_comes_with_a_reload_ends_the_wait_and_what_goes_is_not_liste
 
         await reload(r, add)
         _, sent = await asyncio.wait_for(waiting, 60)
-        assert list(sent) == ["more"]
+        assert "more" in sent, "one of another service may move, too: the bound is over all"
 
         def remove(config: dict[str, Any]) -> None:
             (web_service,) = [s for s in config["shard_services"] if s["name"] == "web"]
