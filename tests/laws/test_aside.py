@@ -97,3 +97,21 @@ def test_who_refuses_a_service_keeps_what_it_has_of_it_gets_no_more_and_all_of_t
             assert mine >= before, "what others have stays there"
     assert (after.owners >= 0).all(), "everything has its owners"
     assert all(len(set(row)) == 2 for row in after.owners.tolist()), "different ones"
+
+
+def test_who_is_aside_gets_nothing_new_also_when_the_only_other_one_refuses_a_service() -> None:
+    policy, two = Policy(64), EIGHT[:2]
+    usual = place(FLEET, ring(two), Policy(64))
+    aside, refused = Aside(frozenset({"a:1"}), 1.0), {("db", "b:1"): FLEET.ids[:0]}
+    after = place_around(FLEET, ring(two), ring(two), policy, aside, NO_CLAIMS, refused)
+    assert owned(usual, "a:1") and not owned(after, "a:1")
+    assert owned(after, "b:1") == set(range(len(FLEET))), "it takes the other service, and nobody else is there for this one"
+
+
+def test_each_of_all_scrapers_may_refuse_another_service() -> None:
+    policy, two = Policy(64), EIGHT[:2]
+    fleet = FleetPool.of({name: Part(POOL, salt=salt_of("main", name)) for name in ("db", "node")})
+    refused = {("db", "a:1"): fleet.ids[:0], ("node", "b:1"): fleet.ids[:0]}
+    after = place_around(fleet, ring(two), ring(two), policy, NOBODY_ASIDE, NO_CLAIMS, refused)
+    assert owned(after, "a:1") == set(np.arange(*fleet.rows("node").indices(len(fleet))).tolist())
+    assert owned(after, "b:1") == set(np.arange(*fleet.rows("db").indices(len(fleet))).tolist())

@@ -15,7 +15,7 @@ Flow: ``core/admission`` says who is held, ``core/refusals`` who refuses what, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,7 @@ from promring.core.packing import NOBODY
 from promring.core.placement import Policy, place_living
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import Ring
-from promring.model import Owners, Placement, TargetPool
+from promring.model import Members, Owners, Placement, TargetPool
 
 Cells = npt.NDArray[np.bool_]
 """A flag for each cell of ``owners``."""
@@ -50,36 +50,51 @@ def place_around(
     Raises ``PlacementError`` as ``place`` does.
     """
     placed = place_living(pool, ring, listed, policy)
-    barred = aside.scrapers | {scraper for _, scraper in refused}
-    others = tuple(replace(s, weight=0.0) if s.id in barred else s for s in ring.scrapers)
-    if others == ring.scrapers or not any(s.able for s in others):
-        return placed
+    owners, news = placed.owners.copy(), np.zeros(placed.owners.shape, dtype=bool)
     theirs = {i: _had_by(s.id, pool, aside, had) for i, s in enumerate(ring.scrapers) if s.id in aside.scrapers}
-    new = np.zeros(placed.owners.shape, dtype=bool)
-    for index, rows in theirs.items():
-        new |= (placed.owners == index) & ~rows[:, None]
-    for index, rows in _barred(pool, ring, refused):
-        new |= (placed.owners == index) & rows[:, None]
-    owners = placed.owners.copy()
-    if new.any():
-        instead = place_living(pool, Ring(others, policy.virtual_nodes), listed, policy)
-        owners = _replaced(owners, new, instead.owners)
-    for index, rows in theirs.items():
-        _give_back(owners, index, rows, list(theirs), placed.wanted)
-    if policy.capacity is not None:
-        _within(owners, new, [int(policy.capacity * s.weight) for s in ring.scrapers])
+    without_aside = _without(ring.scrapers, aside.scrapers)
+    for rows, lacked in _by_refusers(pool, ring, refused):
+        others = _without(ring.scrapers, aside.scrapers | {ring.scrapers[i].id for i in lacked})
+        if others is None:  # nobody would be left for these services: then it is as if nobody refused them
+            others, lacked = without_aside, {}
+        if others is None or others == ring.scrapers:
+            continue
+        new = np.zeros(placed.owners.shape, dtype=bool)
+        for index, had_rows in theirs.items():
+            new |= (placed.owners == index) & (rows & ~had_rows)[:, None]
+        for index, lacked_rows in lacked.items():
+            new |= (placed.owners == index) & lacked_rows[:, None]
+        if new.any():
+            instead = place_living(pool, Ring(others, policy.virtual_nodes), listed, policy)
+            owners = _replaced(owners, new, instead.owners)
+            news |= new
+    if without_aside is not None:
+        for index, had_rows in theirs.items():
+            _give_back(owners, index, had_rows, list(theirs), placed.wanted)
+    if policy.capacity is not None and news.any():
+        _within(owners, news, [int(policy.capacity * s.weight) for s in ring.scrapers])
     return replace(placed, owners=owners)
 
 
-def _barred(pool: TargetPool, ring: Ring, refused: Refused) -> Iterator[tuple[int, Rows]]:
-    """For each scraper that refuses a service its number, and the rows of the service that it does not have."""
+def _without(scrapers: Members, barred: Collection[str]) -> Members | None:
+    """``scrapers``, of which the ``barred`` get nothing; None: then nobody would."""
+    others = tuple(replace(s, weight=0.0) if s.id in barred else s for s in scrapers)
+    return others if any(s.able for s in others) else None
+
+
+def _by_refusers(pool: TargetPool, ring: Ring, refused: Refused) -> list[tuple[Rows, dict[int, Rows]]]:
+    """The rows of the services that the same scrapers refuse, those that nobody refuses too; and for the number of each
+    that refuses them, which of these it does not have.
+    """
     number = {s.id: i for i, s in enumerate(ring.scrapers)}
-    services = dict(pool.by_service(np.arange(len(pool))))
-    for (service, scraper), has in refused.items():
-        if scraper in number and service in services:
-            rows = np.zeros(len(pool), dtype=bool)
-            rows[services[service]] = ~np.isin(pool.ids[services[service]], has)
-            yield number[scraper], rows
+    groups: dict[frozenset[int], tuple[Rows, dict[int, Rows]]] = {}
+    for service, cut in pool.by_service(np.arange(len(pool))):
+        has = {number[scraper]: ids for (one, scraper), ids in refused.items() if one == service and scraper in number}
+        rows, lacked = groups.setdefault(frozenset(has), (np.zeros(len(pool), dtype=bool), {}))
+        rows[cut] = True
+        for index, ids in has.items():
+            lacked.setdefault(index, np.zeros(len(pool), dtype=bool))[cut] = ~np.isin(pool.ids[cut], ids)
+    return list(groups.values())
 
 
 def _had_by(scraper: str, pool: TargetPool, aside: Aside, had: Claims) -> Rows:

@@ -62,6 +62,8 @@ class Leadership:
     taken_over_at: float = field(default=float("-inf"), init=False)
     """When this controller, without a lock, last went above another one, on ``clock``."""
     lease_ends_at: float = field(default=0.0, init=False)
+    led_since: float = field(default=0.0, init=False)
+    """Since when we lead with this epoch, or led last, on ``clock``."""
     _patience_s: float = field(default=SILENT_S, init=False)
     _above: dict[str, tuple[Generation, float]] = field(default_factory=dict, init=False)
     """Without a lock, by shard service: the newest generation that refuses us, and since when it is that one."""
@@ -77,6 +79,7 @@ class Leadership:
         news = (leader, epoch) != (self.leader, self.epoch) or not self.leads()
         self.leader, self.epoch, self.lease_ends_at = leader, epoch, lease_ends_at
         if news:
+            self.led_since = self.clock()
             self.changed()
 
     def follow(self, leader: str, epoch: int) -> None:

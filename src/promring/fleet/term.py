@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -26,7 +25,6 @@ class Term:
         self._fleet, self.leadership, self._log = fleet, leadership, log
         self._led_epoch = 0
         """Of our own newest lease that the loop has begun to lead with."""
-        self._led_since = 0.0
 
     def go_on(self, memory: Memory) -> Memory:
         """``memory`` in the newest epoch, and with what a person had drained at the leader. While the leader does not know
@@ -51,19 +49,20 @@ class Term:
         """Whether another lease of ours began since the last time: a look is needed at what the scrapers have."""
         if not self.leadership.leads() or not self.is_new:
             return False
-        self._led_epoch, self._led_since = self.leadership.epoch, time.monotonic()
+        self._led_epoch = self.leadership.epoch
         return True
 
     def catalogue(self, listed: Members) -> Members:
         """Who is listed for a plan: ``listed`` is what we know. Who follows goes by the leader's plan: a controller that was
         started lately does not know who left the catalogue before.
         """
-        told = self.leadership.down.get(self._fleet)
-        if told is None or self.leadership.alone:
+        leadership = self.leadership
+        told = leadership.down.get(self._fleet)
+        if told is None or leadership.alone:
             return listed
-        if not self.leadership.leads():
+        if not leadership.leads():
             return told
-        return (*told, *listed) if time.monotonic() - self._led_since < LISTED_STILL_S else listed
+        return (*told, *listed) if leadership.clock() - leadership.led_since < LISTED_STILL_S else listed
 
     def tell_down(self, listed: Members, live: Members) -> None:
         """As the leader: the plan is over those who are ``listed`` and not ``live``, too."""
