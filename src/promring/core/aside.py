@@ -53,8 +53,8 @@ def place_around(
     owners, news = placed.owners.copy(), np.zeros(placed.owners.shape, dtype=bool)
     theirs = {i: _had_by(s.id, pool, aside, had) for i, s in enumerate(ring.scrapers) if s.id in aside.scrapers}
     without_aside = _without(ring.scrapers, aside.scrapers)
-    for rows, lacked in _by_refusers(pool, ring, refused):
-        others = _without(ring.scrapers, aside.scrapers | {ring.scrapers[i].id for i in lacked})
+    for rows, refusers in _by_refusers(pool, ring, refused):
+        others, lacked = _without(ring.scrapers, aside.scrapers | {ring.scrapers[i].id for i in refusers}), refusers
         if others is None:  # nobody would be left for these services: then it is as if nobody refused them
             others, lacked = without_aside, {}
         if others is None or others == ring.scrapers:
