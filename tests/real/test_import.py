@@ -143,3 +143,19 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "prometheus.yml").write_text(text)
     with pytest.raises(Exception, match=r"prometheus\.yml:1: promtool"):
         judged_by_prometheus(read_configuration(tmp_path / "prometheus.yml"))
+
+
+def test_vmagent_takes_what_is_written_of_what_it_took(tmp_path: Path) -> None:
+    program, taken = server("vmagent"), 0
+
+    def takes(path: Path) -> bool:
+        arguments = ["-dryRun", f"-promscrape.config={path}", "-remoteWrite.url=http://127.0.0.1:1/write"]
+        return subprocess.run([program, *arguments], capture_output=True, check=False).returncode == 0
+
+    for name, shape in SHAPES.items():
+        if shape.vmagent:
+            put(tmp_path, name, shape)
+            if takes(tmp_path / "old" / name / SCRAPERS):
+                taken += 1
+                assert takes(tmp_path / "new" / name / SCRAPERS), name
+    assert taken >= 2
