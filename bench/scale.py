@@ -21,7 +21,8 @@ import psutil
 from aiohttp import web
 
 from bench.report import console, table
-from promring.audit.watch import Audit, AuditSettings, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit, AuditSettings
 from promring.core.coverage import Sight
 from promring.core.fragment import ID_LABEL, target
 from promring.core.joined import FleetPool, Part

@@ -12,7 +12,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from promring.audit.watch import Audit, AuditSettings, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit, AuditSettings
 from promring.config.kinds import Shared
 from promring.config.settings import (
     FleetKeys,
@@ -39,7 +40,7 @@ from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
 from promring.fleet.retirement import Retirement, Retiring
 from promring.fleet.state import Memory, Store
-from promring.fleet.succession import OldWay, places, replaced, taken_by
+from promring.fleet.ways import OldWay, places, replaced, taken_by
 from promring.membership import Membership, MembershipContext, Registering
 from promring.membership.direct import DirectProbes
 from promring.model import Members, Slice
@@ -130,64 +131,20 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
     """A fleet that starts from what is ``previous``."""
     name, keys, memory = parts.fleet.name, parts.fleet.keys, previous.memory
     context = replace(context, log=context.log.bind(fleet=name))
-    store = store_of(name, context, replaces=previous.replaces)
+    if context.leadership.alone and not any(previous.services.values()):
+        _climb_above_lost_state(context.leadership, memory)
     asks = Asks(services=[one.settings.name for one in parts.services] if len(parts.services) > 1 else ())
-    if (
-        not any(previous.services.values()) and context.leadership.alone
-    ):  # above what a state that was lost has given to receivers
-        context.leadership.epoch = max(context.leadership.epoch, memory.generation.epoch + 1, int(time.time()))
     facts = FactBoard()
     asks.changed = facts.ring
     services = [_service(one, name, context, previous, asks, facts) for one in parts.services]
-    couriers = {
-        s.name: Couriers(name, s.name, s.deliveries, context.leadership, facts.ring, context.metrics, _log_of(s, context))
-        for s in services
-    }
-    dispatcher = Dispatcher(
-        couriers,
-        {s.name: s.retirement for s in services},
-        context.leadership,
-        facts.ring,
-        context.log.bind(srv_name=name),
-    )
-    deliveries = [delivery for s in services for delivery in s.deliveries]
-    before = [one.settings for one in previous.services.values() if one is not None]
-    reconciler = Reconciler(
-        name,
-        rules=rules_of(keys),
-        guards={s.name: guard_of(s.settings) for s in services},
-        handover=Handover(keys.handover.overlap, keys.handover.confirm),
-        pace=Pace(context.settings.global_.reconcile_interval, context.settings.global_.debounce),
-        facts=facts,
-        planner=Planner(
-            policy_of(parts.fleet),
-            {s.name: placing_of(s.settings) for s in services},
-            keys.zone_label,
-            memory.members,
-            context.log.bind(srv_name=name),
-        ),
-        dispatcher=dispatcher,
-        leadership=context.leadership,
-        store=store,
-        memory=memory,
-        metrics=context.metrics,
-        log=context.log,
-        saved=not memory.planned or previous.as_saved,
-        policy_changed=bool(before) and _places_otherwise(before, [s.settings for s in services]),
-        departures=Departures(
-            memory.departing,
-            registered=keys.scrapers.registers,
-            pulls=all(d.pulled for d in deliveries),
-            audited=keys.audit is not None,
-            asks=asks,
-            ring=facts.ring,
-            log=context.log,
-        ),
-    )
+    reconciler = _reconciler(parts.fleet, services, facts, asks, context, previous)
     membership = build_membership(
         keys, context.consul, context.leadership.leads, context.log, last=memory.members, catalogue=memory.catalogue
     )
-    fleet = Fleet(
+    if isinstance(membership, Registering):
+        departures = reconciler.departures
+        membership.deregister(lambda: departures.scrapers, lambda: departures.gone, departures.of_others)
+    return Fleet(
         keys,
         membership=membership,
         direct_probes=DirectProbes(*keys.scrapers.direct_check, context.log, api=keys.scraper_api),
@@ -200,10 +157,60 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
         metrics=context.metrics,
         log=context.log,
     )
-    if isinstance(membership, Registering):
-        departures = reconciler.departures
-        membership.deregister(lambda: departures.scrapers, lambda: departures.gone, departures.of_others)
-    return fleet
+
+
+def _climb_above_lost_state(leadership: Leadership, memory: Memory) -> None:
+    """A single controller's epoch: above what a state that was lost has given to receivers."""
+    leadership.epoch = max(leadership.epoch, memory.generation.epoch + 1, int(time.time()))
+
+
+def _reconciler(
+    fleet: FleetOfServices,
+    services: Sequence[Service],
+    facts: FactBoard,
+    asks: Asks,
+    context: Context,
+    previous: Previous,
+) -> Reconciler:
+    keys, memory, log = fleet.keys, previous.memory, context.log.bind(srv_name=fleet.name)
+    before = [one.settings for one in previous.services.values() if one is not None]
+    placing = {s.name: placing_of(s.settings) for s in services}
+    departures = Departures(
+        memory.departing,
+        registered=keys.scrapers.registers,
+        pulls=all(delivery.pulled for s in services for delivery in s.deliveries),
+        audited=keys.audit is not None,
+        asks=asks,
+        ring=facts.ring,
+        log=context.log,
+    )
+    return Reconciler(
+        fleet.name,
+        rules=rules_of(keys),
+        guards={s.name: guard_of(s.settings) for s in services},
+        handover=Handover(keys.handover.overlap, keys.handover.confirm),
+        pace=Pace(context.settings.global_.reconcile_interval, context.settings.global_.debounce),
+        facts=facts,
+        planner=Planner(policy_of(fleet), placing, keys.zone_label, memory.members, log),
+        dispatcher=_dispatcher(fleet.name, services, facts, context),
+        leadership=context.leadership,
+        store=store_of(fleet.name, context, replaces=previous.replaces),
+        memory=memory,
+        metrics=context.metrics,
+        log=context.log,
+        saved=not memory.planned or previous.as_saved,
+        policy_changed=bool(before) and _places_otherwise(before, [s.settings for s in services]),
+        departures=departures,
+    )
+
+
+def _dispatcher(fleet: str, services: Sequence[Service], facts: FactBoard, context: Context) -> Dispatcher:
+    leadership, metrics = context.leadership, context.metrics
+    couriers = {
+        s.name: Couriers(fleet, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context)) for s in services
+    }
+    retirements = {s.name: s.retirement for s in services}
+    return Dispatcher(couriers, retirements, leadership, facts.ring, context.log.bind(srv_name=fleet))
 
 
 def _service(parts: ServiceParts, fleet: str, context: Context, previous: Previous, asks: Asks, facts: FactBoard) -> Service:

@@ -10,7 +10,8 @@ import textwrap
 
 import pytest
 
-from promring.audit.watch import Audit, AuditSettings, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit, AuditSettings
 from promring.core.coverage import Seen as Sighting
 from promring.core.coverage import Sight
 from promring.core.joined import FleetPool, Part

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import web
 
-from promring.audit.watch import Audit, AuditSettings, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit, AuditSettings
 from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place

@@ -25,7 +25,8 @@ from promring.fleet.departures import PROOF_S, Departures
 from promring.fleet.facts import FactBoard
 from promring.fleet.retirement import Retirement, Retiring
 from promring.fleet.state import Memory, Orphan, ServiceMemory, Store, orphans
-from promring.fleet.succession import OldWay, collisions, id_of, places, succeed, successors
+from promring.fleet.succession import collisions, id_of, succeed, successors
+from promring.fleet.ways import OldWay, places
 from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
 from promring.model import Known as Answered
 from promring.reload.decisions import Decision, Known, Question, decide, left_behind

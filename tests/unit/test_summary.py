@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import structlog
 
-from promring.audit.watch import Audit, AuditSettings, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit, AuditSettings
 from promring.consul.client import Access, Client
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place

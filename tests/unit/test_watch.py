@@ -10,7 +10,8 @@ import pytest
 
 from promring.audit import watch
 from promring.audit.active import State, Told
-from promring.audit.watch import Audit, AuditSettings, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit, AuditSettings
 from promring.core.coverage import Sight
 from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part

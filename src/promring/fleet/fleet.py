@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from promring.audit.watch import Audit, Look
+from promring.audit.look import Look
+from promring.audit.watch import Audit
 from promring.config.settings import FleetKeys, ShardService
 from promring.core.joined import part_of
 from promring.core.verdicts import Hold, Withheld

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from promring.delivery import Closing, Delivery, Leads, Outcome
 from promring.fleet.asks import Asks
-from promring.fleet.succession import OldWay
+from promring.fleet.ways import OldWay
 from promring.model import Scraper, Slice
 from promring.telemetry.log import Logger
 

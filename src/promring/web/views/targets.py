@@ -8,7 +8,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from promring.audit.watch import Look
+from promring.audit.look import Look
 from promring.core.coverage import Coverage, ScraperCoverage
 from promring.core.fragment import decode, fragments, listed_part, target
 from promring.core.plan import shares

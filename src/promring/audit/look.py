@@ -1,0 +1,87 @@
+"""What is seen of one shard service: who scrapes which of its targets, and since when that differs from its slices.
+
+``audit/watch`` asks the scrapers, and puts what they answer here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+import numpy as np
+
+from promring.core.coverage import Coverage, Index, Seen, coverage
+from promring.model import Keys, Placement, TargetPool
+from promring.runtime.threads import beside
+from promring.runtime.unforeseen import Lasting
+from promring.telemetry.log import Logger
+
+
+class Look:
+    """What is seen of one shard service. ``job``: its scrape pool."""
+
+    def __init__(self, service: str, job: str, salt: int, log: Logger) -> None:
+        self.service, self.job, self.salt = service, job, salt
+        self._log = log
+        self.index: Index | None = None
+        self.seen: dict[str, Seen] = {}
+        """By scraper, with the ids of the service."""
+        self.failed: dict[str, str] = {}
+        """Who gave no answer about it, and why."""
+        self.coverage: Coverage | None = None
+        self.at = 0.0
+        """When ``coverage`` was made, wall-clock seconds."""
+        self.behind_since: dict[str, float] = {}
+        """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
+        self.running: dict[str, tuple[Keys, float]] = {}
+        """Who was seen to have exactly these targets, since then (monotonic seconds)."""
+        self._told: tuple[int, int, int, bool] | None = None
+        """What the log says of the coverage."""
+        self._uncovered_since: float | None = None
+        self.lasting = Lasting()
+        """What was said of who ``failed``."""
+
+    def know(self, pool: TargetPool) -> None:
+        """The targets are those of ``pool``. Blocks."""
+        if self.index is None or self.index.pool is not pool:
+            self.index = Index(pool)
+
+    def forget_all_but(self, live: Collection[str]) -> None:
+        for known in (self.seen, self.failed, self.running):
+            for name in known.keys() - live:
+                del known[name]
+        self.lasting.keep(set(live))
+
+    def compare_one(self, scraper: str, wanted: Keys) -> None:
+        """Whether it has just what its slice says: since when."""
+        one, wanted = self.seen.get(scraper), np.sort(wanted)
+        if one is None or not np.array_equal(np.union1d(one.ids, np.intersect1d(one.dropped, wanted)), wanted):
+            self.running.pop(scraper, None)
+            return
+        before = self.running.get(scraper)
+        if before is None or not np.array_equal(before[0], wanted):
+            self.running[scraper] = wanted, one.at
+
+    async def compare(self, in_force: Placement, lasts_s: float) -> None:
+        """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
+        seen, failed = dict(self.seen), dict(self.failed)
+        found = await beside(lambda: coverage(in_force, seen, failed))
+        now = time.monotonic()
+        self.behind_since = {
+            name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
+        }
+        self.coverage, self.at = found, time.time()
+        self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
+        lasting = self._uncovered_since is not None and now - self._uncovered_since >= lasts_s
+        told, self._told = self._told, (found.uncovered, len(found.doubled), len(found.dropped), lasting)
+        if told != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
+            say = self._log.warning if lasting else self._log.info
+            say(
+                "coverage",
+                ratio=round(found.ratio, 6),
+                missing=len(found.missing),
+                unproved=len(found.unproved),
+                doubled=len(found.doubled),
+                down=len(found.down),
+                dropped=len(found.dropped),
+            )
