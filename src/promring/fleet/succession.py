@@ -28,7 +28,6 @@ from promring.fleet.ways import delivers_to, places
 from promring.model import Members, Scraper
 from promring.runtime.address import parse_host_port
 
-
 # --- services --------------------------------------------------------------------------------------------------------
 
 
