@@ -343,6 +343,39 @@ async def test_a_scraper_that_refuses_one_service_is_named_and_others_get_what_i
     assert {name: loop.targets(name) for name in ("node", "web")} == {name: before[name] for name in ("node", "web")}
 
 
+class Picky(Sink):
+    """``B`` takes no slice with ``bad`` in it."""
+
+    bad: bytes = b"-"
+
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        self.broken_for = {one.scraper.id for one in slices if self.bad in one.body and one.scraper.id == B.id}
+        return await super().deliver(slices, leads)
+
+
+async def test_a_scraper_that_refuses_only_what_is_new_to_it_does_not_make_targets_go_to_and_fro(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, policy=Policy(64, None))
+    picky = Picky()
+    loop.couriers["db"].deliveries = [picky]
+    await loop.say((A, B, C), db=listed("d"), node=listed("n"), web=listed("w"))
+    picky.bad = next(f'"{t}"'.encode() for t in sorted(await _new_of(tmp_path, B)))
+    await loop.say(db=listed("d", count=40))
+    with structlog.testing.capture_logs() as lines:
+        loop.reconciler._log = structlog.get_logger()
+        for _ in range(60):
+            await loop.reconciler.cycle()
+    assert len([line for line in lines if line["event"] == "reshard"]) < 6
+
+
+async def _new_of(folder: Path, scraper: Scraper) -> set[str]:
+    """Which of twenty further targets of ``db`` come to ``scraper``."""
+    fresh = FleetLoop(folder / "fresh", policy=Policy(64, None))
+    await fresh.say((A, B, C), db=listed("d"), node=listed("n"), web=listed("w"))
+    before = fresh.targets("db")[scraper.id]
+    await fresh.say(db=listed("d", count=40))
+    return fresh.targets("db")[scraper.id] - before
+
+
 async def test_what_a_dead_scraper_had_does_not_wait_for_one_that_refuses_its_service(tmp_path: Path) -> None:
     loop = FleetLoop(tmp_path, policy=Policy(64, None))
     await loop.say((A, B, C), db=listed("d"), node=listed("n"), web=listed("w"))

@@ -15,6 +15,7 @@ from promring.core.coverage import Sight
 from promring.delivery import Outcome
 from promring.election.leadership import Leadership
 from promring.fleet.couriers import Couriers
+from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
 from promring.model import Slice
 from promring.runtime.unforeseen import Unforeseen
@@ -36,7 +37,7 @@ class Dispatcher:
     ) -> None:
         self.couriers, self.retirements = couriers, retirements
         self._leadership, self._changed, self._log = leadership, changed, log
-        self._faults = Unforeseen("deliveries", log)
+        self._faults, self._refusals = Unforeseen("deliveries", log), Refusing()
         self.cut_off: frozenset[str] = frozenset()
         """Scrapers that count as dead, since they cannot be given anything."""
         self.refusing: frozenset[tuple[str, str]] = frozenset()
@@ -80,7 +81,8 @@ class Dispatcher:
         }
         reached, before, refusing = self.reached_by_some, self.cut_off, self.refusing
         self.cut_off = frozenset(scraper for _, scraper in failing if scraper not in reached)
-        self.refusing = frozenset(pair for pair in failing if pair[1] not in self.cut_off)
+        asked = {(name, scraper) for name, c in self.couriers.items() for scraper in (*c.reached, *c.undelivered)}
+        self.refusing = self._refusals.now({pair for pair in failing if pair[1] not in self.cut_off}, asked)
         self._say_refusing(refusing)
         for name in sorted(self.cut_off - before):
             self._log.error(

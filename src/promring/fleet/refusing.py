@@ -1,0 +1,51 @@
+"""Which scrapers refuse which services, over time.
+
+One that takes a service again gets its share of it back at once. One that then refuses it again takes the list that it has
+and not the one with what is new, such as a target that its receiver finds bad: it waits for its share longer each time, else
+targets would go to and fro for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+AGAIN_FIRST_S, AGAIN_MOST_S = 60.0, 3600.0
+
+Pair = tuple[str, str]
+"""A service and a scraper."""
+
+
+@dataclass(slots=True)
+class _One:
+    """``taken_since``: None while it refuses. ``over``: it counts as refusing no more."""
+
+    patience_s: float = 0.0
+    taken_since: float | None = None
+    over: bool = False
+
+
+class Refusing:
+    """Of one fleet. ``clock`` in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - the clock of the moment
+        self._clock = clock
+        self._known: dict[Pair, _One] = {}
+
+    def now(self, failing: Collection[Pair], asked: Collection[Pair]) -> frozenset[Pair]:
+        """Those that count as refusing. ``failing``: those that do now; ``asked``: all that were given a slice lately."""
+        at = self._clock()
+        for pair in failing:
+            one = self._known.setdefault(pair, _One())
+            if one.over:
+                one.patience_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, 2 * one.patience_s))
+            one.taken_since, one.over = None, False
+        for pair in self._known.keys() - failing:
+            one = self._known[pair]
+            one.taken_since = at if one.taken_since is None else one.taken_since
+            taken_s = at - one.taken_since
+            one.over |= taken_s >= one.patience_s or pair not in asked
+            if taken_s >= one.patience_s + AGAIN_MOST_S:
+                del self._known[pair]
+        return frozenset(pair for pair, one in self._known.items() if not one.over)
