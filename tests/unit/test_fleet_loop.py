@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import structlog
 
 from promring.core.admission import Rules
+from promring.core.claims import Taken
 from promring.core.coverage import Sight
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
@@ -318,6 +320,24 @@ async def test_a_death_does_not_wait_for_the_debounce_and_a_new_target_does(tmp_
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+class ReadIn(dict[str, Taken]):
+    """Notes the threads that go through it: one that grows meanwhile, since a scraper comes, ends that by an error."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def items(self) -> ItemsView[str, Taken]:  # type: ignore[override]
+        self.threads.add(threading.get_ident())
+        return super().items()
+
+
+async def test_a_scraper_may_come_for_its_slice_while_a_plan_is_made_of_what_was_taken(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    taken = loop.couriers["db"].taken = ReadIn()
+    await loop.say((A, B, C))
+    assert taken.threads == {threading.get_ident()}
 
 
 async def refused_db(loop: FleetLoop, scraper: Scraper) -> None:

@@ -87,7 +87,12 @@ class Moves:
         looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm)
         if not (placed is not known or memory.claims.held or opinions.trials != self.tried or looked):
             return None
-        return await beside(lambda: self._step(placed, known, most, opinions, memory, looked=looked))
+        evidence = self._evidence()  # here: scrapers come for slices while the thread works
+        return await beside(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
+
+    def _evidence(self) -> Evidence:
+        facts, dispatcher = self._facts, self._dispatcher
+        return Evidence(facts.seen, dispatcher.taken, facts.silent, facts.answering, dispatcher.pushes, facts.intervals)
 
     def _step(
         self,
@@ -96,13 +101,14 @@ class Moves:
         most: Loads | None,
         opinions: Opinions,
         memory: Memory,
+        evidence: Evidence,
         *,
         looked: bool,
     ) -> Step:
         wanted = opinions.applied(placed, most)
         live, now = {s.id for s in placed.scrapers}, time.monotonic()
         before = self._departed.back(memory.claims, live, now)
-        claims, holders = self._schedule(wanted, most, placed, before, looked=looked)
+        claims, holders = self._schedule(wanted, most, placed, before, evidence, looked=looked)
         in_force = InForce.of(holders)
         return Step(
             placed,
@@ -119,16 +125,21 @@ class Moves:
         )
 
     def _schedule(
-        self, wanted: Placement, most: Loads | None, placed: Placement, before: Claims, *, looked: bool
+        self,
+        wanted: Placement,
+        most: Loads | None,
+        placed: Placement,
+        before: Claims,
+        evidence: Evidence,
+        *,
+        looked: bool,
     ) -> tuple[Claims, Placement]:
         """Who has what in its slice: the owners, and those who hold on to what they had ``before`` until the owners scrape
         it. With ``looked`` that is also what another leader gave them.
         """
-        facts, dispatcher, now = self._facts, self._dispatcher, time.monotonic()
-        before = with_seen(before, facts.seen, placed.pool, facts.intervals.keys()) if looked else before
-        evidence = Evidence(facts.seen, dispatcher.taken, facts.silent, facts.answering, dispatcher.pushes, facts.intervals)
+        before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys()) if looked else before
         replicas = placed.owners.shape[1]
-        return schedule(wanted, before, evidence, self.handover, now, replicas=replicas, capacities=most)
+        return schedule(wanted, before, evidence, self.handover, time.monotonic(), replicas=replicas, capacities=most)
 
     def made(self, step: Step, *, changed: bool) -> None:
         """``step`` is in force now. ``changed``: it was another one than before."""
