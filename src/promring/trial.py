@@ -40,7 +40,13 @@ def problems(settings: Settings, config_file: Path, running: Settings | None = N
 
 def warnings(settings: Settings) -> Iterator[Problem]:
     """What is valid, and hardly meant. Blocks."""
+    for i, fleet in enumerate(settings.fleets):
+        for path, what in fleet.scrapers.doubts():
+            yield ("fleets", i, "scrapers", fleet.scrapers.kind, *path), what
     for i, service in enumerate(settings.shard_services):
+        if service.fleet == service.name:
+            for path, what in service.scrapers.doubts():
+                yield ("shard_services", i, "scrapers", service.scrapers.kind, *path), what
         for j, targets in enumerate(service.targets):
             for path, what in targets.doubts():
                 yield ("shard_services", i, "targets", j, targets.kind, *path), what

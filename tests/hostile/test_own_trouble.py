@@ -18,7 +18,7 @@ import structlog
 
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
-from promring.membership.probe import ProbeMembership
+from promring.membership.probing import ProbeMembership
 from promring.model import Answer, Known, Members, Reply, Scraper
 from promring.runtime import resolver
 from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError, request

@@ -19,7 +19,7 @@ from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
-from promring.membership.probe import ProbeMembership
+from promring.membership.probing import ProbeMembership
 from promring.model import Answer, Known, Members, Placement, Reply, Scraper
 from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer, Shape

@@ -253,9 +253,11 @@ async def lab(
     start: bool = True,
     settle_s: float = 120.0,
     together: Mapping[str, Any] | None = None,
+    one_port: bool = False,
 ) -> AsyncIterator[Lab]:
     """``running`` scrapers of ``kinds`` are started. ``fronted``: those that promring reaches through a ``Front``, with its
-    port as their identity. ``together``: one fleet for all jobs, with these keys besides. Entered when every target is
+    port as their identity. ``together``: one fleet for all jobs, with these keys besides. ``one_port``: all scrapers
+    have the same port. Entered when every target is
     scraped. Nothing of it is left at exit.
     """
     async with AsyncExitStack() as stack:
@@ -276,7 +278,7 @@ async def lab(
         made = Lab(folder, net, session, exporter, {job.name: job for job in jobs}, targets, [], controller)
         made.http_sd_at = controller.url
         for i, one in enumerate(kinds):
-            await _add_scraper(made, stack, i, one, fronted=i in fronted)
+            await _add_scraper(made, stack, i, one, fronted=i in fronted, port=_port(made) if one_port else None)
         if any(job.delivery == "ssh" for job in jobs):
             await _start_sshds(made, stack)
         if together is not None:
@@ -298,9 +300,14 @@ async def lab(
         yield made
 
 
-async def _add_scraper(made: Lab, stack: AsyncExitStack, number: int, one: Kind, *, fronted: bool) -> None:
+def _port(made: Lab) -> int | None:
+    """That of the scrapers there are."""
+    return int(made.scrapers[0].id.rpartition(":")[2]) if made.scrapers else None
+
+
+async def _add_scraper(made: Lab, stack: AsyncExitStack, number: int, one: Kind, *, fronted: bool, port: int | None) -> None:
     host = f"{made.net}.{number + 2}"
-    port = free_port(host)
+    port = port or free_port(host)
     scraper = ScraperProcess(
         one.program,
         made.folder / f"scraper-{number}",

@@ -112,8 +112,7 @@ def test_each_error_names_line_and_key(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("scrapers", {"dns": {"name": "x"}}),
-        ("scrapers", {"file": {"path": "x"}}),
+        ("scrapers", {"kubernetes": {"namespace": "mon"}}),
         ("placement.loads", "series"),
     ],
 )

@@ -10,9 +10,10 @@ import pytest
 
 from promring.core.fragment import decode, fragments
 from promring.discovery.dns import DnsSource, DnsTargets
-from promring.discovery.dns_rules import Resolving, groups_of, names_to_try, parse_resolv_conf
+from promring.discovery.dns_rules import groups_of
 from promring.discovery.groups import Refusals
 from promring.model import DiscoveryError
+from promring.runtime.dns_names import Resolving, names_to_try, parse_resolv_conf
 from tests.fakes.dns import NameServer
 
 CONF = """

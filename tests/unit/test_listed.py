@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promring.membership.consul import LISTED_STILL_S, Listed
+from promring.membership.listed import LISTED_STILL_S, Listed
 from promring.model import Scraper
 
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")

@@ -19,7 +19,7 @@ from promring.consul.registration import CHECK, Registration, missing
 from promring.consul.watch import HealthWatch
 from promring.membership import Publish
 from promring.membership.consul import ConsulMembership
-from promring.membership.probe import Health, ProbeMembership
+from promring.membership.probing import Health, ProbeMembership
 from promring.membership.watching import watch
 from promring.model import Answer, ConsulError, Empty, Known, Members, NodeState, Scraper, Unknown
 from promring.telemetry import log

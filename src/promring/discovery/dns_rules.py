@@ -1,6 +1,6 @@
-"""What Prometheus' ``dns_sd_configs`` asks for, and what it makes of the answers. Pure: no I/O.
+"""What Prometheus' ``dns_sd_configs`` makes of the answers of a name server. Pure: no I/O.
 
-Owns: how ``resolv.conf`` is read, which full names a name stands for, and which labels a record becomes. Source:
+Owns: which labels a record becomes. Source:
 ``discovery/dns`` of Prometheus and the DNS library that it uses, compared with Prometheus 2.42 and 3.5 in
 ``tests/real/test_discovery_dns.py``. Differs where a record leads nowhere (an SRV, MX or NS target that is the root):
 Prometheus makes ``:0`` of it, here it is left out and named.
@@ -9,8 +9,7 @@ Prometheus makes ``:0`` of it, here it is left out and named.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import cast
 
 import dns.exception
@@ -29,59 +28,7 @@ from promring.discovery.json_list import Group
 from promring.model import join_host_port
 
 TYPES = ("A", "AAAA", "MX", "NS", "SRV")
-NDOTS, NDOTS_MOST = 1, 15
 PREFIX = "__meta_dns_"
-
-
-@dataclass(frozen=True, slots=True)
-class Resolving:
-    """What ``resolv.conf`` says, as far as Prometheus goes by it: ``timeout``, ``attempts`` and ``rotate`` are ignored."""
-
-    servers: Sequence[str] = ()
-    search: Sequence[str] = ()
-    ndots: int = NDOTS
-
-
-def parse_resolv_conf(text: str) -> Resolving:
-    """Of several ``domain`` and ``search`` lines the last counts. Never fails: what makes no sense says nothing."""
-    servers: list[str] = []
-    search: list[str] = []
-    ndots = NDOTS
-    for line in text.splitlines():
-        words = line.split()
-        if not words or words[0][0] in "#;":
-            continue
-        match words[0], words[1:]:
-            case "nameserver", [server, *_]:
-                servers.append(server)
-            case "domain", [domain, *_]:
-                search = [domain]
-            case "search", domains:
-                search = domains
-            case "options", options:
-                for option in options:
-                    name, _, value = option.partition(":")
-                    if name == "ndots" and value.isascii() and value.isdecimal():
-                        ndots = min(int(value[:4]), NDOTS_MOST)
-    return Resolving(servers, search, ndots)
-
-
-def names_to_try(name: str, conf: Resolving) -> list[str]:
-    """The full names, each with its last dot, in the order in which they are asked for."""
-    if name.endswith("."):
-        return [name]
-    found = [f"{name}.{domain.rstrip('.')}." for domain in conf.search if domain.strip(".")]
-    alone = f"{name}."
-    return [alone, *found] if name.count(".") + 1 > conf.ndots else [*found, alone]
-
-
-def query(name: str, type_: str, *, edns: bool) -> dns.message.QueryMessage:
-    """Raises ValueError for what is no name."""
-    try:
-        wanted = dns.name.from_text(name)
-    except dns.exception.DNSException as error:
-        raise ValueError(f"{name[:80]!r} is no name: {error}") from None
-    return dns.message.make_query(wanted, type_, use_edns=0 if edns else None, payload=4096 if edns else None)
 
 
 def groups_of(answer: dns.message.Message | None, name: str, port: int, refusals: Refusals) -> Iterator[Group]:

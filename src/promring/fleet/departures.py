@@ -1,4 +1,5 @@
-"""Scrapers that were taken out of the configuration and live: a planned leave, make before break.
+"""Scrapers that were taken out of the configuration, or out of the list that it names, and live: a planned leave, make
+before break.
 
 They stay in the plan as drained ones, so that they are given nothing and keep what they have until its new owners scrape it;
 then their slice is empty, and is delivered so. One ends when that is done and it was seen scraping nothing of it any more,
@@ -57,6 +58,27 @@ class Departures:
         self._down: dict[str, float] = {}
         """Since when each refuses, or is silent."""
         self._emptied: dict[str, float] = {}
+        self._ended: set[str] = set()
+        """Who ended, and is still said to have left its list."""
+
+    def heard(self, listed: Members, left: Members, planned: Collection[str]) -> None:
+        """A list that is watched has those that are ``listed``; who ``left`` it and is ``planned`` departs from now on."""
+        there, gone = {s.id for s in listed}, {s.id for s in left}
+        self._ended &= gone
+        known = {*self._ended, *(s.id for s in self.scrapers)}
+        new = tuple(s for s in left if s.id in planned and s.id not in known)
+        back = {s.id for s in self.scrapers} & there
+        if not new and not back:
+            return
+        for name in back:
+            self._down.pop(name, None)
+            self._emptied.pop(name, None)
+            self._dead.discard(name)
+        self.scrapers = tuple(sorted((*(s for s in self.scrapers if s.id not in back), *new)))
+        said = {"leave": " ".join(s.id for s in new), "are_back": " ".join(sorted(back))}
+        self._log.info("scraper_list_changed", **{key: names for key, names in said.items() if names})
+        self.changed.set()
+        self._ring()
 
     def put_probed(self, scraper: str, reply: Reply) -> None:
         """What a direct probe says of one of them. One that refuses or is silent for ``PROOF_S`` is dead."""
@@ -110,6 +132,7 @@ class Departures:
             why = "it is dead" if scraper.id in self._dead else "its slice is empty, and it scrapes nothing of it"
             self._log.info("scraper_departed", scraper=scraper.id, why=why)
         self.scrapers = tuple(s for s in self.scrapers if s not in ended)
+        self._ended |= {s.id for s in ended}
         if self._registered:
             self.gone = (*self.gone, *ended)
         self.changed.set()

@@ -27,7 +27,7 @@ from promring.fleet.reconcile import Reconciler
 from promring.fleet.retirement import Retirement
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.succession import id_of
-from promring.membership import Membership
+from promring.membership import Membership, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
@@ -191,6 +191,9 @@ class Fleet:
 
     def _hear(self, answer: Answer[Members]) -> None:
         self.facts.put_listed(self.membership.listed())
+        if isinstance(self.membership, Rostered):
+            planned = {s.id for s in self.reconciler.history.members}
+            self.reconciler.departures.heard(*self.membership.roster(), planned)
         self.facts.put_members(answer)
 
     @property

@@ -65,6 +65,23 @@ class Registering(Protocol):
         """
 
 
+class Roster(NamedTuple):
+    """``listed``: who is in a list that promring only reads; ``left``: who was taken out of it since the start."""
+
+    listed: Members
+    left: Members
+
+
+@runtime_checkable
+class Rostered(Protocol):
+    """A membership with a list that changes while promring runs: who is taken out of it leaves by a plan, as one that is
+    taken out of the configuration does.
+    """
+
+    def roster(self) -> Roster:
+        """As it is now."""
+
+
 class DirectCheck(NamedTuple):
     """How one of the scrapers is asked directly whether it lives. Seconds."""
 
@@ -117,6 +134,10 @@ class ScraperSettings(Kind):
     def registers(self) -> bool:
         """Whether it writes who the scrapers are."""
         return False
+
+    def doubts(self) -> Iterator[Problem]:
+        """What is valid, and hardly meant. Blocks."""
+        yield from ()
 
     def observing(self) -> Self:
         """The same without writing anything."""

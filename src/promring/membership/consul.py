@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -33,6 +33,7 @@ from promring.consul.watch import SILENT_S, HealthWatch
 from promring.core.ring import WEIGHT_MOST
 from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
+from promring.membership.listed import Listed
 from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown, Waiting, join_host_port
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
@@ -50,8 +51,6 @@ NO_AUTHORITY = (
     "and Consul verifies nothing"
 )
 NOT_LISTED = "not in Consul"
-LISTED_STILL_S = 600.0
-"""So long one that left the catalogue counts as listed: what it had comes back to it when it returns."""
 
 
 class RegisterCheck(Model):
@@ -318,31 +317,6 @@ class ConsulMembership:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class Listed:
-    """Who is in the catalogue, and who was a moment ago: a scraper that restarts may leave it and come back. Who is
-    dismissed is not listed any more when it leaves.
-    """
-
-    def __init__(self, members: Iterable[Scraper], clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108
-        self._clock = clock
-        self._members = {s.id: s for s in members}
-        self._gone: dict[str, tuple[Scraper, float]] = {}
-
-    def heard(self, members: Members, dismissed: Collection[str]) -> None:
-        """The catalogue has these now."""
-        now, there = self._clock(), {s.id for s in members}
-        left = {name: (s, now) for name, s in self._members.items() if name not in there and name not in dismissed}
-        kept = {name: one for name, one in (left | self._gone).items() if name not in there and name not in dismissed}
-        self._gone = {name: one for name, one in kept.items() if now - one[1] < LISTED_STILL_S}
-        self._members = {s.id: s for s in members}
-
-    @property
-    def members(self) -> Members:
-        now = self._clock()
-        still = (s for s, since in self._gone.values() if now - since < LISTED_STILL_S)
-        return tuple(sorted((*self._members.values(), *still)))
 
 
 def _nodes(members: Members) -> frozenset[HostPort]:

@@ -7,11 +7,15 @@ from typing import Annotated
 from promring.config.kinds import OneOf, table
 from promring.membership import ScraperSettings
 from promring.membership.consul import ConsulScrapers
+from promring.membership.dns import DnsScrapers
+from promring.membership.file import FileScrapers
 from promring.membership.probe import ProbeScrapers
 
 KINDS = table(
     ConsulScrapers,
+    DnsScrapers,
+    FileScrapers,
     ProbeScrapers,
 )
-Scrapers = Annotated[ScraperSettings, OneOf(KINDS, planned=("dns", "file"))]
+Scrapers = Annotated[ScraperSettings, OneOf(KINDS, planned=("kubernetes",))]
 """What ``scrapers`` chooses: exactly one kind."""

@@ -1,53 +1,25 @@
-"""Membership without Consul: an active HTTP check of every configured node, with rise and fall counts and jitter.
-
-Promises: says ``Unknown`` until every node has its first verdict, then always the whole set of live ones. A probe that
-does not answer within its time-out, answers anything but 2xx, or redirects, has failed: so a frozen scraper is noticed.
-Until a node has its first verdict it is probed in quick succession, so that a start takes no ``healthy_after`` intervals.
-A probe that could not be made (no descriptor, port or thread on this machine, no address for the name, no file with the
-password) keeps the verdict. A scraper that answers, and refuses our credentials or our TLS, lives: that is said, and is
-trouble of a configuration. See decision 0053.
-"""
+"""Membership without Consul: the scrapers that the configuration lists, each asked by an active HTTP check."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
-
-from pydantic import Field
+from collections.abc import Iterator, Sequence
 
 from promring.config.kinds import Problem
 from promring.config.node import Node, Nodes
-from promring.config.scraper_api import PLAIN, ScraperApi
-from promring.config.values import HttpPath, Interval
-from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
-from promring.membership.kept import KeptProbe, idle_most
-from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Waiting
-from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, UnresolvedError, credentials_refused
-from promring.runtime.unforeseen import Quiet, Unforeseen
-from promring.telemetry.log import Logger
-
-FIRST_PAUSE_S = 0.2
-JITTER = 0.1
+from promring.membership import DirectCheck, MembershipContext, ScraperSettings
+from promring.membership.probing import ProbeKeys, ProbeMembership
 
 
-class ProbeScrapers(ScraperSettings):
-    """``path`` answers 2xx while a scraper lives; counts are probes in a row."""
+class ProbeScrapers(ProbeKeys, ScraperSettings):
+    """``nodes``: the scrapers; the other keys: how each is asked."""
 
     kind = "probe"
     lists_all = True
 
     nodes: Nodes
-    path: HttpPath = "/-/ready"
-    interval: Interval = 2.0
-    timeout: Interval = 1.0
-    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
-    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
 
     def relations(self) -> Iterator[Problem]:
-        if self.timeout > self.interval:
-            yield ("timeout",), "must not be longer than interval"
+        yield from self.problems()
 
     @property
     def listed(self) -> Sequence[Node]:
@@ -64,141 +36,3 @@ class ProbeScrapers(ScraperSettings):
     def membership(self, context: MembershipContext) -> ProbeMembership:
         scrapers = tuple(map(context.scraper, self.nodes))
         return ProbeMembership(context.name, scrapers, self, context.log, context.api)
-
-
-class Health:
-    """Rise and fall of one node: a pure state machine. ``up`` is None before the first verdict."""
-
-    def __init__(self, healthy_after: int, unhealthy_after: int) -> None:
-        self._needed = {True: healthy_after, False: unhealthy_after}
-        self._undecided = 2 * (healthy_after + unhealthy_after)
-        self._run = 0
-        self._last: bool | None = None
-        self.up: bool | None = None
-
-    def seen(self, ok: bool) -> bool:
-        """Count one probe. True when the verdict changed."""
-        self._run = self._run + 1 if ok is self._last else 1
-        self._last = ok
-        if ok is self.up or self._run < self._needed[ok]:
-            return self.undecided()
-        self.up = ok
-        return True
-
-    def undecided(self) -> bool:
-        """Count one look that led to no verdict; the one there is stays. True when the verdict changed."""
-        if self.up is not None:
-            return False
-        self._undecided -= 1
-        if self._undecided > 0:
-            return False
-        self.up = False  # neither nor: whoever cannot be told to live is down
-        return True
-
-
-class ProbeMembership:
-    """Probes a fixed list of scrapers."""
-
-    def __init__(self, name: str, scrapers: Members, settings: ProbeScrapers, log: Logger, api: ScraperApi = PLAIN) -> None:
-        self._name, self._api = name, api
-        self._scrapers = scrapers
-        self._settings = settings
-        self._log = log
-        self._health = {s.id: Health(settings.healthy_after, settings.unhealthy_after) for s in scrapers}
-        self._why: dict[str, str] = {}
-        self.probed = dict.fromkeys(("success", "failure", "not_made", "distrusted"), 0)
-        self._newest = self._answer()
-        self._faults, self._quiet = Unforeseen("probe", log), Quiet()
-
-    async def run(self, publish: Publish) -> None:
-        most = idle_most()
-        async with asyncio.TaskGroup() as group:
-            for scraper in self._scrapers:
-                asking = KeptProbe(scraper.address, self._settings.path, idle_most=most, api=self._api)
-                group.create_task(self._probe_for_ever(asking, scraper, publish))
-
-    def nodes(self) -> list[NodeState]:
-        names: Mapping[bool | None, str] = {True: "up", False: "down", None: "unknown"}
-        return [NodeState(s.id, names[self._health[s.id].up], self._why.get(s.id, "")) for s in self._scrapers]
-
-    def listed(self) -> Members:
-        return tuple(sorted(self._scrapers))
-
-    def silent(self) -> str:
-        """Never: each probe ends, and is an answer."""
-        return ""
-
-    async def _probe_for_ever(self, asking: KeptProbe, scraper: Scraper, publish: Publish) -> None:
-        health, interval = self._health[scraper.id], self._settings.interval
-        try:
-            while True:
-                self._hand_on(publish, changed=await self._look(asking, scraper, health))
-                pause = interval if health.up is not None else min(interval, FIRST_PAUSE_S)
-                await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))
-        finally:
-            asking.close()
-
-    async def _look(self, asking: KeptProbe, scraper: Scraper, health: Health) -> bool:
-        """One probe and what follows from it. True when the verdict changed."""
-        try:
-            failure = await self._probe(asking)
-        except UnresolvedError as error:
-            self._not_made(error, scraper.id)
-            return health.undecided()  # a name that never had an address must not keep the others waiting
-        except NotAskedError as error:
-            self._not_made(error, scraper.id, of_all=True)
-            return False
-        except DistrustError as error:
-            self._distrusted(error, scraper.id)
-            return health.seen(True)
-        except Exception as error:  # whatever a scraper answers, the loop goes on
-            self._why[scraper.id] = self._faults.note(error)
-            return False
-        self._why[scraper.id] = failure
-        self.probed["failure" if failure else "success"] += 1
-        return health.seen(not failure)
-
-    async def _probe(self, asking: KeptProbe) -> str:
-        """Why the probe failed, or an empty text. Raises ``NotAskedError``, ``DistrustError``."""
-        try:
-            status = await asking.status(self._settings.timeout)
-        except (NotAskedError, DistrustError):
-            raise
-        except HttpError as error:
-            return str(error)
-        if refused := credentials_refused(status):
-            raise DistrustError(refused)
-        return "" if 200 <= status < 300 else f"status {status}"
-
-    def _not_made(self, error: NotAskedError, scraper: str, *, of_all: bool = False) -> None:
-        """``of_all``: the trouble is this machine's, so it is said once for all scrapers."""
-        self.probed["not_made"] += 1
-        self._why[scraper] = str(error)
-        if self._quiet.is_news(None if of_all else scraper):
-            self._log.warning(
-                "probe_not_made", srv_name=self._name, scraper=scraper, error=str(error), note="the verdict stays"
-            )
-
-    def _distrusted(self, error: DistrustError, scraper: str) -> None:
-        self.probed["distrusted"] += 1
-        self._why[scraper] = f"{error}; it answers, so it counts as alive"
-        if self._quiet.is_news((scraper, str(error))):
-            self._log.warning(
-                "probe_distrusted",
-                srv_name=self._name,
-                scraper=scraper,
-                error=str(error),
-                note="it answers, so it counts as alive: look at scraper_api and at its certificate",
-            )
-
-    def _hand_on(self, publish: Publish, *, changed: bool) -> None:
-        if changed:
-            self._newest = self._answer()  # of a thousand scrapers it takes longer than a probe
-        publish(self._newest)
-
-    def _answer(self) -> Answer[Members]:
-        waiting = [s.id for s in self._scrapers if self._health[s.id].up is None]
-        if waiting:
-            return Waiting(f"no verdict yet about {', '.join(waiting)}")
-        live = tuple(sorted(s for s in self._scrapers if self._health[s.id].up))
-        return Known(live) if live else Empty()

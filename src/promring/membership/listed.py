@@ -1,0 +1,36 @@
+"""Who is listed, alive or not: a placement is made over these (decision 31)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+
+from promring.model import Members, Scraper
+
+LISTED_STILL_S = 600.0
+"""So long one that left the catalogue counts as listed: what it had comes back to it when it returns."""
+
+
+class Listed:
+    """Who is in the catalogue, and who was a moment ago: a scraper that restarts may leave it and come back. Who is
+    dismissed is not listed any more when it leaves.
+    """
+
+    def __init__(self, members: Iterable[Scraper], clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108
+        self._clock = clock
+        self._members = {s.id: s for s in members}
+        self._gone: dict[str, tuple[Scraper, float]] = {}
+
+    def heard(self, members: Members, dismissed: Collection[str]) -> None:
+        """The catalogue has these now."""
+        now, there = self._clock(), {s.id for s in members}
+        left = {name: (s, now) for name, s in self._members.items() if name not in there and name not in dismissed}
+        kept = {name: one for name, one in (left | self._gone).items() if name not in there and name not in dismissed}
+        self._gone = {name: one for name, one in kept.items() if now - one[1] < LISTED_STILL_S}
+        self._members = {s.id: s for s in members}
+
+    @property
+    def members(self) -> Members:
+        now = self._clock()
+        still = (s for s, since in self._gone.values() if now - since < LISTED_STILL_S)
+        return tuple(sorted((*self._members.values(), *still)))

@@ -1,0 +1,170 @@
+"""Scrapers from a list that changes while promring runs (a file, a name in DNS), each probed as ``probe`` does.
+
+The list says who is a scraper, the probes say who lives. So a list that cannot be had changes nothing: the last good one
+stays, and who dies meanwhile is noticed. A list without a scraper is not believed either. After a start without any list
+the scrapers are those that lived before.
+
+A scraper that leaves the list and lives is kept as listed for ``keep_s``, where lists of this kind are short by accident,
+and for as long as the list has fewer scrapers than are missing from it. Then it leaves by a plan (``Rostered``): its targets
+move first. One that died meanwhile is simply gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from promring.config.scraper_api import PLAIN, ScraperApi
+from promring.membership import MembershipContext, Publish, Roster
+from promring.membership.listed import Listed
+from promring.membership.probing import ProbeKeys, ProbeMembership
+from promring.model import Answer, Members, NodeState, Scraper, Unknown, Waiting
+from promring.runtime.unforeseen import Lasting, kept_alive
+from promring.telemetry.log import Logger
+
+LEFT_MAX = 1000
+NOT_READ = "the list of the scrapers was not read yet"
+
+
+class Listing(Protocol):
+    """Where the list comes from. ``name``: for people; ``keep_s``: as above."""
+
+    name: str
+    keep_s: float
+
+    async def run(self, heard: Callable[[Members], None], failed: Callable[[str], None]) -> None:
+        """For ever: ``heard`` is told each list that is whole and has scrapers, an equal one too; ``failed`` why there is
+        none now.
+        """
+
+
+class Lineup:
+    """Who is in the list, who is missing from it and may come back, and who left. Pure."""
+
+    def __init__(self, keep_s: float) -> None:
+        self._keep_s = keep_s
+        self.listed: dict[str, Scraper] = {}
+        self.left: dict[str, Scraper] = {}
+        self._missing: dict[str, tuple[Scraper, float]] = {}
+
+    @property
+    def probed(self) -> Members:
+        """In the list, or missing from it."""
+        return tuple(sorted((*self.listed.values(), *(scraper for scraper, _ in self._missing.values()))))
+
+    def heard(self, members: Members, now: float) -> None:
+        """The list has these."""
+        there = {s.id: s for s in members}
+        gone = {name: (s, now) for name, s in self.listed.items() if name not in there}
+        self._missing = {name: one for name, one in (self._missing | gone).items() if name not in there}
+        self.left = {name: s for name, s in self.left.items() if name not in there}
+        self.listed = there
+
+    def decide(self, up: Callable[[str], bool | None], now: float) -> bool:
+        """Let go who is missing for long enough, or dead. True when somebody was."""
+        dead = [name for name in self._missing if up(name) is False]
+        for name in dead:
+            del self._missing[name]
+        if self._keep_s and len(self._missing) > len(self.listed):
+            return bool(dead)
+        late = [name for name, (_, since) in self._missing.items() if now - since >= self._keep_s]
+        for name in late:
+            self.left[name] = self._missing.pop(name)[0]
+        while len(self.left) > LEFT_MAX:
+            del self.left[next(iter(self.left))]
+        return bool(dead or late)
+
+
+class ListedMembership:
+    """The live ones of ``listing``. ``last``: who lived before; ``catalogue``: who was listed then."""
+
+    @classmethod
+    def of(cls, context: MembershipContext, listing: Listing, probing: ProbeKeys) -> ListedMembership:
+        """That of a fleet."""
+        known = {"last": context.last, "catalogue": context.catalogue}
+        return cls(context.name, listing, probing, context.log, **known, api=context.api)
+
+    def __init__(
+        self,
+        name: str,
+        listing: Listing,
+        probing: ProbeKeys,
+        log: Logger,
+        *,
+        last: Members = (),
+        catalogue: Members = (),
+        api: ScraperApi = PLAIN,
+    ) -> None:
+        self._listing, self._log, self._last = listing, log, last
+        self._probes = ProbeMembership(name, (), probing, log, api)
+        self._lineup = Lineup(listing.keep_s)
+        self._listed = Listed((*last, *catalogue))
+        self._had, self._why, self._lasting = False, "", Lasting()
+        self._publish: Publish = lambda _: None
+        self.probed = self._probes.probed
+
+    async def run(self, publish: Publish) -> None:
+        self._publish = publish
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._probes.run(self._hand_on))
+            reading = kept_alive(
+                "list of scrapers",
+                lambda: self._listing.run(self._heard, self._failed),
+                self._log,
+                unknown=self._failed,
+            )
+            group.create_task(reading)
+
+    def nodes(self) -> list[NodeState]:
+        """With the trouble of the list, which is no scraper's fault."""
+        about = f"the last list stays: {self._why}" if self._why else ""
+        return [one._replace(reason="; ".join(filter(None, (one.reason, about)))) for one in self._probes.nodes()]
+
+    def listed(self) -> Members:
+        return self._listed.members
+
+    def roster(self) -> Roster:
+        """Who is in the list, and who was taken out of it."""
+        return Roster(tuple(self._lineup.listed.values()), tuple(self._lineup.left.values()))
+
+    def silent(self) -> str:
+        """Never: each probe ends, and is an answer."""
+        return ""
+
+    def _heard(self, members: Members) -> None:
+        if self._why:
+            self._log.info("scraper_list_read_again", source=self._listing.name)
+            self._why = ""
+        now = time.monotonic()
+        if not self._had:
+            self._had = True
+            self._lineup.heard(self._last, now)
+        if {s.id: s for s in members} != self._lineup.listed:
+            self._lineup.heard(members, now)
+            self._take_over()
+
+    def _failed(self, why: str) -> None:
+        if self._lasting.is_news("list", why, begins=not self._why):
+            keeps = "the last list" if self._had else "those that lived before" if self._last else "nobody is known"
+            self._log.error("scraper_list_failed", source=self._listing.name, error=why, keeps=keeps)
+        self._why = why
+        if not self._had and not self._lineup.listed and self._last:
+            self._lineup.heard(self._last, time.monotonic())
+            self._take_over()
+        elif not self._lineup.listed:
+            self._publish(Unknown(why))
+
+    def _take_over(self) -> None:
+        self._lineup.decide(self._probes.up, time.monotonic())
+        self._listed.heard(self._lineup.probed, self._lineup.left)
+        self._probes.list_now(self._lineup.probed)
+
+    def _hand_on(self, answer: Answer[Members]) -> None:
+        if not self._lineup.listed:
+            self._publish(Unknown(self._why) if self._why else Waiting(NOT_READ))
+        elif self._lineup.decide(self._probes.up, time.monotonic()):
+            self._take_over()
+        else:
+            self._publish(answer)
