@@ -29,7 +29,8 @@ from promring.consul.instances import MARK
 from promring.consul.registration import CHECK, Registrar, Registration
 from promring.membership.direct import DirectProbes
 from promring.membership.kept import KeptProbe
-from promring.membership.probing import ProbeMembership, ProbeScrapers
+from promring.membership.probe import ProbeScrapers
+from promring.membership.probing import ProbeMembership
 from promring.model import ConfigError, Known, Members, Reply, Scraper
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, new_session
 from promring.telemetry import log
