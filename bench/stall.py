@@ -30,7 +30,8 @@ from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import Known, Scraper
 from promring.runtime.threads import favour_the_loop
 from promring.telemetry import log

@@ -39,7 +39,8 @@ from promring.fleet.fleet import Fleet, Service
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
 from promring.fleet.retirement import Retirement, Retiring
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.fleet.ways import OldWay, places, replaced, taken_by
 from promring.membership import Membership, MembershipContext, Registering
 from promring.membership.direct import DirectProbes

@@ -28,7 +28,7 @@ from promring.consul.client import connected
 from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
 from promring.fleet.fleet import Fleet, Service
-from promring.fleet.state import strays
+from promring.fleet.store import strays
 from promring.fleet.succession import successors
 from promring.model import ConfigError, join_host_port
 from promring.reload.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind

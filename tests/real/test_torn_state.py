@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from promring.fleet.state import VERSION, Memory, Store
+from promring.fleet.journal import VERSION
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import Generation
 from promring.telemetry import log
 from tests.real.stage import stage, write_targets

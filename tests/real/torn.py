@@ -18,7 +18,8 @@ import pytest
 
 from promring.delivery.receiver import held, note_of
 from promring.delivery.receiver_sh import PROGRAM, parse_answer
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import Generation
 from promring.runtime import disk
 from promring.telemetry import log

@@ -26,7 +26,8 @@ from typing import Any
 
 from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
-from promring.fleet.state import Memory, ServiceMemory, Store
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.store import Store
 from promring.model import Generation, Scraper, Slice, TargetGroup
 from promring.telemetry import log
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from promring.core.pool import pool_of
 from promring.delivery.file import FileDelivery
 from promring.delivery.http_sd import HttpSdDelivery
-from promring.fleet.state import Memory, ServiceMemory, Store
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.store import Store
 from promring.model import Generation, Scraper, Slice, TargetGroup
 from promring.runtime import disk
 from promring.runtime.paths import file_name, render
@@ -165,7 +166,8 @@ async def test_corrupt_cut_foreign_or_newer_state_is_set_aside_and_never_a_crash
     await store.save(memory())
     good = path.read_bytes()
     header, _, body = good.partition(b"\n")
-    broken = [b"", b"\n", b"promring-state", good[:-1], good + b"x", body, header, good.replace(b"state 6", b"state 7")]
+    broken = [b"", b"\n", b"promring-state", good[:-1], body, header, good.replace(b"state 7", b"state 8")]
+    broken += [good.replace(b"state 7", b"state 6"), good + good]
     broken += [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7)]
     for content in broken:
         path.write_bytes(content)

@@ -28,7 +28,8 @@ from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import Empty, Known, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics

@@ -29,7 +29,8 @@ from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.ring import Ring
-from promring.fleet.state import Memory, ServiceMemory, Store, orphans, strays
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.store import Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins, successors
 from promring.fleet.ways import places
 from promring.model import Generation, Slice, TargetGroup, TargetPool

@@ -9,7 +9,7 @@ from typing import Any
 from promring.core.placement import Policy, place
 from promring.core.preview import preview
 from promring.core.ring import Ring
-from promring.fleet.state import Store
+from promring.fleet.store import Store
 from promring.model import Scraper
 from promring.telemetry import log
 from promring.web.views.plans import described

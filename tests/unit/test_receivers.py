@@ -28,7 +28,8 @@ from promring.delivery.receiver import RefusedError, held, install, note_of, not
 from promring.delivery.receiver_sh import parse_answer, to_stdin, was_written
 from promring.demo.process import find
 from promring.election.leadership import STEP, Leadership
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Scraper, Slice
 from promring.runtime import disk
 from promring.runtime.paths import own_folders

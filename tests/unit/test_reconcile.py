@@ -29,7 +29,8 @@ from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
-from promring.fleet.state import Memory, ServiceMemory, Store
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.store import Store
 from promring.model import (
     Empty,
     Generation,

@@ -24,7 +24,8 @@ from promring.fleet.asks import Asks
 from promring.fleet.departures import PROOF_S, Departures
 from promring.fleet.facts import FactBoard
 from promring.fleet.retirement import Retirement, Retiring
-from promring.fleet.state import Memory, Orphan, ServiceMemory, Store, orphans
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.store import Orphan, Store, orphans
 from promring.fleet.succession import collisions, id_of, succeed, successors
 from promring.fleet.ways import OldWay, places
 from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup

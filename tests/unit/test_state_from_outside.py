@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promring.core.handover import Handover
-from promring.fleet.state import MAGIC, STATE_BYTES_MAX, VERSION, Memory, Store
+from promring.fleet.journal import MAGIC, STATE_BYTES_MAX, VERSION
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import EPOCH_MOST
 from promring.telemetry import log
 from tests.rows import Seen

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 

@@ -41,7 +41,8 @@ from promring.fleet.keeper import Keeper
 from promring.fleet.moves import NO_PLAN, Moves, Step
 from promring.fleet.planner import Lists, Planner
 from promring.fleet.slicing import service_memory
-from promring.fleet.state import Memory, Store
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.fleet.term import Term
 from promring.fleet.unreachable import Unreachable
 from promring.model import Loads, Members, Placement

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from promring.fleet.state import Orphan, orphans
+from promring.fleet.store import Orphan, orphans
 from promring.reload.decisions import LeftBehind
 from promring.runtime import disk
 from promring.runtime.paths import file_name

@@ -17,10 +17,13 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".promring-tmp"
 LEFT_OVER_S = 60.0
+READ_BYTES = 1 << 20
+Buffer = bytes | memoryview
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -38,26 +41,49 @@ def install(path: Path, body: bytes, *, mode: int = FILE_MODE, own: int = 0) -> 
 
     A symlink at ``path`` is replaced, never followed; ``own``: as in ``open_folder``.
     """
+    with replacing(path, mode=mode, own=own) as descriptor:
+        write_at(descriptor, 0, [body])
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = FILE_MODE, own: int = 0) -> Iterator[int]:
+    """A descriptor of a new file that stands at ``path``, synced, when the block ends; nothing has changed when it raises.
+    As ``install`` otherwise.
+    """
     temporary = f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     folder = open_folder(path.parent, own=own)
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, mode, dir_fd=folder)
         try:
             os.fchmod(descriptor, mode)
-            _write_all(descriptor, body)
-            os.fsync(descriptor)
-            _verify(descriptor, body)
+            yield descriptor
         finally:
             os.close(descriptor)
         os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
-        error.filename, error.filename2 = str(path), None
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         os.close(folder)
+
+
+def write_at(descriptor: int, at: int, pieces: Sequence[Buffer]) -> None:
+    """Write the pieces, which are bytes, one after the other to the end of the file, sync it, and read them back. Raises
+    OSError."""
+    digest, size = hashlib.sha256(), 0
+    os.lseek(descriptor, at, os.SEEK_SET)
+    for piece in pieces:
+        view = memoryview(piece)
+        digest.update(view)
+        size += len(view)
+        _write_all(descriptor, view)
+    os.fsync(descriptor)
+    os.lseek(descriptor, at, os.SEEK_SET)
+    _verify(descriptor, size, digest.digest())
 
 
 def open_folder(folder: Path, *, own: int = 0) -> int:
@@ -205,8 +231,7 @@ def remove_left_overs(folder: Path) -> None:
                     Path(entry.path).unlink()
 
 
-def _write_all(descriptor: int, body: bytes) -> None:
-    view = memoryview(body)
+def _write_all(descriptor: int, view: memoryview) -> None:
     while view:
         written = os.write(descriptor, view)
         if written == 0:
@@ -214,12 +239,10 @@ def _write_all(descriptor: int, body: bytes) -> None:
         view = view[written:]
 
 
-def _verify(descriptor: int, body: bytes) -> None:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    digest = hashlib.sha256()
-    size = 0
-    while chunk := os.read(descriptor, 1 << 20):
-        digest.update(chunk)
+def _verify(descriptor: int, wanted: int, digest: bytes) -> None:
+    found, size = hashlib.sha256(), 0
+    while chunk := os.read(descriptor, READ_BYTES):
+        found.update(chunk)
         size += len(chunk)
-    if size != len(body) or digest.digest() != hashlib.sha256(body).digest():
-        raise OSError(errno.EIO, f"wrote {len(body)} bytes, read back {size} or others")
+    if size != wanted or found.digest() != digest:
+        raise OSError(errno.EIO, f"wrote {wanted} bytes, read back {size} or others")

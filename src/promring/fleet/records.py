@@ -1,0 +1,281 @@
+"""What a frame of a state file says: the whole memory of a fleet, or what is different from the one before it.
+
+A body is an index in MessagePack, with its length in 8 bytes before it, and then the long columns as they are in memory,
+little-endian: the index says where each is. So nothing long is copied to be saved. In a change, a list is told by the
+stretches that it shares with the one before (``stretches``), and the rest; None stands for what is the same.
+
+``Recorder`` makes frames, ``replay`` is the way back. Times are seconds of the file's own clock, which stands still while
+nobody writes: monotonic seconds of the process, and a shift that makes it go on where the last process left it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from promring.core.admission import NEVER as NEVER_YET
+from promring.core.admission import Standing
+from promring.core.claims import Claims
+from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.stretches import (
+    Column,
+    Stretches,
+    between,
+    encoded,
+    in_bytes,
+    left_of,
+    literal,
+    of_lines,
+    rows_left,
+    same_bytes,
+)
+from promring.model import Generation, Members, Scraper, Slice, TargetPool
+from promring.runtime.disk import Buffer
+
+NAMES_SPARE, NAMES_LEAST = 2, 1000
+
+
+class Part(msgspec.Struct, array_like=True, tag="part"):
+    """A column, or what of it is new: where it begins behind the index, and its bytes."""
+
+    at: int
+    size: int
+
+
+class PoolRecord(msgspec.Struct, array_like=True):
+    """A source's list. ``rows``, ``stretches``: the stretches of its rows, and of its blob; None: it is told whole."""
+
+    rows: bytes | None
+    stretches: bytes | None
+    ids: Part
+    digests: Part
+    lengths: Part
+    blob: Part
+    duplicates: int
+    keys: Part | None = None
+    """None: the ids."""
+
+
+class SliceRecord(msgspec.Struct, array_like=True):
+    """``stretches``: those of its body; None: it is told whole."""
+
+    scraper: Scraper
+    generation: Generation
+    targets: int
+    stretches: bytes | None
+    body: Part
+
+
+class ServiceRecord(msgspec.Struct, array_like=True):
+    """``sources``: all, in order; ``slices``: those that are new or different; ``gone``: whose are no more."""
+
+    sources: list[tuple[str, PoolRecord | None]]
+    slices: list[SliceRecord]
+    gone: list[str]
+    sources_at: dict[str, float]
+
+
+class ClaimsRecord(msgspec.Struct, array_like=True):
+    """``names``: None, as before. Scrapers are numbers in the list of all names that the file ever had, in order."""
+
+    names: tuple[str, ...] | None
+    rows: bytes | None
+    ids: Part
+    scrapers: Part
+    until: Part
+
+
+class StandingRecord(msgspec.Struct, array_like=True):
+    """``joined``, ``left``: None for never."""
+
+    scraper: Scraper
+    planned: bool
+    joined: float | None
+    left: float | None
+    flaps: int
+
+
+class Record(msgspec.Struct):
+    """None: as before, or nothing."""
+
+    fleet: str
+    generation: Generation
+    clock: float
+    members_at: float
+    services: list[tuple[str, ServiceRecord]]
+    """All, in order."""
+    names: tuple[str, ...] = ()
+    """Of a whole one: the scrapers that the file numbers from the start."""
+    claims: ClaimsRecord | None = None
+    standings: list[StandingRecord] = []
+    forgotten: list[str] = []
+    """Scrapers that have no standing any more."""
+    members: Members | None = None
+    drained: list[str] | None = None
+    departing: Members | None = None
+    listed: list[tuple[str, int]] | None = None
+    catalogue: Members | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a file says at its end. ``names``: all scrapers of claims that it ever named, in order."""
+
+    memory: Memory
+    names: tuple[str, ...] = ()
+
+
+NOTHING_WRITTEN = Written(Memory())
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Makes the body of one frame: what ``memory`` is, beside what is ``before``."""
+
+    before: Written
+    shift: float
+    """Seconds from the monotonic clock to the file's."""
+    names: tuple[str, ...] = ()
+    """Those that a whole one begins with."""
+    pieces: list[Buffer] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the pieces."""
+
+    def record(self, fleet: str, memory: Memory, now: float) -> tuple[list[Buffer], Written]:
+        """The body, in pieces, and what the file says then. ``now``: monotonic seconds."""
+        old = self.before.memory
+        claims, names = self._claims(memory.claims)
+        standings, known = memory.history.standings, old.history.standings
+        record = Record(
+            fleet,
+            memory.generation,
+            now + self.shift,
+            memory.members_at,
+            [(name, self._service(old.services.get(name), one)) for name, one in memory.services.items()],
+            self.names,
+            claims,
+            [self._standing(one) for name, one in standings.items() if not _same_standing(known.get(name), one)],
+            [name for name in known if name not in standings],
+            None if memory.members == old.members else memory.members,
+            None if memory.drained == old.drained else sorted(memory.drained),
+            None if memory.departing == old.departing else memory.departing,
+            None if memory.listed == old.listed else sorted(memory.listed),
+            None if memory.catalogue == old.catalogue else memory.catalogue,
+        )
+        index = msgspec.msgpack.encode(record)
+        return [len(index).to_bytes(8, "little"), index, *self.pieces], Written(memory, names)
+
+    def _part(self, piece: Buffer) -> Part:
+        part = Part(self.size, len(piece))
+        if len(piece):
+            self.pieces.append(piece)
+        self.size += len(piece)
+        return part
+
+    def _column(self, column: Column) -> Part:
+        little = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("<"))
+        return self._part(little.data.cast("B") if len(little) else b"")
+
+    def _service(self, old: ServiceMemory | None, new: ServiceMemory) -> ServiceRecord:
+        old = old or ServiceMemory()
+        sources = [(name, self._source(old.sources.get(name), pool)) for name, pool in new.sources.items()]
+        slices = [
+            self._slice(old.slices.get(name), one) for name, one in new.slices.items() if one is not old.slices.get(name)
+        ]
+        return ServiceRecord(sources, slices, [name for name in old.slices if name not in new.slices], dict(new.sources_at))
+
+    def _source(self, old: TargetPool | None, new: TargetPool) -> PoolRecord | None:
+        if old is new:
+            return None
+        found, bytes_ = _of_pools(old, new) if old is not None else (None, None)
+        if found is None or bytes_ is None:
+            return self._pool(new, None, None, self._part(new.blob))
+        blob = self._part(literal(left_of(bytes_, len(new.blob)), new.blob))
+        return self._pool(new, found, encoded(bytes_), blob)
+
+    def _pool(self, pool: TargetPool, found: Stretches | None, bytes_: bytes | None, blob: Part) -> PoolRecord:
+        rows = slice(None) if found is None else rows_left(left_of(found, len(pool)))
+        return PoolRecord(
+            None if found is None else encoded(found),
+            bytes_,
+            self._column(pool.ids[rows]),
+            self._column(pool.digests[rows]),
+            self._column(np.diff(pool.bounds)[rows]),
+            blob,
+            pool.duplicates,
+            None if pool.keys is pool.ids else self._column(pool.keys[rows]),
+        )
+
+    def _slice(self, old: Slice | None, new: Slice) -> SliceRecord:
+        found = of_lines(old.body, new.body) if old is not None else None
+        about = new.scraper, new.generation, new.targets
+        if found is None:
+            return SliceRecord(*about, None, self._part(new.body))
+        return SliceRecord(*about, encoded(found), self._part(literal(left_of(found, len(new.body)), new.body)))
+
+    def _claims(self, new: Claims) -> tuple[ClaimsRecord | None, tuple[str, ...]]:
+        old, names = self.before.memory.claims, self.before.names
+        if new is old:
+            return None, names
+        known = set(names)
+        names = (*names, *(name for name in new.names if name not in known))
+        number = {name: i for i, name in enumerate(names)}
+        news, olds = (
+            (c.ids, np.array([number[name] for name in c.names] or [0], dtype=np.int32)[c.scrapers], c.until)
+            for c in (new, old)
+        )
+        found = between(olds, news) if len(old) else None
+        rows = rows_left(left_of(found, len(new))) if found is not None else np.arange(len(new))
+        ids, scrapers, until = (column[rows] for column in news)
+        return ClaimsRecord(
+            None if new.names == old.names else new.names,
+            None if found is None else encoded(found),
+            self._column(ids),
+            self._column(scrapers),
+            self._column(np.asarray(until + self.shift, dtype=np.float64)),
+        ), names
+
+    def _standing(self, one: Standing) -> StandingRecord:
+        joined, left = (None if at == NEVER_YET else at + self.shift for at in (one.joined_at, one.left_at))
+        return StandingRecord(one.scraper, one.planned, joined, left, one.flaps)
+
+
+def whole(written: Written, fleet: str, shift: float, now: float) -> list[Buffer]:
+    """The body of a first frame after which changes of ``written`` may follow."""
+    pieces, _ = Recorder(Written(Memory(), written.names), shift, written.names).record(fleet, written.memory, now)
+    return pieces
+
+
+def _of_pools(old: TargetPool, new: TargetPool) -> tuple[Stretches | None, Stretches | None]:
+    """What they share, in rows and in bytes."""
+    if (old.keys is old.ids) != (new.keys is new.ids):
+        return None, None
+    columns = [
+        (p.ids, p.digests, np.diff(p.bounds)) if p.keys is p.ids else (p.ids, p.digests, np.diff(p.bounds), p.keys)
+        for p in (old, new)
+    ]
+    found = between(*columns)
+    if found is None:
+        return None, None
+    bytes_ = in_bytes(found, old.bounds, new.bounds)
+    return (found, bytes_) if same_bytes(bytes_, old.blob, new.blob) else (None, None)
+
+
+def _same_standing(one: Standing | None, other: Standing) -> bool:
+    """As far as they are saved."""
+    if one is None or one is other:
+        return one is other
+    return (one.scraper, one.planned, one.joined_at, one.left_at, one.flaps) == (
+        other.scraper,
+        other.planned,
+        other.joined_at,
+        other.left_at,
+        other.flaps,
+    )
+
+
+def has_spare_names(written: Written) -> bool:
+    """Whether the file names many scrapers that nobody has any more."""
+    return len(written.names) > NAMES_SPARE * len(written.memory.claims.names) + NAMES_LEAST
