@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agents, engine, failover, freshness, handover, movement, moves, placement, rest, scale, stall
+from bench import agents, engine, failover, freshness, handover, movement, moves, placement, rest, scale, stall, state
 from bench.report import console
 from promring.telemetry import log
 
@@ -25,6 +25,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "handover": handover.run,
     "rest": rest.run,
     "scale": scale.run,
+    "state": state.run,
     "failover": failover.run,
 }
 

@@ -119,13 +119,15 @@ def store_of(fleet: str, context: Context, *, replaces: Mapping[str, set[str]] |
 @dataclass(frozen=True, slots=True)
 class Previous:
     """What a fleet goes on with. ``memory`` as ``succession.inherited`` gives it; ``replaces`` as of ``state.Store``;
-    ``services``: by service the running one that it goes on with; ``as_saved``: the memory is on disk just so.
+    ``services``: by service the running one that it goes on with; ``as_saved``: the memory is on disk just so;
+    ``store``: of the fleet of the same name that was before.
     """
 
     memory: Memory
     replaces: Mapping[str, set[str]]
     services: Mapping[str, Service | None]
     as_saved: bool
+    store: Store | None = None
 
 
 def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
@@ -138,7 +140,8 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
     facts = FactBoard()
     asks.changed = facts.ring
     services = [_service(one, name, context, previous, asks, facts) for one in parts.services]
-    reconciler = _reconciler(parts.fleet, services, facts, asks, context, previous)
+    store = _store(name, context, previous)
+    reconciler = _reconciler(parts.fleet, services, facts, asks, context, previous, store)
     membership = build_membership(
         keys, context.consul, context.leadership.leads, context.log, last=memory.members, catalogue=memory.catalogue
     )
@@ -155,6 +158,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
         audit=_audit(keys, {s.name: s.look for s in services}, reconciler, facts, context),
         memory=memory,
         asks=asks,
+        store=store,
         metrics=context.metrics,
         log=context.log,
     )
@@ -165,6 +169,14 @@ def _climb_above_lost_state(leadership: Leadership, memory: Memory) -> None:
     leadership.epoch = max(leadership.epoch, memory.generation.epoch + 1, int(time.time()))
 
 
+def _store(fleet: str, context: Context, previous: Previous) -> Store:
+    """Which goes on with the file of the one before."""
+    store = store_of(fleet, context, replaces=previous.replaces)
+    if previous.store is not None:
+        store.follow(previous.store)
+    return store
+
+
 def _reconciler(
     fleet: FleetOfServices,
     services: Sequence[Service],
@@ -172,6 +184,7 @@ def _reconciler(
     asks: Asks,
     context: Context,
     previous: Previous,
+    store: Store,
 ) -> Reconciler:
     keys, memory, log = fleet.keys, previous.memory, context.log.bind(srv_name=fleet.name)
     before = [one.settings for one in previous.services.values() if one is not None]
@@ -195,7 +208,7 @@ def _reconciler(
         planner=Planner(policy_of(fleet), placing, keys.zone_label, memory.members, log),
         dispatcher=_dispatcher(fleet.name, services, facts, context),
         leadership=context.leadership,
-        store=store_of(fleet.name, context, replaces=previous.replaces),
+        store=store,
         memory=memory,
         metrics=context.metrics,
         log=context.log,

@@ -17,6 +17,7 @@ from promring.config.settings import Settings
 from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.fleet.succession import heirs, inherited, origins
 from promring.reload.decisions import LeftBehind
 from promring.reload.left import LeftServices
@@ -36,6 +37,8 @@ class Built:
     parts: Sequence[Parts]
     saved: Mapping[str, Memory]
     """From disk, of the fleets that do not run."""
+    stores: Mapping[str, Store]
+    """That those are from."""
     stack: AsyncExitStack
     before: Mapping[str, str] = field(default_factory=dict)
     """For each service that goes on with one that runs, the name of that one."""
@@ -132,7 +135,10 @@ class Running:
             memory, names = found[fleet.name]
             as_saved = names == [fleet.name] and memory == memories.get(fleet.name)
             before = {s.name: self.services.get(built.before.get(s.name, s.name)) for s in fleet.services}
-            started[fleet.name] = build_fleet(parts, built.context, Previous(memory, replaced[fleet.name], before, as_saved))
+            runs = self.fleets.get(fleet.name)
+            store = runs.store if runs else built.stores.get(fleet.name)
+            previous = Previous(memory, replaced[fleet.name], before, as_saved, store)
+            started[fleet.name] = build_fleet(parts, built.context, previous)
         self._settings = built.context.settings
         return started
 

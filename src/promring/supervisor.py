@@ -165,7 +165,8 @@ class Supervisor:
             runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
             parts = [build_parts(fleet, context, runs) for fleet in settings.every_fleet]
             new = [fleet.name for fleet in settings.every_fleet if not any(runs[s.name] for s in fleet.services)]
-            saved = await beside(lambda: {name: store_of(name, context).load() for name in new}) if new else {}
+            stores = {name: store_of(name, context) for name in new}
+            saved = await beside(lambda: {name: store.load() for name, store in stores.items()}) if new else {}
             if now is None:
                 fleets = {fleet.name: [s.name for s in fleet.services] for fleet in settings.every_fleet}
                 saved |= await beside(lambda: strays(options.state_dir, fleets, self._log))
@@ -173,7 +174,8 @@ class Supervisor:
             await stack.aclose()
             raise
         known = now.known if now else {}
-        return Built(context, parts, saved, stack, before, [left_behind(s, known[s.name]) for s in gone if s.name in known])
+        left = [left_behind(s, known[s.name]) for s in gone if s.name in known]
+        return Built(context, parts, saved, stores, stack, before, left)
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -8,14 +8,16 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from promring.core.pool import pool_of
 from promring.fleet.journal import VERSION
-from promring.fleet.state import Memory
+from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
-from promring.model import Generation
+from promring.model import Generation, TargetGroup
 from promring.telemetry import log
 from tests.real.stage import stage, write_targets
 from tests.real.torn import (
@@ -73,7 +75,7 @@ async def test_a_damaged_state_is_set_aside_and_named_and_never_a_crash(
         (aside,) = tmp_path.glob("*.bad-*")
         assert aside.read_bytes() == content, what
         (line,) = said.getvalue().splitlines()
-        assert " level=error caller=state.py:" in line, what
+        assert " level=error caller=store.py:" in line, what
         assert f" msg=state_set_aside path={aside} error=" in line, what
         assert not path.exists()
         aside.unlink()
@@ -128,6 +130,41 @@ def test_an_unreadable_state_is_named_and_never_a_crash() -> None:
                 writer.tell(do="end")
                 assert writer.ended() == 0
             assert writer.once(do="load")["generation"] == [1, 1]
+
+
+@needs_root
+@pytest.mark.row(65, did="a disk that holds the state once: it is full in the middle of a compaction")
+async def test_a_compaction_for_which_there_is_no_room_is_said_and_saves_go_on(
+    tmp_path: Path, said: io.StringIO, seen: Seen
+) -> None:
+    def of(n: int) -> Memory:
+        """A label of 300 kB, another one for each ``n``."""
+        pool = pool_of([TargetGroup.of(["t:1"], {"long": chr(97 + n % 26) * 300_000})])
+        return replace(memory, drained=frozenset({f"{n}"}), services={**memory.services, "more": ServiceMemory({"s": pool})})
+
+    with tmpfs(tmp_path / "state", "3m"):
+        store, path, memory = (
+            Store(tmp_path / "state", SERVICE, log.get()),
+            tmp_path / "state" / f"{SERVICE}.state",
+            Memory(),
+        )
+        memory = memory_of(Generation(1, 1), 4)
+        await store.save(memory)
+        runs = asyncio.create_task(store.run())
+        n = 0
+        while "state_not_compacted" not in said.getvalue() and n < 7:
+            n += 1
+            await store.save(of(n))
+            await asyncio.sleep(0.2)
+        await until(lambda: "state_not_compacted" in said.getvalue(), "a compaction that fails")
+        assert "No space left on device" in said.getvalue()
+        await store.save(replace(of(n), drained=frozenset({"last"})))
+        runs.cancel()
+        await asyncio.wait([runs])
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+        loaded = Store(tmp_path / "state", SERVICE, log.get()).load()
+        assert (loaded.services, loaded.drained) == (of(n).services, frozenset({"last"}))
+    seen(f"said; the {n + 1} saves are there, nothing else is left")
 
 
 @needs_root

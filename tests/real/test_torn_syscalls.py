@@ -29,7 +29,7 @@ from tests.real.torn import (
     saved,
     tmpfs,
 )
-from tests.real.torn_writer import SCRAPERS, Writer, body_of, path_of
+from tests.real.torn_writer import SCRAPERS, Writer, body_of, changed_of, memory_of, path_of
 from tests.rows import Seen
 
 CALLS = (
@@ -73,10 +73,15 @@ class Call(NamedTuple):
         return disk.TEMPORARY_SUFFIX in self.text
 
     @property
+    def on_new(self) -> bool:
+        """Whether it works on what is written: a file that has no name yet, or the end of the state."""
+        return self.on_temporary or (".state>" in self.text and self.name in ("write", "read", "lseek"))
+
+    @property
     def must_fail(self) -> bool:
         """Whether a delivery with an error in this call cannot be called good."""
         on_lock = "promring-lock" in self.text and self.name in ("openat", "flock")
-        return self.on_temporary or self.name == "fsync" or on_lock
+        return self.on_new or self.name == "fsync" or on_lock
 
 
 @contextlib.contextmanager
@@ -109,10 +114,12 @@ def calls_on(folder: Path, trace: Path) -> list[Call]:
 
 
 def assert_synced(calls: Sequence[Call]) -> None:
-    """Each file is written, synced and read back before it is renamed, and its folder is synced after that."""
+    """Each file is written, synced and read back before it is renamed, and its folder is synced after that; what is appended
+    is written, synced and read back.
+    """
     kinds = {"write": "w", "fsync": "s", "read": "r", "rename": "m", "renameat": "m", "renameat2": "m"}
-    done = "".join(kinds[c.name] for c in calls if c.name in kinds and (c.on_temporary or c.name == "fsync"))
-    assert re.fullmatch("(w+sr+ms)+", done), f"not the order that survives a power cut: {done}"
+    done = "".join(kinds[c.name] for c in calls if c.name in kinds and (c.on_new or c.name == "fsync"))
+    assert re.fullmatch("(w+sr+ms)+|w+sr+", done), f"not the order that survives a power cut: {done}"
 
 
 class Lab:
@@ -122,7 +129,7 @@ class Lab:
         self._writer, self._folder, self._work, self._count = writer, folder, work, count
         self._epoch = 1
         self._trace = folder / "trace"
-        self.place = folder / {"deliver": "out", "save": "state"}[work]
+        self.place = folder / {"deliver": "out", "save": "state", "append": "state"}[work]
         self.mend()
 
     def mend(self) -> None:
@@ -135,7 +142,7 @@ class Lab:
 
     def undisturbed(self) -> list[Call]:
         self._epoch += 1
-        self._writer.begin()
+        self._begin()
         with traced(self._writer.child, self._trace):
             self._writer.ask(**self._order())
         self._end()
@@ -145,7 +152,7 @@ class Lab:
         """Killed when it enters the call, which is not done then; the next run finishes."""
         self._epoch += 1
         before = self.generations()
-        self._writer.begin()
+        self._begin()
         with traced(self._writer.child, self._trace, "-e", f"inject={call.name}:signal=SIGKILL:when={call.n}"):
             answer = self._writer.ask(**self._order())
         assert answer == {"ended": -signal.SIGKILL}, f"not killed at {call}: {answer}"
@@ -157,7 +164,7 @@ class Lab:
         """The call fails, or lies, once. Returns the errors of it, and of the next time in the same process."""
         self._epoch += 1
         before = self.generations()
-        self._writer.begin()
+        self._begin()
         with traced(self._writer.child, self._trace, "-e", f"inject={call.name}:{what}:when={call.n}"):
             answer = self._writer.ask(**self._order())
             assert "ended" not in answer
@@ -167,8 +174,7 @@ class Lab:
         self._end()
         assert self.generations() == [self.wanted] * len(before), f"{call} {what}: not mended by {again}"
         assert left_over(self.place) == []
-        errors = [answer["error"]] if self._work == "save" else failed(answer)
-        again_errors = [again["error"]] if self._work == "save" else failed(again)
+        errors, again_errors = (failed(one) if self._work == "deliver" else [one["error"]] for one in (answer, again))
         return [e for e in errors if e], "".join(again_errors)
 
     @property
@@ -176,10 +182,18 @@ class Lab:
         return Generation(self._epoch, 1)
 
     def generations(self) -> list[Generation | None]:
-        return [saved(self._folder)] if self._work == "save" else installed(self._folder, self._count)
+        if self._work == "deliver":
+            return list(installed(self._folder, self._count))
+        return [saved(self._folder, changed_of if self._work == "append" else memory_of)]
 
     def _order(self) -> dict[str, Any]:
         return {"do": self._work, "generation": self.wanted, "count": self._count}
+
+    def _begin(self) -> None:
+        """A process that knows the state, where it appends to it."""
+        self._writer.begin()
+        if self._work == "append":
+            self._writer.ask(do="load")
 
     def _check(self, before: list[Generation | None]) -> None:
         for old, now in zip(before, self.generations(), strict=True):
@@ -198,8 +212,8 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield made
 
 
-@pytest.mark.parametrize("work", ["deliver", "save"])
-@pytest.mark.row(40, did="kill -9 at every syscall of a delivery, and of a save, by strace")
+@pytest.mark.parametrize("work", ["deliver", "save", "append"])
+@pytest.mark.row(40, 65, did="kill -9 at every syscall of a delivery, of a save of the whole, and of a change, by strace")
 def test_killed_at_any_syscall_it_is_old_or_new_and_the_next_start_finishes(
     tmp_path: Path, writer: Writer, work: str, seen: Seen
 ) -> None:
@@ -237,11 +251,12 @@ def test_an_error_in_any_syscall_leaves_old_or_new_and_is_named_and_the_next_del
     )
 
 
-@pytest.mark.row(33, 45, did="an error in every syscall of a save of the state, by strace")
+@pytest.mark.parametrize("work", ["save", "append"])
+@pytest.mark.row(33, 45, 65, did="an error in every syscall of a save of the state, by strace")
 def test_an_error_in_any_syscall_of_a_save_leaves_the_old_state_or_the_new_one(
-    tmp_path: Path, writer: Writer, seen: Seen
+    tmp_path: Path, writer: Writer, work: str, seen: Seen
 ) -> None:
-    lab = Lab(writer, tmp_path, "save")
+    lab = Lab(writer, tmp_path, work)
     tally: Counter[str] = Counter()
     for call in lab.undisturbed():
         for error in ERRORS.get(call.name, ()):
@@ -256,10 +271,10 @@ def test_an_error_in_any_syscall_of_a_save_leaves_the_old_state_or_the_new_one(
 @pytest.mark.row(33, did="a disk that lies: a write that says more than it did, a read-back that ends early")
 def test_what_was_not_really_written_is_found_by_reading_it_back(tmp_path: Path, writer: Writer, seen: Seen) -> None:
     lies = 0
-    for work in ("deliver", "save"):
+    for work in ("deliver", "save", "append"):
         lab = Lab(writer, tmp_path, work)
         for call in lab.undisturbed():
-            if call.name in ("write", "read") and call.on_temporary and "= 0" not in call.text:
+            if call.name in ("write", "read") and call.on_new and "= 0" not in call.text:
                 errors, again = lab.fail_at(call, "retval=10" if call.name == "write" else "retval=0")
                 assert again == ""
                 (text,) = errors

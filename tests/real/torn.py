@@ -10,7 +10,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,15 @@ def age(paths: Sequence[Path]) -> None:
             os.utime(path, (1, 1))
 
 
-def saved(folder: Path) -> Generation:
+def saved(folder: Path, made: Callable[[Generation, int], Memory] = memory_of) -> Generation:
     """Of the state, which is one that was made, whole; nothing was set aside."""
     memory = Store(folder / "state", SERVICE, log.get()).load()
     assert [p.name for p in (folder / "state").iterdir() if ".bad-" in p.name] == []
-    slices = memory.of(SERVICE).slices
-    expected = memory_of(memory.generation, len(slices)) if slices else Memory()
+    slices, newest = memory.of(SERVICE).slices, memory.newest(SERVICE)
+    expected = made(newest, len(slices)) if slices else Memory()
     assert (memory.services, memory.members) == (expected.services, expected.members)
-    return memory.generation
+    assert memory.generation >= newest
+    return newest
 
 
 def failed(answer: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def memory_of(generation: Generation, count: int = len(SCRAPERS)) -> Memory:
     pool = pool_of((TargetGroup.of([f"t{i}:1" for i in range(100)], {"made": str(generation)}),))
     slices = {s.scraper.id: s for s in slices_of(generation, count)}
     return Memory(SCRAPERS[:count], {SERVICE: ServiceMemory({"file:x": pool}, slices)}, generation)
+
+
+def changed_of(generation: Generation, count: int = len(SCRAPERS)) -> Memory:
+    """As of generation 1.1, but for the label of one target of a hundred, and the generation of one slice."""
+    before = memory_of(Generation(1, 1), count).of(SERVICE)
+    groups = (
+        TargetGroup.of([f"t{i}:1" for i in range(99)], {"made": "1.1"}),
+        TargetGroup.of(["t99:1"], {"made": str(generation)}),
+    )
+    slices = {**before.slices, SCRAPERS[0].id: replace(before.slices[SCRAPERS[0].id], generation=generation)}
+    return Memory(SCRAPERS[:count], {SERVICE: ServiceMemory({"file:x": pool_of(groups)}, slices)}, generation)
 
 
 def path_of(folder: Path, scraper: Scraper) -> Path:
@@ -158,6 +170,14 @@ class Child:
     def save(self, generation: list[int], count: int) -> dict[str, Any]:
         try:
             asyncio.run(self._store.save(memory_of(Generation(*generation), count)))
+        except OSError as error:
+            return {"error": str(error)}
+        return {"error": ""}
+
+    def append(self, generation: list[int], count: int) -> dict[str, Any]:
+        """A save that is a small part of what is there."""
+        try:
+            asyncio.run(self._store.save(changed_of(Generation(*generation), count)))
         except OSError as error:
             return {"error": str(error)}
         return {"error": ""}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import copy
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promring.core.handover import Handover
-from promring.fleet.journal import MAGIC, STATE_BYTES_MAX, VERSION
+from promring.fleet.journal import FIRST, MAGIC, STATE_BYTES_MAX, VERSION, end, header, new_name
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
-from promring.model import EPOCH_MOST
+from promring.model import EPOCH_MOST, Generation
 from promring.telemetry import log
 from tests.rows import Seen
 from tests.unit.test_reconcile import NAMES, A, B, Loop, begun
@@ -36,25 +37,52 @@ async def a_run(folder: Path, memory: Memory | None = None) -> None:
 
 
 def saved() -> dict[str, Any]:
-    """What such a run leaves, as plain lists, dicts and bytes."""
-    with TemporaryDirectory() as name:
-        asyncio.run(a_run(Path(name)))
-        content = (Path(name) / "x.state").read_bytes()
-    body: dict[str, Any] = msgspec.msgpack.decode(content.partition(b"\n")[2])
-    assert body["claims"][3]
-    assert body["drained"]
-    return body
+    """What such a run leaves, as plain lists, dicts and bytes: the index of one frame of all, with the columns in it."""
+    with TemporaryDirectory() as first, TemporaryDirectory() as second:
+        asyncio.run(a_run(Path(first)))
+        asyncio.run(Store(Path(second), "x", log.get()).save(Store(Path(first), "x", log.get()).load()))
+        content = (Path(second) / "x.state").read_bytes()
+    body = content.partition(b"\n")[2]
+    size = int.from_bytes(body[:8], "little")
+    state: dict[str, Any] = with_columns(msgspec.msgpack.decode(body[8 : 8 + size]), body[8 + size :])
+    assert np.isfinite(np.frombuffer(state["claims"][4])).any()
+    assert state["drained"]
+    return state
+
+
+def with_columns(value: Any, columns: bytes) -> Any:
+    if isinstance(value, list):
+        if value[:1] == ["part"]:
+            return columns[value[1] : value[1] + value[2]]
+        return [with_columns(one, columns) for one in value]
+    return {key: with_columns(one, columns) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def packed(state: Any) -> bytes:
+    """The body of a frame of all, from what ``saved`` gives."""
+    columns = bytearray()
+
+    def without(value: Any) -> Any:
+        if isinstance(value, bytes):
+            columns.extend(value)
+            return ["part", len(columns) - len(value), len(value)]
+        if isinstance(value, list):
+            return [without(one) for one in value]
+        return {key: without(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    index = msgspec.msgpack.encode(without(state))
+    return len(index).to_bytes(8, "little") + index + bytes(columns)
 
 
 STATE = saved()
 
 
 def write(folder: Path, state: Any, version: int = VERSION) -> Path:
-    """A state file with the right length and checksum."""
-    body = msgspec.msgpack.encode(state)
-    path = folder / "x.state"
-    digest = hashlib.sha256(body).hexdigest().encode()
-    path.write_bytes(b"%s %d %d %s\n%s" % (MAGIC, version, len(body), digest, body))
+    """A state file with the right length and checksums."""
+    path, body = folder / "x.state", packed(state)
+    name, generation = new_name(), Generation(1, 1)
+    line = header([body], generation, name, FIRST).replace(b"%s %d" % (MAGIC, VERSION), b"%s %d" % (MAGIC, version))
+    path.write_bytes(line + body + end(generation, name))
     return path
 
 
@@ -67,7 +95,7 @@ def starts(folder: Path) -> Memory:
 
 def changed(where: str, change: Callable[[Any], Any]) -> Any:
     """The state with one value replaced; ``where`` as ``claims.1``."""
-    state = msgspec.msgpack.decode(msgspec.msgpack.encode(STATE))
+    state: Any = copy.deepcopy(STATE)
     *path, last = (int(part) if part.isdigit() else part for part in where.split("."))
     place = state
     for part in path:
@@ -80,28 +108,33 @@ def words(kind: str, *values: float) -> bytes:
     return b"".join(struct.pack(kind, value) for value in values)
 
 
+POOL, SLICES = "services.0.1.0.0.1", "services.0.1.1"
 BAD = {
-    "a claim of a scraper that is not there": ("claims.2", lambda b: words("<i", 99) + b[4:]),
-    "a claim of scraper -1": ("claims.2", lambda b: words("<i", -1) + b[4:]),
-    "an end of a claim that is not there": ("claims.3", lambda b: words("<q", 10**6) + b[8:]),
-    "an end of claim -9": ("claims.3", lambda b: words("<q", -9) + b[8:]),
+    "a claim of a scraper that is not there": ("claims.3", lambda b: words("<i", 99) + b[4:]),
+    "a claim of scraper -1": ("claims.3", lambda b: words("<i", -1) + b[4:]),
+    "an end of a claim that is not there": ("claims.4", lambda b: b + b[:8]),
     "an end at NaN": ("claims.4", lambda b: words("<d", float("nan")) + b[8:]),
     "an end in a million years": ("claims.4", lambda b: words("<d", 1e18) + b[8:]),
     "one name of the claims less": ("claims.0", lambda names: names[:1]),
-    "no bounds": ("services.x.0.s.2", lambda b: b""),
-    "half a number of bounds": ("services.x.0.s.2", lambda b: b[:-3]),
-    "bounds that go back": ("services.x.0.s.2", lambda b: b[:8] + words("<q", 10**9) + b[16:]),
-    "bounds below zero": ("services.x.0.s.2", lambda b: words("<q", -5) + b[8:]),
-    "a blob that is not JSON": ("services.x.0.s.3", lambda b: b[:5] + b"\xff" + b[6:]),
-    "one id less": ("services.x.0.s.0", lambda b: b[8:]),
-    "ids out of order": ("services.x.0.s.0", lambda b: b[-8:] + b[8:]),
-    "duplicates below zero": ("services.x.0.s.4", lambda n: -1),
+    "no lengths": (f"{POOL}.4", lambda b: b""),
+    "half a number of lengths": (f"{POOL}.4", lambda b: b[:-3]),
+    "a length beyond the end": (f"{POOL}.4", lambda b: words("<q", 10**9) + b[8:]),
+    "lengths that overflow": (f"{POOL}.4", lambda b: words("<q", 2**62, 2**62) + b[16:]),
+    "a length below zero": (f"{POOL}.4", lambda b: words("<q", -5) + b[8:]),
+    "a blob that is not JSON": (f"{POOL}.5", lambda b: b[:5] + b"\xff" + b[6:]),
+    "one id less": (f"{POOL}.2", lambda b: b[8:]),
+    "ids out of order": (f"{POOL}.2", lambda b: b[-8:] + b[8:]),
+    "duplicates below zero": (f"{POOL}.6", lambda n: -1),
+    "a column behind the end": (f"{POOL}.3", lambda b: ["part", 10**9, len(b)]),
+    "a column before the beginning": (f"{POOL}.3", lambda b: ["part", -8, len(b)]),
+    "a column without an end": (f"{POOL}.3", lambda b: ["part", 0, 2**62]),
+    "a source as it was before": (POOL, lambda p: None),
     "an epoch that receivers do not read": ("generation.0", lambda n: EPOCH_MOST),
     "an epoch below zero": ("generation.0", lambda n: -1),
-    "a slice from the future": ("services.x.1.0.1", lambda g: [g[0] + 5, 1]),
-    "a slice that is not JSON": ("services.x.1.0.2", lambda b: b"[{"),
-    "a slice that is another thing": ("services.x.1.0.2", lambda b: b'{"a":1}'),
-    "a slice twice": ("services.x.1", lambda s: [*s, s[0]]),
+    "a slice from the future": (f"{SLICES}.0.1", lambda g: [g[0] + 5, 1]),
+    "a slice that is not JSON": (f"{SLICES}.0.4", lambda b: b"[{"),
+    "a slice that is another thing": (f"{SLICES}.0.4", lambda b: b'{"a":1}'),
+    "a slice twice": (SLICES, lambda s: [*s, s[0]]),
     "a scraper twice": ("members", lambda m: [m[0], m[0]]),
     "scrapers out of order": ("members", lambda m: m[::-1]),
     "a weight of NaN": ("members.0.weight", lambda w: float("nan")),
@@ -109,7 +142,8 @@ BAD = {
     "a port beyond all": ("members.0.port", lambda p: 70_000),
     "a scraper without a name": ("members.0.id", lambda t: ""),
     "known at NaN": ("members_at", lambda t: float("nan")),
-    "known at infinity": ("services.x.2.s", lambda t: float("inf")),
+    "known at infinity": ("services.0.1.3.s", lambda t: float("inf")),
+    "a clock at infinity": ("clock", lambda t: float("inf")),
     "flaps below zero": ("standings.0.4", lambda n: -1),
     "joined NaN ago": ("standings.0.2", lambda t: float("nan")),
     "another shape": ("members", lambda m: "all"),
@@ -173,7 +207,7 @@ def damaged(data: st.DataObject, old: Any) -> Any:
 @settings(max_examples=60)
 @given(data=st.data())
 def test_whatever_a_state_says_promring_starts_and_plans(data: st.DataObject) -> None:
-    state = msgspec.msgpack.decode(msgspec.msgpack.encode(STATE))
+    state: Any = copy.deepcopy(STATE)
     for _ in range(data.draw(st.integers(1, 3))):
         where, key = data.draw(st.sampled_from(list(places(state))))
         where[key] = damaged(data, where[key])
@@ -201,9 +235,9 @@ def put_a_huge_one(path: Path) -> None:
 
 def put_a_sparse_one_with_a_header(path: Path) -> None:
     with open(path, "wb") as file:
-        header = b"%s %d %d %s\n" % (MAGIC, VERSION, 64 << 20, b"0" * 64)
-        file.write(header)
-        file.truncate(len(header) + (64 << 20))
+        line = header([b""], Generation(1, 1), new_name(), FIRST)
+        file.write(line)
+        file.truncate(len(line) + (64 << 20))
 
 
 def put_a_link_to_a_device(path: Path) -> None:

@@ -26,6 +26,7 @@ from promring.fleet.judge import ServiceState
 from promring.fleet.reconcile import Reconciler
 from promring.fleet.retirement import Retirement
 from promring.fleet.state import Memory, ServiceMemory
+from promring.fleet.store import Store
 from promring.fleet.succession import id_of
 from promring.membership import Membership, Rostered
 from promring.membership.direct import DirectProbes
@@ -129,6 +130,7 @@ class Fleet:
         audit: Audit,
         memory: Memory,
         asks: Asks,
+        store: Store,
         metrics: Metrics,
         log: Logger,
     ) -> None:
@@ -138,6 +140,7 @@ class Fleet:
         self.services = {service.name: service for service in services}
         for service in services:
             service.fleet = self
+        self.store = store
         self._metrics, self._log = metrics, log
         self._remember(memory)
 
@@ -186,6 +189,7 @@ class Fleet:
                     log = self._log.bind(service=service.name)
                     work = poll(name, source, service.facts.cells[name].put, self._counter(service.name, name), log)
                     group.create_task(work, name=f"{service.name}/{name}")
+            group.create_task(self.store.run(), name=f"{self.name}/state")
             group.create_task(self.audit.run(), name=f"{self.name}/audit")
             group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
 

@@ -1,12 +1,14 @@
 """The frames of a state file: what was saved whole, then one frame for each change since. It knows no state, only bytes.
 
-A frame is a header line and a body. The header tells the length and SHA-256 of the body, the generation that is in it, the
-name of the frame, the name of the frame that it comes ``after``, and a check of the header itself. A frame is appended,
-synced and read back before anything of it is delivered, so that only the last one can be torn.
+A frame is a header line, a body and an end line. The header tells the length and SHA-256 of the body, the generation that
+is in it, the name of the frame, the name of the frame that it comes ``after``, and a check of the header itself; the end
+tells generation and name again, with a check. A frame is appended, synced and read back before anything of it is delivered,
+so that only the last one can be torn.
 
 ``scan`` believes all or nothing but the tail: the first frame, a frame before another one, and a frame that belongs to
 another file or is there twice, are errors. A tail that is no whole frame is what a crash in the middle of an append leaves:
-it is left out, and its generation, when that can be read, is told.
+it is left out, and its generation is told when its header or its end can be read. So what was delivered and then damaged
+is not taken for what is to be given out next.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from promring.runtime import disk
 from promring.runtime.disk import Buffer
 
 VERSION = 7
-MAGIC = b"promring-state"
+MAGIC, END = b"promring-state", b"promring-saved"
 FIRST = "-"
 """What the frame comes after that has the whole state."""
 STATE_BYTES_MAX = 1024**3
 """Two million targets or more. A longer file is neither written nor read."""
-HEADER_BYTES_MAX = 256
+HEADER_BYTES_MAX, FRAME_BYTES_MAX = 256, 512
+"""Of a header or an end; of both."""
 READ_BYTES = 1 << 20
 _CHECK_DIGITS = 16
 
@@ -48,7 +51,7 @@ class Frame(NamedTuple):
 
     @property
     def end(self) -> int:
-        return self.at + self.size
+        return self.at + self.size + len(end(self.generation, self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,12 @@ def header(pieces: Sequence[Buffer], generation: Generation, name: str, after: s
     return b"%s %s\n" % (words, _check(words))
 
 
+def end(generation: Generation, name: str) -> bytes:
+    """The last line of a frame."""
+    words = b"%s %s %s" % (END, str(generation).encode(), name.encode())
+    return b"%s %s\n" % (words, _check(words))
+
+
 def _check(words: bytes) -> bytes:
     return hashlib.sha256(words).hexdigest()[:_CHECK_DIGITS].encode()
 
@@ -122,6 +131,8 @@ def scan(file: BinaryIO) -> Scanned:
     size = os.fstat(file.fileno()).st_size
     frames = [_frame(file, 0)]
     _check_body(file, frames[0], size)
+    if frames[0].after != FIRST:
+        raise ValueError("corrupt: it begins with a change")
     while (at := frames[-1].end) < size:
         frame = None
         try:
@@ -130,7 +141,8 @@ def scan(file: BinaryIO) -> Scanned:
         except ValueError as error:
             if _has_frame(file, at + 1) or (frame is not None and frame.after != frames[-1].name):
                 raise ValueError(f"corrupt: frame {len(frames) + 1}, before the end") from error
-            return Scanned(frames, f"{size - at} bytes at the end: {error}", frame.generation if frame else None)
+            lost = frame.generation if frame else _last_saved(file, max(at, size - HEADER_BYTES_MAX))
+            return Scanned(frames, f"{size - at} bytes at the end: {error}", lost)
         if frame.after != frames[-1].name:
             raise ValueError(f"corrupt: frame {len(frames) + 1} does not belong here")
         frames.append(frame)
@@ -159,8 +171,19 @@ def _check_body(file: BinaryIO, frame: Frame, size: int) -> None:
         while left and (chunk := file.read(min(left, READ_BYTES))):
             digest.update(chunk)
             left -= len(chunk)
-    if left or digest.hexdigest() != frame.digest:
+    if left or digest.hexdigest() != frame.digest or file.read(frame.end - file.tell()) != end(frame.generation, frame.name):
         raise ValueError("corrupt: length or SHA-256 differ")
+
+
+def _last_saved(file: BinaryIO, at: int) -> Generation | None:
+    """What the end of a frame says that is somewhere from there on."""
+    file.seek(at)
+    line = file.read()
+    words = line[max(0, line.rfind(END)) :].split()
+    if len(words) != 4 or not line.endswith(b" %s\n" % _check(b" ".join(words[:3]))):
+        return None
+    epoch, _, n = words[1].partition(b".")
+    return Generation(int(epoch), int(n))
 
 
 def _has_frame(file: BinaryIO, at: int) -> bool:
@@ -201,7 +224,7 @@ def write_whole(path: Path, pieces: Sequence[Buffer], generation: Generation) ->
     name = new_name()
     line = header(pieces, generation, name, FIRST)
     with disk.replacing(path, mode=0o600) as descriptor:
-        disk.write_at(descriptor, 0, [line, *pieces])
+        disk.write_at(descriptor, 0, [line, *pieces, end(generation, name)])
         return position_of(descriptor, name, name, os.fstat(descriptor).st_size)
 
 
@@ -214,7 +237,7 @@ def append(path: Path, position: Position, pieces: Sequence[Buffer], generation:
     descriptor = disk.open_plain(path, os.O_RDWR)
     try:
         try:
-            disk.write_at(descriptor, position.size, [line, *pieces])
+            disk.write_at(descriptor, position.size, [line, *pieces, end(generation, name)])
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, position.size)
@@ -232,7 +255,7 @@ def compacting(path: Path, begun: Position, pieces: Sequence[Buffer], generation
     """
     line = header(pieces, generation, begun.last, FIRST)
     with disk.replacing(path, mode=0o600) as descriptor:
-        disk.write_at(descriptor, 0, [line, *pieces])
+        disk.write_at(descriptor, 0, [line, *pieces, end(generation, begun.last)])
         yield Compaction(path, begun, descriptor)
 
 

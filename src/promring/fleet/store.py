@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from promring.fleet.journal import (
-    HEADER_BYTES_MAX,
+    FRAME_BYTES_MAX,
     STATE_BYTES_MAX,
     Position,
     append,
@@ -40,7 +40,7 @@ from promring.fleet.state import Memory
 from promring.runtime import disk
 from promring.runtime.disk import Buffer
 from promring.runtime.paths import file_name
-from promring.runtime.threads import to_the_end
+from promring.runtime.threads import beside, to_the_end
 from promring.telemetry.log import Logger
 
 ORPHANS_MOST = 100
@@ -60,7 +60,8 @@ class Store:
     """
 
     def __init__(self, folder: Path, fleet: str, log: Logger, *, replaces: Mapping[str, set[str]] | None = None) -> None:
-        self._folder, self._path = folder, _path(folder, fleet)
+        self._path = _path(folder, fleet)
+        self._replaced = {_path(folder, name): unsaved for name, unsaved in (replaces or {}).items()}
         self._fleet = fleet
         self._log = log
         self._written = NOTHING_WRITTEN
@@ -71,11 +72,13 @@ class Store:
         self._compact_at = 0
         self._writes = threading.Lock()
         self._long, self._stopped = asyncio.Event(), threading.Event()
-        self.replace(replaces or {})
 
-    def replace(self, fleets: Mapping[str, set[str]]) -> None:
-        """Go on with these, as of ``replaces``."""
-        self._replaced = {_path(self._folder, name): unsaved for name, unsaved in fleets.items()}
+    def follow(self, before: Store) -> None:
+        """Go on with the file of ``before``, the store of the same fleet, which saves no more. Without it the first save
+        writes the whole.
+        """
+        self._written, self._position = before._written, before._position
+        self._shift, self._compact_at = before._shift, before._compact_at
 
     # --- read --------------------------------------------------------------------------------------------------------
 
@@ -146,7 +149,7 @@ class Store:
             return False
         pieces, written = Recorder(self._written, self._shift).record(self._fleet, memory, time.monotonic())
         size = sum(map(len, pieces))
-        if size > CHANGES_SHARE * position.first or position.size + size > STATE_BYTES_MAX - HEADER_BYTES_MAX:
+        if size > CHANGES_SHARE * position.first or position.size + size > STATE_BYTES_MAX - FRAME_BYTES_MAX:
             return False
         self._position = append(self._path, position, pieces, memory.generation)
         self._written = written
@@ -162,7 +165,7 @@ class Store:
         self._compact_at = self._limit()
 
     def _refuse_too_long(self, pieces: list[Buffer]) -> None:
-        if (size := sum(map(len, pieces))) > STATE_BYTES_MAX - HEADER_BYTES_MAX:
+        if (size := sum(map(len, pieces))) > STATE_BYTES_MAX - FRAME_BYTES_MAX:
             raise OSError(errno.EFBIG, f"the state would be {size} bytes", str(self._path))
 
     def _limit(self) -> int:
@@ -173,16 +176,25 @@ class Store:
     # --- compaction --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Make one frame of all whenever the file is long, until cancelled. Saves go on meanwhile."""
+        """Make one frame of all whenever the file is long, until cancelled, once. Saves go on meanwhile. What writes a long
+        file when it is cancelled is not waited for, and puts nothing in place any more.
+        """
         while True:
             await self._long.wait()
             self._long.clear()
-            self._stopped.clear()
             try:
-                await to_the_end(self._compact, self._stopped.set)
+                await beside(self._compact)
+            except asyncio.CancelledError:
+                self._stopped.set()
+                await to_the_end(self._wait_for_swap)
+                raise
             except OSError as error:
                 self._log.warning("state_not_compacted", path=str(self._path), error=str(error))
                 self._compact_at += max(CHANGES_LEAST_BYTES, self._compact_at // 4)
+
+    def _wait_for_swap(self) -> None:
+        with self._writes:
+            pass
 
     def _compact(self) -> None:
         """Raises OSError; the file is as it was then."""

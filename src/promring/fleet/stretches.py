@@ -45,7 +45,7 @@ def between(old: Sequence[Column], new: Sequence[Column]) -> Stretches | None:
 def of_lines(old: bytes, new: bytes) -> Stretches | None:
     """Of bytes, in bytes. What is in no stretch begins and ends with a line."""
     if old is new:
-        return _stretches([[0, 0, len(new)]])
+        return _stretches([[0, 0, len(new)]] if new else [])
     first = _alike_bytes(old, new)
     first = new.rfind(b"\n", 0, first) + 1
     last = _alike_bytes_at_end(old, new, min(len(old), len(new)) - first)
