@@ -211,6 +211,7 @@ def configuration(folder: Path, canary: Canaries, source: int, tls: int, consul:
         "bearer": canary("bearer"),
         "headers": json.dumps({"X-Key": canary("header")}),
         "consul-token": canary("consul token"),
+        "scraper-password": canary("password of scrapers"),
         "ssh-key": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{canary('ssh key')}\n-----END OPENSSH PRIVATE KEY-----\n",
         "known_hosts": f"127.0.0.1 {canary('known hosts')}\n",
         "vars.yml": f"ansible_become_password: '{canary('ansible variable')}'\nbroken: [\n",
@@ -228,6 +229,10 @@ def configuration(folder: Path, canary: Canaries, source: int, tls: int, consul:
     badly_fed = {
         "name": SERVICE,
         "scrapers": probe,
+        "scraper_api": {
+            "basic_auth": {"username": "promring", "password_file": str(folder / "scraper-password")},
+            "http_headers": {"X-Key": {"secrets": [canary("header of scrapers")]}},
+        },
         "targets": [
             *listed,
             {"http": {"url": f"http://127.0.0.1:{source}/targets?{query}", **http}},
@@ -344,7 +349,7 @@ async def test_no_output_of_a_running_controller_has_a_secret_in_it(tmp_path: Pa
     canary._words["hash of the web password"] = hashed
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{reader: '{hashed}'}}\n")
     async with EchoServer() as source, EchoServer() as consul, EchoServer() as scraper, tls_server() as tls:
-        scraper.mode = "slice"
+        scraper.mode = "forbidden"  # repeats the credentials, and counts as alive
         config = configuration(tmp_path, canary, source.port, tls, consul.port, scraper.port)
         environment = {"CONSUL_HTTP_TOKEN": canary("consul environment")}
         controller = Controller(tmp_path, json.dumps(config, indent=1), port=free_port(), level="debug", env=environment)

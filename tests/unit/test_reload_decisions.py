@@ -484,3 +484,10 @@ async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scrape
     sink.given.clear()
     await retirement.deliver(slices, always, pushes=True)
     assert (sink.given, retirement.ways) == ([], [])
+
+
+def test_another_way_to_ask_scrapers_is_named_and_moves_nothing() -> None:
+    old, new = settings(service()), settings(service(scraper_api={"scheme": "https", "path_prefix": "/p"}))
+    (found,) = decisions(old, new)
+    assert (found.kind, found.loss) == ("scraper_api_changed", False)
+    assert found.text == "scheme, path_prefix: its scrapers are asked in another way from now on; no target moves"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 import threading
@@ -296,22 +297,24 @@ async def registered(registration: Registration, consul: FakeConsul, client: Cli
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    ("skip", "said_of_tls"), [(False, {"TLSServerName": "scraper.example"}), (True, {"TLSSkipVerify": True})]
+)
 async def test_consuls_check_has_scheme_prefix_name_and_headers_and_its_metadata_no_secret(
-    api: ScraperApi, tmp_path: Path
+    skip: bool, said_of_tls: dict[str, object], api: ScraperApi, tmp_path: Path
 ) -> None:
-    tls = {"insecure_skip_verify": True, "server_name": "scraper.example"}
+    tls = {"insecure_skip_verify": skip, "server_name": "scraper.example"}
     wanted = Registration("x", {NODE: {}}, "/-/ready", 5.0, 2.0, api=api_of(tmp_path, tls=tls))
     said = wanted.definition(NODE, await wanted.api.headers(), alive=False)
     assert said["Check"] == {
         "HTTP": "https://10.0.0.1:9090/prom/-/ready",
-        "TLSSkipVerify": True,
-        "TLSServerName": "scraper.example",
+        **said_of_tls,
         "Header": {"Authorization": [basic("promring", "first")]},
         "Interval": "5000ms",
         "Timeout": "2000ms",
         "Status": "critical",
     }
-    tls_said = '{"TLSSkipVerify": true, "TLSServerName": "scraper.example", "Header": ["Authorization"]}'
+    tls_said = json.dumps(said_of_tls | {"Header": ["Authorization"]})
     assert said["Meta"] == {**MARK, CHECK: f"https /prom/-/ready {tls_said} every 5s within 2s"}
 
 

@@ -61,13 +61,13 @@ class Registration:
 
     @property
     def _tls(self) -> dict[str, bool | str]:
-        """Keys of Consul's check."""
-        files, found = self.api.tls_files, dict[str, bool | str]()
-        if files is not None and (self.tls_skip_verify or files.insecure_skip_verify):
-            found["TLSSkipVerify"] = True
-        if files is not None and files.server_name:
-            found["TLSServerName"] = files.server_name
-        return found
+        """Keys of Consul's check. Consul 1.8 refuses the name as unknown, so it is said only where it is needed."""
+        files = self.api.tls_files
+        if files is None:
+            return {}
+        if self.tls_skip_verify or files.insecure_skip_verify:
+            return {"TLSSkipVerify": True}
+        return {"TLSServerName": files.server_name} if files.server_name else {}
 
     def metadata(self, node: Node) -> dict[str, str]:
         return {**self.nodes[node], **MARK, CHECK: self.check}
