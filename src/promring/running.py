@@ -107,7 +107,8 @@ class Running:
             self._succeeded(built, left)
             shared = [one for one in built.left if one.service in left and left[one.service].fleet.name != one.service]
             await self.left.remember(shared, self.services.keys())  # the state of a fleet of its own stays, and says it
-            self.runs.set()
+            if self._next is None:  # else it is over already
+                self.runs.set()
             actors = {f"fleet {name}": fleet.run for name, fleet in self.fleets.items()}
             ended = await run_actors({"reload": self._next_is_built.wait, **actors}, RELOAD_S, self._also_failed)
         if ended != "reload":

@@ -1,0 +1,43 @@
+"""The round of one configuration, and the one that replaces it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from promring.build import Context
+from promring.config.load import loads
+from promring.election.leadership import Leadership
+from promring.reload.left import LeftServices
+from promring.running import Built, Running
+from promring.telemetry import log
+from promring.telemetry.metrics import Metrics
+from tests.waiting import until
+
+CONFIGURATION = """
+shard_services:
+  - name: main
+    scrapers: {probe: {nodes: [one:9090]}}
+    targets: [{file: {files: [targets.yml]}}]
+    delivery: [{http_sd: {}}]
+"""
+
+
+async def test_a_configuration_that_is_put_before_the_first_one_runs_is_said_to_run_only_when_it_does(
+    tmp_path: Path,
+) -> None:
+    leadership, metrics = Leadership(), Metrics()
+    running = Running(LeftServices(tmp_path, log.get()), leadership, metrics, log.get(), renamed=lambda: None)
+    context = Context(loads(CONFIGURATION), tmp_path / "x.yml", tmp_path, None, leadership, metrics, log.get())
+    first, second = (Built(context, (), {}, AsyncExitStack()) for _ in range(2))
+    said = list[bool]()
+    first.stack.callback(lambda: said.append(running.runs.is_set()))
+    running.put(second)
+    task = asyncio.create_task(running.run(first))
+    try:
+        await until(lambda: bool(said) and running.runs.is_set(), "the second one runs", 30)
+        assert said == [False]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
