@@ -30,7 +30,7 @@ async def test_a_configuration_that_is_put_before_the_first_one_runs_is_said_to_
     leadership, metrics = Leadership(), Metrics()
     running = Running(LeftServices(tmp_path, log.get()), leadership, metrics, log.get(), renamed=lambda: None)
     context = Context(loads(CONFIGURATION), tmp_path / "x.yml", tmp_path, None, leadership, metrics, log.get())
-    first, second = (Built(context, (), {}, AsyncExitStack()) for _ in range(2))
+    first, second = (Built(context, (), {}, {}, AsyncExitStack()) for _ in range(2))
     said = list[bool]()
     first.stack.callback(lambda: said.append(running.runs.is_set()))
     running.put(second)
