@@ -28,7 +28,7 @@ from promring.fleet.retirement import Retirement
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.succession import id_of
-from promring.membership import Membership, Rostered
+from promring.membership import Membership, Roster, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
@@ -142,6 +142,7 @@ class Fleet:
             service.fleet = self
         self.store = store
         self._metrics, self._log = metrics, log
+        self._roster: Roster | None = None
         self._remember(memory)
 
     def scraper_id(self, asked: str) -> str:
@@ -195,9 +196,10 @@ class Fleet:
 
     def _hear(self, answer: Answer[Members]) -> None:
         self.facts.put_listed(self.membership.listed())
-        if isinstance(self.membership, Rostered):
+        if isinstance(self.membership, Rostered) and (roster := self.membership.roster()) is not self._roster:
+            self._roster = roster
             planned = {s.id for s in self.reconciler.history.members}
-            self.reconciler.departures.heard(*self.membership.roster(), planned)
+            self.reconciler.departures.heard(*roster, planned)
         self.facts.put_members(answer)
 
     @property

@@ -79,7 +79,7 @@ class Rostered(Protocol):
     """
 
     def roster(self) -> Roster:
-        """As it is now."""
+        """As it is now; the same object while nothing changes."""
 
 
 class DirectCheck(NamedTuple):

@@ -101,6 +101,7 @@ class ListedMembership:
         self._probes = ProbeMembership(name, (), probing, log, api)
         self._lineup = Lineup(listing.keep_s)
         self._listed = Listed((*last, *catalogue))
+        self._roster = Roster((), ())
         self._had, self._why, self._lasting = False, "", Lasting()
         self._publish: Publish = lambda _: None
         self.probed = self._probes.probed
@@ -127,7 +128,7 @@ class ListedMembership:
 
     def roster(self) -> Roster:
         """Who is in the list, and who was taken out of it."""
-        return Roster(tuple(self._lineup.listed.values()), tuple(self._lineup.left.values()))
+        return self._roster
 
     def silent(self) -> str:
         """Never: each probe ends, and is an answer."""
@@ -158,6 +159,7 @@ class ListedMembership:
 
     def _take_over(self) -> None:
         self._lineup.decide(self._probes.up, time.monotonic())
+        self._roster = Roster(tuple(self._lineup.listed.values()), tuple(self._lineup.left.values()))
         self._listed.heard(self._lineup.probed, self._lineup.left)
         self._probes.list_now(self._lineup.probed)
 
