@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -41,3 +42,22 @@ async def test_a_configuration_that_is_put_before_the_first_one_runs_is_said_to_
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_fleets_of_a_reload_from_running(tmp_path: Path) -> None:
+    slow = tmp_path / "gone.left.json"
+    os.mkfifo(slow)  # whoever reads it waits for a writer
+    try:
+        async with asyncio.timeout(60):
+            await LeftServices(tmp_path, log.get(), patience_s=0.05).remember([], [])
+    finally:
+        await until(lambda: written(slow), "the reader goes on", 30)
+
+
+def written(fifo: Path) -> bool:
+    """Whether somebody reads it: it has the end of the file then."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ file: the state of that fleet stays.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from promring.runtime.threads import beside
 from promring.telemetry.log import Logger
 
 FILES_MOST, BYTES_MAX = 1000, 1024 * 1024
+PATIENCE_S = 5.0
 ENDING = ".left.json"
 
 
@@ -60,11 +62,13 @@ def _with_note(one: LeftBehind, path: Path) -> LeftBehind:
 
 
 class LeftServices:
-    """Services that are configured no more, and what of them is still there. ``folder``: of the state."""
+    """Services that are configured no more, and what of them is still there. ``folder``: of the state; ``patience_s``: so
+    long a reload waits for a disk that hangs.
+    """
 
-    def __init__(self, folder: Path, log: Logger) -> None:
+    def __init__(self, folder: Path, log: Logger, patience_s: float = PATIENCE_S) -> None:
         self.every: list[LeftBehind] = []
-        self._folder, self._log = folder, log
+        self._folder, self._log, self._patience_s = folder, log, patience_s
 
     def after_reload(self, left: Sequence[LeftBehind], configured: Collection[str]) -> None:
         """A reload has taken out those that are ``left``."""
@@ -73,8 +77,14 @@ class LeftServices:
     async def remember(self, left: Sequence[LeftBehind], configured: Collection[str]) -> None:
         """Over restarts, too. Those that are configured again are forgotten."""
         now = {one.service for one in left}
-        said = await beside(lambda: remember(self._folder, left, self._log))
-        await beside(lambda: remembered(self._folder, configured, self._log))
+        try:
+            async with asyncio.timeout(self._patience_s):  # the fleets wait for this
+                said = await beside(lambda: remember(self._folder, left, self._log))
+                await beside(lambda: remembered(self._folder, configured, self._log))
+        except TimeoutError:
+            error = f"the disk has not answered for {self._patience_s:g} s"
+            self._log.error("left_behind_not_saved", service=",".join(sorted(now)), path=str(self._folder), error=error)
+            return
         noted = {one.service: one for one in said}
         self.every = [noted.get(one.service, one) if one.service in now else one for one in self.every]
 
