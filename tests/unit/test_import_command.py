@@ -124,6 +124,30 @@ def test_files_with_secrets_are_their_owners_only_and_nothing_says_them(old: Pat
     assert modes == {"prometheus.yml": "0o600", "discovery.yml": "0o600", "promring.yml": "0o644"}
 
 
+def test_the_scrapers_need_no_file_that_only_the_discovery_read(old: Path, tmp_path: Path) -> None:
+    old.write_text(
+        """\
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: cmdb
+    http_sd_configs: [{url: "http://cmdb.example/sd", basic_auth: {username: u, password_file: of-discovery}}]
+    basic_auth: {username: u, password_file: of-scrapes}
+  - job_name: federate
+    metrics_path: /federate
+    http_sd_configs: [{url: "http://cmdb.example/sd", bearer_token_file: of-kept}]
+"""
+    )
+    result = run(old, "--dry-run", "--output", "json")
+    (needed,) = (one["what"] for one in json.loads(result.stdout)["findings"] if one["code"] == "PI013")
+    assert needed == "relative paths stay as they are: of-kept, of-scrapes, rules.yml"
+
+
+def test_what_is_to_do_next_can_be_done_as_it_is_printed(old: Path, tmp_path: Path) -> None:
+    said = run(old, "--out", tmp_path / "new", "--discovery-url", "http://127.0.0.1:9095").stdout
+    assert "discovery.yml --web.listen-address=127.0.0.1:9095 --storage.tsdb.path=" in said
+    assert "promring.yml --web.listen-address=0.0.0.0:9600 --web.token-file=" in said
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -121,6 +121,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("http_sd_configs", HTTP | {"http_headers": {"Host": {"values": ["x"]}}}, r"Host has keys of its own"),
     ("http_sd_configs", HTTP | {"http_headers": {"X": {"values": ["x", "y"]}}}, r"http_headers"),
     ("http_sd_configs", HTTP | {"relabel_configs": []}, r"relabel_configs: unknown key"),
+    ("relabel_configs", {}, r"relabel_configs: this stays in the job on the scrapers"),
+    ("consul_sd_configs", {"server": "http://a:8500"}, r"server: is host:port; http or https is the key scheme"),
+    ("consul_sd_configs", CONSUL | {"token": "x", "authorization": {"credentials": "y"}}, r"\[0\].token: either token or "),
     ("http_sd_configs", {}, r"http_sd_configs\[0\].url: is required"),
     ("dns_sd_configs", {"names": []}, r"dns_sd_configs\[0\].names: "),
     ("dns_sd_configs", {"names": ["x"], "type": "TXT"}, r"type: 'TXT' is none of A, AAAA, MX, NS, SRV"),
@@ -128,6 +131,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("static_configs", {"targets": [1.5]}, r"targets\[0\]: "),
     ("consul_sd_configs", {"services": "web"}, r"services: "),
     ("kubernetes_sd_configs", {"role": "pod"}, r"kubernetes_sd_configs: let a Prometheus discover these"),
+    ("prometheus", {"url": "http://a:9090/p/api/v1/targets", "scrape_pool": "x"}, r"prometheus.url: is that of the server"),
     ("ec2_sd_configs", {}, r"ec2_sd_configs: let a Prometheus discover these"),
 ]
 
@@ -137,7 +141,7 @@ def test_what_promring_cannot_do_is_refused_by_name_with_what_to_do_instead(
     kind: str, block: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(ConfigError, match=why):
-        settings([{kind: [block]}])
+        settings([{kind: block if kind == "prometheus" else [block]}])
 
 
 def test_an_error_names_the_line_of_the_block() -> None:
@@ -154,6 +158,28 @@ shard_services:
 """
     with pytest.raises(ConfigError, match=r"x.yml:10: shard_services\[0\].targets\[0\].consul_sd_configs\[1\].oauth2: "):
         loads(document, name="x.yml")
+
+
+def test_an_error_in_blocks_without_a_dash_names_their_line_and_their_path_as_it_stands() -> None:
+    document = """
+shard_services:
+  - name: node
+    scrapers: {probe: {nodes: [10.0.0.1:9090]}}
+    delivery: [{http_sd: {}}]
+    targets:
+      static_configs: [{targets: [a:1]}]
+      consul_sd_configs:
+        - server: a:8500
+          KEY
+"""
+    for key, said in (
+        ("service: [web]", "consul_sd_configs[0].service: unknown key; did you mean 'services'"),
+        ("services: web", "consul_sd_configs[0].services: input should be a valid list"),
+        ("username: u\n          basic_auth: {username: u}", "consul_sd_configs[0].username: either username and password"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            loads(document.replace("KEY", key), name="x.yml")
+        assert str(raised.value).startswith(f"x.yml:10: shard_services[0].targets.{said}")
 
 
 def test_secrets_of_a_block_are_shown_nowhere() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from promring.cli.output import Output, say, say_table
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted
@@ -69,9 +70,11 @@ class Report:
         place = shlex.quote(str(out))
         say("next, beside the old server, which goes on:")
         if DISCOVERY in self.found.files:
-            say(f"  prometheus --config.file={place}/{DISCOVERY}   # reached at {self.found.layout.discovery_url}")
+            listen = _listening(self.found.layout.discovery_url)
+            say(f"  prometheus --config.file={place}/{DISCOVERY} --web.listen-address={listen} --storage.tsdb.path=DIR")
         if PROMRING in self.found.files:
-            say(f"  promring check {place}/{PROMRING} && promring run --config.file={place}/{PROMRING}")
+            say(f"  promring check {place}/{PROMRING}")
+            say(f"  promring run --config.file={place}/{PROMRING} --web.listen-address=0.0.0.0:9600 --web.token-file=FILE")
         say(f"  on each new scraper: put {SCRAPERS} where its configuration is, with an external label of its own,")
         if self.found.layout.http_sd:
             say("    with its own host:port in place of SCRAPER")
@@ -104,6 +107,12 @@ class Report:
             "load": _described_load(self.load) if self.load is not None else None,
             "findings": [finding.as_json() for finding in found.findings],
         }
+
+
+def _listening(url: str) -> str:
+    """Where the server listens that is asked at this URL."""
+    parts = urlsplit(url)
+    return parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
 
 
 def _described_load(load: Load) -> dict[str, object]:

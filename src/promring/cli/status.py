@@ -59,7 +59,7 @@ def show_status(data: Status) -> None:
     services = {one.name: one for one in data.services}
     shown = [one for fleet in data.fleets for one in _all_of(fleet, services)]
     troubled = dict.fromkeys(one.name for one in shown if one.summary.level in ("warn", "bad"))
-    more = f", but not all is well with {', '.join(troubled)}" if troubled else ""
+    more = f", {'but' if data.ready else 'and'} not all is well with {', '.join(troubled)}" if troubled else ""
     say(f"promring {data.version}: " + ("ready" if data.ready else "not ready") + more)
     _show_controller(data)
     for fleet in data.fleets:

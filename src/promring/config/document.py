@@ -45,6 +45,20 @@ class Document:
     lines: dict[KeyPath, int]
     duplicates: list[tuple[int, KeyPath, str]] = field(default_factory=list)
 
+    def as_written(self, path: KeyPath) -> KeyPath:
+        """``path`` as it stands in the file: without a place in a list where the file has a mapping."""
+        written: KeyPath = ()
+        at = self.value
+        for part in path:
+            if isinstance(at, dict) and isinstance(part, int):
+                continue
+            written = (*written, part)
+            try:
+                at = at[part]
+            except (LookupError, TypeError):
+                at = None
+        return written
+
     def line(self, path: KeyPath) -> int:
         """Line of the nearest key path that stands in the file, from 1."""
         while path and path not in self.lines:

@@ -37,7 +37,7 @@ class Loaded:
 
     def lines(self, problems: Iterable[Problem]) -> list[str]:
         """``FILE:LINE: key.path: what``, each once, in order of the lines."""
-        return _lines(self.name, ((self.document.line(path), path, what) for path, what in problems))
+        return _lines(self.name, _placed(self.document, problems))
 
 
 def load(path: str | Path) -> Settings:
@@ -98,13 +98,20 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     except ValidationError as error:
         for e in error.errors(include_url=False):
             path, what = from_pydantic(e["loc"], e["msg"], e["type"], e["input"])
+            path = document.as_written(path)
             problems.append((path, what + (meant_by(path, document.value) if e["type"] == "extra_forbidden" else "")))
     problems += relations(settings or sound_part(document.value, base))
     problems += [*file_problems(settings, ()), *shared_name_problems(settings)] if settings else []
-    found = [(document.line(path), path, what) for path, what in problems] + document.duplicates
+    found = _placed(document, problems) + document.duplicates
     if found or settings is None:
         raise ConfigError(_lines(name, found))
     return Loaded(settings, name, document)
+
+
+def _placed(document: Document, problems: Iterable[Problem]) -> list[tuple[int, KeyPath, str]]:
+    """Each with its line, and the key path as it stands in the file."""
+    written = ((document.as_written(path), what) for path, what in problems)
+    return [(document.line(path), path, what) for path, what in written]
 
 
 def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:

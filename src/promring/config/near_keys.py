@@ -21,7 +21,7 @@ def meant_by(path: KeyPath, document: object) -> str:
             return ""
     every = list(_keys(Model))
     anywhere = frozenset[str]().union(*every)
-    others = {key for key in beside if key in anywhere} if isinstance(beside, dict) else set()
+    others = {key for key in beside if key in anywhere and key != path[-1]} if isinstance(beside, dict) else set()
     possible = frozenset[str]().union(*(keys for keys in every if others <= keys))
     return meant(str(path[-1]), sorted(possible - others))
 

@@ -70,7 +70,7 @@ def _http_url(text: object) -> SecretUrl:
     if url.scheme not in ("http", "https") or not url.host or port == 0:
         raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL")
     if url.user or url.password:
-        raise ValueError("put credentials in a file (bearer_token_file, headers_file), not in the URL")
+        raise ValueError("put credentials into keys of their own (bearer_token_file, basic_auth, …), not into the URL")
     return SecretUrl(str(text))
 
 

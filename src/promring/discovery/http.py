@@ -105,7 +105,7 @@ class HttpSource:
         except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
-            raise DiscoveryError(f"{where}: status {response.status}: {response.text()}")
+            raise DiscoveryError(f"{where}: status {response.status}: {response.text()}".rstrip(": "))
         kind = response.headers.get("content-type", "").strip()
         if not CONTENT_TYPE.fullmatch(kind):
             raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")

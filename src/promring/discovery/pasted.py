@@ -30,10 +30,13 @@ from promring.runtime.tls import TlsFiles
 
 SUFFIX = "_sd_configs"
 STATIC_CONFIRMED_S = 60.0
+_ON_SCRAPERS = frozenset(("job_name", "relabel_configs", "metric_relabel_configs", "scheme", "metrics_path", "params"))
 
 
 def hint(key: str) -> str:
     """What to do with a key of Prometheus that promring does not have; mostly empty."""
+    if key in _ON_SCRAPERS:
+        return f"{key}: this stays in the job on the scrapers; targets has its discovery only"
     if not key.endswith(SUFFIX) or key in (kind.kind for kind in PASTED):
         return ""
     return f"{key}: let a Prometheus discover these, and take them with targets: [{{prometheus: {{url, scrape_pool}}}}]"
@@ -110,10 +113,13 @@ class ConsulSdConfig(ConsulQuery, HttpConfig):
         return f"consul:{self.server}/{','.join([*(self.services or ['*']), *chosen])}"
 
     def relations(self) -> Iterator[Problem]:
-        try:
-            base_address(f"{self.scheme}://{self.server}")
-        except ValueError as error:
-            yield ("server",), f"{error}"
+        if "://" in self.server:
+            yield ("server",), "is host:port; http or https is the key scheme"
+        else:
+            try:
+                base_address(f"{self.scheme}://{self.server}")
+            except ValueError as error:
+                yield ("server",), f"{error}"
         if self.token is not None and self.authorization is not None:
             yield ("token",), "either token or authorization"
         if (self.username or self.password is not None) and (self.basic_auth or self.authorization):

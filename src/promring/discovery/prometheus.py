@@ -14,13 +14,15 @@ this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
+from yarl import URL
 
 from promring.config.http_client import Tls
+from promring.config.kinds import Problem
 from promring.config.values import AbsolutePath, HttpUrl, Interval
 from promring.core.pool import pool_of
 from promring.discovery import Dropped, SourceContext, SourceSettings
@@ -34,6 +36,7 @@ SETTLE_S = 60.0
 UNDISCOVERED_S = 600.0
 TIMEOUT_S = 60.0
 POOLS_NAMED_MOST = 5
+API = ("/api/v1", "/api/v1/targets")
 
 
 class PrometheusTargets(SourceSettings):
@@ -49,6 +52,10 @@ class PrometheusTargets(SourceSettings):
     timeout: Interval | None = None
     bearer_token_file: AbsolutePath | None = None
     tls: Tls | None = None
+
+    def relations(self) -> Iterator[Problem]:
+        if URL(self.url.reveal()).path.rstrip("/").endswith(API):
+            yield ("url",), "is that of the server, without /api/v1 and what follows"
 
     @property
     def source_name(self) -> str:

@@ -67,13 +67,14 @@ def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> 
     others, alone = differences(inputs)
     jobs += [Judged(job, Verdict.NOT_TAKEN, f"only {job.source.name} has it") for job in alone]
     found = Converted(first, jobs, names, layout)
-    findings += [*renamed, *others, *findings_of_sections(first, shared=bool(names))]
+    shared = [judged.job for judged in jobs if judged.job.name in names]
+    findings += [*renamed, *others, *findings_of_sections(first, shared)]
     found.files, said = scraper_files(found, layout)
     findings += said
     findings += _others(found)
     private = sorted(name for name, file in found.files.items() if file.mode == PRIVATE)
     if private:
-        done = f"{', '.join(private)} can be read by their owner only"
+        done = f"{', '.join(private)} can be read by the owner only"
         findings.append(first.finding("PI020", "secrets stand in the configuration", done))
     found.findings = ordered(findings)
     return found

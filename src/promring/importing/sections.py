@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from promring.importing import keys
-from promring.importing.configuration import Configuration
+from promring.importing.configuration import Configuration, Job
 from promring.importing.findings import Finding
 from promring.importing.inside import Leaf, copied_secrets, leaves, relative_paths
 from promring.importing.source import Node, flat
@@ -13,8 +13,8 @@ from promring.importing.source import Node, flat
 _REPLICA = ("replica", "__replica__", "prometheus_replica", "_replica_")
 
 
-def findings_of_sections(configuration: Configuration, *, shared: bool) -> Iterator[Finding]:
-    """``shared``: whether any job is."""
+def findings_of_sections(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Finding]:
+    """``shared``: the jobs whose discovery goes from the scrapers' files."""
     root = configuration.main.root
     there = [key for key, (_, value) in flat(root).items() if key in keys.TOP and not value.is_null]
     copied = [key for key in there if key not in ("scrape_configs", "scrape_config_files")]
@@ -27,14 +27,20 @@ def findings_of_sections(configuration: Configuration, *, shared: bool) -> Itera
             where = f"{key}{'' if leaf.path.startswith('[') or not leaf.path else '.'}{leaf.path}"
             what, done = f"{keys.COPIED_SECRET} stands for a secret", "carried as it is; put the secret there"
             yield Finding(0, leaf.node.line, "PI002", configuration.main.name, where, what, done)
-    yield from _paths(configuration)
+    yield from _paths(configuration, shared)
     if shared:
         yield from _meanings(configuration)
 
 
-def _paths(configuration: Configuration) -> Iterator[Finding]:
+def _paths(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Finding]:
     for order, source in enumerate(configuration.sources):
-        found = [leaf for key, (_, value) in flat(source.root).items() for leaf in _relative(key, value.real)]
+        gone = tuple(f"[{job.number}].{key}" for job in shared if job.source is source for key in job.discoveries)
+        found = [
+            leaf
+            for key, (_, value) in flat(source.root).items()
+            for leaf in _relative(key, value.real)
+            if key != "scrape_configs" or not leaf.path.startswith(gone)
+        ]
         if found:
             names = sorted({leaf.node.real.text for leaf in found})
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
