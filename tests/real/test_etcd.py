@@ -58,6 +58,7 @@ async def with_users(etcd: EtcdProcess, session: aiohttp.ClientSession) -> None:
     await etcd.call(session, "auth/enable")
 
 
+@pytest.mark.row("E1", did="etcd with TLS, client certificates and users; the password changes while the lock is held")
 async def test_over_tls_with_the_least_right_and_a_password_that_changes(tmp_path: Path) -> None:
     tls = certificates(tmp_path)
     etcd = EtcdProcess(server("etcd"), tmp_path / "etcd", tls=tls)
@@ -143,6 +144,7 @@ async def three(folder: Path) -> AsyncIterator[tuple[EtcdCluster, aiohttp.Client
             await cluster.stop()
 
 
+@pytest.mark.row("E2", did="kill -9, or SIGSTOP, of etcd's own leader of three at the moment in which ours is lost")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 async def test_another_leads_when_etcds_own_leader_is_lost_together_with_ours(tmp_path: Path, seen: Seen, how: int) -> None:
     async with three(tmp_path) as (cluster, session):
@@ -168,6 +170,7 @@ async def test_another_leads_when_etcds_own_leader_is_lost_together_with_ours(tm
 # --- the daemon ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row(42, did="a lock in etcd: etcd frozen until the lease ends, SIGSTOP of the leader, kill -9 of the next")
 async def test_two_controllers_with_a_lock_in_etcd(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
     """etcd is away for a while, the leader is frozen and thaws, the next leader is killed."""
     etcd = EtcdProcess(server("etcd"), tmp_path / "etcd")

@@ -52,6 +52,7 @@ def kubeconfig(folder: Path, api: ApiServer, token: str) -> KubernetesSection:
     return KubernetesSection(kubeconfig=path)
 
 
+@pytest.mark.row("K8", did="a lock in Kubernetes: before the manifest, with its rights, and without the leader")
 async def test_with_the_rights_of_the_manifest_another_leads_when_the_leader_is_gone(tmp_path: Path, seen: Seen) -> None:
     program, etcd = server("kube-apiserver"), EtcdProcess(server("etcd"), tmp_path / "etcd")
     api = ApiServer(program, tmp_path / "api", etcd)
