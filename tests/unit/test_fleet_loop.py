@@ -464,6 +464,28 @@ async def test_a_follower_that_lacks_a_service_of_the_leader_decides_nothing_of_
     assert all(state.decided for state in loop.reconciler.services.values())
 
 
+async def test_a_controller_that_hears_of_a_death_before_the_leader_tells_it_makes_the_same_plan(tmp_path: Path) -> None:
+    lists = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}
+    loops = [FleetLoop(tmp_path / name, policy=Policy(8, 1.0), leadership=Leadership(alone=False)) for name in ("1", "2")]
+    leader, follower = loops
+    leader.leadership.lead("one", 2, float("inf"))
+    follower.leadership.follow("one", 2)
+    for loop in loops:
+        loop.facts.put_listed((A, B, C))
+        await loop.say((A, B, C), **lists)
+        follower.leadership.share_down(leader.leadership.down)
+    for _ in range(2):
+        await follower.say((A, B))
+    await leader.say((A, B))
+    early, theirs = follower.reconciler.placement, leader.reconciler.placement
+    assert early is not None
+    assert theirs is not None
+    assert (early.owners == theirs.owners).all()
+    follower.leadership.share_down(leader.leadership.down)
+    await follower.reconciler.cycle()
+    assert follower.reconciler.placement is early
+
+
 async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp_path: Path) -> None:
     """A controller that was started after a scraper left the catalogue does not know of it."""
     lists = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}

@@ -18,6 +18,10 @@ LISTED_STILL_S = 600.0
 """So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
 
 
+NEWS_S = 10.0
+"""So long the leader takes at most to tell of a death that we have seen."""
+
+
 class Term:
     """Of one fleet."""
 
@@ -25,6 +29,8 @@ class Term:
         self._fleet, self.leadership, self._log = fleet, leadership, log
         self._led_epoch = 0
         """Of our own newest lease that the loop has begun to lead with."""
+        self._live: frozenset[str] = frozenset()
+        self._died_at: dict[str, float] = {}
 
     def go_on(self, memory: Memory) -> Memory:
         """``memory`` in the newest epoch, and with what a person had drained at the leader. While the leader does not know
@@ -54,20 +60,24 @@ class Term:
 
     def catalogue(self, listed: Members) -> Members:
         """Who is listed for a plan: ``listed`` is what we know. Who follows goes by the leader's plan: a controller that was
-        started lately does not know who left the catalogue before.
+        started lately does not know who left the catalogue before. Of a death it may know before the leader tells it.
         """
         leadership = self.leadership
         told = leadership.down.get(self._fleet)
         if told is None or leadership.alone:
             return listed
         if not leadership.leads():
-            return told
+            now = leadership.clock()
+            untold = (s for s in listed if s.id in self._live or now - self._died_at.get(s.id, float("-inf")) < NEWS_S)
+            return (*untold, *told)
         return (*told, *listed) if leadership.clock() - leadership.led_since < LISTED_STILL_S else listed
 
     def tell_down(self, listed: Members, live: Members) -> None:
         """As the leader: the plan is over those who are ``listed`` and not ``live``, too."""
+        ids, now = frozenset(s.id for s in live), self.leadership.clock()
+        died = {name: at for name, at in self._died_at.items() if now - at < NEWS_S and name not in ids}
+        self._died_at, self._live = dict.fromkeys(self._live - ids, now) | died, ids
         if self.leadership.leads() and not self.leadership.alone:
-            ids = {s.id for s in live}
             self.leadership.placed_over(self._fleet, tuple(s for s in listed if s.id not in ids))
 
     def tell_drained(self, drained: Collection[str]) -> None:
