@@ -105,8 +105,8 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
     return merged
 
 
-def _in_order(marked: tuple[tuple[Number, ...], str]) -> tuple[list[tuple[bool, int]], str]:
-    """Failures in order of their numbers, then abuses in order of theirs."""
+def _in_order(marked: tuple[tuple[Number, ...], str]) -> tuple[list[tuple[str, int]], str]:
+    """Failures in order of their numbers, then abuses and failures of stores in order of theirs."""
     numbers, did = marked
     return [(str(n).rstrip("0123456789"), int(str(n).lstrip("AEK"))) for n in numbers], did
 
