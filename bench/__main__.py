@@ -11,7 +11,21 @@ import platform
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from bench import agents, engine, failover, freshness, handover, movement, moves, placement, rest, scale, stall, state
+from bench import (
+    agents,
+    engine,
+    failover,
+    freshness,
+    handover,
+    memory,
+    movement,
+    moves,
+    placement,
+    rest,
+    scale,
+    stall,
+    state,
+)
 from bench.report import console
 from promring.telemetry import log
 
@@ -26,6 +40,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "rest": rest.run,
     "scale": scale.run,
     "state": state.run,
+    "memory": memory.run,
     "failover": failover.run,
 }
 

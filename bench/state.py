@@ -129,4 +129,4 @@ def _peak(what: str) -> Iterator[None]:
 def _status(name: str) -> float:
     """MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
