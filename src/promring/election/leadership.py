@@ -148,11 +148,11 @@ class Leadership:
             self.changed()
 
     def placed_over(self, fleet: str, down: Members) -> None:
-        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST`` are told to nobody: then each
-        controller goes by what it knows itself.
+        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST``, of all fleets together, are told to
+        nobody, since a note has little room: then each controller goes by what it knows itself.
         """
         told = {name: some for name, some in self.down.items() if name != fleet}
-        if len(down) <= DOWN_MOST:
+        if len(down) + sum(map(len, told.values())) <= DOWN_MOST:
             told[fleet] = down
         if told != self.down:
             self.down = told
