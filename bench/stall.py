@@ -25,7 +25,7 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery.file import FileSource
 from promring.discovery.polling import poll
 from promring.election.leadership import Leadership
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
@@ -53,7 +53,7 @@ async def _run(folder: Path, suffix: str) -> None:
     _write(path, 0)
     term, metrics = Leadership(), Metrics()
     deliveries: list[Delivery] = [FileDelivery(f"{folder}/out/{{scraper}}.json", log.get()), HttpSdDelivery(())]
-    couriers = Couriers("bench", "bench", deliveries, term, facts.ring, metrics, log.get())
+    couriers = ServiceDeliveries("bench", "bench", deliveries, term, facts.ring, metrics, log.get())
     reconciler = Reconciler(
         "bench",
         rules=Rules(join_delay_s=0),

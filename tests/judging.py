@@ -9,7 +9,7 @@ from promring.core import verdicts
 from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
 from promring.core.guard import judge_lists, judge_members
 from promring.core.verdicts import Hold, Withheld, ends_next
-from promring.model import Fact, LetGo, Members, Reply, TargetPool
+from promring.model import Fact, Members, Release, Reply, TargetPool
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def judge(
     drained: Collection[str] = (),
     stale: Collection[str] = (),
     counts: Mapping[str, int] | None = None,
-    released: Collection[LetGo] = (),
+    released: Collection[Release] = (),
 ) -> Judgement:
     of_fleet = verdicts.Facts(facts.members, {"x": facts.sources}, facts.probed)
     judged = judge_members(of_fleet, history, guard.rules, now, drained=drained, released=released)

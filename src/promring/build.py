@@ -31,7 +31,7 @@ from promring.delivery import Delivery, DeliveryContext, Resuming
 from promring.discovery import Source, SourceContext
 from promring.election.leadership import Leadership
 from promring.fleet.asks import Asks
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
@@ -221,7 +221,8 @@ def _reconciler(
 def _dispatcher(fleet: str, services: Sequence[Service], facts: FactBoard, context: Context) -> Dispatcher:
     leadership, metrics = context.leadership, context.metrics
     couriers = {
-        s.name: Couriers(fleet, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context)) for s in services
+        s.name: ServiceDeliveries(fleet, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context))
+        for s in services
     }
     retirements = {s.name: s.retirement for s in services}
     return Dispatcher(couriers, retirements, leadership, facts.ring, context.log.bind(srv_name=fleet))

@@ -40,7 +40,7 @@ from promring.runtime.actors import Actor, run_actors
 from promring.runtime.notify import Notify
 from promring.runtime.orphans import Orphans
 from promring.runtime.signals import STOP_S, StopSignals
-from promring.runtime.threads import BusyError, Single, beside
+from promring.runtime.threads import BusyError, Single, in_thread
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.events import Events
 from promring.telemetry.log import Logger
@@ -166,10 +166,10 @@ class Supervisor:
             parts = [build_parts(fleet, context, runs) for fleet in settings.every_fleet]
             new = [fleet.name for fleet in settings.every_fleet if not any(runs[s.name] for s in fleet.services)]
             stores = {name: store_of(name, context) for name in new}
-            saved = await beside(lambda: {name: store.load() for name, store in stores.items()}) if new else {}
+            saved = await in_thread(lambda: {name: store.load() for name, store in stores.items()}) if new else {}
             if now is None:
                 fleets = {fleet.name: [s.name for s in fleet.services] for fleet in settings.every_fleet}
-                saved |= await beside(lambda: strays(options.state_dir, fleets, self._log))
+                saved |= await in_thread(lambda: strays(options.state_dir, fleets, self._log))
         except BaseException:
             await stack.aclose()
             raise
@@ -273,7 +273,7 @@ class Supervisor:
             settings = (await self._reading.run(self._read, READ_S)).settings
             async with asyncio.timeout(READ_S):
                 now = Now.of(self.settings, self.fleets)
-                decisions = await beside(lambda: decide(now.settings, settings, now.known, foresee(now, settings)))
+                decisions = await in_thread(lambda: decide(now.settings, settings, now.known, foresee(now, settings)))
                 if lost := [one for one in decisions if one.loss and not force]:
                     return self._refused([*(one.line for one in lost), f"nothing is changed; {FORCE}"])
                 built = await self._build(settings, now)
@@ -306,7 +306,7 @@ class Supervisor:
         what is asked and cannot be.
         """
         now = Now.of(self.settings, self.fleets)
-        return await beside(lambda: self._foreseen(now, text, question))
+        return await in_thread(lambda: self._foreseen(now, text, question))
 
     def _foreseen(self, now: Now, text: bytes, question: Question) -> ReloadPlan:
         file = self._options.config_file

@@ -23,7 +23,7 @@ from promring.model import Answer, Known, Members, Reply, Scraper
 from promring.runtime import resolver
 from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError, request
 from promring.runtime.resolver import Names, Resolver
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.telemetry import log
 from tests.fakes.hostile import HostilePeer
 from tests.hostile.drive import running
@@ -89,7 +89,7 @@ async def test_a_process_without_descriptors_calls_nobody_dead_and_says_so_once(
 
 async def test_a_process_without_threads_says_so_and_takes_no_name_for_gone() -> None:
     with no_threads():
-        waiting = asyncio.ensure_future(beside(lambda: 1))
+        waiting = asyncio.ensure_future(in_thread(lambda: 1))
         with pytest.raises(OSError, match="no thread"):
             await Resolver(Names()).resolve("localhost")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver(Names()))) as session:

@@ -13,7 +13,7 @@ import pytest
 
 from promring.delivery.ansible_push import AnsiblePace
 from promring.delivery.ansible_run import Run, find_program
-from promring.runtime.threads import beside as in_a_thread
+from promring.runtime.threads import in_thread as in_a_thread
 from promring.telemetry import log
 from tests.real.test_ansible import BODY, FROZEN, GOOD, Ground, a_slice, ansible, ground, kinds, sshds
 from tests.waiting import patient, until

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from promring.core.second import SUSPECT_LEAST
+from promring.core.second_opinion import SUSPECT_LEAST
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import JOB_EXAMS, nothing_missed
 from tests.sim.wanted import AUDIT_S, RECONCILE_S

@@ -21,10 +21,10 @@ import structlog
 from promring import supervisor
 from promring.config.scraper_api import ScraperApi
 from promring.consul import lock
-from promring.core import second
+from promring.core import second_opinion
 from promring.delivery.file import FileDelivery, FileSettings
 from promring.delivery.http_sd import HttpSdDelivery
-from promring.membership import probe
+from promring.membership import probing
 from promring.runtime import disk, threads
 from promring.runtime import http_client as httpclient
 from tests.sim.controller import Agent, Controller, NoWeb
@@ -122,7 +122,7 @@ class Fleet:
             (lock, "secrets", words),
             (disk, "secrets", words),
             (supervisor, "secrets", words),
-            (probe, "KeptProbe", functools.partial(_Probe, world)),
+            (probing, "KeptProbe", functools.partial(_Probe, world)),
             (supervisor, "WebServer", NoWeb),
             (httpclient.TlsFiles, "context", lambda _: None),
             (disk, "install", world.install(disk.install)),
@@ -131,7 +131,7 @@ class Fleet:
             found.append((kind, "deliver", _recorded(kind.deliver, world)))
         if self.means == "far":
             found.append((FileSettings, "delivery", lambda wanted, _: FarDelivery(wanted.path, world)))
-        found += [(second, name, value) for name, value in SHORT_LIVED]
+        found += [(second_opinion, name, value) for name, value in SHORT_LIVED]
         return found
 
     # --- begin, end, time --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from promring import model
 from promring.agent import slicefile
 from promring.audit import active
 from promring.consul.client import Client
-from promring.core import aside, handover, second
+from promring.core import aside, handover, second_opinion
 from promring.core.admission import History, Rules
 from promring.core.claims import Taken
 from promring.core.coverage import NO_IDS, Index, Seen
@@ -23,7 +23,7 @@ from promring.core.handover import Evidence, Handover, schedule
 from promring.core.placement import Policy, place_living
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.core.second import Opinions
+from promring.core.second_opinion import SecondOpinions
 from promring.core.verdicts import Act, Facts, Guard, Judgement, Lists
 from promring.delivery import file, receiver
 from promring.delivery.http_sd import HttpSdDelivery
@@ -310,18 +310,18 @@ def put_is_taken() -> Places:
 
 def never_sick() -> Places:
     """A scraper that reaches nothing is as good as any."""
-    return [(Opinions, "_sick_after", lambda *_: {})]
+    return [(SecondOpinions, "_sick_after", lambda *_: {})]
 
 
 def everybody_is_sick() -> Places:
     """When most reach nothing, it is them."""
-    real = second._failing
+    real = second_opinion._failing
 
     class Many(dict[str, Any]):
         def __len__(self) -> int:
             return 1_000_000
 
-    return [(second, "_failing", lambda *args: Many(real(*args)))]
+    return [(second_opinion, "_failing", lambda *args: Many(real(*args)))]
 
 
 def short_of_room_drops() -> Places:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
 from promring.core.fragment import decode, fragments
-from promring.core.second import Sick
+from promring.core.second_opinion import Sick
 from promring.fleet.fleet import Fleet, Service
 from promring.model import TargetPool
 from tests.sim.jobs import targets_of

@@ -19,11 +19,11 @@ from promring.core.coverage import Sight
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
-from promring.core.pool import mark_of, pool_of
+from promring.core.pool import fingerprint_of, pool_of
 from promring.core.verdicts import Guard, Hold, Lists
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
@@ -85,7 +85,7 @@ class FleetLoop:
         self.leadership = leadership = leadership or Leadership()
         metrics, memory = Metrics(), memory or Memory()
         self.couriers = {
-            name: Couriers(FLEET, name, [sink], leadership, self.facts.ring, metrics, log.get())
+            name: ServiceDeliveries(FLEET, name, [sink], leadership, self.facts.ring, metrics, log.get())
             for name, sink in self.sinks.items()
         }
         self.dispatcher = Dispatcher(self.couriers, {}, leadership, self.facts.ring, log.get())
@@ -452,7 +452,7 @@ async def test_a_service_that_is_new_is_looked_at_before_it_is_pushed(tmp_path: 
 
 async def test_a_follower_that_lacks_a_service_of_the_leader_decides_nothing_of_the_others(tmp_path: Path) -> None:
     loop = FleetLoop(tmp_path, leadership=Leadership(alone=False))
-    mark = mark_of(listed("x"))
+    mark = fingerprint_of(listed("x"))
     loop.leadership.share_lists({name: {"s": mark} for name in SERVICES})
     loop.cells["web"].put(Unknown("refused"))
     loop.facts.looked_at = time.monotonic() + 1e6

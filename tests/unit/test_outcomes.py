@@ -8,7 +8,7 @@ import pytest
 
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import Dispatcher
 from promring.model import Generation, Scraper, Slice
 from promring.telemetry import log
@@ -36,7 +36,7 @@ class Told:
 class Round:
     def __init__(self) -> None:
         self.delivery, self.rings = Told(), 0
-        self.couriers = Couriers("x", "x", [self.delivery], Leadership(), self._ring, Metrics(), log.get())
+        self.couriers = ServiceDeliveries("x", "x", [self.delivery], Leadership(), self._ring, Metrics(), log.get())
         self.dispatcher = Dispatcher({"x": self.couriers}, {}, Leadership(), self._ring, log.get())
 
     def _ring(self) -> None:

@@ -11,8 +11,8 @@ import pytest
 from pydantic import JsonValue
 
 from promring.core.fragment import decode, fragments
-from promring.discovery.memory import BYTES_MAX
 from promring.discovery.python import PythonSource, PythonTargets, why_not_importable
+from promring.discovery.rlimit import BYTES_MAX
 from promring.model import DiscoveryError
 
 FUNCTIONS = """
@@ -100,7 +100,7 @@ def test_a_worker_that_is_only_to_find_the_function_does_not_call_it(tmp_path: P
         sys.executable,
         "-P",
         "-m",
-        "promring.discovery.worker",
+        "promring.discovery.python_worker",
         "ours:hangs",
         str(tmp_path),
         "1000",

@@ -18,13 +18,13 @@ from promring.core.coverage import Seen, Sight
 from promring.core.fragment import target
 from promring.core.handover import Handover
 from promring.core.placement import Policy, place
-from promring.core.pool import mark_of, pool_of
+from promring.core.pool import fingerprint_of, pool_of
 from promring.core.ring import Ring
 from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import RELEASED_S, Leadership
-from promring.fleet.couriers import Couriers
 from promring.fleet.decision_log import why_reshard
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
@@ -110,7 +110,7 @@ class Loop:
         self.store = Store(folder, "x", log.get())
         guard = guard or Guard(Rules(join_delay_s=0.0), shrink_threshold=0.0)
         memory, metrics = memory or Memory(), Metrics()
-        self.couriers = Couriers("x", "x", [self.sink], self.leadership, self.facts.ring, metrics, log.get())
+        self.couriers = ServiceDeliveries("x", "x", [self.sink], self.leadership, self.facts.ring, metrics, log.get())
         self.reconciler = Reconciler(
             "x",
             rules=guard.rules,
@@ -549,7 +549,7 @@ async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path
     await first.say((A, B), TARGETS)
     term = Leadership(alone=False, clock=lambda: 0.0)
     newer = pool_of((TargetGroup.of([*NAMES, "new:1"]),))
-    term.share_lists({"x": {"s": mark_of(newer)}})
+    term.share_lists({"x": {"s": fingerprint_of(newer)}})
     term.lead("us", 10**10, 5.0)
     loop = Loop(tmp_path, memory=first.store.load(), leadership=term)
     await loop.say((A, B))
@@ -560,7 +560,7 @@ async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path
 
 async def test_a_first_list_is_compared_with_that_of_the_last_leader(tmp_path: Path) -> None:
     term = Leadership(alone=False, clock=lambda: 0.0)
-    term.share_lists({"x": {"s": mark_of(TARGETS)}})
+    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
     term.lead("us", 4, 5.0)
     loop = Loop(tmp_path, leadership=term, guard=Guard(Rules(join_delay_s=0.0)))
     await loop.say((A, B), pool_of((TargetGroup.of(NAMES[:3]),)))

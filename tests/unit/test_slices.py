@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.fleet import Service
 from promring.web import slices as slices_module
 from promring.web.sd import Polls
@@ -40,7 +40,7 @@ def digests(listing: Listing) -> dict[str, str]:
 
 def taken(r: Running, service: str) -> set[str]:
     """Who is known to have its slice of this service."""
-    couriers: Couriers = r.supervisor.services[service].fleet.reconciler.dispatcher.couriers[service]
+    couriers: ServiceDeliveries = r.supervisor.services[service].fleet.reconciler.dispatcher.couriers[service]
     return set(couriers.visitors.visits)
 
 

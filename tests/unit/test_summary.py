@@ -19,7 +19,7 @@ from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.model import Scraper, Slice, Unknown
 from promring.telemetry import log
 from promring.telemetry.log import Logger
@@ -186,7 +186,8 @@ class Failing:
 @pytest.mark.parametrize("errors", [("the disk is full", ""), ("", "the disk is full")])
 async def test_of_two_deliveries_of_one_kind_neither_hides_the_other(errors: tuple[str, str]) -> None:
     logger: Logger = structlog.get_logger()
-    couriers = Couriers("f", "s", [Failing(error) for error in errors], Leadership(), lambda: None, Metrics(), logger)
+    failing = [Failing(error) for error in errors]
+    couriers = ServiceDeliveries("f", "s", failing, Leadership(), lambda: None, Metrics(), logger)
     with structlog.testing.capture_logs() as lines:
         for _ in range(3):
             assert not await couriers.deliver([], remembered=False, pushes=True)

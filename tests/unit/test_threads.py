@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from promring.runtime.threads import BusyError, Single, beside
+from promring.runtime.threads import BusyError, Single, in_thread
 from tests.rows import Seen
 
 
@@ -29,7 +29,7 @@ async def test_an_error_that_crossed_a_thread_is_freed_without_the_collector() -
 
     async def ask() -> str:
         try:
-            await beside(fail)
+            await in_thread(fail)
         except ValueError as error:
             return str(error)
         return ""
@@ -46,7 +46,7 @@ async def test_an_error_that_crossed_a_thread_is_freed_without_the_collector() -
 
 
 async def test_cancelled_the_thread_goes_on_alone_and_its_error_is_nobodys() -> None:
-    task = asyncio.create_task(beside(lambda: 1 / 0))
+    task = asyncio.create_task(in_thread(lambda: 1 / 0))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -83,7 +83,7 @@ async def test_what_hangs_is_not_begun_a_second_time_and_others_go_on() -> None:
 NO_ROOM = """
 import asyncio, resource, threading
 from promring.telemetry import log
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 async def main():
     log.configure()
@@ -91,7 +91,7 @@ async def main():
     pages = int(open("/proc/self/statm").read().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20), before[1]))
     threading.stack_size(512 << 20)  # as when the system has no thread left
-    work = asyncio.ensure_future(beside(lambda: "done"))
+    work = asyncio.ensure_future(in_thread(lambda: "done"))
     done, _ = await asyncio.wait([work], timeout=0.5)
     assert not done, "there was a thread after all"
     resource.setrlimit(resource.RLIMIT_AS, before)

@@ -30,7 +30,7 @@ from promring.runtime.backoff import Bucket, backoff_s
 from promring.runtime.http_client import Response
 from promring.runtime.paths import file_name
 from promring.runtime.redact import PART
-from promring.runtime.threads import beside, to_the_end
+from promring.runtime.threads import in_thread, in_thread_shielded
 from promring.runtime.unforeseen import Quiet, Unforeseen, kept_alive
 from promring.telemetry.log import Logger
 
@@ -207,7 +207,7 @@ class Poller:
 
     async def _climb(self, file: SliceFile, newer: Note) -> None:
         try:
-            await to_the_end(lambda: file.climb(newer))
+            await in_thread_shielded(lambda: file.climb(newer))
         except OSError as error:
             if self._said_gone.is_news(("note", file.key)):
                 note = "the slice stays; until it is written, an older one could replace it"
@@ -225,7 +225,7 @@ class Poller:
                 file.look()
 
         try:
-            written, size = await to_the_end(write)
+            written, size = await in_thread_shielded(write)
         except Exception as error:  # whatever one slice brings about, the others are taken
             known = isinstance(error, RefusedError | BundleError | OSError)
             outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
@@ -271,7 +271,7 @@ class Poller:
     async def _find(self) -> None:
         """What is there from before."""
         try:
-            keys = await beside(lambda: keys_in(self._settings.folder, SERVICES_MOST))
+            keys = await in_thread(lambda: keys_in(self._settings.folder, SERVICES_MOST))
         except OSError:  # not there yet, or it says so when it is written to
             keys = []
         for key in keys:
@@ -291,7 +291,7 @@ class Poller:
                 file.look()
             return [file for file in files if file.is_gone]
 
-        for file in await beside(look):
+        for file in await in_thread(look):
             del self.files[file.key]
             self._metrics.forget(file.service)
         for file in self.files.values():

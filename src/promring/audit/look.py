@@ -12,7 +12,7 @@ import numpy as np
 
 from promring.core.coverage import Coverage, Index, Seen, coverage
 from promring.model import Keys, Placement, TargetPool
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
@@ -65,7 +65,7 @@ class Look:
     async def compare(self, in_force: Placement, lasts_s: float) -> None:
         """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
         seen, failed = dict(self.seen), dict(self.failed)
-        found = await beside(lambda: coverage(in_force, seen, failed))
+        found = await in_thread(lambda: coverage(in_force, seen, failed))
         now = time.monotonic()
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error

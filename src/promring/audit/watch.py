@@ -41,7 +41,7 @@ from promring.core.joined import FleetPool, FleetShares, part_of
 from promring.core.plan import shares
 from promring.model import Keys, Placement, Scraper
 from promring.runtime.http_client import new_session
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen
 from promring.telemetry.log import Logger
 
@@ -140,13 +140,13 @@ class Audit:
         waiting, began = set(self._waiting()), time.monotonic()
         asked = [s for s in placement.scrapers if full or s.id in waiting]
         if self._expected is None or self._expected.placement is not placement:
-            self._expected = await beside(lambda: _Expected.of(placement, self.looks))
+            self._expected = await in_thread(lambda: _Expected.of(placement, self.looks))
         expected = self._expected
         await self._ask_all(session, asked, expected, waiting)
         live = {s.id for s in placement.scrapers}
         self._forget_all_but(live)
-        await beside(lambda: self._compare_each(expected, asked))
-        self._receive(await beside(lambda: self._sight(expected, {s.id for s in asked}, began)))
+        await in_thread(lambda: self._compare_each(expected, asked))
+        self._receive(await in_thread(lambda: self._sight(expected, {s.id for s in asked}, began)))
         if full:
             await self._compare()
             if self._look_at is not None:
@@ -381,7 +381,7 @@ async def _answered(question: _Question, state: State, pool: str | None, read: C
             return type(error)(str(error))
 
     async with q.decoding:
-        found = await beside(work)
+        found = await in_thread(work)
     if isinstance(found, AuditError):
         raise found
     return found, len(told.body)

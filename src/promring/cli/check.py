@@ -14,7 +14,7 @@ from promring.cli.output import Output, output_option, say
 from promring.config.load import load_with_lines
 from promring.config.settings import Settings
 from promring.model import ConfigError
-from promring.once import Asked
+from promring.read_facts import Asked
 
 INVALID = 2
 

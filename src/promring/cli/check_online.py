@@ -7,7 +7,7 @@ from pathlib import Path
 
 from promring.cli.output import Output, say, working
 from promring.config.settings import Settings
-from promring.once import Asked, ask_each
+from promring.read_facts import Asked, ask_each
 from promring.telemetry import log
 
 

@@ -15,7 +15,7 @@ from promring.cli.output import working
 from promring.config.settings import FleetOfServices, Settings
 from promring.core.preview import preview
 from promring.model import Members, PromringError
-from promring.once import read_facts
+from promring.read_facts import read_facts
 from promring.telemetry import log
 from promring.web.answers.plans import Plan
 from promring.web.views.plans import described, plan_of

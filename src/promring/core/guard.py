@@ -31,7 +31,7 @@ import numpy as np
 from promring.core.admission import NAMED_MOST, Admitted, History, Rules, admit, unanswered
 from promring.core.pool import pool_of
 from promring.core.verdicts import Act, Facts, Guard, Hold, Judgement, Lists, ServiceVerdict, Verdict, Withheld, ends_next
-from promring.model import Empty, Fact, Known, LetGo, Members, TargetPool, Unknown
+from promring.model import Empty, Fact, Known, Members, Release, TargetPool, Unknown
 
 NO_TARGETS = pool_of(())
 
@@ -43,7 +43,7 @@ def judge_members(
     now: float,
     *,
     drained: Collection[str] = (),
-    released: Collection[LetGo] = (),
+    released: Collection[Release] = (),
 ) -> Judgement:
     """About the scrapers of a fleet: a verdict, and what to remember for the next one.
 
@@ -87,7 +87,7 @@ def judge_lists(
     planned: Mapping[str, TargetPool] | None,
     stale: Collection[str] = (),
     counts: Mapping[str, int] | None = None,
-    released: Collection[LetGo] = (),
+    released: Collection[Release] = (),
 ) -> ServiceVerdict:
     """About the lists of one shard service.
 
@@ -132,7 +132,7 @@ class _Sources:
     guard: Guard
     now: float
     planned: Mapping[str, TargetPool] | None
-    let_go: Collection[LetGo]
+    let_go: Collection[Release]
     counts: Mapping[str, int]
 
     def verdict(self) -> ServiceVerdict:

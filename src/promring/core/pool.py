@@ -28,7 +28,7 @@ from xxhash import xxh3_64_hexdigest
 from xxhash import xxh3_64_intdigest as xxh3_64
 
 from promring.core.fragment import ID_LABEL, SEAL, SEALED_BYTES, Target, decode, encode, fragments, suffix_of
-from promring.model import SEPARATOR, Bounds, Keys, ListMark, TargetGroup, TargetPool
+from promring.model import SEPARATOR, Bounds, Fingerprint, Keys, TargetGroup, TargetPool
 
 CONFLICTS_NAMED = 10
 
@@ -104,9 +104,9 @@ def _without_copies(order: Rows, ties: list[slice], listed: list[bytes]) -> tupl
     return np.array(kept, dtype=np.intp), len(rows) - len(kept)
 
 
-def mark_of(pool: TargetPool) -> ListMark:
+def fingerprint_of(pool: TargetPool) -> Fingerprint:
     """The same for the same targets with the same labels."""
-    return ListMark(len(pool), xxh3_64_hexdigest(pool.ids.tobytes() + pool.digests.tobytes()))
+    return Fingerprint(len(pool), xxh3_64_hexdigest(pool.ids.tobytes() + pool.digests.tobytes()))
 
 
 def selected(pool: TargetPool, rows: Rows) -> TargetPool:

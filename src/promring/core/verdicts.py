@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promring.core.admission import NOBODY_ASIDE, Aside, History
-from promring.model import Fact, LetGo, Members, Reply, TargetPool
+from promring.model import Fact, Members, Release, Reply, TargetPool
 
 SOURCE_DOUBTS = frozenset({"source_empty", "source_shrank", "source_grew"})
 RELEASABLE = SOURCE_DOUBTS | {"panic", "warming_up", "targets_unknown"}
@@ -65,9 +65,9 @@ class Withheld:
         return self.what[:-1] if self.reason in SOURCE_DOUBTS else ()
 
     @property
-    def let_go(self) -> LetGo:
+    def let_go(self) -> Release:
         """What a release of it is."""
-        return LetGo(self.reason, self.what)
+        return Release(self.reason, self.what)
 
 
 @dataclass(frozen=True, slots=True)

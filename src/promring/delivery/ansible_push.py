@@ -26,7 +26,7 @@ from promring.delivery.receiver import RefusedError
 from promring.delivery.receiver_sh import REMEDIES, Answer, TroubleError, was_written
 from promring.model import Generation, Scraper, Slice
 from promring.runtime.backoff import backoff_s
-from promring.runtime.threads import to_the_end
+from promring.runtime.threads import in_thread_shielded
 from promring.telemetry.log import Logger
 
 BAD = ("failed", "unreachable")
@@ -191,7 +191,7 @@ class Push:
             return stop.is_set() or not leads()
 
         try:
-            report = await to_the_end(lambda: run(hosts, stopped, heard), stop.set)
+            report = await in_thread_shielded(lambda: run(hosts, stopped, heard), stop.set)
         except OSError as error:
             report = Report({}, f"{PROGRAM} cannot be started: {error.strerror or error}")
         finally:

@@ -18,7 +18,7 @@ from promring.delivery.receiver import Envelope, RefusedError
 from promring.model import Generation, Scraper, Slice
 from promring.runtime import disk
 from promring.runtime.paths import of_fleet, own_folders, path_of, render
-from promring.runtime.threads import to_the_end
+from promring.runtime.threads import in_thread_shielded
 from promring.telemetry.log import Logger
 
 Signature = tuple[int, int, int, int]
@@ -67,7 +67,9 @@ class FileDelivery:
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         stop = threading.Event()  # a cancelled delivery ends the file it is at, and begins no other
         cleaned = set[Path]()
-        return await to_the_end(lambda: [self._put(s, leads, cleaned) for s in slices if not stop.is_set()], stop.set)
+        return await in_thread_shielded(
+            lambda: [self._put(s, leads, cleaned) for s in slices if not stop.is_set()], stop.set
+        )
 
     def path(self, slice_: Slice) -> Path:
         return render(self._template, slice_.service, slice_.scraper)

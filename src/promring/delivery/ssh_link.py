@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from promring.delivery.ssh_connect import Connector, Step
 from promring.delivery.ssh_push import BrokenError, CrowdedError, HostError, Work, push
-from promring.runtime.threads import heed
+from promring.runtime.threads import consume_error
 
 if TYPE_CHECKING:
     import asyncssh
@@ -126,4 +126,4 @@ async def _end(task: asyncio.Task[T]) -> None:
     """Cancel it, wait until it has ended, and look at how."""
     task.cancel()
     await asyncio.wait([task])
-    heed(task)
+    consume_error(task)

@@ -29,7 +29,7 @@ from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
-from promring.runtime.threads import beside, to_the_end
+from promring.runtime.threads import in_thread, in_thread_shielded
 from promring.runtime.tls import TlsFiles
 
 BODY_BYTES_MAX = 8 * 1024**3
@@ -168,7 +168,7 @@ class Engine:
                 return " ".join(str(error).split())[:200]
 
         if digest != self._config[0]:
-            found = await beside(work)
+            found = await in_thread(work)
             if isinstance(found, str):
                 raise DiscoveryError(f"/api/v1/status/config is malformed: {found}")
             self._config = digest, found
@@ -176,7 +176,7 @@ class Engine:
 
     async def _targets(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> None:
         """Read them into the pools. Raises ``DiscoveryError`` and what ``_get`` does."""
-        reading = await beside(lambda: self._pools.begin(jobs))
+        reading = await in_thread(lambda: self._pools.begin(jobs))
         buffer = bytearray()
 
         async def consume(chunk: bytes) -> None:
@@ -218,5 +218,5 @@ async def _in_thread(work: Callable[[], None]) -> None:
             return str(error)
         return ""
 
-    if said := await to_the_end(why):
+    if said := await in_thread_shielded(why):
         raise DiscoveryError(said)

@@ -35,7 +35,7 @@ from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.globs import matching
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
-from promring.runtime.threads import beside, heed
+from promring.runtime.threads import consume_error, in_thread
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
 WATCH_STEP_MS = 10
@@ -151,8 +151,8 @@ class FileSource:
     async def fetch(self) -> TargetPool:
         """A read that hangs (a network file system) is not begun a second time."""
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.ensure_future(beside(self._read_all))
-            self._reading.add_done_callback(heed)  # nobody may be left to ask it when it fails
+            self._reading = asyncio.ensure_future(in_thread(self._read_all))
+            self._reading.add_done_callback(consume_error)  # nobody may be left to ask it when it fails
         done, _ = await asyncio.wait([self._reading], timeout=self._timeout_s)
         if not done:
             raise DiscoveryError(f"{self._patterns[0]}: not read within {self._timeout_s:g} s, still trying")
@@ -213,7 +213,7 @@ class FileSource:
         """
         deep = any(glob.has_magic(_plain(str(Path(p).parent))) for p in self._patterns)
         while not stop.is_set():
-            folders = await beside(self._folders)
+            folders = await in_thread(self._folders)
             if not folders:
                 await asyncio.sleep(LOOK_MS / 1000)
                 continue
@@ -228,7 +228,7 @@ class FileSource:
                 recursive=deep,
             ):
                 gone = any(kind is Change.deleted and path in folders for kind, path in change)
-                other = gone or await beside(self._folders) != folders
+                other = gone or await in_thread(self._folders) != folders
                 if change or unseen or other:
                     yield change
                 unseen = False

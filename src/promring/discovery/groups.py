@@ -29,7 +29,7 @@ from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_j
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML
 from promring.model import DiscoveryError, TargetGroup, TargetPool
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 TARGETS_MAX = 5_000_000
 ADDRESS_MAX = 8192
@@ -298,7 +298,7 @@ class Reader:
             except DiscoveryError as error:
                 return str(error)
 
-        answer = await beside(work)
+        answer = await in_thread(work)
         if isinstance(answer, str):
             raise DiscoveryError(answer)
         return answer

@@ -27,7 +27,7 @@ from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -77,7 +77,7 @@ class HttpTargets(HttpQuery, HttpClient):
         if file is None:
             return await super().headers()
         content = await secretfile.read(file)
-        return await beside(lambda: _headers(content, file)) | await super().headers()
+        return await in_thread(lambda: _headers(content, file)) | await super().headers()
 
 
 class HttpSource:

@@ -30,7 +30,7 @@ from promring.discovery.engine import Engine, EngineAccess, EngineAnswer
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import shown
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 SETTLE_S = 60.0
 UNDISCOVERED_S = 600.0
@@ -150,4 +150,4 @@ class PrometheusSource:
 
 async def _lacks(pool: TargetPool, last: TargetPool) -> bool:
     """Whether something of the last list is missing."""
-    return await beside(lambda: not bool(np.isin(last.ids, pool.ids).all()))
+    return await in_thread(lambda: not bool(np.isin(last.ids, pool.ids).all()))

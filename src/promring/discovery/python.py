@@ -27,10 +27,10 @@ from promring.config.kinds import Problem
 from promring.config.values import Interval
 from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.groups import ListRules
-from promring.discovery.memory import BYTES_MAX
+from promring.discovery.rlimit import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import scrub
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024
@@ -90,7 +90,7 @@ class PythonSource:
             given.write(self._given)
             given.seek(0)
             status = await self._run(given, output, errors)
-            body, said = await beside(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
+            body, said = await in_thread(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
             raise DiscoveryError(f"{self._callable}: {scrub(_last_line(said, status))}")
         return await self._reader.read_beside(body, self._callable)
@@ -147,7 +147,7 @@ def _ended(command: list[str], errors: IO[bytes], timeout_s: float) -> int:
 
 
 def _command(*arguments: str | int) -> list[str]:
-    return [sys.executable, "-P", "-m", "promring.discovery.worker", *map(str, arguments)]
+    return [sys.executable, "-P", "-m", "promring.discovery.python_worker", *map(str, arguments)]
 
 
 def _last_line(said: bytes, status: int) -> str:

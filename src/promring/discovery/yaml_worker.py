@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 
-from promring.discovery.memory import BYTES_MAX, bound
+from promring.discovery.rlimit import BYTES_MAX, bound
 from promring.discovery.yaml_list import YamlError, read_yaml
 
 BAD_YAML = 3

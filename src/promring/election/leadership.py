@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from promring.model import EPOCH_FOLLOWED_MOST, Generation, LetGo, ListMark, Members
+from promring.model import EPOCH_FOLLOWED_MOST, Fingerprint, Generation, Members, Release
 
 STEP = 2
 SILENT_S = 10.0
@@ -51,9 +51,9 @@ class Leadership:
     """Who leads, as far as is known."""
     drained: Mapping[str, frozenset[str]] | None = None
     """Scrapers that a person drained, by fleet, for all controllers; None: each for itself."""
-    lists: Mapping[str, Mapping[str, ListMark]] = field(default_factory=dict)
+    lists: Mapping[str, Mapping[str, Fingerprint]] = field(default_factory=dict)
     """What the last plan of a leader was made of, by shard service and source."""
-    released: Mapping[str, tuple[LetGo, ...]] = field(default_factory=dict)
+    released: Mapping[str, tuple[Release, ...]] = field(default_factory=dict)
     """What a person released at the leader within ``RELEASED_S``, by shard service, or as `fleet:NAME` of one."""
     down: Mapping[str, Members] = field(default_factory=dict)
     """Scrapers of a fleet that are listed and do not live, as the leader's plan has them: a plan is over those, too."""
@@ -103,7 +103,7 @@ class Leadership:
         """As the leader: these of ``service`` are drained from now on; the lock tells the others."""
         self.share_drained({**(self.drained or {}), service: scrapers})
 
-    def share_released(self, released: Mapping[str, tuple[LetGo, ...]]) -> None:
+    def share_released(self, released: Mapping[str, tuple[Release, ...]]) -> None:
         """What a person released, according to whoever leads."""
         if released == self.released:
             return
@@ -115,12 +115,12 @@ class Leadership:
         self._news.set()
         self.changed()
 
-    def release(self, service: str, let_go: tuple[LetGo, ...]) -> None:
+    def release(self, service: str, let_go: tuple[Release, ...]) -> None:
         """As the leader: these of ``service`` are let go; the lock tells the others."""
         self._released_at[service] = self.clock()
         self.share_released({**self.released, service: let_go})
 
-    def lately_released(self, service: str) -> tuple[LetGo, ...]:
+    def lately_released(self, service: str) -> tuple[Release, ...]:
         """What was released within ``RELEASED_S``; the same object until there is another release."""
         recent = self.clock() - self._released_at.get(service, float("-inf")) < RELEASED_S
         return self.released.get(service, ()) if recent else ()
@@ -129,13 +129,13 @@ class Leadership:
         """What was released a while ago is told to nobody any more."""
         self.released = {service: let_go for service, let_go in self.released.items() if self.lately_released(service)}
 
-    def share_lists(self, lists: Mapping[str, Mapping[str, ListMark]]) -> None:
+    def share_lists(self, lists: Mapping[str, Mapping[str, Fingerprint]]) -> None:
         """What whoever leads has made its plan of."""
         if lists != self.lists:
             self.lists = lists
             self.changed()
 
-    def made_of(self, service: str, lists: Mapping[str, ListMark]) -> None:
+    def publish_fingerprints(self, service: str, lists: Mapping[str, Fingerprint]) -> None:
         """As the leader: the plan of ``service`` is made of these now."""
         if lists != self.lists.get(service):
             self.lists = {**self.lists, service: lists}
@@ -148,8 +148,8 @@ class Leadership:
             self.changed()
 
     def placed_over(self, fleet: str, down: Members) -> None:
-        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST``, of all fleets together, are told to
-        nobody, since a note has little room: then each controller goes by what it knows itself.
+        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST`` of all fleets together are told
+        to nobody, since a note has little room: then each controller goes by what it knows itself.
         """
         told = {name: some for name, some in self.down.items() if name != fleet}
         if len(down) + sum(map(len, told.values())) <= DOWN_MOST:

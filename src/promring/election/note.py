@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from promring.model import EPOCH_FOLLOWED_MOST, LetGo, ListMark, Scraper
+from promring.model import EPOCH_FOLLOWED_MOST, Fingerprint, Release, Scraper
 
 
 class Note(msgspec.Struct):
@@ -19,8 +19,8 @@ class Note(msgspec.Struct):
     leader: str = ""
     epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_FOLLOWED_MOST)] = 0
     drained: dict[str, list[str]] = {}
-    lists: dict[str, dict[str, ListMark]] = {}
-    released: dict[str, tuple[LetGo, ...]] = {}
+    lists: dict[str, dict[str, Fingerprint]] = {}
+    released: dict[str, tuple[Release, ...]] = {}
     down: dict[str, tuple[Scraper, ...]] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:

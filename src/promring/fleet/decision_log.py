@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from promring.core.preview import Fit
-from promring.core.second import Opinions
+from promring.core.second_opinion import SecondOpinions
 from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict
 from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
@@ -63,7 +63,7 @@ def say_fit(log: Logger, before: Fit, now: Fit) -> None:
         log.warning("targets_too_heavy", targets=now.too_heavy, among=",".join(now.too_heavy_targets))
 
 
-def say_opinions(log: Logger, before: Opinions, now: Opinions, at: float) -> None:
+def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: float) -> None:
     """Who tries what besides, and who is sick. ``at``: monotonic seconds."""
     if now.trials.keys() != before.trials.keys() or now.beyond != before.beyond:
         log.info("second_opinion", targets=len(now.trials), unreachable=len(now.down), not_tried=now.beyond)

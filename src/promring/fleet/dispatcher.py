@@ -14,7 +14,7 @@ from promring.core.claims import Taken
 from promring.core.coverage import Sight
 from promring.delivery import Outcome
 from promring.election.leadership import Leadership
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
 from promring.model import Slice
@@ -29,7 +29,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        couriers: Mapping[str, Couriers],
+        couriers: Mapping[str, ServiceDeliveries],
         retirements: Mapping[str, Retirement],
         leadership: Leadership,
         changed: Callable[[], None],
@@ -47,7 +47,7 @@ class Dispatcher:
         self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool
     ) -> dict[str, bool]:
         """Give every sink its slice, by service; whether each service's sinks have theirs. Those not ``decided`` are only
-        remembered. ``pushes``: as for ``Couriers.deliver``.
+        remembered. ``pushes``: as for ``ServiceDeliveries.deliver``.
         """
         term = self._leadership
         async with asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from promring.core.admission import History, Rules
 from promring.core.guard import judge_lists, judge_members
-from promring.core.pool import mark_of
+from promring.core.pool import fingerprint_of
 from promring.core.preview import Fit
 from promring.core.verdicts import Act, Facts, Guard, Hold, Lists, ServiceVerdict, Verdict, Withheld, ends_next
 from promring.election.leadership import Leadership
@@ -22,7 +22,7 @@ from promring.fleet.planner import Lists as ServiceLists
 from promring.fleet.planner import same_lists
 from promring.fleet.releases import Releases
 from promring.fleet.state import Memory
-from promring.model import ListMark, TargetPool
+from promring.model import Fingerprint, TargetPool
 from promring.telemetry.log import Logger
 
 STARTING = Hold("starting", "the first cycle has not run yet")
@@ -42,7 +42,7 @@ class ServiceState:
     """
     fit: Fit | None = None
     """What of it has no room."""
-    marks: tuple[Mapping[str, TargetPool], Mapping[str, ListMark]] | None = None
+    marks: tuple[Mapping[str, TargetPool], Mapping[str, Fingerprint]] | None = None
 
     @property
     def lists(self) -> Mapping[str, TargetPool] | None:
@@ -113,7 +113,7 @@ class Judge:
         """Whether all we know of ``source`` is a list from before the start, and another one than the last leader had."""
         cell, had = self._facts.services[service].cells.get(source), memory.of(service).sources.get(source)
         mark = self._leadership.lists[service][source]
-        return cell is not None and not cell.answered and had is not None and mark_of(had) != mark
+        return cell is not None and not cell.answered and had is not None and fingerprint_of(had) != mark
 
     def lists(self, memory: Memory) -> dict[str, ServiceLists]:
         """Of each service the lists to go on with: what the guard lets through, else those of its last plan. A service that
@@ -166,7 +166,7 @@ class Judge:
             return True
         marks, had = self._leadership.lists.get(service, {}), memory.of(service).sources
         silent = [name for name, cell in board.cells.items() if not cell.answered]
-        return all(name in marks and name in had and mark_of(had[name]) == marks[name] for name in silent)
+        return all(name in marks and name in had and fingerprint_of(had[name]) == marks[name] for name in silent)
 
     def tell_others(self, decided: Collection[str], memory: Memory) -> None:
         """As the leader: what the plan is made of, so that none of the other controllers leads with less."""
@@ -177,8 +177,8 @@ class Judge:
             if not had.slices or service.lists is None:
                 continue
             if service.marks is None or not same_lists(service.marks[0], had.sources):
-                service.marks = had.sources, {source: mark_of(pool) for source, pool in had.sources.items()}
-            self._leadership.made_of(name, service.marks[1])
+                service.marks = had.sources, {source: fingerprint_of(pool) for source, pool in had.sources.items()}
+            self._leadership.publish_fingerprints(name, service.marks[1])
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 

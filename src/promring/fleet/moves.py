@@ -17,15 +17,15 @@ from promring.core.handover import Evidence, Handover, owned_now, schedule, wait
 from promring.core.plan import compare
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
-from promring.core.second import Opinions, Trial
-from promring.fleet.couriers import RETRY_FIRST_S
+from promring.core.second_opinion import SecondOpinions, Trial
+from promring.fleet.deliveries import RETRY_FIRST_S
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
 from promring.model import Loads, Members, Placement, Plan
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 NO_PLAN = Plan(())
 
@@ -78,7 +78,7 @@ class Moves:
         return self._refused
 
     async def next_step(
-        self, placed: Placement, known: Placement | None, most: Loads | None, opinions: Opinions, memory: Memory
+        self, placed: Placement, known: Placement | None, most: Loads | None, opinions: SecondOpinions, memory: Memory
     ) -> Step | None:
         """Towards ``placed``, while second ``opinions`` are asked; None when nothing is due. ``known``: the placement
         before. ``most``: int64, the capacity of each scraper; None: no bound.
@@ -88,7 +88,7 @@ class Moves:
         if not (placed is not known or memory.claims.held or opinions.trials != self.tried or looked):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works
-        return await beside(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
+        return await in_thread(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
 
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher
@@ -99,7 +99,7 @@ class Moves:
         placed: Placement,
         known: Placement | None,
         most: Loads | None,
-        opinions: Opinions,
+        opinions: SecondOpinions,
         memory: Memory,
         evidence: Evidence,
         *,

@@ -18,7 +18,7 @@ from promring.core.pool import merge
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import TOKENS_MOST, Ring
 from promring.model import Members, Placement, TargetPool
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger, difference
 
 Lists = Mapping[str, TargetPool]
@@ -60,7 +60,7 @@ class Planner:
         self._pool: FleetPool | None = None
         self._barred = (NOBODY_ASIDE, NOTHING_REFUSED)
 
-    async def listen(self, members: Members) -> Ring:
+    async def update_ring(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
         if self.ring is None:  # the ring starts from the scrapers that are alive, whatever the configuration lists
             self.ring = await self._make_ring(members)
@@ -82,7 +82,7 @@ class Planner:
         return self.ring
 
     async def _make_ring(self, members: Members) -> Ring:
-        ring = await beside(lambda: Ring(members, self.policy.virtual_nodes))
+        ring = await in_thread(lambda: Ring(members, self.policy.virtual_nodes))
         if ring.wanted > TOKENS_MOST:  # weights may come from outside, and nothing ends because of one
             self._log.warning("ring_bounded", wanted=ring.wanted, most=TOKENS_MOST, note="fewer virtual nodes, equal shares")
         return ring
@@ -98,7 +98,7 @@ class Planner:
             or any(known.parts[n].pool is not merged[n] for n in merged)
         ):
             parts = {n: Part(pool, self._placing[n].replicas, self._placing[n].salt) for n, pool in merged.items()}
-            known = self._pool = await beside(lambda: FleetPool.of(parts))
+            known = self._pool = await in_thread(lambda: FleetPool.of(parts))
         return known
 
     async def _merge(self, service: str, sources: Lists) -> TargetPool:
@@ -106,7 +106,7 @@ class Planner:
         if known is not None and same_lists(known[0], sources):
             return known[1]
         by = self._placing[service].hash_labels
-        pool = await beside(lambda: merge(list(sources.values()), by, self._zone_label))
+        pool = await in_thread(lambda: merge(list(sources.values()), by, self._zone_label))
         if pool.conflicts:
             self._log.warning(
                 "targets_conflict",
@@ -135,13 +135,13 @@ class Planner:
         ):
             return known
         self._base = around
-        return await beside(lambda: place_around(pool, ring, around, self.policy, aside, had, refused))
+        return await in_thread(lambda: place_around(pool, ring, around, self.policy, aside, had, refused))
 
     async def _ring_of(self, listed: Members, ring: Ring) -> Ring:
         if listed == ring.scrapers:
             return ring
         if self._listed is None or self._listed.scrapers != listed:
-            self._listed = await beside(lambda: Ring(listed, self.policy.virtual_nodes))
+            self._listed = await in_thread(lambda: Ring(listed, self.policy.virtual_nodes))
         return self._listed
 
 

@@ -29,7 +29,7 @@ from promring.core.handover import Handover
 from promring.core.joined import part_of
 from promring.core.placement import capacities
 from promring.core.preview import Fit, fit
-from promring.core.second import Opinions
+from promring.core.second_opinion import SecondOpinions
 from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_fit, why_reshard
@@ -152,7 +152,7 @@ class Reconciler:
     async def _place(self, verdict: Act, lists: Mapping[str, Lists]) -> Placement:
         """Who shall own what, by ring and policy."""
         failing = self.dispatcher.cut_off | self.unreachable.sick()
-        ring = await self.planner.listen(eligible(verdict.members, self.memory.drained, failing))
+        ring = await self.planner.update_ring(eligible(verdict.members, self.memory.drained, failing))
         pool = await self.planner.merge(lists)
         if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
@@ -312,7 +312,7 @@ class Reconciler:
         return self.judge.services
 
     @property
-    def opinions(self) -> Opinions:
+    def opinions(self) -> SecondOpinions:
         return self.unreachable.opinions
 
     @property

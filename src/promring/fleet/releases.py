@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from promring.core.verdicts import RELEASABLE, Withheld
 from promring.election.leadership import Leadership
-from promring.model import LetGo
+from promring.model import Release
 from promring.telemetry.log import Logger
 
 
@@ -15,16 +15,16 @@ class Releases:
 
     def __init__(self, name: str, leadership: Leadership, log: Logger) -> None:
         self._name, self._leadership, self._log = name, leadership, log
-        self._released: tuple[LetGo, ...] = ()
-        self._shared: tuple[LetGo, ...] = ()
+        self._released: tuple[Release, ...] = ()
+        self._shared: tuple[Release, ...] = ()
         self._used: set[str] = set()
 
-    def take(self, held: Iterable[Withheld]) -> tuple[LetGo, ...]:
+    def take(self, held: Iterable[Withheld]) -> tuple[Release, ...]:
         """What the next verdict lets go, once. ``held``: what the last one held."""
         released, self._released = self._released, ()
         return released + self._elsewhere(held)
 
-    def _elsewhere(self, held: Iterable[Withheld]) -> tuple[LetGo, ...]:
+    def _elsewhere(self, held: Iterable[Withheld]) -> tuple[Release, ...]:
         """What a person let go at the leader a moment ago, for one verdict here, too."""
         if self._leadership.leads():
             return ()

@@ -40,7 +40,7 @@ from promring.fleet.state import Memory
 from promring.runtime import disk
 from promring.runtime.disk import Buffer
 from promring.runtime.paths import file_name
-from promring.runtime.threads import beside, to_the_end
+from promring.runtime.threads import in_thread, in_thread_shielded
 from promring.telemetry.log import Logger
 
 ORPHANS_MOST = 100
@@ -128,7 +128,7 @@ class Store:
 
     async def save(self, memory: Memory) -> None:
         """Raises OSError; the last state is still there then."""
-        await to_the_end(lambda: self._save(memory))
+        await in_thread_shielded(lambda: self._save(memory))
         if self._position is not None and self._position.size > self._compact_at:
             self._long.set()
 
@@ -183,10 +183,10 @@ class Store:
             await self._long.wait()
             self._long.clear()
             try:
-                await beside(self._compact)
+                await in_thread(self._compact)
             except asyncio.CancelledError:
                 self._stopped.set()
-                await to_the_end(self._wait_for_swap)
+                await in_thread_shielded(self._wait_for_swap)
                 raise
             except OSError as error:
                 self._log.warning("state_not_compacted", path=str(self._path), error=str(error))

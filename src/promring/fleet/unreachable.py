@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from promring.core.coverage import Seen
 from promring.core.ring import Ring
-from promring.core.second import Opinions
+from promring.core.second_opinion import SecondOpinions
 from promring.fleet.decision_log import say_opinions
 from promring.model import Placement
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 
 
@@ -24,7 +24,7 @@ class Unreachable:
     """
 
     def __init__(self, *, calls_sick: bool, log: Logger) -> None:
-        self.opinions = Opinions()
+        self.opinions = SecondOpinions()
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
         self._calls_sick, self._log = calls_sick, log
         self._used: frozenset[str] = frozenset()
@@ -42,7 +42,7 @@ class Unreachable:
     async def look(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen]) -> bool:
         """All scrapers were looked at. Whether a plan would be another one by that."""
         before = self.opinions
-        self.opinions = await beside(lambda: before.judged(placement, ring, seen, time.monotonic()))
+        self.opinions = await in_thread(lambda: before.judged(placement, ring, seen, time.monotonic()))
         if not self._calls_sick:
             self.opinions = replace(self.opinions, scrapers={})
         now = time.monotonic()

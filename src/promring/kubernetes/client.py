@@ -21,7 +21,7 @@ from promring.kubernetes.access import Access, KubernetesSection
 from promring.model import KubernetesError
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 
@@ -105,10 +105,10 @@ def _why(response: Response) -> str:
 @contextlib.asynccontextmanager
 async def connected(sections: Sections) -> AsyncIterator[Client]:
     """A client as the section ``kubernetes`` says. Raises ``ConfigError`` when there can be none."""
-    access = await beside(sections.get(KubernetesSection).access)
+    access = await in_thread(sections.get(KubernetesSection).access)
     with contextlib.ExitStack() as stack:
         if access.inline:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promring-")))
-            access = await beside(lambda: access.files_of(folder))
+            access = await in_thread(lambda: access.files_of(folder))
         async with Client(access) as client:
             yield client

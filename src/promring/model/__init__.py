@@ -23,7 +23,18 @@ from promring.model.facts import Answer, Empty, Fact, Known, T, Unknown, Waiting
 from promring.model.plans import Move, Placement, Plan
 from promring.model.scrapers import Members, NodeState, Reply, Scraper, join_host_port
 from promring.model.slices import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Slice
-from promring.model.targets import SEPARATOR, Bounds, Keys, LetGo, ListMark, Loads, Owners, Rows, TargetGroup, TargetPool
+from promring.model.targets import (
+    SEPARATOR,
+    Bounds,
+    Fingerprint,
+    Keys,
+    Loads,
+    Owners,
+    Release,
+    Rows,
+    TargetGroup,
+    TargetPool,
+)
 
 __all__ = [
     "EPOCH_FOLLOWED_MOST",
@@ -38,12 +49,11 @@ __all__ = [
     "Empty",
     "EtcdError",
     "Fact",
+    "Fingerprint",
     "Generation",
     "Keys",
     "Known",
     "KubernetesError",
-    "LetGo",
-    "ListMark",
     "ListenError",
     "Loads",
     "Members",
@@ -54,6 +64,7 @@ __all__ = [
     "PlacementError",
     "Plan",
     "PromringError",
+    "Release",
     "Reply",
     "Rows",
     "Scraper",

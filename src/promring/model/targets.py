@@ -101,14 +101,14 @@ class TargetPool:
         return self.blob[self.bounds[row] : self.bounds[row + 1] - len(SEPARATOR)]
 
 
-class LetGo(NamedTuple):
+class Release(NamedTuple):
     """What a person takes for right although the guard doubts it: ``reason`` as it was held, ``what`` exactly then."""
 
     reason: str
     what: tuple[str, ...]
 
 
-class ListMark(NamedTuple):
+class Fingerprint(NamedTuple):
     """What tells one list of targets from another."""
 
     targets: int

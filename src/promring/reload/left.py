@@ -18,7 +18,7 @@ from promring.fleet.store import Orphan, orphans
 from promring.reload.decisions import LeftBehind
 from promring.runtime import disk
 from promring.runtime.paths import file_name
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 
 FILES_MOST, BYTES_MAX = 1000, 1024 * 1024
@@ -79,8 +79,8 @@ class LeftServices:
         now = {one.service for one in left}
         try:
             async with asyncio.timeout(self._patience_s):  # the fleets wait for this
-                said = await beside(lambda: remember(self._folder, left, self._log))
-                await beside(lambda: remembered(self._folder, configured, self._log))
+                said = await in_thread(lambda: remember(self._folder, left, self._log))
+                await in_thread(lambda: remembered(self._folder, configured, self._log))
         except TimeoutError:
             error = f"the disk has not answered for {self._patience_s:g} s"
             self._log.error("left_behind_not_saved", service=",".join(sorted(now)), path=str(self._folder), error=error)
@@ -93,14 +93,14 @@ class LeftServices:
         of each that is configured.
         """
         configured = [name for names in fleets.values() for name in names]
-        self.every += await beside(lambda: remembered(self._folder, configured, self._log))
+        self.every += await in_thread(lambda: remembered(self._folder, configured, self._log))
         known, new = {one.service for one in self.every}, list[LeftBehind]()
         for behind in self.every:
             self._log.warning("left_behind", service=behind.service, targets=behind.targets, where=",".join(behind.where))
-        for orphan in await beside(lambda: orphans(self._folder, fleets, self._log)):
+        for orphan in await in_thread(lambda: orphans(self._folder, fleets, self._log)):
             if orphan.service not in known:
                 (new if orphan.live else self.every).append(self._said(orphan))
-        self.every += await beside(lambda: remember(self._folder, new, self._log))
+        self.every += await in_thread(lambda: remember(self._folder, new, self._log))
 
     def _said(self, orphan: Orphan) -> LeftBehind:
         scrapers, targets = sorted(orphan.scrapers), sum(orphan.scrapers.values())

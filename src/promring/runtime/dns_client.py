@@ -17,7 +17,7 @@ import dns.rcode
 from promring.runtime import regular
 from promring.runtime.dns_names import Resolving, names_to_try, parse_resolv_conf, query
 from promring.runtime.dns_wire import over_tcp, over_udp
-from promring.runtime.threads import BusyError, Single, beside
+from promring.runtime.threads import BusyError, Single, in_thread
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLV_CONF_BYTES_MAX = 64 * 1024
@@ -103,7 +103,7 @@ async def _parsed(question: dns.message.Message, data: bytes) -> dns.message.Mes
     def work() -> dns.message.Message:
         return dns.message.from_wire(data)
 
-    answer = await beside(work) if len(data) > PARSE_BESIDE_BYTES else work()
+    answer = await in_thread(work) if len(data) > PARSE_BESIDE_BYTES else work()
     if not question.is_response(answer):
         raise ValueError("an answer to another question")
     return answer

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 
 LOOK_S, DEAD_S = 20.0, 60.0
 
@@ -30,7 +30,7 @@ class Orphans:
         """For ever, as process 1; others have no orphans."""
         while os.getpid() == 1:
             await asyncio.sleep(LOOK_S)
-            await beside(self.look)
+            await in_thread(self.look)
         await asyncio.Event().wait()
 
     def look(self) -> list[int]:

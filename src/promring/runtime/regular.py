@@ -2,7 +2,7 @@
 
 Promises: only a regular file is opened for reading (a FIFO or a device is refused without a wait), and at most
 ``bytes_max`` of it are taken. Does not promise an end: a hung mount hangs the read, so call it in a thread
-(``threads.beside``).
+(``threads.in_thread``).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def favour_the_loop() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-async def beside(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread. When cancelled (or timed out) the thread is left to itself, its result is dropped.
 
     Raises what ``work`` does. Waits while the system gives no more threads.
@@ -108,9 +108,9 @@ class Single:
         """Raises TimeoutError when ``work`` is not done in time, and goes on alone then; ``BusyError`` while it does."""
         if self._running is not None and not self._running.done():
             raise BusyError
-        running = asyncio.ensure_future(beside(work))
+        running = asyncio.ensure_future(in_thread(work))
         self._running = running
-        running.add_done_callback(heed)
+        running.add_done_callback(consume_error)
         done, _ = await asyncio.wait([running], timeout=timeout_s)
         if not done:
             raise TimeoutError
@@ -118,21 +118,21 @@ class Single:
         return running.result()
 
 
-async def to_the_end(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
+async def in_thread_shielded(work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
     """As ``beside``; but when cancelled, tell the work to ``stop`` and wait until it has: nobody may write after the one
     who asked for it is gone.
     """
-    running = asyncio.ensure_future(beside(work))
+    running = asyncio.ensure_future(in_thread(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         stop()
         await asyncio.wait([running])
-        heed(running)
+        consume_error(running)
         raise
 
 
-def heed(future: asyncio.Future[T]) -> None:
+def consume_error(future: asyncio.Future[T]) -> None:
     """Look at how ``future`` ended, so that asyncio does not complain that nobody did."""
     if not future.cancelled():
         future.exception()
@@ -162,7 +162,7 @@ def _fulfil(made: concurrent.futures.Future[T], work: Callable[[], T]) -> None:
 async def ends_within(timeout_s: float | None, running: concurrent.futures.Future[T]) -> bool:
     """Whether ``running``, made by ``shared``, ends in that time. It goes on when it does not."""
     mine = asyncio.wrap_future(running)
-    mine.add_done_callback(heed)
+    mine.add_done_callback(consume_error)
     try:
         done, _ = await asyncio.wait([mine], timeout=timeout_s)
         return bool(done)

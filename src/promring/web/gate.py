@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from promring.runtime.threads import beside, heed
+from promring.runtime.threads import consume_error, in_thread
 from promring.web.envelope import ApiError
 
 T = TypeVar("T")
@@ -33,12 +33,12 @@ class Gate:
     async def run(self, work: Callable[[], T]) -> T:
         """The result of ``work``. Raises ``ApiError`` 503 when too many wait already."""
         await self._enter()
-        running = asyncio.ensure_future(beside(work))
+        running = asyncio.ensure_future(in_thread(work))
         running.add_done_callback(self._leave)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            running.add_done_callback(heed)
+            running.add_done_callback(consume_error)
             raise
 
     async def _enter(self) -> None:

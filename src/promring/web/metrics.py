@@ -21,7 +21,7 @@ from promring.discovery import DroppingSource
 from promring.fleet.fleet import Fleet, Service
 from promring.membership import Probes
 from promring.runtime.text import clean
-from promring.runtime.threads import beside, heed
+from promring.runtime.threads import consume_error, in_thread
 from promring.web.controller import Controller
 from promring.web.gate import Shared
 
@@ -267,8 +267,8 @@ class Rendered:
         work = self._work.get(form)
         if work is None or work.done():
             families = self._families.get()
-            work = self._work[form] = asyncio.ensure_future(beside(lambda: _text(families, form)))
-            work.add_done_callback(heed)
+            work = self._work[form] = asyncio.ensure_future(in_thread(lambda: _text(families, form)))
+            work.add_done_callback(consume_error)
         return await asyncio.shield(work)
 
 

@@ -14,7 +14,7 @@ from prometheus_client import ProcessCollector
 
 from promring.model import join_host_port
 from promring.runtime.text import clean
-from promring.runtime.threads import beside
+from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 from promring.web.access import Access, WebConfig, guard
 from promring.web.answers.plans import Reloaded
@@ -112,7 +112,7 @@ class WebServer:
     async def _learn_own_name(self) -> None:
         """The full name of the machine: asked beside, as a name server may take long."""
         with contextlib.suppress(TimeoutError, OSError, UnicodeError):
-            self._hosts.add(await asyncio.wait_for(beside(socket.getfqdn), OWN_NAME_S))
+            self._hosts.add(await asyncio.wait_for(in_thread(socket.getfqdn), OWN_NAME_S))
 
     def _app(self) -> web.Application:
         access, has_token, refusals = self._settings.access, self._token.given_by, self._refusals

@@ -62,7 +62,7 @@ class Sick:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinions:
+class SecondOpinions:
     """What is known of targets and scrapers that fail. Never changed: ``judged`` makes the next."""
 
     down: Mapping[int, int] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Opinions:
         """Who gets nothing now."""
         return {name: one for name, one in self.scrapers.items() if now < one.until}
 
-    def judged(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen], now: float) -> Opinions:
+    def judged(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen], now: float) -> SecondOpinions:
         """After another look at all scrapers. ``placement`` is without trials."""
         down, up_at = _reached(placement, seen)
         failing = _failing(placement, seen)
@@ -107,7 +107,7 @@ class Opinions:
         chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
         trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects)}
         beyond = len(due) - len(chosen)
-        return Opinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond)
+        return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond)
 
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
         known = {name: one for name, one in self.scrapers.items() if now < one.until + SICK_FORGOTTEN_S}

@@ -29,7 +29,7 @@ RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
 
 
-class Couriers:
+class ServiceDeliveries:
     """``changed`` wakes the loop: a push that it did not wait for has ended."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The process in which a Python target function runs: ``python -m promring.discovery.worker``, then
+"""The process in which a Python target function runs: ``python -m promring.discovery.python_worker``, then
 ``function folder bytes memory``; with ``seconds`` after them the function is found, and not called, within that time.
 ``function``: ``module:function``, or the name of an entry point of ``promring.targets``.
 
@@ -22,7 +22,7 @@ from functools import reduce
 
 import msgspec
 
-from promring.discovery.memory import bound
+from promring.discovery.rlimit import bound
 
 ENTRY_POINTS = "promring.targets"
 

@@ -13,7 +13,7 @@ from promring.core.pool import pool_of
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
-from promring.fleet.couriers import Couriers
+from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.visitors import PATIENCE_S
 from promring.model import Generation, Placement, Scraper, Slice
@@ -49,7 +49,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    for name in ("promring.fleet.couriers", "promring.fleet.visitors", "promring.delivery.http_sd"):
+    for name in ("promring.fleet.deliveries", "promring.fleet.visitors", "promring.delivery.http_sd"):
         monkeypatch.setattr(f"{name}.time", found)
     return found
 
@@ -58,7 +58,7 @@ class Given(Dispatcher):
     """Of a fleet with one service."""
 
     def __init__(self, deliveries: Sequence[Delivery], term: Leadership) -> None:
-        self.one = Couriers("x", "x", deliveries, term, lambda: None, Metrics(), log.get())
+        self.one = ServiceDeliveries("x", "x", deliveries, term, lambda: None, Metrics(), log.get())
         super().__init__({"x": self.one}, {}, term, lambda: None, log.get())
 
     def see(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from promring.core import second
+from promring.core import second_opinion
 from promring.core.coverage import Seen
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
-from promring.core.second import AFTER, PAUSE_S, Opinions
+from promring.core.second_opinion import AFTER, PAUSE_S, SecondOpinions
 from promring.model import Placement, Scraper
 from tests.laws.strategies import pool_of
 from tests.seeing import owned, seen_with
@@ -31,7 +31,9 @@ def look(placement: Placement, at: float, unreachable: dict[str, set[int]]) -> d
     return seen
 
 
-def after(opinions: Opinions, looks: int, unreachable: dict[str, set[int]], at: float = 0.0) -> tuple[Opinions, float]:
+def after(
+    opinions: SecondOpinions, looks: int, unreachable: dict[str, set[int]], at: float = 0.0
+) -> tuple[SecondOpinions, float]:
     for _ in range(looks):
         at += 30.0
         opinions = opinions.judged(PLACED, RING, look(opinions.applied(PLACED), at, unreachable), at)
@@ -40,7 +42,7 @@ def after(opinions: Opinions, looks: int, unreachable: dict[str, set[int]], at: 
 
 def test_the_next_in_preference_tries_and_keeps_it_while_only_the_owner_fails() -> None:
     blocked = {HOME: {KEY}}
-    opinions, at = after(Opinions(), AFTER - 1, blocked)
+    opinions, at = after(SecondOpinions(), AFTER - 1, blocked)
     assert opinions.applied(PLACED) is PLACED
     opinions, at = after(opinions, 1, blocked, at)
     assert {key: trial.scraper for key, trial in opinions.trials.items()} == {KEY: NEXT}
@@ -50,12 +52,12 @@ def test_the_next_in_preference_tries_and_keeps_it_while_only_the_owner_fails() 
     opinions, at = after(opinions, 20, blocked, at)
     assert KEY in opinions.trials
     opinions, at = after(opinions, 1, {}, at)
-    assert opinions == Opinions(), "the owner reaches it again"
+    assert opinions == SecondOpinions(), "the owner reaches it again"
 
 
 def test_one_that_nobody_reaches_comes_home_and_is_tried_again_later_and_later() -> None:
     dead = {s.id: {KEY} for s in MEMBERS}
-    opinions, at = after(Opinions(), AFTER, dead)
+    opinions, at = after(SecondOpinions(), AFTER, dead)
     assert KEY in opinions.trials
     opinions, at = after(opinions, AFTER, dead, at)
     assert opinions.trials == {}
@@ -68,16 +70,16 @@ def test_one_that_nobody_reaches_comes_home_and_is_tried_again_later_and_later()
     opinions, at = after(opinions, AFTER, dead, at)
     assert opinions.again_at[KEY][0] >= at + 2 * PAUSE_S - 60
     opinions, _ = after(opinions, 1, {}, at)
-    assert opinions == Opinions()
+    assert opinions == SecondOpinions()
 
 
 def test_who_was_not_asked_or_has_not_tried_yet_is_no_failure() -> None:
-    opinions = Opinions()
+    opinions = SecondOpinions()
     seen = look(PLACED, 30.0, {HOME: {KEY}})
     del seen[HOME]
     for at in (30.0, 60.0, 90.0, 120.0):
         opinions = opinions.judged(PLACED, RING, seen, at)
-    assert opinions == Opinions()
+    assert opinions == SecondOpinions()
     opinions, at = after(opinions, AFTER, {HOME: {KEY}})
     for _ in range(10):
         at += 30.0
@@ -86,15 +88,15 @@ def test_who_was_not_asked_or_has_not_tried_yet_is_no_failure() -> None:
 
 
 def test_so_many_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second, "TRIALS_LEAST", 2)
+    monkeypatch.setattr(second_opinion, "TRIALS_LEAST", 2)
     everything = {s.id: set(POOL.ids.tolist()) for s in MEMBERS}
-    opinions, _ = after(Opinions(), AFTER, everything)
+    opinions, _ = after(SecondOpinions(), AFTER, everything)
     assert len(opinions.trials) == 2
 
 
 def test_alone_there_is_nobody_to_ask() -> None:
     one = place(POOL, Ring(MEMBERS[:1], 8), Policy(8))
-    opinions = Opinions()
+    opinions = SecondOpinions()
     for at in range(5):
         opinions = opinions.judged(one, Ring(MEMBERS[:1], 8), look(one, float(at), {MEMBERS[0].id: {KEY}}), float(at))
     assert opinions.trials == {}
@@ -113,9 +115,9 @@ def seen_by(placement: Placement, at: float, unreachable: dict[str, set[int]]) -
 def test_who_fails_what_others_reach_is_sick_within_two_looks_and_named() -> None:
     blind = WIDE[0].id
     nothing = {blind: set(MANY.ids.tolist())}
-    first = Opinions().judged(SPREAD, WIDE_RING, seen_by(SPREAD, 30.0, nothing), 30.0)
+    first = SecondOpinions().judged(SPREAD, WIDE_RING, seen_by(SPREAD, 30.0, nothing), 30.0)
     assert not first.scrapers, "nobody else has tried"
-    assert 0 < len(first.trials) <= second.SAMPLE
+    assert 0 < len(first.trials) <= second_opinion.SAMPLE
     assert blind not in {trial.scraper for trial in first.trials.values()}
     applied = first.applied(SPREAD)
     then = first.judged(SPREAD, WIDE_RING, seen_by(applied, 60.0, nothing), 60.0)
@@ -124,21 +126,23 @@ def test_who_fails_what_others_reach_is_sick_within_two_looks_and_named() -> Non
     mine = len(owned(SPREAD, WIDE[0]))
     assert (sick[blind].failed, sick[blind].asked, sick[blind].reached) == (mine, mine, len(first.trials))
     assert "others tried" in sick[blind].found
-    assert then.sick(60.0 + second.SICK_S) == {}, "it is given another chance"
+    assert then.sick(60.0 + second_opinion.SICK_S) == {}, "it is given another chance"
     again = then.judged(SPREAD, WIDE_RING, seen_by(applied, 500.0, nothing), 500.0)
-    assert again.scrapers[blind].pause_s == 2 * second.SICK_S, "and the next time a longer pause"
+    assert again.scrapers[blind].pause_s == 2 * second_opinion.SICK_S, "and the next time a longer pause"
 
 
 def test_when_most_fail_or_the_targets_are_dead_nobody_is_sick() -> None:
     everybody = {s.id: set(MANY.ids.tolist()) for s in WIDE}
-    opinions, at = Opinions(), 0.0
+    opinions, at = SecondOpinions(), 0.0
     for _ in range(AFTER):
         at += 30.0
         opinions = opinions.judged(SPREAD, WIDE_RING, seen_by(opinions.applied(SPREAD), at, everybody), at)
     assert not opinions.scrapers
-    assert opinions.beyond == len(MANY) - max(second.TRIALS_LEAST, int(second.TRIALS_SHARE * len(MANY))), "said, not hidden"
+    assert opinions.beyond == len(MANY) - max(second_opinion.TRIALS_LEAST, int(second_opinion.TRIALS_SHARE * len(MANY))), (
+        "said, not hidden"
+    )
     dead = set(owned(SPREAD, WIDE[0]))
-    opinions, at = Opinions(), 0.0
+    opinions, at = SecondOpinions(), 0.0
     for _ in range(6):
         at += 30.0
         found = seen_by(opinions.applied(SPREAD), at, {s.id: dead for s in WIDE})
@@ -147,7 +151,7 @@ def test_when_most_fail_or_the_targets_are_dead_nobody_is_sick() -> None:
 
 
 def test_a_second_opinion_is_given_within_the_capacity() -> None:
-    opinions, _ = after(Opinions(), AFTER, {HOME: {KEY}})
+    opinions, _ = after(SecondOpinions(), AFTER, {HOME: {KEY}})
     full = np.array([PLACED.counts()[s.id] for s in PLACED.scrapers])
     assert (opinions.applied(PLACED, full).owners[:, 1] == -1).all(), "nobody has room"
     room = full + np.array([s.id == NEXT for s in PLACED.scrapers])
