@@ -23,6 +23,7 @@ from bench import (
     placement,
     rest,
     scale,
+    services,
     stall,
     state,
 )
@@ -39,6 +40,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "handover": handover.run,
     "rest": rest.run,
     "scale": scale.run,
+    "services": services.run,
     "state": state.run,
     "memory": memory.run,
     "failover": failover.run,

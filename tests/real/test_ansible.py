@@ -76,7 +76,7 @@ class Ground:
         pace: AnsiblePace | None = None,
         **more: object,
     ) -> AnsibleDelivery:
-        settings = AnsibleSettings(playbook=playbook, extra_vars_file=self.extra, timeout=timeout_s, **more)  # type: ignore[arg-type]
+        settings = AnsibleSettings(playbook=playbook, extra_vars_file=self.extra, timeout=float(timeout_s), **more)  # type: ignore[arg-type]
         made = AnsibleDelivery(settings, log.get(), pace=pace or replace(WAITS, verify_s=verify_s))
         self.deliveries.append(made)
         return made

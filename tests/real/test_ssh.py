@@ -60,7 +60,7 @@ class Fleet:
                 path=path or f"{self.folder}/{{host}}/sd/{{scraper}}.json",
                 identity_file=identity or self.key,
                 known_hosts=self.known_hosts,
-                timeout=timeout_s or patient(5),
+                timeout=float(timeout_s or patient(5)),
             ),
             log.get(),
             pace=pace,
