@@ -22,6 +22,7 @@ from promring.consul.watch import HealthWatch
 from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
 from promring.membership.consul import ConsulMembership
+from promring.membership.watching import watch as watch_members
 from promring.model import Answer, Known, Members, Scraper, Unknown
 from promring.runtime.http_client import HttpError, new_session, request
 from promring.telemetry.log import Logger
@@ -175,7 +176,7 @@ async def running(consul: ConsulProcess, token: str, case: Case) -> AsyncIterato
             drained=dict,
             log=log,
         )
-        tasks = [asyncio.create_task(membership.run(tried.answers.append))]
+        tasks = [asyncio.create_task(watch_members(case.name, membership, tried.answers.append, log))]
         tasks += [asyncio.create_task(lock.run())] if case.locks else []
         try:
             yield tried
