@@ -513,3 +513,19 @@ async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp
     assert led is not None
     assert (mine.owners == led.owners).all(), "a change of leader moves nothing"
     assert fresh.leadership.down == {FLEET: (C,)}
+
+
+async def test_a_placement_that_an_error_kept_from_being_in_force_is_put_in_force_by_the_next_cycle(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    moves, real = loop.reconciler.moves, loop.reconciler.moves.next_step
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    loop.facts.put_listed((A, B, C))
+    moves.next_step = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(RuntimeError):
+        await loop.say((A, B, C))
+    moves.next_step = real  # type: ignore[method-assign]
+    await loop.reconciler.cycle()
+    assert loop.targets("node")[C.id], "the scraper that joined has its share"

@@ -53,12 +53,12 @@ class Planner:
         """The last placement that was put in force, by ring and policy alone."""
         self._listed: Ring | None = None
         """Of all that are listed, where others live."""
-        self._base: Ring | None = None
-        """What ``placed`` was placed over."""
         self._heard: Members | None = None
         self._merged: dict[str, tuple[Lists, TargetPool]] = {}
         self._pool: FleetPool | None = None
-        self._barred = (NOBODY_ASIDE, NOTHING_REFUSED)
+        self._computed: Placement | None = None
+        """The last placement that was computed, and what it was made with besides pool and scrapers."""
+        self._made_with: tuple[Aside, Refused, Ring | None] = NOBODY_ASIDE, NOTHING_REFUSED, None
 
     async def update_ring(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
@@ -123,19 +123,19 @@ class Planner:
         """Who shall own what. A pure function of pool, ring, who is ``listed``, and policy: made of the same ones, it is the
         same. Those that are ``aside`` get nothing new, nor of a service those that have ``refused`` it.
         """
-        known, before, self._barred = self.placed, self._barred, (aside, refused)
-        base, around = self._base, await self._ring_of(listed, ring)
+        base, known = await self._ring_of(listed, ring), self._computed
         if (
             known is not None
             and known.pool is pool
             and known.scrapers == ring.scrapers
-            and before[0] == aside
-            and before[1] is refused
-            and base is around
+            and self._made_with[0] == aside
+            and self._made_with[1] is refused
+            and self._made_with[2] is base
         ):
-            return known
-        self._base = around
-        return await in_thread(lambda: place_around(pool, ring, around, self.policy, aside, had, refused))
+            return known  # whether it is in force yet, or an error came in between, is for the loop to say
+        self._computed = await in_thread(lambda: place_around(pool, ring, base, self.policy, aside, had, refused))
+        self._made_with = aside, refused, base
+        return self._computed
 
     async def _ring_of(self, listed: Members, ring: Ring) -> Ring:
         if listed == ring.scrapers:
