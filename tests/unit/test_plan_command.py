@@ -29,6 +29,7 @@ def planned(**changed: Any) -> dict[str, Any]:
         "decided_by": "controller",
         "held": [],
         "drained": [],
+        "room": None,
         "no_room": 0,
         "targets": 90,
         "load": 90,

@@ -19,6 +19,7 @@ from promring.read_facts import read_facts
 from promring.telemetry import log
 from promring.web.answers.plans import Plan
 from promring.web.views.plans import described, plan_of
+from promring.web.views.room import room_of
 
 
 def planned(config_file: Path, fleet: str | None, without: Sequence[str], joining: Sequence[str]) -> Plan:
@@ -35,7 +36,8 @@ def planned(config_file: Path, fleet: str | None, without: Sequence[str], joinin
         found = preview(pool, members, policy_of(chosen), without=without, joining=new, listed=_with_shares(listed, members))
     except (PromringError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    return plan_of(described(found), chosen.name, "configuration")
+    room = room_of(found.after, policy_of(chosen))
+    return plan_of(described(found), chosen.name, "configuration", room)
 
 
 def _with_shares(listed: Members, members: Members) -> Members:

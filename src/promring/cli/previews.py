@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from promring.cli.output import say, say_table, until
+from promring.web.answers.fleets import Room
 from promring.web.answers.plans import Plan, PlannedScraper, Preview
 
 
@@ -13,6 +14,8 @@ def show_plan(plan: Plan) -> None:
         say(f"held{until(one.until)}, and not a part of this: {one.detail}")
     if plan.drained:
         say(f"drained: {', '.join(plan.drained)}")
+    if plan.room:
+        say(room_line(plan.room))
     _show_outcome(plan)
 
 
@@ -55,6 +58,16 @@ def _show_fit(preview: Preview) -> None:
         say(f"{preview.no_room} of them have an owner now: {kept}")
     if fits.too_heavy:
         say(f"too heavy for its scraper, and there alone: {', '.join(fits.too_heavy_targets)}")
+
+
+def room_line(room: Room) -> str:
+    """How many scrapers are needed, and how many there are."""
+    zone = "" if room.after_zone is None else f", {room.after_zone} to lose a zone"
+    weight = "" if room.weight == 1 else f" of weight {room.weight:g}"
+    return (
+        f"room: load {room.load} needs {room.needed} scrapers{weight} of at most {room.each} each"
+        f" ({room.after_scraper} to lose one{zone}); {room.scrapers} there"
+    )
 
 
 def _cell(value: int | None) -> str:

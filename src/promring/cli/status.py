@@ -12,7 +12,8 @@ from promring.cli.client import Controller, controller_options
 from promring.cli.durations import Seconds
 from promring.cli.leaving import show_left_behind, show_retiring
 from promring.cli.output import Output, clock, next_screen, output_option, paint, say, say_table, until
-from promring.web.answers.fleets import Fleet, Service, Source
+from promring.cli.previews import room_line
+from promring.web.answers.fleets import Fleet, Loads, Service, Source
 from promring.web.answers.parts import Held, Membership, Scraper, Summary
 from promring.web.answers.status import Status
 
@@ -120,6 +121,20 @@ def _show_losses(fleet: Fleet) -> None:
             continue
         room = paint(f"{lost.lacking} have no room", "yellow") if lost.lacking else "room for all"
         say(f"  without {what}{lost.lost}: {lost.each:g} each of the rest, ", room)
+    if fleet.room is not None:
+        short = fleet.room.scrapers < fleet.room.needed
+        say("  ", paint(room_line(fleet.room), "red" if short else "reset"))
+    if fleet.loads is not None:
+        _show_loads(fleet.loads)
+
+
+def _show_loads(loads: Loads) -> None:
+    learnt = "" if loads.learnt is None else f", {loads.learnt} targets learnt"
+    spread = "" if loads.spread is None else f", the fullest scraper has {loads.spread:g} times its share"
+    moved = f", last moved targets {text}" if (text := clock(loads.moved_at)) else ""
+    say(f"  loads: {loads.kind}{learnt}{spread}{moved}")
+    for trouble in loads.troubles:
+        say("    ", paint(trouble, "yellow"))
 
 
 def _show_one_of(service: Service, fleet: Fleet) -> None:

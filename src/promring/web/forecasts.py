@@ -22,6 +22,8 @@ from promring.fleet.fleet import Fleet
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.runtime.address import canonical_id
 from promring.runtime.near import meant
+from promring.web.answers import plans as answers
+from promring.web.answers.fleets import Room
 from promring.web.answers.plans import Drained, Forecast, Fullest, Undrained
 from promring.web.api import Api
 from promring.web.controller import Controller, fleet_of
@@ -29,6 +31,7 @@ from promring.web.envelope import ApiError, success
 from promring.web.gate import Gate
 from promring.web.views.held import said
 from promring.web.views.plans import described, plan_of
+from promring.web.views.room import room_of
 
 T = TypeVar("T")
 SAVED_S, SAVED_LOOK_S = 3.0, 0.02
@@ -54,10 +57,15 @@ class Forecasts:
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
         members = reconciler.would_have(reconciler.memory.drained)
-        work = partial(_preview, fleet, placement, members, without, joining)
-        found = await self._made(lambda: described(work()))
+        policy = reconciler.planner.policy
+
+        def work() -> tuple[answers.Preview, Room | None]:
+            found = _preview(fleet, placement, members, without, joining)
+            return described(found), room_of(found.after, policy)
+
+        found, room = await self._made(work)
         held, drained = said(reconciler.verdict.withheld), reconciler.memory.drained
-        return success(plan_of(found, fleet.name, "controller", held, drained))
+        return success(plan_of(found, fleet.name, "controller", room, held, drained))
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take everything from a scraper. 409 when nobody who lives could take it, unless ``?force=true``."""

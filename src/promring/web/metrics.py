@@ -24,6 +24,7 @@ from promring.runtime.text import clean
 from promring.runtime.threads import consume_error, in_thread
 from promring.web.controller import Controller
 from promring.web.gate import Shared
+from promring.web.views.room import room_of
 
 
 class LiveGauges(Collector):
@@ -45,6 +46,7 @@ class LiveGauges(Collector):
             ("fleet", "of"),
             _lacking(fleets),
         )
+        yield from _needed(fleets)
         yield _gauge("unplaced_targets", "Targets that lack an owner: no room is left.", ("service",), _unplaced(services))
         yield _gauge("handing_over_targets", "Targets that an old owner still holds.", ("fleet",), _holding(fleets))
         yield _gauge(
@@ -191,6 +193,26 @@ def _lacking(fleets: list[Fleet]) -> list[Sample]:
             if (found := worst(placement, policy)) is not None:
                 samples.append(((fleet.name, of), float(found.lacking)))
     return samples
+
+
+def _needed(fleets: list[Fleet]) -> Iterator[Metric]:
+    """Of fleets with a capacity."""
+    needed: list[Sample] = []
+    after_loss: list[Sample] = []
+    for fleet in fleets:
+        if (room := room_of(fleet.reconciler.placement, fleet.reconciler.planner.policy)) is None:
+            continue
+        needed.append(((fleet.name,), float(room.needed)))
+        after_loss.append(((fleet.name, "scraper"), float(room.after_scraper)))
+        if room.after_zone is not None:
+            after_loss.append(((fleet.name, "zone"), float(room.after_zone)))
+    yield _gauge("scrapers_needed", "Scrapers that the load needs within the capacity.", ("fleet",), needed)
+    yield _gauge(
+        "scrapers_needed_after_loss",
+        "Scrapers that must be there for enough to be left without one scraper, or one zone.",
+        ("fleet", "of"),
+        after_loss,
+    )
 
 
 def _asked(fleets: list[Fleet]) -> list[Sample]:

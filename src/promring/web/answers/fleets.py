@@ -17,6 +17,42 @@ class Loss(Answer, frozen=True):
     lacking: Annotated[int, doc("The load that would have no room.")]
 
 
+class Room(Answer, frozen=True):
+    """How many scrapers of one weight the load needs within `capacity`: for whoever sizes the fleet, an autoscaler too."""
+
+    load: Annotated[
+        int, doc("The load of all targets, by the newest figures; a target counts for each owner it shall have.")
+    ]
+    each: Annotated[int, doc("The most load that a scraper of this weight may have.")]
+    weight: Annotated[float, doc("The weight that it is about: the commonest of the scrapers that live.")]
+    scrapers: Annotated[int, doc("Scrapers, of any weight, that live and can take targets.")]
+    needed: Annotated[int, doc("So many scrapers of this weight the load needs.")]
+    after_scraper: Annotated[int, doc("So many must there be for enough to be left when one scraper is lost.")]
+    after_zone: Annotated[
+        int | None, doc("So many, spread evenly over the zones, for enough to be left without one; null: not two zones.")
+    ]
+
+
+class Loads(Answer, frozen=True):
+    """What is known of the load of each target."""
+
+    kind: Annotated[
+        str,
+        word(
+            "`series`: samples a scrape, asked of the scrapers. `promql`: what a query of a central store says.",
+            "series",
+            "promql",
+        ),
+    ]
+    learnt: Annotated[int | None, doc("Targets of which this controller has figures; null: it does not lead.")]
+    spread: Annotated[
+        float | None, doc("The load of the fullest scraper over its fair share, by the newest figures; null without a plan.")
+    ]
+    moved_at: Annotated[float | None, doc("When loads alone last moved targets; null: never.")]
+    asked_at: Annotated[float | None, doc("When the last round of questions ended; null: there was none here.")]
+    troubles: Annotated[list[str], doc("Who gave no figures, or odd ones, and why: the first 20.")]
+
+
 class Source(Answer, frozen=True):
     """Where a service has targets from, and what is known of the last list."""
 
@@ -87,6 +123,8 @@ class Fleet(Answer, frozen=True):
     limit: Annotated[int | None, doc("The most load that all scrapers together may have; null without a bound.")]
     without_one: Annotated[Loss | None, doc("Without the scraper that is worst to lose; null when nobody would be left.")]
     without_zone: Annotated[Loss | None, doc("Without the zone that is worst to lose; null where there are not two.")]
+    room: Annotated[Room | None, doc("How many scrapers it needs; null without `capacity` or a plan.")]
+    loads: Annotated[Loads | None, doc("How loads are learnt; null: each target counts 1.")]
     handing_over: Annotated[int, doc("Targets that an old owner still holds until the new one scrapes them.")]
     second_opinions: Annotated[int, doc("Targets that another scraper tries as well, to see whose fault a failure is.")]
     held: Annotated[Held | None, doc("Why the whole plan is kept; null: it is not.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from promring.web.answers.base import Answer, doc, word
+from promring.web.answers.fleets import Room
 from promring.web.answers.parts import Fits, Held
 
 IF_THERE = "null: it is not there"
@@ -74,6 +75,7 @@ class Plan(Preview, frozen=True):
             "configuration",
         ),
     ]
+    room: Annotated[Room | None, doc("How many scrapers the load needs; null without `capacity`.")]
     held: Annotated[list[Held], doc("What is held now, and not a part of the plan.")]
     drained: Annotated[list[str], doc("Scrapers that are drained now.")]
 

@@ -53,6 +53,7 @@ class Place(Answer, frozen=True):
     labels: Annotated[dict[str, str], doc(LABELS)]
     scraper: Annotated[str | None, doc(FIRST_OWNER)]
     scrapers: Annotated[list[str], doc(OWNERS)]
+    load: Annotated[int, doc("Its load in the plan: 1, or samples a scrape where loads are learnt.")]
     key: Annotated[str, doc("Its place on the ring: 16 hexadecimal digits.")]
     preference: Annotated[list[str], doc("Every scraper, in the order in which the ring prefers them for this target.")]
     reason: Annotated[

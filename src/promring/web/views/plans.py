@@ -12,6 +12,7 @@ from promring.core.joined import FleetPool, FleetShares
 from promring.core.plan import bodies, shares
 from promring.model import Placement
 from promring.reload import decisions as reload
+from promring.web.answers.fleets import Room
 from promring.web.answers.parts import Fits, Held
 from promring.web.answers.plans import Decision, ForeseenFleet, Move, Plan, PlannedScraper, PlannedZone, Preview, ReloadPlan
 
@@ -43,7 +44,14 @@ def described(found: core.Preview) -> Preview:
     )
 
 
-def plan_of(preview: Preview, fleet: str, decided_by: str, held: Sequence[Held] = (), drained: Iterable[str] = ()) -> Plan:
+def plan_of(
+    preview: Preview,
+    fleet: str,
+    decided_by: str,
+    room: Room | None,
+    held: Sequence[Held] = (),
+    drained: Iterable[str] = (),
+) -> Plan:
     """The same as the plan of this fleet."""
     return Plan(
         targets=preview.targets,
@@ -58,6 +66,7 @@ def plan_of(preview: Preview, fleet: str, decided_by: str, held: Sequence[Held] 
         moves=preview.moves,
         fleet=fleet,
         decided_by=decided_by,
+        room=room,
         held=list(held),
         drained=sorted(drained),
     )

@@ -140,6 +140,7 @@ def _place(service: str, match: str, placement: Placement, ring: Ring, row: int)
         labels=one.labels,
         scraper=owners[0] if owners else None,
         scrapers=owners,
+        load=1 if placement.loads is None else int(placement.loads[row]),
         key=f"{key:016x}",
         preference=preference,
         reason=_reason(placement, ring, row, owners, preference),
