@@ -21,6 +21,8 @@ class FakeEngine:
         self.dropped: dict[str, list[dict[str, str]]] = {}
         self.jobs: dict[str, dict[str, Any]] = {name: {} for name in pools}
         self.fault = ""
+        self.basic_auth = ""
+        """The header without which it answers 401; empty: it wants none."""
         self.asked: list[str] = []
         """The path and query of each request."""
         self.start(age_s)
@@ -45,6 +47,8 @@ class FakeEngine:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
         path = request.match_info["path"]
+        if self.basic_auth and request.headers.get("Authorization") != self.basic_auth:
+            return web.Response(status=401, text="Unauthorized")
         if self.fault == "down":
             return web.Response(status=503, text="Service Unavailable")
         if self.fault == "silent":

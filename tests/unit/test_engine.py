@@ -63,6 +63,19 @@ async def test_all_sources_of_one_engine_share_its_answers() -> None:
         assert targets_requests(engine) <= first
 
 
+async def test_sources_with_other_intervals_and_rules_share_one_request() -> None:
+    async with FakeEngine({"node": [A], "other": [B]}) as engine:
+        context = SourceContext(Path())
+        keys = {"url": engine.url}
+        node = PrometheusTargets.model_validate(keys | {"scrape_pool": "node", "interval": "10s"}).source(context)
+        other = PrometheusTargets.model_validate(
+            keys | {"scrape_pool": "other", "interval": "20s", "trusted": False}
+        ).source(context)
+        again = PrometheusTargets.model_validate(keys | {"scrape_pool": "node", "trusted": False}).source(context)
+        assert (await addresses(node), await addresses(other), targets_requests(engine)) == (["a:1"], ["b:1"], 1)
+        assert (await addresses(again), targets_requests(engine)) == (["a:1"], 2)  # two sets of rules for one pool
+
+
 async def test_one_source_asks_for_its_own_pool_only() -> None:
     async with FakeEngine({"node": [A]}) as engine:
         (node,) = sources(engine, "node")

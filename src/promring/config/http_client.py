@@ -2,25 +2,28 @@
 
 Owns: those keys, which of them exclude each other, and what they become: headers, files of TLS, a proxy. Files are read each
 time they are used, beside the event loop. A key that promring cannot do is refused by its name, with what to do instead.
-Flow: a kind that asks by HTTP has these keys inline (``HttpClient``); ``headers()``, ``tls_files`` and ``proxy`` go to
+Flow: a kind that asks by HTTP has these keys inline (``HttpClient``); ``headers()``, ``tls_files`` and ``proxy_for`` go to
 ``runtime.http_client.request`` for each request.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import re
 import ssl
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 from yarl import URL
 
 from promring.config.values import AbsolutePath, Model
 from promring.runtime import secretfile
-from promring.runtime.redact import Secret, SecretUrl, shown
+from promring.runtime.proxy import Proxy, is_proxied, proxy_of_environment, proxy_url
+from promring.runtime.redact import Secret, SecretUrl
 from promring.runtime.tls import TlsFiles
 
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -38,16 +41,12 @@ def _secret(value: object) -> Secret:
     return Secret(value)
 
 
-def _proxy(value: object) -> SecretUrl:
-    if isinstance(value, SecretUrl):
+def _pem(value: object) -> Secret:
+    if isinstance(value, Secret):
         return value
-    try:
-        url = URL(value if isinstance(value, str) else "")
-    except ValueError:
-        url = URL()
-    if url.scheme != "http" or not url.host:
-        raise ValueError(f"{shown(value)!r} is not an http:// URL: promring speaks to a proxy without TLS")
-    return SecretUrl(str(value))
+    if not isinstance(value, str) or "-----BEGIN " not in value:
+        raise ValueError("is not the text of a certificate or key (PEM); a file is named with the key that ends in _file")
+    return Secret(value)
 
 
 def _header_name(name: str) -> str:
@@ -68,11 +67,13 @@ def instead(what: str) -> BeforeValidator:
 
 
 SecretText = Annotated[Secret, PlainValidator(_secret)]
-ProxyUrl = Annotated[SecretUrl, PlainValidator(_proxy)]
+Pem = Annotated[Secret, PlainValidator(_pem)]
+ProxyUrl = Annotated[SecretUrl, PlainValidator(proxy_url)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]
+ConnectHeader = Annotated[str, Field(pattern=rf"^{HEADER.pattern}$")]
+ConnectValues = Annotated[list[SecretText], Field(max_length=HEADERS_MAX)]
 FromFile = Annotated[None, instead("write it into a file, and name that with the key that ends in _file")]
-"""A reference to a secret manager, or a text in place of a file."""
-Through = Annotated[None, instead("discover through a Prometheus (targets: prometheus), which can")]
+"""A reference to a secret manager."""
 Token = Annotated[
     None, instead("have a program of yours write the token into a file, and name that in authorization.credentials_file")
 ]
@@ -148,9 +149,9 @@ class Tls(Model):
 class TlsConfig(Tls):
     """The keys of Prometheus' ``tls_config``."""
 
-    ca: FromFile = None
-    cert: FromFile = None
-    key: FromFile = None
+    ca: Pem | None = None
+    cert: Pem | None = None
+    key: Pem | None = None
     ca_ref: FromFile = None
     cert_ref: FromFile = None
     key_ref: FromFile = None
@@ -159,15 +160,24 @@ class TlsConfig(Tls):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
+        for name in ("ca", "cert", "key"):
+            _either(self, name, f"{name}_file")
+        if (self.cert_file is None and self.cert is None) != (self.key_file is None and self.key is None):
+            raise ValueError("a certificate and its key go together: cert_file and key_file, or cert and key")
         if self.max_version is not None and self.max_version < self.min_version:
             raise ValueError("max_version must not be below min_version")
         return self
 
     def files(self) -> TlsFiles:
         newest = VERSIONS[self.max_version] if self.max_version else None
-        return replace(super().files(), oldest=VERSIONS[self.min_version], newest=newest)
+        return replace(
+            super().files(),
+            oldest=VERSIONS[self.min_version],
+            newest=newest,
+            ca=self.ca,
+            cert=self.cert,
+            key=self.key,
+        )
 
 
 class HeaderValues(Model):
@@ -203,14 +213,24 @@ class HttpConfig(Model):
     enable_http2: bool = True
     """Taken, and without effect: promring speaks HTTP/1.1."""
     proxy_url: ProxyUrl | None = None
-    no_proxy: Through = None
-    proxy_from_environment: Literal[False] = False
-    proxy_connect_header: Through = None
+    no_proxy: str = ""
+    """Hosts that are asked without the proxy, as Go reads it. With it this machine is asked without the proxy, too."""
+    proxy_from_environment: bool = False
+    proxy_connect_header: Annotated[dict[ConnectHeader, ConnectValues], Field(max_length=HEADERS_MAX)] = Field(default={})
     http_headers: Annotated[dict[HeaderName, HeaderValues], Field(max_length=HEADERS_MAX)] = Field(default={})
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
         _either(self, "basic_auth", "authorization", "bearer_token", "bearer_token_file")
+        if self.proxy_from_environment and (self.proxy_url or self.no_proxy):
+            raise ValueError("either proxy_from_environment or proxy_url with no_proxy")
+        if self.no_proxy and not self.proxy_url:
+            raise ValueError("no_proxy needs proxy_url")
+        if self.proxy_connect_header and not self.proxy_url and not self.proxy_from_environment:
+            raise ValueError("proxy_connect_header needs proxy_url or proxy_from_environment")
+        if self.proxy_from_environment:
+            for scheme in ("http", "https"):
+                _proxy_of_environment(URL.build(scheme=scheme, host="host.invalid"))
         return self
 
     @property
@@ -218,8 +238,18 @@ class HttpConfig(Model):
         return self.tls_config.files() if self.tls_config else None
 
     @property
-    def proxy(self) -> str | None:
-        return self.proxy_url.reveal() if self.proxy_url else None
+    def identity(self) -> Hashable:
+        """The same for the same values of all keys."""
+        return *(_identity(getattr(self, name)) for name in HttpConfig.model_fields), self.tls_files
+
+    def proxy_for(self, url: URL) -> Proxy | None:
+        """The proxy of a request, if it has one."""
+        if self.proxy_from_environment:
+            found = _proxy_of_environment(url)
+        else:
+            found = self.proxy_url if not self.no_proxy or is_proxied(url, self.no_proxy) else None
+        headers = ((name, value.reveal()) for name, values in self.proxy_connect_header.items() for value in values)
+        return Proxy(found, tuple(headers)) if found else None
 
     async def headers(self) -> dict[str, str]:
         """What each request has. Raises ``SecretError``."""
@@ -246,6 +276,22 @@ class HttpClient(HttpConfig):
     @property
     def tls_files(self) -> TlsFiles | None:
         return self.tls.files() if self.tls else super().tls_files
+
+
+def _proxy_of_environment(url: URL) -> SecretUrl | None:
+    """Raises ValueError for a proxy that promring cannot speak to."""
+    try:
+        return proxy_of_environment(os.environ, url)
+    except ValueError as error:
+        raise ValueError(f"proxy_from_environment: {url.scheme}_proxy: {error}") from None
+
+
+def _identity(value: object) -> Hashable:
+    if isinstance(value, BaseModel):
+        return tuple((name, _identity(getattr(value, name))) for name in type(value).model_fields)
+    if isinstance(value, dict):
+        return tuple((key, _identity(inner)) for key, inner in value.items())
+    return tuple(map(_identity, value)) if isinstance(value, list) else value
 
 
 def basic(username: str, password: str) -> str:

@@ -22,7 +22,7 @@ from promring.runtime import secretfile
 from promring.runtime.http_client import BODY_BYTES_MAX, NotAskedError, Response, request
 from promring.runtime.tls import TlsFiles
 
-Direct = Annotated[None, instead("it asks scrapers directly: trouble of a proxy would look like the death of them all")]
+DIRECT = instead("it asks scrapers directly: trouble of a proxy would look like the death of them all")
 Unfollowed = Annotated[Literal[False], instead("no redirect of a scraper is followed: say where it is with path_prefix")]
 
 
@@ -40,7 +40,9 @@ class ScraperApi(HttpClient):
 
     scheme: Literal["http", "https"] = "http"
     path_prefix: PathPrefix = ""
-    proxy_url: Direct = None
+    proxy_url: Annotated[None, DIRECT] = None
+    no_proxy: Annotated[Literal[""], DIRECT] = ""
+    proxy_from_environment: Annotated[Literal[False], DIRECT] = False
     follow_redirects: Unfollowed = False
 
     @model_validator(mode="after")

@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Annotated, Protocol
 
 from pydantic import AfterValidator
+from yarl import URL
 
 from promring.config.http_client import Tls
 from promring.config.kinds import Problem, Section
 from promring.config.values import AbsolutePath
 from promring.consul.environment import ADDRESS, read_environment
 from promring.runtime.http_client import TlsFiles, parse_base
+from promring.runtime.proxy import Proxy
 
 
 class HttpOptions(Protocol):
     """How to ask by HTTP, beyond what Consul itself knows."""
 
-    @property
-    def proxy(self) -> str | None:
-        """The URL of a proxy."""
+    def proxy_for(self, url: URL) -> Proxy | None:
+        """The proxy of a request, if it has one."""
 
     async def headers(self) -> Mapping[str, str]:
         """Of one request. Raises ``SecretError``."""

@@ -315,18 +315,19 @@ class Client:
         query = list(params.items() if isinstance(params, Mapping) else params)
         if self.access.datacenter and method == "GET" and not local:
             query.append(("dc", self.access.datacenter))
+        url = self.url.with_path(self.access.path_prefix + path).with_query(query)
         try:
             response = await request(
                 self._session,
                 method,
-                self.url.with_path(self.access.path_prefix + path).with_query(query),
+                url,
                 timeout_s=deadline_s,
                 headers=await self._credentials(),
                 json=body,
                 data=data,
                 tls=self.access.tls,
                 body_bytes_max=bytes_max,
-                proxy=self.access.http.proxy if self.access.http else None,
+                proxy=self.access.http.proxy_for(url) if self.access.http else None,
             )
         except HttpError as error:
             raise ConsulError(f"{self._where}: {error}") from error
@@ -335,7 +336,7 @@ class Client:
             why = f"permission denied (403): {response.text()}; {rule}"
             raise ConsulError(f"{self._where}: {why}", 403)
         if response.status not in fine:
-            raise ConsulError(f"{self._where}: status {response.status}: {response.text()}", response.status)
+            raise ConsulError(f"{self._where}: {response.refusal()}", response.status)
         return response
 
     async def _credentials(self) -> dict[str, str]:

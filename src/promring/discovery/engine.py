@@ -14,36 +14,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import aiohttp
 import msgspec
 import xxhash
+from yarl import URL
 
-from promring.discovery import Dropped
+from promring.config.http_client import HttpConfig
+from promring.discovery import Dropped, asking
 from promring.discovery.engine_config import Job, jobs_of
 from promring.discovery.engine_pools import EnginePools, Reading
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.http_client import HttpError, Response, new_session
 from promring.runtime.redact import shown
 from promring.runtime.threads import in_thread, in_thread_shielded
-from promring.runtime.tls import TlsFiles
 
 BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
-
-
-class EngineAccess(NamedTuple):
-    """Where an engine is, and how to be let in. ``timeout_s``: for a whole answer. Files are read for each request."""
-
-    url: str
-    timeout_s: float
-    bearer_token_file: Path | None = None
-    tls: TlsFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +69,12 @@ class _ConfigAnswer(msgspec.Struct):
 
 
 class Engine:
-    """One Prometheus. ``rules``: of its lists. ``wanted``: the scrape pools of its sources."""
+    """One Prometheus. ``timeout_s``: for a whole answer, the longest that one of its sources gives it."""
 
-    def __init__(self, access: EngineAccess, rules: ListRules) -> None:
-        self._access, self.where = access, shown(access.url)
-        self._pools = EnginePools(self.where, rules)
-        self.wanted: set[str] = set()
+    def __init__(self, url: str, http: HttpConfig) -> None:
+        self._url, self._http, self.where = url.rstrip("/"), http, shown(url)
+        self._pools = EnginePools(self.where)
+        self.timeout_s = 0.0
         self.newest: EngineAnswer | None = None
         self.woken: set[asyncio.Event] = set()
         """Set at each answer."""
@@ -92,6 +82,13 @@ class Engine:
         self._waiting = 0
         self._config: tuple[str, Mapping[str, Job]] = ("", {})
         """With the digest of the text."""
+
+    def add(self, scrape_pool: str, rules: ListRules, timeout_s: float) -> bool:
+        """A source takes this pool with these ``rules``. False: it cannot, because another one has other rules for it."""
+        taken = self._pools.rules.setdefault(scrape_pool, rules) == rules
+        if taken:
+            self.timeout_s = max(self.timeout_s, timeout_s)
+        return taken
 
     def dropped(self, scrape_pool: str) -> Dropped:
         return self._pools.dropped.get(scrape_pool) or Dropped()
@@ -116,13 +113,13 @@ class Engine:
     async def _ask(self) -> EngineAnswer:
         number = self.newest.number + 1 if self.newest else 1
         try:
-            async with asyncio.timeout(self._access.timeout_s), new_session(unpack=False) as session:
+            async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
                 jobs = await self._jobs(session)
                 await self._targets(session, jobs)
                 life, age_s = await self._life(session)
             made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s)
         except TimeoutError:
-            made = EngineAnswer(number, time.monotonic(), f"no whole answer within {self._access.timeout_s:g} s")
+            made = EngineAnswer(number, time.monotonic(), f"no whole answer within {self.timeout_s:g} s")
         except (HttpError, DiscoveryError, secretfile.SecretError) as error:
             made = EngineAnswer(number, time.monotonic(), str(error))
         self.newest = made
@@ -138,22 +135,16 @@ class Engine:
         consume: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> Response:
         """Raises ``HttpError``, ``DiscoveryError``, ``SecretError``."""
-        access, headers = self._access, {"Accept-Encoding": "identity"}
-        if access.bearer_token_file is not None:
-            headers["Authorization"] = f"Bearer {await secretfile.read_line(access.bearer_token_file)}"
-        response = await request(
+        response = await asking.get(
             session,
-            "GET",
-            f"{access.url.rstrip('/')}/api/v1/{path}",
-            timeout_s=access.timeout_s,
-            headers=headers,
-            params=dict(params or {}),
-            tls=access.tls,
+            URL(f"{self._url}/api/v1/{path}").with_query(params),
+            self._http,
+            timeout_s=self.timeout_s,
             body_bytes_max=BODY_BYTES_MAX if consume else CONFIG_BYTES_MAX,
             consume=consume,
         )
         if response.status != 200:
-            raise DiscoveryError(f"/api/v1/{path} answered {response.status}: {response.text()}")
+            raise DiscoveryError(f"/api/v1/{path}: {response.refusal()}")
         return response
 
     async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:
@@ -186,7 +177,8 @@ class Engine:
                 buffer.clear()
                 await _in_thread(partial(reading.feed, piece))
 
-        one = {"scrapePool": next(iter(self.wanted))} if len(self.wanted) == 1 else {}
+        wanted = list(self._pools.rules)
+        one = {"scrapePool": wanted[0]} if len(wanted) == 1 else {}
         await self._get(session, "targets", {"state": "any", **one}, consume)
         await _in_thread(partial(_finish, reading, bytes(buffer)))
 

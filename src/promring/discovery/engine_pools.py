@@ -126,10 +126,11 @@ class _ScrapePool:
 
 
 class EnginePools:
-    """``where``: the engine, for people; ``rules``: of the lists."""
+    """``where``: the engine, for people; ``rules``: of the lists of those scrape pools that somebody takes."""
 
-    def __init__(self, where: str, rules: ListRules = ANY) -> None:
-        self.where, self.rules = where, rules
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.rules: dict[str, ListRules] = {}
         self._pools: dict[str, _ScrapePool] = {}
         self.dropped: Mapping[str, Dropped] = {}
         """By relabelling, by scrape pool, as the last answer said."""
@@ -247,7 +248,8 @@ class Reading:
         refusals = Refusals()
         layers: list[dict[int, tuple[int, Listed]]] = []
         passed = set()
-        for number, listed in _passing(pending, self._pools, refusals):
+        rules = self._pools.rules.get(name, ANY)
+        for number, listed in _passing(pending, self._pools.where, refusals, rules):
             passed.add(number)
             key = xxh3_64((listed.addresses[0] + listed.suffix).encode())
             layer = next((layer for layer in layers if key not in layer), None)
@@ -262,7 +264,9 @@ class Reading:
             news.refused[number] = f"{str((group.targets or [''])[0])[:NAME_MOST]!r}: {why.partition(': ')[2]}"
 
 
-def _passing(pending: Sequence[tuple[int, Group]], pools: EnginePools, refusals: Refusals) -> Iterator[tuple[int, Listed]]:
+def _passing(
+    pending: Sequence[tuple[int, Group]], where: str, refusals: Refusals, rules: ListRules
+) -> Iterator[tuple[int, Listed]]:
     """Those of ``pending`` that can be given to a scraper."""
     number = 0
 
@@ -271,7 +275,7 @@ def _passing(pending: Sequence[tuple[int, Group]], pools: EnginePools, refusals:
         for number, group in pending:  # noqa: B007 - told to the loop below
             yield group
 
-    for listed in checked(groups(), pools.where, refusals, size_bytes=EXPANDED_MAX, rules=pools.rules):
+    for listed in checked(groups(), where, refusals, size_bytes=EXPANDED_MAX, rules=rules):
         if listed.addresses:
             yield number, listed
 

@@ -1,9 +1,7 @@
-"""Targets from an http_sd endpoint: status 200, JSON, a total deadline, redirects within one origin only.
+"""Targets from an http_sd endpoint: status 200, JSON, a total deadline.
 
-As with Prometheus no compression is asked for, and the body is taken as it came.
-
-A redirect to another scheme, host or port would carry the credentials there, and lets a source choose what promring asks.
-No error shows the query of the URL, nor what an answer repeats of the request's secrets.
+How it is asked is ``discovery/asking.py``. No error shows the query of the URL, nor what an answer repeats of the request's
+secrets.
 """
 
 from __future__ import annotations
@@ -12,26 +10,22 @@ import asyncio
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 from yarl import URL
 
 from promring.config.document import YamlProblem, read_yaml
 from promring.config.http_client import HttpClient, HttpConfig
 from promring.config.values import AbsolutePath, HttpUrl, Interval
-from promring.discovery import SourceContext, SourceSettings, groups
+from promring.discovery import SourceContext, SourceSettings, asking, groups
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.http_client import HttpError, new_session
 from promring.runtime.redact import shown
 from promring.runtime.threads import in_thread
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
-REDIRECTS = (301, 302, 303, 307, 308)
-REDIRECTS_MOST = 10
 CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.IGNORECASE)
 """What Prometheus takes."""
 
@@ -86,26 +80,30 @@ class HttpSource:
     def __init__(self, settings: HttpQuery, rules: ListRules = groups.ANY, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self._settings, self._body_bytes_max = settings, body_bytes_max
         self._reader = groups.Reader(rules=rules)
-        self._tls = settings.tls_files
         self.interval_s = settings.refresh_interval
 
     async def fetch(self) -> TargetPool:
         where, timeout_s = shown(self._settings.url), self._settings.timeout_s
         headers = {
             "Accept": "application/json",
-            "Accept-Encoding": "identity",
             "X-Prometheus-Refresh-Interval-Seconds": f"{self.interval_s:g}",
         }
         try:
             async with asyncio.timeout(timeout_s), new_session(keep_alive=False, unpack=False) as session:
-                headers |= await self._settings.headers()
-                response = await self._follow(session, headers, where)
+                response = await asking.get(
+                    session,
+                    URL(self._settings.url.reveal()),
+                    self._settings,
+                    timeout_s=timeout_s,
+                    body_bytes_max=self._body_bytes_max,
+                    headers=headers,
+                )
         except TimeoutError:
             raise DiscoveryError(f"{where}: no whole answer within {timeout_s:g} s") from None
         except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
-            raise DiscoveryError(f"{where}: status {response.status}: {response.text()}".rstrip(": "))
+            raise DiscoveryError(f"{where}: {response.refusal()}")
         kind = response.headers.get("content-type", "").strip()
         if not CONTENT_TYPE.fullmatch(kind):
             raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")
@@ -114,40 +112,6 @@ class HttpSource:
         except DiscoveryError as error:
             raise DiscoveryError(response.clean(str(error)), error.pool) from None
         return pool
-
-    async def _follow(self, session: aiohttp.ClientSession, headers: Mapping[str, str], where: str) -> Response:
-        """The first answer that is no redirect. Raises ``HttpError``, ``DiscoveryError``."""
-        url = URL(self._settings.url.reveal())
-        for _ in range(REDIRECTS_MOST + 1):
-            response = await request(
-                session,
-                "GET",
-                url,
-                timeout_s=self._settings.timeout_s,
-                headers=dict(headers),
-                tls=self._tls,
-                body_bytes_max=self._body_bytes_max,
-                proxy=self._settings.proxy,
-            )
-            location = response.headers.get("location")
-            if response.status not in REDIRECTS or location is None or not self._settings.follow_redirects:
-                return response
-            next_url = _joined(url, location)
-            if next_url is None or next_url.origin() != url.origin() or next_url.raw_user or next_url.raw_password:
-                to = response.clean(shown(location))
-                why = f"redirects to {to!r}; a redirect out of {shown(url.origin())} is not followed"
-                raise DiscoveryError(f"{where}: status {response.status}: {why}")
-            url = next_url
-        raise DiscoveryError(f"{where}: more than {REDIRECTS_MOST} redirects, the last to {shown(url)!r}")
-
-
-def _joined(url: URL, location: str) -> URL | None:
-    """Where a redirect leads; None when that is no URL of HTTP."""
-    try:
-        joined = url.join(URL(location))
-        return joined if joined.scheme in ("http", "https") and joined.host and joined.port else None
-    except ValueError:
-        return None
 
 
 def _headers(content: bytes, path: Path) -> dict[str, str]:

@@ -21,12 +21,12 @@ import numpy as np
 from pydantic import Field
 from yarl import URL
 
-from promring.config.http_client import Tls
+from promring.config.http_client import HttpClient
 from promring.config.kinds import Problem
-from promring.config.values import AbsolutePath, HttpUrl, Interval
+from promring.config.values import HttpUrl, Interval
 from promring.core.pool import pool_of
 from promring.discovery import Dropped, SourceContext, SourceSettings
-from promring.discovery.engine import Engine, EngineAccess, EngineAnswer
+from promring.discovery.engine import Engine, EngineAnswer
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import shown
@@ -39,7 +39,7 @@ POOLS_NAMED_MOST = 5
 API = ("/api/v1", "/api/v1/targets")
 
 
-class PrometheusTargets(SourceSettings):
+class PrometheusTargets(SourceSettings, HttpClient):
     """One scrape pool of a Prometheus that discovers. ``url``: of the server, with its path prefix. ``timeout``: for a whole
     answer; default twice the interval, at most 1 minute.
     """
@@ -50,8 +50,6 @@ class PrometheusTargets(SourceSettings):
     scrape_pool: Annotated[str, Field(min_length=1)]
     interval: Interval = 30.0
     timeout: Interval | None = None
-    bearer_token_file: AbsolutePath | None = None
-    tls: Tls | None = None
 
     def relations(self) -> Iterator[Problem]:
         if URL(self.url.reveal()).path.rstrip("/").endswith(API):
@@ -62,12 +60,12 @@ class PrometheusTargets(SourceSettings):
         return f"prometheus:{shown(self.url)}/{self.scrape_pool}"
 
     def source(self, context: SourceContext) -> PrometheusSource:
-        tls = self.tls.files() if self.tls else None
-        access = EngineAccess(
-            self.url.reveal(), self.timeout or min(2 * self.interval, TIMEOUT_S), self.bearer_token_file, tls
-        )
-        rules = ListRules(self.trusted, context.legacy_names)
-        engine = context.shared.one(Engine, (access, rules), lambda: Engine(access, rules))
+        url, rules = self.url.reveal(), ListRules(self.trusted, context.legacy_names)
+        timeout_s = self.timeout or min(2 * self.interval, TIMEOUT_S)
+        engine = context.shared.one(Engine, (url, self.identity), lambda: Engine(url, self))
+        if not engine.add(self.scrape_pool, rules, timeout_s):
+            engine = context.shared.one(Engine, (url, self.identity, rules), lambda: Engine(url, self))
+            engine.add(self.scrape_pool, rules, timeout_s)
         return PrometheusSource(engine, self.scrape_pool, self.interval)
 
 
@@ -76,7 +74,6 @@ class PrometheusSource:
 
     def __init__(self, engine: Engine, scrape_pool: str, interval_s: float) -> None:
         self._engine, self._scrape_pool, self.interval_s = engine, scrape_pool, interval_s
-        engine.wanted.add(scrape_pool)
         self._taken = 0
         """The number of the last answer that this source took."""
         self._fetching = False

@@ -18,14 +18,16 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from promring.runtime import secretfile
+from promring.runtime.proxy import Proxy
 from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
 from promring.runtime.resolver import Resolver, watch_lookups
 from promring.runtime.tls import TlsFiles as TlsFiles
@@ -82,11 +84,18 @@ class Response:
     body: bytes = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """What the request had that no message may show."""
+    proxy: str = ""
+    """Through which it came, mostly none: a status that is not 200 may be its own."""
 
     def text(self, most: int = 200) -> str:
         """The beginning of the body on one line, for error messages."""
         window = self.body[:TEXT_WINDOW_BYTES].decode("utf-8", "replace")
         return " ".join(self.clean(window).split())[:most]
+
+    def refusal(self) -> str:
+        """Status and text of an answer that is not the wanted one, for error messages."""
+        came = f" through {self.proxy}" if self.proxy else ""
+        return f"status {self.status}{came}: {self.text()}".rstrip(": ")
 
     def clean(self, text: str) -> str:
         """A text that is made of this answer, without what it repeats of the request's secrets."""
@@ -143,15 +152,16 @@ async def request(
     tls: TlsFiles | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
     consume: Callable[[bytes], Awaitable[None]] | None = None,
-    proxy: str | None = None,
+    proxy: Proxy | None = None,
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
-    answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: the URL of an HTTP proxy.
+    answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
+    error names, and an answer, because it may be the proxy's own.
     """
     unresolved = watch_lookups()
-    secrets = (*secrets_of_url(str(url)), *secrets_of_url(proxy or ""), *secrets_of_headers(headers or {}))
+    secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}), *_secrets_of_proxy(proxy))
     try:
         async with asyncio.timeout(timeout_s):
             context = await secretfile.tls_context(tls) if tls is not None else True
@@ -165,21 +175,39 @@ async def request(
                 ssl=context,
                 server_hostname=tls.server_name if tls is not None else None,
                 allow_redirects=False,
-                proxy=proxy,
+                proxy=proxy.url.reveal() if proxy else None,
+                proxy_headers=CIMultiDict(proxy.connect_headers) if proxy else None,
             ) as response:
                 names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
                 taking = consume if response.status == 200 else None
-                return Response(response.status, names, await _body(response, body_bytes_max, taking), secrets)
+                body = await _body(response, body_bytes_max, taking)
+                return Response(response.status, names, body, secrets, str(proxy or ""))
     except TimeoutError:
-        raise not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s) from None
+        raise _through(not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s), proxy) from None
     except secretfile.SecretError as error:
         raise NotAskedError(str(error)) from error
     except aiohttp.ClientConnectorDNSError as error:
-        raise look_up_error(error.os_error, error.host) from None
+        raise _through(look_up_error(error.os_error, error.host), proxy) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise _kind(error)(_hidden(_why(error), secrets)) from None  # their own texts, and their causes, have the whole URL
+        # their own texts, and their causes, have the whole URL
+        raise _through(_kind(error)(_hidden(_why(error), secrets)), proxy) from None
     except MemoryError as error:
         raise NotAskedError("no memory for the answer") from error
+
+
+def _through(error: HttpError, proxy: Proxy | None) -> HttpError:
+    """The error of a request: with a proxy it says nothing certain about the other side, and names the proxy."""
+    if proxy is None:
+        return error
+    kind = HttpError if isinstance(error, RefusedError) else type(error)
+    return kind(f"through {proxy}: {error}")
+
+
+def _secrets_of_proxy(proxy: Proxy | None) -> Iterator[str]:
+    if proxy is not None:
+        yield from secrets_of_url(proxy.url.reveal())
+        for _, value in proxy.connect_headers:
+            yield value
 
 
 def too_late(timeout_s: float) -> HttpError:
@@ -253,6 +281,8 @@ def _why(error: Exception) -> str:
             return f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}"
         case aiohttp.InvalidURL():
             return "the URL is malformed"
+        case aiohttp.ClientHttpProxyError():
+            return _line(f"the proxy answered {error.status} to CONNECT: {error.message}")
         case aiohttp.ClientResponseError():
             return _line(f"malformed answer: {error.message}")
         case aiohttp.ClientPayloadError():

@@ -1,11 +1,16 @@
-"""The files of a TLS connection, as the configuration names them."""
+"""The files of a TLS connection, as the configuration names them, or the texts that it has in their place."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from promring.runtime.redact import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,10 @@ class TlsFiles:
     """All certificates in it, whatever their names, when there is no ``ca_file``."""
     oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     newest: ssl.TLSVersion | None = None
+    ca: Secret | None = None
+    """PEM in place of the file, like ``cert`` and ``key``."""
+    cert: Secret | None = None
+    key: Secret | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -39,16 +48,30 @@ class TlsFiles:
             for path in _files_in(self.ca_folder):
                 made.load_verify_locations(cafile=path)
         else:
-            made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+            given = self.ca.reveal() if self.ca else None
+            made = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None, cadata=given)
         made.minimum_version = self.oldest
         if self.newest is not None:
             made.maximum_version = self.newest
-        if self.cert_file:
-            made.load_cert_chain(self.cert_file, self.key_file, password="")  # else it asks on the terminal
+        with _file_of(self.cert, self.cert_file) as cert, _file_of(self.key, self.key_file) as key:
+            if cert is not None:
+                made.load_cert_chain(cert, key, password="")  # else it asks on the terminal
         if self.insecure_skip_verify:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE
         return made
+
+
+@contextlib.contextmanager
+def _file_of(text: Secret | None, file: Path | None) -> Iterator[Path | None]:
+    """A path that OpenSSL can read: of ``file``, or of memory that holds ``text``."""
+    if text is None:
+        yield file
+        return
+    with open(os.memfd_create("pem", os.MFD_CLOEXEC), "wb") as memory:
+        memory.write(text.reveal().encode())
+        memory.flush()
+        yield Path(f"/proc/self/fd/{memory.fileno()}")
 
 
 def _files_in(folder: Path) -> list[Path]:
