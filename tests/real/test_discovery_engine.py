@@ -173,7 +173,7 @@ async def test_a_fleet_with_discovered_targets_is_a_fleet_as_any_other(
             config["shard_services"][0]["targets"] = targets
             s.controller.config_file.write_text(yaml.safe_dump(config))
             engine.configure("node")
-            engine.list_in("node", [{"targets": addresses[:4]}])
+            engine.list_in("node", [{"targets": addresses[:4]}, GROUPS[1]])
             await engine.start()
             for i, address in enumerate(addresses[4:8]):
                 host, _, port = address.rpartition(":")
@@ -184,6 +184,8 @@ async def test_a_fleet_with_discovered_targets_is_a_fleet_as_any_other(
             await s.controller.start()
             await until(lambda: s.placed_on(*s.scrapers), "all targets of all sources", 60)
             await s.quiet()
+            sources = (await s.controller.ask(s.session, f"services/{SERVICE}"))["sources"]
+            assert [one["dropped"] for one in sources] == [{"count": 1, "among": ["spot:1"]}, None, None]
             await s.scrapers[0].kill()
             s.allowed |= {"panic", "audit_failed", "scraper_behind", "discovery_failed"}
             took = await until(lambda: s.placed_on(*s.scrapers[1:]), "its targets are with the others", 60)

@@ -41,6 +41,7 @@ def invoked(answers: dict[str, tuple[int, Any]], *arguments: str) -> tuple[Resul
 def test_a_fleet_of_several_services_is_shown_once_and_one_of_its_own_as_its_service() -> None:
     source = one_service()["sources"][0]
     bad = source | {"state": "unknown", "reason": "no answer", "refused": 2, "remarks": ["a", "b"]}
+    bad |= {"dropped": {"count": 3, "among": ["x:1", "y:1"]}}
     panic = {"reason": "panic", "detail": "2 of 3 are gone", "until": None}
     doubt = {"reason": "source_shrank", "detail": "web says 1", "until": None}
     warned = {"level": "warn", "text": "no whole answer"}
@@ -61,6 +62,7 @@ def test_a_fleet_of_several_services_is_shown_once_and_one_of_its_own_as_its_ser
         "    withheld: web says 1",
         "    source file:/targets.json: no answer",
         "    2 entries left out: a; b",
+        "    3 dropped there by relabelling: x:1, y:1, …",
         "",
         "node: 4 targets, generation 1.2, membership known",
         "  4 of 4 targets seen scraped 3 s ago",

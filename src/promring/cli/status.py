@@ -184,6 +184,10 @@ def _every_held(of: Fleet | Service) -> list[Held]:
 def _show_left_out(source: Source) -> None:
     if source.refused:
         say(f"    {source.refused} entries left out: {'; '.join(source.remarks)}")
+    if source.dropped:
+        count, among = source.dropped.count, source.dropped.among
+        more = ", …" if count > len(among) else ""
+        say(f"    {count} dropped there by relabelling{': ' if among else ''}{', '.join(among)}{more if among else ''}")
 
 
 def _show_scrapers(scrapers: list[Scraper], *, loads: bool = False) -> None:

@@ -53,6 +53,13 @@ class Loads(Answer, frozen=True):
     troubles: Annotated[list[str], doc("Who gave no figures, or odd ones, and why: the first 20.")]
 
 
+class Dropped(Answer, frozen=True):
+    """What relabelling dropped in a Prometheus that discovers, before promring saw it."""
+
+    count: Annotated[int, doc("How many targets.")]
+    among: Annotated[list[str], doc("The addresses of the first of them; fewer where that Prometheus does not keep them.")]
+
+
 class Source(Answer, frozen=True):
     """Where a service has targets from, and what is known of the last list."""
 
@@ -65,6 +72,7 @@ class Source(Answer, frozen=True):
     targets: Annotated[int | None, doc("Targets in the last good list; null: there is none.")]
     refused: Annotated[int | None, doc("Entries that were left out of it as no target; null: there is none.")]
     remarks: Annotated[list[str], doc("The first of these, with the reason.")]
+    dropped: Annotated[Dropped | None, doc("By relabelling, at the source; null: it drops nothing, or does not say.")]
 
 
 class Retiring(Answer, frozen=True):

@@ -14,6 +14,7 @@ from promring.core.loss import Loss, worst_scraper, worst_zone
 from promring.core.placement import Policy
 from promring.core.preview import NAMED_MOST, Fit
 from promring.core.verdicts import Act, Hold
+from promring.discovery import Dropped, DroppingSource, Source
 from promring.fleet.facts import Cell
 from promring.fleet.fleet import Fleet, Service
 from promring.model import Placement, TargetPool
@@ -79,7 +80,7 @@ def describe(service: Service, *, scrapers: bool = True) -> answers.Service:
         withheld=[] if isinstance(held, Hold) else said((*fleet.reconciler.verdict.withheld, *service.withheld)),
         membership=membership_of(fleet),
         scrapers=scrapers_of(fleet, [service]) if scrapers else [],
-        sources=[_source(name, cell) for name, cell in service.facts.cells.items()],
+        sources=[_source(name, cell, service.sources.get(name)) for name, cell in service.facts.cells.items()],
         delivery=[d.means for d in service.deliveries],
         retiring=[
             answers.Retiring(one.kind, one.service, list(one.places), one.until, list(one.waiting_for))
@@ -91,11 +92,17 @@ def describe(service: Service, *, scrapers: bool = True) -> answers.Service:
     return msgspec.structs.replace(described, summary=summary(described))
 
 
-def _source(name: str, cell: Cell[TargetPool]) -> answers.Source:
+def _source(name: str, cell: Cell[TargetPool], source: Source | None) -> answers.Source:
     """With its last good list: its length, how many entries were left out of it, and the first of those."""
     good = cell.fact.good.value if cell.fact.good else None
     targets, refused = (None, None) if good is None else (len(good), good.refused)
-    return answers.Source(name, *fact_of(cell.fact), targets, refused, list(good.remarks) if good else [])
+    remarks = list(good.remarks) if good else []
+    return answers.Source(name, *fact_of(cell.fact), targets, refused, remarks, _dropped(source))
+
+
+def _dropped(source: Source | None) -> answers.Dropped | None:
+    dropped = source.dropped if isinstance(source, DroppingSource) else Dropped()
+    return answers.Dropped(dropped.count, list(dropped.named)) if dropped.count else None
 
 
 def _loss(worst: Callable[[Placement, Policy], Loss | None], fleet: Fleet) -> answers.Loss | None:
