@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -439,3 +440,21 @@ async def test_a_renamed_service_and_a_scraper_with_another_id_are_served_by_the
         (behind,) = (await r.data("/api/v1/status"))["left_behind"]
         assert (behind["service"], behind["targets"]) == ("files-only", 40)
         assert (await r.get(f"/sd/files-only/{r.nodes[0]}"))[0] == 404
+
+
+async def test_a_drain_that_is_asked_while_a_reload_is_taken_is_not_lost(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        await until(lambda: r.supervisor.fleets["node"].reconciler.placement is not None, "a plan")
+        scraper, headers = r.nodes[0], {"Authorization": "Bearer sesame"}
+
+        async def ask(verb: str) -> int:
+            url = f"{r.url}/api/v1/fleets/node/scrapers/{quote(scraper)}/{verb}?force=true"
+            async with r.session.post(url, headers=headers) as response:
+                return response.status
+
+        for verb in ["drain", "undrain"] * 5:
+            asked = asyncio.create_task(ask(verb))
+            while not asked.done():
+                assert not (await r.supervisor.reload()).problems
+            assert await asked == 200
+            assert r.supervisor.fleets["node"].reconciler.memory.drained == ({scraper} if verb == "drain" else set())

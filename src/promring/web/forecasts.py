@@ -79,7 +79,7 @@ class Forecasts:
             raise ApiError(409, "conflict", _last(fleet.name, name, [one.id for one in others]))
         forecast = await self._forecast(fleet, name, back=False) if others else None
         had = _targets(fleet, name)
-        kept = await self._drain(fleet, name, back=False)
+        kept = await self._drain(request, back=False)
         return success(
             Drained(
                 fleet=fleet.name,
@@ -98,7 +98,7 @@ class Forecasts:
         """Let it have its share again: what comes back is said."""
         fleet, name = self._asked(request)
         forecast = await self._forecast(fleet, name, back=True)
-        kept = await self._drain(fleet, name, back=True)
+        kept = await self._drain(request, back=True)
         alive = any(one.id == name for one in fleet.reconciler.history.members)
         return success(Undrained(fleet.name, name, drained=False, kept=kept, alive=alive, forecast=forecast))
 
@@ -116,16 +116,16 @@ class Forecasts:
             )
         return fleet, name
 
-    async def _drain(self, fleet: Fleet, name: str, *, back: bool) -> bool:
+    async def _drain(self, request: web.Request, *, back: bool) -> bool:
         """Whether it is on the disk, too, so that a restart does not forget it."""
-        if not self._controller.leadership.leads():  # lost while the forecast was made
-            raise ApiError(409, "conflict", "this controller does not lead any more")
+        fleet, name = self._asked(request)  # again: while the forecast was made, a reload may have put another in its place
         fleet.reconciler.drain(name, back=back)
         self._api.changed()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SAVED_S):
                 while not fleet.reconciler.saved:  # noqa: ASYNC110 - the loop saves in its cycle and tells nobody
                     await asyncio.sleep(SAVED_LOOK_S)
+                    fleet = self._controller.fleets.get(fleet.name, fleet)
         return fleet.reconciler.saved
 
     async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> Forecast | None:
