@@ -23,7 +23,7 @@ from promring.demo.controller import Controller
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.demo.targets import Farm
-from promring.runtime.http_client import new_session
+from promring.runtime.http_client import new_session, request
 from tests.waiting import until
 
 BELIEVED = {"shrink_threshold": 0, "growth_threshold": None}
@@ -100,6 +100,21 @@ class Stage:
             return all(hashlib.sha256(p.read_bytes()).hexdigest() == decided[name] for name, p in files.items())
 
         await until(written, "hand-overs are over, and every slice is written")
+
+    async def taken(self) -> None:
+        """Wait until every scraper that answers has exactly its slice: Prometheus takes a new list some seconds later, and
+        a controller that does not know who has what asks the scrapers, and counts what they still have.
+        """
+
+        async def has_it(scraper: ScraperProcess) -> bool:
+            if not scraper.running or not self.path_of(scraper).exists():
+                return True
+            answer = await request(self.session, "GET", f"{scraper.url}/api/v1/targets?state=active", timeout_s=5)
+            active = [t["discoveredLabels"]["__address__"] for t in json.loads(answer.body)["data"]["activeTargets"]]
+            return sorted(active) == sorted(self.slice_of(scraper))
+
+        for scraper in self.scrapers:
+            await until(lambda s=scraper: has_it(s), f"{scraper.id} has its slice, and no more")  # type: ignore[misc]
 
     async def join_in(self, name: str, consul: ConsulProcess | None = None) -> Controller:
         """One more controller with the same configuration, started, with a state of its own; ``consul``: its own agent."""

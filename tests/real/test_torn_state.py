@@ -182,6 +182,7 @@ async def test_promring_with_a_cut_state_says_so_starts_without_it_and_moves_not
 ) -> None:
     async with stage(tmp_path, consul_program, prometheus_program, http_sd=0) as s:
         s.allowed |= {"state_set_aside"}
+        await s.taken()
         stamps, state = s.stamps(), tmp_path / "state" / "node_exporter.state"
         await s.controller.kill()
         os.truncate(state, state.stat().st_size // 2)
