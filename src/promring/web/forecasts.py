@@ -123,7 +123,7 @@ class Forecasts:
         self._api.changed()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SAVED_S):
-                while not fleet.reconciler.saved:  # noqa: ASYNC110 - the loop saves in its cycle and tells nobody
+                while not fleet.reconciler.saved:
                     await asyncio.sleep(SAVED_LOOK_S)
                     fleet = self._controller.fleets.get(fleet.name, fleet)
         return fleet.reconciler.saved
