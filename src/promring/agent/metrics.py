@@ -23,9 +23,9 @@ class AgentMetrics:
         self._slices = self._counter(
             "slices", "Slices that were offered: written, same, refused, failed.", "service", "outcome"
         )
-        self.reloads = self._counter("reloads", "Reloads of the scraper.", "outcome")
+        self.reloads = self._counter("reloads", "Reloads of the scraper that the agent asked for: ok, failed.", "outcome")
         self._epoch = self._gauge("slice_epoch", "Epoch of the slice in the file.", "service")
-        self._number = self._gauge("slice_generation", "Its number in the epoch.", "service")
+        self._number = self._gauge("slice_generation", "Number of the slice in the file, within its epoch.", "service")
         self._offered = self._gauge(
             "slice_offered", "0 while the controller has nothing for the file, or knows no such service any more.", "service"
         )

@@ -43,7 +43,11 @@ class UnforeseenCounts(Collector):
     """``promring_unforeseen_total{loop}`` of this process."""
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily("promring_unforeseen", "Faults that no adapter foresaw.", labels=("loop",))
+        family = CounterMetricFamily(
+            "promring_unforeseen",
+            "Faults of promring itself in a loop; the answer counts as none and the loop goes on. Please report them.",
+            labels=("loop",),
+        )
         with _lock:
             counts = dict(_counts)
         for loop, count in counts.items():

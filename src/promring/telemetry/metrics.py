@@ -19,20 +19,46 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(UnforeseenCounts())
-        self.reshards = self._counter("reshards", "Placements that changed a slice.", "fleet", "reason")
+        self.reshards = self._counter(
+            "reshards",
+            "Placements that changed a slice, by reason: initial, scrapers, targets, drain, policy, handover, "
+            "second_opinion.",
+            "fleet",
+            "reason",
+        )
         self.targets_moved = self._counter("targets_moved", "Targets that went from one scraper to another.", "fleet")
-        self.deliveries = self._counter("deliveries", "Slices handed to a sink.", "fleet", "means", "outcome")
+        self.deliveries = self._counter(
+            "deliveries",
+            "Slices delivered, by means (file, ssh, ansible, http_sd) and outcome: written, failed (the receiver's side), "
+            "refused (it has a newer generation), unsent (our own side, or the way), withheld (we do not lead).",
+            "fleet",
+            "means",
+            "outcome",
+        )
         self.discovery_failures = self._counter(
-            "discovery_failures", "Fetches of a source that failed.", "service", "source"
+            "discovery_failures", "Questions to a source that gave no list.", "service", "source"
         )
-        self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "fleet")
-        self.takeovers = self._counter("takeovers", "Epochs above that of another controller without a lock.")
-        self.http_refused = self._counter("http_refused", "Connections and requests refused or cut off.", "reason")
+        self.state_failures = self._counter(
+            "state_failures", "Failures to save the last good state to the state directory.", "fleet"
+        )
+        self.takeovers = self._counter(
+            "takeovers", "Times that this controller went above the epoch of another one that ran without a lock."
+        )
+        self.http_refused = self._counter(
+            "http_refused", "Connections and requests that were refused or cut off, by reason.", "reason"
+        )
         self.http_requests = self._counter(
-            "http_requests", "Requests that were answered, by route; 499: the client went away.", "handler", "code"
+            "http_requests",
+            "Requests that were answered, by route (none: no such path) and code (499: the client went away).",
+            "handler",
+            "code",
         )
-        self.reconcile_duration = self._seconds("reconcile_duration_seconds", "One cycle: facts to slices delivered.")
-        self.delivery_lag = self._seconds("delivery_lag_seconds", "A fact changed to its slices delivered.")
+        self.reconcile_duration = self._seconds(
+            "reconcile_duration_seconds", "Seconds of one cycle, from facts to slices delivered."
+        )
+        self.delivery_lag = self._seconds(
+            "delivery_lag_seconds", "Seconds from the change of a fact to its slices delivered."
+        )
 
     def forget(self, *, fleet: str = "", service: str = "") -> None:
         """Remove the series of a fleet, or of a service, that is gone."""

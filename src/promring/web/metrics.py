@@ -1,17 +1,15 @@
-"""``/metrics``: the counters of ``telemetry.metrics`` and gauges read from the live objects at the time of the scrape."""
+"""The gauges of ``/metrics``, read from the live objects at the time of the scrape; ``telemetry.metrics`` has the counters.
+
+``scripts/make-metrics-page`` writes docs/metrics.md from both.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE_PLAIN
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from promring import __version__
@@ -20,10 +18,9 @@ from promring.core.loss import worst_scraper, worst_zone
 from promring.discovery import DroppingSource
 from promring.fleet.fleet import Fleet, Service
 from promring.membership import Probes
-from promring.runtime.text import clean
-from promring.runtime.threads import consume_error, in_thread
+from promring.model import Fact, TargetPool
+from promring.web.answers.fleets import Room
 from promring.web.controller import Controller
-from promring.web.gate import Shared
 from promring.web.views.room import room_of
 
 
@@ -36,75 +33,48 @@ class LiveGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         services, fleets = list(self._controller.services.values()), list(self._controller.fleets.values())
-        yield _gauge("scrapers", "Scrapers by state.", ("fleet", "state"), _states(fleets))
-        yield _gauge("targets", "Targets in the pool.", ("service",), _targets(services))
-        yield _gauge("target_conflicts", "Targets listed twice with other labels.", ("service",), _conflicts(services))
+        for name, text, labels, of_fleets in _OF_FLEETS:
+            yield _gauge(name, text, ("fleet", *labels), of_fleets(fleets))
         yield from _of_scrapers(fleets)
-        yield _gauge(
-            "lacking_load_after_loss",
-            "Load that would have no room without one scraper, or one zone, the worst to lose.",
-            ("fleet", "of"),
-            _lacking(fleets),
-        )
-        yield from _needed(fleets)
-        yield _gauge("unplaced_targets", "Targets that lack an owner: no room is left.", ("service",), _unplaced(services))
-        yield _gauge("handing_over_targets", "Targets that an old owner still holds.", ("fleet",), _holding(fleets))
-        yield _gauge(
-            "coverage_ratio", "Targets proved to be scraped, of all.", ("service",), _audited(services, lambda c: c.ratio)
-        )
-        yield _gauge(
-            "uncovered_targets", "Not proved to be scraped.", ("service",), _audited(services, lambda c: c.uncovered)
-        )
-        unproved = _audited(services, lambda c: len(c.unproved))
-        yield _gauge("unproved_targets", "Of those, with scrapers that cannot be asked.", ("service",), unproved)
-        looked: list[Sample] = [((s.name,), s.look.at) for s in services if s.look.coverage is not None]
-        yield _gauge("coverage_timestamp_seconds", "When the audit last looked at all scrapers.", ("service",), looked)
-        yield _gauge(
-            "doubled_targets", "Scraped beyond the slices.", ("service",), _audited(services, lambda c: len(c.doubled))
-        )
-        yield _gauge(
-            "plan_held",
-            "1 while the last plan, or a part of it, is kept; the reason.",
-            ("fleet", "reason"),
-            _held(fleets),
-        )
-        yield _gauge(
-            "source_doubted",
-            "1 while the last list of a source is kept; the reason.",
-            ("service", "source", "reason"),
-            _doubted(services),
-        )
-        yield _gauge(
-            "membership_last_success_timestamp_seconds",
-            "When the scrapers were last known.",
-            ("fleet",),
-            [((f.name,), f.facts.members.fact.good_at) for f in fleets if f.facts.members.fact.good_at],
-        )
-        yield from _facts(services)
-        yield _gauge(
-            "scraper_last_ask_timestamp_seconds",
-            "When a scraper, or its agent, last came for its list.",
-            ("fleet", "scraper"),
-            _asked(fleets),
-        )
         yield _probes(fleets)
+        for name, text, labels, of_services in _OF_SERVICES:
+            yield _gauge(name, text, ("service", *labels), of_services(services))
         yield from self._process()
 
     def _process(self) -> Iterator[Metric]:
         reload = self._controller.reload_state
-        yield _gauge("leader", "1 when this controller delivers.", (), [((), float(self._controller.leadership.leads()))])
+        ready = float(not self._controller.unready())
+        yield _gauge("ready", "1 when /-/ready answers 200: every fleet has a plan of known scrapers.", (), [((), ready)])
+        yield _gauge(
+            "leader",
+            "1 while this controller leads: it delivers. Without a lock always 1.",
+            (),
+            [((), float(self._controller.leadership.leads()))],
+        )
         locked_out = self._controller.leadership.locked_out_by is not None
-        yield _gauge("locked_out", "1 while receivers keep what another controller wrote.", (), [((), float(locked_out))])
-        yield _gauge("config_last_reload_successful", "1 when the file is in force.", (), [((), float(reload.successful))])
+        yield _gauge(
+            "locked_out",
+            "1 while receivers refuse this controller, as another one without a lock wrote to them.",
+            (),
+            [((), float(locked_out))],
+        )
+        yield _gauge(
+            "config_last_reload_successful",
+            "1 when the last reload took the configuration file, 0 when it was refused.",
+            (),
+            [((), float(reload.successful))],
+        )
         yield _gauge(
             "config_last_reload_success_timestamp_seconds",
             "When a configuration was last taken.",
             (),
             [((), reload.at)],
         )
-        yield _gauge("http_connections", "Clients that are connected.", (), [((), float(self._connections()))])
-        yield _gauge("http_connections_max", "How many clients may be connected.", (), [((), float(self._most))])
-        yield _gauge("build_info", "The version.", ("version",), [((__version__,), 1.0)])
+        yield _gauge(
+            "http_connections", "Clients that are connected to the port of promring.", (), [((), float(self._connections()))]
+        )
+        yield _gauge("http_connections_max", "Clients that may be connected at a time.", (), [((), float(self._most))])
+        yield _gauge("build_info", "Always 1; the version is its label.", ("version",), [((__version__,), 1.0)])
 
 
 Sample = tuple[tuple[str, ...], float]
@@ -117,31 +87,25 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: list[Sample])
     return family
 
 
-def _facts(services: list[Service]) -> Iterator[Metric]:
-    cells = [((s.name, name), cell.fact) for s in services for name, cell in s.facts.cells.items()]
-    yield _gauge(
-        "discovery_last_success_timestamp_seconds",
-        "When a source last gave targets.",
-        ("service", "source"),
-        [(labels, fact.good_at) for labels, fact in cells if fact.good_at],
-    )
-    yield _gauge(
-        "discovery_refused_entries",
-        "Entries of a source's list that were left out.",
-        ("service", "source"),
-        [(labels, float(fact.good.value.refused)) for labels, fact in cells if fact.good],
-    )
-    yield _gauge(
-        "discovery_dropped_targets",
-        "Targets of a source that relabelling dropped before they were placed.",
-        ("service", "source"),
-        [
-            ((s.name, name), float(source.dropped.count))
-            for s in services
-            for name, source in s.sources.items()
-            if isinstance(source, DroppingSource)
-        ],
-    )
+def _cells(services: list[Service]) -> list[tuple[tuple[str, str], Fact[TargetPool]]]:
+    return [((s.name, name), cell.fact) for s in services for name, cell in s.facts.cells.items()]
+
+
+def _heard(services: list[Service]) -> list[Sample]:
+    return [(labels, fact.good_at) for labels, fact in _cells(services) if fact.good_at]
+
+
+def _refused(services: list[Service]) -> list[Sample]:
+    return [(labels, float(fact.good.value.refused)) for labels, fact in _cells(services) if fact.good]
+
+
+def _dropped(services: list[Service]) -> list[Sample]:
+    sources = [((s.name, name), source) for s in services for name, source in s.sources.items()]
+    return [(labels, float(one.dropped.count)) for labels, one in sources if isinstance(one, DroppingSource)]
+
+
+def _known(fleets: list[Fleet]) -> list[Sample]:
+    return [((f.name,), f.facts.members.fact.good_at) for f in fleets if f.facts.members.fact.good_at]
 
 
 def _states(fleets: list[Fleet]) -> list[Sample]:
@@ -177,10 +141,15 @@ def _of_scrapers(fleets: list[Fleet]) -> Iterator[Metric]:
             limits = zip(placement.scrapers, placement.limits.tolist(), strict=True)
             capacities += [((fleet.name, s.id), float(limit)) for s, limit in limits]
     labels = ("fleet", "scraper")
-    yield _gauge("assigned_targets", "Targets of a scraper.", labels, assigned)
-    yield _gauge("assigned_load", "Load of a scraper.", labels, loads)
-    yield _gauge("capacity_load", "The most load that a scraper may have.", labels, capacities)
-    yield _gauge("draining_targets", "That a drained scraper still has.", labels, draining)
+    yield _gauge("assigned_targets", "Targets that a scraper has, of all services.", labels, assigned)
+    yield _gauge(
+        "assigned_load",
+        "Load that a scraper has, of all services: targets, or samples a scrape where loads are learnt.",
+        labels,
+        loads,
+    )
+    yield _gauge("capacity_load", "The most load that a scraper may have, by load_factor and capacity.", labels, capacities)
+    yield _gauge("draining_targets", "Targets that a drained scraper still has.", labels, draining)
 
 
 def _lacking(fleets: list[Fleet]) -> list[Sample]:
@@ -195,24 +164,23 @@ def _lacking(fleets: list[Fleet]) -> list[Sample]:
     return samples
 
 
-def _needed(fleets: list[Fleet]) -> Iterator[Metric]:
+def _needed(fleets: list[Fleet]) -> list[Sample]:
     """Of fleets with a capacity."""
-    needed: list[Sample] = []
-    after_loss: list[Sample] = []
-    for fleet in fleets:
-        if (room := room_of(fleet.reconciler.placement, fleet.reconciler.planner.policy)) is None:
-            continue
-        needed.append(((fleet.name,), float(room.needed)))
-        after_loss.append(((fleet.name, "scraper"), float(room.after_scraper)))
+    return [((name,), float(room.needed)) for name, room in _rooms(fleets)]
+
+
+def _needed_after_loss(fleets: list[Fleet]) -> list[Sample]:
+    samples: list[Sample] = []
+    for name, room in _rooms(fleets):
+        samples.append(((name, "scraper"), float(room.after_scraper)))
         if room.after_zone is not None:
-            after_loss.append(((fleet.name, "zone"), float(room.after_zone)))
-    yield _gauge("scrapers_needed", "Scrapers that the load needs within the capacity.", ("fleet",), needed)
-    yield _gauge(
-        "scrapers_needed_after_loss",
-        "Scrapers that must be there for enough to be left without one scraper, or one zone.",
-        ("fleet", "of"),
-        after_loss,
-    )
+            samples.append(((name, "zone"), float(room.after_zone)))
+    return samples
+
+
+def _rooms(fleets: list[Fleet]) -> list[tuple[str, Room]]:
+    rooms = [(f.name, room_of(f.reconciler.placement, f.reconciler.planner.policy)) for f in fleets]
+    return [(name, room) for name, room in rooms if room is not None]
 
 
 def _asked(fleets: list[Fleet]) -> list[Sample]:
@@ -230,7 +198,8 @@ def _asked(fleets: list[Fleet]) -> list[Sample]:
 def _probes(fleets: list[Fleet]) -> Metric:
     family = CounterMetricFamily(
         "promring_probes",
-        "Health checks of scrapers by promring itself; not_made: this machine could not; distrusted: password, certificate.",
+        "Health checks of scrapers by promring itself: success, failure, distrusted (it answers, and password or "
+        "certificate are wrong), not_made (this machine could not).",
         labels=("fleet", "outcome"),
     )
     for fleet in fleets:
@@ -266,46 +235,92 @@ def _doubted(services: list[Service]) -> list[Sample]:
     return [((s.name, source, one.reason), 1.0) for s in services for one in s.withheld for source in one.about]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A text format of metrics."""
-
-    content_type: str
-    write: Callable[[Collector], bytes]
+def _looked(services: list[Service]) -> list[Sample]:
+    return [((s.name,), s.look.at) for s in services if s.look.coverage is not None]
 
 
-PLAIN = Form(CONTENT_TYPE_PLAIN, generate_latest)
-OPEN_METRICS = Form(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest)
-
-
-class Rendered:
-    """The text of ``/metrics``: rendered beside the loop, once for all who ask at the same time."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = Shared(lambda: list(registry.collect()))  # the live objects are the loop's
-        self._work: dict[Form, asyncio.Future[bytes]] = {}
-
-    async def get(self, form: Form = PLAIN) -> bytes:
-        work = self._work.get(form)
-        if work is None or work.done():
-            families = self._families.get()
-            work = self._work[form] = asyncio.ensure_future(in_thread(lambda: _text(families, form)))
-            work.add_done_callback(consume_error)
-        return await asyncio.shield(work)
-
-
-def _text(families: list[Metric], form: Form) -> bytes:
-    try:
-        return form.write(_Collected(families))
-    except UnicodeEncodeError:
-        for family in families:
-            family.samples = [s._replace(labels={k: clean(v) for k, v in s.labels.items()}) for s in family.samples]
-        return form.write(_Collected(families))
-
-
-class _Collected(Collector):
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        return self._families
+_OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[Sample]]], ...] = (
+    ("scrapers", "Scrapers by state: up, down, unknown.", ("state",), _states),
+    ("membership_last_success_timestamp_seconds", "When the membership last said who the scrapers are.", (), _known),
+    ("plan_held", "1 while the last plan of a fleet, or a part of it, is kept, by reason.", ("reason",), _held),
+    (
+        "handing_over_targets",
+        "Targets that an old scraper keeps until the new one is seen scraping them.",
+        (),
+        _holding,
+    ),
+    (
+        "lacking_load_after_loss",
+        "Load that would have no room without one scraper, or one zone, the worst to lose.",
+        ("of",),
+        _lacking,
+    ),
+    (
+        "scrapers_needed",
+        "Scrapers of the commonest weight that the load needs within the capacity; of fleets with one.",
+        (),
+        _needed,
+    ),
+    (
+        "scrapers_needed_after_loss",
+        "Scrapers that must be there for enough to be left without one scraper, or one zone.",
+        ("of",),
+        _needed_after_loss,
+    ),
+    (
+        "scraper_last_ask_timestamp_seconds",
+        "When a scraper, or its agent, last came for its list (http_sd).",
+        ("scraper",),
+        _asked,
+    ),
+)
+_OF_SERVICES: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Service]], list[Sample]]], ...] = (
+    ("targets", "Targets of a service, those of all sources together.", (), _targets),
+    ("target_conflicts", "Targets that two sources list with other labels; the first source wins.", (), _conflicts),
+    ("unplaced_targets", "Targets without a scraper: none has room for them.", (), _unplaced),
+    (
+        "coverage_ratio",
+        "Share of the targets that are proved to be scraped, 0 to 1.",
+        (),
+        lambda all_: _audited(all_, lambda c: c.ratio),
+    ),
+    (
+        "uncovered_targets",
+        "Targets that are not proved to be scraped; the unproved ones among them.",
+        (),
+        lambda all_: _audited(all_, lambda c: c.uncovered),
+    ),
+    (
+        "unproved_targets",
+        "Targets of scrapers that cannot be asked what they scrape.",
+        (),
+        lambda all_: _audited(all_, lambda c: len(c.unproved)),
+    ),
+    (
+        "doubled_targets",
+        "Targets that a scraper scrapes although its slice lacks them.",
+        (),
+        lambda all_: _audited(all_, lambda c: len(c.doubled)),
+    ),
+    ("coverage_timestamp_seconds", "When the audit last asked all scrapers what they scrape.", (), _looked),
+    (
+        "source_doubted",
+        "1 while the newest list of a source is not believed and the last one is kept, by reason.",
+        ("source", "reason"),
+        _doubted,
+    ),
+    ("discovery_last_success_timestamp_seconds", "When a source last gave a list of targets.", ("source",), _heard),
+    (
+        "discovery_refused_entries",
+        "Entries of the last list of a source that cannot be given to a scraper and were left out.",
+        ("source",),
+        _refused,
+    ),
+    (
+        "discovery_dropped_targets",
+        "Targets of a source that relabelling dropped before they were placed.",
+        ("source",),
+        _dropped,
+    ),
+)
+"""Name, meaning, labels, and what the samples are."""

@@ -23,10 +23,11 @@ from promring.web.connection import Connection
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, Handler, encode, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
+from promring.web.exposition import OPEN_METRICS, PLAIN, Rendered
 from promring.web.forecasts import Forecasts
 from promring.web.hosts import Hosts, check_host, check_origin
 from promring.web.listener import Listener, connections_most
-from promring.web.metrics import OPEN_METRICS, PLAIN, LiveGauges, Rendered
+from promring.web.metrics import LiveGauges
 from promring.web.negotiation import prefers_openmetrics
 from promring.web.openapi import document
 from promring.web.page import Page
