@@ -14,7 +14,7 @@ from pathlib import Path
 
 from promring.audit.look import Look
 from promring.audit.watch import Audit, AuditSettings
-from promring.config.kinds import Shared
+from promring.config.kinds import Sections, Shared
 from promring.config.settings import (
     FleetKeys,
     FleetOfServices,
@@ -143,7 +143,13 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
     store = _store(name, context, previous)
     reconciler = _reconciler(parts.fleet, services, facts, asks, context, previous, store)
     membership = build_membership(
-        keys, context.consul, context.leadership.leads, context.log, last=memory.members, catalogue=memory.catalogue
+        keys,
+        context.consul,
+        context.leadership.leads,
+        context.log,
+        sections=context.settings.sections,
+        last=memory.members,
+        catalogue=memory.catalogue,
     )
     if isinstance(membership, Registering):
         departures = reconciler.departures
@@ -322,13 +328,14 @@ def build_membership(
     leads: Callable[[], bool],
     log: Logger,
     *,
+    sections: Sections,
     last: Members = (),
     catalogue: Members = (),
     observes: bool = False,
 ) -> Membership:
     """``observes``: nothing is written, whatever the settings say."""
     context = MembershipContext(
-        keys.name, keys.scraper, keys.zone_label, last, catalogue, consul, leads, log, keys.scraper_api
+        keys.name, keys.scraper, keys.zone_label, last, catalogue, consul, leads, log, sections, keys.scraper_api
     )
     return (keys.scrapers.observing() if observes else keys.scrapers).membership(context)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from promring.build import build_membership, build_sources, source_context
-from promring.config.kinds import Shared
+from promring.config.kinds import Sections, Shared
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.consul.client import Client, connected
 from promring.core.joined import FleetPool, Part, salt_of
@@ -32,7 +32,7 @@ async def read_facts(
 ) -> tuple[Members, Members, FleetPool]:
     """The live scrapers, those that are listed, alive or not, and the targets of all services of ``fleet``, now."""
     async with connected(settings.sections) as client:
-        members, listed = await _members(fleet.keys, client, log)
+        members, listed = await _members(fleet.keys, client, settings.sections, log)
         sources = source_context(settings, config_file, Shared())
         parts = {service.name: await _part(service, sources) for service in fleet.services}
     return members, listed, await asyncio.to_thread(FleetPool.of, parts)
@@ -52,15 +52,15 @@ async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path
     """Who scrapes, and every source of every service, each for itself: one without an answer hides no other."""
     async with connected(settings.sections) as client:
         sources = source_context(settings, config_file, Shared())
-        found = [await _scrapers(fleet.keys, client, log)]
+        found = [await _scrapers(fleet.keys, client, settings.sections, log)]
         for service in fleet.services:
             found += [await _source(service.name, name, source) for name, source in build_sources(service, sources).items()]
     return found
 
 
-async def _scrapers(keys: FleetKeys, client: Client, log: Logger) -> Asked:
+async def _scrapers(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> Asked:
     try:
-        living, listed = await _members(keys, client, log)
+        living, listed = await _members(keys, client, sections, log)
     except FactsError as error:
         return Asked(keys.name, "scrapers", False, str(error).removeprefix(f"{keys.name}: "))
     return Asked(keys.name, "scrapers", True, f"{len(living)} alive of {len(listed)}")
@@ -91,8 +91,8 @@ async def _part(service: ShardService, sources: SourceContext) -> Part:
     return Part(pool, service.placement.replication_factor, salt_of(service.fleet, service.name))
 
 
-async def _members(keys: FleetKeys, client: Client, log: Logger) -> tuple[Members, Members]:
-    membership = build_membership(keys, client, lambda: False, log, observes=True)
+async def _members(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> tuple[Members, Members]:
+    membership = build_membership(keys, client, lambda: False, log, sections=sections, observes=True)
     newest: Answer[Members] = Unknown("no answer yet")
     answered = asyncio.Event()
 

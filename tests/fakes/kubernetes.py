@@ -1,13 +1,17 @@
-"""A Kubernetes API in memory: Leases with resourceVersions. It is honest because ``tests/real/test_lock_contract.py`` runs
-on it and on a real kube-apiserver.
+"""A Kubernetes API in memory: Leases, pods that can be listed and watched, nodes. It is honest because
+``tests/real/test_lock_contract.py`` and the contract of memberships run on it and on a real kube-apiserver.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+
+from tests.fakes.kubernetes_pods import FakePods
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
@@ -21,7 +25,9 @@ class FakeKubernetes:
         self.token: str | None = None
         self.late = 0
         self.said: tuple[int, bytes] | None = None
+        self.retry_after = ""
         self.leases: dict[tuple[str, str], dict[str, Any]] = {}
+        self.pods = FakePods()
         self._version = 100
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -37,12 +43,25 @@ class FakeKubernetes:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def kubeconfig(self, folder: Path, **user: str) -> Path:
+        """One that leads here. ``user``: how it is let in."""
+        text = {
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            "clusters": [{"name": "x", "cluster": {"server": self.url}}],
+            "users": [{"name": "x", "user": user}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(text))
+        return path
+
     async def up(self) -> None:
         app = web.Application(middlewares=[self._gate])
         app.router.add_get(f"{PATH}/{{name}}", self._get)
         app.router.add_put(f"{PATH}/{{name}}", self._put)
         app.router.add_delete(f"{PATH}/{{name}}", self._delete)
         app.router.add_post(PATH, self._post)
+        self.pods.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
@@ -52,6 +71,11 @@ class FakeKubernetes:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def lose(self) -> None:
+        """Every request fails from now on, and every watch ends."""
+        self.said = 500, b"lost"
+        self.pods.cut()
+
     def forget(self) -> None:
         """Its etcd is new."""
         self.leases.clear()
@@ -60,7 +84,8 @@ class FakeKubernetes:
     @web.middleware
     async def _gate(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if self.said is not None:
-            return web.Response(status=self.said[0], body=self.said[1])
+            headers = {"Retry-After": self.retry_after} if self.retry_after else None
+            return web.Response(status=self.said[0], body=self.said[1], headers=headers)
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized")
         answer: web.StreamResponse = await handler(request)

@@ -112,7 +112,6 @@ def test_each_error_names_line_and_key(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("scrapers", {"kubernetes": {"namespace": "mon"}}),
         ("placement.loads", "series"),
     ],
 )

@@ -152,6 +152,13 @@ class FleetKeys(Model):
         host, port, zone, weight = Node(*node)
         return Scraper(join_host_port(host, port) if self.identity == "host_port" else host, host, port, zone, weight)
 
+    def id_of(self, scraper: Scraper) -> str:
+        """The identity of one that is known already, perhaps by another. A name that is no address stays."""
+        if not self.scrapers.names_scrapers:
+            return self.scraper((scraper.host, scraper.port)).id
+        name = scraper.id.removesuffix(f":{scraper.port}")
+        return name if self.identity == "host" else f"{name}:{scraper.port}"
+
     def joining(self, text: str) -> Scraper:
         """A scraper that somebody names: as it is listed, where it is. Raises ValueError."""
         node = parse_node_text(text)

@@ -1,6 +1,7 @@
 """Who counts as alive: from what membership answers to the scrapers that the plan is made for. Pure; time is given.
 
-One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for each leave soon after a join:
+One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for each leave soon after a join, but for one of
+a scraper that was being drained by its membership:
 
 | standing  | is in the answer            | is not                                             |
 |-----------|-----------------------------|----------------------------------------------------|
@@ -98,6 +99,7 @@ class Standing:
 
     def left(self, now: float) -> Standing:
         flaps = self.flaps + 1 if now - self.joined_at < FORGIVEN_S else 0
+        flaps = self.flaps if self.scraper.draining else flaps  # a planned leave is no flap
         return replace(self, state=State.OUT, since=now, left_at=now, flaps=flaps)
 
 

@@ -19,15 +19,15 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from promring.config.kinds import Sections
 from promring.etcd.access import Access, EtcdSection
 from promring.model import ConfigError, EtcdError
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, Response, new_session, request
+from promring.runtime.http_client import HttpError, Response, request
 from promring.runtime.redact import hide
+from promring.runtime.with_session import WithSession
 
 DEADLINE_S = 1.3
 REFUSED_S = 30.0
@@ -59,24 +59,16 @@ class _Token(msgspec.Struct, frozen=True):
     token: str = ""
 
 
-class Client:
+class Client(WithSession):
     """Use as an async context manager."""
 
     def __init__(self, access: Access) -> None:
+        super().__init__(connections_max=20)
         self._access = access
         self._endpoints = list(access.endpoints)
         """In the order in which they are asked: those that failed are last."""
         self._tokens: dict[str, str] = {}
         self._refused: tuple[float, EtcdError] | None = None
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Client:
-        self._session = new_session(connections_max=20)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def call(self, path: str, body: Mapping[str, object], shape: type[T]) -> T:
         """Ask the members in turn until one answers. Raises ``EtcdError``."""
@@ -130,10 +122,9 @@ class Client:
 
     async def _asked(self, endpoint: str, path: str, body: Mapping[str, object], shape: type[T]) -> T:
         where, token = f"etcd at {endpoint}", self._tokens.get(endpoint)
-        assert self._session is not None  # entered
         try:
             response = await request(
-                self._session,
+                self.session,
                 "POST",
                 f"{endpoint}/v3/{path}",
                 timeout_s=DEADLINE_S,

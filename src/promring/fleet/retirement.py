@@ -33,8 +33,8 @@ class Retiring:
         """As it was called there: the place of a file may have the names of service and scraper in it."""
         if self.delivery.pulled:
             return slice_  # its readers may use any name
-        scraper, was = slice_.scraper, self.way.service.scraper((slice_.scraper.host, slice_.scraper.port))
-        return replace(slice_, service=self.way.service.name, scraper=replace(scraper, id=was.id))
+        then = self.way.service
+        return replace(slice_, service=then.name, scraper=replace(slice_.scraper, id=then.id_of(slice_.scraper)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,7 @@ def _now(scraper: Scraper, settings: FleetKeys, node: Node | None, *, was_depart
     draining = scraper.draining and not (was_departing and node is not None)
     if node is None or not settings.scrapers.lists_all:  # a catalogue tells zone and weight by itself
         node = Node(scraper.host, scraper.port, scraper.zone, scraper.weight)
-    return replace(settings.scraper(node), draining=draining)
+    return replace(settings.scraper(node), id=settings.id_of(scraper), draining=draining)
 
 
 def _departing(memory: Memory, settings: FleetKeys) -> set[str]:
@@ -311,7 +311,7 @@ def _departing(memory: Memory, settings: FleetKeys) -> set[str]:
         was = frozenset()
     gone = [s for s in memory.members if (s.host, s.port) in was - listed]
     gone += [s for s in memory.departing if (s.host, s.port) not in listed]
-    return {settings.scraper((s.host, s.port)).id for s in gone}
+    return {settings.id_of(s) for s in gone}
 
 
 def collisions(memory: Memory, settings: FleetKeys) -> list[Scraper]:

@@ -13,9 +13,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import yaml
+from pydantic import Field
 
 from promring.config.kinds import Problem, Section
 from promring.config.values import AbsolutePath
@@ -26,6 +28,8 @@ from promring.runtime.http_client import TlsFiles, parse_base
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 KUBECONFIG_BYTES_MAX = 1024 * 1024
+DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""Of an object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,14 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from promring.config.kinds import Sections
 from promring.config.values import Interval
 from promring.election import LockSettings
 from promring.election.leadership import boottime
 from promring.election.store import LockState
-from promring.kubernetes.access import KubernetesSection
+from promring.kubernetes.access import DnsName, KubernetesSection
 from promring.kubernetes.client import Client, connected
 from promring.model import KubernetesError
 
@@ -81,9 +81,6 @@ def _ttl(value: float) -> float:
     if not TTL_LEAST_S <= value <= TTL_MOST_S or value != round(value):
         raise ValueError(f"must be whole seconds from {TTL_LEAST_S:g}s to {TTL_MOST_S:g}s")
     return value
-
-
-DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 
 
 class KubernetesLockSettings(LockSettings):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
-from promring.config.kinds import Kind, Problem
+from promring.config.kinds import Kind, Problem, Sections
 from promring.config.node import Node
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.model import Answer, Members, NodeState, Scraper
@@ -93,8 +93,8 @@ class DirectCheck(NamedTuple):
 class MembershipContext:
     """What a membership is built from beside its own settings. ``name``: of the fleet; ``scraper``: a node as a scraper of
     the fleet; ``zone_label``: the name of the metadata that is a scraper's zone; ``last``: who lived before; ``catalogue``:
-    who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may write; ``api``: how a
-    scraper is asked.
+    who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may write; ``sections``: the
+    top-level ones; ``api``: how a scraper is asked.
     """
 
     name: str
@@ -105,15 +105,18 @@ class MembershipContext:
     consul: Client | None
     leads: Callable[[], bool]
     log: Logger
+    sections: Sections
     api: ScraperApi = PLAIN
 
 
 class ScraperSettings(Kind):
     """The settings of a kind of membership. ``lists_all``: nobody is a scraper but those in ``listed``, and their zones and
-    weights are those of the list; ``watches_max``: so many fleets at most may have this kind; None: no limit.
+    weights are those of the list; ``names_scrapers``: the identities have names in them that are no addresses;
+    ``watches_max``: so many fleets at most may have this kind; None: no limit.
     """
 
     lists_all: ClassVar[bool] = False
+    names_scrapers: ClassVar[bool] = False
     watches_max: ClassVar[int | None] = None
 
     @abstractmethod

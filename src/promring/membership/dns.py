@@ -27,7 +27,7 @@ from promring.config.kinds import Problem
 from promring.config.node import Node
 from promring.config.values import NODES_MAX, Interval, Port
 from promring.membership import DirectCheck, MembershipContext, ScraperSettings
-from promring.membership.listing import ListedMembership
+from promring.membership.listing import Heard, ListedMembership
 from promring.membership.probing import ProbeKeys
 from promring.model import Members, Scraper, join_host_port
 from promring.runtime.address import parse_host_port
@@ -94,7 +94,7 @@ class DnsListing:
         self.name, self.keep_s = f"{settings.name} {settings.type}", settings.keep
         self._settings, self._make, self._client = settings, make, client or NameClient()
 
-    async def run(self, heard: Callable[[Members], None], failed: Callable[[str], None]) -> None:
+    async def run(self, heard: Heard, failed: Callable[[str], None]) -> None:
         while True:
             found, why = await self._ask()
             if why:

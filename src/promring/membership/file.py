@@ -23,7 +23,7 @@ from promring.config.kinds import Problem
 from promring.config.node import Node, parse_node
 from promring.config.values import NODES_MAX, base_folder
 from promring.membership import DirectCheck, MembershipContext, ScraperSettings
-from promring.membership.listing import ListedMembership
+from promring.membership.listing import Heard, ListedMembership
 from promring.membership.probing import ProbeKeys
 from promring.model import Members, PromringError, Scraper, join_host_port
 from promring.runtime import regular
@@ -91,7 +91,7 @@ class FileListing:
         self._content, self._since = b"", 0.0
         """What the file holds, and since when it was seen so."""
 
-    async def run(self, heard: Callable[[Members], None], failed: Callable[[str], None]) -> None:
+    async def run(self, heard: Heard, failed: Callable[[str], None]) -> None:
         taken: bytes | None = None
         while True:
             try:

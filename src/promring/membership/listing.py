@@ -6,26 +6,37 @@ the scrapers are those that lived before.
 
 A scraper that leaves the list and lives is kept as listed for ``keep_s``, where lists of this kind are short by accident,
 and for as long as the list has fewer scrapers than are missing from it. Then it leaves by a plan (``Rostered``): its targets
-move first. One that died meanwhile is simply gone.
+move first. One that died meanwhile is simply gone, as is one whose address another has now.
+
+A list may know of scrapers that they do not live, in it or not (``Off``): that goes before their probes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.membership import MembershipContext, Publish, Roster
 from promring.membership.listed import Listed
 from promring.membership.probing import ProbeKeys, ProbeMembership
-from promring.model import Answer, Members, NodeState, Scraper, Unknown, Waiting
+from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown, Waiting
 from promring.runtime.unforeseen import Lasting, kept_alive
 from promring.telemetry.log import Logger
 
 LEFT_MAX = 1000
 NOT_READ = "the list of the scrapers was not read yet"
+
+
+Off = Mapping[str, str]
+"""Who does not live, whatever the probes say, by id; and why, in words."""
+NOBODY_OFF: Off = {}
+
+
+class Heard(Protocol):
+    def __call__(self, members: Members, off: Off = NOBODY_OFF) -> None: ...
 
 
 class Listing(Protocol):
@@ -34,7 +45,7 @@ class Listing(Protocol):
     name: str
     keep_s: float
 
-    async def run(self, heard: Callable[[Members], None], failed: Callable[[str], None]) -> None:
+    async def run(self, heard: Heard, failed: Callable[[str], None]) -> None:
         """For ever: ``heard`` is told each list that is whole and has scrapers, an equal one too; ``failed`` why there is
         none now.
         """
@@ -54,11 +65,15 @@ class Lineup:
         """In the list, or missing from it."""
         return tuple(sorted((*self.listed.values(), *(scraper for scraper, _ in self._missing.values()))))
 
-    def heard(self, members: Members, now: float) -> None:
+    def heard(self, members: Members, now: float, off: Off = NOBODY_OFF) -> None:
         """The list has these."""
-        there = {s.id: s for s in members}
-        gone = {name: (s, now) for name, s in self.listed.items() if name not in there}
-        self._missing = {name: one for name, one in (self._missing | gone).items() if name not in there}
+        there, taken = {s.id: s for s in members}, {s.address for s in members}
+        missing = self._missing | {name: (s, now) for name, s in self.listed.items()}
+        self._missing = {
+            name: (s, since)
+            for name, (s, since) in missing.items()
+            if name not in there and name not in off and s.address not in taken
+        }
         self.left = {name: s for name, s in self.left.items() if name not in there}
         self.listed = there
 
@@ -102,6 +117,7 @@ class ListedMembership:
         self._lineup = Lineup(listing.keep_s)
         self._listed = Listed((*last, *catalogue))
         self._roster = Roster((), ())
+        self._off: Off = NOBODY_OFF
         self._had, self._why, self._lasting = False, "", Lasting()
         self._publish: Publish = lambda _: None
         self.probed = self._probes.probed
@@ -121,7 +137,9 @@ class ListedMembership:
     def nodes(self) -> list[NodeState]:
         """With the trouble of the list, which is no scraper's fault."""
         about = f"the last list stays: {self._why}" if self._why else ""
-        return [one._replace(reason="; ".join(filter(None, (one.reason, about)))) for one in self._probes.nodes()]
+        probed = {one.id: one for one in self._probes.nodes()}
+        known = probed | {name: NodeState(name, "down", why) for name, why in self._off.items()}
+        return [one._replace(reason="; ".join(filter(None, (one.reason, about)))) for one in known.values()]
 
     def listed(self) -> Members:
         return self._listed.members
@@ -134,7 +152,7 @@ class ListedMembership:
         """Never: each probe ends, and is an answer."""
         return ""
 
-    def _heard(self, members: Members) -> None:
+    def _heard(self, members: Members, off: Off = NOBODY_OFF) -> None:
         if self._why:
             self._log.info("scraper_list_read_again", source=self._listing.name)
             self._why = ""
@@ -142,8 +160,9 @@ class ListedMembership:
         if not self._had:
             self._had = True
             self._lineup.heard(self._last, now)
-        if {s.id: s for s in members} != self._lineup.listed:
-            self._lineup.heard(members, now)
+        if {s.id: s for s in members} != self._lineup.listed or off != self._off:
+            self._off = off
+            self._lineup.heard(members, now, off)
             self._take_over()
 
     def _failed(self, why: str) -> None:
@@ -169,4 +188,10 @@ class ListedMembership:
         elif self._lineup.decide(self._probes.up, time.monotonic()):
             self._take_over()
         else:
-            self._publish(answer)
+            self._publish(self._without_off(answer))
+
+    def _without_off(self, answer: Answer[Members]) -> Answer[Members]:
+        if not self._off or not isinstance(answer, Known):
+            return answer
+        members = tuple(s for s in answer.value if s.id not in self._off)
+        return Known(members) if members else Empty()

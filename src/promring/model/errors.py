@@ -60,7 +60,11 @@ class EtcdError(StoreError):
 
 
 class KubernetesError(StoreError):
-    """Kubernetes' API gave no usable answer."""
+    """Kubernetes' API gave no usable answer. ``retry_after_s``: so long it asks to wait; 0: it does not say."""
+
+    def __init__(self, text: str, status: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(text, status)
+        self.retry_after_s = retry_after_s
 
 
 class ListenError(PromringError):

@@ -1,0 +1,240 @@
+"""Membership from Kubernetes: the pods that a label selector selects, each probed beside what Kubernetes says of it.
+
+| Kubernetes says | the scraper is |
+|---|---|
+| Ready | alive while it answers its probes |
+| a time of deletion | drained: it gets nothing, and its targets move first; its probes tell when it is dead |
+| not Ready, any more | dead |
+| not Ready, never was | not listed yet |
+| Pending, Failed, Succeeded, or deleted | dead at once: its address may be another pod's |
+| gone without a time of deletion: its labels changed | kept as listed for ``keep``, then it leaves by a plan |
+| nothing (the API server does not answer) | what it was, and its probes go on |
+
+The identity of a scraper is the name of its pod, with the port: a pod of a StatefulSet that returns with another address is
+the same scraper. One whose ``uid`` changed was restarted.
+
+Not promised: that a pod is drained before it ends. It is told to end at the moment in which it gets its time of deletion, so
+it needs a ``preStop`` hook that lasts as long as a hand-over (docs/kubernetes.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from promring.config.kinds import Problem
+from promring.config.node import Node, parse_weight
+from promring.config.values import Interval, Port
+from promring.kubernetes.access import DnsName, KubernetesSection
+from promring.kubernetes.client import Client, connected
+from promring.kubernetes.nodes import NodeZones
+from promring.kubernetes.pods import Pod, PodWatch
+from promring.membership import DirectCheck, MembershipContext, ScraperSettings
+from promring.membership.listing import Heard, ListedMembership, Off
+from promring.membership.probing import ProbeKeys
+from promring.model import ConfigError, Members, Scraper
+from promring.runtime.address import canonical_host
+
+AGAIN_S = 5.0
+"""After a kubeconfig that cannot be used."""
+DELETED, RENEWED = "the pod was deleted", "the pod was made anew"
+WEIGHT = "promring/weight"
+"""Annotation of a pod."""
+ZONE = "topology.kubernetes.io/zone"
+NAMED_MOST = 10
+_KEY = r"([A-Za-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_VALUE = r"[A-Za-z0-9._-]*"
+_TERM = rf"!?{_KEY}|{_KEY}\s*(=|==|!=)\s*{_VALUE}|{_KEY}\s+(in|notin)\s+\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\)"
+SELECTOR = re.compile(rf"\s*({_TERM})\s*(,\s*({_TERM})\s*)*")
+PORT_NAME = re.compile(r"[a-z0-9-]{1,15}")
+
+
+def _selector(text: str) -> str:
+    if not SELECTOR.fullmatch(text):
+        raise ValueError(f"{text!r} is no label selector, such as app=prometheus,tier in (a, b)")
+    return text
+
+
+def _port(value: object) -> object:
+    if isinstance(value, str) and not (PORT_NAME.fullmatch(value) and re.search("[a-z]", value)):
+        raise ValueError(f"{value!r} is neither a number nor the name of a port")
+    return value
+
+
+LabelKey = Annotated[str, Field(pattern=rf"^{_KEY}$", max_length=317)]
+
+
+class KubernetesScrapers(ScraperSettings):
+    """``namespace``: absent, that of the kubeconfig's context or of promring's own pod; ``port``: its number, or its name in
+    the pod; ``pod_zone_label``: of each pod; ``node_zone_label``: of the node that a pod runs on, which needs a right on
+    nodes; both count where the fleet has ``zones``; ``keep``: so long a pod that is not selected any more, and lives, counts
+    as listed; ``probe``: how each scraper is asked.
+    """
+
+    kind = "kubernetes"
+    section = KubernetesSection
+    names_scrapers = True
+
+    namespace: DnsName | None = None
+    selector: Annotated[str, Field(max_length=1024), AfterValidator(_selector)]
+    port: Annotated[Port | str, BeforeValidator(_port)]
+    pod_zone_label: LabelKey = ZONE
+    node_zone_label: LabelKey | None = None
+    keep: Interval = 30.0
+    probe: ProbeKeys = ProbeKeys()
+
+    def relations(self) -> Iterator[Problem]:
+        for path, what in self.probe.problems():
+            yield ("probe", *path), what
+
+    @property
+    def direct_check(self) -> DirectCheck:
+        return DirectCheck(self.probe.path, self.probe.timeout)
+
+    def finds_the_same(self, other: ScraperSettings) -> bool:
+        same = isinstance(other, KubernetesScrapers) and other.selector == self.selector
+        return same and isinstance(other, KubernetesScrapers) and other.namespace == self.namespace
+
+    @property
+    def said(self) -> str:
+        return f"pods with {self.selector}"
+
+    def membership(self, context: MembershipContext) -> ListedMembership:
+        return ListedMembership.of(context, PodListing(self, context), self.probe)
+
+
+class Reading(NamedTuple):
+    """``restarted``: ids of pods of another uid than before under the same name. ``refused``: by id, pods that can be no
+    scraper, and why.
+    """
+
+    members: Members
+    off: Off
+    restarted: frozenset[str]
+    refused: Off
+
+
+class PodReader:
+    """What the pods say about scrapers, one answer after the other. ``make``: a node as a scraper of the fleet; ``known``:
+    ids of those that were scrapers before. No I/O.
+    """
+
+    def __init__(self, port: int | str, make: Callable[[Node], Scraper], known: Iterable[str]) -> None:
+        self._port, self._make = port, make
+        self._ready_once = set(known)
+        """Ids. One that was never Ready is not listed, so that the plan does not reckon with it."""
+        self._before: Mapping[str, Pod] = {}
+
+    def read(self, pods: Mapping[str, Pod], zones: Mapping[str, str]) -> Reading:
+        """Of all pods by name; ``zones``: of those that have one, by name."""
+        ids = {name: self._id(pod) for name, pod in pods.items()}
+        deleted = {self._id(pod): DELETED for name, pod in self._before.items() if name not in pods and pod.is_leaving}
+        unready = {ids[name]: why for name, pod in pods.items() if (why := pod.unready)}
+        self._ready_once = {id_ for id_ in ids.values() if id_ not in unready or id_ in self._ready_once}
+        listed, refused = [], {}
+        for name, pod in pods.items():
+            if pod.status.phase == "Running" and ids[name] in self._ready_once:
+                try:
+                    listed.append((pod, self._scraper(pod, zones.get(name, ""))))
+                except ValueError as error:
+                    refused[ids[name]] = str(error)
+        refused |= _doubled(listed)
+        members = tuple(sorted(scraper for _, scraper in listed if scraper.id not in refused))
+        renewed = frozenset(ids[name] for name, pod in pods.items() if self._is_renewed(pod))
+        self._before = pods
+        return Reading(members, deleted | unready | refused, renewed, refused)
+
+    def _is_renewed(self, pod: Pod) -> bool:
+        before = self._before.get(pod.name)
+        return before is not None and before.metadata.uid != pod.metadata.uid
+
+    def _id(self, pod: Pod) -> str:
+        return self._make(Node(pod.name, pod.port(self._port) or 0)).id
+
+    def _scraper(self, pod: Pod, zone: str) -> Scraper:
+        """Raises ValueError, which says what is wrong with the pod."""
+        port, annotations = pod.port(self._port), pod.metadata.annotations or {}
+        if port is None:
+            raise ValueError(f"no container of the pod has a port with the name {self._port}")
+        if not pod.status.ip:
+            raise ValueError("the pod has no address")
+        try:
+            weight = parse_weight(annotations.get(WEIGHT, "1"))
+        except ValueError as error:
+            raise ValueError(f"annotation {WEIGHT}: {error}") from None
+        scraper = self._make(Node(pod.name, port, zone, weight))
+        return replace(scraper, host=canonical_host(pod.status.ip), draining=pod.is_leaving)
+
+
+def _doubled(listed: Sequence[tuple[Pod, Scraper]]) -> dict[str, str]:
+    """Those that have an address of another. The one that is Ready and not being deleted has it, where that is one."""
+    count = Counter(scraper.address for _, scraper in listed)
+    sound = Counter(scraper.address for pod, scraper in listed if not pod.unready and not pod.is_leaving)
+    return {
+        scraper.id: f"another pod has the address {scraper.address}, too"
+        for pod, scraper in listed
+        if count[scraper.address] > 1 and (sound[scraper.address] != 1 or pod.unready or pod.is_leaving)
+    }
+
+
+class PodListing:
+    """The list of scrapers in a cluster. Opens a client of its own, and again when the section cannot be used."""
+
+    def __init__(self, settings: KubernetesScrapers, context: MembershipContext) -> None:
+        self.name, self.keep_s = settings.said, settings.keep
+        self._settings, self._sections, self._log = settings, context.sections, context.log
+        self._zoned = context.zone_label is not None
+        known = {s.id for s in (*context.last, *context.catalogue)}
+        self._reader = PodReader(settings.port, context.scraper, known)
+        self._refused: Off = {}
+
+    async def run(self, heard: Heard, failed: Callable[[str], None]) -> None:
+        while True:
+            try:
+                async with connected(self._sections) as client:
+                    await self._follow(client, heard, failed)
+            except ConfigError as error:
+                failed("; ".join(error.problems))
+                await asyncio.sleep(AGAIN_S)
+
+    async def _follow(self, client: Client, heard: Heard, failed: Callable[[str], None]) -> None:
+        namespace = self._settings.namespace or client.access.namespace
+        zones = NodeZones(client, self._settings.node_zone_label, self._log)
+
+        async def hear(pods: Mapping[str, Pod]) -> None:
+            self._hear(pods, await self._zones(pods, zones), heard, failed)
+
+        await PodWatch(client, namespace, self._settings.selector, self._log).run(hear, failed)
+
+    async def _zones(self, pods: Mapping[str, Pod], nodes: NodeZones) -> dict[str, str]:
+        """By pod. Its own label goes first, as whoever wrote it knows more."""
+        if not self._zoned:
+            return {}
+        label = self._settings.pod_zone_label
+        own = {name: (pod.metadata.labels or {}).get(label, "") for name, pod in pods.items()}
+        return {name: own[name] or await nodes.zone(pod.spec.node_name) for name, pod in pods.items()}
+
+    def _hear(self, pods: Mapping[str, Pod], zones: Mapping[str, str], heard: Heard, failed: Callable[[str], None]) -> None:
+        reading = self._reader.read(pods, zones)
+        self._say_refused(reading.refused)
+        if not reading.members:
+            why = [f"{name}: {why}" for name, why in sorted(reading.off.items())[:NAMED_MOST]]
+            failed(f"no pod with {self._settings.selector} is a scraper now{': ' if why else ''}{'; '.join(why)}")
+            return
+        if reading.restarted:  # what is known of the pod before says nothing about this one
+            others = tuple(s for s in reading.members if s.id not in reading.restarted)
+            heard(others, {**reading.off, **dict.fromkeys(reading.restarted, RENEWED)})
+        heard(reading.members, reading.off)
+
+    def _say_refused(self, refused: Off) -> None:
+        """Once while it lasts."""
+        for name, why in refused.items():
+            if self._refused.get(name) != why:
+                self._log.error("kubernetes_pod_refused", scraper=name, why=why)
+        self._refused = refused
