@@ -28,7 +28,7 @@ from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.verdicts import Guard
 from promring.delivery import Delivery, DeliveryContext, Resuming
-from promring.discovery import Source, SourceContext
+from promring.discovery import OwnEngine, Source, SourceContext
 from promring.election.leadership import Leadership
 from promring.fleet.asks import Asks
 from promring.fleet.deliveries import ServiceDeliveries
@@ -62,6 +62,7 @@ class Context:
     leadership: Leadership
     metrics: Metrics
     log: Logger
+    engine: OwnEngine | None = None
     shared: Shared = field(default_factory=Shared)
     """Of all sources."""
 
@@ -90,7 +91,7 @@ def build_parts(fleet: FleetOfServices, context: Context, previous: Mapping[str,
     not installed.
     """
     shared, log = Shared(), context.log.bind(fleet=fleet.name)
-    of_sources = source_context(context.settings, context.config_file, context.shared)
+    of_sources = source_context(context.settings, context.config_file, context.shared, context.engine)
     services = []
     for settings in fleet.services:
         before = previous.get(settings.name)
@@ -340,9 +341,9 @@ def build_membership(
     return (keys.scrapers.observing() if observes else keys.scrapers).membership(context)
 
 
-def source_context(settings: Settings, config_file: Path, shared: Shared) -> SourceContext:
-    """For sources of whichever shard service."""
-    return SourceContext(config_file.absolute().parent, sections=settings.sections, shared=shared)
+def source_context(settings: Settings, config_file: Path, shared: Shared, engine: OwnEngine | None = None) -> SourceContext:
+    """For sources of whichever shard service. ``engine``: the Prometheus that this process runs to discover."""
+    return SourceContext(config_file.absolute().parent, engine, sections=settings.sections, shared=shared)
 
 
 def build_sources(settings: ShardService, context: SourceContext) -> dict[str, Source]:

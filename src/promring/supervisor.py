@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from promring import trial
@@ -25,6 +26,7 @@ from promring.config.load import Loaded, load_with_lines, loads_with_lines
 from promring.config.settings import Settings
 from promring.consul.access import ConsulSection
 from promring.consul.client import connected
+from promring.discovery.engine_process import EngineProcess
 from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
 from promring.fleet.fleet import Fleet, Service
@@ -86,6 +88,8 @@ class Supervisor:
         self._left = LeftServices(options.state_dir, log)
         self._running = Running(self._left, self.leadership, self.metrics, log, renamed=self._names_changed)
         self._signals = StopSignals(self._stopping)
+        self._engine = EngineProcess(options.state_dir / "engine", log)
+        self._engine.want(settings.engine)
         self._requests = ReloadRequests()
         self._reading = Single()
         self._notify, self._orphans = Notify(), Orphans()
@@ -99,10 +103,9 @@ class Supervisor:
         services = ",".join(s.name for s in self.settings.shard_services)
         self._log.info("starting", services=services, controllers=controllers, pid=os.getpid())
         actors: dict[str, Actor] = {"signals": self._signals.stop.wait, "web": self.web.run, **self._inner()}
-        actors["systemd"], actors["orphans"] = (
-            self._tell_systemd,
-            lambda: kept_alive("orphans", self._orphans.run, self._log),
-        )
+        actors["systemd"] = self._tell_systemd
+        for name, run in (("orphans", self._orphans.run), ("engine", self._engine.run)):
+            actors[name] = partial(kept_alive, name, run, self._log)
         with self._signals.handled(self._requests.hangup):
             async with self._lock() as lock:
                 if lock is not None:
@@ -160,7 +163,14 @@ class Supervisor:
                     consul = await stack.enter_async_context(connected(settings.sections))
                 self._log.info("consul_client", addr=str(consul.url))
             context = Context(
-                settings, options.config_file, options.state_dir, consul, self.leadership, self.metrics, self._log
+                settings,
+                options.config_file,
+                options.state_dir,
+                consul,
+                self.leadership,
+                self.metrics,
+                self._log,
+                self._engine,
             )
             runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
             parts = [build_parts(fleet, context, runs) for fleet in settings.every_fleet]
@@ -293,6 +303,7 @@ class Supervisor:
         if settings.controllers != self.settings.controllers:
             self._log.warning("reload_needs_a_restart", key="controllers", note="the lock stays as it was at the start")
         self.settings, self.reload_state = settings, Reload()
+        self._engine.want(settings.engine)
         self._running.put(built)
         return Reloaded((), decisions)
 

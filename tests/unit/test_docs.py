@@ -28,7 +28,7 @@ def yaml_block(page: str) -> str:
 
 
 def test_the_configuration_page_shows_a_valid_configuration(tmp_path: Path) -> None:
-    for name in ("token", "headers", "bearer", "scraper-password"):
+    for name in ("token", "headers", "bearer", "scraper-password", "discovery.yml"):
         (tmp_path / name).touch()
     text = "\n".join(line for line in yaml_block("docs/configuration.md").splitlines() if "tls:" not in line)
     settings = loads(text, base=tmp_path)

@@ -214,7 +214,7 @@ def _sections(settings: _Sound) -> Iterator[Problem]:
             yield path, section.missing
     given = {type(section): section for section in settings.sections}
     for one in used - given.keys():
-        if one.key not in settings.described:
+        if one.key not in settings.described and one.is_described_elsewhere():
             given[one] = one()
     for section, values in given.items():
         for inner, what in values.relations(used=section in used):

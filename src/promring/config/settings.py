@@ -35,6 +35,7 @@ from promring.config.values import (
 from promring.consul.access import ConsulSection
 from promring.delivery import Names
 from promring.delivery.kinds import AnyDelivery
+from promring.discovery.engine_section import EngineSection
 from promring.discovery.kinds import EveryTargets
 from promring.election.kinds import AnyLock
 from promring.etcd.access import EtcdSection
@@ -237,6 +238,7 @@ class Settings(Model):
     consul: ConsulSection | None = None
     etcd: EtcdSection | None = None
     kubernetes: KubernetesSection | None = None
+    engine: EngineSection | None = None
     controllers: Controllers = Controllers()
     fleets: Annotated[list[Fleet], Field(max_length=SERVICES_MAX, default_factory=list)]
     shard_services: Annotated[list[ShardService], Field(min_length=1, max_length=SERVICES_MAX)]
@@ -258,7 +260,7 @@ class Settings(Model):
     @property
     def sections(self) -> Sections:
         """What kinds share."""
-        return Sections([self.consul, self.etcd, self.kubernetes])
+        return Sections([self.consul, self.etcd, self.kubernetes, self.engine])
 
     @property
     def every_fleet(self) -> list[FleetOfServices]:

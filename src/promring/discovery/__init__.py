@@ -61,14 +61,22 @@ class DroppingSource(Protocol):
         """As its last good answer said."""
 
 
+class OwnEngine(Protocol):
+    """A Prometheus that promring runs to discover."""
+
+    async def url(self) -> str:
+        """Where it is, as soon as it is ready. Raises ``DiscoveryError`` while there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceContext:
-    """What a source is built from beside its own settings. ``folder``: that of the configuration file; ``legacy_names``:
-    only label names that Prometheus 2 takes; ``sections``: the top-level ones; ``shared``: what all
-    sources have in common.
+    """What a source is built from beside its own settings. ``folder``: that of the configuration file; ``engine``: the
+    Prometheus that promring runs, None: here is none; ``legacy_names``: only label names that Prometheus 2 takes;
+    ``sections``: the top-level ones; ``shared``: what all sources have in common.
     """
 
     folder: Path
+    engine: OwnEngine | None = None
     legacy_names: bool = False
     sections: Sections = field(default_factory=Sections)
     shared: Shared = field(default_factory=Shared)

@@ -21,7 +21,7 @@ import xxhash
 from yarl import URL
 
 from promring.config.http_client import HttpConfig
-from promring.discovery import Dropped, asking
+from promring.discovery import Dropped, OwnEngine, asking
 from promring.discovery.engine_config import Job, jobs_of
 from promring.discovery.engine_pools import EnginePools, Reading
 from promring.discovery.groups import ListRules
@@ -69,10 +69,13 @@ class _ConfigAnswer(msgspec.Struct):
 
 
 class Engine:
-    """One Prometheus. ``timeout_s``: for a whole answer, the longest that one of its sources gives it."""
+    """One Prometheus. ``at``: its URL, or that which promring runs; ``timeout_s``: for a whole answer, the longest that a
+    source gives it.
+    """
 
-    def __init__(self, url: str, http: HttpConfig) -> None:
-        self._url, self._http, self.where = url.rstrip("/"), http, shown(url)
+    def __init__(self, at: str | OwnEngine, http: HttpConfig) -> None:
+        self._at, self._http, self.where = at, http, shown(at) if isinstance(at, str) else "engine"
+        self._url = ""
         self._pools = EnginePools(self.where)
         self.timeout_s = 0.0
         self.newest: EngineAnswer | None = None
@@ -114,6 +117,7 @@ class Engine:
         number = self.newest.number + 1 if self.newest else 1
         try:
             async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
+                self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
                 await self._targets(session, jobs)
                 life, age_s = await self._life(session)

@@ -22,11 +22,12 @@ from pydantic import Field
 from yarl import URL
 
 from promring.config.http_client import HttpClient
-from promring.config.kinds import Problem
+from promring.config.kinds import Problem, Section
 from promring.config.values import HttpUrl, Interval
 from promring.core.pool import pool_of
 from promring.discovery import Dropped, SourceContext, SourceSettings
 from promring.discovery.engine import Engine, EngineAnswer
+from promring.discovery.engine_section import EngineSection
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import shown
@@ -40,33 +41,54 @@ API = ("/api/v1", "/api/v1/targets")
 
 
 class PrometheusTargets(SourceSettings, HttpClient):
-    """One scrape pool of a Prometheus that discovers. ``url``: of the server, with its path prefix. ``timeout``: for a whole
-    answer; default twice the interval, at most 1 minute.
+    """One scrape pool of a Prometheus that discovers. ``url``: of the server, with its path prefix; default: that which
+    promring runs, as the section ``engine`` says. ``timeout``: for a whole answer; default twice the interval, at most
+    1 minute.
     """
 
     kind = "prometheus"
+    section = EngineSection
 
-    url: HttpUrl
+    url: HttpUrl | None = None
     scrape_pool: Annotated[str, Field(min_length=1)]
     interval: Interval = 30.0
     timeout: Interval | None = None
 
+    @property
+    def needs(self) -> type[Section] | None:
+        return EngineSection if self.url is None else None
+
     def relations(self) -> Iterator[Problem]:
-        if URL(self.url.reveal()).path.rstrip("/").endswith(API):
+        if self.url is None:
+            yield from (((name,), "goes with a url: the engine that promring runs wants none") for name in self._of_http)
+        elif URL(self.url.reveal()).path.rstrip("/").endswith(API):
             yield ("url",), "is that of the server, without /api/v1 and what follows"
 
     @property
+    def _of_http(self) -> list[str]:
+        """The keys of HTTP that are given."""
+        return sorted(self.model_fields_set & HttpClient.model_fields.keys())
+
+    @property
     def source_name(self) -> str:
-        return f"prometheus:{shown(self.url)}/{self.scrape_pool}"
+        return f"prometheus:{shown(self.url) if self.url else EngineSection.key}/{self.scrape_pool}"
 
     def source(self, context: SourceContext) -> PrometheusSource:
-        url, rules = self.url.reveal(), ListRules(self.trusted, context.legacy_names)
-        timeout_s = self.timeout or min(2 * self.interval, TIMEOUT_S)
-        engine = context.shared.one(Engine, (url, self.identity), lambda: Engine(url, self))
+        at = self.url.reveal() if self.url else context.engine or NoEngine()
+        rules, timeout_s = ListRules(self.trusted, context.legacy_names), self.timeout or min(2 * self.interval, TIMEOUT_S)
+        key = (at if isinstance(at, str) else EngineSection, self.identity)
+        engine = context.shared.one(Engine, key, lambda: Engine(at, self))
         if not engine.add(self.scrape_pool, rules, timeout_s):
-            engine = context.shared.one(Engine, (url, self.identity, rules), lambda: Engine(url, self))
+            engine = context.shared.one(Engine, (key, rules), lambda: Engine(at, self))
             engine.add(self.scrape_pool, rules, timeout_s)
         return PrometheusSource(engine, self.scrape_pool, self.interval)
+
+
+class NoEngine:
+    """In a command that asks by itself."""
+
+    async def url(self) -> str:
+        raise DiscoveryError("the engine of this configuration runs in `promring run` only")
 
 
 class PrometheusSource:
@@ -123,12 +145,12 @@ class PrometheusSource:
         last = self._last
         if answer.age_s < SETTLE_S and (not len(pool) if last is None else last is not pool and await _lacks(pool, last)):
             return (
-                f"started, or loaded its configuration, {answer.age_s:.0f} s ago and may not have discovered everything: "
-                f"a list that lacks something is believed after {SETTLE_S:g} s"
+                f"started, or loaded its configuration, less than {SETTLE_S:g} s ago and may not have discovered everything "
+                "yet: a list that lacks something is not believed before"
             )
         emptied = last is not None and len(last) and not len(pool) and self._life != answer.life
         if emptied and answer.age_s < UNDISCOVERED_S:
-            return f"discovered nothing since it started {answer.age_s:.0f} s ago: believed after {UNDISCOVERED_S:g} s"
+            return f"discovered nothing since it started: believed {UNDISCOVERED_S:g} s after that"
         return ""
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:

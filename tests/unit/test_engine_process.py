@@ -1,0 +1,126 @@
+"""The Prometheus that promring runs to discover: what the configuration takes, and what is said of one that does not run."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from promring.config.load import loads
+from promring.discovery import SourceContext
+from promring.discovery.engine_process import LINES_MOST, EngineProcess
+from promring.discovery.engine_section import EngineSection
+from promring.discovery.prometheus import PrometheusTargets
+from promring.model import ConfigError, DiscoveryError
+from promring.telemetry import log
+from tests.waiting import until
+
+VERSION = '#!/bin/sh\nif [ "$1" = --version ]; then echo "prometheus, version 3.5.0 (x)"; exit; fi\n'
+
+
+def section(folder: Path, script: str | None, mode: int = 0o755) -> EngineSection:
+    program = folder / "program"
+    if script is not None:
+        program.write_text(script)
+        program.chmod(mode)
+    return EngineSection(config_file=folder / "discovery.yml", program=program)
+
+
+@asynccontextmanager
+async def running(folder: Path, wanted: EngineSection | None) -> AsyncIterator[EngineProcess]:
+    engine = EngineProcess(folder / "engine", log.get())
+    engine.want(wanted)
+    task = asyncio.create_task(engine.run())
+    try:
+        yield engine
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+TROUBLES: list[tuple[str | None, int, str]] = [
+    (None, 0o755, "cannot be started: No such file or directory"),
+    (VERSION, 0o644, "cannot be started: Permission denied"),
+    ("#!/bin/sh\necho node_exporter, version 1.5.0\n", 0o755, "--version does not name a version of Prometheus"),
+    (VERSION + "echo 'ts=1 level=info msg=hello' >&2; exit 3\n", 0o755, "ended with status 3"),
+    (
+        VERSION + "echo 'ts=1 level=error err=\"no such field\"' >&2; exit 1\n",
+        0o755,
+        'status 1: level=error err="no such field"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "mode", "why"), TROUBLES)
+async def test_a_source_says_why_the_engine_does_not_run(script: str | None, mode: int, why: str, tmp_path: Path) -> None:
+    async with running(tmp_path, section(tmp_path, script, mode)) as engine:
+        source = PrometheusTargets(scrape_pool="node").source(SourceContext(tmp_path, engine))
+        with pytest.raises(DiscoveryError) as trouble:
+            await source.fetch()
+        assert str(trouble.value).startswith("engine: the engine does not run: ")
+        assert why in str(trouble.value)
+
+
+async def test_warnings_and_errors_of_the_engine_are_lines_of_our_log_and_not_too_many(tmp_path: Path) -> None:
+    lines = io.StringIO()
+    log.configure(stream=lines)
+    says = "for i in $(seq 200); do echo level=INFO msg=a; echo time=x level=WARN msg=b$i; done; echo panic; exit 1\n"
+    async with running(tmp_path, section(tmp_path, VERSION + says)):
+        await until(lambda: "engine_ended" in lines.getvalue(), "its end")
+    found = [line for line in lines.getvalue().splitlines() if "engine_says" in line]
+    assert len(found) == LINES_MOST
+    assert 'line="level=WARN msg=b1"' in found[0]
+    assert "status 1: panic" in lines.getvalue()
+
+
+async def test_an_engine_that_is_not_wanted_any_more_ends_and_one_that_is_wanted_starts(tmp_path: Path) -> None:
+    async with running(tmp_path, None) as engine:
+        with pytest.raises(DiscoveryError, match="no section `engine`"):
+            await engine.url()
+        engine.want(section(tmp_path, VERSION + "exec sleep 1000\n"))
+        await until(lambda: engine.pid is not None, "its start")
+        folder = Path(f"/proc/{engine.pid}")
+        engine.want(None)
+        await until(lambda: not folder.exists(), "its end")
+
+
+def loaded(targets: dict[str, Any], **top: Any) -> None:
+    service = {"name": "x", "scrapers": {"probe": {"nodes": ["h:1"]}}, "delivery": [{"http_sd": {}}]}
+    loads(
+        yaml.safe_dump({"shard_services": [service | {"targets": [{"prometheus": targets}]}]} | top),
+        name="x",
+        base=Path("/"),
+    )
+
+
+POOL = {"scrape_pool": "node"}
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (POOL, {}, "needs a url, or the section `engine:`"),
+    (POOL | {"basic_auth": {"username": "x"}}, {"engine": {"config_file": "x"}}, r"basic_auth: goes with a url"),
+    (POOL, {"engine": {}}, r"engine.config_file: is required"),
+]
+
+
+@pytest.mark.parametrize(("targets", "top", "why"), REFUSED)
+def test_a_pool_has_a_url_or_the_engine_that_promring_runs(targets: dict[str, Any], top: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        loaded(targets, **top)
+
+
+def test_a_pool_of_the_engine_that_promring_runs(tmp_path: Path) -> None:
+    config = tmp_path / "discovery.yml"
+    config.touch()
+    loaded(POOL, engine={"config_file": str(config)})
+    loaded(POOL | {"url": "http://a:1"}, engine={"config_file": str(config)})
+
+
+async def test_a_command_that_asks_by_itself_says_that_the_engine_is_elsewhere(tmp_path: Path) -> None:
+    source = PrometheusTargets(scrape_pool="node").source(SourceContext(tmp_path))
+    with pytest.raises(DiscoveryError, match="runs in `promring run` only"):
+        await source.fetch()
