@@ -44,7 +44,7 @@ async def test_only_users_and_the_token_get_in_over_tls(tmp_path: Path) -> None:
     )
     (tmp_path / "token").write_text("t0ken")
     (tmp_path / "promring.yml").write_text(CONFIG)
-    access = Access(load_web_config(tmp_path / "web.yml"))
+    access = Access(tmp_path / "web.yml")
     web = WebSettings("127.0.0.1", 0, tmp_path / "token", access)
     supervisor = Supervisor(
         Options(tmp_path / "promring.yml", tmp_path, web), load(tmp_path / "promring.yml"), log.get(), Events()
@@ -85,7 +85,7 @@ async def test_only_users_and_the_token_get_in_over_tls(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("basic_auth_users: {alice: plain}", "w.yml:1: basic_auth_users.alice: is not a bcrypt hash"),
-        ("tls_server_config: {cert_file: c.pem}", "w.yml:1: tls_server_config.key_file: is required"),
+        ("tls_server_config: {cert_file: c.pem}", "w.yml:1: tls_server_config: key_file is required"),
         ("\nusers: {}", "w.yml:2: users: unknown key"),
         ("tls_server_config: {cert_file: c, key_file: k, client_ca_file: x}", "w.yml:1: tls_server_config: client_ca_file"),
         ("a: 1\na: 2", "w.yml:2: a: duplicate key"),
@@ -102,7 +102,7 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, text: str, expected
 def test_tls_files_that_are_none_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "w.yml").write_text("tls_server_config: {cert_file: w.yml, key_file: w.yml}")
     with pytest.raises(ConfigError, match="tls_server_config"):
-        Access(load_web_config(tmp_path / "w.yml"))
+        Access(tmp_path / "w.yml")
 
 
 def test_a_reload_in_the_middle_of_a_rotation_keeps_the_certificate_that_works(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_reload_in_the_middle_of_a_rotation_keeps_the_certificate_that_works(t
     old.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     old.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     (tmp_path / "w.yml").write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}")
-    access = Access(load_web_config(tmp_path / "w.yml"))
+    access = Access(tmp_path / "w.yml")
 
     def shakes_hands() -> bool:
         trusting = ssl.create_default_context()

@@ -222,7 +222,7 @@ async def test_clients_that_speak_no_tls_or_nothing_are_no_events_and_do_not_sta
     leaf.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n")
-    access = Access(load_web_config(tmp_path / "web.yml"))
+    access = Access(tmp_path / "web.yml")
     async with serving(tmp_path, access=access, connections_most=20) as s:
         last = s.supervisor.events.last
         for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\xff" * 500):
@@ -445,7 +445,7 @@ def test_a_file_of_the_web_configuration_that_blocks_its_reader_is_refused(tmp_p
     (tmp_path / which).unlink()
     os.mkfifo(tmp_path / which)
     with pytest.raises(ConfigError, match="regular file"):
-        Access(load_web_config(tmp_path / "web.yml"))
+        Access(tmp_path / "web.yml")
 
 
 async def test_a_missing_a_wrong_and_an_unconfigured_token_are_told_apart(tmp_path: Path) -> None:

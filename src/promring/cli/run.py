@@ -19,7 +19,7 @@ from promring.runtime.threads import favour_the_loop
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
-from promring.web.access import Access, WebConfig, load_web_config
+from promring.web.access import Access
 from promring.web.paths import Paths
 from promring.web.server import WebSettings
 
@@ -104,7 +104,7 @@ def run(
         raise click.UsageError(str(error)) from error
     settings = options.load_or_exit(config_file)
     try:
-        access = Access(load_web_config(web_config_file) if web_config_file else WebConfig())
+        access = Access(web_config_file)
     except ConfigError as error:
         options.say_and_exit(error)
     events = Events()

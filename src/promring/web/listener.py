@@ -41,9 +41,11 @@ def connections_most() -> int:
 
 
 class Listener:
-    """``server`` makes answers. ``most`` connections at a time."""
+    """``server`` makes answers. ``tls``: for the next connection, None: without. ``most`` connections at a time."""
 
-    def __init__(self, server: web.Server, refusals: Refusals, *, tls: ssl.SSLContext | None, most: int) -> None:
+    def __init__(
+        self, server: web.Server, refusals: Refusals, *, tls: Callable[[], ssl.SSLContext | None], most: int
+    ) -> None:
         self.refusals = refusals
         self.most = most
         self._server, self._tls = server, tls
@@ -163,9 +165,10 @@ class Listener:
 
     async def _begin(self, connection: Connection, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        limits = {} if self._tls is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": 1.0}
+        tls = self._tls()
+        limits = {} if tls is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": 1.0}
         try:
-            await loop.connect_accepted_socket(lambda: connection, accepted, ssl=self._tls, **limits)
+            await loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **limits)
         except OSError as error:  # TLS errors are, too
             self.refusals.add("tls", getattr(error, "reason", None) or type(error).__name__)
         finally:

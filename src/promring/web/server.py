@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client import ProcessCollector
 
 from promring.model import join_host_port
 from promring.runtime.text import clean
 from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
-from promring.web.access import Access, WebConfig, guard
+from promring.web.access import Access, guard
 from promring.web.answers.plans import Reloaded
 from promring.web.api import Api
 from promring.web.connection import Connection
@@ -53,7 +55,7 @@ class WebSettings:
     host: str = "127.0.0.1"
     port: int = 9600
     token_file: Path | None = None
-    access: Access = field(default_factory=lambda: Access(WebConfig()))
+    access: Access = field(default_factory=Access)
     allowed_hosts: tuple[str, ...] = ()
     connections_most: int | None = None
     paths: Paths = field(default_factory=Paths)
@@ -97,7 +99,7 @@ class WebServer:
         try:
             server, where = runner.server, self._settings
             assert server is not None  # set up
-            listener = Listener(server, self._refusals, tls=where.access.ssl_context, most=self._most)
+            listener = Listener(server, self._refusals, tls=lambda: where.access.ssl_context, most=self._most)
             self.listener = listener
             self.port = await listener.bind(where.host, where.port)
             self.bound.set()
@@ -125,11 +127,10 @@ class WebServer:
             errors,
             guard(access, has_token, refusals),
         ]
-        if access.open and access.ssl_context is None:
-            middlewares.append(check_host(self._hosts, has_token, refusals, paths))
+        middlewares.append(_where_all_may_read(access, check_host(self._hosts, has_token, refusals, paths)))
         middlewares.append(check_origin(self._hosts, refusals))
         app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
-        app.on_response_prepare.append(_finish_headers)
+        app.on_response_prepare.append(_finish_headers(access))
         app.add_routes(web.route(one.method, paths.routes + one.path, one.handler, **one.kwargs) for one in self.routes())
         if paths.routes:
             app.add_routes([web.get(path, self._to_home) for path in ("/", paths.routes)])
@@ -253,6 +254,21 @@ async def _mark(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-async def _finish_headers(_: web.BaseRequest, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "promring"
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+def _where_all_may_read(access: Access, check: Middleware) -> Middleware:
+    """``check``, while neither TLS nor users keep strangers out."""
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        needed = access.open and access.ssl_context is None
+        return await (check(request, handler) if needed else handler(request))
+
+    return checked
+
+
+def _finish_headers(access: Access) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def finish(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "promring"
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.update(access.headers)
+
+    return finish
