@@ -12,6 +12,8 @@
 # make lock    renew the pinned dependencies
 # make bench   what the performance claims rest on
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
+# make fuzz MINUTES=20 [ONLY=json_list]  coverage-guided inputs for every parser of what another program wrote
+# make soak MINUTES=60 [SEED=7]  real servers with random faults: coverage, memory, tasks, descriptors, threads; writes a plot
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
 PYTHON ?= python3
 VENV := .venv
@@ -24,10 +26,11 @@ RUN_FLAGS ?=
 TEST_FLAGS ?=
 MOVES_FLAGS ?=
 SEEDS ?= 1000
+MINUTES ?= 20
 FIRST ?= 0
 WORKERS ?= $(shell nproc)
 
-.PHONY: run test quick check pages lowest faults bench sim moves lock servers consul14 kube-apiserver sdoracle clean
+.PHONY: run test quick check pages lowest faults bench sim fuzz soak moves lock servers consul14 kube-apiserver sdoracle clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -89,14 +92,22 @@ bench: $(SETUP) servers
 sim: $(SETUP)
 	@$(BIN)/python -m tests.sim.nights --seeds $(SEEDS) --first $(FIRST) --workers $(WORKERS)
 
+fuzz: $(SETUP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@$(BIN)/python -m fuzz --minutes $(MINUTES) --only "$(ONLY)"
+
+soak: $(SETUP) servers
+	@$(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 moves: $(SETUP) servers
 	@$(BIN)/python -m bench moves $(MOVES_FLAGS)
 
-# Two locks of the same versions: what promring needs to run, with ssh and uvloop, and what its tests need, too.
+# Locks of the same versions: what promring needs to run, with ssh and uvloop; what its tests need, too; what fuzzing needs.
 lock:
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV)
 	@$(COMPILE) --extra dev --extra uvloop -o requirements-dev.lock
 	@$(COMPILE) --extra ssh --extra uvloop -c requirements-dev.lock -o requirements.lock
+	@$(subst pyproject.toml,fuzz/requirements.in --python-version 3.11,$(COMPILE)) -o requirements-fuzz.lock
 
 clean:
 	rm -rf $(VENV) .make .mypy_cache .ruff_cache .pytest_cache .hypothesis

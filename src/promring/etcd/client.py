@@ -139,7 +139,7 @@ class Client(WithSession):
             failure = _failure(response)
             said = response.clean(failure.message) or response.text()
             raise EtcdError(f"{where}: {said} (status {response.status})", response.status, failure.code)
-        return _decoded(response, shape, where)
+        return decoded(response, shape, where)
 
 
 def _failure(response: Response) -> _Failure:
@@ -151,7 +151,8 @@ def _failure(response: Response) -> _Failure:
     return _Failure()
 
 
-def _decoded(response: Response, shape: type[T], where: str) -> T:
+def decoded(response: Response, shape: type[T], where: str) -> T:
+    """What an answer says. Raises ``EtcdError``."""
     try:
         return msgspec.json.decode(response.body, type=shape, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

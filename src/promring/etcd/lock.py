@@ -37,6 +37,8 @@ POLL_S = 0.25
 NOTE = "/note"
 """After the lock's key: the key of the note."""
 TTL_LEAST_S, TTL_MOST_S = 3.0, 60.0
+READS = 2
+"""Of the lock's key and of the note's, in one transaction."""
 
 
 class _Lease(msgspec.Struct, frozen=True):
@@ -118,6 +120,8 @@ class EtcdLockStore:
         await asyncio.sleep(min(wait_s, POLL_S))
         alive = not self._token or await self._keep_alive()
         answer = await self._transaction([], [_range(self.key), _range(self.key + NOTE)])
+        if len(answer.responses) != READS:
+            raise EtcdError(f"etcd answered {len(answer.responses)} of {READS} reads of {self.key}")
         lock, note = (_first(one.response_range) for one in answer.responses)
         held = bool(lock.mod_revision) and not self._is_left_behind(lock)
         ours = held and bool(self._lease) and lock.lease == self._lease
@@ -125,8 +129,7 @@ class EtcdLockStore:
             self._client.ask_last()  # a leader of etcd that was frozen says so of leases that live
             raise EtcdError("etcd keeps the lock's key and says that its lease has ended")
         self._token = lock.create_revision if ours else 0
-        value = base64.b64decode(note.value) or None
-        return LockState(held, ours, lock.create_revision if held else 0, value, lock.mod_revision)
+        return LockState(held, ours, lock.create_revision if held else 0, _value_of(note), lock.mod_revision)
 
     async def take(self, seen: LockState) -> str:
         if not self._lease:
@@ -189,6 +192,14 @@ class EtcdLockStore:
 
 def _range(key: str) -> dict[str, object]:
     return {"request_range": {"key": encoded(key)}}
+
+
+def _value_of(note: _Value) -> bytes | None:
+    """None: there is none. Raises ``EtcdError``."""
+    try:
+        return base64.b64decode(note.value) or None
+    except ValueError as error:
+        raise EtcdError(f"the note beside the lock is not base64: {error}") from None
 
 
 def _first(found: _Range) -> _Value:

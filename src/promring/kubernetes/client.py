@@ -59,11 +59,7 @@ class Client(WithSession):
             raise self._refused(response)
         if response.status >= 400:
             return response.status, None
-        try:
-            return response.status, msgspec.json.decode(response.body, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            why = f"{self._where}: malformed answer: {error}: {response.text(80)!r}"
-            raise KubernetesError(why, response.status) from error
+        return response.status, answered(response, shape, self._where)
 
     async def stream(
         self,
@@ -126,6 +122,14 @@ class Client(WithSession):
             except secretfile.SecretError as error:
                 raise KubernetesError(f"cannot read {error}") from error
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def answered(response: Response, shape: type[T], where: str) -> T:
+    """What an answer says. Raises ``KubernetesError``."""
+    try:
+        return msgspec.json.decode(response.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise KubernetesError(f"{where}: malformed answer: {error}: {response.text(80)!r}", response.status) from error
 
 
 def _why(response: Response) -> str:

@@ -39,6 +39,8 @@ SERVER_S = "1s"
 NOTE = "promring/note"
 NOTE_BYTES_MAX = 200_000
 """All annotations of an object together have at most 262,144 bytes."""
+VERSION_DIGITS_MAX = 20
+"""Of a resourceVersion, which has 64 bits."""
 TTL_LEAST_S, TTL_MOST_S = 3.0, 60.0
 
 
@@ -72,7 +74,7 @@ class _Lease(msgspec.Struct, rename="camel"):
     def version(self) -> int:
         """Comparable by contract since 1.35; it was etcd's revision before."""
         version = self.metadata.resource_version
-        if not version.isdecimal():
+        if not version.isdecimal() or len(version) > VERSION_DIGITS_MAX:
             raise KubernetesError(f"the resourceVersion {version[:40]!r} of the Lease is not a number")
         return int(version)
 

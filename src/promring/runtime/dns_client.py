@@ -81,10 +81,10 @@ class NameClient:
         """Raises ``NoAnswerError``."""
         try:
             wanted = query(name, type_, edns=True)
-            answer = await _parsed(wanted, await over_udp(wanted.to_wire(), server, self._server_port, SERVER_S))
+            answer = await parsed(wanted, await over_udp(wanted.to_wire(), server, self._server_port, SERVER_S))
             if answer.flags & dns.flags.TC:
                 wanted = query(name, type_, edns=False)
-                answer = await _parsed(wanted, await over_tcp(wanted.to_wire(), server, self._server_port, SERVER_S))
+                answer = await parsed(wanted, await over_tcp(wanted.to_wire(), server, self._server_port, SERVER_S))
         except TimeoutError:
             raise NoAnswerError(f"no answer within {SERVER_S:g} s") from None
         except (OSError, EOFError) as error:
@@ -97,7 +97,7 @@ class NameClient:
         return answer
 
 
-async def _parsed(question: dns.message.Message, data: bytes) -> dns.message.Message:
+async def parsed(question: dns.message.Message, data: bytes) -> dns.message.Message:
     """Raises ``DNSException``, ValueError."""
 
     def work() -> dns.message.Message:

@@ -33,6 +33,7 @@ class LiveGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         services, fleets = list(self._controller.services.values()), list(self._controller.fleets.values())
+        yield _gauge("tasks", "Tasks of the event loop.", (), [((), float(len(asyncio.all_tasks())))])
         for name, text, labels, of_fleets in _OF_FLEETS:
             yield _gauge(name, text, ("fleet", *labels), of_fleets(fleets))
         yield from _of_scrapers(fleets)

@@ -1,0 +1,54 @@
+"""One change of a JSON document: a value becomes another one, is left out, doubled, or put where another was."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Place = tuple["list[Json] | dict[str, Json]", int | str]
+ODD: tuple[Json, ...] = (
+    None, True, 0, -1, 1, 2**31, 2**63, 2**64, 10**30, 1.5, 1e308, "", "0", "-1", "9" * 5000, "x" * 300, "\0", "\ud800",
+    "\u2028", "a:1", ":", "10.0.0.1", "::1", "[::1]:1", "http://h/", "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.999999999Z", "1e9s", "=",
+    [], {}, [[]], [None], {"": None},
+)  # fmt: skip
+
+
+def mutated(data: bytes, seed: int) -> bytes:
+    """``data`` with one to three changes; as it is when it is no JSON, or nests too deep."""
+    rng = random.Random(seed)
+    try:
+        document: list[Json] = [json.loads(data)]
+        for _ in range(rng.randrange(1, 4)):
+            _change(rng, list(_places(document)))
+        return json.dumps(document[0]).encode()
+    except (ValueError, RecursionError):
+        return data
+
+
+def _places(value: Json) -> Iterator[Place]:
+    if isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield value, i
+            yield from _places(inner)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield value, name
+            yield from _places(inner)
+
+
+def _change(rng: random.Random, places: list[Place]) -> None:
+    holder, key = rng.choice(places)
+    other, from_ = rng.choice(places)
+    what = rng.randrange(5)
+    if what == 0 and isinstance(holder, dict):
+        holder.pop(str(key))
+    elif what == 1 and isinstance(holder, list) and len(places) > 1:
+        holder += holder[: rng.randrange(1, 4)]
+    elif what == 2:
+        holder[key] = json.loads(json.dumps(other[from_]))  # type: ignore[index]
+    else:
+        holder[key] = rng.choice(ODD)  # type: ignore[index]
