@@ -25,15 +25,26 @@ from promring.web.views.room import room_of
 
 
 class LiveGauges(Collector):
-    """``connections``: how many clients are connected; ``most``: how many may be."""
+    """``connections``: how many clients are connected; ``most``: how many may be; ``tasks``: how many the event loop has."""
 
-    def __init__(self, controller: Controller, connections: Callable[[], int] = lambda: 0, most: int = 0) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        connections: Callable[[], int] = lambda: 0,
+        most: int = 0,
+        tasks: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._controller = controller
-        self._connections, self._most = connections, most
+        self._connections, self._most, self._tasks = connections, most, tasks
 
     def collect(self) -> Iterator[Metric]:
         services, fleets = list(self._controller.services.values()), list(self._controller.fleets.values())
-        yield _gauge("tasks", "Tasks of the event loop.", (), [((), float(len(asyncio.all_tasks())))])
+        yield _gauge(
+            "tasks",
+            "Tasks of the event loop of promring; it should not grow while nothing else does.",
+            (),
+            [((), float(self._tasks()))],
+        )
         for name, text, labels, of_fleets in _OF_FLEETS:
             yield _gauge(name, text, ("fleet", *labels), of_fleets(fleets))
         yield from _of_scrapers(fleets)

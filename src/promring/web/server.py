@@ -82,7 +82,12 @@ class WebServer:
         """The real one once ``bound`` is set; the settings may say 0."""
         ProcessCollector(registry=controller.metrics.registry)
         controller.metrics.registry.register(
-            LiveGauges(controller, lambda: self.listener.connections if self.listener else 0, most)
+            LiveGauges(
+                controller,
+                lambda: self.listener.connections if self.listener else 0,
+                most,
+                lambda: len(asyncio.all_tasks()),
+            )
         )
         self.listener: Listener | None = None
         """Once it listens."""
