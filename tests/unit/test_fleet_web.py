@@ -51,18 +51,20 @@ async def test_a_fleet_is_a_section_with_its_scrapers_once_and_its_services_in_i
     async with running(tmp_path, shared=True) as r:
         page = (await r.get("/"))[2]
         found = sections(page)
-        assert list(found) == ["fleet main", "service node", "service web", "service files-only", "events"]
+        assert list(found) == ["fleet main", "service node", "service web", "fleet files-only", "events"]
         fleet, node, web, own = (Text(found[name]) for name in list(found)[:4])
         assert "main of the shop" in fleet.text
-        assert "targets 60 load 60 of 66 scrapers up 2 of 2" in fleet.text
+        assert "targets 60 scrapers up 2 of 2" in fleet.text
+        assert "load 60 of 66" in fleet.text
         for scraper in (await r.data("/api/v1/fleets/main"))["scrapers"]:
-            assert f"{scraper['id']} up {scraper['targets']} {scraper['load']} of {scraper['limit']}" in fleet.text
+            assert f"{scraper['id']} up {scraper['targets']} " in fleet.text
+            assert f"{scraper['load']} · fair 30 · limit {scraper['limit']}" in fleet.text
         assert sorted(fleet.posts) == sorted(f"/api/v1/fleets/main/scrapers/{quote(node)}/drain" for node in r.nodes)
         assert ("targets 40 covered" in node.text, "targets 20 covered" in web.text) == (True, True)
         for one in (node, web):
             assert one.posts == []
             assert not any(scraper in one.text for scraper in r.nodes)
-            assert "source state targets last good answer" in one.text
+            assert "source state targets refused last good answer" in one.text
         assert "scrapers up 2 of 2" in own.text
         assert sorted(own.posts) == sorted(f"/api/v1/fleets/files-only/scrapers/{quote(node)}/drain" for node in r.nodes)
         assert max(Counter(Keys(page).found).values()) == 1, "what the script tells apart"
@@ -74,11 +76,11 @@ async def test_a_fleet_and_each_of_its_services_have_a_page(tmp_path: Path) -> N
         found = sections((await r.get("/services/web"))[2])
         assert list(found) == ["service web", "events"]
         page = Text(found["service web"])
-        assert "web of fleet main" in page.text
+        assert "of fleet main" in page.text
         for scraper in (await r.data("/api/v1/services/web"))["scrapers"]:
             assert f"{scraper['id']} up {scraper['targets']}" in page.text
         assert all(post.startswith("/api/v1/fleets/main/") for post in page.posts)
-        assert list(sections((await r.get("/fleets/files-only"))[2])) == ["service files-only", "events"]
+        assert list(sections((await r.get("/fleets/files-only"))[2])) == ["fleet files-only", "events"]
         assert (await r.get("/fleets/web"))[0] == 404
 
 
@@ -94,7 +96,7 @@ async def test_what_is_held_of_one_service_stands_with_it_and_is_released_by_its
         page = sections((await r.get("/"))[2])
         assert "withheld: source shrank" in Text(page["service node"]).text
         held_of = [name for name, part in page.items() if b"withheld" in part and name != "events"]
-        assert held_of == ["service node", "service files-only"], "who reads the same list, and not the fleet"
+        assert held_of == ["service node", "fleet files-only"], "who reads the same list, and not the fleet"
         status = (await run(r, "status")).stdout.partition("files-only: ")[0]
         assert status.count("says 1 targets, the plan has 40 of it") == 1
         refused = await run(r, "release", "main")
@@ -187,10 +189,10 @@ async def test_what_the_loss_of_one_does_is_on_the_page_of_a_service_with_a_flee
             return bool((await r.data("/api/v1/fleets/node"))["limit"] == 60)
 
         await until(bounded, "the capacity is in force")
-        for path in ("/", "/fleets/node", "/services/node"):
-            page = Text(sections((await r.get(path))[2])["service node"])
+        for path, key in (("/", "fleet node"), ("/fleets/node", "fleet node"), ("/services/node", "service node")):
+            page = Text(sections((await r.get(path))[2])[key])
             assert "10 have no room 40 each" in page.text, path
-        assert "have no room" not in Text(sections((await r.get("/"))[2])["service files-only"]).text
+        assert "have no room" not in Text(sections((await r.get("/"))[2])["fleet files-only"]).text
 
 
 METRICS = """scrapers{fleet="main",state="up"} 2.0

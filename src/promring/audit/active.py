@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Literal
 
 import aiohttp
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 
 from promring.config.scraper_api import PLAIN, ScraperApi
-from promring.core.coverage import FOREIGN_KEPT, NO_IDS, Active, Index, Seen
+from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NO_IDS, Active, Index, Seen
 from promring.model import Keys, Scraper
 from promring.runtime.duration import parse_duration
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, TooLargeError, credentials_refused
@@ -191,6 +192,7 @@ def _joined(parts: list[Seen]) -> Seen:
         foreign=tuple(foreign),
         foreign_count=sum(part.foreign_count for part in parts),
         never_asked=next((part.never_asked for part in parts if part.never_asked), ""),
+        errors=dict(islice(((key, said) for part in parts for key, said in part.errors.items()), ERRORS_KEPT)),
     )
 
 
@@ -253,6 +255,7 @@ def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> It
                 age_s=_age_s(target.last_scrape, told.clock),
                 interval_s=_interval_s(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
                 never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
+                error=target.last_error[:SAID_MAX],
             ),
         )
 

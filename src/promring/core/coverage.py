@@ -22,7 +22,7 @@ from promring.model import Keys, Placement, TargetPool
 Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
 Times = npt.NDArray[np.float64]
-FOREIGN_KEPT = 100
+FOREIGN_KEPT = ERRORS_KEPT = 100
 NEVER = -np.inf
 STALE_INTERVALS, STALE_LEAST_S = 3.0, 15.0
 INTERVAL_UNKNOWN_S = 60.0
@@ -41,6 +41,8 @@ class Active:
     interval_s: float | None = None
     never_asked: str = ""
     """Why the scraper does not ask it although it lists it."""
+    error: str = ""
+    """Of its last scrape."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +68,8 @@ class Seen:
     foreign_count: int = 0
     never_asked: str = ""
     """Why it asks none, or some, of its targets."""
+    errors: Mapping[int, str] = field(default_factory=dict)
+    """By id: why the last scrape failed, of the first ``ERRORS_KEPT``."""
     stale_s: Times | None = None
     """float64, of each row: how long ago it may have been asked to count as asked; None: by ``interval_s``."""
 
@@ -142,6 +146,7 @@ class Index:
         ids: list[int] = []
         columns: list[tuple[float, bool]] = []
         unknown: list[str] = []
+        errors: dict[int, str] = {}
         interval_s, why = 0.0, ""
         told = list(active)
         listed = np.array([id_of(a.discovered.get(ID_LABEL, "")) or 0 for a in told], dtype=np.uint64)
@@ -152,6 +157,8 @@ class Index:
                 continue
             asked = one.age_s is not None and not one.never_asked
             ids.append(key)
+            if one.error and not one.up and len(errors) < ERRORS_KEPT:
+                errors[key] = one.error
             columns.append((at - one.age_s if asked and one.age_s is not None else NEVER, one.up and asked))
             interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
         column = np.array(ids, dtype=np.uint64)
@@ -166,6 +173,7 @@ class Index:
             foreign=tuple(unknown[:FOREIGN_KEPT]),
             foreign_count=len(unknown),
             never_asked=why,
+            errors=errors,
         )
 
     def dropped(self, discovered: Iterable[Mapping[str, str]]) -> Keys:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from promring.model import SEPARATOR, Keys, Move, Owners, Placement, Plan, TargetPool
+from promring.model import SEPARATOR, Keys, Move, Moved, Owners, Placement, Plan, TargetPool
 
 EMPTY_BODY = b"[]\n"
 Rows = npt.NDArray[np.intp]
@@ -110,8 +110,14 @@ def compare(old: Placement | None, new: Placement) -> Plan:
         tuple(
             Move(called[pair // (nobody + 1)], called[pair % (nobody + 1)], count, load)
             for pair, (count, load) in sorted(total.items())
-        )
+        ),
+        _moved(new.pool, names, lost, gained),
     )
+
+
+def _moved(pool: TargetPool, names: list[str], lost: Owners, gained: Owners) -> Moved | None:
+    rows = np.flatnonzero((lost[:, 0] >= 0) & (gained[:, 0] >= 0))
+    return Moved(tuple(names), pool.ids[rows], lost[rows, 0], gained[rows, 0]) if len(rows) else None
 
 
 def _named(placement: Placement, index: dict[str, int]) -> Owners:

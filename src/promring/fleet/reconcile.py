@@ -44,6 +44,7 @@ from promring.fleet.slicing import service_memory
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.term import Term
+from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
 from promring.model import Loads, Members, Placement
 from promring.telemetry.log import Logger
@@ -178,7 +179,7 @@ class Reconciler:
 
     def _put_in_force(self, step: Step, verdict: Act, facts: Facts, lists: Mapping[str, Lists]) -> None:
         """From here on the slices of ``step`` are what sinks shall hold."""
-        before, scrapers_before = self.memory, self.placement.scrapers if self.placement else ()
+        before, placed_before = self.memory, self.placement
         some = [
             s for name, slices in step.slices.items() for n, s in slices.items() if s is not before.of(name).slices.get(n)
         ]
@@ -202,24 +203,31 @@ class Reconciler:
             reason = "second_opinion" if trials_changed else "handover"
             if step.plan is not NO_PLAN:
                 changed_policy = self._policy_changed
+                scrapers_before = placed_before.scrapers if placed_before else ()
                 reason = why_reshard(before, self.memory, scrapers_before, step.owned, policy_changed=changed_policy)
-            self._say_reshard(step, reason, len(some))
+            self._say_reshard(step, reason, placed_before, len(some))
         self._policy_changed = False
         self._say_fit(step.owned)
         if left := sorted({s.scraper.id for s in before.every_slice} - {s.id for s in step.owned.scrapers}):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
-    def _say_reshard(self, step: Step, reason: str, slices_changed: int) -> None:
+    def _say_reshard(self, step: Step, reason: str, before: Placement | None, slices_changed: int) -> None:
+        timeline, generation, held, now = self.memory.timeline, self.memory.generation, step.claims.held, time.time()
+        timeline.made(generation, now)
+        if step.plan is not NO_PLAN:
+            changed = {"held": held, "slices_changed": slices_changed}
+            timeline.add(reshard_of(now, reason, generation, before, step.owned, step.plan, **changed), step.plan)
+        timeline.holding(held, now)
         self._metrics.reshards.labels(self.fleet, reason).inc()
         self._metrics.targets_moved.labels(self.fleet).inc(step.plan.moved)
         self._log.info(
             "reshard",
             reason=reason,
-            generation=str(self.memory.generation),
+            generation=str(generation),
             scrapers=len(step.owned.scrapers),
             targets=len(step.owned.pool),
             moved=step.plan.moved,
-            held=step.claims.held,
+            held=held,
             slices_changed=slices_changed,
         )
 

@@ -20,7 +20,7 @@ from promring.model.errors import (
     StoreError,
 )
 from promring.model.facts import Answer, Empty, Fact, Known, T, Unknown, Waiting
-from promring.model.plans import Move, Placement, Plan
+from promring.model.plans import Move, Moved, Placement, Plan
 from promring.model.scrapers import Members, NodeState, Reply, Scraper, join_host_port
 from promring.model.slices import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Slice
 from promring.model.targets import (
@@ -58,6 +58,7 @@ __all__ = [
     "Loads",
     "Members",
     "Move",
+    "Moved",
     "NodeState",
     "Owners",
     "Placement",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from promring.model.scrapers import Members
-from promring.model.targets import Loads, Owners, TargetPool
+from promring.model.targets import Keys, Loads, Owners, TargetPool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,11 +79,31 @@ class Move:
     load: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """Which targets got another owner; of one with several owners that change, one of them.
+
+    ``ids``           uint64, shape (n,): by the ids of the fleet
+    ``sources``       int32, shape (n,): index in ``scrapers`` of who had it
+    ``destinations``  int32, shape (n,): index in ``scrapers`` of who has it now
+    """
+
+    scrapers: tuple[str, ...]
+    ids: Keys
+    sources: Owners
+    destinations: Owners
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The difference between two placements of one shard service."""
 
     moves: tuple[Move, ...]
+    targets: Moved | None = field(default=None, compare=False, repr=False)
+    """The targets of those moves that have both ends; None: there are none."""
 
     @property
     def moved(self) -> int:

@@ -12,15 +12,18 @@ from promring.core.preview import CHANGES_MOST
 from promring.fleet.fleet import Service
 from promring.model import PromringError
 from promring.reload.decisions import Question
+from promring.web.actions import Actions
 from promring.web.answers.plans import Released
 from promring.web.answers.status import Status
 from promring.web.controller import Controller, fleet_of, placement_of, service_of
 from promring.web.envelope import ApiError, number, success
 from promring.web.gate import Gate, Shared
+from promring.web.history import History
 from promring.web.views.fleets import describe, describe_fleet
 from promring.web.views.held import said
 from promring.web.views.status import status
 from promring.web.views.targets import coverage_of, search
+from promring.web.views.timeline import reshards_of
 
 LIMIT = 100
 LIMIT_MOST = 10_000
@@ -28,8 +31,8 @@ NAME_MOST = 200
 
 
 class Api:
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+    def __init__(self, controller: Controller, actions: Actions, history: History) -> None:
+        self._controller, self._actions, self._history = controller, actions, history
         started_at = time.time()
         self._overview = Shared(lambda: status(controller, started_at))
         self._foresights = asyncio.Semaphore(1)
@@ -56,6 +59,18 @@ class Api:
 
     async def fleet(self, request: web.Request) -> web.Response:
         return success(describe_fleet(fleet_of(self._controller, request.match_info["fleet"])))
+
+    async def reshards(self, request: web.Request) -> web.Response:
+        """What became of a fleet's plan lately, the newest first."""
+        return success(reshards_of(fleet_of(self._controller, request.match_info["fleet"])))
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Coverage, balance and moves of the last hours, the oldest first."""
+        return success(self._history.of(fleet_of(self._controller, request.match_info["fleet"]).name))
+
+    async def actions(self, _: web.Request) -> web.Response:
+        """Who had promring do what, the newest first."""
+        return success(self._actions.of())
 
     async def service(self, request: web.Request) -> web.Response:
         return success(describe(self._service(request)))
@@ -114,6 +129,8 @@ class Api:
         if not let_go:
             why = "; ".join(one.detail for one in held) or "nothing is held"
             raise ApiError(409, "conflict", f"{name}: nothing to release: {why}")
+        released = ", ".join(sorted({one.reason for one in let_go}))
+        self._actions.add(request, "release", released, fleet=reconciler.fleet, service=service or "")
         return success(Released(reconciler.fleet, service, said(let_go)))
 
     def changed(self) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +24,7 @@ from promring.fleet.fleet import Fleet
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.runtime.address import canonical_id
 from promring.runtime.near import meant
+from promring.web.actions import Actions
 from promring.web.answers import plans as answers
 from promring.web.answers.fleets import Room
 from promring.web.answers.plans import Drained, Forecast, Fullest, Undrained
@@ -40,12 +43,27 @@ FORECAST_S = 3.0
 """So long a drain waits for what can be said of it beforehand."""
 
 
+PREVIEWS_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """A preview, and what it was made of."""
+
+    before: Placement
+    members: Members
+    preview: Preview
+
+
 class Forecasts:
     """The plans, drains and undrains of the API. Who may write is settled by the server."""
 
-    def __init__(self, controller: Controller, api: Api) -> None:
+    def __init__(self, controller: Controller, api: Api, actions: Actions) -> None:
         self._controller, self._api = controller, api
+        self._actions = actions
         self._previews = Gate("previews", at_once=1, waiting=4)
+        self._kept: OrderedDict[tuple[str, str, bool], _Known] = OrderedDict()
+        """By fleet, scraper and whether it comes back."""
 
     async def plan(self, request: web.Request) -> web.Response:
         """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
@@ -67,6 +85,23 @@ class Forecasts:
         held, drained = said(reconciler.verdict.withheld), reconciler.memory.drained
         return success(plan_of(found, fleet.name, "controller", room, held, drained))
 
+    async def of_one(self, fleet: Fleet, name: str, *, back: bool) -> Preview:
+        """What would move if one scraper died or were drained; ``back``: if a drained one had its share again. The same
+        answer as long as nothing changes. Raises ``ApiError``.
+        """
+        placement, reconciler = _placement(fleet), fleet.reconciler
+        drained = reconciler.memory.drained
+        members = reconciler.would_have(drained - {name} if back else drained)
+        key = fleet.name, name, back
+        known = self._kept.get(key)
+        if known is None or known.before is not placement or known.members != members:
+            work = partial(_preview, fleet, placement, members, () if back else [name])
+            known = _Known(placement, members, await self._made(work))
+            self._kept[key] = known
+            while len(self._kept) > PREVIEWS_KEPT:
+                self._kept.popitem(last=False)
+        return known.preview
+
     async def drain(self, request: web.Request) -> web.Response:
         """Take everything from a scraper. 409 when nobody who lives could take it, unless ``?force=true``."""
         fleet, name = self._asked(request)
@@ -80,6 +115,7 @@ class Forecasts:
         forecast = await self._forecast(fleet, name, back=False) if others else None
         had = _targets(fleet, name)
         kept = await self._drain(request, back=False)
+        self._actions.add(request, "drain", f"it had {had} targets", fleet=fleet.name, scraper=name)
         return success(
             Drained(
                 fleet=fleet.name,
@@ -100,6 +136,8 @@ class Forecasts:
         forecast = await self._forecast(fleet, name, back=True)
         kept = await self._drain(request, back=True)
         alive = any(one.id == name for one in fleet.reconciler.history.members)
+        come = "" if forecast is None else f"{forecast.come} targets come back"
+        self._actions.add(request, "undrain", come, fleet=fleet.name, scraper=name)
         return success(Undrained(fleet.name, name, drained=False, kept=kept, alive=alive, forecast=forecast))
 
     def _asked(self, request: web.Request) -> tuple[Fleet, str]:

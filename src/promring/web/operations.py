@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from promring.web.answers.fleets import Fleet, Service
+from promring.web.answers.fleets import Fleet, Reshard, Sample, Service
 from promring.web.answers.plans import Drained, Plan, Released, Reloaded, ReloadPlan, Undrained
-from promring.web.answers.status import Event, Status
+from promring.web.answers.status import Action, Event, Status
 from promring.web.answers.targets import CoverageOfService, Place, Targets, Where
 
 JSON, TEXT, HTML, STREAM = "application/json", "text/plain", "text/html", "text/event-stream"
@@ -76,10 +76,65 @@ BUSY = {503: "The server is busy; `Retry-After` says when to ask again."}
 BAD = {400: "A parameter is wrong."}
 NOT_LEADING = "This controller does not lead, or it is the last scraper that lives (`force=true` drains it all the same)."
 
+PAGE = Parameter("page", "Which hundred.", kind="integer", default=1)
+REASON = Parameter("reason", "Why, for the list of actions and the log; at most 200 characters.")
 PAGES = (
     Operation("GET", "/", "The page: every fleet and its services.", media=[HTML]),
     Operation("GET", "/fleets/{fleet}", "The page of a fleet.", media=[HTML], parameters=[FLEET], errors=NO_FLEET),
     Operation("GET", "/services/{service}", "The page of a service.", media=[HTML], parameters=[SERVICE], errors=NO_SERVICE),
+    Operation(
+        "GET",
+        "/services/{service}/lists/{kind}",
+        "The page of targets that are missing, unproved, doubled, dropped or down.",
+        media=[HTML],
+        parameters=[SERVICE, Parameter("kind", "Which list.", "path", required=True), PAGE],
+        errors={404: "There is no such service or list."},
+    ),
+    Operation(
+        "GET",
+        "/services/{service}/targets/{target}",
+        "The page of a target.",
+        media=[HTML],
+        parameters=[SERVICE, Parameter("target", "Its `id`.", "path", required=True)],
+        errors={404: "There is no such service or target."} | NO_PLAN,
+    ),
+    Operation(
+        "GET",
+        "/fleets/{fleet}/scrapers/{scraper}",
+        "The page of a scraper, and of its targets.",
+        media=[HTML],
+        parameters=[
+            FLEET,
+            SCRAPER,
+            Parameter("service", "Targets of this service; default: the first."),
+            Parameter("q", "Targets with this in their address or labels."),
+            PAGE,
+        ],
+        errors={404: "There is no such fleet or scraper."},
+    ),
+    Operation(
+        "GET",
+        "/fleets/{fleet}/plan",
+        "The page that says what would move if a scraper died, were drained, or came back.",
+        media=[HTML],
+        parameters=[
+            FLEET,
+            Parameter("without", "The id of the scraper that dies or is drained."),
+            Parameter("with", "The id of a drained scraper that comes back."),
+        ],
+        errors=NO_FLEET,
+    ),
+    Operation(
+        "GET",
+        "/events",
+        "The page of events.",
+        media=[HTML],
+        parameters=[
+            Parameter("level", "`warn` or `error`: those, and worse."),
+            Parameter("fleet", "Of this fleet."),
+            Parameter("service", "Of this service."),
+        ],
+    ),
     Operation("GET", "/where", "The page that finds a target.", media=[HTML], parameters=[Parameter("target", TARGET.text)]),
     Operation(
         "GET",
@@ -106,7 +161,7 @@ PROCESS = (
         "Reads the configuration again, builds all of it, and takes it. Text for people unless JSON is accepted.",
         Reloaded,
         media=[JSON, TEXT],
-        parameters=[FORCE],
+        parameters=[FORCE, REASON],
         errors={400: "It is bad, cannot be built, or would lose targets: nothing is changed."},
         write=True,
     ),
@@ -177,6 +232,25 @@ READS = (
         parameters=[FLEET, WITHOUT, WITH],
         errors=NO_FLEET | NO_PLAN | {400: "There can be no such plan."},
     ),
+    Operation(
+        "GET",
+        "/api/v1/fleets/{fleet}/reshards",
+        "What became of a fleet's plan lately, the newest first. Kept in memory.",
+        list[Reshard],
+        parameters=[FLEET],
+        errors=NO_FLEET | NO_PLAN,
+    ),
+    Operation(
+        "GET",
+        "/api/v1/fleets/{fleet}/history",
+        "Coverage, balance and moves of the last six hours, one sample in 15 seconds, the oldest first. Kept in memory.",
+        list[Sample],
+        parameters=[FLEET],
+        errors=NO_FLEET | NO_PLAN,
+    ),
+    Operation(
+        "GET", "/api/v1/actions", "Who had promring do what, and why, the newest first. Kept in memory.", list[Action]
+    ),
     Operation("GET", "/api/v1/services", "Every service.", list[Service]),
     Operation("GET", "/api/v1/services/{service}", "A service.", Service, parameters=[SERVICE], errors=NO_SERVICE | NO_PLAN),
     Operation(
@@ -239,7 +313,7 @@ WRITES = (
         "/api/v1/fleets/{fleet}/release",
         "Takes the newest facts about the scrapers for right, once.",
         Released,
-        parameters=[FLEET],
+        parameters=[FLEET, REASON],
         errors=NO_FLEET | {409: "Nothing is held that a person could let go."} | NO_PLAN,
         write=True,
     ),
@@ -248,7 +322,7 @@ WRITES = (
         "/api/v1/services/{service}/release",
         "Takes the newest lists of a service for right, once.",
         Released,
-        parameters=[SERVICE],
+        parameters=[SERVICE, REASON],
         errors=NO_SERVICE | {409: "Nothing is held that a person could let go."} | NO_PLAN,
         write=True,
     ),
@@ -257,7 +331,12 @@ WRITES = (
         "/api/v1/fleets/{fleet}/scrapers/{scraper}/drain",
         "Takes everything of all services from a scraper, make before break, until it is undrained.",
         Drained,
-        parameters=[FLEET, SCRAPER, Parameter("force", "Also the last scraper that lives.", kind="boolean", default=False)],
+        parameters=[
+            FLEET,
+            SCRAPER,
+            REASON,
+            Parameter("force", "Also the last scraper that lives.", kind="boolean", default=False),
+        ],
         errors={404: "There is no such fleet or scraper.", 409: NOT_LEADING} | NO_PLAN,
         write=True,
     ),
@@ -266,7 +345,7 @@ WRITES = (
         "/api/v1/fleets/{fleet}/scrapers/{scraper}/undrain",
         "Lets a drained scraper have its share again.",
         Undrained,
-        parameters=[FLEET, SCRAPER],
+        parameters=[FLEET, SCRAPER, REASON],
         errors={404: "There is no such fleet or scraper.", 409: "This controller does not lead."} | NO_PLAN,
         write=True,
     ),

@@ -19,6 +19,7 @@ from promring.runtime.text import clean
 from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 from promring.web.access import Access, guard
+from promring.web.actions import Actions
 from promring.web.answers.plans import Reloaded
 from promring.web.api import Api
 from promring.web.connection import Connection
@@ -27,12 +28,13 @@ from promring.web.envelope import ApiError, Handler, encode, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
 from promring.web.exposition import OPEN_METRICS, PLAIN, Rendered
 from promring.web.forecasts import Forecasts
+from promring.web.history import History
 from promring.web.hosts import Hosts, check_host, check_origin
 from promring.web.listener import Listener, connections_most
 from promring.web.metrics import LiveGauges
 from promring.web.negotiation import prefers_openmetrics
 from promring.web.openapi import document
-from promring.web.page import Page
+from promring.web.page.endpoint import Page
 from promring.web.paths import Paths
 from promring.web.refusals import Refusals
 from promring.web.requests import counted
@@ -70,8 +72,9 @@ class WebServer:
         self._hosts = Hosts((*settings.allowed_hosts, settings.host, settings.paths.host))
         most = settings.connections_most or connections_most()
         self._most = most
-        self._api = Api(controller)
-        self._forecasts = Forecasts(controller, self._api)
+        self._actions, self._history = Actions(log), History(controller)
+        self._api = Api(controller, self._actions, self._history)
+        self._forecasts = Forecasts(controller, self._api, self._actions)
         self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
         self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
         self._slices = SlicesEndpoint(controller, self.sd.polls)
@@ -112,6 +115,7 @@ class WebServer:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._learn_own_name())
                 group.create_task(listener.run())
+                group.create_task(self._history.run())
         finally:
             self.sd.close()
             self._events.closing = True
@@ -145,11 +149,24 @@ class WebServer:
         """What ``operations`` describes."""
         api, sd, events = self._api, self.sd, self._events
         where = WhereEndpoint(self._controller, api.searches)
-        page = Page(self._controller, api, where, self._settings.paths)
+        page = Page(
+            self._controller,
+            api,
+            where=where,
+            forecasts=self._forecasts,
+            history=self._history,
+            actions=self._actions,
+            paths=self._settings.paths,
+        )
         return [
             web.get("/", page.home),
             web.get("/services/{service}", page.service),
+            web.get("/services/{service}/lists/{kind}", page.targets),
+            web.get("/services/{service}/targets/{target}", page.target),
             web.get("/fleets/{fleet}", page.fleet),
+            web.get("/fleets/{fleet}/plan", page.plan),
+            web.get("/fleets/{fleet}/scrapers/{scraper}", page.scraper),
+            web.get("/events", page.events),
             web.get("/where", page.where),
             web.get("/static/{name}", page.file),
             web.get("/-/healthy", self._healthy),
@@ -169,6 +186,9 @@ class WebServer:
             web.get("/api/v1/fleets", api.fleets),
             web.get("/api/v1/fleets/{fleet}", api.fleet),
             web.get("/api/v1/fleets/{fleet}/plan", self._forecasts.plan),
+            web.get("/api/v1/fleets/{fleet}/reshards", api.reshards),
+            web.get("/api/v1/fleets/{fleet}/history", api.history),
+            web.get("/api/v1/actions", api.actions),
             web.get("/api/v1/services/{service}/coverage", api.coverage),
             web.post("/api/v1/plan", self._foresee),
             web.post("/api/v1/services/{service}/release", self._release),
@@ -194,6 +214,7 @@ class WebServer:
         found = await self._controller.reload(force=_is_true(request, "force"))
         if found.problems:
             raise ApiError(400, "bad_data", "\n".join(found.problems))
+        self._actions.add(request, "reload", f"{len(found.decisions)} decisions")
         if "application/json" in request.headers.get("Accept", ""):
             return success(Reloaded([decision(one) for one in found.decisions]))
         said = [clean(one.line) for one in found.decisions]

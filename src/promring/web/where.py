@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+import numpy as np
 from aiohttp import web
 
 from promring.core.fragment import Target, fragments, listed_part, target
@@ -37,6 +39,7 @@ NEAR_MOST, NEAR_AMONG, NEAR_LEAST = 5, 2000, 4
 ROWS_AT_ONCE = 4096
 PARAMETERS_MOST = 20
 _DEFAULT_PORTS = (":80", ":443")
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ def find(pool: TargetPool, asked: str, until: float) -> Found:
     """The targets that are called so. ``until``: the monotonic time at which the look ends."""
     if rows := rows_at(pool, asked):
         return Found("address", rows, len(rows))
+    if rows := _labelled(pool, asked):
+        return Found("label", rows[:EXACT_MOST], len(rows))
     url = _url(asked)
     values = [value for _, value in _parameters(url)] if url else []
     for address in [*_without_port(asked), *(_addresses(url) if url else ()), *values]:
@@ -120,6 +125,24 @@ def find(pool: TargetPool, asked: str, until: float) -> Found:
         if rows:
             return Found("url" if url else "address", rows, len(rows))
     return _scan(pool, asked, url, until)
+
+
+def _labelled(pool: TargetPool, asked: str) -> list[int]:
+    """Rows of the targets with this label, where ``asked`` is ``label=value``: at most ``EXACT_MOST`` + 1 of them.
+    The ``instance`` that no list sets is the address.
+    """
+    name, sign, value = asked.partition("=")
+    value = value.strip().strip('"')
+    if not sign or not _LABEL.fullmatch(name := name.strip()):
+        return []
+    needle, rows = b'"%b":"%b"' % (name.encode(), _escaped(value)), list[int]()
+    at = pool.blob.find(needle)
+    while at >= 0 and len(rows) <= EXACT_MOST:
+        row = int(np.searchsorted(pool.bounds, at, side="right")) - 1
+        if target(pool, row).labels.get(name) == value:  # the text may stand in the value of another label
+            rows.append(row)
+        at = pool.blob.find(needle, int(pool.bounds[row + 1]))
+    return rows or (rows_at(pool, value) if name == "instance" else [])
 
 
 def _scan(pool: TargetPool, asked: str, url: SplitResult | None, until: float) -> Found:

@@ -75,6 +75,43 @@ class Source(Answer, frozen=True):
     dropped: Annotated[Dropped | None, doc("By relabelling, at the source; null: it drops nothing, or does not say.")]
 
 
+class Taken(Answer, frozen=True, rename={"source": "from", "destination": "to"}):
+    """Targets that went from one scraper to another."""
+
+    source: Annotated[str, doc("Who had them.")]
+    destination: Annotated[str | None, doc("Who has them; null: nobody, for want of room.")]
+    targets: int
+
+
+class Reshard(Answer, frozen=True):
+    """A plan that changed who has what, or who may have targets."""
+
+    at: Annotated[float, doc("When it came into force.")]
+    reason: Annotated[str, doc("A fixed word, as in the metric `promring_reshards_total`.")]
+    generation: Annotated[str, doc("Of the slices that it changed, `epoch.n`.")]
+    joined: Annotated[list[str], doc("Who may have targets since, the first 100.")]
+    left: Annotated[list[str], doc("Who may have none since, the first 100.")]
+    more: Annotated[int, doc("How many joined or left besides.")]
+    scrapers: Annotated[int, doc("How many may have targets since.")]
+    targets: Annotated[int, doc("Targets of all services.")]
+    moved: Annotated[int, doc("Targets that got another owner.")]
+    held: Annotated[int, doc("Targets that their old owners kept at first, until the new ones scraped them.")]
+    slices_changed: Annotated[int, doc("Slices that changed.")]
+    ended_at: Annotated[float | None, doc("When the last of these was handed over; null: it goes on.")]
+    moves: Annotated[list[Taken], doc("Who took how much from whom, the most first, the first 100.")]
+
+
+class Sample(Answer, frozen=True):
+    """A fleet at one moment."""
+
+    at: Annotated[float, doc("When.")]
+    covered: Annotated[float | None, doc("Targets proved to be scraped, of those that shall be: 0 to 1; null: not known.")]
+    load: Annotated[int, doc("The load of all scrapers.")]
+    balance: Annotated[float | None, doc("The highest load of a scraper, of the mean by weight; null without a plan.")]
+    moved: Annotated[int, doc("Targets that got another owner since the sample before.")]
+    scrapers: Annotated[int, doc("Scrapers that may have targets.")]
+
+
 class Retiring(Answer, frozen=True):
     """A delivery that a reload replaced and that goes on beside the new one."""
 

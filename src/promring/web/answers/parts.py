@@ -99,14 +99,22 @@ class Scraper(Answer, frozen=True):
             "out",
         ),
     ]
+    since: Annotated[float | None, doc("When its standing began; null: before this process, or the plan does not know it.")]
     zone: Annotated[str, doc("Its zone; empty where it has none.")]
+    url: Annotated[str | None, doc("Its own page, as promring asks it; null: its address is not known.")]
     drained: Annotated[bool, doc("Whether a person drained it.")]
     departing: Annotated[bool, doc("Whether it was taken out of the configuration and still has targets.")]
     targets: Annotated[int, doc("Targets in its slices, with those that it only keeps until their new owner scrapes them.")]
     left: Annotated[int | None, doc("Of a drained or leaving one: targets of all services that it still has; else null.")]
     no_room: Annotated[int, doc("Targets that it keeps although it shall not, since no other scraper has room.")]
     load: Annotated[int, doc("Load of all services: targets, or samples a scrape where loads are learnt.")]
+    fair: Annotated[float | None, doc("Its fair share of the load, by its weight; null: it gets none.")]
     limit: Annotated[int | None, doc("The most load that it may have; null without a bound.")]
+    capacity: Annotated[int | None, doc("Its hard cap of load, by its weight; null without `capacity`.")]
+    scraped: Annotated[int | None, doc("Targets of its slices that it was seen scraping; null: it was not seen.")]
+    sliced_at: Annotated[
+        float | None, doc("When its newest slice was made; null: it has none, or before this process began.")
+    ]
     generation: Annotated[str | None, doc("The newest generation among its slices, `epoch.n`; null: it has none.")]
     sha256: Annotated[str | None, doc("Of its slice; null: it has none, or several.")]
     delivery_error: Annotated[str | None, doc("Why its slices do not reach it; null: they do, or nothing failed yet.")]

@@ -53,6 +53,19 @@ class Status(Answer, frozen=True):
     renamed: Annotated[dict[str, str], doc("Names before, that `/sd/` answers to as well, and the names now.")]
 
 
+class Action(Answer, frozen=True):
+    """What a person, or a program with the token, had promring do."""
+
+    at: Annotated[float, doc("When.")]
+    action: Annotated[str, word("What.", "drain", "undrain", "release", "reload")]
+    fleet: Annotated[str, doc("Of which fleet; empty: of the process.")]
+    service: Annotated[str, doc("Of which service; empty: of the fleet.")]
+    scraper: Annotated[str, doc("Of which scraper; empty: of none.")]
+    by: Annotated[str, doc("Who: the user of `basic_auth_users`, and the address that the request came from.")]
+    why: Annotated[str, doc("The reason that was given (`reason` in the query); may be empty.")]
+    result: Annotated[str, doc("What came of it, in words.")]
+
+
 class Event(Answer, frozen=True):
     """A decision, as the log has it."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from promring.web.answers.base import Answer, doc, word
 
 LABELS = "Every label of its entry."
+ID = "16 hexadecimal digits that tell it from the other targets of its service."
 FIRST_OWNER = "The first owner; null: there is no room."
 OWNERS = "All owners, the first first."
 
@@ -14,6 +15,7 @@ OWNERS = "All owners, the first first."
 class Target(Answer, frozen=True):
     """A target of a list."""
 
+    id: Annotated[str, doc(ID)]
     target: Annotated[str, doc("Its address.")]
     labels: Annotated[dict[str, str], doc(LABELS)]
 
@@ -21,6 +23,7 @@ class Target(Answer, frozen=True):
 class OwnedTarget(Answer, frozen=True):
     """A target and who has it."""
 
+    id: Annotated[str, doc(ID)]
     target: Annotated[str, doc("Its address.")]
     labels: Annotated[dict[str, str], doc(LABELS)]
     scraper: Annotated[str | None, doc(FIRST_OWNER)]
@@ -49,6 +52,7 @@ class Place(Answer, frozen=True):
             "part",
         ),
     ]
+    id: Annotated[str, doc(ID)]
     target: Annotated[str, doc("Its address.")]
     labels: Annotated[dict[str, str], doc(LABELS)]
     scraper: Annotated[str | None, doc(FIRST_OWNER)]

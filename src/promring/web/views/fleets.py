@@ -157,6 +157,11 @@ def _coverage(service: Service) -> Coverage | None:
     )
 
 
+def coverage_of_fleet(fleet: Fleet) -> Coverage | None:
+    """Of all its services together; None where the audit is off."""
+    return _coverage_of(list(fleet.services.values()))
+
+
 def _coverage_of(services: Sequence[Service]) -> Coverage | None:
     """Of all these together: the numbers of each added up, as old as the oldest."""
     every = [one for service in services if service.placement is not None and (one := _coverage(service)) is not None]

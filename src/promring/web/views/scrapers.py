@@ -6,6 +6,7 @@ at the fleet, once, and hides nothing of a scraper.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,7 @@ import msgspec
 
 from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
+from promring.core.placement import capacities
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.visitors import Visits
 from promring.model import NodeState, Slice
@@ -43,6 +45,8 @@ class _View:
         if placement and placement.limits is not None:
             self.limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
         self.zones = {s.id: s.zone for s in memory.members}
+        self.shares, self.capacities = _shares(fleet)
+        self.addresses = {s.id: s.address for s in (*fleet.facts.listed, *memory.members)}
         self.drained = memory.drained | {s.id for s in memory.members if s.draining}
         self.departing = {s.id for s in fleet.reconciler.departures.scrapers}
         self.sick = fleet.reconciler.opinions.sick(time.monotonic())
@@ -55,21 +59,29 @@ class _View:
         leaving = name in self.drained or name in self.departing
         leaving = leaving or (standing is not None and standing.state is State.LEAVING)
         seen = _seen(self.services, name)
+        newest = max((s.generation for s in mine), default=None)
+        address = self.addresses.get(name)
         found = Scraper(
             id=name,
             state=node.state,
             last_state=node.last or None,
             reason=node.reason,
             standing=standing.state.value if standing else None,
+            since=_wall(standing.since) if standing else None,
             zone=self.zones.get(name, ""),
+            url=str(self.fleet.settings.scraper_api.url(address, "/")) if address else None,
             drained=name in self.drained,
             departing=name in self.departing,
             targets=sum(s.targets for s in mine),
             left=self.targets.get(name, 0) if leaving else None,
             no_room=self.reconciler.moves.no_room.get(name, 0),
             load=self.loads.get(name, 0),
+            fair=self.shares.get(name),
             limit=self.limits.get(name),
-            generation=str(max(s.generation for s in mine)) if mine else None,
+            capacity=self.capacities.get(name),
+            scraped=None if seen is None or seen.error else seen.scraped,
+            sliced_at=None if newest is None else self.reconciler.memory.timeline.made_at(newest),
+            generation=None if newest is None else str(newest),
             sha256=mine[0].sha256 if len(mine) == 1 else None,
             delivery_error=self.errors.get(name),
             cut_off=name in self.reconciler.dispatcher.cut_off,
@@ -79,6 +91,23 @@ class _View:
             trouble="",
         )
         return msgspec.structs.replace(found, trouble=_trouble(found, seen))
+
+
+def _wall(at: float) -> float | None:
+    """A monotonic time as one of the wall clock; None: before this process."""
+    return None if math.isinf(at) else round(time.time() - time.monotonic() + at, 1)
+
+
+def _shares(fleet: Fleet) -> tuple[dict[str, float], dict[str, int]]:
+    """By scraper: its fair share of the load, and its hard cap."""
+    placement, policy = fleet.reconciler.placement, fleet.reconciler.planner.policy
+    if placement is None:
+        return {}, {}
+    able = [s for s in placement.scrapers if s.able]
+    weight, load = sum(s.weight for s in able), sum(placement.carried().values())
+    most = capacities([s.weight for s in able], policy)
+    caps = {} if most is None else dict(zip((s.id for s in able), most.tolist(), strict=True))
+    return {s.id: round(load * s.weight / weight, 1) for s in able}, caps
 
 
 def _by_scraper(services: Sequence[Service]) -> dict[str, list[Slice]]:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.audit.look import Look
+from promring.core import fragment
 from promring.core.coverage import Coverage, ScraperCoverage
 from promring.core.fragment import decode, fragments, listed_part, target
-from promring.core.plan import shares
+from promring.core.plan import rows_of, shares
 from promring.core.ring import Ring
 from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool
@@ -21,6 +22,8 @@ from promring.web.answers.targets import CoverageOfService, OwnedTarget, Place, 
 ANSWER_BYTES_MOST = 8 * 1024 * 1024
 """Of the targets in one answer, whatever the limit."""
 WHERE_MOST = 100
+KINDS = ("missing", "unproved", "doubled", "dropped", "down")
+"""The lists of ``Coverage``."""
 
 
 def places(service: Service, placement: Placement, rows: list[int], match: str) -> list[Place]:
@@ -46,21 +49,43 @@ def rows_at(pool: TargetPool, address: str) -> list[int]:
     return rows
 
 
-def search(placement: Placement, query: str, scraper: str | None, limit: int) -> Targets:
-    """Targets with ``query`` in their address or labels, the first ``limit``, of ``scraper`` or all, and how many."""
+def search(placement: Placement, query: str, scraper: str | None, limit: int, *, begin: int = 0) -> Targets:
+    """Targets with ``query`` in their address or labels, of ``scraper`` or all: ``limit`` of them, after the first
+    ``begin``, and how many there are.
+    """
     needle = _json(query)[1:-1]  # as it stands in the fragments
     pool, ids = placement.pool, [s.id for s in placement.scrapers]
     rows = range(len(pool)) if scraper is None else shares(placement).of(ids.index(scraper)).tolist()
-    listed = fragments(pool) if scraper is None else map(pool.fragment, rows)
+    texts = fragments(pool) if scraper is None else map(pool.fragment, rows)
     found: list[OwnedTarget] = []
     total = size = 0
-    for row, fragment in zip(rows, listed, strict=True):
-        if needle in listed_part(fragment):
+    for row, text in zip(rows, texts, strict=True):
+        if needle in listed_part(text):
             total += 1
-            if len(found) < limit and (size := size + len(fragment)) <= ANSWER_BYTES_MOST:
-                one, owners = decode(fragment), _owners(placement, row)
-                found.append(OwnedTarget(one.address, one.labels, owners[0] if owners else None, owners))
-    return Targets(found, total, total > len(found))
+            if total > begin and len(found) < limit and (size := size + len(text)) <= ANSWER_BYTES_MOST:
+                one, owners = decode(text), _owners(placement, row)
+                found.append(_owned(pool, row, one, owners))
+    return Targets(found, total, total > begin + len(found))
+
+
+def listed(found: Coverage, placement: Placement, kind: str, begin: int, limit: int) -> Targets:
+    """``limit`` targets of one of the ``KINDS``, after the first ``begin``, with their owners in ``placement``."""
+    rows: npt.NDArray[np.integer] = getattr(found, kind)
+    some = _first(found.pool, rows[begin:], limit)
+    now = rows_of(placement.pool, found.pool.ids[some])
+    shown = []
+    for row, at in zip(some, now.tolist(), strict=True):
+        owners = _owners(placement, at) if at < len(placement.pool) else []
+        shown.append(_owned(found.pool, row, target(found.pool, row), owners))
+    return Targets(shown, len(rows), len(rows) > begin + len(shown))
+
+
+def _owned(pool: TargetPool, row: int, one: fragment.Target, owners: list[str]) -> OwnedTarget:
+    return OwnedTarget(_id(pool, row), one.address, one.labels, owners[0] if owners else None, owners)
+
+
+def _id(pool: TargetPool, row: int) -> str:
+    return f"{int(pool.ids[row]):016x}"
 
 
 def coverage_of(service: str, found: Coverage, look: Look, limit: int) -> CoverageOfService:
@@ -110,7 +135,7 @@ def uncovered(found: Coverage, limit: int) -> Uncovered:
 
 def _target(pool: TargetPool, row: int) -> Target:
     one = target(pool, row)
-    return Target(one.address, one.labels)
+    return Target(_id(pool, row), one.address, one.labels)
 
 
 def _json(text: str) -> bytes:
@@ -136,6 +161,7 @@ def _place(service: str, match: str, placement: Placement, ring: Ring, row: int)
     return Place(
         service=service,
         match=match,
+        id=_id(placement.pool, row),
         target=one.address,
         labels=one.labels,
         scraper=owners[0] if owners else None,

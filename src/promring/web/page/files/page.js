@@ -1,0 +1,161 @@
+// Keeps the page new, and sends what its buttons say. The server puts all text there, escaped.
+"use strict";
+
+const EVERY_MS = 5000;
+const CALM_MS = 100;
+const SAID_MS = 8000;
+const root = document.documentElement;
+const live = document.getElementById("live");
+const pause = document.getElementById("pause");
+let timer = 0, wanted = 0, asked = false, again = false, paused = false;
+let token = "", renewedAt = Date.now(), tookMs = 0, saidTimer = 0;
+
+async function refresh() {
+  clearTimeout(timer);
+  clearTimeout(wanted);
+  wanted = 0;
+  timer = setTimeout(refresh, EVERY_MS);
+  if (paused || document.hidden) return;
+  if (asked) { again = true; return; }
+  asked = true;
+  const began = Date.now();
+  try {
+    const answer = await fetch(location.href, { signal: AbortSignal.timeout(EVERY_MS) });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+    const before = live.dataset.said, level = live.dataset.level;
+    morph(live, fresh);
+    if (live.dataset.level !== level) say(`was ${before}; now ${live.dataset.said}`);
+    else if (live.classList.contains("old")) say("the controller answers again");
+    live.classList.remove("old");
+    renewedAt = Date.now();
+  } catch (error) {
+    live.classList.add("old");
+    say(`this is old: the controller does not answer (${error.message})`, true);
+  } finally {
+    tookMs = Date.now() - began;
+    asked = false;
+    if (again) { again = false; soon(); }
+  }
+}
+
+// Makes `old` what `fresh` is, in place: what is the same thing stays the same element, so that the focus, the scroll and
+// what somebody opened or typed stay as they are. Things are told apart by data-key, else by kind and order.
+function morph(old, fresh) {
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && !(name === "open" || name === "class" && old === live)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value && name !== "open") old.setAttribute(name, value);
+  }
+  const keyed = new Map();
+  for (const child of old.children) if (child.dataset.key !== undefined) keyed.set(child.dataset.key, child);
+  let at = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const twin = twinOf(child, at, keyed);
+    if (!twin) {
+      old.insertBefore(child, at);
+      continue;
+    }
+    if (twin !== at) {
+      if (twin.contains(document.activeElement)) {  // moving it would lose the focus: the others move
+        while (at !== twin) {
+          const next = at.nextSibling;
+          old.append(at);
+          at = next;
+        }
+      } else old.insertBefore(twin, at);
+    }
+    if (twin === at) at = at.nextSibling;
+    if (child.nodeType === Node.ELEMENT_NODE) morph(twin, child);
+    else if (twin.data !== child.data) twin.data = child.data;
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+function twinOf(child, at, keyed) {
+  const key = child.dataset?.key;
+  if (key !== undefined) {
+    const twin = keyed.get(key);
+    keyed.delete(key);
+    return twin?.nodeName === child.nodeName ? twin : undefined;
+  }
+  for (let one = at; one; one = one.nextSibling) {
+    if (one.dataset?.key === undefined && one.nodeName === child.nodeName) return one;
+  }
+  return undefined;
+}
+
+function say(text, stays = false) {
+  const said = document.getElementById("said");
+  clearTimeout(saidTimer);
+  if (said.textContent !== text) said.textContent = text;
+  if (!stays) saidTimer = setTimeout(() => { said.textContent = ""; }, SAID_MS);
+}
+
+function soon() {
+  wanted = wanted || setTimeout(refresh, Math.max(CALM_MS, 2 * tookMs));
+}
+
+async function ask(button) {
+  const dialog = document.getElementById("asks"), numbers = document.getElementById("numbers");
+  const field = document.getElementById("token"), why = document.getElementById("why");
+  document.getElementById("what").textContent = button.dataset.what;
+  numbers.replaceChildren();
+  field.value = token;
+  why.value = "";
+  dialog.returnValue = "no";
+  const closed = new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  dialog.showModal();
+  (field.value ? why : field).focus();
+  if (button.dataset.numbers) preview(button.dataset.numbers, numbers);
+  await closed;
+  token = field.value;
+  return { yes: dialog.returnValue === "yes", why: why.value.trim() };
+}
+
+async function preview(url, into) {
+  into.textContent = "what would move is being worked out ...";
+  const answer = await fetch(url).catch(() => null);
+  const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  const found = page?.getElementById("preview") ?? page?.querySelector("main section .note");
+  if (found) into.replaceChildren(found);
+  else into.textContent = "what would move is not known now";
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (!button) return;
+  const { yes, why } = await ask(button);
+  if (!yes) return;
+  const url = why ? `${button.dataset.post}?reason=${encodeURIComponent(why)}` : button.dataset.post;
+  const answer = await fetch(url, { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch((error) => error);
+  const body = answer instanceof Error ? { error: answer.message } : await answer.json().catch(() => ({ error: `status ${answer.status}` }));
+  if (body.status === "success") {
+    say("done");
+    return soon();
+  }
+  token = "";
+  say(`not done: ${body.error}`, true);
+});
+
+if (live.dataset.refresh === "yes") {
+  const age = document.getElementById("age");
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.setAttribute("aria-pressed", String(paused));
+    pause.textContent = paused ? "go on" : "pause";
+    if (!paused) soon();
+  });
+  setInterval(() => {
+    age.textContent = `${paused ? "paused, " : ""}updated ${Math.round((Date.now() - renewedAt) / 1000)} s ago`;
+  }, 1000);
+  new EventSource(`${root.dataset.base}/api/v1/events`).onmessage = soon;
+  document.addEventListener("visibilitychange", soon);
+  timer = setTimeout(refresh, EVERY_MS);
+}

@@ -1,0 +1,131 @@
+"""What the templates are given of fleets and services, made of the API's answers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promring.web.answers.fleets import Fleet, Reshard, Service
+from promring.web.answers.parts import Held
+from promring.web.answers.status import Status
+from promring.web.answers.targets import OwnedTarget, Place, Uncovered
+from promring.web.page.charts import Chart
+from promring.web.page.ring import Arc
+from promring.web.page.scrapers import Rows
+
+LEVELS = ("good", "unknown", "warn", "bad")
+WORDS = {"good": "all is well", "unknown": "not known", "warn": "look at it", "bad": "trouble"}
+THEN = {
+    "panic": "Then those that were silent all the time count as dead, and the others take over what they had. A release says"
+    " that they are dead.",
+    "warming_up": "Then the first plan is made of those that are there.",
+    "source_shrank": "When enough fresh answers have said the same, the shorter list is believed: the targets that it lacks"
+    " are not scraped any more. A release believes it now.",
+    "source_empty": "When enough fresh answers have said the same, the empty list is believed: its targets are not scraped"
+    " any more. A release believes it now.",
+    "source_grew": "When enough fresh answers have said the same, the longer list is believed. A release believes it now.",
+    "targets_unknown": "It ends with the first answer of the source.",
+    "no_scrapers": "It ends when a scraper is alive. Until then every slice stays as it is.",
+    "scrapers_unknown": "It ends when the scrapers are known. Until then every slice stays as it is.",
+    "no_targets": "It ends when a target is listed.",
+}
+"""By reason: what happens at the end of what is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHeld:
+    """``kind`` and ``name``: of which fleet or service, as the paths have it; ``whole``: it is the whole plan; ``then``:
+    what happens at its end.
+    """
+
+    held: Held
+    kind: str
+    name: str
+    whole: bool
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownService:
+    """``kept``: what is held of it and not of its fleet; ``uncovered``: some targets that are not proved to be scraped."""
+
+    said: Service
+    kept: Sequence[ShownHeld]
+    uncovered: Uncovered | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """``ring``, ``loads``: the arcs of both circles."""
+
+    ring: Sequence[Arc]
+    loads: Sequence[Arc]
+    charts: Sequence[Chart]
+    reshards: Sequence[Reshard]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFleet:
+    """``pictures`` None: on a page of several fleets."""
+
+    said: Fleet
+    scrapers: Rows
+    kept: Sequence[ShownHeld]
+    services: Sequence[ShownService]
+    pictures: Pictures | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFinds:
+    """Of one service. ``why``: it was not searched."""
+
+    service: str
+    why: str = ""
+    places: Sequence[Place] = ()
+    targets: Sequence[OwnedTarget] = ()
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Of everything, in one line."""
+
+    level: str
+    word: str
+    text: str
+
+
+def verdict(overview: Status) -> Verdict:
+    """The worst of all fleets and services, and whether a scraper is down; how many targets are proved to be scraped, and how old the oldest proof is."""
+    every: list[Fleet | Service] = [*overview.fleets, *overview.services]
+    if not every:
+        return Verdict("unknown", WORDS["unknown"], "no fleet runs yet")
+    down = sum(s.state == "down" for one in overview.fleets for s in one.scrapers)
+    level = max([*(one.summary.level for one in every), "warn" if down else "good"], key=LEVELS.index)
+    looked = [one.coverage for one in overview.fleets if one.coverage is not None and one.coverage.at is not None]
+    parts = []
+    if looked:
+        covered, wanted = sum(c.covered or 0 for c in looked), sum((c.targets or 0) - (c.dropped or 0) for c in looked)
+        parts.append(f"{covered} of {wanted} targets seen scraped, {max(c.age_s or 0 for c in looked):.0f} s ago")
+        if wrong := sum((c.missing or 0) + (c.unproved or 0) for c in looked):
+            parts.append(f"{wrong} uncovered")
+    if down:
+        parts.append(f"{down} of {sum(len(one.scrapers) for one in overview.fleets)} scrapers down")
+    if held := sum((one.held is not None) + len(one.withheld) for one in overview.fleets):
+        parts.append(f"{held} held")
+    if worst := [one.name for one in overview.fleets if one.summary.level == "bad"]:
+        parts.append(f"look at {', '.join(worst[:3])}")
+    return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
+
+
+def held(of: Fleet | Service, kind: str) -> list[ShownHeld]:
+    """What is held of a fleet or a service (``kind``, as the paths have it): the whole plan, then parts of the facts."""
+    whole = [(of.held, True)] if of.held else []
+    every = [*whole, *((one, False) for one in of.withheld)]
+    return [ShownHeld(one, kind, of.name, is_whole, THEN.get(one.reason, "")) for one, is_whole in every]
+
+
+def held_besides(service: Service, fleet: Fleet) -> list[ShownHeld]:
+    """What is held of a service, and not of its whole ``fleet``."""
+    known = {one.held.detail for one in held(fleet, "fleets")}
+    return [one for one in held(service, "services") if one.held.detail not in known]
