@@ -96,7 +96,7 @@ class Verdict:
 
 
 def verdict(overview: Status) -> Verdict:
-    """The worst of all fleets and services, and whether a scraper is down; how many targets are proved to be scraped, and how old the oldest proof is."""
+    """The worst of all fleets and services, with who is down; how many targets are proved to be scraped, and since when."""
     every: list[Fleet | Service] = [*overview.fleets, *overview.services]
     if not every:
         return Verdict("unknown", WORDS["unknown"], "no fleet runs yet")
