@@ -36,12 +36,12 @@ class EtcdProcess(Process):
         self.name, self.port = name, port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
-        self._data, self._tls = folder / "data", tls
+        self.data, self._tls = folder / "data", tls
         peers = peers or {name: f"http://127.0.0.1:{free_port()}"}
         arguments: list[str | Path] = [
             program,
             f"--name={name}",
-            f"--data-dir={self._data}",
+            f"--data-dir={self.data}",
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
             f"--listen-peer-urls={peers[name]}",
@@ -60,7 +60,7 @@ class EtcdProcess(Process):
 
     def forget(self) -> None:
         """Remove everything it knows. Only while it is not running."""
-        shutil.rmtree(self._data, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
 
     async def call(
         self, session: aiohttp.ClientSession, path: str, body: object = None, token: str = ""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
+import yaml
 
 from promring.demo.process import Process, free_port
 from promring.runtime.http_client import HttpError, Response, TlsFiles, request
 from testbed.etcd import EtcdProcess
 
-ADMIN, CONTROLLER = "admin-token", "controller-token"
-"""Tokens: of one who may do everything, and of user ``promring``, who may do what roles give."""
+ADMIN = "admin-token"
+"""The token of one who may do everything."""
+ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "promring", "namespace": "mon"}}
+"""That of the manifests."""
+MANIFESTS = Path(__file__).parents[1] / "deploy/kubernetes"
+PREFIXES = {"v1": "/api/v1"}
+CLUSTERS = ("Namespace", "Node", "ClusterRole", "ClusterRoleBinding")
+"""Kinds that are in no namespace."""
 
 
 class ApiServer(Process):
@@ -25,7 +34,7 @@ class ApiServer(Process):
         self.url = f"https://127.0.0.1:{self.port}"
         self.tls = TlsFiles(insecure_skip_verify=True)
         tokens, key = folder / "tokens.csv", folder / "account.key"
-        tokens.write_text(f"{ADMIN},admin,1,system:masters\n{CONTROLLER},promring,2\n")
+        tokens.write_text(f"{ADMIN},admin,1,system:masters\n")
         generate = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(key)]
         subprocess.run(generate, check=True, capture_output=True, timeout=60)
         arguments: list[str | Path] = [
@@ -52,11 +61,11 @@ class ApiServer(Process):
         url = f"{self.url}{path}"
         return await request(session, method, url, timeout_s=10, headers=headers, json=body, tls=self.tls)
 
-    async def call(self, session: aiohttp.ClientSession, method: str, path: str, body: object = None) -> dict[str, object]:
+    async def call(self, session: aiohttp.ClientSession, method: str, path: str, body: object = None) -> dict[str, Any]:
         """As admin. AssertionError for a status that is no success."""
         response = await self.ask(session, method, path, body)
         assert response.status in (200, 201), response.text()
-        found: dict[str, object] = msgspec.json.decode(response.body)
+        found: dict[str, Any] = msgspec.json.decode(response.body)
         return found
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
@@ -67,3 +76,68 @@ class ApiServer(Process):
         except HttpError:
             return False
         return ready.status == 200 and there.status == 200
+
+    async def create(self, session: aiohttp.ClientSession, thing: dict[str, Any], *, dry_run: bool = False) -> None:
+        """Unless it is there. AssertionError with the server's words when it is refused; unknown fields are, too."""
+        prefix = PREFIXES.get(thing["apiVersion"], f"/apis/{thing['apiVersion']}")
+        namespace = "" if thing["kind"] in CLUSTERS else f"/namespaces/{thing['metadata']['namespace']}"
+        path = f"{prefix}{namespace}/{plural(thing['kind'])}?fieldValidation=Strict{'&dryRun=All' * dry_run}"
+        answer = await self.ask(session, "POST", path, thing)
+        assert answer.status in (201, 409), answer.text(2000)
+
+    async def apply(self, session: aiohttp.ClientSession, manifest: str, *, dry_run: bool = False) -> None:
+        """Create all that is in it."""
+        for one in yaml.safe_load_all(manifest):
+            await self.create(session, one, dry_run=dry_run)
+
+    async def namespace(self, session: aiohttp.ClientSession, name: str) -> None:
+        """With the service account that pods have, which a controller of Kubernetes would make."""
+        await self.create(session, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
+        await self.create(session, account)
+
+    async def account_token(self, session: aiohttp.ClientSession, namespace: str, account: str) -> str:
+        """A new token of a service account."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        made = await self.call(session, "POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
+        return str(made["status"]["token"])
+
+    def kubeconfig(self, path: Path, token: Path, namespace: str, address: str = "") -> Path:
+        """One at ``path``, for whoever has the token in that file. ``address``: of a proxy before the server."""
+        cluster = {"server": f"https://{address}" if address else self.url, "insecure-skip-tls-verify": True}
+        text = {
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x", "namespace": namespace}}],
+            "clusters": [{"name": "x", "cluster": cluster}],
+            "users": [{"name": "x", "user": {"tokenFile": str(token)}}],
+        }
+        path.write_text(yaml.safe_dump(text))
+        return path
+
+    async def put_pod(self, session: aiohttp.ClientSession, namespace: str, pod: dict[str, Any]) -> None:
+        """Make it, with its status, as a kubelet would set it; or set labels and status of the one that is there."""
+        pods, wanted = f"/api/v1/namespaces/{namespace}/pods", copy.deepcopy(pod)
+        name = wanted["metadata"]["name"]
+        wanted["metadata"].pop("uid", None)
+        if (there := await self.ask(session, "GET", f"{pods}/{name}")).status == 200:
+            made = msgspec.json.decode(there.body)
+            made["metadata"]["labels"] = wanted["metadata"]["labels"]
+            made = await self.call(session, "PUT", f"{pods}/{name}", made)
+        else:
+            made = await self.call(session, "POST", pods, wanted)
+        await self.call(session, "PUT", f"{pods}/{name}/status", {**made, "status": wanted["status"]})
+
+    async def delete_pod(self, session: aiohttp.ClientSession, namespace: str, name: str, *, grace_s: int = 300) -> None:
+        """0: at once, as a kubelet does when the pod has ended."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds={grace_s}"
+        await self.call(session, "DELETE", path)
+
+
+def manifest(name: str) -> str:
+    """One of ``deploy/kubernetes``."""
+    return (MANIFESTS / f"{name}.yaml").read_text()
+
+
+def plural(kind: str) -> str:
+    """As it stands in a path."""
+    return kind.lower() + ("es" if kind.endswith("s") else "s")

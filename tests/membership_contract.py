@@ -125,10 +125,10 @@ async def running(one: Ground, last: Members) -> AsyncIterator[tuple[Ground, lis
 
 
 class PodGround(Ground):
-    """Machines as pods of a cluster. ``sections`` and ``selector`` are set before it is entered."""
+    """Machines as pods of a cluster. ``sections`` is set before it is entered."""
 
     sections: list[Section]
-    selector = "app=prometheus"
+    namespace, probing = "default", PROBING
 
     def __init__(self, folder: Path, machines: list[Machine]) -> None:
         super().__init__(folder, machines)
@@ -137,11 +137,13 @@ class PodGround(Ground):
 
     async def enter(self, stack: AsyncExitStack, last: Members) -> None:
         called = tuple(sorted(m.scraper for m in self.machines if last))  # by the names of their pods
-        self.membership = pod_settings(self.selector, keep=0.5).membership(pod_context(self.sections, called))
+        self.membership = pod_settings(namespace=self.namespace, keep=0.5, probe=self.probing).membership(
+            pod_context(self.sections, called)
+        )
 
 
-def pod_settings(selector: str = "app=prometheus", **more: Any) -> KubernetesScrapers:
-    return KubernetesScrapers(namespace="default", selector=selector, port="web", probe=PROBING, **more)
+def pod_settings(*, namespace: str = "default", **more: Any) -> KubernetesScrapers:
+    return KubernetesScrapers(namespace=namespace, **{"selector": "app=prometheus", "port": "web", "probe": PROBING, **more})
 
 
 def pod_context(sections: list[Section], last: Members = (), zone_label: str | None = None) -> MembershipContext:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from testbed.etcd import EtcdProcess
-from testbed.kubernetes import CONTROLLER, ApiServer
+from testbed.kubernetes import ACCOUNT, ApiServer, manifest
 
 from promring.config.kinds import Sections
 from promring.election.leadership import Leadership
@@ -28,28 +25,6 @@ from tests.rows import Seen
 from tests.waiting import slower, until
 
 TTL_S = 3.0
-MANIFEST = Path(__file__).parents[2] / "deploy/kubernetes-lock.yaml"
-PLURALS = {"Lease": "leases", "Role": "roles", "RoleBinding": "rolebindings"}
-
-
-def documents() -> list[dict[str, Any]]:
-    """Of the manifest; who gets the rights is the user of the tests instead of a service account."""
-    found = list(yaml.safe_load_all(MANIFEST.read_text()))
-    found[-1]["subjects"] = [{"kind": "User", "name": "promring", "apiGroup": "rbac.authorization.k8s.io"}]
-    return found
-
-
-def kubeconfig(folder: Path, api: ApiServer, token: str) -> KubernetesSection:
-    authority = base64.b64encode((api.certificates / "apiserver.crt").read_bytes()).decode()
-    text = {
-        "current-context": "x",
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        "clusters": [{"name": "x", "cluster": {"server": api.url, "certificate-authority-data": authority}}],
-        "users": [{"name": "x", "user": {"token": token}}],
-    }
-    path = folder / f"kubeconfig-{token}"
-    path.write_text(yaml.safe_dump(text))
-    return KubernetesSection(kubeconfig=path)
 
 
 @pytest.mark.row("K8", did="a lock in Kubernetes: before the manifest, with its rights, and without the leader")
@@ -63,18 +38,22 @@ async def test_with_the_rights_of_the_manifest_another_leads_when_the_leader_is_
         stack.push_async_callback(api.kill)
         await api.until(lambda: api.is_ready(session), "kube-apiserver", 120)
 
-        async def store(name: str, token: str = CONTROLLER) -> LockStore:
-            sections = Sections([kubeconfig(tmp_path, api, token)])
+        await api.namespace(session, "mon")
+        await api.create(session, ACCOUNT)
+        account = await api.account_token(session, "mon", "promring")
+
+        async def store(name: str, token: str = account) -> LockStore:
+            file = tmp_path / f"token of {name}"
+            file.write_text(token)
+            sections = Sections([KubernetesSection(kubeconfig=api.kubeconfig(tmp_path / name, file, "mon"))])
             settings = KubernetesLockSettings(name="promring", lease=TTL_S)
             return await stack.enter_async_context(settings.store(name, sections))
 
-        with pytest.raises(KubernetesError, match=r'"promring" cannot get resource "leases".*403'):
+        with pytest.raises(KubernetesError, match=r'promring" cannot get resource "leases".*403'):
             await (await store("too early")).read()
         with pytest.raises(KubernetesError, match="401"):
             await (await store("nobody", "another-token")).read()
-        for one in documents():
-            path = f"/apis/{one['apiVersion']}/namespaces/default/{PLURALS[one['kind']]}"
-            await api.call(session, "POST", path, one)
+        await api.apply(session, manifest("rbac"))
 
         first, second = Leadership(alone=False), Leadership(alone=False)
 
