@@ -11,9 +11,9 @@ import time
 from rich.table import Table
 
 from bench.report import console
+from promring.core.difference import compare
 from promring.core.joined import FleetPool, Part, salt_of, same_owners
 from promring.core.placement import Policy, place, place_living
-from promring.core.plan import compare
 from promring.core.pool import pool_of
 from promring.core.ring import Ring
 from promring.model import Members, Placement, Scraper, TargetGroup

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promring.core.difference import compare
 from promring.core.fragment import identities
 from promring.core.placement import Policy, place
-from promring.core.plan import bodies, compare
+from promring.core.plan import bodies
 from promring.core.pool import build_pool
 from promring.core.preview import preview
 from promring.core.ring import Ring

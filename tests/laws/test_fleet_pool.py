@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from promring.core.claims import NO_CLAIMS, Taken
 from promring.core.coverage import Seen, together
+from promring.core.difference import compare
 from promring.core.fragment import target
 from promring.core.handover import Evidence, Handover, schedule
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, same_owners
 from promring.core.placement import Policy, place
-from promring.core.plan import compare, shares
+from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.model import Scraper, TargetGroup, TargetPool

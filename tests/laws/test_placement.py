@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.core import packing
+from promring.core.difference import compare
 from promring.core.fragment import identities
 from promring.core.placement import Policy, place
-from promring.core.plan import bodies, compare, same_body, shares
+from promring.core.plan import bodies, same_body, shares
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Members, Placement, Scraper, TargetGroup

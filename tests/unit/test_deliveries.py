@@ -74,7 +74,7 @@ def couriers(*deliveries: Delivery, alone: bool = True) -> Given:
 
 async def deliver(given: Given, times: int = 1, slices: Sequence[Slice] = SLICES) -> None:
     for _ in range(times):
-        await given.deliver({"x": slices}, {"x"}, pushes=True)
+        await given.deliver({"x": slices}, {"x"}, pushes=True, whole=True)
 
 
 def has_since(given: Given, name: str, begun: float) -> float:
@@ -272,3 +272,24 @@ async def test_a_look_at_some_says_nothing_of_the_others(clock: Clock) -> None:
     given.see({B.id}, {}, clock.now)
     assert (given.one.visitors.runs(A.id), given.one.visitors.runs(B.id)) == (True, False)
     assert has_since(given, A.id, clock.now - 10.0) == NEVER, "what was put in force since then it was not seen to have"
+
+
+async def test_a_sink_that_has_its_slices_is_looked_at_again_when_they_change_or_with_all_others(clock: Clock) -> None:
+    sink = Pushed()
+    given = couriers(sink)
+    await deliver(given)
+    sink.outcome[A.id] = "failed"  # what a look would find
+
+    async def partly(slices: Sequence[Slice]) -> bool:
+        return (await given.deliver({"x": slices}, {"x"}, pushes=True, whole=False))["x"]
+
+    clock.now = 1010.0
+    assert await partly(list(SLICES)), "the very same slices: nobody looks"
+    assert has_since(given, A.id, 1005.0) == 1010.0, "and it has what is in force now"
+    assert not await partly([SLICES[0], Slice("x", B, Generation(1, 2), b"[\n]\n", 0)])
+    assert not await partly(SLICES), "what failed is tried again"
+    sink.outcome[A.id] = "same"
+    assert await partly(SLICES)
+    sink.outcome[A.id] = "failed"
+    assert await partly(SLICES)
+    assert not (await given.deliver({"x": SLICES}, {"x"}, pushes=True, whole=True))["x"]

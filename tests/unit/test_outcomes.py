@@ -44,7 +44,7 @@ class Round:
 
     async def go(self, b: str) -> bool:
         self.delivery.kinds["b:1"] = b
-        return (await self.dispatcher.deliver({"x": [A, B]}, {"x"}, pushes=True))["x"]
+        return (await self.dispatcher.deliver({"x": [A, B]}, {"x"}, pushes=True, whole=True))["x"]
 
 
 @pytest.mark.parametrize("kind", ["waiting", "unsent"])

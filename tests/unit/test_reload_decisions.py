@@ -16,7 +16,8 @@ from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
 from promring.core.admission import History
 from promring.core.claims import NEVER, Claims
-from promring.core.plan import compare, shares
+from promring.core.difference import compare
+from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.delivery import Leads, Outcome, always

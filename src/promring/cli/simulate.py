@@ -11,9 +11,9 @@ import click
 import numpy as np
 
 from promring.cli.output import Output, output_option, say, working
+from promring.core.difference import compare
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
-from promring.core.plan import compare
 from promring.core.pool import build_pool
 from promring.core.preview import fit
 from promring.core.ring import Ring

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.core.coverage import Seen
+from promring.core.joined import rows_between
 from promring.core.plan import rows_of
 from promring.model import Keys, Owners, TargetPool
 
@@ -60,6 +61,7 @@ class Claims:
     ``scrapers``  int32: index in ``names``
     ``since``     float64, seconds: when the claim was put in force
     ``until``     float64, seconds: when it ends at the latest; ``NEVER`` for an owner
+    ``made_in``   the pool that they were made in, and the row of each there: what is not searched again
     """
 
     names: tuple[str, ...]
@@ -67,9 +69,17 @@ class Claims:
     scrapers: Owners
     since: Times
     until: Times
+    made_in: tuple[TargetPool, npt.NDArray[np.int32]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def rows(self, pool: TargetPool) -> Rows:
+        """Of each the row of its target in ``pool``, the number of its rows when it has none."""
+        if self.made_in is None:
+            return rows_of(pool, self.ids)
+        made_in, rows = self.made_in
+        return rows.astype(np.intp) if made_in is pool else rows_between(made_in, pool)[rows]
 
     @property
     def held(self) -> int:
@@ -118,7 +128,7 @@ def with_seen(
 
 def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
     """Those of ``some`` claims whose service and scraper are among ``told``."""
-    rows = rows_of(pool, before.ids[some])
+    rows = before.rows(pool)[some]
     order = np.argsort(rows, kind="stable")
     order = order[rows[order] < len(pool)]
     kept = [

@@ -26,10 +26,10 @@ import numpy as np
 
 from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
-from promring.core.plan import rows_of
 from promring.core.room import keeping
 from promring.model import Loads, Owners, Placement, TargetPool
 
+NO_ROW = np.int32(-2)
 INTERVALS, APPLIED_S = 2.0, 10.0
 """A scraper that took its slice has scraped all of it after so many intervals, and the time in which it applies a list."""
 
@@ -90,20 +90,18 @@ def schedule(
     stays = np.zeros(len(rows), dtype=bool)
     if capacities is not None:
         wanted, stays = keeping(wanted, rows, scrapers, since, replicas, capacities)
-    pairs = rows * len(names) + scrapers
-    owned = _pairs(wanted)
-    owners = _Sorted(owned)
-    at = owners.find(pairs)
+    at = _owner_numbers(wanted, rows, scrapers)
+    owned, owners = _owned(wanted)
     begun = np.full(len(owned), now)
-    begun[at[at >= 0]] = since[at >= 0]  # who was an owner, or held on, and is one now has it since then
     extra = at < 0
+    begun[at[~extra]] = since[~extra]  # who was an owner, or held on, and is one now has it since then
     rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
         success, failure = _of_holders(pool, names, rows, scrapers, evidence)
         about = np.zeros(len(pool), dtype=bool)
         about[rows] = True
-        about = about[owned // len(names)]  # of a million targets few are handed over at a moment
-        found = _ends(wanted, owned[about], begun[about], evidence, policy, replicas)
+        about = about[owned]  # of a million targets few are handed over at a moment
+        found = _ends(wanted, owned[about], owners[about], begun[about], evidence, policy, replicas)
         until = np.where(until == NEVER, now + policy.overlap_s, until)
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
@@ -114,10 +112,11 @@ def schedule(
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     claims = Claims(
         names,
-        np.concatenate([pool.ids[owned // max(1, len(names))], pool.ids[rows]]),
-        np.concatenate([owned % max(1, len(names)), scrapers]).astype(np.int32),
+        np.concatenate([pool.ids[owned], pool.ids[rows]]),
+        np.concatenate([owners, scrapers]),
         np.concatenate([begun, since]),
         np.concatenate([np.full(len(owned), NEVER), until]),
+        (pool, np.concatenate([owned, rows]).astype(np.int32)),
     )
     return claims, _with_holders(wanted, rows, scrapers)
 
@@ -127,7 +126,7 @@ def waiting_for(claims: Claims, wanted: Placement) -> set[str]:
     held = np.isfinite(claims.until)
     if not held.any():
         return set()
-    rows = np.unique(rows_of(wanted.pool, claims.ids[held]))
+    rows = np.unique(claims.rows(wanted.pool)[held])
     owners = wanted.owners[rows[rows < len(wanted.pool)]]
     names = {wanted.scrapers[i].id for i in np.unique(owners[owners >= 0]).tolist()}
     return names | {claims.names[i] for i in np.unique(claims.scrapers[held]).tolist()}
@@ -145,7 +144,9 @@ def owned_now(claims: Claims, placed: Placement) -> Placement:
     if not placed.lacking().any():
         return placed
     rows, scrapers = _stand_ins(claims, placed)
-    kept = np.isin(_pairs(placed), rows_of(placed.pool, claims.ids) * len(placed.scrapers) + claims.scrapers)
+    claimed = _owner_numbers(placed, claims.rows(placed.pool), claims.scrapers)
+    kept = np.zeros(int((placed.owners >= 0).sum()), dtype=bool)
+    kept[claimed[claimed >= 0]] = True
     owners = placed.owners.copy()
     at = np.nonzero(owners >= 0)
     owners[at] = np.where(kept, owners[at], -1)
@@ -158,9 +159,9 @@ def owned_now(claims: Claims, placed: Placement) -> Placement:
 
 def _stand_ins(claims: Claims, wanted: Placement) -> tuple[Rows, Owners]:
     """Who keeps a target, without an end, that ``wanted`` does not give it: rows and scrapers."""
-    rows = rows_of(wanted.pool, claims.ids)
-    pairs = rows * len(wanted.scrapers) + claims.scrapers
-    stays = (claims.until == NEVER) & (_Sorted(_pairs(wanted)).find(pairs) < 0) & (rows < len(wanted.pool))
+    rows = claims.rows(wanted.pool)
+    stays = ~_are_owners(wanted, rows, claims.scrapers)
+    stays &= (claims.until == NEVER) & (rows < len(wanted.pool))
     return rows[stays], claims.scrapers[stays]
 
 
@@ -169,31 +170,33 @@ def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tu
     index = {name: i for i, name in enumerate(names)}
     number = np.array([index.get(name, -1) for name in before.names] or [-1], dtype=np.int32)
     scrapers = number[before.scrapers]
-    rows = rows_of(pool, before.ids)
+    rows = before.rows(pool)
     there = (scrapers >= 0) & (rows < len(pool))
     return rows[there], scrapers[there], before.since[there], before.until[there]
 
 
-def _pairs(wanted: Placement, replicas: int | None = None) -> Rows:
-    """Each row and owner as one number; of the first ``replicas`` owners, or of all."""
-    rows, columns = np.nonzero(wanted.owners[:, :replicas] >= 0)
-    pairs: Rows = rows * len(wanted.scrapers) + wanted.owners[rows, columns]
-    return pairs
+def _owned(wanted: Placement) -> tuple[Rows, Owners]:
+    """Row and scraper of each owner, row by row."""
+    rows, columns = np.nonzero(wanted.owners >= 0)
+    return rows, wanted.owners[rows, columns]
 
 
-class _Sorted:
-    """Looks numbers up in an array."""
+def _owner_numbers(wanted: Placement, rows: Rows, scrapers: Owners) -> Rows:
+    """For each row and scraper which of the owners it is, counted row by row; -1: it is none, or there is no such row."""
+    found = np.full(len(rows), -1, dtype=np.intp)
+    numbers = np.cumsum(wanted.owners.reshape(-1) >= 0).reshape(wanted.owners.shape) - 1
+    for column, number in zip(wanted.owners.T, numbers.T, strict=True):
+        mine = np.append(column, NO_ROW)[rows] == scrapers
+        np.copyto(found, np.append(number, -1)[rows], where=mine)
+    return found
 
-    def __init__(self, values: Rows) -> None:
-        self._order = np.argsort(values)
-        self._values = values[self._order]
 
-    def find(self, wanted: Rows) -> Rows:
-        """Index of each in the array, -1 for what is not in it."""
-        if not len(self._values):
-            return np.full(len(wanted), -1, dtype=np.intp)
-        at = np.minimum(np.searchsorted(self._values, wanted), len(self._values) - 1)
-        return np.where(self._values[at] == wanted, self._order[at], -1)
+def _are_owners(wanted: Placement, rows: Rows, scrapers: Owners) -> Flags:
+    """For each row and scraper whether it is an owner. Not where there is no such row."""
+    found = np.zeros(len(rows), dtype=bool)
+    for column in wanted.owners.T:
+        found |= np.append(column, NO_ROW)[rows] == scrapers
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,12 +216,14 @@ class _Ends:
         return np.asarray(self.strong[rows] | (failure & self.weak[rows]) | by_time)
 
 
-def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, policy: Handover, replicas: int) -> _Ends:
-    pool, scrapers = wanted.pool, len(wanted.scrapers)
-    rows, owners = owned // scrapers, owned % scrapers
-    strong, weak, readable = (np.zeros(len(owned), dtype=bool) for _ in range(3))
-    due = np.full(len(owned), NEVER)
-    for scraper, mine in zip(wanted.scrapers, by_scraper(owners, scrapers), strict=True):
+def _ends(
+    wanted: Placement, rows: Rows, owners: Owners, begun: Times, evidence: Evidence, policy: Handover, replicas: int
+) -> _Ends:
+    """``rows``, ``owners``, ``begun``: the owners that it is about, and since when."""
+    pool = wanted.pool
+    strong, weak, readable = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+    due = np.full(len(rows), NEVER)
+    for scraper, mine in zip(wanted.scrapers, by_scraper(owners, len(wanted.scrapers)), strict=True):
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
         taken_at, overlap_s = np.empty(len(mine)), np.empty(len(mine))
@@ -239,8 +244,7 @@ def _ends(wanted: Placement, owned: Rows, begun: Times, evidence: Evidence, poli
         weak[mine] = tried_since | ((has | late) & among(one.dropped, ids))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
     latest = np.full(len(pool), -NEVER)
-    helped = wanted.owners.shape[1] > replicas
-    proper = np.isin(owned, _pairs(wanted, replicas)) if helped else np.ones(len(owned), dtype=bool)
+    proper = (wanted.owners[rows, :replicas] == owners[:, None]).any(axis=1)
     np.maximum.at(latest, rows[proper], due[proper])
     return _Ends(
         np.bincount(rows[strong], minlength=len(pool)) >= needed,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.plan import Shares, body_of, same_body
+from promring.core.plan import Shares, body_of, rows_of, same_body
 from promring.model import Keys, Owners, Placement, Rows, TargetPool
 
 _NO_BLOB = np.zeros(1, dtype=np.int64)
@@ -108,6 +108,24 @@ class FleetPool(TargetPool):
         return self is other or (isinstance(other, FleetPool) and self.parts == other.parts)
 
     __hash__ = object.__hash__
+
+
+def rows_between(one: TargetPool, other: TargetPool) -> Rows:
+    """For each row of ``one`` that of the same target in ``other``, the number of its rows when it has none. A service whose
+    list is the same object is not searched.
+    """
+    if one is other:
+        return np.arange(len(one))
+    if not isinstance(one, FleetPool) or not isinstance(other, FleetPool):
+        return rows_of(other, one.ids)
+    found = np.full(len(one), len(other), dtype=np.intp)
+    for name, part in one.parts.items():
+        there = other.parts.get(name)
+        if there is None or there.salt != part.salt:
+            continue
+        rows = np.arange(len(part.pool)) if there.pool is part.pool else rows_of(there.pool, part.pool.ids)
+        found[one.rows(name)] = np.where(rows < len(there.pool), rows + other.rows(name).start, len(other))
+    return found
 
 
 def part_of(placement: Placement, service: str) -> Placement | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from promring.core.difference import compare
 from promring.core.fragment import target
 from promring.core.placement import Policy, place_living
-from promring.core.plan import compare
 from promring.core.ring import TOKENS_MOST, Ring, tokens_wanted
 from promring.model import Loads, Members, Placement, Plan, PromringError, Scraper, TargetPool
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from promring.core.claims import Claims
-from promring.core.plan import rows_of
 from promring.model import Placement, Scraper, TargetPool
 
 
@@ -14,7 +13,7 @@ def recalled(claims: Claims, pool: TargetPool) -> Placement | None:
     if not len(claims):
         return None
     owned = ~np.isfinite(claims.until)
-    rows, scrapers = rows_of(pool, claims.ids[owned]), claims.scrapers[owned]
+    rows, scrapers = claims.rows(pool)[owned], claims.scrapers[owned]
     there = rows < len(pool)
     rows, scrapers = rows[there], scrapers[there]
     order = np.argsort(rows, kind="stable")

@@ -9,6 +9,7 @@ ended is never counted. One that comes for its slices is reached when it has com
 from __future__ import annotations
 
 import asyncio
+import operator
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -56,6 +57,10 @@ class ServiceDeliveries:
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visitors = Visitors()
+        self._given: tuple[Sequence[Slice], tuple[bool, bool, bool]] | None = None
+        """What was given the last time, and how, when every sink has it; None: some may not."""
+        self._there: frozenset[str] = frozenset()
+        """Who was pushed its slice, and had it the last time."""
         self._failures = 0
         self._locked_out = False
         self._answered = False
@@ -65,14 +70,18 @@ class ServiceDeliveries:
             if isinstance(delivery, Background):
                 delivery.when_done(changed)
 
-    async def deliver(self, slices: Sequence[Slice], *, remembered: bool, pushes: bool) -> bool:
+    async def deliver(self, slices: Sequence[Slice], *, remembered: bool, pushes: bool, whole: bool = True) -> bool:
         """Give every delivery all slices; it leaves alone what is there already. Whether every sink has its slice.
 
         What one of several controllers only remembers may be older than what the sinks have, and is kept to itself. One that
-        leads gives nothing without ``pushes``: who comes has what was served before.
+        leads gives nothing without ``pushes``: who comes has what was served before. Without ``whole`` no sink is looked at
+        that was given the very same slices and had them.
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
-        upto = time.monotonic()
+        upto, how = time.monotonic(), (leads(), may, pushes)
+        if not whole and self._has(slices, how):
+            self._took((name for name in self._there if not self.visitors.comes(name)), upto)
+            return True
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
         asked = list(named.values())
@@ -101,7 +110,14 @@ class ServiceDeliveries:
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
+        settled = all(o.outcome in ("written", "same") for outcomes in results for o in outcomes)
+        self._given, self._there = (slices, how) if settled else None, frozenset(there)
         return not failed and not any(o.outcome == "waiting" for o in pushed)
+
+    def _has(self, slices: Sequence[Slice], how: tuple[bool, bool, bool]) -> bool:
+        if self._given is None or self._given[1] != how or len(self._given[0]) != len(slices):
+            return False
+        return all(map(operator.is_, slices, self._given[0]))
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()

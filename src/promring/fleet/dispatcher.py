@@ -44,19 +44,18 @@ class Dispatcher:
         """Services, and the scrapers that take the slices of others and not of these."""
 
     async def deliver(
-        self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool
+        self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool, whole: bool
     ) -> dict[str, bool]:
         """Give every sink its slice, by service; whether each service's sinks have theirs. Those not ``decided`` are only
-        remembered. ``pushes``: as for ``ServiceDeliveries.deliver``.
+        remembered. ``pushes``, ``whole``: as for ``ServiceDeliveries.deliver``.
         """
         term = self._leadership
         async with asyncio.TaskGroup() as group:
-            tasks = {
-                name: group.create_task(
-                    self._alone(couriers.deliver(slices.get(name, ()), remembered=name not in decided, pushes=pushes))
-                )
-                for name, couriers in self.couriers.items()
-            }
+            tasks = {}
+            for name, couriers in self.couriers.items():
+                remembered, mine = name not in decided, slices.get(name, ())
+                work = couriers.deliver(mine, remembered=remembered, pushes=pushes, whole=whole)
+                tasks[name] = group.create_task(self._alone(work))
             for name, retirement in self.retirements.items():
                 if name in decided or term.alone:
                     group.create_task(retirement.deliver(slices.get(name, ()), term.leads, pushes=pushes))

@@ -101,7 +101,7 @@ class Reconciler:
         self._term = Term(fleet, leadership, log)
         self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
         self._policy_changed = policy_changed
-        self._next_wake = 0.0
+        self._next_wake = self._whole_at = 0.0
         self._waiting_since: float | None = None
         """Since when the oldest change waits to be delivered, monotonic seconds."""
 
@@ -142,7 +142,7 @@ class Reconciler:
         decided = self.judge.decided(facts, self.memory, acts=acts)
         self.judge.tell_others(decided, self.memory)
         await self._keeper.save(self.memory)
-        await self._deliver(decided)
+        await self._deliver(decided, whole=changed_at is None or started - self._whole_at >= self._pace.interval_s)
         self._end_departures()
         for name, service in self.services.items():
             service.decided = name in decided
@@ -239,17 +239,21 @@ class Reconciler:
                 say_fit(log, service.fit or Fit(), found)
                 service.fit = found
 
-    async def _deliver(self, decided: set[str]) -> None:
-        """Give the sinks what is in force, and say when to look again: after a failure soon."""
+    async def _deliver(self, decided: set[str], *, whole: bool) -> None:
+        """Give the sinks what is in force, and say when to look again: after a failure soon. ``whole``: look at the sinks of
+        what has not changed, too.
+        """
+        self._whole_at = time.monotonic() if whole else self._whole_at
         slices = {name: list(self.memory.of(name).slices.values()) for name in self.services}
         looked = not self.moves.takeover.pending and not self._term.is_new
-        delivered = await self.dispatcher.deliver(slices, decided, pushes=looked)
+        delivered = await self.dispatcher.deliver(slices, decided, pushes=looked, whole=whole)
         now = time.monotonic()
         if self._waiting_since is not None and all(delivered.values()) and (looked or not self._term.leadership.leads()):
             self._metrics.delivery_lag.labels(self.fleet).observe(now - self._waiting_since)
             self._waiting_since = None
         self._next_wake = min(
             now + self.dispatcher.again_in(self._pace.interval_s),
+            self._whole_at + self._pace.interval_s,
             self.moves.ends_next(self.memory.claims, now),
             self.unreachable.ends_next,
             self.judge.again_at,

@@ -13,9 +13,9 @@ import numpy as np
 from promring.build import places_by, policy_of
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.core.claims import Claims
+from promring.core.difference import compare
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, capacities, place_living
-from promring.core.plan import compare, rows_of
 from promring.core.pool import merge
 from promring.core.preview import Preview
 from promring.core.recall import recalled
@@ -131,7 +131,7 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
         return 0
     index = {s.id: i for i, s in enumerate(then.scrapers) if s.id in live}
     numbers = np.array([index.get(name, -1) for name in claims.names], dtype=np.int32)
-    rows, scrapers = rows_of(then.pool, claims.ids), numbers[claims.scrapers]
+    rows, scrapers = claims.rows(then.pool), numbers[claims.scrapers]
     there = (scrapers >= 0) & (rows < len(then.pool))
     rows, scrapers = rows[there], scrapers[there]
     then, stays = keeping(then, rows, scrapers, claims.since[there], then.owners.shape[1], most)
