@@ -23,6 +23,8 @@ class FakeEngine:
         self.fault = ""
         self.basic_auth = ""
         """The header without which it answers 401; empty: it wants none."""
+        self.syncs: int | None = None
+        """How often it applied what it discovered, as its metrics say; None: it has no metrics."""
         self.asked: list[str] = []
         """The path and query of each request."""
         self.start(age_s)
@@ -34,6 +36,7 @@ class FakeEngine:
     async def __aenter__(self) -> FakeEngine:
         app = web.Application()
         app.router.add_get("/api/v1/{path:.*}", self._answer)
+        app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -66,6 +69,12 @@ class FakeEngine:
         if self.fault == "cut":
             return web.Response(body=(self._success(data).body or b"")[:-20])  # type: ignore[index]
         return self._success(data)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        if self.syncs is None:
+            return web.Response(status=404)
+        lines = [f'prometheus_target_scrape_pool_sync_total{{scrape_job="{name}"}} {self.syncs}' for name in self.pools]
+        return web.Response(text="\n".join([f"process_start_time_seconds {self.started.timestamp()}", *lines, ""]))
 
     _defaults: Mapping[str, Any] = {
         "scheme": "http",

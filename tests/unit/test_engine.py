@@ -76,6 +76,34 @@ async def test_sources_with_other_intervals_and_rules_share_one_request() -> Non
         assert (await addresses(again), targets_requests(engine)) == (["a:1"], 2)  # two sets of rules for one pool
 
 
+async def test_targets_are_read_again_only_when_the_engine_applied_something() -> None:
+    async with FakeEngine({"node": [A], "other": []}) as engine:
+        engine.syncs = 1
+        node, other = sources(engine, "node", "other", interval=0.01)
+
+        async def read() -> tuple[list[str], int]:
+            found = await addresses(node)
+            await other.fetch()
+            return found, targets_requests(engine)
+
+        assert await read() == (["a:1"], 1)
+        before = await node.fetch()
+        engine.pools["node"] = [B]  # which it did not apply yet
+        assert await node.fetch() is before
+        engine.syncs = 2
+        assert await read() == (["b:1"], 2)
+        engine.start(3600)
+        assert (await read())[1] == 3
+        engine.jobs["node"] = {"metrics_path": "/probe"}
+        assert (await read())[1] == 4
+        engine.fault, engine.syncs = "cut", 3
+        with pytest.raises(DiscoveryError):
+            await node.fetch()
+        engine.fault, engine.syncs = "", 2  # what was not read whole is not known
+        await node.fetch()
+        assert (await read())[1] == 6
+
+
 async def test_one_source_asks_for_its_own_pool_only() -> None:
     async with FakeEngine({"node": [A]}) as engine:
         (node,) = sources(engine, "node")

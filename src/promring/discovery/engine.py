@@ -1,13 +1,17 @@
 """One Prometheus that discovers, asked once for all sources that take a scrape pool of it.
 
 An answer is its configuration, its targets, read as they come, and how long it has been running. Who asks first asks for
-all: the others take the same answer. Promises: an answer is whole, or says why there is none, within ``timeout_s``. Files
-of secrets are read for each request.
+all: the others take the same answer. A Prometheus counts in its metrics how often it applied what it discovered
+(``prometheus_target_scrape_pool_sync_total``): while that number stays, its targets are read again every ``WHOLE_EVERY_S``
+only.
+
+Promises: an answer is whole, or says why there is none, within ``timeout_s``. Files of secrets are read for each request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +38,9 @@ from promring.runtime.threads import in_thread, in_thread_shielded
 BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
+WHOLE_EVERY_S = 600.0
+_BEGAN = re.compile(rb"^process_start_time_seconds \S+$", re.MULTILINE)
+_SYNCS = re.compile(rb"^prometheus_target_scrape_pool_sync_total\{.*\} \S+$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ class Engine:
         self._waiting = 0
         self._config: tuple[str, Mapping[str, Job]] = ("", {})
         """With the digest of the text."""
+        self._read: tuple[object, float] = (None, 0.0)
+        """What told apart the targets that were read last, None: nothing; and when that was, in monotonic seconds."""
 
     def add(self, scrape_pool: str, rules: ListRules, timeout_s: float) -> bool:
         """A source takes this pool with these ``rules``. False: it cannot, because another one has other rules for it."""
@@ -119,7 +128,12 @@ class Engine:
             async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
                 self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
-                await self._targets(session, jobs)
+                mark = await self._mark(session)
+                if mark is None or mark != self._read[0] or time.monotonic() - self._read[1] > WHOLE_EVERY_S:
+                    self._read = None, 0.0
+                    began = time.monotonic()
+                    await self._targets(session, jobs)
+                    self._read = mark, began
                 life, age_s = await self._life(session)
             made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s)
         except TimeoutError:
@@ -139,17 +153,35 @@ class Engine:
         consume: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> Response:
         """Raises ``HttpError``, ``DiscoveryError``, ``SecretError``."""
-        response = await asking.get(
+        response = await self._answered(session, f"/api/v1/{path}", params, consume)
+        if response.status != 200:
+            raise DiscoveryError(f"/api/v1/{path}: {response.refusal()}")
+        return response
+
+    async def _answered(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        consume: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Response:
+        """Whatever its status. Raises ``HttpError``, ``SecretError``."""
+        return await asking.get(
             session,
-            URL(f"{self._url}/api/v1/{path}").with_query(params),
+            URL(f"{self._url}{path}").with_query(params),
             self._http,
             timeout_s=self.timeout_s,
             body_bytes_max=BODY_BYTES_MAX if consume else CONFIG_BYTES_MAX,
             consume=consume,
         )
+
+    async def _mark(self, session: aiohttp.ClientSession) -> object:
+        """The same while the targets are; None where that cannot be told. Raises ``HttpError``, ``SecretError``."""
+        response = await self._answered(session, "/metrics")
         if response.status != 200:
-            raise DiscoveryError(f"/api/v1/{path}: {response.refusal()}")
-        return response
+            return None
+        began, syncs = await in_thread(lambda: (_BEGAN.findall(response.body), _SYNCS.findall(response.body)))
+        return (self._config[0], *self._pools.rules, *began, *sorted(syncs)) if began and syncs else None
 
     async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:
         """Raises ``DiscoveryError`` and what ``_get`` does."""
