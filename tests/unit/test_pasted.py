@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -126,7 +127,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dns_sd_configs", {"names": []}, r"dns_sd_configs\[0\].names: "),
     ("dns_sd_configs", {"names": ["x"], "type": "TXT"}, r"type: 'TXT' is none of A, AAAA, MX, NS, SRV"),
     ("file_sd_configs", {"files": ["x.txt"]}, r"files\[0\]: "),
-    ("static_configs", {"targets": [1.5]}, r"targets\[0\]: "),
+    ("static_configs", {"targets": [["x"]]}, r"targets\[0\]: "),
     ("consul_sd_configs", {"services": "web"}, r"services: "),
     ("kubernetes_sd_configs", {"role": "pod"}, r"kubernetes_sd_configs: let a Prometheus discover these"),
     ("prometheus", {"url": "http://a:9090/p/api/v1/targets", "scrape_pool": "x"}, r"prometheus.url: is that of the server"),
@@ -271,3 +272,27 @@ def test_consul_in_a_block_is_another_consul_than_that_of_the_section() -> None:
     (block,) = parts([{"consul_sd_configs": [{"server": "other:8501", "scheme": "https", "path_prefix": "/consul"}]}])
     assert isinstance(block, ConsulQuery)
     assert block.needs is None
+
+
+FRAME = """\
+shard_services:
+  - name: x
+    scrapers: {probe: {nodes: ["h:1"]}}
+    delivery: [{http_sd: {}}]
+    targets:
+"""
+
+
+@pytest.mark.parametrize("value", ["007", "1.50", "true", "1e3", "0x10", "2024-01-01"])
+def test_a_password_and_a_name_without_quotes_are_texts_as_they_stand(value: str) -> None:
+    block = f"""\
+http_sd_configs:
+  - url: http://a.test/
+    basic_auth: {{username: {value}, password: {value}}}
+consul_sd_configs:
+  - {{services: [{value}], tags: [{value}], node_meta: {{a: {value}}}, token: {value}}}
+"""
+    http, consul = loads(FRAME + indent(block, " " * 6)).shard_services[0].targets
+    (one,), (other,) = http.parts, consul.parts
+    assert one.basic_auth.username == one.basic_auth.password.reveal() == other.token.reveal() == value  # type: ignore[attr-defined]
+    assert (other.services, other.tags, other.node_meta) == ([value], [value], {"a": value})  # type: ignore[attr-defined]

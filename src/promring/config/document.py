@@ -9,7 +9,7 @@ and each event gives the interpreter back, so a thread that reads does not hold 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ DEPTH_MAX = 32
 NODES_MAX = 100_000
 TEXT_MAX = 64 * 1024
 KEY_SHOWN_MAX = 100
+NULL = "tag:yaml.org,2002:null"
 KeyPath = tuple[str | int, ...]
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -77,10 +78,12 @@ def _key(text: str) -> str:
     return shown(text) if "@" in text or "?" in text else text
 
 
-def read_yaml(text: bytes | str) -> Document:
-    """Raises ``YamlProblem``. An empty document is an empty mapping."""
+def read_yaml(text: bytes | str, is_text: Callable[[KeyPath], bool] = lambda _: False) -> Document:
+    """Raises ``YamlProblem``. An empty document is an empty mapping. ``is_text``: whether a value is a text as it stands,
+    also without quotes: a number, ``true``; nothing at all is an empty one.
+    """
     try:
-        return _Builder(yaml.parse(text, Loader=_Parser)).document()
+        return _Builder(yaml.parse(text, Loader=_Parser), is_text).document()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlProblem(line, f"{error.problem or error.context}") from error
@@ -89,8 +92,8 @@ def read_yaml(text: bytes | str) -> Document:
 
 
 class _Builder:
-    def __init__(self, events: Iterator[yaml.Event]) -> None:
-        self._events = events
+    def __init__(self, events: Iterator[yaml.Event], is_text: Callable[[KeyPath], bool]) -> None:
+        self._events, self._is_text = events, is_text
         self._scalars = yaml.SafeLoader("")  # only to resolve and construct scalars
         self._nodes = 0
         self._lines: dict[KeyPath, int] = {}
@@ -157,6 +160,8 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
         text = _text(event, path)
         tag = self._scalars.resolve(yaml.ScalarNode, text, event.implicit)  # type: ignore[no-untyped-call]
+        if self._is_text(path):
+            return "" if tag == NULL else text
         node = yaml.ScalarNode(tag, text)
         try:
             return self._scalars.construct_object(node)

@@ -6,7 +6,7 @@ that cannot be read. Whether everything can be built is asked in ``trial.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from promring.config.kinds import Problem
 from promring.config.near_keys import meant_by
 from promring.config.relations import relations, sound_part
 from promring.config.settings import Settings
+from promring.discovery.kinds import is_text
 from promring.model import ConfigError
 from promring.runtime import regular
 from promring.runtime.redact import hide, secrets_in
@@ -71,9 +72,9 @@ def _read(path: str | Path, *, pipes: bool = True) -> bytes:
     return text
 
 
-def _document(text: bytes | str, name: str) -> Document:
+def _document(text: bytes | str, name: str, is_text: Callable[[KeyPath], bool] = lambda _: False) -> Document:
     try:
-        return read_yaml(text)
+        return read_yaml(text, is_text)
     except YamlProblem as error:
         where = f" {show(error.path)}:" if error.path else ""
         raise ConfigError([f"{name}:{error.line}:{where} {error.what}"]) from None
@@ -90,7 +91,7 @@ def loads_with_lines(text: bytes | str, *, name: str, base: Path) -> Loaded:
 
 
 def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
-    document = _document(text, name)
+    document = _document(text, name, is_text)
     problems: list[Problem] = []
     settings = None
     try:

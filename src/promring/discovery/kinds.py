@@ -14,6 +14,7 @@ from promring.discovery.dns import DnsTargets
 from promring.discovery.file import FileTargets
 from promring.discovery.http import HttpTargets
 from promring.discovery.pasted import PASTED, hint
+from promring.discovery.pasted import is_text as is_text
 from promring.discovery.prometheus import PrometheusTargets
 from promring.discovery.python import PythonTargets
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from promring.config.document import KeyPath
 from promring.config.http_client import HttpConfig, SecretText, basic
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX
@@ -180,15 +181,26 @@ class HttpSdConfigs(_Each):
     block = HttpSdConfig
 
 
+# --- what stands there without quotes --------------------------------------------------------------------------------
+
+_TEXTS = frozenset(
+    (
+        *("server", "token", "datacenter", "namespace", "partition", "tag_separator", "services", "tags", "node_meta"),
+        *("names", "username", "password", "credentials", "bearer_token", "values", "secrets", "proxy_connect_header"),
+    )
+)
+"""Keys of blocks whose values, whatever they look like, are texts for Prometheus, also those in lists and mappings below."""
+
+
+def is_text(path: KeyPath) -> bool:
+    """Whether Prometheus takes the value at this place for a text, as it stands there: in a pasted block."""
+    kind = next((i for i, key in enumerate(path) if key in _PASTED_KEYS), None)
+    if kind is None:
+        return False
+    return path[kind] == StaticConfigs.kind or any(key in _TEXTS for key in path[kind + 1 :])
+
+
 # --- static_configs --------------------------------------------------------------------------------------------------
-
-
-def _as_written(value: object) -> object:
-    """A whole number without quotes is a text for Prometheus."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Text = Annotated[str, BeforeValidator(_as_written)]
 
 
 class StaticConfig(SourceSettings):
@@ -196,8 +208,8 @@ class StaticConfig(SourceSettings):
 
     kind = "static_config"
 
-    targets: list[Text] = Field(default=[])
-    labels: dict[str, Text] = Field(default={})
+    targets: list[str] = Field(default=[])
+    labels: dict[str, str] = Field(default={})
 
     @property
     def source_name(self) -> str:
@@ -244,3 +256,4 @@ class StaticSource:
 
 
 PASTED: Sequence[type[Blocks]] = (ConsulSdConfigs, DnsSdConfigs, FileSdConfigs, HttpSdConfigs, StaticConfigs)
+_PASTED_KEYS = frozenset(kind.kind for kind in PASTED)
