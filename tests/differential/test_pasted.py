@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -39,8 +40,8 @@ def of_the_job(labels: dict[str, str]) -> dict[str, str]:
 async def test_values_without_quotes_are_the_texts_that_prometheus_makes_of_them(tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text("scrape_configs:\n  - job_name: x\n" + indent(BLOCK, " " * 4))
-    command = [server("promtool"), "check", "service-discovery", "--timeout=1s", config, "x"]
-    said = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    command: list[str | Path] = [server("promtool"), "check", "service-discovery", "--timeout=1s", config, "x"]
+    said = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True, timeout=60)
     theirs = {one["discoveredLabels"]["__address__"]: of_the_job(one["discoveredLabels"]) for one in json.loads(said.stdout)}
     (static,) = loads(FRAME + indent(BLOCK, " " * 6), base=tmp_path).shard_services[0].targets
     pool = await static.source(SourceContext(tmp_path)).fetch()
