@@ -27,7 +27,7 @@ from promring.core.packing import NOBODY
 from promring.core.placement import Policy, place_living
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import Ring
-from promring.model import Members, Owners, Placement, TargetPool
+from promring.model import Loads, Members, Owners, Placement, TargetPool
 
 Cells = npt.NDArray[np.bool_]
 """A flag for each cell of ``owners``."""
@@ -43,13 +43,14 @@ def place_around(
     aside: Aside,
     had: Claims,
     refused: Refused = NOTHING_REFUSED,
+    loads: Loads | None = None,
 ) -> Placement:
     """As ``placement.place_living``, with nothing new for the scrapers ``aside``, nor of a service for those that have
-    ``refused`` it. ``had``: what is in whose slice.
+    ``refused`` it. ``had``: what is in whose slice. ``loads``: as of ``place``.
 
     Raises ``PlacementError`` as ``place`` does.
     """
-    placed = place_living(pool, ring, listed, policy)
+    placed = place_living(pool, ring, listed, policy, loads)
     owners, news = placed.owners.copy(), np.zeros(placed.owners.shape, dtype=bool)
     theirs = {i: _had_by(s.id, pool, aside, had) for i, s in enumerate(ring.scrapers) if s.id in aside.scrapers}
     without_aside = _without(ring.scrapers, aside.scrapers)
@@ -65,14 +66,14 @@ def place_around(
         for index, lacked_rows in lacked.items():
             new |= (placed.owners == index) & lacked_rows[:, None]
         if new.any():
-            instead = place_living(pool, Ring(others, policy.virtual_nodes), listed, policy)
+            instead = place_living(pool, Ring(others, policy.virtual_nodes), listed, policy, loads)
             owners = _replaced(owners, new, instead.owners)
             news |= new
     if without_aside is not None:
         for index, had_rows in theirs.items():
             _give_back(owners, index, had_rows, list(theirs), placed.wanted)
     if policy.capacity is not None and news.any():
-        _within(owners, news, [int(policy.capacity * s.weight) for s in ring.scrapers])
+        _within(owners, news, [int(policy.capacity * s.weight) for s in ring.scrapers], loads)
     return replace(placed, owners=owners)
 
 
@@ -126,11 +127,14 @@ def _replaced(owners: Owners, new: Cells, instead: Owners) -> Owners:
     return owners
 
 
-def _within(owners: Owners, new: Cells, limits: list[int]) -> None:
-    """Take from each scraper, of what it got instead, what is more than its limit."""
+def _within(owners: Owners, new: Cells, limits: list[int], loads: Loads | None) -> None:
+    """Take from each scraper, of what it got instead, what is more than its limit: the last rows first."""
+    each = np.ones(len(owners), dtype=np.int64) if loads is None else loads
     for index, limit in enumerate(limits):
         mine = owners == index
-        got = np.argwhere(mine & new)
-        over = min(int(mine.sum()) - max(1, limit), len(got))
-        if over > 0:
-            owners[tuple(got[-over:].T)] = NOBODY
+        got = np.argwhere(mine & new)[::-1]
+        over = int((mine * each[:, None]).sum()) - max(1, limit)
+        if over > 0 and len(got):
+            freed = np.cumsum(each[got[:, 0]])
+            taken = got[: int(np.searchsorted(freed, over)) + 1]
+            owners[tuple(taken.T)] = NOBODY

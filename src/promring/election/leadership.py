@@ -27,6 +27,8 @@ SILENT_S = 10.0
 """Without a lock: who wrote what locks us out and has written nothing for so long is gone, at the first time."""
 SILENT_MOST_S = 3600.0
 DOWN_MOST = 100
+LOADS_BYTES_MOST = 96 * 1024
+"""Of the books of loads of all fleets. A Lease of Kubernetes holds a note of 200 kB, in which they are a third longer."""
 RELEASED_S = 60.0
 """So long the other controllers let go what a person released at the leader, when they hold exactly that, too."""
 
@@ -57,6 +59,8 @@ class Leadership:
     """What a person released at the leader within ``RELEASED_S``, by shard service, or as `fleet:NAME` of one."""
     down: Mapping[str, Members] = field(default_factory=dict)
     """Scrapers of a fleet that are listed and do not live, as the leader's plan has them: a plan is over those, too."""
+    loads: Mapping[str, bytes] = field(default_factory=dict)
+    """By fleet: the book of loads that the leader places by, packed; empty: by the number of targets."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     taken_over_at: float = field(default=float("-inf"), init=False)
@@ -156,6 +160,23 @@ class Leadership:
             told[fleet] = down
         if told != self.down:
             self.down = told
+            self._news.set()
+
+    def share_loads(self, loads: Mapping[str, bytes]) -> None:
+        """The loads that whoever leads places by."""
+        if loads != self.loads:
+            self.loads = loads
+            self.changed()
+
+    def placed_by(self, fleet: str, loads: bytes) -> None:
+        """As the leader: ``fleet`` is placed by this book now; an empty one: by the number of targets. Books that are longer
+        than ``LOADS_BYTES_MOST`` together are told to nobody.
+        """
+        told = {name: one for name, one in self.loads.items() if name != fleet}
+        if len(loads) + sum(map(len, told.values())) <= LOADS_BYTES_MOST:
+            told[fleet] = loads
+        if told != self.loads:
+            self.loads = told
             self._news.set()
 
     def outranked(self, service: str, newest: Generation, *, first: bool = False) -> bool:

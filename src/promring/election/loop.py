@@ -149,6 +149,7 @@ class Election:
             self._leadership.share_lists(self._note.lists)
             self._leadership.share_released(self._note.released)
             self._leadership.share_down(self._note.down)
+            self._leadership.share_loads(self._note.loads)
 
     def _may_lead(self) -> bool:
         """Whoever knows everything; when the lock has been free for long, whoever there is."""
@@ -198,7 +199,8 @@ class Election:
         lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
         self._leadership.forget_released()
         leadership = self._leadership
-        return Note(self._lease.name, epoch, drained, lists, dict(leadership.released), dict(leadership.down))
+        shared = dict(leadership.released), dict(leadership.down), dict(leadership.loads)
+        return Note(self._lease.name, epoch, drained, lists, *shared)
 
     def _now(self) -> float:
         return self._leadership.clock()

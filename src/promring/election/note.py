@@ -13,7 +13,7 @@ from promring.model import EPOCH_FOLLOWED_MOST, Fingerprint, Release, Scraper
 class Note(msgspec.Struct):
     """``drained``: scrapers by fleet, as far as the leader knows; an empty list: none. ``lists``: what the plans are made
     of, by shard service and source. ``released``: what a person released lately. ``down``: scrapers by fleet that are
-    listed and do not live.
+    listed and do not live. ``loads``: by fleet, the book of loads that its targets are placed by (``core/loads``).
     """
 
     leader: str = ""
@@ -22,6 +22,7 @@ class Note(msgspec.Struct):
     lists: dict[str, dict[str, Fingerprint]] = {}
     released: dict[str, tuple[Release, ...]] = {}
     down: dict[str, tuple[Scraper, ...]] = {}
+    loads: dict[str, bytes] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(ids) for name, ids in self.drained.items()}

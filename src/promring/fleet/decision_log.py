@@ -81,7 +81,13 @@ def say_failed(log: Logger, before: Iterable[Sequence[Outcome]], failed: Sequenc
 
 
 def why_reshard(
-    before: Memory, after: Memory, scrapers: Members, placement: Placement, *, policy_changed: bool = False
+    before: Memory,
+    after: Memory,
+    scrapers: Members,
+    placement: Placement,
+    *,
+    policy_changed: bool = False,
+    loads_changed: bool = False,
 ) -> str:
     """Which fact made the plan another one. ``scrapers``: those of the placement before."""
     if not before.planned:
@@ -94,7 +100,9 @@ def why_reshard(
     if scrapers and scrapers != placement.scrapers:
         return "drain"
     lists = [{name: list(one.sources.items()) for name, one in m.services.items()} for m in (before, after)]
-    return "policy" if lists[0] == lists[1] else "targets"  # a reload reads equal lists
+    if lists[0] != lists[1]:
+        return "targets"
+    return "loads" if loads_changed else "policy"  # a reload reads equal lists
 
 
 def _same_places(one: Members, other: Members) -> bool:

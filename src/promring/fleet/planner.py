@@ -17,7 +17,7 @@ from promring.core.placement import Policy
 from promring.core.pool import merge
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import TOKENS_MOST, Ring
-from promring.model import Members, Placement, TargetPool
+from promring.model import Loads, Members, Placement, TargetPool
 from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger, difference
 
@@ -58,7 +58,7 @@ class Planner:
         self._pool: FleetPool | None = None
         self._computed: Placement | None = None
         """The last placement that was computed, and what it was made with besides pool and scrapers."""
-        self._made_with: tuple[Aside, Refused, Ring | None] = NOBODY_ASIDE, NOTHING_REFUSED, None
+        self._made_with: tuple[Aside, Refused, Ring | None, Loads | None] = NOBODY_ASIDE, NOTHING_REFUSED, None, None
 
     async def update_ring(self, members: Members) -> Ring:
         """Compare the live scrapers with the ring's; when they differ, a new ring replaces the old one whole."""
@@ -118,10 +118,20 @@ class Planner:
         return pool
 
     async def place(
-        self, pool: FleetPool, ring: Ring, listed: Members, aside: Aside, had: Claims, refused: Refused
+        self,
+        pool: FleetPool,
+        ring: Ring,
+        listed: Members,
+        aside: Aside,
+        had: Claims,
+        refused: Refused,
+        loads: Loads | None = None,
+        *,
+        trial: bool = False,
     ) -> Placement:
-        """Who shall own what. A pure function of pool, ring, who is ``listed``, and policy: made of the same ones, it is the
-        same. Those that are ``aside`` get nothing new, nor of a service those that have ``refused`` it.
+        """Who shall own what. A pure function of pool, ring, who is ``listed``, ``loads`` and policy: made of the same ones,
+        it is the same. Those that are ``aside`` get nothing new, nor of a service those that have ``refused`` it. A
+        ``trial`` is not kept for the next time.
         """
         base, known = await self._ring_of(listed, ring), self._computed
         if (
@@ -131,11 +141,13 @@ class Planner:
             and self._made_with[0] == aside
             and self._made_with[1] is refused
             and self._made_with[2] is base
+            and self._made_with[3] is loads
         ):
             return known  # whether it is in force yet, or an error came in between, is for the loop to say
-        self._computed = await in_thread(lambda: place_around(pool, ring, base, self.policy, aside, had, refused))
-        self._made_with = aside, refused, base
-        return self._computed
+        found = await in_thread(lambda: place_around(pool, ring, base, self.policy, aside, had, refused, loads))
+        if not trial:
+            self._computed, self._made_with = found, (aside, refused, base, loads)
+        return found
 
     async def _ring_of(self, listed: Members, ring: Ring) -> Ring:
         if listed == ring.scrapers:

@@ -21,8 +21,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from promring.core.admission import History, Rules
+from promring.core.admission import NOBODY_ASIDE, History, Rules
 from promring.core.coverage import Seen, Sight
 from promring.core.eligible import eligible, listed
 from promring.core.handover import Handover
@@ -46,6 +47,7 @@ from promring.fleet.store import Store
 from promring.fleet.term import Term
 from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
+from promring.fleet.weighing import Weighing
 from promring.model import Loads, Members, Placement
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -84,6 +86,7 @@ class Reconciler:
         saved: bool = True,
         policy_changed: bool = False,
         departures: Departures | None = None,
+        weighing: Weighing | None = None,
     ) -> None:
         """``guards``: by service. ``saved``: the memory is on disk as it is; ``policy_changed``: it was made under another
         policy.
@@ -97,6 +100,7 @@ class Reconciler:
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
         self.unreachable = Unreachable(calls_sick=leadership.alone or not dispatcher.pulled, log=log)
+        self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self._keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
         self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
@@ -160,7 +164,16 @@ class Reconciler:
         refused = self.moves.refused(verdict.members, self.memory.claims)
         members = self.listed(verdict.members)
         self._term.tell_down(members, verdict.members)
-        return await self.planner.place(pool, ring, members, verdict.aside, self.memory.claims, refused)
+        place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
+        placed = await place(self.weighing.loads(pool, self.memory.loads))
+        if verdict.aside == NOBODY_ASIDE and not self.moves.takeover.pending and self.memory.planned:
+            newer = await self.weighing.newer(placed, self.memory.loads, partial(place, trial=True), self.planner.policy)
+            if newer is not None:
+                self.memory = replace(self.memory, loads=newer)
+                placed = await place(self.weighing.loads(pool, newer))
+        if self.weighing.learns:
+            self._term.tell_loads(self.memory.loads)
+        return placed
 
     def _capacities(self, placed: Placement, members: Members) -> Loads | None:
         weights = {s.id: s.weight for s in members}
@@ -186,7 +199,7 @@ class Reconciler:
         changed = step.plan is not NO_PLAN or bool(some) or step.claims != before.claims
         trials_changed = step.trials != self.moves.tried
         self.moves.made(step, changed=changed)
-        self.planner.placed = step.placed
+        known, self.planner.placed = self.planner.placed, step.placed
         if not changed:
             return  # nothing of a hand-over was due
         self.memory = replace(
@@ -204,7 +217,14 @@ class Reconciler:
             if step.plan is not NO_PLAN:
                 changed_policy = self._policy_changed
                 scrapers_before = placed_before.scrapers if placed_before else ()
-                reason = why_reshard(before, self.memory, scrapers_before, step.owned, policy_changed=changed_policy)
+                reason = why_reshard(
+                    before,
+                    self.memory,
+                    scrapers_before,
+                    step.owned,
+                    policy_changed=changed_policy,
+                    loads_changed=known is not None and known.loads is not step.placed.loads,
+                )
             self._say_reshard(step, reason, placed_before, len(some))
         self._policy_changed = False
         self._say_fit(step.owned)
@@ -257,6 +277,7 @@ class Reconciler:
             self.moves.ends_next(self.memory.claims, now),
             self.unreachable.ends_next,
             self.judge.again_at,
+            self.weighing.wakes_at,
         )
 
     def _end_departures(self) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from promring.core.admission import NEVER as NEVER_YET
 from promring.core.admission import Standing
 from promring.core.claims import Claims
+from promring.core.loads import encode
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.stretches import (
     Column,
@@ -117,6 +118,8 @@ class Record(msgspec.Struct):
     departing: Members | None = None
     listed: list[tuple[str, int]] | None = None
     catalogue: Members | None = None
+    loads: bytes | None = None
+    """A book of loads; empty: there is none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class Recorder:
             None if memory.departing == old.departing else memory.departing,
             None if memory.listed == old.listed else sorted(memory.listed),
             None if memory.catalogue == old.catalogue else memory.catalogue,
+            None if memory.loads is old.loads else b"" if memory.loads is None else encode(memory.loads),
         )
         index = msgspec.msgpack.encode(record)
         return [len(index).to_bytes(8, "little"), index, *self.pieces], Written(memory, names)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from promring.core.admission import NEVER as NEVER_YET
 from promring.core.admission import History, Standing, State
 from promring.core.claims import NEVER, Claims
+from promring.core.loads import LoadBook, decode
 from promring.fleet.journal import Frame
 from promring.fleet.records import (
     ClaimsRecord,
@@ -164,6 +165,7 @@ class Replayed:
     departing: Members = ()
     listed: frozenset[tuple[str, int]] = frozenset()
     catalogue: Members = ()
+    loads: bytes = b""
 
     def apply(self, record: Record, parts: _Parts) -> None:
         """The next frame."""
@@ -181,6 +183,7 @@ class Replayed:
         self.departing = self.departing if record.departing is None else record.departing
         self.listed = self.listed if record.listed is None else frozenset(record.listed)
         self.catalogue = self.catalogue if record.catalogue is None else record.catalogue
+        self.loads = self.loads if record.loads is None else record.loads
 
     def _service(self, name: str, record: ServiceRecord, parts: _Parts) -> _Service:
         old = self.services.get(name) or _Service()
@@ -212,6 +215,7 @@ class Replayed:
             self.departing,
             self.listed,
             self.catalogue,
+            _book(self.loads),
         )
         return Written(memory, tuple(self.names))
 
@@ -245,6 +249,15 @@ def _standing(one: StandingRecord, clock: float, now: float) -> Standing:
             check_time(at - clock, "a standing")
     joined, left = (NEVER_YET if at is None else at - clock + now for at in (one.joined, one.left))
     return Standing(one.scraper, State.IN if one.planned else State.OUT, now, joined, left, one.flaps)
+
+
+def _book(packed: bytes) -> LoadBook | None:
+    """Raises ValueError when it is none."""
+    if not packed:
+        return None
+    if (book := decode(packed)) is None:
+        raise ValueError("corrupt: the loads are no book")
+    return book
 
 
 def _numbers(packed: bytes, kind: str, native: type[N]) -> npt.NDArray[N]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from promring.core.admission import History
 from promring.core.claims import NO_CLAIMS, Claims
+from promring.core.loads import LoadBook
 from promring.fleet.timeline import Timeline
 from promring.model import Generation, Members, Slice, TargetPool
 
@@ -49,6 +50,8 @@ class Memory:
     """Host and port of the scrapers that the configuration names."""
     catalogue: Members = ()
     """Who was listed, alive or not, as the membership said it last: what the plan was made over."""
+    loads: LoadBook | None = None
+    """The loads that targets are placed by; None: each counts 1."""
     timeline: Timeline = field(default_factory=Timeline, compare=False, repr=False)
     """What people are told of the plans before. It is not saved, and goes on over a reload."""
 

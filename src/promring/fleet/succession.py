@@ -23,6 +23,7 @@ from promring.config.settings import FleetKeys, FleetOfServices, Settings, Shard
 from promring.core.admission import History, Standing
 from promring.core.claims import NO_CLAIMS, Claims
 from promring.core.joined import salt_of, salted
+from promring.core.loads import united
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.ways import delivers_to, places
 from promring.model import Members, Scraper
@@ -67,9 +68,6 @@ def _sources(one: ShardService, other: ShardService) -> bool:
 def _places(one: ShardService, other: ShardService) -> bool:
     nodes = places(one.listed) & places(other.listed) or {("any", 1)}
     return any(delivers_to(d, one, nodes) & delivers_to(e, other, nodes) for d in one.delivery for e in other.delivery)
-
-
-# --- deliveries ------------------------------------------------------------------------------------------------------
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -162,6 +160,7 @@ def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fle
     return replace(
         memory,
         claims=claims,
+        loads=None if memory.loads is None else memory.loads.renamed(services),
         services={
             services[old]: replace(one, slices={n: replace(s, service=services[old]) for n, s in one.slices.items()})
             if services[old] != old
@@ -233,6 +232,7 @@ def _united(parts: Sequence[Memory]) -> Memory:
         departing=_sorted(departing.values()),
         listed=frozenset().union(*(part.listed for part in parts)),
         catalogue=_sorted({s.id: s for part in reversed(parts) for s in part.catalogue}.values()),
+        loads=united([part.loads for part in parts if part.loads is not None]),
     )
 
 

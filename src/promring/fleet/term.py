@@ -1,4 +1,4 @@
-"""What the loop of one fleet shares with the other controllers: epochs, who is drained, and who is listed and down.
+"""What the loop of one fleet shares with the other controllers: epochs, who is drained, who is listed and down, loads.
 
 ``election/leadership`` is the whole process's; here is what one fleet makes of it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from promring.core.loads import LoadBook, decode, encode
 from promring.election.leadership import Leadership
 from promring.fleet.slicing import in_epoch
 from promring.fleet.state import Memory
@@ -31,15 +32,21 @@ class Term:
         """Of our own newest lease that the loop has begun to lead with."""
         self._live: frozenset[str] = frozenset()
         self._died_at: dict[str, float] = {}
+        self._book: tuple[LoadBook | None, bytes] = None, b""
+        """The last book of loads that was packed."""
 
     def go_on(self, memory: Memory) -> Memory:
-        """``memory`` in the newest epoch, and with what a person had drained at the leader. While the leader does not know
-        a fleet of this name, which was renamed here first, what is remembered stays.
+        """``memory`` in the newest epoch, with what a person had drained at the leader, and with its loads. While the leader
+        does not know a fleet of this name, which was renamed here first, what is remembered stays.
         """
         leadership = self.leadership
         drained = (leadership.drained or {}).get(self._fleet, memory.drained)
         if drained != memory.drained:
             memory = replace(memory, drained=drained)
+        told = leadership.loads.get(self._fleet)
+        if told is not None and told != self._packed(memory.loads) and (self.is_new or not leadership.leads()):
+            book = decode(told) if told else None
+            memory = replace(memory, loads=book) if book is not None or not told else memory
         if leadership.epoch > memory.generation.epoch:  # the same bytes, but receivers shall know who sends them
             memory = in_epoch(memory, leadership.epoch)
             generation = str(memory.generation)
@@ -79,6 +86,17 @@ class Term:
         self._died_at, self._live = dict.fromkeys(self._live - ids, now) | died, ids
         if self.leadership.leads() and not self.leadership.alone:
             self.leadership.placed_over(self._fleet, tuple(s for s in listed if s.id not in ids))
+
+    def tell_loads(self, book: LoadBook | None) -> None:
+        """As the leader: targets are placed by these loads."""
+        if self.leadership.leads() and not self.leadership.alone:
+            self.leadership.placed_by(self._fleet, self._packed(book))
+
+    def _packed(self, book: LoadBook | None) -> bytes:
+        """Empty: there is none, and each target counts 1."""
+        if book is not self._book[0]:
+            self._book = book, b"" if book is None else encode(book)
+        return self._book[1]
 
     def tell_drained(self, drained: Collection[str]) -> None:
         """As the leader: a person has drained these."""

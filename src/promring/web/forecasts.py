@@ -209,7 +209,16 @@ def _preview(
 ) -> Preview:
     reconciler = fleet.reconciler
     listed, policy = reconciler.listed(reconciler.history.members), reconciler.planner.policy
-    return preview(placement.pool, members, policy, without=without, joining=joining, before=placement, listed=listed)
+    return preview(
+        placement.pool,
+        members,
+        policy,
+        without=without,
+        joining=joining,
+        loads=placement.loads,
+        before=placement,
+        listed=listed,
+    )
 
 
 def _said(found: Preview, name: str, kept: int) -> Forecast:

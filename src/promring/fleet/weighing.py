@@ -1,0 +1,114 @@
+"""Which loads a fleet places by, and when it places by newer ones.
+
+The book in force (``core/loads``) is a fact like the others: it is in the state of each controller and in the note beside
+the lock, so every controller places by the same one. Only the leader learns. Its newer book is put in force when placing by
+it moves nothing, or when the moves are worth it (``core/gain``) and the last ones because of loads were ``APART_S`` ago.
+
+Promises: what is in force stays while nobody has figures. Flow: ``loads/learner`` brings what is learnt; ``reconcile`` asks
+for the ``newer`` book in each cycle, but for those in which scrapers are held or a new leader has not looked yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from promring.core.gain import APART_S, gain
+from promring.core.joined import FleetPool
+from promring.core.learning import Learning
+from promring.core.loads import LoadBook
+from promring.core.placement import Policy
+from promring.election.leadership import Leadership
+from promring.model import Loads, Placement
+from promring.runtime.threads import in_thread
+from promring.telemetry.log import Logger
+
+Place = Callable[[Loads | None], Awaitable[Placement]]
+
+
+class Weighing:
+    """Of one fleet. ``learns``: whether loads are learnt at all. ``ring`` wakes the loop. ``clock``: wall-clock seconds."""
+
+    def __init__(
+        self,
+        *,
+        leadership: Leadership,
+        ring: Callable[[], None],
+        log: Logger,
+        learns: bool = False,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
+    ) -> None:
+        self.learns = learns
+        self.learning = Learning()
+        """What is known here of each target; nothing where another controller leads."""
+        self._leadership, self._ring, self._log = leadership, ring, log
+        self._clock, self._monotonic = clock, monotonic
+        self._newest: LoadBook | None = None
+        self._refused: LoadBook | None = None
+        """The last book that was tried and was not worth its moves; it is tried again after ``APART_S``."""
+        self._refused_at = 0.0
+        self._in_force: LoadBook | None = None
+        self._loads: tuple[FleetPool, LoadBook, Loads] | None = None
+        self._apart_until = 0.0
+        """Until then loads alone move nothing, monotonic seconds."""
+
+    def receive(self, learning: Learning, newest: LoadBook | None) -> None:
+        """Something more was learnt: the book of it."""
+        self.learning = learning
+        if newest is not None and not newest.same_loads(self._newest):
+            self._newest = newest
+            self._ring()
+
+    def loads(self, pool: FleetPool, book: LoadBook | None) -> Loads | None:
+        """The load of each row; the same array for the same pool and book. None: each counts 1."""
+        if book is None or not self.learns:
+            return None
+        if self._loads is None or self._loads[0] is not pool or self._loads[1] is not book:
+            self._loads = pool, book, book.of(pool)
+        return self._loads[2]
+
+    async def newer(self, placed: Placement, in_force: LoadBook | None, place: Place, policy: Policy) -> LoadBook | None:
+        """The book that shall be in force from now on instead, as a placement by it tells; None: the same as before.
+        ``placed``: the placement without it.
+        """
+        self._note_moves(in_force)
+        newest, pool = self._newest, placed.pool
+        if newest is None or not self._is_due or not isinstance(pool, FleetPool):
+            return None
+        then = await place(await in_thread(lambda: newest.of(pool)))
+        found = await in_thread(lambda: gain(placed, then, policy))
+        if found.moves and not found.worth:
+            self._refused, self._refused_at = newest, self._monotonic()
+            return None
+        said = {"fullest_before": round(found.before, 3), "fullest": round(found.after, 3), "learnt": self.learning.learnt}
+        self._log.info("loads_in_force", moves="yes" if found.moves else "no", **said)
+        moved_at = in_force.moved_at if in_force is not None else 0.0
+        return replace(newest, moved_at=self._clock() if found.moves else moved_at)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether there is a newer book that was not tried, and its time has come."""
+        return self._is_news and self._leadership.leads() and self._monotonic() >= self._apart_until
+
+    @property
+    def _is_news(self) -> bool:
+        if self._newest is None or self._newest.same_loads(self._in_force):
+            return False
+        return not self._newest.same_loads(self._refused) or self._monotonic() - self._refused_at >= APART_S
+
+    def _note_moves(self, in_force: LoadBook | None) -> None:
+        """When loads moved targets last, at whichever controller. A clock that was set counts for ``APART_S`` at most."""
+        if in_force is self._in_force:
+            return
+        self._in_force, self._refused = in_force, None
+        if in_force is not None and in_force.moved_at:
+            ago = max(0.0, self._clock() - in_force.moved_at)
+            self._apart_until = self._monotonic() + max(0.0, APART_S - ago)
+
+    @property
+    def wakes_at(self) -> float:
+        """When a newer book that waits for its time may be tried, monotonic seconds."""
+        waits = self._apart_until > self._monotonic() and self._leadership.leads() and self._is_news
+        return self._apart_until if waits else float("inf")
