@@ -25,6 +25,7 @@ from promring.consul.client import Client
 from promring.core.admission import Rules
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
+from promring.core.loads import ENTRY_BYTES
 from promring.core.placement import Policy
 from promring.core.verdicts import Guard
 from promring.delivery import Delivery, DeliveryContext, Resuming
@@ -42,6 +43,9 @@ from promring.fleet.retirement import Retirement, Retiring
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.ways import OldWay, places, replaced, taken_by
+from promring.fleet.weighing import Weighing
+from promring.loads import LoadContext
+from promring.loads.learner import Learner
 from promring.membership import Membership, MembershipContext, Registering
 from promring.membership.direct import DirectProbes
 from promring.model import Members, Slice
@@ -49,6 +53,12 @@ from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
 WEIGHTS_SAID_MOST = 1000
+MEASURED = 0.99
+"""Of ``load_factor``, where loads are measured and told in levels: what a placement by those keeps exactly, the loads
+themselves then keep within ``load_factor``.
+"""
+TOLD_BYTES, TOLD_ALONE = 64 * 1024, 1_000_000
+"""Of the books of loads of all fleets in the note beside a lock; and targets in the book of a controller without a lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +172,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
         facts=facts,
         services=services,
         reconciler=reconciler,
+        learner=_learner(parts.fleet, services, reconciler, context),
         audit=_audit(keys, {s.name: s.look for s in services}, reconciler, facts, context),
         memory=memory,
         asks=asks,
@@ -222,6 +233,31 @@ def _reconciler(
         saved=not memory.planned or previous.as_saved,
         policy_changed=bool(before) and _places_otherwise(before, [s.settings for s in services]),
         departures=departures,
+        weighing=Weighing(
+            learns=keys.placement.loads.learns, leadership=context.leadership, ring=facts.ring, log=context.log
+        ),
+    )
+
+
+def _learner(
+    fleet: FleetOfServices, services: Sequence[Service], reconciler: Reconciler, context: Context
+) -> Learner | None:
+    """None where each target counts 1."""
+    source = fleet.keys.placement.loads.source(LoadContext(fleet.keys.scraper_api))
+    if source is None:
+        return None
+    learning = sum(one.keys.placement.loads.learns for one in context.settings.every_fleet)
+    told_most = TOLD_ALONE if context.leadership.alone else TOLD_BYTES // ENTRY_BYTES // max(1, learning)
+    return Learner(
+        source,
+        {s.name: s.settings.job for s in services},
+        told_most,
+        leads=context.leadership.leads,
+        in_force=lambda: reconciler.in_force,
+        book=lambda: reconciler.memory.loads,
+        receive=reconciler.weighing.receive,
+        failed=context.metrics.loads_failures.labels(fleet.name).inc,
+        log=context.log.bind(srv_name=fleet.name),
     )
 
 
@@ -282,7 +318,7 @@ def places_by(settings: ShardService) -> tuple[Hashable, ...]:
     weights = {(n.host, n.port): (n.zone, n.weight) for n in settings.listed}
     uneven = frozenset((place, said) for place, said in weights.items() if said != ("", 1.0))
     chosen = settings.placement
-    policy = (chosen.virtual_nodes, chosen.load_factor, chosen.capacity, chosen.replication_factor)
+    policy = (chosen.virtual_nodes, chosen.load_factor, chosen.capacity, chosen.replication_factor, chosen.loads.learns)
     return policy, tuple(chosen.hash_labels or ()), settings.zone_label, uneven
 
 
@@ -295,7 +331,10 @@ def placing_of(settings: ShardService) -> Placing:
 def policy_of(fleet: FleetOfServices) -> Policy:
     chosen = fleet.keys.placement
     replicas = max(service.placement.replication_factor for service in fleet.services)
-    return Policy(chosen.virtual_nodes, chosen.load_factor, chosen.capacity, replicas)
+    bound = chosen.load_factor
+    if bound is not None and chosen.loads.learns:
+        bound = max(1.0, round(bound * MEASURED, 6))
+    return Policy(chosen.virtual_nodes, bound, chosen.capacity, replicas)
 
 
 def rules_of(keys: FleetKeys) -> Rules:

@@ -44,6 +44,7 @@ class _Sound:
             yield ("controllers", "lock", self.lock.kind), self.lock
         for path, keys in self.each():
             yield (*path, "scrapers", keys.scrapers.kind), keys.scrapers
+            yield (*path, "placement", "loads", keys.placement.loads.kind), keys.placement.loads
             for j, delivery in enumerate(keys.delivery):
                 yield (*path, "delivery", j, delivery.kind), delivery
         for i, service in self.services:

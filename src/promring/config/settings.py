@@ -40,6 +40,7 @@ from promring.discovery.kinds import EveryTargets
 from promring.election.kinds import AnyLock
 from promring.etcd.access import EtcdSection
 from promring.kubernetes.access import KubernetesSection
+from promring.loads.kinds import COUNT, AnyLoads
 from promring.membership.kinds import Scrapers
 from promring.model import Scraper, join_host_port
 
@@ -49,17 +50,6 @@ TEMPLATE_FIELDS = {"fleet", "service", "scraper", "host", "port"}
 
 def _refuse(_: object) -> None:
     raise ValueError("not built yet in this version of promring")
-
-
-def _only(*built: object) -> BeforeValidator:
-    """Accept just the values that this version does."""
-
-    def check(value: object) -> object:
-        if value not in built:
-            raise ValueError(f"{value!r} is not built yet in this version of promring (it does {built[0]!r})")
-        return value
-
-    return BeforeValidator(check)
 
 
 NotBuilt = Annotated[None, BeforeValidator(_refuse)]
@@ -77,7 +67,7 @@ class Controllers(Model):
 class FleetPlacement(Model):
     virtual_nodes: Annotated[int, Field(ge=1, le=65536)] = 512
     load_factor: Annotated[float, Field(ge=1.0, le=1000.0, allow_inf_nan=False)] | None = 1.10
-    loads: Annotated[Literal["count"], _only("count")] = "count"
+    loads: AnyLoads = COUNT
     capacity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = None
 
 

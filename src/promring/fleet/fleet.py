@@ -28,6 +28,7 @@ from promring.fleet.retirement import Retirement
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.succession import id_of
+from promring.loads.learner import Learner
 from promring.membership import Membership, Roster, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
@@ -128,6 +129,7 @@ class Fleet:
         services: Sequence[Service],
         reconciler: Reconciler,
         audit: Audit,
+        learner: Learner | None,
         memory: Memory,
         asks: Asks,
         store: Store,
@@ -137,6 +139,8 @@ class Fleet:
         self.settings, self.name = settings, reconciler.fleet
         self.membership, self._direct_probes = membership, direct_probes
         self.facts, self.reconciler, self.audit, self.asks = facts, reconciler, audit, asks
+        self.learner = learner
+        """None where each target counts 1."""
         self.services = {service.name: service for service in services}
         for service in services:
             service.fleet = self
@@ -192,6 +196,8 @@ class Fleet:
                     group.create_task(work, name=f"{service.name}/{name}")
             group.create_task(self.store.run(), name=f"{self.name}/state")
             group.create_task(self.audit.run(), name=f"{self.name}/audit")
+            if self.learner is not None:
+                group.create_task(self.learner.run(), name=f"{self.name}/loads")
             group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
 
     def _hear(self, answer: Answer[Members]) -> None:

@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from promring.core.gain import APART_S, gain
 from promring.core.joined import FleetPool
-from promring.core.learning import Learning
 from promring.core.loads import LoadBook
 from promring.core.placement import Policy
 from promring.election.leadership import Leadership
+from promring.loads.learner import Known
 from promring.model import Loads, Placement
 from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
@@ -41,8 +41,8 @@ class Weighing:
         monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
     ) -> None:
         self.learns = learns
-        self.learning = Learning()
-        """What is known here of each target; nothing where another controller leads."""
+        self.known: Known | None = None
+        """What was learnt here last."""
         self._leadership, self._ring, self._log = leadership, ring, log
         self._clock, self._monotonic = clock, monotonic
         self._newest: LoadBook | None = None
@@ -54,12 +54,18 @@ class Weighing:
         self._apart_until = 0.0
         """Until then loads alone move nothing, monotonic seconds."""
 
-    def receive(self, learning: Learning, newest: LoadBook | None) -> None:
-        """Something more was learnt: the book of it."""
-        self.learning = learning
-        if newest is not None and not newest.same_loads(self._newest):
-            self._newest = newest
+    def receive(self, known: Known) -> None:
+        """Something more was learnt."""
+        self.known = known
+        if known.book is not None and not known.book.same_loads(self._newest):
+            self._newest = known.book
             self._ring()
+
+    def newest_loads(self, placement: Placement) -> Loads | None:
+        """By the newest figures, where there are some; else those of the plan. None: each counts 1."""
+        known = self.known
+        measured = known is not None and known.pool is placement.pool and self._leadership.leads()
+        return known.loads if measured and known is not None and known.loads is not None else placement.loads
 
     def loads(self, pool: FleetPool, book: LoadBook | None) -> Loads | None:
         """The load of each row; the same array for the same pool and book. None: each counts 1."""
@@ -82,7 +88,11 @@ class Weighing:
         if found.moves and not found.worth:
             self._refused, self._refused_at = newest, self._monotonic()
             return None
-        said = {"fullest_before": round(found.before, 3), "fullest": round(found.after, 3), "learnt": self.learning.learnt}
+        said = {
+            "fullest_before": round(found.before, 3),
+            "fullest": round(found.after, 3),
+            "learnt": self.known.learning.learnt if self.known else 0,
+        }
         self._log.info("loads_in_force", moves="yes" if found.moves else "no", **said)
         moved_at = in_force.moved_at if in_force is not None else 0.0
         return replace(newest, moved_at=self._clock() if found.moves else moved_at)

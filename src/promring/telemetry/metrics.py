@@ -47,6 +47,13 @@ class Metrics:
         self.http_refused = self._counter(
             "http_refused", "Connections and requests that were refused or cut off, by reason.", "reason"
         )
+<<<<<<< HEAD
+=======
+        self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "fleet")
+        self.loads_failures = self._counter("loads_failures", "Answers without figures, or with odd ones.", "fleet")
+        self.takeovers = self._counter("takeovers", "Epochs above that of another controller without a lock.")
+        self.http_refused = self._counter("http_refused", "Connections and requests refused or cut off.", "reason")
+>>>>>>> e75aff1 (Loads: asked of scrapers or of a central store, learnt while leading)
         self.http_requests = self._counter(
             "http_requests",
             "Requests that were answered, by route (none: no such path) and code (499: the client went away).",
@@ -70,6 +77,7 @@ class Metrics:
                 self.targets_moved,
                 self.deliveries,
                 self.state_failures,
+                self.loads_failures,
                 self.reconcile_duration,
                 self.delivery_lag,
             ):

@@ -21,7 +21,7 @@ from promring.model import Placement, TargetPool
 from promring.web.answers import fleets as answers
 from promring.web.answers.parts import Coverage, Fits, Summary
 from promring.web.views.held import fact_of, membership_of, said, whole
-from promring.web.views.room import room_of
+from promring.web.views.room import loads_of, room_now
 from promring.web.views.scrapers import scrapers_of
 from promring.web.views.summary import summary
 
@@ -43,8 +43,8 @@ def describe_fleet(fleet: Fleet) -> answers.Fleet:
         limit=None if placement is None or placement.limits is None else int(placement.limits.sum()),
         without_one=_loss(worst_scraper, fleet),
         without_zone=_loss(worst_zone, fleet),
-        room=room_of(placement, reconciler.planner.policy),
-        loads=None,
+        room=room_now(fleet),
+        loads=loads_of(fleet),
         handing_over=reconciler.memory.claims.held,
         second_opinions=len(reconciler.opinions.trials),
         held=whole(verdict),
