@@ -112,16 +112,12 @@ def test_each_error_names_line_and_key(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("placement.loads", "series"),
-    ],
-)
-def test_what_is_not_built_is_refused_by_name(key: str, value: Any) -> None:
-    assert any("not built yet" in line for line in problems(changed(key, value)))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
+        ("placement.loads", "samples"),
+        ("placement.loads", {"series": {"interval": "0s"}}),
+        ("placement.loads", {"series": {}, "count": {}}),
+        ("placement.loads", {"promql": {"query": "up"}}),
+        ("placement.loads", {"promql": {"url": "http://store:9090/api/v1/query"}}),
+        ("placement.loads", {"promql": {"url": "http://store:9090", "follow_redirects": True}}),
         ("placement.virtual_nodes", 0),
         ("placement.virtual_nodes", 512.5),
         ("placement.load_factor", 0.9),

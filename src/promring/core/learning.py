@@ -28,6 +28,7 @@ from promring.model import Keys, Loads, TargetPool
 SMOOTHED = 10
 READINGS = 3
 STEP = 1.25
+RIPE, READINGS_ENOUGH = 0.9, 3 * SMOOTHED
 FIGURE_MOST = 100_000_000
 """More samples in one scrape are a fault of whoever says so."""
 _WEIGHT = 2 / (SMOOTHED + 1)
@@ -150,6 +151,7 @@ class Learning:
     """Of a fleet: by service."""
 
     services: Mapping[str, Learnt] = field(default_factory=dict)
+    readings: int = 0
 
     def reading(self, pool: FleetPool, figures: Mapping[str, Figures], book: LoadBook | None) -> Learning:
         """After one more reading, of the targets that ``pool`` has. ``book``: in force, for what is not known yet."""
@@ -160,7 +162,16 @@ class Learning:
                 known = Learnt.from_book(part.pool, book.services.get(name) if book is not None else None)
             known = known.of(part.pool)
             services[name] = known.reading(figures[name]) if name in figures else known
-        return Learning(services)
+        return Learning(services, min(self.readings + 1, READINGS_ENOUGH))
+
+    @property
+    def is_ripe(self) -> bool:
+        """Whether a plan may be made of it: most targets have a level, or the others had time enough to get one. Loads
+        of a few would move these, and after that nothing for a while.
+        """
+        targets = sum(len(one.pool) for one in self.services.values())
+        known = sum(int(one.known.sum()) for one in self.services.values())
+        return self.readings >= READINGS_ENOUGH or known >= RIPE * targets
 
     def book(self, most: int, moved_at: float = 0.0) -> LoadBook | None:
         """What all controllers may place by; at most ``most`` targets are told by themselves. None: nothing is known."""

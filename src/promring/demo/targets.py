@@ -13,10 +13,13 @@ KEPT = 4096
 
 
 class Farm:
-    """``count`` exporters on free ports of 127.0.0.1. Use as an async context manager."""
+    """``count`` exporters on free ports of 127.0.0.1. Use as an async context manager. ``series``: by address, so many more
+    series than one that it has.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self.series: dict[str, int] = {}
         self._hits: dict[str, deque[float]] = {}
 
     async def __aenter__(self) -> Farm:
@@ -58,4 +61,5 @@ class Farm:
         host, port = request.transport.get_extra_info("sockname")[:2]
         address = f"{host}:{port}"
         self._hits[address].append(time.monotonic())
-        return web.Response(text=f"# TYPE demo_port gauge\ndemo_port {port}\n", content_type="text/plain")
+        more = "".join(f'demo_more{{n="{n}"}} 1\n' for n in range(self.series.get(address, 0)))
+        return web.Response(text=f"# TYPE demo_port gauge\ndemo_port {port}\n{more}", content_type="text/plain")

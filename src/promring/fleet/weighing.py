@@ -88,12 +88,12 @@ class Weighing:
         if found.moves and not found.worth:
             self._refused, self._refused_at = newest, self._monotonic()
             return None
-        said = {
-            "fullest_before": round(found.before, 3),
-            "fullest": round(found.after, 3),
-            "learnt": self.known.learning.learnt if self.known else 0,
-        }
-        self._log.info("loads_in_force", moves="yes" if found.moves else "no", **said)
+        self._log.info(
+            "loads_in_force",
+            moves="yes" if found.moves else "no",
+            fullest_before=round(found.before, 3),
+            fullest=round(found.after, 3),
+        )
         moved_at = in_force.moved_at if in_force is not None else 0.0
         return replace(newest, moved_at=self._clock() if found.moves else moved_at)
 

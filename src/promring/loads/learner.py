@@ -80,11 +80,12 @@ class Learner:
     async def _round(self, placement: Placement, pool: FleetPool) -> None:
         found = await self._source.ask(Asked(placement, self._jobs))
         self._say(found.troubles)
-        before, book = self._learning, self._book()
+        before, in_force = self._learning, self._book()
 
         def learnt() -> Known:
-            learning = before.reading(pool, found.figures, book)
-            return Known(learning, learning.book(self._told_most), pool, learning.loads(pool))
+            learning = before.reading(pool, found.figures, in_force)
+            book = learning.book(self._told_most) if learning.is_ripe else None
+            return Known(learning, book, pool, learning.loads(pool))
 
         known = await in_thread(learnt)
         if self._leads():

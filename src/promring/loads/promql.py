@@ -95,7 +95,7 @@ class PromqlSource:
                 params={"query": settings.query},
                 tls=settings.tls_files,
                 body_bytes_max=BODY_BYTES_MAX,
-                proxy=settings.proxy,
+                proxy=settings.proxy_for(url),
             )
         return vector.check(answer)
 

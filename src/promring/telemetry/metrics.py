@@ -22,7 +22,7 @@ class Metrics:
         self.reshards = self._counter(
             "reshards",
             "Placements that changed a slice, by reason: initial, scrapers, targets, drain, policy, handover, "
-            "second_opinion.",
+            "second_opinion, loads.",
             "fleet",
             "reason",
         )
@@ -41,19 +41,15 @@ class Metrics:
         self.state_failures = self._counter(
             "state_failures", "Failures to save the last good state to the state directory.", "fleet"
         )
+        self.loads_failures = self._counter(
+            "loads_failures", "Rounds in which a scraper, or the store, gave no figures of loads, or odd ones.", "fleet"
+        )
         self.takeovers = self._counter(
             "takeovers", "Times that this controller went above the epoch of another one that ran without a lock."
         )
         self.http_refused = self._counter(
             "http_refused", "Connections and requests that were refused or cut off, by reason.", "reason"
         )
-<<<<<<< HEAD
-=======
-        self.state_failures = self._counter("state_failures", "Failures to save the last good state.", "fleet")
-        self.loads_failures = self._counter("loads_failures", "Answers without figures, or with odd ones.", "fleet")
-        self.takeovers = self._counter("takeovers", "Epochs above that of another controller without a lock.")
-        self.http_refused = self._counter("http_refused", "Connections and requests refused or cut off.", "reason")
->>>>>>> e75aff1 (Loads: asked of scrapers or of a central store, learnt while leading)
         self.http_requests = self._counter(
             "http_requests",
             "Requests that were answered, by route (none: no such path) and code (499: the client went away).",

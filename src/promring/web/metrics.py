@@ -19,14 +19,9 @@ from promring.discovery import DroppingSource
 from promring.fleet.fleet import Fleet, Service
 from promring.membership import Probes
 from promring.model import Fact, TargetPool
-from promring.web.answers.fleets import Room
+from promring.web.answers.fleets import Loads, Room
 from promring.web.controller import Controller
-<<<<<<< HEAD
-from promring.web.views.room import room_of
-=======
-from promring.web.gate import Shared
 from promring.web.views.room import loads_of, room_now
->>>>>>> e75aff1 (Loads: asked of scrapers or of a central store, learnt while leading)
 
 
 class LiveGauges(Collector):
@@ -53,57 +48,6 @@ class LiveGauges(Collector):
         for name, text, labels, of_fleets in _OF_FLEETS:
             yield _gauge(name, text, ("fleet", *labels), of_fleets(fleets))
         yield from _of_scrapers(fleets)
-<<<<<<< HEAD
-=======
-        yield _gauge(
-            "lacking_load_after_loss",
-            "Load that would have no room without one scraper, or one zone, the worst to lose.",
-            ("fleet", "of"),
-            _lacking(fleets),
-        )
-        yield from _needed(fleets)
-        yield from _loads(fleets)
-        yield _gauge("unplaced_targets", "Targets that lack an owner: no room is left.", ("service",), _unplaced(services))
-        yield _gauge("handing_over_targets", "Targets that an old owner still holds.", ("fleet",), _holding(fleets))
-        yield _gauge(
-            "coverage_ratio", "Targets proved to be scraped, of all.", ("service",), _audited(services, lambda c: c.ratio)
-        )
-        yield _gauge(
-            "uncovered_targets", "Not proved to be scraped.", ("service",), _audited(services, lambda c: c.uncovered)
-        )
-        unproved = _audited(services, lambda c: len(c.unproved))
-        yield _gauge("unproved_targets", "Of those, with scrapers that cannot be asked.", ("service",), unproved)
-        looked: list[Sample] = [((s.name,), s.look.at) for s in services if s.look.coverage is not None]
-        yield _gauge("coverage_timestamp_seconds", "When the audit last looked at all scrapers.", ("service",), looked)
-        yield _gauge(
-            "doubled_targets", "Scraped beyond the slices.", ("service",), _audited(services, lambda c: len(c.doubled))
-        )
-        yield _gauge(
-            "plan_held",
-            "1 while the last plan, or a part of it, is kept; the reason.",
-            ("fleet", "reason"),
-            _held(fleets),
-        )
-        yield _gauge(
-            "source_doubted",
-            "1 while the last list of a source is kept; the reason.",
-            ("service", "source", "reason"),
-            _doubted(services),
-        )
-        yield _gauge(
-            "membership_last_success_timestamp_seconds",
-            "When the scrapers were last known.",
-            ("fleet",),
-            [((f.name,), f.facts.members.fact.good_at) for f in fleets if f.facts.members.fact.good_at],
-        )
-        yield from _facts(services)
-        yield _gauge(
-            "scraper_last_ask_timestamp_seconds",
-            "When a scraper, or its agent, last came for its list.",
-            ("fleet", "scraper"),
-            _asked(fleets),
-        )
->>>>>>> e75aff1 (Loads: asked of scrapers or of a central store, learnt while leading)
         yield _probes(fleets)
         for name, text, labels, of_services in _OF_SERVICES:
             yield _gauge(name, text, ("service", *labels), of_services(services))
@@ -232,7 +176,6 @@ def _lacking(fleets: list[Fleet]) -> list[Sample]:
     return samples
 
 
-<<<<<<< HEAD
 def _needed(fleets: list[Fleet]) -> list[Sample]:
     """Of fleets with a capacity."""
     return [((name,), float(room.needed)) for name, room in _rooms(fleets)]
@@ -242,38 +185,24 @@ def _needed_after_loss(fleets: list[Fleet]) -> list[Sample]:
     samples: list[Sample] = []
     for name, room in _rooms(fleets):
         samples.append(((name, "scraper"), float(room.after_scraper)))
-=======
-def _loads(fleets: list[Fleet]) -> Iterator[Metric]:
-    """Of fleets whose loads are learnt."""
-    said = [(fleet.name, one) for fleet in fleets if (one := loads_of(fleet)) is not None]
-    learnt: list[Sample] = [((name,), float(one.learnt)) for name, one in said if one.learnt is not None]
-    spread: list[Sample] = [((name,), one.spread) for name, one in said if one.spread is not None]
-    asked: list[Sample] = [((name,), one.asked_at) for name, one in said if one.asked_at]
-    moved: list[Sample] = [((name,), one.moved_at) for name, one in said if one.moved_at]
-    yield _gauge("loads_learnt_targets", "Targets of which there are figures.", ("fleet",), learnt)
-    yield _gauge("load_spread_ratio", "Load of the fullest scraper over its fair share, newest figures.", ("fleet",), spread)
-    yield _gauge("loads_asked_timestamp_seconds", "When figures were last asked for.", ("fleet",), asked)
-    yield _gauge("loads_moved_timestamp_seconds", "When loads alone last moved targets.", ("fleet",), moved)
-
-
-def _needed(fleets: list[Fleet]) -> Iterator[Metric]:
-    """Of fleets with a capacity."""
-    needed: list[Sample] = []
-    after_loss: list[Sample] = []
-    for fleet in fleets:
-        if (room := room_now(fleet)) is None:
-            continue
-        needed.append(((fleet.name,), float(room.needed)))
-        after_loss.append(((fleet.name, "scraper"), float(room.after_scraper)))
->>>>>>> e75aff1 (Loads: asked of scrapers or of a central store, learnt while leading)
         if room.after_zone is not None:
             samples.append(((name, "zone"), float(room.after_zone)))
     return samples
 
 
 def _rooms(fleets: list[Fleet]) -> list[tuple[str, Room]]:
-    rooms = [(f.name, room_of(f.reconciler.placement, f.reconciler.planner.policy)) for f in fleets]
+    rooms = [(f.name, room_now(f)) for f in fleets]
     return [(name, room) for name, room in rooms if room is not None]
+
+
+def _learning(value: Callable[[Loads], float | None]) -> Callable[[list[Fleet]], list[Sample]]:
+    """Of fleets whose loads are learnt; nothing where it is not known."""
+
+    def samples(fleets: list[Fleet]) -> list[Sample]:
+        said = [(fleet.name, loads) for fleet in fleets if (loads := loads_of(fleet)) is not None]
+        return [((name,), float(found)) for name, loads in said if (found := value(loads)) is not None]
+
+    return samples
 
 
 def _asked(fleets: list[Fleet]) -> list[Sample]:
@@ -359,6 +288,30 @@ _OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[
         "Scrapers that must be there for enough to be left without one scraper, or one zone.",
         ("of",),
         _needed_after_loss,
+    ),
+    (
+        "load_spread_ratio",
+        "Load of the fullest scraper over its fair share, by the newest figures; of fleets whose loads are learnt.",
+        (),
+        _learning(lambda loads: loads.spread),
+    ),
+    (
+        "loads_learnt_targets",
+        "Targets of which the leader has figures enough for a load of their own.",
+        (),
+        _learning(lambda loads: loads.learnt),
+    ),
+    (
+        "loads_asked_timestamp_seconds",
+        "When the leader last asked for figures of loads.",
+        (),
+        _learning(lambda loads: loads.asked_at),
+    ),
+    (
+        "loads_moved_timestamp_seconds",
+        "When loads alone last moved targets.",
+        (),
+        _learning(lambda loads: loads.moved_at),
     ),
     (
         "scraper_last_ask_timestamp_seconds",
