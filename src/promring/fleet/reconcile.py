@@ -215,16 +215,10 @@ class Reconciler:
         if some or (self._policy_changed and step.plan.moves):
             reason = "second_opinion" if trials_changed else "handover"
             if step.plan is not NO_PLAN:
-                changed_policy = self._policy_changed
                 scrapers_before = placed_before.scrapers if placed_before else ()
-                reason = why_reshard(
-                    before,
-                    self.memory,
-                    scrapers_before,
-                    step.owned,
-                    policy_changed=changed_policy,
-                    loads_changed=known is not None and known.loads is not step.placed.loads,
-                )
+                loads = known is not None and known.loads is not step.placed.loads
+                changed_too = {"policy_changed": self._policy_changed, "loads_changed": loads}
+                reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
             self._say_reshard(step, reason, placed_before, len(some))
         self._policy_changed = False
         self._say_fit(step.owned)
