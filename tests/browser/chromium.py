@@ -1,63 +1,51 @@
-"""Debian's Chromium without a window, driven over its own DevTools protocol. Nothing else is needed for it."""
+"""Debian's Chromium without a window, driven by playwright, and axe-core in it."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
+from playwright.async_api import Page, async_playwright
 
 from tests.waiting import until
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="no chromium on PATH (apt-get install chromium)")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-START_S = ANSWER_S = 60.0
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+_AXE = find_spec("axe_playwright_python")
+assert _AXE is not None
+assert _AXE.origin is not None
+AXE = Path(_AXE.origin).parent / "axe.min.js"
+ANSWER_S = 60.0
 
 
 class Tab:
     """A tab of a Chromium. ``errors``: what its console said against the page."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._number = 0
+    def __init__(self, page: Page) -> None:
+        self.page = page
         self.errors: list[str] = []
-
-    async def call(self, method: str, **parameters: Any) -> Any:
-        """One call of the DevTools protocol; what it answers."""
-        self._number += 1
-        await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
-        async with asyncio.timeout(ANSWER_S):
-            while True:
-                said = json.loads((await self._socket.receive()).data)
-                if said.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
-                    self.errors.append(json.dumps(said["params"]))
-                if said.get("id") == self._number:
-                    assert "error" not in said, said
-                    return said["result"]
+        page.set_default_timeout(1000 * ANSWER_S)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
 
     async def run(self, script: str) -> Any:
         """The value of ``script``; a promise is waited for."""
-        found = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        return await self.page.evaluate(script)
 
-    async def open(self, url: str, *, width: int = 1280, height: int = 900, touch: bool = False, dark: bool = False) -> None:
-        for domain in ("Page", "Runtime", "Log"):
-            await self.call(f"{domain}.enable")
-        await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
-        await self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.call("Emulation.setEmulatedMedia", features=[scheme])
-        await self.call("Page.navigate", url=url)
-        await self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+    async def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        await self.look(width=width, height=height, dark=dark)
+        await self.page.goto(url)
+
+    async def look(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """The size of the window, and the theme, from now on."""
+        await self.page.set_viewport_size({"width": width, "height": height})
+        await self.page.emulate_media(color_scheme="dark" if dark else "light")
 
     async def until(self, script: str) -> None:
         """Until ``script`` is true."""
@@ -67,38 +55,28 @@ class Tab:
 
         await until(true, script, ANSWER_S)
 
-    async def picture(self, file: Path) -> None:
-        """The whole page as PNG."""
-        shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
+    async def says(self, text: str, within: str = "main") -> None:
+        """Until what is shown has ``text``, in any case and with any white space."""
+        words = f"{text!r}.toLowerCase()"
+        await self.until(
+            f"document.querySelector({within!r}).innerText.toLowerCase().replace(/\\s+/g, ' ').includes({words})"
+        )
+
+    async def findings(self) -> list[str]:
+        """What axe-core finds wrong, all of its rules."""
+        if not await self.run("'axe' in window"):
+            await self.page.evaluate(AXE.read_text())  # by the driver: the page's policy lets no script in
+        found = await self.run("axe.run().then(r => r.violations)")
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"][:3]]
 
 
 @asynccontextmanager
-async def tab(folder: Path) -> AsyncIterator[Tab]:
-    """A tab of a Chromium of its own, which ends with it. ``folder``: its profile."""
-    assert PROGRAM is not None
-    profile = folder / "chromium"
-    command = (PROGRAM, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank")
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
-    try:
-        port_file = profile / "DevToolsActivePort"
-        async with asyncio.timeout(START_S):
-            while not port_file.exists() or not port_file.read_text().strip():
-                assert process.returncode is None, "chromium ended"
-                await asyncio.sleep(0.1)
-        port = port_file.read_text().split()[0]
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json") as response:
-                pages = [one for one in await response.json() if one["type"] == "page"]
-            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                yield Tab(socket)
-                await Tab(socket).call("Browser.close")
-    finally:
-        if process.returncode is None:
-            try:
-                async with asyncio.timeout(60):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+async def tab(*, touch: bool = False, script: bool = True) -> AsyncIterator[Tab]:
+    """A tab of a Chromium of its own, which ends with it. ``script``: whether pages may run any."""
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=PROGRAM, args=FLAGS)
+        try:
+            context = await browser.new_context(has_touch=touch, java_script_enabled=script, bypass_csp=False)
+            yield Tab(await context.new_page())
+        finally:
+            await browser.close()

@@ -1,99 +1,127 @@
-"""The page as a browser shows it: narrow, by touch, and while somebody is in the middle of it with the keyboard."""
+"""The page in a browser: narrow, by touch, by keyboard, without script, and while somebody is in the middle of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from promring.web.paths import Paths
-from tests.browser.chromium import needs_chromium, tab
+from tests.browser.chromium import Tab, needs_chromium, tab
 from tests.fakes.front import reverse_proxy
-from tests.unit.test_web import running
+from tests.unit.test_web import Running, running
 
 pytestmark = needs_chromium
+HOSTILE = "</main><script>document.title=1</script><img src=x onerror=document.title=2>\"'{{ 7 * 7 }}"
 
 
-async def test_on_a_narrow_screen_names_are_whole_and_nothing_scrolls_sideways(tmp_path: Path) -> None:
-    async with running(tmp_path) as r, tab(tmp_path) as t:
-        await t.open(r.url, width=390, height=844, touch=True)
-        await t.picture(tmp_path / "narrow.png")
-        assert await t.run("document.documentElement.scrollWidth") <= 390
-        rows = await t.run(
-            "[...document.querySelectorAll('tr[data-key]')].map(row => row.cells[0]).filter(cell => cell.textContent.trim())"
-            ".map(cell => cell.getBoundingClientRect().width)"
-        )
-        assert len(rows) >= 4
-        assert min(await t.run("[...document.querySelectorAll('.id')].map(x => x.getBoundingClientRect().width)")) > 200
+async def pages(r: Running) -> list[str]:
+    """Every kind of page there is."""
+    target = (await r.data("/api/v1/services/node/targets?limit=1"))["targets"][0]
+    node = quote(r.nodes[0], safe="")
+    return [
+        "/",
+        "/fleets/main",
+        "/services/node",
+        f"/fleets/main/scrapers/{node}",
+        f"/fleets/main/plan?without={node}",
+        f"/services/node/targets/{target['id']}",
+        "/services/node/lists/unproved",
+        f"/where?target={quote(target['target'])}",
+        "/where?target=t1",
+        "/events",
+    ]
+
+
+async def test_no_page_has_a_finding_of_axe_nor_scrolls_sideways_and_labels_are_text(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab(touch=True) as t:
+        r.write([{"targets": ["t1:9100", "t2:9100"], "labels": {"evil": HOSTILE}}])
+        await t.open(r.url)
+        await t.until("document.querySelector('[data-key=\"service node\"] dd').textContent.trim() === '2'")
+        found, titles = {}, []
+        for number, path in enumerate(await pages(r)):
+            await t.open(r.url + path, width=390, height=844)
+            assert await t.run("document.documentElement.scrollWidth") <= 390, path
+            small = "[...document.querySelectorAll('button')].filter(b => b.offsetParent && b.offsetHeight < 44).length"
+            assert await t.run(small) == 0, path
+            await t.look(width=390 if number % 3 == 0 else 1280, dark=number % 2 == 0)
+            found[path] = await t.findings()
+            titles.append(await t.page.title())
+        assert {where: said for where, said in found.items() if said} == {}
+        assert not {"1", "2"} & set(titles)
+        assert await t.run("document.body.innerText.includes('{{ 7 * 7 }}')") is False
+        await t.open(f"{r.url}/where?target=t1")
+        assert HOSTILE in await t.run("document.body.innerText")
         assert t.errors == []
 
 
-async def test_drain_is_seen_and_can_be_touched_without_a_mouse(tmp_path: Path) -> None:
-    async with running(tmp_path) as r, tab(tmp_path) as t:
-        await t.open(r.url, width=390, height=844, touch=True)
-        buttons = await t.run(
-            "[...document.querySelectorAll('button[data-post]')].map(b => ({"
-            "opacity: Number(getComputedStyle(b).opacity), height: b.getBoundingClientRect().height,"
-            "label: b.getAttribute('aria-label')}))"
-        )
-        assert [b["opacity"] for b in buttons] == [1] * 4
-        assert min(b["height"] for b in buttons) >= 44
-        assert {b["label"] for b in buttons} == {f"drain {node}" for node in r.nodes}
+async def kept(t: Tab, script: str) -> None:
+    """Something in the page is the same element as before, and has the focus."""
+    assert await t.run(f"window.before === document.activeElement && ({script})")
 
 
-async def test_the_page_goes_on_while_something_in_it_has_the_focus(tmp_path: Path) -> None:
-    async with running(tmp_path) as r, tab(tmp_path) as t:
-        await t.open(r.url)
-        focused = f"document.activeElement.getAttribute('aria-label') === 'drain {r.nodes[1]}'"
-        await t.run(f"document.querySelector('[aria-label=\"drain {r.nodes[1]}\"]').focus()")
-        assert await t.run(focused)
-        await t.run("window.before = document.activeElement")
+async def test_what_somebody_has_the_focus_on_has_opened_typed_or_scrolled_to_stays(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab() as t:
+        await t.open(f"{r.url}/fleets/main", height=500)
+        targets = "document.querySelector('[data-key=\"service node\"] dd').textContent.trim()"
+        drain = f'[aria-label="drain {r.nodes[1]}"]'
+        await t.run("document.querySelector('.timeline details')?.setAttribute('open', '')")
+        await t.page.fill(".filter [name=q]", "half a wo")
+        await t.page.focus(drain)
+        await t.run("window.scrollTo(0, 240); window.before = document.activeElement")
+        await t.until("window.scrollY === 240")
         r.write([{"targets": [f"t{n}:9100" for n in range(41)]}])
-        await t.until("document.querySelector('dd').textContent.trim() === '41'")
-        assert await t.run(focused), "the focus is where it was"
-        assert await t.run("window.before === document.activeElement"), "it never left"
-        one = "/api/v1/fleets/node/scrapers/" + r.nodes[1] + "/drain"
+        await t.until(f"{targets} === '41'")
+        await kept(t, "document.querySelector('.filter [name=q]').value === 'half a wo'")
+        assert abs(await t.run("window.scrollY") - 240) < 60
+        one = f"/api/v1/fleets/main/scrapers/{r.nodes[1]}/drain?reason=a%20test"
         async with r.session.post(r.url + one, headers={"Authorization": "Bearer sesame"}) as answer:
             assert answer.status == 200
         await t.until(f"document.activeElement.getAttribute('aria-label') === 'undrain {r.nodes[1]}'")
-        assert await t.run("document.activeElement.dataset.post.endsWith('/undrain')"), "what has the focus is renewed, too"
-        assert t.errors == []
-
-
-async def test_a_fleet_of_several_services_fits_a_narrow_screen_and_keeps_the_focus(tmp_path: Path) -> None:
-    async with running(tmp_path, shared=True) as r, tab(tmp_path) as t:
-        await t.open(r.url, width=390, height=844, touch=True)
-        assert await t.run("document.documentElement.scrollWidth") <= 390
-        fleet = "document.querySelector('[data-key=\"fleet main\"]')"
-        assert await t.run(f"{fleet}.querySelectorAll('button[data-post]').length") == 2, "one a scraper, not one a service"
-        posts = await t.run(f"[...{fleet}.querySelectorAll('button[data-post]')].map(b => b.dataset.what)")
-        assert all("of all services of fleet main" in text for text in posts)
-        await t.run(f"{fleet}.querySelector('button[data-post]').focus()")
-        await t.run("window.before = document.activeElement")
-        node = f"{fleet}.querySelector('[data-key=\"service node\"] dd').textContent.trim()"
-        assert await t.run(node) == "40"
-        r.write([{"targets": [f"t{n}:9100" for n in range(41)]}])
-        await t.until(f"{node} === '41'")
-        assert await t.run("window.before === document.activeElement"), "it never left"
-        await t.run(f"{fleet}.querySelector('[data-key=\"service node\"] h3 a').focus()")
-        await t.run("window.before = document.activeElement")
+        await kept(t, "document.activeElement.dataset.post.endsWith('/undrain')")
+        await t.says("a test")
+        await t.page.click("#pause")
         r.write([{"targets": [f"t{n}:9100" for n in range(42)]}])
-        await t.until(f"{node} === '42'")
-        assert await t.run("window.before === document.activeElement"), "nor does it from a section in the section"
+        await t.says("paused", "header")
+        assert await t.run(targets) == "41"
+        await t.page.click("#pause")
+        await t.until(f"{targets} === '42'")
         assert t.errors == []
 
 
-async def test_behind_a_proxy_under_a_path_the_page_keeps_itself_new_and_its_buttons_work(tmp_path: Path) -> None:
+async def test_behind_a_proxy_a_drain_is_asked_with_its_numbers_by_keyboard_and_refused_with_a_wrong_token(
+    tmp_path: Path,
+) -> None:
     paths = Paths.of("https://example.org/mon/promring", "/")
-    async with (
-        reverse_proxy("/mon/promring", strip=True) as (url, behind),
-        running(tmp_path, paths=paths) as r,
-        tab(tmp_path) as t,
-    ):
+    async with reverse_proxy("/mon/promring", strip=True) as (url, behind), running(tmp_path, paths=paths) as r, tab() as t:
         behind.append(r.url)
-        await t.open(f"{url}/")
-        r.write([{"targets": [f"t{n}:9100" for n in range(41)]}])
-        await t.until("document.querySelector('dd').textContent.trim() === '41'")
-        await t.run(f"document.querySelector('[aria-label=\"drain {r.nodes[1]}\"]').click()")
-        await t.run("document.getElementById('token').value = 'sesame'")
-        await t.run("document.querySelector('#asks .go').click()")
+        await t.open(f"{url}/fleets/node")
+        await t.page.focus(f'[aria-label="drain {r.nodes[1]}"]')
+        await t.page.keyboard.press("Enter")
+        await t.says("targets that move", "#numbers")
+        await t.page.keyboard.press("Escape")
+        await t.until("!document.getElementById('asks').open")
+        assert await t.run("document.activeElement.dataset.post.endsWith('/drain')"), "the focus is back on the button"
+        for token, said in (("wrong", "the token is wrong"), ("sesame", "done")):
+            await t.page.keyboard.press("Enter")
+            await t.page.fill("#token", token)
+            await t.page.fill("#why", "new disk")
+            await t.page.keyboard.press("Enter")
+            await t.says(said, "#said")
         await t.until(f"document.querySelector('[aria-label=\"undrain {r.nodes[1]}\"]') !== null")
-        assert t.errors == []
+        await t.says("new disk")
+        assert [error for error in t.errors if "403" not in error] == []
+
+
+async def test_without_script_everything_can_be_read_filtered_and_followed(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab(script=False) as t:
+        await t.open(f"{r.url}/fleets/main")
+        await t.page.fill(".filter [name=q]", r.nodes[0])
+        await t.page.click(".filter button")
+        assert await t.page.locator("tr[data-key^='scraper ']").count() == 1
+        await t.page.click("text=if it dies")
+        assert "targets that move" in await t.page.inner_text("main")
+        await t.page.fill("[name=target]", "env=prod")
+        await t.page.keyboard.press("Enter")
+        await t.page.click(".place a")
+        assert "owner: " in await t.page.inner_text("main")
+        assert "promring drain" in await t.page.inner_text("body")

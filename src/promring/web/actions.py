@@ -24,15 +24,28 @@ class Actions:
         self._kept: deque[Action] = deque(maxlen=KEPT)
 
     def add(
-        self, request: web.Request, action: str, result: str, *, fleet: str = "", service: str = "", scraper: str = ""
+        self,
+        request: web.Request,
+        action: str,
+        result: str,
+        *,
+        fleet: str = "",
+        service: str = "",
+        scraper: str = "",
+        targets: int | None = None,
     ) -> None:
         """``request``: one that was let through. Its reason is the query's ``reason``."""
         why = clean(" ".join(request.query.get("reason", "").split()))[:WHY_MOST]
-        one = Action(self._clock(), action, fleet, service, scraper, who(request), why, result)
+        one = Action(self._clock(), action, fleet, service, scraper, who(request), why, targets, result)
         self._kept.append(one)
         named = {"fleet": fleet, "service": service, "scraper": scraper}
         said = {name: value for name, value in named.items() if value}
         self._log.info("action", action=action, **said, by=one.by, why=why, result=result)
+
+    def had(self, fleet: str) -> dict[str, int]:
+        """By scraper of the fleet that was drained: how many targets it had then."""
+        drains = [one for one in self._kept if (one.fleet, one.action) == (fleet, "drain")]
+        return {one.scraper: one.targets for one in drains if one.targets is not None}
 
     def of(self, fleet: str | None = None) -> list[Action]:
         """Of one fleet, and of the process; the newest first."""

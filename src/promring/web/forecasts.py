@@ -115,7 +115,7 @@ class Forecasts:
         forecast = await self._forecast(fleet, name, back=False) if others else None
         had = _targets(fleet, name)
         kept = await self._drain(request, back=False)
-        self._actions.add(request, "drain", f"it had {had} targets", fleet=fleet.name, scraper=name)
+        self._actions.add(request, "drain", f"it had {had} targets", fleet=fleet.name, scraper=name, targets=had)
         return success(
             Drained(
                 fleet=fleet.name,

@@ -63,6 +63,7 @@ class Action(Answer, frozen=True):
     scraper: Annotated[str, doc("Of which scraper; empty: of none.")]
     by: Annotated[str, doc("Who: the user of `basic_auth_users`, and the address that the request came from.")]
     why: Annotated[str, doc("The reason that was given (`reason` in the query); may be empty.")]
+    targets: Annotated[int | None, doc("Of a drain: targets that the scraper had then; else null.")]
     result: Annotated[str, doc("What came of it, in words.")]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 from aiohttp import web
 
+from promring.core.joined import part_of
 from promring.fleet.fleet import Fleet, Service
 from promring.runtime.text import clean
 from promring.telemetry.events import About
@@ -107,7 +108,8 @@ class Page:
         said = describe(service)
         fleet = describe_fleet(service.fleet)
         shown = await self._shown_service(service, said, fleet)
-        rows = rows_of(said.scrapers, Asked.of(request.query), writable=self._api.leads)
+        had = self._actions.had(fleet.name)
+        rows = rows_of(said.scrapers, Asked.of(request.query), writable=self._api.leads, had=had)
         kept = [*held(fleet, "fleets"), *shown.kept]
         past = self._past(about_service(self._controller, service.name), service.fleet.name)
         values: dict[str, object] = {"shown": shown, "rows": rows, "kept": kept, "fleet": fleet, "only": service.name}
@@ -117,7 +119,8 @@ class Page:
         running = self._controller.services
         services = {one.name: one for one in overview.services}
         there = [services[name] for name in said.services if name in running and name in services]
-        rows = rows_of(said.scrapers, asked, writable=self._api.leads, most=most)
+        had = self._actions.had(said.name)
+        rows = rows_of(said.scrapers, asked, writable=self._api.leads, had=had, most=most)
         fleet = self._controller.fleets.get(said.name)
         return ShownFleet(
             said,
@@ -156,7 +159,8 @@ class Page:
         services = [describe_scraper(service, said.id) for service in fleet.services.values()]
         query, asked = request.query, request.query.get("q", "").strip()
         service = fleet.services.get(query.get("service", "")) or next(iter(fleet.services.values()))
-        placement, page, targets = service.placement, page_of(query), None
+        in_force, page, targets = fleet.reconciler.in_force, page_of(query), None
+        placement = part_of(in_force, service.name) if in_force is not None else None
         if placement is not None and said.id in {s.id for s in placement.scrapers}:
             begin = (page - 1) * TARGETS_MOST
             work = partial(search, placement, asked, said.id, TARGETS_MOST, begin=begin)
@@ -169,7 +173,8 @@ class Page:
             "targets": targets,
         }
         past = self._past(about_fleet(self._controller, fleet.name), fleet.name)
-        return await self._render("scraper.html", values | past | {"q": asked, "page": page, "size": TARGETS_MOST})
+        values |= {"q": asked, "page": page, "size": TARGETS_MOST, "had": self._actions.had(fleet.name)}
+        return await self._render("scraper.html", values | past)
 
     def _scraper(self, request: web.Request) -> tuple[Fleet, Scraper]:
         fleet = fleet_of(self._controller, request.match_info["fleet"])

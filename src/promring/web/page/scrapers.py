@@ -73,10 +73,14 @@ class Rows:
     numbers: Mapping[str, int]
     """By id: its place in natural order, which chooses its colour."""
     writable: bool
+    had: Mapping[str, int]
+    """By id: targets of all services when it was drained, as far as that is known."""
     more: int = 0
 
 
-def rows_of(scrapers: Sequence[Scraper], asked: Asked, *, writable: bool, most: int | None = None) -> Rows:
+def rows_of(
+    scrapers: Sequence[Scraper], asked: Asked, *, writable: bool, had: Mapping[str, int], most: int | None = None
+) -> Rows:
     """``most``: so many and no pages; None: pages of ``ROWS_MOST``."""
     known = any(s.state != "unknown" for s in scrapers)
     found = sorted((s for s in scrapers if _wanted(s, asked)), key=SORTS[asked.sort])
@@ -95,6 +99,7 @@ def rows_of(scrapers: Sequence[Scraper], asked: Asked, *, writable: bool, most: 
         rows=found[begin : begin + size],
         numbers={name: i for i, name in enumerate(sorted((s.id for s in scrapers), key=natural))},
         writable=writable,
+        had=had,
         more=max(0, len(found) - size) if most else 0,
     )
 
