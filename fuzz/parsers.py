@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
@@ -49,7 +49,9 @@ from promring.kubernetes.access import Access as KubernetesAccess
 from promring.kubernetes.client import Client as KubernetesClient
 from promring.kubernetes.client import answered
 from promring.kubernetes.lock import KubernetesLockStore
+from promring.kubernetes.pods import Pod, PodWatch
 from promring.membership.file import ListError, read_list
+from promring.membership.kubernetes import PodReader
 from promring.model import (
     ConfigError,
     DiscoveryError,
@@ -66,6 +68,7 @@ from promring.runtime.http_client import Response, TlsFiles
 from promring.telemetry import log
 
 FOUND = Path(__file__).parent / "found"
+END_OF_LIST, PIECE = b"\n\n", 50
 LENGTH_MAX = 16 * 1024
 """Of an input. Longer ones are for the tests of limits; here they only make each run slow."""
 T = TypeVar("T")
@@ -201,7 +204,13 @@ class _Kubernetes(KubernetesClient):
         self._body = body
 
     async def call(self, method: str, path: str, shape: type[T], **_: object) -> tuple[int, T | None]:
-        return 200, answered(Response(200, {}, self._body), shape, "kubernetes")
+        return 200, answered(Response(200, {}, self._body.partition(END_OF_LIST)[0]), shape, "kubernetes")
+
+    async def stream(self, path: str, consume: Callable[[bytes], Awaitable[None]], **_: object) -> None:
+        """What is behind the list, in pieces that end anywhere."""
+        events = self._body.partition(END_OF_LIST)[2]
+        for at in range(0, len(events), PIECE):
+            await consume(events[at : at + PIECE])
 
 
 class _Etcd(EtcdClient):
@@ -218,6 +227,23 @@ class _Etcd(EtcdClient):
 def kubernetes_lease(data: bytes) -> None:
     store = KubernetesLockStore(_Kubernetes(data), "ns/promring", "me", 5.0)
     _check_lock(result(lambda: _now(store.read()), KubernetesError))
+
+
+def kubernetes_pods(data: bytes) -> None:
+    """A list of pods, and behind ``END_OF_LIST`` the lines of a watch."""
+    watch = PodWatch(_Kubernetes(data), "ns", "app=prometheus", log.get())
+    reader = PodReader("web", _scraper, ())
+
+    async def hear(pods: Mapping[str, Pod]) -> None:
+        members = reader.read(pods, {}).members
+        assert len({one.address for one in members}) == len(members)
+
+    async def run() -> None:
+        await watch.read_list()
+        await watch.read_list()
+        await watch.read_changes(hear)
+
+    result(lambda: _now(run()), KubernetesError)
 
 
 def etcd_answer(data: bytes) -> None:
@@ -381,6 +407,7 @@ PARSERS: dict[str, Parser] = {
     "kubernetes_lease": Parser(
         kubernetes_lease, (samples.LEASE,), (*JSON_WORDS, b"holderIdentity", b"promring/note"), json=0
     ),
+    "kubernetes_pods": Parser(kubernetes_pods, (samples.PODS,), (*JSON_WORDS, b"\n\n", b"deletionTimestamp", b"podIP")),
     "etcd_answer": Parser(etcd_answer, (samples.ETCD,), (*JSON_WORDS, b"response_range", b"mod_revision"), json=0),
     "lock_note": Parser(lock_note, (samples.NOTE,), JSON_WORDS, json=0),
     "audit": Parser(

@@ -58,6 +58,16 @@ CATALOGUE = b'{"consul": [], "prom": ["a", "b"], "x": null}'
 LEASE = b"""{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "promring", "namespace": "ns",
  "resourceVersion": "812", "annotations": {"promring/note": "{}"}, "ownerReferences": [{"a": 1}]},
  "spec": {"holderIdentity": "a/1", "leaseDurationSeconds": 5, "renewTime": "2026-01-01T00:00:00.000000Z"}}"""
+_POD = b"""{"metadata": {"name": "p-0", "uid": "u", "resourceVersion": "7", "annotations": {"promring/weight": "2"}},
+ "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"name": "web", "containerPort": 9090}]}]},
+ "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}}"""
+PODS = b"""{"metadata": {"resourceVersion": "7", "continue": ""}, "items": [%s]}
+
+{"type": "MODIFIED", "object": %s}
+{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}
+{"type": "DELETED", "object": %s}
+{"type": "ERROR", "object": {"message": "too old", "code": 410}}
+""" % (_POD, _POD.replace(b"\n", b""), _POD.replace(b"\n", b""))
 ETCD = b"""{"succeeded": true, "responses": [
  {"response_range": {"kvs": [{"key": "cA==", "create_revision": "7", "mod_revision": "7", "lease": "77", "value": "bWU="}]}},
  {"response_range": {"kvs": [{"mod_revision": "9", "value": "e30="}]}}]}"""

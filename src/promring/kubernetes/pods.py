@@ -30,7 +30,7 @@ from promring.telemetry.log import Logger
 
 PAGE = 250
 """Pods in one answer: a pod has about 10 kB, and an answer is read up to 16 MB."""
-PODS_MAX = 20_000
+PODS_MAX, PAGES_MAX = 20_000, 1_000
 LIST_S = 10.0
 """For one page."""
 WATCH_S = 30.0
@@ -168,7 +168,7 @@ class PodWatch:
         failures = lost = 0
         while True:
             try:
-                await self._list()
+                await self.read_list()
                 await hear(self._pods)
             except KubernetesError as error:
                 failures += 1
@@ -188,7 +188,7 @@ class PodWatch:
         while time.monotonic() < due:
             began, version = time.monotonic(), self._version
             try:
-                await self._watch(hear)
+                await self.read_changes(hear)
             except KubernetesError as error:
                 if error.status != GONE and self._lasting.is_news("watch", self._said(error), begins=False):
                     note = "the pods are listed instead"
@@ -198,7 +198,7 @@ class PodWatch:
                 return None  # it ended at once, without a word
         return None
 
-    async def _list(self) -> None:
+    async def read_list(self) -> None:
         """Raises ``KubernetesError``. A store that was put back to an earlier state is asked again a moment later."""
         before = self._version
         version, pods = await self._pages()
@@ -212,7 +212,7 @@ class PodWatch:
         """Of the moment of the first page, whose resourceVersion all have."""
         pods: dict[str, Pod] = {}
         params = {**self._params, "limit": str(PAGE)}
-        while True:
+        for _ in range(PAGES_MAX):
             _, page = await self._client.call("GET", self._path, _Page, deadline_s=LIST_S, params=params)
             assert page is not None  # status 200
             pods |= {pod.name: pod for pod in page.items or ()}
@@ -221,8 +221,9 @@ class PodWatch:
             if not page.metadata.continue_:
                 return page.metadata.resource_version, pods
             params["continue"] = page.metadata.continue_
+        raise KubernetesError(f"a list of more than {PAGES_MAX} pages")
 
-    async def _watch(self, hear: Hear) -> None:
+    async def read_changes(self, hear: Hear) -> None:
         """Until the server ends it. Raises ``KubernetesError``."""
         seconds = round(WATCH_S * random.uniform(1 - JITTER, 1))
         params = {
@@ -278,4 +279,5 @@ class PodWatch:
 
 def _is_lower(version: str, before: str) -> bool:
     """Comparable by contract since 1.35; etcd's revision before."""
-    return version.isdecimal() and before.isdecimal() and int(version) < int(before)
+    numbers = [text.lstrip("0") for text in (version, before) if text.isdecimal()]  # of any length
+    return len(numbers) == 2 and (len(numbers[0]), numbers[0]) < (len(numbers[1]), numbers[1])
