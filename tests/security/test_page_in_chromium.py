@@ -24,7 +24,7 @@ HOSTILE = (
 
 @pytest.mark.row("A8", did="labels and addresses with scripts in them, on each page in Chromium: nothing runs")
 async def test_nothing_that_a_list_says_runs_in_a_browser(tmp_path: Path) -> None:
-    async with running(tmp_path) as r, tab(tmp_path) as t:
+    async with running(tmp_path) as r, tab() as t:
         r.write([{"targets": [f"t{n}:9100", text], "labels": {"evil": text}} for n, text in enumerate(HOSTILE)])
 
         async def listed() -> bool:
