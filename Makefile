@@ -10,6 +10,8 @@
 #              minute, once; needs Go); without it that test skips
 # make kube-apiserver  builds one for the tests of the lock in Kubernetes (five minutes, once; needs Go); without it they skip
 # make lock    renew the pinned dependencies
+# make docs    the documentation as a site in site/; a link that leads nowhere is an error
+# make dist    wheel, source archive and Debian package into dist/, tried in clean places
 # make bench   what the performance claims rest on
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
 # make fuzz MINUTES=20 [ONLY=json_list]  coverage-guided inputs for every parser of what another program wrote
@@ -30,7 +32,7 @@ MINUTES ?= 20
 FIRST ?= 0
 WORKERS ?= $(shell nproc)
 
-.PHONY: run test quick check pages lowest faults bench sim fuzz soak moves lock servers consul14 kube-apiserver sdoracle clean
+.PHONY: run test quick check pages lowest faults bench sim fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -72,6 +74,19 @@ check: $(SETUP)
 	@$(BIN)/lint-imports --no-cache
 	@PATH="$$PATH:$(SERVERS)/bin"; if command -v shellcheck >/dev/null; then shellcheck src/promring/delivery/receiver.sh; \
 	else echo "check: shellcheck is not here (make servers gets it): receiver.sh is not checked"; fi
+
+docs: .make/docs
+	@NO_MKDOCS_2_WARNING=1 .make/docs/bin/python scripts/make-site
+	@echo "docs: site/index.html"
+
+.make/docs: requirements-docs.lock
+	@echo "docs: installing mkdocs (once) ..."
+	@rm -rf $@ && $(PYTHON) -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
+dist:
+	@PYTHON="$(PYTHON)" scripts/make-dist
 
 lowest:
 	@PYTHON="$(PYTHON)" scripts/test-lowest $(UV) $(TEST_FLAGS)

@@ -1,0 +1,93 @@
+"""What is shipped: the wheel has every file, units and Dockerfile name what exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from promring import __version__
+from promring.cli import COMMANDS, main
+from promring.config.load import load
+from tests.promql import ROOT
+from tests.waiting import patient
+
+UNITS = {"run": ROOT / "deploy/promring.service", "agent": ROOT / "deploy/promring-agent.service"}
+ENVIRONMENTS = {"run": ROOT / "deploy/debian/promring.env", "agent": ROOT / "deploy/debian/agent.env"}
+
+
+def variables(command: str) -> set[str]:
+    """The environment variables of a command's options, as its page has them."""
+    page = (ROOT / "docs/commands.md").read_text()
+    section = page.split(f"## promring {command}\n")[1].split("\n## ")[0]
+    return set(re.findall(r"`(PROMRING_\w+)`", section))
+
+
+@pytest.mark.parametrize("command", UNITS)
+def test_a_unit_sets_options_that_its_command_has(command: str) -> None:
+    unit = UNITS[command].read_text()
+    assert f"ExecStart=/opt/promring/bin/promring {command}\n" in unit
+    assert command in COMMANDS
+    said = set(re.findall(r"^Environment=(\w+)=", unit, re.MULTILINE))
+    said |= set(re.findall(r"^#(PROMRING_\w+)=", ENVIRONMENTS[command].read_text(), re.MULTILINE))
+    assert said
+    assert said <= variables(command)
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "WatchdogSec=30", "Type=notify"):
+        assert line in unit.splitlines()
+
+
+def test_the_image_is_made_of_files_that_are_here_and_runs_as_nobody() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE) for word in line.split()]
+    assert copied
+    kept = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert set(copied) <= kept
+    assert all((ROOT / name).exists() for name in kept)
+    last = text.split("\nFROM ")[-1]
+    assert re.search(r"^USER [1-9]", last, re.MULTILINE)
+    assert set(re.findall(r"(PROMRING_\w+)=", last)) <= variables("run")
+
+
+def test_the_example_is_a_valid_configuration() -> None:
+    settings = load(ROOT / "deploy/promring.example.yml")
+    assert [service.name for service in settings.shard_services] == ["node_exporter"]
+
+
+def test_version_is_said_in_one_line() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output == f"promring, version {__version__}\n"
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.real  # the builder is fetched
+def test_the_wheel_has_every_file_and_runs_from_it(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=patient(120), check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if name.startswith("promring/")}
+        metadata = archive.read(f"promring-{__version__}.dist-info/METADATA").decode()
+        archive.extractall(tmp_path / "unpacked")
+    files = (path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert names == {str(path.relative_to(ROOT / "src")) for path in files if not path.name.startswith(".")}
+    assert "promring/py.typed" in names
+    assert "Requires-Python: >=3.11" in metadata
+    code = "import promring, sys; from promring.cli import main; print(promring.__file__); main(['simulate', *sys.argv[1:]])"
+    simulate = [sys.executable, "-c", code, "--scrapers", "3", "--targets", "300"]
+    ran = subprocess.run(
+        simulate,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "unpacked")},
+        timeout=patient(60),
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith(f"{tmp_path}/unpacked/")
