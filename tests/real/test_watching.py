@@ -20,8 +20,15 @@ from promring.runtime.http_client import new_session
 from tests.promql import ROOT, RULES, alerts
 from tests.waiting import until
 
-NOT_HERE = {"Slices of agents", "Since an agent heard of a controller", "Files that nobody keeps true", "Entries left out"}
-"""Panels about agents, of which this installation has none, and one that has a series only for some sources."""
+NOT_HERE = {
+    "Slices of agents",
+    "Since an agent heard of a controller",
+    "Files that nobody keeps true",
+    "Fullest scraper over its fair share",
+    "Targets with a load of their own",
+    "Since figures were asked, and loads moved targets",
+}
+"""Panels about agents and loads that are learnt, of which this installation has none."""
 EMPTY_WHILE_WELL = {"Sources that fail", "Refused", "Health checks that said nothing or no", "Moves that go on"}
 
 

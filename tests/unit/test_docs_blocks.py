@@ -29,8 +29,9 @@ FOREIGN = {
     "kind",
     "metadata",
     "spec",
+    "triggers",
 }
-"""Top-level keys of Prometheus' configuration and of manifests of Kubernetes."""
+"""Top-level keys of Prometheus' configuration, of manifests of Kubernetes, and of KEDA."""
 BLOCK = re.compile(r"^ *```yaml\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"^(?: {4,}|\$ )promring (?=[a-z])(.*)$")
 
