@@ -31,7 +31,7 @@ from promring.consul.registration import CHECK, Registrar, Registration
 from promring.membership.direct import DirectProbes
 from promring.membership.kept import KeptProbe
 from promring.membership.probe import ProbeScrapers
-from promring.membership.probing import ProbeMembership
+from promring.membership.probing import ProbeKeys, ProbeMembership
 from promring.model import ConfigError, Known, Members, Reply, Scraper
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, new_session
 from promring.telemetry import log
@@ -417,3 +417,44 @@ async def test_a_session_of_the_audit_uses_new_certificates(api: ScraperApi, ca:
         with pytest.raises(DistrustError, match="not trusted"):
             await ask()
         assert isinstance(session, aiohttp.ClientSession)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "status", "said"),
+    [
+        (
+            "",
+            404,
+            "status 404: there is no /-/ready; scraper_api has no path_prefix, which must be the scraper's --web.route",
+        ),
+        ("/p", 404, "status 404: there is no /p/-/ready; scraper_api has path_prefix: /p, which must be"),
+        ("", 302, "status 302: a redirect, which is not followed, from /-/ready; scraper_api has no path_prefix"),
+        ("/p", 503, "status 503"),
+    ],
+)
+async def test_a_wrong_path_prefix_is_named_by_probes_and_by_the_audit(prefix: str, status: int, said: str) -> None:
+    guarded = Guarded()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text="404 page not found")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    guarded.port = runner.addresses[0][1]
+    api = ScraperApi.model_validate({"path_prefix": prefix})
+    membership = ProbeMembership("x", (guarded.scraper,), ProbeKeys(interval=10.0, timeout=10.0), log.get(), api)
+    running = asyncio.create_task(membership.run(lambda _: None))
+    try:
+        await until(lambda: membership.nodes()[0].state == "down", "its verdict")
+        await until(lambda: membership.nodes()[0].reason.startswith(said), said)
+        async with new_session() as session:
+            with pytest.raises(AuditError) as trouble:
+                await targets_of(session, guarded.scraper, "active", None, 5.0, api=api)
+        assert ("--web.route-prefix" in str(trouble.value)) == (status != 503)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await runner.cleanup()

@@ -141,7 +141,8 @@ async def targets_of(
         raise OddError(f"/api/v1/targets: {refused}")
     if answer.status != 200:
         kind = AuditError if answer.status >= 500 else OddError
-        raise kind(f"/api/v1/targets answered {answer.status}: {answer.text()}")
+        said = api.elsewhere(answer.status, "/api/v1/targets") or answer.text()
+        raise kind(f"/api/v1/targets answered {answer.status}: {said}")
     return Told(answer.body, _clock(answer.headers))
 
 

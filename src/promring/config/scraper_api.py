@@ -66,6 +66,14 @@ class ScraperApi(HttpClient):
         """Of a scraper at ``host:port``."""
         return URL(f"{self.scheme}://{address}{self.path_prefix}{path}")
 
+    def elsewhere(self, status: int, path: str) -> str:
+        """What an answer means that says that ``path`` is not there; mostly empty."""
+        if status != 404 and not 300 <= status < 400:
+            return ""
+        what = "there is no" if status == 404 else "a redirect, which is not followed, from"
+        given = f"path_prefix: {self.path_prefix}" if self.path_prefix else "no path_prefix"
+        return f"{what} {self.path_prefix}{path}; scraper_api has {given}, which must be the scraper's --web.route-prefix"
+
     async def get(
         self,
         session: aiohttp.ClientSession,

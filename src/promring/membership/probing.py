@@ -188,7 +188,10 @@ class ProbeMembership:
             return str(error)
         if refused := credentials_refused(status):
             raise DistrustError(refused)
-        return "" if 200 <= status < 300 else f"status {status}"
+        if 200 <= status < 300:
+            return ""
+        elsewhere = self._api.elsewhere(status, self._settings.path)
+        return f"status {status}: {elsewhere}" if elsewhere else f"status {status}"
 
     def _not_made(self, error: NotAskedError, scraper: str, *, of_all: bool = False) -> None:
         """``of_all``: the trouble is this machine's, so it is said once for all scrapers."""
