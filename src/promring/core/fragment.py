@@ -21,7 +21,7 @@ _NUL = "\0"
 SEAL = b'"%s":"' % ID_LABEL.encode()
 SEALED_BYTES = len(SEAL) + 16 + len(b'"}}')
 """The id is the last label of a fragment, and has this length."""
-_encode_json = msgspec.json.Encoder().encode
+_encode_json = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -82,14 +82,21 @@ def redirects(name: str) -> bool:
 
 
 def suffix_of(labels: Iterable[tuple[str, str]]) -> str:
-    """Labels that redirect the scrape, in order of name; mostly the empty text. A NUL in one is doubled: it separates."""
-    pairs = [(n, v) for n, v in labels if redirects(n)]
+    """Of the labels that redirect the scrape, in order of name; mostly the empty text. A NUL in one is doubled: it
+    separates.
+    """
+    pairs = sorted((n, v) for n, v in labels if redirects(n))
     return "".join(f"\0{part.replace(_NUL, _NUL * 2)}" for pair in pairs for part in pair)
 
 
 def encode(value: str | Mapping[str, str]) -> bytes:
-    """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped."""
+    """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped. Labels
+    are in order of name.
+    """
     encoded = _encode_json(value)
-    if not _MAYBE_NOT_YAML.search(encoded):
+    if encoded.isascii():
+        if b"\x7f" not in encoded:
+            return encoded
+    elif not _MAYBE_NOT_YAML.search(encoded):
         return encoded
     return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()

@@ -41,7 +41,7 @@ Rows = npt.NDArray[np.intp]
 
 
 class Listed(NamedTuple):
-    """Some addresses that share labels: in order of name, none of them empty. ``suffix``: ``suffix_of`` these."""
+    """Some addresses that share labels, none of them empty. ``suffix``: ``suffix_of`` these."""
 
     addresses: Sequence[str]
     labels: Mapping[str, str]
@@ -59,12 +59,12 @@ def pool_of_listed(groups: Iterable[Listed]) -> TargetPool:
     keys, digests = array("Q"), array("Q")
     for addresses, labels, suffix in groups:
         encoded = _labels(labels)
-        bare = b'{"targets":[%s],"labels":{' + encoded.replace(b"%", b"%%") + b"}}" if encoded else b'{"targets":[%s]}'
-        sealed = (bare[:-2] + b"," if encoded else bare[:-1] + _NO_LABELS) + SEAL + b'%016x"}}'
+        bare = b'],"labels":{' + encoded + b"}}" if encoded else b"]}"
+        sealed = (bare[:-2] + b"," if encoded else bare[:-1] + _NO_LABELS) + SEAL
         for address in addresses:
-            key, quoted = xxh3_64((address + suffix).encode()), encode(address)
-            listed.append(sealed % (quoted, key))
-            digests.append(xxh3_64(bare % quoted))
+            key, begin = xxh3_64((address + suffix).encode()), b'{"targets":[' + encode(address)
+            listed.append(b'%b%b%016x"}}' % (begin, sealed, key))
+            digests.append(xxh3_64(begin + bare))
             keys.append(key)
     known, digest = _column(keys), _column(digests)
     order = np.argsort(known, kind="stable")

@@ -30,6 +30,7 @@ from watchfiles import Change, awatch
 
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX, Interval, base_folder
+from promring.core.patch import merge_again
 from promring.core.pool import merge, pool_of
 from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.globs import matching
@@ -203,8 +204,10 @@ class FileSource:
         """One list of all; the same object while the parts are. ``ranked``: the last one only adds what the others lack."""
         known = self._whole
         if known is None or len(known[0]) != len(lists) or any(a is not b for a, b in zip(known[0], lists, strict=True)):
-            whole = merge(lists[:-1] if ranked else lists, ranked=False)
-            known = self._whole = lists, merge([whole, lists[-1]]) if ranked else whole
+            if ranked:
+                return merge([merge(lists[:-1], ranked=False), lists[-1]])
+            whole = merge(lists, ranked=False) if known is None else merge_again(lists, *known)
+            known = self._whole = lists, whole
         return known[1]
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:

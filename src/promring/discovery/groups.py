@@ -147,29 +147,28 @@ def checked(
         known = names.look(labels)
         if known.plain and all(values := labels.values()):
             size = known.length + len("".join(values))  # type: ignore[arg-type]
-            ordered: dict[str, str] = labels if known.order is None else {name: labels[name] for name in known.order}  # type: ignore[assignment,misc]
+            passed: dict[str, str] = labels  # type: ignore[assignment]
         else:
-            ordered = names.passing(labels, refusals)
-            known = names.look(ordered)
-            size = known.length + sum(map(len, ordered.values()))
-        if wrong := known.wrong or (_too_long(ordered) if size > LABEL_VALUE_MAX else ""):
+            passed = names.passing(labels, refusals)
+            known = names.look(passed)
+            size = known.length + sum(map(len, passed.values()))
+        if wrong := known.wrong or (_too_long(passed) if size > LABEL_VALUE_MAX else ""):
             refusals.add(f"[{i}].labels: {wrong}", len(targets))
             continue
         expanded += size * len(targets)
         if expanded > expanded_max:
             raise DiscoveryError(f"{where}: [{i}]: the labels, repeated for each target, are longer than {expanded_max}")
-        suffix = suffix_of(ordered.items()) if known.redirects else ""
-        yield Listed(_passing(targets, i, refusals), ordered, suffix)
+        suffix = suffix_of(passed.items()) if known.redirects else ""
+        yield Listed(_passing(targets, i, refusals), passed, suffix)
 
 
 class _Known(NamedTuple):
-    """What the names of some labels say. ``plain``: with values that are not empty they pass as they are; ``order``: theirs,
-    None when they are in it; ``length``: of all, in characters; ``wrong``: why no target can have these, mostly the empty
-    text; ``redirects``: whether some redirect a scrape.
+    """What the names of some labels say. ``plain``: with values that are not empty they pass as they are; ``length``: of
+    all, in characters; ``wrong``: why no target can have these, mostly the empty text; ``redirects``: whether some redirect
+    a scrape.
     """
 
     plain: bool
-    order: tuple[str, ...] | None
     length: int
     wrong: str
     redirects: bool
@@ -192,19 +191,17 @@ class _Names:
         return known
 
     def _looked(self, names: tuple[str, ...]) -> _Known:
-        order = tuple(sorted(names))
         lost = not self._rules.trusted and any(map(_REDIRECTS.fullmatch, names))
         return _Known(
             not lost and "__address__" not in names,
-            None if order == names else order,
             sum(map(len, names)),
             _wrong_names(names, self._rules),
             any(map(redirects, names)),
         )
 
     def passing(self, labels: Mapping[str, str | None], refusals: Refusals) -> dict[str, str]:
-        """Without the empty ones, the address, and what a source that is not trusted may not say; in order of name."""
-        found = {name: value for name, value in sorted(labels.items()) if value and name != "__address__"}
+        """Without the empty ones, the address, and what a source that is not trusted may not say."""
+        found = {name: value for name, value in labels.items() if value and name != "__address__"}
         if self._rules.trusted or _wrong_names(tuple(found), self._rules):
             return found
         lost = {name for name in found if _REDIRECTS.fullmatch(name)}
@@ -230,13 +227,11 @@ def _too_long(labels: Mapping[str, str]) -> str:
     return "" if name is None else f"{name[:80]!r} is longer than {LABEL_VALUE_MAX}"
 
 
-def _passes(address: str | None) -> bool:
-    return bool(address) and address.isprintable() and len(address) <= ADDRESS_MAX  # type: ignore[union-attr,arg-type]
-
-
 def _passing(targets: Sequence[str | None], i: int, refusals: Refusals) -> list[str]:
-    if all(map(_passes, targets)):
-        return targets  # type: ignore[return-value]
+    if all(targets):
+        text = "".join(targets)  # type: ignore[arg-type]
+        if text.isprintable() and (len(text) <= ADDRESS_MAX or max(map(len, targets)) <= ADDRESS_MAX):  # type: ignore[arg-type]
+            return targets  # type: ignore[return-value]
     return list(_checked_one_by_one(targets, i, refusals))
 
 
@@ -255,7 +250,7 @@ def _checked_one_by_one(targets: Iterable[str | None], i: int, refusals: Refusal
 def listed(text: bytes, where: str, parse: Parse = from_json) -> tuple[TargetGroup, ...]:
     """What passes of a list. Raises ``DiscoveryError``."""
     passed = checked(parse(text, where), where, Refusals(), size_bytes=len(text))
-    return tuple(TargetGroup(tuple(one.addresses), tuple(one.labels.items())) for one in passed)
+    return tuple(TargetGroup(tuple(one.addresses), tuple(sorted(one.labels.items()))) for one in passed)
 
 
 def read_pool(
