@@ -23,8 +23,9 @@ from promring.consul.access import Access, ConsulSection
 from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
 from promring.model import ConfigError, ConsulError
 from promring.runtime import secretfile
-from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, new_session, parse_base, request
+from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, parse_base, request
 from promring.runtime.threads import in_thread
+from promring.runtime.with_session import WithSession
 
 T = TypeVar("T")
 
@@ -92,8 +93,8 @@ class AgentIdentity(NamedTuple):
     datacenter: str
 
 
-@dataclass(slots=True)
-class Client:
+@dataclass
+class Client(WithSession):
     """One connection pool to one Consul agent. Use as an async context manager."""
 
     access: Access
@@ -103,15 +104,7 @@ class Client:
     def __post_init__(self) -> None:
         url, self._unix = parse_base(self.access.address or DEFAULT_ADDRESS, tls=self.access.tls is not None)
         self.url = url.with_scheme("https") if self.access.tls is not None and self._unix is None else url
-
-    async def __aenter__(self) -> Client:
-        self._session = new_session(connections_max=190, unix_socket=self._unix)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-
-    _session: Any = field(init=False, default=None, repr=False)
+        super().__init__(connections_max=190, unix_socket=self._unix)
 
     async def instances(
         self, service: str, *, passing: bool = False, index: int | None = None, wait_s: float = WAIT_S
@@ -318,7 +311,7 @@ class Client:
         url = self.url.with_path(self.access.path_prefix + path).with_query(query)
         try:
             response = await request(
-                self._session,
+                self.session,
                 method,
                 url,
                 timeout_s=deadline_s,

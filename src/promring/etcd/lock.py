@@ -9,7 +9,8 @@ A read of the holder is a sign of life and then a transaction that the members a
 off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would tell them so much earlier
 in a take-over of five seconds, and can be silent for many reasons.
 
-After its own leader is lost etcd gives every lease its whole TTL again, so a take-over takes up to that much longer then.
+A new leader of etcd gives every lease its whole TTL and an election timeout more. So when etcd loses its leader together with
+ours, a take-over takes an election, the TTL and 1 to 2 s (decision 60).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class EtcdLockSettings(LockSettings):
     section = EtcdSection
 
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9/][A-Za-z0-9/._-]*$", max_length=1024)] = "promring/leader"
-    ttl: Annotated[Interval, AfterValidator(_ttl)] = 5.0
+    ttl: Annotated[Interval, AfterValidator(_ttl)] = 4.0
 
     @property
     def ttl_s(self) -> float:

@@ -12,12 +12,12 @@ from promring.runtime.http_client import new_session
 class WithSession:
     """A client of one server with a session of its own, while it is entered as an async context manager."""
 
-    def __init__(self, *, connections_max: int) -> None:
-        self._connections_max = connections_max
+    def __init__(self, *, connections_max: int, unix_socket: str | None = None) -> None:
+        self._connections_max, self._unix_socket = connections_max, unix_socket
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = new_session(connections_max=self._connections_max)
+        self._session = new_session(connections_max=self._connections_max, unix_socket=self._unix_socket)
         return self
 
     async def __aexit__(self, *_: object) -> None:
