@@ -14,8 +14,8 @@ DATE = "2026-01-01T00:00:00Z"
 
 
 class FakePods:
-    """Of one namespace. ``forbidden``: verbs with a resource, such as ``list pods``; ``deaf``: watches say nothing more;
-    ``asked``: the verbs of all requests, with the resourceVersion of a watch.
+    """Of one namespace. ``forbidden``: verbs with a resource, such as ``list pods``; ``deaf``: watches say nothing more, and
+    do not end; ``asked``: the verbs of all requests, with the resourceVersion of a watch.
     """
 
     def __init__(self) -> None:
@@ -134,6 +134,8 @@ class FakePods:
                     async with self._changed:
                         await self._changed.wait()
         except TimeoutError:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self.deaf or self._cut != cut)
             mark = {"kind": "Pod", "metadata": {"resourceVersion": str(max(at, self.version)), "creationTimestamp": None}}
             await response.write(_line("BOOKMARK", {**mark, "spec": {"containers": None}, "status": {}}))
             return response

@@ -163,9 +163,7 @@ async def register(client: Client, port: int, address: str = "10.0.0.1", name: s
 
 
 async def put(client: Client, path: str) -> None:
-    async with client.session.put(
-        client.url.with_path(path.partition("?")[0]).with_query(path.partition("?")[2])
-    ) as answer:
+    async with client.session.put(client.url.with_path(path.partition("?")[0]).with_query(path.partition("?")[2])) as answer:
         assert answer.status == 200
 
 

@@ -13,13 +13,16 @@ import msgspec
 import pytest
 
 from promring.config.kinds import Sections
+from promring.config.load import loads
 from promring.config.node import Node
 from promring.core.admission import History, Rules, admit
+from promring.fleet.state import Memory
+from promring.fleet.succession import succeed
 from promring.kubernetes.access import KubernetesSection
 from promring.kubernetes.client import connected
 from promring.kubernetes.pods import Pod
 from promring.membership.kubernetes import KubernetesScrapers, PodReader, Reading
-from promring.model import Answer, Known, Members, Scraper, Unknown
+from promring.model import Answer, Known, Members, Scraper, Unknown, join_host_port
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.kubernetes_pods import a_pod, ready
 from tests.membership_contract import machines, pod_context, pod_settings, scraper
@@ -83,6 +86,7 @@ def test_a_port_is_found_by_name_or_number_and_a_pod_without_it_is_refused() -> 
     assert said(PodReader("metrics", scraper, ()).read(pods(sidecar), {}))[0] == "a:7=10.0.0.1:7"
 
 
+@pytest.mark.row("K6", did="two pods with one address")
 def test_of_two_pods_with_one_address_the_one_that_is_ready_and_stays_has_it() -> None:
     other = a_pod("b", "10.0.0.1")
     reader = PodReader("web", scraper, ())
@@ -152,6 +156,7 @@ async def running(
         await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.row("K5", did="a pod ends, and comes back under its name at another address")
 async def test_a_rolling_restart_of_a_stateful_set(tmp_path: Path) -> None:
     """A pod is drained, ends, and comes back under its name with another address."""
     async with machines(4) as made, FakeKubernetes() as api:
@@ -178,6 +183,7 @@ async def test_a_rolling_restart_of_a_stateful_set(tmp_path: Path) -> None:
             assert (back.id, listed.host, back.host) == (listed.id, made[1].scraper.host, made[3].scraper.host)
 
 
+@pytest.mark.row("K6", did="an evicted pod whose address answers")
 async def test_one_whose_labels_match_no_more_leaves_by_a_plan_and_one_that_is_evicted_is_dead(tmp_path: Path) -> None:
     async with machines(3) as made, FakeKubernetes() as api:
         for n in range(3):
@@ -189,6 +195,19 @@ async def test_one_whose_labels_match_no_more_leaves_by_a_plan_and_one_that_is_e
             api.pods.change("p-1", phase="Failed", reason="Evicted", conditions=ready(False))
             await until(lambda: one.living == "p-2", "its address may be another's by now: its probes say nothing")
             assert [node.reason for node in one.membership.nodes() if node.id.startswith("p-1")] == ["Failed Evicted"]
+
+
+@pytest.mark.row("K4", did="a node is lost: its pod is being deleted, and Ready, for ever")
+async def test_one_that_is_being_deleted_for_ever_is_drained_until_its_probes_say_that_it_is_dead(tmp_path: Path) -> None:
+    async with machines(2) as made, FakeKubernetes() as api:
+        for n in range(2):
+            api.pods.put(a_pod(f"p-{n}", made[n].scraper.host, port=made[n].scraper.port))
+        async with running(tmp_path, api) as one:
+            await until(lambda: one.living == "p-0 p-1", "two")
+            api.pods.end("p-1")
+            await until(lambda: one.living == "p-0 p-1 drained", "it lives, as far as anybody knows")
+            await made[1].kill()
+            await until(lambda: one.living == "p-0", "its probes tell")
 
 
 async def test_when_no_pod_is_a_scraper_it_is_unknown_and_says_why(tmp_path: Path) -> None:
@@ -221,6 +240,34 @@ async def test_a_kubeconfig_that_is_not_there_is_said_and_tried_again(tmp_path: 
     await asyncio.gather(task, return_exceptions=True)
     async with FakeKubernetes() as api, connected(Sections([KubernetesSection(kubeconfig=api.kubeconfig(tmp_path))])):
         pass
+
+
+# --- over a restart --------------------------------------------------------------------------------------------------
+
+TEXT = """
+kubernetes: {kubeconfig: kubeconfig}
+shard_services:
+  - name: x
+    identity: IDENTITY
+    scrapers: SCRAPERS
+    targets: [{file: {files: [a.json]}}]
+    delivery: [{http_sd: {}}]
+"""
+
+
+def remembered_as(scrapers: str, pod: Scraper, identity: str = "host_port") -> str:
+    settings = loads(TEXT.replace("SCRAPERS", scrapers).replace("IDENTITY", identity), base=Path("/"))
+    (known,) = succeed(Memory(members=(pod,)), settings.shard_services[0]).members
+    return known.id
+
+
+@pytest.mark.parametrize("ip", ["10.0.0.1", "fd00::1"])
+def test_a_scraper_whose_name_is_no_address_keeps_it(ip: str) -> None:
+    pods_, probes = "{kubernetes: {selector: a=b, port: web}}", "{probe: {nodes: ['h:1']}}"
+    assert remembered_as(pods_, Scraper("p-0:9090", ip, 9090)) == "p-0:9090"
+    assert remembered_as(pods_, Scraper("p-0:9090", ip, 9090), "host") == "p-0"
+    assert remembered_as(pods_, Scraper("p-0", ip, 9090)) == "p-0:9090"
+    assert remembered_as(probes, Scraper("p-0:9090", ip, 9090)) == join_host_port(ip, 9090)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from promring.kubernetes.access import Access
 from promring.kubernetes.client import Client
 from promring.kubernetes.nodes import NodeZones
-from promring.kubernetes.pods import Pod, PodWatch
+from promring.kubernetes.pods import USUAL, Pace, Pod, PodWatch
 from promring.model import KubernetesError
 from promring.runtime.http_client import TlsFiles
 from promring.telemetry import log
@@ -40,10 +40,10 @@ class Heard:
 
 
 @asynccontextmanager
-async def watching(api: FakeKubernetes, **more: Any) -> AsyncIterator[Heard]:
+async def watching(api: FakeKubernetes, pace: Pace = USUAL, **more: Any) -> AsyncIterator[Heard]:
     heard = Heard()
     async with Client(Access(api.url, "mon", TlsFiles(), **more)) as client:
-        watch = PodWatch(client, "mon", "app=prometheus", log.get())
+        watch = PodWatch(client, "mon", "app=prometheus", log.get(), pace)
         task = asyncio.create_task(watch.run(heard.hear, heard.failures.append))
         try:
             yield heard
@@ -78,6 +78,7 @@ async def test_a_list_in_pages_then_each_change(api: FakeKubernetes) -> None:
         assert heard.failures == []
 
 
+@pytest.mark.row("K1", did="a watch that is cut, and one whose resourceVersion is too old, three times")
 async def test_a_watch_that_is_cut_or_too_old_is_followed_by_a_new_list_and_nothing_is_said(api: FakeKubernetes) -> None:
     async with watching(api) as heard:
         for n in range(3):
@@ -89,6 +90,7 @@ async def test_a_watch_that_is_cut_or_too_old_is_followed_by_a_new_list_and_noth
         assert heard.failures == []
 
 
+@pytest.mark.row("K1", did="410 for every watch, in a loop")
 async def test_a_watch_that_is_too_old_each_time_is_begun_again_with_back_off(api: FakeKubernetes) -> None:
     async with watching(api):
         api.pods.version += 10
@@ -100,6 +102,7 @@ async def test_a_watch_that_is_too_old_each_time_is_begun_again_with_back_off(ap
         assert asked < 2 * 8 * (time.monotonic() - started), "a handful of tries, each a list and a watch"
 
 
+@pytest.mark.row("K3", did="the store behind the API is put back to an earlier moment")
 async def test_a_store_that_was_put_back_is_listed_again_and_no_watch_waits_for_its_future(api: FakeKubernetes) -> None:
     then, version = copy.deepcopy(api.pods.there), api.pods.version
     async with watching(api) as heard:
@@ -114,6 +117,26 @@ async def test_a_store_that_was_put_back_is_listed_again_and_no_watch_waits_for_
         assert api.pods.asked[-1] == f"watch {version}"
 
 
+@pytest.mark.row("K2", did="a watch that is silent and does not end, as on a connection that is half open")
+async def test_a_watch_that_is_half_open_ends_by_our_own_time_out(api: FakeKubernetes) -> None:
+    api.pods.deaf = True
+    async with watching(api, Pace(watch_s=1.0, late_s=0.3, list_s=60.0)) as heard:
+        await until(lambda: heard.names == "a", "the list")
+        api.pods.put(a_pod("b", "10.0.0.2"))
+        await until(lambda: heard.names == "a b", "a new list")
+        assert heard.failures == [], "nobody need be told"
+    api.pods.cut()
+
+
+@pytest.mark.row("K2", did="a watch that is alive and misses an event; a list is due all the same")
+async def test_there_is_a_whole_list_now_and_then_whatever_the_watch_says(api: FakeKubernetes) -> None:
+    async with watching(api, Pace(watch_s=1.0, late_s=0.3, list_s=1.5)) as heard:
+        await until(lambda: heard.names == "a", "the list")
+        api.pods.there["b"] = {**a_pod("b", "10.0.0.2")}  # no event tells of it
+        await until(lambda: heard.names == "a b", "the next list")
+
+
+@pytest.mark.row("K9", did="429 with Retry-After and a text body")
 async def test_a_server_that_says_when_to_come_again_is_not_asked_before(api: FakeKubernetes) -> None:
     async with watching(api) as heard:
         await until(lambda: heard.names == "a", "the list")
@@ -129,6 +152,7 @@ async def test_a_server_that_says_when_to_come_again_is_not_asked_before(api: Fa
         assert len(heard.failures) == before
 
 
+@pytest.mark.row("K8", did="no right to list, or to watch, pods")
 @pytest.mark.parametrize(
     ("right", "said"), [("list pods", 'cannot list resource "pods"'), ("watch pods", 'cannot watch resource "pods"')]
 )
@@ -150,6 +174,7 @@ async def test_a_right_that_is_missing_is_named_with_verb_resource_and_namespace
             assert capsys.readouterr().out.count(said) == 1
 
 
+@pytest.mark.row("K7", did="the token in the file is replaced, before and after the server refuses the old one")
 async def test_a_token_that_was_replaced_is_read_again(api: FakeKubernetes, tmp_path: Path) -> None:
     api.token = "first"
     token = tmp_path / "token"

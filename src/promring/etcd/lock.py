@@ -9,8 +9,8 @@ A read of the holder is a sign of life and then a transaction that the members a
 off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would tell them so much earlier
 in a take-over of five seconds, and can be silent for many reasons.
 
-A new leader of etcd gives every lease its whole TTL and an election timeout more. So when etcd loses its leader together with
-ours, a take-over takes an election, the TTL and 1 to 2 s (decision 60).
+A new leader of etcd gives every lease its whole TTL and an election timeout more. So when etcd loses its leader together
+with ours, a take-over takes an election, the TTL and 1 to 2 s (decision 60).
 """
 
 from __future__ import annotations

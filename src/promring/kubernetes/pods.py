@@ -19,6 +19,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,10 +34,6 @@ PAGE = 250
 PODS_MAX, PAGES_MAX = 20_000, 1_000
 LIST_S = 10.0
 """For one page."""
-WATCH_S = 30.0
-LATE_S = 5.0
-"""So long after the server should have ended a watch we end it."""
-FULL_LIST_S = 60.0
 DOUBT_S = 1.0
 LINE_BYTES_MAX = 2 * 1024 * 1024
 WATCH_BYTES_MAX = 1024 * 1024 * 1024
@@ -152,11 +149,22 @@ Hear = Callable[[Mapping[str, Pod]], Awaitable[None]]
 """All pods, by name."""
 
 
+class Pace(NamedTuple):
+    """Seconds. The server ends a watch after ``watch_s``; ``late_s`` later we do; there is a list each ``list_s``."""
+
+    watch_s: float = 30.0
+    late_s: float = 5.0
+    list_s: float = 60.0
+
+
+USUAL = Pace()
+
+
 class PodWatch:
     """The pods of a namespace that ``selector`` selects. Run once."""
 
-    def __init__(self, client: Client, namespace: str, selector: str, log: Logger) -> None:
-        self._client, self._log, self._namespace = client, log, namespace
+    def __init__(self, client: Client, namespace: str, selector: str, log: Logger, pace: Pace = USUAL) -> None:
+        self._client, self._log, self._namespace, self._pace = client, log, namespace, pace
         self._path, self._params = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
         self._pods: dict[str, Pod] = {}
         self._version = ""
@@ -178,13 +186,13 @@ class PodWatch:
                 continue
             failures, listed_at = 0, time.monotonic()
             error_or_none = await self._follow(hear, listed_at)
-            lost = lost + 1 if time.monotonic() - listed_at < LATE_S else 0
+            lost = lost + 1 if time.monotonic() - listed_at < self._pace.late_s else 0
             if lost > 1 or (error_or_none is not None and error_or_none.retry_after_s):
                 await self._pause(error_or_none, lost)
 
     async def _follow(self, hear: Hear, listed_at: float) -> KubernetesError | None:
         """Watch until a full list is due; or something is wrong: then what, and the pods must be listed."""
-        due = listed_at + FULL_LIST_S * random.uniform(1 - JITTER, 1)
+        due = listed_at + self._pace.list_s * random.uniform(1 - JITTER, 1)
         while time.monotonic() < due:
             began, version = time.monotonic(), self._version
             try:
@@ -194,7 +202,7 @@ class PodWatch:
                     note = "the pods are listed instead"
                     self._log.warning("kubernetes_watch_failed", error=self._said(error), note=note)
                 return error
-            if version == self._version and time.monotonic() - began < LATE_S:
+            if version == self._version and time.monotonic() - began < self._pace.late_s:
                 return None  # it ended at once, without a word
         return None
 
@@ -225,7 +233,7 @@ class PodWatch:
 
     async def read_changes(self, hear: Hear) -> None:
         """Until the server ends it. Raises ``KubernetesError``."""
-        seconds = round(WATCH_S * random.uniform(1 - JITTER, 1))
+        seconds = max(1, round(self._pace.watch_s * random.uniform(1 - JITTER, 1)))
         params = {
             **self._params,
             "watch": "1",
@@ -245,7 +253,9 @@ class PodWatch:
                     await hear(self._pods)
 
         most = WATCH_BYTES_MAX
-        await self._client.stream(self._path, take, deadline_s=seconds + LATE_S, params=params, body_bytes_max=most)
+        await self._client.stream(
+            self._path, take, deadline_s=seconds + self._pace.late_s, params=params, body_bytes_max=most
+        )
 
     def _changed(self, line: bytes) -> bool:
         """Take one event; whether a pod changed. Raises ``KubernetesError``."""
