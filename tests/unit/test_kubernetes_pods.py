@@ -255,19 +255,20 @@ shard_services:
 """
 
 
-def remembered_as(scrapers: str, pod: Scraper, identity: str = "host_port") -> str:
-    settings = loads(TEXT.replace("SCRAPERS", scrapers).replace("IDENTITY", identity), base=Path("/"))
+def remembered_as(folder: Path, scrapers: str, pod: Scraper, identity: str = "host_port") -> str:
+    (folder / "kubeconfig").touch()
+    settings = loads(TEXT.replace("SCRAPERS", scrapers).replace("IDENTITY", identity), base=folder)
     (known,) = succeed(Memory(members=(pod,)), settings.shard_services[0]).members
     return known.id
 
 
 @pytest.mark.parametrize("ip", ["10.0.0.1", "fd00::1"])
-def test_a_scraper_whose_name_is_no_address_keeps_it(ip: str) -> None:
+def test_a_scraper_whose_name_is_no_address_keeps_it(ip: str, tmp_path: Path) -> None:
     pods_, probes = "{kubernetes: {selector: a=b, port: web}}", "{probe: {nodes: ['h:1']}}"
-    assert remembered_as(pods_, Scraper("p-0:9090", ip, 9090)) == "p-0:9090"
-    assert remembered_as(pods_, Scraper("p-0:9090", ip, 9090), "host") == "p-0"
-    assert remembered_as(pods_, Scraper("p-0", ip, 9090)) == "p-0:9090"
-    assert remembered_as(probes, Scraper("p-0:9090", ip, 9090)) == join_host_port(ip, 9090)
+    assert remembered_as(tmp_path, pods_, Scraper("p-0:9090", ip, 9090)) == "p-0:9090"
+    assert remembered_as(tmp_path, pods_, Scraper("p-0:9090", ip, 9090), "host") == "p-0"
+    assert remembered_as(tmp_path, pods_, Scraper("p-0", ip, 9090)) == "p-0:9090"
+    assert remembered_as(tmp_path, probes, Scraper("p-0:9090", ip, 9090)) == join_host_port(ip, 9090)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
