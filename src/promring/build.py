@@ -57,7 +57,7 @@ MEASURED = 0.99
 """Of ``load_factor``, where loads are measured and told in levels: what a placement by those keeps exactly, the loads
 themselves then keep within ``load_factor``.
 """
-TOLD_BYTES, TOLD_ALONE = 64 * 1024, 1_000_000
+TOLD_BYTES, TOLD_SERVICE_BYTES, TOLD_ALONE = 64 * 1024, 40, 1_000_000
 """Of the books of loads of all fleets in the note beside a lock; and targets in the book of a controller without a lock."""
 
 
@@ -247,7 +247,8 @@ def _learner(
     if source is None:
         return None
     learning = sum(one.keys.placement.loads.learns for one in context.settings.every_fleet)
-    told_most = TOLD_ALONE if context.leadership.alone else TOLD_BYTES // ENTRY_BYTES // max(1, learning)
+    room = TOLD_BYTES - TOLD_SERVICE_BYTES * len(context.settings.shard_services)
+    told_most = TOLD_ALONE if context.leadership.alone else max(0, room) // ENTRY_BYTES // max(1, learning)
     return Learner(
         source,
         {s.name: s.settings.job for s in services},

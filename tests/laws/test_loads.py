@@ -143,7 +143,7 @@ class Fleet:
         async def place_by(loads: Loads | None) -> Placement:
             return placed(self.pool, loads)
 
-        before = placed(self.pool, self.weighing.loads(self.pool, self.book))
+        before = placed(self.pool, asyncio.run(self.weighing.loads(self.pool, self.book)))
         newer = asyncio.run(self.weighing.newer(before, self.book, place_by, POLICY))
         if newer is None:
             return

@@ -29,6 +29,8 @@ SILENT_MOST_S = 3600.0
 DOWN_MOST = 100
 LOADS_BYTES_MOST = 96 * 1024
 """Of the books of loads of all fleets. A Lease of Kubernetes holds a note of 200 kB, in which they are a third longer."""
+LOADS_KEPT_S = 600.0
+"""A fleet whose loads nobody told for so long is no more."""
 RELEASED_S = 60.0
 """So long the other controllers let go what a person released at the leader, when they hold exactly that, too."""
 
@@ -71,6 +73,8 @@ class Leadership:
     _patience_s: float = field(default=SILENT_S, init=False)
     _above: dict[str, tuple[Generation, float]] = field(default_factory=dict, init=False)
     """Without a lock, by shard service: the newest generation that refuses us, and since when it is that one."""
+    _placed_at: dict[str, float] = field(default_factory=dict, init=False)
+    """When we last told the loads of a fleet, on ``clock``."""
     _released_at: dict[str, float] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -172,7 +176,10 @@ class Leadership:
         """As the leader: ``fleet`` is placed by this book now; an empty one: by the number of targets. Books that are longer
         than ``LOADS_BYTES_MOST`` together are told to nobody.
         """
-        told = {name: one for name, one in self.loads.items() if name != fleet}
+        now = self.clock()
+        self._placed_at[fleet] = now
+        there = [name for name in self.loads if now - self._placed_at.get(name, self.led_since) < LOADS_KEPT_S]
+        told = {name: self.loads[name] for name in there if name != fleet}
         if len(loads) + sum(map(len, told.values())) <= LOADS_BYTES_MOST:
             told[fleet] = loads
         if told != self.loads:

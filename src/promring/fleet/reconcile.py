@@ -165,12 +165,12 @@ class Reconciler:
         members = self.listed(verdict.members)
         self._term.tell_down(members, verdict.members)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
-        placed = await place(self.weighing.loads(pool, self.memory.loads))
+        placed = await place(await self.weighing.loads(pool, self.memory.loads))
         if verdict.aside == NOBODY_ASIDE and not self.moves.takeover.pending and self.memory.planned:
             newer = await self.weighing.newer(placed, self.memory.loads, partial(place, trial=True), self.planner.policy)
             if newer is not None:
                 self.memory = replace(self.memory, loads=newer)
-                placed = await place(self.weighing.loads(pool, newer))
+                placed = await place(await self.weighing.loads(pool, newer))
         if self.weighing.learns:
             self._term.tell_loads(self.memory.loads)
         return placed

@@ -24,6 +24,7 @@ from promring.model import Loads, Placement
 from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 
+TRIED_APART_S = 30.0
 Place = Callable[[Loads | None], Awaitable[Placement]]
 
 
@@ -53,6 +54,8 @@ class Weighing:
         self._loads: tuple[FleetPool, LoadBook, Loads] | None = None
         self._apart_until = 0.0
         """Until then loads alone move nothing, monotonic seconds."""
+        self._try_at = 0.0
+        """A newer book is tried then at the earliest: a placement costs something."""
 
     def receive(self, known: Known) -> None:
         """Something more was learnt."""
@@ -67,12 +70,12 @@ class Weighing:
         measured = known is not None and known.pool is placement.pool and self._leadership.leads()
         return known.loads if measured and known is not None and known.loads is not None else placement.loads
 
-    def loads(self, pool: FleetPool, book: LoadBook | None) -> Loads | None:
+    async def loads(self, pool: FleetPool, book: LoadBook | None) -> Loads | None:
         """The load of each row; the same array for the same pool and book. None: each counts 1."""
         if book is None or not self.learns:
             return None
         if self._loads is None or self._loads[0] is not pool or self._loads[1] is not book:
-            self._loads = pool, book, book.of(pool)
+            self._loads = pool, book, await in_thread(lambda: book.of(pool))
         return self._loads[2]
 
     async def newer(self, placed: Placement, in_force: LoadBook | None, place: Place, policy: Policy) -> LoadBook | None:
@@ -83,24 +86,22 @@ class Weighing:
         newest, pool = self._newest, placed.pool
         if newest is None or not self._is_due or not isinstance(pool, FleetPool):
             return None
+        self._try_at = self._monotonic() + TRIED_APART_S
         then = await place(await in_thread(lambda: newest.of(pool)))
         found = await in_thread(lambda: gain(placed, then, policy))
         if found.moves and not found.worth:
             self._refused, self._refused_at = newest, self._monotonic()
             return None
-        self._log.info(
-            "loads_in_force",
-            moves="yes" if found.moves else "no",
-            fullest_before=round(found.before, 3),
-            fullest=round(found.after, 3),
-        )
+        if found.moves:
+            self._log.info("loads_in_force", fullest_before=round(found.before, 3), fullest=round(found.after, 3))
         moved_at = in_force.moved_at if in_force is not None else 0.0
         return replace(newest, moved_at=self._clock() if found.moves else moved_at)
 
     @property
     def _is_due(self) -> bool:
         """Whether there is a newer book that was not tried, and its time has come."""
-        return self._is_news and self._leadership.leads() and self._monotonic() >= self._apart_until
+        now = self._monotonic()
+        return self._is_news and self._leadership.leads() and now >= max(self._apart_until, self._try_at)
 
     @property
     def _is_news(self) -> bool:
@@ -120,5 +121,5 @@ class Weighing:
     @property
     def wakes_at(self) -> float:
         """When a newer book that waits for its time may be tried, monotonic seconds."""
-        waits = self._apart_until > self._monotonic() and self._leadership.leads() and self._is_news
-        return self._apart_until if waits else float("inf")
+        at = max(self._apart_until, self._try_at)
+        return at if at > self._monotonic() and self._leadership.leads() and self._is_news else float("inf")
