@@ -67,6 +67,17 @@ def test_capacity_is_kept_and_what_has_no_room_waits() -> None:
     assert all(owned(after, name) == owned(before, name) for name in aside.scrapers)
 
 
+@given(st.lists(st.integers(1, 40), min_size=400, max_size=400), st.integers(200, 1500))
+def test_capacity_is_kept_by_load_where_targets_have_one(each: list[int], capacity: int) -> None:
+    policy, loads = Policy(64, load_factor=None, capacity=capacity), np.array(each, dtype=np.int64)
+    before = place(POOL, ring(EIGHT), policy, loads)
+    aside = Aside(frozenset(s.id for s in EIGHT[:3]), 1.0)
+    after = place_around(POOL, ring(EIGHT[:7]), ring(EIGHT[:7]), policy, aside, claimed(before), loads=loads)
+    got = {s.id: load for s, load in zip(after.scrapers, after.carried().values(), strict=True)}
+    assert max(load for name, load in got.items() if name not in aside.scrapers) <= capacity
+    assert all(owned(after, name) == owned(before, name) for name in aside.scrapers)
+
+
 def test_with_nobody_aside_or_nobody_else_it_is_the_usual_placement() -> None:
     policy = Policy(64)
     usual = place(POOL, ring(EIGHT), policy)

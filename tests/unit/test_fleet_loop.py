@@ -10,6 +10,7 @@ from collections.abc import ItemsView, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
 
@@ -17,7 +18,8 @@ from promring.core.admission import Rules
 from promring.core.claims import Taken
 from promring.core.coverage import Sight
 from promring.core.handover import Handover
-from promring.core.joined import salt_of
+from promring.core.joined import FleetPool, salt_of
+from promring.core.learning import SMOOTHED, Figures, Learning
 from promring.core.placement import Policy
 from promring.core.pool import fingerprint_of, pool_of
 from promring.core.verdicts import Guard, Hold, Lists
@@ -30,7 +32,9 @@ from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
-from promring.model import Empty, Known, Scraper, Slice, TargetGroup, TargetPool, Unknown
+from promring.fleet.weighing import Weighing
+from promring.loads.learner import Known as Learnt
+from promring.model import Empty, Known, Owners, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from tests.waiting import until
@@ -78,6 +82,7 @@ class FleetLoop:
         handover: Handover | None = None,
         memory: Memory | None = None,
         leadership: Leadership | None = None,
+        learns: bool = False,
     ) -> None:
         self.facts = FactBoard()
         self.cells = {name: self.facts.add(name, ["s"], 3).cells["s"] for name in SERVICES}
@@ -105,7 +110,29 @@ class FleetLoop:
             memory=memory,
             metrics=metrics,
             log=log.get(),
+            weighing=Weighing(leadership=leadership, ring=self.facts.ring, log=log.get(), learns=learns),
         )
+
+    def learn(self, heavy: int) -> None:
+        """So many of the targets that the first scraper has of `db` have 1,000 series, the others have 10."""
+        placement = self.reconciler.placement
+        assert placement is not None
+        pool = placement.pool
+        assert isinstance(pool, FleetPool)
+        crowded = np.flatnonzero(placement.owners[pool.rows("db"), 0] == 0)[:heavy]
+        values = {name: np.full(len(part.pool), 10.0) for name, part in pool.parts.items()}
+        values["db"][crowded] = 1000.0
+        figures = {name: Figures(part.pool.ids, values[name]) for name, part in pool.parts.items()}
+        learning = Learning()
+        for _ in range(SMOOTHED):
+            learning = learning.reading(pool, figures, self.reconciler.memory.loads)
+        self.reconciler.weighing.receive(Learnt(learning, learning.book(1000), pool, learning.loads(pool)))
+
+    @property
+    def owners(self) -> Owners:
+        placement = self.reconciler.placement
+        assert placement is not None
+        return placement.owners
 
     async def say(self, members: Sequence[Scraper] | None = None, **lists: TargetPool) -> None:
         if members is not None:
@@ -513,6 +540,67 @@ async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp
     assert led is not None
     assert (mine.owners == led.owners).all(), "a change of leader moves nothing"
     assert fresh.leadership.down == {FLEET: (C,)}
+
+
+LISTS = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}
+
+
+async def test_learnt_loads_move_targets_at_the_leader_and_the_others_follow_and_lead_without_a_move(tmp_path: Path) -> None:
+    leader = FleetLoop(tmp_path / "1", leadership=Leadership(alone=False), learns=True)
+    leader.leadership.lead("one", 2, float("inf"))
+    follower = FleetLoop(tmp_path / "2", leadership=Leadership(alone=False), learns=True)
+    follower.leadership.follow("one", 2)
+    for loop in (leader, follower):
+        await loop.say((A, B, C), **LISTS)
+        await loop.reconciler.cycle()
+    before = leader.owners
+    assert (before == follower.owners).all()
+
+    leader.learn(heavy=12)
+    await leader.reconciler.cycle()
+    assert (leader.owners != before).any(), "the heavy ones are spread"
+    book = leader.reconciler.memory.loads
+    assert book is not None
+    assert book.moved_at > 0
+    follower.learn(heavy=3)
+    await follower.reconciler.cycle()
+    assert (follower.owners == before).all(), "who follows goes by what the leader says"
+    follower.leadership.share_loads(leader.leadership.loads)
+    await follower.reconciler.cycle()
+    assert (follower.owners == leader.owners).all()
+
+    follower.leadership.lead("two", 4, float("inf"))
+    follower.learn(heavy=30)
+    for _ in range(3):
+        await follower.reconciler.cycle()
+    assert (follower.owners == leader.owners).all(), "within ten minutes of the last move of another leader"
+    assert follower.leadership.loads == leader.leadership.loads
+
+
+async def test_learnt_loads_outlive_a_restart(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, learns=True)
+    await loop.say((A, B, C), **LISTS)
+    loop.learn(heavy=12)
+    await loop.reconciler.cycle()
+    after = loop.owners
+    memory = loop.store.load()
+    assert memory.loads == loop.reconciler.memory.loads
+    again = FleetLoop(tmp_path, learns=True, memory=memory)
+    await again.say((A, B, C), **LISTS)
+    assert (again.owners == after).all()
+    counting = FleetLoop(tmp_path, memory=memory)
+    await counting.say((A, B, C), **LISTS)
+    assert (counting.owners != after).any(), "loads: count takes each target for 1"
+
+
+async def test_nothing_moves_by_loads_while_scrapers_are_held(tmp_path: Path) -> None:
+    loop = FleetLoop(tmp_path, learns=True)
+    await loop.say((A, B, C), **LISTS)
+    before = loop.owners
+    loop.learn(heavy=12)
+    loop.facts.members.put(Unknown("refused"))
+    await loop.reconciler.cycle()
+    assert (loop.owners == before).all()
 
 
 async def test_a_placement_that_an_error_kept_from_being_in_force_is_put_in_force_by_the_next_cycle(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from promring.election.leadership import Leadership
+from promring.core.loads import LoadBook, ServiceLoads, encode
+from promring.election.leadership import LOADS_BYTES_MOST, LOADS_KEPT_S, Leadership
+from promring.fleet.state import Memory
 from promring.fleet.term import LISTED_STILL_S, Term
 from promring.model import Scraper
 from promring.telemetry import log
 
 FLEET = "main"
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
+
+
+BOOK = LoadBook({"db": ServiceLoads(700)}, 5.0)
 
 
 class Clock:
@@ -43,3 +48,32 @@ def test_a_reload_of_who_has_led_for_long_takes_who_is_down_and_listed_no_more_o
     reloaded = Term(FLEET, leadership, log.get())
     assert reloaded.begins()
     assert reloaded.catalogue((A, B)) == (A, B)
+
+
+def test_the_loads_of_the_leader_are_taken_nonsense_is_not_and_an_empty_book_is_none() -> None:
+    leadership = Leadership(alone=False, clock=Clock())
+    term = Term(FLEET, leadership, log.get())
+    assert term.go_on(Memory()).loads is None
+    leadership.share_loads({FLEET: encode(BOOK), "other": b""})
+    followed = term.go_on(Memory())
+    assert followed.loads == BOOK
+    assert term.go_on(followed) is followed
+    for nonsense in (b"x", b"\x90", encode(BOOK)[:-1]):
+        leadership.share_loads({FLEET: nonsense})
+        assert term.go_on(followed) is followed
+    leadership.share_loads({FLEET: b""})
+    assert term.go_on(followed).loads is None
+
+
+def test_loads_of_fleets_that_are_gone_leave_the_note_and_what_is_too_long_is_told_to_nobody() -> None:
+    clock = Clock()
+    leadership = Leadership(alone=False, clock=clock)
+    leadership.share_loads({"gone": b"old"})
+    leadership.lead("me", 4, float("inf"))
+    Term(FLEET, leadership, log.get()).tell_loads(BOOK)
+    assert leadership.loads == {"gone": b"old", FLEET: encode(BOOK)}
+    clock.now += LOADS_KEPT_S
+    Term(FLEET, leadership, log.get()).tell_loads(None)
+    assert leadership.loads == {FLEET: b""}
+    leadership.placed_by("second", b"x" * (LOADS_BYTES_MOST + 1))
+    assert leadership.loads == {FLEET: b""}

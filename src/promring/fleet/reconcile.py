@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from promring.core.admission import NOBODY_ASIDE, History, Rules
+from promring.core.admission import History, Rules
 from promring.core.coverage import Seen, Sight
 from promring.core.eligible import eligible, listed
 from promring.core.handover import Handover
@@ -166,7 +166,8 @@ class Reconciler:
         self._term.tell_down(members, verdict.members)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
         placed = await place(await self.weighing.loads(pool, self.memory.loads))
-        if verdict.aside == NOBODY_ASIDE and not self.moves.takeover.pending and self.memory.planned:
+        sure = verdict == Act(verdict.members) and not self._facts.members.fact.stale  # nobody is held
+        if sure and not self.moves.takeover.pending and self.memory.planned:
             newer = await self.weighing.newer(placed, self.memory.loads, partial(place, trial=True), self.planner.policy)
             if newer is not None:
                 self.memory = replace(self.memory, loads=newer)
