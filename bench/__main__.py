@@ -17,6 +17,7 @@ from bench import (
     failover,
     freshness,
     handover,
+    loads,
     memory,
     movement,
     moves,
@@ -33,6 +34,7 @@ from promring.telemetry import log
 BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "placement": placement.run,
     "movement": movement.run,
+    "loads": loads.run,
     "freshness": freshness.run,
     "stall": stall.run,
     "agents": agents.run,

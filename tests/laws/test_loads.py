@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from promring.core.gain import APART_S, GAIN, fullest, gain
 from promring.core.joined import FleetPool, Part
-from promring.core.learning import READINGS, SMOOTHED, Figures, Learning
+from promring.core.learning import READINGS, READINGS_ENOUGH, SMOOTHED, Figures, Learning
 from promring.core.loads import ALIKE, LEVELS, TABLE, LoadBook, ServiceLoads, decode, encode, level_of
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
@@ -140,7 +140,7 @@ class Fleet:
         )
 
     def cycle(self) -> None:
-        async def place_by(loads: Loads | None) -> Placement:
+        async def place_by(loads: Loads | None, *, trial: bool = False) -> Placement:
             return placed(self.pool, loads)
 
         before = placed(self.pool, asyncio.run(self.weighing.loads(self.pool, self.book)))
@@ -183,3 +183,33 @@ def test_a_follower_puts_nothing_in_force_by_itself() -> None:
     fleet.weighing.receive(Known(Learning(), book_of(fleet.pool, list(range(1, 31))), fleet.pool, None))
     fleet.cycle()
     assert fleet.book is None
+
+
+def test_the_loads_of_a_few_targets_are_placed_by_only_when_the_others_had_time_enough() -> None:
+    pool = fleet_pool(40)
+    ids = pool.parts["a"].pool.ids
+    few = Figures(ids[:10], np.full(10, 5000.0))
+    learning = Learning()
+    for _ in range(READINGS_ENOUGH - 1):
+        learning = learning.reading(pool, {"a": few}, None)
+        assert not learning.is_ripe
+    assert learning.reading(pool, {"a": few}, None).is_ripe, "those that are down may be so for ever"
+    most = Figures(ids[:36], np.full(36, 50.0))
+    learning = Learning()
+    for _ in range(SMOOTHED):
+        assert not learning.is_ripe
+        learning = learning.reading(pool, {"a": most}, None)
+    assert learning.is_ripe
+
+
+def test_a_new_target_has_the_typical_load_of_its_service_and_a_new_service_that_of_the_others() -> None:
+    pool = fleet_pool(5)
+    book = read(pool, np.array([100, 200, 300, 4000, 50000])).book(5)
+    assert book is not None
+    more = FleetPool.of(
+        {"a": Part(pool_of([*(f"t{n}:1" for n in range(5)), "new:1"])), "b": Part(pool_of(["other:1"]), salt=7)}
+    )
+    loads, known = book.of(more), set(pool.ids.tolist())
+    new = [load for load, id_ in zip(loads.tolist(), more.ids.tolist(), strict=True) if id_ not in known]
+    assert all(abs(load - 300) <= 3 for load in new)
+    assert len(new) == 2

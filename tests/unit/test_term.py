@@ -70,10 +70,10 @@ def test_loads_of_fleets_that_are_gone_leave_the_note_and_what_is_too_long_is_to
     leadership = Leadership(alone=False, clock=clock)
     leadership.share_loads({"gone": b"old"})
     leadership.lead("me", 4, float("inf"))
-    Term(FLEET, leadership, log.get()).tell_loads(BOOK)
+    Term(FLEET, leadership, log.get()).tell_loads(BOOK, learnt=True)
     assert leadership.loads == {"gone": b"old", FLEET: encode(BOOK)}
     clock.now += LOADS_KEPT_S
-    Term(FLEET, leadership, log.get()).tell_loads(None)
+    Term(FLEET, leadership, log.get()).tell_loads(None, learnt=True)
     assert leadership.loads == {FLEET: b""}
     leadership.placed_by("second", b"x" * (LOADS_BYTES_MOST + 1))
     assert leadership.loads == {FLEET: b""}

@@ -171,7 +171,7 @@ class Learning:
         """
         targets = sum(len(one.pool) for one in self.services.values())
         known = sum(int(one.known.sum()) for one in self.services.values())
-        return self.readings >= READINGS_ENOUGH or known >= RIPE * targets
+        return self.readings >= READINGS_ENOUGH or 0 < RIPE * targets <= known
 
     def book(self, most: int, moved_at: float = 0.0) -> LoadBook | None:
         """What all controllers may place by; at most ``most`` targets are told by themselves. None: nothing is known."""

@@ -165,15 +165,11 @@ class Reconciler:
         members = self.listed(verdict.members)
         self._term.tell_down(members, verdict.members)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
-        placed = await place(await self.weighing.loads(pool, self.memory.loads))
-        sure = verdict == Act(verdict.members) and not self._facts.members.fact.stale  # nobody is held
-        if sure and not self.moves.takeover.pending and self.memory.planned:
-            newer = await self.weighing.newer(placed, self.memory.loads, partial(place, trial=True), self.planner.policy)
-            if newer is not None:
-                self.memory = replace(self.memory, loads=newer)
-                placed = await place(await self.weighing.loads(pool, newer))
-        if self.weighing.learns:
-            self._term.tell_loads(self.memory.loads)
+        calm = verdict == Act(verdict.members) and not self._facts.members.fact.stale and not self.moves.takeover.pending
+        placed, book = await self.weighing.placed(pool, place, self.memory, self.planner.policy, calm=calm)
+        if book is not self.memory.loads:
+            self.memory = replace(self.memory, loads=book)
+        self._term.tell_loads(self.memory.loads, learnt=self.weighing.learns)
         return placed
 
     def _capacities(self, placed: Placement, members: Members) -> Loads | None:

@@ -87,9 +87,9 @@ class Term:
         if self.leadership.leads() and not self.leadership.alone:
             self.leadership.placed_over(self._fleet, tuple(s for s in listed if s.id not in ids))
 
-    def tell_loads(self, book: LoadBook | None) -> None:
-        """As the leader: targets are placed by these loads."""
-        if self.leadership.leads() and not self.leadership.alone:
+    def tell_loads(self, book: LoadBook | None, *, learnt: bool) -> None:
+        """As the leader: targets are placed by these loads. ``learnt``: whether loads are learnt at all."""
+        if learnt and self.leadership.leads() and not self.leadership.alone:
             self.leadership.placed_by(self._fleet, self._packed(book))
 
     def _packed(self, book: LoadBook | None) -> bytes:

@@ -4,8 +4,9 @@ The book in force (``core/loads``) is a fact like the others: it is in the state
 the lock, so every controller places by the same one. Only the leader learns. Its newer book is put in force when placing by
 it moves nothing, or when the moves are worth it (``core/gain``) and the last ones because of loads were ``APART_S`` ago.
 
-Promises: what is in force stays while nobody has figures. Flow: ``loads/learner`` brings what is learnt; ``reconcile`` asks
-for the ``newer`` book in each cycle, but for those in which scrapers are held or a new leader has not looked yet.
+Promises: what is in force stays while nobody has figures. Flow: ``loads/learner`` brings what is learnt; ``reconcile`` has
+it place in each cycle, and says whether loads may move something: not while scrapers are held or unknown, nor before a new
+leader has looked what they have.
 """
 
 from __future__ import annotations
@@ -13,19 +14,27 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import Protocol
 
 from promring.core.gain import APART_S, gain
 from promring.core.joined import FleetPool
 from promring.core.loads import LoadBook
 from promring.core.placement import Policy
 from promring.election.leadership import Leadership
+from promring.fleet.state import Memory
 from promring.loads.learner import Known
 from promring.model import Loads, Placement
 from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 
 TRIED_APART_S = 30.0
-Place = Callable[[Loads | None], Awaitable[Placement]]
+
+
+class Place(Protocol):
+    """Places a pool by these loads; a ``trial`` is not kept for the next time."""
+
+    def __call__(self, loads: Loads | None, *, trial: bool = False) -> Awaitable[Placement]: ...
 
 
 class Weighing:
@@ -77,6 +86,17 @@ class Weighing:
         if self._loads is None or self._loads[0] is not pool or self._loads[1] is not book:
             self._loads = pool, book, await in_thread(lambda: book.of(pool))
         return self._loads[2]
+
+    async def placed(
+        self, pool: FleetPool, place: Place, memory: Memory, policy: Policy, *, calm: bool
+    ) -> tuple[Placement, LoadBook | None]:
+        """The placement of ``pool``, and the book that it is made with: the one in force, or a newer one that shall be now.
+        ``calm``: loads may move something now.
+        """
+        in_force = memory.loads
+        now = await place(await self.loads(pool, in_force))
+        newer = await self.newer(now, in_force, partial(place, trial=True), policy) if calm and memory.planned else None
+        return (now, in_force) if newer is None else (await place(await self.loads(pool, newer)), newer)
 
     async def newer(self, placed: Placement, in_force: LoadBook | None, place: Place, policy: Policy) -> LoadBook | None:
         """The book that shall be in force from now on instead, as a placement by it tells; None: the same as before.

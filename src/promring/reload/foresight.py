@@ -112,7 +112,8 @@ def _foreseen(
     pool, policy = FleetPool.of(parts), policy_of(fleet)
     every = {s.id: s for s in (*members, *listed_then(after, fleet.keys))}
     ring, listed = (Ring(some, policy.virtual_nodes) for some in (members, tuple(sorted(every.values()))))
-    then, had = place_living(pool, ring, listed, policy), recalled(after.claims, pool)
+    loads = after.loads.of(pool) if after.loads is not None and fleet.keys.placement.loads.learns else None
+    then, had = place_living(pool, ring, listed, policy, loads), recalled(after.claims, pool)
     if had is None:
         return Foreseen(clashing=clashing)
     plan = compare(had, then)
