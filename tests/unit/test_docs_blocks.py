@@ -114,3 +114,9 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
         shown = re.sub(r"\s(#|\||>|&&).*", "", line)
         asked = set(re.findall(r"(?<=[\s\[])(--[a-z][\w.-]*\w)", shown))
         assert asked <= options(command), line
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    named = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    beside = {"index.md", "changelog.md", "contributing.md"}
+    assert named - beside == {page.name for page in (ROOT / "docs").glob("*.md")}

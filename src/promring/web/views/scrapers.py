@@ -182,5 +182,6 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None) -> str:
     if seen and seen.never_asked:
         return f"it lists targets that it does not ask: {seen.never_asked}"
     if seen and seen.missing:
-        return f"{seen.missing} targets of its slice are not scraped"
+        count = "1 target of its slice is" if seen.missing == 1 else f"{seen.missing} targets of its slice are"
+        return f"{count} not scraped"
     return scraper.reason if scraper.state == "unknown" and not scraper.last_state else ""
