@@ -106,27 +106,28 @@ def agent(
     settings = AgentSettings(
         controllers, scraper, folder.absolute(), reload_url, token_file, tls, wait_s, username, password_file
     )
-    metrics = AgentMetrics()
-    poller, notify = Poller(settings, metrics, log.get()), Notify()
-
-    async def main() -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-
-        async def signals() -> None:
-            await stop.wait()
-            notify.stopping()
-
-        actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
-        if listen is not None:
-            actors["web"] = lambda: serve(*listen, poller, metrics)
-        log.get().info("agent_starting", controllers=",".join(controllers), dir=str(settings.folder))
-        notify.ready()
-        await run_actors(actors, GRACE_S)
-        log.get().info("agent_stopped")
-
     try:
-        asyncio.run(main())
+        asyncio.run(_run(settings, listen))
     except ListenError as error:
         raise click.ClickException(str(error)) from error
+
+
+async def _run(settings: AgentSettings, listen: tuple[str, int] | None) -> None:
+    """Until SIGINT or SIGTERM. Raises ``ListenError``."""
+    metrics, notify = AgentMetrics(), Notify()
+    poller = Poller(settings, metrics, log.get())
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+    async def signals() -> None:
+        await stop.wait()
+        notify.stopping()
+
+    actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
+    if listen is not None:
+        actors["web"] = lambda: serve(*listen, poller, metrics)
+    log.get().info("agent_starting", controllers=",".join(settings.controllers), dir=str(settings.folder))
+    notify.ready()
+    await run_actors(actors, GRACE_S)
+    log.get().info("agent_stopped")

@@ -30,7 +30,7 @@ where it is said how many to wait for, when so many are there, or after ``wait_m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
@@ -186,42 +186,71 @@ def admit(
         if one.state is State.JOINING and one.since + rules.delay_s(one.flaps) <= now and history.members:
             standings[name] = one.joined(now)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
-    lost = leaving = [n for n in gone if n in let_go or standings[n].since + rules.leave_delay_s <= now]
-    panic_since, panic, said, ends_at = None, "", "", INFINITY
     share = _missing(standings, gone, rules, now, drained)
-    if gone and not set(gone) <= set(let_go) and (history.panic_since is not None or share.too_many(rules)):
-        panic_since = now if history.panic_since is None else history.panic_since
-        ends_at = panic_since + rules.panic_hold_s
-        lost, said = gone, _panic(share, probed)
-        leaving = [n for n in leaving if probed.get(n) is Reply.REFUSES]
-        if now >= ends_at and all(n in probed for n in gone):
-            leaving += [n for n in gone if n not in leaving and _is_out(standings[n], probed[n], rules, now)]
-        elif not any(probed.get(n) is Reply.REFUSES for n in share.missing):
-            panic = said
+    found = _leaving(standings, gone, share, history.panic_since, rules, now, probed=probed, let_go=let_go)
     began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
-    for name in leaving:
+    for name in found.leaving:
         standings[name] = standings[name].left(now)
-    staying = tuple(name for name in lost if name not in leaving)
-    after = History(standings, panic_since if staying else None)
+    staying = tuple(name for name in found.lost if name not in found.leaving)
+    after = History(standings, found.panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:  # ``to``, not ``joined``: they were there before, a first leave is no flap
         first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
         after = History(standings | first, after.panic_since)
-    due = [ends_at, warm_at, *_due(after.standings.values(), rules, members=bool(after.members), panic=bool(staying))]
-    again_at = min((at for at in due if at > now), default=INFINITY)
-    asked = {*share.missing, *staying} if staying and panic_since is not None else ()
+    ends = [found.ends_at, warm_at]
+    due = [*ends, *_due(after.standings.values(), rules, members=bool(after.members), panic=bool(staying))]
+    asked = {*share.missing, *staying} if staying and found.panic_since is not None else ()
     return Admitted(
         after,
-        panic=panic,
+        panic=found.panic,
         warming_up=warming_up,
         lost=staying,
         vouched=tuple(name for name in staying if probed.get(name) is Reply.ANSWERS),
-        said=said,
+        said=found.said,
         suspects=tuple(sorted(standings[name].scraper for name in asked)),
         began_at=began_at,
-        until=warm_at if warming_up else _held_until(after, staying, ends_at, probed, rules, now),
-        again_at=again_at,
+        until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
+        again_at=min((at for at in due if at > now), default=INFINITY),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """Of those that are gone: who is ``lost``, and who of them leaves now. ``panic``: why nobody may act; ``said``: why one
+    is on; ``ends_at``: when it does by itself.
+    """
+
+    lost: Collection[str]
+    leaving: Collection[str]
+    panic_since: float | None = None
+    panic: str = ""
+    said: str = ""
+    ends_at: float = INFINITY
+
+
+def _leaving(
+    standings: Mapping[str, Standing],
+    gone: Sequence[str],
+    share: _Share,
+    panic_since: float | None,
+    rules: Rules,
+    now: float,
+    *,
+    probed: Mapping[str, Reply],
+    let_go: Collection[str],
+) -> _Leaving:
+    """Who of the ``gone`` leaves. When too many are gone at once, only who is surely dead does, until the hold is over."""
+    leaving = [n for n in gone if n in let_go or standings[n].since + rules.leave_delay_s <= now]
+    if not gone or set(gone) <= set(let_go) or (panic_since is None and not share.too_many(rules)):
+        return _Leaving(leaving, leaving)
+    panic_since = now if panic_since is None else panic_since
+    ends_at, said, panic = panic_since + rules.panic_hold_s, _panic(share, probed), ""
+    leaving = [n for n in leaving if probed.get(n) is Reply.REFUSES]
+    if now >= ends_at and all(n in probed for n in gone):
+        leaving += [n for n in gone if n not in leaving and _is_out(standings[n], probed[n], rules, now)]
+    elif not any(probed.get(n) is Reply.REFUSES for n in share.missing):
+        panic = said
+    return _Leaving(gone, leaving, panic_since, panic, said, ends_at)
 
 
 def _gone_since(one: Standing) -> float:

@@ -20,7 +20,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import TypedDict, TypeGuard
 
 import aiohttp
 from multidict import CIMultiDict
@@ -164,19 +164,9 @@ async def request(
     secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}), *_secrets_of_proxy(proxy))
     try:
         async with asyncio.timeout(timeout_s):
-            context = await secretfile.tls_context(tls) if tls is not None else True
+            way = await _way(tls, proxy)
             async with session.request(
-                method,
-                url,
-                headers=headers,
-                params=params,
-                json=json,
-                data=data,
-                ssl=context,
-                server_hostname=tls.server_name if tls is not None else None,
-                allow_redirects=False,
-                proxy=proxy.url.reveal() if proxy else None,
-                proxy_headers=CIMultiDict(proxy.connect_headers) if proxy else None,
+                method, url, headers=headers, params=params, json=json, data=data, allow_redirects=False, **way
             ) as response:
                 names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
                 taking = consume if response.status == 200 else None
@@ -193,6 +183,25 @@ async def request(
         raise _through(_kind(error)(_hidden(_why(error), secrets)), proxy) from None
     except MemoryError as error:
         raise NotAskedError("no memory for the answer") from error
+
+
+class _Way(TypedDict):
+    """How a server is reached, in the words of aiohttp."""
+
+    ssl: ssl.SSLContext | bool
+    server_hostname: str | None
+    proxy: str | None
+    proxy_headers: CIMultiDict[str] | None
+
+
+async def _way(tls: TlsFiles | None, proxy: Proxy | None) -> _Way:
+    """Raises ``SecretError``."""
+    return _Way(
+        ssl=await secretfile.tls_context(tls) if tls is not None else True,
+        server_hostname=tls.server_name if tls is not None else None,
+        proxy=proxy.url.reveal() if proxy else None,
+        proxy_headers=CIMultiDict(proxy.connect_headers) if proxy else None,
+    )
 
 
 def _through(error: HttpError, proxy: Proxy | None) -> HttpError:
