@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.report import console
-from promring.core.admission import NOBODY_ASIDE, Rules
+from promring.core.admission import NOBODY_ASIDE
 from promring.core.aside import place_around
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.pool import pool_of
+from promring.core.standing import Rules
 from promring.core.verdicts import Guard
 from promring.delivery.file import FileDelivery
 from promring.discovery.file import FileSource

@@ -15,9 +15,9 @@ from pathlib import Path
 import yaml
 
 from bench.report import console
-from promring.core.admission import Rules
 from promring.core.handover import Handover
 from promring.core.placement import Policy
+from promring.core.standing import Rules
 from promring.core.verdicts import Guard
 from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from promring.core.admission import History
 from promring.core.claims import NEVER, Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
+from promring.core.standing import History
 from promring.fleet import journal
 from promring.fleet.records import Written, whole
 from promring.fleet.state import Memory, ServiceMemory

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from promring.core import verdicts
-from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
+from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.guard import judge_lists, judge_members
+from promring.core.standing import History, Rules
 from promring.core.verdicts import Hold, Withheld, ends_next
 from promring.model import Fact, Members, Release, Reply, TargetPool
 

@@ -22,11 +22,11 @@ from promring.config.settings import (
     ShardService,
 )
 from promring.consul.client import Client
-from promring.core.admission import Rules
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.loads import ENTRY_BYTES
 from promring.core.placement import Policy
+from promring.core.standing import Rules
 from promring.core.verdicts import Guard
 from promring.delivery import Delivery, DeliveryContext, Resuming
 from promring.discovery import OwnEngine, Source, SourceContext

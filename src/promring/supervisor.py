@@ -31,7 +31,7 @@ from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.store import strays
-from promring.fleet.succession import successors
+from promring.fleet.successors import successors
 from promring.model import ConfigError, join_host_port
 from promring.reload.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
 from promring.reload.foresight import Now, foresee

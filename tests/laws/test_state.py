@@ -14,10 +14,10 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from promring.core.admission import History, Standing, State
 from promring.core.claims import NEVER, Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
+from promring.core.standing import History, Standing, State
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.stretches import Column, Rope, between, encoded, left_of, literal, of_lines, same_bytes

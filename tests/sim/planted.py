@@ -15,7 +15,6 @@ from promring.agent import slicefile
 from promring.audit import active
 from promring.consul.client import Client
 from promring.core import aside, handover, second_opinion
-from promring.core.admission import History, Rules
 from promring.core.claims import Taken
 from promring.core.coverage import NO_IDS, Index, Seen
 from promring.core.guard import NO_TARGETS, judge_lists, judge_members
@@ -24,6 +23,7 @@ from promring.core.placement import Policy, place_living
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
+from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Judgement, Lists
 from promring.delivery import file, receiver
 from promring.delivery.http_sd import HttpSdDelivery

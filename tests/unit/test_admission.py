@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.admission import DELAY_MOST_S, Admitted, Aside, History, Rules, State, admit, unanswered
+from promring.core.admission import Admitted, Aside, admit, unanswered
+from promring.core.standing import DELAY_MOST_S, History, Rules, State
 from promring.model import Members, Reply, Scraper
 
 

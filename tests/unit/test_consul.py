@@ -19,8 +19,8 @@ from promring.consul.client import Access, Client
 from promring.consul.instances import MARK, Check, HealthEntry, Node, Service, decode_instances
 from promring.consul.registration import Registration
 from promring.consul.watch import CAUTIOUS_WAIT_S, HealthWatch
-from promring.core.admission import History
 from promring.core.pool import pool_of
+from promring.core.standing import History
 from promring.core.verdicts import Hold
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from promring.core.admission import History, Rules
 from promring.core.pool import pool_of
+from promring.core.standing import History, Rules
 from promring.fleet.facts import Cell, FactBoard
 from promring.model import Answer, Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, judge

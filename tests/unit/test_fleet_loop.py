@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import structlog
 
-from promring.core.admission import Rules
 from promring.core.claims import Taken
 from promring.core.coverage import Sight
 from promring.core.handover import Handover
@@ -22,6 +21,7 @@ from promring.core.joined import FleetPool, salt_of
 from promring.core.learning import SMOOTHED, Figures, Learning
 from promring.core.placement import Policy
 from promring.core.pool import fingerprint_of, pool_of
+from promring.core.standing import Rules
 from promring.core.verdicts import Guard, Hold, Lists
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership

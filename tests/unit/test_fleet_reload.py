@@ -21,7 +21,6 @@ from promring.build import placing_of, policy_of
 from promring.config.load import load, loads
 from promring.config.node import parse_node
 from promring.config.settings import FleetOfServices, Settings
-from promring.core.admission import History
 from promring.core.claims import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
 from promring.core.placement import place
@@ -29,9 +28,11 @@ from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.ring import Ring
+from promring.core.standing import History
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store, orphans, strays
-from promring.fleet.succession import heirs, inherited, origins, successors
+from promring.fleet.succession import heirs, inherited, origins
+from promring.fleet.successors import successors
 from promring.fleet.ways import places
 from promring.model import Generation, Slice, TargetGroup, TargetPool
 from promring.reload.decisions import Decision, Known, LeftBehind, decide

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from promring.core.admission import NOBODY_ASIDE, Aside, History, Rules
+from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.pool import pool_of
+from promring.core.standing import History, Rules
 from promring.core.verdicts import Hold
 from promring.model import Empty, Fact, Known, Members, Reply, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, Judgement, judge

@@ -15,7 +15,8 @@ import pytest
 from promring.config.kinds import Sections
 from promring.config.load import loads
 from promring.config.node import Node
-from promring.core.admission import History, Rules, admit
+from promring.core.admission import admit
+from promring.core.standing import History, Rules
 from promring.fleet.state import Memory
 from promring.fleet.succession import succeed
 from promring.kubernetes.access import KubernetesSection

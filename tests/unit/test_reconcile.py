@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import structlog
 
-from promring.core.admission import Rules
 from promring.core.coverage import Seen, Sight
 from promring.core.fragment import target
 from promring.core.handover import Handover
 from promring.core.placement import Policy, place
 from promring.core.pool import fingerprint_of, pool_of
 from promring.core.ring import Ring
+from promring.core.standing import Rules
 from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import RELEASED_S, Leadership

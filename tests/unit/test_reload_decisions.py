@@ -14,12 +14,12 @@ import pytest
 from promring.build import policy_of
 from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
-from promring.core.admission import History
 from promring.core.claims import NEVER, Claims
 from promring.core.difference import compare
 from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
+from promring.core.standing import History
 from promring.delivery import Leads, Outcome, always
 from promring.fleet.asks import Asks
 from promring.fleet.departures import PROOF_S, Departures
@@ -27,7 +27,8 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.retirement import Retirement, Retiring
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Orphan, Store, orphans
-from promring.fleet.succession import collisions, id_of, succeed, successors
+from promring.fleet.succession import collisions, id_of, succeed
+from promring.fleet.successors import successors
 from promring.fleet.ways import OldWay, places
 from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
 from promring.model import Known as Answered

@@ -35,11 +35,11 @@ from promring.audit.active import (
     with_dropped,
 )
 from promring.audit.look import Look
+from promring.audit.question import Expected, Question, ids_of
 from promring.config.scraper_api import PLAIN, ScraperApi
-from promring.core.coverage import NO_IDS, Seen, Sight, together
-from promring.core.joined import FleetPool, FleetShares, part_of
-from promring.core.plan import shares
-from promring.model import Keys, Placement, Scraper
+from promring.core.coverage import Seen, Sight, together
+from promring.core.joined import part_of
+from promring.model import Placement, Scraper
 from promring.runtime.http_client import new_session
 from promring.runtime.threads import in_thread
 from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen
@@ -100,7 +100,7 @@ class Audit:
         """Those that did not answer at all, or with a 5xx."""
         self._answering: dict[str, float] = {}
         """Since when each answers, monotonic seconds."""
-        self._expected: _Expected | None = None
+        self._expected: Expected | None = None
         self._dropped_at: dict[tuple[str, str], float] = {}
         self._awaited_since: float | None = None
 
@@ -140,7 +140,7 @@ class Audit:
         waiting, began = set(self._waiting()), time.monotonic()
         asked = [s for s in placement.scrapers if full or s.id in waiting]
         if self._expected is None or self._expected.placement is not placement:
-            self._expected = await in_thread(lambda: _Expected.of(placement, self.looks))
+            self._expected = await in_thread(lambda: Expected.of(placement, self.looks))
         expected = self._expected
         await self._ask_all(session, asked, expected, waiting)
         live = {s.id for s in placement.scrapers}
@@ -152,7 +152,7 @@ class Audit:
             if self._look_at is not None:
                 await self._look_at(self._seen_together(expected))
 
-    def _sight(self, expected: _Expected, asked: set[str], began: float) -> Sight:
+    def _sight(self, expected: Expected, asked: set[str], began: float) -> Sight:
         for name in asked - self.silent:
             self._answering.setdefault(name, began)
         for name in self._answering.keys() & self.silent:
@@ -169,7 +169,7 @@ class Audit:
             began if len(asked) == len(expected.placement.scrapers) else None,
         )
 
-    def _seen_together(self, expected: _Expected) -> dict[str, Seen]:
+    def _seen_together(self, expected: Expected) -> dict[str, Seen]:
         """What each scraper does of all services; none for one that gave no answer."""
         salts = {service: look.salt for service, look in expected.looks.items()}
         found: dict[str, dict[str, Seen]] = {}
@@ -190,14 +190,14 @@ class Audit:
         self._long &= set(live)
         self._lasting.keep(set(live))
 
-    def _compare_each(self, expected: _Expected, asked: Iterable[Scraper]) -> None:
+    def _compare_each(self, expected: Expected, asked: Iterable[Scraper]) -> None:
         """Who of those that were asked has just what its slices say."""
         for service, look in expected.looks.items():
             for scraper in asked:
                 look.compare_one(scraper.id, expected.ids(scraper.id, service))
 
     async def _ask_all(
-        self, session: aiohttp.ClientSession, asked: Iterable[Scraper], expected: _Expected, waiting: Collection[str]
+        self, session: aiohttp.ClientSession, asked: Iterable[Scraper], expected: Expected, waiting: Collection[str]
     ) -> None:
         """Short answers beside each other, then the long ones one by one."""
         gate, decoding = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(DECODED_AT_ONCE)
@@ -207,7 +207,7 @@ class Audit:
                 timeout_s = self._settings.timeout_s
                 if scraper.id in waiting:
                     timeout_s = min(timeout_s, AWAITED_S)
-                await self._ask(_Question(session, scraper, timeout_s, bytes_max, decoding, self._settings.api), expected)
+                await self._ask(Question(session, scraper, timeout_s, bytes_max, decoding, self._settings.api), expected)
 
         asked = list(asked)
         await asyncio.gather(*(one(scraper, SHORT_BYTES_MAX) for scraper in asked if scraper.id not in self._long))
@@ -215,7 +215,7 @@ class Audit:
             if scraper.id in self._long:
                 await one(scraper, BODY_BYTES_MAX)
 
-    async def _ask(self, question: _Question, expected: _Expected) -> None:
+    async def _ask(self, question: Question, expected: Expected) -> None:
         scraper = question.scraper
         try:
             found = await self._seen(question, expected)
@@ -261,7 +261,7 @@ class Audit:
         if lasting.is_news(scraper, why, begins=begins):
             self._log.warning("audit_failed", scraper=scraper, error=why)
 
-    async def _seen(self, question: _Question, expected: _Expected) -> dict[str, Seen | AuditError]:
+    async def _seen(self, question: Question, expected: Expected) -> dict[str, Seen | AuditError]:
         """By service: what the scraper says in one answer, for all of them. A scraper that drops all it has of a job shows
         no active target of that job, as one does that has no such job: what it dropped tells which it is.
         """
@@ -274,7 +274,7 @@ class Audit:
 
         only = next(iter(indexes)) if len(indexes) == 1 else None
         found, size = await _answered(question, "active", only, read)
-        if only is not None and not len(_ids(found[only])):  # none, or none of this name: then it is said which there are
+        if only is not None and not len(ids_of(found[only])):  # none, or none of this name: then it is said which there are
             found, size = await _answered(question, "active", None, read)
         if size <= SHORT_BYTES_MAX:
             self._long.discard(question.scraper.id)
@@ -289,7 +289,7 @@ class Audit:
             raise error  # one that shall have none of it may have no such job
         return answer
 
-    async def _with_dropped(self, question: _Question, seen: Mapping[str, Seen], expected: _Expected) -> Mapping[str, Seen]:
+    async def _with_dropped(self, question: Question, seen: Mapping[str, Seen], expected: Expected) -> Mapping[str, Seen]:
         """What it drops of what it lacks. That is asked for only now and then, once for all services; between it drops what
         it dropped.
         """
@@ -328,48 +328,7 @@ class Audit:
                 await look.compare(part, self._settings.lasts_s)
 
 
-def _ids(found: Seen | AuditError) -> Keys:
-    return found.ids if isinstance(found, Seen) else NO_IDS
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """What each scraper shall have. ``looks``: of the services that are in the placement."""
-
-    placement: Placement
-    shares: FleetShares
-    looks: Mapping[str, Look]
-    numbers: Mapping[str, int]
-
-    @classmethod
-    def of(cls, placement: Placement, looks: Mapping[str, Look]) -> _Expected:
-        assert isinstance(placement.pool, FleetPool)  # the planner makes no others
-        parts = placement.pool.parts
-        there = {service: look for service, look in looks.items() if service in parts}
-        for service, look in there.items():
-            look.know(parts[service].pool)
-        numbers = {s.id: i for i, s in enumerate(placement.scrapers)}
-        return cls(placement, FleetShares(placement.pool, shares(placement)), there, numbers)
-
-    def ids(self, scraper: str, service: str) -> Keys:
-        """As the service has them."""
-        number = self.numbers.get(scraper)
-        return NO_IDS if number is None else self.shares.pool.parts[service].pool.ids[self.shares.of(number, service)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """To one scraper; ``decoding`` bounds how many answers are decoded at a time."""
-
-    session: aiohttp.ClientSession
-    scraper: Scraper
-    timeout_s: float
-    bytes_max: int
-    decoding: asyncio.Semaphore
-    api: ScraperApi
-
-
-async def _answered(question: _Question, state: State, pool: str | None, read: Callable[[Told], T]) -> tuple[T, int]:
+async def _answered(question: Question, state: State, pool: str | None, read: Callable[[Told], T]) -> tuple[T, int]:
     """What ``read`` makes of the answer, and its length. Raises ``AuditError``."""
     q = question
     told = await targets_of(q.session, q.scraper, state, pool, q.timeout_s, bytes_max=q.bytes_max, api=q.api)

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from yarl import URL
 
 from promring.config.kinds import Sections
 from promring.consul.access import Access, ConsulSection
+from promring.consul.answers import Agent, AgentIdentity, Key, KeyEntry, Located, Read, Session
 from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
 from promring.model import ConfigError, ConsulError
 from promring.runtime import secretfile
@@ -38,59 +39,6 @@ DECODE_BESIDE_BYTES = 64 * 1024
 SESSION_WRITE = "session (of the agent's node) write"
 
 __all__ = ["Access", "AgentIdentity", "Check", "Client", "HealthEntry", "Instances", "Node", "Service"]
-
-
-class _AgentConfig(msgspec.Struct, frozen=True, rename="pascal"):
-    datacenter: str = ""
-    node_name: str = ""
-
-
-class _Agent(msgspec.Struct, frozen=True, rename="pascal"):
-    config: _AgentConfig = _AgentConfig()
-
-
-class _Located(msgspec.Struct, frozen=True, rename="pascal"):
-    datacenter: str = ""
-
-
-class _KeyEntry(msgspec.Struct, frozen=True, rename="pascal"):
-    value: str | None = None
-    session: str = ""
-    modify_index: int = 0
-
-
-class _Session(msgspec.Struct, frozen=True):
-    id: str = msgspec.field(name="ID")
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key of the store. ``session``: who has it locked, empty: nobody; ``modify_index``: of its last change, 0
-    when there is no such key; ``index``: to wait for the next change with.
-    """
-
-    value: bytes = b""
-    session: str = ""
-    modify_index: int = 0
-    index: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """An answer as it came. ``index``: to wait for the next one with; ``filtered``: whether the token may not see all of it,
-    None when this Consul (before 1.11) does not say.
-    """
-
-    body: bytes = field(repr=False)
-    index: int
-    filtered: bool | None
-
-
-class AgentIdentity(NamedTuple):
-    """The agent that is asked: the name of its node, and its datacenter."""
-
-    node: str
-    datacenter: str
 
 
 @dataclass
@@ -166,7 +114,7 @@ class Client(WithSession):
     async def agent(self) -> AgentIdentity:
         """Where the agent is that we ask. Raises ``ConsulError``: with status 403 the token lacks ``agent`` read."""
         needs = "agent (of the agent's node) read"
-        config = self._decode(await self._call("GET", "/v1/agent/self", local=True, needs=needs), _Agent).config
+        config = self._decode(await self._call("GET", "/v1/agent/self", local=True, needs=needs), Agent).config
         return AgentIdentity(config.node_name, config.datacenter.lower())
 
     async def own_datacenter(self) -> str:
@@ -177,7 +125,7 @@ class Client(WithSession):
             if error.status != 403:
                 raise
         response = await self._call("GET", "/v1/catalog/nodes", local=True, needs='node_prefix "" read')
-        return next((node.datacenter.lower() for node in self._decode(response, list[_Located])), "")
+        return next((node.datacenter.lower() for node in self._decode(response, list[Located])), "")
 
     async def services(self) -> Collection[str]:
         """The names in the catalogue; the servers' own is always there, unless the token may not read it."""
@@ -197,7 +145,7 @@ class Client(WithSession):
             raise ConsulError(f"{self._where}: X-Consul-Index is not a number") from None
         if response.status == 404:
             return Key(index=new_index)
-        (entry,) = self._decode(response, list[_KeyEntry])[:1] or [_KeyEntry()]
+        (entry,) = self._decode(response, list[KeyEntry])[:1] or [KeyEntry()]
         try:
             value = base64.b64decode(entry.value or "", validate=True)
         except ValueError:
@@ -254,7 +202,7 @@ class Client(WithSession):
         response = await self._call(
             "PUT", "/v1/session/create", body=body, deadline_s=LOCK_DEADLINE_S, local=True, needs=SESSION_WRITE
         )
-        return self._decode(response, _Session).id
+        return self._decode(response, Session).id
 
     async def destroy_session(self, session: str) -> None:
         await self._call(

@@ -31,94 +31,14 @@ where it is said how many to wait for, when so many are there, or after ``wait_m
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promring.model import Members, Reply, Scraper
+from promring.core.standing import FORGIVEN_S, History, Rules, Standing, State
+from promring.model import Members, Reply
 
-DELAY_MOST_S = 300.0
-FORGIVEN_S = 600.0
 NAMED_MOST = 20
-NEVER, INFINITY = float("-inf"), float("inf")
-
-
-class State(Enum):
-    JOINING = "joining"
-    IN = "in"
-    LEAVING = "leaving"
-    OUT = "out"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Seconds; ``panic_threshold`` is a share of the scrapers. ``expected``: ids that are configured by name;
-    ``wait_scrapers``: how many to wait for at a cold start, 0: for these.
-    """
-
-    join_delay_s: float = 5.0
-    leave_delay_s: float = 0.0
-    panic_threshold: float = 0.5
-    panic_hold_s: float = 60.0
-    expected: frozenset[str] = frozenset()
-    wait_scrapers: int = 0
-    wait_most_s: float = 60.0
-
-    def delay_s(self, flaps: int) -> float:
-        """How long a scraper with so many quick leaves must be healthy before it comes in."""
-        return min(max(DELAY_MOST_S, self.join_delay_s), self.join_delay_s * 2.0 ** min(flaps, 20))
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One scraper. ``since``: when its state began; ``joined_at``, ``left_at``: when it came into the plan, and left it;
-    ``answered_at``: when it last answered a direct probe although it was said to be gone.
-    """
-
-    scraper: Scraper
-    state: State
-    since: float
-    joined_at: float = NEVER
-    left_at: float = NEVER
-    flaps: int = 0
-    answered_at: float = NEVER
-
-    @property
-    def planned(self) -> bool:
-        return self.state in (State.IN, State.LEAVING)
-
-    def held_until(self, rules: Rules) -> float:
-        """In a panic: before, it does not leave."""
-        return max(max(self.since, self.answered_at) + rules.panic_hold_s, self.since + rules.leave_delay_s)
-
-    def to(self, state: State, now: float) -> Standing:
-        return replace(self, state=state, since=now)
-
-    def joined(self, now: float) -> Standing:
-        return replace(self, state=State.IN, since=now, joined_at=now)
-
-    def left(self, now: float) -> Standing:
-        flaps = self.flaps + 1 if now - self.joined_at < FORGIVEN_S else 0
-        flaps = self.flaps if self.scraper.draining else flaps  # a planned leave is no flap
-        return replace(self, state=State.OUT, since=now, left_at=now, flaps=flaps)
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What is remembered from verdict to verdict. Never changed: ``admit`` makes the next."""
-
-    standings: Mapping[str, Standing] = field(default_factory=dict)
-    panic_since: float | None = None
-
-    @property
-    def members(self) -> Members:
-        """Who is in the plan."""
-        return tuple(sorted(s.scraper for s in self.standings.values() if s.planned))
-
-    @classmethod
-    def of(cls, members: Members) -> History:
-        """These are in the plan, since ever."""
-        return cls({s.id: Standing(s, State.IN, NEVER) for s in members})
+INFINITY = float("inf")
 
 
 class Aside(NamedTuple):

@@ -28,8 +28,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promring.core.admission import NAMED_MOST, Admitted, History, Rules, admit, unanswered
+from promring.core.admission import NAMED_MOST, Admitted, admit, unanswered
 from promring.core.pool import pool_of
+from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Hold, Judgement, Lists, ServiceVerdict, Verdict, Withheld, ends_next
 from promring.model import Empty, Fact, Known, Members, Release, TargetPool, Unknown
 

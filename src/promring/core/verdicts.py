@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promring.core.admission import NOBODY_ASIDE, Aside, History
+from promring.core.admission import NOBODY_ASIDE, Aside
+from promring.core.standing import History
 from promring.model import Fact, Members, Release, Reply, TargetPool
 
 SOURCE_DOUBTS = frozenset({"source_empty", "source_shrank", "source_grew"})

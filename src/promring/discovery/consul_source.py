@@ -25,7 +25,8 @@ from pydantic import Field
 
 from promring.config.values import ENTRIES_MAX, Interval
 from promring.consul.access import Access
-from promring.consul.client import Client, Read
+from promring.consul.answers import Read
+from promring.consul.client import Client
 from promring.discovery import SourceSettings
 from promring.discovery.consul_labels import Query, pool_of_instances, services_of
 from promring.discovery.groups import ANY, ListRules

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from promring.core.admission import History, Rules
 from promring.core.guard import judge_lists, judge_members
 from promring.core.pool import fingerprint_of
 from promring.core.preview import Fit
+from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Hold, Lists, ServiceVerdict, Verdict, Withheld, ends_next
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import Held

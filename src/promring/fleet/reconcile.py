@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from promring.core.admission import History, Rules
 from promring.core.coverage import Seen, Sight
 from promring.core.eligible import eligible, listed
 from promring.core.handover import Handover
@@ -31,6 +30,7 @@ from promring.core.joined import part_of
 from promring.core.placement import capacities
 from promring.core.preview import Fit, fit
 from promring.core.second_opinion import SecondOpinions
+from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_fit, why_reshard

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from promring.core.admission import NEVER as NEVER_YET
-from promring.core.admission import Standing
 from promring.core.claims import Claims
 from promring.core.loads import encode
+from promring.core.standing import NEVER as NEVER_YET
+from promring.core.standing import Standing
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.stretches import (
     Column,

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from promring.core.admission import NEVER as NEVER_YET
-from promring.core.admission import History, Standing, State
 from promring.core.claims import NEVER, Claims
 from promring.core.loads import LoadBook, decode
+from promring.core.standing import NEVER as NEVER_YET
+from promring.core.standing import History, Standing, State
 from promring.fleet.journal import Frame
 from promring.fleet.records import (
     ClaimsRecord,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promring.core.admission import History
 from promring.core.claims import NO_CLAIMS, Claims
 from promring.core.loads import LoadBook
+from promring.core.standing import History
 from promring.fleet.timeline import Timeline
 from promring.model import Generation, Members, Slice, TargetPool
 

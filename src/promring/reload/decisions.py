@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from promring.config.settings import Settings, ShardService
 from promring.core.preview import Preview
-from promring.fleet.succession import successors
+from promring.fleet.successors import successors
 from promring.fleet.ways import OldWay, Place, places, replaced, taken_by, where
 from promring.model import Scraper, join_host_port
 

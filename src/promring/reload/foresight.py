@@ -23,7 +23,8 @@ from promring.core.ring import Ring
 from promring.core.room import keeping
 from promring.fleet.fleet import Fleet
 from promring.fleet.state import Memory
-from promring.fleet.succession import Origin, collisions, id_of, inherited, listed_then, origins, successors
+from promring.fleet.succession import Origin, collisions, id_of, inherited, listed_then, origins
+from promring.fleet.successors import successors
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.reload.decisions import Foreseen, Known, Question
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from promring.core.admission import State
 from promring.core.coverage import ScraperCoverage
 from promring.core.placement import capacities
+from promring.core.standing import State
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.visitors import Visits
 from promring.model import NodeState, Slice

@@ -1,0 +1,58 @@
+"""What a scraper is asked in an audit, and what it should have then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from promring.audit.active import AuditError
+from promring.audit.look import Look
+from promring.config.scraper_api import ScraperApi
+from promring.core.coverage import NO_IDS, Seen
+from promring.core.joined import FleetPool, FleetShares
+from promring.core.plan import shares
+from promring.model import Keys, Placement, Scraper
+
+
+def ids_of(found: Seen | AuditError) -> Keys:
+    return found.ids if isinstance(found, Seen) else NO_IDS
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What each scraper shall have. ``looks``: of the services that are in the placement."""
+
+    placement: Placement
+    shares: FleetShares
+    looks: Mapping[str, Look]
+    numbers: Mapping[str, int]
+
+    @classmethod
+    def of(cls, placement: Placement, looks: Mapping[str, Look]) -> Expected:
+        assert isinstance(placement.pool, FleetPool)  # the planner makes no others
+        parts = placement.pool.parts
+        there = {service: look for service, look in looks.items() if service in parts}
+        for service, look in there.items():
+            look.know(parts[service].pool)
+        numbers = {s.id: i for i, s in enumerate(placement.scrapers)}
+        return cls(placement, FleetShares(placement.pool, shares(placement)), there, numbers)
+
+    def ids(self, scraper: str, service: str) -> Keys:
+        """As the service has them."""
+        number = self.numbers.get(scraper)
+        return NO_IDS if number is None else self.shares.pool.parts[service].pool.ids[self.shares.of(number, service)]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """To one scraper; ``decoding`` bounds how many answers are decoded at a time."""
+
+    session: aiohttp.ClientSession
+    scraper: Scraper
+    timeout_s: float
+    bytes_max: int
+    decoding: asyncio.Semaphore
+    api: ScraperApi
