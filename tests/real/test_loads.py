@@ -11,6 +11,7 @@ from promring.core.fragment import target
 from promring.core.placement import Policy, place
 from promring.core.pool import pool_of
 from promring.core.ring import Ring
+from promring.demo.scraper import ScraperProcess
 from promring.model import Scraper, TargetGroup
 from promring.runtime.address import parse_host_port
 from tests.real.conftest import server
@@ -26,6 +27,21 @@ def spread(s: Stage, series: dict[str, int]) -> float:
     """The series of the fullest scraper over the mean, by what is in the slices."""
     carried = [sum(series[a] + 1 for a in slice_) for slice_ in s.slices().values()]
     return max(carried) / (sum(carried) / len(carried))
+
+
+def crowded(s: Stage, heavy: set[str]) -> ScraperProcess:
+    """The scraper that has all of them."""
+    return next(one for one in s.scrapers if heavy <= set(s.slice_of(one)))
+
+
+async def has_series(s: Stage, scraper: ScraperProcess, count: int) -> bool:
+    """Whether a Prometheus server has about so many series of targets now; stale ones do not count."""
+    if scraper.is_vmagent:
+        return True
+    query = {"query": "count(demo_more)"}
+    async with s.session.get(f"{scraper.url}/api/v1/query", params=query) as answer:
+        result = (await answer.json())["data"]["result"]
+    return bool(result) and abs(float(result[0]["value"][1]) / count - 1) < 0.05
 
 
 def on_one_scraper(s: Stage) -> set[str]:
@@ -62,12 +78,16 @@ async def test_heavy_targets_are_spread_over_prometheus_and_vmagent_and_stay_ove
         await until(lambda: s.placed_on(*s.scrapers), "every target placed at the start")
         before = spread(s, series)
         assert before > 2.5, "all heavy targets are on one scraper"
+        servers = s.scrapers[:2]
+        await until(lambda: has_series(s, crowded(s, heavy), 9 * HEAVY), "the crowded server has them all")
 
         await until(lambda: spread(s, series) <= 1.1, "series evened out")
         await s.quiet()
         after = spread(s, series)
         seen(f"series of the fullest scraper over the mean: {before:.2f} before, {after:.2f} after")
 
+        for one in servers:
+            await until(lambda one=one: has_series(s, one, 3 * HEAVY), f"{one.id} has a third of them")  # type: ignore[misc]
         fleet = await s.controller.ask(s.session, "fleets/node_exporter")
         assert fleet["loads"]["kind"] == "series"
         assert fleet["room"]["needed"] == 2

@@ -38,6 +38,19 @@ def invoked(answers: dict[str, tuple[int, Any]], *arguments: str) -> tuple[Resul
         return result, [path for _, path, _ in fake.asked]
 
 
+def test_loads_and_room_are_lines_of_the_status() -> None:
+    loads = {"kind": "series", "learnt": 7, "spread": 1.08, "moved_at": None, "troubles": ["10.0.0.2:9090: 422: agent"]}
+    room = {"load": 900, "each": 200, "weight": 2.0, "scrapers": 4, "needed": 5, "after_scraper": 6, "after_zone": 8}
+    result, _ = invoked({"/api/v1/status": (200, shared(of_main("db"), loads=loads, room=room))}, "status")
+    lines = result.stdout.splitlines()
+    assert (
+        "  room: load 900 needs 5 scrapers of weight 2 of at most 200 each (6 to lose one, 8 to lose a zone); 4 there"
+        in lines
+    )
+    assert "  loads: series, 7 targets learnt, the fullest scraper has 1.08 times its share" in lines
+    assert "    10.0.0.2:9090: 422: agent" in lines
+
+
 def test_a_fleet_of_several_services_is_shown_once_and_one_of_its_own_as_its_service() -> None:
     source = one_service()["sources"][0]
     bad = source | {"state": "unknown", "reason": "no answer", "refused": 2, "remarks": ["a", "b"]}

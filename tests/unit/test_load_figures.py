@@ -34,7 +34,7 @@ SOURCE = SeriesSource(60.0, 5.0, PLAIN)
 
 def asked(scrapers: Members, pool: FleetPool | None = None, jobs: dict[str, str] | None = None) -> Asked:
     pool = pool or FleetPool.of({"web": Part(POOL)})
-    owners = np.zeros((len(pool), 1), dtype=np.int32)
+    owners = np.tile(np.arange(max(1, len(scrapers)), dtype=np.int32), (len(pool), 1))  # each has them all
     return Asked(Placement(scrapers, pool, owners), jobs or {"web": "web"})
 
 
@@ -143,12 +143,24 @@ async def test_a_list_of_targets_that_is_none_is_named(targets: bytes) -> None:
     assert "/api/v1/targets" in found.troubles[server.scraper.id]
 
 
+async def test_a_scraper_is_not_believed_for_targets_of_others() -> None:
+    both = targets_of(POOL, "web", samples={"a:1": 7, "b:1": 8, "c:1": 9})
+    async with figure_server(FigureServer(both)) as one, figure_server(FigureServer(both)) as two:
+        question = asked((one.scraper, two.scraper))
+        owners = np.array([[0], [0], [0]], dtype=np.int32)
+        placement = Placement(question.placement.scrapers, question.placement.pool, owners)
+        found = await SOURCE.ask(Asked(placement, question.jobs))
+        assert len(found.figures["web"].ids) == 3, "of the first only"
+        two.targets = ()
+        assert (await SOURCE.ask(question)).troubles == {two.scraper.id: "lists none of its 3 targets as up"}
+
+
 async def test_targets_that_are_down_or_of_other_jobs_say_nothing() -> None:
     down = targets_of(POOL, "web", health="down", samples={"a:1": 0})
     other = targets_of(POOL, "other", samples={"a:1": 5})
     async with figure_server(FigureServer([*down, *other])) as server:
         found = await SOURCE.ask(asked((server.scraper,)))
-    assert (said(found), found.troubles) == (NONE, {})
+    assert (said(found), found.troubles) == (NONE, {server.scraper.id: "lists none of its 3 targets as up"})
 
 
 async def test_of_two_scrapers_with_figures_far_apart_the_higher_counts_and_it_is_said() -> None:

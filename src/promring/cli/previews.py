@@ -65,7 +65,7 @@ def room_line(room: Room) -> str:
     zone = "" if room.after_zone is None else f", {room.after_zone} to lose a zone"
     weight = "" if room.weight == 1 else f" of weight {room.weight:g}"
     return (
-        f"room: load {room.load} needs {room.needed} scrapers{weight} of at most {room.each} each"
+        f"room: load {room.load} needs {room.needed} scrapers{weight}, at most {room.each} each"
         f" ({room.after_scraper} to lose one{zone}); {room.scrapers} there"
     )
 

@@ -3,7 +3,7 @@
 Each scraper is asked for its active targets, in which each has the id of the slice's line (``__promring_id__``). vmagent
 says there how many samples it scraped (``lastSamplesScraped``). A Prometheus server is asked for
 ``scrape_samples_post_metric_relabeling`` as well, where ``up`` is 1: it is 0 for a failed scrape. The series that has just
-the labels of an active target is that target's.
+the labels of an active target is that target's. A scraper is believed for the targets of its own slices only.
 
 Promises: at most ``AT_ONCE`` scrapers are asked at a time, two requests each, an answer at most ``BODY_BYTES_MAX`` long; one
 that does not answer, answers nonsense, or has just started and has no figures is named, and keeps nobody from the others'
@@ -26,15 +26,16 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 from promring.config.scraper_api import ScraperApi
 from promring.config.values import Interval
 from promring.core.fragment import ID_LABEL, id_of
+from promring.core.joined import FleetPool
 from promring.core.learning import Figures
 from promring.loads import Asked, Gathered, LoadContext, LoadError, LoadSettings, Round, vector
-from promring.model import Scraper
+from promring.model import Placement, Scraper
 from promring.runtime.http_client import HttpError, credentials_refused, new_session
 from promring.runtime.json_entries import Entries, ListError
 from promring.runtime.threads import in_thread
 
-AT_ONCE = 2
-BODY_BYTES_MAX = 128 * 1024 * 1024
+AT_ONCE = 4
+BODY_BYTES_MAX = 64 * 1024 * 1024
 TARGETS_MAX = 300_000
 TARGET_BYTES_MAX = 512 * 1024
 HEAD_BYTES_MAX = 64 * 1024
@@ -44,6 +45,7 @@ DIFFER = 2.0
 """Figures of one target that differ by more between two scrapers are named."""
 FIGURE = "scrape_samples_post_metric_relabeling"
 TARGETS = "/api/v1/targets"
+Own = Mapping[str, frozenset[int]]
 _LIST = re.compile(rb'"activeTargets"[ \t\r\n]*:[ \t\r\n]*\[')
 
 
@@ -97,12 +99,13 @@ class SeriesSource:
         async def one(session: aiohttp.ClientSession, scraper: Scraper) -> None:
             async with gate:
                 try:
-                    said = await self._ask(session, scraper, services)
+                    own = await in_thread(lambda: _own(asked.placement, scraper))
+                    said = await self._ask(session, scraper, services, own)
                 except (LoadError, HttpError) as error:
                     troubles[scraper.id] = str(error)
                     return
             found.append(said.gathered.figures())
-            if trouble := _trouble(said):
+            if trouble := _trouble(said, sum(map(len, own.values()))):
                 troubles[scraper.id] = trouble
 
         async with new_session(connections_max=AT_ONCE) as session:
@@ -112,11 +115,11 @@ class SeriesSource:
             troubles["figures"] = f"of {different} targets two scrapers have figures far apart: the higher ones count"
         return Round(figures, troubles)
 
-    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, services: Mapping[str, str]) -> _Said:
+    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, services: Mapping[str, str], own: Own) -> _Said:
         """Raises ``LoadError``, ``HttpError``."""
         only = {"scrapePool": next(iter(services))} if len(services) == 1 else {}
         body = await self._get(session, scraper, TARGETS, {"state": "active"} | only)
-        said = await in_thread(lambda: _read_targets(body, services))
+        said = await in_thread(lambda: _read_targets(body, services, own))
         if said.wanted:
             answer = await self._api.get(
                 session,
@@ -155,12 +158,20 @@ def _quoted(text: str) -> str:
     return quoted.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _read_targets(body: bytes, services: Mapping[str, str]) -> _Said:
+def _own(placement: Placement, scraper: Scraper) -> dict[str, frozenset[int]]:
+    """The ids of the targets in its slices, by service."""
+    pool, index = placement.pool, placement.scrapers.index(scraper)
+    assert isinstance(pool, FleetPool)  # the planner makes no others
+    mine = (placement.owners == index).any(axis=1)
+    return {name: frozenset(part.pool.ids[mine[pool.rows(name)]].tolist()) for name, part in pool.parts.items()}
+
+
+def _read_targets(body: bytes, services: Mapping[str, str], own: Own) -> _Said:
     """Blocks. Raises ``LoadError``."""
     said = _Said()
     for target in _targets(body):
         service, id_ = services.get(target.scrape_pool), id_of(target.discovered_labels.get(ID_LABEL, ""))
-        if service is None or id_ is None or target.health != "up":
+        if service is None or id_ is None or target.health != "up" or id_ not in own.get(service, ()):
             continue
         said.targets += 1
         if target.last_samples_scraped is not None:
@@ -195,7 +206,10 @@ def _hash(labels: Mapping[str, str]) -> int:
     return xxh3_64("\0".join(f"{name}\0{value}" for name, value in sorted(labels.items()) if value).encode())
 
 
-def _trouble(said: _Said) -> str:
+def _trouble(said: _Said, own: int) -> str:
+    """``own``: how many targets its slices have."""
+    if own and not said.targets:
+        return f"lists none of its {own} targets as up"
     odd, missing = said.gathered.trouble, said.targets - said.gathered.count
     if odd:
         return odd
