@@ -5,7 +5,7 @@
 # make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
-# make pages   writes what is made from code: the pages of API, commands and metrics, the dashboard
+# make pages   writes what is made from code: the pages of API, commands, metrics and keys, dashboard, schema
 # make sdoracle  builds Prometheus' own discovery packages as a program, with which targets from Consul are compared (a
 #              minute, once; needs Go); without it that test skips
 # make kube-apiserver  builds one for the tests of the lock in Kubernetes (five minutes, once; needs Go); without it they skip
@@ -100,6 +100,7 @@ pages: $(SETUP)
 	@$(BIN)/python scripts/make-commands-page
 	@$(BIN)/python scripts/make-metrics-page
 	@$(BIN)/python scripts/make-dashboard
+	@$(BIN)/python scripts/make-schema
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

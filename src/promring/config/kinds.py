@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from promring.config.document import KeyPath
@@ -113,6 +114,13 @@ class OneOf:
             extra_behavior="forbid",
         )
         return core_schema.no_info_wrap_validator_function(self._chosen, mapping)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """For editors: exactly one key; nothing after it stands for the defaults."""
+        made = handler(schema)
+        shown = {name: made["properties"][name] for name in self.kinds}
+        properties = {name: {"anyOf": [kind, {"type": "null"}]} for name, kind in shown.items()}
+        return made | {"properties": properties, "minProperties": 1, "maxProperties": 1}
 
     def _chosen(self, value: object, read: core_schema.ValidatorFunctionWrapHandler) -> Kind:
         if isinstance(value, tuple(self.kinds.values())):

@@ -11,10 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from yarl import URL
 
-from promring.runtime.duration import parse_duration
+from promring.runtime.duration import PATTERN, parse_duration
 from promring.runtime.redact import SecretUrl, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -74,13 +83,15 @@ def _http_url(text: object) -> SecretUrl:
     return SecretUrl(str(text))
 
 
-Duration = Annotated[float, BeforeValidator(_duration)]
+_SPAN = WithJsonSchema({"title": "span of time", "anyOf": [{"type": "string", "pattern": PATTERN}, {"const": 0}]})
+"""As it stands in a file."""
+Duration = Annotated[float, BeforeValidator(_duration), _SPAN]
 """Seconds."""
-Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive)]
+Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive), _SPAN]
 """Seconds, more than none."""
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
-HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url)]
+HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url), WithJsonSchema({"title": "URL", "type": "string"})]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
 """On a scraper's machine."""
 Port = Annotated[int, Field(ge=1, le=65535)]

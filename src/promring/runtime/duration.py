@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 DURATION_MOST_S = 366 * 86400.0
+PATTERN = r"^([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
+"""Of a span in a file, for programs that check one without us."""
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _UNITS_S = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
 
