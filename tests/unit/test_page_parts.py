@@ -1,0 +1,172 @@
+"""What the page is made of, without a server: rows that are asked for, the ring, charts, previews, the timeline, actions."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import numpy as np
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from promring.core.difference import compare
+from promring.core.placement import Policy, place
+from promring.core.pool import build_pool
+from promring.core.ring import Ring
+from promring.fleet.timeline import RESHARDS_KEPT, TARGETS_KEPT, Timeline, reshard_of
+from promring.model import Generation, Moved, Placement, Plan, Scraper, TargetGroup
+from promring.telemetry import log
+from promring.web.actions import KEPT, Actions
+from promring.web.answers import parts
+from promring.web.answers.fleets import Sample
+from promring.web.page import words
+from promring.web.page.charts import POINTS_MOST, charts_of
+from promring.web.page.ring import ARCS_MOST, SLOTS, load_arcs, ring_arcs
+from promring.web.page.scrapers import ROWS_MOST, Asked, rows_of
+from tests.fakes.answers import convert
+
+
+def scraper(name: str, **part: object) -> parts.Scraper:
+    return convert(parts.Scraper, {"id": name, "state": "up", "load": 10, "targets": 10, **part})
+
+
+def live(*names: str) -> tuple[Scraper, ...]:
+    return tuple(Scraper(name, name, 9090) for name in names)
+
+
+def placed(*names: str, targets: int = 300) -> Placement:
+    pool = build_pool([[TargetGroup.of([f"t{n}:1" for n in range(targets)])]])
+    return place(pool, Ring(live(*names), 64), Policy(virtual_nodes=64))
+
+
+def test_names_are_in_the_order_of_people() -> None:
+    names = ["a.10:9", "a.2:9", "b", "a.2:10", "9", "10"]
+    assert sorted(names, key=words.natural) == ["9", "10", "a.2:9", "a.2:10", "a.10:9", "b"]
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(1.0, "100 %"), (0.0, "0 %"), (0.5, "50 %"), (0.999999, "99.9999 %"), (0.9999999, "99.9999 %")]
+)
+def test_what_is_less_than_all_is_never_said_to_be_all(share: float, said: str) -> None:
+    assert words.percent(share) == said
+
+
+def test_rows_are_filtered_ordered_and_paged_and_the_links_keep_what_is_asked_for() -> None:
+    every = [scraper(f"s{n}:9", trouble="down" if n % 50 == 7 else "", zone=f"z{n % 2}") for n in range(250)]
+    first = rows_of(every, Asked.of({}), writable=True, had={})
+    assert [one.id for one in first.rows[:6]] == ["s7:9", "s57:9", "s107:9", "s157:9", "s207:9", "s0:9"]
+    assert (len(first.rows), first.found, first.pages, first.troubled, first.all) == (ROWS_MOST, 250, 3, 5, 250)
+    last = rows_of(every, Asked.of({"page": "99", "sort": "id"}), writable=True, had={})
+    assert (last.asked.page, last.rows[-1].id, len(last.rows)) == (3, "s249:9", 50)
+    troubled = rows_of(every, Asked.of({"trouble": "1", "q": "s1"}), writable=True, had={})
+    assert [one.id for one in troubled.rows] == ["s107:9", "s157:9"]
+    assert troubled.asked.link(page=2) == "?trouble=1&q=s1&page=2"
+    assert troubled.asked.link(sort="load") == "?trouble=1&q=s1&sort=load"
+    for odd in ({"page": "-1"}, {"page": "x"}, {"page": "9" * 30}, {"page": "\u00b2"}, {"sort": "nothing"}):
+        assert Asked.of(odd) == Asked()
+
+
+def test_the_ring_has_every_scraper_and_the_arcs_of_load_are_bounded_with_those_in_trouble_alone() -> None:
+    names = [f"s{n}:9" for n in range(5)]
+    numbers = {name: n for n, name in enumerate(names)}
+    arcs = ring_arcs(Ring(live(*names), 512), numbers)
+    assert {arc.text for arc in arcs} == set(names)
+    assert len(arcs) <= SLOTS
+    assert ring_arcs(Ring((), 512), {}) == []
+    few = load_arcs([scraper(name) for name in names], numbers)
+    assert [arc.text for arc in few] == [f"{name}: 20 % of the load" for name in names]
+    assert load_arcs([scraper("a", load=0)], {}) == []
+    many = [scraper(f"s{n}:9", trouble="down" if n == 500 else "") for n in range(1000)]
+    grouped = load_arcs(many, {one.id: 0 for one in many})
+    assert len(grouped) <= ARCS_MOST + 2
+    assert [arc.text.split(":")[0] for arc in grouped if arc.colour == "c-trouble"] == ["s500"]
+
+
+def test_a_chart_has_the_worst_of_what_it_joins_and_a_gap_where_nothing_was_known() -> None:
+    samples = [Sample(15.0 * n, 1.0, 100, 1.05, 0, 3) for n in range(1440)]
+    samples[700] = Sample(15.0 * 700, 0.25, 100, 1.5, 40, 3)
+    for n in range(1000, 1100):
+        samples[n] = Sample(15.0 * n, None, 100, 1.05, 0, 3)
+    charts = {one.name: one for one in charts_of(samples)}
+    assert (charts["covered"].low, charts["covered"].high, len(charts["covered"].lines)) == ("25 %", "100 %", 2)
+    assert "25 %" in [value for _, value in charts["covered"].rows]
+    assert charts["balance"].high == "1.500"
+    assert "40" in [value for _, value in charts["moved"].rows]
+    assert all(len(line.split()) <= POINTS_MOST for one in charts.values() for line in one.lines)
+    assert charts_of(samples[:1]) == []
+
+
+def test_the_timeline_says_who_left_who_took_how_much_and_where_a_target_was() -> None:
+    timeline, before, after = Timeline(), placed("a", "b", "c"), placed("a", "b")
+    plan = compare(before, after)
+    timeline.add(reshard_of(1.0, "initial", Generation(1, 1), None, before, Plan(()), held=0, slices_changed=3), Plan(()))
+    timeline.add(reshard_of(2.0, "scrapers", Generation(1, 2), before, after, plan, held=7, slices_changed=2), plan)
+    first, second = timeline.reshards
+    assert (first.joined, first.left, first.ended_at) == (("a", "b", "c"), (), 1.0)
+    assert (second.joined, second.left, second.ended_at) == ((), ("c",), None)
+    assert sum(m.count for m in second.moves if m.source == "c") == before.counts()["c"]
+    timeline.holding(0, 5.0)
+    assert timeline.reshards[-1].ended_at == 5.0
+    assert plan.targets is not None
+    (moved,) = timeline.moves_of(int(plan.targets.ids[0]))
+    assert (moved.at, moved.source, moved.destination in ("a", "b")) == (2.0, "c", True)
+    assert timeline.moves_of(1) == []
+    nothing = reshard_of(3.0, "targets", Generation(1, 3), after, after, Plan(()), held=0, slices_changed=1)
+    timeline.add(nothing, Plan(()))
+    assert len(timeline.reshards) == 2, "one that moved nothing is no news"
+
+
+def test_the_timeline_is_bounded() -> None:
+    timeline, one = Timeline(), placed("a", "b")
+    ids = np.arange(TARGETS_KEPT, dtype=np.uint64)
+    zeros, ones = (np.full(TARGETS_KEPT, value, dtype=np.int32) for value in (0, 1))
+    for n in range(RESHARDS_KEPT + 5):
+        moved = Moved(("a", "b"), ids + np.uint64(n), zeros, ones)
+        plan = Plan((), moved)
+        reshard = reshard_of(float(n), "scrapers", Generation(1, n), None, one, plan, held=0, slices_changed=1)
+        timeline.add(reshard, plan)
+        timeline.made(Generation(1, n), float(n))
+    assert len(timeline.reshards) == RESHARDS_KEPT
+    newest = RESHARDS_KEPT + 4
+    assert [m.at for m in timeline.moves_of(newest)] == [float(newest)], "only the last moves are remembered"
+    assert timeline.made_at(Generation(1, newest)) == float(newest)
+    assert timeline.made_at(Generation(9, 9)) is None
+
+
+def test_moved_targets_are_those_whose_owner_changed() -> None:
+    seed = random.randrange(10**6)
+    names = random.Random(seed).sample([f"s{n}" for n in range(20)], 6)
+    before, after = placed(*names), placed(*names[1:])
+    plan = compare(before, after)
+    assert plan.targets is not None, seed
+    assert len(plan.targets) == plan.moved, seed
+    said = {
+        int(i): (plan.targets.scrapers[s], plan.targets.scrapers[d])
+        for i, s, d in zip(plan.targets.ids, plan.targets.sources, plan.targets.destinations, strict=True)
+    }
+    for row, ident in enumerate(after.pool.ids.tolist()):
+        had, has = (side.scrapers[int(side.owners[row, 0])].id for side in (before, after))
+        assert said.get(ident) == ((had, has) if had != has else None), seed
+
+
+def test_an_action_says_who_and_why_and_only_the_last_ones_are_kept() -> None:
+    log.configure(stream=io.StringIO())
+    actions = Actions(log.get(), clock=lambda: 5.0)
+    headers = {"Authorization": "Basic YW5uOnNlY3JldA=="}  # ann
+    actions.add(
+        make_mocked_request("POST", "/x?reason=new%20%20disk%0A", headers=headers),
+        "drain",
+        "",
+        fleet="f",
+        scraper="s",
+        targets=9,
+    )
+    actions.add(make_mocked_request("POST", "/x", headers={"Authorization": "Basic ???"}), "reload", "2 decisions")
+    reload, drain = actions.of("f")
+    assert (drain.why, drain.by.split(" at ")[0], drain.at, drain.scraper) == ("new disk", "ann", 5.0, "s")
+    assert (reload.why, " at " in reload.by) == ("", False)
+    assert actions.had("f") == {"s": 9}
+    assert [one.action for one in actions.of("other")] == ["reload"]
+    for _ in range(KEPT + 5):
+        actions.add(make_mocked_request("POST", "/x"), "release", "", fleet="f")
+    assert len(actions.of()) == KEPT
