@@ -21,6 +21,7 @@ from bench import (
     memory,
     movement,
     moves,
+    page,
     placement,
     rest,
     scale,
@@ -46,6 +47,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "state": state.run,
     "memory": memory.run,
     "failover": failover.run,
+    "page": page.run,
 }
 
 

@@ -34,7 +34,7 @@ TARGETS_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-
 async def run() -> None:
     port = free_port()
     addresses = [f"127.1.{n // 250}.{n % 250 + 1}:{port}" for n in range(SCRAPERS)]
-    scrapers = multiprocessing.Process(target=_play_scrapers, args=(port,))
+    scrapers = multiprocessing.Process(target=play_scrapers, args=(port,))
     scrapers.start()
     try:
         plain = await _measure_plain(addresses)
@@ -105,7 +105,7 @@ class _Scraper(asyncio.Protocol):
         self._transport.write(TARGETS_ANSWER if data.startswith(b"GET /api/") else READY)
 
 
-def _play_scrapers(port: int) -> None:
+def play_scrapers(port: int) -> None:
     async def main() -> None:
         server = await asyncio.get_running_loop().create_server(_Scraper, "0.0.0.0", port, backlog=4096)
         await server.serve_forever()

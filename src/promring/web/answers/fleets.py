@@ -105,7 +105,9 @@ class Sample(Answer, frozen=True):
     """A fleet at one moment."""
 
     at: Annotated[float, doc("When.")]
-    covered: Annotated[float | None, doc("Targets proved to be scraped, of those that shall be: 0 to 1; null: not known.")]
+    covered: Annotated[
+        float | None, doc("The least since the sample before, of targets proved to be scraped: 0 to 1; null: not known.")
+    ]
     load: Annotated[int, doc("The load of all scrapers.")]
     balance: Annotated[float | None, doc("The highest load of a scraper, of the mean by weight; null without a plan.")]
     moved: Annotated[int, doc("Targets that got another owner since the sample before.")]

@@ -36,10 +36,10 @@ def charts_of(samples: Sequence[Sample]) -> list[Chart]:
     if len(samples) < 2:
         return []
     made = [
-        _chart("covered", "targets proved to be scraped", samples, lambda s: s.covered, min, percent, _zoomed),
-        _chart("balance", "highest load beside the mean", samples, lambda s: s.balance, max, "{:.3f}".format, _from_one),
-        _chart("moved", "targets that got another owner", samples, lambda s: float(s.moved), sum, count, _from_zero),
-        _chart("load", "of all scrapers", samples, lambda s: float(s.load), max, count, _from_zero),
+        _chart("covered", "of the targets", samples, lambda s: s.covered, min, percent, _zoomed),
+        _chart("balance", "highest load / mean", samples, lambda s: s.balance, max, "{:.3f}".format, _from_one),
+        _chart("moved", "targets in 15 s", samples, lambda s: float(s.moved), sum, count, _from_zero),
+        _chart("load", "of all", samples, lambda s: float(s.load), max, count, _from_zero),
     ]
     return [one for one in made if one is not None]
 
