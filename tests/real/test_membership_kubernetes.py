@@ -151,6 +151,18 @@ async def needs_the_rights_of_the_manifests(made: Cluster, one: Watched, section
         await until(lambda: again.living == "p-0 in east, p-1 in east", "with that on nodes")
 
 
+async def reads_a_token_that_was_replaced(made: Cluster, one: Watched, token: Path, proxy: FaultProxy) -> None:
+    """The one in the file is refused for a while, and changes nothing."""
+    living = one.living
+    token.write_text("another's")
+    proxy.reset()
+    await until(lambda: any("status 401" in node.reason for node in one.nodes()), "people are told")
+    assert one.living == living
+    token.write_text(await made.api.account_token(made.session, "mon", "promring"))
+    await until(lambda: not any(node.reason for node in one.nodes()), "it is read again")
+    assert one.living == living
+
+
 async def follows_a_pod_through_its_end_and_back(made: Cluster, one: Watched, host: Iterator[Machine]) -> None:
     api, session = made.api, made.session
     await api.delete_pod(session, "mon", "p-1")
@@ -192,7 +204,9 @@ async def takes_every_manifest(made: Cluster) -> None:
         await made.api.apply(made.session, manifest(name), dry_run=True)
 
 
-@pytest.mark.row("K8", did="a real kube-apiserver: rights, drain, eviction, a restart under the same name, a restored store")
+@pytest.mark.row(
+    "K3", "K5", "K7", "K8", did="real kube-apiserver: rights, token, drain, eviction, return of a name, restored store"
+)
 async def test_scrapers_in_kubernetes(tmp_path: Path, seen: Seen, capsys: pytest.CaptureFixture[str]) -> None:
     async with cluster(tmp_path) as made, machines(3) as hosts:
         api, session = made.api, made.session
@@ -205,11 +219,12 @@ async def test_scrapers_in_kubernetes(tmp_path: Path, seen: Seen, capsys: pytest
         token.write_text(await api.account_token(session, "mon", "promring"))
         for n in range(2):
             await api.put_pod(session, "mon", a_pod(f"p-{n}", hosts[n].scraper.host, port=hosts[n].scraper.port))
-        section = KubernetesSection(kubeconfig=api.kubeconfig(tmp_path / "kubeconfig", token, "mon"))
-        async with asyncio.TaskGroup() as group:
+        async with FaultProxy("127.0.0.1", api.port) as proxy, asyncio.TaskGroup() as group:
+            section = KubernetesSection(kubeconfig=api.kubeconfig(tmp_path / "kubeconfig", token, "mon", proxy.address))
             contract = group.create_task(plays_the_contract(made))
             async with watched(section) as one:
                 await needs_the_rights_of_the_manifests(made, one, section)
+                await reads_a_token_that_was_replaced(made, one, token, proxy)
                 await follows_a_pod_through_its_end_and_back(made, one, iter(hosts[2:]))
                 await contract
                 await believes_a_restored_store(made, one, capsys)
