@@ -47,6 +47,22 @@ def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked
     assert "promring.cli" in loaded
 
 
+@pytest.mark.parametrize("command", ["check {file}", "scrape-config --config.file={file}"])
+def test_a_command_that_reads_a_configuration_loads_nothing_that_asks_or_logs(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "promring.yml"
+    service = {"name": "x", "scrapers": {"probe": {"nodes": ["h:1"]}}, "delivery": [{"http_sd": {}}]}
+    file.write_text(json.dumps({"shard_services": [service | {"targets": [{"http": {"url": "http://a/"}}]}]}))
+    script = (
+        "import sys\nfrom promring.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print('loaded', *sys.modules)"
+    )
+    arguments = [sys.executable, "-c", script, *command.format(file=file).split()]
+    out = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(out.stdout.splitlines()[-1].split())
+    assert loaded & {"aiohttp", "structlog", "promring.build"} == set()
+    assert "promring.config.settings" in loaded
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_all_commands_says_of_each_what_it_says_itself(name: str) -> None:
     own = " ".join((COMMANDS[name].load().help or "").split())

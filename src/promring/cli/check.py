@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +15,9 @@ from promring.cli.output import Output, output_option, say
 from promring.config.load import load_with_lines
 from promring.config.settings import Settings
 from promring.model import ConfigError
-from promring.read_facts import Asked
+
+if TYPE_CHECKING:
+    from promring.read_facts import Asked
 
 INVALID = 2
 

@@ -11,9 +11,8 @@ answer names would get the credentials.
 from __future__ import annotations
 
 import ssl
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import aiohttp
 from pydantic import AfterValidator, Field, model_validator
 from yarl import URL
 
@@ -21,6 +20,9 @@ from promring.config.http_client import HttpClient, instead
 from promring.runtime import secretfile
 from promring.runtime.http_client import BODY_BYTES_MAX, NotAskedError, Response, request
 from promring.runtime.tls import TlsFiles
+
+if TYPE_CHECKING:
+    import aiohttp  # which takes long to load, and a configuration needs none of it
 
 DIRECT = instead("it asks scrapers directly: trouble of a proxy would look like the death of them all")
 Unfollowed = Annotated[Literal[False], instead("no redirect of a scraper is followed: say where it is with path_prefix")]

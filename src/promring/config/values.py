@@ -32,9 +32,11 @@ SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
 
 
 class Model(BaseModel):
-    """A mapping of the configuration: unknown keys are refused, types are not converted, nothing changes afterwards."""
+    """A mapping of the configuration: unknown keys are refused, types are not converted, nothing changes afterwards. How it
+    is validated is built when it first is: most are parts of another one, and never by themselves.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, defer_build=True)
 
 
 def _duration(value: object, info: ValidationInfo) -> float:

@@ -8,13 +8,16 @@ is taken as it came.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
 from promring.config.http_client import HttpConfig
 from promring.runtime.http_client import HttpError, Response, request
 from promring.runtime.redact import shown
+
+if TYPE_CHECKING:
+    import aiohttp  # which takes long to load, and a configuration needs none of it
 
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_MOST = 10

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
-import aiohttp
 import msgspec
 import xxhash
 from yarl import URL
@@ -34,6 +34,9 @@ from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session
 from promring.runtime.redact import shown
 from promring.runtime.threads import in_thread, in_thread_shielded
+
+if TYPE_CHECKING:
+    import aiohttp  # which takes long to load, and a configuration needs none of it
 
 BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024

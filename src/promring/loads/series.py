@@ -17,8 +17,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import aiohttp
 import msgspec
 import numpy as np
 from xxhash import xxh3_64_intdigest as xxh3_64
@@ -33,6 +33,9 @@ from promring.model import Placement, Scraper
 from promring.runtime.http_client import HttpError, credentials_refused, new_session
 from promring.runtime.json_entries import Entries, ListError
 from promring.runtime.threads import in_thread
+
+if TYPE_CHECKING:
+    import aiohttp  # which takes long to load, and a configuration needs none of it
 
 AT_ONCE = 4
 BODY_BYTES_MAX = 64 * 1024 * 1024

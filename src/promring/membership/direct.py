@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.model import Members, Reply, Scraper
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, RefusedError, new_session
 from promring.runtime.unforeseen import Quiet, Unforeseen
 from promring.telemetry import log
+
+if TYPE_CHECKING:
+    import aiohttp  # which takes long to load, and a configuration needs none of it
 
 TRIES = 3
 PAUSE_S = 1.0

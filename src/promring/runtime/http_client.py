@@ -7,7 +7,8 @@ Promises: no error says more of the URL than ``redact.shown`` does; what ``Respo
 no secret of the request in it, whatever the other side repeats. ``Response.body`` is as it came.
 
 aiohttp silently sends an idempotent request again when a kept connection turns out to be closed. That doubles a time-out
-and hides a restart of the other side, so a middleware turns the event into an error that aiohttp does not retry.
+and hides a restart of the other side, so a middleware (``never_twice``) turns the event into an error that aiohttp does not
+retry. aiohttp takes 0.15 s of CPU to load: only what asks loads it, so a command that checks a configuration does not.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypedDict, TypeGuard
+from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
-import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -31,6 +31,9 @@ from promring.runtime.proxy import Proxy
 from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
 from promring.runtime.resolver import Resolver, watch_lookups
 from promring.runtime.tls import TlsFiles as TlsFiles
+
+if TYPE_CHECKING:
+    import aiohttp
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 ALL_BODIES_BYTES_MAX = 768 * 1024 * 1024
@@ -72,10 +75,6 @@ class UnresolvedError(NotAskedError):
     """The name has no address, or the name server did not say one in time."""
 
 
-class _Dropped(aiohttp.ClientError):
-    """A kept connection was closed by the other side."""
-
-
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
@@ -102,16 +101,6 @@ class Response:
         return hide(text, self.secrets) if self.secrets else text
 
 
-async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise  # never connected, so nothing was sent, and aiohttp does not retry it
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        alert = error.__cause__ if is_distrust(error.__cause__) else None
-        raise _Dropped(closed_error(alert or error)) from alert
-
-
 def new_session(
     *,
     connections_max: int = 100,
@@ -122,6 +111,10 @@ def new_session(
     """A session without cookies and without proxies from the environment. ``keep_alive`` False: one connection a request;
     ``unpack`` False: bodies as they came, whatever ``Content-Encoding`` says.
     """
+    import aiohttp
+
+    from promring.runtime.never_twice import never_twice
+
     connector: aiohttp.BaseConnector
     if unix_socket:
         connector = aiohttp.UnixConnector(path=unix_socket, limit=connections_max, force_close=not keep_alive)
@@ -132,7 +125,7 @@ def new_session(
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_never_twice,),
+        middlewares=(never_twice,),
         auto_decompress=unpack,
         headers={"User-Agent": USER_AGENT},
         timeout=aiohttp.ClientTimeout(total=None),
@@ -160,6 +153,8 @@ async def request(
     answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
     error names, and an answer, because it may be the proxy's own.
     """
+    import aiohttp
+
     unresolved = watch_lookups()
     secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}), *_secrets_of_proxy(proxy))
     try:
@@ -264,6 +259,8 @@ def closed_error(error: BaseException | None) -> str:
 
 
 def _kind(error: Exception) -> type[HttpError]:
+    import aiohttp
+
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if is_distrust(cause) or is_distrust(error.__cause__):
         return DistrustError
@@ -275,6 +272,10 @@ def _kind(error: Exception) -> type[HttpError]:
 
 def _why(error: Exception) -> str:
     """What happened, in words of our own wherever those of the library repeat the request."""
+    import aiohttp
+
+    from promring.runtime.never_twice import Dropped
+
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return _why(error.certificate_error)
@@ -296,7 +297,7 @@ def _why(error: Exception) -> str:
             return _line(f"malformed answer: {error.message}")
         case aiohttp.ClientPayloadError():
             return "the body was cut, or cannot be unpacked"
-        case _Dropped():
+        case Dropped():
             return str(error)
         case aiohttp.ClientError():
             return f"no answer ({type(error).__name__})"

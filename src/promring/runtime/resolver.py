@@ -17,11 +17,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
-
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import TYPE_CHECKING, Any
 
 from promring.runtime.threads import ends_within, shared
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver, ResolveResult
+else:
+    AbstractResolver = object
 
 FRESH_S = 10.0
 PATIENCE_S = 0.5
@@ -103,8 +106,9 @@ class Resolver(AbstractResolver):
         """Raises OSError (``socket.gaierror`` when there is no such name)."""
         key = (host, int(family))
         found = self._names.last(key, FRESH_S) or await self._looked_up(key)
+        flags = socket.AI_NUMERICHOST
         return [
-            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST)
+            {"hostname": host, "host": address, "port": port, "family": kind, "proto": protocol, "flags": flags}
             for kind, protocol, address in found
         ]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-import aiohttp
+from typing import TYPE_CHECKING, Self
 
 from promring.runtime.http_client import new_session
+
+if TYPE_CHECKING:
+    import aiohttp  # which takes long to load, and a configuration needs none of it
 
 
 class WithSession:

@@ -11,10 +11,12 @@ import threading
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-
-from structlog.typing import EventDict, WrappedLogger
+from typing import TYPE_CHECKING
 
 from promring.runtime.text import clean
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
 
 KEPT = 1000
 VALUE_MOST = 1000
