@@ -153,6 +153,8 @@ class Running:
         self._ready |= {new for new, old in before.items() if old in self._ready}
         self.left.after_reload(built.left, self.services.keys())
         pairs = [(left[old].settings, self.services[new].settings) for new, old in before.items()]
+        if self._leadership.leads() and not self._leadership.alone:
+            self._leadership.keep_only(self.fleets.keys(), self.services.keys())
         if not renamed and not any(a.identity != b.identity or a.fleet != b.fleet for a, b in pairs):
             return
         self._when_renamed()

@@ -109,7 +109,7 @@ async def test_direct_probes_outlive_whatever_a_scraper_answers(long: bool, seen
 MEMORY = """
     import sys
     from pathlib import Path
-    from promring.audit.active import AuditError, Told, seen_in
+    from promring.audit.active import AuditError, Told, seen_by_pool
     from promring.core.coverage import Index
     from promring.delivery.receiver import Envelope, RefusedError, check
     from promring.model import Generation
@@ -135,7 +135,7 @@ MEMORY = """
         if kind == "group":
             check(Envelope(body, hashlib.sha256(body).hexdigest(), Generation(1, 1)))
         else:
-            seen_in(Told(body, 1.0), "x", index, 1.0)
+            seen_by_pool(Told(body, 1.0), {"x": index}, 1.0)
     except (AuditError, RefusedError) as error:
         print(str(error)[:80], file=sys.stderr)
     print(peak_mib() - before)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from promring.audit.active import AuditError, decoded, seen_in, targets_of, with_dropped
+from promring.audit.active import AuditError, decoded, seen_by_pool, targets_of, with_dropped
 from promring.core.coverage import STALE_LEAST_S, Index
 from promring.core.pool import pool_of
 from promring.demo.process import free_port
@@ -77,7 +77,8 @@ async def test_it_scrapes_what_its_file_lists_keeps_it_when_malformed_and_drops_
         assert all(one.up and one.interval_s == INTERVAL_S and not one.never_asked for one in listed)
         assert all(one.age_s is not None and one.age_s < STALE_LEAST_S for one in listed), "by its own clock"
         index = Index(pool_of([TargetGroup.of(farm.addresses)]))
-        seen = seen_in(told, "demo", index, 1000.0)
+        seen = seen_by_pool(told, {"demo": index}, 1000.0)["demo"]
+        assert not isinstance(seen, AuditError)
         assert (seen.ids.tolist(), seen.foreign) == (sorted(index.pool.ids.tolist()), ()), "found by their ids"
         seen = with_dropped(seen, await targets_of(session, scraper_, "dropped", "demo", 5.0), "demo", index)
         assert (len(seen.dropped), seen.hidden) == (0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from promring.election.leadership import SILENT_MOST_S, SILENT_S, STEP, Leadership
-from promring.model import Generation
+from promring.model import Fingerprint, Generation, Scraper
 
 
 class Case:
@@ -67,3 +67,16 @@ def test_with_a_lock_nothing_is_taken_over() -> None:
     assert not case.refused(200)
     assert not case.refused(200, at=10 * SILENT_S)
     assert (case.term.epoch, case.term.outranked_by, case.term.locked_out_by) == (100, 200, None)
+
+
+def test_what_is_configured_no_more_is_told_to_nobody() -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    term.lead("us", 1, 1e9)
+    term.drain("gone", frozenset({"a:1"}))
+    term.drain("stays", frozenset({"b:1"}))
+    for service in ("old", "new"):
+        term.publish_fingerprints(service, {"list": Fingerprint(1, "f")})
+    term.placed_over("gone", (Scraper("a:1", "a", 1),))
+    term.keep_only({"stays"}, {"new"})
+    assert term.drained == {"stays": frozenset({"b:1"})}
+    assert (list(term.lists), dict(term.down)) == (["new"], {})

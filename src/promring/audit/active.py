@@ -154,14 +154,6 @@ def _clock(headers: Mapping[str, str]) -> float:
         raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
 
 
-def seen_in(told: Told, scrape_pool: str, index: Index, at: float) -> Seen:
-    """As ``seen_by_pool``, of one scrape pool."""
-    found = seen_by_pool(told, {scrape_pool: index}, at)[scrape_pool]
-    if isinstance(found, AuditError):
-        raise found
-    return found
-
-
 def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:
     """What the answer says of each of these scrape pools, as ``Index.seen`` has it, made in batches; an error for a pool
     that is not there although others are. Blocks: run it in a thread. Raises ``AuditError`` for an answer that is no use.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from promring.model import EPOCH_FOLLOWED_MOST, Fingerprint, Generation, Members, Release
@@ -110,6 +110,16 @@ class Leadership:
     def drain(self, service: str, scrapers: frozenset[str]) -> None:
         """As the leader: these of ``service`` are drained from now on; the lock tells the others."""
         self.share_drained({**(self.drained or {}), service: scrapers})
+
+    def keep_only(self, fleets: Collection[str], services: Collection[str]) -> None:
+        """As the leader: there are no others any more, and nothing is told of them."""
+        drained = {name: some for name, some in (self.drained or {}).items() if name in fleets}
+        lists = {name: some for name, some in self.lists.items() if name in services}
+        down = {name: some for name, some in self.down.items() if name in fleets}
+        loads = {name: book for name, book in self.loads.items() if name in fleets}
+        if (drained, lists, down, loads) != (self.drained or {}, self.lists, self.down, self.loads):
+            self.drained, self.lists, self.down, self.loads = drained, lists, down, loads
+            self._news.set()
 
     def share_released(self, released: Mapping[str, tuple[Release, ...]]) -> None:
         """What a person released, according to whoever leads."""

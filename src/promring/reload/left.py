@@ -22,7 +22,7 @@ from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 
 FILES_MOST, BYTES_MAX = 1000, 1024 * 1024
-PATIENCE_S = 5.0
+PATIENCE_S, FIND_S = 5.0, 30.0
 ENDING = ".left.json"
 
 
@@ -90,8 +90,15 @@ class LeftServices:
 
     async def find(self, fleets: Mapping[str, Sequence[str]]) -> None:
         """What was left behind by a start with another configuration, or by a reload before that. ``fleets``: the services
-        of each that is configured.
+        of each that is configured. A folder that does not answer within ``FIND_S`` is said, and not waited for.
         """
+        try:
+            async with asyncio.timeout(FIND_S):
+                await self._find(fleets)
+        except TimeoutError:
+            self._log.warning("left_behind_unknown", folder=str(self._folder), after_s=FIND_S, note="it does not answer")
+
+    async def _find(self, fleets: Mapping[str, Sequence[str]]) -> None:
         configured = [name for names in fleets.values() for name in names]
         self.every += await in_thread(lambda: remembered(self._folder, configured, self._log))
         known, new = {one.service for one in self.every}, list[LeftBehind]()
