@@ -13,10 +13,12 @@ from pathlib import Path
 
 from bench import (
     agents,
+    comparison,
     engine,
     failover,
     freshness,
     handover,
+    load,
     loads,
     memory,
     movement,
@@ -47,6 +49,8 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "state": state.run,
     "memory": memory.run,
     "failover": failover.run,
+    "comparison": comparison.run,
+    "load": load.run,
     "page": page.run,
 }
 

@@ -72,7 +72,7 @@ def _work(name: str, seconds: float) -> int:
         "timeout": INPUT_S_MAX,
         "rss_limit_mb": MEMORY_MB_MAX,
         "artifact_prefix": f"{KEPT}/{name}-",
-        "dict": words,
+        **({"dict": words} if one.words else {}),  # libFuzzer refuses an empty one
     }
     arguments = [name, *(f"-{key}={value}" for key, value in flags.items()), str(kept)]
     if one.json is None:

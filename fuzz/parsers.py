@@ -399,7 +399,9 @@ PARSERS: dict[str, Parser] = {
     "yaml_list": Parser(yaml_list, (samples.YAML_LIST, samples.JSON_LIST), (*YAML_WORDS, b"targets: ", b"labels: ")),
     "consul_source": Parser(consul_source, (samples.INSTANCES, samples.CATALOGUE), JSON_WORDS, json=0),
     "dns_answer": Parser(dns_answer, (samples.DNS_A, samples.DNS_SRV), (b"\xc0\x0c", b"\x00\x01\x00\x01", b"\x00\x29")),
-    "resolv_conf": Parser(resolv_conf, (samples.RESOLV_CONF,)),
+    "resolv_conf": Parser(
+        resolv_conf, (samples.RESOLV_CONF,), (b"nameserver ", b"search ", b"options ndots:", b"domain ", b"%eth0")
+    ),
     "engine_targets": Parser(engine_targets, (b"\x40" + samples.TARGETS, b"\x05" + samples.TARGETS), JSON_WORDS, json=1),
     "consul_instances": Parser(
         consul_instances, (samples.INSTANCES,), (*JSON_WORDS, b"Service", b"Weights", b"serfHealth"), json=0
