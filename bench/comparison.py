@@ -82,7 +82,7 @@ class System(ABC):
             "job_name": "job",
             "scrape_interval": f"{INTERVAL_S:g}s",
             "scrape_timeout": "2s",
-            "params": {"scraper": [scraper.id]},
+            "basic_auth": {"username": scraper.id.replace(":", "_"), "password": "none"},  # who asks; vmagent hashes params
             "file_sd_configs": [{"files": [str(file)]}],
             **more,
         }
@@ -225,6 +225,11 @@ class Doubled(Cluster):
 SYSTEMS: tuple[type[System], ...] = (Promring, Original, Hashmod, Cluster, Doubled)
 
 
+def _name(scraper: ScraperProcess) -> str:
+    """As the targets know it."""
+    return scraper.id.replace(":", "_")
+
+
 def _program(name: str) -> Path:
     found = find(name)
     assert found is not None  # looked for before
@@ -251,7 +256,7 @@ async def _measured(kind: type[System]) -> Row:
             _in_good_times(system, row)
             victim = max(_owners(system).values(), key=Counter(_owners(system).values()).__getitem__)
             await _step(system, row, "death", _kill(system, row, victim))
-            await _step(system, row, "return", system.start(next(s for s in system.scrapers if s.id == victim)))
+            await _step(system, row, "return", system.start(next(s for s in system.scrapers if _name(s) == victim)))
             await _step(system, row, "join", system.grow())
     return row
 
@@ -273,7 +278,7 @@ async def _step(system: System, row: Row, name: str, work: object) -> None:
 
 async def _kill(system: System, row: Row, victim: str) -> None:
     orphans = [address for address, owner in _owners(system).items() if owner == victim]
-    scraper = next(one for one in system.scrapers if one.id == victim)
+    scraper = next(one for one in system.scrapers if _name(one) == victim)
     killed = time.monotonic()
     await scraper.kill()
     await asyncio.sleep(HOLD_S)

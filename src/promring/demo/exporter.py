@@ -1,8 +1,8 @@
 """Targets that note every scrape: when, of which target, by which scraper, and whether it was answered.
 
 One small HTTP server in this process listens on many addresses. The scraper says who it is with ``?scraper=`` in the query
-(``params`` of its scrape job). A pair of scraper and target can be refused, so that one target is up for one scraper and
-down for another.
+(``params`` of its scrape job), or as the user of ``basic_auth``, which is no label of the target. A pair of scraper and
+target can be refused, so that one target is up for one scraper and down for another.
 
 Promises: a hit is noted at the moment its request is complete. Does not promise: room for more than ``HITS_KEPT`` hits a
 target; what is older is forgotten.
@@ -11,6 +11,8 @@ target; what is older is forgotten.
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -19,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 HITS_KEPT = 20_000
 REQUEST_BYTES_MAX = 64 * 1024
+_USER = re.compile(rb"\r\nauthorization: basic ([A-Za-z0-9+/=]+)", re.IGNORECASE)
 _BODY = b"# TYPE demo_metric gauge\ndemo_metric 1\ndemo_other 2\n"
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
 
@@ -102,7 +105,8 @@ class _Connection(asyncio.Protocol):
 
 
 def _scraper(head: bytes) -> str:
-    """Who asks, by the query of the request line."""
+    """Who asks, by the query of the request line, else by its name in basic authentication."""
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split()
     named = parse_qs(urlsplit(words[1]).query).get("scraper", []) if len(words) > 1 else []
-    return named[0] if named else ""
+    user = _USER.search(head)
+    return named[0] if named else base64.b64decode(user[1]).decode().partition(":")[0] if user else ""
