@@ -134,6 +134,7 @@ async def test_there_is_a_whole_list_now_and_then_whatever_the_watch_says(api: F
         await until(lambda: heard.names == "a", "the list")
         api.pods.there["b"] = {**a_pod("b", "10.0.0.2")}  # no event tells of it
         await until(lambda: heard.names == "a b", "the next list")
+        assert heard.lists[0]["a"] is heard.lists[-1]["a"], "a pod that did not change is the same object"
 
 
 @pytest.mark.row("K9", did="429 with Retry-After and a text body")

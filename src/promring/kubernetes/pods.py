@@ -214,7 +214,12 @@ class PodWatch:
             self._log.warning("kubernetes_version_went_back", old=before, new=version, note="was its store restored?")
             await asyncio.sleep(DOUBT_S)
             version, pods = await self._pages()
-        self._version, self._pods = version, pods
+        self._version, self._pods = version, {name: self._same(pod) for name, pod in pods.items()}
+
+    def _same(self, pod: Pod) -> Pod:
+        """The object of before for a pod that did not change."""
+        known = self._pods.get(pod.name)
+        return known if known is not None and known.metadata == pod.metadata else pod
 
     async def _pages(self) -> tuple[str, dict[str, Pod]]:
         """Of the moment of the first page, whose resourceVersion all have."""

@@ -120,6 +120,20 @@ class Reading(NamedTuple):
     refused: Off
 
 
+class Judged(NamedTuple):
+    """A pod, and what it says. ``unready``: why it is not Ready; ``scraper``: what it is, or why it can be none."""
+
+    pod: Pod
+    zone: str
+    id: str
+    unready: str
+    scraper: Scraper | str
+
+    @property
+    def uid(self) -> str:
+        return self.pod.metadata.uid
+
+
 class PodReader:
     """What the pods say about scrapers, one answer after the other. ``make``: a node as a scraper of the fleet; ``known``:
     ids of those that were scrapers before. No I/O.
@@ -129,33 +143,33 @@ class PodReader:
         self._port, self._make = port, make
         self._ready_once = set(known)
         """Ids. One that was never Ready is not listed, so that the plan does not reckon with it."""
-        self._before: Mapping[str, Pod] = {}
+        self._before: Mapping[str, Judged] = {}
 
     def read(self, pods: Mapping[str, Pod], zones: Mapping[str, str]) -> Reading:
         """Of all pods by name; ``zones``: of those that have one, by name."""
-        ids = {name: self._id(pod) for name, pod in pods.items()}
-        deleted = {self._id(pod): DELETED for name, pod in self._before.items() if name not in pods and pod.is_leaving}
-        unready = {ids[name]: why for name, pod in pods.items() if (why := pod.unready)}
-        self._ready_once = {id_ for id_ in ids.values() if id_ not in unready or id_ in self._ready_once}
-        listed, refused = [], {}
-        for name, pod in pods.items():
-            if pod.status.phase == "Running" and ids[name] in self._ready_once:
-                try:
-                    listed.append((pod, self._scraper(pod, zones.get(name, ""))))
-                except ValueError as error:
-                    refused[ids[name]] = str(error)
+        before, judged = self._before, {name: self._judged(pod, zones.get(name, "")) for name, pod in pods.items()}
+        deleted = {one.id: DELETED for name, one in before.items() if name not in pods and one.pod.is_leaving}
+        unready = {one.id: one.unready for one in judged.values() if one.unready}
+        self._ready_once = {one.id for one in judged.values() if not one.unready or one.id in self._ready_once}
+        wanted = [one for one in judged.values() if one.pod.status.phase == "Running" and one.id in self._ready_once]
+        refused = {one.id: one.scraper for one in wanted if isinstance(one.scraper, str)}
+        listed = [(one.pod, one.scraper) for one in wanted if isinstance(one.scraper, Scraper)]
         refused |= _doubled(listed)
-        members = tuple(sorted(scraper for _, scraper in listed if scraper.id not in refused))
-        renewed = frozenset(ids[name] for name, pod in pods.items() if self._is_renewed(pod))
-        self._before = pods
-        return Reading(members, deleted | unready | refused, renewed, refused)
+        members = sorted((scraper for _, scraper in listed if scraper.id not in refused), key=lambda s: s.id)
+        renewed = {one.id for name, one in judged.items() if name in before and before[name].uid != one.uid}
+        self._before = judged
+        return Reading(tuple(members), deleted | unready | refused, frozenset(renewed), refused)
 
-    def _is_renewed(self, pod: Pod) -> bool:
-        before = self._before.get(pod.name)
-        return before is not None and before.metadata.uid != pod.metadata.uid
-
-    def _id(self, pod: Pod) -> str:
-        return self._make(Node(pod.name, pod.port(self._port) or 0)).id
+    def _judged(self, pod: Pod, zone: str) -> Judged:
+        """The same object as long as nothing of it changes: of a thousand pods one changes at a time."""
+        known = self._before.get(pod.name)
+        if known is not None and known.pod is pod and known.zone == zone:
+            return known
+        try:
+            scraper: Scraper | str = self._scraper(pod, zone)
+        except ValueError as error:
+            scraper = str(error)
+        return Judged(pod, zone, self._make(Node(pod.name, pod.port(self._port) or 0)).id, pod.unready, scraper)
 
     def _scraper(self, pod: Pod, zone: str) -> Scraper:
         """Raises ValueError, which says what is wrong with the pod."""

@@ -118,6 +118,8 @@ class ListedMembership:
         self._listed = Listed((*last, *catalogue))
         self._roster = Roster((), ())
         self._off: Off = NOBODY_OFF
+        self._shown: tuple[Answer[Members], Off, Answer[Members]] | None = None
+        """What the probes said last, who was off then, and what was made of both: of a thousand scrapers each probe comes by."""
         self._had, self._why, self._lasting = False, "", Lasting()
         self._publish: Publish = lambda _: None
         self.probed = self._probes.probed
@@ -193,5 +195,7 @@ class ListedMembership:
     def _without_off(self, answer: Answer[Members]) -> Answer[Members]:
         if not self._off or not isinstance(answer, Known):
             return answer
-        members = tuple(s for s in answer.value if s.id not in self._off)
-        return Known(members) if members else Empty()
+        if self._shown is None or self._shown[0] is not answer or self._shown[1] is not self._off:
+            members = tuple(s for s in answer.value if s.id not in self._off)
+            self._shown = answer, self._off, Known(members) if members else Empty()
+        return self._shown[2]
