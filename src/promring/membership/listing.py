@@ -119,7 +119,7 @@ class ListedMembership:
         self._roster = Roster((), ())
         self._off: Off = NOBODY_OFF
         self._shown: tuple[Answer[Members], Off, Answer[Members]] | None = None
-        """What the probes said last, who was off then, and what was made of both: of a thousand scrapers each probe comes by."""
+        """What the probes said last, who was off then, and what was made of both: each probe of a thousand asks for it."""
         self._had, self._why, self._lasting = False, "", Lasting()
         self._publish: Publish = lambda _: None
         self.probed = self._probes.probed
