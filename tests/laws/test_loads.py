@@ -6,14 +6,15 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promring.core.difference import compare
 from promring.core.gain import APART_S, GAIN, fullest, gain
 from promring.core.joined import FleetPool, Part
 from promring.core.learning import READINGS, READINGS_ENOUGH, SMOOTHED, Figures, Learning
 from promring.core.loads import ALIKE, LEVELS, TABLE, LoadBook, ServiceLoads, decode, encode, level_of
-from promring.core.placement import Policy, place
+from promring.core.placement import Policy, place, place_living
 from promring.core.ring import Ring
 from promring.election.leadership import Leadership
 from promring.fleet.weighing import Weighing
@@ -139,12 +140,12 @@ class Fleet:
             monotonic=lambda: self.now,
         )
 
-    def cycle(self) -> None:
+    async def cycle(self) -> None:
         async def place_by(loads: Loads | None, *, trial: bool = False) -> Placement:
             return placed(self.pool, loads)
 
-        before = placed(self.pool, asyncio.run(self.weighing.loads(self.pool, self.book)))
-        newer = asyncio.run(self.weighing.newer(before, self.book, place_by, POLICY))
+        before = placed(self.pool, await self.weighing.loads(self.pool, self.book))
+        newer = await self.weighing.newer(before, self.book, place_by, POLICY)
         if newer is None:
             return
         after = placed(self.pool, newer.of(self.pool))
@@ -162,6 +163,7 @@ rounds = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(rounds)
 def test_loads_alone_move_targets_at_most_once_in_ten_minutes_whoever_leads(said: list[tuple[list[int], int, bool]]) -> None:
     fleet = Fleet(fleet_pool(30))
@@ -170,8 +172,7 @@ def test_loads_alone_move_targets_at_most_once_in_ten_minutes_whoever_leads(said
             fleet.weighing = fleet.another()
         known = Known(Learning(), book_of(fleet.pool, loads), fleet.pool, None)
         fleet.weighing.receive(known)
-        fleet.cycle()
-        fleet.cycle()
+        asyncio.run(fleet.cycle())
         fleet.now += wait_s
     apart = np.diff(fleet.moved_at)
     assert (apart >= APART_S - 1e-6).all()
@@ -181,7 +182,7 @@ def test_a_follower_puts_nothing_in_force_by_itself() -> None:
     fleet = Fleet(fleet_pool(30))
     fleet.weighing = Weighing(leadership=Leadership(alone=False), ring=lambda: None, log=log.get(), learns=True)
     fleet.weighing.receive(Known(Learning(), book_of(fleet.pool, list(range(1, 31))), fleet.pool, None))
-    fleet.cycle()
+    asyncio.run(fleet.cycle())
     assert fleet.book is None
 
 
@@ -200,6 +201,43 @@ def test_the_loads_of_a_few_targets_are_placed_by_only_when_the_others_had_time_
         assert not learning.is_ripe
         learning = learning.reading(pool, {"a": most}, None)
     assert learning.is_ripe
+
+
+def test_a_target_that_is_about_to_have_a_load_is_waited_for() -> None:
+    pool = fleet_pool(40)
+    ids = pool.parts["a"].pool.ids
+    learning = Learning()
+    for _ in range(3):
+        learning = learning.reading(pool, {"a": Figures(ids[1:], np.full(39, 50.0))}, None)
+    for _ in range(SMOOTHED):
+        assert not learning.is_ripe
+        learning = learning.reading(pool, {"a": Figures(ids, np.full(40, 50.0))}, None)
+    assert learning.is_ripe
+
+
+def test_skewed_series_on_20_scrapers_are_balanced_noise_moves_nothing_and_a_death_moves_what_it_had() -> None:
+    rng, policy = np.random.default_rng(14), Policy(load_factor=1.10 * 0.99)
+    every = tuple(sorted(Scraper(f"s{n:02}:1", f"s{n:02}", 1) for n in range(20)))
+    pool, ring = fleet_pool(10_000), Ring(every, policy.virtual_nodes)
+    series = np.clip(rng.pareto(1.1, 10_000), 0, 500) * 800 + 100
+    learning = read(pool, series)
+    book = learning.book(10_900)
+    assert book is not None
+    placement = place(pool, ring, policy, book.of(pool))
+    true = np.bincount(placement.owners[:, 0], weights=series)
+    assert true.max() / true.mean() <= 1.10
+    by_count = np.bincount(place(pool, ring, policy).owners[:, 0], weights=series)
+    assert by_count.max() / by_count.mean() > 1.2
+
+    for _ in range(60):
+        learning = read(pool, series * rng.uniform(0.8, 1.2, len(series)), learning, 1)
+    noisy = learning.book(10_900)
+    assert noisy is not None
+    assert not gain(placement, place(pool, ring, policy, noisy.of(pool)), policy).worth
+
+    living = Ring(every[1:], policy.virtual_nodes)
+    moved = compare(placement, place_living(pool, living, ring, policy, book.of(pool))).load_moved
+    assert moved <= 1.3 * placement.carried()["s00:1"]
 
 
 def test_a_new_target_has_the_typical_load_of_its_service_and_a_new_service_that_of_the_others() -> None:

@@ -272,3 +272,22 @@ def test_a_receiver_with_a_higher_epoch_makes_the_leader_climb() -> None:
 @pytest.mark.parametrize(("ttl_s", "lease_s"), [(60.0, 4.0), (5.0, 4.0), (2.0, 1.6)])
 def test_the_lease_is_short_however_long_the_ttl(ttl_s: float, lease_s: float) -> None:
     assert Lease("x", ttl_s).lease_s == pytest.approx(lease_s)
+
+
+def test_the_loads_of_the_leader_come_to_the_others_and_to_who_leads_after_it() -> None:
+    book = bytes(range(256))
+
+    async def play(ground: Ground) -> None:
+        first, second = ground.one("one"), ground.one("two")
+        first.start()
+        await ground.until(first.leadership.leads)
+        second.start()
+        first.leadership.placed_by("main", book)
+        await ground.until(lambda: second.leadership.loads == {"main": book})
+        await first.die()
+        await ground.until(second.leadership.leads)
+        assert second.leadership.loads == {"main": book}
+        second.leadership.placed_by("main", b"")
+        await ground.until(lambda: ground.note["loads"] == {"main": ""})
+
+    in_fake_time(play)

@@ -166,12 +166,13 @@ class Learning:
 
     @property
     def is_ripe(self) -> bool:
-        """Whether a plan may be made of it: most targets have a level, or the others had time enough to get one. Loads
-        of a few would move these, and after that nothing for a while.
+        """Whether a plan may be made of it: most targets have a level and none is about to have one, or there was time
+        enough. Loads of a few would move these, and after that nothing for a while.
         """
         targets = sum(len(one.pool) for one in self.services.values())
         known = sum(int(one.known.sum()) for one in self.services.values())
-        return self.readings >= READINGS_ENOUGH or 0 < RIPE * targets <= known
+        begun = any(bool(((one.counts > 0) & ~one.known).any()) for one in self.services.values())
+        return self.readings >= READINGS_ENOUGH or (0 < RIPE * targets <= known and not begun)
 
     def book(self, most: int, moved_at: float = 0.0) -> LoadBook | None:
         """What all controllers may place by; at most ``most`` targets are told by themselves. None: nothing is known."""

@@ -114,6 +114,8 @@ class Weighing:
             return None
         if found.moves:
             self._log.info("loads_in_force", fullest_before=round(found.before, 3), fullest=round(found.after, 3))
+        else:  # the state and the note are written for it, which nobody needs often
+            self._try_at = self._monotonic() + APART_S
         moved_at = in_force.moved_at if in_force is not None else 0.0
         return replace(newest, moved_at=self._clock() if found.moves else moved_at)
 
