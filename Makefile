@@ -14,6 +14,7 @@
 # make dist    wheel, source archive and Debian package into dist/, tried in clean places
 # make bench   what the performance claims rest on
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
+# make planted  plants each known bug by itself in promring, and says which seed of the simulation finds it (half an hour)
 # make fuzz MINUTES=20 [ONLY=json_list]  coverage-guided inputs for every parser of what another program wrote
 # make soak MINUTES=60 [SEED=7]  real servers with random faults: coverage, memory, tasks, descriptors, threads; writes a plot
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
@@ -32,7 +33,7 @@ MINUTES ?= 20
 FIRST ?= 0
 WORKERS ?= $(shell nproc)
 
-.PHONY: run test quick check pages lowest faults bench sim fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
+.PHONY: run test quick check pages lowest faults bench sim planted fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -107,6 +108,9 @@ bench: $(SETUP) servers
 
 sim: $(SETUP)
 	@$(BIN)/python -m tests.sim.nights --seeds $(SEEDS) --first $(FIRST) --workers $(WORKERS)
+
+planted: $(SETUP)
+	@$(BIN)/python -m tests.sim.planting --workers $(WORKERS)
 
 fuzz: $(SETUP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock

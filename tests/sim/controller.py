@@ -57,7 +57,8 @@ class Controller:
         self.process = Process(name)
         self.supervisor: Headless | None = None
         self.task: asyncio.Task[None] | None = None
-        self._serving: set[asyncio.Task[Any]] = set()
+        self._serving: dict[asyncio.Task[Any], None] = {}
+        """What is being answered, in the order in which it was asked."""
 
     @property
     def runs(self) -> bool:
@@ -144,11 +145,11 @@ class Controller:
         asked = cast(Request, SimpleNamespace(match_info=named, headers=CIMultiDict(plain), query=url.query))
         web = cast(NoWeb, self.supervisor.web)
         answering = self.process.start((web.sd if "service" in named else web.slices).get(asked))
-        self._serving.add(answering)
+        self._serving[answering] = None
         try:
             await asyncio.wait([answering])
         finally:
-            self._serving.discard(answering)
+            self._serving.pop(answering, None)
             answering.cancel()
         if answering.cancelled():
             raise HttpError("connection closed by the other side")

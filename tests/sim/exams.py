@@ -10,7 +10,6 @@ from promring.core.second_opinion import SUSPECT_LEAST
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import JOB_EXAMS, nothing_missed
 from tests.sim.wanted import AUDIT_S, RECONCILE_S
-from tests.sim.world import SCRAPERS
 
 Exam = Callable[[Fleet], Coroutine[Any, Any, None]]
 
@@ -75,7 +74,8 @@ async def source_reorders(fleet: Fleet) -> None:
 
 async def most_are_hidden(fleet: Fleet) -> None:
     """I11: a panic."""
-    for scraper in fleet.rng.sample(list(fleet.world.scrapers.values()), SCRAPERS // 2 + 1):
+    scrapers = list(fleet.world.scrapers.values())
+    for scraper in fleet.rng.sample(scrapers, len(scrapers) // 2 + 1):
         scraper.hidden = True
     fleet.world.consul.look_at_all()
     await fleet.no_write_in(25.0, "most scrapers live, hidden from consul")
@@ -178,7 +178,8 @@ async def scraper_fails(fleet: Fleet) -> None:
 
 async def most_fail(fleet: Fleet) -> None:
     """I17: then it is not them. Nobody is called sick, nobody loses a target."""
-    takes, some = len(fleet.world.takes), fleet.rng.sample(list(fleet.world.scrapers.values()), SCRAPERS // 2 + 2)
+    takes, scrapers = len(fleet.world.takes), list(fleet.world.scrapers.values())
+    some = fleet.rng.sample(scrapers, len(scrapers) // 2 + 2)
     for scraper in some:
         scraper.fails = 1.0
         scraper.fail_now(fleet.world.now)

@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from promring import supervisor
+from promring.audit import watch
 from promring.config.scraper_api import ScraperApi
 from promring.consul import lock
 from promring.core import second_opinion
@@ -33,16 +34,21 @@ from tests.sim.far import FarDelivery
 from tests.sim.jobs import NAMES, Job, Source, targets_of
 from tests.sim.scraper import PORT, Scraper, Traits
 from tests.sim.wanted import Wanted
-from tests.sim.world import SCRAPERS, World
+from tests.sim.world import World
 
 CONVERGE_S = 200.0
 TOLD = int(os.environ.get("SIM_TOLD", "120"))
 """So many of the last events are shown of a run that failed."""
 
+CONTROLLERS = (1, 2, 2, 3)
+SCRAPERS = (4, 5, 5, 6, 8)
+"""How many there are. A run costs in proportion to both: most fleets are small."""
 MEANS = ("far", "file", "agent", "http_sd")
 BYSTANDERS = ("bystander-0", "bystander-1")
 SHORT_LIVED = (("SICK_S", 40.0), ("SICK_MOST_S", 80.0), ("PAUSE_S", 60.0), ("PAUSE_MOST_S", 120.0))
-"""What ``core.second`` waits for in hours."""
+"""What ``core.second_opinion`` waits for in hours."""
+LOOK_AGAIN_S = 2.0
+"""Who is awaited is looked at so often: the audit is a third of what a simulated second costs."""
 FULL, FULL_AT_FIRST = 0.75, 0.6
 """Of what the scrapers have room for: sources grow until the scrapers are so full."""
 
@@ -76,10 +82,10 @@ class Fleet:
     def __init__(self, seed: int, world: World) -> None:
         self.seed, self.world, self.rng = seed, world, random.Random(seed)
         self.means = MEANS[seed % len(MEANS)]
-        self.size = self.rng.choice((1, 2, 3, 3))
+        self.size = self.rng.choice(CONTROLLERS)
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
-        world.look_like(Traits.drawn(self.rng, polls=self.means == "http_sd"))
+        world.furnish(self.rng.choice(SCRAPERS), Traits.drawn(self.rng, polls=self.means == "http_sd"))
         self.spread = self.rng.random() < 0.5
         """Whether scrapers that fetch their lists ask different controllers."""
         self.accompanied = self.rng.random() < 0.3
@@ -132,6 +138,7 @@ class Fleet:
         if self.means == "far":
             found.append((FileSettings, "delivery", lambda wanted, _: FarDelivery(wanted.path, world)))
         found += [(second_opinion, name, value) for name, value in SHORT_LIVED]
+        found.append((watch, "SOON_S", LOOK_AGAIN_S))
         return found
 
     # --- begin, end, time --------------------------------------------------------------------------------------------
@@ -148,7 +155,7 @@ class Fleet:
 
     def _drawn(self) -> Wanted:
         """How many jobs, how often each target is scraped, zones, weights, capacity."""
-        rng, count = self.rng, self.rng.choice((1, 1, 2, 3, 3))
+        rng, count = self.rng, self.rng.choice((1, 1, 2, 2, 3))
         sizes = ((30, 60), (0, 15)) if count == 1 else ((8, 25), (0, 8))
         jobs = {}
         for name in NAMES[: count + 1]:
@@ -214,7 +221,7 @@ class Fleet:
         delivery: dict[str, Any] = {"http_sd": {}} if self.means in ("agent", "http_sd") else {"file": {"path": sink}}
         others = {
             "name": "others",
-            "scrapers": {"probe": {"nodes": list(world.bystanders), "path": "/-/healthy"}},
+            "scrapers": {"probe": {"nodes": list(world.bystanders), "path": "/-/healthy", "interval": "5s"}},
             "targets": [{"http": {"url": "http://cmdb/others", "refresh_interval": "5s"}}],
             "delivery": [{"file": {"path": str(world.folder / "others" / "{host}" / "{port}.json")}}],
         }
@@ -396,7 +403,7 @@ class Fleet:
         return self.rng.choice(("still", "pool") if self.world.traits.server == "vmagent" else ("limited", "still", "pool"))
 
     def some_scrapers(self) -> list[Scraper]:
-        return self.rng.sample(list(self.world.scrapers.values()), self.rng.randint(2, SCRAPERS))
+        return self.rng.sample(list(self.world.scrapers.values()), self.rng.randint(2, len(self.world.scrapers)))
 
     def a_source(self) -> Source:
         return self.rng.choice(list(self.world.sources.values()))

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from promring.core.fragment import ID_LABEL
 from promring.runtime.http_client import Response
@@ -64,6 +65,7 @@ def made(job: str, source: str, number: int) -> list[str]:
     return [f"n{n}.{source}.{job}:9100" for n in range(number)]
 
 
+@lru_cache(4096)
 def job_of(target: str) -> str:
     return target.partition(":")[0].rpartition(".")[2]
 

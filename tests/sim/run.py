@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import random
 import shutil
@@ -57,13 +58,15 @@ def simulate(seed: int, *, strict: bool = False, life: Life | None = None) -> Re
     folder = Path(tempfile.mkdtemp(prefix="promring-sim-", dir=memory if memory.is_dir() else None))
     world = World(loop, random.Random(seed + 1), folder, strict=strict)
     fleet = Fleet(seed, world)
-    before, logging = random.getstate(), structlog.get_config()
+    before, logging, collects = random.getstate(), structlog.get_config(), gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)  # as promring itself does: a tenth of the time
     random.seed(seed)
     structlog.configure(processors=[fleet.note], cache_logger_on_first_use=False)
     try:
         with replaced(fleet.replacements()):
             _run(loop, fleet, life or _life)
     finally:
+        gc.set_threshold(*collects)
         structlog.configure(**logging)
         random.setstate(before)
         loop.close()

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from itertools import count
+from pathlib import Path
+from random import Random
+
 import pytest
 
+from tests.sim.faketime import FakeLoop
 from tests.sim.fleet import Fleet
 from tests.sim.run import simulate
+from tests.sim.world import World
 
 LAGGING = 4, 33, 39, 108
 """Seeds in which a controller comes to lead that does not know what the one before it gave to whom."""
-PUSHED_BY_ONE, PUSHED_BY_TWO = 32, 108
-"""Seeds of a fleet with so many controllers that push."""
+
+
+def pushed_by(controllers: int) -> int:
+    """The first seed of a fleet with so many controllers that push."""
+    for seed in count():
+        world = World(FakeLoop(), Random(seed), Path(), strict=False)
+        world.loop.close()
+        fleet = Fleet(seed, world)
+        if fleet.size == controllers and fleet.means in ("far", "file"):
+            return seed
+    raise AssertionError
 
 
 @pytest.mark.parametrize("seed", LAGGING)
@@ -19,7 +34,7 @@ def test_a_take_over_takes_no_target_from_who_scrapes_it_before_another_one_does
 
 
 def test_who_leads_again_has_forgotten_whom_it_could_not_reach_when_it_led_before() -> None:
-    simulate(PUSHED_BY_TWO, life=_leads_again)
+    simulate(pushed_by(2), life=_leads_again)
 
 
 async def _leads_again(fleet: Fleet) -> None:
@@ -41,7 +56,7 @@ async def _leads_again(fleet: Fleet) -> None:
 
 
 def test_a_single_controller_without_its_state_delivers_when_the_wall_clock_went_back() -> None:
-    simulate(PUSHED_BY_ONE, life=_clock_went_back)
+    simulate(pushed_by(1), life=_clock_went_back)
 
 
 async def _clock_went_back(fleet: Fleet) -> None:

@@ -33,7 +33,6 @@ from tests.sim.wanted import OVERLAP_S
 if TYPE_CHECKING:
     from tests.sim.controller import Controller
 
-SCRAPERS = 8
 RECENT_S = 20.0
 """What befell a scraper so long ago may not have been known when something was decided."""
 
@@ -62,9 +61,8 @@ class World:
     def __init__(self, loop: FakeLoop, rng: random.Random, folder: Path, *, strict: bool) -> None:
         self.loop, self.rng, self.folder = loop, rng, folder
         self.clock = Clock(loop)
-        hosts = [f"scraper-{n}" for n in range(SCRAPERS)]
         self.traits = Traits()
-        self.scrapers = {f"{h}:{PORT}": Scraper(h, folder / "sinks" / f"{h}_{PORT}") for h in hosts}
+        self.scrapers: dict[str, Scraper] = {}
         self.bystanders: dict[str, Scraper] = {}
         """Of another service; nothing befalls them."""
         self.settled = False
@@ -119,11 +117,12 @@ class World:
         self.say(f"BROKEN {text}")
         self.broken.append(text)
 
-    def look_like(self, traits: Traits) -> None:
-        """What all scrapers have in common."""
+    def furnish(self, scrapers: int, traits: Traits) -> None:
+        """With so many scrapers, which have that in common."""
         self.traits = traits
-        for scraper in self.scrapers.values():
-            scraper.traits = traits
+        sinks = self.folder / "sinks"
+        for host in [f"scraper-{n}" for n in range(scrapers)]:
+            self.scrapers[f"{host}:{PORT}"] = Scraper(host, sinks / f"{host}_{PORT}", traits)
 
     def anybody(self, name: str) -> Scraper:
         return self.scrapers.get(name) or self.bystanders[name]
@@ -133,7 +132,8 @@ class World:
         return {f"{job.name}/{name}": source for job in self.jobs.values() for name, source in job.sources.items()}
 
     def truth(self) -> set[str]:
-        return {t for job in self.jobs.values() for t in job.targets}
+        """What the sources list, of all jobs."""
+        return set().union(*(source.targets for job in self.jobs.values() for source in job.sources.values()))
 
     def given(self, job: str) -> set[str]:
         """What of a job is in the newest plan of who leads."""
@@ -168,17 +168,20 @@ class World:
                 if process.dead:
                     raise HttpError("dead")
                 await asyncio.sleep(self.rng.uniform(0.0005, 0.005))
-                await self._through(process.name, url.host)
-                query = dict(url.query) | (params or {})
+                pair = process.name, url.host
+                if pair in self.cut_off:
+                    await self._through(pair)
+                query = (dict(url.query) if url.query_string else {}) | (params or {})
                 answer = await self._route(process.name, method, url, query, json if data is None else data, headers or {})
-                await self._through(process.name, url.host)
+                if pair in self.cut_off:
+                    await self._through(pair)
                 return answer
         except TimeoutError:
             raise HttpError(f"no whole answer within {timeout_s:g} s") from None
 
-    async def _through(self, who: str, host: str) -> None:
+    async def _through(self, pair: tuple[str, str]) -> None:
         """What is lost on the way is sent again, as TCP does."""
-        await _until(lambda: (who, host) not in self.cut_off)
+        await _until(lambda: pair not in self.cut_off)
 
     async def _route(
         self, who: str, method: str, url: URL, query: dict[str, str], body: Any, headers: dict[str, str]
@@ -195,7 +198,8 @@ class World:
         scraper = self.anybody(f"{host}:{PORT}")
         if not scraper.up:
             raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
-        await _until(lambda: not scraper.frozen)
+        if scraper.frozen:
+            await _until(lambda: not scraper.frozen)
         return await scraper.answer(url.path, query, self.now)
 
     def _on_the_way(self, who: str, answer: Response) -> Response:
@@ -384,7 +388,7 @@ class World:
             if scraper.answers:
                 found = scraper.look(self.now, self.jobs)
                 self.moves.looked(scraper, found, self.now)
-                for target in sorted(self.truth().intersection(found.dropped)):
+                for target in sorted(self.truth().intersection(found.dropped)) if found.dropped else ():
                     if not self._may_drop(scraper, target) and not self.weak(scraper, target, self.now):
                         self.wrong(f"I2: {scraper.id} drops {target}, and nobody else scrapes it")
         self.moves.see(self.now)

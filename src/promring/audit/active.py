@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
@@ -32,6 +33,8 @@ TARGETS_MAX = 300_000
 TARGET_BYTES_MAX = 512 * 1024
 LABELS_MAX = 1024
 BATCH_TARGETS, BATCH_BYTES = 2_000, 1024 * 1024
+AT_ONCE_BYTES_MAX = 64 * 1024
+"""An answer of this length is at most 6 MiB of objects."""
 AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
 HEAD_BYTES_MAX = 64 * 1024
@@ -107,6 +110,18 @@ class _Answer(msgspec.Struct):
     data: _Around
 
 
+class _Listed(msgspec.Struct, rename="camel"):
+    active_targets: list[_Target]
+
+
+class _Short(msgspec.Struct):
+    """A short answer, whole."""
+
+    status: str
+    data: _Listed
+
+
+_short = msgspec.json.Decoder(_Short).decode
 _target = msgspec.json.Decoder(_Target).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 
@@ -149,9 +164,15 @@ async def targets_of(
 def _clock(headers: Mapping[str, str]) -> float:
     """Epoch seconds of an answer's ``Date``. Raises ``AuditError``: our own clock may be another one."""
     try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+        return _epoch(headers.get("date", ""))
     except (ValueError, OverflowError) as error:
         raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
+
+
+@lru_cache(16)
+def _epoch(date: str) -> float:
+    """Many scrapers answer in the same second. Raises ValueError."""
+    return parsedate_to_datetime(date).timestamp()
 
 
 def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:
@@ -233,8 +254,8 @@ def decoded(told: Told, scrape_pool: str) -> Iterator[Active]:
 
 def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> Iterator[tuple[str, Active]]:
     """The active targets of the ``wanted`` scrape pools. The names of the first few others go to ``others``."""
-    for entry in _entries(told.body, "active", []):
-        target = _decoded(entry)
+    interval_of = lru_cache(8)(_interval_s)  # a server has few
+    for target in _active_targets(told.body):
         if target.scrape_pool not in wanted:
             if len(others) < POOLS_NAMED_MOST:
                 others[target.scrape_pool[:80]] = None
@@ -246,11 +267,23 @@ def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> It
                 target.discovered_labels,
                 up=up,
                 age_s=_age_s(target.last_scrape, told.clock),
-                interval_s=_interval_s(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
+                interval_s=interval_of(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
                 never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
                 error=target.last_error[:SAID_MAX],
             ),
         )
+
+
+def _active_targets(body: bytes) -> Iterable[_Target]:
+    """One after the other; of a short answer all at once, which is three times as fast. Raises ``AuditError``, also late."""
+    if len(body) <= AT_ONCE_BYTES_MAX:
+        try:
+            answer = _short(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            answer = None  # what is wrong with it is said below
+        if answer is not None and answer.status == "success":
+            return map(_bounded, answer.data.active_targets)
+    return map(_decoded, _entries(body, "active", []))
 
 
 def _decoded(entry: bytes) -> _Target:
@@ -258,6 +291,10 @@ def _decoded(entry: bytes) -> _Target:
         target = _target(entry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
+    return _bounded(target)
+
+
+def _bounded(target: _Target) -> _Target:
     if len(target.discovered_labels) > LABELS_MAX:
         raise _malformed(f"a target with more than {LABELS_MAX} labels")
     return target

@@ -55,7 +55,7 @@ class Look:
     def compare_one(self, scraper: str, wanted: Keys) -> None:
         """Whether it has just what its slice says: since when."""
         one, wanted = self.seen.get(scraper), np.sort(wanted)
-        if one is None or not np.array_equal(np.union1d(one.ids, np.intersect1d(one.dropped, wanted)), wanted):
+        if one is None or not one.has_just(wanted):
             self.running.pop(scraper, None)
             return
         before = self.running.get(scraper)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 
 from promring.audit.active import AuditError
 from promring.audit.look import Look
 from promring.config.scraper_api import ScraperApi
-from promring.core.coverage import NO_IDS, Seen
+from promring.core.coverage import NO_IDS, Seen, together
 from promring.core.joined import FleetPool, FleetShares
 from promring.core.plan import shares
 from promring.model import Keys, Placement, Scraper
@@ -29,6 +29,10 @@ class Expected:
     shares: FleetShares
     looks: Mapping[str, Look]
     numbers: Mapping[str, int]
+    known: dict[tuple[str, str], Keys] = field(default_factory=dict)
+    """What ``ids`` found before."""
+    joined: dict[str, tuple[Mapping[str, Seen], Seen]] = field(default_factory=dict)
+    """By scraper: what was seen of it by service, and what that is for the fleet."""
 
     @classmethod
     def of(cls, placement: Placement, looks: Mapping[str, Look]) -> Expected:
@@ -42,8 +46,21 @@ class Expected:
 
     def ids(self, scraper: str, service: str) -> Keys:
         """As the service has them."""
-        number = self.numbers.get(scraper)
-        return NO_IDS if number is None else self.shares.pool.parts[service].pool.ids[self.shares.of(number, service)]
+        found = self.known.get((scraper, service))
+        if found is None:
+            number = self.numbers.get(scraper)
+            found = NO_IDS
+            if number is not None:
+                found = self.shares.pool.parts[service].pool.ids[self.shares.of(number, service)]
+            self.known[scraper, service] = found
+        return found
+
+    def together(self, scraper: str, seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
+        """What a scraper does of all services. ``seen`` by service; nothing is made again of what was seen before."""
+        before = self.joined.get(scraper)
+        if before is None or before[0] != seen:
+            before = self.joined[scraper] = seen, together(seen, salts)
+        return before[1]
 
 
 @dataclass(frozen=True, slots=True)

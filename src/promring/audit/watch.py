@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import aiohttp
-import numpy as np
 
 from promring.audit.active import (
     BODY_BYTES_MAX,
@@ -37,7 +36,7 @@ from promring.audit.active import (
 from promring.audit.look import Look
 from promring.audit.question import Expected, Question, ids_of
 from promring.config.scraper_api import PLAIN, ScraperApi
-from promring.core.coverage import Seen, Sight, together
+from promring.core.coverage import Seen, Sight
 from promring.core.joined import part_of
 from promring.model import Placement, Scraper
 from promring.runtime.http_client import new_session
@@ -176,7 +175,7 @@ class Audit:
         for service, look in expected.looks.items():
             for name, one in look.seen.items():
                 found.setdefault(name, {})[service] = one
-        return {name: together(seen, salts) for name, seen in found.items()}
+        return {name: expected.together(name, seen, salts) for name, seen in found.items()}
 
     def _forget_all_but(self, live: Collection[str]) -> None:
         for look in self.looks.values():
@@ -295,7 +294,7 @@ class Audit:
         """
         scraper, found, due = question.scraper.id, dict(seen), dict[str, Seen]()
         for service, one in seen.items():
-            if not len(np.setdiff1d(expected.ids(scraper, service), one.ids)):
+            if one.lists(expected.ids(scraper, service)):
                 self._dropped_at.pop((service, scraper), None)
             elif time.monotonic() - self._dropped_at.get((service, scraper), 0.0) >= DROPPED_AGAIN_S:
                 due[service] = one

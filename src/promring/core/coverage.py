@@ -92,6 +92,19 @@ class Seen:
         there = (self.ids[at] == ids) & self.scraped[at]
         return np.where(there, self.scraped_at[at], NEVER), there & self.up[at]
 
+    def lists(self, ids: Keys) -> bool:
+        """Whether the scraper has all these targets."""
+        if not len(self.ids):
+            return not len(ids)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return bool((self.ids[at] == ids).all())
+
+    def has_just(self, ids: Keys) -> bool:
+        """Whether it has these targets, ``ids`` ascending, and no other; those that its relabelling drops count as there."""
+        if np.array_equal(self.ids, ids):
+            return True
+        return np.array_equal(np.union1d(self.ids, np.intersect1d(self.dropped, ids)), ids)
+
 
 def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
     """What one scraper does of all services of a fleet, asked at one moment: with the ids of the fleet. ``seen`` by service,
@@ -234,12 +247,44 @@ class Coverage:
         return len(self.missing) + len(self.unproved)
 
 
+class _Marks:
+    """One flag for each row of a pool, of one scraper after another: set, looked at, taken back. So the cost of a scraper is
+    what it has and shall have, however large the pool is.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._flags = np.zeros(size, dtype=bool)
+        self._rows = np.empty(0, dtype=np.intp)
+
+    def put(self, rows: Rows) -> Flags:
+        """Flags of just these rows, until the next call."""
+        self._flags[self._rows] = False
+        self._rows = rows
+        self._flags[rows] = True
+        return self._flags
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """One scraper, beside what its slice holds. Rows are those of the pool."""
+
+    asked: Rows
+    good: Rows
+    """Those of ``asked`` that answered."""
+    beyond: Rows
+    """What it scrapes, and is not in its slice."""
+    missing: Rows
+    dropped: Rows
+    """All that its relabelling drops."""
+    counts: ScraperCoverage
+
+
 def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str, str]) -> Coverage:
     """``in_force``: what the slices hold, those who hold on included. ``seen``, ``failed``: by scraper id."""
     pool, found = in_force.pool, shares(in_force)
     times = np.zeros(len(pool), dtype=np.int32)
     beyond, up, unknown, dropped = (np.zeros(len(pool), dtype=bool) for _ in range(4))
-    scrapers = {}
+    scrapers, marks = {}, _Marks(len(pool))
     for i, scraper in enumerate(in_force.scrapers):
         expected = found.of(i)
         one = seen.get(scraper.id)
@@ -248,29 +293,14 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
             why = failed.get(scraper.id, "not asked yet") if len(expected) else ""
             scrapers[scraper.id] = ScraperCoverage(len(expected), 0, 0, 0, 0, why)
             continue
-        rows = rows_of(pool, one.ids)
-        there = rows < len(pool)
-        rows, scraped, good = rows[there], one.scraped[there], one.up[there]
-        rows_scraped = np.unique(rows[scraped])
-        times[rows_scraped] += 1
-        up[rows[good & scraped]] = True
-        more = np.setdiff1d(rows, expected)
-        beyond[np.intersect1d(more, rows_scraped)] = True
-        mine = np.intersect1d(expected, rows_scraped)
-        left_out = _left_out(pool, one, np.setdiff1d(expected, rows))
-        dropped[_known(pool, one.dropped)] = True  # whoever has it in its list, as with what is covered
-        missing = np.setdiff1d(np.setdiff1d(expected, mine), left_out)
-        if 0 < len(missing) <= one.hidden:  # it drops so many without saying which
-            unknown[missing] = True
-        scrapers[scraper.id] = ScraperCoverage(
-            expected=len(expected),
-            scraped=len(mine),
-            missing=len(missing),
-            foreign=len(more) + int((~there).sum()) + one.foreign_count,
-            down=len(np.setdiff1d(mine, rows[good & scraped])),
-            dropped=len(left_out),
-            never_asked=one.never_asked,
-        )
+        compared = _compared(pool, expected, one, marks)
+        times[compared.asked] += 1  # once each, however often it is there
+        up[compared.good] = True
+        beyond[compared.beyond] = True
+        dropped[compared.dropped] = True  # whoever has it in its list, as with what is covered
+        if 0 < len(compared.missing) <= one.hidden:  # it drops so many without saying which
+            unknown[compared.missing] = True
+        scrapers[scraper.id] = compared.counts
     covered = times > 0
     dropped &= ~covered & ~unknown
     open_ = ~covered & ~dropped
@@ -286,12 +316,32 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
     )
 
 
+def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: _Marks) -> _Compared:
+    rows = rows_of(pool, one.ids)
+    there = rows < len(pool)
+    rows, scraped, good = rows[there], one.scraped[there], one.up[there]
+    asked, succeeded = rows[scraped], rows[good & scraped]
+    dropped = _known(pool, one.dropped)
+    shall = marks.put(expected)
+    strange, beyond = rows[~shall[rows]], asked[~shall[asked]]
+    open_ = expected[~marks.put(asked)[expected]]
+    unlisted = open_[~marks.put(rows)[open_]]
+    left_out = unlisted[marks.put(dropped)[unlisted]]
+    missing = open_[~marks.put(left_out)[open_]]
+    mine = marks.put(succeeded)[expected]
+    counts = ScraperCoverage(
+        expected=len(expected),
+        scraped=len(expected) - len(open_),
+        missing=len(missing),
+        foreign=len(np.unique(strange)) + int((~there).sum()) + one.foreign_count,
+        down=len(expected) - len(open_) - int(mine.sum()),
+        dropped=len(left_out),
+        never_asked=one.never_asked,
+    )
+    return _Compared(asked, succeeded, beyond, missing, dropped, counts)
+
+
 def _known(pool: TargetPool, ids: Keys) -> Rows:
     """The rows of those that are in the pool."""
     rows = rows_of(pool, ids)
     return np.asarray(rows[rows < len(pool)])
-
-
-def _left_out(pool: TargetPool, one: Seen, rows: Rows) -> Rows:
-    """Those of ``rows`` that the scraper says its relabelling drops."""
-    return np.asarray(rows[np.isin(pool.ids[rows], one.dropped)])

@@ -94,7 +94,7 @@ class HttpSdDelivery:
                 continue
             outcomes.append(Outcome(name, "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
-        written = {o.scraper for o in outcomes if o.outcome == "written"}
+        written = dict.fromkeys(o.scraper for o in outcomes if o.outcome == "written")
         self._served = {s.scraper.id: Served(s) if s.scraper.id in written else before[s.scraper.id] for s in slices}
         self._delivered.set()
         self._delivered = asyncio.Event()
@@ -103,7 +103,7 @@ class HttpSdDelivery:
                 waiting.set()
         if written:
             for listener in list(self.listeners):
-                listener.rang(written, new=not written <= before.keys())
+                listener.rang(written, new=not written.keys() <= before.keys())
         return outcomes
 
     def came(self, scraper: str) -> None:

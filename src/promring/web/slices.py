@@ -84,9 +84,9 @@ class SlicesEndpoint:
 
     def __init__(self, controller: Controller, polls: Polls) -> None:
         self._controller, self._polls = controller, polls
-        self._waiters: dict[str, set[_Waiter]] = {}
-        """By each name that their scrapers have."""
-        self._lacking: set[_Waiter] = set()
+        self._waiters: dict[str, dict[_Waiter, None]] = {}
+        """By each name that their scrapers have, in the order in which they came: that is the order in which they are told."""
+        self._lacking: dict[_Waiter, None] = {}
         """Of scrapers that some service has nothing for: they may have other names there."""
         self._watch: asyncio.Task[None] | None = None
 
@@ -175,17 +175,17 @@ class SlicesEndpoint:
     def _waiting(self, waiter: _Waiter) -> Iterator[None]:
         view = waiter.view
         for name in view.ids:
-            self._waiters.setdefault(name, set()).add(waiter)
+            self._waiters.setdefault(name, {})[waiter] = None
         if view.without or not view.offers:
-            self._lacking.add(waiter)
+            self._lacking[waiter] = None
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_reloads(self._controller.services))
         try:
             yield
         finally:
-            self._lacking.discard(waiter)
+            self._lacking.pop(waiter, None)
             for name in view.ids:
-                self._waiters[name].discard(waiter)
+                self._waiters[name].pop(waiter, None)
                 if not self._waiters[name]:
                     del self._waiters[name]
             if not self._waiters and self._watch is not None:

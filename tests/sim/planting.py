@@ -1,0 +1,87 @@
+"""Plants each bug by itself and looks for the first seed that finds it: ``make planted``.
+
+    python -m tests.sim.planting [--bugs no_fence,short_write] [--workers 2] [--seeds 200] [--first 0]
+
+Prints for each bug the seed and what the run found. Exit 0 when every bug was found, 1 when one was not. ``test_planted``
+has the seeds of a few, so that ``make test`` looks at them in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from tests.sim import exams
+from tests.sim.faketime import replaced
+from tests.sim.planted import BUGS
+from tests.sim.run import BrokenError, Exam, Life, examined, simulate
+
+SEEDS = 200
+"""Within so many seeds each is found."""
+EXAMS = 3
+EXAMINED: dict[str, Exam] = {
+    "put_is_taken": exams.one_comes_back_and_gets_nothing,
+    "not_taken_is_taken": exams.one_comes_back_and_gets_nothing,
+}
+"""Bugs that no early run finds: looked for by so many of the same examination, in fleets without other faults."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """``seed`` -1: no seed found it."""
+
+    bug: str
+    seed: int
+    what: str
+    cpu_s: float
+
+
+def broken(seed: int, life: Life | None = None) -> BrokenError | None:
+    """What is found in this seed. Raises what the simulation itself fails with: that finds nothing."""
+    try:
+        simulate(seed, life=life)
+    except BrokenError as error:
+        if error.__cause__ is not None:
+            raise
+        return error
+    return None
+
+
+def find(bug: str, first: int = 0, seeds: int = SEEDS) -> Found:
+    """The first seed from ``first`` on that breaks with the bug, and does not without it."""
+    began = time.process_time()
+    life = examined(*[EXAMINED[bug]] * EXAMS) if bug in EXAMINED else None
+    for seed in range(first, first + seeds):
+        with replaced(BUGS[bug]()):
+            error = broken(seed, life)
+        if error is not None and broken(seed, life) is None:
+            return Found(bug, seed, error.what, time.process_time() - began)
+    return Found(bug, -1, "", time.process_time() - began)
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bugs", default=",".join(BUGS), help="which ones, by name")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    wanted = parser.parse_args(None if arguments is None else list(arguments))
+    bugs = wanted.bugs.split(",")
+    lost: list[str] = []
+    with ProcessPoolExecutor(wanted.workers) as pool:
+        for future in as_completed([pool.submit(find, bug, wanted.first, wanted.seeds) for bug in bugs]):
+            one = future.result()
+            said = f"seed {one.seed}: {one.what}" if one.seed >= 0 else "NOT FOUND"
+            print(f"{one.bug}: {said} ({one.cpu_s:.0f} s)", flush=True)
+            lost += [one.bug] if one.seed < 0 else []
+    print(f"{len(bugs) - len(lost)} of {len(bugs)} planted bugs were found{''.join(f'; not {bug}' for bug in lost)}")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
