@@ -17,9 +17,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from tests.sim import exams
+from tests.sim.exams import Exam
 from tests.sim.faketime import replaced
 from tests.sim.planted import BUGS
-from tests.sim.run import BrokenError, Exam, Life, examined, simulate
+from tests.sim.run import BrokenError, Life, examined, simulate
 
 SEEDS = 200
 """Within so many seeds each is found."""

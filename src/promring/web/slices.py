@@ -85,7 +85,7 @@ class SlicesEndpoint:
     def __init__(self, controller: Controller, polls: Polls) -> None:
         self._controller, self._polls = controller, polls
         self._waiters: dict[str, dict[_Waiter, None]] = {}
-        """By each name that their scrapers have, in the order in which they came: that is the order in which they are told."""
+        """By each name that their scrapers have. They are told in the order in which they came."""
         self._lacking: dict[_Waiter, None] = {}
         """Of scrapers that some service has nothing for: they may have other names there."""
         self._watch: asyncio.Task[None] | None = None
