@@ -25,7 +25,7 @@ from promring.demo.fleet import SERVICE, start_fleet
 from promring.demo.process import find, free_port
 from promring.demo.scraper import ScraperProcess
 
-KILLS, VISITS = 6, 20
+KILLS, VISITS = 6, 8
 WATCH = """id => { window.shown = 0; const row = () => document.querySelector(`[data-key="scraper %s %s ${id}"]`);
   new MutationObserver(() => { if (!window.shown && row()?.innerText.includes("down")) window.shown = Date.now() / 1000; })
     .observe(document.getElementById("live"), { subtree: true, childList: true, characterData: true }); }"""
