@@ -36,8 +36,8 @@ def charts_of(samples: Sequence[Sample]) -> list[Chart]:
     if len(samples) < 2:
         return []
     made = [
-        _chart("covered", "of the targets", samples, lambda s: s.covered, min, percent, _zoomed),
-        _chart("balance", "highest load / mean", samples, lambda s: s.balance, max, "{:.3f}".format, _from_one),
+        _chart("covered", "lowest in 15 s", samples, lambda s: s.covered, min, percent, _zoomed),
+        _chart("balance", "highest / mean", samples, lambda s: s.balance, max, "{:.3f}".format, _from_one),
         _chart("moved", "targets in 15 s", samples, lambda s: float(s.moved), sum, count, _from_zero),
         _chart("load", "of all", samples, lambda s: float(s.load), max, count, _from_zero),
     ]
