@@ -79,7 +79,7 @@ class _Layer:
     hashes: _Hashes
 
     def alive(self, seen: _Hashes) -> _Layer:
-        there = np.isin(self.hashes, seen, kind="sort")
+        there = _are_in(seen, self.hashes)
         if there.all():
             return self
         return _Layer(selected(self.pool, np.flatnonzero(there)), self.hashes[there])
@@ -111,9 +111,10 @@ class _ScrapePool:
         yield from self.refused
 
     def updated(self, seen: _Hashes, news: _News) -> _ScrapePool:
-        """What is left of it in an answer, with its ``news``; the same object when nothing changed."""
+        """What is left of it in an answer, with its ``news``; the same object when nothing changed. ``seen`` in order."""
         layers = [layer.alive(seen) for layer in self.layers]
-        gone = np.setdiff1d(np.array(list(self.refused), dtype=np.uint64), seen).tolist()
+        known = np.array(list(self.refused), dtype=np.uint64)
+        gone = set(known[~_are_in(seen, known)].tolist())
         if not gone and not news.layers and not news.refused and all(map(operator.is_, layers, self.layers)):
             return self
         refused = {number: why for number, why in self.refused.items() if number not in gone} | news.refused
@@ -262,6 +263,15 @@ class Reading:
         whys = [*refusals.named, *[""] * len(refused)]
         for (number, group), why in zip(refused, whys, strict=False):
             news.refused[number] = f"{str((group.targets or [''])[0])[:NAME_MOST]!r}: {why.partition(': ')[2]}"
+
+
+def _are_in(seen: _Hashes, hashes: _Hashes) -> npt.NDArray[np.bool_]:
+    """For each of ``hashes`` whether it is in ``seen``, which is in order: numpy's own ways would sort that each time, and
+    hold the interpreter meanwhile.
+    """
+    if not len(seen):
+        return np.zeros(len(hashes), dtype=np.bool_)
+    return np.equal(seen[np.minimum(np.searchsorted(seen, hashes), len(seen) - 1)], hashes)
 
 
 def _passing(
