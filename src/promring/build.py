@@ -253,6 +253,7 @@ def _learner(
         source,
         {s.name: s.settings.job for s in services},
         told_most,
+        policy_of(fleet),
         leads=context.leadership.leads,
         in_force=lambda: reconciler.in_force,
         book=lambda: reconciler.memory.loads,

@@ -170,7 +170,7 @@ def test_loads_alone_move_targets_at_most_once_in_ten_minutes_whoever_leads(said
     for loads, wait_s, restarts in said:
         if restarts:
             fleet.weighing = fleet.another()
-        known = Known(Learning(), book_of(fleet.pool, loads), fleet.pool, None)
+        known = Known(Learning(), book_of(fleet.pool, loads), fleet.pool)
         fleet.weighing.receive(known)
         asyncio.run(fleet.cycle())
         fleet.now += wait_s
@@ -181,7 +181,7 @@ def test_loads_alone_move_targets_at_most_once_in_ten_minutes_whoever_leads(said
 def test_a_follower_puts_nothing_in_force_by_itself() -> None:
     fleet = Fleet(fleet_pool(30))
     fleet.weighing = Weighing(leadership=Leadership(alone=False), ring=lambda: None, log=log.get(), learns=True)
-    fleet.weighing.receive(Known(Learning(), book_of(fleet.pool, list(range(1, 31))), fleet.pool, None))
+    fleet.weighing.receive(Known(Learning(), book_of(fleet.pool, list(range(1, 31))), fleet.pool))
     asyncio.run(fleet.cycle())
     assert fleet.book is None
 

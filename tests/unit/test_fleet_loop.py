@@ -126,7 +126,7 @@ class FleetLoop:
         learning = Learning()
         for _ in range(SMOOTHED):
             learning = learning.reading(pool, figures, self.reconciler.memory.loads)
-        self.reconciler.weighing.receive(Learnt(learning, learning.book(1000), pool, learning.loads(pool)))
+        self.reconciler.weighing.receive(Learnt(learning, learning.book(1000), pool))
 
     @property
     def owners(self) -> Owners:

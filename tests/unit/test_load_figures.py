@@ -10,6 +10,7 @@ import pytest
 
 from promring.config.scraper_api import PLAIN
 from promring.core.joined import FleetPool, Part
+from promring.core.placement import Policy
 from promring.core.pool import pool_of
 from promring.loads import Asked, LoadContext, Round
 from promring.loads.learner import Known, Learner
@@ -170,8 +171,9 @@ async def test_of_two_scrapers_with_figures_far_apart_the_higher_counts_and_it_i
         found = await SOURCE.ask(asked((low.scraper, high.scraper)))
     pool = FleetPool.of({"web": Part(POOL)})
     known = await learnt(pool, found)
-    assert known.loads is not None
-    assert sorted(known.loads.tolist()) == [11, 60, 900]
+    loads = known.learning.loads(pool)
+    assert loads is not None
+    assert sorted(loads.tolist()) == [11, 60, 900]
     assert found.troubles == {"figures": "of 1 targets two scrapers have figures far apart: the higher ones count"}
 
 
@@ -196,6 +198,7 @@ async def learnt(pool: FleetPool, found: Round) -> Known:
         source,
         {"web": "web"},
         100,
+        Policy(),
         leads=lambda: True,
         in_force=lambda: asked((), pool).placement,
         book=lambda: None,
@@ -255,6 +258,7 @@ async def test_who_does_not_lead_asks_nobody() -> None:
         source,
         {},
         100,
+        Policy(),
         leads=lambda: False,
         in_force=lambda: asked(()).placement,
         book=lambda: None,

@@ -50,10 +50,10 @@ def scrapers_needed(placement: Placement, policy: Policy, loads: Loads | None = 
         return None
     each = int(most[0])
     wanted = _owners_wanted(placement, policy)
-    if loads is None:
-        loads = placement.loads if placement.loads is not None else np.ones(len(placement.pool), dtype=np.int64)
-    load = int((loads * wanted).sum())
-    needed = max(_packed(np.repeat(loads, wanted), each), int(wanted.max(initial=0)))
+    loads = placement.loads if loads is None else loads
+    load = int(wanted.sum() if loads is None else (loads * wanted).sum())
+    packed = -(-load // each) if loads is None else _packed(np.repeat(loads, wanted), each)
+    needed = max(packed, int(wanted.max(initial=0)))
     zones = len({s.zone for s in able if s.zone})
     after_zone = _with_zone_lost(needed, zones) if zones > 1 else None
     return Needed(load, each, weight, len(able), needed, needed + 1 if needed else 0, after_zone)

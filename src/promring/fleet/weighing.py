@@ -15,11 +15,12 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from promring.core.gain import APART_S, gain
+from promring.core.gain import APART_S, fullest, gain
 from promring.core.joined import FleetPool
 from promring.core.loads import LoadBook
+from promring.core.needed import Needed, scrapers_needed
 from promring.core.placement import Policy
 from promring.election.leadership import Leadership
 from promring.fleet.state import Memory
@@ -35,6 +36,13 @@ class Place(Protocol):
     """Places a pool by these loads; a ``trial`` is not kept for the next time."""
 
     def __call__(self, loads: Loads | None, *, trial: bool = False) -> Awaitable[Placement]: ...
+
+
+class Measured(NamedTuple):
+    """``spread``: what the fullest scraper has of its fair share; None where each target counts 1."""
+
+    spread: float | None
+    needed: Needed | None
 
 
 class Weighing:
@@ -59,6 +67,7 @@ class Weighing:
         self._refused: LoadBook | None = None
         """The last book that was tried and was not worth its moves; it is tried again after ``APART_S``."""
         self._refused_at = 0.0
+        self._measured: tuple[Placement, Measured] | None = None
         self._in_force: LoadBook | None = None
         self._loads: tuple[FleetPool, LoadBook, Loads] | None = None
         self._apart_until = 0.0
@@ -73,11 +82,18 @@ class Weighing:
             self._newest = known.book
             self._ring()
 
-    def newest_loads(self, placement: Placement) -> Loads | None:
-        """By the newest figures, where there are some; else those of the plan. None: each counts 1."""
+    def measured(self, placement: Placement, policy: Policy) -> Measured:
+        """By the newest figures where there are some, else by the loads of the plan. Blocks for a moment the first time that
+        it is asked of a long ``placement``.
+        """
         known = self.known
-        measured = known is not None and known.pool is placement.pool and self._leadership.leads()
-        return known.loads if measured and known is not None and known.loads is not None else placement.loads
+        fresh = known is not None and known.spread is not None and known.pool is placement.pool
+        if known is not None and fresh and self._leadership.leads():
+            return Measured(known.spread, known.needed)
+        if self._measured is None or self._measured[0] is not placement:
+            spread = fullest(placement) if self.learns else None
+            self._measured = placement, Measured(spread, scrapers_needed(placement, policy))
+        return self._measured[1]
 
     async def loads(self, pool: FleetPool, book: LoadBook | None) -> Loads | None:
         """The load of each row; the same array for the same pool and book. None: each counts 1."""

@@ -11,13 +11,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from promring.core.gain import fullest
 from promring.core.joined import FleetPool
 from promring.core.learning import Learning
 from promring.core.loads import LoadBook
+from promring.core.needed import Needed, scrapers_needed
+from promring.core.placement import Policy
 from promring.loads import Asked, LoadSource
-from promring.model import Loads, Placement
+from promring.model import Placement
 from promring.runtime.threads import in_thread
 from promring.runtime.unforeseen import Lasting, Unforeseen
 from promring.telemetry.log import Logger
@@ -27,12 +30,15 @@ JITTER = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """After a round: what is learnt, the ``book`` that may be placed by, and the newest load of each row of ``pool``."""
+    """After a round: what is learnt, the ``book`` that may be placed by, and, by the newest figures of the targets of
+    ``pool``: what the fullest scraper has of its fair share, and how many scrapers are needed.
+    """
 
     learning: Learning
     book: LoadBook | None
     pool: FleetPool
-    loads: Loads | None
+    spread: float | None = None
+    needed: Needed | None = None
 
 
 class Learner:
@@ -45,6 +51,7 @@ class Learner:
         source: LoadSource,
         jobs: Mapping[str, str],
         told_most: int,
+        policy: Policy,
         *,
         leads: Callable[[], bool],
         in_force: Callable[[], Placement | None],
@@ -55,7 +62,7 @@ class Learner:
     ) -> None:
         self._source, self._jobs, self._told_most = source, jobs, told_most
         self._leads, self._in_force, self._book, self._receive = leads, in_force, book, receive
-        self._failed, self._log = failed, log
+        self._failed, self._log, self._policy = failed, log, policy
         self.troubles: Mapping[str, str] = {}
         """By scraper or server: why its figures of the last round are missing or odd."""
         self.asked_at = 0.0
@@ -85,7 +92,11 @@ class Learner:
         def learnt() -> Known:
             learning = before.reading(pool, found.figures, in_force)
             book = learning.book(self._told_most) if learning.is_ripe else None
-            return Known(learning, book, pool, learning.loads(pool))
+            loads = learning.loads(pool)
+            if loads is None:
+                return Known(learning, book, pool)
+            spread = fullest(replace(placement, loads=loads))
+            return Known(learning, book, pool, spread, scrapers_needed(placement, self._policy, loads))
 
         known = await in_thread(learnt)
         if self._leads():
