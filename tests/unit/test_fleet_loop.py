@@ -617,3 +617,30 @@ async def test_a_placement_that_an_error_kept_from_being_in_force_is_put_in_forc
     moves.next_step = real  # type: ignore[method-assign]
     await loop.reconciler.cycle()
     assert loop.targets("node")[C.id], "the scraper that joined has its share"
+
+
+async def test_controllers_place_without_whom_the_leader_gives_nothing(tmp_path: Path) -> None:
+    """Only the leader pushes, and so only it finds who cannot be given anything."""
+    lists = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}
+    loops = [FleetLoop(tmp_path / name, leadership=Leadership(alone=False)) for name in ("1", "2")]
+    leader, follower = loops
+    leader.leadership.lead("one", 2, float("inf"))
+    follower.leadership.follow("one", 2)
+    for loop in loops:
+        await loop.say((A, B, C), **lists)
+    leader.reconciler.dispatcher.cut_off = frozenset({C.id})
+    await leader.reconciler.cycle()
+    assert leader.leadership.failing == {"main": {C.id}}
+    follower.leadership.share_failing(leader.leadership.failing)
+    await follower.reconciler.cycle()
+    mine, theirs = leader.reconciler.placement, follower.reconciler.placement
+    assert mine is not None
+    assert theirs is not None
+    assert (mine.owners == theirs.owners).all()
+    assert C.id not in [mine.scrapers[i].id for i in set(mine.owners[:, 0].tolist())]
+
+    follower.leadership.lead("two", 4, float("inf"))
+    await follower.reconciler.cycle()
+    led = follower.reconciler.placement
+    assert led is not None
+    assert (led.owners == theirs.owners).all(), "until it has found it itself, or time has passed"

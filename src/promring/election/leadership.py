@@ -63,6 +63,8 @@ class Leadership:
     """Scrapers of a fleet that are listed and do not live, as the leader's plan has them: a plan is over those, too."""
     loads: Mapping[str, bytes] = field(default_factory=dict)
     """By fleet: the book of loads that the leader places by, packed; empty: by the number of targets."""
+    failing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Scrapers of a fleet that live and get nothing, as the leader's plan has it."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     taken_over_at: float = field(default=float("-inf"), init=False)
@@ -117,8 +119,10 @@ class Leadership:
         lists = {name: some for name, some in self.lists.items() if name in services}
         down = {name: some for name, some in self.down.items() if name in fleets}
         loads = {name: book for name, book in self.loads.items() if name in fleets}
-        if (drained, lists, down, loads) != (self.drained or {}, self.lists, self.down, self.loads):
-            self.drained, self.lists, self.down, self.loads = drained, lists, down, loads
+        failing = {name: some for name, some in self.failing.items() if name in fleets}
+        before = self.drained or {}, self.lists, self.down, self.loads, self.failing
+        if (drained, lists, down, loads, failing) != before:
+            self.drained, self.lists, self.down, self.loads, self.failing = drained, lists, down, loads, failing
             self._news.set()
 
     def share_released(self, released: Mapping[str, tuple[Release, ...]]) -> None:
@@ -174,6 +178,21 @@ class Leadership:
             told[fleet] = down
         if told != self.down:
             self.down = told
+            self._news.set()
+
+    def share_failing(self, failing: Mapping[str, frozenset[str]]) -> None:
+        """Who gets nothing although it lives, according to whoever leads."""
+        if failing != self.failing:
+            self.failing = failing
+            self.changed()
+
+    def placed_without(self, fleet: str, failing: frozenset[str]) -> None:
+        """As the leader: these of ``fleet`` get nothing. Of all fleets together at most ``DOWN_MOST`` are told."""
+        others = {name: some for name, some in self.failing.items() if name != fleet}
+        room = max(0, DOWN_MOST - sum(map(len, others.values())))
+        told = {**others, fleet: frozenset(sorted(failing)[:room])} if failing else others
+        if told != self.failing:
+            self.failing = told
             self._news.set()
 
     def share_loads(self, loads: Mapping[str, bytes]) -> None:

@@ -99,7 +99,7 @@ class Reconciler:
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
-        self.unreachable = Unreachable(calls_sick=leadership.alone or not dispatcher.pulled, log=log)
+        self.unreachable = Unreachable(log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self._keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
@@ -156,7 +156,8 @@ class Reconciler:
 
     async def _place(self, verdict: Act, lists: Mapping[str, Lists]) -> Placement:
         """Who shall own what, by ring and policy."""
-        failing = self.dispatcher.cut_off | self.unreachable.sick()
+        failing = self._term.failing(self.dispatcher.cut_off | self.unreachable.sick())
+        self._term.tell_failing(failing)
         ring = await self.planner.update_ring(eligible(verdict.members, self.memory.drained, failing))
         pool = await self.planner.merge(lists)
         if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
@@ -182,7 +183,7 @@ class Reconciler:
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
-        failing = self.dispatcher.cut_off | self.opinions.sick(time.monotonic()).keys()
+        failing = self._term.failing(self.dispatcher.cut_off | self.opinions.sick(time.monotonic()).keys())
         return eligible(self.history.members, drained, failing)
 
     # --- act ---------------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from promring.telemetry.log import Logger
 
 LISTED_STILL_S = 600.0
 """So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
-
-
+FOUND_AGAIN_S = 120.0
+"""So long a new leader takes at most to find what the leader before it had found of scrapers that get nothing."""
 NEWS_S = 10.0
 """So long the leader takes at most to tell of a death that we have seen."""
 
@@ -31,6 +31,8 @@ class Term:
         self._led_epoch = 0
         """Of our own newest lease that the loop has begun to lead with."""
         self._live: frozenset[str] = frozenset()
+        self._inherited: frozenset[str] = frozenset()
+        """Who got nothing in the plan of the leader before us."""
         self._died_at: dict[str, float] = {}
         self._book: tuple[LoadBook | None, bytes] = None, b""
         """The last book of loads that was packed."""
@@ -63,6 +65,7 @@ class Term:
         if not self.leadership.leads() or not self.is_new:
             return False
         self._led_epoch = self.leadership.epoch
+        self._inherited = self.leadership.failing.get(self._fleet, frozenset())
         return True
 
     def catalogue(self, listed: Members) -> Members:
@@ -97,6 +100,24 @@ class Term:
         if book is not self._book[0]:
             self._book = book, b"" if book is None else encode(book)
         return self._book[1]
+
+    def failing(self, ours: frozenset[str]) -> frozenset[str]:
+        """Who gets nothing although it lives; ``ours``: as far as we have found. Who follows goes by the plan of the leader,
+        and a new leader for a while by what the one before it had found, besides.
+        """
+        leadership = self.leadership
+        if leadership.alone:
+            return ours
+        told = leadership.failing.get(self._fleet, frozenset())
+        if not leadership.leads():
+            return told
+        is_new = leadership.clock() - leadership.led_since < FOUND_AGAIN_S
+        return ours | self._inherited if is_new else ours
+
+    def tell_failing(self, failing: frozenset[str]) -> None:
+        """As the leader: the plan gives these nothing."""
+        if self.leadership.leads() and not self.leadership.alone:
+            self.leadership.placed_without(self._fleet, failing)
 
     def tell_drained(self, drained: Collection[str]) -> None:
         """As the leader: a person has drained these."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from promring.core.coverage import Seen
 from promring.core.ring import Ring
@@ -19,14 +18,12 @@ from promring.telemetry.log import Logger
 
 
 class Unreachable:
-    """Of one fleet. ``calls_sick``: whether a scraper may be called sick. Not where several controllers serve slices: each
-    would judge for itself, and they must make one plan.
-    """
+    """Of one fleet. Of several controllers the leader says who is sick: ``Term.failing``."""
 
-    def __init__(self, *, calls_sick: bool, log: Logger) -> None:
+    def __init__(self, *, log: Logger) -> None:
         self.opinions = SecondOpinions()
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
-        self._calls_sick, self._log = calls_sick, log
+        self._log = log
         self._used: frozenset[str] = frozenset()
 
     def sick(self) -> frozenset[str]:
@@ -43,8 +40,6 @@ class Unreachable:
         """All scrapers were looked at. Whether a plan would be another one by that."""
         before = self.opinions
         self.opinions = await in_thread(lambda: before.judged(placement, ring, seen, time.monotonic()))
-        if not self._calls_sick:
-            self.opinions = replace(self.opinions, scrapers={})
         now = time.monotonic()
         say_opinions(self._log, before, self.opinions, now)
         return self.opinions.trials.keys() != before.trials.keys() or self._used != frozenset(self.opinions.sick(now))
