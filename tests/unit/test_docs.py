@@ -98,6 +98,16 @@ def test_check_says_valid_or_every_error_with_exit_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check", str(file)])
     assert result.exit_code == 2
     assert [line.split(" ")[0] for line in result.output.splitlines()] == [f"{file}:5:", f"{file}:10:"]
+    file.write_text(yaml_block("README.md"))
+    (tmp_path / "web.yml").write_text("basic_auth_users: {alice: plain}\n")
+    result = CliRunner().invoke(main, ["check", str(file), "--web.config.file", str(tmp_path / "web.yml")])
+    assert (result.exit_code, result.output.splitlines()) == (
+        2,
+        [f"{tmp_path}/web.yml:1: basic_auth_users.alice: is not a bcrypt hash"],
+    )
+    (tmp_path / "web.yml").write_text("rate_limit: {interval: 1s, burst: 9}\n")
+    result = CliRunner().invoke(main, ["check", str(file), "--web.config.file", str(tmp_path / "web.yml")])
+    assert result.exit_code == 0
     result = CliRunner().invoke(main, ["check", str(tmp_path / "none.yml")])
     assert (result.exit_code, result.output) == (2, f"{tmp_path}/none.yml:1: No such file or directory\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,20 +36,28 @@ class Checked:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @output_option
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path),
+    help="Also check this file about promring's own port.",
+)
 @click.option("--online", is_flag=True, help="Also ask for the scrapers and for every list of targets, once.")
-def check(file: Path, output: Output, *, online: bool) -> None:
+def check(file: Path, output: Output, web_config_file: Path | None, *, online: bool) -> None:
     """Validate a configuration, and try what it asks for: programs, keys, folders, Python functions. Nothing is written.
 
     Exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`. What is valid but hardly meant is a line with
     `warning:`. With --online: 1 when scrapers or a source give no answer, or an empty one.
     """
     found, settings = _checked(file)
+    if web_config_file is not None:
+        found = _with_web(found, web_config_file)
     if output.is_text:
         _show(file, found)
-    if online and settings is not None:
+    if online and settings is not None and found.valid:
         from promring.cli.check_online import ask
 
-        found = Checked(found.valid, found.errors, found.warnings, found.services, ask(settings, file, output))
+        found = replace(found, online=ask(settings, file, output))
     if not output.is_text:
         output.say(asdict(found))
     sys.exit(INVALID if not found.valid else 0 if all(one.answered for one in found.online) else 1)
@@ -64,6 +72,17 @@ def _checked(file: Path) -> tuple[Checked, Settings | None]:
         return Checked(False, error.problems), None
     warnings = loaded.lines((path, f"warning: {what}") for path, what in trial.warnings(loaded.settings))
     return Checked(True, (), warnings, [s.name for s in loaded.settings.shard_services]), loaded.settings
+
+
+def _with_web(found: Checked, file: Path) -> Checked:
+    """With what is wrong in a ``--web.config.file``, too."""
+    from promring.web.access import Access
+
+    try:
+        Access(file)
+    except ConfigError as error:
+        return replace(found, valid=False, errors=[*found.errors, *error.problems])
+    return found
 
 
 def _show(file: Path, found: Checked) -> None:
