@@ -42,6 +42,7 @@ from promring.runtime.http_client import new_session, request
 
 TARGETS, INTERVAL_S, HOLD_S, SETTLE_S = 60, 5.0, 45.0, 30.0
 ORIGINAL_POINTS = 500
+DOUBLED = 1.5
 
 
 @dataclass
@@ -242,7 +243,7 @@ async def run() -> None:
         console.print(f"comparison: needs {', '.join(missing)}; scripts/fetch-servers gets them")
         return
     rows = await asyncio.gather(*map(_measured, SYSTEMS))
-    console.print(markdown(rows))
+    print(markdown(rows))
 
 
 async def _measured(kind: type[System]) -> Row:
@@ -318,11 +319,10 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         again = f"{statistics.median(row.again_s):.1f}, {max(row.again_s):.1f} s" if row.again_s else "-"
-        pairs = (f"{_of(row.moved, step)}, {_of(row.missed, step)}" for step in ("return", "join"))
-        cells = (f"{row.balance:.2f}", f"{row.scrapes:.1f}", again, str(row.never), _of(row.missed, "death"), *pairs)
+        moved: Mapping[str, int | str] = (
+            dict.fromkeys(row.moved, "-") if row.scrapes > DOUBLED else row.moved
+        )  # nobody is the one owner
+        pairs = (f"{moved.get(step, 0)}, {row.missed.get(step, 0)}" for step in ("return", "join"))
+        cells = (f"{row.balance:.2f}", f"{row.scrapes:.1f}", again, str(row.never), str(row.missed.get("death", 0)), *pairs)
         lines.append(f"| {row.system} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _of(counts: Mapping[str, int], step: str) -> str:
-    return str(counts.get(step, 0))

@@ -34,7 +34,7 @@ from promring.telemetry import log
 
 SCRAPERS, AGENTS, SERVICES, TARGETS = 1000, 500, 50, 100_000
 EACH, CHURN = TARGETS // SERVICES, TARGETS // SERVICES // 100
-ROUNDS, ROUND_S, POLL_S, READY_S = 12, 10.0, 60.0, 300.0
+ROUNDS, ROUND_S, POLL_S, READY_S = 8, 10.0, 60.0, 300.0
 TICK_S = 0.02
 
 
@@ -159,7 +159,7 @@ def _config(folder: Path, port: int) -> dict[str, object]:
     fleet: dict[str, object] = {
         "name": "main",
         "scrapers": {"probe": {"nodes": nodes, "interval": "10s", "timeout": "5s"}},
-        "handover": {"overlap": "0s"},
+        "handover": {"overlap": "0s", "confirm": False},
         "audit": None,
         "delivery": [{"http_sd": {}}],
     }
