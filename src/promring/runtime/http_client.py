@@ -27,6 +27,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from promring.runtime import secretfile
+from promring.runtime.http_body import read_body
+from promring.runtime.http_errors import DistrustError as DistrustError
+from promring.runtime.http_errors import HttpError as HttpError
+from promring.runtime.http_errors import NotAskedError as NotAskedError
+from promring.runtime.http_errors import RefusedError as RefusedError
+from promring.runtime.http_errors import TooLargeError as TooLargeError
+from promring.runtime.http_errors import UnresolvedError as UnresolvedError
 from promring.runtime.proxy import Proxy
 from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
 from promring.runtime.resolver import Resolver, watch_lookups
@@ -36,8 +43,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-ALL_BODIES_BYTES_MAX = 768 * 1024 * 1024
-"""Of all answers that are being received at one moment by this process."""
 ERROR_MAX = 300
 USER_AGENT = "promring"
 TEXT_WINDOW_BYTES = 64 * 1024
@@ -47,32 +52,6 @@ OWN_TROUBLE = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EADDRNOTAVAIL, errno.ENETDOWN}
 )
 """No descriptor, no memory, no thread, no port, no network on this machine."""
-
-
-class HttpError(Exception):
-    """No usable answer: refused, timed out, cut, too large. The text says which, in one line."""
-
-
-class TooLargeError(HttpError):
-    """The body is longer than the caller takes."""
-
-
-class RefusedError(HttpError):
-    """Nobody listens there: each address of the name refused the connection."""
-
-
-class DistrustError(HttpError):
-    """The other side is there and speaks, but one of the two does not trust the other, or they agree on no TLS: for a
-    certificate, its name or its time, a version, credentials. Trouble of a configuration: the other side is not dead.
-    """
-
-
-class NotAskedError(HttpError):
-    """The request did not leave this machine: something is used up here. It says nothing about the other side."""
-
-
-class UnresolvedError(NotAskedError):
-    """The name has no address, or the name server did not say one in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +144,7 @@ async def request(
             ) as response:
                 names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
                 taking = consume if response.status == 200 else None
-                body = await _body(response, body_bytes_max, taking)
+                body = await read_body(response, body_bytes_max, taking)
                 return Response(response.status, names, body, secrets, str(proxy or ""))
     except TimeoutError:
         raise _through(not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s), proxy) from None
@@ -310,48 +289,6 @@ def _why(error: Exception) -> str:
 
 def _hidden(text: str, secrets: Iterable[str]) -> str:
     return hide(text, secrets) if secrets else text
-
-
-class _InFlight:
-    """Bytes of bodies that are being received now, by all requests of the process."""
-
-    size = 0
-
-
-async def _body(
-    response: aiohttp.ClientResponse, most: int, consume: Callable[[bytes], Awaitable[None]] | None = None
-) -> bytes:
-    """Counted as it is unpacked. Raises ``TooLargeError`` as soon as it is longer than ``most`` bytes, or says it will
-    be. With ``consume`` nothing is kept.
-    """
-    too_large = f"body larger than {most} bytes"
-    if (response.content_length or 0) > most:
-        response.close()
-        raise TooLargeError(too_large)
-    chunks: list[bytes] = []
-    size = consumed = 0
-    try:
-        async for chunk in response.content.iter_chunked(65536):
-            if consume is not None:
-                consumed += len(chunk)
-                if consumed > most:
-                    response.close()
-                    raise TooLargeError(too_large)
-                await consume(chunk)
-                continue
-            size += len(chunk)
-            _InFlight.size += len(chunk)
-            if size > most or _InFlight.size > ALL_BODIES_BYTES_MAX:
-                response.close()
-                if size > most:
-                    raise TooLargeError(too_large)
-                raise NotAskedError(f"more than {ALL_BODIES_BYTES_MAX} bytes of answers at one moment")
-            chunks.append(chunk)
-            await asyncio.sleep(0)  # a bomb unpacks without a wait: 512 MB of it would hold the event loop for a second
-        return b"".join(chunks)
-    finally:
-        _InFlight.size -= size
-        chunks.clear()  # an error keeps this frame, and what it names, until the garbage collector comes
 
 
 def _line(text: str) -> str:
