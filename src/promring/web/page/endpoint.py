@@ -35,7 +35,7 @@ from promring.web.page.ring import colour, load_arcs, ring_arcs
 from promring.web.page.scrapers import Asked, Rows, page_of, rows_of
 from promring.web.page.shown import Pictures, ShownFinds, ShownFleet, ShownService, held, held_besides, verdict
 from promring.web.paths import Paths
-from promring.web.views.fleets import describe, describe_fleet
+from promring.web.views.fleets import describe
 from promring.web.views.targets import KINDS, listed, search, uncovered
 from promring.web.views.timeline import reshards_of
 from promring.web.where import LIMIT, WhereEndpoint
@@ -95,9 +95,7 @@ class Page:
     async def fleet(self, request: web.Request) -> web.Response:
         """One fleet, with all of its scrapers, and its services."""
         name, overview = fleet_of(self._controller, request.match_info["fleet"]).name, self._api.overview()
-        said = next((one for one in overview.fleets if one.name == name), None)
-        if said is None:
-            raise ApiError(503, "unavailable", f"fleet {name!r} is being started", retry_after_s=1)
+        said = _said_of(overview, name)
         shown = await self._shown(said, overview, Asked.of(request.query), None)
         past = self._past(about_fleet(self._controller, name), name)
         return await self._render("home.html", {"fleets": [shown], "only": name, **past}, overview)
@@ -105,8 +103,9 @@ class Page:
     async def service(self, request: web.Request) -> web.Response:
         """One service, with all of its scrapers and what each has of it."""
         service, overview = service_of(self._controller, request.match_info["service"]), self._api.overview()
-        said = describe(service)
-        fleet = describe_fleet(service.fleet)
+        fleet = _said_of(overview, service.fleet.name)
+        own = fleet.is_own
+        said = next((one for one in overview.services if own and one.name == service.name), None) or describe(service)
         shown = await self._shown_service(service, said, fleet)
         had = self._actions.had(fleet.name)
         rows = rows_of(said.scrapers, Asked.of(request.query), writable=self._api.leads, had=had)
@@ -179,7 +178,7 @@ class Page:
     def _scraper(self, request: web.Request) -> tuple[Fleet, Scraper]:
         fleet = fleet_of(self._controller, request.match_info["fleet"])
         name = fleet.scraper_id(request.match_info["scraper"])
-        said = next((one for one in describe_fleet(fleet).scrapers if one.id == name), None)
+        said = next((one for one in _said_of(self._api.overview(), fleet.name).scrapers if one.id == name), None)
         if said is None:
             raise ApiError(404, "not_found", f"no scraper {name!r} in {fleet.name}")
         return fleet, said
@@ -197,7 +196,7 @@ class Page:
             if error.status not in (400, 503):
                 raise
             why = str(error)
-        said = next((one for one in describe_fleet(fleet).scrapers if one.id == name), None)
+        said = next((one for one in _said_of(self._api.overview(), fleet.name).scrapers if one.id == name), None)
         values: dict[str, object] = {
             "fleet": fleet.name,
             "name": name,
@@ -227,7 +226,7 @@ class Page:
             ident = int(text, 16) if len(text) == 16 else -1
         except ValueError:
             ident = -1
-        scrapers = describe(service).scrapers
+        scrapers = _said_of(self._api.overview(), service.fleet.name).scrapers
         found = None
         if 0 <= ident < 2**64:
             found = await self._api.searches.run(lambda: explained(service, placement, ident, scrapers))
@@ -276,6 +275,14 @@ class Page:
         work = partial(made.render, values, now=time.time(), overview=overview, verdict=verdict(overview))
         text = await self._renders.run(work)
         return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
+
+
+def _said_of(overview: Status, fleet: str) -> FleetAnswer:
+    """Of a fleet that runs. The overview may be a moment older than it: then 503."""
+    found = next((one for one in overview.fleets if one.name == fleet), None)
+    if found is None:
+        raise ApiError(503, "unavailable", f"fleet {fleet!r} is being started", retry_after_s=1)
+    return found
 
 
 def _environment(folder: Path, paths: Paths) -> jinja2.Environment:

@@ -111,11 +111,18 @@ def verdict(overview: Status) -> Verdict:
             parts.append(f"{wrong} uncovered")
     if down:
         parts.append(f"{down} of {sum(len(one.scrapers) for one in overview.fleets)} scrapers down")
-    if held := sum((one.held is not None) + len(one.withheld) for one in overview.fleets):
-        parts.append(f"{held} held")
+    if kept := _held_of_all(overview):
+        parts.append(f"{kept} held")
     if worst := [one.name for one in overview.fleets if one.summary.level == "bad"]:
         parts.append(f"look at {', '.join(worst[:3])}")
     return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
+
+
+def _held_of_all(overview: Status) -> int:
+    """How much is held, of fleets and of services."""
+    fleets = {one.name: one for one in overview.fleets}
+    of_services = sum(len(held_besides(one, fleets[one.fleet])) for one in overview.services if one.fleet in fleets)
+    return of_services + sum(len(held(one, "fleets")) for one in overview.fleets)
 
 
 def held(of: Fleet | Service, kind: str) -> list[ShownHeld]:
