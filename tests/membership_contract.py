@@ -25,7 +25,7 @@ from promring.model import Answer, Known, Members, NodeState, Scraper, Unknown, 
 from promring.telemetry import log
 from tests.waiting import until
 
-PROBING = ProbeKeys(interval=0.05, timeout=0.05)
+PROBING = ProbeKeys(interval=0.2, timeout=0.2)
 TROUBLE = ("SERVFAIL", "scrapers.json:1: ", "status 500", "cannot connect", "connection closed", "no whole answer")
 """What people are told of a list that is lost."""
 

@@ -61,3 +61,24 @@ async def test_what_it_dropped_is_not_said_of_it_when_its_slice_is_without_that(
         assert len(sights[-1].seen["a:1"].dropped) == 0
     finally:
         task.cancel()
+
+
+async def test_what_is_not_covered_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = place(FleetPool.of({"x": Part(pool_of(["t:1"]))}), Ring(ONE, 8), Policy(8))
+    server, looks = Server(placement), {"x": Look("x", "x", 0, log.get())}
+    server.listed = []
+    monkeypatch.setattr(watch, "targets_of", server.targets_of)
+    monkeypatch.setattr(watch, "SETTLING_S", 0.02)
+    made = (looks, lambda: placement, lambda: (), lambda _: None, asyncio.Event(), None, log.get())
+    task = asyncio.create_task(Audit(AuditSettings(interval_s=3600.0, lasts_s=600.0), *made).run())
+
+    def missing() -> int | None:
+        found = looks["x"].coverage
+        return None if found is None else len(found.missing)
+
+    try:
+        await until(lambda: missing() == 1, "seen to lack it")
+        server.listed = placement.pool.ids.tolist()
+        await until(lambda: missing() == 0, "seen to have it, before the hour is over")
+    finally:
+        task.cancel()

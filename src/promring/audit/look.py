@@ -62,6 +62,10 @@ class Look:
         if before is None or not np.array_equal(before[0], wanted):
             self.running[scraper] = wanted, one.at
 
+    def is_settling(self, lasts_s: float) -> bool:
+        """Whether somebody scrapes less than it shall, and has not for so long that it is worth a warning."""
+        return self._uncovered_since is not None and time.monotonic() - self._uncovered_since < lasts_s
+
     async def compare(self, in_force: Placement, lasts_s: float) -> None:
         """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
         seen, failed = dict(self.seen), dict(self.failed)

@@ -47,7 +47,7 @@ from promring.telemetry.log import Logger
 T = TypeVar("T")
 AT_ONCE = 20
 DECODED_AT_ONCE = 2
-SOON_S = 1.0
+SOON_S, SETTLING_S = 1.0, 5.0
 AWAITED_S = 2.0
 """So long somebody has to answer whom a hand-over waits for: one that hangs shall not hold the others up."""
 LATER_S, LATER_AFTER_S = 5.0, 60.0
@@ -120,6 +120,8 @@ class Audit:
                     except Exception as error:  # the supervisor of this loop: a look that fails proves nothing
                         self._faults.note(error)
                         await asyncio.sleep(self._faults.pause_s())
+                    if full and any(look.is_settling(self._settings.lasts_s) for look in self.looks.values()):
+                        full_at = min(full_at, time.monotonic() + SETTLING_S)  # what is new takes its scrapers some seconds
                 await self._pause(full_at if interval is not None else None)
 
     async def _pause(self, full_at: float | None) -> None:

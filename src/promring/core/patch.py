@@ -16,7 +16,8 @@ FEW = 8
 
 def merge_again(pools: Sequence[TargetPool], before: Sequence[TargetPool], merged: TargetPool) -> TargetPool:
     """``merge`` of parts of one source, from what it gave for those ``before``."""
-    if len(pools) != len(before) or len(pools) < 2:
+    shared = merged.duplicates != sum(pool.duplicates for pool in before)  # two lists have the same entry
+    if shared or len(pools) != len(before) or len(pools) < 2:
         return merge(pools, ranked=False)
     for old, new in zip(before, pools, strict=True):
         patched = merged if old is new else _patched(merged, old, new)
