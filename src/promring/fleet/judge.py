@@ -11,18 +11,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from promring.core.guard import judge_lists, judge_members
+from promring.core.joined import part_of
 from promring.core.pool import fingerprint_of
-from promring.core.preview import Fit
+from promring.core.preview import Fit, fit
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Hold, Lists, ServiceVerdict, Verdict, Withheld, ends_next
 from promring.election.leadership import Leadership
-from promring.fleet.decision_log import Held
+from promring.fleet.decision_log import Held, say_fit
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Lists as ServiceLists
 from promring.fleet.planner import same_lists
 from promring.fleet.releases import Releases
 from promring.fleet.state import Memory
-from promring.model import Fingerprint, TargetPool
+from promring.model import Fingerprint, Placement, TargetPool
 from promring.telemetry.log import Logger
 
 STARTING = Hold("starting", "the first cycle has not run yet")
@@ -73,7 +74,7 @@ class Judge:
         """When a verdict may be another one by itself, monotonic seconds."""
         self._rules, self._facts, self._leadership = rules, facts, leadership
         self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
-        logs = {name: log if name == fleet else log.bind(service=name) for name in guards}
+        logs = self._logs = {name: log if name == fleet else log.bind(service=name) for name in guards}
         self.services = {
             name: ServiceState(guard, Releases(name, leadership, logs[name]), Held(logs[name]))
             for name, guard in guards.items()
@@ -129,6 +130,14 @@ class Judge:
             elif had.slices:
                 found[name] = had.sources
         return found
+
+    def say_fit(self, placement: Placement) -> None:
+        """What of each service has no room, when it is another number than before."""
+        for name, service in self.services.items():
+            if (part := part_of(placement, name)) is not None:
+                found = fit(part)
+                say_fit(self._logs[name], service.fit or Fit(), found)
+                service.fit = found
 
     def forget(self, scrapers: Collection[str]) -> None:
         """These were taken out of the configuration, and have ended."""

@@ -26,14 +26,12 @@ from functools import partial
 from promring.core.coverage import Seen, Sight
 from promring.core.eligible import eligible, listed
 from promring.core.handover import Handover
-from promring.core.joined import part_of
 from promring.core.placement import capacities
-from promring.core.preview import Fit, fit
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld
 from promring.election.leadership import Leadership
-from promring.fleet.decision_log import say_fit, why_reshard
+from promring.fleet.decision_log import why_reshard
 from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
@@ -49,6 +47,7 @@ from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
 from promring.fleet.weighing import Weighing
 from promring.model import Loads, Members, Placement
+from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -116,6 +115,8 @@ class Reconciler:
         while True:
             changed_at = await self._woken()
             await self.cycle(changed_at)
+            if (placement := self.placement) is not None:  # people ask for it, and it takes long for a long one
+                await in_thread(partial(self.weighing.measured, placement, self.planner.policy))
 
     async def _woken(self) -> float | None:
         """Wait until a fact changed or a cycle is due. Returns when the change came (monotonic), None without one."""
@@ -219,7 +220,7 @@ class Reconciler:
                 reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
             self._say_reshard(step, reason, placed_before, len(some))
         self._policy_changed = False
-        self._say_fit(step.owned)
+        self.judge.say_fit(step.owned)
         if left := sorted({s.scraper.id for s in before.every_slice} - {s.id for s in step.owned.scrapers}):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
@@ -242,14 +243,6 @@ class Reconciler:
             held=held,
             slices_changed=slices_changed,
         )
-
-    def _say_fit(self, placement: Placement) -> None:
-        for name, service in self.services.items():
-            if (part := part_of(placement, name)) is not None:
-                found = fit(part)
-                log = self._log if name == self.fleet else self._log.bind(service=name)
-                say_fit(log, service.fit or Fit(), found)
-                service.fit = found
 
     async def _deliver(self, decided: set[str], *, whole: bool) -> None:
         """Give the sinks what is in force, and say when to look again: after a failure soon. ``whole``: look at the sinks of
