@@ -32,7 +32,7 @@ from promring.discovery import polling
 from promring.election.leadership import Leadership
 from promring.election.loop import Election
 from promring.fleet import facts, judge, moves, reconcile
-from promring.model import Empty, Fact, Keys, Known, Members, Placement, TargetPool, Unknown
+from promring.model import Empty, Fact, Keys, Known, Loads, Members, Placement, TargetPool, Unknown
 from promring.runtime import disk
 from tests.sim.planted_fleets import FLEET_BUGS
 
@@ -187,14 +187,16 @@ def previous_plan_chooses() -> Places:
     """Who had a target keeps it."""
     before: dict[Any, Placement] = {}
 
-    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy) -> Placement:
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
         task = asyncio.get_running_loop()
         wanted, had = place_living(pool, ring, listed, policy), before.get(task)
         if had is not None:
             index = {s.id: i for i, s in enumerate(ring.scrapers)}
             old = np.array([*(index.get(s.id, -1) for s in had.scrapers), -1], dtype=np.int32)
-            owners = np.vstack([old[had.owners], np.full((1, 1), -1, dtype=np.int32)])[rows_of(had.pool, pool.ids)]
-            wanted = replace(wanted, owners=np.where(owners >= 0, owners, wanted.owners))
+            nobody = np.full((1, had.owners.shape[1]), -1, dtype=np.int32)
+            owners = np.vstack([old[had.owners], nobody])[rows_of(had.pool, pool.ids)]
+            if owners.shape == wanted.owners.shape:
+                wanted = replace(wanted, owners=np.where(owners >= 0, owners, wanted.owners))
         before[task] = wanted
         return wanted
 

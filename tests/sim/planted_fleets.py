@@ -19,6 +19,7 @@ from promring.fleet import planner, succession
 from promring.fleet.judge import Judge
 from promring.fleet.planner import Planner
 from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import Loads, Placement, TargetPool
 
 Places = list[tuple[Any, str, Any]]
@@ -123,6 +124,63 @@ def lists_of_the_note_ignored() -> Places:
     return [(Leadership, "lists", property(lambda _: {}, lambda *_: None))]
 
 
+def amnesia() -> Places:
+    """A controller that starts does not read what it saved."""
+    return [(Store, "load", lambda _: Memory())]
+
+
+def a_record_is_lost() -> Places:
+    """What changes after the first save is never written, and nobody says so."""
+    real = Store._append
+
+    def append(self: Store, memory: Memory) -> bool:
+        return self._position is not None or real(self, memory)
+
+    return [(Store, "_append", append)]
+
+
+def drained_until_a_restart() -> Places:
+    """Who is drained is not saved."""
+    real = Store.load
+    return [(Store, "load", lambda self: replace(real(self), drained=frozenset()))]
+
+
+def twice_on_one_scraper() -> Places:
+    """The second owner of a target is the first one again."""
+
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+        found = place_living(pool, ring, listed, policy, loads)
+        owners = found.owners.copy()
+        if owners.shape[1] > 1:
+            owners[:, 1] = np.where(owners[:, 1] >= 0, owners[:, 0], owners[:, 1])
+        return replace(found, owners=owners)
+
+    return [(aside, "place_living", placed)]
+
+
+def capacity_is_forgotten() -> Places:
+    """A scraper takes whatever the ring gives it."""
+
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+        return place_living(pool, ring, listed, replace(policy, capacity=None), loads)
+
+    return [(aside, "place_living", placed)]
+
+
+def weights_are_forgotten() -> Places:
+    """Each scraper that may have targets has as many."""
+
+    def even(ring: Ring, nodes: int) -> Ring:
+        return Ring(tuple(replace(s, weight=min(1.0, s.weight * 100)) for s in ring.scrapers), nodes)
+
+    def placed(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
+        nodes = policy.virtual_nodes
+        found = place_living(pool, even(ring, nodes), even(listed, nodes), policy, loads)
+        return replace(found, scrapers=ring.scrapers)
+
+    return [(aside, "place_living", placed)]
+
+
 FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
     bug.__name__: bug
     for bug in (
@@ -135,5 +193,11 @@ FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
         drained_by_the_first_service,
         claims_end_with_a_reload,
         lists_of_the_note_ignored,
+        amnesia,
+        a_record_is_lost,
+        drained_until_a_restart,
+        twice_on_one_scraper,
+        capacity_is_forgotten,
+        weights_are_forgotten,
     )
 }
