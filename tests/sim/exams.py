@@ -210,6 +210,14 @@ async def one_is_drained(fleet: Fleet) -> None:
     nothing_missed(fleet, began)
 
 
+async def all_restart_while_one_is_drained(fleet: Fleet) -> None:
+    """It stays drained, although nobody asks for it again."""
+    scraper = fleet.a_scraper()
+    fleet.drained.add(scraper.id)
+    await fleet.converged(f"after {scraper.id} was drained", 60.0)
+    await all_restart(fleet)
+
+
 async def one_replays(fleet: Fleet) -> None:
     """It died, and comes back with a log to replay: what the others took over stays with them meanwhile."""
     scraper = fleet.a_scraper()

@@ -102,8 +102,17 @@ class Moves:
         before = left.decided - self._world.traits.interval_s - SEEN_S
         if left.scraper.was_ill(target, before) or self._world.weak(left.scraper, target, left.decided):
             return True
+        if not self._world.strict and left.heirs and all(self._fails_unseen(heir, target, before) for heir, _ in left.heirs):
+            return True
         late = left.decided - SEEN_S - self._world.traits.poll_s
         return any(heir.fell_ill(target, late) and self.good_by[target].get(heir.id, NEVER) >= at for heir, at in left.heirs)
+
+    def _fails_unseen(self, heir: Scraper, target: str, since: float) -> bool:
+        """Known to be weak: an owner that fails the target, and that nobody can see failing, gets it back by time when a
+        restart forgot who was tried instead.
+        """
+        fails = any(span.what in ("fails", "cut") and span.concerns(target) for span in heir.past if span.ended >= since)
+        return fails and any(span.unseen for span in heir.past if span.ended >= since)
 
     def missed(self, since: float) -> list[str]:
         """Who was listed, and well, then, and has no good scrape for too long now."""

@@ -96,6 +96,11 @@ class Span:
     target: str = ""
     share: float = 1.0
 
+    @property
+    def unseen(self) -> bool:
+        """Whether what it says of its targets is none, or wrong."""
+        return self.what not in ("gone", "starts", "fails", "cut")
+
     def concerns(self, target: str) -> bool:
         return self.target in ("", target) and _reach_of(target) < self.share
 

@@ -22,6 +22,23 @@ FIRST = {
     "members_forgotten": 2,
     "edge_triggered": 0,
     "break_before_make": 0,
+    "lease_never_ends": 4,
+    "epoch_stays": 0,
+    "lock_is_deleted": 0,
+    "old_proof_confirms": 4,
+    "limited_is_covered": 2,
+    "dropped_is_missing": 0,
+    "a_record_is_lost": 0,
+    "twice_on_one_scraper": 0,
+    "drained_until_a_restart": 2,
+    "previous_plan_chooses": 0,
+    "weights_are_forgotten": 1,
+    "replicas_in_one_zone": 1,
+    "one_replica_for_all": 0,
+    "placed_over_the_living": 0,
+    "capacity_by_service": 0,
+    "capacity_is_forgotten": 0,
+    "one_doubt_holds_all": 1,
 }
 """The first seed that finds each."""
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.rows import Seen
-from tests.sim.run import simulate
+from tests.sim.run import ALWAYS, simulate
 
-ALWAYS = 64
-"""A seed costs 2 to 3 s of a core; with the planted bugs that is three minutes of two cores."""
 LONG = 300
 
 
