@@ -84,6 +84,8 @@ class ProbeMembership:
 
     def __init__(self, name: str, scrapers: Members, settings: ProbeKeys, log: Logger, api: ScraperApi = PLAIN) -> None:
         self._name, self._settings, self._log, self._api = name, settings, log, api
+        self._listed = tuple(sorted(scrapers))
+        """Kept, since each probe asks for it, and sorting a thousand takes longer than a probe."""
         self._scrapers = {s.id: s for s in scrapers}
         self._health = {name: self._new_health() for name in self._scrapers}
         self._why: dict[str, str] = {}
@@ -111,6 +113,7 @@ class ProbeMembership:
     def list_now(self, scrapers: Members) -> None:
         """These are the scrapers from now on, and what is known of them is published."""
         before, self._scrapers = self._scrapers, {s.id: s for s in scrapers}
+        self._listed = tuple(sorted(scrapers))
         for name, scraper in before.items():
             now = self._scrapers.get(name)
             if now is None or now.address != scraper.address:
@@ -133,7 +136,7 @@ class ProbeMembership:
         return [NodeState(name, names[self._health[name].up], self._why.get(name, "")) for name in self._scrapers]
 
     def listed(self) -> Members:
-        return tuple(sorted(self._scrapers.values()))
+        return self._listed
 
     def silent(self) -> str:
         """Never: each probe ends, and is an answer."""
