@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -293,3 +294,24 @@ async def test_a_sink_that_has_its_slices_is_looked_at_again_when_they_change_or
     sink.outcome[A.id] = "failed"
     assert await partly(SLICES)
     assert not (await given.deliver({"x": SLICES}, {"x"}, pushes=True, whole=True))["x"]
+
+
+async def test_between_the_deliveries_of_many_services_others_have_their_turn() -> None:
+    term, turns, done = Leadership(), 0, False
+    services = {
+        f"s{n}": ServiceDeliveries("x", f"s{n}", [Pushed()], term, lambda: None, Metrics(), log.get()) for n in range(20)
+    }
+
+    async def other() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    dispatcher = Dispatcher(services, {}, term, lambda: None, log.get())
+    found = await dispatcher.deliver(dict.fromkeys(services, SLICES), set(services), pushes=True, whole=True)
+    done = True
+    await task
+    assert all(found.values())
+    assert turns >= len(services)

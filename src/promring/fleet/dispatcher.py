@@ -56,6 +56,7 @@ class Dispatcher:
                 remembered, mine = name not in decided, slices.get(name, ())
                 work = couriers.deliver(mine, remembered=remembered, pushes=pushes, whole=whole)
                 tasks[name] = group.create_task(self._alone(work))
+                await asyncio.sleep(0)  # of many services with many scrapers each takes the event loop for a while
             for name, retirement in self.retirements.items():
                 if name in decided or term.alone:
                     group.create_task(retirement.deliver(slices.get(name, ()), term.leads, pushes=pushes))
