@@ -157,7 +157,7 @@ async def scraper_lies(fleet: Fleet) -> None:
 
 
 async def scraper_fails(fleet: Fleet) -> None:
-    """It is called sick soon, where anybody is, others reach what it fails, and nobody but it loses a target until then."""
+    """It is called sick soon, others reach what it fails, and nobody but it loses a target until then."""
     scraper = fleet.a_scraper()
     mine = {t for t in scraper.in_file if not fleet.world.traits.drops(t)}
     scraper.fails = 1.0
@@ -166,9 +166,8 @@ async def scraper_fails(fleet: Fleet) -> None:
         await fleet.let_pass(1.0)
         if len(fleet.world.takes) > takes and not fleet.called_sick():
             fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets because {scraper.id} reaches none")
-    if len(mine) >= SUSPECT_LEAST and fleet.calls_sick is not bool(fleet.called_sick()):
-        said = "is not called sick" if fleet.calls_sick else "is called sick by one of several who serve"
-        fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and {said}")
+    if len(mine) >= SUSPECT_LEAST and not fleet.called_sick():
+        fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and is not called sick")
     await fleet.let_pass(3 * fleet.world.traits.stage_s + AUDIT_S)
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
     if len(mine) >= SUSPECT_LEAST and missed:

@@ -379,11 +379,6 @@ class Fleet:
                 return bool(controller.process.run(lambda f=fleet: f.reconciler.release(job.name)))  # type: ignore[misc]
         return False
 
-    @property
-    def calls_sick(self) -> bool:
-        """Whether anybody is ever called sick: not where several controllers serve slices, who must make one plan."""
-        return self.size == 1 or self.means in ("far", "file")
-
     def called_sick(self) -> set[str]:
         """Whom some controller takes for sick now."""
         found: set[str] = set()
