@@ -19,7 +19,8 @@ import dns.exception
 import msgspec
 
 from fuzz import samples
-from promring.audit.active import AuditError, Told, seen_by_pool, with_dropped
+from promring.audit.active import seen_by_pool, with_dropped
+from promring.audit.answers import AuditError, Told
 from promring.config.load import loads
 from promring.config.node import Node
 from promring.consul.catalogue import Catalogue

@@ -8,7 +8,7 @@ A kind is built by its own settings, from a small context.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,9 +25,6 @@ from promring.consul.client import Client
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.loads import ENTRY_BYTES
-from promring.core.placement import Policy
-from promring.core.standing import Rules
-from promring.core.verdicts import Guard
 from promring.delivery import Delivery, DeliveryContext, Resuming
 from promring.discovery import OwnEngine, Source, SourceContext
 from promring.election.leadership import Leadership
@@ -37,7 +34,7 @@ from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.fleet import Fleet, Service
-from promring.fleet.planner import Placing, Planner
+from promring.fleet.planner import Planner
 from promring.fleet.reconcile import Pace, Reconciler
 from promring.fleet.retirement import Retirement, Retiring
 from promring.fleet.state import Memory
@@ -49,14 +46,11 @@ from promring.loads.learner import Learner
 from promring.membership import Membership, MembershipContext, Registering
 from promring.membership.direct import DirectProbes
 from promring.model import Members, Slice
+from promring.rules import guard_of, places_by, placing_of, policy_of, rules_of
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
 WEIGHTS_SAID_MOST = 1000
-MEASURED = 0.99
-"""Of ``load_factor``, where loads are measured and told in levels: what a placement by those keeps exactly, the loads
-themselves then keep within ``load_factor``.
-"""
 TOLD_BYTES, TOLD_SERVICE_BYTES, TOLD_ALONE = 64 * 1024, 40, 1_000_000
 """Of the books of loads of all fleets in the note beside a lock; and targets in the book of a controller without a lock."""
 
@@ -313,55 +307,6 @@ def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, f
 def _places_otherwise(before: Sequence[ShardService], now: Sequence[ShardService]) -> bool:
     """Whether one of the services is placed in another way than before, but for who the scrapers are."""
     return {places_by(service) for service in before} != {places_by(service) for service in now}
-
-
-def places_by(settings: ShardService) -> tuple[Hashable, ...]:
-    """All of the configuration that says where a target is placed, but for who the scrapers are."""
-    weights = {(n.host, n.port): (n.zone, n.weight) for n in settings.listed}
-    uneven = frozenset((place, said) for place, said in weights.items() if said != ("", 1.0))
-    chosen = settings.placement
-    policy = (chosen.virtual_nodes, chosen.load_factor, chosen.capacity, chosen.replication_factor, chosen.loads.learns)
-    return policy, tuple(chosen.hash_labels or ()), settings.zone_label, uneven
-
-
-def placing_of(settings: ShardService) -> Placing:
-    """How its targets are placed among those of its fleet."""
-    chosen = settings.placement
-    return Placing(chosen.hash_labels, chosen.replication_factor, salt_of(settings.fleet, settings.name))
-
-
-def policy_of(fleet: FleetOfServices) -> Policy:
-    chosen = fleet.keys.placement
-    replicas = max(service.placement.replication_factor for service in fleet.services)
-    bound = chosen.load_factor
-    if bound is not None and chosen.loads.learns:
-        bound = max(1.0, round(bound * MEASURED, 6))
-    return Policy(chosen.virtual_nodes, bound, chosen.capacity, replicas)
-
-
-def rules_of(keys: FleetKeys) -> Rules:
-    expected = frozenset(keys.scraper(node).id for node in keys.listed)
-    wait = keys.wait_for
-    return Rules(
-        keys.join_delay,
-        keys.leave_delay,
-        keys.guard.panic_threshold,
-        keys.guard.panic_hold,
-        expected,
-        wait.scrapers if wait else 0,
-        wait.at_most if wait else 0.0,
-    )
-
-
-def guard_of(settings: ShardService) -> Guard:
-    chosen = settings.guard
-    return Guard(
-        chosen.shrink_threshold,
-        chosen.shrink_hold,
-        chosen.empty_hold,
-        chosen.confirmations,
-        chosen.growth_threshold,
-    )
 
 
 def build_membership(

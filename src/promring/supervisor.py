@@ -20,9 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from promring import trial
 from promring.build import Context, build_parts, store_of
-from promring.config.load import Loaded, load_with_lines, loads_with_lines
 from promring.config.settings import Settings
 from promring.consul.access import ConsulSection
 from promring.consul.client import connected
@@ -33,6 +31,7 @@ from promring.fleet.fleet import Fleet, Service
 from promring.fleet.store import strays
 from promring.fleet.successors import successors
 from promring.model import ConfigError, join_host_port
+from promring.reading import foreseen, read
 from promring.reload.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
 from promring.reload.foresight import Now, foresee
 from promring.reload.left import LeftServices
@@ -49,7 +48,6 @@ from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 from promring.web.answers.plans import ReloadPlan
 from promring.web.server import WebServer, WebSettings
-from promring.web.views.plans import reload_plan
 
 GRACE_S = 3.0
 RELEASE_S = 1.5
@@ -77,7 +75,7 @@ class Reload:
 
 
 class Supervisor:
-    """The whole process."""
+    """The whole process: each of its attributes is a part that runs or is shown."""
 
     def __init__(self, options: Options, settings: Settings, log: Logger, events: Events) -> None:
         self.settings, self.events, self.metrics = settings, events, Metrics()
@@ -278,9 +276,9 @@ class Supervisor:
             self._notify.ready()
 
     async def _reload(self, *, force: bool) -> Reloaded:
-        access = self._options.web.access
+        access, file = self._options.web.access, self._options.config_file
         try:
-            settings = (await self._reading.run(self._read, READ_S)).settings
+            settings = (await self._reading.run(lambda: read(file, self.settings, access.try_out), READ_S)).settings
             async with asyncio.timeout(READ_S):
                 now = Now.of(self.settings, self.fleets)
                 decisions = await in_thread(lambda: decide(now.settings, settings, now.known, foresee(now, settings)))
@@ -317,28 +315,7 @@ class Supervisor:
         what is asked and cannot be.
         """
         now = Now.of(self.settings, self.fleets)
-        return await in_thread(lambda: self._foreseen(now, text, question))
-
-    def _foreseen(self, now: Now, text: bytes, question: Question) -> ReloadPlan:
-        file = self._options.config_file
-        loaded = loads_with_lines(text, name=question.name, base=file.absolute().parent)
-        if found := loaded.lines(trial.problems(loaded.settings, file, now.settings)):
-            raise ConfigError(found)
-        foreseen = foresee(now, loaded.settings, question)
-        decisions = decide(now.settings, loaded.settings, now.known, foreseen)
-        return reload_plan(decisions, foreseen)
-
-    def _read(self) -> Loaded:
-        """In a thread. Raises ``ConfigError``."""
-        loaded = load_with_lines(self._options.config_file, pipes=False)
-        found = loaded.lines(trial.problems(loaded.settings, self._options.config_file, self.settings))
-        try:
-            self._options.web.access.try_out()
-        except ConfigError as error:
-            found += error.problems
-        if found:
-            raise ConfigError(found)
-        return loaded
+        return await in_thread(lambda: foreseen(self._options.config_file, now, text, question))
 
     def _refused(self, problems: list[str]) -> Reloaded:
         for problem in problems:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from promring.audit.active import AuditError, decoded, seen_by_pool, targets_of, with_dropped
+from promring.audit.active import decoded, seen_by_pool, targets_of, with_dropped
+from promring.audit.answers import AuditError
 from promring.core.coverage import STALE_LEAST_S, Index
 from promring.core.pool import pool_of
 from promring.demo.process import free_port

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from promring.web.operations import OPERATIONS, Operation
+from promring.web.operation import Operation
+from promring.web.operations import OPERATIONS
 from tests.rows import Seen
 from tests.unit.test_openapi import path_of
 from tests.unit.test_web import Running, running

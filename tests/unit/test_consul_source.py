@@ -14,7 +14,8 @@ from promring.consul.access import Access
 from promring.core.fragment import decode, fragments
 from promring.discovery.consul import ConsulTargets
 from promring.discovery.consul_labels import Query, pool_of_instances, services_of
-from promring.discovery.consul_source import DOUBT_S, ConsulSource
+from promring.discovery.consul_query import DOUBT_S
+from promring.discovery.consul_source import ConsulSource
 from promring.model import DiscoveryError, TargetPool
 
 

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from promring.audit.active import AuditError, Told, decoded, with_dropped
+from promring.audit.active import decoded, with_dropped
+from promring.audit.answers import AuditError, Told
 from promring.core.coverage import Active, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, identities
 from promring.core.placement import Policy, place

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promring.build import placing_of, policy_of
 from promring.config.load import load, loads
 from promring.config.node import parse_node
 from promring.config.settings import FleetOfServices, Settings
@@ -38,6 +37,7 @@ from promring.model import Generation, Slice, TargetGroup, TargetPool
 from promring.reload.decisions import Decision, Known, LeftBehind, decide
 from promring.reload.foresight import Now, foresee
 from promring.reload.left import remember
+from promring.rules import placing_of, policy_of
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.membership import kept
-from promring.membership.kept import ANSWER_BYTES_MAX, Answer, KeptProbe, MalformedError
+from promring.membership.kept import KeptProbe
+from promring.membership.kept_answer import ANSWER_BYTES_MAX, Answer, MalformedError
 from promring.runtime.http_client import HttpError, NotAskedError, UnresolvedError
 from promring.runtime.resolver import Names, Resolver
 from tests.fakes.controller import FakeController

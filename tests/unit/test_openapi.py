@@ -13,7 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from promring.web.openapi import document
-from promring.web.operations import OPERATIONS, Operation
+from promring.web.operation import Operation
+from promring.web.operations import OPERATIONS
 from tests.unit.test_web import Running, running
 from tests.waiting import until
 

@@ -17,7 +17,7 @@ from promring.config.load import loads
 from promring.config.settings import Settings
 from promring.core.fragment import decode, fragments
 from promring.discovery import Source, SourceContext, SourceSettings
-from promring.discovery.consul_source import ConsulQuery
+from promring.discovery.consul_query import ConsulQuery
 from promring.discovery.dns import DnsTargets
 from promring.discovery.file import FileTargets
 from promring.discovery.pasted import ConsulSdConfig, HttpSdConfig, StaticConfigs

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promring.build import policy_of
 from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
 from promring.core.claims import NEVER, Claims
@@ -34,6 +33,7 @@ from promring.model import Generation, Members, Placement, Reply, Scraper, Slice
 from promring.model import Known as Answered
 from promring.reload.decisions import Decision, Known, Question, decide, left_behind
 from promring.reload.foresight import Now, foresee
+from promring.rules import policy_of
 from promring.telemetry import log
 from tests.seeing import seen_with
 

@@ -20,7 +20,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-from promring.audit.active import AuditError, OddError, OwnTroubleError, targets_of
+from promring.audit.active import targets_of
+from promring.audit.answers import AuditError, OddError, OwnTroubleError
 from promring.config.http_client import basic
 from promring.config.load import loads
 from promring.config.scraper_api import ScraperApi

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from promring.audit import watch
-from promring.audit.active import State, Told
+from promring.audit.answers import State, Told
 from promring.audit.look import Look
 from promring.audit.watch import Audit, AuditSettings
 from promring.core.coverage import Sight

@@ -8,17 +8,27 @@ whatever it holds; at most ``TARGETS_MAX`` targets, each at most ``TARGET_BYTES_
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import islice
-from typing import Literal
 
 import aiohttp
 import msgspec
 import numpy as np
 
+from promring.audit.answers import (
+    NEVER_ASKED,
+    NEVER_BEFORE,
+    AuditError,
+    NoPoolError,
+    OddError,
+    OwnTroubleError,
+    State,
+    Told,
+    TooLongError,
+)
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NO_IDS, Active, Index, Seen
 from promring.model import Keys, Scraper
@@ -39,53 +49,9 @@ AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
 HEAD_BYTES_MAX = 64 * 1024
 SAID_MAX = 200
-NEVER_BEFORE = 86_400.0
-"""Epoch seconds: a last scrape before then was none (0001-01-01 and 1970-01-01 are said for "never")."""
-NEVER_ASKED = ("target_limit exceeded",)
-"""How the last error begins of a target that the server lists as active, with a fresh last scrape, and does not ask."""
-HIDDEN_ALL = 2**31
 DATE_STEP_S = 1.0
 """An answer's ``Date`` is whole seconds."""
-State = Literal["active", "dropped"]
 POOLS_NAMED_MOST = 5
-
-
-class AuditError(Exception):
-    """The scraper gave no usable answer; the text says why. ``answered``: it gave one, if not a usable one."""
-
-    answered = False
-
-
-class OwnTroubleError(AuditError):
-    """It was not asked, because of this machine."""
-
-
-class TooLongError(AuditError):
-    """The answer is longer than was asked for."""
-
-
-class OddError(AuditError):
-    """It answered, but nothing that could be used."""
-
-    answered = True
-
-
-class NoPoolError(OddError):
-    """It has other scrape pools, and no active target in this one: another name, or relabelling drops all it has there.
-    ``nothing``: what was seen, should it be that.
-    """
-
-    def __init__(self, pool: str, others: str, nothing: Seen) -> None:
-        super().__init__(f"no scrape pool {pool!r} (the job_name of its targets); there is {others}")
-        self.nothing = nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An answer as bytes. ``clock``: what the scraper's own clock said, epoch seconds, or up to ``DATE_STEP_S`` less."""
-
-    body: bytes
-    clock: float
 
 
 class _Target(msgspec.Struct, rename="camel"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from promring.audit.active import AuditError
+from promring.audit.answers import AuditError
 from promring.audit.look import Look
 from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import NO_IDS, Seen, together

@@ -19,20 +19,8 @@ from typing import TypeVar
 
 import aiohttp
 
-from promring.audit.active import (
-    BODY_BYTES_MAX,
-    HIDDEN_ALL,
-    SHORT_BYTES_MAX,
-    AuditError,
-    NoPoolError,
-    OwnTroubleError,
-    State,
-    Told,
-    TooLongError,
-    seen_by_pool,
-    targets_of,
-    with_dropped,
-)
+from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, seen_by_pool, targets_of, with_dropped
+from promring.audit.answers import HIDDEN_ALL, AuditError, NoPoolError, OwnTroubleError, State, Told, TooLongError
 from promring.audit.look import Look
 from promring.audit.question import Expected, Question, ids_of
 from promring.config.scraper_api import PLAIN, ScraperApi
@@ -70,8 +58,10 @@ class AuditSettings:
 
 
 class Audit:
-    """Of one fleet. ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for;
-    ``wanted`` is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
+    """Of one fleet; an attribute for each thing that is remembered of a scraper, and for each of those who are told.
+
+    ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for; ``wanted``
+    is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
     """
 
     def __init__(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from promring.build import policy_of
 from promring.cli import options
 from promring.cli.output import working
 from promring.config.settings import FleetOfServices, Settings
 from promring.core.preview import preview
 from promring.model import Members, PromringError
 from promring.read_facts import read_facts
+from promring.rules import policy_of
 from promring.telemetry import log
 from promring.web.answers.plans import Plan
 from promring.web.views.plans import described, plan_of

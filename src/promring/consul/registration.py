@@ -101,7 +101,7 @@ class Registration:
 
 
 class Registrar:
-    """Keeps one registration true."""
+    """Keeps one registration true. Half of its attributes are what it was given, half what Consul said last."""
 
     def __init__(
         self,

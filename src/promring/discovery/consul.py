@@ -13,7 +13,8 @@ from promring.config.kinds import Problem, Section
 from promring.config.values import AbsolutePath
 from promring.consul.access import Access, ConsulSection, base_address
 from promring.discovery import SourceContext
-from promring.discovery.consul_source import ConsulQuery, ConsulSource, Texts
+from promring.discovery.consul_query import ConsulQuery, Texts
+from promring.discovery.consul_source import ConsulSource
 from promring.discovery.groups import ListRules
 
 

@@ -16,19 +16,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
-from promring.config.values import ENTRIES_MAX, Interval
 from promring.consul.access import Access
 from promring.consul.answers import Read
 from promring.consul.client import Client
-from promring.discovery import SourceSettings
 from promring.discovery.consul_labels import Query, pool_of_instances, services_of
+from promring.discovery.consul_query import DOUBT_S, ConsulQuery, Heard, Indexes, Place
 from promring.discovery.groups import ANY, ListRules
 from promring.discovery.parts import PATIENCE_S, Parts
 from promring.model import ConsulError, DiscoveryError, TargetPool
@@ -40,81 +36,10 @@ WATCHES_MAX = 20
 AT_ONCE = 10
 BODY_BYTES_MAX = 256 * 1024 * 1024
 DECODE_BESIDE_BYTES = 16 * 1024
-DOUBT_S = 60.0
 WATCH_WAIT_S = 30.0
 WATCH_AGAIN_S = 5.0
 CHANGES_PER_S, CHANGES_BURST = 1.0, 3
-Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=ENTRIES_MAX)]
 ALL_NEEDS = 'service_prefix "" read, node_prefix "" read'
-
-
-class ConsulQuery(SourceSettings):
-    """Which services, and how they are asked for. Empty ``services``: all. ``tags``: an instance has all of them. ``filter``
-    is for the catalogue, ``health_filter`` for each service. ``allow_stale``: any server may answer. ``refresh_interval``:
-    everything is read again at the latest after this. ``namespace`` and ``partition``: of the Enterprise edition.
-    """
-
-    services: Texts = Field(default=[])
-    tags: Texts = Field(default=[])
-    node_meta: dict[str, str] = Field(default={})
-    filter: str = ""
-    health_filter: str = ""
-    allow_stale: bool = True
-    tag_separator: str = ","
-    namespace: str = ""
-    partition: str = ""
-    refresh_interval: Interval = 30.0
-
-    @property
-    def in_datacenters(self) -> Sequence[str]:
-        """Empty: the agent's own."""
-        return ()
-
-    @property
-    def instead_of_port(self) -> int | None:
-        """In addresses, instead of the ports of the instances."""
-        return None
-
-    @property
-    def are_named(self) -> bool:
-        """Whether the services are known without the catalogue."""
-        return bool(self.services) and not self.tags and not self.filter
-
-    def query(self, datacenter: str, filter_: str) -> list[tuple[str, str]]:
-        found = [("dc", datacenter), ("ns", self.namespace), ("partition", self.partition), ("filter", filter_)]
-        meta = [("node-meta", f"{key}:{value}") for key, value in sorted(self.node_meta.items())]
-        return [pair for pair in found if pair[1]] + ([("stale", "")] if self.allow_stale else []) + meta
-
-
-class _Place(NamedTuple):
-    """A part of the source."""
-
-    datacenter: str
-    service: str
-
-    def __str__(self) -> str:
-        return f"{self.datacenter}/{self.service}"
-
-
-@dataclass(slots=True)
-class _Indexes:
-    """Of one thing that is read: the index of the newest answer, heard ``at``; doubted ``until``. Monotonic seconds."""
-
-    newest: int = 0
-    until: float = 0.0
-    at: float = float("-inf")
-
-    def doubts(self, answer: _Heard) -> bool:
-        """Note an answer. Whether there is doubt about it."""
-        if answer.read.index < self.newest:
-            self.until = answer.at + DOUBT_S
-        self.newest, self.at = answer.read.index, answer.at
-        return answer.at < self.until
-
-
-class _Heard(NamedTuple):
-    at: float
-    read: Read
 
 
 class ConsulSource:
@@ -135,10 +60,10 @@ class ConsulSource:
         self._access, self._chosen, self._rules = access, chosen, rules
         self._clock = clock
         self._parts = Parts(patience_s, clock)
-        self._places: list[_Place] = []
+        self._places: list[Place] = []
         self._datacenter = ""
-        self._indexes: dict[object, _Indexes] = {}
-        self._heard: dict[_Place, _Heard] = {}
+        self._indexes: dict[object, Indexes] = {}
+        self._heard: dict[Place, Heard] = {}
         """What watches heard since the last fetch."""
         self._read_all_at = float("-inf")
         self._changed = asyncio.Event()
@@ -175,7 +100,7 @@ class ConsulSource:
                 return failure
         limit, silent = asyncio.Semaphore(AT_ONCE), asyncio.Event()
 
-        async def one(place: _Place) -> None:
+        async def one(place: Place) -> None:
             async with limit:
                 if not silent.is_set():
                     self._parts.put(str(place), await self._answer(client, place, silent))
@@ -185,16 +110,16 @@ class ConsulSource:
                 group.create_task(one(place))
         return failure
 
-    async def _answer(self, client: Client, place: _Place, silent: asyncio.Event) -> TargetPool | DiscoveryError:
+    async def _answer(self, client: Client, place: Place, silent: asyncio.Event) -> TargetPool | DiscoveryError:
         try:
             read = await self._ask(place, client)
         except ConsulError as error:
             if not error.status:
                 silent.set()
             return DiscoveryError(str(error))
-        return await self._believed(place, _Heard(self._clock(), read))
+        return await self._believed(place, Heard(self._clock(), read))
 
-    def _watch_these(self, places: list[_Place]) -> None:
+    def _watch_these(self, places: list[Place]) -> None:
         if places == self._places:
             return
         self._places = places
@@ -203,21 +128,21 @@ class ConsulSource:
         self._indexes = {key: one for key, one in self._indexes.items() if key in known}
         self._listed.set()
 
-    def _indexes_of(self, key: object) -> _Indexes:
-        return self._indexes.setdefault(key, _Indexes())
+    def _indexes_of(self, key: object) -> Indexes:
+        return self._indexes.setdefault(key, Indexes())
 
-    async def _catalogue(self, client: Client) -> list[_Place]:
+    async def _catalogue(self, client: Client) -> list[Place]:
         """What to ask for. Raises ``ConsulError``."""
         chosen = self._chosen
-        places: list[_Place] = []
+        places: list[Place] = []
         for datacenter in chosen.in_datacenters or [await self._own_datacenter(client)]:
             if chosen.are_named:
-                places += [_Place(datacenter, service) for service in dict.fromkeys(chosen.services)]
+                places += [Place(datacenter, service) for service in dict.fromkeys(chosen.services)]
             else:
                 places += self._listed_in(datacenter, await self._ask_catalogue(datacenter, client), client.where)
         return places
 
-    def _listed_in(self, datacenter: str, read: Read, where: str) -> list[_Place]:
+    def _listed_in(self, datacenter: str, read: Read, where: str) -> list[Place]:
         """Raises ``ConsulError``."""
         chosen = self._chosen
         try:
@@ -229,8 +154,8 @@ class ConsulSource:
         if not found and not (chosen.services or chosen.tags or chosen.filter or chosen.node_meta):
             why = f"shows no service at all, not even its own; the token must have {ALL_NEEDS}"
             raise ConsulError(f"{where}: {why}", 200)
-        listed = [_Place(datacenter, service) for service in found]
-        if self._indexes_of(datacenter).doubts(_Heard(self._clock(), read)):
+        listed = [Place(datacenter, service) for service in found]
+        if self._indexes_of(datacenter).doubts(Heard(self._clock(), read)):
             listed += [place for place in self._places if place.datacenter == datacenter and place not in listed]
         return listed
 
@@ -251,7 +176,7 @@ class ConsulSource:
         query = self._chosen.query(self._asked(datacenter), self._chosen.filter)
         return await self._read(client, "/v1/catalog/services", query, index, ALL_NEEDS)
 
-    async def _ask(self, place: _Place, client: Client, index: int | None = None) -> Read:
+    async def _ask(self, place: Place, client: Client, index: int | None = None) -> Read:
         """Raises ``ConsulError``."""
         query = self._chosen.query(self._asked(place.datacenter), self._chosen.health_filter)
         query += [("tag", tag) for tag in self._chosen.tags]
@@ -263,7 +188,7 @@ class ConsulSource:
     ) -> Read:
         return await client.read(path, query, index=index, wait_s=WATCH_WAIT_S, bytes_max=BODY_BYTES_MAX, needs=needs)
 
-    async def _believed(self, place: _Place, answer: _Heard) -> TargetPool | DiscoveryError:
+    async def _believed(self, place: Place, answer: Heard) -> TargetPool | DiscoveryError:
         """The list of an answer, or why it is not believed."""
         where, read = f"Consul, service {place.service}", answer.read
         query = Query(place.service, place.datacenter, self._chosen.tag_separator, self._chosen.instead_of_port)
@@ -345,8 +270,8 @@ class ConsulSource:
                 await asyncio.sleep(WATCH_AGAIN_S)
                 continue
             if read.index != index:
-                if isinstance(key, _Place):
-                    self._heard[key] = _Heard(self._clock(), read)
+                if isinstance(key, Place):
+                    self._heard[key] = Heard(self._clock(), read)
                 elif index is not None:
                     self._read_all_at = float("-inf")
                 self._changed.set()

@@ -20,7 +20,8 @@ from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX
 from promring.consul.access import Access, base_address
 from promring.discovery import Source, SourceContext, SourceSettings
-from promring.discovery.consul_source import ConsulQuery, ConsulSource
+from promring.discovery.consul_query import ConsulQuery
+from promring.discovery.consul_source import ConsulSource
 from promring.discovery.dns import DnsTargets
 from promring.discovery.file import FileTargets
 from promring.discovery.groups import ListRules, read_pool

@@ -42,7 +42,10 @@ def boottime() -> float:
 
 @dataclass
 class Leadership:
-    """``clock`` in seconds. ``changed`` is called when somebody should look again."""
+    """An attribute for each thing that the note beside the lock tells.
+
+    ``clock`` in seconds. ``changed`` is called when somebody should look again.
+    """
 
     alone: bool = True
     clock: Callable[[], float] = boottime

@@ -58,8 +58,10 @@ class Lease:
 
 
 class Election:
-    """Keeps ``leadership`` true. ``informed``: whether we know as much as another controller may; ``highest``: the highest
-    epoch that we know; ``drained``: who is drained as far as we know, for the first one who leads.
+    """Keeps ``leadership`` true; its attributes are what it was given, and what was seen of the lock.
+
+    ``informed``: whether we know as much as another controller may; ``highest``: the highest epoch that we know;
+    ``drained``: who is drained as far as we know, for the first one who leads.
     """
 
     def __init__(

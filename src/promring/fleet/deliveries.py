@@ -31,7 +31,10 @@ RUNNING_S = 6.0
 
 
 class ServiceDeliveries:
-    """``changed`` wakes the loop: a push that it did not wait for has ended."""
+    """Its attributes are what is known of the sinks, a thing each.
+
+    ``changed`` wakes the loop: a push that it did not wait for has ended.
+    """
 
     def __init__(
         self,

@@ -123,7 +123,7 @@ class SourceBoard:
 
 
 class FactBoard:
-    """All facts of one fleet, and the bell that rings when one of them changed."""
+    """All facts of one fleet, an attribute each, and the bell that rings when one of them changed."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._changed = asyncio.Event()

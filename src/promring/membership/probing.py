@@ -80,7 +80,7 @@ class Health:
 
 
 class ProbeMembership:
-    """Probes ``scrapers``, until ``list_now`` names others."""
+    """Probes ``scrapers``, until ``list_now`` names others; an attribute for each thing that is kept of them."""
 
     def __init__(self, name: str, scrapers: Members, settings: ProbeKeys, log: Logger, api: ScraperApi = PLAIN) -> None:
         self._name, self._settings, self._log, self._api = name, settings, log, api

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.build import places_by, policy_of
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.core.claims import Claims
 from promring.core.difference import compare
@@ -27,6 +26,7 @@ from promring.fleet.succession import Origin, collisions, id_of, inherited, list
 from promring.fleet.successors import successors
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.reload.decisions import Foreseen, Known, Question
+from promring.rules import places_by, policy_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import msgspec
 
 from promring import __version__
 from promring.web.answers.base import Failure
-from promring.web.operations import JSON, OPEN_METRICS, OPERATIONS, STREAM, Operation, Parameter
+from promring.web.operation import JSON, Operation, Parameter
+from promring.web.operations import OPEN_METRICS, OPERATIONS, STREAM
 
 Json = dict[str, object]
 REF = "#/components/schemas/{name}"

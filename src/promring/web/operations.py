@@ -5,55 +5,15 @@ A test holds that the routes of the server are just these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
 from promring.web.answers.fleets import Fleet, Reshard, Sample, Service
 from promring.web.answers.plans import Drained, Plan, Released, Reloaded, ReloadPlan, Undrained
 from promring.web.answers.status import Action, Event, Status
 from promring.web.answers.targets import CoverageOfService, Place, Targets, Where
+from promring.web.operation import HTML, JSON, Operation, Parameter
 
-JSON, TEXT, HTML, STREAM = "application/json", "text/plain", "text/html", "text/event-stream"
+TEXT, STREAM = "text/plain", "text/event-stream"
 SLICES = "application/x-promring-slices"
 OPEN_METRICS = "application/openmetrics-text"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """``where``: ``query``, ``header`` or ``path``; ``kind``: a type of JSON schema; ``repeated``: may come again."""
-
-    name: str
-    text: str
-    where: str = "query"
-    kind: str = "string"
-    repeated: bool = False
-    required: bool = False
-    default: str | int | bool | None = None
-    most: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """``answer``: the type of ``data`` in the envelope; None: no envelope, but ``media``. ``errors``: why, by status;
-    ``write``: it needs the token; ``takes``: the media type of its body.
-    """
-
-    method: str
-    path: str
-    text: str
-    answer: object = None
-    media: Sequence[str] = (JSON,)
-    parameters: Sequence[Parameter] = ()
-    errors: dict[int, str] = field(default_factory=dict)
-    write: bool = False
-    takes: str = ""
-
-    @property
-    def id(self) -> str:
-        """A word for generated clients."""
-        words = self.path.replace("{", "").replace("}", "").replace("-/", "").replace("api/v1/", "").replace(".", "/")
-        verb = "page" if HTML in self.media else self.method.lower()
-        return "_".join([verb, *filter(None, words.split("/"))]).replace("-", "_")
 
 
 FLEET = Parameter("fleet", "A fleet.", "path", required=True)

@@ -64,6 +64,8 @@ class WebSettings:
 
 
 class WebServer:
+    """Its attributes are the parts that answer, one for each group of routes."""
+
     def __init__(self, settings: WebSettings, controller: Controller, log: Logger) -> None:
         self._settings = settings
         self._controller = controller
@@ -159,16 +161,7 @@ class WebServer:
             paths=self._settings.paths,
         )
         return [
-            web.get("/", page.home),
-            web.get("/services/{service}", page.service),
-            web.get("/services/{service}/lists/{kind}", page.targets),
-            web.get("/services/{service}/targets/{target}", page.target),
-            web.get("/fleets/{fleet}", page.fleet),
-            web.get("/fleets/{fleet}/plan", page.plan),
-            web.get("/fleets/{fleet}/scrapers/{scraper}", page.scraper),
-            web.get("/events", page.events),
-            web.get("/where", page.where),
-            web.get("/static/{name}", page.file),
+            *_pages(page),
             web.get("/-/healthy", self._healthy),
             web.get("/-/ready", self._ready),
             web.post("/-/reload", self._reload),
@@ -289,6 +282,21 @@ def _where_all_may_read(access: Access, check: Middleware) -> Middleware:
         return await (check(request, handler) if needed else handler(request))
 
     return checked
+
+
+def _pages(page: Page) -> list[web.RouteDef]:
+    return [
+        web.get("/", page.home),
+        web.get("/services/{service}", page.service),
+        web.get("/services/{service}/lists/{kind}", page.targets),
+        web.get("/services/{service}/targets/{target}", page.target),
+        web.get("/fleets/{fleet}", page.fleet),
+        web.get("/fleets/{fleet}/plan", page.plan),
+        web.get("/fleets/{fleet}/scrapers/{scraper}", page.scraper),
+        web.get("/events", page.events),
+        web.get("/where", page.where),
+        web.get("/static/{name}", page.file),
+    ]
 
 
 def _finish_headers(access: Access) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

@@ -33,7 +33,7 @@ def scrapers_of(fleet: Fleet, services: Sequence[Service]) -> list[Scraper]:
 
 
 class _View:
-    """What is looked up once for all scrapers."""
+    """What is looked up once for all scrapers, an attribute each."""
 
     def __init__(self, fleet: Fleet, services: Sequence[Service]) -> None:
         memory, placement = fleet.reconciler.memory, fleet.reconciler.placement

@@ -1,0 +1,53 @@
+"""What a scraper's list of targets may be: its parts that are read, and the errors of an answer that is no use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from promring.core.coverage import Seen
+
+NEVER_BEFORE = 86_400.0
+"""Epoch seconds: a last scrape before then was none (0001-01-01 and 1970-01-01 are said for "never")."""
+NEVER_ASKED = ("target_limit exceeded",)
+"""How the last error begins of a target that the server lists as active, with a fresh last scrape, and does not ask."""
+HIDDEN_ALL = 2**31
+State = Literal["active", "dropped"]
+
+
+class AuditError(Exception):
+    """The scraper gave no usable answer; the text says why. ``answered``: it gave one, if not a usable one."""
+
+    answered = False
+
+
+class OwnTroubleError(AuditError):
+    """It was not asked, because of this machine."""
+
+
+class TooLongError(AuditError):
+    """The answer is longer than was asked for."""
+
+
+class OddError(AuditError):
+    """It answered, but nothing that could be used."""
+
+    answered = True
+
+
+class NoPoolError(OddError):
+    """It has other scrape pools, and no active target in this one: another name, or relabelling drops all it has there.
+    ``nothing``: what was seen, should it be that.
+    """
+
+    def __init__(self, pool: str, others: str, nothing: Seen) -> None:
+        super().__init__(f"no scrape pool {pool!r} (the job_name of its targets); there is {others}")
+        self.nothing = nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer as bytes. ``clock``: what the scraper's own clock said, epoch seconds, or up to ``DATE_STEP_S`` less."""
+
+    body: bytes
+    clock: float
