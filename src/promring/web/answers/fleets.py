@@ -125,7 +125,7 @@ class Retiring(Answer, frozen=True):
 
 
 class Service(Answer, frozen=True):
-    """A shard service: an attribute for each thing that is said of it."""
+    """A shard service."""
 
     name: Annotated[str, doc("Its name.")]
     fleet: Annotated[str, doc("The fleet that scrapes it: of the same name where it has one of its own.")]
@@ -159,7 +159,7 @@ class Service(Answer, frozen=True):
 
 
 class Fleet(Answer, frozen=True):
-    """A fleet, with the load of all its services: an attribute for each thing that is said of it."""
+    """A fleet, with the load of all its services."""
 
     name: Annotated[str, doc("Its name; that of its service where the service has a fleet of its own.")]
     description: Annotated[str, doc("From the configuration; may be empty.")]

@@ -83,9 +83,7 @@ class Visits(Answer, frozen=True):
 
 
 class Scraper(Answer, frozen=True):
-    """A scraper, with all that is said of one, an attribute each. Its targets are those of the fleet or service that it is
-    listed with; its load is of all services.
-    """
+    """A scraper. Its targets are those of the fleet or service that it is listed with; its load is of all services."""
 
     id: Annotated[str, doc("`host:port`, or the host where the fleet's `identity` says so.")]
     state: Annotated[str, word("What the membership says of it now.", "up", "down", "unknown")]
