@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from promring import supervisor
+from promring import running
 from promring.core import aside
 from promring.core.claims import NO_CLAIMS
 from promring.core.joined import FleetPool, Part
@@ -116,12 +116,12 @@ def claims_end_with_a_reload() -> Places:
         memory, names = real(*args, **more)
         return replace(memory, claims=NO_CLAIMS), names
 
-    return [(supervisor, "inherited", inherited)]
+    return [(running, "inherited", inherited)]
 
 
 def lists_of_the_note_ignored() -> Places:
     """Who comes to lead does not ask which lists the leader before it had."""
-    return [(Leadership, "lists", property(lambda _: {}, lambda *_: None))]
+    return [(Leadership, "share_lists", lambda *_: None)]
 
 
 def amnesia() -> Places:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim.faketime import replaced
 from tests.sim.planted import BUGS
 from tests.sim.planting import SEEDS, find
 
@@ -56,3 +57,9 @@ def test_a_planted_bug_is_found(bug: str) -> None:
     found = find(bug, first)
     assert found.seed >= 0, f"{bug} was not found by the seeds {first} to {first + SEEDS - 1}"
     print(f"{bug}: by seed {found.seed}: {found.what}")
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_what_a_planted_bug_replaces_is_there(bug: str) -> None:
+    with replaced(BUGS[bug]()):
+        pass
