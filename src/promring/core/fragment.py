@@ -6,7 +6,7 @@ The fragments of a pool lie in one blob (``core/pool``); a slice is made of them
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -89,7 +89,14 @@ def suffix_of(labels: Iterable[tuple[str, str]]) -> str:
     return "".join(f"\0{part.replace(_NUL, _NUL * 2)}" for pair in pairs for part in pair)
 
 
-def encode(value: str | Mapping[str, str]) -> bytes:
+class Whole(msgspec.Struct, frozen=True, gc=False):
+    """A fragment that is made: one address, and its labels in any order."""
+
+    targets: Sequence[str]
+    labels: Mapping[str, str]
+
+
+def encode(value: str | Mapping[str, str] | Whole) -> bytes:
     """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped. Labels
     are in order of name.
     """

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from xxhash import xxh3_64_hexdigest
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.fragment import ID_LABEL, SEAL, SEALED_BYTES, Target, decode, encode, fragments, suffix_of
+from promring.core.fragment import ID_LABEL, SEAL, SEALED_BYTES, Target, Whole, decode, encode, fragments, suffix_of
 from promring.model import SEPARATOR, Bounds, Fingerprint, Keys, TargetGroup, TargetPool
 
 CONFLICTS_NAMED = 10
@@ -58,6 +58,12 @@ def pool_of_listed(groups: Iterable[Listed]) -> TargetPool:
     listed: list[bytes] = []
     keys, digests = array("Q"), array("Q")
     for addresses, labels, suffix in groups:
+        if labels and len(addresses) == 1 and ID_LABEL not in labels:  # at once
+            key, bare = xxh3_64((addresses[0] + suffix).encode()), encode(Whole(addresses, labels))
+            listed.append(b'%b,%b%016x"}}' % (bare[:-2], SEAL, key))
+            digests.append(xxh3_64(bare))
+            keys.append(key)
+            continue
         encoded = _labels(labels)
         bare = b'],"labels":{' + encoded + b"}}" if encoded else b"]}"
         sealed = (bare[:-2] + b"," if encoded else bare[:-1] + _NO_LABELS) + SEAL

@@ -139,12 +139,13 @@ def checked(
     expanded_max = min(EXPANDED_MAX, max(EXPANDED_LEAST, EXPANDED_TIMES * size_bytes))
     total = expanded = 0
     names = _Names(rules)
+    looked_at = names.known
     for i, group in enumerate(groups):
         targets, labels = group.targets or (), group.labels or {}
         total += len(targets)
-        if max(total, i) > TARGETS_MAX:
+        if total > TARGETS_MAX or i > TARGETS_MAX:
             raise DiscoveryError(f"{where}: more than {TARGETS_MAX} targets or groups")
-        known = names.look(labels)
+        known = looked_at.get(tuple(labels)) or names.look(labels)
         if known.plain and all(values := labels.values()):
             size = known.length + len("".join(values))  # type: ignore[arg-type]
             passed: dict[str, str] = labels  # type: ignore[assignment]
@@ -179,15 +180,15 @@ class _Names:
 
     def __init__(self, rules: ListRules) -> None:
         self._rules = rules
-        self._known: dict[tuple[str, ...], _Known] = {}
+        self.known: dict[tuple[str, ...], _Known] = {}
 
     def look(self, labels: Mapping[str, str | None]) -> _Known:
         names = tuple(labels)
-        known = self._known.get(names)
+        known = self.known.get(names)
         if known is None:
-            if len(self._known) >= NAMES_KEPT:
-                self._known.clear()
-            known = self._known[names] = self._looked(names)
+            if len(self.known) >= NAMES_KEPT:
+                self.known.clear()
+            known = self.known[names] = self._looked(names)
         return known
 
     def _looked(self, names: tuple[str, ...]) -> _Known:
@@ -229,7 +230,7 @@ def _too_long(labels: Mapping[str, str]) -> str:
 
 def _passing(targets: Sequence[str | None], i: int, refusals: Refusals) -> list[str]:
     if all(targets):
-        text = "".join(targets)  # type: ignore[arg-type]
+        text: str = targets[0] if len(targets) == 1 else "".join(targets)  # type: ignore[arg-type,assignment]
         if text.isprintable() and (len(text) <= ADDRESS_MAX or max(map(len, targets)) <= ADDRESS_MAX):  # type: ignore[arg-type]
             return targets  # type: ignore[return-value]
     return list(_checked_one_by_one(targets, i, refusals))
