@@ -53,6 +53,7 @@ async def test_churn_moves_next_to_none_of_the_targets_that_stay(
             "interval_s": 60.0,
         }
         options |= {"handover": {"overlap": "0s"}, "placement": {"load_factor": load_factor}}
+        options |= {"audit": {"second_opinion": False}}  # nobody reaches these targets
         async with stage(tmp_path, consul_program, prometheus_program, scrapers=4, count=1, **options) as s:
             names = [f"127.0.0.1:{n}" for n in range(1, POOL + 1)]
             source.groups = [{"targets": names}]

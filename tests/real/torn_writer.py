@@ -236,6 +236,8 @@ def _orders(channel: socket.socket) -> Iterator[dict[str, Any]]:
 
 def main(folder: str, descriptor: str) -> None:
     _die_with_parent()
+    log.configure("debug", stream=io.StringIO())  # loads what a child would load while its calls are counted
+    log.get().info("ready")
     with contextlib.suppress(ConnectionError), socket.socket(fileno=int(descriptor)) as channel:
         for order in _orders(channel):
             if "user" in order:  # else it was for a child that was killed before it read it

@@ -11,6 +11,7 @@ Flow: what was seen goes to the loop (``Sight``), and becomes ``coverage`` for p
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -96,7 +97,7 @@ class Audit:
     async def run(self) -> None:
         """For ever."""
         interval = self._settings.interval_s
-        full_at = time.monotonic()
+        full_at, judged_at = time.monotonic(), -math.inf
         async with new_session(connections_max=AT_ONCE) as session:
             while True:
                 self._soon.clear()
@@ -105,8 +106,10 @@ class Audit:
                     full = interval is not None and time.monotonic() >= full_at
                     if full and interval is not None:
                         full_at = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)
+                    judges = full and time.monotonic() - judged_at >= (interval or 0.0) * (1 - 2 * JITTER)
+                    judged_at = time.monotonic() if judges else judged_at
                     try:
-                        await self._look(session, placement, full=full)
+                        await self._look(session, placement, full=full, judges=judges)
                     except Exception as error:  # the supervisor of this loop: a look that fails proves nothing
                         self._faults.note(error)
                         await asyncio.sleep(self._faults.pause_s())
@@ -127,7 +130,8 @@ class Audit:
         except TimeoutError:
             return
 
-    async def _look(self, session: aiohttp.ClientSession, placement: Placement, *, full: bool) -> None:
+    async def _look(self, session: aiohttp.ClientSession, placement: Placement, *, full: bool, judges: bool) -> None:
+        """``full``: at all scrapers; ``judges``: so long after the one before that it may say who reaches little."""
         waiting, began = set(self._waiting()), time.monotonic()
         asked = [s for s in placement.scrapers if full or s.id in waiting]
         if self._expected is None or self._expected.placement is not placement:
@@ -140,7 +144,7 @@ class Audit:
         self._receive(await in_thread(lambda: self._sight(expected, {s.id for s in asked}, began)))
         if full:
             await self._compare()
-            if self._look_at is not None:
+            if judges and self._look_at is not None:
                 await self._look_at(self._seen_together(expected))
 
     def _sight(self, expected: Expected, asked: set[str], began: float) -> Sight:
