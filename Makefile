@@ -59,8 +59,8 @@ sdoracle:
 run: $(SETUP) servers
 	@$(BIN)/promring demo $(RUN_FLAGS)
 
-test: $(SETUP) servers check
-	@echo "test: unit tests and laws, and the real servers, six at a time (about 10 minutes) ..."
+test: $(SETUP) servers check docs
+	@echo "test: unit tests and laws, and the real servers, six at a time (about 20 minutes on two cores) ..."
 	@$(BIN)/python -m pytest -n 6 --dist worksteal tests $(TEST_FLAGS)
 	@echo "test: the demonstration, once (kills a scraper, exits 0 only if every target is scraped again) ..."
 	@$(BIN)/promring demo --once
