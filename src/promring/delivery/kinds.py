@@ -7,6 +7,7 @@ from typing import Annotated
 from promring.config.kinds import OneOf, table
 from promring.delivery import DeliverySettings
 from promring.delivery.ansible import AnsibleSettings
+from promring.delivery.command import CommandSettings
 from promring.delivery.file import FileSettings
 from promring.delivery.http_sd import HttpSdSettings
 from promring.delivery.ssh import SshSettings
@@ -16,6 +17,7 @@ KINDS = table(
     FileSettings,
     SshSettings,
     AnsibleSettings,
+    CommandSettings,
 )
 AnyDelivery = Annotated[DeliverySettings, OneOf(KINDS)]
 """One entry of ``delivery``: exactly one kind."""
