@@ -33,6 +33,7 @@ from promring.membership import Membership, Roster, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
+from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -199,6 +200,7 @@ class Fleet:
             if self.learner is not None:
                 group.create_task(self.learner.run(), name=f"{self.name}/loads")
             group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
+            group.create_task(kept_alive("room", self.reconciler.measure, self._log), name=f"{self.name}/room")
 
     def _hear(self, answer: Answer[Members]) -> None:
         self.facts.put_listed(self.membership.listed())

@@ -47,7 +47,6 @@ from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
 from promring.fleet.weighing import Weighing
 from promring.model import Loads, Members, Placement
-from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -115,8 +114,11 @@ class Reconciler:
         while True:
             changed_at = await self._woken()
             await self.cycle(changed_at)
-            if (placement := self.placement) is not None:  # people ask for it, and it takes long for a long one
-                await in_thread(partial(self.weighing.measured, placement, self.planner.policy))
+            self.weighing.placement_is_new()
+
+    async def measure(self) -> None:
+        """For ever, beside ``run``: how many scrapers what is placed needs. Nothing waits for it."""
+        await self.weighing.keep_measuring(lambda: self.placement, self.planner.policy)
 
     async def _woken(self) -> float | None:
         """Wait until a fact changed or a cycle is due. Returns when the change came (monotonic), None without one."""

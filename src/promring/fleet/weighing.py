@@ -11,6 +11,7 @@ leader has looked what they have.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -68,6 +69,7 @@ class Weighing:
         """The last book that was tried and was not worth its moves; it is tried again after ``APART_S``."""
         self._refused_at = 0.0
         self._measured: tuple[Placement, Measured] | None = None
+        self._placed, self._measuring = asyncio.Event(), False
         self._in_force: LoadBook | None = None
         self._loads: tuple[FleetPool, LoadBook, Loads] | None = None
         self._apart_until = 0.0
@@ -83,17 +85,40 @@ class Weighing:
             self._ring()
 
     def measured(self, placement: Placement, policy: Policy) -> Measured:
-        """By the newest figures where there are some, else by the loads of the plan. Blocks for a moment the first time that
-        it is asked of a long ``placement``.
+        """By the newest figures where there are some, else by the loads of the plan. While this ``placement`` is measured:
+        what the one before needed. Where nobody measures it blocks, for long where it is long.
         """
         known = self.known
         fresh = known is not None and known.spread is not None and known.pool is placement.pool
         if known is not None and fresh and self._leadership.leads():
             return Measured(known.spread, known.needed)
-        if self._measured is None or self._measured[0] is not placement:
-            spread = fullest(placement) if self.learns else None
-            self._measured = placement, Measured(spread, scrapers_needed(placement, policy))
+        if self._measured is None or (self._measured[0] is not placement and not self._measuring):
+            self._measured = placement, self._measure(placement, policy)
         return self._measured[1]
+
+    def _measure(self, placement: Placement, policy: Policy) -> Measured:
+        return Measured(fullest(placement) if self.learns else None, scrapers_needed(placement, policy))
+
+    def placement_is_new(self) -> None:
+        """There may be another placement to measure."""
+        self._placed.set()
+
+    async def keep_measuring(self, newest: Callable[[], Placement | None], policy: Policy) -> None:
+        """For ever: what ``measured`` tells, beside the event loop and beside the loop of the fleet. Without a capacity and
+        without loads there is nothing to count.
+        """
+        while self.learns or policy.capacity is not None:
+            await self._placed.wait()
+            self._placed.clear()
+            placement = newest()
+            if placement is None or (self._measured is not None and self._measured[0] is placement):
+                continue
+            self._measuring = True
+            try:
+                found = await in_thread(lambda: self._measure(placement, policy))  # noqa: B023 - awaited here
+            finally:
+                self._measuring = False
+            self._measured = placement, found
 
     async def loads(self, pool: FleetPool, book: LoadBook | None) -> Loads | None:
         """The load of each row; the same array for the same pool and book. None: each counts 1."""
