@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from promring.core.fragment import target
 from promring.core.placement import Policy, place
@@ -67,7 +68,7 @@ async def test_heavy_targets_are_spread_over_prometheus_and_vmagent_and_stay_ove
         kinds=kinds,
         count=45,
         http_sd=0,
-        placement={"loads": SERIES, "capacity": 20_000},
+        placement={"capacity": 20_000},
         start=False,
     ) as s:
         heavy = on_one_scraper(s)
@@ -81,6 +82,11 @@ async def test_heavy_targets_are_spread_over_prometheus_and_vmagent_and_stay_ove
         servers = s.scrapers[:2]
         await until(lambda: has_series(s, crowded(s, heavy), 9 * HEAVY), "the crowded server has them all")
 
+        config = yaml.safe_load(s.controller.config_file.read_text())
+        config["shard_services"][0]["placement"]["loads"] = SERIES
+        s.controller.config_file.write_text(yaml.safe_dump(config))
+        answer = await s.controller.post(s.session, "/-/reload")
+        assert answer.status == 200, answer.text()
         await until(lambda: spread(s, series) <= 1.1, "series evened out")
         await s.quiet()
         after = spread(s, series)
