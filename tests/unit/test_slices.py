@@ -101,7 +101,8 @@ async def test_only_what_differs_is_sent_and_waited_for_and_taken_is_what_is_nam
         listing, sent = await waiting
         assert "node" in sent, "one of web may move, too: the bound is over both"
         assert list(sent) == [name for name in BOTH if digests(listing)[name] != have[name]]
-        declined = mark("node", digests(listing)["node"])
+        have = digests(listing)
+        declined = mark("node", have["node"])
         _, sent = await ask(r, node, "?wait=100ms", have={"web": have["web"]}, X_Promring_Declined=declined)
         assert sent == {}
 

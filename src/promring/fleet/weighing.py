@@ -47,7 +47,9 @@ class Measured(NamedTuple):
 
 
 class Weighing:
-    """Of one fleet. ``learns``: whether loads are learnt at all. ``ring`` wakes the loop. ``clock``: wall-clock seconds."""
+    """Of one fleet: an attribute for each thing that is known of its loads, and when. ``learns``: whether loads are learnt
+    at all. ``ring`` wakes the loop. ``clock``: wall-clock seconds.
+    """
 
     def __init__(
         self,
