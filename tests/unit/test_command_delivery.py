@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -134,6 +135,20 @@ async def test_one_who_does_not_lead_brings_nothing(tmp_path: Path) -> None:
     async with delivery(tmp_path, COPIES) as made:
         assert [one.outcome for one in await made.deliver([slice_()], lambda: False)] == ["withheld"]
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_hangs_is_not_waited_for_again_and_who_has_left_is_forgotten(tmp_path: Path) -> None:
+    hangs = f'test "$PROMRING_SCRAPER" = {B.id} || sleep 1000; '
+    async with delivery(tmp_path, hangs + COPIES) as made:
+        assert (await made.deliver([slice_(A)]))[0].outcome == "waiting"
+        again = asyncio.ensure_future(made.deliver([slice_(A)]))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert again.done(), "at once: it has been waited for"
+        assert again.result()[0].outcome == "waiting"
+        await settled(made, slice_(B))
+        assert [one.outcome for one in await made.deliver([])] == []
+        assert [one.outcome for one in await settled(made, slice_(B))] == ["written"], "who returns gets its slice again"
 
 
 async def test_a_program_may_leave_its_input_and_say_a_lot(tmp_path: Path) -> None:

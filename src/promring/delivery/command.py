@@ -85,22 +85,26 @@ class CommandDelivery:
         self._sinks: dict[str, _Sink] = {}
         self._gate = asyncio.Semaphore(settings.at_once)
         self._ring: Callable[[], None] = lambda: None
-        self._listening = False
-        """Whether a delivery waits, and tells what came of a run by itself."""
+        self._listening: set[asyncio.Task[Outcome]] = set()
+        """The runs that a delivery waits for: what came of them is told without waking the loop."""
 
     def when_done(self, ring: Callable[[], None]) -> None:
         self._ring = ring
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        names = {slice_.scraper.id for slice_ in slices}
+        self._sinks = {name: sink for name, sink in self._sinks.items() if name in names or sink.task is not None}
+        before = {sink.task for sink in self._sinks.values()}
         for slice_ in slices:
             self._sinks.setdefault(slice_.scraper.id, _Sink(slice_)).wanted = slice_
             self._begin(slice_.scraper.id, leads)
-        if running := [sink.task for sink in self._sinks.values() if sink.task is not None]:
-            self._listening = True
+        begun = [task for sink in self._sinks.values() if (task := sink.task) is not None and task not in before]
+        if begun:  # a run that was there before has had its time, and wakes the loop when it ends
+            self._listening = set(begun)
             try:
-                await asyncio.wait(running, timeout=WAIT_S)
+                await asyncio.wait(begun, timeout=WAIT_S)
             finally:
-                self._listening = False
+                self._listening = set()
         return [self._outcome(slice_.scraper.id, leads) for slice_ in slices]
 
     def _begin(self, name: str, leads: Leads) -> None:
@@ -130,8 +134,8 @@ class CommandDelivery:
                 sink.has = slice_.generation, slice_.sha256
             return found
         finally:
-            sink.task, sink.last = None, found
-            if not self._listening:
+            task, sink.task, sink.last = sink.task, None, found
+            if task not in self._listening:
                 self._ring()
 
     async def _run(self, slice_: Slice) -> Outcome:
