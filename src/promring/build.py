@@ -45,7 +45,7 @@ from promring.loads import LoadContext
 from promring.loads.learner import Learner
 from promring.membership import Membership, MembershipContext, Registering
 from promring.membership.direct import DirectProbes
-from promring.model import Members, Slice
+from promring.model import Failing, Members, Slice
 from promring.rules import guard_of, places_by, placing_of, policy_of, rules_of
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -218,7 +218,7 @@ def _reconciler(
         pace=Pace(context.settings.global_.reconcile_interval, context.settings.global_.debounce),
         facts=facts,
         planner=Planner(policy_of(fleet), placing, keys.zone_label, memory.members, log),
-        dispatcher=_dispatcher(fleet.name, services, facts, context),
+        dispatcher=_dispatcher(fleet.name, services, facts, context, memory.undelivered),
         leadership=context.leadership,
         store=store,
         memory=memory,
@@ -257,14 +257,17 @@ def _learner(
     )
 
 
-def _dispatcher(fleet: str, services: Sequence[Service], facts: FactBoard, context: Context) -> Dispatcher:
+def _dispatcher(
+    fleet: str, services: Sequence[Service], facts: FactBoard, context: Context, undelivered: Failing
+) -> Dispatcher:
     leadership, metrics = context.leadership, context.metrics
     couriers = {
         s.name: ServiceDeliveries(fleet, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context))
         for s in services
     }
     retirements = {s.name: s.retirement for s in services}
-    return Dispatcher(couriers, retirements, leadership, facts.ring, context.log.bind(srv_name=fleet))
+    log = context.log.bind(srv_name=fleet)
+    return Dispatcher(couriers, retirements, leadership, facts.ring, log, undelivered)
 
 
 def _service(parts: ServiceParts, fleet: str, context: Context, previous: Previous, asks: Asks, facts: FactBoard) -> Service:

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from promring.core.claims import NEVER, Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
+from promring.core.second_opinion import SecondOpinions, Sick, Trial
 from promring.core.standing import History, Standing, State
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.stretches import Column, Rope, between, encoded, left_of, literal, of_lines, same_bytes
-from promring.model import Generation, Scraper, Slice, TargetGroup, TargetPool
+from promring.model import Failing, Generation, Scraper, Slice, TargetGroup, TargetPool
 from promring.telemetry import log
 
 NAMES = [f"10.0.0.{i}:9090" for i in range(6)]
@@ -80,7 +81,23 @@ def a_memory(old: Memory, generation: Generation, rng: random.Random) -> Memory:
         rng.choice([(), (SCRAPERS[NAMES[1]],)]),
         frozenset({(s, 9090) for s in some[:2]}),
         old.catalogue or tuple(SCRAPERS[n] for n in some),
+        opinions=an_opinion(rng) if rng.random() < 0.5 else old.opinions,
+        undelivered=Failing.of(rng.sample(NAMES, rng.randrange(2)), [("a", n) for n in rng.sample(NAMES, rng.randrange(2))]),
     )
+
+
+def an_opinion(rng: random.Random) -> SecondOpinions:
+    keys = rng.sample(range(2**64 - 40, 2**64), 4)
+    sick = {name: Sick(rng.uniform(0, 9), 300.0, 4, 5, 3, 2) for name in rng.sample(NAMES, rng.randrange(2))}
+    trials = {key: Trial(rng.choice(NAMES), 1.0, rng.randrange(3)) for key in keys[: rng.randrange(4)]}
+    return SecondOpinions(trials=trials, again_at={keys[3]: (rng.uniform(0, 9), 600.0)}, scrapers=sick)
+
+
+def opinion(one: SecondOpinions) -> tuple[object, ...]:
+    """But that time stood still, and a trial begins anew."""
+    trials = {key: (trial.scraper, trial.failed) for key, trial in one.trials.items()}
+    sick = {name: replace(some, until=0.0) for name, some in one.scrapers.items()}
+    return trials, {key: pause for key, (_, pause) in one.again_at.items()}, sick
 
 
 def alike(one: Memory, other: Memory) -> bool:
@@ -90,7 +107,8 @@ def alike(one: Memory, other: Memory) -> bool:
         for m in (one, other)
     ]
     orders = [[(name, list(s.sources)) for name, s in m.services.items()] for m in (one, other)]
-    same = replace(one, history=History()) == replace(other, history=History())
+    timeless = [replace(m, history=History(), opinions=SecondOpinions()) for m in (one, other)]
+    same = timeless[0] == timeless[1] and opinion(one.opinions) == opinion(other.opinions)
     if not same or standings[0] != standings[1] or orders[0] != orders[1]:
         return False
     ends = np.isfinite(one.claims.until)

@@ -21,6 +21,7 @@ from promring.core.joined import FleetPool, salt_of
 from promring.core.learning import SMOOTHED, Figures, Learning
 from promring.core.placement import Policy
 from promring.core.pool import fingerprint_of, pool_of
+from promring.core.second_opinion import AFTER
 from promring.core.standing import Rules
 from promring.core.verdicts import Guard, Hold, Lists
 from promring.delivery import Leads, Outcome, always
@@ -37,6 +38,7 @@ from promring.loads.learner import Known as Learnt
 from promring.model import Empty, Known, Owners, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
+from tests.seeing import owned, seen_with
 from tests.waiting import until
 
 FLEET = "main"
@@ -93,7 +95,7 @@ class FleetLoop:
             name: ServiceDeliveries(FLEET, name, [sink], leadership, self.facts.ring, metrics, log.get())
             for name, sink in self.sinks.items()
         }
-        self.dispatcher = Dispatcher(self.couriers, {}, leadership, self.facts.ring, log.get())
+        self.dispatcher = Dispatcher(self.couriers, {}, leadership, self.facts.ring, log.get(), memory.undelivered)
         placing = {name: Placing(None, (replicas or {}).get(name, 1), salt_of(FLEET, name)) for name in SERVICES}
         self.store = Store(folder, FLEET, log.get())
         self.reconciler = Reconciler(
@@ -619,6 +621,16 @@ async def test_a_placement_that_an_error_kept_from_being_in_force_is_put_in_forc
     assert loop.targets("node")[C.id], "the scraper that joined has its share"
 
 
+def reasons(loop: FleetLoop) -> dict[str, int]:
+    """How many reshards there were, by reason."""
+    found = {}
+    for metric in loop.reconciler._metrics.registry.collect():
+        for sample in metric.samples:
+            if sample.name == "promring_reshards_total":
+                found[sample.labels["reason"]] = int(sample.value)
+    return found
+
+
 async def test_controllers_place_without_whom_the_leader_gives_nothing(tmp_path: Path) -> None:
     """Only the leader pushes, and so only it finds who cannot be given anything."""
     lists = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}
@@ -628,19 +640,80 @@ async def test_controllers_place_without_whom_the_leader_gives_nothing(tmp_path:
     follower.leadership.follow("one", 2)
     for loop in loops:
         await loop.say((A, B, C), **lists)
-    leader.reconciler.dispatcher.cut_off = frozenset({C.id})
-    await leader.reconciler.cycle()
-    assert leader.leadership.failing == {"main": {C.id}}
+    for sink in leader.sinks.values():
+        sink.broken_for = {C.id}
+    leader.sinks["db"].broken_for = {B.id, C.id}
+    for _ in range(UNDELIVERABLE_AFTER + 1):
+        await leader.reconciler.cycle()
+    assert leader.leadership.failing == {"main": ((C.id,), (("db", B.id),))}
+    assert reasons(leader) == {"initial": 1, "failing": 1}
     follower.leadership.share_failing(leader.leadership.failing)
     await follower.reconciler.cycle()
-    mine, theirs = leader.reconciler.placement, follower.reconciler.placement
+    mine = leader.reconciler.placement
     assert mine is not None
-    assert theirs is not None
-    assert (mine.owners == theirs.owners).all()
+    assert (mine.owners == follower.owners).all()
     assert C.id not in [mine.scrapers[i].id for i in set(mine.owners[:, 0].tolist())]
+    db_of_b = leader.slices("db")[B.id]
+    assert db_of_b.targets, "it keeps what it has of the service that it refuses"
+    for loop in loops:
+        await loop.say((A, B, C), **{**lists, "db": listed("d", count=90)})
+        assert loop.slices("db")[B.id].body == db_of_b.body, "and gets nothing new of it"
+        assert loop.slices("web")[B.id].targets > 20
 
+    theirs = follower.owners
     follower.leadership.lead("two", 4, float("inf"))
     await follower.reconciler.cycle()
-    led = follower.reconciler.placement
-    assert led is not None
-    assert (led.owners == theirs.owners).all(), "until it has found it itself, or time has passed"
+    assert (follower.owners == theirs).all(), "until it has found it itself, or time has passed"
+
+
+async def test_who_cannot_be_given_what_is_known_after_a_restart_until_a_delivery_says_otherwise(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    everybody, lists = (A, B, C), {name: listed(name, count=30) for name in SERVICES}
+    await loop.say(everybody, **lists)
+    loop.sinks["db"].broken_for = {B.id}
+    for sink in loop.sinks.values():
+        sink.broken_for = {*sink.broken_for, C.id}
+    more = {name: listed(name, count=36) for name in SERVICES}
+    await loop.say(everybody, **more)
+    for _ in range(UNDELIVERABLE_AFTER + 1):
+        await loop.reconciler.cycle()
+    assert loop.dispatcher.failing == ((C.id,), (("db", B.id),))
+    before = {name: {n: s.body for n, s in loop.slices(name).items()} for name in SERVICES}
+
+    again = FleetLoop(tmp_path, memory=loop.store.load())
+    for name, sink in again.sinks.items():
+        sink.broken_for = loop.sinks[name].broken_for
+    for _ in range(2):
+        await again.say(everybody, **more)
+        assert again.dispatcher.failing == ((C.id,), (("db", B.id),))
+        assert {name: {n: s.body for n, s in again.slices(name).items()} for name in SERVICES} == before
+    for sink in again.sinks.values():
+        sink.broken_for = set()
+    await again.say(everybody, **{**more, "web": listed("web", count=39)})
+    assert again.dispatcher.failing == ((), ())
+
+
+async def test_who_tries_a_target_besides_its_owner_goes_on_after_a_restart(tmp_path: Path) -> None:
+    loop = await all_of(tmp_path)
+    placement = loop.reconciler.placement
+    assert placement is not None
+    lost = owned(placement, A)[0]
+    for _ in range(AFTER):
+        seen = {s.id: seen_with(owned(placement, s), time.monotonic(), down=[lost]) for s in placement.scrapers}
+        await loop.reconciler.look_at(seen)
+    await loop.reconciler.cycle()
+    assert loop.reconciler.saved
+    in_force, tried = loop.reconciler.in_force, loop.reconciler.opinions.trials
+    assert tried.keys() == {lost}
+    assert in_force is not None
+    assert lost in owned(in_force, B)
+
+    again = FleetLoop(tmp_path, memory=loop.store.load())
+    await again.say((A, B), db=listed("d"), node=listed("n"), web=listed("w"))
+    after = again.reconciler.in_force
+    assert after is not None
+    assert lost in owned(after, B)
+    placement = again.reconciler.placement
+    assert placement is not None
+    await again.reconciler.look_at({B.id: seen_with(owned(placement, B), time.monotonic())})
+    assert again.reconciler.opinions.trials.keys() == {lost}, "what cannot be seen has not got better"

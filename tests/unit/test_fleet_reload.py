@@ -27,13 +27,14 @@ from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.ring import Ring
+from promring.core.second_opinion import SecondOpinions, Sick, Trial
 from promring.core.standing import History
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins
 from promring.fleet.successors import successors
 from promring.fleet.ways import places
-from promring.model import Generation, Slice, TargetGroup, TargetPool
+from promring.model import Failing, Generation, Slice, TargetGroup, TargetPool
 from promring.reload.decisions import Decision, Known, LeftBehind, decide
 from promring.reload.foresight import Now, foresee
 from promring.reload.left import remember
@@ -186,6 +187,28 @@ def test_what_is_recalled_of_a_joined_fleet_is_who_had_what() -> None:
         part = part_of(had, name)
         assert part is not None
         assert part.counts() == {n: s.targets for n, s in before[name].of(name).slices.items()}
+
+
+def test_what_is_tried_elsewhere_and_what_cannot_be_delivered_goes_on_with_the_service_it_is_of() -> None:
+    before = all_planned(APART)
+    tried = {name: int(POOLS[name].ids[0]) for name in "ab"}
+    for name, target in tried.items():
+        sick = {NODES[0]: Sick(50.0, 300.0, 4, 5, 3, 2)} if name == "a" else {}
+        opinions = SecondOpinions(trials={target: Trial(NODES[1], 1.0)}, again_at={target: (9.0, 600.0)}, scrapers=sick)
+        before[name] = replace(before[name], opinions=opinions, undelivered=Failing.of(NODES[:1], {(name, NODES[1])}))
+    after = reloaded(APART, TOGETHER, before)["main"]
+    there = {int(salted(POOLS[name].ids, salt_of("main", name))[0]) for name in "ab"}
+    assert after.opinions.trials.keys() == after.opinions.again_at.keys() == there
+    assert after.opinions.scrapers.keys() == {NODES[0]}
+    assert after.undelivered == ((NODES[0],), (("a", NODES[1]), ("b", NODES[1])))
+    back = reloaded(TOGETHER, APART, {"main": after})
+    for name in "ab":
+        assert back[name].opinions.trials == before[name].opinions.trials
+        assert back[name].undelivered == before[name].undelivered
+    renamed = reloaded(APART, settings({**own("c"), **one("c", None, files="a")}, own("b")), before)["c"]
+    assert (renamed.opinions.trials, renamed.undelivered.refusing) == (before["a"].opinions.trials, (("c", NODES[1]),))
+    fewer = reloaded(APART, settings(own("a", NODES[2:]), own("b")), before)["a"]
+    assert fewer.opinions.trials.keys() == {tried["a"]}, "who tried it departs, and lives"
 
 
 def test_claims_that_end_go_on_with_the_service_they_are_of() -> None:

@@ -17,7 +17,7 @@ class Clock:
 
 def test_who_takes_it_again_and_refuses_it_again_waits_longer_each_time() -> None:
     clock = Clock()
-    refusing = Refusing(clock)
+    refusing = Refusing(clock=clock)
     waited = []
     for _ in range(9):
         assert refusing.now({PAIR}, BOTH) == {PAIR}
@@ -31,7 +31,7 @@ def test_who_takes_it_again_and_refuses_it_again_waits_longer_each_time() -> Non
 
 def test_who_has_taken_it_for_long_is_forgiven_and_who_is_gone_refuses_nothing() -> None:
     clock = Clock()
-    refusing = Refusing(clock)
+    refusing = Refusing(clock=clock)
     for _ in range(2):
         refusing.now({PAIR}, BOTH)
         refusing.now((), BOTH)
@@ -41,3 +41,9 @@ def test_who_has_taken_it_for_long_is_forgiven_and_who_is_gone_refuses_nothing()
     refusing.now((), BOTH)
     assert refusing.now({PAIR}, BOTH) == {PAIR}
     assert refusing.now((), BOTH) == set(), "at once, as the first time"
+
+
+def test_who_refused_before_a_restart_refuses_until_it_takes_it() -> None:
+    refusing = Refusing({PAIR})
+    assert refusing.now({PAIR}, BOTH) == {PAIR}
+    assert refusing.now((), BOTH) == set()

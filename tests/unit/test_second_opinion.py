@@ -87,6 +87,35 @@ def test_who_was_not_asked_or_has_not_tried_yet_is_no_failure() -> None:
     assert KEY in opinions.trials
 
 
+@pytest.mark.parametrize("other_reaches_it", [True, False])
+def test_an_owner_that_cannot_be_seen_has_not_got_better(*, other_reaches_it: bool) -> None:
+    """A look at which the owner's API fails, or its job is called otherwise, must not give the target back to it alone."""
+    blocked = {HOME: {KEY}} if other_reaches_it else {s.id: {KEY} for s in MEMBERS}
+    opinions, at = after(SecondOpinions(), AFTER, blocked)
+    for _ in range(2):
+        at += 30.0
+        seen = look(opinions.applied(PLACED), at, blocked)
+        del seen[HOME]
+        opinions = opinions.judged(PLACED, RING, seen, at)
+        assert KEY in opinions.trials
+    at += 30.0
+    seen = look(opinions.applied(PLACED), at, blocked)
+    del seen[HOME]
+    opinions = opinions.judged(PLACED, RING, seen, at)
+    assert (KEY in opinions.trials) == other_reaches_it, "the other one is heard"
+    gone = place(pool_of(["new:1"]), RING, Policy(64))
+    assert opinions.judged(gone, RING, {}, at + 30.0) == SecondOpinions()
+
+
+def test_what_is_known_goes_on_under_other_ids_and_names() -> None:
+    opinions, _ = after(SecondOpinions(), AFTER, {HOME: {KEY}})
+    renamed = opinions.renamed({NEXT: "n", HOME: "h"}).of({KEY: 7})
+    assert (renamed.trials[7].scraper, dict(renamed.down)) == ("n", {7: AFTER})
+    assert opinions.renamed({HOME: "h"}).trials == {}, "who tried it is no scraper any more"
+    assert opinions.of({}).trials == {}
+    assert renamed.and_those_of(opinions).trials == {7: renamed.trials[7], KEY: opinions.trials[KEY]}
+
+
 def test_so_many_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(second_opinion, "TRIALS_LEAST", 2)
     everything = {s.id: set(POOL.ids.tolist()) for s in MEMBERS}

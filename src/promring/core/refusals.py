@@ -27,8 +27,11 @@ def refused_now(
     claims: Claims,
     taken: Mapping[tuple[str, str], Taken],
     seen: Mapping[str, Seen],
+    tried: Collection[tuple[str, str]],
 ) -> Refused:
     """What each of these ``pairs`` of service and scraper has; of those that were there ``before`` it stays as it was.
+    ``taken`` tells it of the pairs that were ``tried``. That the others refuse was found by another controller, or before a
+    restart: there it is what the scraper is seen to have, or else what the plan says.
 
     A service that most scrapers refuse, or all that may have targets, is left out: then the scrapers are not the cause, and
     nobody would be left.
@@ -39,17 +42,20 @@ def refused_now(
         by_service.setdefault(service, set()).add(scraper)
     believed = {name for name, some in by_service.items() if len(some) * 2 <= len(members) and not able <= some}
     now = {
-        pair: before[pair] if pair in before else _has(pair[1], claims, taken.get(pair, Taken()), seen.get(pair[1]))
+        pair: before[pair]
+        if pair in before
+        else _has(pair[1], claims, taken.get(pair, Taken()) if pair in tried else None, seen.get(pair[1]))
         for pair in sorted(pairs)
         if pair[0] in believed
     }
     return before if now.keys() == before.keys() else now
 
 
-def _has(scraper: str, claims: Claims, taken: Taken, seen: Seen | None) -> Keys:
+def _has(scraper: str, claims: Claims, taken: Taken | None, seen: Seen | None) -> Keys:
     """What it has taken, or was seen to have; of all services, since the ids of others do no harm."""
     found = np.empty(0, dtype=np.uint64) if seen is None else seen.ids
-    if scraper in claims.names:
+    if scraper in claims.names and (taken is not None or seen is None):
         mine = claims.scrapers == claims.names.index(scraper)
-        found = np.union1d(found, claims.ids[mine][taken.since(claims.since[mine]) < NEVER])
+        theirs = claims.ids[mine]
+        found = np.union1d(found, theirs if taken is None else theirs[taken.since(claims.since[mine]) < NEVER])
     return found

@@ -11,7 +11,7 @@ the others take over what it had, make before break. When most scrapers fail, it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,20 +79,50 @@ class SecondOpinions:
         """Who gets nothing now."""
         return {name: one for name, one in self.scrapers.items() if now < one.until}
 
+    def of(self, ids: Mapping[int, int]) -> SecondOpinions:
+        """What is known of these targets, by their ids before, with the ids that they have now; and of all scrapers."""
+        return replace(
+            self,
+            down={ids[key]: looks for key, looks in self.down.items() if key in ids},
+            trials={ids[key]: trial for key, trial in self.trials.items() if key in ids},
+            again_at={ids[key]: pause for key, pause in self.again_at.items() if key in ids},
+        )
+
+    def renamed(self, scrapers: Mapping[str, str]) -> SecondOpinions:
+        """With the names that the scrapers have now; who has none is no scraper any more."""
+        trials = self.trials.items()
+        return replace(
+            self,
+            trials={key: replace(one, scraper=scrapers[one.scraper]) for key, one in trials if one.scraper in scrapers},
+            scrapers={scrapers[name]: one for name, one in self.scrapers.items() if name in scrapers},
+        )
+
+    def and_those_of(self, other: SecondOpinions) -> SecondOpinions:
+        """What two fleets knew, of the same scrapers; ours where they differ."""
+        return SecondOpinions(
+            {**other.down, **self.down},
+            {**other.trials, **self.trials},
+            {**other.again_at, **self.again_at},
+            {**other.scrapers, **self.scrapers},
+            self.beyond + other.beyond,
+        )
+
     def judged(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen], now: float) -> SecondOpinions:
-        """After another look at all scrapers. ``placement`` is without trials."""
-        down, up_at = _reached(placement, seen)
+        """After another look at all scrapers. ``placement`` is without trials. For a target whose owners cannot be
+        seen nothing changes.
+        """
+        down, up_at, over = _reached(placement, seen, {*self.trials, *self.again_at})
         failing = _failing(placement, seen)
         suspects = {name for name, one in failing.items() if one.is_suspect}
         if 2 * len(suspects) > len(failing):
             suspects = set()
         counted = {key: self.down.get(key, 0) + 1 for key in down}
         trials: dict[int, Trial] = {}
-        again = {key: pause for key, pause in self.again_at.items() if key in counted}
+        again = {key: pause for key, pause in self.again_at.items() if key not in over}
         live = {s.id for s in placement.scrapers if s.weight}
         for key, trial in self.trials.items():
-            if key not in counted or trial.scraper not in live:
-                continue  # an owner reaches it, or it is gone, or the other scraper is
+            if key in over or trial.scraper not in live:
+                continue
             failed = 0 if trial.scraper in up_at.get(key, ()) else trial.failed + _asked(trial, key, seen)
             if failed >= AFTER:
                 pause = again.get(key, (0.0, PAUSE_S))[1]
@@ -188,8 +218,12 @@ def _sample(suspects: Iterable[str], failing: Mapping[str, _Failing]) -> set[int
     return {key for name in suspects for key in failing[name].ids[:SAMPLE].tolist()}
 
 
-def _reached(placement: Placement, seen: Mapping[str, Seen]) -> tuple[set[int], dict[int, list[str]]]:
-    """Ids whose owners were all asked, scraped it, and had no good scrape; and who has a good scrape of those."""
+def _reached(
+    placement: Placement, seen: Mapping[str, Seen], known: Collection[int]
+) -> tuple[set[int], dict[int, list[str]], set[int]]:
+    """Ids whose owners were all asked, scraped it, and had no good scrape; who has a good scrape of those, or of what is
+    ``known``; and which of the ``known`` are over: an owner reaches them, or they are no targets any more.
+    """
     pool = placement.pool
     tried, good = np.zeros(len(pool), dtype=np.int32), np.zeros(len(pool), dtype=bool)
     for number, scraper in enumerate(placement.scrapers):
@@ -206,11 +240,14 @@ def _reached(placement: Placement, seen: Mapping[str, Seen]) -> tuple[set[int], 
     rows = np.flatnonzero((tried >= wanted) & (wanted > 0) & ~good)
     down = set(pool.ids[rows].tolist())
     up_at: dict[int, list[str]] = {}
-    ids = np.sort(pool.ids[rows])
+    asked = np.array(sorted(known), dtype=np.uint64)
+    where = rows_of(pool, asked)
+    over = np.concatenate([good, [True]])[np.minimum(where, len(pool))]
+    ids = np.union1d(pool.ids[rows], asked)
     for name, one in seen.items():
         for key in np.intersect1d(one.ids[one.up & one.scraped], ids).tolist():
             up_at.setdefault(key, []).append(name)
-    return down, up_at
+    return down, up_at, set(asked[over].tolist())
 
 
 def _asked(trial: Trial, key: int, seen: Mapping[str, Seen]) -> int:

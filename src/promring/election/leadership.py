@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from promring.model import EPOCH_FOLLOWED_MOST, Fingerprint, Generation, Members, Release
+from promring.model import EPOCH_FOLLOWED_MOST, Failing, Fingerprint, Generation, Members, Release
 
 STEP = 2
 SILENT_S = 10.0
@@ -66,8 +66,8 @@ class Leadership:
     """Scrapers of a fleet that are listed and do not live, as the leader's plan has them: a plan is over those, too."""
     loads: Mapping[str, bytes] = field(default_factory=dict)
     """By fleet: the book of loads that the leader places by, packed; empty: by the number of targets."""
-    failing: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Scrapers of a fleet that live and get nothing, as the leader's plan has it."""
+    failing: Mapping[str, Failing] = field(default_factory=dict)
+    """Which scrapers of a fleet live and get nothing, or nothing new of a service, as the leader's plan has it."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     taken_over_at: float = field(default=float("-inf"), init=False)
@@ -183,17 +183,20 @@ class Leadership:
             self.down = told
             self._news.set()
 
-    def share_failing(self, failing: Mapping[str, frozenset[str]]) -> None:
-        """Who gets nothing although it lives, according to whoever leads."""
+    def share_failing(self, failing: Mapping[str, Failing]) -> None:
+        """Who gets nothing, or nothing new of a service, although it lives, according to whoever leads."""
         if failing != self.failing:
             self.failing = failing
             self.changed()
 
-    def placed_without(self, fleet: str, failing: frozenset[str]) -> None:
-        """As the leader: these of ``fleet`` get nothing. Of all fleets together at most ``DOWN_MOST`` are told."""
+    def placed_without(self, fleet: str, failing: Failing) -> None:
+        """As the leader: these of ``fleet`` get nothing, or nothing new of a service. Of all fleets together at most
+        ``DOWN_MOST`` of either are told.
+        """
         others = {name: some for name, some in self.failing.items() if name != fleet}
-        room = max(0, DOWN_MOST - sum(map(len, others.values())))
-        told = {**others, fleet: frozenset(sorted(failing)[:room])} if failing else others
+        room, places = (max(0, DOWN_MOST - sum(len(one[i]) for one in others.values())) for i in range(2))
+        ours = Failing(failing.scrapers[:room], failing.refusing[:places])
+        told = {**others, fleet: ours} if any(ours) else others
         if told != self.failing:
             self.failing = told
             self._news.set()

@@ -152,7 +152,7 @@ class Election:
             self._leadership.share_released(self._note.released)
             self._leadership.share_down(self._note.down)
             self._leadership.share_loads(self._note.loads)
-            self._leadership.share_failing({name: frozenset(some) for name, some in self._note.failing.items()})
+            self._leadership.share_failing(self._note.failing)
 
     def _may_lead(self) -> bool:
         """Whoever knows everything; when the lock has been free for long, whoever there is."""
@@ -203,8 +203,7 @@ class Election:
         self._leadership.forget_released()
         leadership = self._leadership
         shared = dict(leadership.released), dict(leadership.down), dict(leadership.loads)
-        failing = {name: sorted(some) for name, some in leadership.failing.items() if some}
-        return Note(self._lease.name, epoch, drained, lists, *shared, failing)
+        return Note(self._lease.name, epoch, drained, lists, *shared, dict(leadership.failing))
 
     def _now(self) -> float:
         return self._leadership.clock()

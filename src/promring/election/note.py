@@ -7,14 +7,14 @@ from typing import Annotated
 
 import msgspec
 
-from promring.model import EPOCH_FOLLOWED_MOST, Fingerprint, Release, Scraper
+from promring.model import EPOCH_FOLLOWED_MOST, Failing, Fingerprint, Release, Scraper
 
 
 class Note(msgspec.Struct):
     """``drained``: scrapers by fleet, as far as the leader knows; an empty list: none. ``lists``: what the plans are made
     of, by shard service and source. ``released``: what a person released lately. ``down``: scrapers by fleet that are
-    listed and do not live. ``failing``: scrapers by fleet that live and get nothing, since they cannot be given anything or
-    reach nothing. ``loads``: by fleet, the book of loads that its targets are placed by (``core/loads``).
+    listed and do not live. ``failing``: by fleet, which scrapers live and get nothing, or nothing new of a service.
+    ``loads``: by fleet, the book of loads that its targets are placed by (``core/loads``).
     """
 
     leader: str = ""
@@ -24,7 +24,7 @@ class Note(msgspec.Struct):
     released: dict[str, tuple[Release, ...]] = {}
     down: dict[str, tuple[Scraper, ...]] = {}
     loads: dict[str, bytes] = {}
-    failing: dict[str, list[str]] = {}
+    failing: dict[str, Failing] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(ids) for name, ids in self.drained.items()}

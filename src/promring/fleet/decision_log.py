@@ -88,8 +88,11 @@ def why_reshard(
     *,
     policy_changed: bool = False,
     loads_changed: bool = False,
+    failing_changed: bool = False,
 ) -> str:
-    """Which fact made the plan another one. ``scrapers``: those of the placement before."""
+    """Which fact made the plan another one. ``scrapers``: those of the placement before. ``failing_changed``: others than
+    before live and cannot be given something, or reach nothing.
+    """
     if not before.planned:
         return "initial"
     if policy_changed:
@@ -98,10 +101,12 @@ def why_reshard(
         same = [replace(s, draining=False) for s in before.members] == [replace(s, draining=False) for s in after.members]
         return "drain" if same else "policy" if _same_places(before.members, after.members) else "scrapers"
     if scrapers and scrapers != placement.scrapers:
-        return "drain"
+        return "failing" if failing_changed else "drain"
     lists = [{name: list(one.sources.items()) for name, one in m.services.items()} for m in (before, after)]
     if lists[0] != lists[1]:
         return "targets"
+    if failing_changed:
+        return "failing"
     return "loads" if loads_changed else "policy"  # a reload reads equal lists
 
 

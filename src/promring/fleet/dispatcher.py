@@ -1,13 +1,14 @@
 """All deliveries of a fleet: each service's (``couriers``), and what they say together of its scrapers.
 
 A scraper that no delivery of any service has reached ``UNDELIVERABLE_AFTER`` times in a row counts as dead until one does:
-its targets stay where they were meanwhile, and the loop asks ``cut_off``. One that takes the slices of some services and not
-of others lives: the loop asks ``refusing``, and gives it nothing new of those services.
+its targets stay where they were meanwhile. One that takes the slices of some services and not of others lives, and is given
+nothing new of those services. The loop asks for both: ``failing``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from promring.core.claims import Taken
@@ -17,11 +18,12 @@ from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
-from promring.model import Slice
+from promring.model import NONE_FAILING, Failing, Slice
 from promring.runtime.unforeseen import Unforeseen
 from promring.telemetry.log import Logger
 
 UNDELIVERABLE_AFTER = 3
+FOUND_AGAIN_S = 120.0
 
 
 class Dispatcher:
@@ -34,14 +36,20 @@ class Dispatcher:
         leadership: Leadership,
         changed: Callable[[], None],
         log: Logger,
+        before: Failing = NONE_FAILING,
     ) -> None:
+        """``before``: who could not be given what, as the run before this one left it. That stays until a delivery says
+        that it can, at most ``FOUND_AGAIN_S`` without any word.
+        """
         self.couriers, self.retirements = couriers, retirements
         self._leadership, self._changed, self._log = leadership, changed, log
-        self._faults, self._refusals = Unforeseen("deliveries", log), Refusing()
-        self.cut_off: frozenset[str] = frozenset()
-        """Scrapers that count as dead, since they cannot be given anything."""
-        self.refusing: frozenset[tuple[str, str]] = frozenset()
-        """Services, and the scrapers that take the slices of others and not of these."""
+        self._faults, self._refusals = Unforeseen("deliveries", log), Refusing(before.refusing)
+        self.failing = before
+        """``scrapers``: they are ``cut_off``."""
+        self.tried: frozenset[tuple[str, str]] = frozenset()
+        """Services and scrapers of which a delivery has said whether it was taken."""
+        self._unheard = {*before.refusing, *((service, name) for service in couriers for name in before.scrapers)}
+        self._unheard_until = time.monotonic() + FOUND_AGAIN_S
 
     async def deliver(
         self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool, whole: bool
@@ -73,36 +81,44 @@ class Dispatcher:
 
     def _settle(self) -> None:
         """Who is cut off now: said once, and once when it is not any more."""
-        failing = {
-            (service, scraper)
-            for service, couriers in self.couriers.items()
-            for scraper, times in couriers.undelivered.items()
-            if times >= UNDELIVERABLE_AFTER
-        }
-        reached, before, refusing = self.reached_by_some, self.cut_off, self.refusing
-        self.cut_off = frozenset(scraper for _, scraper in failing if scraper not in reached)
-        asked = {(name, scraper) for name, c in self.couriers.items() for scraper in (*c.reached, *c.undelivered)}
-        self.refusing = self._refusals.now({pair for pair in failing if pair[1] not in self.cut_off}, asked)
-        self._say_refusing(refusing)
-        for name in sorted(self.cut_off - before):
+        undelivered = {(name, one): times for name, c in self.couriers.items() for one, times in c.undelivered.items()}
+        taken = {(name, scraper) for name, couriers in self.couriers.items() for scraper in couriers.reached}
+        self._unheard -= taken
+        if time.monotonic() >= self._unheard_until:
+            self._unheard &= undelivered.keys()
+        failing = {pair for pair, times in undelivered.items() if times >= UNDELIVERABLE_AFTER} | self._unheard
+        reached, known = {scraper for _, scraper in taken}, self.failing
+        cut_off = {scraper for _, scraper in failing if scraper not in reached}
+        self.tried = frozenset(taken | undelivered.keys())
+        refusing = self._refusals.now({pair for pair in failing if pair[1] not in cut_off}, self.tried | self._unheard)
+        self.failing = Failing.of(cut_off, refusing)
+        self._say_refusing(known.refusing)
+        before = set(known.scrapers)
+        for name in sorted(cut_off - before):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
             )
-        for name in sorted((before - self.cut_off) & reached):  # not who left, nor all when we lead no more
+        for name in sorted((before - cut_off) & reached):  # not who left, nor all when we lead no more
             self._log.info("scraper_deliverable_again", scraper=name)
-        if self.cut_off != before or self.refusing != refusing:
+        if self.failing != known:
             self._changed()
 
     def _say_refusing(self, before: Collection[tuple[str, str]]) -> None:
         """Scrapers that take the slices of some services, and have not taken those of others for as many tries."""
-        for name in sorted({scraper for _, scraper in self.refusing.difference(before)}):
-            services = ",".join(sorted(service for service, scraper in self.refusing if scraper == name))
+        refusing = self.failing.refusing
+        for name in sorted({scraper for _, scraper in {*refusing}.difference(before)}):
+            services = ",".join(service for service, scraper in refusing if scraper == name)
             self._log.error(
                 "services_undeliverable",
                 scraper=name,
                 services=services,
                 note="it keeps what it has of them, and gets no more",
             )
+
+    @property
+    def cut_off(self) -> frozenset[str]:
+        """Scrapers that count as dead, since they cannot be given anything."""
+        return frozenset(self.failing.scrapers)
 
     @property
     def reached_by_some(self) -> set[str]:

@@ -24,7 +24,7 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
-from promring.model import Loads, Members, Placement, Plan
+from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan
 from promring.runtime.threads import in_thread
 
 NO_PLAN = Plan(())
@@ -47,6 +47,7 @@ class Step:
     no_room: Mapping[str, int]
     departed: Departed
     trials: Mapping[int, Trial]
+    failing: Failing
     looked: bool
 
 
@@ -66,15 +67,20 @@ class Moves:
         """By scraper: targets that it shall not have, and keeps while it lives, since nobody else has room for them."""
         self.tried: Mapping[int, Trial] = {}
         """The second opinions that are asked with what is in force."""
+        self.failing = self._failing = NONE_FAILING
+        """Who gets nothing, or nothing new of a service, in what is in force, and in the next step."""
         self._facts, self._dispatcher = facts, dispatcher
         self._in_force_at = 0.0
         self._departed = Departed()
         self._refused: Refused = NOTHING_REFUSED
 
-    def refused(self, members: Members, claims: Claims) -> Refused:
-        """Who takes the slices of some services and not of others, and what it has of those."""
-        dispatcher = self._dispatcher
-        self._refused = refused_now(dispatcher.refusing, self._refused, members, claims, dispatcher.taken, self._facts.seen)
+    def refused(self, failing: Failing, members: Members, claims: Claims) -> Refused:
+        """What those have who take the slices of some services and not of others, of those. ``failing``: the next step is
+        made without these.
+        """
+        taken, tried = self._dispatcher.taken, self._dispatcher.tried
+        self._failing = failing
+        self._refused = refused_now(failing.refusing, self._refused, members, claims, taken, self._facts.seen, tried)
         return self._refused
 
     async def next_step(
@@ -121,6 +127,7 @@ class Moves:
             without_room(claims, wanted),
             self._departed.and_then(before, live, now),
             opinions.trials,
+            self._failing,
             looked,
         )
 
@@ -147,7 +154,7 @@ class Moves:
             self.placement, self._in_force_at = step.owned, time.monotonic()
         self.in_force = step.in_force.or_same(self.in_force)
         self.waiting, self.no_room = set(step.waiting), step.no_room
-        self._departed, self.tried = step.departed, step.trials
+        self._departed, self.tried, self.failing = step.departed, step.trials, step.failing
         if step.looked:
             self.takeover.done()
 

@@ -13,7 +13,7 @@ from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.aside import place_around
 from promring.core.claims import Claims
 from promring.core.joined import FleetPool, Part
-from promring.core.placement import Policy
+from promring.core.placement import Policy, capacities
 from promring.core.pool import merge
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import TOKENS_MOST, Ring
@@ -148,6 +148,11 @@ class Planner:
         if not trial:
             self._computed, self._made_with = found, (aside, refused, base, loads)
         return found
+
+    def capacities(self, placed: Placement, members: Members) -> Loads | None:
+        """The most load of each scraper of ``placed``, int64; None: no bound. Who is no member counts with a weight of 1."""
+        weights = {s.id: s.weight for s in members}
+        return capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.policy)
 
     async def _ring_of(self, listed: Members, ring: Ring) -> Ring:
         if listed == ring.scrapers:

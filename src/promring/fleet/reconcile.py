@@ -19,14 +19,13 @@ the hand-over and the slices, ``dispatcher`` carries them away. ``Fleet`` owns a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from promring.core.coverage import Seen, Sight
 from promring.core.eligible import eligible, listed
 from promring.core.handover import Handover
-from promring.core.placement import capacities
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld
@@ -46,7 +45,7 @@ from promring.fleet.term import Term
 from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
 from promring.fleet.weighing import Weighing
-from promring.model import Loads, Members, Placement
+from promring.model import Failing, Members, Placement
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -97,7 +96,7 @@ class Reconciler:
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
-        self.unreachable = Unreachable(log=log)
+        self.unreachable = Unreachable(memory.opinions, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self._keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
@@ -130,6 +129,8 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         self.memory = self._term.go_on(self.memory)
+        if self.dispatcher.failing != self.memory.undelivered:
+            self.memory = replace(self.memory, undelivered=self.dispatcher.failing)
         if self._term.begins():
             self.moves.takeover.begin()
         facts = self.departures.applied(self._facts.newest())
@@ -137,7 +138,7 @@ class Reconciler:
         lists = self.judge.lists(self.memory)
         if isinstance(verdict, Act) and lists:
             placed = await self._place(verdict, lists)
-            most = self._capacities(placed, verdict.members)
+            most = self.planner.capacities(placed, verdict.members)
             step = await self.moves.next_step(placed, self.planner.placed, most, self.opinions, self.memory)
             if step is not None:
                 self._put_in_force(step, verdict, facts, lists)
@@ -159,13 +160,13 @@ class Reconciler:
 
     async def _place(self, verdict: Act, lists: Mapping[str, Lists]) -> Placement:
         """Who shall own what, by ring and policy."""
-        failing = self._term.failing(self.dispatcher.cut_off | self.unreachable.sick())
+        failing = self._failing(self.unreachable.sick())
         self._term.tell_failing(failing)
-        ring = await self.planner.update_ring(eligible(verdict.members, self.memory.drained, failing))
+        ring = await self.planner.update_ring(eligible(verdict.members, self.memory.drained, failing.scrapers))
         pool = await self.planner.merge(lists)
         if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
-        refused = self.moves.refused(verdict.members, self.memory.claims)
+        refused = self.moves.refused(failing, verdict.members, self.memory.claims)
         members = self.listed(verdict.members)
         self._term.tell_down(members, verdict.members)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
@@ -176,18 +177,18 @@ class Reconciler:
         self._term.tell_loads(self.memory.loads, learnt=self.weighing.learns)
         return placed
 
-    def _capacities(self, placed: Placement, members: Members) -> Loads | None:
-        weights = {s.id: s.weight for s in members}
-        return capacities([weights.get(s.id) or 1.0 for s in placed.scrapers], self.planner.policy)
-
     def listed(self, members: Members) -> Members:
         """Who is listed, alive or not: what a plan for ``members`` is made over."""
         return listed(members, self._term.catalogue(self._facts.listed), {s.id for s in self.departures.remembered})
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
-        failing = self._term.failing(self.dispatcher.cut_off | self.opinions.sick(time.monotonic()).keys())
-        return eligible(self.history.members, drained, failing)
+        return eligible(self.history.members, drained, self._failing(self.opinions.sick(time.monotonic())).scrapers)
+
+    def _failing(self, sick: Iterable[str]) -> Failing:
+        """Who gets nothing, or nothing new of a service, although it lives."""
+        undelivered = self.dispatcher.failing
+        return self._term.failing(undelivered._replace(scrapers=tuple(sorted({*undelivered.scrapers, *sick}))))
 
     # --- act ---------------------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Reconciler:
             s for name, slices in step.slices.items() for n, s in slices.items() if s is not before.of(name).slices.get(n)
         ]
         changed = step.plan is not NO_PLAN or bool(some) or step.claims != before.claims
-        trials_changed = step.trials != self.moves.tried
+        trials_changed, failing_changed = step.trials != self.moves.tried, step.failing != self.moves.failing
         self.moves.made(step, changed=changed)
         known, self.planner.placed = self.planner.placed, step.placed
         if not changed:
@@ -219,6 +220,7 @@ class Reconciler:
                 scrapers_before = placed_before.scrapers if placed_before else ()
                 loads = known is not None and known.loads is not step.placed.loads
                 changed_too = {"policy_changed": self._policy_changed, "loads_changed": loads}
+                changed_too["failing_changed"] = failing_changed
                 reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
             self._say_reshard(step, reason, placed_before, len(some))
         self._policy_changed = False
@@ -290,6 +292,7 @@ class Reconciler:
         if placement is None or ring is None or placement.scrapers != ring.scrapers:
             return  # they changed meanwhile
         if await self.unreachable.look(placement, ring, seen):
+            self.memory = replace(self.memory, opinions=self.opinions)
             self._facts.ring()
 
     # --- what a person asks for --------------------------------------------------------------------------------------

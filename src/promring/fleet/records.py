@@ -10,13 +10,14 @@ nobody writes: monotonic seconds of the process, and a shift that makes it go on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 
 from promring.core.claims import Claims
 from promring.core.loads import encode
+from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import Standing
 from promring.fleet.state import Memory, ServiceMemory
@@ -32,7 +33,7 @@ from promring.fleet.stretches import (
     rows_left,
     same_bytes,
 )
-from promring.model import Generation, Members, Scraper, Slice, TargetPool
+from promring.model import Failing, Generation, Members, Scraper, Slice, TargetPool
 from promring.runtime.disk import Buffer
 
 NAMES_SPARE, NAMES_LEAST = 2, 1000
@@ -98,6 +99,16 @@ class StandingRecord(msgspec.Struct, array_like=True):
     flaps: int
 
 
+class OpinionsRecord(msgspec.Struct, array_like=True):
+    """``trials``: the id of a target, who tries it, and how often in a row it failed. ``again_at``: an id, when it may be
+    tried again, and the pause after that. ``scrapers``: who is sick, or was not long ago. Times are the file's.
+    """
+
+    trials: list[tuple[int, str, int]] = []
+    again_at: list[tuple[int, float, float]] = []
+    scrapers: list[tuple[str, Sick]] = []
+
+
 class Record(msgspec.Struct):
     """None: as before, or nothing."""
 
@@ -120,6 +131,8 @@ class Record(msgspec.Struct):
     catalogue: Members | None = None
     loads: bytes | None = None
     """A book of loads; empty: there is none any more."""
+    opinions: OpinionsRecord | None = None
+    undelivered: Failing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +180,8 @@ class Recorder:
             None if memory.listed == old.listed else sorted(memory.listed),
             None if memory.catalogue == old.catalogue else memory.catalogue,
             None if memory.loads is old.loads else b"" if memory.loads is None else encode(memory.loads),
+            None if memory.opinions is old.opinions else self._opinions(memory.opinions),
+            None if memory.undelivered == old.undelivered else memory.undelivered,
         )
         index = msgspec.msgpack.encode(record)
         return [len(index).to_bytes(8, "little"), index, *self.pieces], Written(memory, names)
@@ -244,6 +259,14 @@ class Recorder:
     def _standing(self, one: Standing) -> StandingRecord:
         joined, left = (None if at == NEVER_YET else at + self.shift for at in (one.joined_at, one.left_at))
         return StandingRecord(one.scraper, one.planned, joined, left, one.flaps)
+
+    def _opinions(self, new: SecondOpinions) -> OpinionsRecord:
+        """Without the count of looks of targets that nobody else tries yet: they are counted anew."""
+        return OpinionsRecord(
+            [(key, one.scraper, one.failed) for key, one in new.trials.items()],
+            [(key, at + self.shift, pause_s) for key, (at, pause_s) in new.again_at.items()],
+            [(name, replace(one, until=one.until + self.shift)) for name, one in new.scrapers.items()],
+        )
 
 
 def whole(written: Written, fleet: str, shift: float, now: float) -> list[Buffer]:

@@ -27,11 +27,15 @@ class _One:
 
 
 class Refusing:
-    """Of one fleet. ``clock`` in seconds."""
+    """Of one fleet. ``clock`` in seconds; ``before``: those that refused when the run before this one ended."""
 
-    def __init__(self, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - the clock of the moment
+    def __init__(
+        self,
+        before: Collection[Pair] = (),
+        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment
+    ) -> None:
         self._clock = clock
-        self._known: dict[Pair, _One] = {}
+        self._known = {pair: _One() for pair in before}
 
     def now(self, failing: Collection[Pair], asked: Collection[Pair]) -> frozenset[Pair]:
         """Those that count as refusing. ``failing``: those that do now; ``asked``: all that were given a slice lately."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, TypeVar
 
 import msgspec
@@ -17,11 +17,13 @@ import numpy.typing as npt
 
 from promring.core.claims import NEVER, Claims
 from promring.core.loads import LoadBook, decode
+from promring.core.second_opinion import SecondOpinions, Trial
 from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import History, Standing, State
 from promring.fleet.journal import Frame
 from promring.fleet.records import (
     ClaimsRecord,
+    OpinionsRecord,
     Part,
     PoolRecord,
     Record,
@@ -43,7 +45,7 @@ from promring.fleet.state_checks import (
     check_times,
 )
 from promring.fleet.stretches import Rope, decoded
-from promring.model import Generation, Members, Scraper, Slice, TargetPool
+from promring.model import NONE_FAILING, Failing, Generation, Members, Scraper, Slice, TargetPool
 
 INDEX_BYTES_MAX = 256 << 20
 Read = Callable[[int, int], bytes]
@@ -166,6 +168,8 @@ class Replayed:
     listed: frozenset[tuple[str, int]] = frozenset()
     catalogue: Members = ()
     loads: bytes = b""
+    opinions: OpinionsRecord = field(default_factory=OpinionsRecord)
+    undelivered: Failing = NONE_FAILING
 
     def apply(self, record: Record, parts: _Parts) -> None:
         """The next frame."""
@@ -184,6 +188,8 @@ class Replayed:
         self.listed = self.listed if record.listed is None else frozenset(record.listed)
         self.catalogue = self.catalogue if record.catalogue is None else record.catalogue
         self.loads = self.loads if record.loads is None else record.loads
+        self.opinions = self.opinions if record.opinions is None else record.opinions
+        self.undelivered = self.undelivered if record.undelivered is None else record.undelivered
 
     def _service(self, name: str, record: ServiceRecord, parts: _Parts) -> _Service:
         old = self.services.get(name) or _Service()
@@ -216,6 +222,8 @@ class Replayed:
             self.listed,
             self.catalogue,
             _book(self.loads),
+            _opinions(self.opinions, self.clock, now),
+            self.undelivered,
         )
         return Written(memory, tuple(self.names))
 
@@ -249,6 +257,27 @@ def _standing(one: StandingRecord, clock: float, now: float) -> Standing:
             check_time(at - clock, "a standing")
     joined, left = (NEVER_YET if at is None else at - clock + now for at in (one.joined, one.left))
     return Standing(one.scraper, State.IN if one.planned else State.OUT, now, joined, left, one.flaps)
+
+
+def _opinions(one: OpinionsRecord, clock: float, now: float) -> SecondOpinions:
+    """Time stood still, as for claims; who tries a target shall be seen doing so from now on. Raises ValueError when it
+    cannot be true.
+    """
+    for key, count in (*((key, failed) for key, _, failed in one.trials), *((key, 0) for key, *_ in one.again_at)):
+        check_count(count, "looks")
+        if not 0 <= key < 2**64:
+            raise ValueError(f"corrupt: {key} is no target")
+    for _, at, pause_s in one.again_at:
+        check_time(at - clock, "a pause")
+        check_time(pause_s, "a pause")
+    for _, sick in one.scrapers:
+        check_time(sick.until - clock, "who is sick")
+        check_time(sick.pause_s, "who is sick")
+    return SecondOpinions(
+        trials={key: Trial(name, now, failed) for key, name, failed in one.trials},
+        again_at={key: (at - clock + now, pause_s) for key, at, pause_s in one.again_at},
+        scrapers={name: replace(sick, until=sick.until - clock + now) for name, sick in one.scrapers},
+    )
 
 
 def _book(packed: bytes) -> LoadBook | None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from promring.core.claims import NO_CLAIMS, Claims
 from promring.core.loads import LoadBook
+from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History
 from promring.fleet.timeline import Timeline
-from promring.model import Generation, Members, Slice, TargetPool
+from promring.model import NONE_FAILING, Failing, Generation, Members, Slice, TargetPool
 
 NO_GENERATION = Generation(0, 0)
 
@@ -52,6 +53,10 @@ class Memory:
     """Who was listed, alive or not, as the membership said it last: what the plan was made over."""
     loads: LoadBook | None = None
     """The loads that targets are placed by; None: each counts 1."""
+    opinions: SecondOpinions = field(default_factory=SecondOpinions)
+    """Targets that are tried elsewhere besides, and who was found sick; times are monotonic seconds of this process."""
+    undelivered: Failing = NONE_FAILING
+    """Who cannot be given anything, or nothing of a service."""
     timeline: Timeline = field(default_factory=Timeline, compare=False, repr=False)
     """What people are told of the plans before. It is not saved, and goes on over a reload."""
 

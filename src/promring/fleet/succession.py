@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -23,10 +24,11 @@ from promring.config.settings import FleetKeys, FleetOfServices, Settings
 from promring.core.claims import NO_CLAIMS, Claims
 from promring.core.joined import salt_of, salted
 from promring.core.loads import united
+from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Standing
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.ways import places
-from promring.model import Members, Scraper
+from promring.model import Failing, Members, Scraper
 from promring.runtime.address import parse_host_port
 
 # --- services --------------------------------------------------------------------------------------------------------
@@ -115,14 +117,17 @@ def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fle
     """
     kept = {old: memory.services[old] for old in services if old in memory.services}
     salts = {old: (salt_of(fleet, old), salt_of(new_fleet, services[old])) for old in kept}
-    claims = memory.claims
+    claims, opinions = memory.claims, memory.opinions
     if len(kept) < len(memory.services) or any(was != now for was, now in salts.values()):
         pieces = [_claims_of(claims, one, *salts[old]) for old, one in kept.items()]
         claims = _with_rows(claims, pieces)
+        opinions = opinions.of(dict(pair for old, one in kept.items() for pair in _ids_of(opinions, one, *salts[old])))
     return replace(
         memory,
         claims=claims,
         loads=None if memory.loads is None else memory.loads.renamed(services),
+        opinions=opinions,
+        undelivered=_undelivered_of(memory.undelivered, services),
         services={
             services[old]: replace(one, slices={n: replace(s, service=services[old]) for n, s in one.slices.items()})
             if services[old] != old
@@ -144,6 +149,19 @@ def _claims_of(claims: Claims, service: ServiceMemory, was: int, now: int) -> Cl
         claims.since[mine],
         claims.until[mine],
     )
+
+
+def _ids_of(opinions: SecondOpinions, service: ServiceMemory, was: int, now: int) -> Iterator[tuple[int, int]]:
+    """The ids of one service's targets that there is an opinion of, and what they are with another salt."""
+    asked = np.array([*{*opinions.down, *opinions.trials, *opinions.again_at}], dtype=np.uint64)
+    for pool in service.sources.values():
+        mine = asked[np.isin(asked, salted(pool.ids, was))]
+        yield from zip(mine.tolist(), salted(salted(mine, was), now).tolist(), strict=True)
+
+
+def _undelivered_of(failing: Failing, services: Mapping[str, str]) -> Failing:
+    """``services``: their names before, and now."""
+    return Failing.of(failing.scrapers, ((services[name], who) for name, who in failing.refusing if name in services))
 
 
 def _with_rows(claims: Claims, pieces: Sequence[Claims]) -> Claims:
@@ -195,6 +213,8 @@ def _united(parts: Sequence[Memory]) -> Memory:
         listed=frozenset().union(*(part.listed for part in parts)),
         catalogue=_sorted({s.id: s for part in reversed(parts) for s in part.catalogue}.values()),
         loads=united([part.loads for part in parts if part.loads is not None]),
+        opinions=reduce(SecondOpinions.and_those_of, (part.opinions for part in parts)),
+        undelivered=reduce(Failing.and_those_of, (part.undelivered for part in parts)),
     )
 
 
@@ -204,7 +224,7 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
     ids = _translation(memory, settings)
     new = {name: replace(s, draining=s.draining or s.id in departing) for name, s in ids.items()}
     names = _distinct(memory.claims.names, {name: s.id for name, s in new.items()})
-    standings = memory.history.standings.items()
+    standings, failing = memory.history.standings.items(), memory.undelivered
     return replace(
         memory,
         members=_sorted(new[s.id] for s in memory.members if s.id in new),
@@ -220,6 +240,11 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
         departing=_sorted(s for s in new.values() if s.id in departing),
         listed=places(settings.listed),
         catalogue=_sorted(replace(new[s.id], draining=False) for s in memory.catalogue if s.id in new),
+        opinions=memory.opinions.renamed({name: s.id for name, s in new.items()}),
+        undelivered=Failing.of(
+            (new[name].id for name in failing.scrapers if name in new),
+            ((service, new[name].id) for service, name in failing.refusing if name in new),
+        ),
     )
 
 

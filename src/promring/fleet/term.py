@@ -12,7 +12,7 @@ from promring.core.loads import LoadBook, decode, encode
 from promring.election.leadership import Leadership
 from promring.fleet.slicing import in_epoch
 from promring.fleet.state import Memory
-from promring.model import Members
+from promring.model import NONE_FAILING, Failing, Members
 from promring.telemetry.log import Logger
 
 LISTED_STILL_S = 600.0
@@ -31,8 +31,8 @@ class Term:
         self._led_epoch = 0
         """Of our own newest lease that the loop has begun to lead with."""
         self._live: frozenset[str] = frozenset()
-        self._inherited: frozenset[str] = frozenset()
-        """Who got nothing in the plan of the leader before us."""
+        self._inherited = NONE_FAILING
+        """Who got nothing, or nothing new of a service, in the plan of the leader before us."""
         self._died_at: dict[str, float] = {}
         self._book: tuple[LoadBook | None, bytes] = None, b""
         """The last book of loads that was packed."""
@@ -65,7 +65,7 @@ class Term:
         if not self.leadership.leads() or not self.is_new:
             return False
         self._led_epoch = self.leadership.epoch
-        self._inherited = self.leadership.failing.get(self._fleet, frozenset())
+        self._inherited = self.leadership.failing.get(self._fleet, NONE_FAILING)
         return True
 
     def catalogue(self, listed: Members) -> Members:
@@ -101,21 +101,21 @@ class Term:
             self._book = book, b"" if book is None else encode(book)
         return self._book[1]
 
-    def failing(self, ours: frozenset[str]) -> frozenset[str]:
-        """Who gets nothing although it lives; ``ours``: as far as we have found. Who follows goes by the plan of the leader,
-        and a new leader for a while by what the one before it had found, besides.
+    def failing(self, ours: Failing) -> Failing:
+        """Who gets nothing, or nothing new of a service, although it lives; ``ours``: as far as we have found. Who
+        follows goes by the plan of the leader, and a new leader for a while by what the one before it had found, besides.
         """
         leadership = self.leadership
         if leadership.alone:
             return ours
-        told = leadership.failing.get(self._fleet, frozenset())
+        told = leadership.failing.get(self._fleet, NONE_FAILING)
         if not leadership.leads():
             return told
         is_new = leadership.clock() - leadership.led_since < FOUND_AGAIN_S
-        return ours | self._inherited if is_new else ours
+        return ours.and_those_of(self._inherited) if is_new else ours
 
-    def tell_failing(self, failing: frozenset[str]) -> None:
-        """As the leader: the plan gives these nothing."""
+    def tell_failing(self, failing: Failing) -> None:
+        """As the leader: the plan gives these nothing, or nothing new of a service."""
         if self.leadership.leads() and not self.leadership.alone:
             self.leadership.placed_without(self._fleet, failing)
 

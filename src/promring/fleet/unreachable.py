@@ -1,6 +1,6 @@
 """Targets that their owners cannot reach, and scrapers that reach nothing: what the loop remembers of them.
 
-``core/second`` decides, from what the scrapers were seen doing at each look at all of them.
+``core/second_opinion`` decides, from what the scrapers were seen doing at each look at all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from promring.telemetry.log import Logger
 class Unreachable:
     """Of one fleet. Of several controllers the leader says who is sick: ``Term.failing``."""
 
-    def __init__(self, *, log: Logger) -> None:
-        self.opinions = SecondOpinions()
+    def __init__(self, opinions: SecondOpinions, *, log: Logger) -> None:
+        """``opinions``: as the run before this one left them."""
+        self.opinions = opinions
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
         self._log = log
         self._used: frozenset[str] = frozenset()

@@ -21,7 +21,7 @@ from promring.model.errors import (
 )
 from promring.model.facts import Answer, Empty, Fact, Known, T, Unknown, Waiting
 from promring.model.plans import Move, Moved, Placement, Plan
-from promring.model.scrapers import Members, NodeState, Reply, Scraper, join_host_port
+from promring.model.scrapers import NONE_FAILING, Failing, Members, NodeState, Reply, Scraper, join_host_port
 from promring.model.slices import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Slice
 from promring.model.targets import (
     SEPARATOR,
@@ -39,6 +39,7 @@ from promring.model.targets import (
 __all__ = [
     "EPOCH_FOLLOWED_MOST",
     "EPOCH_MOST",
+    "NONE_FAILING",
     "PROBLEM_MOST",
     "SEPARATOR",
     "Answer",
@@ -49,6 +50,7 @@ __all__ = [
     "Empty",
     "EtcdError",
     "Fact",
+    "Failing",
     "Fingerprint",
     "Generation",
     "Keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -58,3 +59,22 @@ class NodeState(NamedTuple):
 
 def join_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Failing(NamedTuple):
+    """Who lives, and what it cannot be given. Each sorted."""
+
+    scrapers: tuple[str, ...] = ()
+    """Ids: they get nothing."""
+    refusing: tuple[tuple[str, str], ...] = ()
+    """Services, and the scrapers that take the slices of others and not of these: they get nothing new of them."""
+
+    @classmethod
+    def of(cls, scrapers: Iterable[str], refusing: Iterable[tuple[str, str]] = ()) -> Failing:
+        return cls(tuple(sorted(set(scrapers))), tuple(sorted(set(refusing))))
+
+    def and_those_of(self, other: Failing) -> Failing:
+        return Failing.of((*self.scrapers, *other.scrapers), (*self.refusing, *other.refusing))
+
+
+NONE_FAILING = Failing()

@@ -22,7 +22,7 @@ class Metrics:
         self.reshards = self._counter(
             "reshards",
             "Placements that changed a slice, by reason: initial, scrapers, targets, drain, policy, handover, "
-            "second_opinion, loads.",
+            "second_opinion, failing, loads.",
             "fleet",
             "reason",
         )
