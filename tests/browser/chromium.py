@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from promring.demo.process import find
 from tests.waiting import until
 
-PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="no chromium on PATH (apt-get install chromium)")
+PROGRAM = find("chromium")
+needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="chromium is not here; scripts/fetch-servers gets it")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 _AXE = find_spec("axe_playwright_python")
 assert _AXE is not None
