@@ -34,9 +34,7 @@ class Report:
         if self.load is not None:
             self._say_load(self.load)
         if self.proof is not None:
-            targets = sum(self.proof.compared.values())
-            jobs = f"{len(self.proof.compared)} of {len(self.found.jobs)} jobs"
-            say(f"{self.proof.program}: {targets} targets of {jobs} compared, for 1, 2 and 3 scrapers")
+            self._say_proof(self.proof)
         if self.out is None:
             say("nothing written")
             return
@@ -55,6 +53,19 @@ class Report:
         errors = sum(finding.level == ERROR for finding in found.findings)
         more = f"; {errors} finding{'s' * (errors > 1)} to finish" if errors else ""
         say(f"{len(found.jobs)} job{'s' * (len(found.jobs) != 1)}: {counts}{more}")
+
+    def _say_proof(self, proof: Proof) -> None:
+        jobs = f"{len(proof.compared)} of {len(self.found.jobs)} jobs"
+        say(f"{proof.program}: {sum(proof.compared.values())} targets of {jobs} compared, for 1, 2 and 3 scrapers")
+        for program in sorted({*proof.discovered.values()}):
+            names = ", ".join(name for name in proof.compared if proof.discovered.get(name) == program)
+            if names:
+                say(f"targets found by {program}, which {proof.program} here cannot find: {names}")
+        empty = [name for name, count in proof.compared.items() if not count]
+        if empty:
+            say(f"without a target now, so nothing is seen of them: {', '.join(empty)}")
+        for name, why in proof.not_proved.items():
+            say(f"not proved: {name}: {why}")
 
     def _say_load(self, load: Load) -> None:
         columns = ["JOB", "TARGETS", "SAMPLES A SCRAPE", "SAMPLES/S"]
@@ -104,6 +115,8 @@ class Report:
             "jobs": jobs,
             "counts": {verdict.value: count for verdict, count in found.counts.items()},
             "compared": self.proof.compared if self.proof is not None else None,
+            "discovered_by": self.proof.discovered if self.proof is not None else None,
+            "not_proved": self.proof.not_proved if self.proof is not None else None,
             "load": _described_load(self.load) if self.load is not None else None,
             "findings": [finding.as_json() for finding in found.findings],
         }

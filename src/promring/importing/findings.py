@@ -53,7 +53,7 @@ CODES = {
     "PI031": Code(WARNING, "no job is shared: promring.yml is not written"),
     "PI032": Code(INFO, "the Prometheus program here lacks a discovery or a key of this file, and cannot judge it"),
     "PI033": Code(ERROR, "the targets that the shards have together are not those of the old configuration"),
-    "PI034": Code(WARNING, "a job whose targets could not be compared here"),
+    "PI034": Code(ERROR, "a job that `--verify` could not prove here: nobody here can judge its targets"),
     "PI035": Code(ERROR, "Prometheus, or promring, refuses a file that was written"),
     "PI036": Code(INFO, "an included file outside the configuration's folder: it is written under included/"),
 }

@@ -5,20 +5,41 @@ Only ``global`` and the jobs are left: no rules, no alerts, no remote_write. Eac
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from promring.importing.configuration import Configuration, Job, jobs_of
 from promring.importing.discovering import for_prometheus, never, without, without_rules
+from promring.importing.edits import cut_pairs, insert_pair, replace_pair, written_flow
 from promring.importing.inside import absolute_edits
-from promring.importing.piece import piece_of, piece_of_pair
-from promring.importing.source import flat, parse_source
+from promring.importing.piece import Piece, piece_of, piece_of_pair
+from promring.importing.source import flat, parse_source, text_of
 
 _LOGS = frozenset(("query_log_file", "scrape_failure_log_file"))
 
 
-def quiet_text(configuration: Configuration, jobs: Iterable[Job], cut: Mapping[str, Collection[int]]) -> str:
-    """``cut``: rules that are left out of a job, by its name. Raises ``InputError``."""
+class Listed(NamedTuple):
+    """The labels of each target that discoveries of these ``kinds`` found."""
+
+    kinds: Collection[str]
+    targets: Sequence[Mapping[str, str]]
+
+
+def quiet_text(
+    configuration: Configuration,
+    jobs: Iterable[Job],
+    cut: Mapping[str, Collection[int]],
+    listed: Mapping[str, Listed] | None = None,
+) -> str:
+    """``cut``: rules that are left out of a job, by its name; ``listed``: targets of jobs, in place of discoveries.
+
+    Raises ``InputError``.
+    """
+    listed = listed or {}
+    marks = {name: f"promring-listed-{number}" for number, name in enumerate(listed)}
     parts = []
     pair = flat(configuration.main.root).get("global")
     if pair is not None and pair[1].real.pairs:
@@ -34,8 +55,13 @@ def quiet_text(configuration: Configuration, jobs: Iterable[Job], cut: Mapping[s
         if configuration.vmagent:
             piece, _ = for_prometheus(piece)
         piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
+        if job.name in listed:
+            piece = with_static(piece, listed[job.name].kinds, marks[job.name])
         parts.append("  - " + never(piece).at(4) + "\n")
-    return "".join(parts)
+    text = "".join(parts)
+    for name, mark in marks.items():  # at the end: these may be more than a configuration has
+        text = text.replace(mark, groups_text(listed[name].targets))
+    return text
 
 
 def read_again(configuration: Configuration, files: Mapping[str, bytes], main: str) -> list[Job]:
@@ -59,3 +85,22 @@ def engine_text(text: str, lacks: Collection[str]) -> str:
     jobs = [job for job in jobs_of(source, 0) if not lacking(job, lacks)]
     pieces = ["  - " + piece_of(job.source, job.node).at(4) + "\n" for job in jobs]
     return "global: {scrape_interval: 100y}\nscrape_configs:\n" + "".join(pieces)
+
+
+def with_static(piece: Piece, kinds: Collection[str], mark: str) -> Piece:
+    """A job in which ``mark`` stands in ``static_configs`` for the targets of ``kinds``, in place of their discovery."""
+    static = next((pair for pair in piece.root.pairs if text_of(pair[0]) == "static_configs"), None)
+    groups = [written_flow(item) for item in static[1].items] if static is not None else []
+    text = f"static_configs: [{', '.join([*groups, mark])}]"
+    piece = piece.changed([replace_pair(static, text) if static else insert_pair(piece.source, piece.root, text)])
+    cut = [number for number, (key, _) in enumerate(piece.root.pairs) if text_of(key) in kinds]
+    return piece.changed(cut_pairs(piece.source, piece.root, cut))
+
+
+def groups_text(targets: Sequence[Mapping[str, str]]) -> str:
+    """What ``mark`` stands for: groups of ``static_configs``."""
+    groups = [
+        {"targets": [labels.get("__address__", "")], "labels": {k: v for k, v in labels.items() if k != "__address__"}}
+        for labels in targets
+    ]
+    return msgspec.json.encode(groups)[1:-1].decode() or "{}"

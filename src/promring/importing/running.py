@@ -1,4 +1,4 @@
-"""A Prometheus on loopback that scrapes nothing, and what it says its targets are."""
+"""A Prometheus, or a vmagent, on loopback that scrapes nothing, and what it says its targets are."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ Targets = dict[str, Counter[Seen]]
 
 class _Active(msgspec.Struct, rename="camel"):
     labels: dict[str, str]
+    discovered_labels: dict[str, str]
     scrape_pool: str
     scrape_url: str
 
@@ -52,50 +53,75 @@ class _Answer(msgspec.Struct):
 @asynccontextmanager
 async def prometheus(program: Path, folder: Path, config: str) -> AsyncIterator[str]:
     """Runs in ``folder``, which has its ``prometheus.yml`` then. Gives its URL. Raises ``StartError``."""
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"--config.file={folder / 'prometheus.yml'}", "--log.level=warn", f"--storage.tsdb.path={folder / 'data'}"]
+    async with _running([program, *options, f"--web.listen-address={address}"], folder, config) as process:
+        yield await _ready(process, f"http://{address}", "/-/ready")
+
+
+@asynccontextmanager
+async def vmagent(program: Path, folder: Path, config: str) -> AsyncIterator[str]:
+    """As ``prometheus``."""
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"-promscrape.config={folder / 'prometheus.yml'}", "-loggerLevel=WARN", f"-httpListenAddr={address}"]
+    options += ["-remoteWrite.url=http://127.0.0.1:1/", f"-remoteWrite.tmpDataPath={folder / 'data'}"]
+    async with _running([program, *options], folder, config) as process:
+        yield await _ready(process, f"http://{address}", "/health")
+
+
+@asynccontextmanager
+async def _running(arguments: Sequence[str | Path], folder: Path, config: str) -> AsyncIterator[Process]:
     install(folder / "prometheus.yml", config.encode(), mode=0o600)
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    arguments: list[str | Path] = [program, f"--config.file={folder / 'prometheus.yml'}", "--log.level=warn"]
-    arguments += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
     process = Process(arguments, folder / "log", {"GOMAXPROCS": "2"})
     await process.start()
     try:
-        async with aiohttp.ClientSession() as session:
-            await process.until(lambda: _is_ready(session, url), program.name, START_S)
-        yield url
+        yield process
     finally:
         await process.kill()
 
 
-async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        return (await request(session, "GET", f"{url}/-/ready", timeout_s=2)).status == 200
-    except HttpError:
-        return False
+async def _ready(process: Process, url: str, path: str) -> str:
+    """``url``, when it answers there. Raises ``StartError``."""
+
+    async def answers() -> bool:
+        try:
+            return (await request(session, "GET", f"{url}{path}", timeout_s=2)).status == 200
+        except HttpError:
+            return False
+
+    async with aiohttp.ClientSession() as session:
+        await process.until(answers, Path(process.arguments[0]).name, START_S)
+    return url
 
 
 async def settled_targets(
-    urls: Sequence[str], enough: Callable[[Sequence[Targets]], bool] = lambda _: False
+    urls: Sequence[str],
+    enough: Callable[[Sequence[Targets]], bool] = lambda _: False,
+    *,
+    settled_s: float = SETTLED_S,
+    discovered: bool = False,
 ) -> list[Targets]:
-    """The targets of servers that were just started: once they are ``enough``, or have not changed for ``SETTLED_S`` in a
-    time that discoveries need. Raises ``StartError``.
+    """The targets of servers that were just started: once they are ``enough``, or have not changed for ``settled_s`` in a
+    time that discoveries need. ``discovered``: with the labels before relabelling. Raises ``StartError``.
     """
     began = changed = time.monotonic()
     newest: list[tuple[Targets, int]] = []
     async with aiohttp.ClientSession() as session:
         while True:
-            found = list(await asyncio.gather(*(_targets(session, url) for url in urls)))
+            found = list(await asyncio.gather(*(_targets(session, url, discovered=discovered) for url in urls)))
             now = time.monotonic()
             if found != newest:
                 newest, changed = found, now
             targets = [one for one, _ in found]
-            if enough(targets) or (now - changed >= SETTLED_S and now - began >= 2 * SETTLED_S):
+            if enough(targets) or (now - changed >= settled_s and now - began >= 2 * settled_s):
                 return targets
             if now - began > START_S:
                 raise StartError(f"the targets of {', '.join(urls)} do not settle within {START_S:g} s")
             await asyncio.sleep(0.5)
 
 
-async def _targets(session: aiohttp.ClientSession, url: str) -> tuple[Targets, int]:
+async def _targets(session: aiohttp.ClientSession, url: str, *, discovered: bool) -> tuple[Targets, int]:
+    """With the number of those that relabelling dropped. Raises ``StartError``."""
     try:
         answer = await request(session, "GET", f"{url}/api/v1/targets", timeout_s=START_S, body_bytes_max=TARGETS_BYTES_MAX)
     except HttpError as error:
@@ -103,6 +129,7 @@ async def _targets(session: aiohttp.ClientSession, url: str) -> tuple[Targets, i
     data = msgspec.json.decode(answer.body, type=_Answer).data
     found: Targets = {}
     for target in data.active_targets:
-        seen = Seen(target.scrape_url, tuple(sorted(target.labels.items())))
+        labels = target.discovered_labels if discovered else target.labels
+        seen = Seen(target.scrape_url, tuple(sorted(labels.items())))
         found.setdefault(target.scrape_pool, Counter())[seen] += 1
     return found, len(data.dropped_targets)

@@ -4,6 +4,9 @@ The old configuration runs, and beside it the new one on every scraper of a flee
 makes; none of them scrapes or sends anything. The multiset of (job, URL, final labels) must be the same: for a job that is
 shared that of all scrapers together, for a job that is left on every scraper that of each. The old job is taken without the
 hashmod rules that were taken out.
+
+The judge is never promring: what the Prometheus here cannot discover, a vmagent does where one is here; a job that nobody
+here can judge is not proved, and said so.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,28 +30,41 @@ from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.demo.process import find
 from promring.discovery import SourceContext
+from promring.importing import vmagent
 from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
 from promring.importing.programs import Answer, ProgramError, ask, judges
-from promring.importing.quiet import engine_text, lacking, quiet_text, read_again
+from promring.importing.quiet import Listed, engine_text, quiet_text, read_again
 from promring.importing.running import Seen, Targets, prometheus, settled_targets
 from promring.importing.services import promring_text
-from promring.importing.verdicts import Judged
+from promring.importing.source import flat
+from promring.importing.verdicts import Judged, Verdict
 from promring.model import ConfigError, DiscoveryError, Scraper, TargetPool
 from promring.runtime.redact import shown
 
 SIZES = (1, 2, 3)
 SHOWN_MOST = 3
+_ALL_IN_RELEASES = "not proved; a prometheus on PATH from the releases of its project has them all"
 
 
 @dataclass
 class Proof:
-    """``program``: the Prometheus that ran; ``compared``: targets by job; ``findings``: what differs, or was not seen."""
+    """``program``: the Prometheus that ran; ``compared``: targets by job; ``discovered``: by which program, where it is
+    another, by job; ``not_proved``: why, by job; ``findings``: what differs, or was not seen.
+    """
 
     program: str
     compared: dict[str, int] = field(default_factory=dict)
+    discovered: dict[str, str] = field(default_factory=dict)
+    not_proved: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    def leave(self, job: Job, why: str, done: str = "not proved") -> None:
+        """Nobody here can judge this job."""
+        if job.name not in self.not_proved:
+            self.not_proved[job.name] = why
+            self.findings.append(job.finding("PI034", why, done))
 
 
 def verify(found: Converted) -> Proof:
@@ -100,15 +116,18 @@ class _Differential:
 
     async def run(self) -> None:
         wanted = [judged for judged in self.found.jobs if self._is_compared(judged)]
+        listed = await self._listed(wanted)
+        wanted = [judged for judged in wanted if judged.job.name not in self.proof.not_proved]
         cut = {judged.job.name: judged.cut_rules for judged in wanted if judged.verdict.sharded}
-        old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut)
+        old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut, listed)
         async with AsyncExitStack() as stack:
             before = await stack.enter_async_context(prometheus(self.program, self.folder / "old", old))
             engine = await self._engine(stack)
             expected = (await settled_targets([before, *([engine] if engine else [])]))[0]
-            pools = await self._pools(engine, wanted, expected)
+            pools = await self._pools(engine, wanted)
             if pools is None:
                 return
+            wanted = [judged for judged in wanted if judged.job.name not in self.proof.not_proved]
             seen = await asyncio.gather(*(self._shards(stack, pools, wanted, expected, size) for size in SIZES))
         for judged in wanted:
             self._compare(judged, expected, dict(zip(SIZES, seen, strict=True)))
@@ -116,18 +135,33 @@ class _Differential:
     def _is_compared(self, judged: Judged) -> bool:
         job = judged.job
         if job.source not in self.found.configuration.sources:
-            return False
-        if lacking(job, self.lacks):
-            kinds = ", ".join(sorted(set(job.discoveries) & self.lacks))
-            what = f"{self.proof.program} here was built without {kinds}"
-            done = "not compared; a prometheus on PATH from the releases of its project has them all"
-            self.proof.findings.append(job.finding("PI034", what, done))
+            self.proof.not_proved[job.name] = judged.why
             return False
         if not all(map(is_of_prometheus, rules_of(job))):
-            what = "its relabelling is vmagent's"
-            self.proof.findings.append(job.finding("PI034", what, "not compared"))
-            return False
-        return True
+            self.proof.leave(job, "its relabelling is vmagent's")
+        elif (kinds := self._lacking(judged)) and not (kinds <= vmagent.KINDS and judged.verdict is Verdict.NATIVE):
+            self.proof.leave(
+                job, f"{self.proof.program} here was built without {', '.join(sorted(kinds))}", _ALL_IN_RELEASES
+            )
+        return job.name not in self.proof.not_proved
+
+    def _lacking(self, judged: Judged) -> set[str]:
+        return flat(judged.job.node).keys() & self.lacks
+
+    def _lacks(self, kinds: Collection[str]) -> str:
+        return f"{self.proof.program} here was built without {', '.join(sorted(kinds))}"
+
+    async def _listed(self, wanted: Sequence[Judged]) -> dict[str, Listed]:
+        """Targets of jobs that vmagent must discover."""
+        jobs = {judged.job.name: (judged.job, kinds) for judged in wanted if (kinds := self._lacking(judged))}
+        if not jobs:
+            return {}
+        listed, refused = await vmagent.discovered(jobs, self.folder / vmagent.NAME)
+        for name, why in refused.items():
+            job, kinds = jobs[name]
+            self.proof.leave(job, f"{self._lacks(kinds)}; {why}", _ALL_IN_RELEASES)
+        self.proof.discovered = dict.fromkeys(listed, vmagent.NAME)
+        return listed
 
     async def _engine(self, stack: AsyncExitStack) -> str:
         """The URL of the Prometheus that discovers; empty where none is needed."""
@@ -137,7 +171,7 @@ class _Differential:
         text = engine_text(file.content.decode(), self.lacks)
         return await stack.enter_async_context(prometheus(self.program, self.folder / "engine", text))
 
-    async def _pools(self, engine: str, wanted: Sequence[Judged], expected: Targets) -> dict[str, TargetPool] | None:
+    async def _pools(self, engine: str, wanted: Sequence[Judged]) -> dict[str, TargetPool] | None:
         """What promring's own sources find, by service; None where it cannot be read."""
         found = self.found
         layout = replace(found.layout, discovery_url=engine or found.layout.discovery_url)
@@ -152,20 +186,18 @@ class _Differential:
         jobs = {found.names[judged.job.name]: judged.job for judged in wanted if judged.verdict.sharded}
         context = source_context(settings, self.folder / PROMRING, Shared())
         return {
-            service.name: await self._pool(service, context, jobs[service.name], bool(expected.get(service.job)))
+            service.name: await self._pool(service, context, jobs[service.name])
             for service in settings.shard_services
             if service.name in jobs
         }
 
-    async def _pool(self, service: ShardService, context: SourceContext, job: Job, filled: bool) -> TargetPool:
-        """``filled``: the old server has targets of the job, so no answer is worth a word."""
+    async def _pool(self, service: ShardService, context: SourceContext, job: Job) -> TargetPool:
         lists = []
         for source in build_sources(service, context).values():
             try:
                 lists.append(await source.fetch())
             except DiscoveryError as error:
-                if filled:
-                    self.proof.findings.append(job.finding("PI034", f"promring has no answer: {error}", "not compared"))
+                self.proof.leave(job, f"promring has no answer: {error}")
         return merge(lists, service.placement.hash_labels, service.zone_label) if lists else pool_of(())
 
     async def _shards(
@@ -189,8 +221,6 @@ class _Differential:
 
     def _compare(self, judged: Judged, expected: Targets, seen: Mapping[int, Sequence[Targets]]) -> None:
         job = judged.job
-        if any(f.code == "PI034" and f.where == job.where for f in self.proof.findings):
-            return
         old = expected.get(job.name, Counter())
         self.proof.compared[job.name] = old.total()
         for size, scrapers in seen.items():
