@@ -103,7 +103,7 @@ SHAPES: dict[str, Shape] = {
               - files: [a.json]
               - files: [b.json]
         """,
-        "D: node",
+        "N: node",
     ),
     "http": _shape(
         """
@@ -570,7 +570,7 @@ SHAPES: dict[str, Shape] = {
             scheme: http
             dns_sd_configs: [{names: [c], type: A, port: 1}]   # and
         """,
-        "D: mixed",
+        "N: mixed",
     ),
     "the server and others in a job": _shape(
         """

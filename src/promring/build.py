@@ -46,7 +46,7 @@ from promring.loads.learner import Learner
 from promring.membership import Membership, MembershipContext, Registering
 from promring.membership.direct import DirectProbes
 from promring.model import Failing, Members, Slice
-from promring.rules import guard_of, places_by, placing_of, policy_of, rules_of
+from promring.rules import guard_of, places_by, placing_of, policy_of, rules_of, sources_of
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -338,9 +338,4 @@ def source_context(settings: Settings, config_file: Path, shared: Shared, engine
 def build_sources(settings: ShardService, context: SourceContext) -> dict[str, Source]:
     """In order of precedence, by a name that stays the same across a reload."""
     context = replace(context, legacy_names=settings.label_names == "legacy")
-    sources: dict[str, Source] = {}
-    for targets in (part for entry in settings.targets for part in entry.parts):
-        name = targets.source_name
-        count = sum(known.partition("#")[0] == name for known in sources)
-        sources[f"{name}#{count + 1}" if count else name] = targets.source(context)
-    return sources
+    return {name: part.source(context) for name, part in sources_of(settings).items()}

@@ -15,9 +15,10 @@ from promring.config.kinds import Sections, Shared
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.consul.client import Client, connected
 from promring.core.joined import FleetPool, Part, salt_of
-from promring.core.pool import merge
+from promring.core.pool import merge_sources
 from promring.discovery import Source, SourceContext
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, Unknown
+from promring.rules import ranks_of
 from promring.telemetry.log import Logger
 
 TIMEOUT_S = 20.0
@@ -79,13 +80,14 @@ async def _source(service: str, name: str, source: Source) -> Asked:
 
 
 async def _part(service: ShardService, sources: SourceContext) -> Part:
-    lists = []
+    lists = {}
     for name, source in build_sources(service, sources).items():
         try:
-            lists.append(await source.fetch())
+            lists[name] = await source.fetch()
         except DiscoveryError as error:
             raise FactsError(f"{service.name}: no targets from {name}: {error}") from error
-    pool = await asyncio.to_thread(merge, lists, service.placement.hash_labels, service.zone_label)
+    chosen = service.placement
+    pool = await asyncio.to_thread(merge_sources, lists, ranks_of(service), chosen.hash_labels, service.zone_label)
     if not len(pool):
         raise FactsError(f"{service.name}: no source has a target")
     return Part(pool, service.placement.replication_factor, salt_of(service.fleet, service.name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterator
 
 from promring.config.settings import (
     FleetKeys,
@@ -13,6 +14,7 @@ from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.standing import Rules
 from promring.core.verdicts import Guard
+from promring.discovery import SourceSettings
 from promring.fleet.planner import Placing
 
 MEASURED = 0.99
@@ -30,10 +32,32 @@ def places_by(settings: ShardService) -> tuple[Hashable, ...]:
     return policy, tuple(chosen.hash_labels or ()), settings.zone_label, uneven
 
 
+def sources_of(settings: ShardService) -> dict[str, SourceSettings]:
+    """In order of precedence, by a name that stays the same across a reload."""
+    return {name: part for name, part, _ in _ranked(settings)}
+
+
+def ranks_of(settings: ShardService) -> dict[str, int]:
+    """Of each source, by name: the lower one wins a target, and equal ones are one list."""
+    return {name: rank for name, _, rank in _ranked(settings)}
+
+
+def _ranked(settings: ShardService) -> Iterator[tuple[str, SourceSettings, int]]:
+    counts: Counter[str] = Counter()
+    rank, joins = -1, False
+    for entry in settings.targets:
+        for part in entry.parts:
+            rank += not (joins and entry.joins)
+            joins = entry.joins
+            counts[part.source_name] += 1
+            count = counts[part.source_name]
+            yield f"{part.source_name}#{count}" if count > 1 else part.source_name, part, rank
+
+
 def placing_of(settings: ShardService) -> Placing:
     """How its targets are placed among those of its fleet."""
     chosen = settings.placement
-    return Placing(chosen.hash_labels, chosen.replication_factor, salt_of(settings.fleet, settings.name))
+    return Placing(chosen.hash_labels, chosen.replication_factor, salt_of(settings.fleet, settings.name), ranks_of(settings))
 
 
 def policy_of(fleet: FleetOfServices) -> Policy:

@@ -48,8 +48,11 @@ scrape_configs:
     static_configs: *sites
     relabel_configs: *probe
   - job_name: mixed
-    static_configs: [{targets: ["m1:1", "m2:2"], labels: {a: static}}]
-    file_sd_configs: [{files: [sd/node.json]}]
+    static_configs: [{targets: ["m1:1", "m2:2", "n1:9100"], labels: {a: static}}]
+    file_sd_configs: [{files: [sd/node.json]}, {files: [more.json]}]
+  - job_name: with a kind that promring has not
+    static_configs: [{targets: ["m1:1"]}]
+    serverset_sd_configs: [{servers: ["127.0.0.1:1"], paths: ["/x"]}]
   - job_name: federate
     metrics_path: /federate
     params: {"match[]": ['{job="x"}']}
@@ -61,6 +64,9 @@ scrape_configs:
 """
 NODES = """[{"targets": ["n1:9100", "n2:9100", "n3:9100"], "labels": {"role": "web"}},
 {"targets": ["n4:9100", "[::1]:9100"]}, {"targets": ["n5:9100"], "labels": {"role": "db"}}]"""
+
+MORE = """[{"targets": ["n1:9100", "n2:9100"], "labels": {"role": "web"}}, {"targets": ["n1:9100"], "labels": {"role": "x"}},
+{"targets": ["n2:9100"], "labels": {"__scheme__": "https"}}]"""
 
 
 def converted(folder: Path, text: str, files: dict[str, str] | None = None) -> Converted:
@@ -119,20 +125,21 @@ def test_prometheus_takes_whatever_is_written_of_every_shape(tmp_path: Path) -> 
 
 def test_the_shards_together_have_the_targets_of_the_old_server_label_by_label(tmp_path: Path) -> None:
     server("prometheus")
-    found = converted(tmp_path, EVERYTHING, {"sd/node.json": NODES})
+    found = converted(tmp_path, EVERYTHING, {"sd/node.json": NODES, "more.json": MORE})
     proof = verify(found)
     assert proof.compared == {
         "prometheus": 1,
         "node": 5,
         "blackbox http": 2,
         "again": 2,
-        "mixed": 8,
+        "mixed": 11,
+        "with a kind that promring has not": 1,
         "federate": 1,
         "by file": 6,
     }
     # The one that reads the path of its own list cannot be exact: said before, and seen.
-    assert [(f.code, f.where) for f in proof.findings] == [("PI033", "scrape_configs[6](by file)")], proof.findings
-    assert [f.where for f in found.findings if f.level == "error"] == ["scrape_configs[6](by file).relabel_configs[0]"]
+    assert [(f.code, f.where) for f in proof.findings] == [("PI033", "scrape_configs[7](by file)")], proof.findings
+    assert [f.where for f in found.findings if f.level == "error"] == ["scrape_configs[7](by file).relabel_configs[0]"]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pytest
 from promring.audit.active import decoded, with_dropped
 from promring.audit.answers import AuditError, Told
 from promring.core.coverage import Active, Index, Seen, coverage
-from promring.core.fragment import ID_LABEL, identities
+from promring.core.fragment import ID_LABEL, decode, fragments, identities
 from promring.core.placement import Policy, place
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
-from promring.model import Placement, Scraper, TargetGroup
+from promring.model import Placement, Scraper, TargetGroup, TargetPool
 from tests.laws.strategies import pool_of
 from tests.seeing import told as as_listed
 
@@ -189,6 +189,33 @@ def test_what_scrapers_say_they_drop_is_read() -> None:
     assert (counted.dropped.tolist(), counted.hidden) == ([int(pool.ids[1])], 2)
     bare = {"discoveredLabels": {ID_LABEL: f"{int(pool.ids[2]):016x}"}}
     assert read(bare).dropped.tolist() == [int(pool.ids[2])], "relabelling took its job away"
+
+
+@pytest.mark.parametrize("hash_labels", [None, ["__address__"], ["host"]])
+def test_what_relabelling_makes_equal_to_another_target_is_dropped_and_not_missing(hash_labels: list[str] | None) -> None:
+    groups = [
+        TargetGroup.of(["t:1", "u:1"], {"__meta_id": "1", "host": "a"}),
+        TargetGroup.of(["t:1"], {"__meta_id": "2", "host": "a"}),
+        TargetGroup.of(["t:1"], {"__param_x": "1", "host": "a"}),
+    ]
+    pool = build_pool([groups], hash_labels)
+    wanted = (("t:1", "1"), ("t:1", "2"), ("u:1", "1"), ("t:1", ""))
+    first, second, other, redirected = (row_of(pool, address, meta_id) for address, meta_id in wanted)
+    index = Index(pool)
+    empty = Told(msgspec.json.encode({"status": "success", "data": {"activeTargets": [], "droppedTargets": []}}), 1.0)
+
+    def dropped(*rows: int) -> list[int]:
+        seen = index.seen(1.0, [as_listed(pool, row) for row in rows])
+        return with_dropped(seen, empty, "x", index).dropped.tolist()
+
+    assert dropped(first, other, redirected) == [int(pool.ids[second])]
+    assert dropped(second) == [int(pool.ids[first])]
+    assert dropped(first, second) == dropped(other, redirected) == dropped() == []
+
+
+def row_of(pool: TargetPool, address: str, meta_id: str) -> int:
+    found = [decode(one) for one in fragments(pool)]
+    return next(n for n, one in enumerate(found) if (one.address, one.labels.get("__meta_id", "")) == (address, meta_id))
 
 
 def test_what_scrapers_answer_is_read_strictly() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.core.fragment import ID_LABEL, REDIRECTING, decode, fragments, identities
-from promring.core.pool import build_pool, merge, pool_of
+from promring.core.pool import build_pool, merge, merge_sources, pool_of
 from promring.discovery.groups import YAML_INLINE_MAX, ListRules, Reader, from_json, from_yaml, listed, read_pool
 from promring.model import DiscoveryError, TargetGroup
 from tests.laws.strategies import Groups, groups
@@ -287,6 +287,17 @@ def test_a_merged_pool_is_what_a_plain_dict_would_make(
     if zoned and pool.zones is not None:
         asked = [pool.zone_names[z] for z in pool.zones.tolist()]
         assert asked == [decode(fragment).labels.get("zone", "") for fragment in fragments(pool)]
+
+
+def test_sources_of_one_rank_keep_all_that_differs_and_the_lower_rank_wins() -> None:
+    lists = {name: pool_of([TargetGroup.of(["a:1", f"{name}:1"], {"from": name})]) for name in ("one", "two", "three")}
+    both = merge_sources(lists, {"one": 0, "two": 0, "three": 1})
+    found = sorted((one.address, one.labels["from"]) for one in map(decode, fragments(both)))
+    assert found == [("a:1", "one"), ("a:1", "two"), ("one:1", "one"), ("three:1", "three"), ("two:1", "two")]
+    assert (both.conflicts, both.conflicts_named) == (1, ("a:1",))
+    assert merge_sources(lists, {}) == merge(list(lists.values()))
+    swapped = {name: lists[name] for name in ("two", "one", "three")}
+    assert merge_sources(swapped, {"two": 0, "one": 0, "three": 1}) == both
 
 
 def test_parts_of_one_source_keep_all_that_differs_in_any_order() -> None:

@@ -22,6 +22,7 @@ from promring.discovery.dns import DnsTargets
 from promring.discovery.file import FileTargets
 from promring.discovery.pasted import ConsulSdConfig, HttpSdConfig, StaticConfigs
 from promring.model import ConfigError, DiscoveryError
+from promring.rules import ranks_of, sources_of
 from promring.runtime.redact import HIDDEN
 from tests.fakes.source import TargetSource
 
@@ -101,6 +102,16 @@ def test_each_block_is_a_source_with_its_own_name() -> None:
         "consul:a:8500/x",
         "consul:b:8500/x,dc=dc2",
     ]
+
+
+def test_blocks_side_by_side_have_one_rank_and_other_kinds_have_their_own() -> None:
+    static = {"static_configs": [{"targets": ["a:1"]}]}
+    again = {"static_configs": [{"targets": ["a:1"]}]}
+    files = {"file_sd_configs": [{"files": ["a.json"]}, {"files": ["b.json"]}, {"files": ["a.json"]}]}
+    service = settings([static, files, {"file": {"files": ["c.json"]}}, again]).shard_services[0]
+    assert list(ranks_of(service).values()) == [0, 0, 0, 0, 1, 2]
+    assert list(ranks_of(service)) == list(sources_of(service))
+    assert len(set(ranks_of(service))) == 6
 
 
 CONSUL, HTTP = {"server": "a:8500"}, {"url": "http://cmdb/sd"}

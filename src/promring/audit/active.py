@@ -31,6 +31,7 @@ from promring.audit.answers import (
 )
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NO_IDS, Active, Index, Seen
+from promring.core.twins import twins_beside
 from promring.model import Keys, Scraper
 from promring.runtime.duration import parse_duration
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, TooLargeError, credentials_refused
@@ -177,7 +178,9 @@ def _joined(parts: list[Seen]) -> Seen:
 
 
 def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen:
-    """``seen``, and what an answer of ``state=dropped`` says. Blocks: run it in a thread. Raises ``AuditError``."""
+    """``seen``, and what an answer of ``state=dropped`` says. What relabelling made equal to another target is dropped, too,
+    and no answer says so. Blocks: run it in a thread. Raises ``AuditError``.
+    """
     around: list[_Around] = []
     parts: list[Keys] = [NO_IDS]
     batch: list[Mapping[str, str]] = []
@@ -191,7 +194,7 @@ def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen
         if len(batch) >= BATCH_TARGETS:
             parts.append(index.dropped(batch))
             batch = []
-    parts.append(index.dropped(batch))
+    parts += [index.dropped(batch), twins_beside(index.pool, seen.ids)]
     counts = (around[0].dropped_target_counts if around else None) or {}
     return replace(seen, dropped=np.unique(np.concatenate(parts)), hidden=max(0, counts.get(scrape_pool, 0) - listed))
 

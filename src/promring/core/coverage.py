@@ -60,7 +60,7 @@ class Seen:
     interval_s: float = 0.0
     """The longest scrape interval of these; 0: nobody said."""
     dropped: Keys = field(default_factory=NO_IDS.copy)
-    """Ids of targets that the job's own relabelling drops, ascending."""
+    """Ids of targets that the job's own relabelling drops, or makes equal to another one, ascending."""
     hidden: int = 0
     """How many it dropped besides, without saying which."""
     foreign: tuple[str, ...] = ()

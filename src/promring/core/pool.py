@@ -129,9 +129,11 @@ def merge(
     zone_label: str | None = None,
     *,
     ranked: bool = True,
+    ranks: Sequence[int] | None = None,
 ) -> TargetPool:
     """The pool of all ``pools``, which are placed by their own identity (no ``hash_labels`` before). ``ranked``: they are
     sources in order of precedence; else parts of one source, and all that differs between them stays, as in ``pool_of``.
+    ``ranks``: of each source, where some have the same: between those all that differs stays, too.
 
     ``zone_label`` names the label with the zone that a target asks for.
     """
@@ -139,7 +141,7 @@ def merge(
         return pools[0]
     listed = [fragment for pool in pools for fragment in fragments(pool)]
     digests, keys = (_joined([column(pool) for pool in pools]) for column in (_digests, _keys))
-    rank = np.repeat(np.arange(len(pools)), [len(pool) for pool in pools])
+    rank = np.repeat(np.arange(len(pools)) if ranks is None else np.array(ranks), [len(pool) for pool in pools])
     order = np.argsort(keys, kind="stable")
     duplicates, refused = sum(p.duplicates for p in pools), sum(p.refused for p in pools)
     lost = _Lost()
@@ -169,6 +171,18 @@ def merge(
         refused=refused,
         remarks=tuple(remark for pool in pools for remark in pool.remarks)[:CONFLICTS_NAMED],
     )
+
+
+def merge_sources(
+    lists: Mapping[str, TargetPool],
+    ranks: Mapping[str, int],
+    hash_labels: Sequence[str] | None = None,
+    zone_label: str | None = None,
+) -> TargetPool:
+    """``merge`` of what sources say, by name. A source without a rank comes after all that have one."""
+    unknown = max(ranks.values(), default=-1) + 1
+    chosen = [ranks.get(name, unknown + number) for number, name in enumerate(lists)]
+    return merge(list(lists.values()), hash_labels, zone_label, ranks=chosen)
 
 
 def build_pool(

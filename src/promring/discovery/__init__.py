@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from promring.config.kinds import Kind, Problem, Sections, Shared
 from promring.model import TargetPool
@@ -84,6 +84,9 @@ class SourceContext:
 
 class SourceSettings(Kind):
     """The settings of a kind of source. ``trusted``: its lists may have labels that redirect a scrape."""
+
+    joins: ClassVar[bool] = False
+    """Whether entries that stand side by side are one list, in which all that differs stays, as in a job of Prometheus."""
 
     trusted: bool = True
 

@@ -47,6 +47,7 @@ def hint(key: str) -> str:
 class Blocks(SourceSettings):
     """A list of blocks of one kind. ``block``: what each of them is."""
 
+    joins = True
     block: ClassVar[type[SourceSettings]]
 
     blocks: tuple[SourceSettings, ...]

@@ -7,14 +7,14 @@ lists and no others, and a cycle without a change costs nothing. Flow: called by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.aside import place_around
 from promring.core.claims import Claims
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, capacities
-from promring.core.pool import merge
+from promring.core.pool import merge_sources
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import TOKENS_MOST, Ring
 from promring.model import Loads, Members, Placement, TargetPool
@@ -27,11 +27,12 @@ Lists = Mapping[str, TargetPool]
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """How the targets of one service are placed. ``salt``: as ``joined.salt_of`` has it."""
+    """How the targets of one service are placed. ``salt``: as ``joined.salt_of`` has it; ``ranks``: of its sources."""
 
     hash_labels: Sequence[str] | None = None
     replicas: int = 1
     salt: int = 0
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 class Planner:
@@ -105,8 +106,8 @@ class Planner:
         known = self._merged.get(service)
         if known is not None and same_lists(known[0], sources):
             return known[1]
-        by = self._placing[service].hash_labels
-        pool = await in_thread(lambda: merge(list(sources.values()), by, self._zone_label))
+        placing = self._placing[service]
+        pool = await in_thread(lambda: merge_sources(sources, placing.ranks, placing.hash_labels, self._zone_label))
         if pool.conflicts:
             self._log.warning(
                 "targets_conflict",

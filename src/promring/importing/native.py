@@ -28,9 +28,9 @@ _NOT_THERE = ("No such file or directory", "Permission denied", "Is a directory"
 
 
 class Native(NamedTuple):
-    """``block``: the key and its value, as they stand under ``targets``; else ``why`` there is none."""
+    """``blocks``: each a key and its value, as they stand under ``targets``; else ``why`` there are none."""
 
-    block: Piece | None = None
+    blocks: tuple[Piece, ...] = ()
     why: str = ""
 
 
@@ -39,21 +39,21 @@ def native(job: Job) -> Native:
 
     Raises ``InputError`` where the block cannot be moved.
     """
-    found = job.discoveries
-    if len(found) > 1:
-        return Native(why=f"it has several discoveries, {', '.join(found)}")
-    kind = found[0]
-    if kind not in keys.NATIVE:
-        return Native(why=f"promring has no {kind}")
-    key, value = flat(job.node)[kind]
-    if len(value.real.items) > 1 and kind != "static_configs":
-        return Native(why=f"it has {len(value.real.items)} {kind}")
-    block = piece_of_pair(job.source, key, value, kind)
+    blocks = []
+    for kind in job.discoveries:
+        if kind not in keys.NATIVE:
+            return Native(why=f"promring has no {kind}")
+        block = _block(job, kind)
+        if refused := _refused(block):
+            return Native(why=refused)
+        blocks.append(block)
+    return Native(tuple(blocks))
+
+
+def _block(job: Job, kind: str) -> Piece:
+    block = piece_of_pair(job.source, *flat(job.node)[kind], kind)
     block = block.changed(absolute_edits(block.root, job.source.path.absolute().parent))
-    if kind == "static_configs":
-        block = block.changed(_as_texts(block.root))
-    refused = _refused(block)
-    return Native(why=refused) if refused else Native(block)
+    return block.changed(_as_texts(block.root)) if kind == "static_configs" else block
 
 
 def _as_texts(block: Node) -> list[Edit]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from promring.importing.edits import quoted
 from promring.importing.findings import Finding
 from promring.importing.native import INDENT
-from promring.importing.verdicts import Judged, Verdict
+from promring.importing.verdicts import Judged
 
 PLACE_HOLDERS = ("scraper-1.example:9090", "scraper-2.example:9090", "scraper-3.example:9090")
 NAME_MOST = 100
@@ -95,9 +95,8 @@ def _service(judged: Judged, name: str, layout: Layout) -> str:
     if judged.hash_labels:
         lines.append(f"    placement: {{hash_labels: [{', '.join(judged.hash_labels)}]}}")
     lines.append("    targets:")
-    if judged.verdict is Verdict.NATIVE and judged.block is not None:
-        lines.append(f"{' ' * (INDENT - 2)}- {judged.block.at(INDENT)}")
-    else:
+    lines += [f"{' ' * (INDENT - 2)}- {block.at(INDENT)}" for block in judged.blocks]
+    if not judged.blocks:
         pool = f"url: {quoted(layout.discovery_url)}, scrape_pool: {quoted(judged.job.name)}, interval: 30s"
         lines.append(f"{' ' * (INDENT - 2)}- prometheus: {{{pool}}}")
     return "\n".join(lines) + "\n"

@@ -53,12 +53,12 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Judged:
-    """A job with its verdict. ``block``: its discovery as promring has it; ``shards``: rules that are taken out."""
+    """A job with its verdict. ``blocks``: its discoveries as promring has them; ``shards``: rules that are taken out."""
 
     job: Job
     verdict: Verdict
     why: str = ""
-    block: Piece | None = None
+    blocks: tuple[Piece, ...] = ()
     shards: tuple[Shard, ...] = ()
     hash_labels: tuple[str, ...] = ()
 
@@ -118,10 +118,10 @@ def _kept(job: Job, why: str, code: str) -> tuple[Judged, list[Finding]]:
 def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]]:
     found: Native = native(job)
     labels = ("__address__",) if _signed(job) else ()
-    if found.block is not None:
-        return Judged(job, Verdict.NATIVE, "", found.block, shards, labels), []
+    if found.blocks:
+        return Judged(job, Verdict.NATIVE, "", found.blocks, shards, labels), []
     said = [job.finding("PI007", found.why, "found by the Prometheus that discovers")]
-    return Judged(job, Verdict.DISCOVERY, found.why, None, shards, labels), said
+    return Judged(job, Verdict.DISCOVERY, found.why, (), shards, labels), said
 
 
 def _per_server(job: Job) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from promring.config.settings import ShardService
 from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.plan import shares
-from promring.core.pool import merge, pool_of
+from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
 from promring.demo.process import find
 from promring.discovery import SourceContext
@@ -41,6 +41,7 @@ from promring.importing.services import promring_text
 from promring.importing.source import flat
 from promring.importing.verdicts import Judged, Verdict
 from promring.model import ConfigError, DiscoveryError, Scraper, TargetPool
+from promring.rules import ranks_of
 from promring.runtime.redact import shown
 
 SIZES = (1, 2, 3)
@@ -192,13 +193,13 @@ class _Differential:
         }
 
     async def _pool(self, service: ShardService, context: SourceContext, job: Job) -> TargetPool:
-        lists = []
-        for source in build_sources(service, context).values():
+        lists = {}
+        for name, source in build_sources(service, context).items():
             try:
-                lists.append(await source.fetch())
+                lists[name] = await source.fetch()
             except DiscoveryError as error:
                 self.proof.leave(job, f"promring has no answer: {error}")
-        return merge(lists, service.placement.hash_labels, service.zone_label) if lists else pool_of(())
+        return merge_sources(lists, ranks_of(service), service.placement.hash_labels) if lists else pool_of(())
 
     async def _shards(
         self, stack: AsyncExitStack, pools: Mapping[str, TargetPool], wanted: Sequence[Judged], expected: Targets, size: int

@@ -15,7 +15,7 @@ from promring.core.claims import Claims
 from promring.core.difference import compare
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, capacities, place_living
-from promring.core.pool import merge
+from promring.core.pool import merge_sources
 from promring.core.preview import Preview
 from promring.core.recall import recalled
 from promring.core.ring import Ring
@@ -26,7 +26,7 @@ from promring.fleet.succession import Origin, collisions, id_of, inherited, list
 from promring.fleet.successors import successors
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.reload.decisions import Foreseen, Known, Question
-from promring.rules import places_by, policy_of
+from promring.rules import places_by, policy_of, ranks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _foreseen(
         return Foreseen(clashing=clashing)
     parts = {
         service.name: Part(
-            merge(list(known.sources.values()), service.placement.hash_labels, service.zone_label),
+            merge_sources(known.sources, ranks_of(service), service.placement.hash_labels, service.zone_label),
             service.placement.replication_factor,
             salt_of(fleet.name, service.name),
         )
