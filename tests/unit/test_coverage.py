@@ -206,7 +206,8 @@ def test_what_relabelling_makes_equal_to_another_target_is_dropped_and_not_missi
 
     def dropped(*rows: int) -> list[int]:
         seen = index.seen(1.0, [as_listed(pool, row) for row in rows])
-        return with_dropped(seen, empty, "x", index).dropped.tolist()
+        found: list[int] = with_dropped(seen, empty, "x", index).dropped.tolist()
+        return found
 
     assert dropped(first, other, redirected) == [int(pool.ids[second])]
     assert dropped(second) == [int(pool.ids[first])]
