@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from asyncio import StreamReader, StreamWriter
 from dataclasses import dataclass, field
 
@@ -12,10 +13,11 @@ LIST = b'[{"targets":["a:1"]}]'
 @dataclass
 class FakeProxy:
     """Use as an async context manager. ``behind``: the port on this machine that every CONNECT leads to, 0: CONNECT is
-    refused; ``status``: of its answers to all else.
+    refused; ``tls``: it is spoken to by https; ``status``: of its answers to all else.
     """
 
     behind: int = 0
+    tls: ssl.SSLContext | None = None
     status: str = "200 OK"
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, target and headers of each request."""
@@ -27,8 +29,9 @@ class FakeProxy:
         return {target.removeprefix("http://").partition("/")[0] for _, target, _ in self.asked}
 
     async def __aenter__(self) -> FakeProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+        scheme = "https" if self.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

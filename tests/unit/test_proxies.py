@@ -66,8 +66,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (PROXY | {"proxy_from_environment": True}, "either proxy_from_environment or proxy_url"),
     (PROXY | {"proxy_connect_header": {"X Y": ["z"]}}, "proxy_connect_header"),
     (PROXY | {"proxy_connect_header": {"X": ["y\nz"]}}, "is not a text on one line"),
-    ({"proxy_url": "https://p:1"}, "speaks to a proxy without TLS"),
-    ({"proxy_url": "socks5://u:geheim@p:1"}, "speaks to a proxy without TLS"),
+    ({"proxy_url": "socks5://u:geheim@p:1"}, "put an HTTP proxy before it, or let a Prometheus discover"),
+    ({"proxy_url": "https://u:geheim@:1"}, "is not an http:// or https:// URL"),
     ({"tls_config": {"ca": "x"}}, "is not the text of a certificate or key"),
     ({"tls_config": {"ca": "-----BEGIN X", "ca_file": "x"}}, "either ca or ca_file"),
     ({"tls_config": {"cert": "-----BEGIN X"}}, "a certificate and its key go together"),
@@ -85,7 +85,7 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_refused_where_the_con
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://u:geheim@p:1")
-    with pytest.raises(ValidationError, match=r"https_proxy: .*p:1.* without TLS") as refused:
+    with pytest.raises(ValidationError, match=r"https_proxy: .*p:1.* put an HTTP proxy before it") as refused:
         HttpClient.model_validate({"proxy_from_environment": True})
     assert "geheim" not in str(refused.value)
 
@@ -161,6 +161,37 @@ async def test_certificates_as_text_and_headers_of_connect_through_a_tunnel() ->
         assert "PRIVATE" not in repr(settings)
         with pytest.raises(DiscoveryError, match="certificate is not trusted"):
             await fetched(http_targets("https://a.test/sd", proxy_url=proxy.url))
+
+
+async def test_a_proxy_behind_tls_sees_what_is_asked_and_is_not_trusted_without_its_authority() -> None:
+    ca = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("a.test", "127.0.0.1").configure_cert(context)
+    tls = {"ca": ca.cert_pem.bytes().decode()}
+
+    async def targets(_: web.Request) -> web.Response:
+        return web.json_response([{"targets": ["b:1"]}])
+
+    app = web.Application()
+    app.router.add_get("/sd", targets)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        proxy = await stack.enter_async_context(FakeProxy(behind=runner.addresses[0][1], tls=context))
+        at = proxy.url.replace("https://", "https://user:geheim@")
+        assert await fetched(http_targets("http://a.test/sd", proxy_url=at, tls_config=tls)) == ["a:1"]
+        assert await fetched(http_targets("https://a.test/sd", proxy_url=at, tls_config=tls)) == ["b:1"]
+        assert [(method, target) for method, target, _ in proxy.asked] == [
+            ("GET", "http://a.test/sd"),
+            ("CONNECT", "a.test:443"),
+        ]
+        assert all(headers["proxy-authorization"] == "Basic dXNlcjpnZWhlaW0=" for _, _, headers in proxy.asked)
+        for url in ("http://a.test/sd", "https://a.test/sd"):
+            with pytest.raises(DiscoveryError, match=f"through the proxy {proxy.url}: .*the certificate is not trusted"):
+                await fetched(http_targets(url, proxy_url=at))
+        assert len(proxy.asked) == 2
 
 
 async def test_an_engine_behind_a_password_and_a_proxy() -> None:

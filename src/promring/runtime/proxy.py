@@ -1,8 +1,8 @@
 """Proxies of HTTP: which one a request goes through, by the rules of Go's ``httpproxy``, which are Prometheus'.
 
 Owns: what ``no_proxy`` means (for Go, which is not what curl or Python make of it), and the variables ``HTTP_PROXY``,
-``HTTPS_PROXY`` and ``NO_PROXY``. Promises: no text of a proxy has its user or password. promring speaks to a proxy by HTTP
-without TLS.
+``HTTPS_PROXY`` and ``NO_PROXY``. Promises: no text of a proxy has its user or password. promring speaks to a proxy by HTTP,
+with TLS or without; the TLS of a request is that of its proxy, too, as with Prometheus. It does not speak SOCKS.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from promring.runtime.redact import SecretUrl
 _HOST_PORT = re.compile(r"\[([^\[\]]*)\]:([^\[\]:]*)|([^:\[\]]*):([^:\[\]]*)")
 _NETWORK = re.compile(r"(.*)/\d{1,3}")
 _Address = IPv4Address | IPv6Address
+INSTEAD = "put an HTTP proxy before it, or let a Prometheus discover these (targets: prometheus)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ def proxy_url(text: object) -> SecretUrl:
         return text
     try:
         url = URL(text if isinstance(text, str) else "")
-        known = url.scheme == "http" and bool(url.host) and url.explicit_port != 0
+        known = url.scheme in ("http", "https") and bool(url.host) and url.explicit_port != 0
     except ValueError:
         known = False
     if not known:
-        raise ValueError(f"{SecretUrl(str(text))!s:.100} is not an http:// URL: promring speaks to a proxy without TLS")
+        raise ValueError(f"{SecretUrl(str(text))!s:.100} is not an http:// or https:// URL of a proxy; {INSTEAD}")
     return SecretUrl(str(text))
 
 
