@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,10 +12,10 @@ from promring.core.claims import NO_CLAIMS, Taken
 from promring.core.coverage import Seen, together
 from promring.core.difference import compare
 from promring.core.fragment import target
-from promring.core.handover import Evidence, Handover, schedule
-from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, same_owners
+from promring.core.handover import Evidence, Handover, schedule, without_room
+from promring.core.joined import FleetPool, FleetShares, Part, carried_over, part_of, rows_between, salt_of, same_owners
 from promring.core.placement import Policy, place
-from promring.core.plan import shares
+from promring.core.plan import rows_of, shares
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.model import Scraper, TargetGroup, TargetPool
@@ -129,6 +131,47 @@ def test_a_change_of_one_service_leaves_the_others_alone_where_nothing_is_bounde
     old, new = place(before, ring, policy), place(changed, ring, policy)
     assert all(same_owners(old, new, name) for name in services if name != "a")
     assert all(move.source is None or move.destination is None for move in compare(old, new).moves)
+
+
+@given(services=fleets, later=fleets, same=st.booleans())
+def test_what_is_made_from_the_pool_before_is_what_it_is_without(
+    services: dict[str, list[str]], later: dict[str, list[str]], *, same: bool
+) -> None:
+    """The order of keys, equal ones in several services too, and what a column of the rows says of the rows of now."""
+    before = joined(services)
+    parts = joined(later).parts
+    if same:  # some services have the very same list
+        parts = {**parts, **dict(list(before.parts.items())[::2])}
+    before.by_key()
+    made, alone = FleetPool.of(parts, before), FleetPool.of(parts)
+    for one, other in zip(made.by_key(), alone.by_key(), strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    column = np.arange(len(before), dtype=np.int32)
+    expected = np.append(column, np.int32(-1))[rows_between(made, before)]
+    assert carried_over(column, before, made, -1).tolist() == expected.tolist()
+
+
+@given(steps=st.lists(st.tuples(fleets, st.integers(1, 5)), min_size=2, max_size=5), overlap_s=st.sampled_from([0.0, 30.0]))
+def test_a_step_from_one_owner_each_is_the_step_that_any_claims_would_make(
+    steps: list[tuple[dict[str, list[str]], int]], overlap_s: float
+) -> None:
+    claims = plain = NO_CLAIMS
+    pool: FleetPool | None = None
+    for number, (services, count) in enumerate(steps):
+        parts = joined(services).parts
+        if pool is not None:
+            parts = {name: pool.parts.get(name, part) if number % 2 else part for name, part in parts.items()}
+        pool = FleetPool.of(parts, pool)
+        wanted = place(pool, Ring(scrapers(count), 64), Policy(64, 1.1))
+        asked = (Evidence(), Handover(overlap_s, confirm=False), 20.0 * number)
+        claims, holders = schedule(wanted, claims, *asked)
+        plain, others = schedule(wanted, replace(plain, made_in=None), *asked)
+        assert claims == plain
+        assert claims.since.tolist() == plain.since.tolist()
+        assert claims.until.tolist() == plain.until.tolist()
+        assert claims.rows(pool).tolist() == rows_of(pool, claims.ids).tolist()
+        assert holders.owners.tolist() == others.owners.tolist()
+        assert without_room(claims, wanted) == {}
 
 
 def test_zones_of_services_with_and_without_are_one_list() -> None:

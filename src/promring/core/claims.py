@@ -61,7 +61,8 @@ class Claims:
     ``scrapers``  int32: index in ``names``
     ``since``     float64, seconds: when the claim was put in force
     ``until``     float64, seconds: when it ends at the latest; ``NEVER`` for an owner
-    ``made_in``   the pool that they were made in, and the row of each there: what is not searched again
+    ``made_in``   the pool that they were made in, and the row of each there: what is not searched again; rows None: there is
+                  one claim for each row, in order
     """
 
     names: tuple[str, ...]
@@ -69,7 +70,7 @@ class Claims:
     scrapers: Owners
     since: Times
     until: Times
-    made_in: tuple[TargetPool, npt.NDArray[np.int32]] | None = None
+    made_in: tuple[TargetPool, npt.NDArray[np.int32] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +80,8 @@ class Claims:
         if self.made_in is None:
             return rows_of(pool, self.ids)
         made_in, rows = self.made_in
+        if rows is None:
+            return rows_between(made_in, pool)
         return rows.astype(np.intp) if made_in is pool else rows_between(made_in, pool)[rows]
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from promring.core.joined import rows_between
+from promring.core.joined import carried_over
 from promring.model import Keys, Move, Moved, Owners, Placement, Plan
 
 
@@ -15,8 +15,7 @@ def compare(old: Placement | None, new: Placement) -> Plan:
     now = _named(new, index)
     before = np.full((len(new.pool), 1), -1, dtype=np.int32)
     if old is not None:
-        had = np.vstack([_named(old, index), np.full((1, old.owners.shape[1]), -1, dtype=np.int32)])
-        before = had[rows_between(new.pool, old.pool)]
+        before = carried_over(_named(old, index), old.pool, new.pool, -1)
     loads, ids = new.loads, new.pool.ids
     if now.shape == before.shape:  # of a million targets few move at a time
         changed = np.flatnonzero((now != before).any(axis=1))
@@ -54,8 +53,10 @@ def _moved(ids: Keys, names: list[str], lost: Owners, gained: Owners) -> Moved |
 
 def _named(placement: Placement, index: dict[str, int]) -> Owners:
     """Owners by number of their name; -1 stays."""
-    numbers = np.array([*(index[s.id] for s in placement.scrapers), -1], dtype=np.int32)
-    return numbers[placement.owners]
+    numbers = [index[s.id] for s in placement.scrapers]
+    if numbers == list(range(len(numbers))):
+        return placement.owners
+    return np.array([*numbers, -1], dtype=np.int32)[placement.owners]
 
 
 def _only_in(one: Owners, other: Owners) -> Owners:

@@ -9,17 +9,20 @@ its own in each: the id in its service's list, and a salt of the service (``salt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
+from promring.core.in_order import InOrder, Stay, again_in_order, in_order
 from promring.core.plan import Shares, body_of, rows_of, same_body
 from promring.model import Keys, Owners, Placement, Rows, TargetPool
 
+Kind = TypeVar("Kind", bound=np.generic)
 _NO_BLOB = np.zeros(1, dtype=np.int64)
 
 
@@ -45,23 +48,26 @@ class Part:
 @dataclass(frozen=True, eq=False)
 class FleetPool(TargetPool):
     """The rows of service i are ``starts[i]`` to ``starts[i + 1]``, services in order of name. Fragments are with the parts:
-    there is no blob.
+    there is no blob. ``order``: the rows in order of key, where that was known when the pool was made.
     """
 
     parts: Mapping[str, Part] = None  # type: ignore[assignment]
     names: tuple[str, ...] = ()
     starts: npt.NDArray[np.intp] = None  # type: ignore[assignment]
+    order: InOrder | None = None
 
     @classmethod
-    def of(cls, parts: Mapping[str, Part]) -> FleetPool:
+    def of(cls, parts: Mapping[str, Part], before: FleetPool | None = None) -> FleetPool:
+        """``before``: another pool of the fleet, of which most services are the same: it tells the order of their keys."""
         names = tuple(sorted(parts))
         pools = [parts[name].pool for name in names]
         starts = np.concatenate([[0], np.cumsum([len(pool) for pool in pools], dtype=np.intp)]).astype(np.intp)
         ids = _joined([salted(parts[name].pool.ids, parts[name].salt) for name in names])
         alike = len(pools) == 1 and pools[0].ids is pools[0].keys and ids is pools[0].ids
+        keys = ids if alike else _joined([pool.keys for pool in pools])
         zones, zone_names = _zones(pools)
         return cls(
-            ids if alike else _joined([pool.keys for pool in pools]),
+            keys,
             ids,
             _joined([pool.digests for pool in pools]),
             b"",
@@ -72,7 +78,16 @@ class FleetPool(TargetPool):
             parts={name: parts[name] for name in names},
             names=names,
             starts=starts,
+            order=None if before is None or len(names) == 1 else before.order_of(parts, names, starts, keys),
         )
+
+    def order_of(self, parts: Mapping[str, Part], names: Sequence[str], starts: Rows, keys: Keys) -> InOrder | None:
+        """The order of ``keys``, those of other ``parts``, as far as it is known here; None: it is not."""
+        if "_by_key" not in self.__dict__:
+            return None
+        same = [n for n, name in enumerate(names) if name in self.parts and self.parts[name].pool is parts[name].pool]
+        stays = [Stay(self.rows(names[n]).start, int(starts[n]), int(starts[n + 1] - starts[n])) for n in same]
+        return again_in_order(self._by_key, stays, keys)
 
     def rows(self, service: str) -> slice:
         """The rows of a service; none for one that is not here."""
@@ -93,7 +108,7 @@ class FleetPool(TargetPool):
     def by_id(self) -> tuple[Keys, Rows | None]:
         return self._by_id
 
-    def by_key(self) -> Rows | None:
+    def by_key(self) -> tuple[Keys, Rows | None]:
         return self._by_key
 
     @cached_property
@@ -101,8 +116,10 @@ class FleetPool(TargetPool):
         return TargetPool.by_id(self)
 
     @cached_property
-    def _by_key(self) -> Rows | None:
-        return None if len(self.names) == 1 else np.asarray(np.argsort(self.keys, kind="stable"))
+    def _by_key(self) -> InOrder:
+        if len(self.names) == 1:
+            return InOrder(self.keys, None)
+        return self.order or in_order(self.keys)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, FleetPool) and self.parts == other.parts)
@@ -125,6 +142,32 @@ def rows_between(one: TargetPool, other: TargetPool) -> Rows:
             continue
         rows = np.arange(len(part.pool)) if there.pool is part.pool else rows_of(there.pool, part.pool.ids)
         found[one.rows(name)] = np.where(rows < len(there.pool), rows + other.rows(name).start, len(other))
+    return found
+
+
+def carried_over(column: npt.NDArray[Kind], then: TargetPool, now: TargetPool, missing: float) -> npt.NDArray[Kind]:
+    """What ``column``, of the rows of ``then``, has for each row of ``now``; ``missing``: for one that was not there. May be
+    the same array. A service whose list is the same object is not searched.
+    """
+    if then is now:
+        return column
+    found = np.full((len(now), *column.shape[1:]), missing, dtype=column.dtype)
+    if not isinstance(now, FleetPool) or not isinstance(then, FleetPool):
+        rows = rows_of(then, now.ids)
+        there = rows < len(then)
+        found[there] = column[rows[there]]
+        return found
+    for name, part in now.parts.items():
+        was = then.parts.get(name)
+        if was is None or was.salt != part.salt:
+            continue
+        mine, before = found[now.rows(name)], column[then.rows(name)]
+        if was.pool is part.pool:
+            mine[:] = before
+        else:
+            rows = rows_of(was.pool, part.pool.ids)
+            there = rows < len(was.pool)
+            mine[there] = before[rows[there]]
     return found
 
 

@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from promring.core.packing import NOBODY, Rows, fitting, has_other_group, settled, summed
 from promring.core.ring import Circle, Ring
-from promring.model import Keys, Loads, Owners, Placement, PlacementError, TargetPool
+from promring.model import Loads, Owners, Placement, PlacementError, TargetPool
 
 LOAD_MOST, LOADS_MOST = 2**32, 2**50  # of one target, of all: floats hold whole numbers up to 2**53
 LOAD_FACTOR_MOST = 1000.0
@@ -76,18 +76,17 @@ def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = No
     able = int((ring.weights > 0).sum())
     wanted = None if pool.replicas is None else np.minimum(pool.replicas, able)
     replicas = max(min(policy.replication_factor, able), 0 if wanted is None else int(wanted.max(initial=1)))
-    order = pool.by_key()
     if replicas == 1 and policy.load_factor is None and policy.capacity is None and pool.zones is None:
-        keys = pool.keys if order is None else pool.keys[order]
-        owners = ring.circle.owners(keys)[:, None]
-        return Placement(ring.scrapers, pool, _as_listed(owners, order), None, loads, wanted)
-    table = _Table.of(pool, ring, loads, wanted, replicas, order)
+        keys, order = pool.by_key()
+        return Placement(ring.scrapers, pool, _as_listed(ring.circle.owners(keys)[:, None], order), None, loads, wanted)
+    table = _Table(pool, ring, loads, wanted, replicas)
     total, limits = 0, None
     for r in range(replicas):
-        total += table.total(r)
+        asking = table.asking(r)
+        total += table.total(asking)
         limits = _limits(total, ring, policy)
-        _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), table.asking(r))
-    return Placement(ring.scrapers, pool, _as_listed(table.owners, order), table.reached(limits), loads, wanted)
+        _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), asking)
+    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(limits), loads, wanted)
 
 
 def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
@@ -101,18 +100,17 @@ def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loa
     if listed.scrapers == ring.scrapers or not len(ring.circle.tokens):
         return place(pool, ring, policy, loads)
     base = place(pool, listed, policy, loads)
-    able, order = int((ring.weights > 0).sum()), pool.by_key()
+    able = int((ring.weights > 0).sum())
     wanted = None if pool.replicas is None else np.minimum(pool.replicas, able)
     replicas = max(min(policy.replication_factor, able), 0 if wanted is None else int(wanted.max(initial=1)))
-    table = _Table.of(pool, ring, loads, wanted, replicas, order)
-    kept = _kept_of(base, ring)
-    table.keep(kept if order is None else kept[order])
-    limits = _limits(sum(table.total(r) for r in range(replicas)), ring, policy)
-    for r in range(replicas):
-        homeless = table.asking(r)
-        homeless = homeless[table.owners[homeless, r] == NOBODY]
+    table = _Table(pool, ring, loads, wanted, replicas)
+    table.keep(_kept_of(base, ring))
+    asking = [table.asking(r) for r in range(replicas)]
+    limits = _limits(sum(map(table.total, asking)), ring, policy)
+    for r, rows in enumerate(asking):
+        homeless = rows[table.owners[rows, r] == NOBODY]
         _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), homeless)
-    return Placement(ring.scrapers, pool, _as_listed(table.owners, order), table.reached(limits), loads, wanted)
+    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(limits), loads, wanted)
 
 
 def _kept_of(base: Placement, ring: Ring) -> Owners:
@@ -168,50 +166,40 @@ def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
 
 
 class _Table:
-    """The work in progress: who owns what so far."""
+    """The work in progress: who owns what so far. Rows in order of key."""
 
     def __init__(
-        self, keys: Keys, zones: npt.NDArray[np.int32] | None, zone_names: Sequence[str], ring: Ring, replicas: int
+        self, pool: TargetPool, ring: Ring, loads: Loads | None, wanted: npt.NDArray[np.int32] | None, replicas: int
     ) -> None:
-        """Rows in order of key."""
-        self.keys, self.zones, self.zone_names, self.ring = keys, zones, zone_names, ring
-        self.loads: Loads | None = None
-        self.wanted: npt.NDArray[np.int32] | None = None
-        self.owners: Owners = np.full((len(keys), replicas), NOBODY, dtype=np.int32)
+        self.keys, self._order = pool.by_key()
+        rows: Rows | slice = slice(None) if self._order is None else self._order
+        self.zones = None if pool.zones is None else pool.zones[rows]
+        self.zone_names, self.ring = pool.zone_names, ring
+        self.loads = None if loads is None else loads[rows]
+        self.wanted = None if wanted is None or (wanted == replicas).all() else wanted[rows]
+        self.owners: Owners = np.full((len(self.keys), replicas), NOBODY, dtype=np.int32)
         self.used: Loads = np.zeros(len(ring), dtype=np.int64)
-
-    @classmethod
-    def of(
-        cls,
-        pool: TargetPool,
-        ring: Ring,
-        loads: Loads | None,
-        wanted: npt.NDArray[np.int32] | None,
-        replicas: int,
-        order: Rows | None,
-    ) -> _Table:
-        rows: Rows | slice = slice(None) if order is None else order
-        table = cls(pool.keys[rows], None if pool.zones is None else pool.zones[rows], pool.zone_names, ring, replicas)
-        table.loads = None if loads is None else loads[rows]
-        table.wanted = None if wanted is None else wanted[rows]
-        return table
 
     def asking(self, replica: int) -> Rows:
         """The rows that shall have so many owners and one more."""
         return np.arange(len(self.keys)) if self.wanted is None else np.flatnonzero(self.wanted > replica)
 
-    def total(self, replica: int) -> int:
+    def total(self, rows: Rows) -> int:
         """The load of these."""
-        rows = self.asking(replica)
         return len(rows) if self.loads is None else int(self.loads[rows].sum())
 
-    def keep(self, owners: Owners) -> None:
-        """Begin with these owners."""
+    def keep(self, listed: Owners) -> None:
+        """Begin with these owners of the rows as the pool has them."""
+        owners = listed if self._order is None else listed[self._order]
         columns = min(owners.shape[1], self.owners.shape[1])
         self.owners[:, :columns] = owners[:, :columns]
         for column in self.owners.T:
             rows = np.flatnonzero(column != NOBODY)
             self.used += summed(column[rows], self.load_of(rows), len(self.ring))
+
+    def as_listed(self) -> Owners:
+        """The owners of the rows as the pool has them."""
+        return _as_listed(self.owners, self._order)
 
     def load_of(self, rows: Rows) -> Loads | None:
         return None if self.loads is None else self.loads[rows]

@@ -99,7 +99,8 @@ class Planner:
             or any(known.parts[n].pool is not merged[n] for n in merged)
         ):
             parts = {n: Part(pool, self._placing[n].replicas, self._placing[n].salt) for n, pool in merged.items()}
-            known = self._pool = await in_thread(lambda: FleetPool.of(parts))
+            before = self._pool
+            known = self._pool = await in_thread(lambda: FleetPool.of(parts, before))
         return known
 
     async def _merge(self, service: str, sources: Lists) -> TargetPool:

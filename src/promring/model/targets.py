@@ -78,9 +78,9 @@ class TargetPool:
         order = np.argsort(self.ids, kind="stable")  # nearly in order: a merge sort is fast
         return self.ids[order], order
 
-    def by_key(self) -> Rows | None:
-        """The rows in order of key; None: they are."""
-        return None
+    def by_key(self) -> tuple[Keys, Rows | None]:
+        """The keys, ascending, and the row of each; None: in order of rows."""
+        return self.keys, None
 
     def by_service(self, rows: Rows) -> list[tuple[str, slice]]:
         """Which of these ascending rows are of which service. A pool of one service does not know its name."""
