@@ -18,7 +18,7 @@ def twins_beside(pool: TargetPool, ids: Keys) -> Keys:
     """
     if pool.ids is pool.keys or not len(ids):
         return np.empty(0, dtype=np.uint64)
-    keys = pool.keys if (rows := pool.by_key()) is None else pool.keys[rows]
+    keys, rows = pool.by_key()
     tied = np.zeros(len(keys), dtype=bool)
     same = keys[1:] == keys[:-1]
     tied[1:] |= same
