@@ -103,9 +103,9 @@ async def test_a_long_tmpdir_does_not_make_the_paths_of_sshs_sockets_too_long(
 ) -> None:
     long = ground.folder / ("x" * 120)
     long.mkdir()
-    monkeypatch.setenv("TMPDIR", str(long))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    async with sshds(ground, GOOD) as made:
+    async with sshds(ground, GOOD) as made:  # first: ports are reserved in the folder for temporary files
+        monkeypatch.setenv("TMPDIR", str(long))
+        monkeypatch.setattr("tempfile.tempdir", None)
         delivery = ground.delivery(timeout_s=patient(20), user=made[GOOD].user, identity_file=ground.folder / "user_key")
         assert kinds(await delivery.deliver([a_slice(GOOD)])) == ["written"]
     assert list(long.glob("promring-*")) == []
