@@ -1,21 +1,31 @@
-"""The order of the tests: the long ones first, so that no worker is left alone with one at the end.
+"""The order of the tests: those that wait and those that compute at the same time, of each the long ones first.
 
-Owns ``slow.txt``, seconds and name of each test that takes ``SLOW_S`` or more, its parameters together the longest. A test
-that is not in it is short: a wrong or missing line makes a run longer and nothing else. ``--write-slow`` renews it.
+Most tests on real servers wait, and leave the cores to others; unit tests, laws and the simulation compute. One kind after
+the other, the cores are idle first and too few afterwards. So both are spread over the whole run, each by its own length.
+The long ones come first, so that no worker is left alone with one at the end; xdist gives the tests out in this order
+(``--dist load --maxschedchunk 1``).
 
-xdist gives each worker one piece of the list and lets those that are done steal from the ends of the others', so the tests
-are dealt like cards: each piece begins with a long one.
+Owns ``slow.txt``, seconds and name of each test that takes ``SLOW_S`` or more. A test that is not in it is short: a wrong or
+missing line makes a run longer and nothing else. ``--write-slow`` renews it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 FILE = Path(__file__).with_name("slow.txt")
-SLOW_S = 5.0
+SLOW_S = 2.0
+SHORT_S = {"real": 1.0, "sim": 1.5}
+"""How long a test takes that is not in ``FILE``, by its folder, else ``OTHER_S``."""
+OTHER_S = 0.05
+COMPUTE = {"unit", "laws", "sim"}
+"""The folders whose tests compute."""
+
+T = TypeVar("T")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,10 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    if workers > 1:
-        known = slow(FILE.read_text() if FILE.exists() else "")
-        items[:] = dealt(sorted(items, key=lambda item: -known.get(_name(item.nodeid), 0.0)), workers)
+    if "workerinput" not in vars(config):
+        return
+    known = slow(FILE.read_text() if FILE.exists() else "")
+
+    def seconds(item: pytest.Item) -> float:
+        if item.get_closest_marker("skip"):
+            return 0.0
+        return known.get(item.nodeid, SHORT_S.get(_folder(item), OTHER_S))
+
+    waiting = [item for item in items if _folder(item) not in COMPUTE]
+    items[:] = spread(waiting, [item for item in items if _folder(item) in COMPUTE], seconds)
 
 
 def slow(text: str) -> dict[str, float]:
@@ -36,21 +53,27 @@ def slow(text: str) -> dict[str, float]:
     return {name: float(seconds) for seconds, name in lines}
 
 
-def dealt(items: list[Any], hands: int) -> list[Any]:
-    """``items``, each ``hands``-th of them in one piece; the shorter pieces first, as xdist cuts the list."""
-    return [item for hand in reversed(range(hands)) for item in items[hand::hands]]
+def spread(some: Sequence[T], others: Sequence[T], seconds: Callable[[T], float]) -> list[T]:
+    """Both, each the longest first: one that begins after half of ``some`` stands beside what begins after half of
+    ``others``, measured in seconds.
+    """
+    placed: list[tuple[float, T]] = []
+    for items in (some, others):
+        total, before = sum(map(seconds, items)) or 1.0, 0.0
+        for item in sorted(items, key=seconds, reverse=True):
+            placed.append((before / total, item))
+            before += seconds(item)
+    return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not config.getoption("--write-slow"):
         return
-    took: dict[str, float] = {}
-    for report in terminalreporter.stats.get("passed", []):
-        if report.when == "call":
-            took[_name(report.nodeid)] = max(report.duration, took.get(_name(report.nodeid), 0.0))
+    took = {r.nodeid: r.duration for r in terminalreporter.stats.get("passed", []) if r.when == "call"}
     lines = [f"{seconds:.0f} {name}\n" for name, seconds in sorted(took.items(), key=lambda t: -t[1]) if seconds >= SLOW_S]
     FILE.write_text("".join(lines))
 
 
-def _name(nodeid: str) -> str:
-    return nodeid.partition("[")[0]
+def _folder(item: pytest.Item) -> str:
+    """``unit`` of ``tests/unit/test_x.py``."""
+    return item.path.parent.name

@@ -13,7 +13,7 @@ import pytest
 
 from tests import jumping
 from tests.leaks import held, left
-from tests.order import FILE, dealt, slow
+from tests.order import FILE, slow, spread
 from tests.room import Need, lacking, need
 
 HERE = Path(__file__).parents[2]
@@ -69,8 +69,9 @@ def test_a_run_on_real_servers_needs_more_with_each_worker() -> None:
     assert many.instances < 128, "what a user has by default"
 
 
-def test_the_long_ones_are_dealt_first_to_all_and_nobody_is_lost() -> None:
-    assert dealt([9, 8, 7, 3, 2, 1, 0], 3) == [7, 1, 8, 2, 9, 3, 0]
+def test_the_long_ones_come_first_and_those_that_wait_beside_those_that_compute() -> None:
+    assert spread([1, 8, 1], [3, 5, 2], float) == [8, 5, 3, 1, 2, 1]
+    assert spread([], [1, 2], float) == [2, 1]
     assert slow("12 tests/a.py::b\n5 tests/c.py::d\n") == {"tests/a.py::b": 12.0, "tests/c.py::d": 5.0}
     assert all(seconds > 0 for seconds in slow(FILE.read_text()).values())
 
