@@ -21,7 +21,7 @@ _NUL = "\0"
 SEAL = b'"%s":"' % ID_LABEL.encode()
 SEALED_BYTES = len(SEAL) + 16 + len(b'"}}')
 """The id is the last label of a fragment, and has this length."""
-_encode_json = msgspec.json.Encoder(order="deterministic").encode
+_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -90,17 +90,25 @@ def suffix_of(labels: Iterable[tuple[str, str]]) -> str:
 
 
 class Whole(msgspec.Struct, frozen=True, gc=False):
-    """A fragment that is made: one address, and its labels in any order."""
+    """A fragment that is made: one address, and its labels in any order, or as JSON."""
 
     targets: Sequence[str]
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | msgspec.Raw
 
 
-def encode(value: str | Mapping[str, str] | Whole) -> bytes:
+def encode(value: Mapping[str, str]) -> bytes:
     """As JSON that a YAML reader (vmagent) takes for the same text: what YAML does not allow, or folds, is escaped. Labels
     are in order of name.
     """
-    encoded = _encode_json(value)
+    return _for_yaml(_encoder.encode(value))
+
+
+def encode_lines(values: Sequence[msgspec.Struct]) -> bytes:
+    """As ``encode``, one value a line: a line break within a text is escaped."""
+    return _for_yaml(_encoder.encode_lines(values))
+
+
+def _for_yaml(encoded: bytes) -> bytes:
     if encoded.isascii():
         if b"\x7f" not in encoded:
             return encoded
