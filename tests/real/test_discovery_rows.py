@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.core.pool import pool_of
-from promring.discovery import groups, json_list
+from promring.discovery import groups, json_list, limits
 from promring.discovery.file import FileSource
 from promring.model import DiscoveryError, TargetGroup
 from tests.fakes.source import HEAVY, TargetSource
@@ -474,12 +474,12 @@ async def test_caps_of_a_list_hold(tmp_path: Path, seen: Seen) -> None:
     def one(**group: Any) -> bytes:
         return json.dumps([{"targets": ["a:1"]}, {"targets": ["b:1"], **group}]).encode()
 
-    labels_max, value_max = groups.LABELS_MAX, groups.LABEL_VALUE_MAX
+    labels_max, value_max = limits.LABELS_MAX, limits.LABEL_VALUE_MAX
     for text, named in (
         (one(labels={f"x{n}": "y" for n in range(labels_max + 1)}), f"[1].labels: more than {labels_max}"),
         (one(labels={"x": "y" * (value_max + 1)}), f"[1].labels: 'x' is longer than {value_max}"),
-        (one(labels={"x" * (groups.LABEL_NAME_MAX + 1): "y"}), "is not a label name"),
-        (one(targets=["x" * (groups.ADDRESS_MAX + 1)]), "[1].targets[0]"),
+        (one(labels={"x" * (limits.LABEL_NAME_MAX + 1): "y"}), "is not a label name"),
+        (one(targets=["x" * (limits.ADDRESS_MAX + 1)]), "[1].targets[0]"),
     ):
         pool = groups.Reader().read(text, "f")
         assert (len(pool), pool.refused) == (1, 1), text[:60]
@@ -524,8 +524,8 @@ async def test_an_answer_that_was_refused_is_not_kept_in_memory(seen: Seen, kind
 @pytest.mark.parametrize("text", [b'{"targets":["a:1"]},', b'{"targets":[]},'], ids=["targets", "groups"])
 def test_no_list_has_more_than_five_million_targets_or_groups(text: bytes, seen: Seen) -> None:
     started = time.monotonic()
-    listed = groups.from_json(b"[" + text * (groups.TARGETS_MAX + 1) + text[:-1] + b"]", "f")
-    assert sum(1 for _ in islice(listed, groups.TARGETS_MAX)) == groups.TARGETS_MAX
+    listed = groups.from_json(b"[" + text * (limits.TARGETS_MAX + 1) + text[:-1] + b"]", "f")
+    assert sum(1 for _ in islice(listed, limits.TARGETS_MAX)) == limits.TARGETS_MAX
     with pytest.raises(DiscoveryError, match="more than 5000000 targets or groups"):
         sum(1 for _ in listed)
     seen(f"refused after {time.monotonic() - started:.0f} s")

@@ -14,56 +14,62 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.fragment import SEAL, SEALED_BYTES, encode_lines
+from promring.core.fragment import SEAL, encode_lines
 from promring.model import SEPARATOR, Bounds, Keys, Rows, TargetPool
 
 AT_ONCE = 32 * 1024
 """Rows that are put together by one call, which holds the interpreter."""
-_END = np.dtype([("before", f"S{len(SEAL)}"), ("id", "S16"), ("after", f"S{3 + len(SEPARATOR)}")])
+_END = np.dtype([("before", f"S{1 + len(SEAL)}"), ("id", "S16"), ("after", f"S{3 + len(SEPARATOR)}")])
 _AFTER = b'"}}' + SEPARATOR
-_NO_LABELS = b',"labels":{'
+_LABELS = b',"labels":'
+_NO_LABELS = b"{}"
 
 
-# --- heads -----------------------------------------------------------------------------------------------------------
+# --- bare fragments, heads and sealed ones ---------------------------------------------------------------------------
 
 
-def heads_and_digests(targets: Sequence[msgspec.Struct]) -> tuple[list[bytes], Iterable[int]]:
-    """``targets``: with the fields of ``Whole``."""
-    encoded = encode_lines(targets)  # a line break or quote within a text is escaped: what is looked for is in no text
-    digests = map(xxh3_64, encoded.replace(_NO_LABELS + b"}}\n", b"}\n").splitlines())
-    heads = encoded.replace(b"}}\n", b",}}\n").replace(b"{,}}\n", b"{}}\n").split(b"}}\n")
-    heads.pop()
-    return heads, digests
+def bare_fragments(targets: Sequence[msgspec.Struct]) -> list[bytes]:
+    """As they are listed, without ids. ``targets``: with the fields of ``Whole``."""
+    encoded = encode_lines(targets)  # a line break or quote within a text is escaped: what is replaced is no text
+    return encoded.replace(_LABELS + _NO_LABELS + b"}\n", b"}\n").splitlines()
+
+
+def bare(head: bytes) -> bytes:
+    return head.removesuffix(_LABELS) + b"}" if head.endswith(_LABELS) else head + b"}}"
+
+
+def heads_of_bare(listed: Sequence[bytes], rows: list[int]) -> list[bytes]:
+    some = [listed[row] for row in rows]
+    return [one[:-2] if one.endswith(b"}}") else one[:-1] + _LABELS for one in some]
 
 
 def heads_of(pool: TargetPool) -> list[bytes]:
     ends = pool.bounds.tolist()
-    blob, cut = pool.blob, SEALED_BYTES + len(SEPARATOR)
+    blob, cut = pool.blob, _END.itemsize
     return [blob[start : end - cut] for start, end in pairwise(ends)]
 
 
-def bare(head: bytes) -> bytes:
-    """The fragment as it was listed, without an id."""
-    return head[:-1] + b"}}" if head.endswith(b",") else head.removesuffix(_NO_LABELS) + b"}"
+def chosen(texts: Sequence[bytes], rows: list[int]) -> list[bytes]:
+    return list(map(texts.__getitem__, rows))
 
 
-def sealed(heads: Sequence[bytes], order: Rows, ids: Keys) -> tuple[bytes, Bounds]:
-    """The blob of these rows of ``heads`` and its bounds. ``ids``: in that order."""
+def sealed(heads: Callable[[list[int]], list[bytes]], order: Rows, ids: Keys) -> tuple[bytes, Bounds]:
+    """The blob and bounds of rows in this order, with these ids. ``heads``: of some of them."""
     bounds: Bounds = np.zeros(len(order) + 1, dtype=np.int64)
     pieces: list[bytes] = []
     for start in range(0, len(order), AT_ONCE):
-        chosen = list(map(heads.__getitem__, order[start : start + AT_ONCE].tolist()))
-        both = [b""] * (2 * len(chosen))
-        both[0::2], both[1::2] = chosen, _ends(ids[start : start + AT_ONCE])
-        pieces.append(b"".join(both))
-        bounds[start + 1 : start + 1 + len(chosen)] = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen))
-    bounds[1:] += _END.itemsize
+        some = heads(order[start : start + AT_ONCE].tolist())
+        both = [b""] * (2 * len(some))
+        both[0::2], both[1::2] = some, _ends(ids[start : start + AT_ONCE])
+        lengths = np.fromiter(map(len, some), dtype=np.int64, count=len(some)) + _END.itemsize
+        bounds[start + 1 : start + 1 + len(some)] = lengths
+        pieces.append(b"".join(both).replace(_LABELS + b"," + SEAL, _LABELS + b"{" + SEAL))  # those without labels
     return b"".join(pieces), np.cumsum(bounds, out=bounds)
 
 
 def _ends(ids: Keys) -> list[bytes]:
     ends = np.empty(len(ids), dtype=_END)
-    ends["before"], ends["after"] = SEAL, _AFTER
+    ends["before"], ends["after"] = b"," + SEAL, _AFTER
     ends["id"] = np.frombuffer(hexlify(ids.astype(">u8").tobytes()), dtype="S16")
     found: list[bytes] = ends.view(f"S{_END.itemsize}").tolist()
     return found
@@ -95,9 +101,9 @@ def with_ties_settled(order: Rows, ties: list[slice], settle: Callable[[list[int
     return np.array(kept, dtype=np.intp), len(rows) - len(kept)
 
 
-def without_copies(heads: Sequence[bytes], rows: list[int]) -> Iterable[int]:
+def without_copies(listed: Callable[[int], bytes], rows: list[int]) -> Iterable[int]:
     """In order of their bytes, equal ones once."""
-    return dict(sorted((bare(heads[row]), row) for row in rows)).values()
+    return dict(sorted((listed(row), row) for row in rows)).values()
 
 
 def ids_of(core: Keys, digests: Keys) -> tuple[Keys, Keys]:

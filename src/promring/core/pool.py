@@ -17,7 +17,7 @@ discovered labels whatever relabelling does, so that a target is found by what i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -30,9 +30,11 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 
 from promring.core.columns import (
     bare,
+    bare_fragments,
+    chosen,
     column,
-    heads_and_digests,
     heads_of,
+    heads_of_bare,
     ids_of,
     joined,
     sealed,
@@ -87,7 +89,7 @@ class _Listing:
     """The targets of one source. What is added waits until there are many: a call for each costs more than its work."""
 
     def __init__(self) -> None:
-        self._heads: list[bytes] = []
+        self._bare: list[bytes] = []
         self._keys, self._digests = array("Q"), array("Q")
         self._waiting: list[msgspec.Struct] = []
         self._identities: list[str] = []
@@ -121,20 +123,20 @@ class _Listing:
         self._waiting, self._identities, self._shared_bytes = [], [], 0
 
     def take(self, some: Wholes) -> None:
-        heads, digests = heads_and_digests(some.fragments)
-        self._heads += heads
-        self._digests.extend(digests)
+        fragments = bare_fragments(some.fragments)
+        self._bare += fragments
+        self._digests.extend(map(xxh3_64, fragments))
         self._keys.extend(map(xxh3_64, map(str.encode, some.identities)))
 
     def pool(self) -> TargetPool:
         self._take_waiting()
-        keys, digests, heads = column(self._keys), column(self._digests), self._heads
+        keys, digests, listed = column(self._keys), column(self._digests), self._bare
         order, duplicates = np.argsort(keys), 0
         if (ties := ties_of(keys[order])) is not None:
-            order, duplicates = with_ties_settled(order, ties, partial(without_copies, heads))
+            order, duplicates = with_ties_settled(order, ties, partial(without_copies, listed.__getitem__))
         core = keys[order]
         ids, digests = ids_of(core, digests[order])
-        return TargetPool(core, ids, digests, *sealed(heads, order, ids), duplicates=duplicates)
+        return TargetPool(core, ids, digests, *sealed(partial(heads_of_bare, listed), order, ids), duplicates=duplicates)
 
 
 def fingerprint_of(pool: TargetPool) -> Fingerprint:
@@ -145,7 +147,7 @@ def fingerprint_of(pool: TargetPool) -> Fingerprint:
 def selected(pool: TargetPool, rows: Rows) -> TargetPool:
     """These ascending rows of a pool without two rows of one key."""
     keys = pool.keys[rows]
-    return TargetPool(keys, keys, pool.digests[rows], *sealed(heads_of(pool), rows, keys))
+    return TargetPool(keys, keys, pool.digests[rows], *sealed(partial(chosen, heads_of(pool)), rows, keys))
 
 
 # --- all sources -----------------------------------------------------------------------------------------------------
@@ -175,7 +177,8 @@ def merge(
         for row in (row for tie in ties for row in order[tie].tolist()):  # that of an id is another one
             digests[row] = xxh3_64(bare(heads[row]))
         rank = np.repeat(np.arange(len(pools)) if ranks is None else np.array(ranks), [len(pool) for pool in pools])
-        settle = partial(_of_first_source, heads, rank, lost) if ranked else partial(without_copies, heads)
+        one = partial(_of_first_source, rank, lost) if ranked else without_copies
+        settle = partial(one, lambda row: bare(heads[row]))
         order, more = with_ties_settled(order, ties, settle)
     core = by = keys[order]
     if hash_labels:
@@ -188,7 +191,7 @@ def merge(
         by,
         ids,
         digests,
-        *sealed(heads, order, ids),
+        *sealed(partial(chosen, heads), order, ids),
         duplicates=sum(pool.duplicates for pool in pools) + more,
         zones=zones,
         zone_names=names,
@@ -231,14 +234,14 @@ class _Lost:
             self.named.append(target.address)
 
 
-def _of_first_source(heads: Sequence[bytes], rank: Rows, lost: _Lost, rows: list[int]) -> list[int]:
+def _of_first_source(rank: Rows, lost: _Lost, listed: Callable[[int], bytes], rows: list[int]) -> list[int]:
     """Of rows with one identity all those of the first source that has it, in order of their bytes.
 
     Two identities with one hash both stay, in their own order.
     """
     found: dict[str, dict[bytes, int]] = {}
     first: dict[str, int] = {}
-    for of, text, row in sorted((int(rank[row]), bare(heads[row]), row) for row in rows):
+    for of, text, row in sorted((int(rank[row]), listed(row), row) for row in rows):
         target = decode(text)
         name = target.identity()
         if first.setdefault(name, of) == of:
@@ -251,8 +254,8 @@ def _of_first_source(heads: Sequence[bytes], rank: Rows, lost: _Lost, rows: list
 def _rekeyed(heads: list[bytes], hash_labels: Sequence[str]) -> Keys:
     """Keys that are made of these labels and nothing else."""
     keys = array("Q")
-    for head in heads:
-        one = decode(bare(head))
+    for cut in heads:
+        one = decode(bare(cut))
         values = {**one.labels, "__address__": one.address}
         keys.append(xxh3_64("\0".join(f"{name}\0{values.get(name, '')}" for name in hash_labels).encode()))
     return column(keys)
@@ -260,7 +263,7 @@ def _rekeyed(heads: list[bytes], hash_labels: Sequence[str]) -> Keys:
 
 def _zones(heads: list[bytes], label: str) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Index in the sorted names, for each row; the empty name is for targets that do not ask."""
-    asked = [decode(bare(head)).labels.get(label, "") for head in heads]
+    asked = [decode(bare(cut)).labels.get(label, "") for cut in heads]
     names = tuple(sorted(set(asked)))
     index = {name: i for i, name in enumerate(names)}
     return np.fromiter((index[name] for name in asked), dtype=np.int32, count=len(asked)), names

@@ -26,8 +26,9 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 from promring.core.pool import Listed, merge, pool_of, pool_of_listed, selected
 from promring.discovery import Dropped
 from promring.discovery.engine_config import Job, unknown_job
-from promring.discovery.groups import ANY, EXPANDED_MAX, ListRules, Refusals, checked
+from promring.discovery.groups import ANY, ListRules, Refusals, checked
 from promring.discovery.json_list import Group
+from promring.discovery.limits import EXPANDED_MAX
 from promring.model import DiscoveryError, Keys, TargetPool
 from promring.runtime.json_stream import ListStream, StreamError
 

@@ -24,25 +24,24 @@ from typing import NamedTuple
 import xxhash
 
 from promring.core.fragment import redirects, suffix_of
-from promring.core.pool import Listed, pool_of_listed
-from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json
+from promring.core.pool import Listed, Wholes, pool_of_listed
+from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json, read_pieces
+from promring.discovery.limits import (
+    ADDRESS_MAX,
+    EXPANDED_LEAST,
+    EXPANDED_MAX,
+    EXPANDED_TIMES,
+    LABEL_NAME_MAX,
+    LABEL_VALUE_MAX,
+    LABELS_MAX,
+    TARGETS_MAX,
+)
+from promring.discovery.uniform import Uniform, UniformPieces
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML
 from promring.model import DiscoveryError, TargetGroup, TargetPool
 from promring.runtime.threads import in_thread
 
-TARGETS_MAX = 5_000_000
-ADDRESS_MAX = 8192
-LABELS_MAX = 1024
-LABEL_NAME_MAX = 512
-"""vmagent reads a slice as YAML, where a key may have 1024 characters."""
-LABEL_VALUE_MAX = 256 * 1024
-"""As long as all annotations of a Kubernetes object may be together."""
-EXPANDED_MAX = 2 * 1024**3
-EXPANDED_LEAST = 64 * 1024**2
-EXPANDED_TIMES = 40
-"""Characters of all labels, repeated for each target of their group: at most so many times the list's own length, else a
-small list becomes the square of its size; always ``EXPANDED_LEAST``, never ``EXPANDED_MAX``."""
 YAML_INLINE_MAX = 32 * 1024
 YAML_TIMEOUT_S = 120.0
 NAMED_MOST = 10
@@ -89,23 +88,25 @@ class ListRules:
 
 
 ANY = ListRules()
-Parse = Callable[[bytes, str], Iterable[Group]]
+Parse = Callable[[bytes, str], Iterable[Group | Uniform]]
 
 
 def from_json(text: bytes, where: str, piece_bytes: int = PIECE_BYTES) -> Iterator[Group]:
     """The groups of a list in JSON. ``where`` names the file or URL in errors. Raises ``DiscoveryError``, also late."""
-    for i, group in enumerate(read_json(text, where, piece_bytes)):
-        if group.labels and "" in group.labels:
-            raise DiscoveryError(f"{where}: [{i}].labels: '' is not a label name")
-        yield group
+    return read_json(text, where, piece_bytes)
 
 
-def from_yaml(text: bytes, where: str) -> Iterable[Group]:
+def many_from_json(text: bytes, where: str) -> Iterator[Group | Uniform]:
+    """As ``from_json``, many groups at once where they are alike."""
+    return read_pieces(text, where, UniformPieces().take)
+
+
+def from_yaml(text: bytes, where: str) -> Iterable[Group | Uniform]:
     """The groups of a list in YAML. A long list is read in a process of its own: the parser holds the interpreter from the
     first byte to the last. Raises ``DiscoveryError``.
     """
     if len(text) > YAML_INLINE_MAX:
-        return read_json(_converted(text, where), where)
+        return many_from_json(_converted(text, where), where)
     try:
         return read_yaml(text)
     except YamlError as error:
@@ -136,31 +137,70 @@ def checked(
     """The groups that pass, in the form that pools are made of; what does not is told to ``refusals``. ``size_bytes``: of
     the list, for the limit of its labels. Raises ``DiscoveryError`` beyond the limits of a whole list.
     """
-    expanded_max = min(EXPANDED_MAX, max(EXPANDED_LEAST, EXPANDED_TIMES * size_bytes))
-    total = expanded = 0
-    names = _Names(rules)
-    looked_at = names.known
-    for i, group in enumerate(groups):
+    check = _Check(where, refusals, size_bytes, rules)
+    return (found for group in groups if (found := check.group(group)))
+
+
+def _checked_many(groups: Iterable[Group | Uniform], check: _Check) -> Iterator[Listed | Wholes]:
+    for one in groups:
+        if isinstance(one, Group):
+            if found := check.group(one):
+                yield found
+        elif check.uniform(one):
+            yield one.wholes
+        else:
+            yield from filter(None, map(check.group, one.groups()))
+
+
+class _Check:
+    """Looks at the groups of one list."""
+
+    def __init__(self, where: str, refusals: Refusals, size_bytes: int, rules: ListRules) -> None:
+        self._where, self._refusals = where, refusals
+        self._names = _Names(rules)
+        self._expanded_max = min(EXPANDED_MAX, max(EXPANDED_LEAST, EXPANDED_TIMES * size_bytes))
+        self._groups = self._targets = self._expanded = 0
+
+    def group(self, group: Group) -> Listed | None:
         targets, labels = group.targets or (), group.labels or {}
-        total += len(targets)
-        if total > TARGETS_MAX or i > TARGETS_MAX:
-            raise DiscoveryError(f"{where}: more than {TARGETS_MAX} targets or groups")
-        known = looked_at.get(tuple(labels)) or names.look(labels)
+        i = self._groups
+        self._count(1, len(targets))
+        known = self._names.known.get(tuple(labels)) or self._names.look(labels)
         if known.plain and all(values := labels.values()):
             size = known.length + len("".join(values))  # type: ignore[arg-type]
             passed: dict[str, str] = labels  # type: ignore[assignment]
         else:
-            passed = names.passing(labels, refusals)
-            known = names.look(passed)
+            passed = self._names.passing(labels, self._refusals)
+            known = self._names.look(passed)
             size = known.length + sum(map(len, passed.values()))
         if wrong := known.wrong or (_too_long(passed) if size > LABEL_VALUE_MAX else ""):
-            refusals.add(f"[{i}].labels: {wrong}", len(targets))
-            continue
-        expanded += size * len(targets)
-        if expanded > expanded_max:
-            raise DiscoveryError(f"{where}: [{i}]: the labels, repeated for each target, are longer than {expanded_max}")
+            self._refusals.add(f"[{i}].labels: {wrong}", len(targets))
+            return None
+        self._expand(i, size * len(targets))
         suffix = suffix_of(passed.items()) if known.redirects else ""
-        yield Listed(_passing(targets, i, refusals), passed, suffix)
+        return Listed(_passing(targets, i, self._refusals), passed, suffix)
+
+    def uniform(self, some: Uniform) -> bool:
+        """Whether all of them pass as they are; else they are to be looked at as groups."""
+        known = self._names.look(some.names)
+        if not known.plain or known.wrong:
+            return False
+        self._expand(self._groups, len(some.piece))  # at most: each is there once
+        self._count(len(some), len(some))
+        return True
+
+    def _count(self, groups: int, targets: int) -> None:
+        self._groups += groups
+        self._targets += targets
+        if max(self._targets, self._groups) > TARGETS_MAX:
+            raise DiscoveryError(f"{self._where}: more than {TARGETS_MAX} targets or groups")
+
+    def _expand(self, i: int, characters: int) -> None:
+        self._expanded += characters
+        if self._expanded > self._expanded_max:
+            raise DiscoveryError(
+                f"{self._where}: [{i}]: the labels, repeated for each target, are longer than {self._expanded_max}"
+            )
 
 
 class _Known(NamedTuple):
@@ -182,7 +222,8 @@ class _Names:
         self._rules = rules
         self.known: dict[tuple[str, ...], _Known] = {}
 
-    def look(self, labels: Mapping[str, str | None]) -> _Known:
+    def look(self, labels: Iterable[str]) -> _Known:
+        """``labels``: their names."""
         names = tuple(labels)
         known = self.known.get(names)
         if known is None:
@@ -250,12 +291,17 @@ def _checked_one_by_one(targets: Iterable[str | None], i: int, refusals: Refusal
 
 def listed(text: bytes, where: str, parse: Parse = from_json) -> tuple[TargetGroup, ...]:
     """What passes of a list. Raises ``DiscoveryError``."""
-    passed = checked(parse(text, where), where, Refusals(), size_bytes=len(text))
+    passed = checked(_one_by_one(parse(text, where)), where, Refusals(), size_bytes=len(text))
     return tuple(TargetGroup(tuple(one.addresses), tuple(sorted(one.labels.items()))) for one in passed)
 
 
+def _one_by_one(groups: Iterable[Group | Uniform]) -> Iterator[Group]:
+    for one in groups:
+        yield from (one,) if isinstance(one, Group) else one.groups()
+
+
 def read_pool(
-    groups: Iterable[Group],
+    groups: Iterable[Group | Uniform],
     where: str,
     *,
     size_bytes: int = 0,
@@ -264,14 +310,14 @@ def read_pool(
 ) -> TargetPool:
     """``refusals``: what the groups themselves, while they are made, leave out. Raises ``DiscoveryError``."""
     refusals = Refusals() if refusals is None else refusals
-    pool = pool_of_listed(checked(groups, where, refusals, size_bytes=size_bytes, rules=rules))
+    pool = pool_of_listed(_checked_many(groups, _Check(where, refusals, size_bytes, rules)))
     return replace(pool, refused=refusals.count, remarks=refusals.remarks) if refusals.remarks else pool
 
 
 class Reader:
     """Reads one list again and again: the same bytes give the same object, so nothing is computed from it again."""
 
-    def __init__(self, parse: Parse = from_json, rules: ListRules = ANY) -> None:
+    def __init__(self, parse: Parse = many_from_json, rules: ListRules = ANY) -> None:
         self._parse, self._rules = parse, rules
         self._last: tuple[str, TargetPool] | None = None
 

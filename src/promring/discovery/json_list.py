@@ -13,9 +13,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -49,22 +49,52 @@ _groups = msgspec.json.Decoder(list[Group])
 _Error = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+Many = TypeVar("Many", bound=Sized)
+
+
+def groups_at_once(piece: bytes) -> Sequence[Group] | None:
+    """The groups of a list; None when one of them has to be read by itself, or the list is malformed."""
+    try:
+        return _groups.decode(piece)
+    except _Error:
+        return None
+
+
 def read_json(text: bytes, where: str, piece_bytes: int = PIECE_BYTES) -> Iterator[Group]:
     """``where`` names the file or URL in errors. Raises ``DiscoveryError``, also late: what came before is void then."""
+    return read_pieces(text, where, groups_at_once, piece_bytes)
+
+
+def read_pieces(
+    text: bytes, where: str, at_once: Callable[[bytes], Sequence[Group | Many] | None], piece_bytes: int = PIECE_BYTES
+) -> Iterator[Group | Many]:
+    """As ``read_json``. ``at_once``: reads a piece of the list, which may be all of it; None: it has to be read group by
+    group.
+    """
     if len(text) > piece_bytes and _LIST.match(text):
-        return _decoded(_pieces(text, where, piece_bytes), where)
-    return _decoded(_entries(text, text, 0, where), where)
+        return _decoded(_pieces(text, where, at_once, piece_bytes), where)
+    return _decoded(at_once(text) or _entries(text, text, 0, where), where)
 
 
-def _decoded(raws: Iterable[msgspec.Raw | Group], where: str) -> Iterator[Group]:
-    for i, raw in enumerate(raws):
-        if isinstance(raw, Group):
-            yield raw
+def _decoded(found: Iterable[msgspec.Raw | Group | Many], where: str) -> Iterator[Group | Many]:
+    i = 0
+    for one in found:
+        if not isinstance(one, msgspec.Raw | Group):
+            yield one
+            i += len(one)
             continue
-        try:
-            yield _group.decode(raw)
-        except _Error:
-            yield _as_prometheus(bytes(raw), f"{where}: [{i}]")
+        group = one if isinstance(one, Group) else _alone(one, f"{where}: [{i}]")
+        if group.labels and "" in group.labels:
+            raise DiscoveryError(f"{where}: [{i}].labels: '' is not a label name")
+        yield group
+        i += 1
+
+
+def _alone(raw: msgspec.Raw, where: str) -> Group:
+    try:
+        return _group.decode(raw)
+    except _Error:
+        return _as_prometheus(bytes(raw), where)
 
 
 # --- the entries of a list -------------------------------------------------------------------------------------------
@@ -81,7 +111,9 @@ def _entries(piece: bytes, text: bytes, start: int, where: str) -> list[msgspec.
         raise DiscoveryError(f"{where}{_line_of(text, said)}: {said}") from error
 
 
-def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw | Group]:
+def _pieces(
+    text: bytes, where: str, at_once: Callable[[bytes], Sequence[Group | Many] | None], piece_bytes: int
+) -> Iterator[msgspec.Raw | Group | Many]:
     """The entries of a long list, a piece at a time; decoded already where all of a piece can be at once.
 
     A piece ends where an entry may end. When it did not, the decoder misses the end of a value just there, and an earlier
@@ -94,7 +126,7 @@ def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw |
         for end in _cuts(text, start, start + long):
             piece = b"[" + text[start:end] + b"]"
             try:
-                yield from _at_once(piece) or msgspec.json.decode(piece, type=list[msgspec.Raw])
+                yield from at_once(piece) or msgspec.json.decode(piece, type=list[msgspec.Raw])
             except _Error as error:
                 if _misses_the_end(piece, str(error)):
                     continue
@@ -105,18 +137,11 @@ def _pieces(text: bytes, where: str, piece_bytes: int) -> Iterator[msgspec.Raw |
             long *= 2
             if long > ENTRY_BYTES_MAX:
                 raise DiscoveryError(f"{where}{_line_at(text, start)}: no group ends within {ENTRY_BYTES_MAX} bytes")
-    last = _entries(b"[" + text[start:], text, start - 1, where)
+    piece = b"[" + text[start:]
+    last = at_once(piece) or _entries(piece, text, start - 1, where)
     if not last and text[start - 1 : start] == b",":
         raise DiscoveryError(f"{where}{_line_at(text, start)}: JSON is malformed: trailing comma in array (byte {start})")
     yield from last
-
-
-def _at_once(piece: bytes) -> list[Group] | None:
-    """The groups of a piece; None when one of them has to be read by itself, or the piece is malformed."""
-    try:
-        return _groups.decode(piece)
-    except _Error:
-        return None
 
 
 def _repaired(piece: bytes) -> bytes | None:
