@@ -20,6 +20,8 @@ from promring.core.placement import Policy, place
 from promring.core.plan import bodies
 from promring.core.ring import Ring
 from promring.discovery.groups import from_json, from_yaml, read_pool
+from promring.discovery.json_list import read_pieces
+from promring.discovery.uniform import UniformPieces
 from promring.model import DiscoveryError, Scraper, TargetPool
 from promring.runtime.http_client import new_session
 from tests.differential.corpus import JSON, YAML
@@ -72,9 +74,9 @@ def read(name: str, text: bytes) -> TargetPool | None:
     """What promring makes of a list; None: refused."""
     if not text.strip():
         return None  # FileSource refuses it before it is parsed
-    parse = from_json if name.endswith(".json") else from_yaml
     try:
-        return read_pool(parse(text, name), name, size_bytes=len(text))
+        groups = read_pieces(text, name, UniformPieces(0).take) if name.endswith(".json") else from_yaml(text, name)
+        return read_pool(groups, name, size_bytes=len(text))
     except DiscoveryError as error:
         said = str(error)
     assert said.startswith(name), "an error names the list"
