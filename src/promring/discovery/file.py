@@ -81,7 +81,7 @@ class _File:
     def __init__(self, path: str, rules: groups.ListRules) -> None:
         self._path = path
         self._is_json = path.lower().endswith(".json")
-        self._reader = groups.Reader(groups.many_from_json if self._is_json else groups.from_yaml, rules)
+        self._reader = groups.Reader(groups.many_from_json if self._is_json else groups.many_from_yaml, rules)
         self.last: TargetPool = pool_of(())
         self.good = False
 

@@ -17,23 +17,21 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import xxhash
 
-from promring.core.fragment import redirects, suffix_of
+from promring.core.fragment import suffix_of
 from promring.core.pool import Listed, Wholes, pool_of_listed
 from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json, read_pieces
+from promring.discovery.label_names import Names
 from promring.discovery.limits import (
     ADDRESS_MAX,
     EXPANDED_LEAST,
     EXPANDED_MAX,
     EXPANDED_TIMES,
-    LABEL_NAME_MAX,
     LABEL_VALUE_MAX,
-    LABELS_MAX,
     TARGETS_MAX,
 )
 from promring.discovery.uniform import Uniform, UniformPieces
@@ -45,10 +43,7 @@ from promring.runtime.threads import in_thread
 YAML_INLINE_MAX = 32 * 1024
 YAML_TIMEOUT_S = 120.0
 NAMED_MOST = 10
-NAMES_KEPT = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_REDIRECTS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape)_.*|job")
 
 
 @dataclass(slots=True)
@@ -101,9 +96,14 @@ def many_from_json(text: bytes, where: str) -> Iterator[Group | Uniform]:
     return read_pieces(text, where, UniformPieces().take)
 
 
-def from_yaml(text: bytes, where: str) -> Iterable[Group | Uniform]:
-    """The groups of a list in YAML. A long list is read in a process of its own: the parser holds the interpreter from the
-    first byte to the last. Raises ``DiscoveryError``.
+def from_yaml(text: bytes, where: str) -> Iterator[Group]:
+    """The groups of a list in YAML. Raises ``DiscoveryError``, also late."""
+    return _one_by_one(many_from_yaml(text, where))
+
+
+def many_from_yaml(text: bytes, where: str) -> Iterable[Group | Uniform]:
+    """As ``many_from_json``. A long list is read in a process of its own: the parser holds the interpreter from the first
+    byte to the last.
     """
     if len(text) > YAML_INLINE_MAX:
         return many_from_json(_converted(text, where), where)
@@ -157,7 +157,7 @@ class _Check:
 
     def __init__(self, where: str, refusals: Refusals, size_bytes: int, rules: ListRules) -> None:
         self._where, self._refusals = where, refusals
-        self._names = _Names(rules)
+        self._names = Names(trusted=rules.trusted, legacy=rules.legacy_names)
         self._expanded_max = min(EXPANDED_MAX, max(EXPANDED_LEAST, EXPANDED_TIMES * size_bytes))
         self._groups = self._targets = self._expanded = 0
 
@@ -170,7 +170,7 @@ class _Check:
             size = known.length + len("".join(values))  # type: ignore[arg-type]
             passed: dict[str, str] = labels  # type: ignore[assignment]
         else:
-            passed = self._names.passing(labels, self._refusals)
+            passed = self._names.passing(labels, self._refusals.labels_lost)
             known = self._names.look(passed)
             size = known.length + sum(map(len, passed.values()))
         if wrong := known.wrong or (_too_long(passed) if size > LABEL_VALUE_MAX else ""):
@@ -201,66 +201,6 @@ class _Check:
             raise DiscoveryError(
                 f"{self._where}: [{i}]: the labels, repeated for each target, are longer than {self._expanded_max}"
             )
-
-
-class _Known(NamedTuple):
-    """What the names of some labels say. ``plain``: with values that are not empty they pass as they are; ``length``: of
-    all, in characters; ``wrong``: why no target can have these, mostly the empty text; ``redirects``: whether some redirect
-    a scrape.
-    """
-
-    plain: bool
-    length: int
-    wrong: str
-    redirects: bool
-
-
-class _Names:
-    """The names of labels, each set of them looked at once: the groups of a list mostly have the same."""
-
-    def __init__(self, rules: ListRules) -> None:
-        self._rules = rules
-        self.known: dict[tuple[str, ...], _Known] = {}
-
-    def look(self, labels: Iterable[str]) -> _Known:
-        """``labels``: their names."""
-        names = tuple(labels)
-        known = self.known.get(names)
-        if known is None:
-            if len(self.known) >= NAMES_KEPT:
-                self.known.clear()
-            known = self.known[names] = self._looked(names)
-        return known
-
-    def _looked(self, names: tuple[str, ...]) -> _Known:
-        lost = not self._rules.trusted and any(map(_REDIRECTS.fullmatch, names))
-        return _Known(
-            not lost and "__address__" not in names,
-            sum(map(len, names)),
-            _wrong_names(names, self._rules),
-            any(map(redirects, names)),
-        )
-
-    def passing(self, labels: Mapping[str, str | None], refusals: Refusals) -> dict[str, str]:
-        """Without the empty ones, the address, and what a source that is not trusted may not say."""
-        found = {name: value for name, value in labels.items() if value and name != "__address__"}
-        if self._rules.trusted or _wrong_names(tuple(found), self._rules):
-            return found
-        lost = {name for name in found if _REDIRECTS.fullmatch(name)}
-        refusals.labels_lost |= lost
-        return {name: value for name, value in found.items() if name not in lost}
-
-
-def _wrong_names(names: Collection[str], rules: ListRules) -> str:
-    """Why no target can have labels with these names; mostly the empty text."""
-    if len(names) > LABELS_MAX:
-        return f"more than {LABELS_MAX}"
-    for name in names:
-        if not name or len(name) > LABEL_NAME_MAX:
-            return f"{name[:80]!r} is not a label name of 1 to {LABEL_NAME_MAX} characters"
-        if rules.legacy_names and not _LEGACY_NAME.fullmatch(name):
-            return f"{name[:80]!r} is not a label name of Prometheus 2 (label_names: legacy)"
-    return ""
 
 
 def _too_long(labels: Mapping[str, str]) -> str:
