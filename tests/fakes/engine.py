@@ -23,8 +23,10 @@ class FakeEngine:
         self.fault = ""
         self.basic_auth = ""
         """The header without which it answers 401; empty: it wants none."""
-        self.syncs: int | None = None
-        """How often it applied what it discovered, as its metrics say; None: it has no metrics."""
+        self.syncs: int | dict[str, int] | None = None
+        """How often it applied what it discovered, of every pool or by pool; None: it has no metrics."""
+        self.filters = True
+        """Whether it answers for one scrape pool."""
         self.asked: list[str] = []
         """The path and query of each request."""
         self.start(age_s)
@@ -63,7 +65,8 @@ class FakeEngine:
             return self._success({"yaml": yaml.safe_dump({"scrape_configs": configs})})
         if path == "status/runtimeinfo":
             return self._success({"startTime": self.started.isoformat(), "lastConfigTime": self.started.isoformat()})
-        data = {"activeTargets": self._listed(self.pools), "droppedTargets": self._listed(self.dropped)}
+        only = request.query.get("scrapePool") if self.filters else None
+        data = {"activeTargets": self._listed(self.pools, only), "droppedTargets": self._listed(self.dropped, only)}
         if self.fault == "malformed":
             data["activeTargets"].append(5)
         if self.fault == "cut":
@@ -73,7 +76,8 @@ class FakeEngine:
     async def _metrics(self, _: web.Request) -> web.Response:
         if self.syncs is None:
             return web.Response(status=404)
-        lines = [f'prometheus_target_scrape_pool_sync_total{{scrape_job="{name}"}} {self.syncs}' for name in self.pools]
+        numbers = self.syncs if isinstance(self.syncs, dict) else dict.fromkeys(self.pools, self.syncs)
+        lines = [f'prometheus_target_scrape_pool_sync_total{{scrape_job="{name}"}} {n}' for name, n in numbers.items()]
         return web.Response(text="\n".join([f"process_start_time_seconds {self.started.timestamp()}", *lines, ""]))
 
     _defaults: Mapping[str, Any] = {
@@ -86,7 +90,7 @@ class FakeEngine:
     def _success(self, data: object) -> web.Response:
         return web.json_response({"status": "success", "data": data})
 
-    def _listed(self, pools: Mapping[str, list[dict[str, str]]]) -> list[Any]:
+    def _listed(self, pools: Mapping[str, list[dict[str, str]]], only: str | None) -> list[Any]:
         own = {
             "__scheme__": "http",
             "__metrics_path__": "/metrics",
@@ -96,5 +100,6 @@ class FakeEngine:
         return [
             {"discoveredLabels": {"job": name, **own, **labels}, "scrapePool": name, "health": "unknown"}
             for name, targets in pools.items()
+            if only in (None, name)
             for labels in targets
         ]

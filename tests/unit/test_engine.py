@@ -10,6 +10,7 @@ import pytest
 
 from promring.core.fragment import decode, fragments
 from promring.discovery import Dropped, SourceContext
+from promring.discovery.engine_applied import applied_of
 from promring.discovery.polling import poll
 from promring.discovery.prometheus import SETTLE_S, UNDISCOVERED_S, PrometheusSource, PrometheusTargets
 from promring.fleet.facts import FactBoard
@@ -102,6 +103,82 @@ async def test_targets_are_read_again_only_when_the_engine_applied_something() -
         engine.fault, engine.syncs = "", 2  # what was not read whole is not known
         await node.fetch()
         assert (await read())[1] == 6
+
+
+def targets_asked(engine: FakeEngine) -> list[str]:
+    """For which scrape pools its targets were asked since the last call; a star: for all."""
+    found = [path.partition("scrapePool=")[2] or "*" for path in engine.asked if "/targets" in path]
+    engine.asked.clear()
+    return found
+
+
+async def test_only_the_pools_in_which_something_was_applied_are_read() -> None:
+    names = [f"job{i}" for i in range(5)]
+    async with FakeEngine({name: [A] for name in names}) as engine:
+        engine.dropped = {"job0": [B], "job1": [B]}
+        engine.syncs = dict.fromkeys(names, 1)
+        taken = sources(engine, *names[:4], interval=0.01)
+
+        async def read() -> list[list[str]]:
+            return [await addresses(one) for one in taken]
+
+        assert (await read(), targets_asked(engine)) == ([["a:1"]] * 4, ["*"])
+        same = [await one.fetch() for one in taken]
+        assert targets_asked(engine) == []
+        engine.pools["job1"], engine.dropped = [A, B], {"job0": [A, B]}
+        engine.syncs["job1"] = 2
+        assert (await read(), targets_asked(engine)) == ([["a:1"], ["a:1", "b:1"], ["a:1"], ["a:1"]], ["job1"])
+        assert [one.dropped.count for one in taken] == [1, 0, 0, 0], "of job0 nothing was applied"
+        assert [one.last is pool for one, pool in zip(taken, same, strict=True)] == [True, False, True, True]
+        engine.syncs |= {"job4": 2}
+        assert (await read())[1:] == [["a:1", "b:1"], ["a:1"], ["a:1"]]
+        assert targets_asked(engine) == [], "nobody takes that one"
+        engine.pools["job2"], engine.pools["job3"] = [B], []
+        engine.syncs |= {"job2": 2, "job3": 2}
+        assert (await read(), targets_asked(engine)) == ([["a:1"], ["a:1", "b:1"], ["b:1"], []], ["job2", "job3"])
+        engine.syncs |= dict.fromkeys(names, 3)
+        assert (await read(), targets_asked(engine)) == ([["a:1"], ["a:1", "b:1"], ["b:1"], []], ["*"]), "more than half"
+        engine.pools["job0"], engine.fault, engine.syncs["job0"] = [B], "cut", 4
+        with pytest.raises(DiscoveryError):
+            await read()
+        engine.fault = ""
+        assert (await read())[0] == ["b:1"], "what was not read is not known"
+
+
+async def test_an_engine_that_does_not_answer_for_one_pool_is_read_whole() -> None:
+    names = [f"job{i}" for i in range(5)]
+    async with FakeEngine({name: [A] for name in names}) as engine:
+        engine.filters, engine.syncs = False, dict.fromkeys(names, 1)
+        taken = sources(engine, *names, interval=0.01)
+        for number in (2, 3):
+            engine.pools["job1"] = [{"__address__": f"b:{number}"}]
+            engine.syncs["job1"] = number
+            assert [(await addresses(one))[0] for one in taken] == ["a:1", f"b:{number}", "a:1", "a:1", "a:1"]
+        assert targets_asked(engine) == ["*", "job1", "*"]
+        engine.syncs["job1"] = 4
+        await taken[0].fetch()
+        engine.syncs["job1"] = 5
+        await taken[0].fetch()
+        assert targets_asked(engine) == ["*", "*"], "it is not asked for one again"
+
+
+METRICS = b"""\
+process_start_time_seconds 1.7e+09
+prometheus_target_scrape_pool_sync_total{scrape_job="a \\"b\\" \\\\c\\nd"} 7
+prometheus_target_scrape_pool_sync_total{scrape_job="e"} 8
+prometheus_target_scrape_pool_targets{scrape_job="f"} 9
+"""
+
+
+def test_how_often_each_pool_was_applied_is_read_from_the_metrics() -> None:
+    found = applied_of(METRICS, "life")
+    assert found is not None
+    assert found.syncs == {'a "b" \\c\nd': b"7", "e": b"8"}
+    again = applied_of(METRICS.replace(b"1.7", b"1.8"), "life")
+    assert again is not None
+    assert (again.syncs, again.life == found.life) == (found.syncs, False)
+    assert applied_of(METRICS, "other") != found
+    assert applied_of(b"", "life") is applied_of(METRICS.partition(b"prom")[0], "life") is None
 
 
 async def test_one_source_asks_for_its_own_pool_only() -> None:

@@ -1,9 +1,9 @@
 """One Prometheus that discovers, asked once for all sources that take a scrape pool of it.
 
 An answer is its configuration, its targets, read as they come, and how long it has been running. Who asks first asks for
-all: the others take the same answer. A Prometheus counts in its metrics how often it applied what it discovered
-(``prometheus_target_scrape_pool_sync_total``): while that number stays, its targets are read again every ``WHOLE_EVERY_S``
-only.
+all: the others take the same answer. A Prometheus counts in its metrics how often it applied what it discovered: of the
+pools in which that number changed the targets are read, each by itself where that is less than everything, and all of them
+every ``WHOLE_EVERY_S``.
 
 Promises: an answer is whole, or says why there is none, within ``timeout_s``. Files of secrets are read for each request.
 """
@@ -11,9 +11,8 @@ Promises: an answer is whole, or says why there is none, within ``timeout_s``. F
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -26,8 +25,9 @@ from yarl import URL
 
 from promring.config.http_client import HttpConfig
 from promring.discovery import Dropped, OwnEngine, asking
+from promring.discovery.engine_applied import Applied, applied_of
 from promring.discovery.engine_config import Job, jobs_of
-from promring.discovery.engine_pools import EnginePools, Reading
+from promring.discovery.engine_pools import EnginePools, OtherPoolError, Reading
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
@@ -42,8 +42,6 @@ BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 WHOLE_EVERY_S = 600.0
-_BEGAN = re.compile(rb"^process_start_time_seconds \S+$", re.MULTILINE)
-_SYNCS = re.compile(rb"^prometheus_target_scrape_pool_sync_total\{.*\} \S+$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,18 @@ class EngineAnswer:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     life: str = ""
     age_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read last: of which ``life``, at which number of syncs of each pool, and when all of it (monotonic).
+    ``filters``: whether it answers for one scrape pool, as Prometheus does since 2.42.
+    """
+
+    life: Hashable
+    syncs: dict[str, bytes]
+    whole_at: float
+    filters: bool
 
 
 class _RuntimeInfo(msgspec.Struct, rename="camel"):
@@ -95,8 +105,7 @@ class Engine:
         self._waiting = 0
         self._config: tuple[str, Mapping[str, Job]] = ("", {})
         """With the digest of the text."""
-        self._read: tuple[object, float] = (None, 0.0)
-        """What told apart the targets that were read last, None: nothing; and when that was, in monotonic seconds."""
+        self._read: _Read | None = None
 
     def add(self, scrape_pool: str, rules: ListRules, timeout_s: float) -> bool:
         """A source takes this pool with these ``rules``. False: it cannot, because another one has other rules for it."""
@@ -131,12 +140,7 @@ class Engine:
             async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
                 self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
-                mark = await self._mark(session)
-                if mark is None or mark != self._read[0] or time.monotonic() - self._read[1] > WHOLE_EVERY_S:
-                    self._read = None, 0.0
-                    began = time.monotonic()
-                    await self._targets(session, jobs)
-                    self._read = mark, began
+                await self._read_changes(session, jobs)
                 life, age_s = await self._life(session)
             made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s)
         except TimeoutError:
@@ -178,13 +182,38 @@ class Engine:
             consume=consume,
         )
 
-    async def _mark(self, session: aiohttp.ClientSession) -> object:
-        """The same while the targets are; None where that cannot be told. Raises ``HttpError``, ``SecretError``."""
+    async def _read_changes(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> None:
+        """Read into the pools what may have changed. Raises ``DiscoveryError`` and what ``_get`` does."""
+        applied = await self._applied(session)
+        changed, read, filters = self._changed(applied), self._read, True
+        if read is not None and applied is not None and changed is not None:
+            try:
+                for name in changed:
+                    await self._targets(session, jobs, name)
+                    read.syncs[name] = applied.syncs[name]
+                return
+            except OtherPoolError:
+                filters = False
+        self._read, began = None, time.monotonic()
+        await self._targets(session, jobs)
+        self._read = _Read(applied.life, dict(applied.syncs), began, filters) if applied else None
+
+    async def _applied(self, session: aiohttp.ClientSession) -> Applied | None:
+        """None where its metrics do not say. Raises ``HttpError``, ``SecretError``."""
         response = await self._answered(session, "/metrics")
-        if response.status != 200:
+        life = self._config[0], *self._pools.rules
+        return await in_thread(lambda: applied_of(response.body, life)) if response.status == 200 else None
+
+    def _changed(self, applied: Applied | None) -> list[str] | None:
+        """Those of the wanted pools that are to be read each by itself; None: everything is to be read."""
+        read = self._read
+        if applied is None or read is None or applied.life != read.life or time.monotonic() - read.whole_at > WHOLE_EVERY_S:
             return None
-        began, syncs = await in_thread(lambda: (_BEGAN.findall(response.body), _SYNCS.findall(response.body)))
-        return (self._config[0], *self._pools.rules, *began, *sorted(syncs)) if began and syncs else None
+        wanted = self._pools.rules
+        changed = [name for name, number in applied.syncs.items() if name in wanted and read.syncs.get(name) != number]
+        if changed and (not read.filters or len(wanted) == 1 or 2 * self._pools.size(changed) > self._pools.size(wanted)):
+            return None
+        return changed
 
     async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:
         """Raises ``DiscoveryError`` and what ``_get`` does."""
@@ -204,9 +233,9 @@ class Engine:
             self._config = digest, found
         return self._config[1]
 
-    async def _targets(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> None:
-        """Read them into the pools. Raises ``DiscoveryError`` and what ``_get`` does."""
-        reading = await in_thread(lambda: self._pools.begin(jobs))
+    async def _targets(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], only: str | None = None) -> None:
+        """Read them, or those of one scrape pool, into the pools. Raises ``DiscoveryError`` and what ``_get`` does."""
+        reading = await in_thread(lambda: self._pools.begin(jobs, only))
         buffer = bytearray()
 
         async def consume(chunk: bytes) -> None:
@@ -216,7 +245,7 @@ class Engine:
                 buffer.clear()
                 await _in_thread(partial(reading.feed, piece))
 
-        wanted = list(self._pools.rules)
+        wanted = list(self._pools.rules) if only is None else [only]
         one = {"scrapePool": wanted[0]} if len(wanted) == 1 else {}
         await self._get(session, "targets", {"state": "any", **one}, consume)
         await _in_thread(partial(_finish, reading, bytes(buffer)))
@@ -242,12 +271,12 @@ def _finish(reading: Reading, rest: bytes) -> None:
 async def _in_thread(work: Callable[[], None]) -> None:
     """To its end. Raises ``DiscoveryError``, made here: one that crosses from a thread keeps what it was fed."""
 
-    def why() -> str:
+    def why() -> DiscoveryError | None:
         try:
             work()
         except DiscoveryError as error:
-            return str(error)
-        return ""
+            return type(error)(str(error))
+        return None
 
-    if said := await in_thread_shielded(why):
-        raise DiscoveryError(said)
+    if failure := await in_thread_shielded(why):
+        raise failure

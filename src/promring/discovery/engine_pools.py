@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -127,6 +127,10 @@ class _ScrapePool:
         return _ScrapePool(self.job, layers, refused, lost, whole)
 
 
+class OtherPoolError(DiscoveryError):
+    """An answer for one scrape pool has targets of another: the server does not know how to answer for one."""
+
+
 class EnginePools:
     """``where``: the engine, for people; ``rules``: of the lists of those scrape pools that somebody takes."""
 
@@ -142,22 +146,36 @@ class EnginePools:
         """Those that had a target in the last answer."""
         return {name: pool.whole for name, pool in self._pools.items()}
 
-    @property
-    def known(self) -> set[int]:
-        """The hashes of all entries."""
-        return {number for pool in self._pools.values() for number in pool.hashes}
+    def size(self, names: Iterable[str]) -> int:
+        """How many targets these scrape pools have together."""
+        return sum(len(pool.whole) for name in names if (pool := self._pools.get(name)) is not None)
 
-    def begin(self, jobs: Mapping[str, Job]) -> Reading:
-        """For the next answer. What is known of a job that was changed is forgotten."""
+    def known(self, only: str | None = None) -> set[int]:
+        """The hashes of all entries, or of those of one scrape pool."""
+        pools = self._pools.items()
+        return {number for name, pool in pools if only is None or name == only for number in pool.hashes}
+
+    def begin(self, jobs: Mapping[str, Job], only: str | None = None) -> Reading:
+        """For the next answer, of all scrape pools or ``only`` one. What is known of a job that was changed is forgotten."""
         self._pools = {name: p for name, p in self._pools.items() if p.job == (jobs.get(name) or unknown_job(name))}
-        return Reading(self, jobs)
+        return Reading(self, jobs, only)
 
     def commit(
-        self, seen: _Hashes, news: Mapping[str, _News], jobs: Mapping[str, Job], dropped: Mapping[str, Dropped]
+        self,
+        seen: _Hashes,
+        news: Mapping[str, _News],
+        jobs: Mapping[str, Job],
+        dropped: Mapping[str, Dropped],
+        only: str | None = None,
     ) -> None:
         """An answer is whole: it had entries with these hashes, ``news`` among them."""
         pools: dict[str, _ScrapePool] = {}
-        for name in {**self._pools, **news}:
+        if only is not None:
+            pools = {name: pool for name, pool in self._pools.items() if name != only}
+            dropped = {name: count for name, count in self.dropped.items() if name != only} | {
+                name: count for name, count in dropped.items() if name == only
+            }
+        for name in {**self._pools, **news} if only is None else (only,):
             job = jobs.get(name) or unknown_job(name)
             before = self._pools.get(name) or _ScrapePool(job, (), {}, frozenset(), pool_of(()))
             pool = before.updated(seen, news.get(name) or _News())
@@ -167,12 +185,12 @@ class EnginePools:
 
 
 class Reading:
-    """One answer, as it comes."""
+    """One answer, as it comes. ``only``: of this scrape pool, None: of all."""
 
-    def __init__(self, pools: EnginePools, jobs: Mapping[str, Job]) -> None:
-        self._pools, self._jobs = pools, jobs
+    def __init__(self, pools: EnginePools, jobs: Mapping[str, Job], only: str | None = None) -> None:
+        self._pools, self._jobs, self._only = pools, jobs, only
         self._stream = ListStream((ACTIVE, DROPPED))
-        self._known = pools.known
+        self._known = pools.known(only)
         self._seen = array("Q")
         self._pending: dict[str, list[tuple[int, Group]]] = {}
         self._news: dict[str, _News] = {}
@@ -197,7 +215,7 @@ class Reading:
             for name, count in (answer.data.dropped_target_counts or {}).items():
                 self._left[name] = Dropped(count, self._left[name].named if name in self._left else ())
             seen = np.unique(np.frombuffer(self._seen, dtype=np.uint64)) if self._seen else np.empty(0, dtype=np.uint64)
-            self._pools.commit(seen, self._news, self._jobs, self._left)
+            self._pools.commit(seen, self._news, self._jobs, self._left, self._only)
 
     @contextlib.contextmanager
     def _as_discovery_error(self) -> Iterator[None]:
@@ -232,6 +250,10 @@ class Reading:
 
     def _add(self, number: int, one: _Active) -> None:
         name, labels = one.scrape_pool, one.discovered_labels
+        if self._only is not None and name != self._only:
+            raise OtherPoolError(
+                f"{self._pools.where}: it was asked for {self._only!r}, and answers for {name[:NAME_MOST]!r}"
+            )
         (self._jobs.get(name) or unknown_job(name)).strip(labels)
         address = labels.pop("__address__", "")
         if name not in self._pending and len(self._pending) >= POOLS_MAX:

@@ -1,0 +1,36 @@
+"""How often a Prometheus applied what it discovered, by scrape pool, as its metrics say. While that number of a pool stays,
+so do its targets. Prometheus counts after it applied, so what is read after the numbers is not older than they are. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+_BEGAN = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
+_SYNCS = re.compile(
+    rb'^prometheus_target_scrape_pool_sync_total\{scrape_job="((?:[^"\\]|\\.)*)"\} (\S+)$',
+    re.MULTILINE,
+)
+_ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
+_ESCAPED = re.compile(r"\\[\\\"n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed."""
+
+    life: Hashable
+    syncs: Mapping[str, bytes]
+
+
+def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
+    """``life``: what the caller knows of it, beside the start of the process. None: the metrics do not say."""
+    began = _BEGAN.search(metrics)
+    syncs = {_unescaped(name): number for name, number in _SYNCS.findall(metrics)}
+    return Applied((life, began[1]), syncs) if began and syncs else None
+
+
+def _unescaped(name: bytes) -> str:
+    return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], name.decode("utf-8", "replace"))
