@@ -1,4 +1,4 @@
-"""A Prometheus that discovers, with 200,000 targets of 15 labels in fifty scrape pools: what one answer of it costs promring.
+"""A Prometheus that discovers, with 200,000 targets of 15 labels in 50 scrape pools: what one answer of it costs promring.
 
 The engine is the real one, in agent mode with ``scrape_interval: 100y``; the lists come to it by files. Beside the times of
 answers: memory of this process above what it had before, and how late the event loop was, as in ``stall``. The yardstick is
@@ -127,10 +127,10 @@ async def _until_listed(url: str) -> None:
         await asyncio.sleep(1)
         try:
             async with new_session() as session:
-                metrics = (await request(session, "GET", f"{url}/metrics", timeout_s=30)).text(10**6)
+                metrics = (await request(session, "GET", f"{url}/metrics", timeout_s=30)).body
         except HttpError:
             continue
-        if metrics.count(f"}} {wanted} ") >= POOLS:
+        if metrics.count(f"}} {wanted}\n".encode()) >= POOLS:
             return
     raise TimeoutError("the engine does not list all targets")
 

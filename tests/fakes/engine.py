@@ -25,6 +25,8 @@ class FakeEngine:
         """The header without which it answers 401; empty: it wants none."""
         self.syncs: int | dict[str, int] | None = None
         """How often it applied what it discovered, of every pool or by pool; None: it has no metrics."""
+        self.refused = False
+        """Whether it goes on with a configuration that is not its newest."""
         self.filters = True
         """Whether it answers for one scrape pool."""
         self.asked: list[str] = []
@@ -78,6 +80,7 @@ class FakeEngine:
             return web.Response(status=404)
         numbers = self.syncs if isinstance(self.syncs, dict) else dict.fromkeys(self.pools, self.syncs)
         lines = [f'prometheus_target_scrape_pool_sync_total{{scrape_job="{name}"}} {n}' for name, n in numbers.items()]
+        lines.append(f"prometheus_config_last_reload_successful {int(not self.refused)}")
         return web.Response(text="\n".join([f"process_start_time_seconds {self.started.timestamp()}", *lines, ""]))
 
     _defaults: Mapping[str, Any] = {

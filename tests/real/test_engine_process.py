@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -45,12 +46,16 @@ async def said(source: PrometheusSource) -> str:
         return str(error)
 
 
-@pytest.mark.row(63, did="a Prometheus that promring runs: killed, its configuration changed")
+async def said_that(source: PrometheusSource, text: str) -> bool:
+    return text in await said(source)
+
+
+@pytest.mark.row(63, did="a Prometheus that promring runs: killed, its configuration changed, wrong, stopped")
 @pytest.mark.parametrize("name", ["prometheus", "prometheus3"])
 async def test_an_engine_of_our_own_discovers_and_comes_back(name: str, tmp_path: Path, seen: Seen) -> None:
     config = configure(tmp_path, "node")
     engine = EngineProcess(tmp_path / "storage", log.get())
-    wanted = EngineSection(config_file=config, program=server(name))
+    wanted = EngineSection(config_file=config, program=server(name), memory_max=512 * 1024**2)
     engine.want(wanted)
     running = asyncio.create_task(engine.run())
     context = SourceContext(tmp_path, engine)
@@ -68,11 +73,26 @@ async def test_an_engine_of_our_own_discovers_and_comes_back(name: str, tmp_path
         engine.want(wanted)
         await until(lambda: lists_one(other), "the pool that came", 60)
         assert engine.pid == again
+        process = psutil.Process(again)
+        assert {one.laddr.ip for one in process.net_connections() if one.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+        assert process.rlimit(psutil.RLIMIT_DATA) == (512 * 1024**2, 512 * 1024**2)
+        config.write_text("scrape_configs: [{job_name: node, scrape_intervall: 5s}]")
+        engine.want(wanted)
+
+        async def refuses() -> bool:
+            found = await said(node)
+            return "refused its newest configuration" in found and "scrape_intervall not found" in found
+
+        await until(refuses, "what is wrong with its configuration")
+        process.suspend()
+        await until(lambda: said_that(node, f"its process {again} is stopped"), "what is wrong with it")
+        process.resume()
+        await until(lambda: said_that(node, "refused its newest"), "its answers")
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert not Path(f"/proc/{again}").exists()
-    seen("killed: another one runs; reloaded in place; ended with us")
+    seen("killed: another one runs; reloaded in place; a wrong configuration and a stop are said; ended with us")
 
 
 async def test_an_engine_of_our_own_dies_with_a_promring_that_is_killed(tmp_path: Path) -> None:

@@ -105,6 +105,10 @@ async def test_targets_are_read_again_only_when_the_engine_applied_something() -
         assert (await read())[1] == 6
 
 
+ASKS_ANEW_S = 1e-6
+"""An interval so short that no answer is taken twice."""
+
+
 def targets_asked(engine: FakeEngine) -> list[str]:
     """For which scrape pools its targets were asked since the last call; a star: for all."""
     found = [path.partition("scrapePool=")[2] or "*" for path in engine.asked if "/targets" in path]
@@ -117,7 +121,7 @@ async def test_only_the_pools_in_which_something_was_applied_are_read() -> None:
     async with FakeEngine({name: [A] for name in names}) as engine:
         engine.dropped = {"job0": [B], "job1": [B]}
         engine.syncs = dict.fromkeys(names, 1)
-        taken = sources(engine, *names[:4], interval=0.01)
+        taken = sources(engine, *names[:4], interval=ASKS_ANEW_S)
 
         async def read() -> list[list[str]]:
             return [await addresses(one) for one in taken]
@@ -149,17 +153,29 @@ async def test_an_engine_that_does_not_answer_for_one_pool_is_read_whole() -> No
     names = [f"job{i}" for i in range(5)]
     async with FakeEngine({name: [A] for name in names}) as engine:
         engine.filters, engine.syncs = False, dict.fromkeys(names, 1)
-        taken = sources(engine, *names, interval=0.01)
-        for number in (2, 3):
+        taken = sources(engine, *names, interval=ASKS_ANEW_S)
+        for number in (2, 3, 4):
             engine.pools["job1"] = [{"__address__": f"b:{number}"}]
             engine.syncs["job1"] = number
             assert [(await addresses(one))[0] for one in taken] == ["a:1", f"b:{number}", "a:1", "a:1", "a:1"]
-        assert targets_asked(engine) == ["*", "job1", "*"]
-        engine.syncs["job1"] = 4
-        await taken[0].fetch()
-        engine.syncs["job1"] = 5
-        await taken[0].fetch()
-        assert targets_asked(engine) == ["*", "*"], "it is not asked for one again"
+        assert targets_asked(engine) == ["*", "job1", "*", "*"], "it is not asked for one again"
+
+
+async def test_an_engine_that_refused_its_newest_configuration_gives_its_targets_and_is_said_to_fail() -> None:
+    async with FakeEngine({"node": [A]}) as engine:
+        engine.syncs, engine.refused = 1, True
+        (node,) = sources(engine, "node", interval=ASKS_ANEW_S)
+        with pytest.raises(DiscoveryError, match="refused its newest configuration, and goes on with the one") as trouble:
+            await node.fetch()
+        assert trouble.value.pool is not None
+        assert len(trouble.value.pool) == 1
+        engine.pools["node"], engine.syncs = [A, B], 2
+        with pytest.raises(DiscoveryError) as trouble:
+            await node.fetch()
+        assert trouble.value.pool is node.last
+        assert len(node.last) == 2
+        engine.refused = False
+        assert await addresses(node) == ["a:1", "b:1"]
 
 
 METRICS = b"""\

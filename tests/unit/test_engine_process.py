@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,12 +26,12 @@ from tests.waiting import until
 VERSION = '#!/bin/sh\nif [ "$1" = --version ]; then echo "prometheus, version 3.5.0 (x)"; exit; fi\n'
 
 
-def section(folder: Path, script: str | None, mode: int = 0o755) -> EngineSection:
+def section(folder: Path, script: str | None, mode: int = 0o755, memory_max: int | None = None) -> EngineSection:
     program = folder / "program"
     if script is not None:
         program.write_text(script)
         program.chmod(mode)
-    return EngineSection(config_file=folder / "discovery.yml", program=program)
+    return EngineSection(config_file=folder / "discovery.yml", program=program, memory_max=memory_max)
 
 
 @asynccontextmanager
@@ -54,6 +56,18 @@ TROUBLES: list[tuple[str | None, int, str]] = [
         0o755,
         'status 1: level=error err="no such field"',
     ),
+    (
+        VERSION + "echo 'level=ERROR err=\"listen tcp 127.0.0.1:7: bind: address already in use\"'; exit 1\n",
+        0o755,
+        "listen tcp 127.0.0.1:7: bind: address already in use",
+    ),
+    (VERSION + "kill -9 $$\n", 0o755, "was ended by SIGKILL, as the kernel does when memory is short"),
+    (VERSION + "kill -6 $$\n", 0o755, "was ended by SIGABRT"),
+    (
+        VERSION + "echo level=warn msg=x; echo fatal error: runtime: out of memory; echo; echo goroutine 1; exit 2\n",
+        0o755,
+        "ended with status 2: fatal error: runtime: out of memory",
+    ),
 ]
 
 
@@ -65,6 +79,22 @@ async def test_a_source_says_why_the_engine_does_not_run(script: str | None, mod
             await source.fetch()
         assert str(trouble.value).startswith("engine: the engine does not run: ")
         assert why in str(trouble.value)
+
+
+async def test_an_engine_has_no_more_memory_than_it_may(tmp_path: Path) -> None:
+    says = "echo level=error data=$(ulimit -d) soft=$GOMEMLIMIT score=$(cat /proc/self/oom_score_adj); exit 1\n"
+    async with running(tmp_path, section(tmp_path, VERSION + says, memory_max=512 * 1024**2)) as engine:
+        with pytest.raises(DiscoveryError, match=r"data=524288 soft=429496729B score=1000 \(memory_max: 512 MiB\)"):
+            await engine.url()
+
+
+async def test_an_engine_that_is_stopped_is_said_to_be(tmp_path: Path) -> None:
+    async with running(tmp_path, section(tmp_path, VERSION + "exec sleep 1000\n")) as engine:
+        await until(lambda: engine.pid is not None, "its start")
+        assert engine.condition == ""
+        os.kill(engine.pid or 0, signal.SIGSTOP)
+        await until(lambda: engine.condition == f"its process {engine.pid} is stopped (SIGSTOP)", "its stop")
+    assert engine.condition == ""
 
 
 async def test_warnings_and_errors_of_the_engine_are_lines_of_our_log_and_not_too_many(tmp_path: Path) -> None:
@@ -104,6 +134,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (POOL, {}, "needs a url, or the section `engine:`"),
     (POOL | {"basic_auth": {"username": "x"}}, {"engine": {"config_file": "x"}}, r"basic_auth: goes with a url"),
     (POOL, {"engine": {}}, r"engine.config_file: is required"),
+    (POOL, {"engine": {"config_file": "x", "memory_max": "2GB"}}, r"memory_max: '2GB' is not a size such as 512MiB"),
+    (POOL, {"engine": {"config_file": "x", "memory_max": "64MiB"}}, r"engine.memory_max: "),
 ]
 
 
@@ -116,7 +148,7 @@ def test_a_pool_has_a_url_or_the_engine_that_promring_runs(targets: dict[str, An
 def test_a_pool_of_the_engine_that_promring_runs(tmp_path: Path) -> None:
     config = tmp_path / "discovery.yml"
     config.touch()
-    loaded(POOL, engine={"config_file": str(config)})
+    loaded(POOL, engine={"config_file": str(config), "memory_max": "2GiB"})
     loaded(POOL | {"url": "http://a:1"}, engine={"config_file": str(config)})
 
 

@@ -27,6 +27,8 @@ from promring.runtime.duration import PATTERN, parse_duration
 from promring.runtime.redact import SecretUrl, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SIZE = re.compile(r"(\d{1,6})(MiB|GiB)")
+_UNITS = {"MiB": 1024**2, "GiB": 1024**3}
 SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
 """Of a configuration, of a fleet, and of every other list: more is a mistake, and would hold a reload up."""
 
@@ -64,6 +66,16 @@ def _absolute(path: object, info: ValidationInfo) -> Path:
     return Path(base_folder(info), path)
 
 
+def _size(text: object) -> int:
+    """In a file a size has its unit; a number in code is bytes."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"{text!r} is not a size such as 512MiB or 2GiB")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise ValueError(f"{text!r} must match {NAME.pattern}")
@@ -91,6 +103,10 @@ Duration = Annotated[float, BeforeValidator(_duration), _SPAN]
 """Seconds."""
 Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive), _SPAN]
 """Seconds, more than none."""
+Size = Annotated[
+    int, BeforeValidator(_size), WithJsonSchema({"title": "size", "type": "string", "pattern": f"^{_SIZE.pattern}$"})
+]
+"""Bytes."""
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url), WithJsonSchema({"title": "URL", "type": "string"})]

@@ -67,6 +67,14 @@ class OwnEngine(Protocol):
     async def url(self) -> str:
         """Where it is, as soon as it is ready. Raises ``DiscoveryError`` while there is none."""
 
+    @property
+    def condition(self) -> str:
+        """Why it may not answer, such as that it is stopped; mostly empty."""
+
+    @property
+    def last_words(self) -> str:
+        """Its newest warning or error; empty: there was none."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceContext:

@@ -47,7 +47,8 @@ WHOLE_EVERY_S = 600.0
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
     """``number``: from 1; ``at``: monotonic seconds; ``failure``: why there is none, mostly empty; ``life``: tells one start
-    of the engine from another; ``age_s``: since that, or since it last loaded its configuration.
+    of the engine from another; ``age_s``: since that, or since it last loaded its configuration; ``refused``: what is to be
+    said of a newest configuration that it refused, mostly empty.
     """
 
     number: int
@@ -57,6 +58,7 @@ class EngineAnswer:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     life: str = ""
     age_s: float = 0.0
+    refused: str = ""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class Engine:
 
     def __init__(self, at: str | OwnEngine, http: HttpConfig) -> None:
         self._at, self._http, self.where = at, http, shown(at) if isinstance(at, str) else "engine"
+        self._own = None if isinstance(at, str) else at
         self._url = ""
         self._pools = EnginePools(self.where)
         self.timeout_s = 0.0
@@ -140,11 +143,13 @@ class Engine:
             async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
                 self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
-                await self._read_changes(session, jobs)
+                refused = await self._read_changes(session, jobs)
                 life, age_s = await self._life(session)
-            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s)
+            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s, refused)
         except TimeoutError:
-            made = EngineAnswer(number, time.monotonic(), f"no whole answer within {self.timeout_s:g} s")
+            why = [f"no whole answer within {self.timeout_s:g} s"]
+            why += [self._own.condition] if self._own and self._own.condition else []
+            made = EngineAnswer(number, time.monotonic(), "; ".join(why))
         except (HttpError, DiscoveryError, secretfile.SecretError) as error:
             made = EngineAnswer(number, time.monotonic(), str(error))
         self.newest = made
@@ -182,10 +187,20 @@ class Engine:
             consume=consume,
         )
 
-    async def _read_changes(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> None:
-        """Read into the pools what may have changed. Raises ``DiscoveryError`` and what ``_get`` does."""
+    async def _read_changes(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> str:
+        """Read into the pools what may have changed. What is to be said of a configuration that was refused. Raises
+        ``DiscoveryError`` and what ``_get`` does.
+        """
         applied = await self._applied(session)
-        changed, read, filters = self._changed(applied), self._read, True
+        said = self._own.last_words if self._own else ""
+        await self._read_those(session, jobs, applied)
+        if applied is None or not applied.refused:
+            return ""
+        return f"it refused its newest configuration, and goes on with the one before{f': {said}' if said else ''}"
+
+    async def _read_those(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], applied: Applied | None) -> None:
+        changed, read = self._changed(applied), self._read
+        filters = read is None or applied is None or applied.life != read.life or read.filters
         if read is not None and applied is not None and changed is not None:
             try:
                 for name in changed:

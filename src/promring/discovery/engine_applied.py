@@ -13,23 +13,27 @@ _SYNCS = re.compile(
     rb'^prometheus_target_scrape_pool_sync_total\{scrape_job="((?:[^"\\]|\\.)*)"\} (\S+)$',
     re.MULTILINE,
 )
+_REFUSED = re.compile(rb"^prometheus_config_last_reload_successful 0$", re.MULTILINE)
 _ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 _ESCAPED = re.compile(r"\\[\\\"n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed."""
+    """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed; ``refused``: whether it
+    refused its newest configuration, and goes on with the one before.
+    """
 
     life: Hashable
     syncs: Mapping[str, bytes]
+    refused: bool = False
 
 
 def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
     """``life``: what the caller knows of it, beside the start of the process. None: the metrics do not say."""
     began = _BEGAN.search(metrics)
     syncs = {_unescaped(name): number for name, number in _SYNCS.findall(metrics)}
-    return Applied((life, began[1]), syncs) if began and syncs else None
+    return Applied((life, began[1]), syncs, _REFUSED.search(metrics) is not None) if began and syncs else None
 
 
 def _unescaped(name: bytes) -> str:

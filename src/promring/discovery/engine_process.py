@@ -2,7 +2,8 @@
 
 Promises: it is a stock Prometheus in agent mode with the configuration that the operator wrote, on a port of 127.0.0.1 and
 in a folder that are promring's. When it ends it is started again, with back-off. It ends with this process, also when that
-is killed. Its warnings and errors are lines of our log, at most ``LINES_MOST`` a minute.
+is killed, and takes no more memory than ``memory_max``. Its warnings and errors are lines of our log, at most ``LINES_MOST``
+a minute.
 Does not promise that one which hangs is ended: its sources say that it does not answer.
 Flow: ``supervisor`` says what is wanted; ``discovery/prometheus.py`` asks where it is.
 """
@@ -38,16 +39,31 @@ STOP_S = 1.5
 VERSION_S = 10.0
 LOOK_S, LOOK_TIMEOUT_S = 0.1, 2.0
 LINES_MOST, LINES_S, LINE_MOST = 30, 60.0, 500
+_FATAL = ("fatal error: ", "panic: ", "runtime: ")
 _LEVEL = re.compile(r"\blevel=(\w+)", re.IGNORECASE)
 _TIME = re.compile(r"^(ts|time)=\S+ ")
 _MAJOR = re.compile(r"version (\d+)\.")
+SOFT_SHARE = 0.8
+"""Of ``memory_max``: from there on its runtime frees memory more often (``GOMEMLIMIT``)."""
 _DIES_WITH_US = """
-import ctypes, os, sys
+import ctypes, os, resource, sys
 ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+parent, most = map(int, sys.argv[1:3])
+if most:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+try:
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+except OSError:
+    pass
+if os.getppid() == parent:
+    os.execv(sys.argv[3], sys.argv[3:])
 """
-"""A process of its own before the engine: code between fork and exec could wait for a lock that a thread of ours holds."""
+"""A process of its own before the engine: code between fork and exec could wait for a lock that a thread of ours holds.
+Where the machine has no memory left the kernel ends the engine before promring.
+"""
 
 
 class EngineProcess:
@@ -69,6 +85,20 @@ class EngineProcess:
         if not self._url:
             raise DiscoveryError(f"the engine does not run: {self._trouble}")
         return self._url
+
+    @property
+    def condition(self) -> str:
+        pid = self.pid
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text() if pid is not None else ""
+        except OSError:  # it ended just now, or this is not Linux
+            return ""
+        stopped = stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+        return f"its process {pid} is stopped (SIGSTOP)" if stopped else ""
+
+    @property
+    def last_words(self) -> str:
+        return self._lines.last
 
     @property
     def pid(self) -> int | None:
@@ -121,7 +151,9 @@ class EngineProcess:
             return f"{program} --version does not name a version of Prometheus"
         await in_thread(lambda: self._folder.mkdir(mode=0o700, parents=True, exist_ok=True))
         port = _free_port()
-        process = self._process = await _start(self._arguments(program, major, wanted.config_file, port))
+        arguments = self._arguments(program, major, wanted.config_file, port)
+        process = self._process = await _start(arguments, wanted.memory_max or 0)
+        self._lines.forget()
         self._settled.clear()
         self._log.info("engine_started", program=program, pid=process.pid, port=port)
         assert process.stdout is not None  # a pipe
@@ -133,8 +165,7 @@ class EngineProcess:
             if not ended.done():
                 return ""
             await asyncio.wait((reading,), timeout=STOP_S)  # its last words
-            said = f": {self._lines.last}" if self._lines.last else ""
-            return f"{program} ended with status {process.returncode}{said}"
+            return f"{program} {_end_of(process.returncode or 0)}{self._lines.why}{_limit_of(wanted)}"
         finally:
             self._process, self._url = None, ""
             self._settled.clear()
@@ -169,7 +200,19 @@ class _Lines:
         self._log = log
         self.last = ""
         """The last warning or error."""
+        self._fatal = ""
+        """Why its runtime gave up; what follows that are its stacks."""
         self._began, self._said, self._left = 0.0, 0, 0
+
+    def forget(self) -> None:
+        """It starts again."""
+        self.last = self._fatal = ""
+
+    @property
+    def why(self) -> str:
+        """What it said before it ended, with a colon."""
+        said = self._fatal or self.last
+        return f": {said}" if said else ""
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """To the end of the stream."""
@@ -184,8 +227,9 @@ class _Lines:
     def _take(self, line: bytes) -> None:
         text = printable(_TIME.sub("", line[: 2 * LINE_MOST].decode("utf-8", "replace").strip()))[:LINE_MOST]
         level = found[1].lower() if (found := _LEVEL.search(text)) else "error"
-        if not text or level not in ("warn", "error"):
+        if not text or level not in ("warn", "error") or self._fatal:
             return
+        self._fatal = text if text.startswith(_FATAL) else ""
         self.last = text
         now = time.monotonic()
         if now - self._began > LINES_S:
@@ -199,15 +243,31 @@ class _Lines:
             self._log.warning("engine_says", line=text)
 
 
-async def _start(arguments: Sequence[str]) -> asyncio.subprocess.Process:
-    """Raises OSError."""
+async def _start(arguments: Sequence[str], memory_max: int) -> asyncio.subprocess.Process:
+    """``memory_max``: in bytes, 0: it has no limit. Raises OSError."""
+    limit = {"GOMEMLIMIT": f"{int(SOFT_SHARE * memory_max)}B"} if memory_max else {}
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", "-c", _DIES_WITH_US, str(os.getpid()), *arguments),
+        *(sys.executable, "-I", "-S", "-c", _DIES_WITH_US, str(os.getpid()), str(memory_max), *arguments),
+        env={**os.environ, **limit},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def _end_of(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was ended by {name}" + (", as the kernel does when memory is short" if status == -signal.SIGKILL else "")
+
+
+def _limit_of(wanted: EngineSection) -> str:
+    return f" (memory_max: {wanted.memory_max // 1024**2} MiB)" if wanted.memory_max else ""
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -7,6 +7,7 @@ share one request: who asks first asks for all, and the others are woken by the 
 Promises: an engine that is down, slow, malformed or does not have the pool gives no answer. One that started or loaded its
 configuration less than ``SETTLE_S`` ago may not have discovered everything yet: a list that lacks something of the last one
 is no answer then; and neither is an empty one for ``UNDISCOVERED_S``, if the pool had no target since that start.
+One that refused its newest configuration, and goes on with the one before, is said to fail: its targets are taken.
 Does not promise that a discovery of the engine that fails is noticed: Prometheus keeps its last targets then, and so does
 this.
 """
@@ -90,6 +91,8 @@ class NoEngine:
     async def url(self) -> str:
         raise DiscoveryError("the engine of this configuration runs in `promring run` only")
 
+    condition = last_words = ""
+
 
 class PrometheusSource:
     """``interval_s``: of the engine's answers, or less where another source of it has a shorter one."""
@@ -138,6 +141,8 @@ class PrometheusSource:
         if len(pool):
             self._life = answer.life
         self._last = pool
+        if answer.refused:
+            raise DiscoveryError(f"{self._engine.where}: {answer.refused}", pool)
         return pool
 
     async def _doubt(self, pool: TargetPool, answer: EngineAnswer) -> str:
