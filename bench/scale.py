@@ -22,7 +22,9 @@ from aiohttp import web
 
 from bench.report import console, table
 from promring.audit.look import Look
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.settings import AuditKeys
+from promring.audit.watch import Audit
+from promring.config.scraper_api import PLAIN
 from promring.core.coverage import Sight
 from promring.core.fragment import ID_LABEL, target
 from promring.core.joined import FleetPool, Part
@@ -83,7 +85,8 @@ async def _audit(port: int) -> None:
 
     look = Look(SERVICE, SERVICE, 0, log.get())
     audit = Audit(
-        AuditSettings(interval_s=0.1),
+        AuditKeys(interval=0.1),
+        PLAIN,
         {SERVICE: look},
         in_force=lambda: placement,
         waiting=lambda: (),

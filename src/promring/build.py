@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from promring.audit.look import Look
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.watch import Audit
 from promring.config.kinds import Sections, Shared
 from promring.config.settings import (
     FleetKeys,
@@ -294,9 +294,10 @@ def _log_of(service: Service, context: Context) -> Logger:
 
 
 def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, facts: FactBoard, context: Context) -> Audit:
-    wanted, confirm, api = keys.audit, keys.handover.confirm, keys.scraper_api
+    wanted, confirm = keys.audit, keys.handover.confirm
     return Audit(
-        AuditSettings(None, api=api) if wanted is None else AuditSettings(wanted.interval, wanted.timeout, api=api),
+        wanted,
+        keys.scraper_api,
         looks,
         in_force=lambda: reconciler.in_force,
         waiting=lambda: reconciler.moves.waiting if confirm else (),

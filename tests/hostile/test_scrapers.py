@@ -11,7 +11,9 @@ import textwrap
 import pytest
 
 from promring.audit.look import Look
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.settings import AuditKeys
+from promring.audit.watch import Audit
+from promring.config.scraper_api import PLAIN
 from promring.core.coverage import Seen as Sighting
 from promring.core.coverage import Sight
 from promring.core.joined import FleetPool, Part
@@ -53,8 +55,8 @@ def auditing(placement: Placement, received: dict[str, Sighting], timeout_s: flo
         received.clear()
         received.update(sight.seen)
 
-    settings, looks = AuditSettings(interval_s=0.05, timeout_s=timeout_s), {"x": Look("x", "x", 0, log.get())}
-    return Audit(settings, looks, lambda: placement, lambda: (), receive, asyncio.Event(), None, log.get())
+    settings, looks = AuditKeys(interval=0.05, timeout=timeout_s), {"x": Look("x", "x", 0, log.get())}
+    return Audit(settings, PLAIN, looks, lambda: placement, lambda: (), receive, asyncio.Event(), None, log.get())
 
 
 @pytest.mark.row(52, did="a scraper answers every hostile thing to the audit, another one is honest")

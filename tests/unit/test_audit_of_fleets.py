@@ -10,7 +10,9 @@ import structlog
 from aiohttp import web
 
 from promring.audit.look import Look
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.settings import AuditKeys
+from promring.audit.watch import Audit
+from promring.config.scraper_api import PLAIN
 from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
@@ -65,7 +67,8 @@ async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_
         looks = {name: Look(name, name, salt_of("main", name), logger) for name in lists}
         with structlog.testing.capture_logs() as lines:
             audit = Audit(
-                AuditSettings(interval_s=0.02, timeout_s=1.0),
+                AuditKeys(interval=0.02, timeout=1.0),
+                PLAIN,
                 looks,
                 in_force=lambda: placement,
                 waiting=lambda: (),
@@ -93,7 +96,8 @@ async def test_a_job_of_which_relabelling_drops_all_that_a_scraper_has_is_there(
         logger: Logger = structlog.get_logger()
         looks = {name: Look(name, name, salt_of("main", name), logger) for name in pool.names}
         audit = Audit(
-            AuditSettings(interval_s=0.02, timeout_s=1.0),
+            AuditKeys(interval=0.02, timeout=1.0),
+            PLAIN,
             looks,
             in_force=lambda: placement,
             waiting=lambda: (),
@@ -117,7 +121,8 @@ async def test_a_scraper_that_shall_have_none_of_the_only_job_is_not_warned_of()
         logger: Logger = structlog.get_logger()
         with structlog.testing.capture_logs() as lines:
             audit = Audit(
-                AuditSettings(interval_s=0.02, timeout_s=1.0),
+                AuditKeys(interval=0.02, timeout=1.0),
+                PLAIN,
                 {"lacking": Look("lacking", "lacking", salt_of("main", "lacking"), logger)},
                 in_force=lambda: placement,
                 waiting=lambda: (),

@@ -12,7 +12,9 @@ import pytest
 import structlog
 
 from promring.audit.look import Look
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.settings import AuditKeys
+from promring.audit.watch import Audit
+from promring.config.scraper_api import PLAIN
 from promring.consul.client import Access, Client
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
@@ -202,11 +204,11 @@ async def test_what_is_not_scraped_yet_is_no_warning_and_what_lasts_is() -> None
     gone = Scraper("127.0.0.1:1", "127.0.0.1", 1)
     pool = FleetPool.of({"x": Part(pool_of(["t:1"]))})
     placement = place(pool, Ring((gone,), 8), Policy(8))
-    settings = AuditSettings(interval_s=0.02, timeout_s=1.0, lasts_s=0.2)
     logger: Logger = structlog.get_logger()
     with structlog.testing.capture_logs() as lines:
         audit = Audit(
-            settings,
+            AuditKeys(interval=0.02, timeout=1.0),
+            PLAIN,
             {"x": Look("x", "x", 0, logger)},
             in_force=lambda: placement,
             waiting=lambda: (),
@@ -214,6 +216,7 @@ async def test_what_is_not_scraped_yet_is_no_warning_and_what_lasts_is() -> None
             wanted=asyncio.Event(),
             look_at=None,
             log=logger,
+            lasts_s=0.2,
         )
         async with in_task(audit.run()):
             await until(lambda: len([x for x in lines if x["event"] == "coverage"]) == 2, "both lines")

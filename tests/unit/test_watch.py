@@ -11,7 +11,9 @@ import pytest
 from promring.audit import watch
 from promring.audit.answers import State, Told
 from promring.audit.look import Look
-from promring.audit.watch import Audit, AuditSettings
+from promring.audit.settings import AuditKeys
+from promring.audit.watch import Audit
+from promring.config.scraper_api import PLAIN
 from promring.core.coverage import Sight
 from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part
@@ -44,7 +46,8 @@ async def test_what_it_dropped_is_not_said_of_it_when_its_slice_is_without_that(
     monkeypatch.setattr(watch, "targets_of", server.targets_of)
     looks = {"x": Look("x", "x", 0, log.get())}
     audit = Audit(
-        AuditSettings(interval_s=0.02),
+        AuditKeys(interval=0.02),
+        PLAIN,
         looks,
         lambda: in_force[0],
         lambda: (),
@@ -70,7 +73,7 @@ async def test_what_is_not_covered_is_looked_at_again_soon(monkeypatch: pytest.M
     monkeypatch.setattr(watch, "targets_of", server.targets_of)
     monkeypatch.setattr(watch, "SETTLING_S", 0.02)
     made = (looks, lambda: placement, lambda: (), lambda _: None, asyncio.Event(), None, log.get())
-    task = asyncio.create_task(Audit(AuditSettings(interval_s=3600.0, lasts_s=600.0), *made).run())
+    task = asyncio.create_task(Audit(AuditKeys(interval=3600.0), PLAIN, *made, lasts_s=600.0).run())
 
     def missing() -> int | None:
         found = looks["x"].coverage

@@ -15,7 +15,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import aiohttp
@@ -24,7 +24,8 @@ from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, seen_by_pool,
 from promring.audit.answers import HIDDEN_ALL, AuditError, NoPoolError, OwnTroubleError, State, Told, TooLongError
 from promring.audit.look import Look
 from promring.audit.question import Expected, Question, ids_of
-from promring.config.scraper_api import PLAIN, ScraperApi
+from promring.audit.settings import AuditKeys
+from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import Seen, Sight
 from promring.core.joined import part_of
 from promring.model import Placement, Scraper
@@ -44,22 +45,14 @@ LATER_S, LATER_AFTER_S = 5.0, 60.0
 DROPPED_AGAIN_S = 5.0
 """What a scraper drops is asked for at most so often while it is awaited."""
 JITTER = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSettings:
-    """Seconds. ``interval_s`` None: only what a hand-over waits for. ``lasts_s``: targets that nobody was seen scraping for
-    so long are worth a warning. ``api``: how scrapers are asked.
-    """
-
-    interval_s: float | None = 30.0
-    timeout_s: float = 5.0
-    lasts_s: float = 20.0
-    api: ScraperApi = PLAIN
+LASTS_S = 20.0
 
 
 class Audit:
     """Of one fleet; an attribute for each thing that is remembered of a scraper, and for each of those who are told.
+
+    Without ``settings`` scrapers are asked only when a hand-over waits for them. ``api``: how they are asked. ``lasts_s``:
+    targets that nobody was seen scraping for so long, in seconds, are worth a warning.
 
     ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for; ``wanted``
     is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
@@ -67,7 +60,8 @@ class Audit:
 
     def __init__(
         self,
-        settings: AuditSettings,
+        settings: AuditKeys | None,
+        api: ScraperApi,
         looks: Mapping[str, Look],
         in_force: Callable[[], Placement | None],
         waiting: Callable[[], Iterable[str]],
@@ -75,8 +69,11 @@ class Audit:
         wanted: asyncio.Event,
         look_at: Callable[[Mapping[str, Seen]], Awaitable[None]] | None,
         log: Logger,
+        *,
+        lasts_s: float = LASTS_S,
     ) -> None:
-        self._settings, self.looks = settings, looks
+        self._api, self._timeout_s, self._lasts_s = api, (settings or AuditKeys()).timeout, lasts_s
+        self._interval_s, self.looks = settings.interval if settings else None, looks
         self._in_force, self._waiting, self._receive = in_force, waiting, receive
         self._log = log
         self._soon = wanted
@@ -96,7 +93,7 @@ class Audit:
 
     async def run(self) -> None:
         """For ever."""
-        interval = self._settings.interval_s
+        interval = self._interval_s
         full_at, judged_at = time.monotonic(), -math.inf
         async with new_session(connections_max=AT_ONCE) as session:
             while True:
@@ -113,7 +110,7 @@ class Audit:
                     except Exception as error:  # the supervisor of this loop: a look that fails proves nothing
                         self._faults.note(error)
                         await asyncio.sleep(self._faults.pause_s())
-                    if full and any(look.is_settling(self._settings.lasts_s) for look in self.looks.values()):
+                    if full and any(look.is_settling(self._lasts_s) for look in self.looks.values()):
                         full_at = min(full_at, time.monotonic() + SETTLING_S)  # what is new takes its scrapers some seconds
                 await self._pause(full_at if interval is not None else None)
 
@@ -199,10 +196,10 @@ class Audit:
 
         async def one(scraper: Scraper, bytes_max: int) -> None:
             async with gate:
-                timeout_s = self._settings.timeout_s
+                timeout_s = self._timeout_s
                 if scraper.id in waiting:
                     timeout_s = min(timeout_s, AWAITED_S)
-                await self._ask(Question(session, scraper, timeout_s, bytes_max, decoding, self._settings.api), expected)
+                await self._ask(Question(session, scraper, timeout_s, bytes_max, decoding, self._api), expected)
 
         asked = list(asked)
         await asyncio.gather(*(one(scraper, SHORT_BYTES_MAX) for scraper in asked if scraper.id not in self._long))
@@ -320,7 +317,7 @@ class Audit:
         for service, look in self.looks.items():
             part = part_of(placement, service) if placement is not None else None
             if part is not None:
-                await look.compare(part, self._settings.lasts_s)
+                await look.compare(part, self._lasts_s)
 
 
 async def _answered(question: Question, state: State, pool: str | None, read: Callable[[Told], T]) -> tuple[T, int]:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from promring.audit.settings import AuditKeys
 from promring.config.kinds import Sections
 from promring.config.node import Node, parse_node_text
 from promring.config.scraper_api import PLAIN, ScraperApi
@@ -98,12 +99,6 @@ class Guard(FleetGuard):
     confirmations: Annotated[int, Field(ge=1, le=1000)] = 3
 
 
-class Audit(Model):
-    interval: Interval = 30.0
-    second_opinion: bool = True
-    timeout: Interval = 5.0
-
-
 class WaitFor(Model):
     """At a cold start: for so many scrapers, so long at most."""
 
@@ -126,7 +121,7 @@ class FleetKeys(Model):
     handover: Handover = Handover()
     guard: FleetGuard = FleetGuard()
     delivery: Annotated[list[AnyDelivery], Field(min_length=1, max_length=ENTRIES_MAX)]
-    audit: Audit | None = Audit()
+    audit: AuditKeys | None = AuditKeys()
 
     @property
     def zone_label(self) -> str | None:

@@ -110,7 +110,7 @@ class OpinionsRecord(msgspec.Struct, array_like=True):
 
 
 class Record(msgspec.Struct):
-    """None: as before, or nothing."""
+    """An attribute for each of those of ``Memory``. None: as before, or nothing."""
 
     fleet: str
     generation: Generation

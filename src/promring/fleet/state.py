@@ -32,7 +32,7 @@ class ServiceMemory:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a fleet knows across a restart or a reload. All empty: it knows nothing."""
+    """What a fleet knows across a restart or a reload, an attribute for each thing. All empty: it knows nothing."""
 
     members: Members = ()
     services: Mapping[str, ServiceMemory] = field(default_factory=dict)
