@@ -151,7 +151,9 @@ class _Claims:
 
 @dataclass(slots=True)
 class Replayed:
-    """What the frames say, an attribute for each of those of ``Record``, before anything long is read. Each ``apply`` raises ValueError for what cannot be."""
+    """What the frames say, an attribute for each of those of ``Record``, before anything long is read. Each ``apply`` raises
+    ValueError for what cannot be.
+    """
 
     fleet: str = ""
     generation: Generation = NO_GENERATION
