@@ -72,15 +72,19 @@ async def test_strangers_take_neither_descriptors_nor_cores_from_the_fleet(tmp_p
         async def is_ready() -> bool:
             return await status() == 200
 
+        async def idle() -> None:
+            """Whom a full queue does not take would ask again for two minutes."""
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(10):
+                    opened.append((await asyncio.open_connection("127.0.0.1", port))[1])
+
         async def flood(n: int) -> None:
             for turn in range(1_000_000):
                 await status("/", f"wrong {n} {turn}")
 
         try:
             await daemon.until(is_ready, "promring", 60)
-            for _ in range(IDLE):
-                with contextlib.suppress(OSError):
-                    opened.append((await asyncio.open_connection("127.0.0.1", port))[1])
+            await asyncio.gather(*(idle() for _ in range(IDLE)))
             strangers = [asyncio.create_task(flood(n)) for n in range(FLOOD)]
             slowest, begun = 0.0, probed
             for turn in range(15):
