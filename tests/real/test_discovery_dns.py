@@ -138,8 +138,16 @@ async def whatever_is_known(source: DnsSource) -> TargetPool:
 
 
 async def ours(block: Mapping[str, Any], resolv_conf: Path) -> Targets:
+    """Each block has some; a busy machine may be too late for the time-outs of one turn."""
     source = DnsSource(DnsTargets(**block), resolv_conf=resolv_conf, patience_s=0)
-    pool = await whatever_is_known(source)
+    pool = pool_of(())
+
+    async def some() -> bool:
+        nonlocal pool
+        pool = await whatever_is_known(source)
+        return len(pool) > 0
+
+    await until(some, f"targets of {block}")
     return as_targets([{"__address__": one.address, **one.labels} for one in map(decode, fragments(pool))])
 
 
@@ -157,7 +165,6 @@ async def test_targets_have_the_labels_of_real_prometheus(name: str, tmp_path: P
         )
         jobs = {job: block for job, block in JOBS.items() if name == "prometheus3" or job not in NOT_IN_2}
         wanted = {job: await ours(block, resolv_conf) for job, block in jobs.items()}
-        assert all(wanted.values())
         async with judged(program, tmp_path / "judge", resolv_conf, jobs) as judge:
             found: dict[str, Targets] = {}
 
