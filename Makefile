@@ -22,7 +22,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait most of the time: more workers than cores. tests/order.py says which test comes when.
-PYTEST := $(BIN)/python -m pytest -n 8 --dist load --maxschedchunk 1
+TEST_WORKERS ?= 8
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist load --maxschedchunk 1
 SETUP := .make/setup
 UV := 0.13.9
 COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --no-emit-index-url -q
@@ -69,7 +70,7 @@ run: $(SETUP) servers
 test:
 	@$(MAKE) --no-print-directory -j $(SETUP) servers .make/docs
 	@$(MAKE) --no-print-directory -j check docs tests-read demo-once
-	@echo "test: unit tests and laws, and the real servers, eight at a time (about 13 minutes on two cores) ..."
+	@echo "test: unit tests and laws, and the real servers, $(TEST_WORKERS) at a time (about 13 minutes on two cores) ..."
 	@$(PYTEST) tests $(TEST_FLAGS)
 
 tests-read: $(SETUP)
@@ -107,7 +108,7 @@ lowest:
 	@PYTHON="$(PYTHON)" scripts/test-lowest $(UV) $(TEST_FLAGS)
 
 faults: $(SETUP) servers consul14
-	@echo "faults: every row of the failure list on real servers, eight at a time (about 15 minutes) ..."
+	@echo "faults: every row of the failure list on real servers, $(TEST_WORKERS) at a time (about 15 minutes) ..."
 	@$(PYTEST) tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
 
 pages: $(SETUP)
