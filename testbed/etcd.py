@@ -18,7 +18,7 @@ TEMPO = ("--heartbeat-interval=100", "--election-timeout=1000")
 
 class EtcdProcess(Process):
     """One member. ``peers``: name and peer URL of every member, if there are others. ``tls``: the authority of all
-    certificates, and a certificate and key that the server and those who ask it have.
+    certificates, and a certificate and key that the server, the other members and those who ask it have.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class EtcdProcess(Process):
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
         self.data, self._tls = folder / "data", tls
-        peers = peers or {name: f"http://127.0.0.1:{free_port()}"}
+        peers = peers or {name: peer_url(tls)}
         arguments: list[str | Path] = [
             program,
             f"--name={name}",
@@ -55,12 +55,21 @@ class EtcdProcess(Process):
         ]
         if tls:
             arguments += [f"--cert-file={tls.cert_file}", f"--key-file={tls.key_file}", f"--trusted-ca-file={tls.ca_file}"]
-            arguments.append("--client-cert-auth")
+            arguments += [f"--peer-cert-file={tls.cert_file}", f"--peer-key-file={tls.key_file}"]
+            arguments += [f"--peer-trusted-ca-file={tls.ca_file}", "--client-cert-auth", "--peer-client-cert-auth"]
         super().__init__(arguments, folder / f"{name}.log", {"GOMAXPROCS": "2"})
 
     def forget(self) -> None:
         """Remove everything it knows. Only while it is not running."""
         shutil.rmtree(self.data, ignore_errors=True)
+
+    async def start_alone(self) -> None:
+        """As the only member of a new cluster, with the data that it has: how a backup is restored without etcdutl."""
+        usual, self.arguments = self.arguments, [*self.arguments, "--force-new-cluster"]
+        try:
+            await self.start()
+        finally:
+            self.arguments = usual
 
     async def call(
         self, session: aiohttp.ClientSession, path: str, body: object = None, token: str = ""
@@ -88,17 +97,21 @@ class EtcdProcess(Process):
         return bool(status.get("leader") == header["member_id"])
 
 
+def peer_url(tls: TlsFiles | None) -> str:
+    return f"{'https' if tls else 'http'}://127.0.0.1:{free_port()}"
+
+
 class EtcdCluster:
     """Three members."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
+    def __init__(self, program: Path, folder: Path, tls: TlsFiles | None = None) -> None:
         names = ("a", "b", "c")
-        peers = {name: f"http://127.0.0.1:{free_port()}" for name in names}
-        self.members = [EtcdProcess(program, folder / name, name, peers=peers) for name in names]
+        peers = {name: peer_url(tls) for name in names}
+        self.members = [EtcdProcess(program, folder / name, name, peers=peers, tls=tls) for name in names]
 
     @property
-    def endpoints(self) -> list[str]:
-        return [member.url for member in self.members]
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(member.url for member in self.members)
 
     async def start(self, session: aiohttp.ClientSession) -> None:
         for member in self.members:

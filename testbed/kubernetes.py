@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import yaml
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from promring.demo.process import Process, free_port
 from promring.runtime.http_client import HttpError, Response, TlsFiles, request
@@ -21,19 +27,20 @@ ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "p
 """That of the manifests."""
 MANIFESTS = Path(__file__).parents[1] / "deploy/kubernetes"
 PREFIXES = {"v1": "/api/v1"}
-CLUSTERS = ("Namespace", "Node", "ClusterRole", "ClusterRoleBinding")
+CLUSTERS = ("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityLevelConfiguration", "FlowSchema")
 """Kinds that are in no namespace."""
 
 
 class ApiServer(Process):
-    """The certificate is its own, made at the start in ``folder``; ``RBAC`` decides."""
+    """The certificate is its own, made at the start in ``folder``; ``RBAC`` decides. ``extra``: more arguments."""
 
-    def __init__(self, program: Path, folder: Path, etcd: EtcdProcess) -> None:
+    def __init__(self, program: Path, folder: Path, etcd: EtcdProcess, extra: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.certificates = free_port(), folder / "certificates"
         self.url = f"https://127.0.0.1:{self.port}"
         self.tls = TlsFiles(insecure_skip_verify=True)
-        tokens, key = folder / "tokens.csv", folder / "account.key"
+        self._key = folder / "account.key"
+        tokens, key = folder / "tokens.csv", self._key
         tokens.write_text(f"{ADMIN},admin,1,system:masters\n")
         generate = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(key)]
         subprocess.run(generate, check=True, capture_output=True, timeout=60)
@@ -51,6 +58,7 @@ class ApiServer(Process):
             f"--service-account-signing-key-file={key}",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--endpoint-reconciler-type=none",
+            *extra,
         ]
         super().__init__(arguments, folder / "apiserver.log", {"GOMAXPROCS": "2"})
 
@@ -102,6 +110,31 @@ class ApiServer(Process):
         made = await self.call(session, "POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
         return str(made["status"]["token"])
 
+    async def short_token(self, session: aiohttp.ClientSession, namespace: str, account: str, seconds: float) -> str:
+        """One that ends so soon. The server itself gives none for less than ten minutes."""
+        head, claims, _ = (await self.account_token(session, namespace, account)).split(".")
+        said = msgspec.json.decode(_from_base64(claims))
+        body = f"{head}.{_to_base64(msgspec.json.encode({**said, 'exp': int(time.time() + seconds)}))}"
+        key = load_pem_private_key(self._key.read_bytes(), None)
+        assert isinstance(key, rsa.RSAPrivateKey)  # made above
+        return f"{body}.{_to_base64(key.sign(body.encode(), padding.PKCS1v15(), SHA256()))}"
+
+    async def refuse(self, session: aiohttp.ClientSession, account: str) -> None:
+        """Answer each request of a service account of ``mon`` with 429, by a priority level without a seat."""
+        api = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1"}
+        limited = {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}
+        level = {"kind": "PriorityLevelConfiguration", "metadata": {"name": "none"}}
+        await self.create(session, {**api, **level, "spec": {"type": "Limited", "limited": limited}})
+        subject = {"kind": "ServiceAccount", "serviceAccount": {"namespace": "mon", "name": account}}
+        every = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}]
+        rules = [{"subjects": [subject], "resourceRules": every}]
+        spec = {"priorityLevelConfiguration": {"name": "none"}, "matchingPrecedence": 2, "rules": rules}
+        await self.create(session, {**api, "kind": "FlowSchema", "metadata": {"name": "none"}, "spec": spec})
+
+    async def accept(self, session: aiohttp.ClientSession) -> None:
+        """Answer them again."""
+        await self.call(session, "DELETE", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/none")
+
     def kubeconfig(self, path: Path, token: Path, namespace: str, address: str = "") -> Path:
         """One at ``path``, for whoever has the token in that file. ``address``: of a proxy before the server."""
         cluster = {"server": f"https://{address}" if address else self.url, "insecure-skip-tls-verify": True}
@@ -136,6 +169,15 @@ class ApiServer(Process):
 def manifest(name: str) -> str:
     """One of ``deploy/kubernetes``."""
     return (MANIFESTS / f"{name}.yaml").read_text()
+
+
+def _to_base64(content: bytes) -> str:
+    """As in a token: for URLs, without padding."""
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def plural(kind: str) -> str:

@@ -225,12 +225,14 @@ async def stage(
     proxied: bool = False,
     env: dict[str, str] | None = None,
     agents: bool = False,
+    remote_write: str | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """``running`` scrapers of ``scrapers`` are started; the last ``http_sd`` ones read their slice by http_sd. ``hosts``:
     the address of each, else 127.0.0.1; ``nodes`` has more about each, such as its zone; ``kinds`` its program, and whether
     in agent mode. ``lock``: its settings, in ``etcd`` if that is given, else in Consul. ``consul``: one that runs already;
-    ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``: promring's environment.
+    ``proxied``: promring reaches Consul through ``Stage.proxy``; ``env``: promring's environment; ``remote_write``: where
+    scrapers send what they scrape.
 
     With ``start`` it is entered when all targets are placed. At exit the log must hold no unlisted warning.
     """
@@ -256,7 +258,12 @@ async def stage(
                 sd = SdConfig(url=f"http://127.0.0.1:{controller_port}/sd/{SERVICE}/{host}:{port}")
             place = folder / f"scraper-{i}"
             program, agent = kinds[i] if kinds else (prometheus, False)
-            options: dict[str, Any] = {"interval_s": interval_s, "job": SERVICE, "agent": agent}
+            options: dict[str, Any] = {
+                "interval_s": interval_s,
+                "job": SERVICE,
+                "agent": agent,
+                "remote_write": remote_write,
+            }
             made.append(ScraperProcess(program, place, sd, host=host, port=port, **options))
             stack.push_async_callback(made[-1].stop)
         for scraper in made[:running]:

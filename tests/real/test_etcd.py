@@ -108,8 +108,8 @@ async def test_over_tls_with_the_least_right_and_a_password_that_changes(tmp_pat
 class One:
     """A controller's part in the election, with a client of its own."""
 
-    def __init__(self, endpoints: list[str], name: str) -> None:
-        self.client = Client(Access(tuple(endpoints)))
+    def __init__(self, access: Access, name: str) -> None:
+        self.client = Client(access)
         self.leadership = Leadership(alone=False)
         self.election = Election(
             EtcdLockStore(self.client, KEY, name, TTL_S),
@@ -134,8 +134,8 @@ async def running(one: One) -> AsyncIterator[asyncio.Task[None]]:
 
 
 @asynccontextmanager
-async def three(folder: Path) -> AsyncIterator[tuple[EtcdCluster, aiohttp.ClientSession]]:
-    cluster = EtcdCluster(server("etcd"), folder)
+async def three(folder: Path, tls: TlsFiles | None = None) -> AsyncIterator[tuple[EtcdCluster, aiohttp.ClientSession]]:
+    cluster = EtcdCluster(server("etcd"), folder, tls)
     async with new_session(keep_alive=False) as session:
         try:
             await cluster.start(session)
@@ -148,7 +148,7 @@ async def three(folder: Path) -> AsyncIterator[tuple[EtcdCluster, aiohttp.Client
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 async def test_another_leads_when_etcds_own_leader_is_lost_together_with_ours(tmp_path: Path, seen: Seen, how: int) -> None:
     async with three(tmp_path) as (cluster, session):
-        ones = [One(cluster.endpoints, name) for name in ("one", "two")]
+        ones = [One(Access(cluster.endpoints), name) for name in ("one", "two")]
         async with running(ones[0]) as first, running(ones[1]) as second:
             await until(lambda: any(one.leadership.leads() for one in ones), "one leads")
             turned = 1 if ones[1].leadership.leads() else 0

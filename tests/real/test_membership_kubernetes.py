@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -35,10 +35,10 @@ PATIENT = ProbeKeys(interval=0.4, timeout=0.4)
 class Cluster:
     """A real API server, and its store."""
 
-    def __init__(self, folder: Path, session: aiohttp.ClientSession) -> None:
+    def __init__(self, folder: Path, session: aiohttp.ClientSession, extra: Sequence[str]) -> None:
         self.folder, self.session = folder, session
         self.etcd = EtcdProcess(server("etcd"), folder / "etcd")
-        self.api = ApiServer(server("kube-apiserver"), folder / "api", self.etcd)
+        self.api = ApiServer(server("kube-apiserver"), folder / "api", self.etcd, extra)
 
     async def start(self) -> None:
         await self.etcd.start()
@@ -57,9 +57,10 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[Cluster]:
+async def cluster(folder: Path, *extra: str) -> AsyncIterator[Cluster]:
+    """``extra``: more arguments of the API server."""
     async with new_session(keep_alive=False) as session:
-        made = Cluster(folder, session)
+        made = Cluster(folder, session, extra)
         try:
             await made.start()
             yield made

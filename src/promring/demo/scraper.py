@@ -16,6 +16,9 @@ import yaml
 from promring.demo.process import Process
 from promring.runtime.http_client import HttpError, request
 
+NOBODY = "http://127.0.0.1:1/write"
+"""A store that is not there: what vmagent scraped is thrown away."""
+
 
 @dataclass(frozen=True, slots=True)
 class SdConfig:
@@ -33,7 +36,8 @@ class SdConfig:
 
 class ScraperProcess(Process):
     """A scraper at ``host:port``. ``program`` None: the stand-in; one named vmagent is run as such, and looks at its lists
-    every ``vmagent_check`` (None: its own default, a minute). ``configure`` gives it other jobs than the one for ``sd``.
+    every ``vmagent_check`` (None: its own default, a minute). ``remote_write``: URL of a store that gets what it
+    scrapes. ``configure`` gives it other jobs than the one for ``sd``.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class ScraperProcess(Process):
         agent: bool = False,
         job: str = "demo",
         vmagent_check: str | None = "1s",
+        remote_write: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config_file, self.storage = folder / "prometheus.yml", folder / "storage"
@@ -65,13 +70,14 @@ class ScraperProcess(Process):
                 f"-promscrape.config={self.config_file}",
                 f"-httpListenAddr={self.id}",
                 *(f"-promscrape.{kind}SDCheckInterval={vmagent_check}" for kind in ("file", "http") if vmagent_check),
-                "-remoteWrite.url=http://127.0.0.1:1/write",  # nobody is there: what it scraped is thrown away
+                f"-remoteWrite.url={remote_write or NOBODY}",
+                "-remoteWrite.forcePromProto",
                 f"-remoteWrite.tmpDataPath={self.storage}",
                 "-remoteWrite.maxDiskUsagePerURL=10MB",
                 "-loggerLevel=ERROR",
             ]
         else:
-            self.config_file.write_text(_config(sd, self.id, interval_s, job))
+            self.config_file.write_text(_config(sd, self.id, interval_s, job, remote_write))
             storage = "--storage.agent.path" if agent else "--storage.tsdb.path"
             arguments = [
                 program,
@@ -103,8 +109,8 @@ def _agent_flag(program: Path) -> str:
     return "--agent" if "-]agent" in shown.stdout + shown.stderr else "--enable-feature=agent"
 
 
-def _config(sd: SdConfig, name: str, interval_s: float, job: str) -> str:
-    settings = {
+def _config(sd: SdConfig, name: str, interval_s: float, job: str, remote_write: str | None = None) -> str:
+    settings: dict[str, Any] = {
         "global": {
             "scrape_interval": f"{round(interval_s * 1000)}ms",
             "scrape_timeout": f"{round(min(interval_s, 2.0) * 1000)}ms",
@@ -112,4 +118,6 @@ def _config(sd: SdConfig, name: str, interval_s: float, job: str) -> str:
         },
         "scrape_configs": [{"job_name": job, **sd.part()}],
     }
+    if remote_write is not None:
+        settings["remote_write"] = [{"url": remote_write, "queue_config": {"batch_send_deadline": "500ms"}}]
     return yaml.safe_dump(settings)

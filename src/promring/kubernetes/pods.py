@@ -212,6 +212,7 @@ class PodWatch:
         version, pods = await self._pages()
         if _is_lower(version, before):
             self._log.warning("kubernetes_version_went_back", old=before, new=version, note="was its store restored?")
+            self._pods = {}  # versions are given a second time, to other contents
             await asyncio.sleep(DOUBT_S)
             version, pods = await self._pages()
         self._version, self._pods = version, {name: self._same(pod) for name, pod in pods.items()}
