@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
+import ssl
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ ADMIN = "admin-token"
 ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "promring", "namespace": "mon"}}
 """That of the manifests."""
 MANIFESTS = Path(__file__).parents[1] / "deploy/kubernetes"
+LEEWAY_S = 60
+"""So long after its end the server takes a token."""
 PREFIXES = {"v1": "/api/v1"}
 CLUSTERS = ("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityLevelConfiguration", "FlowSchema")
 """Kinds that are in no namespace."""
@@ -111,16 +116,19 @@ class ApiServer(Process):
         return str(made["status"]["token"])
 
     async def short_token(self, session: aiohttp.ClientSession, namespace: str, account: str, seconds: float) -> str:
-        """One that ends so soon. The server itself gives none for less than ten minutes."""
+        """One that is refused so soon. The server itself gives none for less than ten minutes."""
         head, claims, _ = (await self.account_token(session, namespace, account)).split(".")
         said = msgspec.json.decode(_from_base64(claims))
-        body = f"{head}.{_to_base64(msgspec.json.encode({**said, 'exp': int(time.time() + seconds)}))}"
+        body = f"{head}.{_to_base64(msgspec.json.encode({**said, 'exp': int(time.time() + seconds - LEEWAY_S)}))}"
         key = load_pem_private_key(self._key.read_bytes(), None)
         assert isinstance(key, rsa.RSAPrivateKey)  # made above
         return f"{body}.{_to_base64(key.sign(body.encode(), padding.PKCS1v15(), SHA256()))}"
 
-    async def refuse(self, session: aiohttp.ClientSession, account: str) -> None:
-        """Answer each request of a service account of ``mon`` with 429, by a priority level without a seat."""
+    @asynccontextmanager
+    async def refuses(self, session: aiohttp.ClientSession, account: str) -> AsyncIterator[None]:
+        """Answers every other request of a service account of ``mon`` with 429 while this one request does not end: it is
+        alone in a priority level without seats, in which one request at a time is carried out.
+        """
         api = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1"}
         limited = {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}
         level = {"kind": "PriorityLevelConfiguration", "metadata": {"name": "none"}}
@@ -130,10 +138,21 @@ class ApiServer(Process):
         rules = [{"subjects": [subject], "resourceRules": every}]
         spec = {"priorityLevelConfiguration": {"name": "none"}, "matchingPrecedence": 2, "rules": rules}
         await self.create(session, {**api, "kind": "FlowSchema", "metadata": {"name": "none"}, "spec": spec})
-
-    async def accept(self, session: aiohttp.ClientSession) -> None:
-        """Answer them again."""
-        await self.call(session, "DELETE", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/none")
+        token = await self.account_token(session, "mon", account)
+        head = (
+            "PUT /apis/coordination.k8s.io/v1/namespaces/mon/leases/promring HTTP/1.1",
+            "Host: x",
+            f"Authorization: Bearer {token}",
+        )
+        untrusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        untrusted.check_hostname, untrusted.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=untrusted)
+        try:
+            writer.write("\r\n".join([*head, "Content-Type: application/json", "Content-Length: 99", "", "{"]).encode())
+            await writer.drain()
+            yield
+        finally:
+            writer.transport.abort()
 
     def kubeconfig(self, path: Path, token: Path, namespace: str, address: str = "") -> Path:
         """One at ``path``, for whoever has the token in that file. ``address``: of a proxy before the server."""

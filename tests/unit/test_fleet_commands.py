@@ -216,6 +216,9 @@ async def test_a_plan_of_the_file_alone_places_all_services_of_a_fleet_together(
         assert max(after.values()) <= plan["most"]
         missing = await _beside("plan", "--offline", "--config.file", str(file), "--without", node, "--output=json")
         assert "no scraper would be left" in missing.stderr, "the only fleet that lists it"
+        file.write_text(file.read_text().replace("- name: main\n", "- name: main\n  placement: {loads: series}\n"))
+        result = await _beside("plan", "--offline", "--config.file", str(file), "--fleet", "main")
+        assert (result.exit_code, "here each target counts 1" in result.stderr) == (0, True), "nobody has learnt any"
 
 
 def test_a_plan_without_the_list_of_one_service_is_none(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from promring.core.ring import Ring
 from promring.demo.process import free_port
 from promring.model import Members, Scraper
 from promring.web.views.plans import described
+from tests.fakes.figures import series, vector
 from tests.laws.strategies import addresses, members, policies, pool_of
 
 
@@ -99,3 +100,55 @@ def test_a_scraper_that_is_listed_and_dead_may_be_asked_for_as_if_it_were_there(
     pool = pool_of([f"t{n}:1" for n in range(40)])
     found = preview(pool, (one,), Policy(), joining=[dead], listed=(one, dead))
     assert found.after.counts() == place(pool, Ring((one, dead), Policy().virtual_nodes), Policy()).counts()
+
+
+def simulated(tmp_path: Path, content: bytes, *more: str) -> Result:
+    file = tmp_path / "loads"
+    file.write_bytes(content)
+    return CliRunner().invoke(main, ["simulate", "--scrapers", "5", f"--loads={file}", *more])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\n".join([b"3000"] * 20 + [b"20.4"] * 980 + [b"NaN", b"-1", b"1e12", b""]),
+        json.dumps(
+            vector(*(series({"n": str(n)}, 3000 if n < 20 else 20.4 if n < 1000 else "NaN") for n in range(1003)))
+        ).encode(),
+    ],
+    ids=["lines", "answer of a query"],
+)
+def test_a_simulated_fleet_weighs_what_a_file_says(tmp_path: Path, content: bytes) -> None:
+    found = simulated(tmp_path, content, "--output=json")
+    assert found.exit_code == 0, found.output
+    assert "3 odd figures left out" in found.stderr
+    data = json.loads(found.stdout)
+    assert data["targets"] == 1000
+    assert data["balance"]["load_max_over_mean"] <= 1.101
+    by_count = simulated(tmp_path, content, "--output=json", "--plain")
+    assert json.loads(by_count.stdout)["balance"]["load_max_over_mean"] > 1.15, "which is what loads are for"
+    assert json.loads(simulated(tmp_path, content, "--output=json", "--targets=5000").stdout)["targets"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "code", "said"),
+    [
+        (b"12\nmany\n", (), 1, "loads:2: 'many' is no number"),
+        (b"NaN\n", (), 1, "no figure in it"),
+        (b"", (), 1, "no figure in it"),
+        (b'{"status":"error"}', (), 1, "not the answer of a query"),
+        (b"12\n", ("--skew",), 2, "which loads?"),
+    ],
+)
+def test_a_file_of_loads_that_is_none_is_said(
+    tmp_path: Path, content: bytes, more: tuple[str, ...], code: int, said: str
+) -> None:
+    found = simulated(tmp_path, content, *more)
+    assert (found.exit_code, said in found.output) == (code, True), found.output
+
+
+def test_a_simulation_needs_targets_or_loads(tmp_path: Path) -> None:
+    found = CliRunner().invoke(main, ["simulate", "--scrapers", "5"])
+    assert (found.exit_code, "--targets: how many?" in found.output) == (2, True)
+    gone = CliRunner().invoke(main, ["simulate", "--scrapers", "5", f"--loads={tmp_path / 'no'}"])
+    assert (gone.exit_code, "No such file" in gone.output) == (1, True)

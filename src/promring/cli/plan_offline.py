@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from promring.cli import options
-from promring.cli.output import working
+from promring.cli.output import say, working
 from promring.config.settings import FleetOfServices, Settings
 from promring.core.preview import preview
 from promring.model import Members, PromringError
@@ -36,6 +36,8 @@ def planned(config_file: Path, fleet: str | None, without: Sequence[str], joinin
         found = preview(pool, members, policy_of(chosen), without=without, joining=new, listed=_with_shares(listed, members))
     except (PromringError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    if chosen.keys.placement.loads.learns:
+        say("loads are learnt by a controller that runs: here each target counts 1", err=True)
     room = room_of(found.after, policy_of(chosen))
     return plan_of(described(found), chosen.name, "configuration", room)
 

@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from promring.cli.output import Output, output_option, say, working
+from promring.cli.simulated_loads import LoadsFileError, read_loads
 from promring.core.difference import compare
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
@@ -20,17 +21,20 @@ from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, PlacementError, Scraper, TargetGroup, TargetPool
 
 BINS, BAR = 12, 48
+TARGETS_MOST = 5_000_000
 TAIL, MEDIAN_SAMPLES = 1.5, 300
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
+    """``loads``: samples a scrape of each target; None: each counts 1."""
+
     scrapers: int
     targets: int
     leave: int
     join: int
     zones: int
-    skew: bool
+    loads: Loads | None
     services: int = 1
 
 
@@ -73,7 +77,7 @@ class Outcome:
 
 @click.command()
 @click.option("--scrapers", type=click.IntRange(1, 10_000), required=True)
-@click.option("--targets", type=click.IntRange(1, 5_000_000), required=True)
+@click.option("--targets", type=click.IntRange(1, TARGETS_MOST), help="With --loads: as many as it has figures.")
 @click.option("--leave", type=click.IntRange(0), default=1, show_default=True, help="How many scrapers leave.")
 @click.option("--join", type=click.IntRange(0, 10_000), default=1, show_default=True, help="How many scrapers join.")
 @click.option(
@@ -90,11 +94,18 @@ class Outcome:
 @click.option("--services", type=click.IntRange(1, 1000), default=1, show_default=True, help="Whose the targets are.")
 @click.option("--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True)
 @click.option("--skew", is_flag=True, help="Loads with a long tail, as samples a scrape have; placed by load.")
+@click.option(
+    "--loads",
+    "loads_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Loads of your own targets: the answer of a Prometheus query, such as scrape_samples_post_metric_relabeling, or a "
+    "number a line. For more targets they repeat.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the histograms into this PNG.")
 @output_option
 def simulate(
     scrapers: int,
-    targets: int,
+    targets: int | None,
     leave: int,
     join: int,
     load_factor: float,
@@ -105,12 +116,14 @@ def simulate(
     services: int,
     virtual_nodes: int,
     skew: bool,
+    loads_file: Path | None,
     plot: Path | None,
     output: Output,
 ) -> None:
     """Show balance and movement of a synthetic fleet: place made-up targets on made-up scrapers, those of all services
-    together, and draw a histogram.
+    together, and draw a histogram. With --loads they weigh what targets of yours weigh.
     """
+    targets, loads = _loads(targets, loads_file, skew=skew)
     if services > targets:
         raise click.UsageError("--services: more than there are targets")
     if leave >= scrapers:
@@ -120,7 +133,7 @@ def simulate(
     except PlacementError as error:
         raise click.UsageError(str(error)) from error
     with working(f"placing {targets} targets on {scrapers} scrapers"):
-        data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, skew, services), policy)
+        data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, loads, services), policy)
     if plot is not None:
         _plot(data, placement, plot)
     if not output.is_text:
@@ -129,6 +142,29 @@ def simulate(
     _show(data, placement)
     if plot is not None:
         say(f"drawn: {plot}")
+
+
+def _loads(targets: int | None, file: Path | None, *, skew: bool) -> tuple[int, Loads | None]:
+    """How many targets there are, and what each weighs."""
+    if file is None:
+        if targets is None:
+            raise click.UsageError("--targets: how many? Or --loads: a file with what each weighs")
+        return targets, _long_tail(targets) if skew else None
+    if skew:
+        raise click.UsageError("--skew and --loads: which loads?")
+    try:
+        figures, left_out = read_loads(file)
+    except LoadsFileError as error:
+        raise click.ClickException(f"--loads: {error}") from error
+    if left_out:
+        say(f"{file}: {left_out} odd figures left out", err=True)
+    targets = targets or min(len(figures), TARGETS_MOST)
+    return targets, np.resize(figures, targets)
+
+
+def _long_tail(targets: int) -> Loads:
+    tail = np.random.default_rng(1).pareto(TAIL, targets) + 0.5
+    return (tail * MEDIAN_SAMPLES).astype(np.int64)
 
 
 def fleet(size: int, first: int = 0, zones: int = 0) -> Members:
@@ -154,10 +190,7 @@ def _pool(first: int, last: int, zones: int) -> TargetPool:
 
 def _simulate(size: Fleet, policy: Policy) -> tuple[Outcome, Placement]:
     pool = _fleet_pool(size.targets, size.zones, size.services)
-    loads: Loads | None = None
-    if size.skew:
-        tail = np.random.default_rng(1).pareto(TAIL, size.targets) + 0.5
-        loads = (tail * MEDIAN_SAMPLES).astype(np.int64)
+    loads = size.loads
     members = fleet(size.scrapers, zones=size.zones)
     ring = Ring(members, policy.virtual_nodes)
     started = time.perf_counter()
