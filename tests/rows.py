@@ -16,7 +16,7 @@ import pytest
 
 Seen = Callable[[str], None]
 Number = int | str
-"""A failure's number, or an abuse's, or that of a store's own failure (etcd, Kubernetes): 7, "A6", "E1", "K8"."""
+"""A failure's number, or an abuse's, or that of a failure of names, etcd or Kubernetes: 7, "A6", "D2", "E1", "K8"."""
 BEGIN, END = "<!-- the table begins: make faults writes it -->", "<!-- the table ends -->"
 
 
@@ -108,7 +108,7 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
 def _in_order(marked: tuple[tuple[Number, ...], str]) -> tuple[list[tuple[str, int]], str]:
     """Failures in order of their numbers, then abuses and failures of stores in order of theirs."""
     numbers, did = marked
-    return [(str(n).rstrip("0123456789"), int(str(n).lstrip("AEK"))) for n in numbers], did
+    return [(str(n).rstrip("0123456789"), int(str(n).lstrip("ADEK"))) for n in numbers], did
 
 
 def _frozen(pair: Any) -> tuple[str, Any]:

@@ -100,7 +100,9 @@ async def untouched_while_the_api_server_is_frozen(made: Cluster, fleet: Lab, bo
     return sum(before[name] != now for name, now in slices(fleet).items())
 
 
-@pytest.mark.row(62, did="lock and scrapers in Kubernetes: API server frozen, a pod restarts, the leader is killed")
+@pytest.mark.row(
+    62, "K4", "K13", did="lock and scrapers in Kubernetes: API server frozen, a pod restarts, the leader is killed"
+)
 async def test_two_controllers_and_a_stateful_set(tmp_path: Path, seen: Seen) -> None:
     three = [Kind(server("prometheus3"))] * 3
     together = {"handover": {"overlap": "3s"}, "audit": {"interval": "2s", "timeout": "2s"}}

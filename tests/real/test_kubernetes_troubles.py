@@ -214,7 +214,13 @@ async def lets_the_token_end(world: World, one: Watched) -> float:
 
 
 @pytest.mark.row(
-    62, "K1", "K2", "K7", "K9", did="real kube-apiserver: 429, 410, half-open watch, cut twice a second, token ends"
+    62,
+    "K1",
+    "K2",
+    "K7",
+    "K9",
+    "K12",
+    did="real kube-apiserver: 429, 410, half-open watch, cut twice a second, a Lease edited by hand, a token that ends",
 )
 @pytest.mark.timeout(300)
 async def test_scrapers_stay_what_they_are_whatever_the_api_server_does(tmp_path: Path, seen: Seen) -> None:

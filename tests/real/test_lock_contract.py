@@ -137,6 +137,9 @@ SCENARIOS: list[Callable[[Ground], Awaitable[None]]] = [
 ]
 
 
+@pytest.mark.row(
+    62, "K12", did="a lock in each store: twenty want it at once, its holder freezes, somebody deletes it by hand"
+)
 async def test_the_store_keeps_the_contract(ground: Ground) -> None:
     """All at once, each with a lock of its own: most of it is waiting."""
 

@@ -127,7 +127,7 @@ async def untouched_while_lost(fleet: Lab, store: Store) -> int:
 
 
 @pytest.mark.parametrize("kind", ["file", "dns"])
-@pytest.mark.row(62, did="the list of scrapers, a file or a name: lost, one joins, one is taken out, one dies")
+@pytest.mark.row(62, "D1", did="the list of scrapers, a file or a name: lost, one joins, one is taken out, one dies")
 async def test_a_list_of_scrapers_is_followed_without_a_missed_scrape(kind: str, tmp_path: Path, seen: Seen) -> None:
     program = server("prometheus3")
     if kind == "dns" and (os.geteuid() or shutil.which("unshare") is None):

@@ -127,6 +127,7 @@ async def test_a_body_over_the_cap_is_refused_while_it_comes() -> None:
             await http_source(fake.url, 60.0, 5.0, body_bytes_max=10_000).fetch()
 
 
+@pytest.mark.row("D4", did="a source that fails, is empty, and has targets")
 async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -> None:
     answers: list[Answer[TargetPool]] = []
     counted: list[bool] = []

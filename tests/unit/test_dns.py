@@ -86,6 +86,7 @@ async def test_a_record_that_leads_nowhere_is_left_out_and_named(tmp_path: Path)
         assert (pool.refused, pool.remarks) == (1, ("a.test.: the SRV record leads nowhere (.)",))
 
 
+@pytest.mark.row("D2", did="NODATA and NXDOMAIN on the search path")
 async def test_an_empty_answer_ends_the_search_and_an_unknown_name_does_not(tmp_path: Path) -> None:
     zone = {"x.one.test. A": ["10.0.0.1"], "x.two.test. SRV": ["0 0 1 a."], "y.two.test. SRV": ["0 0 2 b."]}
     async with NameServer(zone) as names:
@@ -102,6 +103,7 @@ async def test_trouble_on_the_search_path_is_no_answer_unless_a_later_name_gives
             await source(names, tmp_path, "y").fetch()
 
 
+@pytest.mark.row("D2", did="SERVFAIL for one name of several")
 async def test_a_name_without_an_answer_keeps_its_list_and_the_others_go_on(tmp_path: Path) -> None:
     async with NameServer({"a.test. SRV": ["0 0 1 a."], "b.test. SRV": ["0 0 2 b."]}) as names:
         both = source(names, tmp_path, "a.test.", "b.test.")
@@ -124,6 +126,7 @@ async def test_a_truncated_answer_is_asked_for_again_over_tcp(tmp_path: Path) ->
         assert names.asked == ["many.test. SRV", "many.test. SRV/tcp"]
 
 
+@pytest.mark.row("D3", did="a name server that does not answer")
 async def test_the_next_server_is_asked_when_one_does_not_answer(tmp_path: Path) -> None:
     async with NameServer({"a.test. SRV": ["0 0 1 a."]}) as names:
         conf = f"nameserver 127.99.99.99\nnameserver {names.host}\n"

@@ -158,6 +158,7 @@ def test_epochs_climb_when_the_lock_is_removed_or_the_store_lost_its_data(how: s
     in_fake_time(play)
 
 
+@pytest.mark.row("K13", did="a leader that is frozen for longer than its lease")
 def test_a_frozen_leader_is_none_when_it_thaws_and_follows() -> None:
     async def play(ground: Ground) -> None:
         frozen, second = ground.one("frozen"), ground.one("second")

@@ -60,6 +60,7 @@ class Nothing(msgspec.Struct):
     ],
     ids=["no name", "expired", "expired, of a stream", "users have changed"],
 )
+@pytest.mark.row("E1", did="the three ways in which etcd refuses a token")
 async def test_a_token_that_does_not_do_is_renewed_once(tmp_path: Path, refused: Said) -> None:
     (tmp_path / "password").write_text("secret\n")
     answers = {"kv/range": [refused, (200, {})], "auth/authenticate": [(200, {"token": "abc.7"})]}
@@ -86,6 +87,7 @@ async def test_a_wrong_password_is_said_without_it_and_not_tried_again_at_once(t
     assert gateway.asked("auth/authenticate") == 1
 
 
+@pytest.mark.row("E2", did="one member of etcd is sick")
 async def test_a_member_that_cannot_is_passed_over_and_asked_last() -> None:
     sick = {"kv/range": [(503, {"code": 14, "message": "etcdserver: no leader"})]}
     async with FakeGateway(sick) as bad, FakeGateway({"kv/range": [(200, {})]}) as good:
@@ -130,6 +132,7 @@ async def test_an_answer_that_is_none_is_an_error(body: bytes) -> None:
 # --- the lock --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("E4", did="a leader of etcd that was frozen calls a lease dead that lives")
 async def test_a_lease_that_is_called_dead_while_its_key_stands_is_an_error_and_not_lost() -> None:
     answers = {"lease/grant": [GRANTED], "kv/txn": [TAKEN, read()], "lease/keepalive": [KEPT, ENDED, KEPT]}
     async with stored(answers) as (_, store, _):
@@ -150,6 +153,7 @@ async def test_a_lease_that_has_ended_is_replaced_at_the_next_try() -> None:
         assert (await store.read()).ours
 
 
+@pytest.mark.row("E6", did="a controller tries again and again to take a lock that another holds")
 async def test_one_lease_is_enough_for_many_tries() -> None:
     async with stored({"lease/grant": [GRANTED], "kv/txn": [NOT_TAKEN]}) as (gateway, store, _):
         for _ in range(5):
@@ -157,6 +161,7 @@ async def test_one_lease_is_enough_for_many_tries() -> None:
         assert gateway.asked("lease/grant") == 1
 
 
+@pytest.mark.row("E7", did="the key of the lock is put without a lease")
 async def test_a_key_without_a_lease_is_held_until_it_has_not_changed_for_twice_the_ttl() -> None:
     stands = {"kv/txn": [read(lease="", note=b"n"), read(lease=""), read(lease="", revision=9), read(lease="", revision=9)]}
     async with stored(stands) as (_, store, clock):

@@ -62,6 +62,7 @@ async def taken(store: KubernetesLockStore) -> LockState:
 # --- the lock --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("K11", did="a Lease whose times are of another century, and whose duration is longer than ours")
 async def test_a_lease_is_free_when_it_has_not_changed_for_its_own_duration_by_our_own_clock(two: Two) -> None:
     await taken(two.one)
     two.lease["spec"]["renewTime"] = "1999-01-01T00:00:00.000000Z"  # times in it are compared with no clock
@@ -86,6 +87,7 @@ async def test_each_sign_of_life_lets_the_others_wait_from_then_on(two: Two) -> 
         assert (await two.other.read()).held
 
 
+@pytest.mark.row("K10", did="a write of the Lease is carried out, and its answer does not come in time")
 async def test_a_write_that_was_carried_out_without_an_answer_is_found_by_the_next_read(two: Two) -> None:
     two.api.late = 1
     with pytest.raises(KubernetesError, match="no whole answer"):

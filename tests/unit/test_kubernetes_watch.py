@@ -117,6 +117,20 @@ async def test_a_store_that_was_put_back_is_listed_again_and_no_watch_waits_for_
         assert api.pods.asked[-1] == f"watch {version}"
 
 
+@pytest.mark.row("K3", did="the store is put back, and then gives a pod the version that it had in the life before")
+async def test_a_version_that_is_given_twice_does_not_hide_what_changed(api: FakeKubernetes) -> None:
+    then, version = copy.deepcopy(api.pods.there), api.pods.version
+    async with watching(api) as heard:
+        api.pods.put(a_pod("b", "10.0.0.2"))
+        await until(lambda: heard.names == "a b", "one more")
+        before = heard.lists[-1]["b"]
+        api.pods.restore(then, version)
+        api.pods.put(a_pod("b", "10.0.0.3"))
+        api.pods.cut()
+        await until(lambda: heard.lists[-1]["b"].status.ip == "10.0.0.3", "its address of now")
+        assert heard.lists[-1]["b"].metadata == before.metadata, "which tells nothing"
+
+
 @pytest.mark.row("K2", did="a watch that is silent and does not end, as on a connection that is half open")
 async def test_a_watch_that_is_half_open_ends_by_our_own_time_out(api: FakeKubernetes) -> None:
     api.pods.deaf = True

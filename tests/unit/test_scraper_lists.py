@@ -85,6 +85,7 @@ def test_one_that_comes_back_in_time_was_never_missing() -> None:
     assert ids(lineup.probed) == "a b c"
 
 
+@pytest.mark.row("D1", did="a name that gives fewer scrapers than are missing from it")
 def test_when_more_are_missing_than_are_there_they_are_kept_until_they_die() -> None:
     lineup = Lineup(keep_s=60)
     lineup.heard((A, B, C, D), 0)
@@ -159,6 +160,7 @@ async def listing(folder: Path, name: str, type_: str) -> AsyncIterator[tuple[Na
         ("far.test.", "SRV", "far.test. SRV: 'a.test:0' is not host:port"),
     ],
 )
+@pytest.mark.row("D1", "D2", did="a name without records, unknown, sick")
 async def test_a_name_gives_the_scrapers_of_its_records_or_says_why_not(
     name: str, type_: str, expected: str, tmp_path: Path
 ) -> None:
@@ -167,6 +169,17 @@ async def test_a_name_gives_the_scrapers_of_its_records_or_says_why_not(
         found, why = await made._ask()
         assert (why or ids(found)).startswith(expected)
         assert bool(why) != bool(found)
+
+
+@pytest.mark.row("D3", did="a name without a dot at its end is checked")
+def test_a_name_that_is_asked_for_in_each_domain_first_is_doubted() -> None:
+    def doubts(name: str) -> list[str]:
+        return [what for _, what in DnsScrapers.model_validate({"name": name}, context={}).doubts()]
+
+    assert doubts("prometheus.mon.svc") == [
+        "has no dot at its end, so each domain of the search path may be asked first: prometheus.mon.svc."
+    ]
+    assert doubts("prometheus.mon.svc.") == []
 
 
 async def test_without_a_name_server_there_is_no_answer(tmp_path: Path) -> None:

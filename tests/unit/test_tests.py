@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -144,3 +146,31 @@ def test_a_long_wait_costs_no_time_and_what_is_sent_arrives_before_the_clock_jum
     took, got = jumping.run(work())
     assert took >= 3
     assert got == [b"%d\n" % n for n in range(20)]
+
+
+def rows_proved() -> dict[str, set[str]]:
+    """By failure of names, etcd and Kubernetes: the tests that are marked with it."""
+    found: dict[str, set[str]] = {}
+    for path in (HERE / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            marks = [one for one in node.decorator_list if ast.unparse(one).startswith("pytest.mark.row(")]
+            numbers = [
+                arg.value for one in marks if isinstance(one, ast.Call) for arg in one.args if isinstance(arg, ast.Constant)
+            ]
+            for number in numbers:
+                found.setdefault(str(number), set()).add(f"{path.relative_to(HERE)}::{node.name}")
+    return found
+
+
+def test_each_failure_of_names_etcd_and_kubernetes_has_a_test_and_the_page_names_it() -> None:
+    every = [*(f"K{n}" for n in range(1, 14)), *(f"E{n}" for n in range(1, 8)), *(f"D{n}" for n in range(1, 5))]
+    page = (HERE / "docs/reliability.md").read_text()
+    named = {
+        row: set(re.findall(r"`(tests/[^`]+)`", tests))
+        for row, tests in re.findall(r"^\| ([DEK]\d+) \| [^|]+ \| (`[^|]+) \|$", page, re.M)
+    }
+    proved = rows_proved()
+    assert list(named) == every
+    assert {row: some - proved.get(row, set()) for row, some in named.items() if some - proved.get(row, set())} == {}

@@ -212,15 +212,14 @@ class PodWatch:
         version, pods = await self._pages()
         if _is_lower(version, before):
             self._log.warning("kubernetes_version_went_back", old=before, new=version, note="was its store restored?")
-            self._pods = {}  # versions are given a second time, to other contents
             await asyncio.sleep(DOUBT_S)
             version, pods = await self._pages()
         self._version, self._pods = version, {name: self._same(pod) for name, pod in pods.items()}
 
     def _same(self, pod: Pod) -> Pod:
-        """The object of before for a pod that did not change."""
+        """The object of before for a pod that did not change. A store that was put back gives a version a second time."""
         known = self._pods.get(pod.name)
-        return known if known is not None and known.metadata == pod.metadata else pod
+        return known if known is not None and known == pod else pod
 
     async def _pages(self) -> tuple[str, dict[str, Pod]]:
         """Of the moment of the first page, whose resourceVersion all have."""
