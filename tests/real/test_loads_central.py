@@ -24,6 +24,7 @@ from tests.rows import Seen
 from tests.waiting import until
 
 HEAVY, LIGHT = 400, 3
+SOON = {"handover": {"overlap": "3s"}, "audit": {"interval": "2s", "timeout": "2s"}}
 ROUNDS = 12
 """More than smoothing and hysteresis need to take a figure for true."""
 Series = list[dict[str, Any]]
@@ -95,10 +96,10 @@ class Central:
 
         await until(said, f"status says: {trouble or 'no trouble'}")
 
-    async def lies(self, lie: Lie) -> None:
+    async def lies(self, lie: Lie, rounds: int) -> None:
         self.proxy.fault = Replace(http_answer(json.dumps(lie.answer(self.truth)).encode(), content_type="application/json"))
         await self.names(lie.trouble)
-        await self.rounds(ROUNDS)
+        await self.rounds(rounds)
 
     async def breaks(self, fault: Fault, trouble: str) -> None:
         self.proxy.fault = fault
@@ -140,6 +141,7 @@ async def test_loads_of_a_central_store_even_out_and_what_it_answers_wrongly_mov
                 count=45,
                 http_sd=0,
                 placement={"loads": loads},
+                **SOON,
                 remote_write=store.write_url,
                 start=False,
             )
@@ -158,7 +160,7 @@ async def test_loads_of_a_central_store_even_out_and_what_it_answers_wrongly_mov
 
         await central.breaks(Down(), "cannot connect")
         for lie in ODD.values():
-            await central.lies(lie)
+            await central.lies(lie, 3)
         assert s.stamps() == stamps, "not a single figure, and nothing moves"
 
         proxy.fault = None
@@ -169,7 +171,7 @@ async def test_loads_of_a_central_store_even_out_and_what_it_answers_wrongly_mov
         stamps, said = s.stamps(), (await central.loads())["spread"]
         assert said <= 1.1
         for lie in (*PARTIAL.values(), ODD["NaN"]):
-            await central.lies(lie)
+            await central.lies(lie, ROUNDS)
             assert (await central.loads())["spread"] == pytest.approx(said, abs=0.02), lie
         await central.breaks(Replace(http_answer(b"no", status="503 Service Unavailable")), "answered 503: no")
         proxy.fault = None

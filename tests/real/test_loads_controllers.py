@@ -15,6 +15,7 @@ from tests.real.conftest import server
 from tests.real.stage import SERVICE, Stage, stage
 from tests.real.test_controllers import LOCK_TROUBLE, taken_over
 from tests.real.test_loads import on_one_scraper, spread
+from tests.real.test_loads_central import SOON
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -64,6 +65,7 @@ async def test_loads_that_one_controller_learnt_are_those_of_the_next_and_a_chan
                 etcd=etcd,
                 placement={"loads": loads},
                 start=False,
+                **SOON,
             )
         )
         s.allowed |= {*LOCK_TROUBLE, "loads_incomplete"}
