@@ -24,7 +24,7 @@ from tests.rows import Seen
 from tests.waiting import until
 
 HEAVY, LIGHT = 400, 3
-SOON = {"handover": {"overlap": "3s"}, "audit": {"interval": "2s", "timeout": "2s"}}
+SOON: dict[str, Any] = {"handover": {"overlap": "3s"}, "audit": {"interval": "2s", "timeout": "2s"}}
 ROUNDS = 12
 """More than smoothing and hysteresis need to take a figure for true."""
 Series = list[dict[str, Any]]
