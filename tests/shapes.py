@@ -652,6 +652,50 @@ SHAPES: dict[str, Shape] = {
         """,
         "N: a",
     ),
+    "keys that have no value": _shape(
+        """
+        scrape_configs:
+          - job_name: a
+            relabel_configs:
+            params:
+            static_configs:
+              - targets: # none yet
+                  # - h:1
+                labels:
+              - targets: [h:2]
+                labels: ~
+          - job_name: b
+            file_sd_configs: [{files: [b.json], refresh_interval: }]
+            dns_sd_configs:
+              - names: [x]
+                type: A
+                port: 1
+                refresh_interval:
+        """,
+        "N: a b",
+    ),
+    "this machine by all its names": _shape(
+        """
+        scrape_configs:
+          - {job_name: a, static_configs: [{targets: ["LOCALHOST:1"]}]}
+          - {job_name: b, static_configs: [{targets: ["127.0.1.1:1"]}]}
+          - {job_name: c, static_configs: [{targets: ["ip6-localhost:1"]}]}
+          - {job_name: d, static_configs: [{targets: ["[::ffff:127.0.0.1]:1"]}]}
+          - {job_name: e, static_configs: [{targets: ["localhost.:1", "0.0.0.0:1", "::1"]}]}
+          - {job_name: f, static_configs: [{targets: ["localhost-of-db:1", "128.0.0.1:1"]}]}
+        """,
+        "K: a b c d e; N: f",
+    ),
+    "files of Windows": _shape(
+        """
+        scrape_configs:
+          - job_name: a
+            file_sd_configs: [{files: ['C:\\prometheus\\targets\\*.json']}]
+            tls_config: {ca_file: 'C:\\ca.pem'}
+        """,
+        "N: a",
+        exact=False,
+    ),
     "a job without targets, and empty ones": _shape(
         """
         scrape_configs:

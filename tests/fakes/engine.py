@@ -80,6 +80,7 @@ class FakeEngine:
             return web.Response(status=404)
         numbers = self.syncs if isinstance(self.syncs, dict) else dict.fromkeys(self.pools, self.syncs)
         lines = [f'prometheus_target_scrape_pool_sync_total{{scrape_job="{name}"}} {n}' for name, n in numbers.items()]
+        lines += [f'prometheus_target_scrape_pool_targets{{scrape_job="{n}"}} {len(p)}' for n, p in self.pools.items()]
         lines.append(f"prometheus_config_last_reload_successful {int(not self.refused)}")
         return web.Response(text="\n".join([f"process_start_time_seconds {self.started.timestamp()}", *lines, ""]))
 

@@ -10,7 +10,7 @@ import pytest
 
 from promring.cli.import_ import judged_by_prometheus
 from promring.config.load import loads
-from promring.importing import keys
+from promring.importing import keys, programs
 from promring.importing.configuration import read_configuration
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, convert
 from promring.importing.services import Layout
@@ -150,6 +150,24 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "prometheus.yml").write_text(text)
     with pytest.raises(Exception, match=r"prometheus\.yml:1: promtool"):
         judged_by_prometheus(read_configuration(tmp_path / "prometheus.yml"))
+
+
+def test_what_only_an_older_prometheus_refuses_is_taken(tmp_path: Path) -> None:
+    server("promtool"), server("prometheus3")
+    text = """
+scrape_configs:
+  - job_name: a
+    static_configs: [{targets: ["h:1"], labels: {"my.label": x, ü: y}}]
+    relabel_configs: [{source_labels: ["my.label"], target_label: "other.label"}]
+"""
+    found = converted(tmp_path, text)
+    assert judged_by_prometheus(found.configuration) == []
+    new = tmp_path / "new.yml"
+    new.write_bytes(found.files[SCRAPERS].content)
+    best = programs.verdict(new)
+    assert best is not None
+    assert best.accepted
+    assert programs.ask(server("promtool"), new) == programs.Answer(lacks={programs.UTF8}, program="promtool")
 
 
 def test_vmagent_takes_what_is_written_of_what_it_took(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tests.fakes.engine import FakeEngine
 from tests.hostile.drive import running
 from tests.waiting import until
 
+ASKS_ANEW_S = 1e-6
+"""An interval so short that no answer is taken twice."""
 A, B = {"__address__": "a:1", "__meta_x": "y"}, {"__address__": "b:1"}
 
 
@@ -80,7 +82,7 @@ async def test_sources_with_other_intervals_and_rules_share_one_request() -> Non
 async def test_targets_are_read_again_only_when_the_engine_applied_something() -> None:
     async with FakeEngine({"node": [A], "other": []}) as engine:
         engine.syncs = 1
-        node, other = sources(engine, "node", "other", interval=0.01)
+        node, other = sources(engine, "node", "other", interval=ASKS_ANEW_S)
 
         async def read() -> tuple[list[str], int]:
             found = await addresses(node)
@@ -92,21 +94,16 @@ async def test_targets_are_read_again_only_when_the_engine_applied_something() -
         engine.pools["node"] = [B]  # which it did not apply yet
         assert await node.fetch() is before
         engine.syncs = 2
-        assert await read() == (["b:1"], 2)
+        assert await read() == (["b:1"], 3)
         engine.start(3600)
-        assert (await read())[1] == 3
-        engine.jobs["node"] = {"metrics_path": "/probe"}
         assert (await read())[1] == 4
+        engine.jobs["node"] = {"metrics_path": "/probe"}
+        assert (await read())[1] == 5
         engine.fault, engine.syncs = "cut", 3
         with pytest.raises(DiscoveryError):
             await node.fetch()
-        engine.fault, engine.syncs = "", 2  # what was not read whole is not known
-        await node.fetch()
-        assert (await read())[1] == 6
-
-
-ASKS_ANEW_S = 1e-6
-"""An interval so short that no answer is taken twice."""
+        engine.fault = ""  # what was not read whole is not known
+        assert await read() == (["b:1"], 8)
 
 
 def targets_asked(engine: FakeEngine) -> list[str]:
@@ -137,16 +134,35 @@ async def test_only_the_pools_in_which_something_was_applied_are_read() -> None:
         engine.syncs |= {"job4": 2}
         assert (await read())[1:] == [["a:1", "b:1"], ["a:1"], ["a:1"]]
         assert targets_asked(engine) == [], "nobody takes that one"
-        engine.pools["job2"], engine.pools["job3"] = [B], []
-        engine.syncs |= {"job2": 2, "job3": 2}
-        assert (await read(), targets_asked(engine)) == ([["a:1"], ["a:1", "b:1"], ["b:1"], []], ["job2", "job3"])
-        engine.syncs |= dict.fromkeys(names, 3)
-        assert (await read(), targets_asked(engine)) == ([["a:1"], ["a:1", "b:1"], ["b:1"], []], ["*"]), "more than half"
         engine.pools["job0"], engine.fault, engine.syncs["job0"] = [B], "cut", 4
         with pytest.raises(DiscoveryError):
             await read()
         engine.fault = ""
         assert (await read())[0] == ["b:1"], "what was not read is not known"
+
+
+async def test_pools_in_which_the_number_of_targets_changed_do_not_wait_for_the_others() -> None:
+    names = [f"job{i}" for i in range(5)]
+    async with FakeEngine({name: [A, {"__address__": name}] for name in names}) as engine:
+        engine.syncs = 1
+        taken = sources(engine, *names, interval=ASKS_ANEW_S)
+        for one in taken:
+            await one.fetch()
+        assert targets_asked(engine) == ["*"]
+        engine.syncs = 2  # a Prometheus applies all pools when one has news
+        engine.pools["job3"] = [A, B, {"__address__": "job3"}]
+        engine.pools["job4"] = [A, {"__address__": "swapped"}]
+        assert await addresses(taken[3]) == ["a:1", "b:1", "job3"]
+        assert targets_asked(engine) == ["job3", "job0"], "and one that may have changed"
+        assert await addresses(taken[0]) == ["a:1", "job0"]
+        engine.syncs, engine.pools["job2"] = 3, [A]
+        assert await addresses(taken[4]) == ["a:1", "swapped"], "its turn comes"
+        asked = targets_asked(engine)
+        assert asked.index("job2") <= 1
+        assert asked.index("job4") < asked.index("job2") + 6
+        assert await addresses(taken[2]) == ["a:1"]
+        assert await addresses(taken[1]) == ["a:1", "job1"]
+        assert "*" not in targets_asked(engine)
 
 
 async def test_an_engine_that_does_not_answer_for_one_pool_is_read_whole() -> None:
@@ -190,6 +206,7 @@ def test_how_often_each_pool_was_applied_is_read_from_the_metrics() -> None:
     found = applied_of(METRICS, "life")
     assert found is not None
     assert found.syncs == {'a "b" \\c\nd': b"7", "e": b"8"}
+    assert found.sizes == {"f": b"9"}
     again = applied_of(METRICS.replace(b"1.7", b"1.8"), "life")
     assert again is not None
     assert (again.syncs, again.life == found.life) == (found.syncs, False)

@@ -104,6 +104,36 @@ def test_each_block_is_a_source_with_its_own_name() -> None:
     ]
 
 
+@pytest.mark.parametrize("nothing", ["", " ~", " null"])
+def test_a_key_without_a_value_has_its_default(nothing: str) -> None:
+    text = f"""
+shard_services:
+  - name: node
+    scrapers: {{probe: {{nodes: ["10.0.0.1:9090"]}}}}
+    delivery: [{{http_sd: {{}}}}]
+    targets:
+      static_configs:
+        - targets:{nothing}
+          labels:{nothing}
+        - {{targets: [null], labels: {{a: null, b: ~}}}}
+      consul_sd_configs:
+        - server: c:8500
+          services:{nothing}
+          tags:{nothing}
+          token:{nothing}
+          node_meta:{nothing}
+          refresh_interval:{nothing}
+"""
+    static, consul = (part for entry in loads(text, base=Path()).shard_services[0].targets for part in entry.parts)
+    assert isinstance(static, StaticConfigs)
+    assert [one.model_dump(include={"targets", "labels"}) for one in static.blocks] == [
+        {"targets": [], "labels": {}},
+        {"targets": [""], "labels": {"a": "", "b": ""}},
+    ]
+    assert isinstance(consul, ConsulSdConfig)
+    assert (consul.services, consul.tags, consul.node_meta, consul.refresh_interval) == ([], [], {}, 30.0)
+
+
 def test_blocks_side_by_side_have_one_rank_and_other_kinds_have_their_own() -> None:
     static = {"static_configs": [{"targets": ["a:1"]}]}
     again = {"static_configs": [{"targets": ["a:1"]}]}

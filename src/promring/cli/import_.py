@@ -134,19 +134,13 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
     """What Prometheus itself says of an input, where one is here that has all its discoveries. Raises ``InputError``."""
     if configuration.vmagent:
         return []
-    lacks: dict[str, set[str]] = {}
-    for program in programs.judges():
-        answer = programs.ask(program, configuration.main.path)
-        if answer.accepted:
-            return []
-        if answer.refused:
-            name = configuration.main.name
-            raise InputError([f"{name}:{line or 1}: {program.name}: {what}" for line, what in answer.refused])
-        lacks[program.name] = answer.lacks
-    if not lacks:
+    answer = programs.verdict(configuration.main.path)
+    if answer is None or answer.accepted:
         return []
-    name, kinds = min(lacks.items(), key=lambda item: len(item[1]))
-    what = f"{name} here lacks {', '.join(sorted(kinds))}"
+    if answer.refused:
+        name = configuration.main.name
+        raise InputError([f"{name}:{line or 1}: {answer.program}: {what}" for line, what in answer.refused])
+    what = f"{answer.program} here lacks {', '.join(sorted(answer.lacks))}"
     return [configuration.finding("PI032", what, "it did not judge this file")]
 
 

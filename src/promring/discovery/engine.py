@@ -1,9 +1,9 @@
 """One Prometheus that discovers, asked once for all sources that take a scrape pool of it.
 
 An answer is its configuration, its targets, read as they come, and how long it has been running. Who asks first asks for
-all: the others take the same answer. A Prometheus counts in its metrics how often it applied what it discovered: of the
-pools in which that number changed the targets are read, each by itself where that is less than everything, and all of them
-every ``WHOLE_EVERY_S``.
+all: the others take the same answer. What its metrics say was applied since is read pool by pool, the pools first in which
+the number of targets changed, and not all in one answer: so news of one pool does not wait for the others. What was not read
+for ``READ_EVERY_S`` is read anyway.
 
 Promises: an answer is whole, or says why there is none, within ``timeout_s``. Files of secrets are read for each request.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -41,14 +41,17 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
-WHOLE_EVERY_S = 600.0
+READ_EVERY_S = 600.0
+SHARE = 16
+"""An answer reads pools with about one target in so many, where none is known to have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
     """``number``: from 1; ``at``: monotonic seconds; ``failure``: why there is none, mostly empty; ``life``: tells one start
     of the engine from another; ``age_s``: since that, or since it last loaded its configuration; ``refused``: what is to be
-    said of a newest configuration that it refused, mostly empty.
+    said of a newest configuration that it refused, mostly empty; ``unread``: scrape pools that may have changed, and are
+    read for one of the next answers.
     """
 
     number: int
@@ -59,18 +62,31 @@ class EngineAnswer:
     life: str = ""
     age_s: float = 0.0
     refused: str = ""
+    unread: Collection[str] = ()
 
 
 @dataclass(slots=True)
 class _Read:
-    """What was read last: of which ``life``, at which number of syncs of each pool, and when all of it (monotonic).
-    ``filters``: whether it answers for one scrape pool, as Prometheus does since 2.42.
+    """What was read of one ``life``: of each pool the number of syncs, its size, and when (monotonic seconds). ``filters``:
+    whether the engine answers for one scrape pool, as Prometheus does since 2.42.
     """
 
     life: Hashable
-    syncs: dict[str, bytes]
-    whole_at: float
-    filters: bool
+    filters: bool = True
+    syncs: dict[str, bytes] = field(default_factory=dict)
+    sizes: dict[str, bytes] = field(default_factory=dict)
+    at: dict[str, float] = field(default_factory=dict)
+
+    def note(self, name: str, applied: Applied, at: float) -> None:
+        self.syncs[name], self.sizes[name], self.at[name] = applied.syncs[name], applied.sizes.get(name, b""), at
+
+    def open(self, wanted: Collection[str], applied: Applied) -> tuple[list[str], list[str]]:
+        """Those of ``wanted`` in which the number of targets changed, and those that may have changed, the oldest first."""
+        due = time.monotonic() - READ_EVERY_S
+        there = [name for name in wanted if name in applied.syncs]
+        stale = [n for n in there if self.syncs.get(n) != applied.syncs[n] or self.at.get(n, 0.0) < due]
+        news = [name for name in stale if self.sizes.get(name) != applied.sizes.get(name, b"")]
+        return news, sorted((name for name in stale if name not in news), key=lambda name: self.at.get(name, 0.0))
 
 
 class _RuntimeInfo(msgspec.Struct, rename="camel"):
@@ -143,9 +159,9 @@ class Engine:
             async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
                 self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
-                refused = await self._read_changes(session, jobs)
+                refused, unread = await self._read_changes(session, jobs)
                 life, age_s = await self._life(session)
-            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s, refused)
+            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s, refused, unread)
         except TimeoutError:
             why = [f"no whole answer within {self.timeout_s:g} s"]
             why += [self._own.condition] if self._own and self._own.condition else []
@@ -187,48 +203,60 @@ class Engine:
             consume=consume,
         )
 
-    async def _read_changes(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> str:
-        """Read into the pools what may have changed. What is to be said of a configuration that was refused. Raises
-        ``DiscoveryError`` and what ``_get`` does.
+    async def _read_changes(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> tuple[str, Collection[str]]:
+        """Read into the pools what may have changed, or a part of that. What is to be said of a configuration that was
+        refused, and what was not read. Raises ``DiscoveryError`` and what ``_get`` does.
         """
         applied = await self._applied(session)
-        said = self._own.last_words if self._own else ""
-        await self._read_those(session, jobs, applied)
+        unread = await self._read_those(session, jobs, applied)
         if applied is None or not applied.refused:
-            return ""
-        return f"it refused its newest configuration, and goes on with the one before{f': {said}' if said else ''}"
+            return "", unread
+        said = self._own.last_words if self._own else ""
+        return f"it refused its newest configuration, and goes on with the one before{f': {said}' if said else ''}", unread
 
-    async def _read_those(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], applied: Applied | None) -> None:
-        changed, read = self._changed(applied), self._read
-        filters = read is None or applied is None or applied.life != read.life or read.filters
-        if read is not None and applied is not None and changed is not None:
-            try:
-                for name in changed:
-                    await self._targets(session, jobs, name)
-                    read.syncs[name] = applied.syncs[name]
-                return
-            except OtherPoolError:
-                filters = False
-        self._read, began = None, time.monotonic()
+    async def _read_those(
+        self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], applied: Applied | None
+    ) -> Collection[str]:
+        """What was not read. Raises as ``_read_changes``."""
+        read, wanted, began = self._read, self._pools.rules, time.monotonic()
+        filters = True
+        if applied is not None and read is not None and applied.life == read.life:
+            filters = read.filters
+            news, unsure = read.open(wanted, applied)
+            if filters and len(wanted) > 1:
+                try:
+                    chosen = self._chosen(news, unsure)
+                    for name in chosen:
+                        at = time.monotonic()
+                        await self._targets(session, jobs, name)
+                        read.note(name, applied, at)
+                    return {*news, *unsure} - {*chosen}
+                except OtherPoolError:
+                    filters = False
+            elif not news and not unsure:
+                return ()
+        self._read = None
         await self._targets(session, jobs)
-        self._read = _Read(applied.life, dict(applied.syncs), began, filters) if applied else None
+        if applied is not None:
+            self._read = _Read(applied.life, filters)
+            for name in applied.syncs:
+                self._read.note(name, applied, began)
+        return ()
+
+    def _chosen(self, news: Sequence[str], unsure: Sequence[str]) -> list[str]:
+        """What is read for this answer: the news and one more, or some of which none is known to have changed."""
+        chosen = [*news, *unsure[:1]]
+        if not news:
+            most, pools = self._pools.size(self._pools.rules) / SHARE, iter(unsure[1:])
+            while self._pools.size(chosen) < most and (name := next(pools, None)) is not None:
+                chosen.append(name)
+        return chosen
 
     async def _applied(self, session: aiohttp.ClientSession) -> Applied | None:
         """None where its metrics do not say. Raises ``HttpError``, ``SecretError``."""
         response = await self._answered(session, "/metrics")
         life = self._config[0], *self._pools.rules
         return await in_thread(lambda: applied_of(response.body, life)) if response.status == 200 else None
-
-    def _changed(self, applied: Applied | None) -> list[str] | None:
-        """Those of the wanted pools that are to be read each by itself; None: everything is to be read."""
-        read = self._read
-        if applied is None or read is None or applied.life != read.life or time.monotonic() - read.whole_at > WHOLE_EVERY_S:
-            return None
-        wanted = self._pools.rules
-        changed = [name for name, number in applied.syncs.items() if name in wanted and read.syncs.get(name) != number]
-        if changed and (not read.filters or len(wanted) == 1 or 2 * self._pools.size(changed) > self._pools.size(wanted)):
-            return None
-        return changed
 
     async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:
         """Raises ``DiscoveryError`` and what ``_get`` does."""

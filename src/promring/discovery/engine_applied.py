@@ -1,5 +1,7 @@
-"""How often a Prometheus applied what it discovered, by scrape pool, as its metrics say. While that number of a pool stays,
-so do its targets. Prometheus counts after it applied, so what is read after the numbers is not older than they are. Pure.
+"""How often a Prometheus applied what it discovered, by scrape pool, and how many targets that were, as its metrics say.
+While the first number of a pool stays, so do its targets. Prometheus applies all pools whenever a discovery of one says
+something, so a new number does not say that the targets changed; another number of targets does. Prometheus counts after it
+applied, so what is read after the numbers is not older than they are. Pure.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 _BEGAN = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
-_SYNCS = re.compile(
-    rb'^prometheus_target_scrape_pool_sync_total\{scrape_job="((?:[^"\\]|\\.)*)"\} (\S+)$',
+_NUMBERS = re.compile(
+    rb'^prometheus_target_scrape_pool_(sync_total|targets)\{scrape_job="((?:[^"\\]|\\.)*)"\} (\S+)$',
     re.MULTILINE,
 )
 _REFUSED = re.compile(rb"^prometheus_config_last_reload_successful 0$", re.MULTILINE)
@@ -20,20 +22,23 @@ _ESCAPED = re.compile(r"\\[\\\"n]")
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed; ``refused``: whether it
-    refused its newest configuration, and goes on with the one before.
+    """``life``: numbers of one life can be compared; ``syncs``, ``sizes``: by scrape pool, as they are printed; ``refused``:
+    whether it refused its newest configuration, and goes on with the one before.
     """
 
     life: Hashable
     syncs: Mapping[str, bytes]
+    sizes: Mapping[str, bytes]
     refused: bool = False
 
 
 def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
     """``life``: what the caller knows of it, beside the start of the process. None: the metrics do not say."""
     began = _BEGAN.search(metrics)
-    syncs = {_unescaped(name): number for name, number in _SYNCS.findall(metrics)}
-    return Applied((life, began[1]), syncs, _REFUSED.search(metrics) is not None) if began and syncs else None
+    syncs, sizes = dict[str, bytes](), dict[str, bytes]()
+    for kind, name, number in _NUMBERS.findall(metrics):
+        (syncs if kind == b"sync_total" else sizes)[_unescaped(name)] = number
+    return Applied((life, began[1]), syncs, sizes, _REFUSED.search(metrics) is not None) if began and syncs else None
 
 
 def _unescaped(name: bytes) -> str:

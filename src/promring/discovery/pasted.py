@@ -44,6 +44,17 @@ def hint(key: str) -> str:
     return f"{key}: let a Prometheus discover these, and take them with targets: [{{prometheus: {{url, scrape_pool}}}}]"
 
 
+_TEXTS_LISTED = frozenset(("services", "tags", "node_meta", "names"))
+"""Whose values are texts, and which without a value are read as an empty one."""
+
+
+def _given(block: object) -> object:
+    """A block without the keys that have no value: they have their defaults for Prometheus."""
+    if not isinstance(block, dict):
+        return block
+    return {k: v for k, v in block.items() if v is not None and not (v == "" and k in _TEXTS_LISTED)}
+
+
 class Blocks(SourceSettings):
     """A list of blocks of one kind. ``block``: what each of them is."""
 
@@ -56,7 +67,8 @@ class Blocks(SourceSettings):
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
         if not hasattr(cls, "block"):  # no kind of its own
             return handler(source)
-        blocks = core_schema.list_schema(handler.generate_schema(cls.block), min_length=1, max_length=ENTRIES_MAX)
+        block = core_schema.no_info_before_validator_function(_given, handler.generate_schema(cls.block))
+        blocks = core_schema.list_schema(block, min_length=1, max_length=ENTRIES_MAX)
         return core_schema.no_info_after_validator_function(lambda found: cls.model_construct(blocks=tuple(found)), blocks)
 
     @property
@@ -199,7 +211,9 @@ def is_text(path: KeyPath) -> bool:
     kind = next((i for i, key in enumerate(path) if key in _PASTED_KEYS), None)
     if kind is None:
         return False
-    return path[kind] == StaticConfigs.kind or any(key in _TEXTS for key in path[kind + 1 :])
+    if path[kind] == StaticConfigs.kind:
+        return len(path) > kind + 3  # below targets or labels of a group
+    return any(key in _TEXTS for key in path[kind + 1 :])
 
 
 # --- static_configs --------------------------------------------------------------------------------------------------

@@ -123,6 +123,8 @@ class PrometheusSource:
         self._fetching = True
         try:
             answer = await self._engine.answer(self._taken, self.interval_s)
+            while self._scrape_pool in answer.unread:  # its turn comes
+                answer = await self._engine.answer(answer.number, self.interval_s)
         finally:
             self._fetching = False
         self._taken = answer.number

@@ -239,7 +239,15 @@ def jobs_of(source: Source, order: int) -> list[Job]:
 
 def rules_of(job: Job) -> list[Node]:
     """Its relabelling rules, of what aliases stand for."""
-    rules = job.get("relabel_configs")
+    return _items(job.get("relabel_configs"))
+
+
+def metric_rules_of(job: Job) -> list[Node]:
+    """Its rules for series, likewise."""
+    return _items(job.get("metric_relabel_configs"))
+
+
+def _items(rules: Node | None) -> list[Node]:
     return [item.real for item in rules.items] if rules is not None else []
 
 

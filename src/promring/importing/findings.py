@@ -38,7 +38,10 @@ CODES = {
     "PI016": Code(WARNING, "relabelling sends the scrapes to the scraper's own machine, such as to a blackbox exporter"),
     "PI017": Code(WARNING, "what names the targets is asked at a loopback address, or read from files: it must be there"),
     "PI018": Code(INFO, "the Prometheus that discovers needs the rights that the old server had"),
-    "PI019": Code(ERROR, "a place-holder such as `$(NAME)` or `%{NAME}`, which nobody replaces in the new files"),
+    "PI019": Code(
+        ERROR,
+        "a place-holder such as `$(NAME)`, `${NAME}`, `%{NAME}` or `{{ name }}`, which nobody replaces in the new files",
+    ),
     "PI020": Code(INFO, "secrets stand in the configuration: files that have them are readable by their owner only"),
     "PI021": Code(ERROR, "a job that is not the same in all inputs: that of the first is used"),
     "PI022": Code(ERROR, "a job, or a part of the configuration, that only another input has: it is not taken"),
@@ -56,6 +59,8 @@ CODES = {
     "PI034": Code(ERROR, "a job that `--verify` could not prove here: nobody here can judge its targets"),
     "PI035": Code(ERROR, "Prometheus, or promring, refuses a file that was written"),
     "PI036": Code(INFO, "an included file outside the configuration's folder: it is written under included/"),
+    "PI037": Code(ERROR, "a path of Windows: no file that promring, or the Prometheus that discovers, reads has that name"),
+    "PI038": Code(WARNING, "hashmod in metric_relabel_configs shares series, not targets: each scraper keeps the same part"),
 }
 
 

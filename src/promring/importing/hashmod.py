@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from promring.importing import keys
 from promring.importing.configuration import Job, action_of, rules_of, sources_of
 from promring.importing.source import Node, get, text_of
 
-_ONE_SHARD = re.compile(r"\^?\(?(\d+|\$\([A-Za-z_]\w*\)|%\{[^}]+\})\)?\$?")
+_ONE_SHARD = re.compile(rf"\^?\(?(\d+|{keys.ENVIRONMENT.pattern})\)?\$?")
 
 
 class Shard(NamedTuple):

@@ -13,6 +13,8 @@ from promring.importing.source import Node, flat
 
 PER_SERVER = ("$(NODE_NAME)", "%{NODE_NAME}", "${NODE_NAME}", "$(POD_NAME)", "%{POD_NAME}")
 
+_LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+
 
 class Leaf(NamedTuple):
     """A text in a configuration: ``path`` as it is shown, ``key`` of the nearest mapping."""
@@ -50,7 +52,8 @@ def placeholders(node: Node) -> list[Leaf]:
 
 
 def is_relative(key: str, text: str) -> bool:
-    return keys.is_path(key) and bool(text) and not text.startswith(("/", "%{", "$(", "http://", "https://"))
+    elsewhere = text.startswith(("/", "%{", "$(", "${", "{{", "http://", "https://")) or keys.is_of_windows(text)
+    return keys.is_path(key) and bool(text) and not elsewhere
 
 
 def relative_paths(node: Node) -> list[Leaf]:
@@ -74,10 +77,11 @@ def host_of(address: str) -> str:
 def is_loopback(address: str) -> bool:
     """Whether another machine would mean itself by this address."""
     host = host_of(address)
-    if host == "localhost" or host.endswith(".localhost") or host == "localhost.localdomain":
+    if host in _LOOPBACK or host.endswith(".localhost"):
         return True
     try:
         found = ipaddress.ip_address(host)
     except ValueError:
         return False
+    found = getattr(found, "ipv4_mapped", None) or found
     return found.is_loopback or found.is_unspecified

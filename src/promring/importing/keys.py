@@ -72,9 +72,13 @@ SECRET_KEYS = _words(
 )
 COPIED_SECRET = "<secret>"  # noqa: S105  what Prometheus shows in place of one
 _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\")
 _PEM = "PRIVATE KEY-----"
-ENVIRONMENT = re.compile(r"%\{[^}]+\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
-"""What vmagent (``%{NAME}``) and the operators' reloaders (``$(NAME)``) put in before they start."""
+_PLACE_HOLDER = r"%\{[^}]+\}|\$\([A-Za-z_]\w*\)|\$\{[A-Za-z_]\w*\}|\{\{[^{}]+\}\}"
+ENVIRONMENT = re.compile(_PLACE_HOLDER)
+"""What vmagent (``%{NAME}``), the operators' reloaders (``$(NAME)``), ``envsubst`` (``${NAME}``) and templates
+(``{{ name }}``) put in before the server reads it.
+"""
 
 
 def is_discovery(key: str) -> bool:
@@ -87,6 +91,11 @@ def is_secret(key: str, text: str) -> bool:
     if not text or text == COPIED_SECRET:
         return False
     return key.lower() in SECRET_KEYS or _PEM in text or _CREDENTIALS_IN_URL.search(text) is not None
+
+
+def is_of_windows(path: str) -> bool:
+    """Whether a path names a file on a machine with Windows only."""
+    return _WINDOWS.match(path) is not None
 
 
 def is_path(key: str) -> bool:

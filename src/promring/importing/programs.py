@@ -22,6 +22,9 @@ from promring.model import PromringError
 TIMEOUT_S = 60.0
 _LINE = re.compile(r"line (\d+): (.*)")
 _NOT_BUILT_IN = re.compile(r"field (\w+) not found in type")
+_UTF8 = re.compile(r"is not a valid (label name|'target_label')|is invalid for \w+ action")
+_VERSION = re.compile(r"version (\d+)\.")
+UTF8, UTF8_SINCE = "names in UTF-8", 3
 _LISTEN_NOWHERE = "127.0.0.1:99999"
 """No port: a Prometheus that has read its configuration ends there, and not with ``CONFIG_REFUSED``."""
 CONFIG_REFUSED = 2
@@ -38,6 +41,13 @@ class Answer:
     refused: list[tuple[int, str]] = field(default_factory=list)
     lacks: set[str] = field(default_factory=set)
 
+    program: str = ""
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """The lower, the better it can judge the file."""
+        return bool(self.refused), len(self.lacks)
+
     @property
     def accepted(self) -> bool:
         return not self.refused and not self.lacks
@@ -48,8 +58,38 @@ def judges() -> list[Path]:
     return [path for path in map(find, ("promtool", "prometheus3", "prometheus")) if path is not None]
 
 
+def verdict(config: Path) -> Answer | None:
+    """The best of what the programs here say: one that takes it, else one that only lacks something. An older program may
+    refuse what a newer one takes. None: there is no program. Raises ``ProgramError``.
+    """
+    best: Answer | None = None
+    for program in judges():
+        answer = ask(program, config)
+        if best is None or answer.rank < best.rank:
+            best = answer
+        if answer.accepted:
+            break
+    return best
+
+
 def ask(program: Path, config: Path) -> Answer:
     """What ``promtool``, or a Prometheus server that ends before it listens, says. Raises ``ProgramError``."""
+    found = _asked(program, config)
+    found.program = program.name
+    names = [(line, what) for line, what in found.refused if _UTF8.search(what)]
+    if names and _major(program) < UTF8_SINCE:
+        found.refused = [one for one in found.refused if one not in names]
+        found.lacks.add(UTF8)
+    return found
+
+
+def _major(program: Path) -> int:
+    """The first number of its version; 0: it does not say."""
+    found = _VERSION.search(_run([program, "--version"], program)[1])
+    return int(found[1]) if found else 0
+
+
+def _asked(program: Path, config: Path) -> Answer:
     if program.name.startswith("promtool"):
         status, text = _run([program, "check", "config", "--syntax-only", config], config)
         return Answer() if status == 0 else _answer(text)

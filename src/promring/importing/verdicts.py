@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from promring.core.fragment import ID_LABEL
 from promring.importing import keys
-from promring.importing.configuration import Job, action_of, rules_of, sources_of
+from promring.importing.configuration import Job, action_of, metric_rules_of, rules_of, sources_of
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
 from promring.importing.inside import (
@@ -181,17 +182,23 @@ def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
     if judged.hash_labels:
         what = f"the parameter {_signed(job)[0]} looks signed"
         yield job.finding("PI027", what, "hash_labels: [__address__] is set", job.get("params"), "params")
+    for number, rule in enumerate(metric_rules_of(job)):
+        if action_of(rule) == "hashmod":
+            under = f"metric_relabel_configs[{number}]"
+            yield job.finding("PI038", "hashmod of series", "carried as it is", rule, under)
     yield from _relabelling(job, wishes)
     yield from _sources(judged)
 
 
 def _relabelling(job: Job, wishes: Wishes) -> Iterator[Finding]:
-    label = SLICE_LABELS[wishes.by]
     for number, rule in enumerate(rules_of(job)):
         under = f"relabel_configs[{number}]"
-        if label in sources_of(rule) or (action_of(rule) == "labelmap" and _maps(rule, label)):
+        for label in (SLICE_LABELS[wishes.by], ID_LABEL):
+            if label not in sources_of(rule) and not (action_of(rule) == "labelmap" and _maps(rule, label)):
+                continue
             what = f"reads {label}, which is the slice's own on the scrapers"
             yield job.finding("PI015", what, "carried as it is", rule, under)
+            break
         to = text_of(get(rule, "replacement"))
         if text_of(get(rule, "target_label")) == "__address__" and is_loopback(to):
             what = f"every scrape goes to {host_of(to)}"
@@ -241,5 +248,9 @@ def _places(judged: Judged) -> Iterator[Finding]:
             if leaf.path not in cut:
                 done = "carried as it is; write its value there"
                 yield job.finding("PI019", "a place-holder that nobody replaces", done, leaf.node, f"{key}{leaf.path}")
+        for leaf in leaves(node):
+            if keys.is_path(leaf.key) and keys.is_of_windows(leaf.node.real.text):
+                done = "carried as it is; put the file on the new machine, and write its path there"
+                yield job.finding("PI037", "a path of Windows", done, leaf.node, f"{key}{leaf.path}")
         for leaf in relative_paths(node):
             yield job.finding("PI012", "a relative path", "absolute in the new file", leaf.node, f"{key}{leaf.path}")

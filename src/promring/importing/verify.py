@@ -30,11 +30,11 @@ from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
 from promring.demo.process import find
 from promring.discovery import SourceContext
-from promring.importing import vmagent
+from promring.importing import programs, vmagent
 from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
-from promring.importing.programs import Answer, ProgramError, ask, judges
+from promring.importing.programs import ProgramError, ask
 from promring.importing.quiet import Listed, engine_text, quiet_text, read_again
 from promring.importing.running import Seen, Targets, prometheus, settled_targets
 from promring.importing.services import promring_text
@@ -80,11 +80,12 @@ def verify(found: Converted) -> Proof:
 
 def _program(found: Converted) -> tuple[Path, set[str]]:
     """The Prometheus here that lacks the fewest of the discoveries."""
-    programs = [path for path in map(find, ("prometheus", "prometheus3")) if path is not None]
-    if not programs:
+    found_here = [path for path in map(find, ("prometheus", "prometheus3")) if path is not None]
+    if not found_here:
         raise ProgramError("--verify: no Prometheus here (prometheus on PATH)")
-    answers = [(path, ask(path, found.configuration.main.path).lacks) for path in programs]
-    return min(answers, key=lambda answer: len(answer[1]))
+    answers = [(path, ask(path, found.configuration.main.path)) for path in found_here]
+    path, answer = min(answers, key=lambda one: one[1].rank)
+    return path, answer.lacks
 
 
 def _refused(found: Converted) -> list[Finding]:
@@ -99,11 +100,10 @@ def _refused(found: Converted) -> list[Finding]:
         for name in (SCRAPERS, DISCOVERY):
             if name not in found.files or (name == SCRAPERS and found.configuration.vmagent):
                 continue
-            for program in judges():
-                answer: Answer = ask(program, Path(folder, name))
-                findings += [
-                    Finding(0, line or 1, "PI035", name, "", f"{program.name}: {what}") for line, what in answer.refused
-                ]
+            answer = programs.verdict(Path(folder, name))
+            refused = answer.refused if answer is not None else []
+            by = answer.program if answer is not None else ""
+            findings += [Finding(0, line or 1, "PI035", name, "", f"{by}: {what}") for line, what in refused]
     return findings
 
 
