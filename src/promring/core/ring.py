@@ -208,6 +208,11 @@ class Ring:
         return np.array([s.weight for s in self.scrapers], dtype=np.float64)
 
     @cached_property
+    def lots(self) -> npt.NDArray[np.float64]:
+        """A number from 0 to 1 for each scraper, which depends on nothing but its id: shape (scrapers,)."""
+        return np.array([xxhash.xxh3_64_intdigest(s.id.encode()) for s in self.scrapers], dtype=np.float64) / 2.0**64
+
+    @cached_property
     def zones(self) -> Owners:
         """Number of each scraper's zone: int32, shape (scrapers,). Those without a zone are in one together."""
         return _numbered([s.zone for s in self.scrapers])
