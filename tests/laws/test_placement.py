@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from bisect import bisect_left
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_bounded_owners_are_those_of_one_target_proposing_after_another_in_any_o
         scraper = wishes[name].pop(0)
         held[scraper].append(name)
         if len(held[scraper]) > most[scraper]:
-            worst = max(held[scraper], key=lambda n: (first[n] != scraper, key[n]))  # noqa: B023 - called here
+            worst = max(held[scraper], key=lambda n: (first[n] != scraper, key[n]))
             held[scraper].remove(worst)
             waiting.append(worst)
     expected = {name: scraper for scraper, kept in held.items() for name in kept}
@@ -214,6 +215,18 @@ def test_leave_and_join_move_what_they_must_and_little_more(size: int) -> None:
         assert sum(before[n] != after[n] for n in names) <= 1.10 * share
     after = placed(names, fleet(size + 1), policy)
     assert sum(before[n] != after[n] for n in names) <= 1.15 * len(names) / (size + 1)
+
+
+def test_a_large_fleet_has_no_size_at_which_a_scraper_or_a_target_more_moves_many() -> None:
+    """One limit for all, a whole number, would fall for all at once: five shares here, where it is two."""
+    names = [f"10.{i // 62500}.{i // 250 % 250}.{i % 250}:9100" for i in range(100_001)]
+    every, policy = pool_of(names[:-1]), Policy(64)
+    was, now = (place(every, Ring(fleet(size), 64), policy) for size in (1009, 1010))
+    assert math.ceil(110_000 / 1009) > math.ceil(110_000 / 1010)
+    assert compare(was, now).moved * 1010 / len(every) <= 3.0
+    ring = Ring(fleet(1000), 64)
+    assert math.ceil(Fraction("1.1") * 100) < math.ceil(Fraction("1.1") * 100_001 / 1000)
+    assert compare(place(every, ring, policy), place(pool_of(names), ring, policy)).moved <= 10
 
 
 # Kept for ever: another digest is another placement for everyone who upgrades.

@@ -122,8 +122,8 @@ def fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
 
 
 def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, used: Loads, room: Loads, taken: Owners) -> None:
-    """Give each row without an owner the next scraper clockwise with room for it, the heaviest first; in place. One that is too
-    heavy for everybody gets one that has nothing, where there is one. Those for which nobody has room stay without.
+    """Give each row without an owner the next scraper clockwise with room for it, the heaviest first; in place. One that is
+    too heavy for everybody gets one that has nothing, where there is one. Those for which nobody has room stay without.
     """
     homeless = np.flatnonzero(owners == NOBODY)
     if loads is not None:

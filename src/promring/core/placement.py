@@ -2,12 +2,13 @@
 
 Plain (no ``load_factor``, no ``capacity``): the owner is the holder of the first token at or after the key.
 
-Bounded: nobody gets more than ``load_factor`` times its fair share of the load. Targets propose along the ring; a scraper
-that has too many keeps the heaviest (ties: the smaller key) and sends the rest on to the next scraper clockwise; rounds are
-synchronous, so the order of the input does not matter. This is deferred acceptance (Gale and Shapley, 1962) on the
-bounded-load ring of Mirrokni, Thorup and Zadimoghaddam ("Consistent Hashing with Bounded Loads", 2016). Where next to no
-room is left one target can drive another from scraper to scraper for thousands of rounds; who is still homeless after
-``ROUNDS_MAX`` takes the next scraper clockwise that has room, and drives nobody out.
+Bounded: nobody gets more than ``load_factor`` times its fair share of the load, in whole numbers (``_Bounds``). Targets
+propose along the ring; a scraper that has too many keeps the heaviest (ties: those that ask it first of all, then the
+smaller keys) and sends the rest on to the next scraper clockwise; rounds are synchronous, so the order of the input does not
+matter. This is deferred acceptance (Gale and Shapley, 1962) on the bounded-load ring of Mirrokni, Thorup and Zadimoghaddam
+("Consistent Hashing with Bounded Loads", 2016). Where next to no room is left one target can drive another from scraper to
+scraper for thousands of rounds; who is still homeless after ``ROUNDS_MAX`` takes the next scraper clockwise that has room,
+and drives nobody out.
 
 What is asked of a placement, the strongest first:
 
@@ -174,7 +175,7 @@ class _Bounds(NamedTuple):
         above = broken[np.argsort(ring.lots[broken] / parts[broken], kind="stable")[: math.ceil(load) - int(fair.sum())]]
         rounded_up = fair + (parts > 0)
         fair[above] += 1
-        return cls(fair, rounded_up, None) if most is None else cls(np.minimum(fair, most), np.minimum(rounded_up, most), most)
+        return cls(fair, rounded_up, None) if most is None else cls(*(np.minimum(n, most) for n in (fair, rounded_up)), most)
 
 
 def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
