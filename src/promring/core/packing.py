@@ -192,4 +192,3 @@ def summed(owners: Owners, loads: Loads | None, scrapers: int) -> Loads:
     if loads is None:
         return np.bincount(owners, minlength=scrapers).astype(np.int64, copy=False)
     return np.bincount(owners, weights=loads, minlength=scrapers).astype(np.int64)
-

@@ -175,7 +175,9 @@ class _Bounds(NamedTuple):
         above = broken[np.argsort(ring.lots[broken] / parts[broken], kind="stable")[: math.ceil(load) - int(fair.sum())]]
         rounded_up = fair + (parts > 0)
         fair[above] += 1
-        return cls(fair, rounded_up, None) if most is None else cls(*(np.minimum(n, most) for n in (fair, rounded_up)), most)
+        if most is None:
+            return cls(fair, rounded_up, None)
+        return cls(np.minimum(fair, most), np.minimum(rounded_up, most), most)
 
 
 def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
