@@ -66,7 +66,10 @@ ODD = {
 }
 """Without a single figure."""
 PARTIAL = {
-    "half": Lie(lambda true: vector(*true[::2]), "no figures of 22 of 45 targets"),
+    "half": Lie(
+        lambda true: {**vector(*true[::2]), "warnings": ["a store did not answer"]},
+        "no figures of 22 of 45 targets; it says: a store did not answer",
+    ),
     "doubled": Lie(lambda true: vector(*twice(true)), "45 odd figures left out, such as nan of"),
     "crowded": Lie(lambda true: vector(*other_jobs(true)), ""),
 }

@@ -42,7 +42,7 @@ def moved_by_loads(controllers: list[Controller]) -> list[int]:
     64,
     did="two controllers and a lock: one learns, it is killed; one without a state is next; none can ask for figures then",
 )
-@pytest.mark.parametrize("store", ["consul", "etcd"])
+@pytest.mark.parametrize("store", ["consul", pytest.param("etcd", marks=pytest.mark.long)])
 async def test_loads_that_one_controller_learnt_are_those_of_the_next_and_a_change_of_leader_moves_nothing(
     tmp_path: Path, consul_program: Path, seen: Seen, store: str
 ) -> None:

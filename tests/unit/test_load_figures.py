@@ -242,6 +242,36 @@ async def test_a_central_store_is_asked_one_query_and_targets_are_found_by_job_a
     assert found.troubles == {server.url: "1 odd figures left out, such as nan of b:1"}
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (
+            {"warnings": ["no store [10.0.0.7:10901]\nmatched", "timeout"]},
+            "; it says: no store [10.0.0.7:10901] matched; timeout",
+        ),
+        ({"warnings": ["x" * 5000]}, f"; it says: {'x' * 200}"),
+        ({"warnings": [[1]]}, ""),
+        ({"warnings": "none"}, ""),
+        ({}, ""),
+    ],
+)
+async def test_a_store_that_has_a_part_only_is_named_with_what_it_says_of_that(more: dict[str, Any], why: str) -> None:
+    half = vector(of("a:1", 7), of("other:1", 5, note='"warnings":["me"]'))
+    async with figure_server(FigureServer(result={**half, **more})) as server:
+        found = await promql(server).ask(asked(()))
+    assert said(found) == [7.0, -1.0, -1.0]
+    assert found.troubles == {server.url: f"no figures of 2 of 3 targets{why}"}
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-3", 1e12, "many"])
+async def test_a_figure_of_a_store_that_cannot_be_is_left_out_and_named(value: object) -> None:
+    result = vector(of("a:1", value), of("b:1", 8), of("b:1", 800, replica="2"), of("c:1", 9))
+    async with figure_server(FigureServer(result=result)) as server:
+        found = await promql(server).ask(asked(()))
+    assert said(found) == [-1.0, 800.0, 9.0], "of several series of one target the highest"
+    assert found.troubles[server.url].startswith("1 odd figures left out, such as")
+
+
 async def test_a_store_that_is_down_or_refuses_us_gives_no_figures_and_no_secret() -> None:
     async with figure_server(FigureServer(status=403)) as server:
         source = promql(server)

@@ -32,7 +32,7 @@ from promring.core.loads import Floats
 from promring.loads import Asked, LoadContext, LoadError, LoadSettings, Round, is_figure, odd_figures, vector
 from promring.model import Keys, Rows, TargetPool
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, new_session, request
+from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
 from promring.runtime.threads import in_thread
 
@@ -74,19 +74,22 @@ class PromqlSource:
     async def ask(self, asked: Asked) -> Round:
         where = shown(self._settings.url)
         try:
-            body = await self._answer()
+            answer = await self._answer()
+            body = vector.check(answer)
             figures, trouble = await in_thread(lambda: self._read(body, asked))
         except (LoadError, HttpError, secretfile.SecretError) as error:
             return Round(troubles={where: str(error)})
+        if trouble and (warning := vector.warning(answer)):
+            trouble = f"{trouble}; it says: {warning}"
         return Round(figures, {where: trouble} if trouble else {})
 
-    async def _answer(self) -> bytes:
-        """Raises ``LoadError``, ``HttpError``, ``SecretError``."""
+    async def _answer(self) -> Response:
+        """Raises ``HttpError``, ``SecretError``."""
         settings = self._settings
         url = URL(settings.url.reveal())
         headers = await settings.headers()
         async with new_session(keep_alive=False) as session:
-            answer = await request(
+            return await request(
                 session,
                 "GET",
                 url.with_path(url.path.rstrip("/") + vector.PATH),
@@ -97,7 +100,6 @@ class PromqlSource:
                 body_bytes_max=BODY_BYTES_MAX,
                 proxy=settings.proxy_for(url),
             )
-        return vector.check(answer)
 
     def _read(self, body: bytes, asked: Asked) -> tuple[dict[str, Figures], str]:
         """The figures, and what is wrong with them. Blocks. Raises ``LoadError``."""

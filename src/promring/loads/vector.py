@@ -6,6 +6,7 @@ answer beyond a bound, or of another form, is refused whole.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +22,8 @@ SERIES_BYTES_MAX = 256 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 SAID_MAX = 200
 PATH = "/api/v1/query"
+_WARNINGS = re.compile(r'"warnings"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
+"""Not found in a label: there its quotes have backslashes before them."""
 _RESULT = re.compile(rb'"result"[ \t\r\n]*:[ \t\r\n]*\[')
 
 
@@ -75,6 +78,20 @@ def samples(body: bytes) -> Iterator[Sample]:
             yield Sample(one.metric, _number(one.value[1]))
     except (ListError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LoadError(f"{PATH}: {' '.join(str(error)[:SAID_MAX].split())}") from error
+
+
+def warning(answer: Response) -> str:
+    """What the server itself says of its answer, such as that a part of it could not be had; empty: nothing."""
+    end = answer.body[-HEAD_BYTES_MAX:].decode(errors="replace")
+    found = _WARNINGS.search(end)
+    if found is None:
+        return ""
+    try:
+        said, _ = json.JSONDecoder().raw_decode(end, found.end())
+    except (ValueError, RecursionError):
+        return ""
+    text = "; ".join(one for one in said if isinstance(one, str))
+    return answer.clean(" ".join(text.split()))[:SAID_MAX]
 
 
 def _number(text: str) -> float:
