@@ -16,6 +16,7 @@ from promring.config.kinds import OneOf
 from promring.config.load import loads
 from promring.config.node import Node
 from promring.config.settings import Settings
+from tests.blocks import blocks, commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -82,9 +83,10 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_commands_in_the_readme_exist() -> None:
-    named = set(re.findall(r"^    promring ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    shown = [line for block in blocks(ROOT / "README.md") if block.language == "sh" for line in commands(block)]
+    named = {line.split()[1] for line in shown if line.startswith("promring ")}
     assert named <= set(COMMANDS)
-    assert {"run", "check", "status", "where", "scrape-config"} <= named
+    assert {"run", "check", "where", "scrape-config", "drain"} <= named
 
 
 def test_check_says_valid_or_every_error_with_exit_2(tmp_path: Path) -> None:
