@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -111,10 +112,22 @@ class Walk:
         answer = json.loads(self.on(address).fetch("http://127.0.0.1:9090/api/v1/targets?state=active"))
         return len(answer["data"]["activeTargets"])
 
-    def scrapers(self) -> dict[str, str]:
-        """State by scraper."""
-        status = json.loads(self.on(PROMRING).fetch("http://127.0.0.1:9600/api/v1/status"))["data"]
-        return {scraper["id"]: scraper["state"] for fleet in status["fleets"] for scraper in fleet["scrapers"]}
+    def fleet(self) -> dict[str, Any]:
+        """What promring says of it."""
+        (found,) = json.loads(self.on(PROMRING).fetch("http://127.0.0.1:9600/api/v1/fleets"))["data"]
+        return dict(found)
+
+    def state_of(self, scraper: str) -> str:
+        return {one["id"]: str(one["state"]) for one in self.fleet()["scrapers"]}[scraper]
+
+    async def owners(self) -> dict[str, int]:
+        """How many targets each server has, as soon as no target has two owners."""
+
+        def settled() -> bool:
+            return not self.fleet()["handing_over"] and sum(map(self.targets_of, SERVERS)) == len(TARGETS)
+
+        await until(settled, "no target is being handed over")
+        return {address: self.targets_of(address) for address in SERVERS}
 
 
 @pytest.fixture
@@ -173,9 +186,9 @@ async def try_it(walk: Walk) -> None:
     assert "would move" in walk.follow(by_words("promring plan --without"))
     walk.follow(by_words("kill -9"))
     await walk.all_scraped()
-    assert walk.scrapers()["10.0.0.2:9090"] == "down"
+    assert walk.state_of("10.0.0.2:9090") == "down"
     walk.start_prometheus("10.0.0.2")
-    await until(lambda: walk.scrapers()["10.0.0.2:9090"] == "up" and walk.targets_of("10.0.0.2") > 0, "it has targets again")
+    await until(lambda: walk.state_of("10.0.0.2:9090") == "up" and walk.targets_of("10.0.0.2") > 0, "it has targets again")
     walk.follow(by_words("promring drain"))
     await until(lambda: walk.targets_of("10.0.0.1") == 0, "it has taken its empty list")
     await walk.all_scraped()
@@ -188,14 +201,14 @@ async def try_it(walk: Walk) -> None:
 
 async def without_promring(walk: Walk, start: str) -> None:
     """It is stopped, everything goes on being scraped; it is started, and nothing moves."""
-    owners = {address: walk.targets_of(address) for address in SERVERS}
+    owners = await walk.owners()
     walk.type("kill $(pgrep -f '[p]romring run')")  # the brackets: not the shell that says so
     await until(lambda: walk.ask("pgrep -f '[p]romring run'").returncode == 1, "promring has stopped")
     await walk.all_scraped()
     walk.background(start)
     await until(lambda: walk.ask("promring status").returncode == 0, "ready again")
     await walk.all_scraped()
-    assert {address: walk.targets_of(address) for address in SERVERS} == owners
+    assert await walk.owners() == owners
 
 
 async def other_pages(walk: Walk) -> None:
@@ -258,9 +271,9 @@ async def test_the_wheel_is_installed_with_consul_and_upgraded_as_the_pages_say(
     await connect(walk, "systemctl enable --now promring")
     await try_it(walk)
     walk.follow(by_words("cp /tmp/web.json /etc"))
-    owners = {address: walk.targets_of(address) for address in SERVERS}
+    owners = await walk.owners()
     for words in (f"promring-{NEXT}", "systemctl restart"):
         walk.type("set -e; unset PIP_FIND_LINKS; " + by_words(words, INSTALL).text.replace("promring status", "true"))
     await until(lambda: f"promring {NEXT}: ready" in walk.ask("promring status").stdout, "the new version is ready")
     await walk.all_scraped()
-    assert {address: walk.targets_of(address) for address in SERVERS} == owners
+    assert await walk.owners() == owners

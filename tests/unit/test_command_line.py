@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from promring.cli import COMMANDS, main
-from promring.cli.lazy import with_variables
+from promring.cli.lazy import OTHER_WORDS, with_variables
 from promring.demo.process import free_port
 from tests.fakes.controller import FakeController, status
 from tests.unit.test_web import scrapers
@@ -74,6 +74,9 @@ def test_a_configuration_of_the_environment_does_not_make_a_plan_one_of_that_fil
     [
         (["stauts"], "no such command 'stauts'; did you mean 'status'?"),
         (["zzz"], "no such command 'zzz'\n"),
+        (["validate"], "no such command 'validate'; did you mean 'check'?"),
+        (["help"], "no such command 'help'; did you mean '--help'?"),
+        (["completion"], "Choose from: bash, zsh, fish\n"),
         (["drain", "10.0.0.1:9091"], "did you mean '10.0.0.1:9090'"),
         (["drain", "x:1", "--fleet", "nod"], "no fleet 'nod'; there is node, other; did you mean 'node'?"),
         (["release", "nodes"], "; did you mean 'node'?"),
@@ -204,3 +207,8 @@ async def checked(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
     command = [sys.executable, "-m", "promring", "check", str(file), "--online", *more]
     return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_every_word_of_other_programs_leads_to_a_command_or_option_that_is_there() -> None:
+    assert set(OTHER_WORDS.values()) <= {*COMMANDS, "--help", "--version"}
+    assert not set(OTHER_WORDS) & set(COMMANDS)

@@ -74,7 +74,7 @@ def import_(files: tuple[Path, ...], output: Output, **options: Any) -> None:
     """
     wanted = Wanted(**options)
     if wanted.out is None and not wanted.dry_run:
-        raise click.UsageError("--out DIR, or --dry-run")
+        raise click.UsageError("where to? --out DIR, or --dry-run, which writes nothing")
     layout = _layout(wanted)
     try:
         report = _imported(files, wanted, layout)

@@ -18,6 +18,26 @@ import click
 from promring.runtime.near import meant
 from promring.runtime.text import printable
 
+OTHER_WORDS = {
+    "config": "check",
+    "diff": "plan",
+    "fleets": "status",
+    "help": "--help",
+    "list": "status",
+    "log": "events",
+    "logs": "events",
+    "move": "drain",
+    "scrapers": "status",
+    "serve": "run",
+    "services": "status",
+    "show": "status",
+    "start": "run",
+    "targets": "where",
+    "test": "check",
+    "validate": "check",
+    "version": "--version",
+}
+"""What the commands of other programs are called, and what does that here: no spelling would lead to it."""
 GARBAGE_LOOKED_FOR = 100_000
 """Values that are made until the collector runs: loading a command makes many, and no garbage. A tenth of its CPU."""
 
@@ -62,7 +82,9 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = click.utils.make_str(args[0])
         if name not in self._lazy and not name.startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"no such command {name!r}{meant(name, self._lazy)}")
+            other = OTHER_WORDS.get(name)
+            near = f"; did you mean {other!r}?" if other else meant(name, self._lazy)
+            ctx.fail(f"no such command {name!r}{near}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -73,7 +95,8 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:  # their texts may name what came from outside
-            raise click.UsageError(printable(error.format_message(), lines=True), error.ctx) from None
+            text = error.format_message().replace(",\n\t", ", ").replace("\n\t", " ")  # choices, a line each
+            raise click.UsageError(printable(text, lines=True), error.ctx) from None
         except click.ClickException as error:
             raise click.ClickException(printable(error.format_message(), lines=True)) from error
 

@@ -50,8 +50,9 @@ class Output(Enum):
 
 
 def output_option(command: Callable[P, R]) -> Callable[P, R]:
-    """``--output text|json|yaml``, given to the command as ``output``."""
+    """``--output text|json|yaml``, ``-o``, given to the command as ``output``."""
     return click.option(
+        "-o",
         "--output",
         type=click.Choice([one.value for one in Output]),
         default="text",
