@@ -60,16 +60,26 @@ readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True
 @click.option("--reload-url", help="POSTed after something was written; Prometheus' file_sd needs none.")
 @click.option("--token-file", type=readable, help="A bearer token for the controllers.")
 @click.option("--basic-auth.username", "username", help="For a proxy or a controller that wants a password.")
-@click.option("--basic-auth.password-file", "password_file", type=readable)
+@click.option("--basic-auth.password-file", "password_file", type=readable, help="A file with that password.")
 @click.option("--tls.ca-file", "ca_file", type=readable, help="Whom to trust, instead of the system's authorities.")
-@click.option("--tls.cert-file", "cert_file", type=readable)
-@click.option("--tls.key-file", "key_file", type=readable)
+@click.option("--tls.cert-file", "cert_file", type=readable, help="A certificate to show to the controllers.")
+@click.option("--tls.key-file", "key_file", type=readable, help="The key of that certificate.")
 @click.option("--tls.server-name", "server_name", help="The name to verify.")
 @click.option("--tls.insecure-skip-verify", "insecure", is_flag=True, help="Believe any certificate.")
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(0.1, 300), default=WAIT_S, show_default=True, help="Seconds a long poll."
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0.1, 300),
+    default=WAIT_S,
+    show_default=True,
+    help="Seconds that a controller may wait for a change before it answers.",
 )
-@click.option("--web.listen-address", "listen", type=options.HostPort(), help="host:port of its own /metrics and /-/ready.")
+@click.option(
+    "--web.listen-address",
+    "listen",
+    type=options.HostPort(),
+    help="Where its own /metrics and /-/ready are; default: nowhere.",
+)
 @click.option("--log.level", "level", type=click.Choice(log.LEVELS), default="info", show_default=True)
 @click.option("--log.format", "fmt", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
 def agent(

@@ -27,7 +27,12 @@ from promring.web.server import WebSettings
 @click.command()
 @options.config_file
 @click.option(
-    "--web.listen-address", "listen", type=options.HostPort(), default="127.0.0.1:9600", show_default=True, help="host:port."
+    "--web.listen-address",
+    "listen",
+    type=options.HostPort(),
+    default="127.0.0.1:9600",
+    show_default=True,
+    help="Where page, API, lists and metrics are; :9600 is every address of this machine.",
 )
 @click.option(
     "--web.token-file",

@@ -43,7 +43,14 @@ class Part(NamedTuple):
 @click.option("--fleet", metavar="NAME", help="A job for each service of this fleet.")
 @click.option("--scraper", help="Identity of the scraper it is for; without it a place-holder is printed.")
 @click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="Where scrapers reach promring (http_sd).")
-@click.option("--for", "reader", type=click.Choice(["prometheus", "vmagent"]), default="prometheus", show_default=True)
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["prometheus", "vmagent"]),
+    default="prometheus",
+    show_default=True,
+    help="What the scraper is.",
+)
 @click.option("--means", type=click.Choice(list(KINDS)), help="Which delivery, where there are several; default: the first.")
 def scrape_config(
     config_file: Path,

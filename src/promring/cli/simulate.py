@@ -89,9 +89,17 @@ class Outcome:
 )
 @click.option("--plain", is_flag=True, help="The plain ring, without a bound.")
 @click.option("--capacity", type=click.FloatRange(0, 1e15, min_open=True), help="The most load a scraper may have.")
-@click.option("--replicas", type=click.IntRange(1, 100), default=1, show_default=True, help="Owners a target.")
+@click.option(
+    "--replicas", type=click.IntRange(1, 100), default=1, show_default=True, help="How many scrapers have each target."
+)
 @click.option("--zones", type=click.IntRange(0, 100), default=0, help="Scrapers and targets stand in so many zones.")
-@click.option("--services", type=click.IntRange(1, 1000), default=1, show_default=True, help="Whose the targets are.")
+@click.option(
+    "--services",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Among how many services the targets are spread.",
+)
 @click.option("--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True)
 @click.option("--skew", is_flag=True, help="Loads with a long tail, as samples a scrape have; placed by load.")
 @click.option(
