@@ -156,16 +156,22 @@ def configurations() -> list[Block]:
     return [block for block in STARTED if block.file == "/etc/promring/promring.yml"]
 
 
+async def all_answer(walk: Walk) -> None:
+    """Sources and scrapers, a Prometheus that has just been started in a moment."""
+    check = by_words("promring check --online")
+    await until(lambda: walk.ask(check.text).returncode == 0, "all answer")
+
+
 async def connect(walk: Walk, start: Block | str) -> None:
     """Steps 1 to 6 of the page, from the targets on."""
     walk.follow(by_words("mkdir -p /etc/promring/targets"))
-    await until(lambda: walk.ask("promring check --online /etc/promring/promring.yml").returncode == 0, "all answer")
-    walk.follow(by_words("promring check --online"))
     walk.follow(by_words("openssl rand"))
     if isinstance(start, Block):
+        await all_answer(walk)
         walk.follow(start)
-    else:
+    else:  # with Consul, which knows of no scraper before promring has registered them
         walk.type(start)
+        await all_answer(walk)
     await until(lambda: walk.ask("promring status").returncode == 0, "ready")
     shown = by_words("external_labels")
     assert shown.file == "/etc/prometheus/prometheus.yml"

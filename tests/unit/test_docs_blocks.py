@@ -81,6 +81,8 @@ def judge_shell(block: Block, tmp_path: Path) -> None:
     for line in commands(block):
         if line.startswith("promring "):
             parsed(shlex.split(line)[1:])
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
     if block.marker:
         how = re.fullmatch(r"(not run: .+|run elsewhere: (tests/\S+\.py))", block.marker)
         assert how, f"{block.marker!r} says neither why it is not run nor where"
