@@ -153,12 +153,13 @@ def _resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def _timed(work: Callable[[], object], runs: int = RUNS) -> list[float]:
+def _timed(work: Callable[[], object], clock: Callable[[], float] = time.process_time) -> list[float]:
+    """Seconds of processor time, which other work on the machine changes little; or by another ``clock``."""
     took = []
-    for _ in range(runs):
-        started = time.perf_counter()
+    for _ in range(RUNS):
+        started = clock()
         work()
-        took.append(time.perf_counter() - started)
+        took.append(clock() - started)
     return took
 
 
@@ -211,9 +212,11 @@ def _table(speeds: dict[str, list[float]]) -> None:
     console.print(
         "leave, join: targets moved over those that must (median, worst of 20; K/(N+1) for a join); series by load"
     )
-    console.print(f"ring against uhashring: {statistics.median(speeds['uhashring']) / ring_ns:.0f} x (asked: >= 100)")
+    console.print(f"ring against uhashring: {statistics.median(speeds['uhashring']) / ring_ns:.0f} x (asked: >= 150)")
     ratio = statistics.median(speeds["bounded 1.10"]) / ring_ns
-    console.print(f"bounded 1.10 against ring: {ratio:.1f} x (asked: <= 4)")
+    console.print(f"bounded 1.10 against ring: {ratio:.1f} x (asked: <= 3)")
+    ratio = statistics.median(speeds["by series 1.10"]) / ring_ns
+    console.print(f"by series 1.10 against ring: {ratio:.1f} x (asked: <= 6)")
 
 
 Weights = npt.NDArray[np.float64] | Loads
@@ -263,7 +266,7 @@ def _reshard(pool: TargetPool) -> None:
         took = statistics.median(_timed(work))
         console.print(
             f"full reshard to every slice as bytes, {name}: {took * 1000:.0f} ms, {took / alone:.1f} x joining the same"
-            f" fragments, {alone * 1000:.0f} ms (asked: <= 3); {took / best:.1f} x if they lay sorted by slice"
+            f" fragments, {alone * 1000:.0f} ms (asked: <= 2.5); {took / best:.1f} x if they lay sorted by slice"
         )
 
 
@@ -296,17 +299,17 @@ def _leave_to_disk(pool: TargetPool) -> None:
         return written
 
     changed = reshard()
-    took = statistics.median(_timed(reshard))
+    took = statistics.median(_timed(reshard, time.perf_counter))
 
     def write_alone() -> None:
         for name, body in changed.items():
             write(name, body)
 
-    alone = statistics.median(_timed(write_alone))
+    alone = statistics.median(_timed(write_alone, time.perf_counter))
     shutil.rmtree(folder)
     console.print(
         f"one of {SCRAPERS} leaves, {len(changed)} changed slices on disk, without fsync: {took * 1000:.0f} ms,"
-        f" writing them alone {alone * 1000:.0f} ms: {took / alone:.1f} x (asked: <= 4)"
+        f" writing them alone {alone * 1000:.0f} ms: {took / alone:.1f} x (asked: <= 2.5)"
     )
 
 
