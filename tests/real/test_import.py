@@ -152,6 +152,16 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, text: str) -> None:
         judged_by_prometheus(read_configuration(tmp_path / "prometheus.yml"))
 
 
+def test_a_file_in_another_folder_is_judged_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server("promtool")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "prometheus.yml").write_text(
+        "scrape_configs: [{job_name: a, file_sd_configs: [{files: [x.json]}]}]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert judged_by_prometheus(read_configuration(Path("etc/prometheus.yml"))) == []
+
+
 def test_what_only_an_older_prometheus_refuses_is_taken(tmp_path: Path) -> None:
     server("promtool"), server("prometheus3")
     text = """

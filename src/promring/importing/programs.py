@@ -74,7 +74,7 @@ def verdict(config: Path) -> Answer | None:
 
 def ask(program: Path, config: Path) -> Answer:
     """What ``promtool``, or a Prometheus server that ends before it listens, says. Raises ``ProgramError``."""
-    found = _asked(program, config)
+    found = _asked(program, config.absolute())  # it runs in the file's folder
     found.program = program.name
     names = [(line, what) for line, what in found.refused if _UTF8.search(what)]
     if names and _major(program) < UTF8_SINCE:
@@ -85,7 +85,7 @@ def ask(program: Path, config: Path) -> Answer:
 
 def _major(program: Path) -> int:
     """The first number of its version; 0: it does not say."""
-    found = _VERSION.search(_run([program, "--version"], program)[1])
+    found = _VERSION.search(_run([program, "--version"], program.absolute())[1])
     return int(found[1]) if found else 0
 
 
@@ -106,7 +106,7 @@ def _run(arguments: Sequence[str | Path], config: Path) -> tuple[int, str]:
             capture_output=True,
             timeout=TIMEOUT_S,
             check=False,
-            cwd=config.absolute().parent,
+            cwd=config.parent,
             env={**os.environ, "GOMAXPROCS": "2"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
