@@ -41,7 +41,8 @@ class NoPoolError(OddError):
     """
 
     def __init__(self, pool: str, others: str, nothing: Seen) -> None:
-        super().__init__(f"no scrape pool {pool!r} (the job_name of its targets); there is {others}")
+        why = "(the job_name of its targets), or its list did not reach that server yet"
+        super().__init__(f"no scrape pool {pool!r} {why}; there is {others}")
         self.nothing = nothing
 
 
