@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from promring import __version__
@@ -75,6 +76,14 @@ def test_the_image_is_made_of_files_that_are_here_and_runs_as_nobody() -> None:
     last = text.split("\nFROM ")[-1]
     assert re.search(r"^USER [1-9]", last, re.MULTILINE)
     assert set(re.findall(r"(PROMRING_\w+)=", last)) <= variables("run")
+
+
+def test_an_agent_in_the_image_has_a_port_of_its_own() -> None:
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/scrapers.yaml").read_text())
+    pods = [one["spec"]["template"]["spec"] for one in documents if one["kind"] == "StatefulSet"]
+    agents = [one for pod in pods for one in pod["initContainers"] if one["args"][0] == "agent"]
+    assert [one["ports"][0]["containerPort"] for one in agents] == [9601]
+    assert "--web.listen-address=:9601" in agents[0]["args"]
 
 
 def test_the_example_is_a_valid_configuration() -> None:
