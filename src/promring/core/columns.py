@@ -9,6 +9,7 @@ from array import array
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -17,30 +18,37 @@ from xxhash import xxh3_64_intdigest as xxh3_64
 from promring.core.fragment import SEAL, encode_lines
 from promring.model import SEPARATOR, Bounds, Keys, Rows, TargetPool
 
-AT_ONCE = 32 * 1024
+AT_ONCE = 4096
 """Rows that are put together by one call, which holds the interpreter."""
 _END = np.dtype([("before", f"S{1 + len(SEAL)}"), ("id", "S16"), ("after", f"S{3 + len(SEPARATOR)}")])
 _AFTER = b'"}}' + SEPARATOR
 _LABELS = b',"labels":'
 _NO_LABELS = b"{}"
+_but_braces: Callable[[bytes], bytes] = itemgetter(slice(0, -2))
 
 
 # --- bare fragments, heads and sealed ones ---------------------------------------------------------------------------
 
 
-def bare_fragments(targets: Sequence[msgspec.Struct]) -> list[bytes]:
-    """As they are listed, without ids. ``targets``: with the fields of ``Whole``."""
+def bare_fragments(targets: Sequence[msgspec.Struct]) -> tuple[list[bytes], bool]:
+    """As they are listed, without ids; whether some have no labels. ``targets``: with the fields of ``Whole``."""
     encoded = encode_lines(targets)  # a line break or quote within a text is escaped: what is replaced is no text
-    return encoded.replace(_LABELS + _NO_LABELS + b"}\n", b"}\n").splitlines()
+    bare = encoded.replace(_LABELS + _NO_LABELS + b"}\n", b"}\n")
+    return bare.splitlines(), len(bare) != len(encoded)
 
 
 def bare(head: bytes) -> bytes:
     return head.removesuffix(_LABELS) + b"}" if head.endswith(_LABELS) else head + b"}}"
 
 
+def heads_of_labelled(listed: Sequence[bytes], rows: list[int]) -> list[bytes]:
+    """Of bare fragments that all have labels."""
+    return list(map(_but_braces, map(listed.__getitem__, rows)))
+
+
 def heads_of_bare(listed: Sequence[bytes], rows: list[int]) -> list[bytes]:
-    some = [listed[row] for row in rows]
-    return [one[:-2] if one.endswith(b"}}") else one[:-1] + _LABELS for one in some]
+    some = map(listed.__getitem__, rows)
+    return [_but_braces(one) if one.endswith(b"}}") else one[:-1] + _LABELS for one in some]
 
 
 def heads_of(pool: TargetPool) -> list[bytes]:

@@ -35,6 +35,7 @@ from promring.core.columns import (
     column,
     heads_of,
     heads_of_bare,
+    heads_of_labelled,
     ids_of,
     joined,
     sealed,
@@ -90,6 +91,7 @@ class _Listing:
 
     def __init__(self) -> None:
         self._bare: list[bytes] = []
+        self._unlabelled = False
         self._keys, self._digests = array("Q"), array("Q")
         self._waiting: list[msgspec.Struct] = []
         self._identities: list[str] = []
@@ -123,8 +125,9 @@ class _Listing:
         self._waiting, self._identities, self._shared_bytes = [], [], 0
 
     def take(self, some: Wholes) -> None:
-        fragments = bare_fragments(some.fragments)
+        fragments, unlabelled = bare_fragments(some.fragments)
         self._bare += fragments
+        self._unlabelled |= unlabelled
         self._digests.extend(map(xxh3_64, fragments))
         self._keys.extend(map(xxh3_64, map(str.encode, some.identities)))
 
@@ -136,7 +139,8 @@ class _Listing:
             order, duplicates = with_ties_settled(order, ties, partial(without_copies, listed.__getitem__))
         core = keys[order]
         ids, digests = ids_of(core, digests[order])
-        return TargetPool(core, ids, digests, *sealed(partial(heads_of_bare, listed), order, ids), duplicates=duplicates)
+        heads = heads_of_bare if self._unlabelled else heads_of_labelled
+        return TargetPool(core, ids, digests, *sealed(partial(heads, listed), order, ids), duplicates=duplicates)
 
 
 def fingerprint_of(pool: TargetPool) -> Fingerprint:
