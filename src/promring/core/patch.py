@@ -80,9 +80,10 @@ def _spliced(merged: TargetPool, leaving: Rows, kept: Rows, into: Rows, come: Se
     places = np.append(kept, len(merged))[into].tolist()
     cuts = [(row, 0, fragment) for row, fragment in zip(places, come, strict=True)]  # in order of key, and stay so
     cuts = sorted([*cuts, *((row, 1, b"") for row in leaving.tolist())], key=lambda cut: cut[:2])
-    pieces, done = [], 0
+    pieces: list[memoryview | bytes] = []
+    blob, done = memoryview(merged.blob), 0  # no copy of its own for each piece
     for row, drops, fragment in cuts:
-        pieces += [merged.blob[merged.bounds[done] : merged.bounds[row]], fragment]
+        pieces += [blob[merged.bounds[done] : merged.bounds[row]], fragment]
         done = row + drops
-    pieces.append(merged.blob[merged.bounds[done] :])
+    pieces.append(blob[merged.bounds[done] :])
     return b"".join(pieces)
