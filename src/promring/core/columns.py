@@ -61,8 +61,16 @@ def chosen(texts: Sequence[bytes], rows: list[int]) -> list[bytes]:
     return list(map(texts.__getitem__, rows))
 
 
-def sealed(heads: Callable[[list[int]], list[bytes]], order: Rows, ids: Keys) -> tuple[bytes, Bounds]:
-    """The blob and bounds of rows in this order, with these ids. ``heads``: of some of them."""
+def some_unlabelled(pool: TargetPool) -> bool:
+    """Whether some of its targets have no labels but their ids."""
+    begins = np.frombuffer(pool.blob, dtype=np.uint8)[pool.bounds[1:] - _END.itemsize]
+    return bool((begins == ord("{")).any())
+
+
+def sealed(heads: Callable[[list[int]], list[bytes]], order: Rows, ids: Keys, *, unlabelled: bool) -> tuple[bytes, Bounds]:
+    """The blob and bounds of rows in this order, with these ids. ``heads``: of some of them; ``unlabelled``: whether some
+    have no labels.
+    """
     bounds: Bounds = np.zeros(len(order) + 1, dtype=np.int64)
     pieces: list[bytes] = []
     for start in range(0, len(order), AT_ONCE):
@@ -71,7 +79,8 @@ def sealed(heads: Callable[[list[int]], list[bytes]], order: Rows, ids: Keys) ->
         both[0::2], both[1::2] = some, _ends(ids[start : start + AT_ONCE])
         lengths = np.fromiter(map(len, some), dtype=np.int64, count=len(some)) + _END.itemsize
         bounds[start + 1 : start + 1 + len(some)] = lengths
-        pieces.append(b"".join(both).replace(_LABELS + b"," + SEAL, _LABELS + b"{" + SEAL))  # those without labels
+        piece = b"".join(both)
+        pieces.append(piece.replace(_LABELS + b"," + SEAL, _LABELS + b"{" + SEAL) if unlabelled else piece)
     return b"".join(pieces), np.cumsum(bounds, out=bounds)
 
 

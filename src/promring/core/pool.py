@@ -39,6 +39,7 @@ from promring.core.columns import (
     ids_of,
     joined,
     sealed,
+    some_unlabelled,
     ties_of,
     with_ties_settled,
     without_copies,
@@ -140,7 +141,8 @@ class _Listing:
         core = keys[order]
         ids, digests = ids_of(core, digests[order])
         heads = heads_of_bare if self._unlabelled else heads_of_labelled
-        return TargetPool(core, ids, digests, *sealed(partial(heads, listed), order, ids), duplicates=duplicates)
+        blob, bounds = sealed(partial(heads, listed), order, ids, unlabelled=self._unlabelled)
+        return TargetPool(core, ids, digests, blob, bounds, duplicates=duplicates)
 
 
 def fingerprint_of(pool: TargetPool) -> Fingerprint:
@@ -151,7 +153,8 @@ def fingerprint_of(pool: TargetPool) -> Fingerprint:
 def selected(pool: TargetPool, rows: Rows) -> TargetPool:
     """These ascending rows of a pool without two rows of one key."""
     keys = pool.keys[rows]
-    return TargetPool(keys, keys, pool.digests[rows], *sealed(partial(chosen, heads_of(pool)), rows, keys))
+    blob, bounds = sealed(partial(chosen, heads_of(pool)), rows, keys, unlabelled=some_unlabelled(pool))
+    return TargetPool(keys, keys, pool.digests[rows], blob, bounds)
 
 
 # --- all sources -----------------------------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ def merge(
         by,
         ids,
         digests,
-        *sealed(partial(chosen, heads), order, ids),
+        *sealed(partial(chosen, heads), order, ids, unlabelled=any(map(some_unlabelled, pools))),
         duplicates=sum(pool.duplicates for pool in pools) + more,
         zones=zones,
         zone_names=names,

@@ -164,7 +164,9 @@ class _Check:
     def group(self, group: Group) -> Listed | None:
         targets, labels = group.targets or (), group.labels or {}
         i = self._groups
-        self._count(1, len(targets))
+        self._groups, self._targets = i + 1, self._targets + len(targets)
+        if i >= TARGETS_MAX or self._targets > TARGETS_MAX:
+            raise self._too_many()
         known = self._names.known.get(tuple(labels)) or self._names.look(labels)
         if known.plain and all(values := labels.values()):
             size = known.length + len("".join(values))  # type: ignore[arg-type]
@@ -176,7 +178,9 @@ class _Check:
         if wrong := known.wrong or (_too_long(passed) if size > LABEL_VALUE_MAX else ""):
             self._refusals.add(f"[{i}].labels: {wrong}", len(targets))
             return None
-        self._expand(i, size * len(targets))
+        self._expanded += size * len(targets)
+        if self._expanded > self._expanded_max:
+            raise self._too_long_together(i)
         suffix = suffix_of(passed.items()) if known.redirects else ""
         return Listed(_passing(targets, i, self._refusals), passed, suffix)
 
@@ -185,22 +189,20 @@ class _Check:
         known = self._names.look(some.names)
         if not known.plain or known.wrong:
             return False
-        self._expand(self._groups, len(some.piece))  # at most: each is there once
-        self._count(len(some), len(some))
+        self._expanded += len(some.piece)  # at most: each is there once
+        if self._expanded > self._expanded_max:
+            raise self._too_long_together(self._groups)
+        self._groups, self._targets = self._groups + len(some), self._targets + len(some)
+        if max(self._groups, self._targets) > TARGETS_MAX:
+            raise self._too_many()
         return True
 
-    def _count(self, groups: int, targets: int) -> None:
-        self._groups += groups
-        self._targets += targets
-        if max(self._targets, self._groups) > TARGETS_MAX:
-            raise DiscoveryError(f"{self._where}: more than {TARGETS_MAX} targets or groups")
+    def _too_many(self) -> DiscoveryError:
+        return DiscoveryError(f"{self._where}: more than {TARGETS_MAX} targets or groups")
 
-    def _expand(self, i: int, characters: int) -> None:
-        self._expanded += characters
-        if self._expanded > self._expanded_max:
-            raise DiscoveryError(
-                f"{self._where}: [{i}]: the labels, repeated for each target, are longer than {self._expanded_max}"
-            )
+    def _too_long_together(self, i: int) -> DiscoveryError:
+        said = f"the labels, repeated for each target, are longer than {self._expanded_max}"
+        return DiscoveryError(f"{self._where}: [{i}]: {said}")
 
 
 def _too_long(labels: Mapping[str, str]) -> str:
