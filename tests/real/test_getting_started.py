@@ -269,6 +269,7 @@ def install(walk: Walk, folder: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # it builds, installs and upgrades, each of which may have minutes on a busy machine
 async def test_the_wheel_is_installed_with_consul_and_upgraded_as_the_pages_say(walk: Walk, tmp_path: Path) -> None:
     _, configuration = configurations()
     install(walk, wheels(tmp_path / "wheels"))
