@@ -64,7 +64,7 @@ async def _try(w: World, trial: Trial, failures: list[str]) -> Band:
         await trial.run(w)
         settled_s = await w.settle()
     except (TimeoutError, AssertionError, OSError) as error:
-        failures.append(f"{trial.name}: not settled: {error!r}")
+        failures.append(f"{trial.name}: not settled: {error or type(error).__name__}")
     ended = time.monotonic()
     gap_s = w.longest_gap(began, ended)
     bad = gap_s > trial.bound_s

@@ -82,21 +82,30 @@ class World:
         return max(max(gaps(farm.scrapes(address), since, until)) for address in steady) - late
 
     async def settle(self) -> float:
-        """Wait until every listed target is scraped again and no hand-over is going on; seconds. Raises ``TimeoutError``."""
-        began = time.monotonic()
-        async with asyncio.timeout(SETTLE_S):
-            await self.stage.farm.scraped_since(self.listed, began, SETTLE_S)
-            while not await self._is_quiet():  # noqa: ASYNC110 - the fleet is another process
-                await asyncio.sleep(0.5)
+        """Wait until every listed target is scraped again and no hand-over is going on; seconds. Raises ``TimeoutError``
+        that says what is still going on.
+        """
+        began, why = time.monotonic(), "targets that are not scraped"
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await self.stage.farm.scraped_since(self.listed, began, SETTLE_S)
+                while why := await self._unrest():
+                    await asyncio.sleep(0.5)
+        except TimeoutError as error:
+            raise TimeoutError(why) from error
         return time.monotonic() - began
 
-    async def _is_quiet(self) -> bool:
+    async def _unrest(self) -> str:
+        """What is still going on; empty: nothing."""
         leader = await self.leader()
         found = await leader.ask(self.stage.session, f"services/{SERVICE}")
-        if not found or found["handing_over"] or found["held"]:
-            return False
-        members = [one for one in found["scrapers"] if one["targets"]]
-        return len(members) == len(self.stage.scrapers)
+        if not found:
+            return f"{leader} does not answer"
+        if found["handing_over"] or found["held"]:
+            return f"handing over {found['handing_over']}, held: {found['held']}"
+        without = [one["trouble"] or one for one in found["scrapers"] if not one["targets"]]
+        listed = f"{len(found['scrapers'])} of {len(self.stage.scrapers)} scrapers"
+        return f"{listed}, without targets: {without}" if without or len(found["scrapers"]) < len(self.stage.scrapers) else ""
 
     async def freeze(self, process: Controller | ScraperProcess, seconds: float) -> None:
         process.signal(signal.SIGSTOP)
