@@ -89,23 +89,23 @@ class World:
         try:
             async with asyncio.timeout(SETTLE_S):
                 await self.stage.farm.scraped_since(self.listed, began, SETTLE_S)
-                while why := await self._unrest():
+                while why := await self._unrest():  # noqa: ASYNC110 - the fleet is another process
                     await asyncio.sleep(0.5)
         except TimeoutError as error:
             raise TimeoutError(why) from error
         return time.monotonic() - began
 
     async def _unrest(self) -> str:
-        """What is still going on; empty: nothing."""
+        """What is still going on; empty: nothing. A scraper that died often waits up to five minutes for targets."""
         leader = await self.leader()
         found = await leader.ask(self.stage.session, f"services/{SERVICE}")
         if not found:
             return f"{leader} does not answer"
         if found["handing_over"] or found["held"]:
             return f"handing over {found['handing_over']}, held: {found['held']}"
-        without = [one["trouble"] or one for one in found["scrapers"] if not one["targets"]]
-        listed = f"{len(found['scrapers'])} of {len(self.stage.scrapers)} scrapers"
-        return f"{listed}, without targets: {without}" if without or len(found["scrapers"]) < len(self.stage.scrapers) else ""
+        without = [one["trouble"] or one for one in found["scrapers"] if not one["targets"] and not one["joins_at"]]
+        missing = len(self.stage.scrapers) - len(found["scrapers"])
+        return f"{missing} scrapers missing, without targets: {without}" if missing or without else ""
 
     async def freeze(self, process: Controller | ScraperProcess, seconds: float) -> None:
         process.signal(signal.SIGSTOP)

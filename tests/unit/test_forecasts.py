@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from promring.core.placement import Policy, place
 from promring.core.preview import preview
 from promring.core.ring import Ring
+from promring.core.standing import DELAY_MOST_S, State
 from promring.fleet.store import Store
 from promring.model import Scraper
 from promring.telemetry import log
@@ -139,3 +145,17 @@ async def test_a_drain_that_is_answered_is_on_the_disk(tmp_path: Path) -> None:
         saved = r.supervisor.fleets["node"].reconciler
         assert (saved.saved, saved.memory.drained) == (True, frozenset({node}))
         assert Store(tmp_path / "state", "node", log.get()).load().drained == {node}
+
+
+async def test_a_flapper_that_waits_says_until_when_and_why(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        waits, stays = r.nodes
+        judge = r.supervisor.fleets["node"].reconciler.judge
+        now = time.monotonic()
+        one = replace(judge.history.standings[waits], state=State.JOINING, since=now, flaps=6)
+        judge.history = replace(judge.history, standings={**judge.history.standings, waits: one})
+        found = await row(r, waits)
+        assert found["standing"] == "joining"
+        assert found["joins_at"] - time.time() == pytest.approx(DELAY_MOST_S, abs=60.0)
+        assert re.fullmatch(r"waits \d+ s more for targets: it left 6 times soon after it came", found["trouble"])
+        assert (await row(r, stays))["joins_at"] is None

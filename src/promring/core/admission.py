@@ -103,7 +103,7 @@ def admit(
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():
-        if one.state is State.JOINING and one.since + rules.delay_s(one.flaps) <= now and history.members:
+        if one.state is State.JOINING and one.joins_at(rules) <= now and history.members:
             standings[name] = one.joined(now)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
     share = _missing(standings, gone, rules, now, drained)
@@ -272,7 +272,7 @@ def _due(standings: Iterable[Standing], rules: Rules, *, members: bool, panic: b
     """When one may come in, or go."""
     for one in standings:
         if one.state is State.JOINING and members:
-            yield one.since + rules.delay_s(one.flaps)
+            yield one.joins_at(rules)
         elif one.state is State.LEAVING:
             yield one.since + rules.leave_delay_s
             if panic:

@@ -57,6 +57,10 @@ class Standing:
     def planned(self) -> bool:
         return self.state in (State.IN, State.LEAVING)
 
+    def joins_at(self, rules: Rules) -> float:
+        """When one that is joining comes in, if it stays."""
+        return self.since + rules.delay_s(self.flaps)
+
     def held_until(self, rules: Rules) -> float:
         """In a panic: before, it does not leave."""
         return max(max(self.since, self.answered_at) + rules.panic_hold_s, self.since + rules.leave_delay_s)

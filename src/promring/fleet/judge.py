@@ -72,7 +72,7 @@ class Judge:
         """Who counts as alive, and why not who does not."""
         self.again_at = 0.0
         """When a verdict may be another one by itself, monotonic seconds."""
-        self._rules, self._facts, self._leadership = rules, facts, leadership
+        self.rules, self._facts, self._leadership = rules, facts, leadership
         self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
         logs = self._logs = {name: log if name == fleet else log.bind(service=name) for name in guards}
         self.services = {
@@ -85,7 +85,7 @@ class Judge:
     def judge(self, facts: Facts, memory: Memory, now: float) -> Verdict:
         """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds."""
         released = self._releases.take(self.verdict.withheld)
-        judged = judge_members(facts, self.history, self._rules, now, drained=memory.drained, released=released)
+        judged = judge_members(facts, self.history, self.rules, now, drained=memory.drained, released=released)
         self.history, self.again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
         self._held.say(judged.verdict)

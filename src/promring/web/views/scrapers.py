@@ -14,7 +14,7 @@ import msgspec
 
 from promring.core.coverage import ScraperCoverage
 from promring.core.placement import capacities
-from promring.core.standing import State
+from promring.core.standing import Standing, State
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.visitors import Visits
 from promring.model import NodeState, Slice
@@ -68,6 +68,7 @@ class _View:
             reason=node.reason,
             standing=standing.state.value if standing else None,
             since=_wall(standing.since) if standing else None,
+            joins_at=_wall(standing.joins_at(self.reconciler.judge.rules)) if standing and _joins(standing) else None,
             zone=self.zones.get(name, ""),
             url=str(self.fleet.settings.scraper_api.url(address, "/")) if address else None,
             drained=name in self.drained,
@@ -90,7 +91,12 @@ class _View:
             visited=_visited(self.services, name),
             trouble="",
         )
-        return msgspec.structs.replace(found, trouble=_trouble(found, seen))
+        flaps = standing.flaps if standing and _joins(standing) else 0
+        return msgspec.structs.replace(found, trouble=_trouble(found, seen, flaps))
+
+
+def _joins(standing: Standing) -> bool:
+    return standing.state is State.JOINING
 
 
 def _wall(at: float) -> float | None:
@@ -165,14 +171,19 @@ def _few(errors: list[str]) -> str:
     return "; ".join(errors[:ERRORS_MOST]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _trouble(scraper: Scraper, seen: ScraperCoverage | None) -> str:
-    """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of."""
+def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
+    """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of. ``flaps``: of one
+    that is joining, how often it left soon after it had come.
+    """
     if scraper.cut_off:
         return f"counts as dead, since its slice does not reach it: {scraper.delivery_error or 'see the log'}"
     if scraper.delivery_error:
         return f"not delivered: {scraper.delivery_error}"
     if scraper.state == "down":
         return scraper.reason or "down"
+    if flaps and scraper.joins_at is not None:
+        left_s = max(0.0, scraper.joins_at - time.time())
+        return f"waits {left_s:.0f} s more for targets: it left {flaps} times soon after it came"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
     if seen and seen.error and (seen.expected or scraper.targets):  # who has an empty slice may have no such job
