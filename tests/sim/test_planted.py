@@ -29,7 +29,7 @@ FIRST = {
     "old_proof_confirms": 4,
     "limited_is_covered": 2,
     "dropped_is_missing": 0,
-    "a_record_is_lost": 0,
+    "a_record_is_lost": 25,
     "twice_on_one_scraper": 0,
     "drained_until_a_restart": 2,
     "short_of_room_drops": 0,
