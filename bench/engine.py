@@ -13,7 +13,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ PATIENCE_S = 300.0
 MB = 1024 * 1024
 
 
-def _write(path: Path, pool: int, changed: str = "") -> None:
+def _write(path: Path, pool: int, changed: str = "", more: Sequence[str] = ()) -> None:
     each = TARGETS // POOLS
     groups = [
         {
@@ -47,6 +47,7 @@ def _write(path: Path, pool: int, changed: str = "") -> None:
     ]
     if changed:
         groups[0]["targets"] = [changed]
+    groups += [{"targets": list(more), "labels": {}}]
     new = path.with_suffix(".new")
     new.write_text(json.dumps(groups))
     new.rename(path)
@@ -119,18 +120,19 @@ async def _run(program: Path, folder: Path) -> None:
         await engine.stop()
 
 
-async def _until_listed(url: str) -> None:
-    """Until the engine lists all targets, as it counts them itself."""
+async def _until_listed(url: str, first: int = TARGETS // POOLS) -> None:
+    """Until the engine lists all targets, as it counts them itself; ``first``: how many in the first pool."""
     deadline = time.monotonic() + PATIENCE_S
     wanted = TARGETS // POOLS
     while time.monotonic() < deadline:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.2)
         try:
             async with new_session() as session:
                 metrics = (await request(session, "GET", f"{url}/metrics", timeout_s=30)).body
         except HttpError:
             continue
-        if metrics.count(f"}} {wanted}\n".encode()) >= POOLS:
+        counted = b'prometheus_target_scrape_pool_targets{scrape_job="%b"} %d\n'
+        if all(counted % (b"job%d" % n, first if n == 0 else wanted) in metrics for n in range(POOLS)):
             return
     raise TimeoutError("the engine does not list all targets")
 
@@ -171,15 +173,37 @@ async def _measure(url: str, folder: Path) -> None:
                 changed.append(took)
                 cpu.append(spent)
                 break
+    came, later = await _additions(url, folder, sources)
     rows = [
         ("the answer to nowhere, by curl", yardstick, ""),
         ("an answer in which nothing changed", same, ""),
         ("an answer in which one target of one pool changed", changed, "1, with the request"),
         ("the same in seconds of CPU here", cpu, ""),
+        ("one target more is applied in one pool, until its source has it", came, "1"),
+        ("the same until all sources have their answers", later, ""),
         ("the event loop is late", stalls, "0.15"),
     ]
     table(f"{TARGETS} targets, {LABELS} labels, {POOLS} pools", rows)
     console.print(f"memory above the start: {watch.now_mb:.0f} MB, {watch.now_mb * MB / TARGETS:.0f} bytes a target")
+
+
+async def _additions(url: str, folder: Path, sources: list[PrometheusSource]) -> tuple[list[float], list[float]]:
+    """The seconds from the moment in which the engine counts one target more in the first pool: until its source has it, and
+    until all sources have an answer.
+    """
+    came, later = [], []
+    for turn in range(1, ANSWERS + 1):
+        more = [f"10.255.1.{number}:1" for number in range(turn)]
+        await asyncio.to_thread(_write, folder / "0.json", 0, "", more)
+        await _until_listed(url, first=TARGETS // POOLS + turn)
+        began = time.perf_counter()
+        others = asyncio.gather(*(source.fetch() for source in sources[1:]))
+        while more[-1].encode() not in (await sources[0].fetch()).blob:
+            pass
+        came.append(time.perf_counter() - began)
+        await others
+        later.append(time.perf_counter() - began)
+    return came, later
 
 
 async def _answer(sources: list[PrometheusSource]) -> float:

@@ -50,8 +50,8 @@ SHARE = 16
 class EngineAnswer:
     """``number``: from 1; ``at``: monotonic seconds; ``failure``: why there is none, mostly empty; ``life``: tells one start
     of the engine from another; ``age_s``: since that, or since it last loaded its configuration; ``refused``: what is to be
-    said of a newest configuration that it refused, mostly empty; ``unread``: scrape pools that may have changed, and are
-    read for one of the next answers.
+    said of a newest configuration that it refused, mostly empty; ``read``, where it is not everything: scrape pools that
+    were read for it; ``unread``: those that may have changed, and are read for one of the next answers.
     """
 
     number: int
@@ -62,6 +62,7 @@ class EngineAnswer:
     life: str = ""
     age_s: float = 0.0
     refused: str = ""
+    read: Collection[str] = ()
     unread: Collection[str] = ()
 
 
@@ -118,8 +119,8 @@ class Engine:
         self._pools = EnginePools(self.where)
         self.timeout_s = 0.0
         self.newest: EngineAnswer | None = None
-        self.woken: set[asyncio.Event] = set()
-        """Set at each answer."""
+        self.woken: dict[asyncio.Event, str] = {}
+        """By scrape pool: set at each answer of everything, and at those for which that pool was read."""
         self._asking: asyncio.Task[EngineAnswer] | None = None
         self._waiting = 0
         self._config: tuple[str, Mapping[str, Job]] = ("", {})
@@ -159,9 +160,9 @@ class Engine:
             async with asyncio.timeout(self.timeout_s), new_session(unpack=False) as session:
                 self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
-                refused, unread = await self._read_changes(session, jobs)
+                refused, now, unread = await self._read_changes(session, jobs)
                 life, age_s = await self._life(session)
-            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s, refused, unread)
+            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s, refused, now, unread)
         except TimeoutError:
             why = [f"no whole answer within {self.timeout_s:g} s"]
             why += [self._own.condition] if self._own and self._own.condition else []
@@ -169,8 +170,9 @@ class Engine:
         except (HttpError, DiscoveryError, secretfile.SecretError) as error:
             made = EngineAnswer(number, time.monotonic(), str(error))
         self.newest = made
-        for event in self.woken:
-            event.set()
+        for event, pool in self.woken.items():
+            if not made.unread or pool in made.read:
+                event.set()
         return made
 
     async def _get(
@@ -203,21 +205,27 @@ class Engine:
             consume=consume,
         )
 
-    async def _read_changes(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]) -> tuple[str, Collection[str]]:
+    async def _read_changes(
+        self, session: aiohttp.ClientSession, jobs: Mapping[str, Job]
+    ) -> tuple[str, Collection[str], Collection[str]]:
         """Read into the pools what may have changed, or a part of that. What is to be said of a configuration that was
-        refused, and what was not read. Raises ``DiscoveryError`` and what ``_get`` does.
+        refused, what was read of it, and what was not. Raises ``DiscoveryError`` and what ``_get`` does.
         """
         applied = await self._applied(session)
-        unread = await self._read_those(session, jobs, applied)
+        now, unread = await self._read_those(session, jobs, applied)
         if applied is None or not applied.refused:
-            return "", unread
+            return "", now, unread
         said = self._own.last_words if self._own else ""
-        return f"it refused its newest configuration, and goes on with the one before{f': {said}' if said else ''}", unread
+        return (
+            f"it refused its newest configuration, and goes on with the one before{f': {said}' if said else ''}",
+            now,
+            unread,
+        )
 
     async def _read_those(
         self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], applied: Applied | None
-    ) -> Collection[str]:
-        """What was not read. Raises as ``_read_changes``."""
+    ) -> tuple[Collection[str], Collection[str]]:
+        """What was read, where that is not everything, and what was not. Raises as ``_read_changes``."""
         read, wanted, began = self._read, self._pools.rules, time.monotonic()
         filters = True
         if applied is not None and read is not None and applied.life == read.life:
@@ -230,18 +238,18 @@ class Engine:
                         at = time.monotonic()
                         await self._targets(session, jobs, name)
                         read.note(name, applied, at)
-                    return {*news, *unsure} - {*chosen}
+                    return chosen, {*news, *unsure} - {*chosen}
                 except OtherPoolError:
                     filters = False
             elif not news and not unsure:
-                return ()
+                return (), ()
         self._read = None
         await self._targets(session, jobs)
         if applied is not None:
             self._read = _Read(applied.life, filters)
             for name in applied.syncs:
                 self._read.note(name, applied, began)
-        return ()
+        return (), ()
 
     def _chosen(self, news: Sequence[str], unsure: Sequence[str]) -> list[str]:
         """What is read for this answer: the news and one more, or some of which none is known to have changed."""

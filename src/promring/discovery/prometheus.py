@@ -161,9 +161,9 @@ class PrometheusSource:
         return ""
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
-        """One item an answer that another source asked for."""
+        """One item an answer for this scrape pool that another source asked for."""
         woken = asyncio.Event()
-        self._engine.woken.add(woken)
+        self._engine.woken[woken] = self._scrape_pool
         try:
             while not stop.is_set():
                 await woken.wait()
@@ -171,7 +171,7 @@ class PrometheusSource:
                 if not self._fetching:
                     yield None
         finally:
-            self._engine.woken.discard(woken)
+            self._engine.woken.pop(woken, None)
 
 
 async def _lacks(pool: TargetPool, last: TargetPool) -> bool:
