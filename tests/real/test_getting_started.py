@@ -39,7 +39,10 @@ verb=$1; shift
 [ "$verb" != daemon-reload ] || exit 0
 [ "$1" != --now ] || shift
 unit=/etc/systemd/system/$1.service; pid=/var/tmp/$1.pid
-if [ -e "$pid" ]; then kill "$(cat "$pid")"; while kill -0 "$(cat "$pid")"; do sleep 0.05; done 2> /dev/null; fi
+if [ -e "$pid" ]; then
+    kill "$(cat "$pid")"
+    while grep -qs '^State:.[^Z]' "/proc/$(cat "$pid")/status"; do sleep 0.05; done  # the first process here reaps nobody
+fi
 install -d -o promring -m 0700 /var/lib/promring
 while read -r line; do export "${line#Environment=}"; done < <(grep ^Environment= "$unit")
 cd /
