@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from promring.runtime.http_client import HttpError, Response
 
@@ -342,7 +343,7 @@ def _seconds(text: str) -> float:
 
 
 def _json(content: object, index: int = 1, status: int = 200) -> Response:
-    return Response(status, {"x-consul-index": str(index)}, json.dumps(content).encode())
+    return Response(status, {"x-consul-index": str(index)}, msgspec.json.encode(content))
 
 
 def _text(status: int, text: str) -> Response:

@@ -156,8 +156,9 @@ class FakeLoop(asyncio.SelectorEventLoop):
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        return self.call_soon(callback, *args, context=context)
+    ) -> None:
+        """Threads run in the loop: what one of them hands over is there at once."""
+        callback(*args)
 
     def _task(
         self, _: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
@@ -178,6 +179,7 @@ class Clock:
 
     loop: FakeLoop
     wall_off_s: float = 0.0
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
 
     def monotonic(self) -> float:
         process = HERE.get()
@@ -209,7 +211,8 @@ class _Thread:
         self._target, self._args, self._takes_s = target, args, takes_s
 
     def start(self) -> None:
-        asyncio.get_running_loop().call_later(self._takes_s, self._work)
+        loop = asyncio.get_running_loop()
+        loop.call_at(loop.time() + self._takes_s, self._work)
 
     def _work(self) -> None:
         process = HERE.get()
@@ -219,6 +222,38 @@ class _Thread:
 
 def _killed() -> None:
     raise KilledError
+
+
+class _Rest:
+    """The rest of a coroutine that was begun by hand, and waits."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], waits: Any) -> None:
+        self._work, self._waits = work, waits
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits = self._waits
+        try:
+            while True:
+                try:
+                    got = yield waits
+                except BaseException as error:
+                    waits = self._work.throw(error)
+                else:
+                    waits = self._work.send(got)
+        except StopIteration as over:
+            return over.value
+
+
+async def within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.timeout``, which costs nothing when the work does not wait. Raises TimeoutError."""
+    try:
+        waits = work.send(None)
+    except StopIteration as over:
+        result: T = over.value
+        return result
+    async with asyncio.timeout(timeout_s):
+        rest: T = await _Rest(work, waits)
+        return rest
 
 
 @contextlib.contextmanager

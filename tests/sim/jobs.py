@@ -6,10 +6,11 @@ The name of a target tells its job: ``n7.first.apps:9100`` is of the source ``fi
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+
+import msgspec
 
 from promring.core.fragment import ID_LABEL
 from promring.runtime.http_client import Response
@@ -37,7 +38,7 @@ class Source:
                 listed = []
             case "half":
                 listed = self.targets[: len(self.targets) // 2]
-        body = json.dumps([{"targets": [t]} for t in listed]).encode()
+        body = msgspec.json.encode([{"targets": [t]} for t in listed])
         return Response(200, {"content-type": "application/json"}, body[: len(body) // 2] if self.mode == "cut" else body)
 
 
@@ -70,9 +71,19 @@ def job_of(target: str) -> str:
     return target.partition(":")[0].rpartition(".")[2]
 
 
+class _Group(msgspec.Struct):
+    targets: list[str]
+    labels: dict[str, str] = {}
+
+
+_groups = msgspec.json.Decoder(list[_Group]).decode
+
+
 def ids_of(body: bytes) -> dict[str, str]:
-    return {t: group["labels"][ID_LABEL] for group in json.loads(body) for t in group["targets"]}
+    """Raises ValueError."""
+    return {t: group.labels[ID_LABEL] for group in _groups(body) for t in group.targets}
 
 
-def targets_of(body: bytes) -> list[str]:
-    return [target for group in json.loads(body) for target in group["targets"]]
+@lru_cache(512)
+def targets_of(body: bytes) -> tuple[str, ...]:
+    return tuple(target for group in _groups(body) for target in group.targets)

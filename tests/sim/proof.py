@@ -83,7 +83,8 @@ class Moves:
 
     def see(self, now: float) -> None:
         truth = self._world.truth()
-        self.listed = {t: self.listed.get(t, now) for t in sorted(truth)}
+        if truth != self.listed.keys():
+            self.listed = {t: self.listed.get(t, now) for t in sorted(truth)}
         for target, left in list(self._left.items()):
             if target not in truth or self.good.get(target, NEVER) > left.at:
                 del self._left[target]

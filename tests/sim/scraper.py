@@ -7,7 +7,6 @@ target at an offset of its own, replays its log after a restart, drops what rela
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 from zlib import crc32
+
+import msgspec
 
 from promring.core.fragment import ID_LABEL
 from promring.model import Generation
@@ -158,6 +159,7 @@ class Scraper:
     troubles: dict[str, Span] = field(default_factory=dict)
     past: list[Span] = field(default_factory=list)
     _read: dict[str, object] = field(default_factory=dict)
+    _files: dict[str, Path] = field(default_factory=dict)
     _next: dict[str, dict[str, str]] = field(default_factory=dict)
     _apply_at: dict[str, float] = field(default_factory=dict)
     _looked_at: float = START_S
@@ -175,7 +177,10 @@ class Scraper:
         return self.up and not self.frozen
 
     def file(self, job: str) -> Path:
-        return self.folder / f"{job}.json"
+        found = self._files.get(job)
+        if found is None:
+            found = self._files[job] = self.folder / f"{job}.json"
+        return found
 
     def of(self, job: str) -> dict[str, float]:
         """Of ``in_file`` what is of this job."""
@@ -305,16 +310,16 @@ class Scraper:
         active, dropped = list[bytes](), list[bytes]()
         if state != "dropped" and asked is None and self.traits.own_job:
             own = {"discoveredLabels": {"__address__": self.id}, "scrapePool": "own", "health": "up"}
-            active.append(json.dumps(own).encode())
+            active.append(msgspec.json.encode(own))
         if state != "dropped":
             active += [self._active(t) for t in sorted(self.loaded) if asked in (None, self._pool(t))]
         if state != "active":
             shown = [t for t in sorted(self.left_out) if vmagent or asked in (None, self._pool(t))]
-            dropped = [json.dumps(self._dropped(t)).encode() for t in shown]
+            dropped = [msgspec.json.encode(self._dropped(t)) for t in shown]
         counts = b""
         if self.traits.server == "3.5":
             said = Counter(map(self._pool, self.left_out)) if state != "active" else None
-            counts = b',"droppedTargetCounts":%b' % json.dumps(said).encode()
+            counts = b',"droppedTargetCounts":%b' % msgspec.json.encode(said)
         return b'{"activeTargets":[%b],"droppedTargets":[%b]%b}' % (b",".join(active), b",".join(dropped), counts)
 
     def _pool(self, target: str) -> str:
@@ -329,7 +334,7 @@ class Scraper:
         one = self.loaded[target]
         of = one.id, one.shown_at, one.up, one.error, self.lie
         if one.said[0] != of:
-            one.said = of, json.dumps(self._said(target, one)).encode()
+            one.said = of, msgspec.json.encode(self._said(target, one))
         return one.said[1]
 
     def _said(self, target: str, one: Loaded) -> dict[str, Any]:

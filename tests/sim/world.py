@@ -10,7 +10,7 @@ import asyncio
 import errno
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from promring.election.loop import LEASE_MOST_S
 from promring.model import Generation, Slice
 from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.consul import Consul
-from tests.sim.faketime import HERE, Clock, FakeLoop, Process
+from tests.sim.faketime import HERE, Clock, FakeLoop, Process, within
 from tests.sim.jobs import Job, Source, job_of, targets_of
 from tests.sim.proof import Claims, Heirs, Moves
 from tests.sim.scraper import PORT, Scraper, Traits
@@ -163,25 +163,28 @@ class World:
         process, url = HERE.get(), URL(url)
         assert process is not None
         assert url.host is not None
+        if process.dead:
+            raise HttpError("dead")
+        await asyncio.sleep(self.rng.uniform(0.0005, 0.005))
+        pair = process.name, url.host
+        query = (dict(url.query) if url.query_string else {}) | (params or {})
+        asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})
         try:
-            async with asyncio.timeout(timeout_s):
-                if process.dead:
-                    raise HttpError("dead")
-                await asyncio.sleep(self.rng.uniform(0.0005, 0.005))
-                pair = process.name, url.host
-                if pair in self.cut_off:
-                    await self._through(pair)
-                query = (dict(url.query) if url.query_string else {}) | (params or {})
-                answer = await self._route(process.name, method, url, query, json if data is None else data, headers or {})
-                if pair in self.cut_off:
-                    await self._through(pair)
-                return answer
+            return await within(timeout_s, self._through(pair, asked))
         except TimeoutError:
             raise HttpError(f"no whole answer within {timeout_s:g} s") from None
 
-    async def _through(self, pair: tuple[str, str]) -> None:
+    async def _through(self, pair: tuple[str, str], asked: Coroutine[Any, Any, Response]) -> Response:
         """What is lost on the way is sent again, as TCP does."""
-        await _until(lambda: pair not in self.cut_off)
+        try:
+            if pair in self.cut_off:
+                await _until(lambda: pair not in self.cut_off)
+            answer = await asked
+        finally:
+            asked.close()
+        if pair in self.cut_off:
+            await _until(lambda: pair not in self.cut_off)
+        return answer
 
     async def _route(
         self, who: str, method: str, url: URL, query: dict[str, str], body: Any, headers: dict[str, str]

@@ -59,7 +59,7 @@ def test_one_is_missing_one_doubled_one_a_stranger_and_one_down() -> None:
     doubled = told["b:1"][0]
     told["c:1"] += [doubled, STRANGER]
     sick = told["c:1"][0]
-    told["c:1"][0] = replace(sick, up=False)
+    told["c:1"][0] = sick._replace(up=False)
     result = coverage(found, seen(found, told), {})
     names = identities(found.pool)
     assert [names[row] for row in result.missing] == [missing.discovered["__address__"]]
@@ -75,7 +75,7 @@ def test_a_target_that_was_not_scraped_yet_is_not_covered() -> None:
     found = placement()
     told = as_told(found)
     one = told["a:1"][0]
-    told["a:1"][0] = replace(one, age_s=None, up=False)
+    told["a:1"][0] = one._replace(age_s=None, up=False)
     assert coverage(found, seen(found, told), {}).uncovered == 1
 
 
@@ -128,7 +128,7 @@ def test_what_is_listed_and_not_asked_is_not_covered_and_the_reason_is_named() -
     found = placement()
     told = as_told(found)
     limit = "target_limit exceeded (number of targets: 12, limit: 2)"
-    told["a:1"] = [replace(one, up=False, never_asked=limit) for one in told["a:1"]]
+    told["a:1"] = [one._replace(up=False, never_asked=limit) for one in told["a:1"]]
     result = coverage(found, seen(found, told), {})
     assert (len(result.missing), result.scrapers["a:1"].never_asked) == (len(told["a:1"]), limit)
     assert result.scrapers["a:1"].scraped == 0
@@ -136,11 +136,11 @@ def test_what_is_listed_and_not_asked_is_not_covered_and_the_reason_is_named() -
 
 def test_a_server_that_stands_still_proves_nothing() -> None:
     found = placement()
-    told = {name: [replace(one, age_s=14.0) for one in some] for name, some in as_told(found).items()}
+    told = {name: [one._replace(age_s=14.0) for one in some] for name, some in as_told(found).items()}
     assert coverage(found, seen(found, told), {}).ratio == 1.0
-    old = {name: [replace(one, age_s=16.0) for one in some] for name, some in told.items()}
+    old = {name: [one._replace(age_s=16.0) for one in some] for name, some in told.items()}
     assert coverage(found, seen(found, old), {}).ratio == 0.0
-    slow = {name: [replace(one, age_s=16.0, interval_s=60.0) for one in some] for name, some in told.items()}
+    slow = {name: [one._replace(age_s=16.0, interval_s=60.0) for one in some] for name, some in told.items()}
     assert coverage(found, seen(found, slow), {}).ratio == 1.0
 
 

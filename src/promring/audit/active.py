@@ -148,14 +148,16 @@ def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[st
     """
     parts: dict[str, list[Seen]] = {pool: [] for pool in indexes}
     others: dict[str, None] = {}
-    for batch in _batches(_by_pool(told, indexes, others)):
+    short = len(told.body) <= AT_ONCE_BYTES_MAX
+    active = _by_pool(told, indexes, others)
+    for batch in [_whole(active)] if short else _batches(active):
         for pool, active in batch.items():
             parts[pool].append(indexes[pool].seen(at, active))
     there = [pool for pool, some in parts.items() if some]
     named = ", ".join(sorted([*others, *there])[:POOLS_NAMED_MOST])
     found: dict[str, Seen | AuditError] = {}
     for pool, some in parts.items():
-        seen = _joined(some) if some else indexes[pool].seen(at, ())
+        seen = some[0] if len(some) == 1 else _joined(some) if some else indexes[pool].seen(at, ())
         found[pool] = NoPoolError(pool, named, seen) if not some and (others or there) else seen
     return found
 
@@ -328,6 +330,14 @@ def _look_around(text: bytes, state: State) -> _Around:
 def _malformed(error: Exception | str) -> AuditError:
     """Messages of decoders repeat what they were fed."""
     return OddError(f"/api/v1/targets: {' '.join(str(error)[:SAID_MAX].split())}")
+
+
+def _whole(active: Iterable[tuple[str, Active]]) -> dict[str, list[Active]]:
+    """By scrape pool, all at once: of an answer that is short."""
+    batch: dict[str, list[Active]] = {}
+    for pool, one in active:
+        batch.setdefault(pool, []).append(one)
+    return batch
 
 
 def _batches(active: Iterable[tuple[str, Active]]) -> Iterator[dict[str, list[Active]]]:
