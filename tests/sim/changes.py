@@ -66,6 +66,17 @@ async def policy_changes(fleet: Fleet) -> None:
     await fleet.reload()
 
 
+async def services_move(fleet: Fleet) -> None:
+    """To another fleet, of the same scrapers: one of its own for a single job, or one with another name."""
+    wanted, before = fleet.wanted, fleet.wanted.fleet
+    if len(wanted.active) == 1 and fleet.rng.random() < 0.5:
+        wanted.whole = not wanted.whole
+    else:
+        wanted.name, wanted.whole = ("other" if wanted.name == "main" else "main"), True
+    fleet.world.say(f"all services move from fleet {before} to {wanted.fleet}")
+    await fleet.reload()
+
+
 async def weights_change(fleet: Fleet) -> None:
     """Of two scrapers that change places, so that the room is the same."""
     heavy, light = fleet.rng.sample(list(fleet.world.scrapers.values()), 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.sim.fleet import Fleet
+from tests.sim.lockstores import CONSUL, KUBERNETES
 from tests.sim.scraper_exams import one_dies
 
 
@@ -31,9 +32,9 @@ async def leader_freezes(fleet: Fleet) -> None:
 
 
 async def leader_is_cut_off(fleet: Fleet) -> None:
-    """From Consul only: it hears what changes, and writes nothing; another one does."""
+    """From the store of the lock only: it hears what changes, and writes nothing; another one does."""
     controller = fleet.a_controller()
-    fleet.world.cut_off.add((controller.name, "consul"))
+    fleet.world.cut_off.add((controller.name, fleet.wanted.lock or CONSUL))
     await fleet.let_pass(7.0)
     fleet.grow(fleet.a_job())
     if fleet.size > 1:
@@ -81,6 +82,58 @@ async def all_restart_and_know_nothing_new(fleet: Fleet) -> None:
     await fleet.no_write_in(30.0, "the controllers restart, and no source answers")
 
 
+async def leader_stays(fleet: Fleet) -> None:
+    """While nothing happens, the lock is nobody else's for a moment."""
+    leaders = {c.name for c in fleet.world.controllers.values() if c.leads}
+    for _ in range(40):
+        await fleet.let_pass(0.5)
+        now = {c.name for c in fleet.world.controllers.values() if c.leads}
+        if now != leaders:
+            fleet.broken(f"{', '.join(leaders)} led, and now {', '.join(now) or 'nobody'} does, and nothing happened")
+
+
+async def lock_gives_no_answer(fleet: Fleet) -> None:
+    """I3, I7: whatever the store of the lock says, or does without saying it, nobody writes for it."""
+    store = fleet.lock_store
+    if store is None:
+        return
+    store.fault = fleet.rng.choice(("down", "hang", "status 500", "lost"))
+    await fleet.no_write_in(15.0, f"the lock is {store.fault}")
+    store.fault = ""
+    await fleet.no_write_in(10.0, "the lock answers again")
+    _somebody_leads(fleet)
+
+
+async def leader_loses_the_lock(fleet: Fleet) -> None:
+    """Its lease is ended at the store: soon somebody leads, and nothing moves."""
+    store = fleet.lock_store
+    if store is None:
+        return
+    for _ in range(3):
+        store.end_lease()
+        await fleet.no_write_in(10.0, "the leader lost the lock")
+        _somebody_leads(fleet)
+
+
+async def lock_has_conflicts(fleet: Fleet) -> None:
+    """Somebody else writes the Lease before each write of ours: while it does nobody is sure to lead, and nothing moves."""
+    store = fleet.lock_store
+    if store is None or fleet.wanted.lock != KUBERNETES:
+        return
+    before, store.fault = store.conflicts, "busy"
+    await fleet.no_write_in(8.0, "the Lease has conflicts")
+    if store.conflicts == before:
+        fleet.broken("nobody was refused because the Lease was another one")
+    store.fault = ""
+    await fleet.no_write_in(10.0, "the Lease had conflicts")
+    _somebody_leads(fleet)
+
+
+def _somebody_leads(fleet: Fleet) -> None:
+    if not any(c.leads for c in fleet.world.controllers.values()):
+        fleet.broken("nobody leads 10 s after the lock was free")
+
+
 CONTROLLER_EXAMS = (
     leader_dies,
     leader_freezes,
@@ -88,4 +141,8 @@ CONTROLLER_EXAMS = (
     all_restart,
     leader_dies_while_another_is_behind,
     all_restart_and_know_nothing_new,
+    leader_stays,
+    lock_gives_no_answer,
+    leader_loses_the_lock,
+    lock_has_conflicts,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.sim import changes
 from tests.sim.controller_exams import all_restart
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed
@@ -52,6 +53,14 @@ async def one_is_drained_and_heirs_fail(fleet: Fleet) -> None:
     await _stays(fleet, began)
 
 
+async def one_is_drained_and_heirs_fail_in_another_fleet(fleet: Fleet) -> None:
+    """Nor does it end when all services move to another fleet: what is held, and who is drained, goes with them."""
+    began, scraper = fleet.world.now, fleet.a_scraper()
+    await _drained_of_what_others_fail(fleet, scraper)
+    await changes.services_move(fleet)
+    await _stays(fleet, began)
+
+
 async def one_is_drained_and_heirs_are_silent(fleet: Fleet) -> None:
     """Nobody else reaches what it has of one job, and nobody can see that: it keeps it."""
     began, scraper = fleet.world.now, fleet.a_scraper()
@@ -99,6 +108,7 @@ DRAIN_EXAMS = (
     one_is_drained,
     one_is_undrained_at_once,
     one_is_drained_and_heirs_fail,
+    one_is_drained_and_heirs_fail_in_another_fleet,
     one_is_drained_and_heirs_are_silent,
     one_is_drained_and_heirs_get_nothing,
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.sim import changes
 from tests.sim.fleet import Fleet
+from tests.sim.lockstores import CONSUL
 
 
 async def consul_fault(fleet: Fleet) -> None:
@@ -30,6 +31,22 @@ async def consul_forgets(fleet: Fleet) -> None:
 async def consul_lags(fleet: Fleet) -> None:
     fleet.say_fault("consul lags")
     fleet.world.consul.lag(fleet.rng.randint(1, 5))
+
+
+async def lock_fails(fleet: Fleet) -> None:
+    """The store of the lock, where it is not Consul; or whoever has the lock loses it there."""
+    store, fault = fleet.lock_store, fleet.rng.choice(("down", "hang", "status 500", "lost", "busy", "", ""))
+    if store is None:
+        return
+    if not fault:
+        fleet.say_fault("the lock is lost")
+        store.end_lease()
+        return
+    lasts_s = fleet.for_s(1, 5, 20)
+    fleet.say_fault(f"the lock is {fault} for {lasts_s:.1f} s")
+    store.fault = fault
+    await asyncio.sleep(lasts_s)
+    store.fault = ""
 
 
 async def scraper_dies(fleet: Fleet) -> None:
@@ -209,8 +226,9 @@ async def controller_freezes(fleet: Fleet) -> None:
 
 async def controller_is_cut_off(fleet: Fleet) -> None:
     controller, lasts_s = fleet.a_controller(), fleet.for_s(2, 10, 30)
-    fleet.say_fault(f"{controller.name} does not reach consul for {lasts_s:.1f} s")
-    pair = controller.name, "consul"
+    host = fleet.rng.choice((CONSUL, fleet.wanted.lock or CONSUL))
+    fleet.say_fault(f"{controller.name} does not reach {host} for {lasts_s:.1f} s")
+    pair = controller.name, host
     fleet.world.cut_off.add(pair)
     await asyncio.sleep(lasts_s / 2)
     fleet.grow(fleet.a_job())
@@ -250,11 +268,13 @@ CHANGES: tuple[Callable[[Fleet], Coroutine[Any, Any, object]], ...] = (
     changes.replicas_change,
     changes.policy_changes,
     changes.weights_change,
+    changes.services_move,
 )
 FAULT_KINDS = (
     consul_fault,
     consul_forgets,
     consul_lags,
+    lock_fails,
     scraper_dies,
     scraper_freezes,
     scraper_flaps,

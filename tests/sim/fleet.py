@@ -25,6 +25,7 @@ from promring.consul import lock
 from promring.core import second_opinion
 from promring.delivery.file import FileDelivery, FileSettings
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.kubernetes import lock as kubernetes_lock
 from promring.membership import probing
 from promring.runtime import disk, threads
 from promring.runtime import http_client as httpclient
@@ -32,6 +33,7 @@ from tests.sim.controller import Agent, Controller, NoWeb
 from tests.sim.faketime import HERE, Threads
 from tests.sim.far import FarDelivery
 from tests.sim.jobs import NAMES, Job, Source, targets_of
+from tests.sim.lockstores import CONSUL, ETCD, KUBECONFIG, KUBERNETES, Store
 from tests.sim.scraper import PORT, Scraper, Traits
 from tests.sim.wanted import Wanted
 from tests.sim.world import World
@@ -41,6 +43,7 @@ TOLD = int(os.environ.get("SIM_TOLD", "120"))
 """So many of the last events are shown of a run that failed."""
 
 CONTROLLERS = (1, 2, 2, 3)
+LOCKS = (CONSUL, CONSUL, ETCD, KUBERNETES)
 SCRAPERS = (4, 5, 5, 6, 8)
 """How many there are. A run costs in proportion to both: most fleets are small."""
 MEANS = ("far", "file", "agent", "http_sd")
@@ -126,6 +129,7 @@ class Fleet:
         found += [
             (threads, "threading", Threads(lambda: world.rng.choice((0.0, 0.001, 0.02)))),
             (lock, "secrets", words),
+            (kubernetes_lock, "secrets", words),
             (disk, "secrets", words),
             (supervisor, "secrets", words),
             (probing, "KeptProbe", functools.partial(_Probe, world)),
@@ -167,7 +171,8 @@ class Fleet:
             scraper.weight = rng.choice((0.5, 1.0, 2.0)) if uneven else 1.0
         wanted = Wanted(jobs, set(NAMES[:count]), count > 1 or rng.random() < 0.5, self.registers)
         wanted.load_factor = rng.choice((1.10, 1.10, 1.5))
-        wanted.locked, wanted.check = self.size > 1, self.world.traits.check
+        wanted.lock = random.Random(f"lock {self.seed}").choice(LOCKS) if self.size > 1 else ""
+        wanted.check = self.world.traits.check
         if rng.random() < 0.33:
             wanted.capacity = math.ceil(wanted.load / (self.weight * FULL_AT_FIRST))
         return wanted
@@ -189,8 +194,11 @@ class Fleet:
             sinks = world.folder / "others"
             world.bystanders = {f"{h}:{PORT}": Scraper(h, sinks / h) for h in BYSTANDERS}
             world.other_source = Source([f"n{n}.first.others:9100" for n in range(12)])
+        world.lock = self.wanted.lock
+        kubeconfig = world.folder / "kubeconfig"
+        kubeconfig.write_text(json.dumps(KUBECONFIG))
+        self.wanted.kubeconfig = str(kubeconfig)
         self.configure()
-        world.locked = self.size > 1
         names = [f"controller-{n}" for n in range(self.size)]
         world.controllers = {name: Controller(name, world, self._config) for name in names}
         if not self.registers:
@@ -268,7 +276,8 @@ class Fleet:
             self.broken(self.world.broken[0])
 
     def broken(self, what: str) -> None:
-        raise BrokenError(self.seed, f"{what} [{self.means}, {self.size} controllers]", self.world.trace)
+        lock = f", lock in {self.wanted.lock}" if self.wanted.lock else ""
+        raise BrokenError(self.seed, f"{what} [{self.means}, {self.size} controllers{lock}]", self.world.trace)
 
     def say_fault(self, text: str) -> None:
         self.faults.append(text)
@@ -344,6 +353,8 @@ class Fleet:
         if world.consul.fault:
             world.consul.set_fault("")
         world.consul.lags = 0
+        for store in world.lock_stores.values():
+            store.fault = ""
         world.cut_off.clear()
         for job in self.wanted.jobs.values():
             for source in job.sources.values():
@@ -360,6 +371,11 @@ class Fleet:
                 controller.start()
         if not self.registers and {s.host for s in world.scrapers.values()} - world.consul.entries.keys():
             self.register()
+
+    @property
+    def lock_store(self) -> Store | None:
+        """None: it is Consul, or there is none."""
+        return self.world.lock_stores.get(self.wanted.lock)
 
     def restart(self, scraper: Scraper) -> None:
         """It may have a log to replay."""

@@ -109,6 +109,10 @@ async def policy_changes(fleet: Fleet) -> None:
     await _changed(fleet, changes.policy_changes)
 
 
+async def services_move(fleet: Fleet) -> None:
+    await _changed(fleet, changes.services_move)
+
+
 async def weights_change(fleet: Fleet) -> None:
     await _changed(fleet, changes.weights_change)
 
@@ -160,6 +164,7 @@ JOB_EXAMS = (
     replicas_change,
     policy_changes,
     weights_change,
+    services_move,
     all_restart_while_one_job_is_broken,
     what_is_held_is_released,
 )

@@ -35,6 +35,7 @@ from promring.fleet import facts, judge, moves, reconcile
 from promring.model import Empty, Fact, Keys, Known, Loads, Members, Placement, TargetPool, Unknown
 from promring.runtime import disk
 from tests.sim.planted_fleets import FLEET_BUGS
+from tests.sim.planted_locks import LOCK_BUGS
 
 Places = list[tuple[Any, str, Any]]
 
@@ -366,4 +367,5 @@ BUGS: Mapping[str, Callable[[], Places]] = {
         )
     },
     **FLEET_BUGS,
+    **LOCK_BUGS,
 }

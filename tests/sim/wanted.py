@@ -14,6 +14,7 @@ from promring.core.ring import Ring
 from promring.model import Members, TargetGroup, TargetPool
 from promring.model import Scraper as Member
 from tests.sim.jobs import Job, Source
+from tests.sim.lockstores import ETCD, KUBERNETES
 from tests.sim.scraper import PORT, Scraper
 
 OVERLAP_S = 15.0
@@ -41,7 +42,11 @@ class Wanted:
     capacity: int | None = None
     load_factor: float = LOAD_FACTOR
     virtual_nodes: int = FEW_NODES
-    locked: bool = False
+    lock: str = ""
+    """Which store the controllers have the lock in; empty: there is one controller."""
+    name: str = "main"
+    """Of a fleet of several jobs."""
+    kubeconfig: str = ""
     check: str = "/-/healthy"
     _pools: dict[str, tuple[list[list[str]], TargetPool]] = field(default_factory=dict)
 
@@ -51,7 +56,7 @@ class Wanted:
 
     @property
     def fleet(self) -> str:
-        return "main" if self.whole else self.here[0].name
+        return self.name if self.whole else self.here[0].name
 
     @property
     def load(self) -> int:
@@ -64,13 +69,15 @@ class Wanted:
         """``others``: further services."""
         fleet, services = self._fleet(scrapers, delivery), [self._service(job) for job in self.here]
         if self.whole:
-            fleets, services = [fleet], [one | {"fleet": "main"} for one in services]
+            fleets, services = [fleet], [one | {"fleet": self.name} for one in services]
         else:
             fleets, services = [], [_together(fleet, services[0])]
         return {
             "global": {"reconcile_interval": f"{RECONCILE_S:g}s"},
             "consul": {"address": "consul:8500"},
-            "controllers": {"lock": {"consul": {}}} if self.locked else {},
+            "controllers": {"lock": {self.lock: {}}} if self.lock else {},
+            **({"etcd": {"endpoints": ["http://etcd:2379"]}} if self.lock == ETCD else {}),
+            **({"kubernetes": {"kubeconfig": self.kubeconfig}} if self.lock == KUBERNETES else {}),
             "fleets": fleets,
             "shard_services": [*services, *others],
         }
@@ -80,7 +87,7 @@ class Wanted:
         nodes = [{"address": s.id, "zone": s.zone, "weight": s.weight} for s in scrapers.values()]
         register = {"register": {"nodes": nodes, "check": check}} if self.registers else {}
         return {
-            "name": "main",
+            "name": self.name,
             "scrapers": {"consul": {"service": "scrapers"} | register},
             "join_delay": "2s",
             "zones": {"label": ZONE},

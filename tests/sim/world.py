@@ -26,6 +26,7 @@ from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, Clock, FakeLoop, Process, within
 from tests.sim.jobs import Job, Source, job_of, targets_of
+from tests.sim.lockstores import ETCD, KUBERNETES, Etcd, Kubernetes
 from tests.sim.proof import Claims, Heirs, Moves
 from tests.sim.scraper import PORT, Scraper, Traits
 from tests.sim.wanted import OVERLAP_S
@@ -75,6 +76,9 @@ class World:
         """How much load a scraper of weight 1 may have."""
         self.other_source = Source([])
         self.consul = Consul(loop.time, self._passes)
+        self.lock_stores = {ETCD: Etcd(loop.time), KUBERNETES: Kubernetes(loop.time)}
+        self.lock = ""
+        """Which store the controllers have the lock in, if they have one."""
         self.controllers: dict[str, Controller] = {}
         self.cut_off: set[tuple[str, str]] = set()
         """Who does not reach whom."""
@@ -103,8 +107,11 @@ class World:
         """Who pushes, and since when."""
         self.ever: set[str] = set()
         """Every target that was ever listed."""
-        self.locked = False
+
+    @property
+    def locked(self) -> bool:
         """Whether the controllers have a lock."""
+        return bool(self.lock)
 
     @property
     def now(self) -> float:
@@ -192,6 +199,8 @@ class World:
         host = str(url.host)
         if host == "consul":
             return await self.consul.answer(who, method, url.path, query, body)
+        if host in self.lock_stores:
+            return await self.lock_stores[host].answer(who, method, url.path, body)
         if host == "cmdb":
             source = self.sources.get(url.path.strip("/"), self.other_source)
             self.short_at = self.now if source.mode in ("empty", "half") else self.short_at
@@ -267,7 +276,8 @@ class World:
         assert process is not None
         if self._pusher[0] is not process:
             self._pusher = process, self.now
-        told_at = self.consul.confirmed_at.get(process.name, float("-inf"))
+        store = self.lock_stores.get(self.lock, self.consul)
+        told_at = store.confirmed_at.get(process.name, float("-inf"))
         if self.locked and self.now - told_at > LEASE_MOST_S + 0.001:
             self.wrong(f"lease: {process.name} pushes {self.now - told_at:.1f} s after it last heard that it leads")
 
