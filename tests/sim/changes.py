@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.sim.fleet import FULL, Fleet
+from tests.sim.drawing import FULL
+from tests.sim.fleet import Fleet
 from tests.sim.jobs import Job
 from tests.sim.wanted import FEW_NODES, MORE_NODES
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.sim.fleet import Fleet
+from tests.sim.job_exams import PLANNED_S
 from tests.sim.lockstores import CONSUL, KUBERNETES
 from tests.sim.scraper_exams import one_dies
 
@@ -82,6 +83,21 @@ async def all_restart_and_know_nothing_new(fleet: Fleet) -> None:
     await fleet.no_write_in(30.0, "the controllers restart, and no source answers")
 
 
+async def slices_come_late(fleet: Fleet) -> None:
+    """I7: what a leader sent before it died arrives when the next one has written more: it is refused."""
+    for scraper in fleet.world.scrapers.values():
+        scraper.disk, scraper.stall_s = "stalls", 25.0
+    fleet.grow(fleet.a_job())
+    await fleet.let_pass(PLANNED_S)
+    controller = fleet.a_controller()
+    await controller.kill()
+    controller.start()
+    for scraper in fleet.world.scrapers.values():
+        scraper.disk = ""
+    fleet.grow(fleet.a_job())
+    await fleet.let_pass(30.0)
+
+
 async def leader_stays(fleet: Fleet) -> None:
     """While nothing happens, the lock is nobody else's for a moment."""
     leaders = {c.name for c in fleet.world.controllers.values() if c.leads}
@@ -141,6 +157,7 @@ CONTROLLER_EXAMS = (
     all_restart,
     leader_dies_while_another_is_behind,
     all_restart_and_know_nothing_new,
+    slices_come_late,
     leader_stays,
     lock_gives_no_answer,
     leader_loses_the_lock,

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import math
 import os
 import random
-import sys
-import time
-import types
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Collection, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from promring import supervisor
-from promring.audit import watch
-from promring.config.scraper_api import ScraperApi
-from promring.consul import lock
-from promring.core import second_opinion
-from promring.delivery.file import FileDelivery, FileSettings
-from promring.delivery.http_sd import HttpSdDelivery
-from promring.kubernetes import lock as kubernetes_lock
-from promring.membership import probing
-from promring.runtime import disk, threads
-from promring.runtime import http_client as httpclient
-from tests.sim.controller import Agent, Controller, NoWeb
-from tests.sim.faketime import HERE, Threads
-from tests.sim.far import FarDelivery
-from tests.sim.jobs import NAMES, Job, Source, targets_of
-from tests.sim.lockstores import CONSUL, ETCD, KUBECONFIG, KUBERNETES, Store
-from tests.sim.scraper import PORT, Scraper, Traits
-from tests.sim.wanted import Wanted
+from tests.sim.controller import Agent, Controller
+from tests.sim.drawing import FULL, drawn
+from tests.sim.faketime import HERE
+from tests.sim.jobs import Job, Source, targets_of
+from tests.sim.lockstores import KUBECONFIG, Store
+from tests.sim.scraper import Scraper
+from tests.sim.traits import PORT, Traits
 from tests.sim.world import World
 
 CONVERGE_S = 200.0
@@ -43,17 +27,10 @@ TOLD = int(os.environ.get("SIM_TOLD", "120"))
 """So many of the last events are shown of a run that failed."""
 
 CONTROLLERS = (1, 2, 2, 3)
-LOCKS = (CONSUL, CONSUL, ETCD, KUBERNETES)
 SCRAPERS = (4, 5, 5, 6, 8)
 """How many there are. A run costs in proportion to both: most fleets are small."""
 MEANS = ("far", "file", "agent", "http_sd")
 BYSTANDERS = ("bystander-0", "bystander-1")
-SHORT_LIVED = (("SICK_S", 40.0), ("SICK_MOST_S", 80.0), ("PAUSE_S", 60.0), ("PAUSE_MOST_S", 120.0))
-"""What ``core.second_opinion`` waits for in hours."""
-LOOK_AGAIN_S = 2.0
-"""Who is awaited is looked at so often: the audit is a third of what a simulated second costs."""
-FULL, FULL_AT_FIRST = 0.75, 0.6
-"""Of what the scrapers have room for: sources grow until the scrapers are so full."""
 
 
 class BrokenError(AssertionError):
@@ -66,19 +43,6 @@ class BrokenError(AssertionError):
     def __str__(self) -> str:
         again = f"seed {self.seed}: {self.what}\nalone: SIM_SEEDS={self.seed} pytest tests/sim/test_seeds.py"
         return "\n".join([again, *self.trace[-TOLD:]])
-
-
-class _Probe:
-    """In the place of ``membership.kept.KeptProbe``."""
-
-    def __init__(self, world: World, address: str, path: str, *, idle_most: int, api: ScraperApi) -> None:
-        self._world, self._url = world, str(api.url(address, path))
-
-    async def status(self, timeout_s: float) -> int:
-        return (await self._world.request(None, "GET", self._url, timeout_s=timeout_s)).status
-
-    def close(self) -> None:
-        """There is no connection."""
 
 
 class Fleet:
@@ -96,7 +60,7 @@ class Fleet:
         self.agents: dict[str, Agent] = {}
         self.drained: set[str] = set()
         """Who shall be drained."""
-        self.wanted = self._drawn()
+        self.wanted = drawn(self)
         self.faults: list[str] = []
         self.lost_epochs = False
         """Whether Consul forgot which epoch was the last one."""
@@ -112,39 +76,6 @@ class Fleet:
         self.world.say(f"{name} {level} {event['event']} {fields}".replace(str(self.world.folder), ""))
         raise structlog.DropEvent
 
-    def replacements(self) -> list[tuple[Any, str, Any]]:
-        """The outermost things: clocks, threads, HTTP, the web server, random words; and an eye on what is delivered."""
-        world, found = self.world, list[tuple[Any, str, Any]]()
-        for name, module in sorted(sys.modules.items()):
-            if not name.startswith("promring.") or name.startswith("promring.demo"):
-                continue
-            for attribute, real, fake in (
-                ("time", time, world.clock),
-                ("request", httpclient.request, world.request),
-                ("new_session", httpclient.new_session, _Session),
-            ):
-                if module.__dict__.get(attribute) is real:
-                    found.append((module, attribute, fake))
-        words = types.SimpleNamespace(token_hex=lambda n: f"{world.rng.getrandbits(8 * n):0{2 * n}x}")
-        found += [
-            (threads, "threading", Threads(lambda: world.rng.choice((0.0, 0.001, 0.02)))),
-            (lock, "secrets", words),
-            (kubernetes_lock, "secrets", words),
-            (disk, "secrets", words),
-            (supervisor, "secrets", words),
-            (probing, "KeptProbe", functools.partial(_Probe, world)),
-            (supervisor, "WebServer", NoWeb),
-            (httpclient.TlsFiles, "context", lambda _: None),
-            (disk, "install", world.install(disk.install)),
-        ]
-        for kind in (HttpSdDelivery, FileDelivery, FarDelivery):
-            found.append((kind, "deliver", _recorded(kind.deliver, world)))
-        if self.means == "far":
-            found.append((FileSettings, "delivery", lambda wanted, _: FarDelivery(wanted.path, world)))
-        found += [(second_opinion, name, value) for name, value in SHORT_LIVED]
-        found.append((watch, "SOON_S", LOOK_AGAIN_S))
-        return found
-
     # --- begin, end, time --------------------------------------------------------------------------------------------
 
     async def end(self) -> None:
@@ -156,26 +87,6 @@ class Fleet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _drawn(self) -> Wanted:
-        """How many jobs, how often each target is scraped, zones, weights, capacity."""
-        rng, count = self.rng, self.rng.choice((1, 1, 2, 2, 3))
-        sizes = ((30, 60), (0, 15)) if count == 1 else ((8, 25), (0, 8))
-        jobs = {}
-        for name in NAMES[: count + 1]:
-            replicas = rng.choice((1, 1, 1, 2, 3))
-            jobs[name] = Job.of(name, [rng.randint(*size) // (1 + replicas // 2) for size in sizes], replicas)
-        zones, uneven = rng.choice((0, 0, 2, 3)), rng.random() < 0.3
-        for number, scraper in enumerate(self.world.scrapers.values()):
-            scraper.zone = "abc"[number % zones] if zones else ""
-            scraper.weight = rng.choice((0.5, 1.0, 2.0)) if uneven else 1.0
-        wanted = Wanted(jobs, set(NAMES[:count]), count > 1 or rng.random() < 0.5, self.registers)
-        wanted.load_factor = rng.choice((1.10, 1.10, 1.5))
-        wanted.lock = random.Random(f"lock {self.seed}").choice(LOCKS) if self.size > 1 else ""
-        wanted.check = self.world.traits.check
-        if rng.random() < 0.33:
-            wanted.capacity = math.ceil(wanted.load / (self.weight * FULL_AT_FIRST))
-        return wanted
 
     @property
     def weight(self) -> float:
@@ -216,7 +127,7 @@ class Fleet:
                 first = number % len(names) if self.spread else 0
                 asked = [*names[first:], *names[:first]]
                 for job in self.wanted.jobs:
-                    self._background.append(scraper.process.start(world.polls(scraper, job, asked)))
+                    self._background.append(scraper.process.start(world.network.polls(scraper, job, asked)))
 
     @property
     def _config(self) -> Path:
@@ -437,29 +348,3 @@ class Fleet:
         """Rather the one who leads."""
         leaders = [c for c in self.world.controllers.values() if c.leads]
         return self.rng.choice(leaders or list(self.world.controllers.values()))
-
-
-class _Session:
-    """In the place of an HTTP session."""
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    async def __aenter__(self) -> _Session:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-
-def _recorded(deliver: Callable[..., Awaitable[Any]], world: World) -> Callable[..., Awaitable[Any]]:
-    """Remember every slice that was made."""
-
-    async def recorded(self: object, slices: Any, *rest: Any) -> Any:
-        world.made(slices)
-        return await deliver(self, slices, *rest)
-
-    return recorded

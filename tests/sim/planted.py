@@ -12,29 +12,25 @@ import numpy as np
 
 from promring import model
 from promring.agent import slicefile
-from promring.audit import active
 from promring.consul.client import Client
-from promring.core import aside, handover, second_opinion
-from promring.core.claims import Taken
-from promring.core.coverage import NO_IDS, Index, Seen
+from promring.core import aside
 from promring.core.guard import NO_TARGETS, judge_lists, judge_members
-from promring.core.handover import Evidence, Handover, schedule
+from promring.core.handover import Handover, schedule
 from promring.core.placement import Policy, place_living
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Judgement, Lists
 from promring.delivery import file, receiver
-from promring.delivery.http_sd import HttpSdDelivery
 from promring.delivery.receiver import Envelope
 from promring.discovery import polling
 from promring.election.leadership import Leadership
 from promring.election.loop import Election
 from promring.fleet import facts, judge, moves, reconcile
-from promring.model import Empty, Fact, Keys, Known, Loads, Members, Placement, TargetPool, Unknown
+from promring.model import Empty, Fact, Known, Loads, Members, Placement, TargetPool, Unknown
 from promring.runtime import disk
 from tests.sim.planted_fleets import FLEET_BUGS
+from tests.sim.planted_handovers import HANDOVER_BUGS
 from tests.sim.planted_locks import LOCK_BUGS
 
 Places = list[tuple[Any, str, Any]]
@@ -249,89 +245,6 @@ def members_forgotten() -> Places:
     return [(facts.Cell, "put", put)]
 
 
-def a_failed_scrape_confirms() -> Places:
-    """That the new owner asked the target is enough, whatever came of it."""
-    real = Seen.of
-
-    def of(self: Seen, ids: Keys) -> tuple[Any, Any]:
-        asked, _ = real(self, ids)
-        return asked, asked > -np.inf
-
-    return [(Seen, "of", of)]
-
-
-def old_proof_confirms() -> Places:
-    """A scrape from before the target was given is as good as any."""
-    real = handover._ends
-
-    def ends(wanted: Placement, owned: Any, begun: Any, *rest: Any) -> Any:
-        return real(wanted, owned, np.full(len(begun), -1e12), *rest)
-
-    return [(handover, "_ends", ends)]
-
-
-def silence_is_consent() -> Places:
-    """Time alone lets go, to a scraper that does not answer, too."""
-
-    def heedless(wanted: Any, before: Any, evidence: Evidence, *rest: Any, **more: Any) -> Any:
-        return schedule(wanted, before, replace(evidence, silent=()), *rest, **more)
-
-    return [(moves, "schedule", heedless)]
-
-
-def not_taken_is_taken() -> Places:
-    """Time alone lets go, to a scraper that never took its slice, too."""
-
-    def since(_: Taken, begun: Any) -> Any:
-        return begun
-
-    return [(Taken, "since", since)]
-
-
-def limited_is_covered() -> Places:
-    """What a server lists with a fresh last scrape is scraped."""
-    return [(active, "NEVER_ASKED", ("never",))]
-
-
-def dropped_is_missing() -> Places:
-    """What relabelling drops is missing, for ever."""
-    return [(Index, "dropped", lambda *_: NO_IDS)]
-
-
-def put_is_taken() -> Places:
-    """A slice is at its scraper when it is in memory."""
-    real = HttpSdDelivery.deliver
-
-    async def deliver(self: HttpSdDelivery, slices: Any, *rest: Any) -> Any:
-        done = await real(self, slices, *rest)
-        for slice_ in slices:
-            self.taken(slice_.scraper.id, self._current_at)
-        return done
-
-    return [(HttpSdDelivery, "deliver", deliver)]
-
-
-def never_sick() -> Places:
-    """A scraper that reaches nothing is as good as any."""
-    return [(SecondOpinions, "_sick_after", lambda *_: {})]
-
-
-def everybody_is_sick() -> Places:
-    """When most reach nothing, it is them."""
-    real = second_opinion._failing
-
-    class Many(dict[str, Any]):
-        def __len__(self) -> int:
-            return 1_000_000
-
-    return [(second_opinion, "_failing", lambda *args: Many(real(*args)))]
-
-
-def short_of_room_drops() -> Places:
-    """Who has what finds no room elsewhere does not keep it."""
-    return [(handover, "keeping", lambda wanted, rows, *_: (wanted, np.zeros(len(rows), dtype=bool)))]
-
-
 BUGS: Mapping[str, Callable[[], Places]] = {
     **{
         bug.__name__: bug
@@ -354,18 +267,9 @@ BUGS: Mapping[str, Callable[[], Places]] = {
             epoch_stays,
             lock_is_deleted,
             never_looked_at_again,
-            a_failed_scrape_confirms,
-            old_proof_confirms,
-            silence_is_consent,
-            not_taken_is_taken,
-            limited_is_covered,
-            dropped_is_missing,
-            put_is_taken,
-            never_sick,
-            everybody_is_sick,
-            short_of_room_drops,
         )
     },
     **FLEET_BUGS,
+    **HANDOVER_BUGS,
     **LOCK_BUGS,
 }

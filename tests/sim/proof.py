@@ -17,7 +17,8 @@ from promring.core.second_opinion import Sick
 from promring.fleet.fleet import Fleet, Service
 from promring.model import TargetPool
 from tests.sim.jobs import targets_of
-from tests.sim.scraper import NEVER, Looked, Scraper
+from tests.sim.scraper import Scraper
+from tests.sim.traits import NEVER, Looked
 from tests.sim.wanted import AUDIT_S
 
 if TYPE_CHECKING:

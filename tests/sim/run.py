@@ -25,6 +25,7 @@ from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
 from tests.sim.fleet import BrokenError, Fleet
+from tests.sim.replacing import replacements
 from tests.sim.wanted import RECONCILE_S
 from tests.sim.world import World
 
@@ -67,7 +68,7 @@ def simulate(seed: int, *, strict: bool = False, life: Life | None = None) -> Re
     random.seed(seed)
     structlog.configure(processors=[fleet.note], cache_logger_on_first_use=False)
     try:
-        with replaced(fleet.replacements()):
+        with replaced(replacements(world, fleet.means)):
             _run(loop, fleet, life or _life)
     finally:
         gc.set_threshold(*collects)

@@ -15,7 +15,8 @@ from promring.model import Members, TargetGroup, TargetPool
 from promring.model import Scraper as Member
 from tests.sim.jobs import Job, Source
 from tests.sim.lockstores import ETCD, KUBERNETES
-from tests.sim.scraper import PORT, Scraper
+from tests.sim.scraper import Scraper
+from tests.sim.traits import PORT
 
 OVERLAP_S = 15.0
 RECONCILE_S = 15.0

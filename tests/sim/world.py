@@ -6,29 +6,26 @@ collects what must not happen, as it happens.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import math
 import random
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from yarl import URL
+from typing import TYPE_CHECKING, NamedTuple
 
 from promring.delivery import receiver
-from promring.delivery.bundle import BundleError, line_of, opened
 from promring.delivery.receiver import Envelope
 from promring.election.loop import LEASE_MOST_S
 from promring.model import Generation, Slice
-from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.consul import Consul
-from tests.sim.faketime import HERE, Clock, FakeLoop, Process, within
+from tests.sim.faketime import HERE, Clock, FakeLoop, Process
 from tests.sim.jobs import Job, Source, job_of, targets_of
 from tests.sim.lockstores import ETCD, KUBERNETES, Etcd, Kubernetes
+from tests.sim.network import Network
 from tests.sim.proof import Claims, Heirs, Moves
-from tests.sim.scraper import PORT, Scraper, Traits
+from tests.sim.scraper import Scraper
+from tests.sim.traits import PORT, Traits
 from tests.sim.wanted import OVERLAP_S
 
 if TYPE_CHECKING:
@@ -75,7 +72,8 @@ class World:
         self.capacity: int | None = None
         """How much load a scraper of weight 1 may have."""
         self.other_source = Source([])
-        self.consul = Consul(loop.time, self._passes)
+        self.network = Network(self)
+        self.consul = Consul(loop.time, self.network.passes)
         self.lock_stores = {ETCD: Etcd(loop.time), KUBERNETES: Kubernetes(loop.time)}
         self.lock = ""
         """Which store the controllers have the lock in, if they have one."""
@@ -151,106 +149,6 @@ class World:
                 found |= {t for one in given.values() for t in one.targets}
         return found
 
-    # --- network -----------------------------------------------------------------------------------------------------
-
-    async def request(
-        self,
-        _: object,
-        method: str,
-        url: str | URL,
-        *,
-        timeout_s: float,
-        headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
-        json: object = None,
-        data: bytes | None = None,
-        **__: object,
-    ) -> Response:
-        """In the place of ``httpclient.request``."""
-        process, url = HERE.get(), URL(url)
-        assert process is not None
-        assert url.host is not None
-        if process.dead:
-            raise HttpError("dead")
-        await asyncio.sleep(self.rng.uniform(0.0005, 0.005))
-        pair = process.name, url.host
-        query = (dict(url.query) if url.query_string else {}) | (params or {})
-        asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})
-        try:
-            return await within(timeout_s, self._through(pair, asked))
-        except TimeoutError:
-            raise HttpError(f"no whole answer within {timeout_s:g} s") from None
-
-    async def _through(self, pair: tuple[str, str], asked: Coroutine[Any, Any, Response]) -> Response:
-        """What is lost on the way is sent again, as TCP does."""
-        try:
-            if pair in self.cut_off:
-                await _until(lambda: pair not in self.cut_off)
-            answer = await asked
-        finally:
-            asked.close()
-        if pair in self.cut_off:
-            await _until(lambda: pair not in self.cut_off)
-        return answer
-
-    async def _route(
-        self, who: str, method: str, url: URL, query: dict[str, str], body: Any, headers: dict[str, str]
-    ) -> Response:
-        host = str(url.host)
-        if host == "consul":
-            return await self.consul.answer(who, method, url.path, query, body)
-        if host in self.lock_stores:
-            return await self.lock_stores[host].answer(who, method, url.path, body)
-        if host == "cmdb":
-            source = self.sources.get(url.path.strip("/"), self.other_source)
-            self.short_at = self.now if source.mode in ("empty", "half") else self.short_at
-            return await source.answer()
-        if host in self.controllers:
-            return self._on_the_way(who, await self.controllers[host].serve(url, headers))
-        scraper = self.anybody(f"{host}:{PORT}")
-        if not scraper.up:
-            raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
-        if scraper.frozen:
-            await _until(lambda: not scraper.frozen)
-        return await scraper.answer(url.path, query, self.now)
-
-    def _on_the_way(self, who: str, answer: Response) -> Response:
-        """Something between an agent and the controllers may cut each slice in half, and say the length of that."""
-        scraper = self.scrapers.get(f"{who.removeprefix('agent of ')}:{PORT}")
-        cut = scraper is not None and scraper.pulls and scraper.disk == "cut"
-        return replace(answer, body=_halved(answer.body)) if cut and answer.status == 200 else answer
-
-    def _passes(self, url: str) -> bool:
-        scraper = self.scrapers[f"{URL(url).host}:{PORT}"]
-        ready = URL(url).path == "/-/healthy" or self.now >= scraper.replays_until
-        return scraper.answers and not scraper.hidden and ready
-
-    async def polls(self, scraper: Scraper, job: str, controllers: Sequence[str]) -> None:
-        """Fetches its list of a job from one of these, for ever; from the next one when that does not answer, when
-        ``strict`` always. Known to be weak: controllers that see different things serve slices of different plans.
-        """
-        every_s, asked = scraper.traits.poll_s, 0
-        await asyncio.sleep(self.rng.uniform(0.0, every_s))
-        while True:
-            if job in self.jobs and scraper.answers and self.now >= scraper.replays_until:
-                answered = await self._fetch(scraper, job, controllers[asked % len(controllers)])
-                asked += self.strict or not answered
-            await asyncio.sleep(every_s)
-
-    async def _fetch(self, scraper: Scraper, job: str, controller: str) -> bool:
-        """Whether there was an answer."""
-        url, started_at = f"http://{controller}:9600/sd/{job}/{scraper.id}", scraper.started_at
-        try:
-            answer = await self.request(None, "GET", url, timeout_s=min(scraper.traits.poll_s, 30.0))
-        except HttpError:
-            return False
-        if answer.status == 200 and job in self.jobs and scraper.answers and scraper.started_at == started_at:
-            generation = receiver.parse_generation(answer.headers["x-promring-generation"])
-            self._has(scraper, job, answer.body, (generation, answer.headers["x-promring-sha256"]), fetched=True)
-            scraper.fetched_at[job] = self.now
-            scraper.given(job, answer.body, self.now)
-        return answer.status == 200
-
     # --- receivers ---------------------------------------------------------------------------------------------------
 
     def made(self, slices: Sequence[Slice]) -> None:
@@ -316,9 +214,9 @@ class World:
         if note.rank[0] < (term := scraper.term.get(job, 0)):
             self.wrong(f"I7: {scraper.id} went from term {term} to {note.rank[0]}")
         scraper.term[job] = note.rank[0]
-        self._has(scraper, job, scraper.file(job).read_bytes(), (note.generation, note.sha256))
+        self.has(scraper, job, scraper.file(job).read_bytes(), (note.generation, note.sha256))
 
-    def _has(self, scraper: Scraper, job: str, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
+    def has(self, scraper: Scraper, job: str, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
         """It has another list: I3, I7, I8, and no target is taken from the only one who has it."""
         generation, sha256 = have
         before = scraper.accepted.get(job, NOTHING)
@@ -415,21 +313,3 @@ class World:
             if target in other.scraped or other.was_ill(target, self.now - RECENT_S - self.traits.poll_s):
                 return True
         return False
-
-
-def _halved(answer: bytes) -> bytes:
-    """Half of each slice, with a list that says so."""
-    try:
-        listing, sent = opened(answer)
-    except BundleError:
-        return answer[: len(answer) // 2]
-    halves = {service: body[: len(body) // 2] for service, body in sent.items()}
-    for one in listing.slices:
-        if one.sent is not None:
-            one.sent = len(halves[one.service])
-    return line_of(listing) + b"".join(halves[one.service] for one in listing.slices if one.service in halves)
-
-
-async def _until(over: Callable[[], bool]) -> None:
-    while not over():  # noqa: ASYNC110  # several things end it, and looking costs no time here
-        await asyncio.sleep(0.5)

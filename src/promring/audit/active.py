@@ -149,8 +149,8 @@ def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[st
     parts: dict[str, list[Seen]] = {pool: [] for pool in indexes}
     others: dict[str, None] = {}
     short = len(told.body) <= AT_ONCE_BYTES_MAX
-    active = _by_pool(told, indexes, others)
-    for batch in [_whole(active)] if short else _batches(active):
+    listed = _by_pool(told, indexes, others)
+    for batch in [_whole(listed)] if short else _batches(listed):
         for pool, active in batch.items():
             parts[pool].append(indexes[pool].seen(at, active))
     there = [pool for pool, some in parts.items() if some]
