@@ -29,6 +29,7 @@ FIRST = {
     "dropped_is_missing": 0,
     "edge_triggered": 0,
     "empty_on_an_error": 0,
+    "epoch_stays": 1,
     "everybody_is_sick": 0,
     "guard_always_acts": 0,
     "lease_never_ends": 4,

@@ -46,7 +46,7 @@ async def _leads_again(fleet: Fleet) -> None:
     fleet.a_scraper().disk = "full"
     fleet.grow(fleet.a_job())
     await fleet.let_pass(20.0)
-    fleet.world.cut_off.add((first.name, "consul"))
+    fleet.world.cut_off.add((first.name, fleet.wanted.lock))
     await fleet.let_pass(12.0)
     assert second.leads
     fleet.heal()
