@@ -130,6 +130,8 @@ class Claims:
         self._world = world
         self._coverages: dict[tuple[str, str], Coverage] = {}
         self._sick: dict[str, set[tuple[str, float]]] = defaultdict(set)
+        self._found: set[tuple[str, str]] = set()
+        """What some controller found of a scraper: that outlives a restart."""
         self._drained_since: dict[tuple[str, str], float] = {}
         self._names: dict[int, tuple[TargetPool, list[str]]] = {}
         self._frozen_at: dict[str, float] = {}
@@ -153,7 +155,9 @@ class Claims:
         for name, one in fleet.reconciler.opinions.scrapers.items():
             if (name, one.until) not in self._sick[controller.name]:
                 self._sick[controller.name].add((name, one.until))
-                if judged:
+                remembered = (name, one.found) in self._found  # by a run before, until when it was said to be sick
+                self._found.add((name, one.found))
+                if judged and not remembered:
                     self._is_sick(controller.name, name, one, now)
         if judged:
             self._drained(controller, fleet, now)
