@@ -68,7 +68,11 @@ async def leader_dies_while_another_is_behind(fleet: Fleet) -> None:
             await controller.kill()
     for controller in behind:
         controller.start()
-    await fleet.no_write_in(40.0, "one leads that knows an older list, and its source fails")
+    had = {target for s in fleet.world.scrapers.values() for target in s.in_file}
+    await fleet.let_pass(40.0)
+    has = {target for s in fleet.world.scrapers.values() for target in s.in_file}
+    if lost := sorted((had - has) & fleet.world.truth()):
+        fleet.broken(f"I3: nobody has {len(lost)} targets ({lost[0]}) after one led that knows an older list")
 
 
 async def all_restart_and_know_nothing_new(fleet: Fleet) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from promring.core.loads import LoadBook, ServiceLoads, encode
 from promring.election.leadership import LOADS_BYTES_MOST, LOADS_KEPT_S, Leadership
 from promring.fleet.state import Memory
-from promring.fleet.term import LISTED_STILL_S, Term
-from promring.model import Scraper
+from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
+from promring.model import NONE_FAILING, Failing, Scraper
 from promring.telemetry import log
 
 FLEET = "main"
@@ -77,3 +77,26 @@ def test_loads_of_fleets_that_are_gone_leave_the_note_and_what_is_too_long_is_to
     assert leadership.loads == {FLEET: b""}
     leadership.placed_by("second", b"x" * (LOADS_BYTES_MOST + 1))
     assert leadership.loads == {FLEET: b""}
+
+
+def test_a_lease_that_comes_back_brings_back_nothing_of_the_leader_before_us() -> None:
+    """The store gave no answer for a while, and nobody else led: what was inherited long ago is over."""
+    clock = Clock()
+    leadership = Leadership(alone=False, clock=clock)
+    leadership.follow("one", 2)
+    sick = Failing.of([C.id])
+    leadership.share_failing({FLEET: sick})
+    leadership.lead("me", 4, clock.now + 10.0)
+    term = Term(FLEET, leadership, log.get())
+    assert term.failing(NONE_FAILING) == sick, "before the loop has begun to lead"
+    assert term.begins()
+    assert term.failing(NONE_FAILING) == sick
+    clock.now += FOUND_AGAIN_S
+    leadership.lead("me", 4, clock.now + 10.0)
+    assert term.failing(NONE_FAILING) == NONE_FAILING
+    term.tell_failing(NONE_FAILING)
+    clock.now += 20.0
+    assert not leadership.leads()
+    leadership.lead("me", 4, clock.now + 10.0)
+    assert not term.begins()
+    assert term.failing(NONE_FAILING) == NONE_FAILING

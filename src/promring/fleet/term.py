@@ -33,6 +33,7 @@ class Term:
         self._live: frozenset[str] = frozenset()
         self._inherited = NONE_FAILING
         """Who got nothing, or nothing new of a service, in the plan of the leader before us."""
+        self._inherited_until = float("-inf")
         self._died_at: dict[str, float] = {}
         self._book: tuple[LoadBook | None, bytes] = None, b""
         """The last book of loads that was packed."""
@@ -66,6 +67,7 @@ class Term:
             return False
         self._led_epoch = self.leadership.epoch
         self._inherited = self.leadership.failing.get(self._fleet, NONE_FAILING)
+        self._inherited_until = self.leadership.clock() + FOUND_AGAIN_S
         return True
 
     def catalogue(self, listed: Members) -> Members:
@@ -111,8 +113,9 @@ class Term:
         told = leadership.failing.get(self._fleet, NONE_FAILING)
         if not leadership.leads():
             return told
-        is_new = leadership.clock() - leadership.led_since < FOUND_AGAIN_S
-        return ours.and_those_of(self._inherited) if is_new else ours
+        if self.is_new:  # in the middle of a cycle
+            return ours.and_those_of(told)
+        return ours.and_those_of(self._inherited) if leadership.clock() < self._inherited_until else ours
 
     def tell_failing(self, failing: Failing) -> None:
         """As the leader: the plan gives these nothing, or nothing new of a service."""
