@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import islice
 
@@ -20,7 +18,6 @@ import numpy as np
 
 from promring.audit.answers import (
     NEVER_ASKED,
-    NEVER_BEFORE,
     AuditError,
     NoPoolError,
     OddError,
@@ -29,11 +26,11 @@ from promring.audit.answers import (
     Told,
     TooLongError,
 )
+from promring.audit.times import age_s, clock_of, interval_s
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NO_IDS, Active, Index, Seen
 from promring.core.twins import twins_beside
 from promring.model import Keys, Scraper
-from promring.runtime.duration import parse_duration
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, TooLargeError, credentials_refused
 from promring.runtime.json_entries import Entries, ListError
 
@@ -50,8 +47,6 @@ AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
 HEAD_BYTES_MAX = 64 * 1024
 SAID_MAX = 200
-DATE_STEP_S = 1.0
-"""An answer's ``Date`` is whole seconds."""
 POOLS_NAMED_MOST = 5
 
 
@@ -125,21 +120,7 @@ async def targets_of(
         kind = AuditError if answer.status >= 500 else OddError
         said = api.elsewhere(answer.status, "/api/v1/targets") or answer.text()
         raise kind(f"/api/v1/targets answered {answer.status}: {said}")
-    return Told(answer.body, _clock(answer.headers))
-
-
-def _clock(headers: Mapping[str, str]) -> float:
-    """Epoch seconds of an answer's ``Date``. Raises ``AuditError``: our own clock may be another one."""
-    try:
-        return _epoch(headers.get("date", ""))
-    except (ValueError, OverflowError) as error:
-        raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
-
-
-@lru_cache(16)
-def _epoch(date: str) -> float:
-    """Many scrapers answer in the same second. Raises ValueError."""
-    return parsedate_to_datetime(date).timestamp()
+    return Told(answer.body, clock_of(answer.headers))
 
 
 def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:
@@ -225,7 +206,7 @@ def decoded(told: Told, scrape_pool: str) -> Iterator[Active]:
 
 def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> Iterator[tuple[str, Active]]:
     """The active targets of the ``wanted`` scrape pools. The names of the first few others go to ``others``."""
-    interval_of = lru_cache(8)(_interval_s)  # a server has few
+    interval_of = lru_cache(8)(interval_s)  # a server has few
     for target in _active_targets(told.body):
         if target.scrape_pool not in wanted:
             if len(others) < POOLS_NAMED_MOST:
@@ -237,7 +218,7 @@ def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> It
             Active(
                 target.discovered_labels,
                 up=up,
-                age_s=_age_s(target.last_scrape, told.clock),
+                age_s=age_s(target.last_scrape, told.clock),
                 interval_s=interval_of(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
                 never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
                 error=target.last_error[:SAID_MAX],
@@ -269,22 +250,6 @@ def _bounded(target: _Target) -> _Target:
     if len(target.discovered_labels) > LABELS_MAX:
         raise _malformed(f"a target with more than {LABELS_MAX} labels")
     return target
-
-
-def _age_s(last_scrape: str, clock: float) -> float | None:
-    """Seconds since then, or a little more; None for never."""
-    try:
-        at = datetime.fromisoformat(last_scrape).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return None if at < NEVER_BEFORE else max(0.0, clock + DATE_STEP_S - at)
-
-
-def _interval_s(text: str) -> float | None:
-    try:
-        return parse_duration(text) or None
-    except ValueError:
-        return None
 
 
 def _entries(body: bytes, state: State, around: list[_Around]) -> Iterator[bytes]:

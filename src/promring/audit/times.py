@@ -1,0 +1,47 @@
+"""How long ago a scrape was, by what a scraper says and its own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+from promring.audit.answers import (
+    NEVER_BEFORE,
+    OddError,
+)
+from promring.runtime.duration import parse_duration
+
+DATE_STEP_S = 1.0
+"""An answer's ``Date`` is whole seconds."""
+
+
+def clock_of(headers: Mapping[str, str]) -> float:
+    """Epoch seconds of an answer's ``Date``. Raises ``AuditError``: our own clock may be another one."""
+    try:
+        return _epoch(headers.get("date", ""))
+    except (ValueError, OverflowError) as error:
+        raise OddError("/api/v1/targets: no Date in the answer: nothing tells how long ago a scrape was") from error
+
+
+@lru_cache(16)
+def _epoch(date: str) -> float:
+    """Many scrapers answer in the same second. Raises ValueError."""
+    return parsedate_to_datetime(date).timestamp()
+
+
+def age_s(last_scrape: str, clock: float) -> float | None:
+    """Seconds since then, or a little more; None for never."""
+    try:
+        at = datetime.fromisoformat(last_scrape).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return None if at < NEVER_BEFORE else max(0.0, clock + DATE_STEP_S - at)
+
+
+def interval_s(text: str) -> float | None:
+    try:
+        return parse_duration(text) or None
+    except ValueError:
+        return None
