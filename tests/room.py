@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import random
 import resource
@@ -16,9 +17,10 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import pytest
 
@@ -39,13 +41,36 @@ class Need(NamedTuple):
 
 
 UNIT = Need(instances=8, watches=64, descriptors=256, ports=10, mib=500, disk_mib=200)
+MANY_AT_ONCE = 2
+"""Tests that run many servers with many lists: each takes up to 40 inotify instances."""
 WORKER = Need(instances=6, watches=64, descriptors=0, ports=20, mib=350, disk_mib=200)
 """What each worker that runs tests on real servers adds."""
+MANY = Need(instances=50, watches=200, descriptors=0, ports=40, mib=300, disk_mib=100)
+"""What ``MANY_AT_ONCE`` tests with ``many_watchers`` add to that."""
 
 
 def need(*, real: bool, workers: int) -> Need:
-    more = workers if real else 0
-    return Need(*(unit + more * one for unit, one in zip(UNIT, WORKER, strict=True)))
+    if not real:
+        return UNIT
+    return Need(*(unit + workers * one + many for unit, one, many in zip(UNIT, WORKER, MANY, strict=True)))
+
+
+@pytest.fixture
+def many_watchers() -> Iterator[None]:
+    """For a test that takes many inotify instances: waits until so few of its kind are running that all have enough."""
+    places = [Path(tempfile.gettempdir(), f"promring-tests-watch-{os.getuid()}-{n}") for n in range(MANY_AT_ONCE)]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(place, "w")) for place in places]
+        while not any(_is_ours(file) for file in files):
+            time.sleep(0.2)
+        yield
+
+
+def _is_ours(file: TextIO) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

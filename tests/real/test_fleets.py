@@ -16,6 +16,8 @@ from tests.real.conftest import server
 from tests.real.moving import FLEET, Job, Kind, Lab, Means, lab, service_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("many_watchers")
+
 JOBS = [f"job-{n}" for n in range(8)]
 COUNT = 6
 """Targets of each job."""

@@ -20,6 +20,8 @@ from promring.model import ConfigError
 from tests.real.conftest import server
 from tests.shapes import SHAPES, Shape
 
+pytestmark = pytest.mark.usefixtures("many_watchers")
+
 EVERYTHING = """\
 global: {scrape_interval: 15s, external_labels: {cluster: shop}}
 remote_write: [{url: "http://127.0.0.1:1/write"}]

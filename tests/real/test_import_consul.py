@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from testbed.consul import ConsulProcess
 
 from promring.importing.configuration import read_configuration
@@ -17,6 +18,8 @@ from promring.importing.verify import Proof, verify
 from promring.runtime.http_client import new_session
 from tests.real.conftest import server
 from tests.real.test_discovery_consul import register, running
+
+pytestmark = pytest.mark.usefixtures("many_watchers")
 
 JOBS = """\
 scrape_configs:

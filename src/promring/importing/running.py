@@ -21,6 +21,9 @@ START_S = 60.0
 TARGETS_BYTES_MAX = 1024**3
 SETTLED_S = 6.0
 """Discoveries hand their targets on every 5 s."""
+UNWATCHED = "Error adding file watcher"
+"""Prometheus goes on without the files then."""
+LIMIT = "are there inotify instances left (sysctl fs.inotify.max_user_instances)?"
 
 
 class Seen(NamedTuple):
@@ -78,6 +81,9 @@ async def _running(arguments: Sequence[str | Path], folder: Path, config: str) -
         yield process
     finally:
         await process.kill()
+    if UNWATCHED in process.log_file.read_text(errors="replace"):
+        name = Path(process.arguments[0]).name
+        raise StartError(f"{name} could not watch its files, so it listed none of their targets: {LIMIT}")
 
 
 async def _ready(process: Process, url: str, path: str) -> str:
