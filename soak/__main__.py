@@ -11,10 +11,11 @@ import argparse
 import asyncio
 import random
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from soak.faults import TRIALS, Trial
@@ -27,8 +28,10 @@ async def soak(seed: int, minutes: float, plot: Path | None, only: str) -> int:
     print(f"soak: seed {seed}, {minutes:g} minutes", flush=True)
     failures: list[str] = []
     bands: list[Band] = []
-    with tempfile.TemporaryDirectory(prefix="promring-soak-") as folder:
-        async with world(Path(folder), random.Random(seed)) as w:
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="promring-soak-"))
+        stack.callback(lambda: None if failures else shutil.rmtree(folder))
+        async with world(folder, random.Random(seed)) as w:
             began = time.monotonic()
             watching = asyncio.create_task(w.watch())
             try:
@@ -44,6 +47,8 @@ async def soak(seed: int, minutes: float, plot: Path | None, only: str) -> int:
             if plot is not None:
                 plot.write_text(drawn(began, w.coverage, bands, {"witness": w.lives["witness"][-1]}))
             _report(w, bands)
+    if failures:
+        print(f"soak: logs and files are left in {folder}")
     for failure in failures:
         print(f"soak: FAILED (seed {seed}): {failure}", flush=True)
     return int(bool(failures))
