@@ -1,6 +1,6 @@
 # make run     set up, then the live demonstration: three scrapers, one is killed, the others take over
 # make test    set up, then every test, the ones on real servers too
-# make quick   the fast tests (seconds), for while you work
+# make quick   what needs no real server and no simulation (two to three minutes on two cores), for while you work
 # make check   lint, types, import contracts, shellcheck
 # make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
@@ -81,7 +81,7 @@ demo-once: $(SETUP)
 	@$(BIN)/promring demo --once
 
 quick: $(SETUP)
-	@$(BIN)/python -m pytest -q -m "not real" tests --ignore=tests/sim $(TEST_FLAGS)
+	@$(BIN)/python -m pytest -q -n 4 -m "not real" tests --ignore=tests/sim $(TEST_FLAGS)
 
 check: $(SETUP)
 	@$(BIN)/ruff check .
