@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.core.admission import Admitted, Aside, admit, unanswered
-from promring.core.standing import DELAY_MOST_S, History, Rules, State
+from promring.core.standing import DELAY_MOST_S, History, Rules, Standing, State
 from promring.model import Members, Reply, Scraper
 
 
@@ -27,10 +27,19 @@ class Case:
         self.probed: dict[str, Reply] = {}
         self.last = Admitted(self.history)
 
-    def says(self, names: str, at: float, *, released: bool = False) -> str:
+    def says(self, names: str, at: float, *, released: bool = False, no_room: bool = False, drained: str = "") -> str:
         """The members' names after the answer, ``!`` before them when held. ``released``: who was lost before."""
-        let_go = self.last.lost if released else ()
-        self.last = admit(scrapers(names), self.history, self.rules, at, probed=self.probed, let_go=let_go, let_in=released)
+        self.last = admit(
+            scrapers(names),
+            self.history,
+            self.rules,
+            at,
+            probed=self.probed,
+            drained=[f"{name}:1" for name in drained],
+            let_go=self.last.lost if released else (),
+            let_in=released,
+            no_room=no_room,
+        )
         self.history = self.last.history
         held = "!" if self.last.panic or self.last.warming_up else ""
         return held + "".join(s.host for s in self.history.members)
@@ -97,6 +106,50 @@ def test_a_check_that_toggles_every_three_seconds_moves_it_once() -> None:
         seen.append(case.says("abcd" if up else "abc", tenth / 10))
     changes = [now for before, now in itertools.pairwise(seen) if now != before]
     assert (seen[0], changes) == ("abc", [])
+
+
+def flapped(start: str, *flappers: tuple[str, int], **rules: float) -> Case:
+    """A fleet of whom some left so often soon after they came, and are back since the time 0."""
+    case = Case(start, **rules)
+    standings = dict(case.history.standings)
+    for name, flaps in flappers:
+        (scraper,) = scrapers(name)
+        standings[scraper.id] = Standing(scraper, State.JOINING, 0.0, joined_at=-90.0, left_at=-80.0, flaps=flaps)
+    case.history = History(standings)
+    return case
+
+
+def test_when_most_wait_for_having_left_too_often_those_that_left_least_often_come_in_until_it_is_half() -> None:
+    case = flapped("a", ("b", 9), ("c", 4), ("d", 8), ("e", 5))
+    assert case.says("abcde", 10) == "a"
+    assert case.last.again_at == 20, "as long as one that left twice"
+    assert case.says("abcde", 20) == "ace"
+    assert case.says("abcde", 80) == "ace", "two wait, three are in: the penalty of c and e would be over later"
+    assert [case.says("abcde", 299), case.says("abcde", 300)] == ["ace", "abcde"]
+
+
+def test_a_few_that_flap_wait_beside_as_many_that_do_not() -> None:
+    case = flapped("ab", ("c", 9), ("d", 9))
+    assert [case.says("abcd", 20), case.says("abcd", 299), case.says("abcd", 300)] == ["ab", "ab", "abcd"]
+
+
+def test_who_is_drained_or_dies_leaves_its_place_to_those_that_wait() -> None:
+    assert flapped("ab", ("c", 9), ("d", 9)).says("abcd", 20, drained="b") == "abc", "a and c carry, d waits"
+    assert flapped("ab", ("c", 9), ("d", 9)).says("bcd", 20) == "bc"
+
+
+def test_where_targets_have_no_room_nobody_that_is_healthy_waits_long() -> None:
+    case = flapped("abc", ("d", 9))
+    assert case.says("abcd", 19, no_room=True) == "abc"
+    assert case.says("abcd", 20) == "abc"
+    assert case.says("abcd", 21, no_room=True) == "abcd"
+
+
+def test_the_last_one_that_is_in_hangs_while_all_others_wait_and_is_no_panic() -> None:
+    case = flapped("a", ("b", 9), ("c", 9), ("d", 9), panic_hold_s=60.0)
+    assert case.says("abcd", 5) == "a"
+    assert case.says("bcd", 6) == "bcd", "one of four is gone; nobody is left, so all come in"
+    assert not case.last.panic
 
 
 def test_too_many_at_once_are_held_until_probed_dead_and_the_time_has_passed() -> None:

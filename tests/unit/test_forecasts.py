@@ -157,5 +157,5 @@ async def test_a_flapper_that_waits_says_until_when_and_why(tmp_path: Path) -> N
         found = await row(r, waits)
         assert found["standing"] == "joining"
         assert found["joins_at"] - time.time() == pytest.approx(DELAY_MOST_S, abs=60.0)
-        assert re.fullmatch(r"waits \d+ s more for targets: it left 6 times soon after it came", found["trouble"])
+        assert re.fullmatch(r"waits up to \d+ s more for targets: it left 6 times soon after it came", found["trouble"])
         assert (await row(r, stays))["joins_at"] is None

@@ -19,7 +19,7 @@ from promring.core.handover import Handover
 from promring.core.placement import Policy, place
 from promring.core.pool import fingerprint_of, pool_of
 from promring.core.ring import Ring
-from promring.core.standing import Rules
+from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import RELEASED_S, Leadership
@@ -102,6 +102,7 @@ class Loop:
         handover: Handover | None = None,
         guard: Guard | None = None,
         leadership: Leadership | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.facts = FactBoard()
         self.cells = self.facts.add("x", ["s"]).cells
@@ -118,7 +119,7 @@ class Loop:
             handover=handover or Handover(0.0, confirm=False),
             pace=pace or Pace(60.0, 0.0),
             facts=self.facts,
-            planner=Planner(Policy(), {"x": Placing()}, None, memory.members, log.get()),
+            planner=Planner(policy or Policy(), {"x": Placing()}, None, memory.members, log.get()),
             dispatcher=Dispatcher({"x": self.couriers}, {}, self.leadership, self.facts.ring, log.get()),
             leadership=self.leadership,
             store=self.store,
@@ -175,6 +176,25 @@ async def test_nothing_is_written_before_both_facts_are_known(tmp_path: Path) ->
     await loop.say(targets=TARGETS)
     assert set.union(*loop.sink.targets().values()) == set(NAMES)
     assert loop.decided
+
+
+async def test_a_flapper_that_waits_is_let_in_as_soon_as_targets_have_no_room(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, policy=Policy(capacity=10), guard=Guard(Rules(join_delay_s=5.0), shrink_threshold=0.0))
+    flapper, now = Scraper("c:1", "c", 1), time.monotonic()
+    loop.reconciler.judge.history = History(
+        {
+            **History.of((A, B)).standings,
+            flapper.id: Standing(flapper, State.JOINING, now - 25.0, joined_at=now - 90.0, left_at=now - 80.0, flaps=6),
+        }
+    )
+    await loop.say((A, B, flapper), TARGETS)
+    assert sorted(loop.sink.targets()) == [A.id, B.id]
+    more = pool_of((TargetGroup.of([*NAMES, "one:1", "two:1"]),))
+    await loop.say(targets=more)
+    assert loop.reconciler.judge.again_at <= time.monotonic(), "nobody waits for the interval"
+    await loop.reconciler.cycle()
+    assert set.union(*loop.sink.targets().values()) == {*NAMES, "one:1", "two:1"}
+    assert flapper.id in loop.sink.targets()
 
 
 async def test_none_and_no_answer_write_nothing(tmp_path: Path) -> None:

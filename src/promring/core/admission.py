@@ -13,6 +13,10 @@ a scraper that was being drained by its membership:
 
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
+Nobody waits long where it is needed. When more live scrapers wait for having left too often than are in, as many of them
+come in as make it half, those that left least often first; and all of them when targets have no room. They wait no longer
+than one that left twice.
+
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
 with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
 missing are probed directly then, those that had left before, too:
@@ -30,11 +34,12 @@ where it is said how many to wait for, when so many are there, or after ``wait_m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promring.core.standing import FORGIVEN_S, History, Rules, Standing, State
+from promring.core.standing import FORGIVEN_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply
 
 NAMED_MOST = 20
@@ -94,12 +99,13 @@ def admit(
     drained: Collection[str] = (),
     let_go: Collection[str] = (),
     let_in: bool = False,
+    no_room: bool = False,
 ) -> Admitted:
     """Who counts as alive after ``answer``.
 
     ``probed``: what those lost before do when they are asked directly; ``drained``: who gets nothing anyway, so it does not
     matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited
-    for.
+    for; ``no_room``: that those in the plan have no room for all targets.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():
@@ -111,6 +117,9 @@ def admit(
     began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
     for name in found.leaving:
         standings[name] = standings[name].left(now)
+    if history.members:
+        for name in _needed(standings, rules, now, drained, no_room=no_room):
+            standings[name] = standings[name].joined(now)
     staying = tuple(name for name in found.lost if name not in found.leaving)
     after = History(standings, found.panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
@@ -118,7 +127,7 @@ def admit(
         first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
         after = History(standings | first, after.panic_since)
     ends = [found.ends_at, warm_at]
-    due = [*ends, *_due(after.standings.values(), rules, members=bool(after.members), panic=bool(staying))]
+    due = [*ends, *_due(after.standings, rules, drained, no_room=no_room, panic=bool(staying))]
     asked = {*share.missing, *staying} if staying and found.panic_since is not None else ()
     return Admitted(
         after,
@@ -132,6 +141,17 @@ def admit(
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
         again_at=min((at for at in due if at > now), default=INFINITY),
     )
+
+
+def _needed(
+    standings: Mapping[str, Standing], rules: Rules, now: float, drained: Collection[str], *, no_room: bool
+) -> Iterable[str]:
+    """Who of those that wait for having left too often comes in all the same."""
+    able = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
+    waiting = [n for n, one in able.items() if one.state is State.JOINING and one.needed_at(rules) <= now]
+    are_in = sum(one.state is State.IN for one in able.values())
+    count = len(waiting) if no_room else max(0, math.ceil((len(waiting) - are_in) / 2))
+    return sorted(waiting, key=lambda name: (able[name].flaps, able[name].since, name))[:count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +250,12 @@ class _Share:
 def _missing(
     standings: Mapping[str, Standing], gone: Collection[str], rules: Rules, now: float, drained: Collection[str]
 ) -> _Share:
-    """Who is missing now or has left a moment ago, of all that were there. Who gets nothing does not count."""
+    """Who is missing now or has left a moment ago, of all that were there. Who gets nothing does not count; who is back, and
+    waits until it comes in, does.
+    """
     counting = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
     recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
-    base = recent | {n for n, one in counting.items() if one.planned}
+    base = recent | {n for n, one in counting.items() if one.planned or (one.state is State.JOINING and one.left_at > NEVER)}
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))
     return _Share(tuple(sorted(missing)), len(base))
 
@@ -268,11 +290,18 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     return f"{len(joining)} scrapers are alive; waiting up to {wait_s:g} s{others}", ends_at
 
 
-def _due(standings: Iterable[Standing], rules: Rules, *, members: bool, panic: bool) -> Iterable[float]:
+def _due(
+    standings: Mapping[str, Standing], rules: Rules, drained: Collection[str], *, no_room: bool, panic: bool
+) -> Iterable[float]:
     """When one may come in, or go."""
-    for one in standings:
+    members = any(one.planned for one in standings.values())
+    joining = sum(one.state is State.JOINING for one in standings.values())
+    needed = no_room or joining > sum(one.state is State.IN and n not in drained for n, one in standings.items())
+    for one in standings.values():
         if one.state is State.JOINING and members:
             yield one.joins_at(rules)
+            if needed:
+                yield one.needed_at(rules)
         elif one.state is State.LEAVING:
             yield one.since + rules.leave_delay_s
             if panic:

@@ -10,6 +10,8 @@ from promring.model import Members, Scraper
 
 DELAY_MOST_S = 300.0
 FORGIVEN_S = 600.0
+NEEDED_FLAPS = 2
+"""Where a scraper is needed, it waits no longer than one that left so often."""
 NEVER = float("-inf")
 
 
@@ -60,6 +62,10 @@ class Standing:
     def joins_at(self, rules: Rules) -> float:
         """When one that is joining comes in, if it stays."""
         return self.since + rules.delay_s(self.flaps)
+
+    def needed_at(self, rules: Rules) -> float:
+        """From when on one that is joining comes in where it is needed."""
+        return self.since + rules.delay_s(min(self.flaps, NEEDED_FLAPS))
 
     def held_until(self, rules: Rules) -> float:
         """In a panic: before, it does not leave."""

@@ -14,7 +14,7 @@ from promring.core.guard import judge_lists, judge_members
 from promring.core.joined import part_of
 from promring.core.pool import fingerprint_of
 from promring.core.preview import Fit, fit
-from promring.core.standing import History, Rules
+from promring.core.standing import History, Rules, State
 from promring.core.verdicts import Act, Facts, Guard, Hold, Lists, ServiceVerdict, Verdict, Withheld, ends_next
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import Held, say_fit
@@ -85,7 +85,9 @@ class Judge:
     def judge(self, facts: Facts, memory: Memory, now: float) -> Verdict:
         """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds."""
         released = self._releases.take(self.verdict.withheld)
-        judged = judge_members(facts, self.history, self.rules, now, drained=memory.drained, released=released)
+        judged = judge_members(
+            facts, self.history, self.rules, now, drained=memory.drained, released=released, no_room=self._no_room
+        )
         self.history, self.again_at = judged.history, judged.again_at
         self._facts.suspect(judged.suspects)
         self._held.say(judged.verdict)
@@ -131,13 +133,20 @@ class Judge:
                 found[name] = had.sources
         return found
 
+    @property
+    def _no_room(self) -> bool:
+        return any(service.fit is not None and service.fit.unplaced for service in self.services.values())
+
     def say_fit(self, placement: Placement) -> None:
-        """What of each service has no room, when it is another number than before."""
+        """What of each service has no room, when it is another number than before. Scrapers that are needed are let in."""
+        fitted = not self._no_room
         for name, service in self.services.items():
             if (part := part_of(placement, name)) is not None:
                 found = fit(part)
                 say_fit(self._logs[name], service.fit or Fit(), found)
                 service.fit = found
+        if fitted and self._no_room and any(one.state is State.JOINING for one in self.history.standings.values()):
+            self.again_at = 0.0
 
     def forget(self, scrapers: Collection[str]) -> None:
         """These were taken out of the configuration, and have ended."""

@@ -183,7 +183,7 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return scraper.reason or "down"
     if flaps and scraper.joins_at is not None:
         left_s = max(0.0, scraper.joins_at - time.time())
-        return f"waits {left_s:.0f} s more for targets: it left {flaps} times soon after it came"
+        return f"waits up to {left_s:.0f} s more for targets: it left {flaps} times soon after it came"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
     if seen and seen.error and (seen.expected or scraper.targets):  # who has an empty slice may have no such job
