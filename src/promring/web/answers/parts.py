@@ -101,7 +101,8 @@ class Scraper(Answer, frozen=True):
     ]
     since: Annotated[float | None, doc("When its standing began; null: before this process, or the plan does not know it.")]
     joins_at: Annotated[
-        float | None, doc("Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap. Else null.")
+        float | None,
+        doc("Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap. Else null."),
     ]
     zone: Annotated[str, doc("Its zone; empty where it has none.")]
     url: Annotated[str | None, doc("Its own page, as promring asks it; null: its address is not known.")]
