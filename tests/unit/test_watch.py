@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from promring.audit import watch
+from promring.audit import asking, watch
 from promring.audit.answers import State, Told
 from promring.audit.look import Look
 from promring.audit.settings import AuditKeys
@@ -43,7 +43,7 @@ async def test_what_it_dropped_is_not_said_of_it_when_its_slice_is_without_that(
     pools = (FleetPool.of({"x": Part(pool_of(names))}) for names in (["t:1", "u:1"], []))
     whole, empty = (place(pool, Ring(ONE, 8), Policy(8)) for pool in pools)
     server, in_force, sights = Server(whole), [whole], list[Sight]()
-    monkeypatch.setattr(watch, "targets_of", server.targets_of)
+    monkeypatch.setattr(asking, "targets_of", server.targets_of)
     looks = {"x": Look("x", "x", 0, log.get())}
     audit = Audit(
         AuditKeys(interval=0.02),
@@ -70,7 +70,7 @@ async def test_what_is_not_covered_is_looked_at_again_soon(monkeypatch: pytest.M
     placement = place(FleetPool.of({"x": Part(pool_of(["t:1"]))}), Ring(ONE, 8), Policy(8))
     server, looks = Server(placement), {"x": Look("x", "x", 0, log.get())}
     server.listed = []
-    monkeypatch.setattr(watch, "targets_of", server.targets_of)
+    monkeypatch.setattr(asking, "targets_of", server.targets_of)
     monkeypatch.setattr(watch, "SETTLING_S", 0.02)
     made = (looks, lambda: placement, lambda: (), lambda _: None, asyncio.Event(), None, log.get())
     task = asyncio.create_task(Audit(AuditKeys(interval=3600.0), PLAIN, *made, lasts_s=600.0).run())

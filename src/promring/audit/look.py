@@ -1,6 +1,6 @@
 """What is seen of one shard service: who scrapes which of its targets, and since when that differs from its slices.
 
-``audit/watch`` asks the scrapers, and puts what they answer here.
+``audit/asking`` asks the scrapers, and puts what they answer here; ``audit/watch`` compares it with the slices.
 """
 
 from __future__ import annotations
