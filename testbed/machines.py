@@ -5,43 +5,35 @@ A machine is a set of Linux namespaces: network, processes, host name, mounts. `
 machine. The addresses are whatever is asked for, those of a documentation too: the network is a bridge in a namespace that
 no other network is joined to. So what a page tells an operator to type can be run as it stands.
 
-Promises: a machine that is left takes its processes along, also when this process is killed. Needs Linux, root, ``ip``,
-``unshare``, ``nsenter`` and ``setpriv``; ``available`` says what is missing.
+Promises: a machine that is left takes its processes along, also when this process is killed. Stands on ``netns``, and needs
+what that needs; ``available`` says what is missing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import shlex
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 from urllib.request import urlopen
 
-from promring.demo.process import StartError, find
+from promring.demo.process import StartError
+from testbed import netns
+from testbed.netns import Holder, Switch
 
 PRIVATE = ("/etc", "/opt", "/var", "/root", "/srv", "/usr/local")
-_ISOLATED = [
-    *("setpriv", "--pdeathsig=KILL"),  # who is killed takes the machine along
-    *("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"),
-    *("sleep", "infinity"),
-]
-START_S = 30.0
 _CLONE_NEWNET = 0x40000000
 
 
-class Machine:
+class Machine(Holder):
     """One of them. ``run`` and ``start`` take a line of shell."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self._holder = subprocess.Popen(_ISOLATED, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.pid = self._first_process()
+        super().__init__(name, "--mount", "--uts", "--pid", "--mount-proc")
 
     def run(self, line: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run it by bash in ``/root``, and wait. Standard error goes where standard output goes."""
@@ -76,11 +68,6 @@ class Machine:
         if made.returncode:
             raise StartError(f"{self.name}: {made.stdout}")
 
-    def leave(self) -> None:
-        """Kill all of its processes, and wait until they are gone."""
-        self._holder.kill()
-        self._holder.wait()
-
     def furnish(self) -> None:
         """Its own name and files."""
         lines = ["set -e", f"hostname {self.name}", "mount -t tmpfs none /mnt"]
@@ -90,7 +77,7 @@ class Machine:
                 f"mkdir -p {room}/upper {room}/work",
                 f"mount -t overlay overlay -o lowerdir={folder},upperdir={room}/upper,workdir={room}/work {folder}",
             ]
-        made = self.run("\n".join([*lines, "ip link set lo up"]))
+        made = self.run("\n".join(lines))
         if made.returncode:
             raise StartError(f"{self.name}: {made.stdout}")
 
@@ -100,16 +87,6 @@ class Machine:
             if libc.setns(network.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
 
-    def _first_process(self) -> int:
-        children, deadline = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children"), time.monotonic() + START_S
-        while self._holder.poll() is None and time.monotonic() < deadline:
-            found = children.read_text().split()
-            if found and Path(f"/proc/{found[0]}/comm").read_text() == "sleep\n":
-                return int(found[0])
-            time.sleep(0.01)
-        self.leave()
-        raise StartError(f"{self.name}: unshare made no namespaces")
-
 
 class Machines:
     """Machines by name, each with its addresses: all reach each other, by name, too. Use as a context manager."""
@@ -118,6 +95,7 @@ class Machines:
         self._addresses = addresses
         names = "".join(f"{where[0]} {name}\n" for name, where in addresses.items())
         self._hosts = f"127.0.0.1 localhost\n{names}"
+        self._switch: Switch | None = None
         self._made: dict[str, Machine] = {}
 
     def __enter__(self) -> Machines:
@@ -129,49 +107,27 @@ class Machines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for machine in self._made.values():
-            machine.leave()
+        for one in filter(None, (*self._made.values(), self._switch)):
+            one.leave()
 
     def __getitem__(self, name: str) -> Machine:
         return self._made[name]
 
     def _build(self) -> None:
-        switch = self._made["switch"] = Machine("switch")
-        _wire(switch, "ip link add bridge type bridge")
-        _wire(switch, "ip link set bridge up")
-        for number, (name, addresses) in enumerate(self._addresses.items()):
+        switch = self._switch = Switch()
+        for name, addresses in self._addresses.items():
             machine = self._made[name] = Machine(name)
             machine.furnish()
-            port = f"port{number}"
-            _wire(switch, f"ip link add {port} type veth peer name eth0 netns {machine.pid}")
-            _wire(switch, f"ip link set {port} master bridge up")
-            joined = [f"ip addr add {address}/8 dev eth0" for address in addresses]
-            _must(machine, " && ".join([*joined, "ip link set eth0 up"]))
+            switch.plug(machine, *(f"{address}/8" for address in addresses))
             machine.write("/etc/hosts", self._hosts)
             machine.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")  # nobody: refused at once, not after seconds
-
-
-def _wire(switch: Machine, command: str) -> None:
-    """In its network, but with the process numbers of this side, which say whose end of a cable is whose."""
-    arguments = ["nsenter", f"--target={switch.pid}", "--net", *command.split()]
-    made = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise StartError(f"{command}: {made.stderr}")
-
-
-def _must(machine: Machine, line: str) -> None:
-    if (made := machine.run(line)).returncode:
-        raise StartError(f"{machine.name}: {line}: {made.stdout}")
 
 
 @functools.cache
 def available() -> str:
     """Why machines cannot be had, "" when they can: it was tried."""
-    for program in ("ip", "unshare", "nsenter", "setpriv"):
-        if find(program) is None:
-            return f"{program} is not here"
-    if os.geteuid() != 0:
-        return "namespaces need root"
+    if why := netns.available():
+        return why
     try:
         with Machines({"a": ["10.0.0.1"]}):
             return ""

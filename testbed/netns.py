@@ -1,14 +1,8 @@
-"""A network of namespaces of our own, which can be cut in one direction or both without a packet filter.
+"""Namespaces that a sleeping process holds, a switch that joins them, and a network that can be cut.
 
-Owns one bridge on this side, ``10.231.x.254``, and for each name a namespace, ``10.231.x.1``, ``.2``, …, joined to it by a
-veth pair. A process runs in it through ``arguments``; whoever is on this side, the test, reaches each of them at all times.
-
-A cut is a false neighbour entry: who is cut off goes on sending, to an Ethernet address that nobody has. So packets are lost
-in silence and in one direction, as by a DROP rule, also for connections that are open; a blackhole route would tell the
-sender, and a link that is down cuts both ways and from everybody.
-
-Promises: names and addresses that no other network of this machine has, and nothing of it after the exit; what a killed
-process left is removed by the next one. Needs Linux, root and ``ip`` (iproute2); ``available`` says what is missing.
+A holder ends with the process that made it, also when that is killed with -9. The kernel then removes its namespaces, cables
+and addresses, so that nothing has to be swept. Needs Linux, root, ``ip`` (iproute2), ``unshare``, ``nsenter`` and
+``setpriv``; ``available`` says what is missing. ``machines`` builds whole machines on this.
 """
 
 from __future__ import annotations
@@ -17,29 +11,103 @@ import contextlib
 import functools
 import os
 import random
-import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from promring.demo.process import StartError, find
 
 NOBODY = "02:00:00:00:de:ad"
-_NAME = re.compile(r"promring-(\d+)-(\d+)-\w+")
+START_S = 30.0
+
+
+class Holder:
+    """A network namespace of its own, and what else ``kinds`` says in the words of unshare. ``pid``: of a process in it."""
+
+    def __init__(self, name: str, *kinds: str) -> None:
+        self.name = name
+        isolated = ["setpriv", "--pdeathsig=KILL", "unshare", "--net", *kinds, "--fork", "--kill-child", "sleep", "infinity"]
+        self._holder = subprocess.Popen(isolated, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.pid = self._first_process()
+        self.ip("link set lo up")
+
+    def ip(self, command: str) -> None:
+        """Run ``ip`` in its network, with the programs and process numbers of this side. Raises ``StartError``."""
+        done = subprocess.run(
+            self.in_network([*_program(), *command.split()]), capture_output=True, text=True, timeout=START_S, check=False
+        )
+        if done.returncode:
+            raise StartError(f"{self.name}: ip {command}: {' '.join(done.stderr.split())}")
+
+    def in_network(self, arguments: Sequence[str | Path]) -> list[str]:
+        """The command that runs ``arguments`` in its network, as the same process: signals and PR_SET_PDEATHSIG hold."""
+        return ["nsenter", f"--target={self.pid}", "--net", *map(str, arguments)]
+
+    def leave(self) -> None:
+        """End all of its processes, and wait until they are gone."""
+        self._holder.kill()
+        self._holder.wait()
+
+    def _first_process(self) -> int:
+        children, deadline = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children"), time.monotonic() + START_S
+        while self._holder.poll() is None and time.monotonic() < deadline:
+            found = children.read_text().split()
+            if found and Path(f"/proc/{found[0]}/comm").read_text() == "sleep\n":
+                return int(found[0])
+            time.sleep(0.01)
+        self.leave()
+        raise StartError(f"{self.name}: unshare made no namespaces")
+
+
+class Switch(Holder):
+    """A bridge in a network of its own, which no other network is joined to until somebody is plugged in."""
+
+    def __init__(self) -> None:
+        super().__init__("switch")
+        self._ports = 0
+        self.ip("link add bridge type bridge")
+        self.ip("link set bridge up")
+
+    def plug(self, one: Holder, *addresses: str) -> None:
+        """Join it by its ``eth0``, which gets these addresses, each with the length of its prefix."""
+        self._cable("eth0", one.pid)
+        for address in addresses:
+            one.ip(f"addr add {address} dev eth0")
+        one.ip("link set eth0 up")
+
+    def plug_this_side(self, link: str, address: str) -> None:
+        """Join the network of this process by ``link``. Raises ``StartError`` when there is one of that name."""
+        self._cable(link, os.getpid())
+        _ip(f"addr add {address} dev {link}")
+        _ip(f"link set {link} up")
+
+    def _cable(self, end: str, pid: int) -> None:
+        self._ports += 1
+        self.ip(f"link add port{self._ports} type veth peer name {end} netns {pid}")
+        self.ip(f"link set port{self._ports} master bridge up")
 
 
 class Network:
-    """Namespaces by the names given. Use as a context manager, around the processes that run in them."""
+    """Namespaces by the names given, which can be cut in one direction or both without a packet filter. A context manager,
+    around the processes that run in them.
+
+    Each has an address, ``10.231.x.1``, ``.2``, …; this side, the test, is ``10.231.x.254`` and reaches each at all times.
+    No other network of this machine has the same ``x``.
+
+    A cut is a false neighbour entry: the one that is cut off goes on sending, to an Ethernet address that nobody has. So
+    packets are lost in silence and in one direction, as by a DROP rule, also for connections that are open; a blackhole
+    route would tell the sender, and a link that is down cuts both ways and from everybody.
+    """
 
     def __init__(self, *names: str) -> None:
         assert 0 < len(names) < 254
         self.names = names
         self._x = 0
+        self._made: dict[str, Holder] = {}
         self._cut: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Network:
-        _sweep()
-        self._x = _claim()
         try:
             self._build()
         except BaseException:
@@ -48,24 +116,23 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for i, name in enumerate(self.names):
-            with contextlib.suppress(StartError):
-                _ip(f"link del {_port(self._x, i)}")
-            with contextlib.suppress(StartError):
-                _ip(f"netns del {self.namespace(name)}")
-        with contextlib.suppress(StartError):
-            _ip(f"link del {_bridge(self._x)}")
+        with contextlib.suppress(StartError):  # at once: the kernel takes its time
+            _ip(f"link del {self.link}")
+        for one in self._made.values():
+            one.leave()
 
-    def namespace(self, name: str) -> str:
-        return f"promring-{os.getpid()}-{self._x}-{name}"
+    @property
+    def link(self) -> str:
+        """The end of the cable on this side."""
+        return f"promring{self._x}"
 
     def address(self, name: str) -> str:
         """Where processes of a namespace listen. All of its ports are free."""
         return f"10.231.{self._x}.{self.names.index(name) + 1}"
 
     def arguments(self, name: str, arguments: Sequence[str | Path]) -> list[str]:
-        """The command that runs ``arguments`` there, as the same process: signals and PR_SET_PDEATHSIG hold."""
-        return [*_program(), "netns", "exec", self.namespace(name), *map(str, arguments)]
+        """The command that runs ``arguments`` there, as the same process."""
+        return self._made[name].in_network(arguments)
 
     def partition(self, a: str, b: str, *, one_way: bool = False) -> None:
         """From now on nothing that ``a`` sends reaches ``b``, nor, unless ``one_way``, the other way round."""
@@ -80,72 +147,40 @@ class Network:
         self._cut.clear()
 
     def _neighbour(self, verb: str, source: str, destination: str, rest: str = "") -> None:
-        _ip(f"-n {self.namespace(source)} neigh {verb} {self.address(destination)} dev eth0 {rest}")
+        self._made[source].ip(f"neigh {verb} {self.address(destination)} dev eth0 {rest}")
 
     def _build(self) -> None:
-        bridge = _bridge(self._x)
-        _ip(f"addr add 10.231.{self._x}.254/24 dev {bridge}")
-        _ip(f"link set {bridge} up")
-        for i, name in enumerate(self.names):
-            namespace, port = self.namespace(name), _port(self._x, i)
-            _ip(f"netns add {namespace}")
-            _ip(f"link add {port} type veth peer name eth0 netns {namespace}")
-            _ip(f"link set {port} master {bridge} up")
-            _ip(f"-n {namespace} addr add {self.address(name)}/24 dev eth0")
-            _ip(f"-n {namespace} link set lo up")
-            _ip(f"-n {namespace} link set eth0 up")
+        switch = self._made["the switch"] = Switch()
+        self._claim(switch)
+        for name in self.names:
+            self._made[name] = Holder(name)
+            switch.plug(self._made[name], f"{self.address(name)}/24")
+
+    def _claim(self, switch: Switch) -> None:
+        """A number of a network that is ours alone: who can make the link of that name has it."""
+        for self._x in random.sample(range(1, 255), 254):
+            try:
+                return switch.plug_this_side(self.link, f"10.231.{self._x}.254/24")
+            except StartError as error:
+                if "exists" not in str(error):
+                    raise
+        raise StartError("all 254 networks are taken")
 
 
 @functools.cache
 def available() -> str:
     """Why namespaces cannot be had, "" when they can: it was tried."""
-    if find("ip") is None:
-        return "ip (iproute2) is not here; scripts/fetch-servers gets it"
+    for program in ("ip", "unshare", "nsenter", "setpriv"):
+        if find(program) is None:
+            return f"{program} is not here" + ("; scripts/fetch-servers gets it" if program == "ip" else "")
     if os.geteuid() != 0:
-        return "network namespaces need root"
+        return "namespaces need root"
     try:
         with Network("a", "b") as network:
             network.partition("a", "b")
-    except StartError as error:
+    except (StartError, OSError) as error:
         return f"no network namespaces on this machine: {error}"
     return ""
-
-
-def _claim() -> int:
-    """A number of a network that is ours alone: who can make the bridge of that name has it."""
-    for x in random.sample(range(1, 255), 254):
-        try:
-            _ip(f"link add {_bridge(x)} type bridge")
-        except StartError as error:
-            if "exists" not in str(error):
-                raise
-        else:
-            return x
-    raise StartError("all 254 networks are taken")
-
-
-def _sweep() -> None:
-    """Remove the networks of processes that are gone."""
-    for line in _ip("netns list").splitlines():
-        if (found := _NAME.match(line)) and not Path("/proc", found[1]).exists():
-            _sweep_one(found[0], int(found[2]))
-
-
-def _sweep_one(namespace: str, x: int) -> None:
-    with contextlib.suppress(StartError):
-        _ip(f"netns del {namespace}")  # one sweeper gets through, and the bridge goes last: until then nobody claims x again
-        for port in Path("/sys/class/net").glob(_port(x, 0)[:-1] + "*"):
-            with contextlib.suppress(StartError):  # the kernel is removing it
-                _ip(f"link del {port.name}")
-        _ip(f"link del {_bridge(x)}")
-
-
-def _bridge(x: int) -> str:
-    return f"promring{x}"
-
-
-def _port(x: int, i: int) -> str:
-    return f"promring{x}-{i}"
 
 
 def _program() -> list[str]:
@@ -156,9 +191,8 @@ def _program() -> list[str]:
     return ["env", f"LD_LIBRARY_PATH={program.parent}", str(program)] if libraries.exists() else [str(program)]
 
 
-def _ip(command: str) -> str:
-    """Its output. Raises ``StartError`` with what ``ip`` says."""
-    done = subprocess.run([*_program(), *command.split()], capture_output=True, text=True, timeout=10, check=False)
-    if done.returncode != 0:
+def _ip(command: str) -> None:
+    """On this side. Raises ``StartError`` with what ``ip`` says."""
+    done = subprocess.run([*_program(), *command.split()], capture_output=True, text=True, timeout=START_S, check=False)
+    if done.returncode:
         raise StartError(f"ip {command}: {' '.join(done.stderr.split())}")
-    return done.stdout
