@@ -117,6 +117,7 @@ pages: $(SETUP)
 	@$(BIN)/python scripts/make-metrics-page
 	@$(BIN)/python scripts/make-dashboard
 	@$(BIN)/python scripts/make-schema
+	@$(BIN)/python scripts/make-alerts
 
 bench: $(SETUP) servers
 	@$(BIN)/python -m bench

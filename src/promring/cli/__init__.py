@@ -22,6 +22,7 @@ COMMANDS = {
     "status": Lazy("promring.cli.status:status", "Show scrapers, sources and what is held, fleet by fleet."),
     "where": Lazy("promring.cli.where:where", "Show which scraper has TARGET."),
     "events": Lazy("promring.cli.events:events", "Show the newest events."),
+    "alerts": Lazy("promring.cli.alerts:alerts", "Show what is wrong by promring's own alert rules."),
     "drain": Lazy("promring.cli.change:drain", "Take every target from SCRAPER."),
     "undrain": Lazy("promring.cli.change:undrain", "Let a drained SCRAPER have its share again."),
     "reload": Lazy("promring.cli.reload:reload", "Let the controller read its configuration again."),

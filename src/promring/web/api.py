@@ -13,8 +13,9 @@ from promring.fleet.fleet import Service
 from promring.model import PromringError
 from promring.reload.decisions import Question
 from promring.web.actions import Actions
+from promring.web.alerts.judge import Alerts
 from promring.web.answers.plans import Released
-from promring.web.answers.status import Status
+from promring.web.answers.status import Alert, Status
 from promring.web.controller import Controller, fleet_of, placement_of, service_of
 from promring.web.envelope import ApiError, number, success
 from promring.web.gate import Gate, Shared
@@ -31,8 +32,8 @@ NAME_MOST = 200
 
 
 class Api:
-    def __init__(self, controller: Controller, actions: Actions, history: History) -> None:
-        self._controller, self._actions, self._history = controller, actions, history
+    def __init__(self, controller: Controller, actions: Actions, history: History, alerts: Alerts) -> None:
+        self._controller, self._actions, self._history, self._alerts = controller, actions, history, alerts
         started_at = time.time()
         self._overview = Shared(lambda: status(controller, started_at))
         self._foresights = asyncio.Semaphore(1)
@@ -71,6 +72,14 @@ class Api:
     async def actions(self, _: web.Request) -> web.Response:
         """Who had promring do what, the newest first."""
         return success(self._actions.of())
+
+    async def alerts(self, _: web.Request) -> web.Response:
+        """What is wrong by our own rules, the worst first."""
+        return success(self.alarms())
+
+    def alarms(self) -> list[Alert]:
+        """The same, for people."""
+        return self._alerts.every()
 
     async def service(self, request: web.Request) -> web.Response:
         return success(describe(self._service(request)))

@@ -33,13 +33,13 @@ class Rendered:
     """The text of ``/metrics``: rendered beside the loop, once for all who ask at the same time."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = Shared(lambda: list(registry.collect()))  # the live objects are the loop's
+        self.families = Shared(lambda: list(registry.collect()))  # the live objects are the loop's
         self._work: dict[Form, asyncio.Future[bytes]] = {}
 
     async def get(self, form: Form = PLAIN) -> bytes:
         work = self._work.get(form)
         if work is None or work.done():
-            families = self._families.get()
+            families = self.families.get()
             work = self._work[form] = asyncio.ensure_future(in_thread(lambda: _text(families, form)))
             work.add_done_callback(consume_error)
         return await asyncio.shield(work)

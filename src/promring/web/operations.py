@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from promring.web.answers.fleets import Fleet, Reshard, Sample, Service
 from promring.web.answers.plans import Drained, Plan, Released, Reloaded, ReloadPlan, Undrained
-from promring.web.answers.status import Action, Event, Status
+from promring.web.answers.status import Action, Alert, Event, Status
 from promring.web.answers.targets import CoverageOfService, Place, Targets, Where
 from promring.web.operation import HTML, JSON, Operation, Parameter
 
@@ -95,6 +95,8 @@ PAGES = (
             Parameter("service", "Of this service."),
         ],
     ),
+    Operation("GET", "/alerts", "The page of alerts, and of the rules that they come from.", media=[HTML]),
+    Operation("GET", "/runbooks", "What to do about each alert.", media=[HTML]),
     Operation("GET", "/where", "The page that finds a target.", media=[HTML], parameters=[Parameter("target", TARGET.text)]),
     Operation(
         "GET",
@@ -210,6 +212,12 @@ READS = (
     ),
     Operation(
         "GET", "/api/v1/actions", "Who had promring do what, and why, the newest first. Kept in memory.", list[Action]
+    ),
+    Operation(
+        "GET",
+        "/api/v1/alerts",
+        "Which of promring's own alert rules are true of this controller: those that fire first, the worst first.",
+        list[Alert],
     ),
     Operation("GET", "/api/v1/services", "Every service.", list[Service]),
     Operation("GET", "/api/v1/services/{service}", "A service.", Service, parameters=[SERVICE], errors=NO_SERVICE | NO_PLAN),

@@ -20,6 +20,7 @@ from promring.runtime.threads import in_thread
 from promring.telemetry.log import Logger
 from promring.web.access import Access, guard
 from promring.web.actions import Actions
+from promring.web.alerts.judge import Alerts
 from promring.web.answers.plans import Reloaded
 from promring.web.api import Api
 from promring.web.connection import Connection
@@ -35,6 +36,7 @@ from promring.web.metrics import LiveGauges
 from promring.web.negotiation import prefers_openmetrics
 from promring.web.openapi import document
 from promring.web.page.endpoint import Page
+from promring.web.page.process import ProcessPages
 from promring.web.paths import Paths
 from promring.web.refusals import Refusals
 from promring.web.requests import counted
@@ -75,12 +77,13 @@ class WebServer:
         most = settings.connections_most or connections_most()
         self._most = most
         self._actions, self._history = Actions(log), History(controller)
-        self._api = Api(controller, self._actions, self._history)
+        self._rendered = Rendered(controller.metrics.registry)
+        self._alerts = Alerts(self._rendered.families.get, lambda: join_host_port(socket.gethostname(), self.port))
+        self._api = Api(controller, self._actions, self._history, self._alerts)
         self._forecasts = Forecasts(controller, self._api, self._actions)
         self._events = EventsEndpoint(controller, streams_most=min(STREAMS_MOST, max(1, most // 4)))
         self.sd = SdEndpoint(controller, polls_most=max(1, most // 2))
         self._slices = SlicesEndpoint(controller, self.sd.polls)
-        self._rendered = Rendered(controller.metrics.registry)
         self._log = log
         self.bound = asyncio.Event()
         self.port = settings.port
@@ -118,6 +121,7 @@ class WebServer:
                 group.create_task(self._learn_own_name())
                 group.create_task(listener.run())
                 group.create_task(self._history.run())
+                group.create_task(self._alerts.run())
         finally:
             self.sd.close()
             self._events.closing = True
@@ -162,6 +166,7 @@ class WebServer:
         )
         return [
             *_pages(page),
+            *_pages_of_process(ProcessPages(self._controller, api, page.render, self._alerts.rules)),
             web.get("/-/healthy", self._healthy),
             web.get("/-/ready", self._ready),
             web.post("/-/reload", self._reload),
@@ -182,6 +187,7 @@ class WebServer:
             web.get("/api/v1/fleets/{fleet}/reshards", api.reshards),
             web.get("/api/v1/fleets/{fleet}/history", api.history),
             web.get("/api/v1/actions", api.actions),
+            web.get("/api/v1/alerts", api.alerts),
             web.get("/api/v1/services/{service}/coverage", api.coverage),
             web.post("/api/v1/plan", self._foresee),
             web.post("/api/v1/services/{service}/release", self._release),
@@ -296,6 +302,13 @@ def _pages(page: Page) -> list[web.RouteDef]:
         web.get("/events", page.events),
         web.get("/where", page.where),
         web.get("/static/{name}", page.file),
+    ]
+
+
+def _pages_of_process(pages: ProcessPages) -> list[web.RouteDef]:
+    return [
+        web.get("/alerts", pages.alerts),
+        web.get("/runbooks", pages.runbooks),
     ]
 
 

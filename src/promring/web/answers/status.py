@@ -67,6 +67,21 @@ class Action(Answer, frozen=True):
     result: Annotated[str, doc("What came of it, in words.")]
 
 
+class Alert(Answer, frozen=True):
+    """An alert of promring's own rules that is true, as the process itself judges it every 15 seconds."""
+
+    alert: Annotated[str, doc("Its name in the rules file, and in the runbooks.")]
+    severity: Annotated[str, word("`critical`: targets are not scraped, or soon will not be.", "critical", "warning")]
+    state: Annotated[str, word("Whether it is true for as long as its rule waits.", "firing", "pending")]
+    since: Annotated[float, doc("Since when it is true, as far as this process knows.")]
+    fires_at: Annotated[float, doc("When it began to fire, or will.")]
+    labels: Annotated[dict[str, str], doc("Which fleet, service, scraper or source.")]
+    value: Annotated[float, doc("Of its expression.")]
+    summary: Annotated[str, doc("What is wrong, in a sentence.")]
+    description: Annotated[str, doc("What that means.")]
+    runbook: Annotated[str, doc("What to do: a page of the controller, from the path of its links.")]
+
+
 class Event(Answer, frozen=True):
     """A decision, as the log has it."""
 

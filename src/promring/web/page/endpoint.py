@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
-import jinja2
 from aiohttp import web
 
 from promring.core.joined import part_of
 from promring.fleet.fleet import Fleet, Service
-from promring.runtime.text import clean
 from promring.telemetry.events import About
 from promring.web.actions import Actions
 from promring.web.answers.fleets import Fleet as FleetAnswer
@@ -27,13 +23,13 @@ from promring.web.events import about_fleet, about_service
 from promring.web.forecasts import Forecasts
 from promring.web.gate import Gate
 from promring.web.history import History
-from promring.web.page import words
 from promring.web.page.charts import charts_of
 from promring.web.page.explain import explained
 from promring.web.page.previews import shown as shown_preview
-from promring.web.page.ring import colour, load_arcs, ring_arcs
+from promring.web.page.render import FOLDER, HEADERS, Renderer
+from promring.web.page.ring import load_arcs, ring_arcs
 from promring.web.page.scrapers import Asked, Rows, page_of, rows_of
-from promring.web.page.shown import Pictures, ShownFinds, ShownFleet, ShownService, held, held_besides, verdict
+from promring.web.page.shown import Pictures, ShownFinds, ShownFleet, ShownService, alarms_of, held, held_besides
 from promring.web.paths import Paths
 from promring.web.views.fleets import describe
 from promring.web.views.targets import KINDS, listed, search, uncovered
@@ -46,13 +42,6 @@ EVENTS_MOST, EVENTS_ALL, ACTIONS_MOST, RESHARDS_MOST = 20, 500, 20, 20
 FOUND_MOST = TARGETS_MOST = 100
 UNCOVERED_MOST = 10
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class Page:
@@ -70,10 +59,8 @@ class Page:
         self._controller, self._api = controller, api
         self._finds, self._forecasts = where, forecasts
         self._history, self._actions = history, actions
-        self._renders = Gate("pages", at_once=2, waiting=64)
-        folder = Path(__file__).parent / "files"
-        self._files = {name: (folder / name).read_bytes() for name in FILES}
-        self._templates = _environment(folder, paths)
+        self._files = {name: (FOLDER / name).read_bytes() for name in FILES}
+        self.render = Renderer(api, paths)
 
     async def file(self, request: web.Request) -> web.Response:
         """Its style and its script."""
@@ -90,7 +77,7 @@ class Page:
         only = overview.fleets[0] if len(overview.fleets) == 1 else None
         asked, most = Asked.of(request.query) if only else Asked(), None if only else SCRAPERS_MOST
         fleets = [await self._shown(one, overview, asked, most) for one in overview.fleets]
-        return await self._render("home.html", {"fleets": fleets, "only": "", **self._past(None)}, overview)
+        return await self.render("home.html", {"fleets": fleets, "only": "", **self._past(None)}, overview)
 
     async def fleet(self, request: web.Request) -> web.Response:
         """One fleet, with all of its scrapers, and its services."""
@@ -98,7 +85,8 @@ class Page:
         said = _said_of(overview, name)
         shown = await self._shown(said, overview, Asked.of(request.query), None)
         past = self._past(about_fleet(self._controller, name), name)
-        return await self._render("home.html", {"fleets": [shown], "only": name, **past}, overview)
+        past["of_fleet"] = alarms_of(self._api.alarms(), name, said.services)
+        return await self.render("home.html", {"fleets": [shown], "only": name, **past}, overview)
 
     async def service(self, request: web.Request) -> web.Response:
         """One service, with all of its scrapers and what each has of it."""
@@ -112,7 +100,7 @@ class Page:
         kept = [*held(fleet, "fleets"), *shown.kept]
         past = self._past(about_service(self._controller, service.name), service.fleet.name)
         values: dict[str, object] = {"shown": shown, "rows": rows, "kept": kept, "fleet": fleet, "only": service.name}
-        return await self._render("service.html", values | past, overview)
+        return await self.render("service.html", values | past, overview)
 
     async def _shown(self, said: FleetAnswer, overview: Status, asked: Asked, most: int | None) -> ShownFleet:
         running = self._controller.services
@@ -173,7 +161,7 @@ class Page:
         }
         past = self._past(about_fleet(self._controller, fleet.name), fleet.name)
         values |= {"q": asked, "page": page, "size": TARGETS_MOST, "had": self._actions.had(fleet.name)}
-        return await self._render("scraper.html", values | past)
+        return await self.render("scraper.html", values | past)
 
     def _scraper(self, request: web.Request) -> tuple[Fleet, Scraper]:
         fleet = fleet_of(self._controller, request.match_info["fleet"])
@@ -205,7 +193,7 @@ class Page:
             "preview": preview,
             "x": said,
         }
-        return await self._render("plan.html", values | {"writable": self._api.leads})
+        return await self.render("plan.html", values | {"writable": self._api.leads})
 
     # --- targets -----------------------------------------------------------------------------------------------------
 
@@ -216,7 +204,7 @@ class Page:
         answer = await self._finds.look(services, asked, LIMIT) if asked else Where([], 0, False, [], [])
         exact = [place for place in answer.targets if place.match != "part"]
         found = [await _found(s, asked, exact, self._api.searches) for s in services]
-        return await self._render("where.html", {"asked": asked, "found": found, "near": answer.near})
+        return await self.render("where.html", {"asked": asked, "found": found, "near": answer.near})
 
     async def target(self, request: web.Request) -> web.Response:
         """One target, by its id: who has it and why, when it was scraped, where it was before."""
@@ -233,7 +221,7 @@ class Page:
         if found is None:
             raise ApiError(404, "not_found", f"no target {text!r} in {service.name}")
         urls = {one.id: one.url for one in scrapers}
-        return await self._render("target.html", {"service": service, "one": found, "urls": urls})
+        return await self.render("target.html", {"service": service, "one": found, "urls": urls})
 
     async def targets(self, request: web.Request) -> web.Response:
         """The targets of a service that are missing, unproved, doubled, dropped or down: ``?page=``."""
@@ -246,7 +234,7 @@ class Page:
             begin = (page - 1) * TARGETS_MOST
             found = await self._api.searches.run(lambda: listed(coverage, placement, kind, begin, TARGETS_MOST))
         values: dict[str, object] = {"service": service.name, "kind": kind, "kinds": KINDS, "targets": found, "page": page}
-        return await self._render("list.html", values | {"size": TARGETS_MOST, "look": service.look})
+        return await self.render("list.html", values | {"size": TARGETS_MOST, "look": service.look})
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -267,14 +255,7 @@ class Page:
             "service": service,
             "fleets": list(self._controller.fleets),
         }
-        return await self._render("events.html", values | {"events": every, "actions": self._actions.of()})
-
-    async def _render(self, template: str, values: Mapping[str, object], overview: Status | None = None) -> web.Response:
-        overview = overview or self._api.overview()
-        made = self._templates.get_template(template)
-        work = partial(made.render, values, now=time.time(), overview=overview, verdict=verdict(overview))
-        text = await self._renders.run(work)
-        return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
+        return await self.render("events.html", values | {"events": every, "actions": self._actions.of()})
 
 
 def _said_of(overview: Status, fleet: str) -> FleetAnswer:
@@ -283,21 +264,6 @@ def _said_of(overview: Status, fleet: str) -> FleetAnswer:
     if found is None:
         raise ApiError(503, "unavailable", f"fleet {fleet!r} is being started", retry_after_s=1)
     return found
-
-
-def _environment(folder: Path, paths: Paths) -> jinja2.Environment:
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    names = ("ago", "clock", "until", "count", "brief", "hour", "percent", "span")
-    made.filters |= {name: getattr(words, name) for name in names} | {"colour": colour}
-    made.globals["base"] = paths.links
-    return made
 
 
 async def _found(service: Service, asked: str, exact: Sequence[Place], searches: Gate) -> ShownFinds:

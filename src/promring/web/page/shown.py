@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from promring.web.answers.fleets import Fleet, Reshard, Service
 from promring.web.answers.parts import Held
-from promring.web.answers.status import Status
+from promring.web.answers.status import Alert, Status
 from promring.web.answers.targets import OwnedTarget, Place, Uncovered
 from promring.web.page.charts import Chart
 from promring.web.page.ring import Arc
 from promring.web.page.scrapers import Rows
 
 LEVELS = ("good", "unknown", "warn", "bad")
+NAMED_MOST = 3
 WORDS = {"good": "all is well", "unknown": "not known", "warn": "look at it", "bad": "trouble"}
 THEN = {
     "panic": "Then those that were silent all the time count as dead, and the others take over what they had. A release says"
@@ -95,13 +96,17 @@ class Verdict:
     text: str
 
 
-def verdict(overview: Status) -> Verdict:
-    """The worst of all fleets and services, with who is down; how many targets are proved to be scraped, and since when."""
+def verdict(overview: Status, alarms: Sequence[Alert]) -> Verdict:
+    """The worst of all fleets, services and firing alerts, with who is down; how many targets are proved to be scraped, and
+    since when.
+    """
     every: list[Fleet | Service] = [*overview.fleets, *overview.services]
     if not every:
         return Verdict("unknown", WORDS["unknown"], "no fleet runs yet")
-    down = sum(s.state == "down" for one in overview.fleets for s in one.scrapers)
-    level = max([*(one.summary.level for one in every), "warn" if down else "good"], key=LEVELS.index)
+    down = [s.id for one in overview.fleets for s in one.scrapers if s.state == "down"]
+    firing = [one for one in alarms if one.state == "firing"]
+    alarm = "bad" if any(one.severity == "critical" for one in firing) else "warn" if firing or down else "good"
+    level = max([*(one.summary.level for one in every), alarm], key=LEVELS.index)
     looked = [one.coverage for one in overview.fleets if one.coverage is not None and one.coverage.at is not None]
     parts = []
     if looked:
@@ -110,12 +115,24 @@ def verdict(overview: Status) -> Verdict:
         if wrong := sum((c.missing or 0) + (c.unproved or 0) for c in looked):
             parts.append(f"{wrong} uncovered")
     if down:
-        parts.append(f"{down} of {sum(len(one.scrapers) for one in overview.fleets)} scrapers down")
+        names = ", ".join(down[:NAMED_MOST]) + (", ..." if len(down) > NAMED_MOST else "")
+        parts.append(f"{len(down)} of {sum(len(one.scrapers) for one in overview.fleets)} scrapers down: {names}")
     if kept := _held_of_all(overview):
         parts.append(f"{kept} held")
+    if firing:
+        parts.append(f"{len(firing)} alert{'s' * (len(firing) > 1)}")
     if worst := [one.name for one in overview.fleets if one.summary.level == "bad"]:
         parts.append(f"look at {', '.join(worst[:3])}")
     return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
+
+
+def alarms_of(alarms: Sequence[Alert], fleet: str, services: Collection[str]) -> list[Alert]:
+    """Of a fleet, its services, and the process."""
+    return [
+        one
+        for one in alarms
+        if one.labels.get("fleet", fleet) == fleet and ("service" not in one.labels or one.labels["service"] in services)
+    ]
 
 
 def _held_of_all(overview: Status) -> int:
