@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from promring.config.http_client import HttpConfig
 from promring.core.fragment import decode, fragments
 from promring.discovery import Dropped, SourceContext
+from promring.discovery.engine import Engine
 from promring.discovery.engine_applied import applied_of
+from promring.discovery.groups import ANY
 from promring.discovery.polling import poll
 from promring.discovery.prometheus import SETTLE_S, UNDISCOVERED_S, PrometheusSource, PrometheusTargets
 from promring.fleet.facts import FactBoard
@@ -199,6 +202,9 @@ process_start_time_seconds 1.7e+09
 prometheus_target_scrape_pool_sync_total{scrape_job="a \\"b\\" \\\\c\\nd"} 7
 prometheus_target_scrape_pool_sync_total{scrape_job="e"} 8
 prometheus_target_scrape_pool_targets{scrape_job="f"} 9
+prometheus_sd_discovered_targets{config="f",name="scrape"} 11
+prometheus_sd_discovered_targets{config="f",name="notify"} 2
+prometheus_sd_discovered_targets{config="g",name="scrape"} 3
 """
 
 
@@ -206,7 +212,7 @@ def test_how_often_each_pool_was_applied_is_read_from_the_metrics() -> None:
     found = applied_of(METRICS, "life")
     assert found is not None
     assert found.syncs == {'a "b" \\c\nd': b"7", "e": b"8"}
-    assert found.sizes == {"f": b"9"}
+    assert found.sizes == {"f": [b"9", b"11"], "g": [b"3"]}
     again = applied_of(METRICS.replace(b"1.7", b"1.8"), "life")
     assert again is not None
     assert (again.syncs, again.life == found.life) == (found.syncs, False)
@@ -313,3 +319,26 @@ async def test_an_engine_that_is_polled_recovers() -> None:
             assert cell.fact.good is not None
             engine.fault = ""
             await until(lambda: isinstance(cell.fact.newest, Known), "the list again")
+
+
+async def test_news_of_an_engine_are_read_when_it_is_looked_at_and_nobody_else_is_woken() -> None:
+    async with FakeEngine({"node": [A], "other": [B], "more": [B]}) as fake:
+        fake.syncs = 1
+        engine = Engine(fake.url, HttpConfig())
+        woken = {name: asyncio.Event() for name in fake.pools}
+        for name, event in woken.items():
+            engine.add(name, ANY, 5.0, 5.0)
+            engine.woken[event] = name
+        first = await engine.answer(0, 5.0)
+        fake.pools["node"], fake.syncs = [A, B], 2
+        for event in woken.values():
+            event.clear()
+
+        async def looked() -> bool:
+            await asyncio.gather(engine.look(), engine.look())
+            return engine.newest is not first
+
+        await until(looked, "the next answer")
+        assert [name for name, event in woken.items() if event.is_set()] == ["node"]
+        assert engine.newest is not None
+        assert (len(engine.newest.pools["node"]), engine.newest.unread) == (2, set())

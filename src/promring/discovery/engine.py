@@ -1,9 +1,8 @@
 """One Prometheus that discovers, asked once for all sources that take a scrape pool of it.
 
 An answer is its configuration, its targets, read as they come, and how long it has been running. Who asks first asks for
-all: the others take the same answer. What its metrics say was applied since is read pool by pool, the pools first in which
-the number of targets changed, and not all in one answer: so news of one pool does not wait for the others. What was not read
-for ``READ_EVERY_S`` is read anyway.
+all: the others take the same answer. What its metrics say was applied since is read pool by pool (``engine_turns``). They
+are looked at several times in an interval while sources wait, so that what has to be read is read before it is over.
 
 Promises: an answer is whole, or says why there is none, within ``timeout_s``. Files of secrets are read for each request.
 """
@@ -11,8 +10,9 @@ Promises: an answer is whole, or says why there is none, within ``timeout_s``. F
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +28,7 @@ from promring.discovery import Dropped, OwnEngine, asking
 from promring.discovery.engine_applied import Applied, applied_of
 from promring.discovery.engine_config import Job, jobs_of
 from promring.discovery.engine_pools import EnginePools, OtherPoolError, Reading
+from promring.discovery.engine_turns import SHARE, Turns, look_every_s
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
-READ_EVERY_S = 600.0
-SHARE = 16
-"""An answer reads pools with about one target in so many, where none is known to have changed."""
+AT_ONCE = 2
+"""Scrape pools that are read at one moment: an engine makes an answer on one core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class EngineAnswer:
     """``number``: from 1; ``at``: monotonic seconds; ``failure``: why there is none, mostly empty; ``life``: tells one start
     of the engine from another; ``age_s``: since that, or since it last loaded its configuration; ``refused``: what is to be
     said of a newest configuration that it refused, mostly empty; ``read``, where it is not everything: scrape pools that
-    were read for it; ``unread``: those that may have changed, and are read for one of the next answers.
+    were read for it; ``unread``: those that are due as well, and are read for one of the next answers.
     """
 
     number: int
@@ -64,30 +64,6 @@ class EngineAnswer:
     refused: str = ""
     read: Collection[str] = ()
     unread: Collection[str] = ()
-
-
-@dataclass(slots=True)
-class _Read:
-    """What was read of one ``life``: of each pool the number of syncs, its size, and when (monotonic seconds). ``filters``:
-    whether the engine answers for one scrape pool, as Prometheus does since 2.42.
-    """
-
-    life: Hashable
-    filters: bool = True
-    syncs: dict[str, bytes] = field(default_factory=dict)
-    sizes: dict[str, bytes] = field(default_factory=dict)
-    at: dict[str, float] = field(default_factory=dict)
-
-    def note(self, name: str, applied: Applied, at: float) -> None:
-        self.syncs[name], self.sizes[name], self.at[name] = applied.syncs[name], applied.sizes.get(name, b""), at
-
-    def open(self, wanted: Collection[str], applied: Applied) -> tuple[list[str], list[str]]:
-        """Those of ``wanted`` in which the number of targets changed, and those that may have changed, the oldest first."""
-        due = time.monotonic() - READ_EVERY_S
-        there = [name for name in wanted if name in applied.syncs]
-        stale = [n for n in there if self.syncs.get(n) != applied.syncs[n] or self.at.get(n, 0.0) < due]
-        news = [name for name in stale if self.sizes.get(name) != applied.sizes.get(name, b"")]
-        return news, sorted((name for name in stale if name not in news), key=lambda name: self.at.get(name, 0.0))
 
 
 class _RuntimeInfo(msgspec.Struct, rename="camel"):
@@ -125,13 +101,16 @@ class Engine:
         self._waiting = 0
         self._config: tuple[str, Mapping[str, Job]] = ("", {})
         """With the digest of the text."""
-        self._read: _Read | None = None
+        self._read: Turns | None = None
+        self._intervals: dict[str, float] = {}
+        self._looked, self._look_took_s = 0.0, 0.0
 
-    def add(self, scrape_pool: str, rules: ListRules, timeout_s: float) -> bool:
+    def add(self, scrape_pool: str, rules: ListRules, timeout_s: float, interval_s: float) -> bool:
         """A source takes this pool with these ``rules``. False: it cannot, because another one has other rules for it."""
         taken = self._pools.rules.setdefault(scrape_pool, rules) == rules
         if taken:
             self.timeout_s = max(self.timeout_s, timeout_s)
+            self._intervals[scrape_pool] = min(interval_s, self._intervals.get(scrape_pool, interval_s))
         return taken
 
     def dropped(self, scrape_pool: str) -> Dropped:
@@ -154,6 +133,31 @@ class Engine:
                 asking.cancel()
                 await asyncio.wait([asking])
 
+    @property
+    def look_every_s(self) -> float:
+        return look_every_s(min(self._intervals.values()), self._look_took_s)
+
+    async def look(self) -> None:
+        """Read what is due, where something was applied. Whoever calls: it asks no more often than ``look_every_s``."""
+        began, read, newest = time.monotonic(), self._read, self.newest
+        busy = self._asking is not None and not self._asking.done()
+        if read is None or newest is None or busy or began - max(self._looked, newest.at) < self.look_every_s:
+            return
+        self._looked = math.inf  # by nobody else meanwhile
+        try:
+            async with new_session(unpack=False) as session:
+                applied = await self._applied(session)
+        except (HttpError, secretfile.SecretError):  # the next answer says it
+            return
+        finally:
+            self._looked = time.monotonic()
+            self._look_took_s = self._looked - began
+        if applied is None or (applied.life == read.life and not read.open(self._intervals, applied, began)):
+            return
+        answer = await self.answer(newest.number, 0.0)
+        while answer.unread:
+            answer = await self.answer(answer.number, 0.0)
+
     async def _ask(self) -> EngineAnswer:
         number = self.newest.number + 1 if self.newest else 1
         try:
@@ -171,7 +175,7 @@ class Engine:
             made = EngineAnswer(number, time.monotonic(), str(error))
         self.newest = made
         for event, pool in self.woken.items():
-            if not made.unread or pool in made.read:
+            if not made.read or pool in made.read:
                 event.set()
         return made
 
@@ -229,36 +233,43 @@ class Engine:
         read, wanted, began = self._read, self._pools.rules, time.monotonic()
         filters = True
         if applied is not None and read is not None and applied.life == read.life:
-            filters = read.filters
-            news, unsure = read.open(wanted, applied)
+            filters, due = read.filters, read.open(self._intervals, applied, began)
             if filters and len(wanted) > 1:
+                chosen = due.first(self._pools.size, self._pools.size(wanted) / SHARE)
                 try:
-                    chosen = self._chosen(news, unsure)
-                    for name in chosen:
-                        at = time.monotonic()
-                        await self._targets(session, jobs, name)
-                        read.note(name, applied, at)
-                    return chosen, {*news, *unsure} - {*chosen}
+                    await self._read_some(session, jobs, chosen, read, applied)
+                    return chosen, {*due.news, *due.unsure} - {*chosen}
                 except OtherPoolError:
                     filters = False
-            elif not news and not unsure:
+            elif not due:
                 return (), ()
         self._read = None
         await self._targets(session, jobs)
         if applied is not None:
-            self._read = _Read(applied.life, filters)
+            self._read, took_s = Turns(applied.life, filters), time.monotonic() - began
             for name in applied.syncs:
-                self._read.note(name, applied, began)
+                self._read.note(name, applied, began, took_s / len(applied.syncs))
         return (), ()
 
-    def _chosen(self, news: Sequence[str], unsure: Sequence[str]) -> list[str]:
-        """What is read for this answer: the news and one more, or some of which none is known to have changed."""
-        chosen = [*news, *unsure[:1]]
-        if not news:
-            most, pools = self._pools.size(self._pools.rules) / SHARE, iter(unsure[1:])
-            while self._pools.size(chosen) < most and (name := next(pools, None)) is not None:
-                chosen.append(name)
-        return chosen
+    async def _read_some(
+        self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], names: Sequence[str], read: Turns, applied: Applied
+    ) -> None:
+        """These scrape pools, ``AT_ONCE`` at a moment. Raises as ``_targets``."""
+        left = iter(names)
+
+        async def one_after_the_other() -> None:
+            for name in left:
+                at = time.monotonic()
+                await self._targets(session, jobs, name)
+                read.note(name, applied, at, (time.monotonic() - at) / AT_ONCE)
+
+        workers = [asyncio.create_task(one_after_the_other()) for _ in names[:AT_ONCE]]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     async def _applied(self, session: aiohttp.ClientSession) -> Applied | None:
         """None where its metrics do not say. Raises ``HttpError``, ``SecretError``."""

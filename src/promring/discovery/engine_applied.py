@@ -1,18 +1,22 @@
 """How often a Prometheus applied what it discovered, by scrape pool, and how many targets that were, as its metrics say.
 While the first number of a pool stays, so do its targets. Prometheus applies all pools whenever a discovery of one says
-something, so a new number does not say that the targets changed; another number of targets does. Prometheus counts after it
-applied, so what is read after the numbers is not older than they are. Pure.
+something, so a new number does not say that the targets changed; another number of targets does, before relabelling or after
+it. Prometheus counts after it applied, so what is read after the numbers is not older than they are. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 _BEGAN = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
 _NUMBERS = re.compile(
     rb'^prometheus_target_scrape_pool_(sync_total|targets)\{scrape_job="((?:[^"\\]|\\.)*)"\} (\S+)$',
+    re.MULTILINE,
+)
+_DISCOVERED = re.compile(
+    rb'^prometheus_sd_discovered_targets\{config="((?:[^"\\]|\\.)*)",name="scrape"\} (\S+)$',
     re.MULTILINE,
 )
 _REFUSED = re.compile(rb"^prometheus_config_last_reload_successful 0$", re.MULTILINE)
@@ -22,22 +26,28 @@ _ESCAPED = re.compile(r"\\[\\\"n]")
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """``life``: numbers of one life can be compared; ``syncs``, ``sizes``: by scrape pool, as they are printed; ``refused``:
-    whether it refused its newest configuration, and goes on with the one before.
+    """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed; ``sizes``: likewise
+    how many targets it has, and how many it had before relabelling, as far as that is said; ``refused``: whether it refused
+    its newest configuration, and goes on with the one before.
     """
 
     life: Hashable
     syncs: Mapping[str, bytes]
-    sizes: Mapping[str, bytes]
+    sizes: Mapping[str, Sequence[bytes]]
     refused: bool = False
 
 
 def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
     """``life``: what the caller knows of it, beside the start of the process. None: the metrics do not say."""
     began = _BEGAN.search(metrics)
-    syncs, sizes = dict[str, bytes](), dict[str, bytes]()
+    syncs, sizes = dict[str, bytes](), dict[str, list[bytes]]()
     for kind, name, number in _NUMBERS.findall(metrics):
-        (syncs if kind == b"sync_total" else sizes)[_unescaped(name)] = number
+        if kind == b"sync_total":
+            syncs[_unescaped(name)] = number
+        else:
+            sizes[_unescaped(name)] = [number]
+    for name, number in _DISCOVERED.findall(metrics):
+        sizes.setdefault(_unescaped(name), []).append(number)
     return Applied((life, began[1]), syncs, sizes, _REFUSED.search(metrics) is not None) if began and syncs else None
 
 

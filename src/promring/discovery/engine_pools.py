@@ -7,13 +7,14 @@ being read.
 
 Owns: the lists of all scrape pools of one engine. Promises: an answer counts when it was read to its end, or not at all; a
 pool in which nothing changed stays the same object. What relabelling dropped is counted, and the first are named.
-Blocks: run it in a thread, one call at a time.
+Blocks: run it in a thread. Answers for several pools may be read at one moment, each by one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import operator
+import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,6 +141,7 @@ class EnginePools:
         self._pools: dict[str, _ScrapePool] = {}
         self.dropped: Mapping[str, Dropped] = {}
         """By relabelling, by scrape pool, as the last answer said."""
+        self._lock = threading.Lock()
 
     @property
     def pools(self) -> dict[str, TargetPool]:
@@ -157,7 +159,8 @@ class EnginePools:
 
     def begin(self, jobs: Mapping[str, Job], only: str | None = None) -> Reading:
         """For the next answer, of all scrape pools or ``only`` one. What is known of a job that was changed is forgotten."""
-        self._pools = {name: p for name, p in self._pools.items() if p.job == (jobs.get(name) or unknown_job(name))}
+        with self._lock:
+            self._pools = {name: p for name, p in self._pools.items() if p.job == (jobs.get(name) or unknown_job(name))}
         return Reading(self, jobs, only)
 
     def commit(
@@ -169,19 +172,20 @@ class EnginePools:
         only: str | None = None,
     ) -> None:
         """An answer is whole: it had entries with these hashes, ``news`` among them."""
-        pools: dict[str, _ScrapePool] = {}
-        if only is not None:
-            pools = {name: pool for name, pool in self._pools.items() if name != only}
-            dropped = {name: count for name, count in self.dropped.items() if name != only} | {
-                name: count for name, count in dropped.items() if name == only
-            }
-        for name in {**self._pools, **news} if only is None else (only,):
-            job = jobs.get(name) or unknown_job(name)
-            before = self._pools.get(name) or _ScrapePool(job, (), {}, frozenset(), pool_of(()))
-            pool = before.updated(seen, news.get(name) or _News())
-            if pool.layers or pool.refused:
-                pools[name] = pool
-        self._pools, self.dropped = pools, dropped
+        with self._lock:
+            pools: dict[str, _ScrapePool] = {}
+            if only is not None:
+                pools = {name: pool for name, pool in self._pools.items() if name != only}
+                dropped = {name: count for name, count in self.dropped.items() if name != only} | {
+                    name: count for name, count in dropped.items() if name == only
+                }
+            for name in {**self._pools, **news} if only is None else (only,):
+                job = jobs.get(name) or unknown_job(name)
+                before = self._pools.get(name) or _ScrapePool(job, (), {}, frozenset(), pool_of(()))
+                pool = before.updated(seen, news.get(name) or _News())
+                if pool.layers or pool.refused:
+                    pools[name] = pool
+            self._pools, self.dropped = pools, dropped
 
 
 class Reading:

@@ -79,9 +79,9 @@ class PrometheusTargets(SourceSettings, HttpClient):
         rules, timeout_s = ListRules(self.trusted, context.legacy_names), self.timeout or min(2 * self.interval, TIMEOUT_S)
         key = (at if isinstance(at, str) else EngineSection, self.identity)
         engine = context.shared.one(Engine, key, lambda: Engine(at, self))
-        if not engine.add(self.scrape_pool, rules, timeout_s):
+        if not engine.add(self.scrape_pool, rules, timeout_s, self.interval):
             engine = context.shared.one(Engine, (key, rules), lambda: Engine(at, self))
-            engine.add(self.scrape_pool, rules, timeout_s)
+            engine.add(self.scrape_pool, rules, timeout_s, self.interval)
         return PrometheusSource(engine, self.scrape_pool, self.interval)
 
 
@@ -161,12 +161,17 @@ class PrometheusSource:
         return ""
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
-        """One item an answer for this scrape pool that another source asked for."""
+        """One item an answer for this scrape pool that another source asked for, or a look at the engine."""
         woken = asyncio.Event()
         self._engine.woken[woken] = self._scrape_pool
         try:
             while not stop.is_set():
-                await woken.wait()
+                try:
+                    async with asyncio.timeout(self._engine.look_every_s):
+                        await woken.wait()
+                except TimeoutError:
+                    await self._engine.look()
+                    continue
                 woken.clear()
                 if not self._fetching:
                     yield None
