@@ -21,7 +21,6 @@ from bench.report import console, table
 from promring.core.claims import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part
 from promring.core.placement import Policy, place
-from promring.core.plan import shares
 from promring.core.pool import pool_of
 from promring.core.ring import Ring
 from promring.fleet.state import Memory, ServiceMemory
@@ -46,7 +45,7 @@ def _pool(service: int, count: int, changed: int = -1, n: int = 0) -> TargetPool
 def _memory(pools: dict[str, TargetPool], n: int, before: Memory | None, placed: Placement) -> Memory:
     """As the loop does: what has the same bytes is the same object."""
     pool = FleetPool.of({name: Part(one) for name, one in pools.items()})
-    now = FleetShares(pool, shares(replace(placed, pool=pool)))
+    now = FleetShares(replace(placed, pool=pool))
     services = {}
     for name in pools:
         old = before.of(name) if before else ServiceMemory()

@@ -67,7 +67,7 @@ def test_every_target_of_every_service_has_one_owner_and_nobody_has_more_than_it
 def test_slices_are_the_lists_cut_into_pieces(services: dict[str, list[str]], count: int, policy: Policy) -> None:
     pool = joined(services)
     placed = place(pool, Ring(scrapers(count), policy.virtual_nodes), policy)
-    cut = FleetShares(pool, shares(placed))
+    cut = FleetShares(placed)
     for name in services:
         part = part_of(placed, name)
         assert part is not None
@@ -133,19 +133,19 @@ def test_a_change_of_one_service_leaves_the_others_alone_where_nothing_is_bounde
     assert all(move.source is None or move.destination is None for move in compare(old, new).moves)
 
 
-@given(services=fleets, later=fleets, same=st.booleans())
-def test_what_is_made_from_the_pool_before_is_what_it_is_without(
-    services: dict[str, list[str]], later: dict[str, list[str]], *, same: bool
+@given(services=fleets, later=fleets, same=st.booleans(), policy=st.sampled_from(POLICIES), series=st.booleans())
+def test_what_is_made_from_what_was_there_before_is_what_it_is_without(
+    services: dict[str, list[str]], later: dict[str, list[str]], policy: Policy, *, same: bool, series: bool
 ) -> None:
-    """The order of keys, equal ones in several services too, and what a column of the rows says of the rows of now."""
+    """The owners, with equal keys in several services too, and what a column of the rows says of the rows of now."""
     before = joined(services)
     parts = joined(later).parts
     if same:  # some services have the very same list
         parts = {**parts, **dict(list(before.parts.items())[::2])}
-    before.by_key()
-    made, alone = FleetPool.of(parts, before), FleetPool.of(parts)
-    for one, other in zip(made.by_key(), alone.by_key(), strict=True):
-        assert np.array_equal(np.asarray(one), np.asarray(other))
+    made, ring = FleetPool.of(parts), Ring(scrapers(5), 64)
+    loads = np.arange(len(made), dtype=np.int64) % 7 if series else None
+    place(before, ring, policy)  # the ring remembers the lists
+    assert np.array_equal(place(made, ring, policy, loads).owners, place(made, Ring(scrapers(5), 64), policy, loads).owners)
     column = np.arange(len(before), dtype=np.int32)
     expected = np.append(column, np.int32(-1))[rows_between(made, before)]
     assert carried_over(column, before, made, -1).tolist() == expected.tolist()
@@ -161,7 +161,7 @@ def test_a_step_from_one_owner_each_is_the_step_that_any_claims_would_make(
         parts = joined(services).parts
         if pool is not None:
             parts = {name: pool.parts.get(name, part) if number % 2 else part for name, part in parts.items()}
-        pool = FleetPool.of(parts, pool)
+        pool = FleetPool.of(parts)
         wanted = place(pool, Ring(scrapers(count), 64), Policy(64, 1.1))
         asked = (Evidence(), Handover(overlap_s, confirm=False), 20.0 * number)
         claims, holders = schedule(wanted, claims, *asked)

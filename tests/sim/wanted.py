@@ -8,7 +8,7 @@ from typing import Any
 
 from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place_living
-from promring.core.plan import EMPTY_BODY, shares
+from promring.core.plan import EMPTY_BODY
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.model import Members, TargetGroup, TargetPool
@@ -118,7 +118,7 @@ class Wanted:
         pool = FleetPool.of({j.name: Part(self._pool(j), j.replicas, salt_of(self.fleet, j.name)) for j in self.here})
         policy = Policy(nodes, self.load_factor, self.capacity)
         placement = place_living(pool, Ring(members, nodes), Ring(every, nodes), policy)
-        found, numbers = FleetShares(pool, shares(placement)), {s.id: i for i, s in enumerate(placement.scrapers)}
+        found, numbers = FleetShares(placement), {s.id: i for i, s in enumerate(placement.scrapers)}
         return {
             name: {j.name: found.body(numbers[name], j.name) if name in numbers else EMPTY_BODY for j in self.here}
             for name in sorted(live)

@@ -23,7 +23,6 @@ from promring.config.settings import FleetOfServices, Settings
 from promring.core.claims import NEVER, Claims
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
 from promring.core.placement import place
-from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.ring import Ring
@@ -99,7 +98,7 @@ def planned(fleet: FleetOfServices, pools: Mapping[str, TargetPool] = POOLS) -> 
     rows, columns = np.nonzero(placed.owners >= 0)
     owners = placed.owners[rows, columns].astype(np.int32)
     claims = Claims(tuple(s.id for s in members), pool.ids[rows], owners, np.zeros(len(rows)), np.full(len(rows), NEVER))
-    split, generation = FleetShares(pool, shares(placed)), Generation(3, 4 + len(fleet.services))
+    split, generation = FleetShares(placed), Generation(3, 4 + len(fleet.services))
     services = {}
     for service in fleet.services:
         name = service.name

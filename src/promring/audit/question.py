@@ -13,7 +13,6 @@ from promring.audit.look import Look
 from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import NO_IDS, Seen, together
 from promring.core.joined import FleetPool, FleetShares
-from promring.core.plan import shares
 from promring.model import Keys, Placement, Scraper
 
 
@@ -42,7 +41,10 @@ class Expected:
         for service, look in there.items():
             look.know(parts[service].pool)
         numbers = {s.id: i for i, s in enumerate(placement.scrapers)}
-        return cls(placement, FleetShares(placement.pool, shares(placement)), there, numbers)
+        found = FleetShares(placement)
+        for service in there:  # here, which is beside the event loop
+            found.by_scraper(service)
+        return cls(placement, found, there, numbers)
 
     def ids(self, scraper: str, service: str) -> Keys:
         """As the service has them."""

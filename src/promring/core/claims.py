@@ -108,6 +108,11 @@ class Claims:
     __hash__ = object.__hash__
 
 
+def never(count: int) -> Times:
+    """So many times ``NEVER``, of claims that have no end: read-only, and in no more memory than one."""
+    return np.broadcast_to(np.float64(NEVER), count)
+
+
 NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int32, np.float64, np.float64)))  # type: ignore[arg-type]
 
 
@@ -154,7 +159,7 @@ def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims
             ids.append(new)
             scrapers.append(np.full(len(new), index, dtype=np.int32))
             since.append(np.full(len(new), at))
-    until = np.concatenate([before.until, np.full(sum(map(len, ids)) - len(before), NEVER)])
+    until = np.concatenate([before.until, never(sum(map(len, ids)) - len(before))])
     return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper
+from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, never
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.joined import carried_over
 from promring.core.room import keeping
@@ -91,7 +91,7 @@ def schedule(
     if one_each is not None:
         begun, rows, scrapers, since = one_each
         owned, owners = np.arange(len(pool)), wanted.owners[:, 0]
-        until, stays = np.full(len(rows), NEVER), np.zeros(len(rows), dtype=bool)
+        until, stays = never(len(rows)), np.zeros(len(rows), dtype=bool)
     else:
         rows, scrapers, since, until = _still_there(before, pool, names)
         stays = np.zeros(len(rows), dtype=bool)
@@ -132,13 +132,13 @@ def _claims(
     (rows, owners, begun), (held_rows, holders, since, until) = owned, held
     alone = not len(held_rows) and len(rows) == len(pool) and bool((rows == np.arange(len(pool))).all())
     if alone:
-        return Claims(names, pool.ids, owners, begun, np.full(len(rows), NEVER), (pool, None))
+        return Claims(names, pool.ids, owners, begun, never(len(rows)), (pool, None))
     return Claims(
         names,
         np.concatenate([pool.ids[rows], pool.ids[held_rows]]),
         np.concatenate([owners, holders]),
         np.concatenate([begun, since]),
-        np.concatenate([np.full(len(rows), NEVER), until]),
+        np.concatenate([never(len(rows)), until]),
         (pool, np.concatenate([rows, held_rows]).astype(np.int32)),
     )
 

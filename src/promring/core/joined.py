@@ -10,7 +10,7 @@ its own in each: the id in its service's list, and a salt of the service (``salt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.in_order import InOrder, Stay, again_in_order, in_order
-from promring.core.plan import Shares, body_of, rows_of, same_body
+from promring.core.plan import Shares, rows_of, same_body, shares
 from promring.model import Keys, Owners, Placement, Rows, TargetPool
 
 Kind = TypeVar("Kind", bound=np.generic)
@@ -48,17 +47,15 @@ class Part:
 @dataclass(frozen=True, eq=False)
 class FleetPool(TargetPool):
     """The rows of service i are ``starts[i]`` to ``starts[i + 1]``, services in order of name. Fragments are with the parts:
-    there is no blob. ``order``: the rows in order of key, where that was known when the pool was made.
+    there is no blob.
     """
 
     parts: Mapping[str, Part] = None  # type: ignore[assignment]
     names: tuple[str, ...] = ()
     starts: npt.NDArray[np.intp] = None  # type: ignore[assignment]
-    order: InOrder | None = None
 
     @classmethod
-    def of(cls, parts: Mapping[str, Part], before: FleetPool | None = None) -> FleetPool:
-        """``before``: another pool of the fleet, of which most services are the same: it tells the order of their keys."""
+    def of(cls, parts: Mapping[str, Part]) -> FleetPool:
         names = tuple(sorted(parts))
         pools = [parts[name].pool for name in names]
         starts = np.concatenate([[0], np.cumsum([len(pool) for pool in pools], dtype=np.intp)]).astype(np.intp)
@@ -78,16 +75,7 @@ class FleetPool(TargetPool):
             parts={name: parts[name] for name in names},
             names=names,
             starts=starts,
-            order=None if before is None or len(names) == 1 else before.order_of(parts, names, starts, keys),
         )
-
-    def order_of(self, parts: Mapping[str, Part], names: Sequence[str], starts: Rows, keys: Keys) -> InOrder | None:
-        """The order of ``keys``, those of other ``parts``, as far as it is known here; None: it is not."""
-        if "_by_key" not in self.__dict__:
-            return None
-        same = [n for n, name in enumerate(names) if name in self.parts and self.parts[name].pool is parts[name].pool]
-        stays = [Stay(self.rows(names[n]).start, int(starts[n]), int(starts[n + 1] - starts[n])) for n in same]
-        return again_in_order(self._by_key, stays, keys)
 
     def rows(self, service: str) -> slice:
         """The rows of a service; none for one that is not here."""
@@ -108,18 +96,13 @@ class FleetPool(TargetPool):
     def by_id(self) -> tuple[Keys, Rows | None]:
         return self._by_id
 
-    def by_key(self) -> tuple[Keys, Rows | None]:
-        return self._by_key
+    @property
+    def parts_in_order(self) -> Sequence[TargetPool]:
+        return [self.parts[name].pool for name in self.names]
 
     @cached_property
     def _by_id(self) -> tuple[Keys, Rows | None]:
         return TargetPool.by_id(self)
-
-    @cached_property
-    def _by_key(self) -> InOrder:
-        if len(self.names) == 1:
-            return InOrder(self.keys, None)
-        return self.order or in_order(self.keys)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, FleetPool) and self.parts == other.parts)
@@ -190,20 +173,31 @@ def part_of(placement: Placement, service: str) -> Placement | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FleetShares:
-    """Which rows each scraper has, of each service."""
+    """Which rows each scraper has, of each service; found for a service when it is asked for first."""
 
-    pool: FleetPool
-    shares: Shares
+    placement: Placement
+    _found: dict[str, Shares] = field(default_factory=dict)
+
+    @property
+    def pool(self) -> FleetPool:
+        assert isinstance(self.placement.pool, FleetPool)  # the planner makes no others
+        return self.placement.pool
+
+    def by_scraper(self, service: str) -> Shares:
+        """Those of one service, rows of its own list."""
+        if service not in self._found:
+            part = part_of(self.placement, service)
+            assert part is not None
+            self._found[service] = shares(part)
+        return self._found[service]
 
     def of(self, scraper: int, service: str) -> Rows:
         """The rows of the service's own list, ascending."""
-        rows, mine = self.shares.of(scraper), self.pool.rows(service)
-        first, last = np.searchsorted(rows, [mine.start, mine.stop]).tolist()
-        return np.asarray(rows[first:last] - mine.start)
+        return self.by_scraper(service).of(scraper)
 
     def body(self, scraper: int, service: str) -> bytes:
         """The slice of a service for a scraper."""
-        return body_of(self.pool.parts[service].pool, self.of(scraper, service))
+        return self.by_scraper(service).body(scraper)
 
     def unchanged(self, scraper: int, before: FleetShares, was: int, service: str) -> bool:
         """Whether the slice has the bytes that the one of ``was`` in ``before`` had."""
@@ -215,15 +209,13 @@ class FleetShares:
 
 def same_owners(one: Placement, other: Placement, service: str) -> bool:
     """Whether two placements of a fleet give the same targets of a service to the same scrapers, in the same columns."""
-    if one.scrapers != other.scrapers:
+    if one.scrapers != other.scrapers or not isinstance(one.pool, FleetPool) or not isinstance(other.pool, FleetPool):
         return False
-    mine, others = part_of(one, service), part_of(other, service)
-    return (
-        mine is not None
-        and others is not None
-        and mine.pool is others.pool
-        and np.array_equal(_trimmed(mine.owners), _trimmed(others.owners))
-    )
+    part, there = one.pool.parts.get(service), other.pool.parts.get(service)
+    if part is None or there is None or part.pool is not there.pool:
+        return False
+    mine, others = one.owners[one.pool.rows(service)], other.owners[other.pool.rows(service)]
+    return np.array_equal(mine, others) or (mine.shape != others.shape and np.array_equal(_trimmed(mine), _trimmed(others)))
 
 
 def _trimmed(owners: Owners) -> Owners:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +22,23 @@ NO_LIMIT = np.iinfo(np.int64).max
 NOBODY = -1
 
 
+class Ranked(NamedTuple):
+    """The ``keys`` of rows, and whether these are ascending. The smaller key goes first, of equal ones the earlier row."""
+
+    keys: Keys
+    ascending: bool
+
+    def of(self, rows: Rows) -> Ranked:
+        """Of ascending ``rows``."""
+        return Ranked(self.keys[rows], self.ascending)
+
+    def sorted(self, rows: Rows) -> Rows:
+        """Ascending ``rows`` in order of key: few at a time, or in long ascending runs, which a merge sort is fast with."""
+        return rows if self.ascending else rows[np.argsort(self.keys[rows], kind="stable")]
+
+
 def settled(
-    keys: Keys,
+    ranked: Ranked,
     owners: Owners,
     at: Positions | None,
     loads: Loads | None,
@@ -31,16 +48,16 @@ def settled(
     used: Loads,
     rounds: int | None,
 ) -> Owners:
-    """The rounds. ``keys`` are ascending; ``owners`` are the first proposals, made at the tokens ``at``; None: at those of
-    the bare keys. Who proposes the heavier target has priority, then who proposes for the first time, then the smaller key.
+    """The rounds. ``owners`` are the first proposals, made at the tokens ``at``; None: at those of the bare keys. They are
+    changed in place. Who proposes the heavier target has priority, then who proposes for the first time, then as ``ranked``.
     """
-    room = limits - used
+    keys, room = ranked.keys, limits - used
     alone = np.where(used == 0, limits, NO_LIMIT)  # what is heavier than this may stand here, alone
-    owners, sent = owners.copy(), np.zeros(len(keys), dtype=np.uint8)
+    sent = np.zeros(len(keys), dtype=np.uint8)
     at = np.full(len(keys), NOBODY) if at is None else at
     asked = summed(owners, loads, len(room))
     for _ in range(ROUNDS_MAX if rounds is None else rounds):
-        sent_on = _turned_away(loads, owners, asked > room, room, alone, sent)
+        sent_on = _turned_away(ranked, loads, owners, asked > room, room, alone, sent)
         if not sent_on.size:
             return owners
         mine = None if loads is None else loads[sent_on]
@@ -52,16 +69,20 @@ def settled(
         owners[sent_on] = circle.holders[at[sent_on]]
         asked += summed(owners[sent_on], mine, len(room))
         sent[sent_on] = 1
-    owners[_turned_away(loads, owners, asked > room, room, alone, sent)] = NOBODY
-    _fill(keys, owners, loads, circle, used, room, taken)
+    owners[_turned_away(ranked, loads, owners, asked > room, room, alone, sent)] = NOBODY
+    _fill(ranked, owners, loads, circle, used, room, taken)
     return owners
 
 
-def _turned_away(loads: Loads | None, owners: Owners, over: Flags, room: Loads, alone: Loads, sent: Digits) -> Rows:
+def _turned_away(
+    ranked: Ranked, loads: Loads | None, owners: Owners, over: Flags, room: Loads, alone: Loads, sent: Digits
+) -> Rows:
     """Which rows their scrapers do not keep, ascending: those ``over`` their ``room`` keep what fits, by priority. One that
     is heavier than ``alone`` says is kept when it is the first, and nothing beside it. ``sent``: 1 for who was sent on.
     """
-    held = np.flatnonzero(over[owners])
+    if not over.any():
+        return np.empty(0, dtype=np.intp)
+    held = ranked.sorted(np.flatnonzero(over[owners]))
     if not held.size:
         return held
     asked = owners[held]
@@ -121,11 +142,13 @@ def fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
     return fits
 
 
-def _fill(keys: Keys, owners: Owners, loads: Loads | None, circle: Circle, used: Loads, room: Loads, taken: Owners) -> None:
+def _fill(
+    ranked: Ranked, owners: Owners, loads: Loads | None, circle: Circle, used: Loads, room: Loads, taken: Owners
+) -> None:
     """Give each row without an owner the next scraper clockwise with room for it, the heaviest first; in place. One that is
     too heavy for everybody gets one that has nothing, where there is one. Those for which nobody has room stay without.
     """
-    homeless = np.flatnonzero(owners == NOBODY)
+    keys, homeless = ranked.keys, ranked.sorted(np.flatnonzero(owners == NOBODY))
     if loads is not None:
         homeless = homeless[np.argsort(-loads[homeless], kind="stable")]
     housed = owners != NOBODY

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from promring.core.packing import NOBODY, Rows, fitting, has_other_group, settled, summed
+from promring.core.packing import NOBODY, Ranked, Rows, fitting, has_other_group, settled, summed
 from promring.core.ring import Circle, Ring
 from promring.model import Loads, Owners, Placement, PlacementError, TargetPool
 
@@ -79,8 +79,7 @@ def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = No
     wanted = None if pool.replicas is None else np.minimum(pool.replicas, able)
     replicas = max(min(policy.replication_factor, able), 0 if wanted is None else int(wanted.max(initial=1)))
     if replicas == 1 and policy.load_factor is None and policy.capacity is None and pool.zones is None:
-        keys, order = pool.by_key()
-        return Placement(ring.scrapers, pool, _as_listed(ring.circle.owners(keys)[:, None], order), None, loads, wanted)
+        return Placement(ring.scrapers, pool, ring.circle.owners(pool)[:, None], None, loads, wanted)
     table = _Table(pool, ring, loads, wanted, replicas)
     total, bounds = 0, None
     for r in range(replicas):
@@ -88,7 +87,7 @@ def place(pool: TargetPool, ring: Ring, policy: Policy, loads: Loads | None = No
         total += table.total(asking)
         bounds = _Bounds.of(total, ring, policy)
         _place_replica(table, r, bounds, asking)
-    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(bounds), loads, wanted)
+    return Placement(ring.scrapers, pool, table.owners, table.reached(bounds), loads, wanted)
 
 
 def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loads: Loads | None = None) -> Placement:
@@ -112,7 +111,7 @@ def place_living(pool: TargetPool, ring: Ring, listed: Ring, policy: Policy, loa
     for r, rows in enumerate(asking):
         homeless = rows[table.owners[rows, r] == NOBODY]
         _place_replica(table, r, bounds, homeless)
-    return Placement(ring.scrapers, pool, table.as_listed(), table.reached(bounds), loads, wanted)
+    return Placement(ring.scrapers, pool, table.owners, table.reached(bounds), loads, wanted)
 
 
 def _kept_of(base: Placement, ring: Ring) -> Owners:
@@ -123,15 +122,6 @@ def _kept_of(base: Placement, ring: Ring) -> Owners:
     if owners.shape[1] == 1:
         return owners
     return np.take_along_axis(owners, np.argsort(owners == NOBODY, axis=1, kind="stable"), axis=1)
-
-
-def _as_listed(owners: Owners, order: Rows | None) -> Owners:
-    """Owners of the rows as the pool has them, from those in ``order``."""
-    if order is None:
-        return owners
-    listed = np.empty_like(owners)
-    listed[order] = owners
-    return listed
 
 
 def check_loads(pool: TargetPool, loads: Loads | None) -> None:
@@ -189,48 +179,40 @@ def capacities(weights: Sequence[float], policy: Policy) -> Loads | None:
 
 
 class _Table:
-    """The work in progress: who owns what so far. Rows in order of key."""
+    """The work in progress: who owns what so far. Rows as the pool has them."""
 
     def __init__(
         self, pool: TargetPool, ring: Ring, loads: Loads | None, wanted: npt.NDArray[np.int32] | None, replicas: int
     ) -> None:
-        self.keys, self._order = pool.by_key()
-        rows: Rows | slice = slice(None) if self._order is None else self._order
-        self.zones = None if pool.zones is None else pool.zones[rows]
-        self.zone_names, self.ring = pool.zone_names, ring
-        self.loads = None if loads is None else loads[rows]
-        self.wanted = None if wanted is None or (wanted == replicas).all() else wanted[rows]
-        self.owners: Owners = np.full((len(self.keys), replicas), NOBODY, dtype=np.int32)
+        self.pool, self.ring, self.loads = pool, ring, loads
+        self.ranked = Ranked(pool.keys, len(pool.parts_in_order) == 1)
+        self.wanted = None if wanted is None or (wanted == replicas).all() else wanted
+        self.owners: Owners = np.full((len(pool), replicas), NOBODY, dtype=np.int32)
         self.used: Loads = np.zeros(len(ring), dtype=np.int64)
 
     def asking(self, replica: int) -> Rows:
         """The rows that shall have so many owners and one more."""
-        return np.arange(len(self.keys)) if self.wanted is None else np.flatnonzero(self.wanted > replica)
+        return np.arange(len(self.pool)) if self.wanted is None else np.flatnonzero(self.wanted > replica)
 
     def total(self, rows: Rows) -> int:
         """The load of these."""
         return len(rows) if self.loads is None else int(self.loads[rows].sum())
 
-    def keep(self, listed: Owners) -> None:
-        """Begin with these owners of the rows as the pool has them."""
-        owners = listed if self._order is None else listed[self._order]
+    def keep(self, owners: Owners) -> None:
+        """Begin with these."""
         columns = min(owners.shape[1], self.owners.shape[1])
         self.owners[:, :columns] = owners[:, :columns]
         for column in self.owners.T:
             rows = np.flatnonzero(column != NOBODY)
             self.used += summed(column[rows], self.load_of(rows), len(self.ring))
 
-    def as_listed(self) -> Owners:
-        """The owners of the rows as the pool has them."""
-        return _as_listed(self.owners, self._order)
-
     def load_of(self, rows: Rows) -> Loads | None:
         """Of ascending rows."""
-        return self.loads if self.loads is None or len(rows) == len(self.keys) else self.loads[rows]
+        return self.loads if self.loads is None or len(rows) == len(self.pool) else self.loads[rows]
 
     def settle(self, rows: Rows, owners: Owners, replica: int) -> Rows:
         """Write down ``owners``; the rows that got none."""
-        self.owners[rows, replica] = owners
+        self.owners[slice(None) if len(rows) == len(self.pool) else rows, replica] = owners
         if (placed := owners != NOBODY).all():
             self.used += summed(owners, self.load_of(rows), len(self.ring))
         else:
@@ -256,7 +238,7 @@ class _Table:
 def _place_replica(table: _Table, replica: int, bounds: _Bounds | None, rest: Rows) -> None:
     """The owners number ``replica`` of the rows ``rest``, within ``bounds``."""
     ring, limits = table.ring, None if bounds is None else bounds.fair
-    if replica == 0 and table.zones is not None:
+    if replica == 0 and table.pool.zones is not None:
         rest = _in_their_zones(table, limits, rest)
     if replica and replica < ring.zones.max() + 1:  # while there are enough zones
         rest = _offer(table, rest, replica, ring.circle.grouped(ring.zones), limits)
@@ -279,26 +261,27 @@ def _in_their_zones(table: _Table, limits: Loads | None, asking: Rows) -> Rows:
     """Of the rows ``asking`` those that ask for a zone to the scrapers there, the heaviest first while there is room. Who
     is left.
     """
-    ring = table.ring
-    assert table.zones is not None
-    zones = np.full(len(table.keys), NOBODY, dtype=np.int32)
-    zones[asking] = table.zones[asking]
+    ring, pool = table.ring, table.pool
+    assert pool.zones is not None
+    zones = np.full(len(pool), NOBODY, dtype=np.int32)
+    zones[asking] = pool.zones[asking]
     names = np.array([s.zone for s in ring.scrapers])
     left: list[Rows] = [np.empty(0, dtype=np.intp)]
-    left += [np.flatnonzero(zones == number) for number, name in enumerate(table.zone_names) if not name]
-    for number, name in enumerate(table.zone_names):
+    left += [np.flatnonzero(zones == number) for number, name in enumerate(pool.zone_names) if not name]
+    for number, name in enumerate(pool.zone_names):
         if not name:
             continue
-        rows = np.flatnonzero(zones == number)
+        rows = table.ranked.sorted(np.flatnonzero(zones == number))
         there = (names == name) & (ring.weights > 0)
         if there.any() and limits is not None:
             room = (limits - table.used)[there].sum(keepdims=True)
-            if (loads := table.load_of(rows)) is not None:
+            if (loads := None if table.loads is None else table.loads[rows]) is not None:
                 order = np.argsort(-loads, kind="stable")
                 rows, loads = rows[order], loads[order]
             fits = fitting(loads, np.zeros(len(rows), dtype=np.int32), room)
             left.append(rows[~fits])
-            rows = np.sort(rows[fits])
+            rows = rows[fits]
+        rows = np.sort(rows)
         left.append(_offer(table, rows, 0, ring.circle.only(there), limits) if there.any() else rows)
     return np.sort(np.concatenate(left))
 
@@ -313,11 +296,12 @@ def _offer(table: _Table, rows: Rows, replica: int, circle: Circle, limits: Load
     left, rows, taken = (rows[:0], rows, taken) if able.all() else (rows[~able], rows[able], taken[able])
     if not rows.size:
         return left
-    keys = table.keys if len(rows) == len(table.keys) else table.keys[rows]
-    at = circle.past(circle.first(keys), taken) if replica else None
-    owners = circle.owners(keys) if at is None else circle.holders[at]
+    every = len(rows) == len(table.pool)
+    ranked = table.ranked if every else table.ranked.of(rows)
+    at = None if every and not replica else circle.past(circle.first(ranked.keys), taken)
+    owners = circle.owners(table.pool) if at is None else circle.holders[at]
     if limits is not None:
-        owners = settled(keys, owners, at, table.load_of(rows), circle, taken, limits, table.used, rounds)
+        owners = settled(ranked, owners, at, table.load_of(rows), circle, taken, limits, table.used, rounds)
     return np.sort(np.concatenate([left, table.settle(rows, owners, replica)]))
 
 

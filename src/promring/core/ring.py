@@ -15,6 +15,7 @@ After Karger et al., "Consistent Hashing and Random Trees" (STOC 1997).
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from promring.model import Keys, Members, Owners, PlacementError, Scraper
+from promring.model import Keys, Members, Owners, PlacementError, Scraper, TargetPool
 
 WEIGHT_MOST = 100.0
 TOKENS_MOST = 2**21
@@ -91,6 +92,7 @@ class Circle:
 
     def __init__(self, tokens: Keys, holders: Owners, groups: Owners) -> None:
         self.tokens, self.holders, self.groups = tokens, holders, groups
+        self._of_pools: weakref.WeakKeyDictionary[TargetPool, Owners] = weakref.WeakKeyDictionary()
 
     def only(self, scrapers: npt.NDArray[np.bool_]) -> Circle:
         """The part of the scrapers that are True. Empty when nobody is."""
@@ -108,8 +110,22 @@ class Circle:
         positions[positions == len(self.tokens)] = 0
         return positions
 
-    def owners(self, ordered: Keys) -> Owners:
-        """Holder of the first token at or after each of ascending ``keys``: as ``first``, and faster."""
+    def owners(self, pool: TargetPool) -> Owners:
+        """Holder of the first token at or after each key of ``pool``. What was found for one service of many is kept as long
+        as its list is: where one list changes, the others are not searched again.
+        """
+        parts = pool.parts_in_order
+        if len(parts) == 1:
+            return self._owners(pool.keys)
+        for part in parts:
+            if part not in self._of_pools:
+                self._of_pools[part] = self._owners(part.keys)
+        return np.concatenate([np.empty(0, dtype=np.int32), *(self._of_pools[part] for part in parts)])
+
+    def _owners(self, ordered: Keys) -> Owners:
+        """Of ascending keys."""
+        if len(ordered) < len(self.tokens):
+            return self.holders[self.first(ordered)]
         bounds = np.searchsorted(ordered, self.tokens, side="right")
         owners = np.empty(len(ordered), dtype=np.int32)
         owners[: bounds[-1]] = np.repeat(self.holders, np.diff(bounds, prepend=0))

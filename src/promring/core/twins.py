@@ -18,15 +18,13 @@ def twins_beside(pool: TargetPool, ids: Keys) -> Keys:
     """
     if pool.ids is pool.keys or not len(ids):
         return np.empty(0, dtype=np.uint64)
-    keys, rows = pool.by_key()
-    tied = np.zeros(len(keys), dtype=bool)
-    same = keys[1:] == keys[:-1]
+    tied = np.zeros(len(pool), dtype=bool)
+    same = pool.keys[1:] == pool.keys[:-1]
     tied[1:] |= same
     tied[:-1] |= same
     there = np.isin(pool.ids, ids)
     groups: dict[str, list[int]] = defaultdict(list)
-    for place in np.flatnonzero(tied).tolist():
-        row = place if rows is None else int(rows[place])
+    for row in np.flatnonzero(tied).tolist():
         groups[decode(pool.fragment(row)).identity()].append(row)
     found = [row for group in groups.values() if there[group].any() for row in group if not there[row]]
     return np.sort(pool.ids[found])

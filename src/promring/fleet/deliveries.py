@@ -26,6 +26,7 @@ from promring.telemetry.metrics import Metrics
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
+NOTHING_TAKEN = Taken()
 RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
 
@@ -124,8 +125,14 @@ class ServiceDeliveries:
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()
+        made: dict[int, Taken] = {}
+        """Those that took the same slices until now have one object; they get another one together."""
         for name in scrapers:
-            self.taken[name] = self.taken.get(name, Taken()).and_then(upto, now)
+            before = self.taken.get(name, NOTHING_TAKEN)
+            after = made.get(id(before))
+            if after is None:
+                after = made[id(before)] = before.and_then(upto, now)
+            self.taken[name] = after
 
     def _came(self, scraper: str, upto: float) -> None:
         if self.visitors.came(scraper):

@@ -139,10 +139,10 @@ class Judge:
 
     def say_fit(self, placement: Placement) -> None:
         """What of each service has no room, when it is another number than before. Scrapers that are needed are let in."""
-        fitted = not self._no_room
+        fitted, fits = not self._no_room, fit(placement) == Fit()
         for name, service in self.services.items():
             if (part := part_of(placement, name)) is not None:
-                found = fit(part)
+                found = Fit() if fits else fit(part)
                 say_fit(self._logs[name], service.fit or Fit(), found)
                 service.fit = found
         if fitted and self._no_room and any(one.state is State.JOINING for one in self.history.standings.values()):

@@ -99,8 +99,7 @@ class Planner:
             or any(known.parts[n].pool is not merged[n] for n in merged)
         ):
             parts = {n: Part(pool, self._placing[n].replicas, self._placing[n].salt) for n, pool in merged.items()}
-            before = self._pool
-            known = self._pool = await in_thread(lambda: FleetPool.of(parts, before))
+            known = self._pool = await in_thread(lambda: FleetPool.of(parts))
         return known
 
     async def _merge(self, service: str, sources: Lists) -> TargetPool:

@@ -33,7 +33,7 @@ from promring.fleet.stretches import (
     rows_left,
     same_bytes,
 )
-from promring.model import Failing, Generation, Members, Scraper, Slice, TargetPool
+from promring.model import Failing, Generation, Members, Owners, Scraper, Slice, TargetPool
 from promring.runtime.disk import Buffer
 
 NAMES_SPARE, NAMES_LEAST = 2, 1000
@@ -240,11 +240,7 @@ class Recorder:
             return None, names
         known = set(names)
         names = (*names, *(name for name in new.names if name not in known))
-        number = {name: i for i, name in enumerate(names)}
-        news, olds = (
-            (c.ids, np.array([number[name] for name in c.names] or [0], dtype=np.int32)[c.scrapers], c.until)
-            for c in (new, old)
-        )
+        news, olds = ((c.ids, _numbered(c, names), c.until) for c in (new, old))
         found = between(olds, news) if len(old) else None
         rows = rows_left(left_of(found, len(new))) if found is not None else np.arange(len(new))
         ids, scrapers, until = (column[rows] for column in news)
@@ -267,6 +263,14 @@ class Recorder:
             [(key, at + self.shift, pause_s) for key, (at, pause_s) in new.again_at.items()],
             [(name, replace(one, until=one.until + self.shift)) for name, one in new.scrapers.items()],
         )
+
+
+def _numbered(claims: Claims, names: tuple[str, ...]) -> Owners:
+    """The scraper of each, as a number in ``names``."""
+    if names[: len(claims.names)] == claims.names:  # who joined later is behind: nothing to count anew in a million claims
+        return claims.scrapers
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[name] for name in claims.names] or [0], dtype=np.int32)[claims.scrapers]
 
 
 def whole(written: Written, fleet: str, shift: float, now: float) -> list[Buffer]:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.core.joined import FleetPool, FleetShares, same_owners
-from promring.core.plan import shares
+from promring.core.joined import FleetShares, same_owners
 from promring.core.verdicts import Facts
 from promring.fleet.planner import Lists
 from promring.fleet.state import Memory, ServiceMemory
@@ -30,8 +29,7 @@ class InForce:
 
     @classmethod
     def of(cls, placement: Placement) -> InForce:
-        assert isinstance(placement.pool, FleetPool)  # the planner makes no others
-        return cls(placement, FleetShares(placement.pool, shares(placement)))
+        return cls(placement, FleetShares(placement))
 
     def or_same(self, before: InForce | None) -> InForce:
         """With the placement of ``before`` where it says the same, so that equal ones can be told by identity."""

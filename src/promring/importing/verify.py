@@ -25,7 +25,6 @@ from promring.config.load import loads
 from promring.config.settings import ShardService
 from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place
-from promring.core.plan import shares
 from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
 from promring.demo.process import find
@@ -238,7 +237,7 @@ def _slices(pools: Mapping[str, TargetPool], size: int) -> list[dict[str, bytes]
     if not len(joined):
         return [dict.fromkeys(pools, b"[]\n") for _ in scrapers]
     placement = place(joined, Ring(scrapers, 512), Policy())
-    made = FleetShares(joined, shares(placement))
+    made = FleetShares(placement)
     return [{name: made.body(n, name) for name in pools} for n in range(size)]
 
 

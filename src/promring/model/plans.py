@@ -43,7 +43,7 @@ class Placement:
         lacking = self.owners < 0
         if replicas is not None:
             lacking[:, replicas:] = False
-        if self.wanted is not None:
+        if self.wanted is not None and lacking.any():
             lacking &= np.arange(self.owners.shape[1]) < self.wanted[:, None]
         return lacking
 

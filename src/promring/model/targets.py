@@ -32,7 +32,7 @@ class TargetGroup:
 SEPARATOR = b",\n"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class TargetPool:
     """Targets in columns, one row a target: what a source gave, and what all sources of a shard service give together.
 
@@ -78,9 +78,10 @@ class TargetPool:
         order = np.argsort(self.ids, kind="stable")  # nearly in order: a merge sort is fast
         return self.ids[order], order
 
-    def by_key(self) -> tuple[Keys, Rows | None]:
-        """The keys, ascending, and the row of each; None: in order of rows."""
-        return self.keys, None
+    @property
+    def parts_in_order(self) -> Sequence[TargetPool]:
+        """The pools whose rows follow each other here, each in order of key: this one alone."""
+        return (self,)
 
     def by_service(self, rows: Rows) -> list[tuple[str, slice]]:
         """Which of these ascending rows are of which service. A pool of one service does not know its name."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from promring.core import preview as core
 from promring.core.joined import FleetPool, FleetShares
-from promring.core.plan import bodies, shares
+from promring.core.plan import bodies
 from promring.model import Placement
 from promring.reload import decisions as reload
 from promring.web.answers.fleets import Room
@@ -130,7 +130,7 @@ def _digests(placement: Placement) -> dict[str, str]:
     pool = placement.pool
     if not isinstance(pool, FleetPool):
         return {placement.scrapers[i].id: hashlib.sha256(body).hexdigest() for i, body, _ in bodies(placement)}
-    found = FleetShares(pool, shares(placement))
+    found = FleetShares(placement)
     return {
         scraper.id: hashlib.sha256(b"".join(found.body(i, name) for name in pool.names)).hexdigest()
         for i, scraper in enumerate(placement.scrapers)
