@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from promring import running
-from promring.core import aside
+from promring.core import admission, aside
 from promring.core.claims import NO_CLAIMS
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place_living
@@ -181,6 +181,11 @@ def weights_are_forgotten() -> Places:
     return [(aside, "place_living", placed)]
 
 
+def nobody_is_needed() -> Places:
+    """Who left too often waits its whole time, however few are left."""
+    return [(admission, "_needed", lambda *_, **__: ())]
+
+
 FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
     bug.__name__: bug
     for bug in (
@@ -199,5 +204,6 @@ FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
         twice_on_one_scraper,
         capacity_is_forgotten,
         weights_are_forgotten,
+        nobody_is_needed,
     )
 }

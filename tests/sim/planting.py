@@ -50,6 +50,7 @@ EXAMINED: dict[str, Exam] = {
     "lost_wake": scraper_exams.one_dies,
     "lower_index_ignored": exams.consul_is_behind,
     "members_forgotten": exams.consul_gives_no_answer,
+    "nobody_is_needed": scraper_exams.most_left_too_often,
     "never_looked_at_again": scraper_exams.slice_is_deleted,
     "never_sick": scraper_exams.scraper_fails,
     "no_answer_confirms": exams.source_says_less_and_fails,

@@ -7,6 +7,9 @@ from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed
 from tests.sim.wanted import AUDIT_S, RECONCILE_S
 
+NEEDED_S = 25.0
+"""A scraper that is needed has its targets: healthy as long as one that left twice, the check, the delivery."""
+
 
 async def one_dies(fleet: Fleet) -> None:
     """Its targets are elsewhere soon, whatever was before; and come home without a gap when it is back."""
@@ -129,6 +132,22 @@ async def _comes_back(fleet: Fleet, *, fails: float = 0.0, lie: str = "", reache
     await fleet.let_pass(40.0 + fleet.world.traits.stage_s)
     nothing_missed(fleet, began)
     await _looked_again(fleet)
+
+
+async def most_left_too_often(fleet: Fleet) -> None:
+    """All but one die again and again. When all live, at least half of them have targets soon."""
+    _, *others = fleet.rng.sample(list(fleet.world.scrapers.values()), len(fleet.world.scrapers))
+    for _ in range(5):
+        for scraper in others:
+            scraper.up = False
+            await fleet.let_pass(3.0)
+            scraper.restart(fleet.world.now)
+        await fleet.let_pass(NEEDED_S)
+    able = {s.id for s in fleet.world.scrapers.values() if s.weight}
+    for controller in fleet.world.controllers.values():
+        members = {s.id for s in found.reconciler.memory.members} if (found := controller.fleet()) else able
+        if 2 * len(members & able) < len(able):
+            fleet.broken(f"{controller.name} keeps more than half of the live scrapers waiting: {sorted(able - members)}")
 
 
 SCRAPER_EXAMS = (

@@ -41,6 +41,7 @@ FIRST = {
     "members_forgotten": 0,
     "never_looked_at_again": 1,
     "never_sick": 0,
+    "nobody_is_needed": 1,
     "no_answer_confirms": 0,
     "no_check_at_the_receiver": 2,
     "no_confirmations": 0,
