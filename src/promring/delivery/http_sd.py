@@ -88,11 +88,9 @@ class HttpSdDelivery:
         self._current_at = time.monotonic()
         for slice_ in slices:
             name = slice_.scraper.id
-            known = self._served.get(name)
-            if known is not None and known.slice == slice_:
-                outcomes.append(Outcome(name, "same"))
-                continue
-            outcomes.append(Outcome(name, "written"))
+            known = before.get(name)
+            is_same = known is not None and (known.slice is slice_ or known.slice == slice_)
+            outcomes.append(Outcome(name, "same" if is_same else "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
         written = dict.fromkeys(o.scraper for o in outcomes if o.outcome == "written")
         self._served = {s.scraper.id: Served(s) if s.scraper.id in written else before[s.scraper.id] for s in slices}

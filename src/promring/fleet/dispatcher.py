@@ -49,6 +49,8 @@ class Dispatcher:
         self.tried: frozenset[tuple[str, str]] = frozenset()
         """Services and scrapers of which a delivery has said whether it was taken."""
         self._unheard = {*before.refusing, *((service, name) for service in couriers for name in before.scrapers)}
+        self._heard: list[tuple[set[str], dict[str, int]]] = []
+        """By service: who was reached the last time, and who was not."""
         self._unheard_until = time.monotonic() + FOUND_AGAIN_S
 
     async def deliver(
@@ -80,7 +82,13 @@ class Dispatcher:
             return False
 
     def _settle(self) -> None:
-        """Who is cut off now: said once, and once when it is not any more."""
+        """Who is cut off now: said once, and once when it is not any more. Where all is well, and each delivery says what it
+        said before, there is nothing to count: of 50 services and 1,000 scrapers that are 50,000 pairs.
+        """
+        heard = [(couriers.reached, couriers.undelivered) for couriers in self.couriers.values()]
+        before, self._heard = self._heard, heard
+        if heard == before and self.failing == NONE_FAILING and not self._unheard and self._refusals.nobody:
+            return
         undelivered = {(name, one): times for name, c in self.couriers.items() for one, times in c.undelivered.items()}
         taken = {(name, scraper) for name, couriers in self.couriers.items() for scraper in couriers.reached}
         self._unheard -= taken
@@ -93,12 +101,12 @@ class Dispatcher:
         refusing = self._refusals.now({pair for pair in failing if pair[1] not in cut_off}, self.tried | self._unheard)
         self.failing = Failing.of(cut_off, refusing)
         self._say_refusing(known.refusing)
-        before = set(known.scrapers)
-        for name in sorted(cut_off - before):
+        known_cut_off = set(known.scrapers)
+        for name in sorted(cut_off - known_cut_off):
             self._log.error(
                 "scraper_undeliverable", scraper=name, tries=UNDELIVERABLE_AFTER, note="treated as dead until it can be"
             )
-        for name in sorted((before - cut_off) & reached):  # not who left, nor all when we lead no more
+        for name in sorted((known_cut_off - cut_off) & reached):  # not who left, nor all when we lead no more
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.failing != known:
             self._changed()

@@ -38,7 +38,7 @@ from promring.fleet.judge import Judge, ServiceState
 from promring.fleet.keeper import Keeper
 from promring.fleet.moves import NO_PLAN, Moves, Step
 from promring.fleet.planner import Lists, Planner
-from promring.fleet.slicing import service_memory
+from promring.fleet.slicing import changed_slices, service_memory
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.term import Term
@@ -195,9 +195,7 @@ class Reconciler:
     def _put_in_force(self, step: Step, verdict: Act, facts: Facts, lists: Mapping[str, Lists]) -> None:
         """From here on the slices of ``step`` are what sinks shall hold."""
         before, placed_before = self.memory, self.placement
-        some = [
-            s for name, slices in step.slices.items() for n, s in slices.items() if s is not before.of(name).slices.get(n)
-        ]
+        some = changed_slices(before, step.slices)
         changed = step.plan is not NO_PLAN or bool(some) or step.claims != before.claims
         trials_changed, failing_changed = step.trials != self.moves.tried, step.failing != self.moves.failing
         self.moves.made(step, changed=changed)
@@ -271,7 +269,10 @@ class Reconciler:
 
     def _end_departures(self) -> None:
         """Those that were taken out of the list and have nothing left, or died, are in the plan no more."""
-        ended = {s.id for s in self.departures.end(self.memory.targets(), self.dispatcher.reached_by_all, self._facts.seen)}
+        ended: set[str] = set()
+        if self.departures.scrapers:
+            targets, reached = self.memory.targets(), self.dispatcher.reached_by_all
+            ended = {s.id for s in self.departures.end(targets, reached, self._facts.seen)}
         if ended:
             self.judge.forget(ended)
             members = tuple(s for s in self.memory.members if s.id not in ended)

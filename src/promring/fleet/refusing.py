@@ -37,6 +37,11 @@ class Refusing:
         self._clock = clock
         self._known = {pair: _One() for pair in before}
 
+    @property
+    def nobody(self) -> bool:
+        """Whether nobody has refused anything for long."""
+        return not self._known
+
     def now(self, failing: Collection[Pair], asked: Collection[Pair]) -> frozenset[Pair]:
         """Those that count as refusing. ``failing``: those that do now; ``asked``: all that were given a slice lately."""
         at = self._clock()

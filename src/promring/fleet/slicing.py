@@ -42,17 +42,26 @@ def slices_of(now: InForce, before: InForce | None, memory: Memory) -> Slices:
     """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same."""
     generation = Generation(memory.generation.epoch, memory.generation.n + 1)
     numbers = {s.id: i for i, s in enumerate(before.placement.scrapers)} if before else {}
-    result: dict[str, dict[str, Slice]] = {}
+    result: dict[str, Mapping[str, Slice]] = {}
     for name in now.shares.pool.names:
         old = memory.of(name).slices
         if before and same_owners(before.placement, now.placement, name) and len(old) == len(numbers):
-            result[name] = dict(old)
+            result[name] = old
             continue
         result[name] = {
             scraper.id: _slice(name, index, scraper, generation, old.get(scraper.id), now, before, numbers.get(scraper.id))
             for index, scraper in enumerate(now.placement.scrapers)
         }
     return result
+
+
+def changed_slices(before: Memory, slices: Slices) -> list[Slice]:
+    """Those that are others than ``before``."""
+    changed: list[Slice] = []
+    for name, now in slices.items():
+        if now is not (old := before.of(name).slices):
+            changed += [s for n, s in now.items() if s is not old.get(n)]
+    return changed
 
 
 def _slice(

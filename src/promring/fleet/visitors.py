@@ -31,6 +31,9 @@ class Visits:
         return max(PATIENCE_S, PATIENCE_VISITS * self.every_s)
 
 
+NO_VISITS = Visits(0.0)
+
+
 class Visitors:
     def __init__(self) -> None:
         self.visits: dict[str, Visits] = {}
@@ -72,7 +75,7 @@ class Visitors:
         """The seconds for which it was waited in vain; None: it is not away."""
         if self.runs(scraper):
             return None
-        visits = self.visits.get(scraper, Visits(0.0))
-        served_since, ran_at = (known.get(scraper, 0.0) for known in (self._served_since, self._ran_at))
-        waited_s = time.monotonic() - max(visits.at if visits.every_s else 0.0, served_since, ran_at)
+        visits = self.visits.get(scraper, NO_VISITS)
+        came_at = visits.at if visits.every_s else 0.0
+        waited_s = time.monotonic() - max(came_at, self._served_since.get(scraper, 0.0), self._ran_at.get(scraper, 0.0))
         return visits.patience_s if waited_s >= visits.patience_s else None
