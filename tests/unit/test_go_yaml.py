@@ -13,6 +13,10 @@ COLONS = {
     "[&a b:, *a]": ["b:", "b:"],
     '["\\uE000", "\\ue001:]", \uf000, a:]': ["\ue000", "\ue001:]", "\uf000", "a:"],
     "['http://a/x?y=1', b:1]": ["http://a/x?y=1", "b:1"],
+    "[!x, a:1]": ["a:1"],
+    "[!<b> c:1, &d !!str, d:1, *d, '!x,e']": ["c:1", "d:1", "d:1", "!x,e"],
+    "\n  - !x, a:1\n  - !y[b]": ["a:1", ""],
+    "['a\\/b', a\\/b, \"a\\\\/b\"]": ["a\\/b", "a\\/b", "a\\/b"],
 }
 
 
@@ -22,7 +26,7 @@ def test_brackets_mean_what_go_yaml_makes_of_them(written: str) -> None:
     assert group.targets == COLONS[written]
 
 
-@pytest.mark.parametrize("written", ["[http://a/x?y=1]", "[a?]", "[a:?b]", "[:]", "[a:[b]]"])
+@pytest.mark.parametrize("written", ["[http://a/x?y=1]", "[a?]", "[a:?b]", "[:]", "[a:[b]]", "[!<x>, b]", '["a\\/b"]'])
 def test_what_go_yaml_refuses_in_brackets_is_refused_and_the_line_named(written: str) -> None:
     with pytest.raises(DiscoveryError, match=r"x\.yml:1: "):
         list(from_yaml(f"- targets: {written}\n".encode(), "x.yml"))
@@ -39,3 +43,19 @@ def test_a_byte_order_mark_in_the_middle_is_text() -> None:
     assert group.targets == ["a\ufeff:1"]
     with pytest.raises(DiscoveryError):
         list(from_yaml(b"- targets:\n" + mark + b"  - a:1\n", "x.yml"))
+
+
+def test_only_some_nulls_are_a_group_without_anything_and_none_is_the_name_of_a_label() -> None:
+    groups = list(from_yaml(b"- Null\n- &n NULL\n- *n\n- targets: [a:1]\n", "x.yml"))
+    assert [group.targets for group in groups] == [None, None, None, ["a:1"]]
+    for refused in (b"- null\n", b"- ~\n", b"-\n", b"- !!null Null\n", b"- labels: {Null: x}\n", b"- labels: {NULL: }\n"):
+        with pytest.raises(DiscoveryError, match=r"x\.yml:1: "):
+            list(from_yaml(refused, "x.yml"))
+
+
+def test_an_alias_of_a_list_of_mappings_merges_nothing() -> None:
+    (group,) = from_yaml(b"- labels: {<<: [{a: b}, {c: d}]}\n", "x.yml")
+    assert group.labels == {"a": "b", "c": "d"}
+    for alias in (b"[{a: b}]", b"[]"):
+        with pytest.raises(DiscoveryError, match=r"x\.yml:\d: a merge needs"):
+            list(from_yaml(b"- labels: {<<: &l " + alias + b"}\n- labels: {<<: *l}\n", "x.yml"))

@@ -4,6 +4,8 @@ Inside ``[]`` and ``{}`` a colon just before a comma or bracket is a part of a p
 template without its port writes) and an error for libyaml. A byte order mark in the middle is text for go-yaml and nothing
 for libyaml. ``StandIns`` puts characters that the text does not have in their places, and takes them out of what was read.
 
+A comma or bracket just after a tag is a part of the tag for go-yaml; a semicolon is one for both.
+
 go-yaml resolves a number or a time that is tagged as one, and refuses what does not fit: ``fits``.
 """
 
@@ -13,14 +15,18 @@ import datetime
 import math
 import re
 
-from yaml import MarkedYAMLError
+from yaml import Event, MarkedYAMLError
 
 NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+NULLS_DECODED = frozenset(("Null", "NULL"))
 _BOM = "\ufeff"
 _BOMS_FIRST = 2
 """The reader takes one at the beginning, the scanner another."""
 _COLON_OF_TEXT = re.compile(r"[^\s,\[\]{}]:[,\[\]{}]")
 _COLONS = re.compile(r"[*&!][^\s,\[\]{}]*|(?<=\w)(?P<colon>:)(?=[,\[\]{}])")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_TAG_AND_MORE = re.compile(r"(?:&[^\s,\[\]{}]+\s+)?!(?:<[^>\s]*>|[^\s,\[\]{}]*)([,\[\]])")
+_TAG_PARTS = (",", "[", "]")
 _REPAIRS_MAX = 100
 _PRIVATE = range(0xE000, 0xF8FF)
 
@@ -30,6 +36,10 @@ _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _BOOL = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF")
 _CLOCK = r"\d\d?:\d\d?:\d\d?([.,]\d+)?"
 _TIME = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)([Tt]({_CLOCK})(Z|[-+]\d\d:\d\d)| ({_CLOCK}))?")
+
+
+class TagNotEnded(Exception):
+    """The text was repaired, and is to be parsed once more."""
 
 
 class StandIns:
@@ -55,7 +65,10 @@ class StandIns:
         decoded, mark = self._decoded(), error.problem_mark
         if decoded is None or mark is None or self._repairs == _REPAIRS_MAX:
             return False
-        at = mark.index + decoded.startswith(_BOM)  # libyaml does not count it
+        at = self._at(mark.index)
+        if error.context == "while scanning a tag" and decoded[at : at + 1] in _TAG_PARTS:
+            self._put_semicolon(at)
+            return True
         if not _COLON_OF_TEXT.fullmatch(decoded[max(0, at - 1) : at + 2]):
             return False
         self._repairs += 1
@@ -64,6 +77,22 @@ class StandIns:
             decoded = _COLONS.sub(lambda found: self._colon if found["colon"] else found[0], decoded)
         self._set(decoded[:at] + self._colon + decoded[at + 1 :])
         return True
+
+    def escapes_slash(self, event: Event) -> bool:
+        r"""Whether the text in double quotes that ``event`` found has ``\/``, which go-yaml refuses."""
+        if b"\\/" not in self._bytes:
+            return False
+        return any(found[1] == "/" for found in _ESCAPE.finditer(self._written(event)))
+
+    def end_tag(self, event: Event) -> None:
+        """``event`` is a node with a tag. Raises ``TagNotEnded`` where go-yaml reads more of it."""
+        decoded, mark = self._decoded(), event.start_mark
+        if decoded is None or mark is None or self._repairs == _REPAIRS_MAX:
+            return
+        found = _TAG_AND_MORE.match(decoded, self._at(mark.index))
+        if found is not None:
+            self._put_semicolon(found.start(1))
+            raise TagNotEnded
 
     def restored(self, text: str) -> str:
         """A scalar as it was before."""
@@ -78,6 +107,19 @@ class StandIns:
             except UnicodeDecodeError:
                 return None
         return self._text
+
+    def _at(self, index: int) -> int:
+        """Of a mark, in the decoded text: libyaml does not count a byte order mark."""
+        return index + (self._decoded() or "").startswith(_BOM)
+
+    def _written(self, event: Event) -> str:
+        decoded, start, end = self._decoded(), event.start_mark, event.end_mark
+        return decoded[self._at(start.index) : self._at(end.index)] if decoded is not None and start and end else ""
+
+    def _put_semicolon(self, at: int) -> None:
+        self._repairs += 1
+        text = self._decoded() or ""
+        self._set(text[:at] + ";" + text[at + 1 :])
 
     def _set(self, text: str) -> None:
         self._text, self._bytes = text, text.encode()

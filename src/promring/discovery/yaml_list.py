@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
-from promring.discovery.go_yaml import NULLS, StandIns, fits
+from promring.discovery.go_yaml import NULLS, NULLS_DECODED, StandIns, TagNotEnded, fits
 from promring.discovery.json_list import REPLACE, Group
 
 DEPTH_MAX = 32
@@ -48,6 +48,10 @@ class _Node:
     complete: bool = True
     flow: bool = False
     """A list or mapping in brackets."""
+    decoded: bool = False
+    """A null written as ``Null`` or ``NULL``: the only nulls that go-yaml hands to the decoder of a group or label name."""
+    alias: bool = False
+    """Written elsewhere."""
 
 
 def read_yaml(text: bytes) -> list[Group]:
@@ -74,6 +78,8 @@ def _repaired(stand_ins: StandIns) -> _Node | None:
     while True:
         try:
             return _first_document(stand_ins)
+        except TagNotEnded:
+            continue
         except yaml.MarkedYAMLError as error:
             if not stand_ins.repair(error):
                 raise
@@ -88,8 +94,13 @@ def _first_document(stand_ins: StandIns) -> _Node | None:
             open_nodes.pop().complete = True
             continue
         if isinstance(event, yaml.ScalarEvent):
+            if event.style == '"' and stand_ins.escapes_slash(event):
+                raise YamlError.at(_line(event), "found unknown escape character '/'")
             event.value = stand_ins.restored(event.value)
-        node = _node(event, anchors, in_flow=bool(open_nodes) and open_nodes[-1].flow)
+        in_flow = bool(open_nodes) and open_nodes[-1].flow
+        if in_flow and isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
+            stand_ins.end_tag(event)
+        node = _node(event, anchors, in_flow=in_flow)
         if open_nodes:
             open_nodes[-1].children.append(node)
         else:
@@ -113,14 +124,14 @@ def _events(text: bytes) -> Iterator[Any]:
 
 
 def _node(event: Any, anchors: dict[str, _Node], *, in_flow: bool) -> _Node:
-    line = event.start_mark.line + 1 if event.start_mark else 1
+    line = _line(event)
     if isinstance(event, yaml.AliasEvent):
         known = anchors.get(str(event.anchor))
         if known is None:
             raise YamlError.at(line, f"unknown anchor {event.anchor!r} referenced")
         if not known.complete:
             raise YamlError.at(line, f"anchor {event.anchor!r} value contains itself")
-        return known
+        return replace(known, alias=True)
     if isinstance(event, yaml.ScalarEvent):
         if in_flow and not event.style and "?" in event.value:
             raise YamlError.at(line, f"a question mark in brackets needs quotes: {event.value[:80]!r}")
@@ -133,11 +144,15 @@ def _node(event: Any, anchors: dict[str, _Node], *, in_flow: bool) -> _Node:
     return node
 
 
+def _line(event: Any) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
 def _scalar(event: Any, line: int) -> _Node:
     text, tag = event.value, event.tag or "!"
     if tag == "!":
         if event.tag is None and event.implicit[0] and text in NULLS:
-            return _Node(line, "scalar")
+            return _Node(line, "scalar", decoded=text in NULLS_DECODED)
         return _Node(line, "scalar", text, merges=event.implicit[0] and text == "<<")
     kind = tag.removeprefix(_YAML_ORG)
     if kind in _CHECKED and not fits(kind, text):
@@ -186,6 +201,8 @@ class _Draft:
 
 
 def _group(node: _Node, budget: _Budget) -> Group:
+    if node.decoded:
+        return Group(None, None)
     if node.kind != "mapping":
         raise YamlError.at(node.line, f"{_said(node)}, must be a mapping with targets and labels")
     draft = _Draft()
@@ -239,7 +256,7 @@ def _into_labels(node: _Node, labels: dict[str, str | None], budget: _Budget) ->
         name = _key(key)
         if name in labels:
             raise YamlError.at(key.line, f"labels: duplicate key {name[:80]!r}")
-        if not name and not _is_null(key):
+        if not name and (not _is_null(key) or key.decoded):
             raise YamlError.at(key.line, "labels: '' is not a label name")
         if value.kind != "scalar":
             raise YamlError.at(value.line, f"labels: {name[:80]!r} is {_said(value)}, must be a text")
@@ -257,8 +274,8 @@ def _key(node: _Node) -> str:
 
 
 def _merged(node: _Node) -> list[_Node]:
-    """What ``<<`` brings: a mapping, or a list of them."""
-    found = node.children if node.kind == "list" else [node]
+    """What ``<<`` brings: a mapping, or a list of them, which may not be an alias."""
+    found = node.children if node.kind == "list" and not node.alias else [node]
     if any(one.kind != "mapping" for one in found):
         raise YamlError.at(node.line, "a merge needs a mapping, or a list of mappings")
     return found
