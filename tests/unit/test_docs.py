@@ -82,6 +82,14 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
         assert re.search(rf"def {name}\b" if name else "", (ROOT / file).read_text()), f"{file}::{name}"
 
 
+def test_each_decision_is_in_their_list_under_its_title() -> None:
+    text = (ROOT / "docs/decisions/README.md").read_text()
+    listed = re.findall(r"^- (\d+): \[(.*)\]\((0\d+-.*\.md)\)$", text, re.MULTILINE)
+    pages = {page.name: page.read_text().partition("\n")[0] for page in ROOT.glob("docs/decisions/0*.md")}
+    assert {file: f"# {number}. {title}" for number, title, file in listed} == pages
+    assert len(listed) == len(pages)
+
+
 def test_commands_in_the_readme_exist() -> None:
     shown = [line for block in blocks(ROOT / "README.md") if block.language == "sh" for line in commands(block)]
     named = {line.split()[1] for line in shown if line.startswith("promring ")}
