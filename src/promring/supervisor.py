@@ -31,11 +31,11 @@ from promring.fleet.fleet import Fleet, Service
 from promring.fleet.store import strays
 from promring.fleet.successors import successors
 from promring.model import ConfigError, join_host_port
-from promring.reading import foreseen, read
 from promring.reload.decisions import FORCE, Decision, LeftBehind, Question, Reloaded, decide, left_behind
 from promring.reload.foresight import Now, foresee
 from promring.reload.left import LeftServices
 from promring.reload.requests import ReloadRequests
+from promring.reloading import foreseen, read
 from promring.running import Built, Running
 from promring.runtime.actors import Actor, run_actors
 from promring.runtime.notify import Notify

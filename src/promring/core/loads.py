@@ -8,8 +8,9 @@ typical loads of the others.
 Targets are told by the upper half of their ids. Two targets that share it share a load: of a million targets about 120
 do, and it is the same for every controller.
 
-Promises: the same book and the same pool give the same loads in every process. A book is never longer than
-``bytes_most(targets)``: where there is no room for all, the targets that differ most from the typical load are told.
+Promises: the same book and the same pool give the same loads in every process. A book has at most ``ENTRY_BYTES`` for each
+target that it tells, and some 300 bytes a service: where there is no room for all, the targets that differ most from the
+typical load are told.
 Flow: ``core/learning`` makes books, ``fleet/weighing`` puts one in force and shares it, ``core/placement`` places by it.
 """
 
@@ -136,11 +137,6 @@ def united(books: Sequence[LoadBook]) -> LoadBook | None:
 
 def upper(ids: Keys) -> Halves:
     return (ids >> np.uint64(32)).astype(np.uint32)
-
-
-def bytes_most(targets: int, services: int = 1) -> int:
-    """How long a book is at most that tells ``targets``."""
-    return ENTRY_BYTES * targets + 300 * services + 100
 
 
 # --- as bytes --------------------------------------------------------------------------------------------------------
