@@ -11,11 +11,12 @@ import pytest
 
 from promring.audit.active import decoded, with_dropped
 from promring.audit.answers import AuditError, Told
-from promring.core.coverage import Active, Index, Seen, coverage
+from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
 from promring.core.placement import Policy, place
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
+from promring.core.takers import PROOF, Takers
 from promring.model import Placement, Scraper, TargetGroup, TargetPool
 from tests.laws.strategies import pool_of
 from tests.seeing import told as as_listed
@@ -169,6 +170,49 @@ def test_what_is_dropped_by_one_who_got_it_from_another_controller_is_not_missin
     result = coverage(found, sights, {})
     assert (result.ratio, len(result.dropped), len(result.missing)) == (1.0, 1, 0)
     assert (result.scrapers["a:1"].missing, result.scrapers["b:1"].dropped) == (1, 0), "a:1 has not its slice yet"
+
+
+def test_what_one_scraper_drops_and_another_took_is_missing_until_a_second_one_drops_it_too() -> None:
+    found, takers = placement(), Takers()
+    told = as_told(found)
+    gone = told["a:1"].pop()
+    took = {**told, "b:1": [*told["b:1"], gone]}
+    assert coverage(found, takers.judged(found.pool, seen(found, took)), {}).scrapers["a:1"].denied == 0, "b:1 has it"
+    drops = Index(found.pool).dropped([gone.discovered])
+
+    def looked(pool: TargetPool, *who: str) -> Coverage:
+        sights = {name: replace(one, dropped=drops) if name in who else one for name, one in seen(found, told).items()}
+        return coverage(found, takers.judged(pool, sights), {})
+
+    for pool in (found.pool, pool_of([*NAMES, "more:1"]), found.pool):  # lists change meanwhile
+        denied = looked(pool, "a:1")
+        assert (len(denied.missing), len(denied.dropped), denied.scrapers["a:1"].denied) == (1, 0, 1)
+    assert len(looked(found.pool, "b:1").dropped) == 1, "who took it last has new rules"
+    for _ in range(2):
+        agreed = looked(found.pool, "a:1", "c:1")
+        assert (agreed.ratio, len(agreed.dropped), agreed.scrapers["a:1"].denied) == (1.0, 1, 0)
+    assert looked(found.pool, "a:1").ratio == 1.0, "they agreed"
+
+
+def test_of_what_one_scraper_drops_a_few_are_untold_until_another_takes_or_drops_them() -> None:
+    """``taken``: a shard rule that one scraper has, which drops half of its targets; else a rule that all have."""
+    found = placement()
+    for taken in (True, False):
+        takers, told = Takers(), as_told(found)
+        gone, told["a:1"] = told["a:1"][:6], told["a:1"][6:]
+        drops = Index(found.pool).dropped([one.discovered for one in gone])
+        sights = seen(found, told)
+        sights["a:1"] = replace(sights["a:1"], dropped=drops)
+        first = takers.judged(found.pool, sights)["a:1"]
+        assert (first.untold.tolist(), len(first.denied)) == (drops[:PROOF].tolist(), 0)
+        tried = [one for one in gone if int(one.discovered[ID_LABEL], 16) in first.untold]
+        if taken:
+            sights["b:1"] = seen(found, {"b:1": [*told["b:1"], *tried]})["b:1"]
+        else:
+            sights["b:1"] = replace(sights["b:1"], dropped=first.untold)
+        judged = takers.judged(found.pool, sights)
+        assert (judged["a:1"].denied.tolist(), len(judged["a:1"].untold)) == (drops.tolist() if taken else [], 0)
+        assert len(coverage(found, judged, {}).dropped) == (0 if taken else 6)
 
 
 def test_what_scrapers_say_they_drop_is_read() -> None:

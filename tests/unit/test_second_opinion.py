@@ -185,3 +185,31 @@ def test_a_second_opinion_is_given_within_the_capacity() -> None:
     assert (opinions.applied(PLACED, full).owners[:, 1] == -1).all(), "nobody has room"
     room = full + np.array([s.id == NEXT for s in PLACED.scrapers])
     assert (opinions.applied(PLACED, room).owners[:, 1] >= 0).sum() == 1
+
+
+def test_what_one_scraper_denies_is_tried_elsewhere_and_comes_home_when_that_one_drops_it_too() -> None:
+    """A ``hashmod`` rule that is left over on one of them."""
+
+    def denied_by(opinions: SecondOpinions, at: float, *who: str) -> dict[str, Seen]:
+        key = np.array([KEY], dtype=np.uint64)
+        found = {}
+        for name, one in look(opinions.applied(PLACED), at, {}).items():
+            kept = one.ids != KEY if name in who else np.ones(len(one.ids), dtype=bool)
+            drops = key if name in who else key[:0]
+            denies = drops if who == (HOME,) else key[:0]
+            found[name] = Seen(at, one.ids[kept], one.scraped_at[kept], one.up[kept], 5.0, dropped=drops, denied=denies)
+        return found
+
+    opinions, at = SecondOpinions(), 0.0
+    for _ in range(AFTER):
+        at += 30.0
+        opinions = opinions.judged(PLACED, RING, denied_by(opinions, at, HOME), at)
+    assert {key: trial.scraper for key, trial in opinions.trials.items()} == {KEY: NEXT}
+    for _ in range(10):
+        at += 30.0
+        opinions = opinions.judged(PLACED, RING, denied_by(opinions, at, HOME), at)
+    assert KEY in opinions.trials, "the other one has it"
+    for _ in range(AFTER):
+        at += 30.0
+        opinions = opinions.judged(PLACED, RING, denied_by(opinions, at, HOME, NEXT), at)
+    assert opinions.trials == {}

@@ -11,6 +11,7 @@ from collections.abc import Collection
 import numpy as np
 
 from promring.core.coverage import Coverage, Index, Seen, coverage
+from promring.core.takers import Takers
 from promring.model import Keys, Placement, TargetPool
 from promring.runtime.threads import in_thread
 from promring.runtime.unforeseen import Lasting
@@ -40,6 +41,9 @@ class Look:
         self._uncovered_since: float | None = None
         self.lasting = Lasting()
         """What was said of who ``failed``."""
+        self._takers = Takers()
+        self._denying: set[str] = set()
+        """Whose relabelling is said to differ."""
 
     def know(self, pool: TargetPool) -> None:
         """The targets are those of ``pool``. Blocks."""
@@ -69,11 +73,14 @@ class Look:
     async def compare(self, in_force: Placement, lasts_s: float) -> None:
         """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
         seen, failed = dict(self.seen), dict(self.failed)
-        found = await in_thread(lambda: coverage(in_force, seen, failed))
+        judged = await in_thread(lambda: self._takers.judged(in_force.pool, seen))
+        self.seen |= {name: one for name, one in judged.items() if self.seen.get(name) is seen[name]}
+        found = await in_thread(lambda: coverage(in_force, judged, failed))
         now = time.monotonic()
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
         }
+        self._say_denied(found)
         self.coverage, self.at = found, time.time()
         self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
         lasting = self._uncovered_since is not None and now - self._uncovered_since >= lasts_s
@@ -89,3 +96,14 @@ class Look:
                 down=len(found.down),
                 dropped=len(found.dropped),
             )
+
+    def _say_denied(self, found: Coverage) -> None:
+        now = {name: one.denied for name, one in found.scrapers.items() if one.denied}
+        for name in sorted(now.keys() - self._denying):
+            self._log.warning(
+                "relabelling_differs",
+                scraper=name,
+                targets=now[name],
+                note="it drops what another scraper took: are the scrapers' relabelling rules and shard flags the same?",
+            )
+        self._denying = set(now)

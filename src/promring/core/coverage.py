@@ -3,7 +3,7 @@
 A target is covered when a live scraper was seen to have asked it lately. What a scraper was not asked, or did not answer,
 proves nothing: its targets are not covered as far as anybody knows, and are told apart as ``unproved``. So are targets that
 a server lists but never asks (``Active.never_asked``). A target that the job's own relabelling drops is nobody's to scrape:
-it is ``dropped``, and does not count.
+it is ``dropped``, and does not count; unless another scraper takes it (``denied``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from promring.core.fragment import ID_LABEL, id_of
 from promring.core.joined import salted
+from promring.core.marks import Marks
 from promring.core.plan import rows_of, shares
 from promring.model import Keys, Placement, TargetPool
 
@@ -63,6 +64,10 @@ class Seen:
     """The longest scrape interval of these; 0: nobody said."""
     dropped: Keys = field(default_factory=NO_IDS.copy)
     """Ids of targets that the job's own relabelling drops, or makes equal to another one, ascending."""
+    denied: Keys = field(default_factory=NO_IDS.copy)
+    """Those of ``dropped`` that another scraper took (``core/takers``): they are not nobody's."""
+    untold: Keys = field(default_factory=NO_IDS.copy)
+    """A few of ``dropped`` that another scraper shall try, as nobody knows yet whether that takes them."""
     hidden: int = 0
     """How many it dropped besides, without saying which."""
     foreign: tuple[str, ...] = ()
@@ -124,6 +129,8 @@ def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
         np.concatenate([one.up for one, _ in each])[order],
         max(one.interval_s for one, _ in each),
         dropped=np.sort(np.concatenate([salted(one.dropped, salt) for one, salt in each])),
+        denied=np.sort(np.concatenate([salted(one.denied, salt) for one, salt in each])),
+        untold=np.sort(np.concatenate([salted(one.untold, salt) for one, salt in each])),
         hidden=sum(one.hidden for one, _ in each),
         foreign=tuple(address for one, _ in each for address in one.foreign)[:FOREIGN_KEPT],
         foreign_count=sum(one.foreign_count for one, _ in each),
@@ -214,6 +221,8 @@ class ScraperCoverage:
     """Of those in its slice, what its relabelling drops."""
     never_asked: str = ""
     """Why it lists targets that it does not ask."""
+    denied: int = 0
+    """Of those that are ``missing``, what its relabelling drops although another scraper took it."""
 
     @property
     def behind(self) -> bool:
@@ -249,23 +258,6 @@ class Coverage:
         return len(self.missing) + len(self.unproved)
 
 
-class _Marks:
-    """One flag for each row of a pool, of one scraper after another: set, looked at, taken back. So the cost of a scraper is
-    what it has and shall have, however large the pool is.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._flags = np.zeros(size, dtype=bool)
-        self._rows = np.empty(0, dtype=np.intp)
-
-    def put(self, rows: Rows) -> Flags:
-        """Flags of just these rows, until the next call."""
-        self._flags[self._rows] = False
-        self._rows = rows
-        self._flags[rows] = True
-        return self._flags
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Compared:
     """One scraper, beside what its slice holds. Rows are those of the pool."""
@@ -286,7 +278,7 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
     pool, found = in_force.pool, shares(in_force)
     times = np.zeros(len(pool), dtype=np.int32)
     beyond, up, unknown, dropped = (np.zeros(len(pool), dtype=bool) for _ in range(4))
-    scrapers, marks = {}, _Marks(len(pool))
+    scrapers, marks = {}, Marks(len(pool))
     for i, scraper in enumerate(in_force.scrapers):
         expected = found.of(i)
         one = seen.get(scraper.id)
@@ -318,12 +310,13 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
     )
 
 
-def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: _Marks) -> _Compared:
+def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: Marks) -> _Compared:
     rows = rows_of(pool, one.ids)
     there = rows < len(pool)
     rows, scraped, good = rows[there], one.scraped[there], one.up[there]
     asked, succeeded = rows[scraped], rows[good & scraped]
-    dropped = _known(pool, one.dropped)
+    denied = _known(pool, one.denied)
+    dropped = _known(pool, np.setdiff1d(one.dropped, one.denied))
     shall = marks.put(expected)
     strange, beyond = rows[~shall[rows]], asked[~shall[asked]]
     open_ = expected[~marks.put(asked)[expected]]
@@ -339,6 +332,7 @@ def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: _Marks) -> _Co
         down=len(expected) - len(open_) - int(mine.sum()),
         dropped=len(left_out),
         never_asked=one.never_asked,
+        denied=int(marks.put(denied)[missing].sum()),
     )
     return _Compared(asked, succeeded, beyond, missing, dropped, counts)
 

@@ -7,6 +7,9 @@ the owner's alone. One that nobody can reach is tried again after ``PAUSE_S``, t
 A scraper that fails most of what it asks is suspected: ``SAMPLE`` of its targets are tried elsewhere after one look. When
 others reach most of what they tried of it, it is *sick*: it gets nothing for ``SICK_S``, then twice that each time, so that
 the others take over what it had, make before break. When most scrapers fail, it is not them: none is sick.
+
+What the relabelling of one scraper drops and another one took (``Seen.denied``) counts as tried without success; a few of
+those that nobody else took (``Seen.untold``) are tried elsewhere, too.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy.typing as npt
 from promring.core.coverage import Seen
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.model import Loads, Placement
+from promring.model import Loads, Placement, TargetPool
 
 AFTER = 3
 PAUSE_S, PAUSE_MOST_S = 600.0, 4 * 3600.0
@@ -198,9 +201,7 @@ def _failing(placement: Placement, seen: Mapping[str, Seen]) -> dict[str, _Faili
     for scraper in placement.scrapers:
         if (one := seen.get(scraper.id)) is None:
             continue
-        rows = rows_of(placement.pool, one.ids)
-        there = (rows < size) & one.scraped
-        rows, up = rows[there], one.up[there]
+        rows, up = _tried(placement.pool, one, one.denied)
         columns[scraper.id] = rows, up
         np.add.at(asked_by, rows, 1)
         np.add.at(good_at, rows[up], 1)
@@ -211,6 +212,18 @@ def _failing(placement: Placement, seen: Mapping[str, Seen]) -> dict[str, _Faili
             ids = np.sort(placement.pool.ids[bad])
             found[name] = _Failing(len(rows), ids, int((asked_by[bad] > 1).sum()), int((good_at[bad] > 0).sum()))
     return found
+
+
+def _tried(
+    pool: TargetPool, one: Seen, lacking: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """The rows that a scraper asked lately, or is ``lacking``; and whether with success."""
+    rows, up = rows_of(pool, one.ids[one.scraped]), one.up[one.scraped]
+    if len(lacking):
+        more = np.setdiff1d(rows_of(pool, lacking), rows)
+        rows, up = np.concatenate([rows, more]), np.concatenate([up, np.zeros(len(more), dtype=bool)])
+    there = rows < len(pool)
+    return rows[there], up[there]
 
 
 def _sample(suspects: Iterable[str], failing: Mapping[str, _Failing]) -> set[int]:
@@ -230,9 +243,7 @@ def _reached(
         one = seen.get(scraper.id)
         if one is None:
             continue
-        rows = rows_of(pool, one.ids)
-        there = (rows < len(pool)) & one.scraped
-        rows, up = rows[there], one.up[there]
+        rows, up = _tried(pool, one, np.concatenate([one.denied, one.untold]))
         mine = (placement.owners[rows] == number).any(axis=1)
         tried[rows[mine]] += 1
         good[rows[mine & up]] = True
@@ -251,9 +262,11 @@ def _reached(
 
 
 def _asked(trial: Trial, key: int, seen: Mapping[str, Seen]) -> int:
-    """1 when the scraper was seen trying since the trial began, else 0."""
+    """1 when the scraper was seen trying since the trial began, or dropping it, else 0."""
     one = seen.get(trial.scraper)
-    return 0 if one is None else int(one.of(np.array([key], dtype=np.uint64))[0][0] > trial.since)
+    if one is None:
+        return 0
+    return int(one.of(np.array([key], dtype=np.uint64))[0][0] > trial.since or (one.at > trial.since and key in one.dropped))
 
 
 def _next(placement: Placement, ring: Ring, ids: list[int], suspects: Iterable[str]) -> Iterable[tuple[int, str]]:

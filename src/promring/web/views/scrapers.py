@@ -139,6 +139,7 @@ def _seen(services: Sequence[Service], scraper: str) -> ScraperCoverage | None:
         next((one.error for one in seen if one.error), ""),
         sum(one.dropped for one in seen),
         next((one.never_asked for one in seen if one.never_asked), ""),
+        sum(one.denied for one in seen),
     )
 
 
@@ -192,6 +193,9 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return f"was down when that was last known{': ' if scraper.reason else ''}{scraper.reason}"
     if seen and seen.never_asked:
         return f"it lists targets that it does not ask: {seen.never_asked}"
+    if seen and seen.denied:
+        count = "1 target" if seen.denied == 1 else f"{seen.denied} targets"
+        return f"its relabelling drops {count} that another scraper took: are their rules and shard flags the same?"
     if seen and seen.missing:
         count = "1 target of its slice is" if seen.missing == 1 else f"{seen.missing} targets of its slice are"
         return f"{count} not scraped"

@@ -102,6 +102,7 @@ def coverage_of(service: str, found: Coverage, look: Look, limit: int) -> Covera
             foreign_targets=list(one_seen.foreign[:limit]) if (one_seen := seen.get(name)) else [],
             down=one.down,
             dropped=one.dropped,
+            denied=one.denied,
             never_asked=one.never_asked or None,
             behind_s=round(now - behind[name], 1) if name in behind else 0.0,
             error=one.error,

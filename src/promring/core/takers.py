@@ -1,0 +1,75 @@
+"""Who took each target last: tells relabelling that differs between scrapers from relabelling that all of them have. Pure.
+
+A target that the relabelling of a scraper drops is nobody's to scrape (``coverage``), as long as all scrapers have the same
+rules. A rule that one of them alone has (a ``hashmod`` shard that is left over, ``-promscrape.cluster.membersCount`` of
+vmagent, an older configuration) drops targets that others would take: nobody scrapes those, and they must not count as
+dropped.
+
+So each look notes who was seen to scrape each target. What one scraper drops, and *another* one scraped last, is *denied*.
+Where that is true of ``PROOF`` targets, all that the scraper drops is denied. When a second scraper drops a target as well,
+they agree: it is dropped. A scraper that drops what it scraped itself before has new rules. As long as nothing is known of
+what a scraper drops, ``PROOF`` of its targets are *untold*: another scraper shall try them (``core/second_opinion``).
+Only what was seen in this process is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from promring.core.coverage import NO_IDS, Seen
+from promring.core.joined import carried_over
+from promring.core.plan import rows_of
+from promring.core.twins import twins_beside
+from promring.model import Keys, TargetPool
+
+NOBODY, AGREED = -1, -2
+PROOF = 3
+
+
+class Takers:
+    """Of one service; one writer. A number of four bytes is kept for each target."""
+
+    def __init__(self) -> None:
+        self._pool: TargetPool | None = None
+        self._numbers: dict[str, int] = {}
+        self._last = np.empty(0, dtype=np.int32)
+        """By row of the pool: the number of who scraped it last."""
+
+    def judged(self, pool: TargetPool, seen: Mapping[str, Seen]) -> dict[str, Seen]:
+        """After another look: ``seen``, with what each scraper denies. Blocks for as long as a search of all ids takes."""
+        if self._pool is not None and self._pool is not pool:
+            self._last = carried_over(self._last, self._pool, pool, NOBODY)
+        elif self._pool is None:
+            self._last = np.full(len(pool), NOBODY, dtype=np.int32)
+        self._pool = pool
+        last, times = np.append(self._last, NOBODY), np.zeros(len(pool) + 1, dtype=np.int32)  # with one for what it has not
+        for name, one in seen.items():
+            last[rows_of(pool, one.ids[one.scraped])] = self._numbers.setdefault(name, len(self._numbers))
+        dropping = {name: self._dropping(pool, one) for name, one in seen.items()}
+        for dropped in dropping.values():
+            times[rows_of(pool, dropped)] += 1
+        last[times > 1], last[-1] = AGREED, NOBODY
+        self._last = last[:-1]
+        found = {}
+        for name, one in seen.items():
+            denied, untold = self._told(dropping[name], last[rows_of(pool, dropping[name])], self._numbers[name])
+            news = len(denied) or len(untold) or len(one.denied) or len(one.untold)
+            found[name] = replace(one, denied=denied, untold=untold) if news else one
+        return found
+
+    @staticmethod
+    def _told(dropping: Keys, last: np.typing.NDArray[np.int32], number: int) -> tuple[Keys, Keys]:
+        """What a scraper denies, and what others shall try of it. ``last``: who took each of these."""
+        denied = (last >= 0) & (last != number)
+        if denied.sum() >= PROOF:
+            return dropping[(last != AGREED) & (last != number)], NO_IDS
+        known = (last == AGREED).sum() >= PROOF
+        return dropping[denied], NO_IDS if known else dropping[last == NOBODY][:PROOF]
+
+    @staticmethod
+    def _dropping(pool: TargetPool, one: Seen) -> Keys:
+        """What it drops, and not for being equal to another target that it has."""
+        return np.setdiff1d(one.dropped, twins_beside(pool, one.ids)) if len(one.dropped) else one.dropped
