@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from promring.build import Context, build_parts, store_of
+from promring.config.load import Loaded
 from promring.config.settings import Settings
 from promring.consul.access import ConsulSection
 from promring.consul.client import connected
@@ -47,6 +48,7 @@ from promring.telemetry.events import Events
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 from promring.web.answers.plans import ReloadPlan
+from promring.web.answers.status import Setting
 from promring.web.server import WebServer, WebSettings
 
 GRACE_S = 3.0
@@ -63,6 +65,8 @@ class Options:
     config_file: Path
     state_dir: Path
     web: WebSettings
+    flags: Sequence[Setting] = ()
+    """All of it, for people."""
 
 
 @dataclass
@@ -77,8 +81,9 @@ class Reload:
 class Supervisor:
     """The whole process: each of its attributes is a part that runs or is shown."""
 
-    def __init__(self, options: Options, settings: Settings, log: Logger, events: Events) -> None:
-        self.settings, self.events, self.metrics = settings, events, Metrics()
+    def __init__(self, options: Options, loaded: Loaded, log: Logger, events: Events) -> None:
+        self.loaded, self.events, self.metrics = loaded, events, Metrics()
+        settings = loaded.settings
         self.reload_state = Reload()
         self.leadership = Leadership(alone=settings.controllers.lock is None, changed=self._on_new_term)
         self.web = WebServer(options.web, self, log)
@@ -242,6 +247,16 @@ class Supervisor:
         return self._running.services
 
     @property
+    def settings(self) -> Settings:
+        """Of the configuration in force."""
+        return self.loaded.settings
+
+    @property
+    def flags(self) -> Sequence[Setting]:
+        """The command line, for people."""
+        return self._options.flags
+
+    @property
     def renamed(self) -> Mapping[str, str]:
         """Names that services had before a reload, and theirs now."""
         return self._running.renamed
@@ -278,7 +293,8 @@ class Supervisor:
     async def _reload(self, *, force: bool) -> Reloaded:
         access, file = self._options.web.access, self._options.config_file
         try:
-            settings = (await self._reading.run(lambda: read(file, self.settings, access.try_out), READ_S)).settings
+            loaded = await self._reading.run(lambda: read(file, self.settings, access.try_out), READ_S)
+            settings = loaded.settings
             async with asyncio.timeout(READ_S):
                 now = Now.of(self.settings, self.fleets)
                 decisions = await in_thread(lambda: decide(now.settings, settings, now.known, foresee(now, settings)))
@@ -300,7 +316,7 @@ class Supervisor:
         self._say(decisions)
         if settings.controllers != self.settings.controllers:
             self._log.warning("reload_needs_a_restart", key="controllers", note="the lock stays as it was at the start")
-        self.settings, self.reload_state = settings, Reload()
+        self.loaded, self.reload_state = loaded, Reload()
         self._engine.want(settings.engine)
         self._running.put(built)
         return Reloaded((), decisions)

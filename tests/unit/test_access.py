@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 import trustme
 
-from promring.config.load import load
+from promring.config.load import load_with_lines
 from promring.model import ConfigError
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
@@ -47,7 +47,7 @@ async def test_only_users_and_the_token_get_in_over_tls(tmp_path: Path) -> None:
     access = Access(tmp_path / "web.yml")
     web = WebSettings("127.0.0.1", 0, tmp_path / "token", access)
     supervisor = Supervisor(
-        Options(tmp_path / "promring.yml", tmp_path, web), load(tmp_path / "promring.yml"), log.get(), Events()
+        Options(tmp_path / "promring.yml", tmp_path, web), load_with_lines(tmp_path / "promring.yml"), log.get(), Events()
     )
     task = asyncio.create_task(supervisor.run())
     await supervisor.web_bound()

@@ -20,7 +20,7 @@ import bcrypt
 import pytest
 import trustme
 
-from promring.config.load import load
+from promring.config.load import load_with_lines
 from promring.model import ConfigError
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
@@ -103,7 +103,7 @@ async def serving(folder: Path, *, token: bool = True, **web: Any) -> AsyncItera
     text, events = io.StringIO(), Events()
     log.configure(stream=text, keep=events.keep)
     options = Options(folder / "promring.yml", folder / "state", settings)
-    supervisor = Supervisor(options, load(folder / "promring.yml"), log.get(), events)
+    supervisor = Supervisor(options, load_with_lines(folder / "promring.yml"), log.get(), events)
     task = asyncio.create_task(supervisor.run())
     try:
         await supervisor.web_bound()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promring.config.load import load, loads
+from promring.config.load import load, load_with_lines, loads
 from promring.config.node import parse_node
 from promring.config.settings import FleetOfServices, Settings
 from promring.core.claims import NEVER, Claims
@@ -546,7 +546,7 @@ class Promring:
     async def running(self) -> AsyncIterator[None]:
         log.configure(stream=io.StringIO())
         options = Options(self.file, self.folder / "state", WebSettings("127.0.0.1", 0, None))
-        self.supervisor = Supervisor(options, load(self.file), log.get(), Events())
+        self.supervisor = Supervisor(options, load_with_lines(self.file), log.get(), Events())
         task = asyncio.create_task(self.supervisor.run())
         try:
             await self.until_in_force()
@@ -646,7 +646,7 @@ async def named_at_a_start(folder: Path) -> list[str]:
     """Who is named as left behind by a start with the configuration that is there."""
     supervisor = Supervisor(
         Options(folder / "promring.yml", folder / "state", WebSettings("127.0.0.1", 0)),
-        load(folder / "promring.yml"),
+        load_with_lines(folder / "promring.yml"),
         log.get(),
         Events(),
     )

@@ -21,7 +21,7 @@ from typing import Any, cast
 import pytest
 
 from promring.cli.options import HostPort
-from promring.config.load import load
+from promring.config.load import load_with_lines
 from promring.demo.process import free_port
 from promring.election.leadership import Leadership
 from promring.runtime.notify import Notify
@@ -237,7 +237,7 @@ async def test_controllers_of_one_host_name_and_port_have_names_of_their_own(tmp
 async def name_in_the_log(file: Path, state: Path) -> str:
     events = Events()
     log.configure(stream=io.StringIO(), keep=events.keep)
-    supervisor = Supervisor(Options(file, state, WebSettings("127.0.0.1", 0)), load(file), log.get(), events)
+    supervisor = Supervisor(Options(file, state, WebSettings("127.0.0.1", 0)), load_with_lines(file), log.get(), events)
     task = asyncio.create_task(supervisor.run())
     try:
         await until(lambda: [e for e in events.since() if e.msg == "controller_name"] != [], "named")

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from promring.config.load import load
+from promring.config.load import load_with_lines
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
@@ -107,7 +107,7 @@ async def running(
         options = Options(file, folder / "state", WebSettings("127.0.0.1", 0, token, paths=paths or Paths()))
         events = Events()
         log.configure(stream=io.StringIO(), keep=events.keep)
-        supervisor = Supervisor(options, load(file), log.get(), events)
+        supervisor = Supervisor(options, load_with_lines(file), log.get(), events)
         made = Running(folder, supervisor, session, nodes)
         if targets:
             made.write(TARGETS)

@@ -14,6 +14,7 @@ from promring.cli.lazy import Lazy, LazyGroup
 COMMANDS = {
     "run": Lazy("promring.cli.run:run", "Run the daemon until SIGINT or SIGTERM."),
     "check": Lazy("promring.cli.check:check", "Validate a configuration."),
+    "config": Lazy("promring.cli.config:config", "Show every value that a running controller has in force."),
     "import": Lazy("promring.cli.import_:import_", "Turn an existing prometheus.yml into the files of a sharded fleet."),
     "plan": Lazy("promring.cli.plan:plan", "Show who would own what, and how much would move."),
     "simulate": Lazy("promring.cli.simulate:simulate", "Show balance and movement of a synthetic fleet."),

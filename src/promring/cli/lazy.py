@@ -19,7 +19,6 @@ from promring.runtime.near import meant
 from promring.runtime.text import printable
 
 OTHER_WORDS = {
-    "config": "check",
     "diff": "plan",
     "fleets": "status",
     "help": "--help",

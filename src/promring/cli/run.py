@@ -12,14 +12,17 @@ from typing import IO
 import click
 
 from promring.cli import options
-from promring.model import ConfigError, ListenError
+from promring.config.load import load_with_lines
+from promring.model import ConfigError, ListenError, join_host_port
 from promring.runtime import disk
 from promring.runtime.limits import LimitError, open_standard_streams, raise_descriptors
+from promring.runtime.redact import scrub
 from promring.runtime.threads import favour_the_loop
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.access import Access
+from promring.web.answers.status import Setting
 from promring.web.paths import Paths
 from promring.web.server import WebSettings
 
@@ -107,8 +110,8 @@ def run(
         paths = Paths.of(external_url, route_prefix)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    settings = options.load_or_exit(config_file)
     try:
+        loaded = load_with_lines(config_file)
         access = Access(web_config_file)
     except ConfigError as error:
         options.say_and_exit(error)
@@ -117,12 +120,12 @@ def run(
     lock = _lock(state_dir)
     log.get().info("descriptors", soft_limit_before=descriptors[0], soft_limit=descriptors[1])
     web = WebSettings(listen[0], listen[1], token_file, access, allowed_hosts, connections_most, paths)
-    supervisor_options = Options(config_file, state_dir, web)
+    supervisor_options = Options(config_file, state_dir, web, _flags())
 
     favour_the_loop()
 
     async def main() -> None:
-        await Supervisor(supervisor_options, settings, log.get(), events).run()
+        await Supervisor(supervisor_options, loaded, log.get(), events).run()
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -133,6 +136,25 @@ def run(
         options.say_and_exit(error)
     finally:
         lock.close()
+
+
+def _flags() -> list[Setting]:
+    """What was said on the command line and by the environment, and the rest, for people."""
+    context, found = click.get_current_context(), []
+    for flag in context.command.params:
+        name, source = flag.name or "", context.get_parameter_source(flag.name or "")
+        said = click.core.ParameterSource
+        origin = {said.COMMANDLINE: "command line", said.ENVIRONMENT: "environment"}.get(source or said.DEFAULT, "default")
+        found.append(Setting(flag.opts[0], _shown(context.params.get(name)), origin, None))
+    return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
+        return join_host_port(value[0], value[1])
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "" if value is None else scrub(str(value))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

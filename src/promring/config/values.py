@@ -97,15 +97,15 @@ def _http_url(text: object) -> SecretUrl:
     return SecretUrl(str(text))
 
 
-_SPAN = WithJsonSchema({"title": "span of time", "anyOf": [{"type": "string", "pattern": PATTERN}, {"const": 0}]})
+SPAN = WithJsonSchema({"title": "span of time", "anyOf": [{"type": "string", "pattern": PATTERN}, {"const": 0}]})
 """As it stands in a file."""
-Duration = Annotated[float, BeforeValidator(_duration), _SPAN]
+Duration = Annotated[float, BeforeValidator(_duration), SPAN]
 """Seconds."""
-Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive), _SPAN]
+Interval = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive), SPAN]
 """Seconds, more than none."""
-Size = Annotated[
-    int, BeforeValidator(_size), WithJsonSchema({"title": "size", "type": "string", "pattern": f"^{_SIZE.pattern}$"})
-]
+SIZE = WithJsonSchema({"title": "size", "type": "string", "pattern": f"^{_SIZE.pattern}$"})
+"""As it stands in a file."""
+Size = Annotated[int, BeforeValidator(_size), SIZE]
 """Bytes."""
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]

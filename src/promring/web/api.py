@@ -7,7 +7,7 @@ import time
 
 from aiohttp import web
 
-from promring.config.load import FILE_BYTES_MAX
+from promring.config.load import FILE_BYTES_MAX, Loaded
 from promring.core.preview import CHANGES_MOST
 from promring.fleet.fleet import Service
 from promring.model import PromringError
@@ -15,11 +15,12 @@ from promring.reload.decisions import Question
 from promring.web.actions import Actions
 from promring.web.alerts.judge import Alerts
 from promring.web.answers.plans import Released
-from promring.web.answers.status import Alert, Status
+from promring.web.answers.status import Alert, EffectiveConfiguration, Status
 from promring.web.controller import Controller, fleet_of, placement_of, service_of
 from promring.web.envelope import ApiError, number, success
 from promring.web.gate import Gate, Shared
 from promring.web.history import History
+from promring.web.views.configuration import configuration
 from promring.web.views.fleets import describe, describe_fleet
 from promring.web.views.held import said
 from promring.web.views.status import status
@@ -36,6 +37,7 @@ class Api:
         self._controller, self._actions, self._history, self._alerts = controller, actions, history, alerts
         started_at = time.time()
         self._overview = Shared(lambda: status(controller, started_at))
+        self._configuration: tuple[Loaded, EffectiveConfiguration] | None = None
         self._foresights = asyncio.Semaphore(1)
         self.searches = Gate("searches", at_once=2, waiting=32)
         """For all that walks through the targets of a service."""
@@ -80,6 +82,19 @@ class Api:
     def alarms(self) -> list[Alert]:
         """The same, for people."""
         return self._alerts.every()
+
+    async def config(self, _: web.Request) -> web.Response:
+        """Every value in force, without secrets."""
+        return success(await self.configuration())
+
+    async def configuration(self) -> EffectiveConfiguration:
+        """The same, for people; made once for each configuration."""
+        loaded, known = self._controller.loaded, self._configuration
+        if known is None or known[0] is not loaded:
+            taken_at, flags = self._controller.reload_state.at, self._controller.flags
+            known = loaded, await self.searches.run(lambda: configuration(loaded, taken_at, flags))
+            self._configuration = known
+        return known[1]
 
     async def service(self, request: web.Request) -> web.Response:
         return success(describe(self._service(request)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from promring.config.load import Loaded
 from promring.config.settings import Settings
 from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
@@ -14,6 +15,7 @@ from promring.runtime.near import meant
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
 from promring.web.answers.plans import ReloadPlan
+from promring.web.answers.status import Setting
 from promring.web.envelope import ApiError
 
 T = TypeVar("T")
@@ -29,6 +31,14 @@ class Controller(Protocol):
     @property
     def settings(self) -> Settings:
         """Of the configuration in force; ``services`` may lack one of them that is being started."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The same, with the lines of its file."""
+
+    @property
+    def flags(self) -> Sequence[Setting]:
+        """The command line."""
 
     @property
     def fleets(self) -> Mapping[str, Fleet]: ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from promring.web.answers.fleets import Fleet, Reshard, Sample, Service
 from promring.web.answers.plans import Drained, Plan, Released, Reloaded, ReloadPlan, Undrained
-from promring.web.answers.status import Action, Alert, Event, Status
+from promring.web.answers.status import Action, Alert, EffectiveConfiguration, Event, Status
 from promring.web.answers.targets import CoverageOfService, Place, Targets, Where
 from promring.web.operation import HTML, JSON, Operation, Parameter
 
@@ -96,6 +96,17 @@ PAGES = (
         ],
     ),
     Operation("GET", "/alerts", "The page of alerts, and of the rules that they come from.", media=[HTML]),
+    Operation(
+        "GET",
+        "/config",
+        "The page of every value in force.",
+        media=[HTML],
+        parameters=[
+            Parameter("q", "Those with this in their key or value."),
+            Parameter("said", "`1`: only those that are no defaults."),
+            PAGE,
+        ],
+    ),
     Operation("GET", "/runbooks", "What to do about each alert.", media=[HTML]),
     Operation("GET", "/where", "The page that finds a target.", media=[HTML], parameters=[Parameter("target", TARGET.text)]),
     Operation(
@@ -218,6 +229,13 @@ READS = (
         "/api/v1/alerts",
         "Which of promring's own alert rules are true of this controller: those that fire first, the worst first.",
         list[Alert],
+    ),
+    Operation(
+        "GET",
+        "/api/v1/config",
+        "Every value in force, with the line of the file that says it; secrets, and free text that may have one, are `***`.",
+        EffectiveConfiguration,
+        errors=BUSY,
     ),
     Operation("GET", "/api/v1/services", "Every service.", list[Service]),
     Operation("GET", "/api/v1/services/{service}", "A service.", Service, parameters=[SERVICE], errors=NO_SERVICE | NO_PLAN),

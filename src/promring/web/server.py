@@ -166,7 +166,7 @@ class WebServer:
         )
         return [
             *_pages(page),
-            *_pages_of_process(ProcessPages(self._controller, api, page.render, self._alerts.rules)),
+            *_pages_of_process(ProcessPages(api, page.render, self._alerts.rules)),
             web.get("/-/healthy", self._healthy),
             web.get("/-/ready", self._ready),
             web.post("/-/reload", self._reload),
@@ -188,6 +188,7 @@ class WebServer:
             web.get("/api/v1/fleets/{fleet}/history", api.history),
             web.get("/api/v1/actions", api.actions),
             web.get("/api/v1/alerts", api.alerts),
+            web.get("/api/v1/config", api.config),
             web.get("/api/v1/services/{service}/coverage", api.coverage),
             web.post("/api/v1/plan", self._foresee),
             web.post("/api/v1/services/{service}/release", self._release),
@@ -309,6 +310,7 @@ def _pages_of_process(pages: ProcessPages) -> list[web.RouteDef]:
     return [
         web.get("/alerts", pages.alerts),
         web.get("/runbooks", pages.runbooks),
+        web.get("/config", pages.config),
     ]
 
 

@@ -28,6 +28,24 @@ class Configuration(Answer, frozen=True):
     problems: Annotated[list[str], doc("Why the last reload was refused; empty when it was not.")]
 
 
+class Setting(Answer, frozen=True):
+    """A value that is in force."""
+
+    key: Annotated[str, doc("Its path, such as `fleets[0].join_delay`, or its flag.")]
+    value: Annotated[str, doc("As text; `***` for a secret, and for free text that may have one.")]
+    origin: Annotated[str, word("Who says so.", "file", "default", "command line", "environment")]
+    line: Annotated[int | None, doc("Of the file, from 1; null: it is from elsewhere.")]
+
+
+class EffectiveConfiguration(Answer, frozen=True):
+    """What promring runs with, defaults included, secrets hidden."""
+
+    file: Annotated[str, doc("The configuration file.")]
+    taken_at: Annotated[float | None, doc("When it was taken; null: it is not in force anywhere.")]
+    flags: Annotated[list[Setting], doc("The command line of `promring run`.")]
+    settings: Annotated[list[Setting], doc("Every value of the file, and every default.")]
+
+
 class LeftBehind(Answer, frozen=True):
     """A service that is not configured any more: its slices are where they were, and go on being scraped."""
 
