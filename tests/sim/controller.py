@@ -98,8 +98,8 @@ class Controller:
         """On a machine that started some time ago."""
         self.process = Process(self.name, boot_s=self._world.rng.uniform(0.0, 1e6))
         web = WebSettings(host=self.name, port=int(self.name[-1]) + 9600)
-        options, settings = Options(self._path, self._state, web), config.load(self._path)
-        self.supervisor = self.process.run(lambda: Headless(options, settings, log.get(), Events()))
+        options, loaded = Options(self._path, self._state, web), config.load_with_lines(self._path)
+        self.supervisor = self.process.run(lambda: Headless(options, loaded, log.get(), Events()))
         self.task = self.process.start(self.supervisor.run())
         self.task.add_done_callback(self._ended)
 

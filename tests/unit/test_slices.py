@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,8 @@ async def test_what_is_not_known_is_503_and_404_only_where_no_service_is_fetched
         assert (await r.get("/sd/10.9.9.9:9090?wait=10ms"))[0] == 503
         only_files = [s for s in r.supervisor.settings.shard_services if s.name == "files-only"]
         monkeypatch.setattr(Service, "http_sd", None)
-        r.supervisor.settings = r.supervisor.settings.model_copy(update={"shard_services": only_files})
+        settings = r.supervisor.settings.model_copy(update={"shard_services": only_files})
+        r.supervisor.loaded = replace(r.supervisor.loaded, settings=settings)
         assert (await r.get(f"/sd/{r.nodes[0]}"))[0] == 404
 
 
