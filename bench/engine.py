@@ -97,9 +97,10 @@ async def run() -> None:
 
 async def _run(program: Path, folder: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    jobs = [{"job_name": f"job{i}", "file_sd_configs": [{"files": [f"{folder}/{i}.json"]}]} for i in range(POOLS)]
-    for i in range(POOLS):
-        _write(folder / f"{i}.json", i)
+    jobs = [{"job_name": f"job{i}", "file_sd_configs": [{"files": [f"{folder}/{i}/list.json"]}]} for i in range(POOLS)]
+    for i in range(POOLS):  # a folder each: Prometheus reads all files of a folder again when one changes
+        (folder / str(i)).mkdir()
+        _write(folder / str(i) / "list.json", i)
     (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "100y"}, "scrape_configs": jobs}))
     engine = Process(
         [
@@ -161,7 +162,7 @@ async def _measure(url: str, folder: Path) -> None:
         stalls.append(watch.late_s)
     for turn in range(ANSWERS):
         address = f"10.255.0.{turn}:1"
-        await asyncio.to_thread(_write, folder / "0.json", 0, address)
+        await asyncio.to_thread(_write, folder / "0" / "list.json", 0, address)
         await asyncio.sleep(APPLIED_S)
         for _ in range(LOOKS_MOST):
             spent = time.process_time()
@@ -194,7 +195,7 @@ async def _additions(url: str, folder: Path, sources: list[PrometheusSource]) ->
     came, later = [], []
     for turn in range(1, ANSWERS + 1):
         more = [f"10.255.1.{number}:1" for number in range(turn)]
-        await asyncio.to_thread(_write, folder / "0.json", 0, "", more)
+        await asyncio.to_thread(_write, folder / "0" / "list.json", 0, "", more)
         await _until_listed(url, first=TARGETS // POOLS + turn)
         began = time.perf_counter()
         others = asyncio.gather(*(source.fetch() for source in sources[1:]))

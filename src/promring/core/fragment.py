@@ -90,10 +90,10 @@ def suffix_of(labels: Iterable[tuple[str, str]]) -> str:
 
 
 class Whole(msgspec.Struct, frozen=True, gc=False):
-    """A fragment that is made: one address, and its labels in any order, or as JSON."""
+    """A fragment that is made: one address, and its labels in any order, as JSON, or as fields in order of name."""
 
     targets: Sequence[str]
-    labels: Mapping[str, str] | msgspec.Raw
+    labels: Mapping[str, str] | msgspec.Raw | msgspec.Struct
 
 
 def encode(value: Mapping[str, str]) -> bytes:

@@ -18,19 +18,22 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.pool import Listed, merge, pool_of, pool_of_listed, selected
+from promring.core.pool import Listed, merge, pool_of
 from promring.discovery import Dropped
 from promring.discovery.engine_config import Job, unknown_job
+from promring.discovery.engine_layers import Hashes, Layer, Piece, are_in, combined, layers_of, layers_of_pieces, piece_of
+from promring.discovery.engine_records import LEAST, EntryRecords
 from promring.discovery.groups import ANY, ListRules, Refusals, checked
 from promring.discovery.json_list import Group
+from promring.discovery.label_names import Names
 from promring.discovery.limits import EXPANDED_MAX
-from promring.model import DiscoveryError, Keys, TargetPool
+from promring.model import DiscoveryError, TargetPool
 from promring.runtime.json_stream import ListStream, StreamError
 
 ACTIVE, DROPPED = "activeTargets", "droppedTargets"
@@ -40,11 +43,13 @@ TARGETS_MAX = 5_000_000
 POOLS_MAX = 10_000
 NAMED_MOST, NAME_MOST = 10, 80
 _Error = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_Hashes = npt.NDArray[np.uint64]
 
 
 class _Active(msgspec.Struct, rename="camel", gc=False):
     discovered_labels: dict[str, str] = {}
+
+
+class _Of(msgspec.Struct, rename="camel", gc=False):
     scrape_pool: str = ""
 
 
@@ -69,22 +74,9 @@ class _Answer(msgspec.Struct):
 
 
 _active = msgspec.json.Decoder(_Active).decode
+_of = msgspec.json.Decoder(_Of).decode
 _dropped = msgspec.json.Decoder(_DroppedEntry).decode
 _answer = msgspec.json.Decoder(_Answer).decode
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """Targets without two of one key. ``hashes``: of the entry of each row."""
-
-    pool: TargetPool
-    hashes: _Hashes
-
-    def alive(self, seen: _Hashes) -> _Layer:
-        there = _are_in(seen, self.hashes)
-        if there.all():
-            return self
-        return _Layer(selected(self.pool, np.flatnonzero(there)), self.hashes[there])
 
 
 @dataclass(slots=True)
@@ -93,7 +85,7 @@ class _News:
     hash; ``labels_lost``: of a source that is not trusted.
     """
 
-    layers: list[_Layer] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     labels_lost: set[str] = field(default_factory=set)
 
@@ -101,7 +93,7 @@ class _News:
 @dataclass(frozen=True, slots=True)
 class _ScrapePool:
     job: Job
-    layers: Sequence[_Layer]
+    layers: Sequence[Layer]
     refused: Mapping[int, str]
     labels_lost: frozenset[str]
     whole: TargetPool
@@ -112,15 +104,15 @@ class _ScrapePool:
             yield from layer.hashes.tolist()
         yield from self.refused
 
-    def updated(self, seen: _Hashes, news: _News) -> _ScrapePool:
+    def updated(self, seen: Hashes, news: _News) -> _ScrapePool:
         """What is left of it in an answer, with its ``news``; the same object when nothing changed. ``seen`` in order."""
         layers = [layer.alive(seen) for layer in self.layers]
         known = np.array(list(self.refused), dtype=np.uint64)
-        gone = set(known[~_are_in(seen, known)].tolist())
+        gone = set(known[~are_in(seen, known)].tolist())
         if not gone and not news.layers and not news.refused and all(map(operator.is_, layers, self.layers)):
             return self
         refused = {number: why for number, why in self.refused.items() if number not in gone} | news.refused
-        layers = _combined([*(layer for layer in layers if len(layer.pool)), *news.layers])
+        layers = combined([*(layer for layer in layers if len(layer.pool)), *news.layers])
         lost = self.labels_lost | news.labels_lost
         said = Refusals(len(refused), list(refused.values())[:NAMED_MOST], set(lost))
         whole = merge([layer.pool for layer in layers], ranked=False) if layers else pool_of(())
@@ -128,20 +120,34 @@ class _ScrapePool:
         return _ScrapePool(self.job, layers, refused, lost, whole)
 
 
+@dataclass(slots=True)
+class _Pending:
+    """Targets of a scrape pool that are decoded: many at once, or one by one with the hash of the entry."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    groups: list[tuple[int, Group]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.groups) + sum(len(piece.hashes) for piece in self.pieces)
+
+
 class OtherPoolError(DiscoveryError):
     """An answer for one scrape pool has targets of another: the server does not know how to answer for one."""
 
 
 class EnginePools:
-    """``where``: the engine, for people; ``rules``: of the lists of those scrape pools that somebody takes."""
+    """``where``: the engine, for people; ``rules``: of the lists of those scrape pools that somebody takes; ``alike_least``:
+    so many new entries make it worth while to look how they are alike.
+    """
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, where: str, alike_least: int = LEAST) -> None:
+        self.where, self._alike_least = where, alike_least
         self.rules: dict[str, ListRules] = {}
         self._pools: dict[str, _ScrapePool] = {}
         self.dropped: Mapping[str, Dropped] = {}
         """By relabelling, by scrape pool, as the last answer said."""
         self._lock = threading.Lock()
+        self._records: dict[str, tuple[Job, EntryRecords]] = {}
 
     @property
     def pools(self) -> dict[str, TargetPool]:
@@ -157,15 +163,23 @@ class EnginePools:
         pools = self._pools.items()
         return {number for name, pool in pools if only is None or name == only for number in pool.hashes}
 
+    def records_of(self, name: str, job: Job) -> EntryRecords:
+        """What is known of the entries of a scrape pool."""
+        known = self._records.get(name)
+        if known is None or known[0] != job:
+            known = self._records[name] = job, EntryRecords(job, self._alike_least)
+        return known[1]
+
     def begin(self, jobs: Mapping[str, Job], only: str | None = None) -> Reading:
         """For the next answer, of all scrape pools or ``only`` one. What is known of a job that was changed is forgotten."""
         with self._lock:
             self._pools = {name: p for name, p in self._pools.items() if p.job == (jobs.get(name) or unknown_job(name))}
+            self._records = {name: known for name, known in self._records.items() if name in self._pools}
         return Reading(self, jobs, only)
 
     def commit(
         self,
-        seen: _Hashes,
+        seen: Hashes,
         news: Mapping[str, _News],
         jobs: Mapping[str, Job],
         dropped: Mapping[str, Dropped],
@@ -196,7 +210,7 @@ class Reading:
         self._stream = ListStream((ACTIVE, DROPPED))
         self._known = pools.known(only)
         self._seen = array("Q")
-        self._pending: dict[str, list[tuple[int, Group]]] = {}
+        self._pending: dict[str, _Pending] = {}
         self._news: dict[str, _News] = {}
         self._left: dict[str, Dropped] = {}
 
@@ -234,14 +248,14 @@ class Reading:
             for entry in entries:
                 self._drop(_dropped(entry))
             return
-        for entry in entries:
-            number = xxh3_64(entry)
-            self._seen.append(number)
-            if number not in self._known:
-                self._known.add(number)
-                self._add(number, _active(entry))
+        numbers = list(map(xxh3_64, entries))
+        self._seen.extend(numbers)
         if len(self._seen) > TARGETS_MAX:
             raise StreamError(f"more than {TARGETS_MAX} targets")
+        new = {number: entry for number, entry in zip(numbers, entries, strict=True) if number not in self._known}
+        self._known.update(new)
+        for name, some in groupby(new.items(), lambda one: _of(one[1]).scrape_pool):
+            self._take_new(name, dict(some))
 
     def _drop(self, one: _DroppedEntry) -> None:
         name = one.scrape_pool or one.discovered_labels.job
@@ -252,53 +266,48 @@ class Reading:
         more = (one.discovered_labels.address[:NAME_MOST],) if known.count < NAMED_MOST else ()
         self._left[name] = Dropped(known.count + 1, (*known.named, *more))
 
-    def _add(self, number: int, one: _Active) -> None:
-        name, labels = one.scrape_pool, one.discovered_labels
+    def _take_new(self, name: str, entries: Mapping[int, msgspec.Raw]) -> None:
+        """Entries of one scrape pool, by their hashes."""
         if self._only is not None and name != self._only:
             raise OtherPoolError(
                 f"{self._pools.where}: it was asked for {self._only!r}, and answers for {name[:NAME_MOST]!r}"
             )
-        (self._jobs.get(name) or unknown_job(name)).strip(labels)
-        address = labels.pop("__address__", "")
-        if name not in self._pending and len(self._pending) >= POOLS_MAX:
+        if name not in self._pending and len(self._pending.keys() | self._news) >= POOLS_MAX:
             raise StreamError(f"more than {POOLS_MAX} scrape pools")
-        pending = self._pending.setdefault(name, [])
-        pending.append((number, Group([address], labels)))  # type: ignore[arg-type]  # a dict of texts is one of maybe texts
+        job = self._jobs.get(name) or unknown_job(name)
+        pending = self._pending.setdefault(name, _Pending())
+        records, rules = self._pools.records_of(name, job), self._pools.rules.get(name, ANY)
+        found = records.read(list(entries.values()), Names(trusted=rules.trusted, legacy=rules.legacy_names))
+        if found is not None and (piece := piece_of(entries, found)) is not None:
+            pending.pieces.append(piece)
+        else:
+            groups = [_group_of(_active(entry).discovered_labels, job) for entry in entries.values()]
+            records.learn(groups)
+            pending.groups += zip(entries, groups, strict=True)
         if len(pending) >= BATCH:
             self._flush(name)
 
     def _flush(self, name: str) -> None:
         """Make layers of what is pending of a scrape pool."""
-        pending, self._pending[name] = self._pending[name], []
-        if not pending:
-            return
+        pending = self._pending.pop(name)
         news = self._news.setdefault(name, _News())
-        refusals = Refusals()
-        layers: list[dict[int, tuple[int, Listed]]] = []
-        passed = set()
-        rules = self._pools.rules.get(name, ANY)
-        for number, listed in _passing(pending, self._pools.where, refusals, rules):
-            passed.add(number)
-            key = xxh3_64((listed.addresses[0] + listed.suffix).encode())
-            layer = next((layer for layer in layers if key not in layer), None)
-            if layer is None:
-                layers.append(layer := {})
-            layer[key] = number, listed
-        news.layers += map(_layer, layers)
+        news.layers += layers_of_pieces(pending.pieces)
+        refusals, passed = Refusals(), list[tuple[int, Listed]]()
+        passed += _passing(pending.groups, self._pools.where, refusals, self._pools.rules.get(name, ANY))
+        news.layers += layers_of(passed)
         news.labels_lost |= refusals.labels_lost
-        refused = [(number, group) for number, group in pending if number not in passed]
+        refused = dict(pending.groups)
+        for number, _ in passed:
+            del refused[number]
         whys = [*refusals.named, *[""] * len(refused)]
-        for (number, group), why in zip(refused, whys, strict=False):
+        for (number, group), why in zip(refused.items(), whys, strict=False):
             news.refused[number] = f"{str((group.targets or [''])[0])[:NAME_MOST]!r}: {why.partition(': ')[2]}"
 
 
-def _are_in(seen: _Hashes, hashes: _Hashes) -> npt.NDArray[np.bool_]:
-    """For each of ``hashes`` whether it is in ``seen``, which is in order: numpy's own ways would sort that each time, and
-    hold the interpreter meanwhile.
-    """
-    if not len(seen):
-        return np.zeros(len(hashes), dtype=np.bool_)
-    return np.equal(seen[np.minimum(np.searchsorted(seen, hashes), len(seen) - 1)], hashes)
+def _group_of(labels: dict[str, str], job: Job) -> Group:
+    job.strip(labels)
+    address = labels.pop("__address__", "")
+    return Group([address], labels)  # type: ignore[arg-type]  # a dict of texts is one of maybe texts
 
 
 def _passing(
@@ -315,28 +324,3 @@ def _passing(
     for listed in checked(groups(), where, refusals, size_bytes=EXPANDED_MAX, rules=rules):
         if listed.addresses:
             yield number, listed
-
-
-def _layer(listed: Mapping[int, tuple[int, Listed]]) -> _Layer:
-    pool = pool_of_listed(one for _, one in listed.values())
-    return _Layer(pool, np.array([listed[key][0] for key in pool.keys.tolist()], dtype=np.uint64))
-
-
-def _combined(layers: Sequence[_Layer]) -> list[_Layer]:
-    """The same targets in as few layers as may be."""
-    groups: list[tuple[list[_Layer], Keys]] = []
-    for layer in sorted(layers, key=lambda layer: -len(layer.pool)):
-        keys = layer.pool.keys
-        for i, (members, known) in enumerate(groups):
-            if not np.isin(keys, known, kind="sort").any():
-                groups[i] = [*members, layer], np.concatenate([known, keys])
-                break
-        else:
-            groups.append(([layer], keys))
-    return [members[0] if len(members) == 1 else _joined(members, keys) for members, keys in groups]
-
-
-def _joined(layers: Sequence[_Layer], keys: Keys) -> _Layer:
-    """``keys``: of all, one layer after the other."""
-    hashes = np.concatenate([layer.hashes for layer in layers])
-    return _Layer(merge([layer.pool for layer in layers], ranked=False), hashes[np.argsort(keys, kind="stable")])

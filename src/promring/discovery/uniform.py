@@ -10,7 +10,7 @@ freed by a full collection only, and a list may have other names each time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -75,19 +75,25 @@ class _Shape:
         addresses = [record.targets[0] for record in records]
         if not "".join(addresses).isprintable():
             return None
-        identities = self._identities(addresses, records) if self._redirecting else addresses
+        identities = identities_of(addresses, records, self._redirecting)
         return Uniform(piece, self.names, Wholes(cast("list[msgspec.Struct]", records), identities))
 
-    def _identities(self, addresses: Sequence[str], records: Sequence[_Record]) -> list[str]:
-        columns = [[(name, value) for value in map(value_of, records)] for name, value_of in self._redirecting]
-        known: dict[tuple[tuple[str, str], ...], str] = {}
-        found = []
-        for address, pairs in zip(addresses, zip(*columns, strict=True), strict=True):
-            suffix = known.get(pairs)
-            if suffix is None:
-                suffix = known[pairs] = suffix_of(pair for pair in pairs if pair[1])
-            found.append(address + suffix)
-        return found
+
+def identities_of(
+    addresses: Sequence[str], records: Sequence[object], redirecting: Sequence[tuple[str, Callable[[object], str]]]
+) -> Sequence[str]:
+    """Of targets with these addresses. ``redirecting``: labels, and what reads the value of each from a record."""
+    if not redirecting:
+        return addresses
+    columns = [[(name, value) for value in map(value_of, records)] for name, value_of in redirecting]
+    known: dict[tuple[tuple[str, str], ...], str] = {}
+    found = []
+    for address, pairs in zip(addresses, zip(*columns, strict=True), strict=True):
+        suffix = known.get(pairs)
+        if suffix is None:
+            suffix = known[pairs] = suffix_of(pair for pair in pairs if pair[1])
+        found.append(address + suffix)
+    return found
 
 
 _shapes: dict[tuple[str, ...], _Shape] = {}
@@ -96,12 +102,12 @@ _shapes: dict[tuple[str, ...], _Shape] = {}
 def _shape_of(names: Iterable[str]) -> _Shape | None:
     wanted = tuple(sorted(names))
     shape = _shapes.get(wanted)
-    if shape is None and len(_shapes) < SHAPES_MOST and len(wanted) <= NAMES_MOST and all(map(_may_be_a_field, wanted)):
+    if shape is None and len(_shapes) < SHAPES_MOST and len(wanted) <= NAMES_MOST and all(map(may_be_a_field, wanted)):
         shape = _shapes[wanted] = _Shape(wanted)
     return shape
 
 
-def _may_be_a_field(name: str) -> bool:
+def may_be_a_field(name: str) -> bool:
     """What needs no look at each group, and msgspec takes for the name of a field."""
     plain = name.isprintable() and not {'"', "\\"} & set(name)
     return plain and 0 < len(name) <= LABEL_NAME_MAX and name not in ("__address__", ID_LABEL)
