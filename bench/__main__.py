@@ -53,6 +53,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "failover": failover.run,
     "comparison": comparison.run,
     "load": load.run,
+    "load_large": load.run_large,
     "page": page.run,
 }
 

@@ -1,22 +1,28 @@
-"""One controller with 1,000 scrapers, 50 services and 100,000 targets, of which 1 % are replaced every ten seconds.
+"""One controller with 1,000 scrapers, 50 services and 100,000 or 1,000,000 targets, of which 1 % are replaced in each round.
 
 Half of the scrapers have an agent that waits for its slices; the others ask for each of their 50 lists once a minute, as a
 Prometheus does by default. All of them answer promring's probes. Measured: from the rename of a service's list to each
-changed file of an agent; what promring uses; and how long a page takes that needs nothing but the event loop, which is how a
-stall is seen from outside. The yardstick for that is a bare aiohttp server on the same machine at the same moments.
+changed file of an agent; what promring uses; and how long an answer takes that needs nothing but the event loop, which is
+how a stall is seen from outside. The yardstick for that is a bare aiohttp server on the same machine at the same moments.
+Then as many rounds more, while 100 people look at the page, each as the page itself does: a stream of events, and the page
+anew after an event and every five seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import multiprocessing
 import os
 import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import psutil
@@ -32,10 +38,24 @@ from promring.runtime.http_client import HttpError, new_session, request
 from promring.runtime.threads import favour_the_loop
 from promring.telemetry import log
 
-SCRAPERS, AGENTS, SERVICES, TARGETS = 1000, 500, 50, 100_000
-EACH, CHURN = TARGETS // SERVICES, TARGETS // SERVICES // 100
-ROUNDS, ROUND_S, POLL_S, READY_S = 8, 10.0, 60.0, 300.0
-TICK_S = 0.02
+SCRAPERS, AGENTS, SERVICES, WATCHERS = 1000, 500, 50, 100
+ROUNDS, POLL_S, READY_S = 8, 60.0, 600.0
+TICK_S, PAGE_EVERY_S, PAGE_AFTER_EVENT_S = 0.02, 5.0, 0.1
+
+
+class Size(NamedTuple):
+    """``round_s``: from one change of all lists to the next."""
+
+    targets: int
+    round_s: float
+
+    @property
+    def each(self) -> int:
+        """Targets of a service."""
+        return self.targets // SERVICES
+
+
+SMALL, LARGE = Size(100_000, 10.0), Size(1_000_000, 30.0)
 
 
 def _host(number: int) -> str:
@@ -47,16 +67,24 @@ def _service(number: int) -> str:
 
 
 def _address(number: int) -> str:
-    return f"10.{number // 62500}.{number // 250 % 250}.{number % 250}:9100"
+    return f"10.{number // 62500 % 250}.{number // 250 % 250}.{number % 250}:{9100 + number // 15_625_000}"
 
 
 async def run() -> None:
+    await _run(SMALL)
+
+
+async def run_large() -> None:
+    await _run(LARGE)
+
+
+async def _run(size: Size) -> None:
     with tempfile.TemporaryDirectory(prefix="promring-bench-") as name:
         async with AsyncExitStack() as stack:
             folder, port, bare = Path(name), free_port(), free_port()
             session = await stack.enter_async_context(new_session(connections_max=100))
             controller = Controller(folder, _config(folder, port), port=free_port(), level="warn")
-            listed = {n: list(range(n * EACH, (n + 1) * EACH)) for n in range(SERVICES)}
+            listed = {n: list(range(n * size.each, (n + 1) * size.each)) for n in range(SERVICES)}
             for n, numbers in listed.items():
                 _write(folder, n, numbers)
             fleet = await _child(stack, folder, "fleet", str(port), str(bare))
@@ -65,8 +93,8 @@ async def run() -> None:
             began = time.monotonic()
             await controller.start()
             await controller.until(lambda: controller.is_ready(session), "promring", READY_S)
-            console.print(f"load: a start to a plan takes {time.monotonic() - began:.1f} s")
-            agents = await _child(stack, folder, "agents", str(port), controller.url, str(folder / "sd"))
+            console.print(f"load, {size.targets} targets: a start to a plan takes {time.monotonic() - began:.1f} s")
+            await _child(stack, folder, "agents", str(port), controller.url, str(folder / "sd"))
             while len(_files(folder)) < AGENTS * SERVICES * 0.99:  # noqa: ASYNC110 - files of another process
                 await asyncio.sleep(1)
             console.print(
@@ -74,29 +102,42 @@ async def run() -> None:
             )
             await _child(stack, folder, "pollers", str(port), controller.url)
             await asyncio.sleep(10)
-            watching = [asyncio.create_task(_watch(url)) for url in (controller.url, f"http://127.0.0.1:{bare}")]
-            process = psutil.Process(controller.pid)
-            cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
-            seconds = [took for _ in range(ROUNDS) for took in await _round(folder, listed)]
-            share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
-            for task in watching:
-                task.cancel()
-            ours, plain = await asyncio.gather(*watching)
-            _report(seconds, ours, plain, share, process.memory_info().rss, psutil.Process(agents.pid).memory_info().rss)
+            urls, process = (controller.url, f"http://127.0.0.1:{bare}"), psutil.Process(controller.pid)
+            await _measured(folder, size, listed, urls, process, "nobody looks at the page")
+            pages = folder / "pages.json"
+            await _child(stack, folder, "watchers", "0", controller.url, str(pages))
+            await asyncio.sleep(PAGE_EVERY_S)
+            await _measured(folder, size, listed, urls, process, f"{WATCHERS} look at the page")
+            table(f"the page for {WATCHERS} watchers", [("asked for -> answered", json.loads(pages.read_text()), "<= 1 s")])
 
 
-def _report(seconds: list[float], ours: list[float], plain: list[float], share: float, memory: int, agents: int) -> None:
+async def _measured(
+    folder: Path, size: Size, listed: dict[int, list[int]], urls: Sequence[str], process: psutil.Process, when: str
+) -> None:
+    """``urls``: of promring, and of a bare server beside it."""
+    files = [folder / f"watch-{n}.json" for n in range(len(urls))]
+    watching = [multiprocessing.Process(target=_watch_beside, args=one) for one in zip(urls, files, strict=True)]
+    for one in watching:
+        one.start()
+    cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
+    seconds = [took for _ in range(ROUNDS) for took in await _round(folder, size, listed)]
+    share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
+    ours, plain = (json.loads(file.read_text()) for file in files)
+    for one in watching:
+        one.kill()
+        one.join()
     table(
-        f"{SCRAPERS} scrapers, {SERVICES} services, {TARGETS} targets, 1 % replaced every {ROUND_S:g} s, {ROUNDS} times",
+        f"{SCRAPERS} scrapers, {SERVICES} services, {size.targets} targets, 1 % replaced every {size.round_s:g} s,"
+        f" {ROUNDS} times; {when}",
         [
             ("a list is renamed -> in an agent's file", seconds, ""),
-            ("/-/healthy of promring meanwhile", ours, ""),
+            ("/-/healthy of promring meanwhile", ours, f"no stall above {50 if size is SMALL else 150} ms"),
             ("the same of a bare aiohttp server", plain, ""),
         ],
     )
     console.print(
-        f"promring: {share:.0%} of a core, {memory / 1e6:.0f} MB; {len(seconds)} files were written; "
-        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; all agents: {agents / 1e6:.0f} MB"
+        f"promring: {share:.0%} of a core, {process.memory_info().rss / 1e6:.0f} MB; {len(seconds)} files were written;"
+        f" load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
 
 
@@ -107,31 +148,35 @@ async def _child(stack: AsyncExitStack, folder: Path, *arguments: str) -> Proces
     return child
 
 
-async def _round(folder: Path, listed: dict[int, list[int]]) -> list[float]:
+async def _round(folder: Path, size: Size, listed: dict[int, list[int]]) -> list[float]:
     """Replace 1 % of the targets of each service; seconds until each changed file of an agent was there."""
-    before = {path: path.stat().st_mtime_ns for path in _files(folder)}
-    renamed, ends = {}, time.monotonic() + ROUND_S
+    before = await asyncio.to_thread(_stats, folder)
+    renamed, ends = {}, time.monotonic() + size.round_s
     for n, numbers in listed.items():
-        for place in random.sample(range(EACH), CHURN):
-            numbers[place] += TARGETS  # another address
+        for place in random.sample(range(size.each), size.each // 100):
+            numbers[place] += size.targets  # another address
         renamed[_service(n)] = await asyncio.to_thread(_write, folder, n, numbers)
     await asyncio.sleep(max(0.0, ends - time.monotonic()))
-    stats = [(path, path.stat()) for path in _files(folder)]
-    return [(s.st_ctime_ns - renamed[path.stem]) / 1e9 for path, s in stats if s.st_mtime_ns != before.get(path)]
+    after = await asyncio.to_thread(_stats, folder)
+    return [(at - renamed[path.stem]) / 1e9 for path, at in after.items() if at != before.get(path)]
 
 
-async def _watch(url: str) -> list[float]:
-    """How long a page takes that needs nothing but the loop, until cancelled."""
+def _watch_beside(url: str, file: Path) -> None:
+    """In a process of its own, which does nothing else: how long an answer takes that needs nothing but the event loop."""
+    asyncio.run(_watch(url, file))
+
+
+async def _watch(url: str, file: Path) -> None:
     took: list[float] = []
     async with new_session() as own:
-        try:
-            while True:
-                began = time.monotonic()
-                if await _answers(own, f"{url}/-/healthy"):
-                    took.append(time.monotonic() - began)
-                await asyncio.sleep(TICK_S)
-        except asyncio.CancelledError:
-            return took
+        while True:
+            began = time.monotonic()
+            if await _answers(own, f"{url}/-/healthy"):
+                took.append(time.monotonic() - began)
+            if len(took) % 50 == 1:
+                file.with_suffix(".new").write_text(json.dumps(took))
+                file.with_suffix(".new").rename(file)
+            await asyncio.sleep(TICK_S)
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
@@ -145,10 +190,17 @@ def _files(folder: Path) -> list[Path]:
     return list((folder / "sd").glob("*/s*.json"))
 
 
+def _stats(folder: Path) -> dict[Path, int]:
+    """When each file was put in its place, ns of the wall clock."""
+    return {path: path.stat().st_ctime_ns for path in _files(folder)}
+
+
 def _write(folder: Path, service: int, numbers: list[int]) -> int:
     """When it was renamed, in ns of the wall clock."""
     path = folder / f"{_service(service)}.list.json"
-    groups = [{"targets": list(map(_address, numbers[i : i + 20])), "labels": {"env": "p"}} for i in range(0, EACH, 20)]
+    groups = [
+        {"targets": list(map(_address, numbers[i : i + 20])), "labels": {"env": "p"}} for i in range(0, len(numbers), 20)
+    ]
     (folder / "new").write_text(json.dumps(groups))
     (folder / "new").rename(path)
     return path.stat().st_ctime_ns
@@ -219,11 +271,46 @@ async def _pollers(port: int, controller: str) -> None:
                 group.create_task(one(session, f"{_host(n)}:{port}", _service(s), random.uniform(0, POLL_S)))
 
 
+async def _watchers(controller: str, file: Path) -> None:
+    """People who look at the page. Writes how long each answer took, seconds."""
+    took: list[float] = []
+
+    async def listen(session: aiohttp.ClientSession, rang: asyncio.Event) -> None:
+        async with session.get(f"{controller}/api/v1/events", headers={"Accept": "text/event-stream"}) as answer:
+            async for _ in answer.content:
+                rang.set()
+
+    async def look(session: aiohttp.ClientSession, rang: asyncio.Event) -> None:
+        while True:
+            began = time.monotonic()
+            async with session.get(controller) as answer:
+                await answer.read()
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(max(PAGE_AFTER_EVENT_S, 2 * took[-1]))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(rang.wait(), PAGE_EVERY_S)
+            rang.clear()
+
+    endless = aiohttp.ClientTimeout(total=None)
+    made = aiohttp.ClientSession(timeout=endless, connector=aiohttp.TCPConnector(limit=0))
+    async with made as session, asyncio.TaskGroup() as group:
+        for _ in range(WATCHERS):
+            rang = asyncio.Event()
+            group.create_task(listen(session, rang))
+            group.create_task(look(session, rang))
+        while True:
+            file.with_suffix(".new").write_text(json.dumps(took))
+            file.with_suffix(".new").rename(file)
+            await asyncio.sleep(1)
+
+
 def _main(kind: str, port: str, *more: str) -> None:
     if kind == "fleet":
         asyncio.run(_fleet(int(port), int(more[0])))
     elif kind == "agents":
         asyncio.run(_agents(int(port), more[0], Path(more[1])))
+    elif kind == "watchers":
+        asyncio.run(_watchers(more[0], Path(more[1])))
     else:
         asyncio.run(_pollers(int(port), more[0]))
 

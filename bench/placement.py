@@ -36,13 +36,14 @@ from uhashring import HashRing
 
 from bench.report import console
 from promring.core.fragment import fragments, identities
-from promring.core.placement import Policy, place
-from promring.core.plan import Shares, same_body, shares
+from promring.core.joined import FleetPool, FleetShares, Part, salt_of, touched
+from promring.core.placement import Policy, place, place_living
+from promring.core.plan import Shares, bodies_of, same_body, shares
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, Scraper, TargetGroup, TargetPool
 
-SCRAPERS, TARGETS, PART, RUNS = 1000, 1_000_000, 20_000, 5
+SCRAPERS, TARGETS, PART, RUNS, SERVICES = 1000, 1_000_000, 20_000, 5, 50
 SMALL_SCRAPERS, SMALL_TARGETS = 20, 10_000
 Owners = npt.NDArray[np.int64]
 Place = Callable[[TargetPool, list[str]], Owners]
@@ -142,6 +143,7 @@ async def run() -> None:
     del slices
     _table(_speeds(pool, ring))
     _reshard(pool)
+    _reshard_services(pool)
     _leave_to_disk(pool)
     console.print(f"memory, 6 labels: {of_pool:.0f} bytes a target resident in the pool; with ring, placement and every")
     console.print(f"slice as bytes {of_all:.0f} (asked: <= 600); fragments alone are {len(pool.blob) / TARGETS:.0f}")
@@ -246,11 +248,12 @@ def _reshard(pool: TargetPool) -> None:
 
     def changed_only() -> int:
         placed, now = _after_leave(pool, ids, policy)
-        return sum(len(now.body(i)) for i in range(len(placed.scrapers)) if not _unchanged(before, i + 1, now, i))
+        some = [i for i in range(len(placed.scrapers)) if not _unchanged(before, i + 1, now, i)]
+        return sum(map(len, bodies_of(pool, [now.of(i) for i in some])))
 
     def every_one() -> int:
         placed, now = _after_leave(pool, ids, policy)
-        return sum(len(now.body(i)) for i in range(len(placed.scrapers)))
+        return sum(map(len, bodies_of(pool, [now.of(i) for i in range(len(placed.scrapers))])))
 
     listed = list(fragments(pool))
     _, now = _after_leave(pool, ids, policy)
@@ -268,6 +271,43 @@ def _reshard(pool: TargetPool) -> None:
             f"full reshard to every slice as bytes, {name}: {took * 1000:.0f} ms, {took / alone:.1f} x joining the same"
             f" fragments, {alone * 1000:.0f} ms (asked: <= 2.5); {took / best:.1f} x if they lay sorted by slice"
         )
+
+
+def _reshard_services(pool: TargetPool) -> None:
+    """The same for a fleet of 50 services, each with its part of the targets: all of them get other slices at once."""
+    parts = np.array_split(np.arange(len(pool)), SERVICES)
+    whole = FleetPool.of(
+        {f"s{n:02}": Part(_rows_of(pool, rows), 1, salt_of("bench", f"s{n:02}")) for n, rows in enumerate(parts)}
+    )
+    ids, policy = fleet(SCRAPERS), Policy()
+    scrapers, listed = members(ids[1:]), Ring(members(ids), 512)
+    before = FleetShares(place(whole, listed, policy))
+    found = {name: list(fragments(part.pool)) for name, part in whole.parts.items()}
+    grouped = [[found[name][r] for r in before.of(i, name).tolist()] for i in range(SCRAPERS) for name in whole.names]
+    alone = statistics.median(_timed(lambda: sum(len(b"[\n" + b",\n".join(part) + b"\n]\n") for part in grouped)))
+
+    def dies() -> int:
+        now = FleetShares(place_living(whole, Ring(scrapers, 512), listed, policy))
+        some = {name: touched(before.placement, now.placement, name) or () for name in whole.names}
+        return sum(sum(map(len, now.bodies(sorted(some[name]), name))) for name in whole.names)
+
+    def is_taken_out() -> int:
+        now = FleetShares(place(whole, Ring(scrapers, 512), policy))
+        return sum(sum(map(len, now.bodies(range(len(scrapers)), name))) for name in whole.names)
+
+    for what, work in (("one of 1000 dies, the changed slices", dies), ("another ring, every slice", is_taken_out)):
+        took = statistics.median(_timed(work))
+        console.print(
+            f"full reshard of {SERVICES} services, {what}: {took * 1000:.0f} ms, {took / alone:.1f} x joining the same"
+            f" fragments, {alone * 1000:.0f} ms (asked: <= 4)"
+        )
+
+
+def _rows_of(pool: TargetPool, rows: npt.NDArray[np.intp]) -> TargetPool:
+    """These rows, which follow each other."""
+    cut, bounds = slice(int(rows[0]), int(rows[-1]) + 1), pool.bounds[rows[0] : rows[-1] + 2]
+    keys, blob = pool.keys[cut], pool.blob[int(bounds[0]) : int(bounds[-1])]
+    return TargetPool(keys, keys, pool.digests[cut], blob, bounds - bounds[0])
 
 
 def _unchanged(before: Shares, was: int, now: Shares, index: int) -> bool:

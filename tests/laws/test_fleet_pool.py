@@ -72,6 +72,7 @@ def test_slices_are_the_lists_cut_into_pieces(services: dict[str, list[str]], co
         part = part_of(placed, name)
         assert part is not None
         alone = shares(part)
+        assert cut.bodies(range(count), name) == [alone.body(i) for i in range(count)]
         for i in range(count):
             assert cut.of(i, name).tolist() == alone.of(i).tolist()
             assert cut.body(i, name) == alone.body(i)

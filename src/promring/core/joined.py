@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.plan import Shares, rows_of, same_body, shares
+from promring.core.plan import Shares, bodies_of, rows_of, same_body, shares
 from promring.model import Keys, Owners, Placement, Rows, TargetPool
 
 Kind = TypeVar("Kind", bound=np.generic)
@@ -199,6 +199,11 @@ class FleetShares:
         """The slice of a service for a scraper."""
         return self.by_scraper(service).body(scraper)
 
+    def bodies(self, scrapers: Sequence[int], service: str) -> list[bytes]:
+        """The slices of a service for these."""
+        found = self.by_scraper(service)
+        return bodies_of(found.pool, [found.of(scraper) for scraper in scrapers])
+
     def unchanged(self, scraper: int, before: FleetShares, was: int, service: str) -> bool:
         """Whether the slice has the bytes that the one of ``was`` in ``before`` had."""
         if service not in before.pool.parts:
@@ -216,6 +221,23 @@ def same_owners(one: Placement, other: Placement, service: str) -> bool:
         return False
     mine, others = one.owners[one.pool.rows(service)], other.owners[other.pool.rows(service)]
     return np.array_equal(mine, others) or (mine.shape != others.shape and np.array_equal(_trimmed(mine), _trimmed(others)))
+
+
+def touched(before: Placement, now: Placement, service: str) -> set[int] | None:
+    """The numbers in ``now`` of the scrapers whose targets of a service may be others than ``before``; None: any may be."""
+    if not isinstance(before.pool, FleetPool) or not isinstance(now.pool, FleetPool):
+        return None
+    there, here = before.pool.parts.get(service), now.pool.parts.get(service)
+    then, owners = before.owners[before.pool.rows(service)], now.owners[now.pool.rows(service)]
+    if there is None or here is None or there.pool is not here.pool or then.shape != owners.shape:
+        return None
+    known = {s.id for s in before.scrapers}
+    found = {i for i, s in enumerate(now.scrapers) if s.id not in known}
+    if before.scrapers != now.scrapers:
+        number = {s.id: i for i, s in enumerate(now.scrapers)}
+        then = np.array([*(number.get(s.id, -1) for s in before.scrapers), -1], dtype=np.int32)[then]
+    changed = then != owners
+    return found | set(np.unique(np.concatenate([then[changed], owners[changed]])).tolist())
 
 
 def _trimmed(owners: Owners) -> Owners:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.core.joined import FleetShares, same_owners
+from promring.core.joined import FleetShares, same_owners, touched
 from promring.core.verdicts import Facts
 from promring.fleet.planner import Lists
 from promring.fleet.state import Memory, ServiceMemory
@@ -47,11 +47,40 @@ def slices_of(now: InForce, before: InForce | None, memory: Memory) -> Slices:
         old = memory.of(name).slices
         if before and same_owners(before.placement, now.placement, name) and len(old) == len(numbers):
             result[name] = old
+        else:
+            result[name] = _slices(name, generation, old, now, before, numbers)
+    return result
+
+
+def _slices(
+    service: str,
+    generation: Generation,
+    old: Mapping[str, Slice],
+    now: InForce,
+    before: InForce | None,
+    numbers: Mapping[str, int],
+) -> dict[str, Slice]:
+    """``numbers``: of the scrapers in the placement before."""
+    scrapers = now.placement.scrapers
+    maybe = touched(before.placement, now.placement, service) if before else None
+    kept: dict[int, Slice] = {}
+    for index, scraper in enumerate(scrapers):
+        had, was = old.get(scraper.id), numbers.get(scraper.id)
+        if before is None or had is None or was is None or not same_place(had.scraper, scraper):
             continue
-        result[name] = {
-            scraper.id: _slice(name, index, scraper, generation, old.get(scraper.id), now, before, numbers.get(scraper.id))
-            for index, scraper in enumerate(now.placement.scrapers)
-        }
+        is_same = maybe is not None and index not in maybe
+        if is_same or now.shares.unchanged(index, before.shares, was, service):
+            kept[index] = had
+    rest = [index for index in range(len(scrapers)) if index not in kept]
+    bodies = dict(zip(rest, now.shares.bodies(rest, service), strict=True))
+    result: dict[str, Slice] = {}
+    for index, scraper in enumerate(scrapers):
+        had = kept.get(index)
+        if had is None:
+            had = old.get(scraper.id)
+            if had is None or not same_place(had.scraper, scraper) or had.body != bodies[index]:
+                had = Slice(service, scraper, generation, bodies[index], len(now.shares.of(index, service)))
+        result[scraper.id] = had
     return result
 
 
@@ -62,27 +91,6 @@ def changed_slices(before: Memory, slices: Slices) -> list[Slice]:
         if now is not (old := before.of(name).slices):
             changed += [s for n, s in now.items() if s is not old.get(n)]
     return changed
-
-
-def _slice(
-    service: str,
-    index: int,
-    scraper: Scraper,
-    generation: Generation,
-    old: Slice | None,
-    now: InForce,
-    before: InForce | None,
-    was: int | None,
-) -> Slice:
-    """``was``: the number of the scraper in the placement before."""
-    if old is not None and not same_place(old.scraper, scraper):
-        old = None
-    if old and before and was is not None and now.shares.unchanged(index, before.shares, was, service):
-        return old
-    body = now.shares.body(index, service)
-    if old is not None and old.body == body:
-        return old
-    return Slice(service, scraper, generation, body, len(now.shares.of(index, service)))
 
 
 def in_epoch(memory: Memory, epoch: int) -> Memory:
