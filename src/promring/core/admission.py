@@ -123,11 +123,9 @@ def admit(
     staying = tuple(name for name in found.lost if name not in found.leaving)
     after = History(standings, found.panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
-    if not warming_up and not after.members:  # ``to``, not ``joined``: they were there before, a first leave is no flap
-        first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
-        after = History(standings | first, after.panic_since)
-    ends = [found.ends_at, warm_at]
-    due = [*ends, *_due(after.standings, rules, drained, no_room=no_room, panic=bool(staying))]
+    if not warming_up and not after.members:
+        after = _all_in(after, now)
+    due = [found.ends_at, warm_at, *_due(after.standings, rules, drained, no_room=no_room, panic=bool(staying))]
     asked = {*share.missing, *staying} if staying and found.panic_since is not None else ()
     return Admitted(
         after,
@@ -141,6 +139,15 @@ def admit(
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
         again_at=min((at for at in due if at > now), default=INFINITY),
     )
+
+
+def _all_in(history: History, now: float) -> History:
+    """All that are joining come in together: ``to``, not ``joined``, as they were there before, and a first leave is no
+    flap.
+    """
+    standings = history.standings
+    first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
+    return History({**standings, **first}, history.panic_since)
 
 
 def _needed(

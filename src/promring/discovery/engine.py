@@ -90,7 +90,6 @@ class Engine:
 
     def __init__(self, at: str | OwnEngine, http: HttpConfig) -> None:
         self._at, self._http, self.where = at, http, shown(at) if isinstance(at, str) else "engine"
-        self._own = None if isinstance(at, str) else at
         self._url = ""
         self._pools = EnginePools(self.where)
         self.timeout_s = 0.0
@@ -104,6 +103,10 @@ class Engine:
         self._read: Turns | None = None
         self._intervals: dict[str, float] = {}
         self._looked, self._look_took_s = 0.0, 0.0
+
+    @property
+    def _own(self) -> OwnEngine | None:
+        return None if isinstance(self._at, str) else self._at
 
     def add(self, scrape_pool: str, rules: ListRules, timeout_s: float, interval_s: float) -> bool:
         """A source takes this pool with these ``rules``. False: it cannot, because another one has other rules for it."""
