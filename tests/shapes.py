@@ -271,8 +271,18 @@ SHAPES: dict[str, Shape] = {
                 action: replace
               - {source_labels: [__tmp_hash], target_label: __tmp_hash, modulus: 2, action: hashmod}
               - {source_labels: [__tmp_hash], regex: $(SHARD), action: keep}
+          - job_name: podMonitor/monitoring/newer/0
+            kubernetes_sd_configs: [{role: pod}]
+            relabel_configs:
+              - {source_labels: [__address__, __tmp_hash], target_label: __tmp_hash, regex: (.+);, replacement: $1}
+              - {source_labels: [__tmp_hash], target_label: __tmp_hash, modulus: 2, action: hashmod}
+              - source_labels:
+                - __tmp_hash
+                - __tmp_disable_sharding
+                regex: $(SHARD);|.+;.+
+                action: keep
         """,
-        "D: serviceMonitor/monitoring/api/0",
+        "D: serviceMonitor/monitoring/api/0 podMonitor/monitoring/newer/0",
     ),
     "half a hashmod, and one with a use": _shape(
         """

@@ -14,6 +14,7 @@ from promring.importing import keys, programs
 from promring.importing.configuration import read_configuration
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, convert
 from promring.importing.services import Layout
+from promring.importing.source import InputError
 from promring.importing.verdicts import Wishes
 from promring.importing.verify import verify
 from promring.model import ConfigError
@@ -145,12 +146,28 @@ def test_the_shards_together_have_the_targets_of_the_old_server_label_by_label(t
 
 
 @pytest.mark.parametrize(
-    "text", ["scrape_configs: [{job_name: a, scrape_interval: 1x}]\n", "global: {scrape_intervall: 5s}\n"]
+    ("text", "said"),
+    [
+        ("global: {scrape_intervall: 5s}\n", "1: promtool: field scrape_intervall not found"),
+        (
+            "scrape_configs:\n- job_name: a\n  scrape_interval: 15 s\n",
+            "3: scrape_configs[0].scrape_interval: promtool: not a",
+        ),
+        (
+            "scrape_configs:\n- {job_name: a}\n- job_name: b\n  scrape_interval: 1s\n  scrape_timeout: 2s\n",
+            "3: scrape_configs[1].job_name: promtool: scrape timeout greater than scrape interval",
+        ),
+        (
+            "scrape_configs:\n- job_name: a\n  static_configs:\n  - targets:\n    - h:1\n    - http://h:1/metrics\n",
+            '6: scrape_configs[0].static_configs[0].targets[1]: promtool: "http://h:1/metrics" is not a valid hostname',
+        ),
+        ("global: {scrape_interval: 1x, scrape_timeout: 1x}\n", "1: promtool: not a valid duration"),
+    ],
 )
-def test_what_prometheus_refuses_is_refused(tmp_path: Path, text: str) -> None:
+def test_what_prometheus_refuses_is_refused_where_it_stands(tmp_path: Path, text: str, said: str) -> None:
     server("promtool")
     (tmp_path / "prometheus.yml").write_text(text)
-    with pytest.raises(Exception, match=r"prometheus\.yml:1: promtool"):
+    with pytest.raises(InputError, match=re.escape(f"prometheus.yml:{said}")):
         judged_by_prometheus(read_configuration(tmp_path / "prometheus.yml"))
 
 

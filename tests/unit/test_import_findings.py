@@ -17,6 +17,7 @@ from promring.importing.verdicts import Verdict, Wishes
 
 HASH = "{source_labels: [__address__], modulus: 4, target_label: __tmp, action: hashmod}"
 KEEP = "{source_labels: [__tmp], regex: 1, action: keep}"
+OF_OPERATOR = "{source_labels: [__tmp, __tmp_disable_sharding], regex: $(SHARD);|.+;.+, action: keep}"
 
 
 def converted(folder: Path, text: str, layout: Layout | None = None) -> Converted:
@@ -66,6 +67,8 @@ def job(*lines: str) -> str:
         (job(r"file_sd_configs: [{files: ['sd\*.json']}]"), "PI037", "scrape_configs[0](j).file_sd_configs[0].files[0]"),
         (job("file_sd_configs: [{files: [C:/a.json]}]"), "PI037", "scrape_configs[0](j).file_sd_configs[0].files[0]"),
         (job(f"metric_relabel_configs: [{HASH}]"), "PI038", "scrape_configs[0](j).metric_relabel_configs[0]"),
+        (job("consulagent_sd_configs: [{server: 'c:8500'}]"), "PI024", "scrape_configs[0](j)"),
+        (job("http_sd_configs: [{url: 'http://x/', headers: ['a: b']}]"), "PI024", "scrape_configs[0](j)"),
         (job("target_limit: 5"), "PI029", "scrape_configs[0](j).target_limit"),
         (job("params: {sig: [x]}"), "PI027", "scrape_configs[0](j).params"),
         ("scrape_config_files: ['http://x/y.yml']\n" + job(), "PI028", "scrape_config_files"),
@@ -97,12 +100,25 @@ def test_a_finding_is_where_it_belongs(tmp_path: Path, text: str, code: str, whe
         (f"[{HASH}, {KEEP}, {{regex: __t.*, action: labelmap}}]", False),
         (f"[{HASH}, {KEEP}]".replace("__tmp", "shard"), False),
         (f"[{KEEP}, {HASH}]", False),
+        (f"[{HASH}, {KEEP.replace('1', '4')}]", False),
+        (f"[{HASH}, {KEEP.replace('1', '01')}]", False),
+        (f"[{HASH}, {KEEP}, {{regex: job|__.*, action: labelkeep}}]", True),
+        (f"[{HASH}, {KEEP}, {{regex: job, action: LabelKeep}}]".replace("hashmod", "HashMod"), True),
+        (f"[{HASH}, {{regex: job, action: labelkeep}}, {KEEP}]", False),
+        (f"[{HASH}, {{regex: __tmp, action: labeldrop}}, {KEEP}]", False),
+        (f"[{HASH}, {KEEP}, {{regex: shard, action: labeldrop}}]".replace("__tmp", "shard"), True),
+        (f"[{HASH}, {KEEP}, {{regex: job|instance, action: labelkeep}}]".replace("__tmp", "shard"), True),
+        (f"[{HASH}, {KEEP}, {{regex: job|shard, action: labelkeep}}]".replace("__tmp", "shard"), False),
+        (f"[{HASH}, {OF_OPERATOR}]", True),
+        (f"[{HASH}, {OF_OPERATOR.replace('$(SHARD)', '0')}]", True),
+        (f"[{HASH}, {OF_OPERATOR.replace('|.+;.+', '')}]", False),
+        (f"[{{target_label: __tmp_disable_sharding, replacement: x}}, {HASH}, {OF_OPERATOR}]", False),
     ],
 )
 def test_shards_by_hashmod_are_taken_out_only_as_a_plain_pair(tmp_path: Path, rules: str, taken: bool) -> None:
     found = converted(tmp_path, job(f"relabel_configs: {rules}"))
     assert found.jobs[0].verdict is (Verdict.NATIVE if taken else Verdict.NOT_TAKEN)
-    assert (b"hashmod" in found.files[SCRAPERS].content) is not taken
+    assert (b"hashmod" in found.files[SCRAPERS].content.lower()) is not taken
     assert found.exact is taken
 
 

@@ -7,6 +7,7 @@ Standard output has the table of jobs, or with ``--output json`` everything; sta
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from promring.importing import programs
 from promring.importing.configuration import Configuration, read_configuration
 from promring.importing.convert import Converted, convert
 from promring.importing.findings import Finding, ordered
+from promring.importing.inside import leaves
 from promring.importing.output import check_folder, write_all
 from promring.importing.services import Layout
 from promring.importing.sizing import ask_load
-from promring.importing.source import InputError
+from promring.importing.source import InputError, Source
 from promring.importing.verdicts import Wishes
 from promring.importing.verify import verify
 from promring.model import PromringError
@@ -138,10 +140,21 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
     if answer is None or answer.accepted:
         return []
     if answer.refused:
-        name = configuration.main.name
-        raise InputError([f"{name}:{line or 1}: {answer.program}: {what}" for line, what in answer.refused])
+        raise InputError([_refusal(configuration.main, answer.program, line, what) for line, what in answer.refused])
     what = f"{answer.program} here lacks {', '.join(sorted(answer.lacks))}"
     return [configuration.finding("PI032", what, "it did not judge this file")]
+
+
+def _refusal(main: Source, program: str, line: int, what: str) -> str:
+    """Prometheus names the line only of some faults; else it is where a text stands that the message quotes."""
+    what = what.replace(f"parsing YAML file {main.path.absolute()}: ", "")
+    if line:
+        return f"{main.name}:{line}: {program}: {what}"
+    for quoted in re.findall(r'"([^"]+)"', what):
+        places = [leaf for leaf in leaves(main.root) if leaf.node.real.text == quoted]
+        if len(places) == 1:
+            return f"{main.name}:{places[0].node.line}: {places[0].path}: {program}: {what}"
+    return f"{main.name}:1: {program}: {what}"
 
 
 def _end(lines: Sequence[str], status: int) -> NoReturn:

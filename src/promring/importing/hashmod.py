@@ -1,8 +1,11 @@
 """Sharding by ``hashmod`` that a job has already: a rule that writes a label, and a ``keep`` of one value of it.
 
 The pair is taken out when nothing that comes after its first rule reads the label besides the ``keep``, and when the label
-is one that Prometheus drops (``__tmp_hash``). What writes the label before, as prometheus-operator does, only feeds the hash
-and is left: the label is dropped at the end.
+is dropped at the end: by Prometheus (``__tmp_hash``), or by a rule. What writes the label before, as prometheus-operator
+does, only feeds the hash and is left.
+
+prometheus-operator's ``keep`` reads a second label, too: targets that have it are scraped by every shard. Where no rule of
+the job writes it, there are none.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from promring.importing.configuration import Job, action_of, rules_of, sources_o
 from promring.importing.source import Node, get, text_of
 
 _ONE_SHARD = re.compile(rf"\^?\(?(\d+|{keys.ENVIRONMENT.pattern})\)?\$?")
+_ONE_SHARD_OR_ALL = re.compile(rf"(\d+|{keys.ENVIRONMENT.pattern});\|\.\+;\.\+")
+ON_EVERY_SHARD = "__tmp_disable_sharding"
+"""prometheus-operator's second label."""
 
 
 class Shard(NamedTuple):
@@ -43,27 +49,55 @@ def shards_of(job: Job) -> list[Shard | Trouble]:
 def _pair(rules: list[Node], number: int) -> Shard | Trouble:
     rule = rules[number]
     label = text_of(get(rule, "target_label"))
-    later = [(n, r) for n, r in enumerate(rules[number + 1 :], number + 1) if _mentions(r, label)]
-    keeps = [(n, r) for n, r in later if action_of(r) == "keep" and sources_of(r) == [label]]
-    if not keeps:
+    after = list(enumerate(rules))[number + 1 :]
+    later = [n for n, one in after if _mentions(one, label)]
+    at = next(
+        (n for n in later if action_of(rules[n]) == "keep" and set(sources_of(rules[n])) <= {label, ON_EVERY_SHARD}), 0
+    )
+    if not at:
         return Trouble(rule, number, f"hashmod into {label!r} without a keep of one shard")
-    at, keep = keeps[0]
     if len(later) > 1:
-        other = next(n for n, _ in later if n != at)
+        other = next(n for n in later if n != at)
         return Trouble(rule, number, f"hashmod into {label!r}, which relabel_configs[{other}] reads or writes, too")
-    if not label.startswith("__"):
+    dropped = next((n for n, one in after if _drops(one, label)), None)
+    if dropped is not None and dropped < at:
+        return Trouble(rule, number, f"hashmod into {label!r}, which relabel_configs[{dropped}] drops before it is read")
+    if dropped is None and not label.startswith("__"):
         return Trouble(rule, number, f"hashmod into {label!r}, a label that the series have")
-    found = _ONE_SHARD.fullmatch(text_of(get(keep, "regex")))
-    if found is None:
-        return Trouble(keep, at, f"the keep of {label!r} is not of one shard")
-    return Shard((number, at), text_of(get(rule, "modulus")), found[1], rule.line)
+    what, shard = _shard(rules, at, label, text_of(get(rule, "modulus")))
+    return Trouble(rules[at], at, what) if what else Shard((number, at), text_of(get(rule, "modulus")), shard, rule.line)
+
+
+def _shard(rules: list[Node], at: int, label: str, modulus: str) -> tuple[str, str]:
+    """What is in the way, or empty; and which shard the ``keep`` at this place keeps."""
+    keep = rules[at]
+    both = sources_of(keep) == [label, ON_EVERY_SHARD]
+    found = (_ONE_SHARD_OR_ALL if both else _ONE_SHARD).fullmatch(text_of(get(keep, "regex")))
+    if found is None or not (both or sources_of(keep) == [label]) or get(keep, "if") is not None:
+        return f"the keep of {label!r} is not of one shard", ""
+    if both and any(text_of(get(rule, "target_label")) == ON_EVERY_SHARD for rule in rules):
+        return f"some targets have {ON_EVERY_SHARD}: every shard scrapes them", ""
+    shard = found[1]
+    if shard.isdigit() and (shard != str(int(shard)) or (modulus.isdigit() and int(shard) >= int(modulus))):
+        return f"the keep of {label!r} keeps nothing: there is no shard {shard} of {modulus}", ""
+    return "", shard
 
 
 def _mentions(rule: Node, label: str) -> bool:
-    """Whether a rule reads or writes ``label``. One that drops it by its name is no use of it."""
+    """Whether a rule reads or writes ``label``. One that drops or keeps it by its name is no use of it."""
     if label in sources_of(rule) or text_of(get(rule, "target_label")) == label:
         return True
-    return action_of(rule) in ("labelmap", "labelkeep") and _matches(text_of(get(rule, "regex")), label)
+    return action_of(rule) == "labelmap" and _matches(text_of(get(rule, "regex")) or ".*", label)
+
+
+def _drops(rule: Node, label: str) -> bool:
+    regex = text_of(get(rule, "regex"))
+    match action_of(rule):
+        case "labeldrop":
+            return _matches(regex, label)
+        case "labelkeep":
+            return not _matches(regex, label)
+    return False
 
 
 def _matches(regex: str, label: str) -> bool:

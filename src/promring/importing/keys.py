@@ -19,7 +19,7 @@ DISCOVERIES = frozenset(
         "serverset stackit triton uyuni vultr xds"
     )
 ) | {"static_configs"}
-VMAGENT_DISCOVERIES = frozenset(("yandexcloud_sd_configs",))
+VMAGENT_DISCOVERIES = frozenset(("consulagent_sd_configs", "yandexcloud_sd_configs"))
 """Which no Prometheus has."""
 NATIVE = frozenset(("static_configs", "file_sd_configs", "http_sd_configs", "consul_sd_configs", "dns_sd_configs"))
 """Which promring has itself."""

@@ -24,7 +24,7 @@ from promring.importing.inside import (
 )
 from promring.importing.native import Native, native
 from promring.importing.piece import Piece
-from promring.importing.source import Node, get, text_of, texts
+from promring.importing.source import Node, flat, get, text_of, texts
 
 SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
 """The label that Prometheus sets itself on what it reads from a file or a URL, whatever the list says."""
@@ -96,8 +96,7 @@ def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
         return _kept(job, "asked for with --keep", "PI006")
     if not job.discoveries:
         return _kept(job, "it has no targets", "PI006")
-    only = sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries))
-    if only:
+    if only := [*sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries)), *_keys_of_vmagent(job)]:
         why = f"{only[0]} is vmagent's alone"
         return Judged(job, Verdict.NOT_TAKEN, why), [job.finding("PI024", why, "left on every scraper as it is")]
     shards = shards_of(job)
@@ -110,6 +109,17 @@ def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
     if why:
         return _kept(job, why, code)
     return _sharded(job, tuple(one for one in shards if isinstance(one, Shard)))
+
+
+def _keys_of_vmagent(job: Job) -> list[str]:
+    """Of its discoveries."""
+    return [
+        f"{kind}[{number}].{key}"
+        for kind in job.discoveries
+        for number, item in enumerate(_items(job, kind))
+        for key in flat(item)
+        if key in keys.VMAGENT_JOB and key not in keys.JOB
+    ]
 
 
 def _kept(job: Job, why: str, code: str) -> tuple[Judged, list[Finding]]:
