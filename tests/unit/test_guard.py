@@ -11,7 +11,7 @@ from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Hold
-from promring.model import Empty, Fact, Known, Members, Reply, Scraper, TargetGroup, TargetPool, Unknown
+from promring.model import Empty, Fact, Known, Members, Release, Reply, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, Judgement, judge
 
 MEMBERS: Members = (Scraper("a:1", "a", 1),)
@@ -226,6 +226,66 @@ def test_a_first_plan_may_be_released_although_a_source_is_silent() -> None:
     assert dict(released.sources) == {"s": GROUPS}
 
 
+def test_a_list_that_is_not_the_last_leaders_waits_for_its_source_or_for_a_person() -> None:
+    facts, asked = Facts(UP, {"s": STALE, "x": STALE}), ("s", "x")
+    held = judge(facts, History.of(MEMBERS), Guard(), NOW, planned=None, stale=asked).verdict
+    assert isinstance(held, Hold)
+    assert (held.reason, held.what) == ("targets_unknown", asked)
+    assert held.detail == "no answer since the start from s, x; what is remembered is not what the last leader had"
+    for released, goes_on in ((held.withheld[0].let_go, True), (Release("targets_unknown", ("s",)), False)):
+        judged = judge(facts, History.of(MEMBERS), Guard(), NOW, planned=None, stale=asked, released=[released])
+        assert isinstance(judged.verdict, Act) is goes_on, "what was shown is let go, and nothing else"
+
+
+def test_what_the_last_leader_had_is_not_asked_once_there_is_a_plan() -> None:
+    judged = judge(
+        Facts(UP, {"s": said(SIX)}), History.of(MEMBERS), Guard(), NOW, planned={"s": SIX}, counts={"s": 10}
+    ).verdict
+    assert isinstance(judged, Act)
+    assert (judged.sources, judged.withheld) == ({"s": SIX}, ())
+
+
+def test_the_first_scrapers_are_waited_for_or_let_in_by_a_person() -> None:
+    facts, guard = Facts(UP, {"s": GOOD}), Guard(Rules(join_delay_s=5.0))
+    held = judge(facts, History(), guard, NOW, planned=None)
+    assert isinstance(held.verdict, Hold)
+    assert (held.verdict.reason, held.verdict.until, held.again_at) == ("warming_up", NOW + 5, NOW + 5)
+    for released, come_in in ((Release("warming_up", ()), True), (Release("targets_unknown", ()), False)):
+        verdict = judge(facts, History(), guard, NOW, planned=None, released=[released]).verdict
+        assert isinstance(verdict, Act) is come_in
+
+
+ABLE, DRAINED, WITHOUT = Scraper("a:1", "a", 1), Scraper("b:1", "b", 1), Scraper("c:1", "c", 1, weight=0.0)
+
+
+@pytest.mark.parametrize(
+    ("alive", "reason"),
+    [((ABLE, DRAINED, WITHOUT), ""), ((DRAINED, WITHOUT), "no_scrapers"), ((DRAINED,), "no_scrapers"), ((ABLE,), "")],
+)
+def test_a_fleet_in_which_nobody_may_have_a_target_keeps_its_plan(alive: Members, reason: str) -> None:
+    facts = Facts(fact(Known(alive), alive), {"s": GOOD})
+    verdict = judge(facts, History.of(alive), Guard(), NOW, planned=S, drained=["b:1"]).verdict
+    assert (verdict.reason if isinstance(verdict, Hold) else "") == reason
+
+
+def test_who_gets_nothing_may_leave_without_a_panic() -> None:
+    many: Members = tuple(Scraper(f"{c}:1", c, 1) for c in "abcd")
+    facts = Facts(fact(Known(many[:1]), many[:1]), {"s": GOOD})
+    judged = judge(facts, History.of(many), Guard(), NOW, planned=S, drained=[s.id for s in many[1:]]).verdict
+    assert isinstance(judged, Act)
+    assert (judged.members, judged.withheld) == (many[:1], ())
+
+
+@pytest.mark.parametrize(
+    ("history", "detail"),
+    [(History(), "no scraper is alive"), (History.of(MEMBERS), "no scraper is alive; the last plan stays")],
+)
+def test_that_nobody_is_alive_says_whether_a_plan_stays(history: History, detail: str) -> None:
+    held = judge(Facts(fact(Empty()), {"s": GOOD}), history, Guard(), NOW, planned=None).verdict
+    assert isinstance(held, Hold)
+    assert held.detail == detail
+
+
 @pytest.mark.parametrize("members", [fact(Unknown("refused")), fact(Empty())])
 def test_what_is_not_known_and_nobody_alive_cannot_be_released(members: Fact[Members]) -> None:
     assert isinstance(verdict_on(Facts(members, {"s": GOOD}), None, released=True).verdict, Hold)
@@ -258,6 +318,31 @@ def test_with_some_dead_the_plan_goes_on_and_the_silent_are_set_aside() -> None:
     assert held.what == ("e:1", "f:1")
     assert "these answer a direct probe and stay: f:1" in held.detail
     assert "these keep what they have and get nothing new meanwhile: e:1" in held.detail
+    for reply, named in ((Reply.SILENT, "keep what they have"), (Reply.ANSWERS, "answer a direct probe")):
+        told = dict.fromkeys(("e:1", "f:1"), reply)
+        (held,) = judge(
+            Facts(left, {"s": GOOD}, probed | told), History.of(many), Guard(), 100.0, planned=S
+        ).verdict.withheld
+        words = ("keep what they have", "answer a direct probe")
+        assert [word for word in words if f"these {word}" in held.detail] == [named], "nobody is named for what none does"
+
+
+def test_a_release_of_a_panic_lets_go_the_scrapers_that_it_names_and_no_other_release_does() -> None:
+    many: Members = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdef")
+    left = Facts(fact(Known(many[:2]), many[:2]), {"s": GOOD})
+    gone = tuple(s.id for s in many[2:])
+    for reason, members in (("panic", many[:2]), ("targets_unknown", None)):
+        verdict = judge(left, History.of(many), Guard(), 100.0, planned=S, released=[Release(reason, gone)]).verdict
+        assert (verdict.members if isinstance(verdict, Act) else None) == members
+
+
+def test_the_loop_looks_again_at_whatever_is_due_first() -> None:
+    """One scraper joins at 102, a panic ends at 160; then the same with a join after it."""
+    many: Members = tuple(Scraper(f"{c}:1", c, 1) for c in "abcdef")
+    came = Facts(fact(Known((*many[:2], Scraper("x:1", "x", 1)))), {"s": GOOD})
+    for delay_s, at in ((2.0, 102.0), (200.0, 160.0)):
+        judged = judge(came, History.of(many), Guard(Rules(join_delay_s=delay_s)), 100.0, planned=S)
+        assert judged.again_at == at
 
 
 def test_a_release_lets_go_only_what_was_shown() -> None:
@@ -275,6 +360,9 @@ def test_sources_that_a_reload_put_in_the_place_of_others_are_compared_with_them
     assert isinstance(result, Act)
     assert (result.kept, len(result.sources["file:a"])) == (("file:a",), 10)
     assert [one.reason for one in result.withheld] == ["source_shrank"]
+    beside = verdict_on(Facts(UP, {"file:a,b": short, "b": said(TEN)}), planned | {"b": TEN}).verdict
+    assert isinstance(beside, Act)
+    assert beside.kept == ("file:a",), "a source that was there before replaces none"
     for now in (
         verdict_on(Facts(UP, {"file:a,b": said(listed(3), 3, 300)}), planned).verdict,
         verdict_on(Facts(UP, {"file:a,b": short}), planned, released=True).verdict,

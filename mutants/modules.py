@@ -1,0 +1,44 @@
+"""Which tests are there to notice a change of which module of ``promring.core``: those that are about it and take seconds.
+
+A change that only a test of another module notices (of the loop, of a fleet, in the simulation) is listed as not noticed:
+whoever changes the module shall hear of it from the tests of the module.
+"""
+
+from __future__ import annotations
+
+LISTS = "laws/test_machines.py::test_a_guard_believes_a_doubtful_list_when_it_was_said_often_and_long_enough_and_not_before"
+MOVES = "laws/test_machines.py::test_no_target_is_ever_with_nobody_who_scrapes_it_while_nobody_dies"
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "guard": ("unit/test_guard.py", LISTS),
+    "admission": ("unit/test_admission.py", "unit/test_guard.py"),
+    "standing": ("unit/test_admission.py", "unit/test_kubernetes_pods.py"),
+    "handover": ("laws/test_handover.py", MOVES),
+    "placement": ("laws/test_placement.py",),
+    "aside": ("laws/test_aside.py",),
+    "claims": ("laws/test_handover.py", "laws/test_aside.py", MOVES),
+    "columns": ("laws/test_placement.py", "laws/test_patch.py", "laws/test_state.py"),
+    "coverage": ("unit/test_coverage.py", "unit/test_second_opinion.py"),
+    "difference": ("laws/test_placement.py", "laws/test_loads.py", "laws/test_fleet_pool.py"),
+    "eligible": ("laws/test_placement.py", "unit/test_needed.py"),
+    "fragment": ("unit/test_groups.py", "unit/test_coverage.py", "unit/test_where.py"),
+    "gain": ("laws/test_loads.py",),
+    "in_order": ("laws/test_placement.py",),
+    "joined": ("laws/test_fleet_pool.py", "laws/test_listed.py"),
+    "learning": ("laws/test_loads.py", "unit/test_load_figures.py"),
+    "loads": ("laws/test_loads.py", "unit/test_load_figures.py"),
+    "loss": ("unit/test_loss.py",),
+    "needed": ("unit/test_needed.py",),
+    "packing": ("laws/test_placement.py",),
+    "patch": ("laws/test_patch.py",),
+    "plan": ("laws/test_placement.py", "laws/test_state.py"),
+    "pool": ("laws/test_placement.py", "laws/test_patch.py", "unit/test_groups.py"),
+    "preview": ("unit/test_preview.py", "unit/test_forecasts.py"),
+    "recall": ("unit/test_reload_decisions.py",),
+    "refusals": ("unit/test_groups.py",),
+    "ring": ("laws/test_placement.py", "unit/test_weighing.py"),
+    "room": ("laws/test_handover.py", "unit/test_needed.py"),
+    "second_opinion": ("unit/test_second_opinion.py",),
+    "twins": ("unit/test_needed.py", "laws/test_placement.py"),
+    "verdicts": ("unit/test_guard.py",),
+}
