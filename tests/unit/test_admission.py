@@ -54,6 +54,25 @@ def test_the_first_ones_come_in_together_after_the_delay_or_when_all_expected_ar
     assert [case.says("a", 0), case.says("a", 5)] == ["!", "a"]
     assert Case(join_delay_s=5.0).says("ab", 0, released=True) == "ab"
     assert Case(join_delay_s=0.0).says("a", 0) == "a"
+    assert Case().says("", 0) == "", "there is nobody to wait for"
+
+
+@pytest.mark.parametrize(
+    ("expected", "waited_for"), [(frozenset[str](), ""), (frozenset({"a:1", "b:1", "c:1"}), " for b:1, c:1")]
+)
+def test_a_cold_start_names_those_that_it_waits_for(expected: frozenset[str], waited_for: str) -> None:
+    case = Case(join_delay_s=5.0, expected=expected)
+    case.says("a", 0)
+    assert case.last.warming_up == f"1 scrapers are alive; waiting up to 5 s{waited_for}"
+
+
+def test_who_came_and_went_before_the_start_is_over_neither_comes_in_nor_is_waited_for() -> None:
+    case = Case(join_delay_s=5.0)
+    assert [case.says("abc", 0), case.says("ab", 1), case.says("ab", 5)] == ["!", "!", "ab"]
+    case = Case(join_delay_s=5.0)
+    assert [case.says("x", 0), case.says("a", 3), case.says("a", 7.9), case.says("a", 8)] == ["!", "!", "!", "a"]
+    case = Case(wait_scrapers=2, wait_most_s=20.0)
+    assert [case.says("x", 0), case.says("a", 3)] == ["!", "!"], "one of two"
 
 
 def test_a_cold_start_waits_for_as_many_as_it_is_told_and_no_longer_than_that() -> None:
@@ -62,7 +81,7 @@ def test_a_cold_start_waits_for_as_many_as_it_is_told_and_no_longer_than_that() 
     case = Case(join_delay_s=5.0, wait_scrapers=3, wait_most_s=20.0, expected=frozenset({"a:1", "b:1"}))
     assert [case.says("ab", 0), case.says("ab", 19.9)] == ["!", "!"]
     assert case.last.warming_up == "2 scrapers are alive; waiting up to 20 s for 3"
-    assert case.last.until == 20
+    assert (case.last.until, case.last.again_at) == (20, 20)
     assert case.says("ab", 20) == "ab"
 
 
@@ -79,6 +98,26 @@ def test_a_leave_is_at_once_or_after_its_delay() -> None:
     assert [case.says("ab", 0), case.says("abc", 2), case.says("ab", 3), case.says("ab", 5.9)] == ["abc"] * 4
     assert case.last.again_at == 6
     assert case.says("ab", 6) == "ab"
+    assert case.says("abc", 10) == "ab"
+    assert case.says("abc", 15) == "abc"
+    assert case.last.again_at == float("inf"), "nothing is due while nobody joins or leaves"
+
+
+def test_each_state_of_a_scraper_is_said_with_its_beginning() -> None:
+    case = Case("ab", leave_delay_s=3.0, join_delay_s=5.0)
+    story = [
+        ("abc", 0, State.JOINING, 0),
+        ("abc", 5, State.IN, 5),
+        ("ab", 10, State.LEAVING, 10),
+        ("abc", 11, State.IN, 11),
+        ("ab", 20, State.LEAVING, 20),
+        ("ab", 23, State.OUT, 23),
+        ("abc", 30, State.JOINING, 30),
+        ("ab", 31, State.OUT, 31),
+    ]
+    for names, at, state, since in story:
+        case.says(names, at)
+        assert (case.history.standings["c:1"].state, case.history.standings["c:1"].since) == (state, since)
 
 
 def test_the_join_delay_of_a_flapper_doubles_up_to_five_minutes_and_is_forgiven() -> None:
@@ -93,10 +132,13 @@ def test_the_join_delay_of_a_flapper_doubles_up_to_five_minutes_and_is_forgiven(
         at = case.last.again_at
         assert case.says("abc", at) == "abc"
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300], "the first leave, after a long time, is no flap"
-    at += 601
-    assert case.says("ab", at) == "ab"
-    case.says("abc", at + 1)
-    assert case.last.again_at - at - 1 == 5
+    for stayed_s, wait_s in ((599, 300), (600, 5)):
+        at += stayed_s
+        assert case.says("ab", at) == "ab"
+        case.says("abc", at + 1)
+        assert case.last.again_at - at - 1 == wait_s
+        at = case.last.again_at
+        case.says("abc", at)
 
 
 def test_a_check_that_toggles_every_three_seconds_moves_it_once() -> None:
@@ -157,7 +199,10 @@ def test_too_many_at_once_are_held_until_probed_dead_and_the_time_has_passed() -
     assert case.says("ab", 0) == "!abcdef"
     assert "4 of 6 scrapers are gone at once: c:1, d:1, e:1, f:1" in case.last.panic
     assert (case.last.suspects, case.last.again_at) == (scrapers("cdef"), 60)
-    assert case.says("ab", 61) == "!abcdef", "not probed yet"
+    assert case.last.until == 60
+    for at in (60, 61):
+        assert case.says("ab", at) == "!abcdef", "not probed yet"
+        assert case.last.until is None, "nobody knows when the probes end"
     case.probed = dict.fromkeys(["c:1", "d:1", "e:1"], Reply.SILENT)
     assert case.says("ab", 62) == "!abcdef", "one is missing"
     case.probed["f:1"] = Reply.SILENT
@@ -178,10 +223,22 @@ def test_who_answers_a_probe_stays_and_is_named() -> None:
     assert case.says("ab", 59) == "!abcdef"
     assert case.says("ab", 60) == "abcdf"
     assert list(case.last.vouched) == ["c:1", "d:1", "f:1"]
+    assert "not been heard" not in case.last.said
     assert {s.id for s in case.last.suspects} == {"c:1", "d:1", "e:1", "f:1"}, "they are probed further"
     assert case.says("abcdf", 70) == "abcdf"
     assert not case.last.vouched
     assert not case.last.suspects
+    case = Case("abcdef", panic_hold_s=0.0)
+    case.probed = dict.fromkeys(["c:1", "d:1", "e:1", "f:1"], Reply.ANSWERS)
+    assert case.says("ab", 0) == "abcdef", "however short the hold is"
+
+
+def test_a_scraper_that_refuses_when_the_hold_ends_leaves_once() -> None:
+    case = Case("ab", join_delay_s=5.0, panic_threshold=0.4, panic_hold_s=60.0)
+    assert [case.says("abcd", 0), case.says("abcd", 5), case.says("ab", 10)] == ["ab", "abcd", "!abcd"]
+    case.probed = dict.fromkeys(["c:1", "d:1"], Reply.REFUSES)
+    assert [case.says("ab", 71), case.says("abc", 80)] == ["ab", "ab"]
+    assert case.last.again_at == 90, "one quick leave doubles its delay, and not two"
 
 
 def test_who_refuses_is_dead_and_leaves_at_once_while_the_silent_are_held_and_the_answering_stay() -> None:
@@ -226,6 +283,9 @@ def test_a_long_list_of_the_missing_is_cut() -> None:
     last = admit(many[:1], History.of(many), Rules(), 0, probed={})
     assert "49 of 50 scrapers are gone at once: s01:1, " in last.panic
     assert " and 29 more; " in last.panic
+    last = admit(many[:1], History.of(many[:21]), Rules(), 0, probed={})
+    assert "20 of 21 scrapers" in last.panic
+    assert "more" not in last.panic
 
 
 def test_a_leave_delay_is_for_the_dead_too() -> None:
@@ -240,7 +300,15 @@ def test_who_dies_one_after_the_other_within_the_hold_counts_together() -> None:
     assert [case.says("abcde", 0), case.says("abcd", 1), case.says("abc", 2)] == ["abcde", "abcd", "abc"]
     assert case.says("ab", 3) == "!abc"
     case = Case("abcdef", panic_hold_s=60.0)
-    assert [case.says("abcdef"[:n], 61 * (6 - n)) for n in (5, 4, 3, 2)] == ["abcde", "abcd", "abc", "ab"]
+    assert [case.says("abcdef"[:n], 60 * (6 - n)) for n in (5, 4, 3, 2)] == ["abcde", "abcd", "abc", "ab"]
+
+
+def test_who_left_a_moment_ago_and_is_back_is_not_missing() -> None:
+    case = Case("abcdef", panic_threshold=0.4, panic_hold_s=60.0)
+    assert [case.says("abcde", 0), case.says("abcdef", 1), case.says("abcf", 2)] == ["abcde", "abcde", "abc"]
+    case = Case("abcdef", panic_threshold=0.4, panic_hold_s=60.0)
+    assert [case.says("abcde", 0), case.says("abcdef", 1), case.says("abc", 2)] == ["abcde", "abcde", "!abcde"]
+    assert case.last.began_at == 0, "the first of them has had nothing new since it left"
 
 
 def test_they_come_back_from_a_panic_without_a_join_delay() -> None:
@@ -321,6 +389,10 @@ def test_who_is_lost_later_in_a_panic_is_held_as_long() -> None:
     case.says("a", 200)
     case.probed |= {"b:1": Reply.SILENT, "c:1": Reply.SILENT}
     assert case.says("a", 205) == "abcdefgh"
+    case.probed |= dict.fromkeys(["d:1", "e:1", "f:1", "g:1", "h:1"], Reply.SILENT)
+    assert case.says("a", 206) == "abcdefgh"
+    assert case.last.until == 265, "the last that answered did at 205"
+    case.probed |= dict.fromkeys(["d:1", "e:1", "f:1", "g:1", "h:1"], Reply.ANSWERS)
     assert case.says("a", 260) == "adefgh"
 
 
@@ -344,6 +416,13 @@ def test_no_answer_changes_no_standing_and_interrupts_who_was_joining() -> None:
 def test_a_scraper_that_is_known_with_another_weight_or_zone_is_taken_as_it_is_now() -> None:
     heavy = Scraper("a:1", "a", 1, "z", 2.0)
     assert admit((heavy,), History.of(scrapers("a")), Rules(), 0, probed={}).history.members == (heavy,)
+    rules = Rules(join_delay_s=0.0, leave_delay_s=5.0)
+    for back_at in (2.0, 6.0):
+        history = History.of(scrapers("ab"))
+        for at, names in ((0.0, "b"), (back_at - 1.0, "b"), (6.0 if back_at == 6.0 else 1.5, "b")):
+            history = admit(scrapers(names), history, rules, at, probed={}).history
+        back = admit((heavy, *scrapers("b")), history, rules, back_at, probed={}).history
+        assert heavy in back.members, "while it was leaving, and after it had left"
 
 
 def test_standings_are_forgotten_in_time() -> None:
@@ -352,6 +431,12 @@ def test_standings_are_forgotten_in_time() -> None:
     case.says("a", 599)
     assert case.history.standings["b:1"].state is State.OUT
     case.says("a", 600)
+    assert "b:1" not in case.history.standings
+    case = Case("ab", panic_threshold=1.0, join_delay_s=5.0)
+    for names, at in (("a", 1000), ("ab", 1500), ("a", 1501), ("a", 2100)):
+        case.says(names, at)
+    assert "b:1" in case.history.standings, "it was seen since it left"
+    case.says("a", 2101)
     assert "b:1" not in case.history.standings
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from promring.core import verdicts
 from promring.core.admission import NOBODY_ASIDE, Aside
+from promring.core.guard import judge_lists
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Hold
@@ -118,6 +120,7 @@ def partly(after: Fact[TargetPool]) -> Fact[TargetPool]:
         (TEN, said(SIX, 3, 300), SIX, ""),
         (TEN, failing(said(SIX, 300, 3600)), TEN, "source_shrank"),
         (TEN, partly(said(SIX, 300, 3600)), TEN, "source_shrank"),
+        (TEN, failing(said(listed(12))), TEN, ""),  # the plan has a list that was partly from before: it stays
         (TEN, said(None), TEN, "source_empty"),
         (TEN, said(None, 2, 7200), TEN, "source_empty"),
         (TEN, said(None, 3000, 3599), TEN, "source_empty"),
@@ -164,6 +167,28 @@ def test_the_doubt_is_said_in_figures_and_when_it_ends() -> None:
     (fails,) = verdict_on(Facts(UP, {"s": failing(said(SIX, 9, 100))}), {"s": TEN}).verdict.withheld
     assert (fails.until, fails.confirmed) == (None, (0, 3))
     assert fails.detail == "s says 6 targets, the plan has 10 of it; and its newest answer confirms nothing: 500"
+    (part,) = verdict_on(Facts(UP, {"s": partly(said(SIX, 9, 100))}), {"s": TEN}).verdict.withheld
+    assert part.detail.endswith("and its newest answer confirms nothing: b.json: vanished")
+
+
+@pytest.mark.parametrize(
+    ("had", "new", "times", "least", "doubted"),
+    [
+        (10, 100, 10.0, 0, False),
+        (10, 101, 10.0, 0, True),
+        (10, 101, None, 0, False),
+        (10, 101, 10.0, 90, True),
+        (10, 101, 10.0, 91, False),
+        (100, 150, 10.0, 0, False),
+        (0, 50, 10.0, 0, False),
+    ],
+)
+def test_a_longer_list_is_doubted_when_it_is_both_many_times_as_long_and_many_targets_longer(
+    had: int, new: int, times: float | None, least: int, doubted: bool
+) -> None:
+    guard = verdicts.Guard(growth_threshold=times, growth_least=least)
+    lists = judge_lists({"s": said(listed(new))}, guard, NOW, planned={"s": listed(had)})
+    assert [one.reason for one in lists.withheld] == ["source_grew"] * doubted
 
 
 @pytest.mark.parametrize("there", ["all", "enough", "not enough"])
@@ -184,6 +209,8 @@ def test_a_source_that_gave_all_away_is_empty_at_once_and_one_that_lost_a_part_i
     result = verdict_on(Facts(UP, {"a": said(None), "b": said(TEN)}), planned).verdict
     assert isinstance(result, Act)
     assert (len(result.sources["a"]), len(result.sources["b"]), result.withheld) == (0, 10, ())
+    fails = verdict_on(Facts(UP, {"a": failing(said(SIX)), "b": said(TEN)}), planned).verdict
+    assert [one.reason for one in fails.withheld] == ["source_shrank"], "who fails has not said where the rest is"
     for elsewhere in (fact(Unknown("500"), TEN), said(SIX)):
         kept = verdict_on(Facts(UP, {"a": said(None), "b": elsewhere}), planned).verdict
         assert isinstance(kept, Act)
@@ -213,6 +240,12 @@ def test_a_first_list_that_is_shorter_than_the_last_leaders_is_held_as_long(
     failed = judged(failing(said(new, 300, 2 * hold_s))).verdict
     assert isinstance(failed, Hold)
     assert (failed.reason, failed.until) == (reason, None)
+    remembered = judged(replace(said(new, 300, 2 * hold_s), fresh=None)).verdict
+    assert isinstance(remembered, Hold)
+    assert remembered.reason == reason, "what was never heard in this run confirms nothing"
+    silent = judged(SILENT).verdict
+    assert isinstance(silent, Hold)
+    assert silent.reason == "targets_unknown", "no answer is no short list"
     believed = judged(said(new, 3, hold_s)).verdict
     assert isinstance(believed, Act)
     assert not believed.withheld
@@ -366,7 +399,25 @@ def test_sources_that_a_reload_put_in_the_place_of_others_are_compared_with_them
     for now in (
         verdict_on(Facts(UP, {"file:a,b": said(listed(3), 3, 300)}), planned).verdict,
         verdict_on(Facts(UP, {"file:a,b": short}), planned, released=True).verdict,
-        verdict_on(Facts(UP, {"file:a,b": said(listed(8), 1)}), planned).verdict,
+        verdict_on(Facts(UP, {"file:a,b": said(SEVEN, 1)}), planned).verdict,
     ):
         assert isinstance(now, Act)
         assert (list(now.sources), now.withheld) == (["file:a,b"], ())
+
+
+@pytest.mark.parametrize(
+    ("second", "confirmed", "until"),
+    [
+        (said(listed(2), 3, 300), None, None),
+        (said(listed(2), 2, 300), (2, 3), None),
+        (said(listed(2), 3, 100), (3, 3), NOW + 200),
+        (failing(said(listed(2), 3, 300)), (0, 3), None),
+    ],
+)
+def test_two_sources_in_the_place_of_one_must_both_have_said_it_often_and_long_enough(
+    second: Fact[TargetPool], confirmed: tuple[int, int] | None, until: float | None
+) -> None:
+    for sources in ({"x": said(listed(3), 3, 300), "y": second}, {"y": second, "x": said(listed(3), 3, 300)}):
+        result = verdict_on(Facts(UP, sources), {"file:a": TEN}).verdict
+        assert isinstance(result, Act)
+        assert [(one.confirmed, one.until) for one in result.withheld] == [(confirmed, until)] * (confirmed is not None)

@@ -125,8 +125,8 @@ def admit(
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
         after = _all_in(after, now)
-    due = [found.ends_at, warm_at, *_due(after.standings, rules, drained, no_room=no_room, panic=bool(staying))]
-    asked = {*share.missing, *staying} if staying and found.panic_since is not None else ()
+    due = [found.ends_at, warm_at, *_due(after.standings, rules, drained, no_room=no_room)]
+    asked = {*share.missing, *staying} if staying else ()
     return Admitted(
         after,
         panic=found.panic,
@@ -188,7 +188,7 @@ def _leaving(
 ) -> _Leaving:
     """Who of the ``gone`` leaves. When too many are gone at once, only who is surely dead does, until the hold is over."""
     leaving = [n for n in gone if n in let_go or standings[n].since + rules.leave_delay_s <= now]
-    if not gone or set(gone) <= set(let_go) or (panic_since is None and not share.too_many(rules)):
+    if set(gone) <= set(let_go) or (panic_since is None and not share.too_many(rules)):
         return _Leaving(leaving, leaving)
     panic_since = now if panic_since is None else panic_since
     ends_at, said, panic = panic_since + rules.panic_hold_s, _panic(share, probed), ""
@@ -261,7 +261,7 @@ def _missing(
     waits until it comes in, does.
     """
     counting = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
-    recent = {n for n, one in counting.items() if not one.planned and now - one.left_at < rules.panic_hold_s}
+    recent = {n for n, one in counting.items() if now - one.left_at < rules.panic_hold_s}
     base = recent | {n for n, one in counting.items() if one.planned or (one.state is State.JOINING and one.left_at > NEVER)}
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))
     return _Share(tuple(sorted(missing)), len(base))
@@ -297,9 +297,7 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     return f"{len(joining)} scrapers are alive; waiting up to {wait_s:g} s{others}", ends_at
 
 
-def _due(
-    standings: Mapping[str, Standing], rules: Rules, drained: Collection[str], *, no_room: bool, panic: bool
-) -> Iterable[float]:
+def _due(standings: Mapping[str, Standing], rules: Rules, drained: Collection[str], *, no_room: bool) -> Iterable[float]:
     """When one may come in, or go."""
     members = any(one.planned for one in standings.values())
     joining = sum(one.state is State.JOINING for one in standings.values())
@@ -310,6 +308,4 @@ def _due(
             if needed:
                 yield one.needed_at(rules)
         elif one.state is State.LEAVING:
-            yield one.since + rules.leave_delay_s
-            if panic:
-                yield one.held_until(rules)
+            yield from (one.since + rules.leave_delay_s, one.held_until(rules))

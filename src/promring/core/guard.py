@@ -213,19 +213,19 @@ class _Sources:
         fresh = all(fact.is_fresh for fact in facts)
         repeats = min(fact.repeats for fact in facts) if fresh else 0
         ends_at = self.guard.ends_at(reason, max(fact.since for fact in facts))
-        if fresh and repeats >= needed and ends_at <= self.now:
+        if repeats >= needed and ends_at <= self.now:
             return None
         more = f"{min(repeats, needed)} of {needed} fresh equal answers over at least {hold:g} s"
         if failing := [why for fact in facts if not fact.is_fresh and (why := _trouble(fact))]:
             more = f"and its newest answer confirms nothing: {failing[0]}"
-        until = ends_at if fresh and repeats >= needed else None  # nobody knows when an answer comes
+        until = ends_at if repeats >= needed else None  # nobody knows when an answer comes
         return Withheld(reason, f"{said}; {more}", what, until, (min(repeats, needed), needed))
 
     def _went_elsewhere(self, name: str, good: Mapping[str, TargetPool]) -> bool:
         """Whether a list that shrank is only doubted because of targets that other sources have now."""
         new, had = _newest(self.sources[name]), (self.planned or {})[name]
         others = [pool.ids for other, pool in good.items() if other != name]
-        if len(new) >= len(had) or not others or isinstance(self.sources[name].newest, Unknown):
+        if len(new) >= len(had) or isinstance(self.sources[name].newest, Unknown):
             return False
         if sum(map(len, others)) < self.guard.shrink_threshold * len(had) - len(new):
             return False
