@@ -16,6 +16,7 @@
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
 # make planted  plants each known bug by itself in promring, and says which seed of the simulation finds it (half an hour)
 # make fuzz MINUTES=20 [ONLY=json_list]  coverage-guided inputs for every parser of what another program wrote
+# make mutants [MODULE=guard] [SHARE=0.2]  small changes of the core by themselves: which of them no test notices
 # make soak MINUTES=60 [SEED=7]  real servers with random faults: coverage, memory, tasks, descriptors, threads; writes a plot
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
 PYTHON ?= python3
@@ -33,13 +34,14 @@ TEST_FLAGS ?=
 MOVES_FLAGS ?=
 SEEDS ?= 1000
 MINUTES ?= 20
+SHARE ?= 1
 FIRST ?= 0
 WORKERS ?= $(shell nproc)
 
 # Tests start hundreds of daemons: without Python's cache, a quarter of each start is spent on reading the source again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test tests-read demo-once quick check pages lowest faults bench sim planted fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
+.PHONY: run test tests-read demo-once quick check pages lowest faults bench sim planted mutants fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
@@ -127,6 +129,9 @@ sim: $(SETUP)
 
 planted: $(SETUP)
 	@$(BIN)/python -m tests.sim.planting --workers $(WORKERS)
+
+mutants: $(SETUP)
+	@$(BIN)/python -m mutants $(MODULE) --share $(SHARE)
 
 fuzz: $(SETUP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock

@@ -31,7 +31,7 @@ import numpy as np
 from promring.core.admission import NAMED_MOST, Admitted, admit, unanswered
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
-from promring.core.verdicts import Act, Facts, Guard, Hold, Judgement, Lists, ServiceVerdict, Verdict, Withheld, ends_next
+from promring.core.verdicts import Act, Facts, Guard, Hold, Judgement, Lists, ServiceVerdict, Verdict, Withheld
 from promring.model import Empty, Fact, Known, Members, Release, TargetPool, Unknown
 
 NO_TARGETS = pool_of(())
@@ -79,7 +79,7 @@ def judge_members(
     verdict: Verdict = Act(alive, _doubted(admitted), admitted.aside)
     if not any(scraper.able and scraper.id not in drained for scraper in alive):
         verdict = Hold("no_scrapers", "every live scraper is drained or has weight 0; the last plan stays")
-    return Judgement(verdict, admitted.history, admitted.suspects, min(admitted.again_at, ends_next(verdict, now)))
+    return Judgement(verdict, admitted.history, admitted.suspects, admitted.again_at)
 
 
 def judge_lists(
@@ -216,7 +216,7 @@ class _Sources:
         if repeats >= needed and ends_at <= self.now:
             return None
         more = f"{min(repeats, needed)} of {needed} fresh equal answers over at least {hold:g} s"
-        if failing := [why for fact in facts if not fact.is_fresh and (why := _trouble(fact))]:
+        if failing := [why for fact in facts if (why := _trouble(fact))]:
             more = f"and its newest answer confirms nothing: {failing[0]}"
         until = ends_at if repeats >= needed else None  # nobody knows when an answer comes
         return Withheld(reason, f"{said}; {more}", what, until, (min(repeats, needed), needed))

@@ -1,0 +1,56 @@
+"""Mutation testing (``make mutants``): which changes it makes, and that its list of explanations is about these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mutants.__main__ import CORE, explained, of_module
+from mutants.changes import changes, code_of
+from mutants.modules import TESTS
+
+
+def named(body: str) -> list[str]:
+    return [change.name.removeprefix("f: ") for change in changes(f"def f(a, b):\n    {body}\n", "m.py")]
+
+
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        ("return a < b", ["a < b -> a <= b", "a < b -> a >= b"]),
+        ("return a and b", ["a and b -> a or b", "a and b -> a", "a and b -> b"]),
+        ("return not a", ["not a -> a"]),
+        ("return min(a, b)", ["min(a, b) -> max(a, b)"]),
+        ("return a.by(b, key=b)", ["a.by(… key=b) -> a.by(…)"]),
+        ("return [c for c in a if c]", ["for c in a if c -> for c in a"]),
+        ("return a + 1, a + 1", ["a + 1 -> a - 1", "1 -> 2", "a + 1 -> a - 1 #2", "1 -> 2 #2"]),
+        ("a[b] = True", ["a[b] = True -> pass", "True -> False"]),
+        ("return f'{a + b} texts are for people'", []),
+        ("assert a < b", []),
+    ],
+)
+def test_each_change_is_one_place_of_a_function_written_otherwise(body: str, made: list[str]) -> None:
+    assert named(body) == made
+
+
+def test_a_change_is_the_function_as_it_is_then() -> None:
+    source = "class C:\n    def f(self, a):\n        return (lambda: a + 1)()\n"
+    added = [change for change in changes(source, "m.py") if change.name == "C.f: a + 1 -> a - 1"]
+    (found,) = added
+    space: dict[str, type] = {}
+    exec(compile(source, "m.py", "exec"), space)
+    one = space["C"]()
+    assert one.f(5) == 6
+    space["C"].f.__code__ = found.code  # type: ignore[attr-defined]
+    assert one.f(5) == 4
+    assert code_of(compile(source, "m.py", "exec"), "C.f").co_name == "f"
+
+
+def test_every_module_of_the_core_has_its_tests_and_every_explanation_is_about_a_change() -> None:
+    modules = {path.stem for path in CORE.glob("*.py")} - {"__init__"}
+    assert set(TESTS) == modules
+    tests = Path(__file__).parents[1]
+    assert [name for names in TESTS.values() for name in names if not (tests / name.partition("::")[0]).exists()] == []
+    for module, reasons in explained().items():
+        assert not set(reasons) - {change.name for change in of_module(module)}, f"{module}: no such change"
+        assert all(reasons.values())
