@@ -69,6 +69,8 @@ def job(*lines: str) -> str:
         (job(f"metric_relabel_configs: [{HASH}]"), "PI038", "scrape_configs[0](j).metric_relabel_configs[0]"),
         (job("consulagent_sd_configs: [{server: 'c:8500'}]"), "PI024", "scrape_configs[0](j)"),
         (job("http_sd_configs: [{url: 'http://x/', headers: ['a: b']}]"), "PI024", "scrape_configs[0](j)"),
+        (job().replace("job_name: j", "job_name: '${ENV}'"), "PI019", "scrape_configs[0](${ENV}).job_name"),
+        (job().replace("]}]", "], labels: {__metrics_path__: /p/federate}}]"), "PI006", "scrape_configs[0](j)"),
         (job("target_limit: 5"), "PI029", "scrape_configs[0](j).target_limit"),
         (job("params: {sig: [x]}"), "PI027", "scrape_configs[0](j).params"),
         ("scrape_config_files: ['http://x/y.yml']\n" + job(), "PI028", "scrape_config_files"),

@@ -137,7 +137,8 @@ def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]
 
 def _per_server(job: Job) -> tuple[str, str]:
     """Why the job means something else on every server, and the code of the finding; else empty."""
-    if text_of(job.get("metrics_path")).rstrip("/").endswith("/federate"):
+    paths = [job.get("metrics_path"), *(get(get(group, "labels"), "__metrics_path__") for group in _groups(job))]
+    if any(text_of(path).rstrip("/").endswith("/federate") for path in paths):
         return "it federates from other servers", "PI006"
     if any(place in leaf.node.real.text for kind in job.discoveries for leaf in _below(job, kind) for place in PER_SERVER):
         return "it finds the targets of the node that the server runs on", "PI006"
@@ -249,7 +250,7 @@ def _items(job: Job, key: str) -> list[Node]:
 def _places(judged: Judged) -> Iterator[Finding]:
     """Place-holders and relative paths in what promring, or the Prometheus that discovers, reads."""
     job = judged.job
-    native_keys = job.discoveries if judged.verdict is Verdict.NATIVE else [""]
+    native_keys = ["job_name", *job.discoveries] if judged.verdict is Verdict.NATIVE else [""]
     for key in native_keys:
         node = job.get(key) if key else job.node
         assert node is not None  # a discovery of the job
