@@ -165,16 +165,8 @@ class Supervisor:
                 with self._named():
                     consul = await stack.enter_async_context(connected(settings.sections))
                 self._log.info("consul_client", addr=str(consul.url))
-            context = Context(
-                settings,
-                options.config_file,
-                options.state_dir,
-                consul,
-                self.leadership,
-                self.metrics,
-                self._log,
-                self._engine,
-            )
+            paths = options.config_file, options.state_dir
+            context = Context(settings, *paths, consul, self.leadership, self.metrics, self._log, self._engine)
             runs = {s.name: self.services.get(before.get(s.name, s.name)) for s in settings.shard_services}
             parts = [build_parts(fleet, context, runs) for fleet in settings.every_fleet]
             new = [fleet.name for fleet in settings.every_fleet if not any(runs[s.name] for s in fleet.services)]

@@ -23,7 +23,7 @@ class Look:
 
     def __init__(self, service: str, job: str, salt: int, log: Logger) -> None:
         self.service, self.job, self.salt = service, job, salt
-        self._log = log
+        self._said = Said(log)
         self.index: Index | None = None
         self.seen: dict[str, Seen] = {}
         """By scraper, with the ids of the service."""
@@ -36,14 +36,10 @@ class Look:
         """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
         self.running: dict[str, tuple[Keys, float]] = {}
         """Who was seen to have exactly these targets, since then (monotonic seconds)."""
-        self._told: tuple[int, int, int, bool] | None = None
-        """What the log says of the coverage."""
         self._uncovered_since: float | None = None
         self.lasting = Lasting()
         """What was said of who ``failed``."""
         self._takers = Takers()
-        self._denying: set[str] = set()
-        """Whose relabelling is said to differ."""
 
     def know(self, pool: TargetPool) -> None:
         """The targets are those of ``pool``. Blocks."""
@@ -80,12 +76,26 @@ class Look:
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
         }
-        self._say_denied(found)
         self.coverage, self.at = found, time.time()
         self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
         lasting = self._uncovered_since is not None and now - self._uncovered_since >= lasts_s
+        self._said.compared(found, lasting=lasting)
+
+
+class Said:
+    """What the log was told of the coverage of one service."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._told: tuple[int, int, int, bool] | None = None
+        self._denying: set[str] = set()
+        """Whose relabelling is said to differ."""
+
+    def compared(self, found: Coverage, *, lasting: bool) -> None:
+        """Say what is new. What changed takes its scrapers a moment: only what is ``lasting`` is a warning."""
+        self._say_denied(found)
         told, self._told = self._told, (found.uncovered, len(found.doubled), len(found.dropped), lasting)
-        if told != self._told:  # what is new takes its scrapers a moment: only what lasts is a warning
+        if told != self._told:
             say = self._log.warning if lasting else self._log.info
             say(
                 "coverage",
