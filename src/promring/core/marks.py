@@ -16,7 +16,7 @@ class Marks:
         self._rows = np.empty(0, dtype=np.intp)
 
     def put(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-        """npt.NDArray[np.bool_] of just these rows, until the next call."""
+        """Flags of just these rows, until the next call."""
         self._flags[self._rows] = False
         self._rows = rows
         self._flags[rows] = True
