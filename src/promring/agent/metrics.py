@@ -8,7 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
 from promring.model import Generation
-from promring.runtime.unforeseen import UnforeseenCounts
+from promring.telemetry.unforeseen import UnforeseenCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 OUTCOMES = ("written", "same", "refused", "failed")

@@ -13,12 +13,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from types import TracebackType
-
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from promring.runtime.backoff import backoff_s
 from promring.telemetry.log import Logger
@@ -39,20 +36,10 @@ _lock = threading.Lock()
 _counts: dict[str, int] = {}
 
 
-class UnforeseenCounts(Collector):
-    """``promring_unforeseen_total{loop}`` of this process."""
-
-    def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "promring_unforeseen",
-            "Faults of promring itself in a loop; the answer counts as none and the loop goes on. Please report them.",
-            labels=("loop",),
-        )
-        with _lock:
-            counts = dict(_counts)
-        for loop, count in counts.items():
-            family.add_metric((loop,), float(count))
-        yield family
+def counts() -> dict[str, int]:
+    """Of this process, by loop."""
+    with _lock:
+        return dict(_counts)
 
 
 class Quiet:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from promring.runtime.unforeseen import UnforeseenCounts
+from promring.telemetry.unforeseen import UnforeseenCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
