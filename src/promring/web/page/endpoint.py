@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -23,10 +23,11 @@ from promring.web.events import about_fleet, about_service
 from promring.web.forecasts import Forecasts
 from promring.web.gate import Gate
 from promring.web.history import History
+from promring.web.page.alike import Alike
 from promring.web.page.charts import charts_of
 from promring.web.page.explain import explained
 from promring.web.page.previews import shown as shown_preview
-from promring.web.page.render import FOLDER, HEADERS, Renderer
+from promring.web.page.render import FOLDER, HEADERS, Renderer, page_answer
 from promring.web.page.ring import load_arcs, ring_arcs
 from promring.web.page.scrapers import Asked, Rows, page_of, rows_of
 from promring.web.page.shown import Pictures, ShownFinds, ShownFleet, ShownService, alarms_of, held, held_besides
@@ -60,7 +61,7 @@ class Page:
         self._finds, self._forecasts = where, forecasts
         self._history, self._actions = history, actions
         self._files = {name: (FOLDER / name).read_bytes() for name in FILES}
-        self.render = Renderer(api, paths)
+        self.render, self._pages = Renderer(api, paths), Alike()
 
     async def file(self, request: web.Request) -> web.Response:
         """Its style and its script."""
@@ -74,33 +75,46 @@ class Page:
     async def home(self, request: web.Request) -> web.Response:
         """Every fleet and its services; of a single one all that its own page has."""
         overview = self._api.overview()
+        return await self._alike(request, overview, lambda: self._home(request.query, overview))
+
+    async def _home(self, query: Mapping[str, str], overview: Status) -> bytes:
         only = overview.fleets[0] if len(overview.fleets) == 1 else None
-        asked, most = Asked.of(request.query) if only else Asked(), None if only else SCRAPERS_MOST
+        asked, most = Asked.of(query) if only else Asked(), None if only else SCRAPERS_MOST
         fleets = [await self._shown(one, overview, asked, most) for one in overview.fleets]
-        return await self.render("home.html", {"fleets": fleets, "only": "", **self._past(None)}, overview)
+        return await self.render.body("home.html", {"fleets": fleets, "only": "", **self._past(None)}, overview)
 
     async def fleet(self, request: web.Request) -> web.Response:
         """One fleet, with all of its scrapers, and its services."""
         name, overview = fleet_of(self._controller, request.match_info["fleet"]).name, self._api.overview()
+        return await self._alike(request, overview, lambda: self._fleet(name, request.query, overview))
+
+    async def _fleet(self, name: str, query: Mapping[str, str], overview: Status) -> bytes:
         said = _said_of(overview, name)
-        shown = await self._shown(said, overview, Asked.of(request.query), None)
+        shown = await self._shown(said, overview, Asked.of(query), None)
         past = self._past(about_fleet(self._controller, name), name)
         past["of_fleet"] = alarms_of(self._api.alarms(), name, said.services)
-        return await self.render("home.html", {"fleets": [shown], "only": name, **past}, overview)
+        return await self.render.body("home.html", {"fleets": [shown], "only": name, **past}, overview)
 
     async def service(self, request: web.Request) -> web.Response:
         """One service, with all of its scrapers and what each has of it."""
         service, overview = service_of(self._controller, request.match_info["service"]), self._api.overview()
+        return await self._alike(request, overview, lambda: self._service(service, request.query, overview))
+
+    async def _service(self, service: Service, query: Mapping[str, str], overview: Status) -> bytes:
         fleet = _said_of(overview, service.fleet.name)
         own = fleet.is_own
         said = next((one for one in overview.services if own and one.name == service.name), None) or describe(service)
         shown = await self._shown_service(service, said, fleet)
         had = self._actions.had(fleet.name)
-        rows = rows_of(said.scrapers, Asked.of(request.query), writable=self._api.leads, had=had)
+        rows = rows_of(said.scrapers, Asked.of(query), writable=self._api.leads, had=had)
         kept = [*held(fleet, "fleets"), *shown.kept]
         past = self._past(about_service(self._controller, service.name), service.fleet.name)
         values: dict[str, object] = {"shown": shown, "rows": rows, "kept": kept, "fleet": fleet, "only": service.name}
-        return await self.render("service.html", values | past, overview)
+        return await self.render.body("service.html", values | past, overview)
+
+    async def _alike(self, request: web.Request, overview: Status, make: Callable[[], Awaitable[bytes]]) -> web.Response:
+        """One page for all who ask for it, as long as nothing happens and the ``overview`` is shared."""
+        return page_answer(await self._pages.get(overview, self._controller.events.last, request.path_qs, make))
 
     async def _shown(self, said: FleetAnswer, overview: Status, asked: Asked, most: int | None) -> ShownFleet:
         running = self._controller.services

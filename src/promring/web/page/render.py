@@ -38,11 +38,18 @@ class Renderer:
 
     async def __call__(self, template: str, values: Mapping[str, object], overview: Status | None = None) -> web.Response:
         """Raises ``ApiError`` 503 when too many ask."""
+        return page_answer(await self.body(template, values, overview))
+
+    async def body(self, template: str, values: Mapping[str, object], overview: Status | None = None) -> bytes:
+        """The page itself. Raises as ``__call__``."""
         overview, alarms = overview or self._api.overview(), self._api.alarms()
         every: dict[str, object] = {"overview": overview, "alarms": alarms, "verdict": verdict(overview, alarms)}
         work = partial(self._templates.get_template(template).render, every | dict(values), now=time.time())
-        text = await self._renders.run(work)
-        return web.Response(body=clean(text).encode(), content_type="text/html", charset="utf-8", headers=HEADERS)
+        return clean(await self._renders.run(work)).encode()
+
+
+def page_answer(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
 
 
 def _environment(folder: Path, paths: Paths) -> jinja2.Environment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 
 from promring.telemetry.events import Event
 
@@ -15,6 +16,7 @@ _DIGITS = re.compile(r"(\d+)")
 Natural = tuple[tuple[int, int, str], ...]
 
 
+@lru_cache(maxsize=10_000)  # each page sorts all scrapers of a fleet
 def natural(name: str) -> Natural:
     """Orders names as people do: ``a.2`` before ``a.10``."""
     parts = _DIGITS.split(name)
