@@ -26,7 +26,7 @@ from tests.rows import Seen
 from tests.waiting import until
 
 ROUND_MOST_S = 3.0
-EVERY = 4
+EVERY = 8
 """Of the hostile answers, where there is little time."""
 EMPTY = ("null", "empty", "many")
 """Words of the cases that a source may mean: no targets. They are the guard's business."""

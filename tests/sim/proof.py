@@ -205,11 +205,11 @@ class Claims:
     def _drained(self, controller: Controller, fleet: Fleet, now: float) -> None:
         """It is drained, has taken its empty slices, and nothing is handed over: then it scrapes nothing."""
         memory, traits = fleet.reconciler.memory, self._world.traits
-        reached, left = controller.reached(fleet), memory.targets()
+        said = memory.drained if memory.drained and controller.leads else frozenset()
+        reached, left = controller.reached(fleet) if said else set[str](), memory.targets() if said else {}
         for name, scraper in self._world.scrapers.items():
             key = controller.name, name
-            says = controller.leads and name in memory.drained and left.get(name) == 0
-            if not says or name not in reached:
+            if name not in said or left.get(name) != 0 or name not in reached:
                 self._drained_since.pop(key, None)
                 continue
             since = self._drained_since.setdefault(key, now)

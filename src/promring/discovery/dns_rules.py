@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import cast
-
-import dns.exception
-import dns.message
-import dns.name
-import dns.rdatatype
-from dns.rdata import Rdata
-from dns.rdtypes.ANY.MX import MX
-from dns.rdtypes.ANY.NS import NS
-from dns.rdtypes.IN.A import A
-from dns.rdtypes.IN.AAAA import AAAA
-from dns.rdtypes.IN.SRV import SRV
+from typing import TYPE_CHECKING, cast
 
 from promring.discovery.groups import Refusals
 from promring.discovery.json_list import Group
 from promring.model import join_host_port
+
+if TYPE_CHECKING:
+    import dns.message  # which takes long to load, and few configurations need it
+    import dns.name
+    from dns.rdata import Rdata
 
 TYPES = ("A", "AAAA", "MX", "NS", "SRV")
 PREFIX = "__meta_dns_"
@@ -41,6 +35,12 @@ def groups_of(answer: dns.message.Message | None, name: str, port: int, refusals
 
 
 def _group(record: Rdata, name: str, port: int, refusals: Refusals) -> Group | None:
+    from dns.rdtypes.ANY.MX import MX
+    from dns.rdtypes.ANY.NS import NS
+    from dns.rdtypes.IN.A import A
+    from dns.rdtypes.IN.AAAA import AAAA
+    from dns.rdtypes.IN.SRV import SRV
+
     labels: dict[str, str | None] = {f"{PREFIX}name": name}
     match record:
         case A():

@@ -14,13 +14,8 @@ import asyncio
 import ipaddress
 import random
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-import dns.message
-from dns.rdata import Rdata
-from dns.rdtypes.IN.A import A
-from dns.rdtypes.IN.AAAA import AAAA
-from dns.rdtypes.IN.SRV import SRV
 from pydantic import AfterValidator
 
 from promring.config.kinds import Problem
@@ -33,6 +28,10 @@ from promring.model import Members, Scraper, join_host_port
 from promring.runtime.address import parse_host_port
 from promring.runtime.dns_client import NameClient, NoAnswerError
 from promring.runtime.dns_names import query
+
+if TYPE_CHECKING:
+    import dns.message  # which takes long to load, and few configurations need it
+    from dns.rdata import Rdata
 
 ANSWER_S = 10.0
 """For one answer, with the whole search path and all servers."""
@@ -142,6 +141,10 @@ class DnsListing:
 
 
 def _place(record: Rdata, port: int) -> tuple[str, int] | None:
+    from dns.rdtypes.IN.A import A
+    from dns.rdtypes.IN.AAAA import AAAA
+    from dns.rdtypes.IN.SRV import SRV
+
     match record:
         case A():
             return record.address, port

@@ -8,16 +8,15 @@ TCP when the answer is truncated. Promises: NOERROR and NXDOMAIN are answers; wh
 from __future__ import annotations
 
 from pathlib import Path
-
-import dns.exception
-import dns.flags
-import dns.message
-import dns.rcode
+from typing import TYPE_CHECKING
 
 from promring.runtime import regular
 from promring.runtime.dns_names import Resolving, names_to_try, parse_resolv_conf, query
 from promring.runtime.dns_wire import over_tcp, over_udp
 from promring.runtime.threads import BusyError, Single, in_thread
+
+if TYPE_CHECKING:
+    import dns.message  # which takes long to load, and few configurations need it
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLV_CONF_BYTES_MAX = 64 * 1024
@@ -50,6 +49,8 @@ class NameClient:
 
     async def search(self, name: str, type_: str, conf: Resolving) -> dns.message.Message | None:
         """The first answer NOERROR; None when every full name does not exist. Raises ``NoAnswerError``."""
+        import dns.rcode
+
         why = ""
         for full in names_to_try(name, conf):
             try:
@@ -65,6 +66,8 @@ class NameClient:
 
     async def _from_any_server(self, name: str, type_: str, conf: Resolving) -> dns.message.Message:
         """Raises ``NoAnswerError``."""
+        import dns.rcode
+
         whys = []
         for server in conf.servers:
             try:
@@ -79,6 +82,9 @@ class NameClient:
 
     async def _ask(self, name: str, type_: str, server: str) -> dns.message.Message:
         """Raises ``NoAnswerError``."""
+        import dns.exception
+        import dns.flags
+
         try:
             wanted = query(name, type_, edns=True)
             answer = await parsed(wanted, await over_udp(wanted.to_wire(), server, self._server_port, SERVER_S))
@@ -99,6 +105,7 @@ class NameClient:
 
 async def parsed(question: dns.message.Message, data: bytes) -> dns.message.Message:
     """Raises ``DNSException``, ValueError."""
+    import dns.message
 
     def work() -> dns.message.Message:
         return dns.message.from_wire(data)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import dns.exception
-import dns.message
-import dns.name
+if TYPE_CHECKING:
+    import dns.message  # which takes long to load, and few configurations need it
 
 NDOTS, NDOTS_MOST = 1, 15
 
@@ -60,6 +60,10 @@ def names_to_try(name: str, conf: Resolving) -> list[str]:
 
 def query(name: str, type_: str, *, edns: bool) -> dns.message.QueryMessage:
     """Raises ValueError for what is no name."""
+    import dns.exception
+    import dns.message
+    import dns.name
+
     try:
         wanted = dns.name.from_text(name)
     except dns.exception.DNSException as error:
