@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 SLOWER_MOST = 8.0
 LEAST_S = 10.0
 """Shorter waits fail on a machine that stood still for a moment."""
+LOOK_S, LOOK_MOST_S = 0.02, 0.05
+"""How often ``until`` looks, at first and later: most conditions ask a daemon, which costs it and us some milliseconds."""
 
 
 def slower() -> float:
@@ -35,6 +37,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, time
         result = condition()
         if await result if inspect.isawaitable(result) else result:
             return time.monotonic() - started
-        if (waited_s := time.monotonic() - started) > timeout_s and waited_s > timeout_s * slower():
+        waited_s = time.monotonic() - started
+        if waited_s > timeout_s and waited_s > timeout_s * slower():
             raise AssertionError(f"not within {waited_s:.0f} s ({timeout_s:g} s on a quiet machine): {what}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(min(LOOK_MOST_S, LOOK_S + waited_s / 20))

@@ -32,7 +32,7 @@ from tests.sim.world import World
 __all__ = ["ALWAYS", "BrokenError", "Report", "examined", "simulate"]
 
 ALWAYS = 64
-"""So many seeds, from 0 on, pass in each run of the tests. A seed costs 2 to 3 s of a core; with the planted bugs that is
+"""So many seeds, from 0 on, pass in each run of the tests. A seed costs about 2 s of a core; with the planted bugs that is
 three minutes of two cores.
 """
 FAULTS = 14
