@@ -97,6 +97,13 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
         (GOOD.replace("{scraper}", "{scrapr}"), "x.yml:9: shard_services[0].delivery[0].file.path: "),
         (GOOD.replace("file: {path", "ssh: {path"), "x.yml:9: shard_services[0].delivery[0].ssh"),
         (GOOD.replace("- file: {files", "- dns: {type: X, names"), "x.yml:7: shard_services[0].targets[0].dns.type: "),
+        ("[]", "x.yml:1: (document): must be a mapping"),
+        (GOOD + "global:\n", "x.yml:10: global: must be a mapping, and has no value"),
+        (GOOD.replace("name: node", "name: yes"), "x.yml:3: shard_services[0].name: must be a text; in quotes where YAML"),
+        (
+            GOOD.replace("[10.0.0.1:9090", "[22:22"),
+            "x.yml:5: shard_services[0].scrapers.probe.nodes[0]: 1342 is not host:port: Y",
+        ),
         (GOOD.replace("*.json", "*.txt"), "x.yml:7: shard_services[0].targets[0].file.files[0]: "),
         (
             GOOD.replace("probe:", "consul: {service: x}\n      probe:"),
@@ -473,6 +480,37 @@ def shared(keys: dict[str, Any], **service: Any) -> str:
     config["fleets"][0] |= keys
     config["shard_services"][1] |= service
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def test_a_fleet_that_is_wrong_is_not_called_missing() -> None:
+    fleet = {"name": "main", "scrapers": {"probe": {"nodes": "10.0.0.1:9090"}}, "delivery": [{"http_sd": {}}]}
+    service = {"name": "a", "targets": [{"file": {"files": ["t.json"]}}]}
+    for named, said in (
+        ("main", ["nodes: must be a list"]),
+        ("mian", ["nodes: must be a list", "there is no fleet 'mian'"]),
+    ):
+        found = problems(yaml.safe_dump({"fleets": [fleet], "shard_services": [{**service, "fleet": named}]}))
+        assert len(found) == len(said)
+        assert all(what in one for what, one in zip(said, found, strict=True)), found
+
+
+@pytest.mark.parametrize(
+    ("files", "path"),
+    [
+        ("targets/*/*.json", "targets/{service}/{scraper}.json"),
+        ("out/*.json", "out/{service}-{scraper}.json"),
+        ("sd/../a/*.json", "./a/{scraper}.json"),
+        ("out/10.0.0.1_9090.json", "out/{scraper}.json"),
+    ],
+)
+def test_a_source_that_would_read_our_own_slices_is_refused(files: str, path: str) -> None:
+    """A target that its source lets go would stay in them for ever."""
+    good = {**yaml.safe_load(GOOD)["shard_services"][0], "delivery": [{"file": {"path": path}}]}
+    targets = [{"file": {"files": ["t/a.json", files]}}]
+    (found,) = problems(yaml.safe_dump({"shard_services": [{**good, "targets": targets}]}))
+    assert "shard_services[0].targets[0].file.files[1]: would read the slices that shard_services[0].delivery[0]" in found
+    targets = [{"file": {"files": ["t/a.json", "t/*.json"]}}]
+    assert loads(yaml.safe_dump({"shard_services": [{**good, "targets": targets}]}))
 
 
 def test_services_that_name_a_fleet_have_its_keys() -> None:

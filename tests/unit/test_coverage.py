@@ -141,6 +141,7 @@ def test_a_server_that_stands_still_proves_nothing() -> None:
     assert coverage(found, seen(found, told), {}).ratio == 1.0
     old = {name: [one._replace(age_s=16.0) for one in some] for name, some in told.items()}
     assert coverage(found, seen(found, old), {}).ratio == 0.0
+    assert all("16 s before the Date" in one.never_asked for one in coverage(found, seen(found, old), {}).scrapers.values())
     slow = {name: [one._replace(age_s=16.0, interval_s=60.0) for one in some] for name, some in told.items()}
     assert coverage(found, seen(found, slow), {}).ratio == 1.0
 
@@ -283,6 +284,9 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
         (None, False, None),
         (None, False, None),
     ]
+    ahead = {**one, "lastScrape": "2026-01-01T02:00:00+01:00"}
+    with pytest.raises(AuditError, match="3590 s later than the Date of the answer: is there a proxy with another clock"):
+        list(decoded(body(one, ahead), "x"))
     assert [bool(a.never_asked) for a in decoded(body(one, limited), "x")] == [False, True]
     (interval,) = [a.interval_s for a in decoded(body({**one, "scrapeInterval": "15s"}), "x")]
     (other_interval,) = [

@@ -147,6 +147,27 @@ async def test_a_daemon_tells_systemd_when_it_serves_reloads_and_stops(tmp_path:
     assert daemon.returncode == 0
 
 
+async def test_a_hangup_while_it_starts_is_a_reload_and_not_its_end(tmp_path: Path) -> None:
+    (tmp_path / "promring.yml").write_text(CONFIG)
+    (tmp_path / "t.json").write_text('[{"targets":["a:1"]}]')
+    gate = tmp_path / "sitecustomize.py"  # of this process: it says when it runs, and goes on when it was signalled
+    gate.write_text(
+        "import promring.cli\nfrom promring.cli.lazy import Lazy\nload = Lazy.load\n"
+        "def slow(self):\n    import os, signal\n    done = load(self)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n    return done\nLazy.load = slow\n"
+    )
+    command = [sys.executable, "-m", "promring", "run", f"--config.file={tmp_path}/promring.yml"]
+    command += [f"--state.dir={tmp_path}/state", f"--web.listen-address=127.0.0.1:{free_port()}"]
+    with open(tmp_path / "log", "w") as out:  # noqa: ASYNC230
+        daemon = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stderr=out)  # noqa: ASYNC220
+        try:
+            await until(lambda: "msg=reload " in (tmp_path / "log").read_text(), "it reloads", 30)
+            assert daemon.poll() is None
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
 ORPHAN = """
     import ctypes, subprocess, time
     from promring.runtime.orphans import DEAD_S, Orphans, _dead_children

@@ -214,7 +214,7 @@ shard_services:
 """
     for key, said in (
         ("service: [web]", "consul_sd_configs[0].service: unknown key; did you mean 'services'"),
-        ("services: web", "consul_sd_configs[0].services: input should be a valid list"),
+        ("services: web", "consul_sd_configs[0].services: must be a list"),
         ("username: u\n          basic_auth: {username: u}", "consul_sd_configs[0].username: either username and password"),
     ):
         with pytest.raises(ConfigError) as raised:

@@ -15,6 +15,8 @@ from promring.runtime.duration import parse_duration
 
 DATE_STEP_S = 1.0
 """An answer's ``Date`` is whole seconds."""
+AHEAD_MOST_S = 5.0
+"""Clocks of one machine, or of two that are kept in step, differ less."""
 
 
 def clock_of(headers: Mapping[str, str]) -> float:
@@ -32,11 +34,16 @@ def _epoch(date: str) -> float:
 
 
 def age_s(last_scrape: str, clock: float) -> float | None:
-    """Seconds since then, or a little more; None for never."""
+    """Seconds since then, or a little more; None for never. Raises ``AuditError`` where that is yet to come: the ``Date`` is
+    of another clock (a proxy before the scraper), or the clock went back after the scrape.
+    """
     try:
         at = datetime.fromisoformat(last_scrape).timestamp()
     except (ValueError, OverflowError):
         return None
+    if at - clock > DATE_STEP_S + AHEAD_MOST_S:
+        ahead = f"a last scrape is {at - clock:.0f} s later than the Date of the answer"
+        raise OddError(f"/api/v1/targets: {ahead}: is there a proxy with another clock, or was the clock put back?")
     return None if at < NEVER_BEFORE else max(0.0, clock + DATE_STEP_S - at)
 
 

@@ -12,7 +12,7 @@ from promring import __version__
 from promring.cli.lazy import Lazy, LazyGroup
 
 COMMANDS = {
-    "run": Lazy("promring.cli.run:run", "Run the daemon until SIGINT or SIGTERM."),
+    "run": Lazy("promring.cli.run:run", "Run the daemon until SIGINT or SIGTERM.", takes_hangups=True),
     "check": Lazy("promring.cli.check:check", "Validate a configuration."),
     "config": Lazy("promring.cli.config:config", "Show every value that a running controller has in force."),
     "import": Lazy("promring.cli.import_:import_", "Turn an existing prometheus.yml into the files of a sharded fleet."),

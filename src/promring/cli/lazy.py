@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from promring.runtime.hangups import hold_hangups
 from promring.runtime.near import meant
 from promring.runtime.text import printable
 
@@ -46,8 +47,12 @@ class Lazy(NamedTuple):
 
     where: str
     help: str
+    takes_hangups: bool = False
+    """Whether a SIGHUP must not end it, from the first."""
 
     def load(self) -> click.Command:
+        if self.takes_hangups:
+            hold_hangups()
         module, _, attribute = self.where.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command

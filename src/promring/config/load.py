@@ -17,7 +17,7 @@ from promring.config.files import file_problems, shared_name_problems, why_unrea
 from promring.config.kinds import Problem
 from promring.config.near_keys import meant_by
 from promring.config.relations import relations, sound_part
-from promring.config.settings import Settings
+from promring.config.settings import NO_FLEET, Settings
 from promring.discovery.kinds import is_text
 from promring.model import ConfigError
 from promring.runtime import regular
@@ -98,6 +98,8 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
         settings = Settings.model_validate(document.value, context={"base": base})
     except ValidationError as error:
         for e in error.errors(include_url=False):
+            if e["type"] == NO_FLEET and e["input"]["fleet"] in _fleets_named(document.value):
+                continue  # what is wrong with that fleet is said where it stands
             path, what = from_pydantic(e["loc"], e["msg"], e["type"], e["input"])
             path = document.as_written(path)
             problems.append((path, what + (meant_by(path, document.value) if e["type"] == "extra_forbidden" else "")))
@@ -123,8 +125,26 @@ def _lines(name: str, found: Iterable[tuple[int, KeyPath, str]]) -> list[str]:
     return lines if more <= 0 else [*lines[:PROBLEMS_MAX], f"{name}: and {more} more"]
 
 
+def _fleets_named(value: object) -> list[object]:
+    """The names of the fleets, whether they are valid or not."""
+    listed = value.get("fleets") if isinstance(value, dict) else None
+    return [one.get("name") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+_WANTED = {
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
+    "string_type": "must be a text",
+}
+
+
 def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str, value: object) -> Problem:
     """One of pydantic's errors in our words, without what the ``value`` has of credentials."""
     what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
+    if kind in _WANTED:
+        what = _WANTED[kind] if value is not None else f"{_WANTED[kind]}, and has no value"
+        if kind == "string_type" and not isinstance(value, list | dict | None):
+            what += "; in quotes where YAML reads something else"
     what = hide(what, secrets_in(value))
     return tuple(loc), what[:1].lower() + what[1:]

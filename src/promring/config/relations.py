@@ -99,6 +99,7 @@ def relations(settings: Settings | _Sound) -> Iterator[Problem]:
     for path, keys in settings.each():
         yield from _one_fleet(path, keys)
     yield from _paths(settings)
+    yield from _own_slices(settings)
     yield from _kinds(settings)
     yield from _sections(settings)
     yield from _watches(settings)
@@ -176,6 +177,24 @@ def _paths(settings: _Sound) -> Iterator[Problem]:
                 open_ones.setdefault(written.anybodys, here)
             for place in written.listed:
                 listed.setdefault(place, here)
+
+
+def _own_slices(settings: _Sound) -> Iterator[Problem]:
+    """Sources that read what promring writes: a target that its source lets go would stay for ever."""
+    written: dict[str, KeyPath] = {}
+    for _, service in settings.services:
+        scrapers = [service.scraper(node) for node in (*service.listed, Node("any", 1))]
+        for j, delivery in enumerate(service.delivery):
+            here = (*settings.path(service), "delivery", j, delivery.kind, *delivery.path_at)
+            places = (delivery.place(service.names, scraper) for scraper in scrapers)
+            written |= {place.path: here for place in places if place is not None and not place.host}
+    for i, service in settings.services:
+        for j, targets in enumerate(service.targets):
+            for path, writer in written.items():
+                if (at := targets.reads(path)) is not None:
+                    what = f"would read the slices that {show(writer)} writes ({path}): put them in another folder"
+                    yield ("shard_services", i, "targets", j, targets.kind, *at), what
+                    break
 
 
 @dataclass(frozen=True, slots=True)

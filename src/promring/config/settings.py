@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from promring.audit.settings import AuditKeys
 from promring.config.kinds import Sections
@@ -158,6 +159,8 @@ class Fleet(FleetKeys):
 
 
 _FLEET = "\0fleet"
+NO_FLEET = "no_fleet"
+"""The type of the error of a service whose fleet is not there, or is not valid."""
 
 
 class ShardService(FleetKeys):
@@ -184,7 +187,7 @@ class ShardService(FleetKeys):
         name, named, fleet = value.get("name"), value.get("fleet"), value.get(_FLEET)
         if not isinstance(fleet, Fleet):
             if named is not None:
-                raise ValueError(f"there is no fleet {str(named)[:80]!r}")
+                raise PydanticCustomError(NO_FLEET, "there is no fleet {name}", {"name": repr(str(named)[:80])})
             return handler({"job": name, **value, "fleet": name})
         given = {"job": name, **{key: one for key, one in value.items() if key != _FLEET}}
         _check_said_once(value, fleet)

@@ -83,9 +83,16 @@ class Seen:
     @property
     def scraped(self) -> Flags:
         """Which were asked lately: not longer ago than some intervals, so that a server that stands still proves nothing."""
-        longest = self.stale_after_s if self.stale_s is None else self.stale_s
-        lately: Flags = self.scraped_at >= self.at - longest
+        lately: Flags = self.scraped_at >= self.at - (self.stale_after_s if self.stale_s is None else self.stale_s)
         return lately
+
+    @property
+    def still(self) -> str:
+        """That it asked none of its targets lately, although once; mostly empty."""
+        newest = float(self.scraped_at.max(initial=NEVER))
+        if newest == NEVER or self.scraped.any():
+            return ""
+        return f"its newest scrape was {self.at - newest:.0f} s before the Date of its answer: one of these clocks is wrong?"
 
     @property
     def stale_after_s(self) -> float:
@@ -331,7 +338,7 @@ def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: Marks) -> _Com
         foreign=len(np.unique(strange)) + int((~there).sum()) + one.foreign_count,
         down=len(expected) - len(open_) - int(mine.sum()),
         dropped=len(left_out),
-        never_asked=one.never_asked,
+        never_asked=one.never_asked or one.still,
         denied=int(marks.put(denied)[missing].sum()),
     )
     return _Compared(asked, succeeded, beyond, missing, dropped, counts)

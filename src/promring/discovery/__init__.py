@@ -116,6 +116,10 @@ class SourceSettings(Kind):
         """What cannot work here: for ``check`` and a reload. Blocks for ``patience_s`` at most; touches nothing."""
         yield from ()
 
+    def reads(self, path: str) -> Sequence[str | int] | None:
+        """Which of its keys makes it read this file of this machine; None: it does not."""
+        return None
+
     def doubts(self) -> Iterator[Problem]:
         """What is valid, and hardly meant. Blocks."""
         yield from ()

@@ -33,7 +33,7 @@ from promring.config.values import ENTRIES_MAX, Interval, base_folder
 from promring.core.patch import merge_again
 from promring.core.pool import merge, pool_of
 from promring.discovery import SourceContext, SourceSettings, groups
-from promring.discovery.globs import matching
+from promring.discovery.globs import matching, may_match
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.threads import consume_error, in_thread
@@ -65,6 +65,9 @@ class FileTargets(SourceSettings):
     @property
     def source_name(self) -> str:
         return f"file:{','.join(self.files)}"
+
+    def reads(self, path: str) -> Sequence[str | int] | None:
+        return next((("files", i) for i, pattern in enumerate(self.files) if may_match(pattern, path)), None)
 
     def source(self, context: SourceContext) -> FileSource:
         return FileSource(self.files, self.refresh_interval, rules=ListRules(self.trusted, context.legacy_names))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import glob
+import os
 from pathlib import Path
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -21,6 +22,12 @@ def matching(pattern: Path) -> list[Path]:
     if not glob.has_magic(str(pattern.parent)):
         return _within(pattern.parent, pattern.name)
     return [path for folder in matching(pattern.parent) for path in _if_allowed(folder, pattern.name)]
+
+
+def may_match(pattern: str, path: str) -> bool:
+    """Whether a file at ``path`` would match; both are absolute. Looks at no file, so links are not seen through."""
+    wanted, there = (Path(os.path.normpath(one)).parts for one in (pattern, path))
+    return len(wanted) == len(there) and all(map(fnmatch.fnmatchcase, there, wanted))
 
 
 def _if_allowed(folder: Path, name: str) -> list[Path]:

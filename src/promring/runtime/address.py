@@ -22,6 +22,8 @@ _SHOWN_MOST = 60
 
 def parse_host_port(text: object) -> tuple[str, int]:
     """``host:port`` or ``[ipv6]:port`` to the canonical host and the port. Raises ValueError."""
+    if isinstance(text, int | float):
+        raise ValueError(f"{_shown(text)} is not host:port: YAML reads a number, put quotes around it")
     host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     if not colon or (":" in host and not (host.startswith("[") and host.endswith("]"))):
         raise ValueError(f"{_shown(text)} is not host:port")

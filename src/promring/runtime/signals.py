@@ -13,6 +13,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from promring.runtime.hangups import was_held
+
 STOP_S = 5.0
 
 
@@ -30,6 +32,8 @@ class StopSignals:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_stop_signal, number)
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
+        if was_held():  # whoever asked may mean a newer file than the one that was read
+            on_hangup()
         yield
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
