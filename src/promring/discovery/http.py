@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import re
 from abc import abstractmethod
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from yarl import URL
@@ -21,7 +23,7 @@ from promring.discovery import SourceContext, SourceSettings, asking, groups
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
-from promring.runtime.http_client import HttpError, new_session
+from promring.runtime.http_client import HttpError, Response, new_session
 from promring.runtime.redact import shown
 from promring.runtime.threads import in_thread
 
@@ -53,7 +55,8 @@ class HttpQuery(SourceSettings, HttpConfig):
 
 class HttpTargets(HttpQuery, HttpClient):
     """A list from an http_sd endpoint. ``headers_file`` has ``Name: value`` lines (YAML); files are read for each fetch, so
-    they can be rotated. ``timeout``: default the interval, at most 30 s.
+    they can be rotated. ``timeout``: default the interval, at most 30 s. A source that refuses with ``Retry-After`` is asked
+    again after that time, or after ``refresh_interval`` when that is sooner.
     """
 
     kind = "http"
@@ -103,15 +106,35 @@ class HttpSource:
         except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
-            raise DiscoveryError(f"{where}: {response.refusal()}")
+            raise DiscoveryError(f"{where}: {response.refusal()}", retry_after_s=_retry_after_s(response.headers))
         kind = response.headers.get("content-type", "").strip()
         if not CONTENT_TYPE.fullmatch(kind):
             raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")
         try:
             pool = await self._reader.read_beside(response.body, where)
         except DiscoveryError as error:
-            raise DiscoveryError(response.clean(str(error)), error.pool) from None
+            raise DiscoveryError(response.clean(str(error)) + _no_list(response), error.pool) from None
         return pool
+
+
+def _no_list(response: Response) -> str:
+    """What the body is where it does not even begin as a list: packed, which nobody asked for, or a page to log in."""
+    packing = response.headers.get("content-encoding", "identity").strip()
+    if packing.lower() != "identity":
+        return f"; the answer is packed ({packing[:40]}), and was not asked for so"
+    return "" if response.body.lstrip()[:1] in (b"[", b"n", b"") else f"; the answer begins with {response.text(80)!r}"
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """As ``Retry-After`` says, in seconds or as a date by the clock of whoever answered; 0: it does not."""
+    said = headers.get("retry-after", "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said[:9])
+    try:
+        then, now = (parsedate_to_datetime(text) for text in (said, headers.get("date", "")))
+        return max(0.0, (then - now).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _headers(content: bytes, path: Path) -> dict[str, str]:

@@ -45,7 +45,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
         try:
             while True:
                 changed.clear()
-                answer, failure, remembered = await _ask(source, faults)
+                answer, failure, remembered, retry_after_s = await _ask(source, faults)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had, lasting=lasting)
                 if isinstance(answer, Known):
@@ -56,7 +56,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 failing = failure
                 publish(answer, failure, remembered)
                 had |= isinstance(answer, Known)
-                pause = min(RETRY_S, source.interval_s) if failure else source.interval_s
+                pause = min(max(RETRY_S, retry_after_s), source.interval_s) if failure else source.interval_s
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
                         await changed.wait()
@@ -83,6 +83,7 @@ class _Heard(NamedTuple):
     answer: Answer[TargetPool]
     failure: str = ""
     remembered: bool = False
+    retry_after_s: float = 0.0
 
 
 async def _ask(source: Source, faults: Unforeseen) -> _Heard:
@@ -90,7 +91,7 @@ async def _ask(source: Source, faults: Unforeseen) -> _Heard:
         pool = await source.fetch()
     except DiscoveryError as error:
         if error.pool is None:
-            return _Heard(Unknown(str(error)), str(error))
+            return _Heard(Unknown(str(error)), str(error), retry_after_s=error.retry_after_s)
         answer = Known(error.pool) if len(error.pool) else Empty()
         return _Heard(answer, str(error), error.remembered)
     except Exception as error:  # a source must not end the process, whatever it is fed

@@ -28,11 +28,14 @@ class DiscoveryError(PromringError):
 
     ``pool`` is not None when only a part of it failed and could be replaced by the last good one of that part: then it is
     whole, if partly stale. ``remembered``: a part of it is from before the start, so that it is no answer of this run.
+    ``retry_after_s``: how long the source asks to be left alone; 0: it did not say.
     """
 
-    def __init__(self, text: str, pool: TargetPool | None = None, *, remembered: bool = False) -> None:
+    def __init__(
+        self, text: str, pool: TargetPool | None = None, *, remembered: bool = False, retry_after_s: float = 0.0
+    ) -> None:
         super().__init__(text)
-        self.pool, self.remembered = pool, remembered
+        self.pool, self.remembered, self.retry_after_s = pool, remembered, retry_after_s
 
 
 class PlacementError(PromringError):
