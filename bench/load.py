@@ -117,7 +117,8 @@ async def _measured(
     """``urls``: of promring, and of a bare server beside it."""
     files = [folder / f"watch-{n}.json" for n in range(len(urls))]
     watching = [multiprocessing.Process(target=_watch_beside, args=one) for one in zip(urls, files, strict=True)]
-    for one in watching:
+    for file, one in zip(files, watching, strict=True):
+        file.write_text("[]")
         one.start()
     cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
     seconds = [took for _ in range(ROUNDS) for took in await _round(folder, size, listed)]
@@ -168,12 +169,14 @@ def _watch_beside(url: str, file: Path) -> None:
 
 async def _watch(url: str, file: Path) -> None:
     took: list[float] = []
+    written_at = 0.0
     async with new_session() as own:
         while True:
             began = time.monotonic()
-            if await _answers(own, f"{url}/-/healthy"):
-                took.append(time.monotonic() - began)
-            if len(took) % 50 == 1:
+            await _answers(own, f"{url}/-/healthy")  # no answer counts with the time that it was waited for
+            took.append(time.monotonic() - began)
+            if time.monotonic() - written_at > 1:
+                written_at = time.monotonic()
                 file.with_suffix(".new").write_text(json.dumps(took))
                 file.with_suffix(".new").rename(file)
             await asyncio.sleep(TICK_S)
