@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promring.core.admission import Admitted, Aside, admit, unanswered
-from promring.core.standing import DELAY_MOST_S, History, Rules, Standing, State
+from promring.core.standing import DELAY_MOST_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply, Scraper
 
 
@@ -448,10 +448,13 @@ answers = st.lists(st.tuples(st.sampled_from(["", "?", *"abcdef", "abc", "abd", 
 
 
 @given(answers, st.sampled_from(Reply))
+@example([("e", 1.0), ("f", 1.0), ("", 1.0), ("abc", 1.0), ("abd", 58.0)], Reply.REFUSES)
 def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
     story: list[tuple[str, float]], reply: Reply
 ) -> None:
-    """Whatever is answered: within the hold never more than half leave, unless a direct probe found them dead."""
+    """Whatever is answered: within the hold never more than half leave, unless a direct probe found them dead. Half of those
+    that are in the plan, have left within the hold, or are back and wait until they come in.
+    """
     rules = Rules(join_delay_s=5.0)
     history, at, left = History.of(scrapers("abcdef")), 0.0, [(0.0, "")]
     for answer, pause in story:
@@ -468,8 +471,9 @@ def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
         recent = {name for when, name in left if at - when < rules.panic_hold_s and name} | gone
         if gone and (reply is Reply.ANSWERS or not gone <= suspects):
             present = {s.id for s in history.members}
+            back = {n for n, one in history.standings.items() if one.state is State.JOINING and one.left_at > NEVER}
             assert len(recent - present - {s.id for s in scrapers(answer)}) <= rules.panic_threshold * len(
-                {s.id for s in before} | recent | present
+                {s.id for s in before} | recent | present | back
             )
         left += [(at, name) for name in gone]
     delays = [rules.delay_s(one.flaps) for one in history.standings.values()]
