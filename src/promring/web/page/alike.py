@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from promring.runtime.threads import consume_error
 
-PAGES_MOST = 100
+PAGES_MOST = 20
+"""Whoever may read may ask for many queries: a page of a big fleet has a few hundred kB."""
 
 
 class Alike:
