@@ -85,7 +85,7 @@ def read(name: str, text: bytes) -> TargetPool | None:
 def names_of(name: str, text: bytes) -> set[str]:
     """The names of all labels in a list that promring takes, also of those that another ``labels`` replaces."""
     parse = from_json if name.endswith(".json") else from_yaml
-    found = {key.decode() for key in re.findall(rb'"([^"\\]*)":', text)} if name.endswith(".json") else set()
+    found = {key.decode(errors="replace") for key in re.findall(rb'"([^"\\]*)":', text)} if name.endswith(".json") else set()
     try:
         return found | {label for group in parse(text, name) for label in group.labels or ()}
     except DiscoveryError:
