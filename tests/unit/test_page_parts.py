@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from promring.core.coverage import ScraperCoverage
 from promring.core.difference import compare
 from promring.core.placement import Policy, place
 from promring.core.pool import build_pool
@@ -23,6 +25,7 @@ from promring.web.page import words
 from promring.web.page.charts import POINTS_MOST, charts_of
 from promring.web.page.ring import ARCS_MOST, SLOTS, load_arcs, ring_arcs
 from promring.web.page.scrapers import ROWS_MOST, Asked, rows_of
+from promring.web.views.scrapers import _trouble
 from tests.fakes.answers import convert
 
 
@@ -32,6 +35,15 @@ def scraper(name: str, **part: object) -> parts.Scraper:
 
 def live(*names: str) -> tuple[Scraper, ...]:
     return tuple(Scraper(name, name, 9090) for name in names)
+
+
+def test_what_the_audit_saw_of_a_slice_that_is_empty_now_is_no_trouble_any_more() -> None:
+    seen = ScraperCoverage(5, 2, 3, 0, 0, "", 0, "it never asks a:1", 0)
+    silent = replace(seen, error="no answer", never_asked="", missing=0)
+    assert _trouble(scraper("a", targets=5), seen, 0) == "it lists targets that it does not ask: it never asks a:1"
+    assert _trouble(scraper("a", targets=5), silent, 0) == "cannot be asked: no answer"
+    assert [_trouble(scraper("a", targets=0, drained=True), one, 0) for one in (seen, silent)] == ["", ""]
+    assert _trouble(scraper("a", targets=0, state="down", reason="refused"), silent, 0) == "refused"
 
 
 def placed(*names: str, targets: int = 300) -> Placement:

@@ -22,15 +22,19 @@ def config(file: Path | None, controller: Controller, output: Output, *, no_defa
     file, a flag, the environment. With FILE: what that file means, without a controller. Secrets are ***, and so is free
     text that may have one: arguments of programs, headers, settings of Python functions.
     """
-    found = _of(file) if file else controller.get("/api/v1/config", EffectiveConfiguration).data
-    flags, settings = (
-        [one for one in some if not no_defaults or one.origin != "default"] for some in (found.flags, found.settings)
-    )
+    answer = None if file else controller.get("/api/v1/config", EffectiveConfiguration)
+    found = answer.data if answer else _of(file or Path())
+    flags, settings = (_said(some) if no_defaults else some for some in (found.flags, found.settings))
     if not output.is_text:
-        output.say(msgspec.to_builtins(msgspec.structs.replace(found, flags=flags, settings=settings)))
+        shorter = msgspec.to_builtins(msgspec.structs.replace(found, flags=flags, settings=settings))
+        output.say(answer.plain() if answer and not no_defaults else shorter)
         return
     for one in (*flags, *settings):
         say(f"{one.key}: {one.value}  # {_origin(one, found.file)}")
+
+
+def _said(some: list[Setting]) -> list[Setting]:
+    return [one for one in some if one.origin != "default"]
 
 
 def _origin(one: Setting, file: str) -> str:

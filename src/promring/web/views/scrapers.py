@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -187,7 +188,9 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return f"waits up to {left_s:.0f} s more for targets: it left {flaps} times soon after it came"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
-    if seen and seen.error and (seen.expected or scraper.targets):  # who has an empty slice may have no such job
+    if seen and not scraper.targets:  # that look was at a slice that is empty now; who has none may have no such job, either
+        seen = replace(seen, error="", never_asked="", missing=0)
+    if seen and seen.error:
         return f"cannot be asked: {seen.error}"
     if scraper.last_state == "down":
         return f"was down when that was last known{': ' if scraper.reason else ''}{scraper.reason}"
