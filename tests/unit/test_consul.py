@@ -288,6 +288,20 @@ async def test_the_same_address_in_other_spellings_is_one_scraper_and_the_others
         await until(lambda: answers[-1:] == [wanted] and named() == ["n-1", "s-1", "s-2", "s-3"], "one of each")
 
 
+@pytest.mark.parametrize("kind", ["connect-proxy", "mesh-gateway"])
+def test_a_proxy_of_the_service_mesh_under_the_name_of_the_scrapers_is_none(kind: str) -> None:
+    body = json.dumps(
+        [
+            {"Node": {"Node": "n"}, "Service": {"ID": "x-1", "Service": "x", "Address": ONE.host, "Port": 1, "Kind": ""}},
+            {"Node": {"Node": "n"}, "Service": {"ID": "x-proxy", "Service": "x", "Port": 21000, "Kind": kind}},
+        ]
+    )
+    one, proxy = decode_instances(body.encode())[0]
+    assert one.place() == (ONE.host, 1)
+    with pytest.raises(ValueError, match=f"it is a {kind} of the service mesh, not a scraper"):
+        proxy.place()
+
+
 async def test_a_broken_or_portless_instance_hides_no_death() -> None:
     async with watched() as (consul, client, answers, lines):
         await register(client, 1)

@@ -58,6 +58,8 @@ class Weights(msgspec.Struct, frozen=True, rename="pascal"):
 class Service(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="ID", default="")
     service: str = msgspec.field(name="Service", default="")
+    kind: str = msgspec.field(name="Kind", default="")
+    """Empty: a service; else a proxy or gateway of Consul's service mesh."""
     address: str = msgspec.field(name="Address", default="")
     port: int = msgspec.field(name="Port", default=0)
     meta: dict[str, str] | None = msgspec.field(name="Meta", default=None)
@@ -104,7 +106,9 @@ class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
         return self.service.address or self.node.address
 
     def place(self) -> tuple[str, int]:
-        """Host and port in their one spelling. Raises ValueError, which says what is wrong with them."""
+        """Host and port in their one spelling. Raises ValueError, which says why these are none of a scraper."""
+        if self.service.kind:
+            raise ValueError(f"it is a {self.service.kind} of the service mesh, not a scraper")
         if not self.host:
             raise ValueError("it has no address")
         if not 0 < self.service.port <= PORT_MAX:
