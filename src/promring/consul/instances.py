@@ -58,12 +58,12 @@ class Weights(msgspec.Struct, frozen=True, rename="pascal"):
 class Service(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="ID", default="")
     service: str = msgspec.field(name="Service", default="")
-    kind: str = msgspec.field(name="Kind", default="")
-    """Empty: a service; else a proxy or gateway of Consul's service mesh."""
     address: str = msgspec.field(name="Address", default="")
     port: int = msgspec.field(name="Port", default=0)
     meta: dict[str, str] | None = msgspec.field(name="Meta", default=None)
     weights: Weights | None = msgspec.field(name="Weights", default=None)
+    kind: str = msgspec.field(name="Kind", default="")
+    """Empty: a service; else a proxy or gateway of Consul's service mesh."""
 
 
 class Check(msgspec.Struct, frozen=True):
