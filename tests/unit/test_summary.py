@@ -83,6 +83,7 @@ def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> Servic
 def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
     assert summary(service()) == Summary("good", "45 of 45 targets seen scraped 6 s ago")
     assert summary(service(coverage={"dropped": 20, "covered": 25})).level == "good", "a job may drop what it likes"
+    assert summary(service(coverage={"down": 22})).level == "good", "targets that are down are asked"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"coverage": {"doubled": 11}}, "warn", "(11 doubled)"),
         ({"coverage": {"age_s": 900.0}}, "warn", "45 of 45 targets seen scraped 900 s ago, which is old"),
         ({"coverage": {"at": None}}, "unknown", "the scrapers were not asked yet"),
+        ({"coverage": {"down": 23}}, "warn", "(23 down): most are asked without success"),
         ({"targets": 50}, "unknown", "45 of 45 targets seen scraped 6 s ago, 50 since then"),
         ({"targets": None}, "unknown", "no plan yet"),
         ({"scrapers": scrapers(0, 2)}, "bad", "10.0.0.0:9090, 10.0.0.2:9090 down, still counted as alive with 30 targets"),

@@ -19,6 +19,8 @@ LEVELS = ("good", "unknown", "warn", "bad")
 OLD_INTERVALS = 3.0
 """A look that is older than so many intervals of the audit, and ``OLD_LEAST_S``, is not what is."""
 OLD_LEAST_S = 60.0
+MANY_DOWN = 3
+"""So many targets that are down, and more than half, may be the network of the scrapers; fewer are the targets' own trouble."""
 NAMED_MOST = 5
 
 
@@ -86,6 +88,8 @@ def _proved(targets: int | None, coverage: Coverage | None) -> Said:
         return "warn", f"{text}, which is old"
     if coverage.unproved or coverage.doubled:
         return "warn", text
+    if coverage.down >= MANY_DOWN and 2 * coverage.down > coverage.covered:
+        return "warn", f"{text}: most are asked without success"
     if coverage.targets != targets:
         return "unknown", f"{text}, {targets} since then"
     return "good", text
