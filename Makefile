@@ -46,7 +46,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := test
 
 $(SETUP): requirements-dev.lock pyproject.toml
-	@echo "setup: creating $(VENV) and installing the pinned dependencies (once, about half a minute) ..."
+	@echo "setup: creating $(VENV) and installing the pinned dependencies (once, about a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -64,7 +64,7 @@ async def test_a_refusal_says_how_long_to_wait_by_the_clock_of_whoever_answers(
         ({"Content-Type": _JSON}, b"\n<html><title>Log in</title>", "begins with '<html><title>Log in</title>'"),
         (
             {"Content-Type": _JSON, "Content-Encoding": "gzip"},
-            gzip.compress(b"[]"),
+            gzip.compress(b"[]", mtime=0),
             "packed (gzip), and was not asked for so",
         ),
     ],
