@@ -20,7 +20,7 @@ OLD_INTERVALS = 3.0
 """A look that is older than so many intervals of the audit, and ``OLD_LEAST_S``, is not what is."""
 OLD_LEAST_S = 60.0
 MANY_DOWN = 3
-"""So many targets that are down, and more than half, may be the network of the scrapers; fewer are the targets' own trouble."""
+"""So many targets that are down, and more than half, may be the scrapers' network; fewer are the targets' own trouble."""
 NAMED_MOST = 5
 
 
