@@ -88,7 +88,7 @@ def _proved(targets: int | None, coverage: Coverage | None) -> Said:
         return "warn", f"{text}, which is old"
     if coverage.unproved or coverage.doubled:
         return "warn", text
-    if coverage.down >= MANY_DOWN and 2 * coverage.down > coverage.covered:
+    if counts["down"] >= MANY_DOWN and 2 * counts["down"] > (coverage.covered or 0):
         return "warn", f"{text}: most are asked without success"
     if coverage.targets != targets:
         return "unknown", f"{text}, {targets} since then"
