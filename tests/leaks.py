@@ -7,7 +7,6 @@ elsewhere nothing is compared.
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
 import gc
@@ -34,20 +33,16 @@ _THREADS = re.compile(r"asyncio_\d+$|execnet|pytest_timeout")
 
 
 class Held(NamedTuple):
-    """What this process has: descriptors with what they are, threads by identity, children by process id; and how many plain
-    threads, which have no name (``runtime/threads``).
-    """
+    """What this process has: descriptors with what they are, threads by identity, children by process id."""
 
     descriptors: dict[int, str]
     threads: dict[int, str]
     children: dict[int, str]
-    plain_threads: int
 
 
 def held() -> Held:
-    named = [t for t in threading.enumerate() if not isinstance(t, threading._DummyThread)]
-    threads = {t.ident or 0: t.name for t in named if not _THREADS.match(t.name)}
-    return Held(dict(_descriptors()), threads, dict(_children()), _thread._count() + 1 - len(named))
+    threads = {t.ident or 0: t.name for t in threading.enumerate() if not _THREADS.match(t.name)}
+    return Held(dict(_descriptors()), threads, dict(_children()))
 
 
 def left(before: Held) -> list[str]:
@@ -56,7 +51,6 @@ def left(before: Held) -> list[str]:
     return [
         *(f"descriptor {n}: {what}" for n, what in now.descriptors.items() if before.descriptors.get(n) != what),
         *(f"thread {name}" for ident, name in now.threads.items() if ident not in before.threads),
-        *(["plain thread"] * (now.plain_threads - before.plain_threads)),
         *(f"process {pid}: {what}" for pid, what in now.children.items() if pid not in before.children),
     ]
 

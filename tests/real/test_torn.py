@@ -41,6 +41,17 @@ from tests.real.torn_writer import SCRAPERS, SERVICE, Writer, body_of, path_of
 from tests.rows import Seen
 
 
+def _two_cycles(writer: Writer, folder: Path) -> float:
+    """How long a start and two cycles after it take here, seconds."""
+    started = time.monotonic()
+    writer.begin()
+    writer.tell(do="endless", epoch=2)
+    while saved(folder) < Generation(2, 3):
+        time.sleep(0.01)
+    assert writer.kill() == -signal.SIGKILL
+    return time.monotonic() - started
+
+
 @pytest.mark.row(40, 45, did="kill -9 of a process that saves and delivers, at random moments")
 @pytest.mark.timeout(600)
 def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: Path, seen: Seen, long: bool) -> None:
@@ -55,13 +66,12 @@ def test_random_kills_leave_whole_slices_and_the_next_start_finishes(tmp_path: P
     state.mkdir()
     with Writer(tmp_path) as writer:
         writer.once(do="save", generation=(1, 1), count=4)
-        started = time.monotonic()
         writer.once(do="deliver", generation=(1, 1), count=4)
-        cycle_s = min(1.0, time.monotonic() - started)  # a busy machine needs longer, but not 60 times
-        for epoch in range(2, kills + 2):
+        cycles_s = min(2.0, _two_cycles(writer, tmp_path))  # a busy machine needs longer, but not 60 times
+        for epoch in range(3, kills + 3):
             writer.begin()
             writer.tell(do="endless", epoch=epoch)
-            time.sleep(rng.uniform(0, 1.8 * cycle_s))
+            time.sleep(rng.uniform(0, cycles_s))
             assert writer.kill() == -signal.SIGKILL
 
             left, left_state = left_over(out), left_over(state)

@@ -196,20 +196,28 @@ class Clock:
 
 
 class Threads:
-    """Stands in the place of the module ``_thread`` in ``runtime.threads``: work runs here, ``takes_s()`` later."""
+    """Stands in the place of the module ``threading`` in ``runtime.threads``: work runs here, ``takes_s()`` later."""
 
     def __init__(self, takes_s: Callable[[], float]) -> None:
         self._takes_s = takes_s
 
-    def start_new_thread(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def Thread(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> _Thread:
+        assert daemon
+        return _Thread(target, args, self._takes_s())
+
+
+class _Thread:
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], takes_s: float) -> None:
+        self._target, self._args, self._takes_s = target, args, takes_s
+
+    def start(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_at(loop.time() + self._takes_s(), _work, target, args)
+        loop.call_at(loop.time() + self._takes_s, self._work)
 
-
-def _work(target: Callable[..., None], args: tuple[Any, ...]) -> None:
-    process = HERE.get()
-    work = args[0] if process is None or not process.dead else _killed
-    target(work, *args[1:])
+    def _work(self) -> None:
+        process = HERE.get()
+        work = self._args[0] if process is None or not process.dead else _killed
+        self._target(work, *self._args[1:])
 
 
 def _killed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import base64
 import contextlib
@@ -10,6 +9,7 @@ import io
 import json
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -406,10 +406,10 @@ async def test_many_wrong_passwords_are_checked_one_at_a_time_and_the_rest_is_to
         async def watch() -> None:
             nonlocal most
             while True:
-                most = max(most, _thread._count())
+                most = max(most, threading.active_count())
                 await asyncio.sleep(0.002)
 
-        before, watching = _thread._count(), asyncio.create_task(watch())
+        before, watching = threading.active_count(), asyncio.create_task(watch())
         flood = asyncio.ensure_future(asked_many(s, [f"wrong {n}" for n in range(60)]))
         known = [(await s.get("/-/healthy", Authorization=basic("open sesame")))[0] for _ in range(20)]
         answers = await flood

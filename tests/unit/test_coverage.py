@@ -178,12 +178,12 @@ def test_what_one_scraper_drops_and_another_took_is_missing_until_a_second_one_d
     told = as_told(found)
     gone = told["a:1"].pop()
     took = {**told, "b:1": [*told["b:1"], gone]}
-    assert coverage(found, takers.judged(found.pool, seen(found, took)), {}).scrapers["a:1"].denied == 0, "b:1 has it"
+    assert coverage(found, takers.judged(found.pool, seen(found, took), tries=True), {}).scrapers["a:1"].denied == 0, "b:1 has it"
     drops = Index(found.pool).dropped([gone.discovered])
 
     def looked(pool: TargetPool, *who: str) -> Coverage:
         sights = {name: replace(one, dropped=drops) if name in who else one for name, one in seen(found, told).items()}
-        return coverage(found, takers.judged(pool, sights), {})
+        return coverage(found, takers.judged(pool, sights, tries=True), {})
 
     for pool in (found.pool, pool_of([*NAMES, "more:1"]), found.pool):  # lists change meanwhile
         denied = looked(pool, "a:1")
@@ -204,14 +204,14 @@ def test_of_what_one_scraper_drops_a_few_are_untold_until_another_takes_or_drops
         drops = Index(found.pool).dropped([one.discovered for one in gone])
         sights = seen(found, told)
         sights["a:1"] = replace(sights["a:1"], dropped=drops)
-        first = takers.judged(found.pool, sights)["a:1"]
+        first = takers.judged(found.pool, sights, tries=True)["a:1"]
         assert (first.untold.tolist(), len(first.denied)) == (drops[:PROOF].tolist(), 0)
         tried = [one for one in gone if int(one.discovered[ID_LABEL], 16) in first.untold]
         if taken:
             sights["b:1"] = seen(found, {"b:1": [*told["b:1"], *tried]})["b:1"]
         else:
             sights["b:1"] = replace(sights["b:1"], dropped=first.untold)
-        judged = takers.judged(found.pool, sights)
+        judged = takers.judged(found.pool, sights, tries=True)
         assert (judged["a:1"].denied.tolist(), len(judged["a:1"].untold)) == (drops.tolist() if taken else [], 0)
         assert len(coverage(found, judged, {}).dropped) == (0 if taken else 6)
 

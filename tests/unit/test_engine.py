@@ -161,7 +161,7 @@ async def test_pools_in_which_the_number_of_targets_changed_do_not_wait_for_the_
         engine.syncs, engine.pools["job2"] = 3, [A]
         assert await addresses(taken[4]) == ["a:1", "swapped"], "its turn comes"
         asked = targets_asked(engine)
-        assert asked.index("job2") <= 1
+        assert asked.index("job2") <= 2, "two are read at a time"
         assert asked.index("job4") < asked.index("job2") + 6
         assert await addresses(taken[2]) == ["a:1"]
         assert await addresses(taken[1]) == ["a:1", "job1"]

@@ -17,6 +17,9 @@ from promring.runtime.threads import in_thread
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
+TRIES_AFTER_S = 900.0
+"""What scrapers drop, and nobody was seen to take, is tried elsewhere so long after the start at the earliest."""
+
 
 class Look:
     """What is seen of one shard service. ``job``: its scrape pool."""
@@ -39,7 +42,7 @@ class Look:
         self._uncovered_since: float | None = None
         self.lasting = Lasting()
         """What was said of who ``failed``."""
-        self._takers = Takers()
+        self._takers, self._began = Takers(), time.monotonic()
 
     def know(self, pool: TargetPool) -> None:
         """The targets are those of ``pool``. Blocks."""
@@ -69,7 +72,8 @@ class Look:
     async def compare(self, in_force: Placement, lasts_s: float) -> None:
         """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
         seen, failed = dict(self.seen), dict(self.failed)
-        judged = await in_thread(lambda: self._takers.judged(in_force.pool, seen))
+        tries = time.monotonic() - self._began >= TRIES_AFTER_S
+        judged = await in_thread(lambda: self._takers.judged(in_force.pool, seen, tries=tries))
         self.seen |= {name: one for name, one in judged.items() if self.seen.get(name) is seen[name]}
         found = await in_thread(lambda: coverage(in_force, judged, failed))
         now = time.monotonic()

@@ -9,7 +9,7 @@ So each look notes who was seen to scrape each target. What one scraper drops, a
 Where that is true of ``PROOF`` targets, all that the scraper drops is denied. When a second scraper drops a target as well,
 they agree: it is dropped. A scraper that drops what it scraped itself before has new rules. As long as nothing is known of
 what a scraper drops, ``PROOF`` of its targets are *untold*: another scraper shall try them (``core/second_opinion``).
-Only what was seen in this process is known.
+Only what was seen in this process is known; so that a restart changes no slice, nothing is tried soon after one.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class Takers:
         self._last = np.empty(0, dtype=np.int32)
         """By row of the pool: the number of who scraped it last."""
 
-    def judged(self, pool: TargetPool, seen: Mapping[str, Seen]) -> dict[str, Seen]:
-        """After another look: ``seen``, with what each scraper denies. Blocks for as long as a search of all ids takes."""
+    def judged(self, pool: TargetPool, seen: Mapping[str, Seen], *, tries: bool) -> dict[str, Seen]:
+        """After another look: ``seen``, with what each scraper denies, and with what others shall try of it, if anybody
+        ``tries``. Blocks for as long as a search of all ids takes.
+        """
         if self._pool is not None and self._pool is not pool:
             self._last = carried_over(self._last, self._pool, pool, NOBODY)
         elif self._pool is None:
@@ -56,6 +58,7 @@ class Takers:
         found = {}
         for name, one in seen.items():
             denied, untold = self._told(dropping[name], last[rows_of(pool, dropping[name])], self._numbers[name])
+            untold = untold if tries else NO_IDS
             news = len(denied) or len(untold) or len(one.denied) or len(one.untold)
             found[name] = replace(one, denied=denied, untold=untold) if news else one
         return found
