@@ -178,7 +178,8 @@ def test_what_one_scraper_drops_and_another_took_is_missing_until_a_second_one_d
     told = as_told(found)
     gone = told["a:1"].pop()
     took = {**told, "b:1": [*told["b:1"], gone]}
-    assert coverage(found, takers.judged(found.pool, seen(found, took), tries=True), {}).scrapers["a:1"].denied == 0, "b:1 has it"
+    judged = takers.judged(found.pool, seen(found, took), tries=True)
+    assert coverage(found, judged, {}).scrapers["a:1"].denied == 0, "b:1 has it"
     drops = Index(found.pool).dropped([gone.discovered])
 
     def looked(pool: TargetPool, *who: str) -> Coverage:
