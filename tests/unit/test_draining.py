@@ -69,7 +69,7 @@ def test_what_has_no_room_elsewhere_ends_the_wait_and_is_not_called_drained() ->
 
 def test_a_held_plan_is_why_a_drain_does_not_go_on_and_until_when_is_said() -> None:
     held = {"reason": "panic", "detail": "2 of 3 scrapers are gone", "until": 1_700_000_000.0}
-    drain, lines = told(at(15, held=held), timeout_s=0.2)
+    drain, lines = told(at(15, held=held), timeout_s=1.5)
     assert drain.result == "timeout"
     assert drain.why.startswith("the plan is held until ")
     assert drain.why.endswith(": 2 of 3 scrapers are gone")
@@ -105,7 +105,7 @@ def test_an_answer_that_does_not_come_is_said_once_and_asked_for_again() -> None
 
 def test_a_controller_that_leads_no_more_is_said_and_its_numbers_are_not_taken() -> None:
     follows = {"leader": False, "controllers": {"lock": True, "leader": "other:9600", "epoch": 3}}
-    drain, lines = told(at(15), at(0) | follows, timeout_s=0.2)
+    drain, lines = told(at(15), at(0) | follows, timeout_s=1.5)
     assert (drain.result, drain.left) == ("timeout", 15)
     assert drain.why == lines[-1].replace("URL", drain.why.split()[0])
     assert lines[-1] == "URL does not lead any more, other:9600 does; the drain is kept"
