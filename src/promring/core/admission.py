@@ -13,9 +13,9 @@ a scraper that was being drained by its membership:
 
 In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
 
-Nobody waits long where it is needed. When more live scrapers wait for having left too often than are in, as many of them
-come in as make it half, those that left least often first; and all of them when targets have no room. They wait no longer
-than one that left twice.
+A longer ``delay`` is cut short where the scraper is needed, to that of a scraper that left twice. When more live scrapers
+wait so than are in, some of them come in until half of all are in, those that left least often first. When targets have no
+room in the plan, all of them come in.
 
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
 with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
@@ -105,7 +105,7 @@ def admit(
 
     ``probed``: what those lost before do when they are asked directly; ``drained``: who gets nothing anyway, so it does not
     matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited
-    for; ``no_room``: that those in the plan have no room for all targets.
+    for; ``no_room``: that the scrapers in the plan have no room for all targets.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():
@@ -153,7 +153,7 @@ def _all_in(history: History, now: float) -> History:
 def _needed(
     standings: Mapping[str, Standing], rules: Rules, now: float, drained: Collection[str], *, no_room: bool
 ) -> Iterable[str]:
-    """Who of those that wait for having left too often comes in all the same."""
+    """Which of the scrapers that wait for having left too often come in early."""
     able = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
     waiting = [n for n, one in able.items() if one.state is State.JOINING and one.needed_at(rules) <= now]
     are_in = sum(one.state is State.IN for one in able.values())
@@ -257,8 +257,8 @@ class _Share:
 def _missing(
     standings: Mapping[str, Standing], gone: Collection[str], rules: Rules, now: float, drained: Collection[str]
 ) -> _Share:
-    """Who is missing now or has left a moment ago, of all that were there. Who gets nothing does not count; who is back, and
-    waits until it comes in, does.
+    """Which scrapers are missing now or have left a moment ago, of all that were there. Scrapers that get nothing do not
+    count. Scrapers that are back and still joining count among all, not among the missing.
     """
     counting = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
     recent = {n for n, one in counting.items() if now - one.left_at < rules.panic_hold_s}

@@ -11,7 +11,7 @@ from promring.model import Members, Scraper
 DELAY_MOST_S = 300.0
 FORGIVEN_S = 600.0
 NEEDED_FLAPS = 2
-"""Where a scraper is needed, it waits no longer than one that left so often."""
+"""A scraper that is needed waits no longer than after so many quick leaves."""
 NEVER = float("-inf")
 
 
@@ -64,7 +64,7 @@ class Standing:
         return self.since + rules.delay_s(self.flaps)
 
     def needed_at(self, rules: Rules) -> float:
-        """From when on one that is joining comes in where it is needed."""
+        """When a joining scraper comes in where it is needed, if it stays."""
         return self.since + rules.delay_s(min(self.flaps, NEEDED_FLAPS))
 
     def held_until(self, rules: Rules) -> float:

@@ -5,11 +5,12 @@ rules. A rule that one of them alone has (a ``hashmod`` shard that is left over,
 vmagent, an older configuration) drops targets that others would take: nobody scrapes those, and they must not count as
 dropped.
 
-So each look notes who was seen to scrape each target. What one scraper drops, and *another* one scraped last, is *denied*.
-Where that is true of ``PROOF`` targets, all that the scraper drops is denied. When a second scraper drops a target as well,
-they agree: it is dropped. A scraper that drops what it scraped itself before has new rules. As long as nothing is known of
-what a scraper drops, ``PROOF`` of its targets are *untold*: another scraper shall try them (``core/second_opinion``).
-Only what was seen in this process is known; so that a restart changes no slice, nothing is tried soon after one.
+So each look notes which scraper was last seen to scrape each target. A scraper's dropped target that *another* scraper
+scraped last is *denied*. Once a scraper denies ``PROOF`` targets, every target that it drops is denied. A target that two
+scrapers drop is dropped by agreement. A target that its scraper dropped after having scraped it itself is not denied: the
+rules are new. While nothing is known of a scraper's dropped targets, ``PROOF`` of them are *untold*: another scraper shall
+try them (``core/second_opinion``). What was seen is forgotten at a restart. Nothing is tried soon after one, so that a
+restart changes no slice.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Takers:
         """By row of the pool: the number of who scraped it last."""
 
     def judged(self, pool: TargetPool, seen: Mapping[str, Seen], *, tries: bool) -> dict[str, Seen]:
-        """After another look: ``seen``, with what each scraper denies, and with what others shall try of it, if anybody
-        ``tries``. Blocks for as long as a search of all ids takes.
+        """``seen`` after another look, with the targets that each scraper denies. ``tries``: whether untold targets are
+        named, for other scrapers to try. Blocks for as long as a search of all ids takes.
         """
         if self._pool is not None and self._pool is not pool:
             self._last = carried_over(self._last, self._pool, pool, NOBODY)
