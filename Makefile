@@ -74,7 +74,7 @@ test:
 	@$(MAKE) --no-print-directory -j $(SETUP) servers .make/docs
 	@$(MAKE) --no-print-directory -j check docs tests-read demo-once
 	@echo "test: unit tests and laws, and the real servers, $(TEST_WORKERS) at a time (about 13 minutes on two cores) ..."
-	@$(PYTEST) tests $(TEST_FLAGS)
+	@$(PYTEST) tests --failed-to=.make/failed $(TEST_FLAGS) || $(BIN)/python -m tests.again $$? .make/failed
 
 tests-read: $(SETUP)
 	@$(BIN)/python -m pytest --collect-only -qq tests >.make/tests-read || (cat .make/tests-read; false)

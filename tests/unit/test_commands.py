@@ -20,7 +20,7 @@ from promring.demo.process import free_port
 from tests.fakes.answers import answer_of
 from tests.fakes.controller import FakeController, error, status
 
-HEAVY = {"numpy", "aiohttp", "pydantic", "yaml", "rich", "jinja2", "xxhash", "watchfiles", "prometheus_client"}
+HEAVY = {"numpy", "aiohttp", "pydantic", "yaml", "rich", "jinja2", "xxhash", "prometheus_client"}
 WRITES = ("drain", "undrain", "release")
 NARROW = {"COLUMNS": "40", "LINES": "10"}
 

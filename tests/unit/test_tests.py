@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import jumping
+from tests.again import MOST, again, main
 from tests.leaks import held, left
 from tests.order import FILE, slow, spread
 from tests.room import Need, lacking, need
@@ -63,6 +64,40 @@ def test_what_else_there_is_too_little_of_is_named(short: str) -> None:
 
 def test_each_run_of_the_tests_looks_for_room_and_leaks(pytestconfig: pytest.Config) -> None:
     assert all(pytestconfig.pluginmanager.has_plugin(f"tests.{name}") for name in ("room", "leaks", "order"))
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "again_"),
+    [
+        (1, ["tests/real/a.py::b", "tests/real/a.py::b"], ["tests/real/a.py::b"]),
+        (1, ["tests/browser/a.py::b[c d]"], ["tests/browser/a.py::b[c d]"]),
+        (1, ["tests/real/a.py::b", "tests/unit/a.py::b"], []),
+        (1, [f"tests/real/a.py::b[{n}]" for n in range(MOST + 1)], []),
+        (1, [], []),
+        (2, ["tests/real/a.py::b"], []),
+    ],
+    ids=["failed and left something", "browser", "a unit test too", "many", "none", "interrupted"],
+)
+def test_few_tests_on_real_servers_that_failed_get_a_second_run_alone(
+    status: int, failed: list[str], again_: list[str]
+) -> None:
+    assert again(status, failed) == again_
+
+
+def test_what_is_not_run_again_keeps_its_status(tmp_path: Path) -> None:
+    (tmp_path / "failed").write_text("tests/unit/a.py::b\n")
+    assert main(1, tmp_path / "failed") == 1
+    assert main(2, tmp_path / "none") == 2
+
+
+def test_a_run_writes_down_what_failed(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("def test_bad():\n    assert False\n\n\ndef test_good():\n    assert True\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.again", f"--failed-to={tmp_path}/failed"]
+    done = subprocess.run(
+        [*command, "-c", os.devnull, f"--rootdir={tmp_path}", str(tmp_path)], check=False, capture_output=True
+    )
+    assert done.returncode == 1, done.stdout
+    assert (tmp_path / "failed").read_text() == "test_one.py::test_bad\n"
 
 
 def test_a_run_on_real_servers_needs_more_with_each_worker() -> None:

@@ -1,4 +1,4 @@
-"""Targets from file_sd files: JSON and YAML, globs, watched.
+"""Targets from file_sd files: JSON and YAML, globs, looked at four times a second.
 
 All files that match make one list. Of a file that is malformed, cannot be read or vanished, the last good list stays and the
 others go on: targets never go by themselves because a file went. A reload makes a new source, which does not miss files
@@ -15,7 +15,6 @@ Half a file in JSON is malformed, but half a file in YAML is a shorter list: it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fnmatch
 import glob
 import os
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
-from watchfiles import Change, awatch
 
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX, Interval, base_folder
@@ -35,13 +33,11 @@ from promring.core.pool import merge, pool_of
 from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.globs import matching, may_match
 from promring.discovery.groups import ListRules
+from promring.discovery.looking import Looking
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.threads import consume_error, in_thread
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
-WATCH_STEP_MS = 10
-LOOK_MS = 1000
-"""How often to look whether a watched folder is still the one of this name: the system does not tell for a symlink."""
 SETTLED_S = 1.0
 SETTLING_MOST = 5
 TIMEOUT_S = 30.0
@@ -214,51 +210,29 @@ class FileSource:
         return known[1]
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
-        """Yields when something happens in a folder of a pattern; folders that do not exist yet are looked for, and so are
-        those that were removed and made again, or are symlinks that were swapped.
-        """
-        deep = any(glob.has_magic(_plain(str(Path(p).parent))) for p in self._patterns)
-        while not stop.is_set():
-            folders = await in_thread(self._folders)
-            if not folders:
-                await asyncio.sleep(LOOK_MS / 1000)
-                continue
-            unseen = True  # what happened between the last read and the begin of watching
-            async for change in awatch(
-                *folders,
-                stop_event=stop,
-                debounce=WATCH_STEP_MS,
-                step=WATCH_STEP_MS,
-                rust_timeout=LOOK_MS,
-                yield_on_timeout=True,
-                recursive=deep,
-            ):
-                gone = any(kind is Change.deleted and path in folders for kind, path in change)
-                other = gone or await in_thread(self._folders) != folders
-                if change or unseen or other:
-                    yield change
-                unseen = False
-                if other:
-                    break
+        """Yields when a file of a pattern is there, gone, or another one than before."""
+        with Looking(self._stamps) as looking:
+            while not stop.is_set():
+                await looking.changed()
+                yield None
 
-    def _folders(self) -> dict[str, tuple[int, int]]:
-        """For each pattern the deepest folder that has no wildcard in its name, where it exists; with device and inode."""
-        folders = {}
+    def _stamps(self) -> list[object]:
+        """What tells each file that a pattern matches from another one of that name, or from itself before a write."""
+        stamps: list[object] = []
         for pattern in self._patterns:
-            folder = Path(pattern).parent
-            while glob.has_magic(_plain(str(folder))):
-                folder = folder.parent
-            name = _plain(str(folder), "[")
-            with contextlib.suppress(OSError):
-                found = Path(name).stat()
-                if stat.S_ISDIR(found.st_mode):
-                    folders[name] = found.st_dev, found.st_ino
-        return folders
+            try:
+                stamps += map(_stamp, sorted(map(str, matching(Path(pattern)))))
+            except OSError as error:
+                stamps.append((pattern, error.errno))
+        return stamps
 
 
-def _plain(pattern: str, bracket: str = "") -> str:
-    """``pattern`` with its escaped brackets (``[[]``) written as ``bracket``."""
-    return pattern.replace("[[]", bracket)
+def _stamp(path: str) -> tuple[object, ...]:
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        return path, error.errno
+    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _without_waiting(path: str, flags: int) -> int:

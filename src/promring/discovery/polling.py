@@ -101,12 +101,12 @@ async def _ask(source: Source, faults: Unforeseen) -> _Heard:
 
 
 async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asyncio.Event, log: Logger) -> None:
-    """Rings ``changed``. Where the system cannot watch (out of inotify instances), polling goes on without."""
+    """Rings ``changed``. Where a source cannot watch, polling goes on without."""
     while not stop.is_set():
         try:
             async for _ in cast(WatchedSource, source).changes(stop):
                 changed.set()
-        except Exception as error:  # the library's own error types are not public
+        except Exception as error:  # polling must go on, whatever a source raises
             log.warning("watch_failed", source=name, error=str(error), goes_on="polling")
             await asyncio.sleep(WATCH_AGAIN_S)
 

@@ -1,0 +1,75 @@
+"""Notices that files are others than before, by looking at them: a rename, a symlink that is swapped, a folder that is made
+again and a network file system are seen alike, and nothing of the system (inotify instances) can be used up.
+
+Owns one daemon thread for each ``Looking``; a file system that hangs stops that thread and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+LOOK_S = 0.25
+SHARE = 50
+"""A look that takes long is made less often: it may take one part in ``SHARE`` of the time."""
+AGAIN_S = 2.0
+"""Two writes within one tick of a file system's clock look like one: what changed is read again after this time."""
+
+
+class Looking:
+    """``look`` says what is there now; it runs in the thread, and what it raises ends the looking.
+
+    Raises RuntimeError when no thread can be started.
+    """
+
+    def __init__(self, look: Callable[[], object], *, every_s: float = LOOK_S, again_s: float = AGAIN_S) -> None:
+        self._look, self._every_s, self._again_s = look, every_s, again_s
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._ended = threading.Event()
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._run, name="looking", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+
+    async def changed(self) -> None:
+        """Wait for a change since the last call, the first one also since before the begin. Raises what ``look`` did."""
+        await self._changed.wait()
+        self._changed.clear()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        """In the thread."""
+        seen: object = None
+        again_at, pause_s = float("inf"), 0.0
+        while not self._ended.wait(pause_s):
+            began = time.monotonic()
+            try:
+                found = self._look()
+            except Exception as error:  # whoever waits is told
+                self._error = error
+                self._ring()
+                return
+            now = time.monotonic()
+            if found != seen:
+                again_at = now + self._again_s
+                self._ring()
+            elif now >= again_at:
+                again_at = float("inf")
+                self._ring()
+            seen = found
+            pause_s = max(self._every_s, SHARE * (now - began))
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._changed.set)
