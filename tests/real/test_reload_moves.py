@@ -131,14 +131,13 @@ class Moves:
         return took
 
     def missed(self, since: float) -> int:
-        """Whole intervals without a scrape, of all targets together, since then."""
+        """Whole intervals without a scrape, of all targets together, since then. A scrape that is late is not one missed."""
         now, lost = time.monotonic(), 0
         for address in self.farm.addresses:
             scrapes = self.farm.scrapes(address)
             before = [at for at in scrapes if at <= since][-1:]
             for a, b in pairwise([*before, *(at for at in scrapes if at > since), now]):
-                if b - a > 1.5 * INTERVAL_S:
-                    lost += max(0, round((b - a) / INTERVAL_S - 0.25) - 1)
+                lost += max(0, int((b - a) / INTERVAL_S) - 1)
         return lost
 
     def said(self, msg: str) -> list[str]:
