@@ -27,6 +27,8 @@ class FakeEngine:
         """How often it applied what it discovered, of every pool or by pool; None: it has no metrics."""
         self.refused = False
         """Whether it goes on with a configuration that is not its newest."""
+        self.failures: dict[str, int] = {}
+        """How often discoveries failed, by counter with its labels."""
         self.filters = True
         """Whether it answers for one scrape pool."""
         self.asked: list[str] = []
@@ -81,6 +83,7 @@ class FakeEngine:
         numbers = self.syncs if isinstance(self.syncs, dict) else dict.fromkeys(self.pools, self.syncs)
         lines = [f'prometheus_target_scrape_pool_sync_total{{scrape_job="{name}"}} {n}' for name, n in numbers.items()]
         lines += [f'prometheus_target_scrape_pool_targets{{scrape_job="{n}"}} {len(p)}' for n, p in self.pools.items()]
+        lines += [f"{counter} {count}" for counter, count in self.failures.items()]
         lines.append(f"prometheus_config_last_reload_successful {int(not self.refused)}")
         return web.Response(text="\n".join([f"process_start_time_seconds {self.started.timestamp()}", *lines, ""]))
 

@@ -63,6 +63,8 @@ class EngineProcess(Process):
             }
             for job in jobs
         ]
+        broken = {"job_name": "broken", "http_sd_configs": [{"url": "http://127.0.0.1:1/", "refresh_interval": "1s"}]}
+        found.append(broken)
         self.config.write_bytes(msgspec.json.encode({"global": {"scrape_interval": "100y"}, "scrape_configs": found}))
 
     def list_in(self, job: str, groups: object) -> None:
@@ -134,6 +136,14 @@ async def test_an_engine_gives_what_was_discovered_and_no_restart_takes_a_target
         assert found["c:1"] == {"__param_other": "1", "job": "another", "__scrape_interval__": "10y", **module, **path}
         assert (node.dropped.count, node.dropped.named) == (1, ("spot:1",))
         assert await node.fetch() is pool
+        broken = source_of(engine, context, "broken")
+
+        async def named() -> bool:
+            await listed(broken)
+            return ["a discovery by http failed" in one for one in broken.troubles] == [True]
+
+        await until(named, "the failing discovery")
+        assert list(node.troubles) == []
         assert list(labels_of(await other.fetch())) == ["o:1"]
         engine.list_in("node", GROUPS[:1])
 
@@ -185,6 +195,7 @@ async def test_a_fleet_with_discovered_targets_is_a_fleet_as_any_other(
             await until(lambda: s.placed_on(*s.scrapers), "all targets of all sources", 60)
             await s.quiet()
             sources = (await s.controller.ask(s.session, f"services/{SERVICE}"))["sources"]
+            assert [one["troubles"] for one in sources] == [[], [], []]
             assert [one["dropped"] for one in sources] == [{"count": 1, "among": ["spot:1"]}, None, None]
             await s.scrapers[0].kill()
             s.allowed |= {"panic", "audit_failed", "scraper_behind", "discovery_failed"}

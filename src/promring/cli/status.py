@@ -147,6 +147,8 @@ def _show_one_of(service: Service, fleet: Fleet) -> None:
         if source.reason:
             say(f"    source {source.name}: {source.reason}")
         _show_left_out(source)
+        for trouble in source.troubles:
+            say("    ", paint(trouble, "yellow"))
 
 
 def _show_service(service: Service, fleet: Fleet) -> None:

@@ -61,6 +61,15 @@ class DroppingSource(Protocol):
         """As its last good answer said."""
 
 
+@runtime_checkable
+class TroubledSource(Protocol):
+    """A source that knows what fails behind it while its list is taken."""
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """A text each; empty: nothing that it knows of."""
+
+
 class OwnEngine(Protocol):
     """A Prometheus that promring runs to discover."""
 

@@ -14,21 +14,20 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 import xxhash
 from yarl import URL
 
 from promring.config.http_client import HttpConfig
 from promring.discovery import Dropped, OwnEngine, asking
 from promring.discovery.engine_applied import Applied, applied_of
-from promring.discovery.engine_config import Job, jobs_of
+from promring.discovery.engine_config import Job
+from promring.discovery.engine_failures import Failures
 from promring.discovery.engine_pools import EnginePools, OtherPoolError, Reading
-from promring.discovery.engine_turns import SHARE, Turns, look_every_s
+from promring.discovery.engine_status import jobs_in, life_in, time_of
+from promring.discovery.engine_turns import SHARE, Looks, Turns, look_every_s
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
@@ -38,6 +37,8 @@ from promring.runtime.threads import in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
     import aiohttp  # which takes long to load, and a configuration needs none of it
+
+T = TypeVar("T")
 
 BODY_BYTES_MAX = 8 * 1024**3
 CONFIG_BYTES_MAX = 64 * 1024 * 1024
@@ -49,7 +50,8 @@ AT_ONCE = 2
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
     """``number``: from 1; ``at``: monotonic seconds; ``failure``: why there is none, mostly empty; ``life``: tells one start
-    of the engine from another; ``age_s``: since that, or since it last loaded its configuration; ``refused``: what is to be
+    of the engine from another; ``loaded``: one configuration that it loaded from another; ``age_s``: since the later of the
+    two; ``refused``: what is to be
     said of a newest configuration that it refused, mostly empty; ``read``, where it is not everything: scrape pools that
     were read for it; ``unread``: those that are due as well, and are read for one of the next answers.
     """
@@ -60,27 +62,11 @@ class EngineAnswer:
     pools: Mapping[str, TargetPool] = field(default_factory=dict)
     jobs: Mapping[str, Job] = field(default_factory=dict)
     life: str = ""
+    loaded: str = ""
     age_s: float = 0.0
     refused: str = ""
     read: Collection[str] = ()
     unread: Collection[str] = ()
-
-
-class _RuntimeInfo(msgspec.Struct, rename="camel"):
-    start_time: str = ""
-    last_config_time: str = ""
-
-
-class _RuntimeAnswer(msgspec.Struct):
-    data: _RuntimeInfo
-
-
-class _Config(msgspec.Struct):
-    yaml: str
-
-
-class _ConfigAnswer(msgspec.Struct):
-    data: _Config
 
 
 class Engine:
@@ -102,7 +88,8 @@ class Engine:
         """With the digest of the text."""
         self._read: Turns | None = None
         self._intervals: dict[str, float] = {}
-        self._looked, self._look_took_s = 0.0, 0.0
+        self._looks = Looks()
+        self._failures = Failures()
 
     @property
     def _own(self) -> OwnEngine | None:
@@ -118,6 +105,10 @@ class Engine:
 
     def dropped(self, scrape_pool: str) -> Dropped:
         return self._pools.dropped.get(scrape_pool) or Dropped()
+
+    def troubles(self, scrape_pool: str) -> Sequence[str]:
+        """What failed lately inside the engine, and concerns this pool, whose last targets are listed meanwhile."""
+        return list(self._failures.of(scrape_pool, self._config[1], time.monotonic()))
 
     async def answer(self, after: int, younger_than_s: float) -> EngineAnswer:
         """The newest answer if it came after number ``after`` and is that young; else the next one."""
@@ -138,23 +129,23 @@ class Engine:
 
     @property
     def look_every_s(self) -> float:
-        return look_every_s(min(self._intervals.values()), self._look_took_s)
+        return look_every_s(min(self._intervals.values()), self._looks.took_s)
 
     async def look(self) -> None:
         """Read what is due, where something was applied. Whoever calls: it asks no more often than ``look_every_s``."""
         began, read, newest = time.monotonic(), self._read, self.newest
         busy = self._asking is not None and not self._asking.done()
-        if read is None or newest is None or busy or began - max(self._looked, newest.at) < self.look_every_s:
+        if read is None or newest is None or busy or began - max(self._looks.at, newest.at) < self.look_every_s:
             return
-        self._looked = math.inf  # by nobody else meanwhile
+        self._looks.at = math.inf  # by nobody else meanwhile
         try:
             async with new_session(unpack=False) as session:
                 applied = await self._applied(session)
         except (HttpError, secretfile.SecretError):  # the next answer says it
             return
         finally:
-            self._looked = time.monotonic()
-            self._look_took_s = self._looked - began
+            self._looks.at = time.monotonic()
+            self._looks.took_s = self._looks.at - began
         if applied is None or (applied.life == read.life and not read.open(self._intervals, applied, began)):
             return
         answer = await self.answer(newest.number, 0.0)
@@ -168,8 +159,8 @@ class Engine:
                 self._url = (self._at if isinstance(self._at, str) else await self._at.url()).rstrip("/")
                 jobs = await self._jobs(session)
                 refused, now, unread = await self._read_changes(session, jobs)
-                life, age_s = await self._life(session)
-            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, life, age_s, refused, now, unread)
+                lived = await self._life(session)
+            made = EngineAnswer(number, time.monotonic(), "", self._pools.pools, jobs, *lived, refused, now, unread)
         except TimeoutError:
             why = [f"no whole answer within {self.timeout_s:g} s"]
             why += [self._own.condition] if self._own and self._own.condition else []
@@ -278,24 +269,19 @@ class Engine:
         """None where its metrics do not say. Raises ``HttpError``, ``SecretError``."""
         response = await self._answered(session, "/metrics")
         life = self._config[0], *self._pools.rules
-        return await in_thread(lambda: applied_of(response.body, life)) if response.status == 200 else None
+        applied = await in_thread(lambda: applied_of(response.body, life)) if response.status == 200 else None
+        if applied is not None:
+            age_s = time_of(response.headers.get("date", "")) - applied.began
+            self._failures.note(applied.failures, applied.not_started, applied.began, age_s=age_s, now=time.monotonic())
+        return applied
 
     async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:
         """Raises ``DiscoveryError`` and what ``_get`` does."""
         body = (await self._get(session, "status/config")).body
         digest = xxhash.xxh3_128_hexdigest(body)
 
-        def work() -> Mapping[str, Job] | str:
-            try:
-                return jobs_of(msgspec.json.decode(body, type=_ConfigAnswer).data.yaml)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-                return " ".join(str(error).split())[:200]
-
         if digest != self._config[0]:
-            found = await in_thread(work)
-            if isinstance(found, str):
-                raise DiscoveryError(f"/api/v1/status/config is malformed: {found}")
-            self._config = digest, found
+            self._config = digest, await _from_thread(partial(jobs_in, body))
         return self._config[1]
 
     async def _targets(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], only: str | None = None) -> None:
@@ -308,24 +294,17 @@ class Engine:
             if len(buffer) >= PIECE_BYTES:
                 piece = bytes(buffer)
                 buffer.clear()
-                await _in_thread(partial(reading.feed, piece))
+                await _from_thread(partial(reading.feed, piece))
 
         wanted = list(self._pools.rules) if only is None else [only]
         one = {"scrapePool": wanted[0]} if len(wanted) == 1 else {}
         await self._get(session, "targets", {"state": "any", **one}, consume)
-        await _in_thread(partial(_finish, reading, bytes(buffer)))
+        await _from_thread(partial(_finish, reading, bytes(buffer)))
 
-    async def _life(self, session: aiohttp.ClientSession) -> tuple[str, float]:
-        """Raises ``DiscoveryError`` and what ``_get`` does."""
+    async def _life(self, session: aiohttp.ClientSession) -> tuple[str, str, float]:
+        """``life``, ``loaded`` and ``age_s`` of an answer. Raises ``DiscoveryError`` and what ``_get`` does."""
         response = await self._get(session, "status/runtimeinfo")
-        try:
-            info = msgspec.json.decode(response.body, type=_RuntimeAnswer).data
-            now = parsedate_to_datetime(response.headers.get("date", ""))
-            began = max(datetime.fromisoformat(text) for text in (info.start_time, info.last_config_time) if text)
-            return info.start_time, max(0.0, (now - began).total_seconds())
-        except (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise DiscoveryError(f"/api/v1/status/runtimeinfo is malformed: {said}") from None
+        return life_in(response.body, response.headers.get("date", ""))
 
 
 def _finish(reading: Reading, rest: bytes) -> None:
@@ -333,15 +312,16 @@ def _finish(reading: Reading, rest: bytes) -> None:
     reading.end()
 
 
-async def _in_thread(work: Callable[[], None]) -> None:
-    """To its end. Raises ``DiscoveryError``, made here: one that crosses from a thread keeps what it was fed."""
+async def _from_thread(work: Callable[[], T]) -> T:
+    """Its result, at its end. Raises ``DiscoveryError``, made here: one that crosses from a thread keeps what it was fed."""
 
-    def why() -> DiscoveryError | None:
+    def heard() -> T | DiscoveryError:
         try:
-            work()
+            return work()
         except DiscoveryError as error:
             return type(error)(str(error))
-        return None
 
-    if failure := await in_thread_shielded(why):
-        raise failure
+    result = await in_thread_shielded(heard)
+    if isinstance(result, DiscoveryError):
+        raise result
+    return result

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from promring.discovery.engine_failures import Cause, failures_of, not_started
 
 _BEGAN = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
 _NUMBERS = re.compile(
@@ -28,13 +30,17 @@ _ESCAPED = re.compile(r"\\[\\\"n]")
 class Applied:
     """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed; ``sizes``: likewise
     how many targets it has, and how many it had before relabelling, as far as that is said; ``refused``: whether it refused
-    its newest configuration, and goes on with the one before.
+    its newest configuration, and goes on with the one before; ``began``: when, in seconds since the epoch; ``failures``: how
+    often its discoveries failed; ``not_started``: how many of them could not be started.
     """
 
     life: Hashable
     syncs: Mapping[str, bytes]
     sizes: Mapping[str, Sequence[bytes]]
     refused: bool = False
+    began: float = 0.0
+    failures: Mapping[Cause, float] = field(default_factory=dict)
+    not_started: int = 0
 
 
 def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
@@ -48,7 +54,24 @@ def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
             sizes[_unescaped(name)] = [number]
     for name, number in _DISCOVERED.findall(metrics):
         sizes.setdefault(_unescaped(name), []).append(number)
-    return Applied((life, began[1]), syncs, sizes, _REFUSED.search(metrics) is not None) if began and syncs else None
+    if not began or not syncs:
+        return None
+    return Applied(
+        (life, began[1]),
+        syncs,
+        sizes,
+        refused=_REFUSED.search(metrics) is not None,
+        began=_seconds(began[1]),
+        failures=failures_of(metrics),
+        not_started=not_started(metrics),
+    )
+
+
+def _seconds(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _unescaped(name: bytes) -> str:

@@ -16,6 +16,7 @@ import yaml
 
 JOBS_MAX = 100_000
 PARAMETER = "__param_"
+DISCOVERY = "_sd_configs"
 OF_JOB = {
     "job_name": "job",
     "scheme": "__scheme__",
@@ -29,9 +30,12 @@ _End = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
 
 class Job(NamedTuple):
-    """``own``: the labels that it gives to each target that has not got them, with their values."""
+    """``own``: the labels that it gives to each target that has not got them, with their values; ``kinds``: of its
+    discovery, such as ``dns``.
+    """
 
     own: tuple[tuple[str, str], ...]
+    kinds: frozenset[str] = frozenset()
 
     def strip(self, labels: dict[str, str]) -> None:
         """Take out of the labels of a target what the job says; in place."""
@@ -77,8 +81,10 @@ def _job(events: Iterator[Any], start: Any) -> tuple[str, Job]:
     """Raises ValueError."""
     if not isinstance(start, yaml.MappingStartEvent):
         raise ValueError("a job that is no mapping")
-    own: dict[str, str] = {}
+    own, kinds = dict[str, str](), set[str]()
     for key, value in _pairs(events):
+        if key.endswith(DISCOVERY):
+            kinds.add(key.removesuffix(DISCOVERY))
         if key in OF_JOB and isinstance(value, yaml.ScalarEvent):
             own[OF_JOB[key]] = value.value
         elif key == "params" and isinstance(value, yaml.MappingStartEvent):
@@ -87,7 +93,7 @@ def _job(events: Iterator[Any], start: Any) -> tuple[str, Job]:
             _skip(events, value)
     if "job" not in own:
         raise ValueError("a job without a name")
-    return own["job"], Job(tuple(own.items()))
+    return own["job"], Job(tuple(own.items()), frozenset(kinds))
 
 
 def _parameters(events: Iterator[Any]) -> Iterator[tuple[str, str]]:

@@ -77,6 +77,14 @@ class Turns:
         return Open(news, sorted(due, key=lambda name: self.at.get(name, 0.0)))
 
 
+@dataclass(slots=True)
+class Looks:
+    """``at``: when the last one ended; ``took_s``: how long it took."""
+
+    at: float = 0.0
+    took_s: float = 0.0
+
+
 def look_every_s(interval_s: float, took_s: float = 0.0) -> float:
     """Seconds from one look to the next. ``took_s``: how long one takes."""
     return max(interval_s / LOOKS, LOOK_LEAST_S, took_s * LOOK_SHARE)

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-from promring.discovery import Source, WatchedSource
+from promring.discovery import Source, TroubledSource, WatchedSource
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
 from promring.runtime.redact import scrub
 from promring.runtime.threads import in_thread
@@ -37,7 +37,8 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
     """For ever: fetch, publish, wait. ``count`` is told of each fetch whether it went well."""
     stop = asyncio.Event()
     changed = asyncio.Event()
-    failing, had, remarks = "", False, ()  # type: tuple[str, bool, tuple[str, ...]]
+    failing, had, remarks = "", False, ()  # type: str, bool, tuple[str, ...]
+    behind: tuple[str, ...] = ()
     faults, lasting, last = Unforeseen("discovery", log), Lasting(), None  # type: Unforeseen, Lasting, TargetPool | None
     async with asyncio.TaskGroup() as group:
         watched = hasattr(source, "changes")
@@ -48,6 +49,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                 answer, failure, remembered, retry_after_s = await _ask(source, faults)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had, lasting=lasting)
+                behind = _say_troubles(name, behind, source, log)
                 if isinstance(answer, Known):
                     last = await _the_same_or_new(last, answer.value)
                     answer = Known(last)
@@ -109,6 +111,16 @@ async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asynci
         except Exception as error:  # polling must go on, whatever a source raises
             log.warning("watch_failed", source=name, error=str(error), goes_on="polling")
             await asyncio.sleep(WATCH_AGAIN_S)
+
+
+def _say_troubles(name: str, before: tuple[str, ...], source: Source, log: Logger) -> tuple[str, ...]:
+    """What fails behind a source whose list is taken, once while it is the same."""
+    now = tuple(source.troubles) if isinstance(source, TroubledSource) else ()
+    if now and now != before:
+        log.warning("discovery_behind_failing", source=name, error="; ".join(now), keeps="what it listed before")
+    elif before and not now:
+        log.info("discovery_behind_recovered", source=name)
+    return now
 
 
 def _say_remarks(name: str, before: tuple[str, ...], pool: TargetPool, log: Logger) -> None:

@@ -8,14 +8,15 @@ Promises: an engine that is down, slow, malformed or does not have the pool give
 configuration less than ``SETTLE_S`` ago may not have discovered everything yet: a list that lacks something of the last one
 is no answer then; and neither is an empty one for ``UNDISCOVERED_S``, if the pool had no target since that start.
 One that refused its newest configuration, and goes on with the one before, is said to fail: its targets are taken.
-Does not promise that a discovery of the engine that fails is noticed: Prometheus keeps its last targets then, and so does
-this.
+A discovery that fails inside the engine is named (``troubles``). Prometheus keeps its last targets then, unless it starts
+or loads another configuration meanwhile: what it has not discovered again since stays in the list, and the source is said
+to fail.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -28,6 +29,7 @@ from promring.config.values import HttpUrl, Interval
 from promring.core.pool import pool_of
 from promring.discovery import Dropped, SourceContext, SourceSettings
 from promring.discovery.engine import Engine, EngineAnswer
+from promring.discovery.engine_owed import Owed
 from promring.discovery.engine_section import EngineSection
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
@@ -38,6 +40,7 @@ SETTLE_S = 60.0
 UNDISCOVERED_S = 600.0
 TIMEOUT_S = 60.0
 POOLS_NAMED_MOST = 5
+STARTED = "started, or loaded its configuration,"
 API = ("/api/v1", "/api/v1/targets")
 
 
@@ -105,6 +108,7 @@ class PrometheusSource:
         self._last: TargetPool | None = None
         self._life = ""
         """Of the engine when it last listed a target here."""
+        self._owed = Owed()
 
     @property
     def last(self) -> TargetPool:
@@ -114,6 +118,10 @@ class PrometheusSource:
     @property
     def dropped(self) -> Dropped:
         return self._engine.dropped(self._scrape_pool)
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        return self._engine.troubles(self._scrape_pool)
 
     def remember(self, pool: TargetPool) -> None:
         """The list that a run before this one had."""
@@ -142,9 +150,17 @@ class PrometheusSource:
             raise DiscoveryError(f"{self._engine.where}: {self._scrape_pool}: {why}")
         if len(pool):
             self._life = answer.life
+        failing = [answer.refused] if answer.refused else []
+        await self._owed.note(answer.loaded, self.last, pool)
+        if not self.troubles:
+            self._owed.forget()
+        elif owed := len(self._owed.pool):
+            pool = await self._owed.beside(pool)
+            why = "; ".join(self.troubles)
+            failing.append(f"{owed} targets stay that it has not discovered since it {STARTED} because {why}")
         self._last = pool
-        if answer.refused:
-            raise DiscoveryError(f"{self._engine.where}: {answer.refused}", pool)
+        if failing:
+            raise DiscoveryError(f"{self._engine.where}: {'; '.join(failing)}", pool)
         return pool
 
     async def _doubt(self, pool: TargetPool, answer: EngineAnswer) -> str:
@@ -152,7 +168,7 @@ class PrometheusSource:
         last = self._last
         if answer.age_s < SETTLE_S and (not len(pool) if last is None else last is not pool and await _lacks(pool, last)):
             return (
-                f"started, or loaded its configuration, less than {SETTLE_S:g} s ago and may not have discovered everything "
+                f"{STARTED} less than {SETTLE_S:g} s ago and may not have discovered everything "
                 "yet: a list that lacks something is not believed before"
             )
         emptied = last is not None and len(last) and not len(pool) and self._life != answer.life

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from promring.core.coverage import Coverage
 from promring.core.loss import worst_scraper, worst_zone
-from promring.discovery import DroppingSource
+from promring.discovery import DroppingSource, TroubledSource
 from promring.fleet.fleet import Fleet, Service
 from promring.membership import Probes
 from promring.model import Fact, TargetPool
@@ -42,6 +42,11 @@ def _refused(services: list[Service]) -> list[Sample]:
 def _dropped(services: list[Service]) -> list[Sample]:
     sources = [((s.name, name), source) for s in services for name, source in s.sources.items()]
     return [(labels, float(one.dropped.count)) for labels, one in sources if isinstance(one, DroppingSource)]
+
+
+def _troubles(services: list[Service]) -> list[Sample]:
+    sources = [((s.name, name), source) for s in services for name, source in s.sources.items()]
+    return [(labels, float(len(one.troubles))) for labels, one in sources if isinstance(one, TroubledSource)]
 
 
 def _known(fleets: list[Fleet]) -> list[Sample]:
@@ -295,6 +300,12 @@ OF_SERVICES: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Service]], li
         "Targets of a source that relabelling dropped before they were placed.",
         ("source",),
         _dropped,
+    ),
+    (
+        "discovery_behind_failing",
+        "What failed in the last 10 minutes behind a source whose list is taken, such as kinds of discovery of an engine.",
+        ("source",),
+        _troubles,
     ),
 )
 """Name, meaning, labels, and what the samples are."""

@@ -140,6 +140,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringTargetsDoubled": above(0, "promring_doubled_targets"),
     "PromringAuditOld": old("promring_coverage_timestamp_seconds", 600),
     "PromringSourceFailing": _failing,
+    "PromringDiscoveryBehindFailing": above(0, "promring_discovery_behind_failing"),
     "PromringSourceDoubted": is_(1, "promring_source_doubted"),
     "PromringEntriesRefused": above(0, "promring_discovery_refused_entries"),
 }

@@ -73,6 +73,9 @@ class Source(Answer, frozen=True):
     refused: Annotated[int | None, doc("Entries that were left out of it as no target; null: there is none.")]
     remarks: Annotated[list[str], doc("The first of these, with the reason.")]
     dropped: Annotated[Dropped | None, doc("By relabelling, at the source; null: it drops nothing, or does not say.")]
+    troubles: Annotated[
+        list[str], doc("What failed lately behind it while its list is taken: discoveries of a Prometheus that discovers.")
+    ]
 
 
 class Taken(Answer, frozen=True, rename={"source": "from", "destination": "to"}):

@@ -14,7 +14,7 @@ from promring.core.loss import Loss, worst_scraper, worst_zone
 from promring.core.placement import Policy
 from promring.core.preview import NAMED_MOST, Fit
 from promring.core.verdicts import Act, Hold
-from promring.discovery import Dropped, DroppingSource, Source
+from promring.discovery import Dropped, DroppingSource, Source, TroubledSource
 from promring.fleet.facts import Cell
 from promring.fleet.fleet import Fleet, Service
 from promring.model import Placement, TargetPool
@@ -97,7 +97,8 @@ def _source(name: str, cell: Cell[TargetPool], source: Source | None) -> answers
     good = cell.fact.good.value if cell.fact.good else None
     targets, refused = (None, None) if good is None else (len(good), good.refused)
     remarks = list(good.remarks) if good else []
-    return answers.Source(name, *fact_of(cell.fact), targets, refused, remarks, _dropped(source))
+    troubles: list[str] = list(source.troubles) if isinstance(source, TroubledSource) else []
+    return answers.Source(name, *fact_of(cell.fact), targets, refused, remarks, _dropped(source), troubles)
 
 
 def _dropped(source: Source | None) -> answers.Dropped | None:
