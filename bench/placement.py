@@ -331,11 +331,11 @@ def _leave_to_disk(pool: TargetPool) -> None:
 
     def reshard() -> dict[str, bytes]:
         placed, now = _after_leave(pool, ids, policy)
-        written = {}
-        for i, scraper in enumerate(placed.scrapers):
-            if not _unchanged(before, i + 1, now, i):
-                written[scraper.id] = body = now.body(i)
-                write(scraper.id, body)
+        some = [i for i in range(len(placed.scrapers)) if not _unchanged(before, i + 1, now, i)]
+        bodies = bodies_of(pool, [now.of(i) for i in some])
+        written = {placed.scrapers[i].id: body for i, body in zip(some, bodies, strict=True)}
+        for name, body in written.items():
+            write(name, body)
         return written
 
     changed = reshard()

@@ -127,10 +127,8 @@ class Circle:
         if len(ordered) < len(self.tokens):
             return self.holders[self.first(ordered)]
         bounds = np.searchsorted(ordered, self.tokens, side="right")
-        owners = np.empty(len(ordered), dtype=np.int32)
-        owners[: bounds[-1]] = np.repeat(self.holders, np.diff(bounds, prepend=0))
-        owners[bounds[-1] :] = self.holders[0]
-        return owners
+        counts = np.diff(bounds, prepend=0, append=len(ordered))
+        return np.repeat(np.append(self.holders, self.holders[0]), counts)
 
     @cached_property
     def present(self) -> Owners:
