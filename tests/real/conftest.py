@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from promring.demo.process import find
+from promring.demo.process import Process, find
+from tests.nursery import Nursery
 
 HERE = Path(__file__).parent
 BUILT = {"consul14": "build-consul", "sdoracle": "build-sdoracle", "kube-apiserver": "build-kube-apiserver"}
@@ -18,6 +20,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.real)
+
+
+NURSERY: pytest.StashKey[Nursery] = pytest.StashKey()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Daemons of these tests are forked. Here, so that it is there before ``tests.leaks`` looks what a test begins with."""
+    if sys.platform == "linux" and NURSERY not in item.config.stash:
+        item.config.stash[NURSERY] = nursery = Nursery()
+        item.config.add_cleanup(nursery.close)
+        Process.begin = nursery.begin
 
 
 def server(name: str) -> Path:

@@ -14,8 +14,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from promring.model import PromringError
 
@@ -71,14 +72,41 @@ def _reserved_block() -> list[int]:
     raise StartError(f"all ports from {PORTS.start} to {PORTS.stop} are reserved by other processes ({folder})")
 
 
+class Child(Protocol):
+    """What ``asyncio.subprocess.Process`` has of it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def send_signal(self, signal: int, /) -> None: ...
+    async def wait(self) -> int: ...
+
+
+async def executed(arguments: Sequence[str], env: Mapping[str, str], output: int) -> Child:
+    """Started the usual way; it writes to the descriptor ``output``. Raises OSError."""
+    return await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        env=env,
+    )
+
+
 class Process:
     """One process of ours. It dies with us, and ``stop`` leaves nothing of it."""
+
+    begin: ClassVar[Callable[[Sequence[str], Mapping[str, str], int], Awaitable[Child]]] = staticmethod(executed)
+    """How it comes to life."""
 
     def __init__(self, arguments: Sequence[str | Path], log_file: Path, env: dict[str, str] | None = None) -> None:
         self.arguments = [str(a) for a in arguments]
         self._env = {**os.environ, **(env or {})}
         self.log_file = log_file
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
 
     @property
     def pid(self) -> int:
@@ -91,15 +119,7 @@ class Process:
 
     async def start(self) -> None:
         with open(self.log_file, "ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-                env=self._env,
-            )
+            self._process = await type(self).begin(self.arguments, self._env, log.fileno())
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
