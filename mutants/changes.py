@@ -2,7 +2,8 @@
 
 Owns which changes are made and what they are called. Promises: the same source gives the same changes under the same names;
 a name has no line number, so it outlives edits elsewhere. Only what stands in the body of a function is changed, and no
-text: messages are for people. Defaults of parameters and fields and constants of a module are not changed.
+text: messages are for people. Nor are assertions, ``strict=`` of a ``zip``, defaults of parameters and fields, and
+constants of a module.
 """
 
 from __future__ import annotations
@@ -115,9 +116,15 @@ def _nodes(root: ast.AST) -> Iterator[tuple[_Place, ast.AST]]:
         if field in ("annotation", "returns", "decorator_list", "args") and not isinstance(root, ast.Call):
             continue
         for index, node in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(node, ast.AST) and not isinstance(node, ast.JoinedStr | ast.expr_context | ast.Assert):
+            kept = isinstance(node, ast.JoinedStr | ast.expr_context | ast.Assert) or _is_check(node)
+            if isinstance(node, ast.AST) and not kept:
                 yield _Place(root, field, index if isinstance(value, list) else None), node
                 yield from _nodes(node)
+
+
+def _is_check(node: ast.AST) -> bool:
+    """``zip(…, strict=True)``: like an assertion, it only fails where something else is wrong."""
+    return isinstance(node, ast.keyword) and node.arg == "strict"
 
 
 def _instead_of(node: ast.AST) -> Iterator[ast.AST]:
@@ -177,7 +184,7 @@ def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
         case ast.Name(id=name) | ast.Attribute(attr=name) if name in ORDERED and node.args:
             yield node.args[0]
     for index, keyword in enumerate(node.keywords):
-        if keyword.arg is not None:
+        if keyword.arg is not None and not _is_check(keyword):
             yield ast.Call(node.func, node.args, node.keywords[:index] + node.keywords[index + 1 :])
 
 

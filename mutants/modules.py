@@ -8,15 +8,16 @@ from __future__ import annotations
 
 LISTS = "laws/test_machines.py::test_a_guard_believes_a_doubtful_list_when_it_was_said_often_and_long_enough_and_not_before"
 MOVES = "laws/test_machines.py::test_no_target_is_ever_with_nobody_who_scrapes_it_while_nobody_dies"
+STEPS = "laws/test_fleet_pool.py::test_a_step_from_one_owner_each_is_the_step_that_any_claims_would_make"
 
 TESTS: dict[str, tuple[str, ...]] = {
     "guard": ("unit/test_guard.py", LISTS),
     "admission": ("unit/test_admission.py", "unit/test_guard.py"),
     "standing": ("unit/test_admission.py", "unit/test_kubernetes_pods.py"),
-    "handover": ("laws/test_handover.py", MOVES),
+    "handover": ("unit/test_handover_rules.py", "laws/test_handover.py", STEPS, MOVES),
     "placement": ("laws/test_placement.py", "laws/test_listed.py"),
     "aside": ("laws/test_aside.py",),
-    "claims": ("laws/test_handover.py", "laws/test_aside.py", MOVES),
+    "claims": ("unit/test_claims.py", "laws/test_handover.py", "laws/test_aside.py", MOVES),
     "columns": ("laws/test_placement.py", "laws/test_patch.py", "laws/test_state.py"),
     "coverage": ("unit/test_coverage.py", "unit/test_second_opinion.py"),
     "difference": ("laws/test_placement.py", "laws/test_loads.py", "laws/test_fleet_pool.py"),

@@ -27,6 +27,7 @@ def named(body: str) -> list[str]:
         ("a[b] = True", ["a[b] = True -> pass", "True -> False"]),
         ("return f'{a + b} texts are for people'", []),
         ("assert a < b", []),
+        ("return zip(a, b, strict=True)", []),
     ],
 )
 def test_each_change_is_one_place_of_a_function_written_otherwise(body: str, made: list[str]) -> None:

@@ -113,8 +113,7 @@ def schedule(
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
         ends |= (wanted.owners[rows, :replicas] < 0).all(axis=1) | (policy.overlap_s <= 0)
-        order = np.where(success, 0.0, 1e12) + until
-        kept = stays | _first_of_row(rows, order, ~ends & ~stays, wanted.owners.shape[1])
+        kept = stays | _first_of_row(rows, success, until, ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
@@ -315,11 +314,13 @@ def _of_holders(
     return success, seen & ~success
 
 
-def _first_of_row(rows: Rows, until: Times, among: Flags, most: int) -> Flags:
-    """Of those ``among``, for each row the first ``most`` in order of ``until``: they have had the target longest."""
+def _first_of_row(rows: Rows, success: Flags, until: Times, among: Flags, most: int) -> Flags:
+    """Of those ``among``, for each row the first ``most``: those with ``success`` first, then in order of ``until``, as
+    they have had the target longest.
+    """
     kept = np.zeros(len(rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    order = chosen[np.lexsort((until[chosen], rows[chosen]))]
+    order = chosen[np.lexsort((until[chosen], ~success[chosen], rows[chosen]))]
     ordered = rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
     rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))

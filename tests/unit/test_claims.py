@@ -1,0 +1,146 @@
+"""What is remembered of who has which target: receipts of slices, claims in other pools, who left and came back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from promring.core.claims import DEPARTED_KEPT_S, NEVER, NO_CLAIMS, TAKEN_MOST, Claims, Departed, Taken, never, with_seen
+from promring.core.coverage import Seen
+from promring.core.joined import FleetPool, Part
+from promring.core.pool import pool_of
+from promring.model import TargetGroup, TargetPool
+
+UNSEEN = Seen(20.0, np.empty(0, dtype=np.uint64), np.empty(0), np.empty(0, dtype=bool))
+
+
+def named(*names: str) -> TargetPool:
+    return pool_of([TargetGroup.of([f"{name}:1" for name in names])])
+
+
+def receipts(*some: tuple[float, float]) -> Taken:
+    history = Taken()
+    for upto, at in some:
+        history = history.and_then(upto, at)
+    return history
+
+
+def claims(pool: TargetPool, rows: list[int], scrapers: str, until: float = NEVER, *, made_in: bool = False) -> Claims:
+    """A claim for each letter of ``scrapers`` and its row; they are called ``a``, ``b``, ``c``."""
+    numbers = np.array(["abc".index(letter) for letter in scrapers], dtype=np.int32)
+    made = (pool, np.array(rows, dtype=np.int32)) if made_in else None
+    return Claims(("a", "b", "c"), pool.ids[rows], numbers, np.zeros(len(rows)), np.full(len(rows), until), made)
+
+
+def who_has(some: Claims, pool: TargetPool) -> set[tuple[str, int]]:
+    return {(some.names[s], row) for s, row in zip(some.scrapers.tolist(), some.rows(pool).tolist(), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("came", "kept"),
+    [
+        ([(1, 1), (2, 3)], [(1, 1), (2, 3)]),
+        ([(2, 2), (2, 3)], [(2, 2)]),  # nothing new in it
+        ([(2, 2), (1, 3)], [(2, 2)]),  # an older slice says nothing of what came later
+        ([(1, 1), (2, 1.5)], [(1, 1), (2, 1.5)]),  # the first is kept however soon the next one comes
+        ([(1, 1), (2, 1.5), (3, 9)], [(1, 1), (3, 9)]),  # of two in one second the first is forgotten ...
+        ([(1, 1), (2, 2), (3, 9)], [(1, 1), (2, 2), (3, 9)]),
+        ([(1, 1), (2, 5), (3, 5.9), (4, 9)], [(1, 1), (2, 5), (4, 9)]),  # ... not the one before both
+    ],
+)
+def test_receipts_tell_what_was_taken_when(came: list[tuple[float, float]], kept: list[tuple[float, float]]) -> None:
+    history = receipts(*came)
+    assert list(zip(history.uptos, history.ats, strict=True)) == kept
+
+
+def test_of_many_receipts_every_second_of_the_older_half_is_forgotten() -> None:
+    every = [(float(n), 2.0 * n) for n in range(TAKEN_MOST + 1)]
+    assert receipts(*every[:TAKEN_MOST]).uptos == tuple(upto for upto, _ in every[:TAKEN_MOST])
+    half = TAKEN_MOST // 2
+    assert receipts(*every).uptos == tuple(upto for upto, _ in every[:half:2] + every[half:])
+
+
+@pytest.mark.parametrize("made_in", [True, False])
+def test_claims_find_their_targets_in_the_list_that_is_in_force_now(made_in: bool) -> None:
+    before, now = named("x", "y", "z"), named("w", "z", "x")
+    some = claims(before, [2, 0, 1], "aab", made_in=made_in)
+    assert some.rows(before).tolist() == [2, 0, 1]
+    expected = [now.ids.tolist().index(i) if i in now.ids.tolist() else 3 for i in before.ids[[2, 0, 1]].tolist()]
+    assert some.rows(now).tolist() == expected
+    alone = Claims(("a",), before.ids, np.zeros(3, dtype=np.int32), np.zeros(3), never(3), (before, None))
+    assert set(alone.rows(now).tolist()) == {*expected}
+
+
+def test_claims_are_the_same_when_the_same_scrapers_have_the_same_targets_and_the_same_ones_end() -> None:
+    pool = named("x", "y")
+    some = claims(pool, [0, 1], "ab")
+    assert some == claims(pool, [0, 1], "ab", made_in=True)
+    assert claims(pool, [0, 1], "ab", 5.0) == claims(pool, [0, 1], "ab", 6.0), "whenever they end"
+    renamed = Claims(("a", "B", "c"), some.ids, some.scrapers, some.since, some.until)
+    others = [claims(pool, [1, 0], "ab"), claims(pool, [0, 1], "ac"), claims(pool, [0, 1], "ab", 5.0), renamed]
+    assert [some == other for other in others] == [False] * 4
+    assert some != "ab"
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ([("m", "a"), ("n", "a")], set()),
+        ([("m", "a")], {("a", 2), ("a", 3)}),
+        ([("n", "a")], {("a", 0), ("a", 1)}),
+        ([("m", "b")], {("a", 0), ("a", 1), ("a", 2), ("a", 3)}),
+        ([], {("a", 0), ("a", 1), ("a", 2), ("a", 3)}),
+    ],
+)
+def test_a_hold_that_was_not_seen_ends_for_the_services_that_were_looked_at(
+    told: list[tuple[str, str]], kept: set[tuple[str, int]]
+) -> None:
+    pool = FleetPool.of({"m": Part(named("x", "y"), 1, 1), "n": Part(named("x", "y"), 1, 2)})
+    rows = [3, 0, 2, 1]
+    held = claims(pool, rows, "aaaa", 50.0)
+    assert who_has(with_seen(held, {"a": UNSEEN}, pool, told), pool) == kept
+    assert len(with_seen(claims(pool, rows, "aaaa"), {"a": UNSEEN}, pool, told)) == 4, "an owner's is no hold"
+
+
+def test_a_hold_on_a_target_that_is_gone_is_nobodys_question() -> None:
+    pool, gone = FleetPool.of({"m": Part(named("x"), 1, 1)}), FleetPool.of({"m": Part(named("v"), 1, 1)})
+    held = claims(gone, [0], "a", 50.0)
+    assert len(with_seen(held, {"a": UNSEEN}, pool, [("m", "a")])) == 1
+
+
+def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at() -> None:
+    pool = named("x", "y")
+    held = claims(pool, [0, 1], "ab", 50.0)
+    assert who_has(with_seen(held, {"a": UNSEEN}, pool, ()), pool) == {("b", 1)}
+
+
+def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None:
+    pool = named("x", "y", "z")
+    seen = Seen(20.0, pool.ids, np.full(3, 19.0), np.full(3, True))
+    found = with_seen(claims(pool, [0], "a"), {"a": seen, "d": seen})
+    assert found.names == ("a", "b", "c", "d")
+    assert who_has(found, pool) == {(name, row) for name in "ad" for row in range(3)}
+    assert len(found) == 6
+    assert sorted(found.since.tolist()) == [0.0] + [20.0] * 5
+    assert found.held == 0
+    assert math.isinf(found.ends_next)
+
+
+def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
+    pool = named("x", "y", "z")
+    departed = Departed().and_then(claims(pool, [0, 1, 2], "abc"), {"c"}, 10.0)
+    assert {name: (ids.tolist(), at) for name, (ids, at) in departed.had.items()} == {
+        "a": ([pool.ids[0]], 10.0),
+        "b": ([pool.ids[1]], 10.0),
+    }
+    back = departed.back(NO_CLAIMS, {"a", "c"}, 20.0)
+    assert who_has(back, pool) == {("a", 0)}
+    assert back.since.tolist() == [20.0]
+    assert departed.back(NO_CLAIMS, {"c"}, 20.0) is NO_CLAIMS
+    after = departed.and_then(back, {"a", "c"}, 20.0)
+    assert {name: at for name, (_, at) in after.had.items()} == {"b": 10.0}
+    left = 10.0 + DEPARTED_KEPT_S
+    assert set(after.and_then(back, {"a", "c"}, left - 0.5).had) == {"b"}
+    assert not after.and_then(back, {"a", "c"}, left).had

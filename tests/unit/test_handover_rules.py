@@ -1,0 +1,363 @@
+"""Each rule of a hand-over by itself, on placements that are written down: who holds on, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from promring.core.claims import NEVER, Claims, Taken
+from promring.core.coverage import Seen
+from promring.core.fragment import identities
+from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
+from promring.core.pool import pool_of
+from promring.model import Placement, Scraper, TargetGroup, TargetPool
+
+ABCD = tuple(Scraper(name, name, 1) for name in "abcd")
+POLICY = Handover(30.0)
+Written = Mapping[str, str]
+"""By target: the owners, one letter each; ``-`` is nobody."""
+
+
+def listed(*names: str) -> TargetPool:
+    return pool_of([TargetGroup.of(list(names))])
+
+
+def row_of(pool: TargetPool, name: str) -> int:
+    return [str(one) for one in identities(pool)].index(name)
+
+
+def placed(owners: Written, **more: object) -> Placement:
+    pool = listed(*owners)
+    table = np.array([["abcd".find(letter) for letter in owners[str(name)]] for name in identities(pool)], dtype=np.int32)
+    return replace(Placement(ABCD, pool, table), **more)  # type: ignore[arg-type]
+
+
+def slices(placement: Placement) -> dict[str, str]:
+    """By target, who has it in its slice."""
+    return {
+        str(name): "".join(sorted("abcd"[i] for i in row if i >= 0))
+        for name, row in zip(identities(placement.pool), placement.owners.tolist(), strict=True)
+    }
+
+
+def had(pool: TargetPool, *some: tuple[str, str, float, float]) -> Claims:
+    """Target, scraper, since and until."""
+    rows = [row_of(pool, name) for name, _, _, _ in some]
+    scrapers = np.array(["abcd".index(scraper) for _, scraper, _, _ in some], dtype=np.int32)
+    since, until = np.array([one[2] for one in some]), np.array([one[3] for one in some])
+    return Claims(tuple("abcd"), pool.ids[rows], scrapers, since, until)
+
+
+def sees(pool: TargetPool, at: float, *, up: str = "", down: str = "", dropped: str = "") -> Seen:
+    """It asked the targets ``up`` and ``down`` (one letter each), the first ones with success; 5 s is the interval."""
+    ids = np.array([pool.ids[row_of(pool, name)] for name in up + down], dtype=np.uint64)
+    order = np.argsort(ids)
+    good = np.array([True] * len(up) + [False] * len(down), dtype=bool)
+    gone = np.sort(np.array([pool.ids[row_of(pool, name)] for name in dropped], dtype=np.uint64))
+    return Seen(at, ids[order], np.full(len(ids), at), good[order], 5.0, dropped=gone)
+
+
+def took(at: float, scrapers: str) -> dict[tuple[str, str], Taken]:
+    return {("", name): Taken().and_then(at, at) for name in scrapers}
+
+
+SLOW = Seen(1.0, np.empty(0, dtype=np.uint64), np.empty(0), np.empty(0, dtype=bool), 40.0)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "seconds"),
+    [
+        (Evidence(), 130.0),  # Prometheus' own interval
+        (Evidence({"a": SLOW}), 90.0),  # its own
+        (Evidence({"a": replace(SLOW, interval_s=0.0)}), 130.0),
+        (Evidence({"b": SLOW, "c": replace(SLOW, interval_s=100.0)}), 210.0),  # the longest of the others
+        (Evidence({"a": SLOW, "b": replace(SLOW, interval_s=100.0)}), 90.0),
+        (Evidence({"a": SLOW}, intervals={("s", "a"): 20.0}), 50.0),  # that of this service
+        (Evidence({"a": SLOW}, intervals={("r", "a"): 20.0, ("s", "b"): 20.0}), 90.0),
+        (Evidence({"a": replace(SLOW, interval_s=5.0)}), 30.0),  # at least the overlap
+    ],
+)
+def test_a_scraper_had_every_chance_two_intervals_after_it_took_its_slice(evidence: Evidence, seconds: float) -> None:
+    assert evidence.overlap_s(POLICY, "s", "a") == seconds
+    assert evidence.overlap_s(Handover(30.0, confirm=False), "s", "a") == 30.0
+
+
+def test_a_hold_of_which_nothing_is_known_ends_an_overlap_after_it_began() -> None:
+    wanted = placed({"x": "b", "y": "a"})
+    claims, now = schedule(
+        wanted, had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER)), Evidence(), POLICY, 10.0
+    )
+    assert slices(now) == {"x": "ab", "y": "a"}
+    assert (claims.held, claims.ends_next) == (1, 40.0)
+    again, _ = schedule(wanted, claims, Evidence(), POLICY, 20.0)
+    assert again.ends_next == 40.0
+
+
+@pytest.mark.parametrize(
+    ("owners", "replicas", "expected"),
+    [
+        ({"x": "b-", "y": "cd"}, 2, {"x": "ab", "y": "cd"}),  # one of its two owners is there to take it
+        ({"x": "--", "y": "cd"}, 2, {"x": "", "y": "cd"}),  # nobody will: there is nothing to wait for
+        ({"x": "-d", "y": "c-"}, 1, {"x": "d", "y": "c"}),  # who only tries it is no owner to wait for
+        ({"x": "a", "y": "c"}, 1, {"x": "a", "y": "c"}),
+    ],
+)
+def test_a_hold_is_for_a_target_that_has_an_owner(owners: Written, replicas: int, expected: dict[str, str]) -> None:
+    wanted = placed(owners)
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER))
+    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0, replicas=replicas)[1]) == expected
+
+
+def test_the_first_scraper_is_an_owner_like_any_other() -> None:
+    wanted = placed({"x": "a", "y": "c"})
+    before = had(wanted.pool, ("x", "b", 0.0, NEVER))
+    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1]) == {"x": "ab", "y": "c"}
+
+
+@pytest.mark.parametrize(
+    ("reaching", "until", "who"),
+    [
+        ("", (50.0, 60.0), "a"),  # they have had it longer
+        ("", (60.0, 50.0), "b"),
+        ("ab", (60.0, 50.0), "b"),
+        ("b", (50.0, 60.0), "b"),  # it is seen reaching it
+        ("a", (60.0, 50.0), "a"),
+    ],
+)
+def test_of_several_who_hold_on_as_many_stay_as_there_are_owners(
+    reaching: str, until: tuple[float, float], who: str
+) -> None:
+    wanted = placed({"x": "c", "y": "d"})
+    pool = wanted.pool
+    before = had(pool, ("x", "a", 0.0, until[0]), ("x", "b", 0.0, until[1]))
+    evidence = Evidence({name: sees(pool, 9.0, up="x") for name in reaching})
+    assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == who + "c"
+    two = placed({"x": "cd", "y": "cd"})
+    assert slices(schedule(two, before, evidence, POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+
+
+def test_claims_of_targets_with_more_and_fewer_owners_are_told_apart() -> None:
+    wanted = placed({"x": "ab", "y": "--"})
+    claims, _ = schedule(wanted, had(wanted.pool, ("x", "a", 3.0, NEVER)), Evidence(), POLICY, 10.0, replicas=2)
+    of_x = wanted.pool.ids[row_of(wanted.pool, "x")]
+    assert claims.ids.tolist() == [of_x, of_x]
+    assert claims.rows(wanted.pool).tolist() == [row_of(wanted.pool, "x")] * 2
+    assert dict(zip(claims.scrapers.tolist(), claims.since.tolist(), strict=True)) == {0: 3.0, 1: 10.0}
+    assert claims.until.tolist() == [NEVER, NEVER]
+
+
+def test_what_is_held_is_remembered_beside_what_is_owned() -> None:
+    wanted = placed({"x": "b", "y": "a"})
+    before = had(wanted.pool, ("x", "a", 1.0, NEVER), ("y", "a", 2.0, NEVER))
+    claims, _ = schedule(wanted, before, Evidence(), POLICY, 10.0)
+    x, y = row_of(wanted.pool, "x"), row_of(wanted.pool, "y")
+    rows, scrapers = claims.rows(wanted.pool).tolist(), claims.scrapers.tolist()
+    assert set(zip(rows, scrapers, claims.since.tolist(), claims.until.tolist(), strict=True)) == {
+        (x, 1, 10.0, NEVER),
+        (y, 0, 2.0, NEVER),
+        (x, 0, 1.0, 40.0),
+    }
+    assert claims.ids.tolist() == wanted.pool.ids[rows].tolist()
+
+
+def test_claims_of_other_scrapers_and_of_targets_that_are_gone_are_forgotten() -> None:
+    both = listed("x", "y", "z")
+    before = Claims(
+        ("d", "gone"),
+        both.ids[[row_of(both, "x"), row_of(both, "y"), row_of(both, "z")]],
+        np.array([0, 1, 0], dtype=np.int32),
+        np.array([1.0, 2.0, 3.0]),
+        np.full(3, NEVER),
+    )
+    claims, now = schedule(placed({"x": "a", "y": "b"}), before, Evidence(), POLICY, 10.0)
+    assert slices(now) == {"x": "ad", "y": "b"}
+    assert claims.held == 1
+
+
+class Told(NamedTuple):
+    """What is known ``at`` a time of ``a``, which had the target, and of ``b``, which was given it at 10 and ``took`` it."""
+
+    a: Mapping[str, str] | None = None
+    b: Mapping[str, str] | None = None
+    took: float | None = None
+    at: float = 16.0
+    looked_at: float = 15.0
+    asked_at: float | None = None
+    silent: str = ""
+    answering: float | None = None
+    pushes: bool = False
+
+    def evidence(self, pool: TargetPool) -> Evidence:
+        seen = {}
+        if self.a is not None:
+            seen["a"] = sees(pool, 15.0, **self.a)
+        if self.b is not None:
+            b = sees(pool, self.looked_at, **self.b)
+            seen["b"] = b if self.asked_at is None else replace(b, scraped_at=np.full(len(b.ids), self.asked_at))
+        taken = {} if self.took is None else took(self.took, "b")
+        answering = {} if self.answering is None else {"b": self.answering}
+        return Evidence(seen, taken, tuple(self.silent), answering, self.pushes, {("", "b"): 5.0})
+
+
+UP, DOWN, DROPPED, NOTHING = {"up": "x"}, {"down": "x"}, {"dropped": "x"}, dict[str, str]()
+
+
+@pytest.mark.parametrize(
+    ("what", "told", "held"),
+    [
+        ("nothing is known", Told(at=999.0), True),
+        ("it scrapes it since it took its slice", Told(b=UP, took=11.0), False),
+        ("it scraped it just when it was given it", Told(b=UP, took=11.0, asked_at=10.0), False),
+        ("it scraped it before", Told(b=UP, took=11.0, asked_at=9.9), True),
+        ("it is looked at just when it took it", Told(b=UP, took=15.0), False),
+        ("it took it a moment later", Told(b=UP, took=15.1), True),
+        ("not taken, looked at ten seconds after", Told(b=UP, looked_at=20.0, at=21.0), False),
+        ("not taken, looked at nearly ten seconds after", Told(b=UP, looked_at=19.9, at=21.0), True),
+        ("not taken, scraped just ten seconds after", Told(b=UP, looked_at=22.0, asked_at=20.0, at=23.0), False),
+        ("not taken, scraped too early", Told(b=UP, looked_at=22.0, asked_at=19.9, at=23.0), True),
+        ("not taken, and lists are pushed", Told(b=UP, looked_at=22.0, at=23.0, pushes=True), True),
+        ("taken, and lists are pushed", Told(b=UP, took=11.0, pushes=True), False),
+        ("it fails, and who has it is not seen", Told(b=DOWN, took=11.0), True),
+        ("it fails, and so does who has it", Told(a=DOWN, b=DOWN, took=11.0), False),
+        ("it fails, and who has it never asked", Told(a=NOTHING, b=DOWN, took=11.0), False),
+        ("it fails what the other one reaches", Told(a=UP, b=DOWN, took=11.0, at=999.0), True),
+        ("it fails, and who reaches it does not answer any more", Told(a=UP, b=DOWN, took=11.0, silent="a"), True),
+        ("both drop it", Told(a=DROPPED, b=DROPPED, took=11.0), False),
+        ("both drop it, in an older slice", Told(a=DROPPED, b=DROPPED), True),
+        ("both drop it, ten seconds after", Told(a=DROPPED, b=DROPPED, looked_at=20.0, at=21.0), False),
+        ("it drops another one", Told(a=NOTHING, b={"dropped": "y"}, took=11.0), True),
+        ("its time is over", Told(took=20.0, at=50.0), False),
+        ("its time is nearly over", Told(took=20.0, at=49.9), True),
+        ("its time is nearly over since it answers", Told(took=20.0, answering=25.0, at=54.9), True),
+        ("its time is over since it answers", Told(took=20.0, answering=25.0, at=55.0), False),
+        ("it answered before it took it", Told(took=20.0, answering=15.0, at=50.0), False),
+        ("its time is over, but it is silent", Told(took=20.0, silent="b", at=999.0), True),
+        ("its time is over, and it was not seen with it", Told(b=NOTHING, took=11.0, at=41.0), False),
+        ("the same, but who has it reaches it", Told(a=UP, b=NOTHING, took=11.0, at=999.0), True),
+        (
+            "who has it reaches it, what the other does since cannot be seen",
+            Told(a=UP, b=NOTHING, took=16.0, at=46.0),
+            False,
+        ),
+    ],
+)
+def test_what_ends_a_hold(what: str, told: Told, held: bool) -> None:
+    """At 10 the target x goes from a to b; y is with b all the time."""
+    wanted = placed({"x": "b", "y": "b"})
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "b", 0.0, NEVER))
+    claims, _ = schedule(wanted, before, Evidence(), POLICY, 10.0)
+    after, now = schedule(wanted, claims, told.evidence(wanted.pool), POLICY, told.at)
+    assert slices(now) == {"x": "ab" if held else "b", "y": "b"}, what
+    assert after.held == held
+
+
+@pytest.mark.parametrize(
+    ("seen_by", "at", "who"),
+    [
+        ("bc", 16.0, "bc"),  # both scrape it
+        ("b", 16.0, "abc"),  # one of two
+        ("bd", 16.0, "bc"),  # another one that tries it counts as well
+        ("b", 41.0, "bc"),  # the time of both is over
+    ],
+)
+def test_a_target_of_two_owners_is_held_until_two_scrape_it(seen_by: str, at: float, who: str) -> None:
+    wanted = placed({"x": "bcd", "y": "bcd"})
+    pool = wanted.pool
+    begun = [("x", name, 10.0, NEVER) for name in "bcd"] + [("y", name, 0.0, NEVER) for name in "bcd"]
+    claims = had(pool, ("x", "a", 0.0, 40.0), *begun)
+    known = Evidence(
+        {name: sees(pool, 15.0, up="xy") for name in seen_by}, took(11.0, "bcd"), intervals={("", n): 5.0 for n in "bcd"}
+    )
+    assert slices(schedule(wanted, claims, known, POLICY, at, replicas=2)[1])["x"].replace("d", "") == who
+
+
+def test_the_time_of_the_slowest_owner_counts_and_not_of_who_only_tries() -> None:
+    wanted = placed({"x": "bcd", "y": "bcd"})
+    begun = [("x", name, 10.0, NEVER) for name in "bcd"]
+    claims = had(wanted.pool, ("x", "a", 0.0, 40.0), *begun)
+    taken = {("", "b"): Taken().and_then(11.0, 11.0), ("", "c"): Taken().and_then(20.0, 20.0)}
+    known = Evidence({}, taken, intervals={("", name): 5.0 for name in "bcd"})
+    for at, who in ((49.9, "abcd"), (50.0, "bcd")):
+        assert slices(schedule(wanted, claims, known, POLICY, at, replicas=2)[1])["x"] == who
+
+
+def test_who_is_asked_to_end_a_hold_is_its_owners_and_who_holds_on() -> None:
+    wanted = placed({"x": "b", "y": "c", "z": "d"})
+    pool = wanted.pool
+    claims = had(pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER), ("y", "c", 0.0, NEVER), ("z", "d", 0.0, NEVER))
+    assert waiting_for(claims, wanted) == {"a", "b"}
+    assert waiting_for(replace(claims, until=np.full(len(claims), NEVER)), wanted) == set()
+    elsewhere = placed({"y": "c", "z": "d"})
+    assert waiting_for(claims, elsewhere) == {"a"}, "the target is gone"
+    nobody = placed({"x": "--", "y": "c-", "z": "d-"})
+    assert waiting_for(claims, nobody) == {"a"}
+
+
+def test_what_has_no_room_is_shown_with_who_keeps_it() -> None:
+    wanted = placed({"x": "b-", "y": "--", "z": "c-"}, wanted=np.array([2, 2, 1], dtype=np.int32))
+    numbers = {name: 2 if name != "z" else 1 for name in "xyz"}
+    wanted = replace(wanted, wanted=np.array([numbers[str(name)] for name in identities(wanted.pool)], dtype=np.int32))
+    pool = wanted.pool
+    owners = [("x", "b", 0.0, NEVER), ("z", "c", 0.0, NEVER)]
+    kept = had(pool, *owners, ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER), ("y", "d", 0.0, NEVER), ("z", "a", 0.0, 40.0))
+    assert without_room(kept, wanted) == {"a": 2, "d": 1}
+    shown = owned_now(kept, wanted)
+    assert slices(shown) == {"x": "ab", "y": "ad", "z": "c"}
+    given_up = had(pool, ("z", "c", 0.0, NEVER), ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER))
+    assert slices(owned_now(given_up, wanted)) == {"x": "a", "y": "a", "z": "c"}, "b has no claim on x: it gave it up"
+    everything = placed({"x": "b", "y": "a", "z": "c"})
+    assert owned_now(kept, everything) is everything
+    assert without_room(kept, everything) == {}
+
+
+def test_without_a_capacity_nobody_keeps_a_target_for_want_of_room() -> None:
+    wanted = placed({"x": "-", "y": "b"})
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "b", 0.0, NEVER))
+    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1]) == {"x": "", "y": "b"}
+    room = np.array([5, 5, 5, 5])
+    claims, now = schedule(wanted, before, Evidence(), POLICY, 10.0, capacities=room)
+    assert slices(now) == {"x": "a", "y": "b"}
+    assert (claims.held, claims.ends_next) == (0, NEVER)
+
+
+def test_a_hold_that_stays_for_want_of_room_leaves_the_others_their_places() -> None:
+    wanted = placed({"x": "c-", "y": "d-"})
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("x", "b", 5.0, 40.0), ("y", "d", 0.0, NEVER))
+    claims, now = schedule(wanted, before, Evidence(), POLICY, 10.0, replicas=2, capacities=np.array([5, 5, 5, 5]))
+    assert slices(now) == {"x": "abc", "y": "d"}
+    assert claims.held == 1
+
+
+def test_those_who_hold_on_stand_beside_the_owners_in_columns_of_their_own() -> None:
+    wanted = placed({"x": "c", "y": "d", "z": "a"})
+    pool = wanted.pool
+    before = had(pool, ("z", "b", 0.0, NEVER), ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER), ("y", "b", 1.0, NEVER))
+    _, now = schedule(wanted, before, Evidence(), POLICY, 10.0)
+    assert now.owners.shape == (3, 2)
+    assert slices(now) == {"x": "ac", "y": "ad", "z": "ab"}
+    assert now.owners[:, 0].tolist() == wanted.owners[:, 0].tolist()
+
+
+@pytest.mark.parametrize("overlap_s", [0.0, 30.0])
+def test_of_one_owner_each_a_move_is_seen_in_another_list_and_among_other_scrapers(overlap_s: float) -> None:
+    policy = Handover(overlap_s)
+    first, _ = schedule(placed({"w": "a", "x": "a", "y": "b"}), had(listed("w")), Evidence(), policy, 0.0)
+    wanted = placed({"x": "b", "y": "b", "z": "a"})
+    fewer = replace(wanted, scrapers=ABCD[1:], owners=wanted.owners - 1)
+    claims, now = schedule(wanted, first, Evidence(), policy, 10.0)
+    assert slices(now) == {"x": "ab" if overlap_s else "b", "y": "b", "z": "a"}
+    ids = {name: wanted.pool.ids[row_of(wanted.pool, name)] for name in "xyz"}
+    since = {
+        (one, by): at
+        for one, by, at in zip(claims.ids.tolist(), claims.scrapers.tolist(), claims.since.tolist(), strict=True)
+    }
+    assert since[ids["y"], 1] == 0.0, "it has it since then"
+    assert since[ids["x"], 1] == since[ids["z"], 0] == 10.0
+    gone = replace(fewer, owners=np.maximum(fewer.owners, 0))
+    left, _ = schedule(gone, first, Evidence(), policy, 10.0)
+    assert left.held == 0, "a is dead: it is not waited for"
+    assert sorted(left.since.tolist()) == [0.0, 10.0, 10.0]
