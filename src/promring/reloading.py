@@ -33,7 +33,7 @@ def foreseen(config_file: Path, now: Now, text: bytes, question: Question) -> Re
     what is asked and cannot be.
     """
     loaded = loads_with_lines(text, name=question.name, base=config_file.absolute().parent)
-    if found := loaded.lines(trial.problems(loaded.settings, config_file, now.settings)):
+    if found := loaded.lines(trial.problems(loaded.settings, config_file, now.settings, sent=True)):
         raise ConfigError(found)
     then = foresee(now, loaded.settings, question)
     return reload_plan(decide(now.settings, loaded.settings, now.known, then), then)

@@ -399,6 +399,17 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
                 assert (response.status, said in (await response.json())["error"]) == (400, True), query
         async with r.session.post(url + "?name=new.yml", data="shard_services: []", headers=token) as response:
             assert (response.status, "new.yml:1: shard_services" in (await response.json())["error"]) == (400, True)
+        (tmp_path / "sent.py").write_text(f"open('{tmp_path}/it_ran', 'w')")
+        password = tmp_path / "password"
+        password.write_text(f"#!/bin/sh\ntouch {tmp_path}/it_ran\n")
+        password.chmod(0o755)
+        running_code = ({"targets": [{"python": {"callable": "sent:f"}}]},
+                        {"delivery": [{"ansible": {"dest_dir": "/x", "vault_password_file": str(password)}}]})  # fmt: skip
+        for changed in running_code:
+            sent = {"shard_services": [config["shard_services"][0] | changed]}
+            async with r.session.post(url, data=json.dumps(sent), headers=token) as response:
+                assert response.status == 200, await response.text()
+        assert not (tmp_path / "it_ran").exists()
         async with r.session.post(url, data=io.BytesIO(b"#" * (4 * 1024 * 1024 + 1)), headers=token) as response:
             assert response.status == 413
         assert (await r.data("/api/v1/status"))["config"]["last_reload_successful"]

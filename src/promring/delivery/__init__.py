@@ -128,6 +128,8 @@ class DeliverySettings(Kind):
     pulled: ClassVar[bool] = False
     local: ClassVar[bool] = False
     path_at: ClassVar[tuple[str, ...]] = ()
+    trial_runs: ClassVar[bool] = False
+    """Whether ``trial`` runs what the settings name: a playbook, the program that knows a password."""
 
     @abstractmethod
     def delivery(self, context: DeliveryContext) -> Delivery:

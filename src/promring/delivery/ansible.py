@@ -54,6 +54,7 @@ class AnsibleSettings(DeliverySettings):
 
     kind = "ansible"
     path_at = ("dest_sd_file_name",)
+    trial_runs = True
 
     playbook: AbsolutePath | None = None
     dest_sd_file_name: Annotated[str, Field(pattern=SD_FILE_NAME)] = "file_sd_by_promring.json"

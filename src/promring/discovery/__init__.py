@@ -105,6 +105,9 @@ class SourceSettings(Kind):
     joins: ClassVar[bool] = False
     """Whether entries that stand side by side are one list, in which all that differs stays, as in a job of Prometheus."""
 
+    trial_runs: ClassVar[bool] = False
+    """Whether ``trial`` runs code that the settings name."""
+
     trusted: bool = True
 
     @property

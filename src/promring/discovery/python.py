@@ -48,6 +48,7 @@ class PythonTargets(SourceSettings):
     """
 
     kind = "python"
+    trial_runs = True
 
     callable: Annotated[str, AfterValidator(_callable)]
     interval: Interval = 60.0

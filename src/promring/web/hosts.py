@@ -48,17 +48,18 @@ def _name(host: str) -> str | None:
     """The name without its port, None when it is none."""
     if not host:
         return ""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    name, _, port = host.partition(":")
-    if not name or (port and not (port.isascii() and port.isdigit())):
+    bracket, between = ("[", "]") if host.startswith("[") else ("", "")
+    name, _, rest = host.removeprefix(bracket).partition(between or ":")
+    port = rest.removeprefix(":")
+    if not name or (port and not (port.isascii() and port.isdigit())) or (bracket and not _is_address(name)):
         return None
     return name.lower().rstrip(".")
 
 
 def _is_address(name: str) -> bool:
+    """A zone of an address, behind ``%``, may be any text: it is for IPv6, which stands in brackets here."""
     try:
-        ipaddress.ip_address(name.partition("%")[0])
+        ipaddress.ip_address(name.partition("%")[0] if ":" in name else name)
     except ValueError:
         return False
     return True
