@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 import trustme
 from aiohttp import web
@@ -17,9 +18,12 @@ from promring.agent.asking import AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.delivery.bundle import HAVE
-from promring.runtime.http_client import TlsFiles
+from promring.demo.process import free_port
+from promring.runtime.http_client import TlsFiles, new_session
 from promring.telemetry import log
+from promring.web.agent import serve
 from tests.fakes.slices import PATH, bundle, sealed
+from tests.rows import Seen
 from tests.waiting import until
 
 BODY = b'[{"targets":["a:1"]}]\n'
@@ -116,3 +120,35 @@ async def test_a_folder_that_cannot_be_written_is_tried_again(tmp_path: Path, ca
             assert not poller.has_slice
             blocked.unlink()
             await until(lambda: poller.has_slice, "written", 15)
+
+
+@pytest.mark.row("A11", did="forty clients that send no whole request, to an agent that takes sixteen at a time")
+async def test_strangers_take_no_more_than_their_part_of_an_agents_descriptors(tmp_path: Path, seen: Seen) -> None:
+    metrics, port = AgentMetrics(), free_port()
+    poller = Poller(AgentSettings(["http://127.0.0.1:1"], "a:1", tmp_path), metrics, log.get())
+    task = asyncio.create_task(serve("127.0.0.1", port, poller, metrics, log.get(), most=16))
+    clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    try:
+        async with new_session() as session:
+            await until(lambda: answers(session, f"http://127.0.0.1:{port}/-/healthy"), "it listens")
+        for _ in range(40):
+            clients.append(await asyncio.open_connection("127.0.0.1", port))
+            clients[-1][1].write(b"GET /-/healthy HTTP/1.1\r\n")
+        async with new_session() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+            assert 'promring_agent_http_refused_total{reason="idle"} 2' in await response.text()
+        await until(lambda: sum(reader.at_eof() for reader, _ in clients) >= 24, "the others are closed")
+        seen("sixteen stay, each new one takes the place of the oldest")
+    finally:
+        for _, writer in clients:
+            writer.close()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False

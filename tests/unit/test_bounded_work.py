@@ -154,7 +154,7 @@ def test_a_dear_value_is_shared_and_a_cheap_one_is_new_each_time() -> None:
 def test_what_strangers_bring_about_is_told_once_a_minute_and_reason_and_is_no_event() -> None:
     stream, events, now = io.StringIO(), Events(), [0.0]
     log.configure(stream=stream, keep=events.keep)
-    refusals = Refusals(Metrics(), log.get(), lambda: now[0])
+    refusals = Refusals(Metrics().http_refused, log.get(), lambda: now[0])
     for second in range(180):
         now[0] = float(second)
         for _ in range(50):

@@ -493,7 +493,15 @@ async def test_a_page_whose_name_resolves_to_us_reads_nothing(tmp_path: Path, se
             ):
                 status, _, body = await s.get(path, Host=host)
                 assert (status, b"--web.allowed-host" in body) == (421, True), (path, host)
-            own = ["127.0.0.1", "localhost:1", "[::1]:9600", "[fe80::1%eth0]", "10.0.0.1:80", "promring.example", "PROMRING.example.:1"]
+            own = [
+                "127.0.0.1",
+                "localhost:1",
+                "[::1]:9600",
+                "[fe80::1%eth0]",
+                "10.0.0.1:80",
+                "promring.example",
+                "PROMRING.example.:1",
+            ]
             for host in [*own, "x.fleet.example", "a.localhost", os.uname().nodename]:
                 assert (await s.get(path, Host=host))[0] in (200, 404), (path, host)
             assert (await s.get(path, Host="evil.example", Authorization="Bearer sesame"))[0] in (200, 404)

@@ -206,7 +206,7 @@ def test_an_address_without_a_host_is_all_of_them(text: str, where: tuple[str, i
 
 async def test_all_addresses_are_those_of_ipv4_and_of_ipv6() -> None:
     log.configure(stream=io.StringIO(), keep=Events().keep)
-    listener = Listener(cast(Any, None), Refusals(Metrics(), log.get()), tls=lambda: None, most=10)
+    listener = Listener(cast(Any, None), Refusals(Metrics().http_refused, log.get()), tls=lambda: None, most=10)
     port = await listener.bind("", 0)
     try:
         families = {s.family for s in listener._sockets}

@@ -24,6 +24,9 @@ class AgentMetrics:
             "slices", "Slices that were offered: written, same, refused, failed.", "service", "outcome"
         )
         self.reloads = self._counter("reloads", "Reloads of the scraper that the agent asked for: ok, failed.", "outcome")
+        self.http_refused = self._counter(
+            "http_refused", "Connections and requests that were refused or cut off, by reason.", "reason"
+        )
         self._epoch = self._gauge("slice_epoch", "Epoch of the slice in the file.", "service")
         self._number = self._gauge("slice_generation", "Number of the slice in the file, within its epoch.", "service")
         self._offered = self._gauge(

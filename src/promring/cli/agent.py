@@ -11,7 +11,6 @@ import click
 from promring.agent.asking import WAIT_S, AgentSettings
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
-from promring.agent.server import serve
 from promring.cli import options
 from promring.model import ListenError
 from promring.runtime import secretfile
@@ -20,6 +19,7 @@ from promring.runtime.http_client import TlsFiles, parse_base
 from promring.runtime.notify import Notify
 from promring.runtime.redact import shown
 from promring.telemetry import log
+from promring.web.agent import serve
 
 GRACE_S = 4.0
 
@@ -136,7 +136,7 @@ async def _run(settings: AgentSettings, listen: tuple[str, int] | None) -> None:
 
     actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
     if listen is not None:
-        actors["web"] = lambda: serve(*listen, poller, metrics)
+        actors["web"] = lambda: serve(*listen, poller, metrics, log.get())
     log.get().info("agent_starting", controllers=",".join(settings.controllers), dir=str(settings.folder))
     notify.ready()
     await run_actors(actors, GRACE_S)

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
-from promring.web.envelope import failure
+from promring.web.envelope import Handler, failure
 from promring.web.refusals import Reason, Refusals
 
 HEADER_S = 10.0
@@ -162,3 +162,11 @@ class Connection(web.RequestHandler):
         if before - (unsent := self.unsent) >= STALL_BYTES:
             self._stall = (now, unsent)
         return now - since > STALL_S
+
+
+@web.middleware
+async def mark(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connection that it is busy; it learns the end of the answer from aiohttp."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.began()
+    return await handler(request)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from prometheus_client import Counter
+
 from promring.telemetry.log import Logger
-from promring.telemetry.metrics import Metrics
 
 Reason = Literal[
     "busy",
@@ -31,10 +32,10 @@ TOLD_EVERY_S = 60.0
 
 
 class Refusals:
-    """``now`` is the clock, in seconds."""
+    """``counter`` has the label ``reason``; ``now`` is the clock, in seconds."""
 
-    def __init__(self, metrics: Metrics, log: Logger, now: Callable[[], float] = time.monotonic) -> None:
-        self._counter = metrics.http_refused
+    def __init__(self, counter: Counter, log: Logger, now: Callable[[], float] = time.monotonic) -> None:
+        self._counter = counter
         self._log = log
         self._now = now
         self._told: dict[str, float] = {}

@@ -23,7 +23,7 @@ from promring.web.actions import Actions
 from promring.web.alerts.judge import Alerts
 from promring.web.answers.plans import Reloaded
 from promring.web.api import Api
-from promring.web.connection import Connection
+from promring.web.connection import mark
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError, Handler, encode, errors, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
@@ -71,7 +71,7 @@ class WebServer:
     def __init__(self, settings: WebSettings, controller: Controller, log: Logger) -> None:
         self._settings = settings
         self._controller = controller
-        self._refusals = Refusals(controller.metrics, log)
+        self._refusals = Refusals(controller.metrics.http_refused, log)
         self._token = Token(settings.token_file)
         self._hosts = Hosts((*settings.allowed_hosts, settings.host, settings.paths.host))
         most = settings.connections_most or connections_most()
@@ -137,7 +137,7 @@ class WebServer:
         paths, requests = self._settings.paths, self._controller.metrics.http_requests
         middlewares = [
             counted(requests, paths),
-            _mark,
+            mark,
             Sending(refusals, paths).middleware(),
             errors,
             guard(access, has_token, refusals),
@@ -270,14 +270,6 @@ def _is_true(request: web.Request, name: str) -> bool:
     if text not in ("true", "false"):
         raise ApiError(400, "bad_data", f"{name}: {text[:20]!r} is not true or false")
     return text == "true"
-
-
-@web.middleware
-async def _mark(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection that it is busy; it learns the end of the answer from aiohttp."""
-    if isinstance(request.protocol, Connection):
-        request.protocol.began()
-    return await handler(request)
 
 
 def _where_all_may_read(access: Access, check: Middleware) -> Middleware:
