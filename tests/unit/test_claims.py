@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from promring.core.claims import DEPARTED_KEPT_S, NEVER, NO_CLAIMS, TAKEN_MOST, Claims, Departed, Taken, never, with_seen
+from promring.core.claims import (
+    DEPARTED_KEPT_S,
+    NEVER,
+    NO_CLAIMS,
+    TAKEN_MOST,
+    Claims,
+    Departed,
+    Taken,
+    among,
+    by_scraper,
+    never,
+    with_seen,
+)
 from promring.core.coverage import Seen
 from promring.core.joined import FleetPool, Part
 from promring.core.pool import pool_of
@@ -105,9 +115,12 @@ def test_a_hold_that_was_not_seen_ends_for_the_services_that_were_looked_at(
 
 
 def test_a_hold_on_a_target_that_is_gone_is_nobodys_question() -> None:
-    pool, gone = FleetPool.of({"m": Part(named("x"), 1, 1)}), FleetPool.of({"m": Part(named("v"), 1, 1)})
-    held = claims(gone, [0], "a", 50.0)
-    assert len(with_seen(held, {"a": UNSEEN}, pool, [("m", "a")])) == 1
+    for pool, gone in (
+        (FleetPool.of({"m": Part(named("x"), 1, 1)}), FleetPool.of({"m": Part(named("v"), 1, 1)})),
+        (named("x"), named("v")),
+    ):
+        held = claims(gone, [0], "a", 50.0)
+        assert len(with_seen(held, {"a": UNSEEN}, pool, [("m", "a")])) == 1
 
 
 def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at() -> None:
@@ -124,8 +137,9 @@ def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None
     assert who_has(found, pool) == {(name, row) for name in "ad" for row in range(3)}
     assert len(found) == 6
     assert sorted(found.since.tolist()) == [0.0] + [20.0] * 5
+    assert found.scrapers.dtype == np.int32
     assert found.held == 0
-    assert math.isinf(found.ends_next)
+    assert found.ends_next == NO_CLAIMS.ends_next == NEVER
 
 
 def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
@@ -144,3 +158,18 @@ def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
     left = 10.0 + DEPARTED_KEPT_S
     assert set(after.and_then(back, {"a", "c"}, left - 0.5).had) == {"b"}
     assert not after.and_then(back, {"a", "c"}, left).had
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "found"),
+    [([], [1], [False]), ([5], [4, 5, 6], [False, True, False]), ([1, 5, 9], [9, 10, 0, 1], [True, False, False, True])],
+)
+def test_which_ids_are_among_others(there: list[int], asked: list[int], found: list[bool]) -> None:
+    assert among(np.array(there, dtype=np.uint64), np.array(asked, dtype=np.uint64)).tolist() == found
+
+
+def test_the_rows_of_each_scraper_are_ascending_however_many_there_are() -> None:
+    scrapers = np.arange(3000, dtype=np.int32) * 7 % 3
+    assert [mine.tolist() for mine in by_scraper(scrapers, 4)] == [
+        [row for row in range(3000) if scrapers[row] == number] for number in range(4)
+    ]

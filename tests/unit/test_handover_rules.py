@@ -112,6 +112,12 @@ def test_a_hold_is_for_a_target_that_has_an_owner(owners: Written, replicas: int
     assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0, replicas=replicas)[1]) == expected
 
 
+def test_a_target_without_an_owner_ends_no_other_hold_and_a_short_overlap_is_one() -> None:
+    wanted = placed({"x": "--", "y": "cd"})
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER))
+    assert slices(schedule(wanted, before, Evidence(), Handover(0.5), 10.0, replicas=2)[1]) == {"x": "", "y": "acd"}
+
+
 def test_the_first_scraper_is_an_owner_like_any_other() -> None:
     wanted = placed({"x": "a", "y": "c"})
     before = had(wanted.pool, ("x", "b", 0.0, NEVER))
@@ -138,6 +144,9 @@ def test_of_several_who_hold_on_as_many_stay_as_there_are_owners(
     assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == who + "c"
     two = placed({"x": "cd", "y": "cd"})
     assert slices(schedule(two, before, evidence, POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+    alike = had(pool, *(("x" if n < 2 else "y", "ab"[n % 2], 0.0, until[n % 2]) for n in range(4)))
+    evidence = Evidence({name: sees(pool, 9.0, up="xy") for name in reaching})
+    assert slices(schedule(wanted, alike, evidence, POLICY, 10.0)[1]) == {"x": who + "c", "y": who + "d"}
 
 
 def test_claims_of_targets_with_more_and_fewer_owners_are_told_apart() -> None:
@@ -176,6 +185,8 @@ def test_claims_of_other_scrapers_and_of_targets_that_are_gone_are_forgotten() -
     claims, now = schedule(placed({"x": "a", "y": "b"}), before, Evidence(), POLICY, 10.0)
     assert slices(now) == {"x": "ad", "y": "b"}
     assert claims.held == 1
+    assert sorted(claims.since.tolist()) == [1.0, 10.0, 10.0]
+    assert claims.scrapers.dtype == now.owners.dtype == np.int32
 
 
 class Told(NamedTuple):
@@ -256,6 +267,21 @@ def test_what_ends_a_hold(what: str, told: Told, held: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "held"),
+    [
+        (Told(b=UP, took=11.0), True),
+        (Told(a=DOWN, b=DOWN, took=11.0, at=40.9), True),
+        (Told(a=UP, took=11.0, at=41.0), False),
+        (Told(took=11.0, silent="b", at=41.0), False),
+    ],
+)
+def test_where_scrapers_are_not_asked_only_time_ends_a_hold(told: Told, held: bool) -> None:
+    policy, wanted = Handover(30.0, confirm=False), placed({"x": "b", "y": "b"})
+    before = had(wanted.pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER))
+    assert schedule(wanted, before, told.evidence(wanted.pool), policy, told.at)[0].held == held
+
+
+@pytest.mark.parametrize(
     ("seen_by", "at", "who"),
     [
         ("bc", 16.0, "bc"),  # both scrape it
@@ -286,15 +312,15 @@ def test_the_time_of_the_slowest_owner_counts_and_not_of_who_only_tries() -> Non
 
 
 def test_who_is_asked_to_end_a_hold_is_its_owners_and_who_holds_on() -> None:
-    wanted = placed({"x": "b", "y": "c", "z": "d"})
+    wanted = placed({"x": "a", "y": "c", "z": "d"})
     pool = wanted.pool
-    claims = had(pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER), ("y", "c", 0.0, NEVER), ("z", "d", 0.0, NEVER))
+    claims = had(pool, ("x", "b", 0.0, 40.0), ("x", "a", 10.0, NEVER), ("y", "c", 0.0, NEVER), ("z", "d", 0.0, NEVER))
     assert waiting_for(claims, wanted) == {"a", "b"}
     assert waiting_for(replace(claims, until=np.full(len(claims), NEVER)), wanted) == set()
     elsewhere = placed({"y": "c", "z": "d"})
-    assert waiting_for(claims, elsewhere) == {"a"}, "the target is gone"
+    assert waiting_for(claims, elsewhere) == {"b"}, "the target is gone"
     nobody = placed({"x": "--", "y": "c-", "z": "d-"})
-    assert waiting_for(claims, nobody) == {"a"}
+    assert waiting_for(claims, nobody) == {"b"}
 
 
 def test_what_has_no_room_is_shown_with_who_keeps_it() -> None:
@@ -312,6 +338,13 @@ def test_what_has_no_room_is_shown_with_who_keeps_it() -> None:
     everything = placed({"x": "b", "y": "a", "z": "c"})
     assert owned_now(kept, everything) is everything
     assert without_room(kept, everything) == {}
+    few = placed({"x": "-", "y": "-"})
+    gone = had(listed("v", "x"), ("v", "b", 0.0, NEVER), ("x", "a", 0.0, NEVER))
+    assert without_room(gone, few) == {"a": 1}, "v is in no list any more"
+    assert slices(owned_now(gone, few)) == {"x": "a", "y": ""}
+    both = had(few.pool, ("x", "a", 0.0, NEVER), ("x", "b", 0.0, NEVER))
+    one = replace(placed({"x": "--", "y": "cd"}), wanted=np.array([1, 1], dtype=np.int32))
+    assert slices(owned_now(both, one))["x"] == "a", "no more than it shall have"
 
 
 def test_without_a_capacity_nobody_keeps_a_target_for_want_of_room() -> None:
@@ -340,6 +373,13 @@ def test_those_who_hold_on_stand_beside_the_owners_in_columns_of_their_own() -> 
     assert now.owners.shape == (3, 2)
     assert slices(now) == {"x": "ac", "y": "ad", "z": "ab"}
     assert now.owners[:, 0].tolist() == wanted.owners[:, 0].tolist()
+    two = placed({"x": "ca", "y": "da", "z": "ab"})
+    every = had(
+        two.pool, *((name, one, 0.0, NEVER) for name, both in (("x", "bd"), ("y", "bc"), ("z", "cd")) for one in both)
+    )
+    _, now = schedule(two, every, Evidence(), POLICY, 10.0, replicas=2)
+    assert slices(now) == {"x": "abcd", "y": "abcd", "z": "abcd"}
+    assert now.owners.dtype == np.int32
 
 
 @pytest.mark.parametrize("overlap_s", [0.0, 30.0])
@@ -359,5 +399,17 @@ def test_of_one_owner_each_a_move_is_seen_in_another_list_and_among_other_scrape
     assert since[ids["x"], 1] == since[ids["z"], 0] == 10.0
     gone = replace(fewer, owners=np.maximum(fewer.owners, 0))
     left, _ = schedule(gone, first, Evidence(), policy, 10.0)
+    assert left.scrapers.dtype == claims.scrapers.dtype == np.int32
     assert left.held == 0, "a is dead: it is not waited for"
     assert sorted(left.since.tolist()) == [0.0, 10.0, 10.0]
+
+
+def test_what_had_one_owner_each_may_get_two_or_none() -> None:
+    first = placed({"x": "a", "y": "b"})
+    claims, _ = schedule(first, had(listed("w")), Evidence(), POLICY, 0.0)
+    assert claims.made_in == (first.pool, None), "its rows need not be remembered"
+    two, now = schedule(placed({"x": "ac", "y": "bd"}), claims, Evidence(), POLICY, 10.0, replicas=2)
+    assert slices(now) == {"x": "ac", "y": "bd"}
+    assert sorted(two.since.tolist()) == [0.0, 0.0, 10.0, 10.0]
+    none, _ = schedule(placed({"x": "-", "y": "-"}), claims, Evidence(), POLICY, 10.0)
+    assert len(none) == 0

@@ -50,7 +50,7 @@ class Taken:
 
     def since(self, begun: Times) -> Times:
         """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
-        return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun, side="left")]
+        return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,9 +80,8 @@ class Claims:
         if self.made_in is None:
             return rows_of(pool, self.ids)
         made_in, rows = self.made_in
-        if rows is None:
-            return rows_between(made_in, pool)
-        return rows.astype(np.intp) if made_in is pool else rows_between(made_in, pool)[rows]
+        between = rows_between(made_in, pool)
+        return between if rows is None else between[rows]
 
     @property
     def held(self) -> int:
@@ -137,7 +136,7 @@ def with_seen(
 def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
     """Those of ``some`` claims whose service and scraper are among ``told``."""
     rows = before.rows(pool)[some]
-    order = np.argsort(rows, kind="stable")
+    order = np.argsort(rows)
     order = order[rows[order] < len(pool)]
     kept = [
         order[part]
@@ -194,6 +193,6 @@ def among(ascending: Keys, ids: Keys) -> Flags:
 
 
 def by_scraper(scrapers: Owners | Rows, count: int) -> list[Rows]:
-    """For each of ``count`` scrapers the rows that are its."""
+    """For each of ``count`` scrapers the rows that are its, ascending."""
     order = np.argsort(scrapers, kind="stable")
     return np.split(order, np.searchsorted(scrapers[order], np.arange(1, count)))[:count]

@@ -27,6 +27,7 @@ import numpy as np
 from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, never
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.joined import carried_over
+from promring.core.packing import NOBODY
 from promring.core.room import keeping
 from promring.model import Loads, Owners, Placement, TargetPool
 
@@ -154,8 +155,8 @@ def _of_one_owner_each(
     had = before.scrapers
     if before.names != names:
         index = {name: i for i, name in enumerate(names)}
-        had = np.array([index.get(name, -1) for name in before.names], dtype=np.int32)[had]
-    had, since = carried_over(had, then, pool, -1), carried_over(before.since, then, pool, now)
+        had = np.array([index.get(name, NOBODY) for name in before.names], dtype=np.int32)[had]
+    had, since = carried_over(had, then, pool, NOBODY), carried_over(before.since, then, pool, now)
     moved = np.flatnonzero(had != owners)
     left = moved[had[moved] >= 0]
     begun = since if not len(moved) else since.copy()
@@ -189,11 +190,10 @@ def owned_now(claims: Claims, placed: Placement) -> Placement:
         return placed
     rows, scrapers = _stand_ins(claims, placed)
     claimed = _owner_numbers(placed, claims.rows(placed.pool), claims.scrapers)
-    kept = np.zeros(int((placed.owners >= 0).sum()), dtype=bool)
-    kept[claimed[claimed >= 0]] = True
     owners = placed.owners.copy()
     at = np.nonzero(owners >= 0)
-    owners[at] = np.where(kept, owners[at], -1)
+    kept = np.isin(np.arange(len(at[0])), claimed)
+    owners[at] = np.where(kept, owners[at], NOBODY)
     for row, scraper in zip(rows.tolist(), scrapers.tolist(), strict=True):
         wanted = owners.shape[1] if placed.wanted is None else int(placed.wanted[row])
         free = np.flatnonzero(owners[row, :wanted] < 0)
@@ -212,7 +212,7 @@ def _stand_ins(claims: Claims, wanted: Placement) -> tuple[Rows, Owners]:
 def _still_there(before: Claims, pool: TargetPool, names: tuple[str, ...]) -> tuple[Rows, Owners, Times, Times]:
     """The claims of scrapers that live, on targets that are in the pool: row, scraper, since, until."""
     index = {name: i for i, name in enumerate(names)}
-    number = np.array([index.get(name, -1) for name in before.names] or [-1], dtype=np.int32)
+    number = np.array([index.get(name, NOBODY) for name in before.names], dtype=np.int32)
     scrapers = number[before.scrapers]
     rows = before.rows(pool)
     there = (scrapers >= 0) & (rows < len(pool))
@@ -226,12 +226,12 @@ def _owned(wanted: Placement) -> tuple[Rows, Owners]:
 
 
 def _owner_numbers(wanted: Placement, rows: Rows, scrapers: Owners) -> Rows:
-    """For each row and scraper which of the owners it is, counted row by row; -1: it is none, or there is no such row."""
-    found = np.full(len(rows), -1, dtype=np.intp)
-    numbers = np.cumsum(wanted.owners.reshape(-1) >= 0).reshape(wanted.owners.shape) - 1
+    """For each row and scraper which of the owners it is, counted row by row; ``NOBODY``: none, or there is no such row."""
+    found = np.full(len(rows), NOBODY)
+    numbers = np.cumsum(wanted.owners >= 0).reshape(wanted.owners.shape) - 1
     for column, number in zip(wanted.owners.T, numbers.T, strict=True):
         mine = np.append(column, NO_ROW)[rows] == scrapers
-        np.copyto(found, np.append(number, -1)[rows], where=mine)
+        np.copyto(found, np.append(number, NOBODY)[rows], where=mine)
     return found
 
 
@@ -308,8 +308,7 @@ def _of_holders(
         if one is None or names[number] in evidence.silent:
             continue
         mine = np.flatnonzero(scrapers == number)
-        asked, up = one.of(pool.ids[rows[mine]])
-        success[mine] = up & (asked > -NEVER)
+        _, success[mine] = one.of(pool.ids[rows[mine]])
         seen[mine] = True
     return success, seen & ~success
 
@@ -336,7 +335,7 @@ def _with_holders(wanted: Placement, rows: Rows, scrapers: Owners) -> Placement:
     rows, scrapers = rows[order], scrapers[order]
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
     rank = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-    more = np.full((len(wanted.pool), int(rank.max()) + 1), -1, dtype=np.int32)
+    more = np.full((len(wanted.pool), int(rank.max()) + 1), NOBODY, dtype=np.int32)
     more[rows, rank] = scrapers
     owners = np.concatenate([wanted.owners, more], axis=1)
     return replace(wanted, owners=owners)
