@@ -152,9 +152,9 @@ class _Builder:
         if self._nodes > NODES_MAX:
             raise YamlProblem(line, f"more than {NODES_MAX} keys and values")
         if isinstance(event, yaml.AliasEvent):
-            raise YamlProblem(line, f"alias *{event.anchor} is not allowed")
+            raise YamlProblem(line, f"alias *{event.anchor} is not allowed", path)
         if (tag := getattr(event, "tag", None)) is not None:
-            raise YamlProblem(line, f"tag {tag} is not allowed")
+            raise YamlProblem(line, f"tag {tag} is not allowed", path)
         return line
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:

@@ -100,7 +100,8 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
         for e in error.errors(include_url=False):
             if e["type"] == NO_FLEET and e["input"]["fleet"] in _fleets_named(document.value):
                 continue  # what is wrong with that fleet is said where it stands
-            path, what = from_pydantic(e["loc"], e["msg"], e["type"], e["input"])
+            at = (*e["loc"], "fleet") if e["type"] == NO_FLEET else e["loc"]
+            path, what = from_pydantic(at, e["msg"], e["type"], e["input"])
             path = document.as_written(path)
             problems.append((path, what + (meant_by(path, document.value) if e["type"] == "extra_forbidden" else "")))
     problems += relations(settings or sound_part(document.value, base))

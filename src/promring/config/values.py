@@ -21,13 +21,13 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-from yarl import URL
 
 from promring.runtime.duration import PATTERN, parse_duration
 from promring.runtime.redact import SecretUrl, shown
+from promring.runtime.urls import http_url
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SIZE = re.compile(r"(\d{1,6})(MiB|GiB)")
+_SIZE = re.compile(r"([0-9]{1,6})(MiB|GiB)")
 _UNITS = {"MiB": 1024**2, "GiB": 1024**3}
 SERVICES_MAX, NODES_MAX, ENTRIES_MAX = 1_000, 10_000, 1_000
 """Of a configuration, of a fleet, and of every other list: more is a mistake, and would hold a reload up."""
@@ -66,9 +66,9 @@ def _absolute(path: object, info: ValidationInfo) -> Path:
     return Path(base_folder(info), path)
 
 
-def _size(text: object) -> int:
+def _size(text: object, info: ValidationInfo) -> int:
     """In a file a size has its unit; a number in code is bytes."""
-    if isinstance(text, int) and not isinstance(text, bool):
+    if info.context is None and isinstance(text, int) and not isinstance(text, bool):
         return text
     found = _SIZE.fullmatch(text) if isinstance(text, str) else None
     if found is None:
@@ -86,12 +86,9 @@ def _http_url(text: object) -> SecretUrl:
     if isinstance(text, SecretUrl):
         text = text.reveal()
     try:
-        url = URL(text if isinstance(text, str) else "")
-        port = url.explicit_port
+        url = http_url(text if isinstance(text, str) else "")
     except ValueError:
-        url, port = URL(), None
-    if url.scheme not in ("http", "https") or not url.host or port == 0:
-        raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL")
+        raise ValueError(f"{shown(text)!r} is not an http:// or https:// URL") from None
     if url.user or url.password:
         raise ValueError("put credentials into keys of their own (bearer_token_file, basic_auth, …), not into the URL")
     return SecretUrl(str(text))

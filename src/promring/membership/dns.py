@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -37,10 +38,14 @@ ANSWER_S = 10.0
 """For one answer, with the whole search path and all servers."""
 JITTER = 0.1
 Type = Literal["A", "AAAA", "SRV"]
+_NO_NAME = re.compile(r"[\s\x00-\x1f\x7f:/\[\]]")
+"""What no host has in its name, and a URL or an address does."""
 
 
 def _dns_name(text: str) -> str:
     query(text, "A", edns=False)
+    if _NO_NAME.search(text):
+        raise ValueError(f"{text!r} is no name in DNS")
     return text
 
 

@@ -38,6 +38,7 @@ from promring.runtime.proxy import Proxy
 from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
 from promring.runtime.resolver import Resolver, watch_lookups
 from promring.runtime.tls import TlsFiles as TlsFiles
+from promring.runtime.urls import http_url
 
 if TYPE_CHECKING:
     import aiohttp
@@ -304,11 +305,10 @@ def parse_base(text: str, *, tls: bool = False, path: bool = False) -> tuple[URL
         return URL("http://localhost"), text.removeprefix("unix://")
     full = text if "://" in text else f"{'https' if tls else 'http'}://{text}"
     try:
-        url = URL(full)
-        port = url.explicit_port
+        url = http_url(full)
     except ValueError:
         raise ValueError("is not host:port, http(s)://host:port or unix:///path") from None
-    if url.scheme not in ("http", "https") or not url.host or port == 0 or not re.fullmatch(r"[\w.:-]+", url.host):
+    if not re.fullmatch(r"[\w.:-]+", url.host or ""):
         raise ValueError("is not host:port, http(s)://host:port or unix:///path")
     if url.user or url.password:
         raise ValueError("credentials do not belong in the address")

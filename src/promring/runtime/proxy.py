@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from yarl import URL
 
 from promring.runtime.redact import SecretUrl
+from promring.runtime.urls import http_url
 
 _HOST_PORT = re.compile(r"\[([^\[\]]*)\]:([^\[\]:]*)|([^:\[\]]*):([^:\[\]]*)")
 _NETWORK = re.compile(r"(.*)/\d{1,3}")
@@ -39,12 +40,10 @@ def proxy_url(text: object) -> SecretUrl:
     if isinstance(text, SecretUrl):
         return text
     try:
-        url = URL(text if isinstance(text, str) else "")
-        known = url.scheme in ("http", "https") and bool(url.host) and url.explicit_port != 0
+        http_url(text if isinstance(text, str) else "")
     except ValueError:
-        known = False
-    if not known:
-        raise ValueError(f"{SecretUrl(str(text))!s:.100} is not an http:// or https:// URL of a proxy; {INSTEAD}")
+        said = f"{SecretUrl(str(text))!s:.100} is not an http:// or https:// URL of a proxy; {INSTEAD}"
+        raise ValueError(said) from None
     return SecretUrl(str(text))
 
 
