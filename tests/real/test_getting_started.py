@@ -228,7 +228,7 @@ async def other_pages(walk: Walk) -> None:
             if block.language == "sh" and not block.marker:
                 for line in commands(block):
                     if "release" in line:  # a reload, a line before, decides anew what is held
-                        await until(lambda: "withheld: " in walk.type("promring status"), "the empty list is held")
+                        await until(lambda: "held: " in walk.type("promring status"), "the empty list is held")
                     walk.type(line)
                     if "release" in line:
                         walk.follow(by_words("cp /tmp/web.json /etc"))

@@ -81,7 +81,7 @@ def test_a_line_is_whole_however_narrow_the_terminal_is() -> None:
     assert out.returncode == 0
     lines = out.stdout.splitlines()
     assert [line for line in lines if "source " in line] == [f"  source file:/targets.json: 4 targets, unknown ({reason})"]
-    assert f"  held: {reason}" in lines
+    assert f"  plan held: {reason}" in lines
     (row,) = [line for line in lines if "s" * 150 in line]
     assert f"not delivered: {reason}".strip() in row
 
@@ -382,4 +382,4 @@ def test_a_time_that_no_clock_shows_is_left_out(at: float) -> None:
     answer = status(held={"detail": "2 of 3 are gone", "until": at})
     with FakeController({"/api/v1/status": (200, answer)}) as fake:
         result = CliRunner().invoke(main, ["status", "--url", fake.url])
-    assert (result.exit_code, "  held: 2 of 3 are gone\n" in result.stdout) == (0, True)
+    assert (result.exit_code, "  plan held: 2 of 3 are gone\n" in result.stdout) == (0, True)

@@ -94,8 +94,8 @@ async def test_what_is_held_of_one_service_stands_with_it_and_is_released_by_its
 
         await until(held, "it is held")
         page = sections((await r.get("/"))[2])
-        assert "withheld: source shrank" in Text(page["service node"]).text
-        held_of = [name for name, part in page.items() if b"withheld" in part and name != "events"]
+        assert "held: source shrank" in Text(page["service node"]).text
+        held_of = [name for name, part in page.items() if b"<b>held: " in part and name != "events"]
         assert held_of == ["service node", "fleet files-only"], "who reads the same list, and not the fleet"
         status = (await run(r, "status")).stdout.partition("files-only: ")[0]
         assert status.count("says 1 targets, the plan has 40 of it") == 1
@@ -129,7 +129,7 @@ async def test_what_is_held_of_the_scrapers_stands_with_the_fleet_once(tmp_path:
         assert parts == {"fleet main"}
         assert b"plan held:" in (await r.get("/services/web"))[2], "there it stands alone"
         status = (await run(r, "status")).stdout
-        assert len([line for line in status.splitlines() if line.strip().startswith("held")]) == 1
+        assert len([line for line in status.splitlines() if line.strip().startswith("plan held")]) == 1
 
 
 async def post(r: Running, path: str) -> tuple[int, Any]:

@@ -113,3 +113,11 @@ def test_which_of_several_deliveries_is_said(tmp_path: Path) -> None:
     assert "delivered by http_sd and ssh; this is for http_sd" in printed(file).stderr
     assert "file_sd_configs" in jobs(printed(file, "--means", "ssh"))["s0"]
     assert "has no delivery 'file'; it has http_sd, ssh" in printed(file, "--means", "file").stderr
+
+
+def test_a_scraper_with_an_agent_reads_the_files_that_the_agent_writes(tmp_path: Path) -> None:
+    file = configured(tmp_path, "[http_sd: {}]", f"[{{{SSH}}}, {{http_sd: {{}}}}]")
+    read = {name: job["file_sd_configs"] for name, job in jobs(printed(file, "--agent-dir", "/srv/sd/")).items()}
+    assert read == {name: [{"files": [f"/srv/sd/{name}.json"]}] for name in ("s0", "s1")}
+    only_ssh = configured(tmp_path, f"[{{{SSH}}}]")
+    assert "s0 has no delivery 'http_sd'" in printed(only_ssh, "--agent-dir", "/srv/sd").stderr

@@ -101,7 +101,7 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"scrapers": scrapers(1, last=True)}, "bad", "10.0.0.1:9090 down, still counted as alive with 15 targets"),
         ({"scrapers": sick()}, "bad", "10.0.0.0:9090 sick: reaches 0 of 15"),
         ({"held": {"detail": "x"}}, "warn", "the plan is held"),
-        ({"withheld": [{"detail": "x"}]}, "warn", "a part of the facts is not acted on"),
+        ({"withheld": [{"detail": "x"}]}, "warn", "a change is held"),
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
         ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
         ({"fits": {"unplaced": 9}}, "bad", "9 targets lack an owner: no room"),

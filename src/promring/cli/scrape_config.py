@@ -2,8 +2,8 @@
 scraper of a fleet shares.
 
 Promises: each job has the name that the audit asks for and reads what the service really delivers: a path where slices are
-files on the scraper's machine (``file``, ``ssh``, ``ansible``), a URL where the scraper asks (``http_sd``). What would not
-work, such as a loopback URL for a scraper on another machine, is said on standard error.
+files on the scraper's machine (``file``, ``ssh``, ``ansible``, an agent), a URL where the scraper asks (``http_sd``). What
+would not work, such as a loopback URL for a scraper on another machine, is said on standard error.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ VMAGENT_FLAGS = {"http_sd": "-promscrape.httpSDCheckInterval", "file": "-promscr
 
 
 class Part(NamedTuple):
-    """One job. ``means``: the kind of its delivery; ``scraper``: whom it is for."""
+    """One job. ``means``: the kind of its delivery; ``scraper``: whom it is for; ``file``: where its slice is on the
+    scraper's machine, "" where the scraper asks promring by a URL.
+    """
 
     service: ShardService
     means: str
     scraper: Scraper
+    file: str
 
 
 @click.command("scrape-config")
@@ -52,6 +55,7 @@ class Part(NamedTuple):
     help="What the scraper is.",
 )
 @click.option("--means", type=click.Choice(list(KINDS)), help="Which delivery, where there are several; default: the first.")
+@click.option("--agent-dir", metavar="DIR", help="The scraper reads what `promring agent --dir DIR` beside it writes.")
 def scrape_config(
     config_file: Path,
     services: tuple[str, ...],
@@ -60,12 +64,14 @@ def scrape_config(
     url: str,
     reader: str,
     means: str | None,
+    agent_dir: str | None,
 ) -> None:
     """Print the scrapers' part of prometheus.yml: a job for each SERVICE, for all services of a fleet, or for every one. It
     is the same for every scraper of a fleet but for its identity.
     """
     settings = options.load_or_exit(config_file)
-    parts = [_part(service, scraper, means) for service in _chosen(settings, services, fleet, scraper)]
+    means = "http_sd" if agent_dir else means  # agents get their slices from there
+    parts = [_part(service, scraper, means, agent_dir) for service in _chosen(settings, services, fleet, scraper)]
     base = _base(url)
     _warn(parts, base)
     for line in _text(parts, base, reader).splitlines():
@@ -91,7 +97,7 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
     return chosen
 
 
-def _part(service: ShardService, scraper: str | None, means: str | None) -> Part:
+def _part(service: ShardService, scraper: str | None, means: str | None, agent_dir: str | None) -> Part:
     kinds = list(dict.fromkeys(delivery.kind for delivery in service.delivery))
     if means is not None and means not in kinds:
         raise click.ClickException(f"{service.name} has no delivery {means!r}; it has {', '.join(kinds)}")
@@ -100,7 +106,8 @@ def _part(service: ShardService, scraper: str | None, means: str | None) -> Part
         say(f"# {scraper} is not a scraper of {service.name}: {', '.join(known)}", err=True)
     if means is None and len(kinds) > 1:
         say(f"# {service.name} is delivered by {' and '.join(kinds)}; this is for {kinds[0]}, or say --means", err=True)
-    return Part(service, means or kinds[0], _scraper(service, scraper))
+    for_whom, means = _scraper(service, scraper), means or kinds[0]
+    return Part(service, means, for_whom, _file(service, means, for_whom, agent_dir))
 
 
 def _ids(service: ShardService) -> dict[str, Scraper]:
@@ -129,7 +136,7 @@ def _text(parts: Sequence[Part], url: str, reader: str) -> str:
     lines = ["# SCRAPER (and HOST in a path) stands for the identity of the scraper: each has its own."]
     lines = lines if identity == PLACE_HOLDER.id else []
     if reader == "vmagent":
-        flags = dict.fromkeys(VMAGENT_FLAGS["http_sd" if part.means == "http_sd" else "file"] for part in parts)
+        flags = dict.fromkeys(VMAGENT_FLAGS["file" if part.file else "http_sd"] for part in parts)
         lines += [f"# vmagent looks once a minute, unless it is started with {flag}={REFRESH}" for flag in flags]
     lines.append(f"# global: {{external_labels: {{shard: '{identity}'}}}}   # keeps the series of two scrapers apart")
     dumped = yaml.safe_dump({"scrape_configs": list(jobs.values())}, sort_keys=False, width=10**6)
@@ -137,22 +144,22 @@ def _text(parts: Sequence[Part], url: str, reader: str) -> str:
 
 
 def _discovery(part: Part, url: str, reader: str) -> dict[str, object]:
-    if part.means != "http_sd":
-        return {"file_sd_configs": [{"files": [_path(part)]}]}
+    if part.file:
+        return {"file_sd_configs": [{"files": [part.file]}]}
     one = {"url": f"{url}/sd/{part.service.name}/{quote(part.scraper.id, safe=':[]')}"}
     return {"http_sd_configs": [one if reader == "vmagent" else one | {"refresh_interval": REFRESH}]}
 
 
-def _path(part: Part) -> str:
-    """Where the slice is on the scraper's machine."""
-    service = part.service
-    delivery = next(d for d in service.delivery if d.kind == part.means)
-    return delivery.file(service.names, part.scraper)
+def _file(service: ShardService, means: str, scraper: Scraper, agent_dir: str | None) -> str:
+    """Where the slice is on the scraper's machine; "" where the scraper asks promring for it."""
+    if means == "http_sd":
+        return f"{agent_dir.rstrip('/')}/{service.name}.json" if agent_dir else ""
+    return next(d for d in service.delivery if d.kind == means).file(service.names, scraper)
 
 
 def _warn(parts: Sequence[Part], url: str) -> None:
     host = urlsplit(url).hostname or ""
-    asking = [part for part in parts if part.means == "http_sd"]
+    asking = [part for part in parts if not part.file]
     if asking and _here_only(host):
         elsewhere = sorted({s.host for part in asking for s in _for_whom(part) if not _here_only(s.host)})
         unknown = any(not _for_whom(part) for part in asking)

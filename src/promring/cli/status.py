@@ -175,7 +175,7 @@ def _show_held(of: Fleet | Service, *, besides: Fleet | None = None, margin: str
     known = {held.detail for held in _every_held(besides)} if besides else set()
     for held in _every_held(of):
         if held.detail not in known:
-            word = "held" if held is of.held else "withheld"
+            word = "plan held" if held is of.held else "held"
             say(margin, paint(f"{word}{until(held.until)}: {held.detail}", "yellow"))
 
 

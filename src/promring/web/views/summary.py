@@ -40,7 +40,7 @@ def _said(of: Fleet | Service) -> Iterator[Said]:
     if of.held:
         yield "warn", "the plan is held"
     if of.withheld:
-        yield "warn", "a part of the facts is not acted on"
+        yield "warn", "a change is held"
     if of.membership.stale:
         yield "warn", "the scrapers are not known now"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
