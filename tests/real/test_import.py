@@ -24,7 +24,7 @@ from tests.shapes import SHAPES, Shape
 pytestmark = pytest.mark.usefixtures("many_watchers")
 
 EVERYTHING = """\
-global: {scrape_interval: 15s, external_labels: {cluster: shop}}
+global: {scrape_interval: 15s, scrape_native_histograms: true, external_labels: {cluster: shop}}
 remote_write: [{url: "http://127.0.0.1:1/write"}]
 scrape_configs:
   - job_name: prometheus
@@ -48,6 +48,7 @@ scrape_configs:
       - {target_label: __address__, replacement: "blackbox:9115"}
   - job_name: again
     scheme: https
+    scrape_native_histograms: true
     static_configs: *sites
     relabel_configs: *probe
   - job_name: mixed

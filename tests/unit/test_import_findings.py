@@ -66,6 +66,19 @@ def job(*lines: str) -> str:
         (job(r"file_sd_configs: [{files: ['C:\sd\*.json']}]"), "PI037", "scrape_configs[0](j).file_sd_configs[0].files[0]"),
         (job(r"file_sd_configs: [{files: ['sd\*.json']}]"), "PI037", "scrape_configs[0](j).file_sd_configs[0].files[0]"),
         (job("file_sd_configs: [{files: [C:/a.json]}]"), "PI037", "scrape_configs[0](j).file_sd_configs[0].files[0]"),
+        (job("consul_sd_configs: [{}]"), "PI017", "scrape_configs[0](j).consul_sd_configs[0]"),
+        (job("nomad_sd_configs: [{region: x}]"), "PI017", "scrape_configs[0](j).nomad_sd_configs[0]"),
+        (job("docker_sd_configs: [{host: 'unix:///d.sock'}]"), "PI017", "scrape_configs[0](j).docker_sd_configs[0].host"),
+        (
+            job("marathon_sd_configs: [{servers: ['http://m:1', 'http://localhost:1']}]"),
+            "PI017",
+            "scrape_configs[0](j).marathon_sd_configs[0].servers[1]",
+        ),
+        (
+            job("relabel_configs: [{target_label: __metrics_path__, replacement: /federate}]"),
+            "PI006",
+            "scrape_configs[0](j)",
+        ),
         (job(f"metric_relabel_configs: [{HASH}]"), "PI038", "scrape_configs[0](j).metric_relabel_configs[0]"),
         (job("consulagent_sd_configs: [{server: 'c:8500'}]"), "PI024", "scrape_configs[0](j)"),
         (job("http_sd_configs: [{url: 'http://x/', headers: ['a: b']}]"), "PI024", "scrape_configs[0](j)"),
@@ -111,6 +124,13 @@ def test_a_finding_is_where_it_belongs(tmp_path: Path, text: str, code: str, whe
         (f"[{HASH}, {KEEP}, {{regex: shard, action: labeldrop}}]".replace("__tmp", "shard"), True),
         (f"[{HASH}, {KEEP}, {{regex: job|instance, action: labelkeep}}]".replace("__tmp", "shard"), True),
         (f"[{HASH}, {KEEP}, {{regex: job|shard, action: labelkeep}}]".replace("__tmp", "shard"), False),
+        (f"[{HASH}, {KEEP}, {{regex: '[[:alpha:]]+', action: labeldrop}}]".replace("__tmp", "shard"), True),
+        (f"[{HASH}, {{regex: '[[:alpha:]_]+', action: labeldrop}}, {KEEP}]", False),
+        (f"[{HASH}, {{regex: '__tmp\\z', action: labeldrop}}, {KEEP}]", False),
+        (f"[{HASH}, {{regex: '__\\pL+', action: labeldrop}}, {KEEP}]", False),
+        (f"[{HASH}, {{regex: '__meta_\\pL+', action: labeldrop}}, {KEEP}]", True),
+        (f"[{HASH}, {KEEP}, {{regex: '__(?i)T(.*)', action: labelmap}}]", False),
+        (f"[{HASH}, {KEEP}, {{regex: '__meta_ec2_\\pL+', action: labelmap}}]", True),
         (f"[{HASH}, {OF_OPERATOR}]", True),
         (f"[{HASH}, {OF_OPERATOR.replace('$(SHARD)', '0')}]", True),
         (f"[{HASH}, {OF_OPERATOR.replace('|.+;.+', '')}]", False),
@@ -122,6 +142,11 @@ def test_shards_by_hashmod_are_taken_out_only_as_a_plain_pair(tmp_path: Path, ru
     assert found.jobs[0].verdict is (Verdict.NATIVE if taken else Verdict.NOT_TAKEN)
     assert (b"hashmod" in found.files[SCRAPERS].content.lower()) is not taken
     assert found.exact is taken
+
+
+def test_a_key_without_a_value_names_no_file(tmp_path: Path) -> None:
+    found = converted(tmp_path, "rule_files:\nscrape_config_files: ~\n" + job()).findings
+    assert not [finding for finding in found if finding.code == "PI013"]
 
 
 def test_what_a_slice_sets_itself_depends_on_how_it_comes(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from promring.importing import keys
 from promring.importing.configuration import Job, action_of, rules_of, sources_of
+from promring.importing.regex import matches
 from promring.importing.source import Node, get, text_of
 
 _ONE_SHARD = re.compile(rf"\^?\(?(\d+|{keys.ENVIRONMENT.pattern})\)?\$?")
@@ -59,10 +60,10 @@ def _pair(rules: list[Node], number: int) -> Shard | Trouble:
     if len(later) > 1:
         other = next(n for n in later if n != at)
         return Trouble(rule, number, f"hashmod into {label!r}, which relabel_configs[{other}] reads or writes, too")
-    dropped = next((n for n, one in after if _drops(one, label)), None)
-    if dropped is not None and dropped < at:
-        return Trouble(rule, number, f"hashmod into {label!r}, which relabel_configs[{dropped}] drops before it is read")
-    if dropped is None and not label.startswith("__"):
+    before = next((n for n, one in after if n < at and _drops(one, label) is not False), None)
+    if before is not None:
+        return Trouble(rule, number, f"hashmod into {label!r}, which relabel_configs[{before}] drops before it is read")
+    if not label.startswith("__") and not any(_drops(one, label) for _, one in after):
         return Trouble(rule, number, f"hashmod into {label!r}, a label that the series have")
     what, shard = _shard(rules, at, label, text_of(get(rule, "modulus")))
     return Trouble(rules[at], at, what) if what else Shard((number, at), text_of(get(rule, "modulus")), shard, rule.line)
@@ -87,21 +88,13 @@ def _mentions(rule: Node, label: str) -> bool:
     """Whether a rule reads or writes ``label``. One that drops or keeps it by its name is no use of it."""
     if label in sources_of(rule) or text_of(get(rule, "target_label")) == label:
         return True
-    return action_of(rule) == "labelmap" and _matches(text_of(get(rule, "regex")) or ".*", label)
+    return action_of(rule) == "labelmap" and matches(text_of(get(rule, "regex")) or ".*", label) is not False
 
 
-def _drops(rule: Node, label: str) -> bool:
-    regex = text_of(get(rule, "regex"))
-    match action_of(rule):
-        case "labeldrop":
-            return _matches(regex, label)
-        case "labelkeep":
-            return not _matches(regex, label)
-    return False
-
-
-def _matches(regex: str, label: str) -> bool:
-    try:
-        return re.fullmatch(regex, label) is not None
-    except re.error:  # RE2 knows what Python does not
-        return label in regex
+def _drops(rule: Node, label: str) -> bool | None:
+    """None: unknown."""
+    action = action_of(rule)
+    if action not in ("labeldrop", "labelkeep"):
+        return False
+    found = matches(text_of(get(rule, "regex")), label)
+    return found if action == "labeldrop" or found is None else not found

@@ -65,6 +65,10 @@ RELABEL = _words("source_labels separator target_label regex modulus replacement
 VMAGENT_RELABEL = _words("if match labels")
 ACTIONS = _words("replace keep drop keepequal dropequal hashmod labelmap labeldrop labelkeep lowercase uppercase")
 
+SERVERS = _words("server servers url host api_server endpoint identity_endpoint")
+"""Keys of discoveries that say who is asked."""
+SERVERS_BY_DEFAULT = {"consul_sd_configs": "localhost:8500", "nomad_sd_configs": "localhost:4646"}
+"""Who is asked where no ``server`` is named."""
 SECRET_KEYS = _words(
     "password secret secrets credentials bearer_token token client_secret secret_key access_key api_key "
     "application_credential_secret adminpass auth_token service_account_key proxy_bearer_token application_secret "

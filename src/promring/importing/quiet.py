@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from promring.importing import keys
 from promring.importing.configuration import Configuration, Job, jobs_of
 from promring.importing.discovering import for_prometheus, never, without, without_rules
 from promring.importing.edits import cut_pairs, insert_pair, replace_pair, written_flow
@@ -33,25 +34,29 @@ def quiet_text(
     jobs: Iterable[Job],
     cut: Mapping[str, Collection[int]],
     listed: Mapping[str, Listed] | None = None,
+    lacks: Collection[str] = (),
 ) -> str:
-    """``cut``: rules that are left out of a job, by its name; ``listed``: targets of jobs, in place of discoveries.
+    """``cut``: rules that are left out of a job, by its name; ``listed``: targets of jobs, in place of discoveries;
+    ``lacks``: keys that the Prometheus here does not know, which say nothing of targets where they stand in a job or in
+    ``global``.
 
     Raises ``InputError``.
     """
     listed = listed or {}
+    unused = _LOGS | keys.NEWER.intersection(lacks)
     marks = {name: f"promring-listed-{number}" for number, name in enumerate(listed)}
     parts = []
     pair = flat(configuration.main.root).get("global")
     if pair is not None and pair[1].real.pairs:
         piece = piece_of_pair(configuration.main, *pair, "global")
         inner = piece_of(piece.source, flat(piece.root)["global"][1])
-        parts.append("global:\n  " + without(inner, _LOGS).at(2) + "\n")
+        parts.append("global:\n  " + without(inner, unused).at(2) + "\n")
     parts.append("scrape_configs:\n")
     for job in jobs:
         piece = piece_of(job.source, job.node)
         if cut.get(job.name):
             piece = piece.changed(without_rules(piece, set(cut[job.name])))
-        piece = without(piece, _LOGS)
+        piece = without(piece, unused)
         if configuration.vmagent:
             piece, _ = for_prometheus(piece)
         piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
@@ -74,16 +79,19 @@ def read_again(configuration: Configuration, files: Mapping[str, bytes], main: s
     return found
 
 
-def lacking(job: Job, lacks: Collection[str]) -> bool:
-    """Whether a Prometheus that ``lacks`` these discoveries cannot find its targets."""
-    return bool(flat(job.node).keys() & set(lacks))
+def lacking(job: Job, lacks: Collection[str]) -> set[str]:
+    """For want of which discoveries, or keys within them, a Prometheus that ``lacks`` these cannot find its targets."""
+    found = {kind: value.real for kind, (_, value) in flat(job.node).items() if keys.is_discovery(kind)}
+    inner = {text_of(key) for value in found.values() for node in value.walk() for key, _ in node.pairs}
+    return (found.keys() | inner) & set(lacks)
 
 
 def engine_text(text: str, lacks: Collection[str]) -> str:
     """``discovery.yml`` without the jobs that a Prometheus here cannot do."""
     source = parse_source(text.encode(), Path("/discovery.yml"), "discovery.yml")
     jobs = [job for job in jobs_of(source, 0) if not lacking(job, lacks)]
-    pieces = ["  - " + piece_of(job.source, job.node).at(4) + "\n" for job in jobs]
+    unused = keys.NEWER.intersection(lacks)
+    pieces = ["  - " + without(piece_of(job.source, job.node), unused).at(4) + "\n" for job in jobs]
     return "global: {scrape_interval: 100y}\nscrape_configs:\n" + "".join(pieces)
 
 

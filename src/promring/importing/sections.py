@@ -51,7 +51,8 @@ def _paths(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Find
 
 def _relative(key: str, value: Node) -> list[Leaf]:
     if key in ("rule_files", "scrape_config_files"):
-        return [leaf for leaf in leaves(value, key, "files") if not leaf.node.real.text.startswith(("/", "http"))]
+        named = [leaf for leaf in leaves(value, key, "files") if not leaf.node.is_null]
+        return [leaf for leaf in named if not leaf.node.real.text.startswith(("/", "http"))]
     return [leaf for leaf in relative_paths(value) if leaf.key != "files"]
 
 

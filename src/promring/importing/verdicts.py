@@ -24,6 +24,7 @@ from promring.importing.inside import (
 )
 from promring.importing.native import Native, native
 from promring.importing.piece import Piece
+from promring.importing.regex import matches
 from promring.importing.source import Node, flat, get, text_of, texts
 
 SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
@@ -138,6 +139,7 @@ def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]
 def _per_server(job: Job) -> tuple[str, str]:
     """Why the job means something else on every server, and the code of the finding; else empty."""
     paths = [job.get("metrics_path"), *(get(get(group, "labels"), "__metrics_path__") for group in _groups(job))]
+    paths += [get(rule, "replacement") for rule in rules_of(job) if text_of(get(rule, "target_label")) == "__metrics_path__"]
     if any(text_of(path).rstrip("/").endswith("/federate") for path in paths):
         return "it federates from other servers", "PI006"
     if any(place in leaf.node.real.text for kind in job.discoveries for leaf in _below(job, kind) for place in PER_SERVER):
@@ -205,7 +207,8 @@ def _relabelling(job: Job, wishes: Wishes) -> Iterator[Finding]:
     for number, rule in enumerate(rules_of(job)):
         under = f"relabel_configs[{number}]"
         for label in (SLICE_LABELS[wishes.by], ID_LABEL):
-            if label not in sources_of(rule) and not (action_of(rule) == "labelmap" and _maps(rule, label)):
+            mapped = action_of(rule) == "labelmap" and matches(text_of(get(rule, "regex")) or "(.*)", label) is not False
+            if label not in sources_of(rule) and not mapped:
                 continue
             what = f"reads {label}, which is the slice's own on the scrapers"
             yield job.finding("PI015", what, "carried as it is", rule, under)
@@ -216,21 +219,18 @@ def _relabelling(job: Job, wishes: Wishes) -> Iterator[Finding]:
             yield job.finding("PI016", what, "every scraper must have that exporter", rule, under)
 
 
-def _maps(rule: Node, label: str) -> bool:
-    try:
-        return re.fullmatch(text_of(get(rule, "regex")) or "(.*)", label) is not None
-    except re.error:
-        return False
-
-
 def _sources(judged: Judged) -> Iterator[Finding]:
     job = judged.job
     who = "promring" if judged.verdict is Verdict.NATIVE else "the Prometheus that discovers"
     for kind in job.discoveries:
+        for number, item in enumerate(_items(job, kind)):
+            if kind in keys.SERVERS_BY_DEFAULT and get(item, "server") is None:
+                what = f"{keys.SERVERS_BY_DEFAULT[kind]} is asked for the targets"
+                yield job.finding("PI017", what, f"now {who} asks there, on its own machine", item, f"{kind}[{number}]")
         for leaf in _below(job, kind):
             text, under = leaf.node.real.text, f"{kind}{leaf.path}"
-            if kind != "static_configs" and leaf.key in ("server", "url", "host", "api_server") and is_loopback(text):
-                what = f"{host_of(text)} is asked for the targets"
+            if kind != "static_configs" and leaf.key in keys.SERVERS and (text.startswith("unix:") or is_loopback(text)):
+                what = f"{text if text.startswith('unix:') else host_of(text)} is asked for the targets"
                 yield job.finding("PI017", what, f"now {who} asks there, on its own machine", leaf.node, under)
             elif leaf.key == "files":
                 yield job.finding("PI017", "targets are read from files", f"{who} must have them", leaf.node, under)

@@ -34,10 +34,9 @@ from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
 from promring.importing.programs import ProgramError, ask
-from promring.importing.quiet import Listed, engine_text, quiet_text, read_again
+from promring.importing.quiet import Listed, engine_text, lacking, quiet_text, read_again
 from promring.importing.running import Seen, Targets, prometheus, settled_targets
 from promring.importing.services import promring_text
-from promring.importing.source import flat
 from promring.importing.verdicts import Judged, Verdict
 from promring.model import ConfigError, DiscoveryError, Scraper, TargetPool
 from promring.rules import ranks_of
@@ -119,7 +118,7 @@ class _Differential:
         listed = await self._listed(wanted)
         wanted = [judged for judged in wanted if judged.job.name not in self.proof.not_proved]
         cut = {judged.job.name: judged.cut_rules for judged in wanted if judged.verdict.sharded}
-        old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut, listed)
+        old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut, listed, self.lacks)
         async with AsyncExitStack() as stack:
             before = await stack.enter_async_context(prometheus(self.program, self.folder / "old", old))
             engine = await self._engine(stack)
@@ -139,21 +138,18 @@ class _Differential:
             return False
         if not all(map(is_of_prometheus, rules_of(job))):
             self.proof.leave(job, "its relabelling is vmagent's")
-        elif (kinds := self._lacking(judged)) and not (kinds <= vmagent.KINDS and judged.verdict is Verdict.NATIVE):
+        elif (kinds := lacking(job, self.lacks)) and not (kinds <= vmagent.KINDS and judged.verdict is Verdict.NATIVE):
             self.proof.leave(
                 job, f"{self.proof.program} here was built without {', '.join(sorted(kinds))}", _ALL_IN_RELEASES
             )
         return job.name not in self.proof.not_proved
-
-    def _lacking(self, judged: Judged) -> set[str]:
-        return flat(judged.job.node).keys() & self.lacks
 
     def _lacks(self, kinds: Collection[str]) -> str:
         return f"{self.proof.program} here was built without {', '.join(sorted(kinds))}"
 
     async def _listed(self, wanted: Sequence[Judged]) -> dict[str, Listed]:
         """Targets of jobs that vmagent must discover."""
-        jobs = {judged.job.name: (judged.job, kinds) for judged in wanted if (kinds := self._lacking(judged))}
+        jobs = {judged.job.name: (judged.job, kinds) for judged in wanted if (kinds := lacking(judged.job, self.lacks))}
         if not jobs:
             return {}
         listed, refused = await vmagent.discovered(jobs, self.folder / vmagent.NAME)
@@ -215,7 +211,7 @@ class _Differential:
             layout = replace(self.found.layout, slices=str(folder / "slices"), http_sd="")
             files = {name: file.content for name, file in scraper_files(self.found, layout)[0].items()}
             jobs = [job for job in read_again(self.found.configuration, files, SCRAPERS) if job.name in names]
-            text = quiet_text(self.found.configuration, jobs, {})
+            text = quiet_text(self.found.configuration, jobs, {}, lacks=self.lacks)
             urls.append(await stack.enter_async_context(prometheus(self.program, folder, text)))
         return await settled_targets(urls, lambda seen: not any(_differs(judged, expected, seen) for judged in wanted))
 
