@@ -16,11 +16,14 @@ import msgspec
 import pytest
 from testbed.sdoracle import Targets, as_targets
 
+from promring.config.settings import ShardService
 from promring.core.fragment import decode, fragments
-from promring.core.pool import pool_of
+from promring.core.pool import merge_sources, pool_of
 from promring.demo.process import Process, free_port
+from promring.discovery import Source, SourceContext
 from promring.discovery.dns import DnsSource, DnsTargets
 from promring.model import DiscoveryError, TargetPool
+from promring.rules import ranks_of, sources_of
 from promring.runtime.http_client import HttpError, new_session, request
 from tests.fakes.dns import NameServer
 from tests.real.conftest import server
@@ -43,7 +46,7 @@ ZONE = {
     "later.two.test. A": ["10.0.1.6"],
 }
 TROUBLE = {"refused.test.": "REFUSED", "broken.one.test.": "SERVFAIL"}
-OF_OTHERS = ("job", "__scheme__", "__metrics_path__", "__scrape_interval__", "__scrape_timeout__")
+OF_OTHERS = ("job", "__scheme__", "__metrics_path__", "__scrape_interval__", "__scrape_timeout__", "__meta_filepath")
 JOBS: Mapping[str, dict[str, Any]] = {
     "a": {"type": "A", "port": 9100, "names": ["a.test."]},
     "aaaa": {"type": "AAAA", "port": 9100, "names": ["a.test"]},
@@ -60,6 +63,31 @@ JOBS: Mapping[str, dict[str, Any]] = {
     "unknown beside known": {"type": "A", "port": 1, "names": ["nowhere.test.", "a.test."]},
 }
 NOT_IN_2 = ("ns",)
+_A = {"names": ["a.test."], "type": "A", "port": 9100}
+FILE = {"files": ["list.json"]}
+MIXED: Mapping[str, dict[str, Any]] = {
+    "dns beside a fixed list with the same target": {
+        "dns_sd_configs": [_A],
+        "static_configs": [{"targets": ["10.0.0.1:9100", "b:1"], "labels": {"team": "x"}}, {"targets": ["10.0.0.2:9100"]}],
+    },
+    "dns twice, with equal and with other labels": {
+        "dns_sd_configs": [_A, _A, {**_A, "names": ["a.test"]}, {"names": ["_x._tcp.test."]}]
+    },
+    "dns of every type, a list and a file": {
+        "file_sd_configs": [FILE],
+        "dns_sd_configs": [
+            *({"names": ["a.test."], "type": kind, "port": 1} for kind in ("A", "AAAA")),
+            {"names": ["test."], "type": "MX", "port": 25},
+        ],
+        "static_configs": [{"targets": ["10.0.0.1:1"], "labels": {"team": "x"}}],
+    },
+    "one of two name servers' names fails, the file goes on": {
+        "dns_sd_configs": [{**_A, "names": ["refused.test.", "a.test."]}],
+        "file_sd_configs": [FILE],
+    },
+}
+"""Jobs with several kinds of discovery."""
+LIST = [{"targets": ["10.0.0.1:1", "c:1"], "labels": {"__meta_own": "y"}}, {"targets": ["10.0.0.1:9100"]}]
 
 
 class _Active(msgspec.Struct, rename="camel"):
@@ -79,7 +107,7 @@ class Judge(Process):
     """A Prometheus with a ``resolv.conf`` of its own, that lists targets and never scrapes them."""
 
     def __init__(self, program: Path, folder: Path, resolv_conf: Path, jobs: Mapping[str, dict[str, Any]]) -> None:
-        folder.mkdir()
+        """``folder``: where it is, and the files that jobs name."""
         self.url = f"http://127.0.0.1:{free_port()}"
         relabel = [{"action": "labelmap", "regex": "__meta_(.+)"}]
         config = {
@@ -88,9 +116,10 @@ class Judge(Process):
                 {
                     "job_name": name,
                     "relabel_configs": relabel,
-                    "dns_sd_configs": [{**block, "refresh_interval": "1s"}],
+                    **blocks,
+                    "dns_sd_configs": [{**block, "refresh_interval": "1s"} for block in blocks["dns_sd_configs"]],
                 }
-                for name, block in jobs.items()
+                for name, blocks in jobs.items()
             ],
         }
         (folder / "prometheus.yml").write_bytes(msgspec.json.encode(config))
@@ -130,29 +159,42 @@ async def judged(program: Path, folder: Path, resolv_conf: Path, jobs: Mapping[s
         await judge.stop()
 
 
-async def whatever_is_known(source: DnsSource) -> TargetPool:
+async def whatever_is_known(source: Source) -> TargetPool:
     try:
         return await source.fetch()
     except DiscoveryError as error:
         return error.pool or pool_of(())
 
 
-async def ours(block: Mapping[str, Any], resolv_conf: Path) -> Targets:
-    """Each block has some; a busy machine may be too late for the time-outs of one turn."""
-    source = DnsSource(DnsTargets(**block), resolv_conf=resolv_conf, patience_s=0)
-    pool = pool_of(())
+async def ours(blocks: Mapping[str, Any], resolv_conf: Path) -> Targets:
+    """What a job with these blocks has here. Each source has some; a busy machine may be too late for the time-outs of one
+    turn.
+    """
+    fleet = {"scrapers": {"probe": {"nodes": ["s:1"]}}, "delivery": [{"http_sd": {}}]}
+    targets = [{name: block} for name, block in blocks.items()]
+    service = ShardService.model_validate({"name": "x", "targets": targets, **fleet})
+    context = SourceContext(resolv_conf.parent)
+    sources: dict[str, Source] = {}
+    for name, part in sources_of(service).items():
+        dns = DnsSource(part, resolv_conf=resolv_conf, patience_s=0) if isinstance(part, DnsTargets) else None
+        sources[name] = dns or part.source(context)
+    lists: dict[str, TargetPool] = {}
 
     async def some() -> bool:
-        nonlocal pool
-        pool = await whatever_is_known(source)
-        return len(pool) > 0
+        for name in sources.keys() - lists.keys():
+            if len(pool := await whatever_is_known(sources[name])):
+                lists[name] = pool
+        return len(lists) == len(sources)
 
-    await until(some, f"targets of {block}")
+    await until(some, f"targets of {blocks}")
+    pool = merge_sources(lists, ranks_of(service))
     return as_targets([{"__address__": one.address, **one.labels} for one in map(decode, fragments(pool))])
 
 
 @pytest.mark.parametrize("name", ["prometheus", "prometheus3"])
-async def test_targets_have_the_labels_of_real_prometheus(name: str, tmp_path: Path) -> None:
+async def test_targets_have_the_labels_of_real_prometheus(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = server(name)
     if os.geteuid() or shutil.which("unshare") is None:
         pytest.skip("a resolv.conf of its own needs root and unshare")
@@ -163,9 +205,12 @@ async def test_targets_have_the_labels_of_real_prometheus(name: str, tmp_path: P
         resolv_conf.write_text(
             f"# ours\nsearch ignored.test\nnameserver {host}\nsearch one.test two.test.\noptions ndots:1\n"
         )
-        jobs = {job: block for job, block in JOBS.items() if name == "prometheus3" or job not in NOT_IN_2}
-        wanted = {job: await ours(block, resolv_conf) for job, block in jobs.items()}
-        async with judged(program, tmp_path / "judge", resolv_conf, jobs) as judge:
+        alone = {job: {"dns_sd_configs": [block]} for job, block in JOBS.items()}
+        jobs = {job: of for job, of in {**alone, **MIXED}.items() if name == "prometheus3" or job not in NOT_IN_2}
+        monkeypatch.chdir(tmp_path)  # where both look for their files
+        Path("list.json").write_bytes(msgspec.json.encode(LIST))
+        wanted = {job: await ours(blocks, resolv_conf) for job, blocks in jobs.items()}
+        async with judged(program, tmp_path, resolv_conf, jobs) as judge:
             found: dict[str, Targets] = {}
 
             async def agree() -> bool:
