@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from promring.core.fragment import decode, fragments
 from promring.discovery import Dropped, SourceContext
 from promring.discovery.engine import Engine
 from promring.discovery.engine_applied import applied_of
+from promring.discovery.engine_status import life_in
 from promring.discovery.groups import ANY
 from promring.discovery.polling import poll
 from promring.discovery.prometheus import SETTLE_S, UNDISCOVERED_S, PrometheusSource, PrometheusTargets
@@ -218,6 +220,18 @@ def test_how_often_each_pool_was_applied_is_read_from_the_metrics() -> None:
     assert (again.syncs, again.life == found.life) == (found.syncs, False)
     assert applied_of(METRICS, "other") != found
     assert applied_of(b"", "life") is applied_of(METRICS.partition(b"prom")[0], "life") is None
+
+
+@pytest.mark.parametrize(
+    ("own_clock", "age_s"),
+    [({}, 7200.0), ({"serverTime": "2026-01-01T01:00:30.5Z"}, 30.5), ({"serverTime": "2026-01-01T00:00:00Z"}, 0.0)],
+    ids=["that of the answer", "its own", "which went back"],
+)
+def test_an_engine_is_as_old_as_its_own_clock_says(own_clock: dict[str, str], age_s: float) -> None:
+    data = {"startTime": "2026-01-01T00:00:00Z", "lastConfigTime": "2026-01-01T01:00:00Z", **own_clock}
+    answer = json.dumps({"data": data}).encode()
+    life, loaded, age = life_in(answer, "Thu, 01 Jan 2026 03:00:00 GMT")
+    assert (life in loaded, age) == (True, age_s)
 
 
 async def test_one_source_asks_for_its_own_pool_only() -> None:

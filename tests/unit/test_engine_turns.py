@@ -38,7 +38,7 @@ class Reader:
     def _read(self, name: str) -> None:
         heard, at = self.applied(), self.now
         self.now += self.read_s
-        self.turns.note(name, heard, at, self.read_s)
+        self.turns.note(name, heard, at, self.read_s, 100)
         self.reads.setdefault(name, []).append(at)
 
     def look(self) -> None:
@@ -90,9 +90,20 @@ def test_a_pool_whose_numbers_changed_is_read_at_once_and_before_the_others() ->
     names = {"a": 30.0, "b": 30.0, "c": 30.0}
     before = Applied("life", dict.fromkeys(names, b"1"), {name: [b"5", b"5"] for name in names})
     for at, name in enumerate(names):
-        turns.note(name, before, float(at), 0.1)
+        turns.note(name, before, float(at), 0.1, 5)
     after = Applied("life", dict.fromkeys(names, b"2"), {"a": [b"5", b"5"], "b": [b"5", b"5"], "c": [b"5", b"6"]})
     assert turns.open(names, after, 5.0) == (["c"], []), "the others were read just now"
     assert turns.open(names, after, 50.0) == (["c"], ["a", "b"])
     assert turns.open(names, before, 50.0) == ([], [])
     assert turns.open({"gone": 30.0}, after, 50.0) == ([], []), "the engine has no such pool"
+
+
+def test_a_pool_that_listed_another_number_of_targets_than_was_applied_is_read_again_at_its_turn() -> None:
+    turns, names = Turns("life"), {"a": 30.0, "b": 30.0}
+    applied = Applied(
+        "life", dict.fromkeys(names, b"1"), {name: [b"5", b"5"] for name in names}, listed=dict.fromkeys(names, 5.0)
+    )
+    turns.note("a", applied, 0.0, 0.1, 5)
+    turns.note("b", applied, 0.0, 0.1, 0)  # a proxy that answers for the engine, say
+    assert turns.open(names, applied, 3.0) == ([], [])
+    assert turns.open(names, applied, 29.0) == ([], ["b"])

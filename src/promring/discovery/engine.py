@@ -242,7 +242,7 @@ class Engine:
         if applied is not None:
             self._read, took_s = Turns(applied.life, filters), time.monotonic() - began
             for name in applied.syncs:
-                self._read.note(name, applied, began, took_s / len(applied.syncs))
+                self._read.note(name, applied, began, took_s / len(applied.syncs), self._pools.listed(name))
         return (), ()
 
     async def _read_some(
@@ -255,7 +255,7 @@ class Engine:
             for name in left:
                 at = time.monotonic()
                 await self._targets(session, jobs, name)
-                read.note(name, applied, at, (time.monotonic() - at) / AT_ONCE)
+                read.note(name, applied, at, (time.monotonic() - at) / AT_ONCE, self._pools.listed(name))
 
         workers = [asyncio.create_task(one_after_the_other()) for _ in names[:AT_ONCE]]
         try:

@@ -31,7 +31,8 @@ class Applied:
     """``life``: numbers of one life can be compared; ``syncs``: by scrape pool, as they are printed; ``sizes``: likewise
     how many targets it has, and how many it had before relabelling, as far as that is said; ``refused``: whether it refused
     its newest configuration, and goes on with the one before; ``began``: when, in seconds since the epoch; ``failures``: how
-    often its discoveries failed; ``not_started``: how many of them could not be started.
+    often its discoveries failed; ``not_started``: how many of them could not be started; ``listed``: how many targets a
+    scrape pool has, by name.
     """
 
     life: Hashable
@@ -41,17 +42,18 @@ class Applied:
     began: float = 0.0
     failures: Mapping[Cause, float] = field(default_factory=dict)
     not_started: int = 0
+    listed: Mapping[str, float] = field(default_factory=dict)
 
 
 def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
     """``life``: what the caller knows of it, beside the start of the process. None: the metrics do not say."""
     began = _BEGAN.search(metrics)
-    syncs, sizes = dict[str, bytes](), dict[str, list[bytes]]()
+    syncs, sizes, listed = dict[str, bytes](), dict[str, list[bytes]](), dict[str, float]()
     for kind, name, number in _NUMBERS.findall(metrics):
         if kind == b"sync_total":
             syncs[_unescaped(name)] = number
         else:
-            sizes[_unescaped(name)] = [number]
+            sizes[_unescaped(name)], listed[_unescaped(name)] = [number], _number(number)
     for name, number in _DISCOVERED.findall(metrics):
         sizes.setdefault(_unescaped(name), []).append(number)
     if not began or not syncs:
@@ -61,13 +63,14 @@ def applied_of(metrics: bytes, life: Hashable) -> Applied | None:
         syncs,
         sizes,
         refused=_REFUSED.search(metrics) is not None,
-        began=_seconds(began[1]),
+        began=_number(began[1]),
         failures=failures_of(metrics),
         not_started=not_started(metrics),
+        listed=listed,
     )
 
 
-def _seconds(text: bytes) -> float:
+def _number(text: bytes) -> float:
     try:
         return float(text)
     except ValueError:

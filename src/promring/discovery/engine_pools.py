@@ -158,6 +158,11 @@ class EnginePools:
         """How many targets these scrape pools have together."""
         return sum(len(pool.whole) for name in names if (pool := self._pools.get(name)) is not None)
 
+    def listed(self, name: str) -> int:
+        """How many entries this scrape pool had in the last answer."""
+        pool = self._pools.get(name)
+        return 0 if pool is None else len(pool.refused) + sum(len(layer.hashes) for layer in pool.layers)
+
     def known(self, only: str | None = None) -> set[int]:
         """The hashes of all entries, or of those of one scrape pool."""
         pools = self._pools.items()
@@ -241,7 +246,7 @@ class Reading:
             yield
         except (StreamError, *_Error) as error:
             said = " ".join(str(error).split())[:200]
-            raise DiscoveryError(f"{self._pools.where}: /api/v1/targets is malformed: {said}") from None
+            raise DiscoveryError(f"/api/v1/targets is malformed: {said}") from None
 
     def _take(self, key: str, entries: Sequence[msgspec.Raw]) -> None:
         if key == DROPPED:

@@ -16,6 +16,8 @@ from promring.model import DiscoveryError
 class _RuntimeInfo(msgspec.Struct, rename="camel"):
     start_time: str = ""
     last_config_time: str = ""
+    server_time: str = ""
+    """Since Prometheus 3: its own clock, where a proxy writes a ``Date`` of its own."""
 
 
 class _RuntimeAnswer(msgspec.Struct):
@@ -44,7 +46,7 @@ def life_in(body: bytes, date: str) -> tuple[str, str, float]:
     """
     try:
         info = msgspec.json.decode(body, type=_RuntimeAnswer).data
-        now = parsedate_to_datetime(date)
+        now = datetime.fromisoformat(info.server_time) if info.server_time else parsedate_to_datetime(date)
         began = max(datetime.fromisoformat(text) for text in (info.start_time, info.last_config_time) if text)
         return info.start_time, f"{info.start_time} {info.last_config_time}", max(0.0, (now - began).total_seconds())
     except (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:

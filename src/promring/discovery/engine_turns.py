@@ -60,9 +60,13 @@ class Turns:
     at: dict[str, float] = field(default_factory=dict)
     took_s: dict[str, float] = field(default_factory=dict)
 
-    def note(self, name: str, applied: Applied, at: float, took_s: float) -> None:
-        """It was read, from ``at`` on, after ``applied`` was heard."""
-        self.syncs[name], self.sizes[name] = applied.syncs[name], applied.sizes.get(name, ())
+    def note(self, name: str, applied: Applied, at: float, took_s: float, listed: int) -> None:
+        """It was read, from ``at`` on, after ``applied`` was heard, and had so many targets ``listed``. Where ``applied`` says
+        another number, something was applied between the two, or a proxy answered for the engine: then it is read again at
+        its next turn.
+        """
+        agrees = applied.listed.get(name, listed) == listed
+        self.syncs[name], self.sizes[name] = applied.syncs[name] if agrees else b"", applied.sizes.get(name, ())
         self.at[name], self.took_s[name] = at, took_s
 
     def open(self, intervals: Mapping[str, float], applied: Applied, now: float) -> Open:
