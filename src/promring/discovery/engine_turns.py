@@ -61,7 +61,7 @@ class Turns:
     took_s: dict[str, float] = field(default_factory=dict)
 
     def note(self, name: str, applied: Applied, at: float, took_s: float, listed: int) -> None:
-        """It was read, from ``at`` on, after ``applied`` was heard, and had so many targets ``listed``. Where ``applied`` says
+        """It was read, from ``at`` on, after ``applied`` was heard, and listed so many targets. Where ``applied`` says
         another number, something was applied between the two, or a proxy answered for the engine: then it is read again at
         its next turn.
         """
