@@ -1,6 +1,8 @@
 """How long the event loop stands still while 100,000 targets change at once: a source file is replaced, every label of every
 target in it is another one; it is read, merged, placed on 20 scrapers, saved and delivered to files.
 
+Then how long it stands still while 50 files of 20,000 targets are read at once, as after a change that all have.
+
 The loop is asked to run something every millisecond; the stall is by how much it is late.
 """
 
@@ -10,6 +12,7 @@ import asyncio
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -38,6 +41,7 @@ from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 
 TARGETS, SCRAPERS, CHANGES = 100_000, 20, 5
+LISTS, LISTED = 50, 20_000
 
 
 async def run() -> None:
@@ -45,6 +49,8 @@ async def run() -> None:
     for suffix in ("json", "yml"):
         with tempfile.TemporaryDirectory() as folder:
             await _run(Path(folder), suffix)
+    with tempfile.TemporaryDirectory() as folder:
+        await _many(Path(folder))
 
 
 async def _run(folder: Path, suffix: str) -> None:
@@ -97,6 +103,38 @@ async def _run(folder: Path, suffix: str) -> None:
     )
 
 
+async def _many(folder: Path) -> None:
+    """All lists at once; each is there when its answer is published."""
+    paths = [folder / f"{n}.json" for n in range(LISTS)]
+    read: set[int] = set()
+    done = asyncio.Event()
+
+    def publish(n: int, *_: object) -> None:
+        read.add(n)
+        if len(read) == LISTS:
+            done.set()
+
+    for path in paths:
+        _write(path, 0, LISTED)
+    started, cpu_s = time.monotonic(), time.process_time()
+    async with asyncio.TaskGroup() as group:
+        late = group.create_task(_lateness())
+        await asyncio.sleep(0)
+        sources = [FileSource([str(path)], 3600.0) for path in paths]
+        polls = [
+            group.create_task(poll("s", s, partial(publish, n), lambda _: None, log.get())) for n, s in enumerate(sources)
+        ]
+        await done.wait()
+        took_s = time.monotonic() - started
+        for task in [*polls, late]:
+            task.cancel()
+        worst = max(await late)
+    console.print(
+        f"stall, {LISTS} lists of {LISTED} targets are read at once: worst {worst * 1000:.0f} ms;"
+        f" all read after {took_s:.1f} s, {time.process_time() - cpu_s:.1f} s of processor time"
+    )
+
+
 async def _generation(reconciler: Reconciler, n: int) -> None:
     while reconciler.memory.generation.n < n:  # noqa: ASYNC110 - nothing rings when it is decided
         await asyncio.sleep(0.02)
@@ -113,11 +151,11 @@ async def _lateness() -> list[float]:
         return late
 
 
-def _write(path: Path, n: int) -> None:
+def _write(path: Path, n: int, targets: int = TARGETS) -> None:
     common = {"env": "production", "region": "eu", "team": "platform", "job": "node", "change": str(n)}
     listed = [
         {"targets": [f"10.{i // 62500}.{i // 250 % 250}.{i % 250}:9100"], "labels": {**common, "host": f"h{i}"}}
-        for i in range(TARGETS)
+        for i in range(targets)
     ]
     new = path.with_name("new")
     new.write_text(json.dumps(listed) if path.suffix == ".json" else yaml.dump(listed, Dumper=yaml.CSafeDumper))

@@ -7,11 +7,12 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import pytest
 
-from promring.runtime.threads import BusyError, Single, in_thread
+from promring.runtime.threads import COMPUTING, BusyError, Single, computed, in_thread
 from tests.rows import Seen
 
 
@@ -109,3 +110,36 @@ async def test_without_a_thread_work_waits_until_there_is_one(seen: Seen) -> Non
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     assert "msg=no_thread" in done.stderr
     seen("said once, done as soon as there was one")
+
+
+async def test_few_compute_at_a_time_and_who_blocks_takes_no_turn_from_them() -> None:
+    lock, at_once, most = threading.Lock(), 0, 0
+    hung = threading.Event()
+
+    def work() -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.01)
+        with lock:
+            at_once -= 1
+        return 1
+
+    blocked = [asyncio.ensure_future(in_thread(hung.wait)) for _ in range(COMPUTING)]
+    try:
+        assert sum(await asyncio.gather(*(computed(work) for _ in range(4 * COMPUTING)))) == 4 * COMPUTING
+    finally:
+        hung.set()
+        await asyncio.gather(*blocked)
+    assert most == COMPUTING
+
+
+async def test_work_that_fails_gives_its_turn_back() -> None:
+    def work() -> None:
+        raise ValueError("no")
+
+    for _ in range(2 * COMPUTING):
+        with pytest.raises(ValueError, match="no"):
+            await computed(work)
+    assert await computed(lambda: 1) == 1

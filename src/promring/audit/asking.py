@@ -24,7 +24,7 @@ from promring.audit.question import Expected, Question, ids_of
 from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import Seen
 from promring.model import Scraper
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen
 from promring.telemetry.log import Logger
 
@@ -212,7 +212,7 @@ async def _answered(question: Question, state: State, pool: str | None, read: Ca
             return type(error)(str(error))
 
     async with q.decoding:
-        found = await in_thread(work)
+        found = await computed(work)
     if isinstance(found, AuditError):
         raise found
     return found, len(told.body)

@@ -13,7 +13,7 @@ import numpy as np
 from promring.core.coverage import Coverage, Index, Seen, coverage
 from promring.core.takers import Takers
 from promring.model import Keys, Placement, TargetPool
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
@@ -73,9 +73,9 @@ class Look:
         """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
         seen, failed = dict(self.seen), dict(self.failed)
         tries = time.monotonic() - self._began >= TRIES_AFTER_S
-        judged = await in_thread(lambda: self._takers.judged(in_force.pool, seen, tries=tries))
+        judged = await computed(lambda: self._takers.judged(in_force.pool, seen, tries=tries))
         self.seen |= {name: one for name, one in judged.items() if self.seen.get(name) is seen[name]}
-        found = await in_thread(lambda: coverage(in_force, judged, failed))
+        found = await computed(lambda: coverage(in_force, judged, failed))
         now = time.monotonic()
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error

@@ -24,7 +24,7 @@ from promring.core.coverage import Seen, Sight
 from promring.core.joined import part_of
 from promring.model import Placement, Scraper
 from promring.runtime.http_client import new_session
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Unforeseen
 from promring.telemetry.log import Logger
 
@@ -106,7 +106,7 @@ class Audit:
         waiting, began = set(self._waiting()), time.monotonic()
         asked = [s for s in placement.scrapers if full or s.id in waiting]
         if self._expected is None or self._expected.placement is not placement:
-            self._expected = await in_thread(lambda: Expected.of(placement, self.looks))
+            self._expected = await computed(lambda: Expected.of(placement, self.looks))
         expected = self._expected
         await self._asker.ask_all(session, asked, expected, waiting)
         live, names = {s.id for s in placement.scrapers}, {s.id for s in asked}
@@ -114,8 +114,8 @@ class Audit:
             look.forget_all_but(live)
         self._asker.forget_all_but(live)
         self._asker.note_answering(names, began)
-        await in_thread(lambda: _compare_each(expected, asked))
-        self._receive(await in_thread(lambda: self._sight(expected, names, began)))
+        await computed(lambda: _compare_each(expected, asked))
+        self._receive(await computed(lambda: self._sight(expected, names, began)))
         if full:
             await self._compare()
             if judges and self._look_at is not None:

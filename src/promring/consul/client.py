@@ -25,7 +25,7 @@ from promring.consul.instances import Check, HealthEntry, Instances, Node, Servi
 from promring.model import ConfigError, ConsulError
 from promring.runtime import secretfile
 from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, parse_base, request
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.runtime.with_session import WithSession
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Client(WithSession):
         read = self._read(response)
         work = partial(decode_instances, response.body)
         try:
-            entries, broken = await in_thread(work) if len(response.body) > DECODE_BESIDE_BYTES else work()
+            entries, broken = await computed(work) if len(response.body) > DECODE_BESIDE_BYTES else work()
         except ValueError as error:
             raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error
         return Instances(entries, broken, read.filtered, read.index)

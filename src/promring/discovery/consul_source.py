@@ -29,7 +29,7 @@ from promring.discovery.groups import ANY, ListRules
 from promring.discovery.parts import PATIENCE_S, Parts
 from promring.model import ConsulError, DiscoveryError, TargetPool
 from promring.runtime.backoff import Bucket
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 WATCHES_MAX = 20
 """Blocking queries of one source: Consul refuses more than 200 connections from one address."""
@@ -201,7 +201,7 @@ class ConsulSource:
                 return error
             return pool, last is not None and not bool(np.isin(last.ids, pool.ids).all())
 
-        found = await in_thread(work) if len(read.body) > DECODE_BESIDE_BYTES else work()
+        found = await computed(work) if len(read.body) > DECODE_BESIDE_BYTES else work()
         if isinstance(found, DiscoveryError):
             return found
         pool, lacks = found

@@ -33,7 +33,7 @@ from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session
 from promring.runtime.redact import shown
-from promring.runtime.threads import in_thread, in_thread_shielded
+from promring.runtime.threads import computed, in_thread_shielded, turn
 
 if TYPE_CHECKING:
     import aiohttp  # which takes long to load, and a configuration needs none of it
@@ -269,7 +269,7 @@ class Engine:
         """None where its metrics do not say. Raises ``HttpError``, ``SecretError``."""
         response = await self._answered(session, "/metrics")
         life = self._config[0], *self._pools.rules
-        applied = await in_thread(lambda: applied_of(response.body, life)) if response.status == 200 else None
+        applied = await computed(lambda: applied_of(response.body, life)) if response.status == 200 else None
         if applied is not None:
             age_s = time_of(response.headers.get("date", "")) - applied.began
             self._failures.note(applied.failures, applied.not_started, applied.began, age_s=age_s, now=time.monotonic())
@@ -286,7 +286,7 @@ class Engine:
 
     async def _targets(self, session: aiohttp.ClientSession, jobs: Mapping[str, Job], only: str | None = None) -> None:
         """Read them, or those of one scrape pool, into the pools. Raises ``DiscoveryError`` and what ``_get`` does."""
-        reading = await in_thread(lambda: self._pools.begin(jobs, only))
+        reading = await computed(lambda: self._pools.begin(jobs, only))
         buffer = bytearray()
 
         async def consume(chunk: bytes) -> None:
@@ -321,7 +321,8 @@ async def _from_thread(work: Callable[[], T]) -> T:
         except DiscoveryError as error:
             return type(error)(str(error))
 
-    result = await in_thread_shielded(heard)
+    async with turn():
+        result = await in_thread_shielded(heard)
     if isinstance(result, DiscoveryError):
         raise result
     return result

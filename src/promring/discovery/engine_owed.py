@@ -11,7 +11,7 @@ import numpy as np
 from promring.core.fragment import decode
 from promring.core.pool import merge, pool_of
 from promring.model import TargetGroup, TargetPool
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 NOTHING = pool_of(())
 
@@ -26,12 +26,12 @@ class Owed:
     async def note(self, loaded: str, last: TargetPool, pool: TargetPool) -> None:
         """A list is ``pool``, ``last`` was the one before. ``loaded`` tells one start or configuration from another."""
         before, self._loaded = (self.pool if loaded == self._loaded else last), loaded
-        self.pool = await in_thread(lambda: _without(before, pool)) if len(before) else NOTHING
+        self.pool = await computed(lambda: _without(before, pool)) if len(before) else NOTHING
 
     async def beside(self, pool: TargetPool) -> TargetPool:
         """``pool``, and what is owed."""
         owed = self.pool
-        return await in_thread(lambda: merge([pool, owed], ranked=False)) if len(owed) else pool
+        return await computed(lambda: merge([pool, owed], ranked=False)) if len(owed) else pool
 
     def forget(self) -> None:
         self.pool = NOTHING

@@ -169,10 +169,14 @@ class EngineProcess:
         finally:
             self._process, self._url = None, ""
             self._settled.clear()
-            await _stop(process)
-            for task in (looking, changed, reading, ended):
-                task.cancel()
-            await asyncio.gather(looking, changed, reading, ended, return_exceptions=True)
+            looking.cancel()
+            changed.cancel()
+            try:
+                await _stop(process)
+            finally:  # also when it is cancelled once more meanwhile
+                reading.cancel()
+                ended.cancel()
+                await asyncio.gather(looking, changed, reading, ended, return_exceptions=True)
 
     def _arguments(self, program: str, major: int, config_file: Path, port: int) -> Sequence[str]:
         return (
@@ -271,15 +275,22 @@ def _limit_of(wanted: EngineSection) -> str:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Asked to end, then killed."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
+    """Asked to end, then killed; killed at once when who stops it is cancelled."""
+    if process.returncode is not None:
+        return
+    try:
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+            process.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
 
 
 async def _major(program: str) -> int:

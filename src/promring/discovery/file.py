@@ -21,8 +21,9 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -35,9 +36,11 @@ from promring.discovery.globs import matching, may_match
 from promring.discovery.groups import ListRules
 from promring.discovery.looking import Looking
 from promring.model import DiscoveryError, TargetPool
-from promring.runtime.threads import consume_error, in_thread
+from promring.runtime.threads import computed, consume_error, in_thread
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
+OPEN_BYTES = 32 * 1024 * 1024
+"""So much is read before it is made into lists, so that many long files are not in memory at the same time."""
 SETTLED_S = 1.0
 SETTLING_MOST = 5
 TIMEOUT_S = 30.0
@@ -83,13 +86,15 @@ class _File:
         self._reader = groups.Reader(groups.many_from_json if self._is_json else groups.many_from_yaml, rules)
         self.last: TargetPool = pool_of(())
         self.good = False
+        self.bytes_read = 0
 
-    def read(self) -> TargetPool:
+    def open(self) -> TargetPool | groups.Compute:
+        """As ``groups.Reader.opened``."""
         text = self._text()
         if not text.strip():
             raise DiscoveryError(f"{self._path}: the file is empty (no targets would be [])")
-        self.last, self.good = self._reader.read(text, self._path), True
-        return self.last
+        self.bytes_read = len(text)
+        return self._reader.opened(text, self._path)
 
     def _text(self) -> bytes:
         try:
@@ -119,6 +124,13 @@ class _File:
             if os.fstat(descriptor).st_mtime == written_s:
                 return
         raise DiscoveryError(f"{self._path}: is still being written")
+
+
+class _Opened(NamedTuple):
+    """``found``: its list, what computes it, or why it cannot be read."""
+
+    file: _File
+    found: TargetPool | groups.Compute | str
 
 
 class FileSource:
@@ -151,15 +163,27 @@ class FileSource:
     async def fetch(self) -> TargetPool:
         """A read that hangs (a network file system) is not begun a second time."""
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.ensure_future(in_thread(self._read_all))
+            self._reading = asyncio.ensure_future(self._read_all())
             self._reading.add_done_callback(consume_error)  # nobody may be left to ask it when it fails
         done, _ = await asyncio.wait([self._reading], timeout=self._timeout_s)
         if not done:
             raise DiscoveryError(f"{self._patterns[0]}: not read within {self._timeout_s:g} s, still trying")
         return self._reading.result()
 
-    def _read_all(self) -> TargetPool:
+    async def _read_all(self) -> TargetPool:
         """Every file of every pattern; the last good list of one that cannot be read, which is then said."""
+        paths, errors = await in_thread(self._found)
+        lists: list[TargetPool] = []
+        while len(lists) < len(paths):
+            opened = await in_thread(partial(self._opened, paths[len(lists) :]))
+            lists += await computed(partial(self._computed, opened, errors))
+        answer = await computed(partial(self._answer, lists, errors))
+        if isinstance(answer, DiscoveryError):
+            raise answer
+        return answer
+
+    def _found(self) -> tuple[list[str], list[str]]:
+        """The paths to read, and what is wrong with the patterns. A file that vanished is still read."""
         paths: dict[str, None] = {}
         errors = []
         for pattern in self._patterns:
@@ -171,21 +195,44 @@ class FileSource:
             paths |= dict.fromkeys(found)
             if not found and not any(fnmatch.fnmatchcase(path, pattern) for path in self._files):
                 errors.append(f"{pattern}: no such file")
-        paths |= dict.fromkeys(self._files)  # those that vanished, at the end
-        lists: list[TargetPool] = []
+        paths |= dict.fromkeys(self._files)
+        return list(paths), errors
+
+    def _opened(self, paths: Sequence[str]) -> list[_Opened]:
+        """The first of these files, as many as ``OPEN_BYTES`` hold."""
+        opened: list[_Opened] = []
+        size = 0
         for path in paths:
+            file = self._files.setdefault(path, _File(path, self._rules))
             try:
-                lists.append(self._files.setdefault(path, _File(path, self._rules)).read())
+                opened.append(_Opened(file, file.open()))
+                size += file.bytes_read
+            except DiscoveryError as error:
+                opened.append(_Opened(file, str(error)))
+            if size >= OPEN_BYTES:
+                break
+        return opened
+
+    def _computed(self, opened: Sequence[_Opened], errors: list[str]) -> list[TargetPool]:
+        """The list of each; adds to ``errors``."""
+        for file, found in opened:
+            try:
+                if isinstance(found, str):
+                    errors.append(found)
+                else:
+                    file.last, file.good = found if isinstance(found, TargetPool) else found(), True
             except DiscoveryError as error:
                 errors.append(str(error))
-                lists.append(self._files[path].last)
+        return [file.last for file, _ in opened]
+
+    def _answer(self, lists: list[TargetPool], errors: Sequence[str]) -> TargetPool | DiscoveryError:
         if not errors:
             self._complete, self._remembered = True, None
             return self._join(lists)
         said = "; ".join(errors)
         if self._complete:
-            raise DiscoveryError(said, self._join(lists))
-        raise DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)
+            return DiscoveryError(said, self._join(lists))
+        return DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)
 
     def _without_a_part(self, lists: list[TargetPool]) -> TargetPool | None:
         """What to go on with while some file was never read: what is remembered goes on beside what can be read."""

@@ -14,9 +14,11 @@ JSON list is decoded in pieces, a long YAML list in a process that may not grow 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,10 +40,12 @@ from promring.discovery.uniform import Uniform, UniformPieces
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML
 from promring.model import DiscoveryError, TargetGroup, TargetPool
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 YAML_INLINE_MAX = 32 * 1024
 YAML_TIMEOUT_S = 120.0
+_converting = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""Held while a process reads YAML: of fifty long lists that change at once, each would else take as long as all."""
 NAMED_MOST = 10
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -117,7 +121,8 @@ def _converted(text: bytes, where: str) -> bytes:
     """As JSON. Raises ``DiscoveryError``."""
     command = [sys.executable, "-P", "-m", "promring.discovery.yaml_worker"]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, timeout=YAML_TIMEOUT_S, check=False)  # noqa: S603 - our own
+        with _converting:
+            done = subprocess.run(command, input=text, capture_output=True, timeout=YAML_TIMEOUT_S, check=False)  # noqa: S603 - our own
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DiscoveryError(f"{where}: not read: {error}") from error
     if done.returncode == BAD_YAML:
@@ -256,6 +261,9 @@ def read_pool(
     return replace(pool, refused=refusals.count, remarks=refusals.remarks) if refusals.remarks else pool
 
 
+Compute = Callable[[], TargetPool]
+
+
 class Reader:
     """Reads one list again and again: the same bytes give the same object, so nothing is computed from it again."""
 
@@ -263,17 +271,30 @@ class Reader:
         self._parse, self._rules = parse, rules
         self._last: tuple[str, TargetPool] | None = None
 
+    def opened(self, text: bytes, where: str) -> TargetPool | Compute:
+        """The same pool for the same bytes, else what computes the new one. Waits for the process that reads long YAML.
+        Raises ``DiscoveryError``, as what it gives does.
+        """
+        digest = xxhash.xxh3_128_hexdigest(text)
+        if self._last is not None and self._last[0] == digest:
+            return self._last[1]
+        parsed = self._parse(text, where)
+
+        def compute() -> TargetPool:
+            pool = read_pool(parsed, where, size_bytes=len(text), rules=self._rules)
+            self._last = digest, pool
+            return pool
+
+        return compute
+
     def read(self, text: bytes, where: str) -> TargetPool:
         """Raises ``DiscoveryError``."""
-        digest = xxhash.xxh3_128_hexdigest(text)
-        if self._last is None or self._last[0] != digest:
-            pool = read_pool(self._parse(text, where), where, size_bytes=len(text), rules=self._rules)
-            self._last = digest, pool
-        return self._last[1]
+        found = self.opened(text, where)
+        return found if isinstance(found, TargetPool) else found()
 
     async def read_beside(self, text: bytes, where: str) -> TargetPool:
-        """``read`` beside the event loop. Raises ``DiscoveryError``, made here: one that crosses from a thread is in a cycle
-        with its frames, and they would keep ``text`` until the garbage collector comes, which is rarely.
+        """``read`` of JSON, beside the event loop. Raises ``DiscoveryError``, made here: one that crosses from a thread is
+        in a cycle with its frames, and they would keep ``text`` until the garbage collector comes, which is rarely.
         """
 
         def work() -> TargetPool | str:
@@ -282,7 +303,7 @@ class Reader:
             except DiscoveryError as error:
                 return str(error)
 
-        answer = await in_thread(work)
+        answer = await computed(work)
         if isinstance(answer, str):
             raise DiscoveryError(answer)
         return answer

@@ -19,7 +19,7 @@ from typing import NamedTuple, cast
 from promring.discovery import Source, TroubledSource, WatchedSource
 from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unknown
 from promring.runtime.redact import scrub
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting, Unforeseen
 from promring.telemetry.log import Logger
 
@@ -72,7 +72,7 @@ async def _the_same_or_new(last: TargetPool | None, pool: TargetPool) -> TargetP
     """``last``, where ``pool`` has the same targets and the same to tell of those that were left out."""
     if last is None or pool is last or len(pool) != len(last) or _left_out(pool) != _left_out(last):
         return pool
-    return last if await in_thread(lambda: pool == last) else pool
+    return last if await computed(lambda: pool == last) else pool
 
 
 def _left_out(pool: TargetPool) -> tuple[object, ...]:

@@ -34,7 +34,7 @@ from promring.discovery.engine_section import EngineSection
 from promring.discovery.groups import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import shown
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 SETTLE_S = 60.0
 UNDISCOVERED_S = 600.0
@@ -197,4 +197,4 @@ class PrometheusSource:
 
 async def _lacks(pool: TargetPool, last: TargetPool) -> bool:
     """Whether something of the last list is missing."""
-    return await in_thread(lambda: not bool(np.isin(last.ids, pool.ids).all()))
+    return await computed(lambda: not bool(np.isin(last.ids, pool.ids).all()))

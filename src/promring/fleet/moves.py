@@ -25,7 +25,7 @@ from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
 from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 NO_PLAN = Plan(())
 
@@ -94,7 +94,7 @@ class Moves:
         if not (placed is not known or memory.claims.held or opinions.trials != self.tried or looked):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works
-        return await in_thread(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
+        return await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
 
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher

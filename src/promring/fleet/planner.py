@@ -18,7 +18,7 @@ from promring.core.pool import merge_sources
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import TOKENS_MOST, Ring
 from promring.model import Loads, Members, Placement, TargetPool
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.telemetry.log import Logger, difference
 
 Lists = Mapping[str, TargetPool]
@@ -83,7 +83,7 @@ class Planner:
         return self.ring
 
     async def _make_ring(self, members: Members) -> Ring:
-        ring = await in_thread(lambda: Ring(members, self.policy.virtual_nodes))
+        ring = await computed(lambda: Ring(members, self.policy.virtual_nodes))
         if ring.wanted > TOKENS_MOST:  # weights may come from outside, and nothing ends because of one
             self._log.warning("ring_bounded", wanted=ring.wanted, most=TOKENS_MOST, note="fewer virtual nodes, equal shares")
         return ring
@@ -99,7 +99,7 @@ class Planner:
             or any(known.parts[n].pool is not merged[n] for n in merged)
         ):
             parts = {n: Part(pool, self._placing[n].replicas, self._placing[n].salt) for n, pool in merged.items()}
-            known = self._pool = await in_thread(lambda: FleetPool.of(parts))
+            known = self._pool = await computed(lambda: FleetPool.of(parts))
         return known
 
     async def _merge(self, service: str, sources: Lists) -> TargetPool:
@@ -107,7 +107,7 @@ class Planner:
         if known is not None and same_lists(known[0], sources):
             return known[1]
         placing = self._placing[service]
-        pool = await in_thread(lambda: merge_sources(sources, placing.ranks, placing.hash_labels, self._zone_label))
+        pool = await computed(lambda: merge_sources(sources, placing.ranks, placing.hash_labels, self._zone_label))
         if pool.conflicts:
             self._log.warning(
                 "targets_conflict",
@@ -145,7 +145,7 @@ class Planner:
             and self._made_with[3] is loads
         ):
             return known  # whether it is in force yet, or an error came in between, is for the loop to say
-        found = await in_thread(lambda: place_around(pool, ring, base, self.policy, aside, had, refused, loads))
+        found = await computed(lambda: place_around(pool, ring, base, self.policy, aside, had, refused, loads))
         if not trial:
             self._computed, self._made_with = found, (aside, refused, base, loads)
         return found
@@ -159,7 +159,7 @@ class Planner:
         if listed == ring.scrapers:
             return ring
         if self._listed is None or self._listed.scrapers != listed:
-            self._listed = await in_thread(lambda: Ring(listed, self.policy.virtual_nodes))
+            self._listed = await computed(lambda: Ring(listed, self.policy.virtual_nodes))
         return self._listed
 
 

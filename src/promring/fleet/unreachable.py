@@ -13,7 +13,7 @@ from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
 from promring.fleet.decision_log import say_opinions
 from promring.model import Placement
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
 
@@ -40,7 +40,7 @@ class Unreachable:
     async def look(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen]) -> bool:
         """All scrapers were looked at. Whether a plan would be another one by that."""
         before = self.opinions
-        self.opinions = await in_thread(lambda: before.judged(placement, ring, seen, time.monotonic()))
+        self.opinions = await computed(lambda: before.judged(placement, ring, seen, time.monotonic()))
         now = time.monotonic()
         say_opinions(self._log, before, self.opinions, now)
         return self.opinions.trials.keys() != before.trials.keys() or self._used != frozenset(self.opinions.sick(now))

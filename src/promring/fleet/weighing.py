@@ -27,7 +27,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.state import Memory
 from promring.loads.learner import Known
 from promring.model import Loads, Placement
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
 TRIED_APART_S = 30.0
@@ -117,7 +117,7 @@ class Weighing:
                 continue
             self._measuring = True
             try:
-                found = await in_thread(lambda: self._measure(placement, policy))  # noqa: B023 - awaited here
+                found = await computed(lambda: self._measure(placement, policy))  # noqa: B023 - awaited here
             finally:
                 self._measuring = False
             self._measured = placement, found
@@ -127,7 +127,7 @@ class Weighing:
         if book is None or not self.learns:
             return None
         if self._loads is None or self._loads[0] is not pool or self._loads[1] is not book:
-            self._loads = pool, book, await in_thread(lambda: book.of(pool))
+            self._loads = pool, book, await computed(lambda: book.of(pool))
         return self._loads[2]
 
     async def placed(
@@ -150,8 +150,8 @@ class Weighing:
         if newest is None or not self._is_due or not isinstance(pool, FleetPool):
             return None
         self._try_at = self._monotonic() + TRIED_APART_S
-        then = await place(await in_thread(lambda: newest.of(pool)))
-        found = await in_thread(lambda: gain(placed, then, policy))
+        then = await place(await computed(lambda: newest.of(pool)))
+        found = await computed(lambda: gain(placed, then, policy))
         if found.moves and not found.worth:
             self._refused, self._refused_at = newest, self._monotonic()
             return None

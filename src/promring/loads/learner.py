@@ -21,7 +21,7 @@ from promring.core.needed import Needed, scrapers_needed
 from promring.core.placement import Policy
 from promring.loads import Asked, LoadSource
 from promring.model import Placement
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting, Unforeseen
 from promring.telemetry.log import Logger
 
@@ -98,7 +98,7 @@ class Learner:
             spread = fullest(replace(placement, loads=loads))
             return Known(learning, book, pool, spread, scrapers_needed(placement, self._policy, loads))
 
-        known = await in_thread(learnt)
+        known = await computed(learnt)
         if self._leads():
             self._learning, self.asked_at = known.learning, time.time()
             self._receive(known)

@@ -34,7 +34,7 @@ from promring.model import Keys, Rows, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request
 from promring.runtime.redact import shown
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 BODY_BYTES_MAX = 256 * 1024 * 1024
 QUERY = "scrape_samples_post_metric_relabeling and up == 1"
@@ -76,7 +76,7 @@ class PromqlSource:
         try:
             answer = await self._answer()
             body = vector.check(answer)
-            figures, trouble = await in_thread(lambda: self._read(body, asked))
+            figures, trouble = await computed(lambda: self._read(body, asked))
         except (LoadError, HttpError, secretfile.SecretError) as error:
             return Round(troubles={where: str(error)})
         if trouble and (warning := vector.warning(answer)):

@@ -32,7 +32,7 @@ from promring.loads import Asked, Gathered, LoadContext, LoadError, LoadSettings
 from promring.model import Placement, Scraper
 from promring.runtime.http_client import HttpError, credentials_refused, new_session
 from promring.runtime.json_entries import Entries, ListError
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 
 if TYPE_CHECKING:
     import aiohttp  # which takes long to load, and a configuration needs none of it
@@ -102,7 +102,7 @@ class SeriesSource:
         async def one(session: aiohttp.ClientSession, scraper: Scraper) -> None:
             async with gate:
                 try:
-                    own = await in_thread(lambda: _own(asked.placement, scraper))
+                    own = await computed(lambda: _own(asked.placement, scraper))
                     said = await self._ask(session, scraper, services, own)
                 except (LoadError, HttpError) as error:
                     troubles[scraper.id] = str(error)
@@ -113,8 +113,8 @@ class SeriesSource:
 
         async with new_session(connections_max=AT_ONCE) as session:
             await asyncio.gather(*(one(session, scraper) for scraper in asked.placement.scrapers))
-        figures = await in_thread(lambda: _joined(found))
-        if different := await in_thread(lambda: sum(map(_different, figures.values()))):
+        figures = await computed(lambda: _joined(found))
+        if different := await computed(lambda: sum(map(_different, figures.values()))):
             troubles["figures"] = f"of {different} targets two scrapers have figures far apart: the higher ones count"
         return Round(figures, troubles)
 
@@ -122,7 +122,7 @@ class SeriesSource:
         """Raises ``LoadError``, ``HttpError``."""
         only = {"scrapePool": next(iter(services))} if len(services) == 1 else {}
         body = await self._get(session, scraper, TARGETS, {"state": "active"} | only)
-        said = await in_thread(lambda: _read_targets(body, services, own))
+        said = await computed(lambda: _read_targets(body, services, own))
         if said.wanted:
             answer = await self._api.get(
                 session,
@@ -133,7 +133,7 @@ class SeriesSource:
                 body_bytes_max=BODY_BYTES_MAX,
             )
             series = vector.check(answer)
-            await in_thread(lambda: _read_series(series, said))
+            await computed(lambda: _read_series(series, said))
         return said
 
     async def _get(self, session: aiohttp.ClientSession, scraper: Scraper, path: str, params: dict[str, str]) -> bytes:

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from promring.runtime.text import clean
-from promring.runtime.threads import consume_error, in_thread
+from promring.runtime.threads import computed, consume_error
 from promring.web.gate import Shared
 
 
@@ -40,7 +40,7 @@ class Rendered:
         work = self._work.get(form)
         if work is None or work.done():
             families = self.families.get()
-            work = self._work[form] = asyncio.ensure_future(in_thread(lambda: _text(families, form)))
+            work = self._work[form] = asyncio.ensure_future(computed(lambda: _text(families, form)))
             work.add_done_callback(consume_error)
         return await asyncio.shield(work)
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from promring.delivery.http_sd import Served
 from promring.runtime.address import canonical_id
 from promring.runtime.duration import parse_duration
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.web.controller import Controller, service_of
 from promring.web.envelope import ApiError
 from promring.web.negotiation import IfNoneMatch, chosen_coding
@@ -119,7 +119,7 @@ async def _answer(request: web.Request, served: Served, known: IfNoneMatch, *, f
     if coding is None:
         raise ApiError(406, "not_acceptable", "a slice is sent as it is or with gzip; Accept-Encoding takes neither")
     if coding == "gzip":
-        body, headers["Content-Encoding"] = await in_thread(lambda: served.gzipped), "gzip"
+        body, headers["Content-Encoding"] = await computed(lambda: served.gzipped), "gzip"
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 

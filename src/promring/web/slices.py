@@ -23,7 +23,7 @@ from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.fleet.fleet import Service
 from promring.runtime.address import canonical_id
 from promring.runtime.paths import file_name
-from promring.runtime.threads import in_thread
+from promring.runtime.threads import computed
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 from promring.web.negotiation import chosen_coding
@@ -243,7 +243,7 @@ async def _bodies(offers: Sequence[Offer], *, packed: bool) -> dict[str, tuple[b
             found[one.name] = (one.served.gzipped if pack else one.served.slice.body, pack)
         return found
 
-    return await in_thread(make) if packed and offers else make()
+    return await computed(make) if packed and offers else make()
 
 
 def _listed(one: Offer, body: tuple[bytes, bool] | None, followed: int) -> Listed:
