@@ -120,6 +120,16 @@ async def test_an_engine_that_is_not_wanted_any_more_ends_and_one_that_is_wanted
         await until(lambda: not folder.exists(), "its end")
 
 
+async def test_an_engine_that_does_not_end_is_killed_when_promring_ends_meanwhile(tmp_path: Path) -> None:
+    async with running(tmp_path, section(tmp_path, VERSION + "trap '' TERM\nwhile :; do sleep 0.1; done\n")) as engine:
+        await until(lambda: engine.pid is not None, "its start")
+        folder = Path(f"/proc/{engine.pid}")
+        engine.want(None)
+        await until(lambda: engine.pid is None, "it is told to end")
+        assert folder.exists()
+    await until(lambda: not folder.exists(), "its end")
+
+
 def loaded(targets: dict[str, Any], **top: Any) -> None:
     service = {"name": "x", "scrapers": {"probe": {"nodes": ["h:1"]}}, "delivery": [{"http_sd": {}}]}
     loads(

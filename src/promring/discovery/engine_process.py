@@ -288,9 +288,9 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
 
 
 async def _major(program: str) -> int:
