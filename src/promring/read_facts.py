@@ -7,6 +7,7 @@ The scrapers are watched until there is one answer, nothing is registered; every
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from promring.consul.client import Client, connected
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge_sources
 from promring.discovery import Source, SourceContext
-from promring.model import Answer, DiscoveryError, Empty, Known, Members, PromringError, Unknown
+from promring.model import Answer, DiscoveryError, Empty, Known, Members, NodeState, PromringError, Unknown
 from promring.rules import ranks_of
 from promring.telemetry.log import Logger
 
 TIMEOUT_S = 20.0
+NAMED = 5
+"""So many scrapers that are not alive are named with the reason."""
 
 
 class FactsError(PromringError):
@@ -33,7 +36,7 @@ async def read_facts(
 ) -> tuple[Members, Members, FleetPool]:
     """The live scrapers, those that are listed, alive or not, and the targets of all services of ``fleet``, now."""
     async with connected(settings.sections) as client:
-        members, listed = await _members(fleet.keys, client, settings.sections, log)
+        members, listed, _ = await _members(fleet.keys, client, settings.sections, log)
         sources = source_context(settings, config_file, Shared())
         parts = {service.name: await _part(service, sources) for service in fleet.services}
     return members, listed, await asyncio.to_thread(FleetPool.of, parts)
@@ -61,10 +64,10 @@ async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path
 
 async def _scrapers(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> Asked:
     try:
-        living, listed = await _members(keys, client, sections, log)
+        living, listed, down = await _members(keys, client, sections, log)
     except FactsError as error:
         return Asked(keys.name, "scrapers", False, str(error).removeprefix(f"{keys.name}: "))
-    return Asked(keys.name, "scrapers", True, f"{len(living)} alive of {len(listed)}")
+    return Asked(keys.name, "scrapers", True, f"{len(living)} alive of {len(listed)}{down}")
 
 
 async def _source(service: str, name: str, source: Source) -> Asked:
@@ -93,7 +96,17 @@ async def _part(service: ShardService, sources: SourceContext) -> Part:
     return Part(pool, service.placement.replication_factor, salt_of(service.fleet, service.name))
 
 
-async def _members(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> tuple[Members, Members]:
+def _down(keys: FleetKeys, nodes: Sequence[NodeState]) -> str:
+    """Which scrapers are not alive, and why: the first of them."""
+    if not nodes and keys.scrapers.registers:
+        return "; none is registered yet: promring run registers them"
+    dead = [f"{node.id}: {node.reason or node.state}" for node in nodes if node.state != "up"]
+    more = [f"{len(dead) - NAMED} more"] if len(dead) > NAMED else []
+    return "".join(f"; {one}" for one in [*dead[:NAMED], *more])
+
+
+async def _members(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> tuple[Members, Members, str]:
+    """Who lives, who is listed, and what is said of those that are not alive."""
     membership = build_membership(keys, client, lambda: False, log, sections=sections, observes=True)
     newest: Answer[Members] = Unknown("no answer yet")
     answered = asyncio.Event()
@@ -117,8 +130,8 @@ async def _members(keys: FleetKeys, client: Client, sections: Sections, log: Log
     match newest:
         case Known(members):
             living = tuple(replace(s, weight=0.0) if s.draining else s for s in members)
-            return living, membership.listed()
+            return living, membership.listed(), _down(keys, membership.nodes())
         case Empty():
-            raise FactsError(f"{keys.name}: no scraper is alive")
+            raise FactsError(f"{keys.name}: no scraper is alive{_down(keys, membership.nodes())}")
         case _:
             raise FactsError(f"{keys.name}: the scrapers are not known")

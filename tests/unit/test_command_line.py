@@ -191,7 +191,8 @@ async def test_a_check_that_goes_online_says_what_each_answered_and_does_not_sto
     lists.write_text("[]")
     out = await checked(file)
     assert (out.returncode, out.stdout.splitlines()[1:]) == (1, [])
-    assert out.stderr.splitlines() == ["node: scrapers: no scraper is alive", f"node: file:{lists}: 0 targets"]
+    dead = f"node: scrapers: no scraper is alive; {node}: cannot connect to {node}: Connection refused"
+    assert out.stderr.splitlines() == [dead, f"node: file:{lists}: 0 targets"]
     out = await checked(file, "--output", "json")
     data = json.loads(out.stdout)
     assert (out.returncode, data["valid"], data["services"]) == (1, True, ["node"])

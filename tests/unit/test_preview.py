@@ -92,7 +92,7 @@ def test_a_plan_without_facts_says_which_is_missing(tmp_path: Path) -> None:
     assert result.exit_code == 1
     said, why = result.output.splitlines()
     assert said.startswith(f"no controller is asked: no promring answers at {nowhere}")
-    assert why == "Error: x: no scraper is alive"
+    assert why == "Error: x: no scraper is alive; 127.0.0.1:1: cannot connect to 127.0.0.1:1: Connection refused"
 
 
 def test_a_scraper_that_is_listed_and_dead_may_be_asked_for_as_if_it_were_there() -> None:

@@ -100,7 +100,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     sections = re.findall(r"^### (\w+)\n\n\*(critical|warning)\.\*", page, re.MULTILINE)
     assert sections == [(rule["alert"], rule["labels"]["severity"]) for rule in alerts()]  # type: ignore[index]
     for rule in alerts():
-        assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{rule['alert'].lower()}"  # type: ignore[index]
+        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"  # type: ignore[index]
 
 
 def test_every_log_line_that_a_runbook_names_is_one() -> None:
