@@ -51,6 +51,13 @@ def job(*lines: str) -> str:
             "scrape_configs[0](j).relabel_configs[0]",
         ),
         (
+            job(
+                "http_sd_configs: [{url: 'http://x/'}]", "relabel_configs: [{source_labels: [__meta_url], target_label: a}]"
+            ),
+            "PI015",
+            "scrape_configs[0](j).relabel_configs[0]",
+        ),
+        (
             job('relabel_configs: [{target_label: __address__, replacement: "localhost:9115"}]'),
             "PI016",
             "scrape_configs[0](j).relabel_configs[0]",

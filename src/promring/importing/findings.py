@@ -34,7 +34,7 @@ CODES = {
     "PI012": Code(INFO, "relative paths are made absolute in the files that get another place"),
     "PI013": Code(INFO, "relative paths in prometheus.yml stay as they are: the files must be on every scraper"),
     "PI014": Code(INFO, "relabelling drops targets: how many rules, and who knows what they drop"),
-    "PI015": Code(ERROR, "relabelling reads a label that Prometheus sets by the slice's own path or URL"),
+    "PI015": Code(ERROR, "relabelling reads a label that Prometheus sets by the path or URL of the list, and of a slice"),
     "PI016": Code(WARNING, "relabelling sends the scrapes to the scraper's own machine, such as to a blackbox exporter"),
     "PI017": Code(WARNING, "what names the targets is asked at a loopback address, or read from files: it must be there"),
     "PI018": Code(INFO, "the Prometheus that discovers needs the rights that the old server had"),

@@ -29,6 +29,8 @@ from promring.importing.source import Node, flat, get, text_of, texts
 
 SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
 """The label that Prometheus sets itself on what it reads from a file or a URL, whatever the list says."""
+OWN_LABELS = {"file_sd_configs": "__meta_filepath", "http_sd_configs": "__meta_url"}
+"""The label that a Prometheus, and not promring, sets on the targets of this discovery."""
 DONE_WITH = {"PI005": "left on every scraper; make two jobs of it", "PI006": "left on every scraper"}
 _SIGNED = re.compile(r"(?i)(x-amz-|x-goog-)?(sig(nature)?|sign|expires?|expiry|nonce|timestamp|ts|date|security-token)")
 
@@ -199,18 +201,24 @@ def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
         if action_of(rule) == "hashmod":
             under = f"metric_relabel_configs[{number}]"
             yield job.finding("PI038", "hashmod of series", "carried as it is", rule, under)
-    yield from _relabelling(job, wishes)
+    yield from _relabelling(judged, wishes)
     yield from _sources(judged)
 
 
-def _relabelling(job: Job, wishes: Wishes) -> Iterator[Finding]:
+def _relabelling(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
+    job, lost = judged.job, {SLICE_LABELS[wishes.by]: "is the slice's own on the scrapers"}
+    if judged.verdict is Verdict.NATIVE:
+        lost |= {
+            name: "promring does not hand on" for kind, name in OWN_LABELS.items() if job.get(kind) and name not in lost
+        }
+    lost[ID_LABEL] = "is the slice's own on the scrapers"
     for number, rule in enumerate(rules_of(job)):
         under = f"relabel_configs[{number}]"
-        for label in (SLICE_LABELS[wishes.by], ID_LABEL):
+        for label, why in lost.items():
             mapped = action_of(rule) == "labelmap" and matches(text_of(get(rule, "regex")) or "(.*)", label) is not False
             if label not in sources_of(rule) and not mapped:
                 continue
-            what = f"reads {label}, which is the slice's own on the scrapers"
+            what = f"reads {label}, which {why}"
             yield job.finding("PI015", what, "carried as it is", rule, under)
             break
         to = text_of(get(rule, "replacement"))
