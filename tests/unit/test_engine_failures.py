@@ -143,6 +143,15 @@ async def test_what_an_engine_does_not_find_again_after_a_start_stays_while_its_
         assert await addresses(node) == ["b:1"]  # found again, and what was listed since the start may go
 
 
+async def test_a_young_engine_that_is_doubted_says_what_fails_in_it() -> None:
+    async with FakeEngine({"node": []}, age_s=SETTLE_S / 2) as engine:
+        engine.syncs, engine.failures = 1, {'prometheus_sd_refresh_failures_total{mechanism="ec2"}': 1}
+        engine.jobs["node"] = {"ec2_sd_configs": [{"region": "x"}]}
+        (node,) = sources(engine, "node")
+        with pytest.raises(DiscoveryError, match=r"may not have discovered everything .*; a discovery by ec2 failed"):
+            await node.fetch()
+
+
 async def test_an_empty_pool_after_a_start_keeps_its_targets_while_its_discovery_fails() -> None:
     async with FakeEngine({"node": [A, B]}) as engine:
         node = await failing(engine)

@@ -147,7 +147,7 @@ class PrometheusSource:
         if pool is None:
             pool = pool_of(())
         if why := await self._doubt(pool, answer):
-            raise DiscoveryError(f"{self._engine.where}: {self._scrape_pool}: {why}")
+            raise DiscoveryError(f"{self._engine.where}: {self._scrape_pool}: {'; '.join([why, *self.troubles])}")
         if len(pool):
             self._life = answer.life
         failing = [answer.refused] if answer.refused else []
