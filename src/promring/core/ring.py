@@ -152,7 +152,10 @@ class Circle:
         hops = 0
         while taken.shape[1]:
             groups = self.groups[self.holders[at]]
-            again = np.flatnonzero((groups[:, None] == taken).any(axis=1))
+            barred = groups == taken[:, 0]
+            for column in taken.T[1:]:  # by column: numpy is slow in rows of two
+                barred |= groups == column
+            again = np.flatnonzero(barred)
             if not again.size:
                 break
             if hops >= HOPS and len(self._by_group) <= SEARCHED_GROUPS:
