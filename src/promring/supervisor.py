@@ -41,6 +41,7 @@ from promring.running import Built, Running
 from promring.runtime.actors import Actor, run_actors
 from promring.runtime.notify import Notify
 from promring.runtime.orphans import Orphans
+from promring.runtime.own_folder import OwnFolder
 from promring.runtime.signals import STOP_S, StopSignals
 from promring.runtime.threads import BusyError, Single, in_thread
 from promring.runtime.unforeseen import kept_alive
@@ -67,6 +68,8 @@ class Options:
     web: WebSettings
     flags: Sequence[Setting] = ()
     """All of it, for people."""
+    folder: OwnFolder | None = None
+    """That of the state, if it has to be kept from other processes."""
 
 
 @dataclass
@@ -109,6 +112,8 @@ class Supervisor:
         actors["systemd"] = self._tell_systemd
         for name, run in (("orphans", self._orphans.run), ("engine", self._engine.run)):
             actors[name] = partial(kept_alive, name, run, self._log)
+        if (folder := self._options.folder) is not None:
+            actors["state folder"] = partial(kept_alive, "state folder", partial(folder.keep, self._log), self._log)
         with self._signals.handled(self._requests.hangup):
             async with self._lock() as lock:
                 if lock is not None:

@@ -478,6 +478,38 @@ def test_what_cannot_be_a_file_is_named_and_holds_nobody_up(tmp_path: Path) -> N
         assert caught.value.problems == [f"{tmp_path}/{name}:1: {why}"]
 
 
+SENT = {
+    "consul": ("consul: {address: 127.0.0.1:1, token_file: secret}\n", "consul.token_file"),
+    "etcd": ("etcd: {username: u, password_file: secret}\n", "etcd.password_file"),
+}
+"""Sections with a file whose one line is sent."""
+
+
+@pytest.mark.parametrize("section", SENT)
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is empty"),
+        (b" \r\n\n", "is empty"),
+        (b"\xef\xbb\xbftoken\n", "begins with a byte order mark; save it as UTF-8 without one"),
+        ("token".encode("utf-16"), "is not text in UTF-8"),
+        (b"token\nmore\n", "has a line break or a control character in it"),
+        (b"token\r\n", ""),
+        (b" token \n\n", ""),
+    ],
+)
+def test_a_secret_that_cannot_be_sent_is_named_before_it_is(tmp_path: Path, section: str, content: bytes, why: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    text, key = SENT[section]
+    (tmp_path / "x.yml").write_text(text + GOOD)
+    try:
+        load(tmp_path / "x.yml")
+        found = []
+    except ConfigError as error:
+        found = [line.partition(": ")[2] for line in error.problems]
+    assert found == ([f"{key}: {tmp_path}/secret: {why}"] if why else [])
+
+
 # --- fleets ----------------------------------------------------------------------------------------------------------
 
 SHARED = """

@@ -30,7 +30,7 @@ def yaml_block(page: str) -> str:
 
 def test_the_configuration_page_shows_a_valid_configuration(tmp_path: Path) -> None:
     for name in ("token", "headers", "bearer", "scraper-password", "discovery.yml"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("secret")
     text = "\n".join(line for line in yaml_block("docs/configuration.md").splitlines() if "tls:" not in line)
     settings = loads(text, base=tmp_path)
     assert [t.kind for t in settings.shard_services[0].targets] == ["file", "http", "consul", "dns", "prometheus", "python"]

@@ -20,7 +20,7 @@ from tests.unit.test_web import running
 SECRET = "hunter2secret"
 TEXT = f"""
 global: {{debounce: 300ms}}
-consul: {{address: "http://127.0.0.1:8500", username: me, password_file: /dev/null}}
+consul: {{address: "http://127.0.0.1:8500", username: me, password_file: /proc/sys/kernel/ostype}}
 shard_services:
   - name: node
     scrapers: {{probe: {{nodes: ["a:1", {{address: "b:2", zone: east, weight: 2}}], interval: 90s}}}}
@@ -44,7 +44,7 @@ def test_every_value_has_its_line_or_is_a_default_and_no_secret_is_shown() -> No
     assert "4711" not in json.dumps(found)
     assert found["global.debounce"] == ("300ms", 2)
     assert found["global.reconcile_interval"] == ("1m", None)
-    assert found["consul.password_file"] == ("/dev/null", 3)
+    assert found["consul.password_file"] == ("/proc/sys/kernel/ostype", 3)
     assert found["shard_services[0].scraper_api.basic_auth.password"] == ("***", 7)
     assert found["shard_services[0].scrapers.probe.nodes[1]"] == ("b:2,zone=east,weight=2", 6)
     assert found["shard_services[0].scrapers.probe.interval"] == ("90s", 6)

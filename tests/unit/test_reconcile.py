@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ from promring.model import (
     TargetPool,
     Unknown,
 )
+from promring.runtime import disk
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
@@ -294,6 +296,20 @@ async def test_a_state_that_cannot_be_saved_stops_nothing_and_is_saved_later(tmp
     saved, known = loop.store.load(), loop.reconciler.memory
     assert replace(saved, history=known.history) == known
     assert saved.history.members == known.history.members
+
+
+async def test_a_state_that_is_removed_or_replaced_is_written_again_though_nothing_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    loop = Loop(folder)
+    await loop.say((A, B), TARGETS)
+    await loop.reconciler.cycle()
+    path = next(iter(folder.glob("*.state")))
+    size = path.stat().st_size
+    for change in (path.unlink, lambda: shutil.rmtree(folder), lambda: disk.install(path, b"older")):
+        change()
+        await loop.reconciler.cycle()
+        assert path.stat().st_size == size
+    assert loop.store.load().of("x").slices == loop.reconciler.memory.of("x").slices
 
 
 def scraping(loop: Loop, *scrapers: Scraper) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
 from pathlib import Path
-from typing import IO
 
 import click
 
@@ -16,6 +12,7 @@ from promring.config.load import load_with_lines
 from promring.model import ConfigError, ListenError, join_host_port
 from promring.runtime import disk
 from promring.runtime.limits import LimitError, open_standard_streams, raise_descriptors
+from promring.runtime.own_folder import InUseError, OwnFolder
 from promring.runtime.redact import scrub
 from promring.runtime.threads import favour_the_loop
 from promring.supervisor import Options, Supervisor
@@ -117,10 +114,10 @@ def run(
         options.say_and_exit(error)
     events = Events()
     log.configure(level, fmt, keep=events.keep)
-    lock = _lock(state_dir)
+    folder = _own(state_dir)
     log.get().info("descriptors", soft_limit_before=descriptors[0], soft_limit=descriptors[1])
     web = WebSettings(listen[0], listen[1], token_file, access, allowed_hosts, connections_most, paths)
-    supervisor_options = Options(config_file, state_dir, web, _flags())
+    supervisor_options = Options(config_file, state_dir, web, _flags(), folder)
 
     favour_the_loop()
 
@@ -135,7 +132,7 @@ def run(
     except ConfigError as error:
         options.say_and_exit(error)
     finally:
-        lock.close()
+        folder.close()
 
 
 def _flags() -> list[Setting]:
@@ -165,25 +162,16 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-def _lock(state_dir: Path) -> IO[str]:
+def _own(state_dir: Path) -> OwnFolder:
     """One process a state directory: two would write over each other."""
-    where = f"--state.dir {click.format_filename(state_dir)}"
+    folder, where = OwnFolder(state_dir), f"--state.dir {click.format_filename(state_dir)}"
     try:
-        disk.make_private(state_dir)
-        descriptor = disk.open_plain(state_dir / "lock", os.O_RDWR | os.O_CREAT)
+        folder.take()
+    except InUseError as error:
+        raise click.ClickException(f"--state.dir {error}") from None
     except disk.OddFileError as error:
         raise click.ClickException(f"--state.dir: {error}") from error
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         raise click.ClickException(f"{where}: {why}") from error
-    file = open(descriptor, "r+", errors="replace")  # noqa: SIM115 - held until the process ends
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise click.ClickException(f"{where} is in use by process {file.read(100).strip()}") from None
-    except OSError as error:
-        raise click.ClickException(f"{where}: cannot be locked: {error.strerror}") from error
-    with contextlib.suppress(OSError):  # who holds it is for people: a full disk need not know
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-    return file
+    return folder

@@ -12,7 +12,8 @@ from promring.config.document import KeyPath
 from promring.config.http_client import Tls
 from promring.config.kinds import Kind, Problem
 from promring.config.settings import Settings
-from promring.runtime import regular
+from promring.config.values import SecretPath
+from promring.runtime import regular, secretfile
 
 
 def why_unreadable(error: OSError | ValueError) -> str:
@@ -30,12 +31,16 @@ def shared_name_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:
-    """Files that the configuration names and that cannot be read, TLS files that make no TLS."""
+    """Files that are named and cannot be read, TLS files that make no TLS, secrets that cannot be sent."""
     if isinstance(value, Path):
         try:
             regular.check(value)
+            if isinstance(value, SecretPath):
+                secretfile.check_line(value)
         except (OSError, ValueError) as error:
             yield path, f"{value}: {why_unreadable(error)}"
+        except secretfile.SecretError as error:  # its text names the file
+            yield path, str(error)
     elif isinstance(value, BaseModel):
         unreadable = False
         path = (*path, value.kind) if isinstance(value, Kind) else path

@@ -20,7 +20,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 from yarl import URL
 
-from promring.config.values import AbsolutePath, Model
+from promring.config.values import AbsolutePath, Model, SecretLinePath
 from promring.runtime import secretfile
 from promring.runtime.proxy import Proxy, is_proxied, proxy_of_environment, proxy_url
 from promring.runtime.redact import Secret, SecretUrl
@@ -95,10 +95,10 @@ class BasicAuth(Model):
     """``username`` or ``username_file``, ``password`` or ``password_file``."""
 
     username: str | None = None
-    username_file: AbsolutePath | None = None
+    username_file: SecretLinePath | None = None
     username_ref: FromFile = None
     password: SecretText | None = None
-    password_file: AbsolutePath | None = None
+    password_file: SecretLinePath | None = None
     password_ref: FromFile = None
 
     @model_validator(mode="after")
@@ -118,7 +118,7 @@ class Authorization(Model):
 
     type: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")] = "Bearer"
     credentials: SecretText | None = None
-    credentials_file: AbsolutePath | None = None
+    credentials_file: SecretLinePath | None = None
     credentials_ref: FromFile = None
 
     @model_validator(mode="after")
@@ -185,7 +185,7 @@ class HeaderValues(Model):
 
     values: Annotated[list[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]], Field(max_length=1)] = Field(default=[])
     secrets: Annotated[list[SecretText], Field(max_length=1)] = Field(default=[])
-    files: Annotated[list[AbsolutePath], Field(max_length=1)] = Field(default=[])
+    files: Annotated[list[SecretLinePath], Field(max_length=1)] = Field(default=[])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -207,7 +207,7 @@ class HttpConfig(Model):
     authorization: Authorization | None = None
     oauth2: Token = None
     bearer_token: SecretText | None = None
-    bearer_token_file: AbsolutePath | None = None
+    bearer_token_file: SecretLinePath | None = None
     tls_config: TlsConfig | None = None
     follow_redirects: bool = True
     enable_http2: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Annotated
 
 from pydantic import (
@@ -82,6 +82,14 @@ def _name(text: str) -> str:
     return text
 
 
+class SecretPath(PosixPath):
+    """A file that holds one line that is sent: a token, a password, a name, the value of a header."""
+
+
+def _secret_path(path: Path) -> SecretPath:
+    return SecretPath(path)
+
+
 def _http_url(text: object) -> SecretUrl:
     if isinstance(text, SecretUrl):
         text = text.reveal()
@@ -105,6 +113,7 @@ SIZE = WithJsonSchema({"title": "size", "type": "string", "pattern": f"^{_SIZE.p
 Size = Annotated[int, BeforeValidator(_size), SIZE]
 """Bytes."""
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+SecretLinePath = Annotated[AbsolutePath, AfterValidator(_secret_path)]
 Name = Annotated[str, AfterValidator(_name)]
 HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url), WithJsonSchema({"title": "URL", "type": "string"})]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]

@@ -16,7 +16,7 @@ from yarl import URL
 
 from promring.config.http_client import Tls
 from promring.config.kinds import Problem, Section
-from promring.config.values import AbsolutePath
+from promring.config.values import SecretLinePath
 from promring.consul.environment import ADDRESS, read_environment
 from promring.runtime.http_client import TlsFiles, parse_base
 from promring.runtime.proxy import Proxy
@@ -35,7 +35,7 @@ class HttpOptions(Protocol):
 @dataclass(frozen=True, slots=True)
 class Access:
     """Where Consul is and how to be let in. ``address`` None: the local agent; ``tls`` given: never without TLS, whatever
-    scheme the address has. A ``token_file`` with something in it goes before ``token``.
+    scheme the address has. A ``token_file`` with something in it goes before ``token``; ``token`` None: it must hold one.
     """
 
     address: str | None = None
@@ -64,9 +64,9 @@ class ConsulSection(Section):
     missing = f"needs the section `consul:` with an address, or {ADDRESS}"
 
     address: Annotated[str, AfterValidator(base_address)] | None = None
-    token_file: AbsolutePath | None = None
+    token_file: SecretLinePath | None = None
     username: str | None = None
-    password_file: AbsolutePath | None = None
+    password_file: SecretLinePath | None = None
     tls: Tls | None = None
     datacenter: str | None = None
 
@@ -109,7 +109,7 @@ class ConsulSection(Section):
             password_file=self.password_file,
             tls=_tls(self.tls, given.tls) if wants_tls else None,
             datacenter=self.datacenter,
-            token=None if own else given.token,
+            token=None if own else given.token or "",
             password=None if own else given.password,
         )
 

@@ -284,7 +284,7 @@ class Client(WithSession):
         """Files are read for each call, so they can be rotated."""
         access = self.access
         headers: dict[str, str] = {}
-        token = (await _secret(access.token_file) if access.token_file else "") or access.token
+        token = await _secret(access.token_file, empty=access.token) if access.token_file else access.token
         password = access.password
         if access.username is not None and access.password_file is not None:
             password = await _secret(access.password_file)
@@ -332,10 +332,14 @@ async def connected(sections: Sections) -> AsyncIterator[Client]:
         yield client
 
 
-async def _secret(path: Path) -> str:
-    """The text of a file. Raises ``ConsulError``."""
+async def _secret(path: Path, *, empty: str | None = None) -> str:
+    """The text of a file. ``empty``: what is used when there is none in it. Raises ``ConsulError``."""
     try:
         text = await secretfile.read_line(path)
+    except secretfile.EmptySecretError as error:
+        if empty is None:
+            raise ConsulError(f"cannot read {error}") from error
+        return empty
     except secretfile.SecretError as error:
         raise ConsulError(f"cannot read {error}") from error
     if not text.isascii():

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from promring.config.http_client import Tls
 from promring.config.kinds import Problem, Section
-from promring.config.values import AbsolutePath
+from promring.config.values import SecretLinePath
 from promring.consul.access import Access, ConsulSection, base_address
 from promring.discovery import SourceContext
 from promring.discovery.consul_query import ConsulQuery, Texts
@@ -30,7 +30,7 @@ class ConsulTargets(ConsulQuery):
     datacenters: Texts = Field(default=[])
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     address: Annotated[str, AfterValidator(base_address)] | None = None
-    token_file: AbsolutePath | None = None
+    token_file: SecretLinePath | None = None
     tls: Tls | None = None
 
     @property

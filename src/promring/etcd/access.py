@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from promring.config.http_client import Tls
 from promring.config.kinds import Problem, Section
-from promring.config.values import AbsolutePath
+from promring.config.values import SecretLinePath
 from promring.runtime.http_client import TlsFiles, parse_base
 
 ENDPOINTS_MAX = 20
@@ -46,7 +46,7 @@ class EtcdSection(Section):
     ]
     tls: Tls | None = None
     username: str | None = None
-    password_file: AbsolutePath | None = None
+    password_file: SecretLinePath | None = None
 
     def relations(self, *, used: bool) -> Iterator[Problem]:
         if (self.username is None) != (self.password_file is None):

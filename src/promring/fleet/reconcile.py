@@ -3,8 +3,8 @@
     facts -> guard -> lists -> ring -> placement -> hand-over -> slices -> state on disk -> deliveries
 
 It is level-triggered: a changed fact only wakes it; each cycle computes everything from the newest facts, and a cycle runs
-every ``reconcile_interval`` anyway, which also puts back what was changed by hand at a sink. One loop owns a fleet's plan,
-so nothing races it. Decisions are pure functions from ``core``; this file calls them, remembers and delivers.
+every ``reconcile_interval`` anyway, which also puts back what was changed by hand at a sink or in the state. One loop owns a
+fleet's plan, so nothing races it. Decisions are pure functions from ``core``; this file calls them and delivers.
 
 One placement is over the targets of all shard services of the fleet. The guard judges the scrapers once, and the lists of
 each service by themselves: a service whose lists are doubted keeps its last ones, one that has no plan yet waits alone.
@@ -149,11 +149,12 @@ class Reconciler:
         acts = bool(lists) and not self.moves.takeover.pending
         decided = self.judge.decided(facts, self.memory, acts=acts)
         self.judge.tell_others(decided, self.memory)
-        await self._keeper.save(self.memory)
-        await self._deliver(decided, whole=changed_at is None or started - self._whole_at >= self._pace.interval_s)
+        whole = changed_at is None or started - self._whole_at >= self._pace.interval_s
+        await self._keeper.save(self.memory, look=whole)
+        await self._deliver(decided, whole=whole)
         self._end_departures()
-        for name, service in self.services.items():
-            service.decided = name in decided
+        for name in self.services:
+            self.services[name].decided = name in decided
         self._metrics.reconcile_duration.labels(self.fleet).observe(time.monotonic() - started)
 
     # --- decide ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ SECRET_BYTES_MAX = 64 * 1024
 CERTIFICATES_BYTES_MAX = 4 * 1024 * 1024
 """A bundle of all public authorities is 0.3 MB."""
 KEPT_MAX = 1000
+BYTE_ORDER_MARK = "\ufeff"
 FOR_A_WHILE = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR}
@@ -39,6 +40,10 @@ T = TypeVar("T")
 
 class SecretError(PromringError):
     """A file that is needed cannot be had; the text names it and says why, and holds nothing of it."""
+
+
+class EmptySecretError(SecretError):
+    """The file is there and holds nothing."""
 
 
 class LastGood(Generic[T]):
@@ -112,12 +117,27 @@ async def read(path: Path, bytes_max: int = SECRET_BYTES_MAX) -> bytes:
 
 
 async def read_line(path: Path) -> str:
-    """A token or a password: text, without the white space around it. Raises ``SecretError``."""
-    content = await read(path)
+    """A token or a password. Raises ``SecretError``."""
+    return line(await read(path), path)
+
+
+def check_line(path: Path) -> None:
+    """Whether ``path`` holds a token or a password now. Blocks. Raises OSError, ``SecretError``."""
+    line(regular.read(path, SECRET_BYTES_MAX), path)
+
+
+def line(content: bytes, path: Path) -> str:
+    """The token or password in a file that holds ``content``: one line of text, without the white space around it. Raises
+    ``SecretError``.
+    """
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:
-        raise SecretError(f"{path}: is not text") from None
+        raise SecretError(f"{path}: is not text in UTF-8") from None
+    if text.startswith(BYTE_ORDER_MARK):
+        raise SecretError(f"{path}: begins with a byte order mark; save it as UTF-8 without one")
+    if not text:
+        raise EmptySecretError(f"{path}: is empty")
     if not text.isprintable():
         raise SecretError(f"{path}: has a line break or a control character in it")
     return text
