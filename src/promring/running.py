@@ -161,6 +161,11 @@ class Running:
         if self._leadership.leads() and not self._leadership.alone:
             self._leadership.share_drained({name: f.reconciler.memory.drained for name, f in self.fleets.items()})
 
+    def save_again(self) -> None:
+        """What was saved may be gone."""
+        for fleet in self.fleets.values():
+            fleet.save_again()
+
     def unready(self) -> list[str]:
         """Why not ready, a line a service. A fleet with a plan of one service is ready: the others hold only themselves. One
         that once was ready stays so, over a reload too, but not when nothing has been heard of its scrapers for longer than

@@ -113,7 +113,8 @@ class Supervisor:
         for name, run in (("orphans", self._orphans.run), ("engine", self._engine.run)):
             actors[name] = partial(kept_alive, name, run, self._log)
         if (folder := self._options.folder) is not None:
-            actors["state folder"] = partial(kept_alive, "state folder", partial(folder.keep, self._log), self._log)
+            keep_folder = partial(folder.keep, self._log, self._running.save_again)
+            actors["state folder"] = partial(kept_alive, "state folder", keep_folder, self._log)
         with self._signals.handled(self._requests.hangup):
             async with self._lock() as lock:
                 if lock is not None:

@@ -15,6 +15,11 @@ from promring.telemetry import log
 from tests.waiting import until
 
 
+def _made_by_a_save(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 def _replaced_by_a_link(folder: Path) -> None:
     other = folder.with_name("elsewhere")
     other.mkdir()
@@ -25,7 +30,7 @@ def _replaced_by_a_link(folder: Path) -> None:
 GONE: dict[str, Callable[[Path], object]] = {
     "removed": shutil.rmtree,
     "moved": lambda folder: folder.rename(folder.with_name("moved")),
-    "removed and made by a save": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+    "removed and made by a save": _made_by_a_save,
     "replaced by a link": _replaced_by_a_link,
     "its lock removed": lambda folder: (folder / "lock").unlink(),
 }
@@ -33,7 +38,7 @@ GONE: dict[str, Callable[[Path], object]] = {
 
 @contextlib.asynccontextmanager
 async def kept(folder: OwnFolder) -> AsyncIterator[None]:
-    task = asyncio.create_task(folder.keep(log.get(), every_s=0.01))
+    task = asyncio.create_task(folder.keep(log.get(), lambda: None, every_s=0.01))
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -298,15 +298,17 @@ async def test_a_state_that_cannot_be_saved_stops_nothing_and_is_saved_later(tmp
     assert saved.history.members == known.history.members
 
 
-async def test_a_state_that_is_removed_or_replaced_is_written_again_though_nothing_changes(tmp_path: Path) -> None:
+async def test_a_state_that_went_with_its_folder_is_written_again_though_nothing_changes(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     loop = Loop(folder)
     await loop.say((A, B), TARGETS)
     await loop.reconciler.cycle()
     path = next(iter(folder.glob("*.state")))
     size = path.stat().st_size
-    for change in (path.unlink, lambda: shutil.rmtree(folder), lambda: disk.install(path, b"older")):
+    changes: list[Callable[[], None]] = [path.unlink, lambda: shutil.rmtree(folder), lambda: disk.install(path, b"older")]
+    for change in changes:
         change()
+        loop.reconciler.keeper.forget()
         await loop.reconciler.cycle()
         assert path.stat().st_size == size
     assert loop.store.load().of("x").slices == loop.reconciler.memory.of("x").slices

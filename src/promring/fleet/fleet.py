@@ -215,6 +215,11 @@ class Fleet:
         """Whether scrapers and every source have answered since the start, so that we know as much as another controller."""
         return self.facts.answered
 
+    def save_again(self) -> None:
+        """What was saved may be gone."""
+        self.reconciler.keeper.forget()
+        self.facts.ring()
+
     def silent(self) -> str:
         """Why what is known of the scrapers is too old to go by, or an empty text."""
         silent = self.membership.silent()

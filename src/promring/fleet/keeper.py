@@ -19,11 +19,13 @@ class Keeper:
         """Whether ``memory`` survives a restart."""
         return memory is self._saved
 
-    async def save(self, memory: Memory, *, look: bool = False) -> None:
-        """Failures are logged and tried again with the next: the sinks matter more than the memory. ``look``: also when it
-        is saved and its file is gone, or is another one.
-        """
-        if self.has(memory) and not (look and await self._store.is_lost()):
+    def forget(self) -> None:
+        """What was saved may be gone."""
+        self._saved = None
+
+    async def save(self, memory: Memory) -> None:
+        """Failures are logged and tried again with the next: the sinks matter more than the memory."""
+        if self.has(memory):
             return
         try:
             await self._store.save(memory)

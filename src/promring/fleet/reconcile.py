@@ -3,8 +3,8 @@
     facts -> guard -> lists -> ring -> placement -> hand-over -> slices -> state on disk -> deliveries
 
 It is level-triggered: a changed fact only wakes it; each cycle computes everything from the newest facts, and a cycle runs
-every ``reconcile_interval`` anyway, which also puts back what was changed by hand at a sink or in the state. One loop owns a
-fleet's plan, so nothing races it. Decisions are pure functions from ``core``; this file calls them and delivers.
+every ``reconcile_interval`` anyway, which also puts back what was changed by hand at a sink. One loop owns a fleet's plan,
+so nothing races it. Decisions are pure functions from ``core``; this file calls them, remembers and delivers.
 
 One placement is over the targets of all shard services of the fleet. The guard judges the scrapers once, and the lists of
 each service by themselves: a service whose lists are doubted keeps its last ones, one that has no plan yet waits alone.
@@ -98,7 +98,7 @@ class Reconciler:
         self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
         self.unreachable = Unreachable(memory.opinions, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
-        self._keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
+        self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
         self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
         self._policy_changed = policy_changed
@@ -149,12 +149,11 @@ class Reconciler:
         acts = bool(lists) and not self.moves.takeover.pending
         decided = self.judge.decided(facts, self.memory, acts=acts)
         self.judge.tell_others(decided, self.memory)
-        whole = changed_at is None or started - self._whole_at >= self._pace.interval_s
-        await self._keeper.save(self.memory, look=whole)
-        await self._deliver(decided, whole=whole)
+        await self.keeper.save(self.memory)
+        await self._deliver(decided, whole=changed_at is None or started - self._whole_at >= self._pace.interval_s)
         self._end_departures()
-        for name in self.services:
-            self.services[name].decided = name in decided
+        for name, service in self.services.items():
+            service.decided = name in decided
         self._metrics.reconcile_duration.labels(self.fleet).observe(time.monotonic() - started)
 
     # --- decide ------------------------------------------------------------------------------------------------------
@@ -320,7 +319,7 @@ class Reconciler:
     @property
     def saved(self) -> bool:
         """Whether what is in force, and what is drained, survives a restart."""
-        return self._keeper.has(self.memory)
+        return self.keeper.has(self.memory)
 
     @property
     def verdict(self) -> Verdict:

@@ -132,11 +132,6 @@ class Store:
         if self._position is not None and self._position.size > self._compact_at:
             self._long.set()
 
-    async def is_lost(self) -> bool:
-        """Whether the file that was written or read is there no more: removed with its folder, or replaced."""
-        position = self._position
-        return position is not None and not await in_thread(lambda: stands_at(self._path, position))
-
     def _save(self, memory: Memory) -> None:
         with self._writes:
             if not self._append(memory):

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from promring.runtime import disk
@@ -60,8 +61,10 @@ class OwnFolder:
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    async def keep(self, log: Logger, every_s: float = LOOK_S) -> None:
-        """For ever: look whether it is still held, and take what stands there when it is not."""
+    async def keep(self, log: Logger, taken_again: Callable[[], None], every_s: float = LOOK_S) -> None:
+        """For ever: look whether it is still held, and take what stands there when it is not. ``taken_again`` is called
+        then: what was in it may be gone.
+        """
         single, said = Single(), ""
         while True:
             await asyncio.sleep(every_s)
@@ -77,6 +80,7 @@ class OwnFolder:
                 why = ""
                 if taken:
                     log.warning("state_folder_taken_again", path=str(self.path))
+                    taken_again()
             if why and why != said:
                 log.error("state_folder_not_held", path=str(self.path), error=why)
             said = why
