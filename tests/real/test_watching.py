@@ -27,8 +27,10 @@ NOT_HERE = {
     "Fullest scraper over its fair share",
     "Targets with a load of their own",
     "Since figures were asked, and loads moved targets",
+    "Discoveries of engines that fail",
+    "Connections that agents cut off",
 }
-"""Panels about agents and loads that are learnt, of which this installation has none."""
+"""Panels about agents, engines and loads that are learnt, of which this installation has none."""
 EMPTY_WHILE_WELL = {"Sources that fail", "Refused", "Health checks that said nothing or no", "Moves that go on"}
 
 
