@@ -107,3 +107,8 @@ def test_a_pool_that_listed_another_number_of_targets_than_was_applied_is_read_a
     turns.note("b", applied, 0.0, 0.1, 0)  # a proxy that answers for the engine, say
     assert turns.open(names, applied, 3.0) == ([], [])
     assert turns.open(names, applied, 29.0) == ([], ["b"])
+
+
+@pytest.mark.parametrize(("took_s", "every_s"), [(0.05, 3.0), (0.3, 6.0), (2.5, 10.0), (60.0, 10.0)])
+def test_a_busy_machine_does_not_keep_an_engine_from_being_looked_at(took_s: float, every_s: float) -> None:
+    assert look_every_s(30.0, took_s) == every_s

@@ -20,8 +20,10 @@ READ_EVERY_S = 600.0
 """What nothing was applied to is read that often anyway."""
 SHARE = 16
 """An answer reads pools with about one target in so many, where none is known to have changed."""
-LOOKS, LOOK_LEAST_S, LOOK_SHARE = 10, 1.0, 20
-"""So often in an interval the engine's metrics are looked at, and for at most that share of the time."""
+LOOKS, LOOKS_LEAST, LOOK_LEAST_S, LOOK_SHARE = 10, 3, 1.0, 20
+"""So often in an interval the engine's metrics are looked at, and for at most that share of the time, but ``LOOKS_LEAST``
+times in any case: on a busy machine a look takes long by the clock, and no more of the processor.
+"""
 
 
 class Open(NamedTuple):
@@ -91,7 +93,7 @@ class Looks:
 
 def look_every_s(interval_s: float, took_s: float = 0.0) -> float:
     """Seconds from one look to the next. ``took_s``: how long one takes."""
-    return max(interval_s / LOOKS, LOOK_LEAST_S, took_s * LOOK_SHARE)
+    return max(interval_s / LOOKS, LOOK_LEAST_S, min(took_s * LOOK_SHARE, interval_s / LOOKS_LEAST))
 
 
 def _after_s(interval_s: float, early_s: float) -> float:
