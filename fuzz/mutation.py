@@ -1,4 +1,4 @@
-"""One change of a JSON document: a value becomes another one, is left out, doubled, or put where another was."""
+"""One change of a JSON document, or of a line that is one: a value becomes another, is left out, doubled, or moved."""
 
 from __future__ import annotations
 
@@ -18,8 +18,18 @@ ODD: tuple[Json, ...] = (
 
 
 def mutated(data: bytes, seed: int) -> bytes:
-    """``data`` with one to three changes; as it is when it is no JSON, or nests too deep."""
+    """``data`` with one to three changes, in one line where it is no JSON as a whole; as it is when that is none either."""
     rng = random.Random(seed)
+    whole = _mutated(data, rng)
+    if whole is not data:
+        return whole
+    lines = data.split(b"\n")
+    at = rng.randrange(len(lines))
+    lines[at] = _mutated(lines[at], rng)
+    return b"\n".join(lines)
+
+
+def _mutated(data: bytes, rng: random.Random) -> bytes:
     try:
         document: list[Json] = [json.loads(data)]
         for _ in range(rng.randrange(1, 4)):

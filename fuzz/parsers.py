@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import hashlib
+import json
 import tempfile
+import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cache
 from pathlib import Path
@@ -271,7 +275,28 @@ def audit(data: bytes) -> None:
 
 
 def agent_answer(data: bytes) -> None:
-    """What passes the receiver's check is a list that discovery takes, too."""
+    """What passes the receiver's check is a list that discovery takes, too. Also with lengths and digests that fit."""
+    for answer in (data, fitting(data)):
+        _agent_answer(answer)
+
+
+def fitting(data: bytes) -> bytes:
+    """The slices that are sent share what is behind the list, in equal parts, and the list says so."""
+    first, _, rest = data.partition(b"\n")
+    try:
+        listing = json.loads(first)
+        sent = [one for one in listing["slices"] if one.get("sent") is not None]
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return data
+    bodies = [rest[i * len(rest) // len(sent) : (i + 1) * len(rest) // len(sent)] for i in range(len(sent))]
+    for one, body in zip(sent, bodies, strict=True):
+        with contextlib.suppress(zlib.error):
+            one["sha256"] = hashlib.sha256(zlib.decompress(body, 31) if one.get("gzip") else body).hexdigest()
+        one["sent"] = len(body)
+    return json.dumps(listing).encode() + b"\n" + rest
+
+
+def _agent_answer(data: bytes) -> None:
     found = result(lambda: opened(data), BundleError)
     for listed in found[0].slices if found else ():
         body = found[1].get(listed.service, b"") if found else b""
@@ -410,13 +435,20 @@ PARSERS: dict[str, Parser] = {
     "kubernetes_lease": Parser(
         kubernetes_lease, (samples.LEASE,), (*JSON_WORDS, b"holderIdentity", b"promring/note"), json=0
     ),
-    "kubernetes_pods": Parser(kubernetes_pods, (samples.PODS,), (*JSON_WORDS, b"\n\n", b"deletionTimestamp", b"podIP")),
+    "kubernetes_pods": Parser(
+        kubernetes_pods, (samples.PODS,), (*JSON_WORDS, b"\n\n", b"deletionTimestamp", b"podIP"), json=0
+    ),
     "etcd_answer": Parser(etcd_answer, (samples.ETCD,), (*JSON_WORDS, b"response_range", b"mod_revision"), json=0),
     "lock_note": Parser(lock_note, (samples.NOTE,), JSON_WORDS, json=0),
     "audit": Parser(
         audit, (samples.TARGETS,), (*JSON_WORDS, b"__promring_id__", b"activeTargets", b"droppedTargets"), json=0
     ),
-    "agent_answer": Parser(agent_answer, (samples.BUNDLE,), (*JSON_WORDS, b"gzip", b"follows", b"without")),
+    "agent_answer": Parser(
+        agent_answer,
+        (samples.BUNDLE, samples.BUNDLES),
+        (*JSON_WORDS, b"gzip", b"follows", b"without", b"targets", b"labels"),
+        json=0,
+    ),
     "receiver_note": Parser(receiver_note, (samples.RECEIVER_NOTE,), (b".", b" ", b"\n")),
     "state_file": Parser(state_file, (samples.STATE,), (b"promring-state", b"promring-saved")),
     "state_record": Parser(state_record, (samples.RECORD,), (b"part", b"\xc0")),

@@ -16,18 +16,28 @@ from promring.model import Generation, Scraper, Slice, TargetGroup
 CONFIGURATION = b"""fleets:
   - name: main
     scrapers:
-      static: [10.0.0.1:9090, "[::1]:9090"]
+      probe: {nodes: [10.0.0.1:9090, "[::1]:9090"], interval: 2s}
+    placement: {load_factor: 1.2, capacity: 500}
     delivery:
       - http_sd: {}
       - file: {path: "/srv/{service}/{scraper}.json"}
 shard_services:
   - name: node
+    fleet: main
     targets:
-      - http: {url: "https://cmdb/targets", refresh_interval: 30s, tls: {ca_file: ca.pem}}
-      - file: {paths: ["/etc/targets/*.yml"]}
-    hash_labels: [region]
-web: {listen: 127.0.0.1:9190, token_file: /etc/promring/token}
+      - http: {url: "https://cmdb/targets", refresh_interval: 30s}
+      - file: {files: ["/etc/targets/*.yml"]}
+    placement: {replication_factor: 2, hash_labels: [region]}
+  - name: own
+    targets:
+      - consul: {services: [node]}
+      - dns: {names: [a.example], type: SRV}
+    scrapers:
+      consul: {service: prom, register: {nodes: [10.0.0.2:9090]}}
+    delivery:
+      - ansible: {dest_dir: /x, dest_sd_file_name: "{service}.json"}
 consul: {address: 127.0.0.1:8500}
+controllers: {lock: {consul: {key: promring/leader}}}
 """
 SCRAPER_LIST = b"- 10.0.0.1:9090\n- {host: a.example, port: 9090, weight: 2}\n- 'b:1'\n"
 PROMETHEUS = b"""global: {scrape_interval: 15s}
@@ -82,6 +92,12 @@ BUNDLE = (
     b'{"slices":[{"service":"s","generation":"1.1","sha256":'
     b'"4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945","sent":2}],"named":0}\n[]'
 )
+BUNDLES = (
+    b'{"slices":[{"service":"s","generation":"1.1","sha256":"","sent":1},'
+    b'{"service":"t","generation":"1.2","sha256":"","sent":1}],"named":0}\n'
+    b'[{"targets":["a:1"],"labels":{"x":"1"}}][{"targets":["b:1"],"labels":{"x":"2"}}]'
+)
+"""Lengths and digests of an answer are made to fit before it is tried."""
 RECEIVER_NOTE = b"7.3 4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945 8\n"
 DNS_A = bytes.fromhex(
     "00 0000 8180 0001 0001 0000 0000 0161076578616d706c6500 0001 0001 c00c 0001 0001 0000003c 0004 0a000001"

@@ -6,8 +6,13 @@ import random
 from pathlib import Path
 
 import pytest
+from fuzz import samples
 from fuzz.mutation import mutated
-from fuzz.parsers import FOUND, PARSERS
+from fuzz.parsers import FOUND, PARSERS, fitting
+
+from promring.config.load import loads
+from promring.delivery.bundle import opened
+from promring.discovery.groups import from_json, read_pool
 
 CHANGES = 60
 
@@ -36,6 +41,13 @@ def test_a_parser_ends_as_it_should_whatever_is_done_to_what_others_write(name: 
 @pytest.mark.parametrize("path", inputs(), ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_what_fuzzing_found_once_ends_as_it_should(path: Path) -> None:
     PARSERS[path.parent.name].feed(path.read_bytes())
+
+
+def test_fuzzing_begins_with_what_is_taken() -> None:
+    """A sample that is refused leads nowhere: the one of the configuration once had keys that there are not any more."""
+    assert len(loads(samples.CONFIGURATION, base=Path("/")).shard_services) == 2
+    _, slices = opened(fitting(samples.BUNDLES))
+    assert [len(read_pool(from_json(body, "s"), "s", size_bytes=len(body))) for body in slices.values()] == [1, 1]
 
 
 def test_every_found_input_belongs_to_a_parser() -> None:

@@ -237,6 +237,7 @@ UP, DOWN, DROPPED, NOTHING = {"up": "x"}, {"down": "x"}, {"dropped": "x"}, dict[
         ("it fails, and who has it never asked", Told(a=NOTHING, b=DOWN, took=11.0), False),
         ("it fails what the other one reaches", Told(a=UP, b=DOWN, took=11.0, at=999.0), True),
         ("it fails, and who reaches it does not answer any more", Told(a=UP, b=DOWN, took=11.0, silent="a"), True),
+        ("its time is over, and who reached it is silent", Told(a=UP, b=NOTHING, took=11.0, at=999.0, silent="a"), False),
         ("both drop it", Told(a=DROPPED, b=DROPPED, took=11.0), False),
         ("both drop it, in an older slice", Told(a=DROPPED, b=DROPPED), True),
         ("both drop it, ten seconds after", Told(a=DROPPED, b=DROPPED, looked_at=20.0, at=21.0), False),
@@ -400,6 +401,8 @@ def test_of_one_owner_each_a_move_is_seen_in_another_list_and_among_other_scrape
     gone = replace(fewer, owners=np.maximum(fewer.owners, 0))
     left, _ = schedule(gone, first, Evidence(), policy, 10.0)
     assert left.scrapers.dtype == claims.scrapers.dtype == np.int32
+    moved = replace(fewer, owners=np.array([[1 if str(n) == "y" else 0] for n in identities(wanted.pool)], dtype=np.int32))
+    assert schedule(moved, first, Evidence(), policy, 10.0)[0].scrapers.dtype == np.int32, "also when it holds"
     assert left.held == 0, "a is dead: it is not waited for"
     assert sorted(left.since.tolist()) == [0.0, 10.0, 10.0]
 

@@ -113,7 +113,7 @@ def schedule(
         until = np.where(until == NEVER, now + policy.overlap_s, until)
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
-        ends |= (wanted.owners[rows, :replicas] < 0).all(axis=1) | (policy.overlap_s <= 0)
+        ends |= policy.overlap_s <= 0
         kept = stays | _first_of_row(rows, success, until, ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
@@ -191,9 +191,9 @@ def owned_now(claims: Claims, placed: Placement) -> Placement:
     rows, scrapers = _stand_ins(claims, placed)
     claimed = _owner_numbers(placed, claims.rows(placed.pool), claims.scrapers)
     owners = placed.owners.copy()
-    at = np.nonzero(owners >= 0)
-    kept = np.isin(np.arange(len(at[0])), claimed)
-    owners[at] = np.where(kept, owners[at], NOBODY)
+    owned, columns = np.nonzero(owners >= 0)
+    kept = np.isin(np.arange(len(owned)), claimed)
+    owners[owned, columns] = np.where(kept, owners[owned, columns], NOBODY)
     for row, scraper in zip(rows.tolist(), scrapers.tolist(), strict=True):
         wanted = owners.shape[1] if placed.wanted is None else int(placed.wanted[row])
         free = np.flatnonzero(owners[row, :wanted] < 0)
@@ -245,8 +245,9 @@ def _are_owners(wanted: Placement, rows: Rows, scrapers: Owners) -> Flags:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ends:
-    """What ends a hold, for each row of the pool. ``strong``: enough owners scrape it with success, ``weak``: enough have
-    tried it, or drop it; ``due``: when time alone is enough, seconds; ``readable``: every owner can be seen.
+    """What ends a hold, for each row of the pool. ``strong``: enough owners scrape it with success (all, where it has none);
+    ``weak``: enough have tried it, or drop it; ``due``: when time alone is enough, seconds; ``readable``: every owner can be
+    seen.
     """
 
     strong: Flags
