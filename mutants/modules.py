@@ -15,7 +15,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "admission": ("unit/test_admission.py", "unit/test_guard.py"),
     "standing": ("unit/test_admission.py", "unit/test_kubernetes_pods.py"),
     "handover": ("unit/test_handover_rules.py", "laws/test_handover.py", STEPS, MOVES),
-    "placement": ("laws/test_placement.py", "laws/test_listed.py"),
+    "placement": ("unit/test_placement_rules.py", "laws/test_placement.py", "laws/test_listed.py"),
     "aside": ("laws/test_aside.py",),
     "claims": ("unit/test_claims.py", "laws/test_handover.py", "laws/test_aside.py", MOVES),
     "columns": ("laws/test_placement.py", "laws/test_patch.py", "laws/test_state.py"),
