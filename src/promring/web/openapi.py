@@ -97,12 +97,14 @@ def _enveloped(data: Json) -> Json:
 
 def _failures(one: Operation) -> Iterable[tuple[str, Json]]:
     for status, why in sorted((one.errors | (WRITE_ERRORS if one.write else {})).items()):
-        yield str(status), _failure(one, why)
+        yield str(status), _failure(one, why, status)
     yield "default", _failure(one, "Any other error.")
 
 
-def _failure(one: Operation, why: str) -> Json:
-    if one.path == "/-/ready":
+def _failure(one: Operation, why: str, status: int = 0) -> Json:
+    if status == 304:
+        return {"description": why}
+    if one.path == "/-/ready" and status:
         return {"description": why, "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {"description": why, "content": {JSON: {"schema": {"$ref": REF.format(name="Failure")}}}}
 

@@ -152,6 +152,7 @@ SLICE = (
             Parameter("If-None-Match", "What the asker has, by `ETag`.", "header"),
         ],
         errors={
+            304: "The asker has it already.",
             400: "`wait` is no duration.",
             404: "There is no such service, or it has no http_sd delivery.",
             406: "Neither gzip nor identity is accepted.",
