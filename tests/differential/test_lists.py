@@ -20,6 +20,7 @@ from promring.core.placement import Policy, place
 from promring.core.plan import bodies
 from promring.core.ring import Ring
 from promring.discovery.groups import from_json, from_yaml, read_pool
+from promring.discovery.intervals import INTERVAL, ends_vmagent
 from promring.discovery.json_list import read_pieces
 from promring.discovery.uniform import UniformPieces
 from promring.model import DiscoveryError, Scraper, TargetPool
@@ -30,6 +31,7 @@ from tests.differential.odd import odd_lists
 from tests.differential.oracle import SETTLED_S, Oracle, Targets, Verdicts, config_of, oracles
 from tests.real.conftest import server
 from tests.rows import Seen
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -169,6 +171,7 @@ def is_documented(one: str, theirs: Targets | None, ours: Targets | None, names:
     if theirs is None or ours is None:
         return one == OLD and ours is not None and not all(map(OLD_NAME.fullmatch, names))
     passing = {target for target in theirs if (address := dict(target).get("__address__")) and not CONTROLS.search(address)}
+    passing = {target for target in passing if not ends_vmagent(dict(target).get(INTERVAL, "x"))}
     return ours == {target for target in passing if all(name for name, _ in target)}
 
 
@@ -179,6 +182,27 @@ def slice_name(name: str, number: int) -> str:
 def names_are_old(targets: Targets) -> bool:
     """Whether Prometheus 2 takes every label name."""
     return all(OLD_NAME.fullmatch(name) for target in targets for name, _ in target)
+
+
+async def test_a_list_that_ends_vmagent_does_not_as_a_slice(tmp_path: Path) -> None:
+    program = server("vmagent")
+    text = json.dumps([{"targets": ["a:1"], "labels": {INTERVAL: "0s"}}, {"targets": ["b:1"]}]).encode()
+    pool = read("list.json", text)
+    assert pool is not None
+    slices = b"[" + b",".join(body.strip()[1:-1] for body in slices_of(pool) if body.strip() != b"[]") + b"]"
+    config = "scrape_configs: [{job_name: x, scrape_interval: 1s, file_sd_configs: [{files: [FILE]}]}]"
+    for name, body in (("list", text), ("slice", slices)):
+        (tmp_path / f"{name}.json").write_bytes(body)
+        process = Oracle(program, tmp_path / name, config.replace("FILE", str(tmp_path / f"{name}.json"))).process
+        await process.start()
+        try:
+            if name == "list":
+                await until(lambda process=process: not process.running, "its end", 60)
+            else:
+                await until(lambda process=process: "http://b:1/" in process.log_file.read_text(), "a scrape", 60)
+            assert process.running is (name == "slice")
+        finally:
+            await process.stop()
 
 
 def test_every_difference_is_documented() -> None:

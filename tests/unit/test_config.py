@@ -77,6 +77,24 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
         ("{a: " * 40 + "1" + "}" * 40, "x.yml:1: nested deeper than 32"),
         ("{" * 40 + "}" * 40, "x.yml:1: a key must be a plain text"),
         (GOOD + "globl: {}\n", "x.yml:10: globl: unknown key"),
+        (GOOD + "GLOBAL: {}\n", "x.yml:10: GLOBAL: unknown key; did you mean 'global'?"),
+        (GOOD + "'': {}\n", "x.yml:10: '': unknown key"),
+        (GOOD + "scrape_configs: []\n", "x.yml:10: scrape_configs: unknown key; this is a configuration of Prometheus"),
+        (GOOD.replace("probe:", "fiel:"), "x.yml:5: shard_services[0].scrapers.fiel: unknown key; did you mean 'file'"),
+        (
+            GOOD.replace("file: {path", "SSH: {path"),
+            "x.yml:9: shard_services[0].delivery[0].SSH: unknown key; did you mean 'ssh'",
+        ),
+        (GOOD + "consul: {addresss: x}\n", "x.yml:10: consul.addresss: unknown key; did you mean 'address'?"),
+        (GOOD + "engine: {config_files: x}\n", "x.yml:10: engine.config_files: unknown key; did you mean 'config_file'"),
+        (
+            GOOD + "global:\n  debounce:\n",
+            "x.yml:11: global.debounce: must be a duration such as 500ms, 5s or 1m, and has no",
+        ),
+        (GOOD + f"global: {{debounce: {'9' * 5000}}}\n", "x.yml:10: global.debounce: '9999"),
+        (GOOD.replace("name: node", "name: 2020-13-45"), "x.yml:3: shard_services[0].name: '2020-13-45' is no timestamp"),
+        (GOOD + "# \0", "x.yml:10: the character U+0000 is not allowed"),
+        (GOOD + "# é \x1a", "x.yml:10: the character U+001A is not allowed"),
         (GOOD + "global: {debounce: off}\n", "x.yml:10: global.debounce: false is not a duration"),
         (GOOD + "global: {debounce: \u0665s}\n", "x.yml:10: global.debounce: '\u0665s' is not a duration"),
         (
@@ -131,6 +149,18 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
 def test_each_error_names_line_and_key(text: str, expected: str) -> None:
     found = problems(text)
     assert any(line.startswith(expected) for line in found), found
+
+
+def test_a_file_that_is_no_utf8_is_refused_where_it_is_not() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads((GOOD + "# é\n").encode("latin-1"), name="x.yml")
+    assert caught.value.problems == ["x.yml:10: no text: incomplete UTF-8 octet sequence; save the file as UTF-8"]
+
+
+def test_a_service_without_a_name_lacks_its_name_alone() -> None:
+    assert problems(GOOD.replace("name: node", "name:")) == [
+        "x.yml:3: shard_services[0].name: must be a text, and has no value"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,22 @@ def test_a_source_that_is_not_trusted_loses_the_labels_that_redirect_a_scrape() 
     assert pool.remarks == (f"not trusted with the labels {', '.join(sorted(redirecting))}",)
 
 
+ENDING = "0s 0 0ms -1s 0.1ms 00 0d0s -0s 1s-2s 0i 0S 0.0009s -1 0.9ms 0.s 1ms-1ms 5m-5m 0h0m0s"
+HARMLESS = "x 1us 0M 1e-9s 0.001s 0x0s 1s0s +0s -x 0.5 .0s 0ns 1m 30 1h30m"
+
+
+def test_an_interval_that_ends_vmagent_is_left_out() -> None:
+    """Each of these was given to a vmagent, which ended or went on."""
+    for many in (1, 50):  # as one group, and as many that are alike
+        for interval in [*ENDING.split(), *HARMLESS.split()]:
+            groups = [{"targets": [f"a:{n}"], "labels": {"__scrape_interval__": interval}} for n in range(many)]
+            pool = Reader().read(json.dumps([*groups, {"targets": ["b:1"]}]).encode(), "f")
+            assert len(pool) == (1 if interval in ENDING.split() else many + 1), interval
+    assert Reader().read(b'[{"targets": ["a:1"], "labels": {"__scrape_interval__": "0s"}}]', "f").remarks == (
+        "[0].labels: __scrape_interval__ '0s': nothing can scrape so often, and vmagent ends when it tries",
+    )
+
+
 def test_a_fleet_with_prometheus_2_leaves_out_what_would_refuse_its_slices() -> None:
     text = json.dumps([{"targets": ["a:1"], "labels": {"app-name": "x"}}, {"targets": ["b:1"]}]).encode()
     pool = Reader(rules=ListRules(legacy_names=True)).read(text, "f")

@@ -69,7 +69,7 @@ class Document:
 
 def show(path: KeyPath) -> str:
     """``('shard_services', 0, 'name')`` → ``shard_services[0].name``. A key that nobody could read is cut and escaped."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{printable(_key(p)[:KEY_SHOWN_MAX])}" for p in path)
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{printable(_key(p)[:KEY_SHOWN_MAX]) or repr('')}" for p in path)
     return text.removeprefix(".") or "(document)"
 
 
@@ -87,8 +87,23 @@ def read_yaml(text: bytes | str, is_text: Callable[[KeyPath], bool] = lambda _: 
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlProblem(line, f"{error.problem or error.context}") from error
+    except yaml.reader.ReaderError as error:
+        raise YamlProblem(_line_at(text, error.position), _unreadable(error)) from error
     except (yaml.YAMLError, UnicodeError, ValueError, OverflowError) as error:
         raise YamlProblem(1, " ".join(str(error).split())) from error
+
+
+def _unreadable(error: yaml.reader.ReaderError) -> str:
+    """What is not text. libyaml gives the number of the character, or -1 and a reason."""
+    if isinstance(error.character, int) and error.character >= 0:
+        return f"the character U+{error.character:04X} is not allowed"
+    return f"no text: {error.reason}; save the file as UTF-8"
+
+
+def _line_at(text: bytes | str, position: int) -> int:
+    """``position``: in bytes."""
+    written = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return written.count(b"\n", 0, position) + 1
 
 
 class _Builder:
@@ -166,8 +181,8 @@ class _Builder:
         try:
             return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            problem = getattr(error, "problem", None) or str(error)
-            raise YamlProblem(_line(event), problem, path) from error
+            what = f"{text[:KEY_SHOWN_MAX]!r} is no {tag.rpartition(':')[2]} that can be read; in quotes it is a text"
+            raise YamlProblem(_line(event), what, path) from error
 
 
 def _text(event: yaml.ScalarEvent, path: KeyPath) -> str:

@@ -100,6 +100,8 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
         for e in error.errors(include_url=False):
             if e["type"] == NO_FLEET and e["input"]["fleet"] in _fleets_named(document.value):
                 continue  # what is wrong with that fleet is said where it stands
+            if e["loc"][2:] in (("fleet",), ("job",)) and e["loc"] not in document.lines:
+                continue  # its name stands for it, and that is said there
             at = (*e["loc"], "fleet") if e["type"] == NO_FLEET else e["loc"]
             path, what = from_pydantic(at, e["msg"], e["type"], e["input"])
             path = document.as_written(path)

@@ -5,25 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from promring.config.document import KeyPath
+from promring.config.kinds import Kind
 from promring.config.values import Model
 from promring.runtime.near import meant
+
+_OF_PROMETHEUS = "scrape_configs"
 
 
 def meant_by(path: KeyPath, document: object) -> str:
     """``; did you mean …?`` for the unknown key at the end of ``path``, or nothing. Among the keys of every section that has
-    the other keys beside it, as far as they are known anywhere.
+    the other keys beside it, as far as they are known anywhere, in any case.
     """
+    if path == (_OF_PROMETHEUS,):
+        return "; this is a configuration of Prometheus, which `promring import` turns into one of promring"
     beside = document
     for part in path[:-1]:
         try:
             beside = beside[part]  # type: ignore[index]
         except (LookupError, TypeError):
             return ""
-    every = list(_keys(Model))
+    every = [*_keys(Model), *(frozenset(_names(chosen)) for chosen in Kind.__subclasses__())]
     anywhere = frozenset[str]().union(*every)
     others = {key for key in beside if key in anywhere and key != path[-1]} if isinstance(beside, dict) else set()
     possible = frozenset[str]().union(*(keys for keys in every if others <= keys))
-    return meant(str(path[-1]), sorted(possible - others))
+    return meant(str(path[-1]).lower(), sorted(possible - others - {path[-1]}))
+
+
+def _names(kind: type[Kind]) -> Iterator[str]:
+    """Of the kinds that can stand in one place."""
+    for one in kind.__subclasses__():
+        if "kind" in vars(one):
+            yield one.kind
+        yield from _names(one)
 
 
 def _keys(model: type[Model]) -> Iterator[frozenset[str]]:

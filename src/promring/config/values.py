@@ -45,6 +45,8 @@ def _duration(value: object, info: ValidationInfo) -> float:
     """In a file a span has its unit; a number in code is seconds."""
     if info.context is None and isinstance(value, float):
         return value
+    if value is None:
+        raise ValueError("must be a duration such as 500ms, 5s or 1m, and has no value")
     return parse_duration(value)
 
 

@@ -115,7 +115,7 @@ class EntryRecords:
 
     def read(self, entries: Sequence[msgspec.Raw], rules: Names) -> Wholes | None:
         """None where they have to be looked at one by one."""
-        if self._shape is None or not (known := rules.look(self._names)).plain or known.wrong:
+        if self._shape is None or not rules.look(self._names).enough:
             return None
         varying = {name: value for name, value in self._strip.items() if name in self._varying}
         return self._shape.read(entries, varying, self._names)

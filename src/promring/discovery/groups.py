@@ -26,6 +26,7 @@ import xxhash
 
 from promring.core.fragment import suffix_of
 from promring.core.pool import Listed, Wholes, pool_of_listed
+from promring.discovery.intervals import INTERVAL, ends_vmagent
 from promring.discovery.json_list import PIECE_BYTES, Group, on_one_line, read_json, read_pieces
 from promring.discovery.label_names import Names
 from promring.discovery.limits import (
@@ -180,7 +181,10 @@ class _Check:
             passed = self._names.passing(labels, self._refusals.labels_lost)
             known = self._names.look(passed)
             size = known.length + sum(map(len, passed.values()))
-        if wrong := known.wrong or (_too_long(passed) if size > LABEL_VALUE_MAX else ""):
+        wrong = known.wrong or (_too_long(passed) if size > LABEL_VALUE_MAX else "")
+        if not wrong and known.timed and ends_vmagent(passed[INTERVAL]):
+            wrong = f"{INTERVAL} {passed[INTERVAL]!r}: nothing can scrape so often, and vmagent ends when it tries"
+        if wrong:
             self._refusals.add(f"[{i}].labels: {wrong}", len(targets))
             return None
         self._expanded += size * len(targets)
@@ -192,7 +196,7 @@ class _Check:
     def uniform(self, some: Uniform) -> bool:
         """Whether all of them pass as they are; else they are to be looked at as groups."""
         known = self._names.look(some.names)
-        if not known.plain or known.wrong:
+        if not known.enough:
             return False
         self._expanded += len(some.piece)  # at most: each is there once
         if self._expanded > self._expanded_max:

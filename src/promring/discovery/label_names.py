@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from promring.core.fragment import redirects
+from promring.discovery.intervals import INTERVAL
 from promring.discovery.limits import LABEL_NAME_MAX, LABELS_MAX
 
 NAMES_KEPT = 1000
@@ -17,13 +18,19 @@ _REDIRECTS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape)_.*|job")
 class Known(NamedTuple):
     """What the names of some labels say. ``plain``: with values that are not empty they pass as they are; ``length``: of
     all, in characters; ``wrong``: why no target can have these, mostly the empty text; ``redirects``: whether some redirect
-    a scrape.
+    a scrape; ``timed``: whether one says how often.
     """
 
     plain: bool
     length: int
     wrong: str
     redirects: bool
+    timed: bool
+
+    @property
+    def enough(self) -> bool:
+        """Whether targets with them pass, whatever their values are, unless one is empty."""
+        return self.plain and not self.wrong and not self.timed
 
 
 class Names:
@@ -50,6 +57,7 @@ class Names:
             sum(map(len, names)),
             _wrong_names(names, legacy=self._legacy),
             any(map(redirects, names)),
+            INTERVAL in names,
         )
 
     def passing(self, labels: Mapping[str, str | None], lost: set[str]) -> dict[str, str]:
