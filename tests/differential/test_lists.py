@@ -195,7 +195,7 @@ async def test_a_list_that_ends_vmagent_does_not_as_a_slice(tmp_path: Path) -> N
 
 
 async def survives(vmagent: Path, folder: Path, listed: bytes) -> bool:
-    """Whether a vmagent that reads the list goes on until it scrapes b:1; one with an interval in it is waited for until it ends."""
+    """Whether a vmagent that reads the list goes on until it scrapes b:1. With an interval in the list it is to end."""
     path = folder.with_suffix(".json")
     path.write_bytes(listed)
     config = f"scrape_configs: [{{job_name: x, scrape_interval: 1s, file_sd_configs: [{{files: [{path}]}}]}}]"
