@@ -167,3 +167,38 @@ def test_replicas_are_in_different_zones_while_there_are_enough() -> None:
         found = {len({ring.scrapers[i].zone for i in row}) for row in placed.owners.tolist()}
         assert found == {zones}
         assert all(len(set(row)) == replicas for row in placed.owners.tolist())
+
+
+@pytest.mark.parametrize(("weights", "said"), [((0.0, 0.0), "weight 0"), ((), "without scrapers")])
+def test_nobody_to_own_a_target_is_an_error_that_says_why(weights: tuple[float, ...], said: str) -> None:
+    ring, everybody = Ring(scrapers(len(weights), *weights), 8), Ring(scrapers(3), 8)
+    with pytest.raises(PlacementError, match=said):
+        place(listed(3), ring, Policy(8))
+    with pytest.raises(PlacementError, match=said):
+        place_living(listed(3), ring, everybody, Policy(8))
+
+
+@pytest.mark.parametrize("load_factor", [None, 1.5])
+def test_who_has_no_weight_is_no_owner_and_no_replica(load_factor: float | None) -> None:
+    policy = Policy(64, load_factor, replication_factor=2)
+    alone, two = Ring(scrapers(2, 1.0, 0.0), 64), Ring(scrapers(3, 1.0, 0.0, 1.0), 64)
+    assert place(listed(9), alone, policy).owners.tolist() == [[0]] * 9
+    assert {tuple(sorted(row)) for row in place(listed(9), two, policy).owners.tolist()} == {(0, 2)}
+    living = place_living(listed(9), two, Ring(scrapers(3), 64), policy)
+    assert {tuple(sorted(row)) for row in living.owners.tolist()} == {(0, 2)}
+    assert living.owners.dtype == np.int32
+
+
+def test_after_a_death_the_owners_that_live_are_first_and_a_new_one_is_behind_them() -> None:
+    policy, every = Policy(64, 1.5, replication_factor=2), Ring(scrapers(5), 64)
+    before, ring = place(listed(200), every, policy), Ring(scrapers(5)[1:], 64)
+    after = place_living(listed(200), ring, every, policy)
+    for old, new in zip(before.owners.tolist(), (after.owners + 1).tolist(), strict=True):
+        left = [owner for owner in old if owner != 0]
+        assert new[: len(left)] == left
+        assert 0 not in new
+    assert place_living(listed(200), every, every, policy).owners.tolist() == before.owners.tolist()
+    limits = after.limits
+    assert limits is not None
+    assert (after.owners >= 0).all()
+    assert all(count <= limit for count, limit in zip(after.carried().values(), limits.tolist(), strict=True))
