@@ -30,6 +30,7 @@ from bench import (
     scale,
     services,
     stall,
+    stall_large,
     state,
 )
 from bench.report import console
@@ -42,6 +43,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "lists": lists.run,
     "freshness": freshness.run,
     "stall": stall.run,
+    "stall_large": stall_large.run,
     "agents": agents.run,
     "engine": engine.run,
     "handover": handover.run,

@@ -21,6 +21,7 @@ import psutil
 from aiohttp import web
 
 from bench.report import console, table
+from bench.stall import lateness
 from promring.audit.look import Look
 from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
@@ -96,8 +97,9 @@ async def _audit(port: int) -> None:
         log=log.get(),
     )
     cpu, started = psutil.Process().cpu_times(), time.monotonic()
-    task = asyncio.create_task(audit.run())
+    task, late = asyncio.create_task(audit.run()), asyncio.create_task(lateness())
     await enough.wait()
+    late.cancel()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     used = psutil.Process().cpu_times()
@@ -108,6 +110,7 @@ async def _audit(port: int) -> None:
         f"a full audit of {SCRAPERS} scrapers, {AUDIT_TARGETS} targets",
         [("the first builds the index", took[:1], ""), ("further", took[1:], "")],
     )
+    console.print(f"the event loop is late by at most {max(await late) * 1000:.0f} ms (asked: <= 50)")
     console.print(f"promring's own CPU: {(used.user + used.system - cpu.user - cpu.system) / len(looked):.2f} s a look")
 
 

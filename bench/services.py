@@ -11,7 +11,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.report import console
@@ -23,6 +23,7 @@ from promring.core.placement import Policy
 from promring.core.pool import pool_of
 from promring.core.standing import Rules
 from promring.core.verdicts import Guard
+from promring.delivery import Delivery
 from promring.delivery.file import FileDelivery
 from promring.discovery.file import FileSource
 from promring.discovery.polling import poll
@@ -34,7 +35,7 @@ from promring.fleet.planner import Placing, Planner
 from promring.fleet.reconcile import Pace, Reconciler
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
-from promring.model import Known, Scraper, TargetGroup, TargetPool
+from promring.model import Known, Members, Scraper, TargetGroup, TargetPool
 from promring.runtime.threads import favour_the_loop
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
@@ -71,29 +72,32 @@ def _shown(timed: Timed) -> str:
     return f"{took}, of processor time {statistics.median(timed.processor):.3f} s"
 
 
-def _pool(service: str, count: int) -> TargetPool:
+def _to_files(folder: Path) -> Callable[[str], Delivery]:
+    return lambda name: FileDelivery(f"{folder}/out/{name}/{{scraper}}.json", log.get())
+
+
+def pool_with(service: str, count: int, labels: Mapping[str, str] = LABELS) -> TargetPool:
     number = int(service[1:])
     addresses = [f"10.{number}.{i // 250 % 250}.{i % 250}:{9100 + i // 62500}" for i in range(count)]
-    return pool_of([TargetGroup.of(addresses, LABELS)])
+    return pool_of([TargetGroup.of(addresses, labels)])
 
 
-def _reconciler(folder: Path, facts: FactBoard, names: list[str]) -> Reconciler:
+def members(numbers: Iterable[int]) -> Known[Members]:
+    hosts = [f"10.9.{i // 250}.{i % 250}" for i in numbers]
+    return Known(tuple(sorted(Scraper(f"{host}:9090", host, 9090) for host in hosts)))
+
+
+def reconciler_of(
+    folder: Path, facts: FactBoard, names: Sequence[str], deliver: Callable[[str], Delivery], store: Store | None = None
+) -> Reconciler:
+    """``deliver``: of a service."""
     for name in names:
         facts.add(name, ["list"])
     term, metrics = Leadership(), Metrics()
     couriers = {
-        name: ServiceDeliveries(
-            FLEET,
-            name,
-            [FileDelivery(f"{folder}/out/{name}/{{scraper}}.json", log.get())],
-            term,
-            facts.ring,
-            metrics,
-            log.get(),
-        )
-        for name in names
+        name: ServiceDeliveries(FLEET, name, [deliver(name)], term, facts.ring, metrics, log.get()) for name in names
     }
-    facts.members.put(Known(tuple(sorted(Scraper(f"10.9.0.{i}:9090", f"10.9.0.{i}", 9090) for i in range(SCRAPERS)))))
+    facts.members.put(members(range(SCRAPERS)))
     return Reconciler(
         FLEET,
         rules=Rules(join_delay_s=0),
@@ -104,7 +108,7 @@ def _reconciler(folder: Path, facts: FactBoard, names: list[str]) -> Reconciler:
         planner=Planner(Policy(), {name: Placing(None, 1, salt_of(FLEET, name)) for name in names}, None, (), log.get()),
         dispatcher=Dispatcher(couriers, {}, term, facts.ring, log.get()),
         leadership=term,
-        store=Store(folder / "state", FLEET, log.get()),
+        store=store or Store(folder / "state", FLEET, log.get()),
         memory=Memory(),
         metrics=metrics,
         log=log.get(),
@@ -114,13 +118,13 @@ def _reconciler(folder: Path, facts: FactBoard, names: list[str]) -> Reconciler:
 async def _one_target_changes(sizes: Mapping[str, int]) -> Timed:
     with tempfile.TemporaryDirectory() as folder:
         facts = FactBoard()
-        reconciler = _reconciler(Path(folder), facts, list(sizes))
+        reconciler = reconciler_of(Path(folder), facts, list(sizes), _to_files(Path(folder)))
         for name, count in sizes.items():
-            facts.services[name].cells["list"].put(Known(_pool(name, count)))
+            facts.services[name].cells["list"].put(Known(pool_with(name, count)))
         await reconciler.cycle()
         took, processor = [], []
         for n in range(1, CHANGES + 1):
-            changed = _pool("s0", sizes["s0"] + n)
+            changed = pool_with("s0", sizes["s0"] + n)
             facts.services["s0"].cells["list"].put(Known(changed))
             started, began = time.perf_counter(), time.process_time()
             await reconciler.cycle(time.monotonic())
@@ -139,7 +143,7 @@ async def _ten_files() -> list[float]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         facts, sizes = FactBoard(), range(10)
-        reconciler = _reconciler(folder, facts, ["s0"])
+        reconciler = reconciler_of(folder, facts, ["s0"], _to_files(folder))
         for n in sizes:
             _write(folder / f"t{n}.json", n, 100_000)
         source, took = FileSource([f"{folder}/t*.json"], 3600.0), []

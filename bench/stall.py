@@ -88,7 +88,7 @@ async def _run(folder: Path, suffix: str) -> None:
         for n in range(1, CHANGES + 1):
             await asyncio.to_thread(_write, path, n)
             started = time.monotonic()
-            late = group.create_task(_lateness())
+            late = group.create_task(lateness())
             await _generation(reconciler, n + 1)
             await asyncio.sleep(0.3)  # the delivery goes on after the decision
             late.cancel()
@@ -140,7 +140,7 @@ async def _generation(reconciler: Reconciler, n: int) -> None:
         await asyncio.sleep(0.02)
 
 
-async def _lateness() -> list[float]:
+async def lateness() -> list[float]:
     late = [0.0]
     try:
         while True:

@@ -21,6 +21,7 @@ from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
+from promring.fleet.decision_log import FAILED_SAID_MOST
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.model import Scraper, Slice, Unknown
 from promring.telemetry import log
@@ -200,6 +201,22 @@ async def test_of_two_deliveries_of_one_kind_neither_hides_the_other(errors: tup
         "file 2": errors[1],
     }
     assert [line["event"] for line in lines] == ["delivery_failed"], "told once"
+
+
+class AllFail(Failing):
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        return [Outcome(f"a{n}:1", "failed", self.error) for n in range(1000)]
+
+
+async def test_of_a_thousand_that_fail_at_once_some_are_named_and_the_rest_counted_once() -> None:
+    logger: Logger = structlog.get_logger()
+    couriers = ServiceDeliveries("f", "s", [AllFail("no route")], Leadership(), lambda: None, Metrics(), logger)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            assert not await couriers.deliver([], remembered=False, pushes=True)
+    assert [line.get("scraper") for line in lines] == [f"a{n}:1" for n in range(FAILED_SAID_MOST)] + [None]
+    assert lines[-1]["scrapers"] == 1000 - FAILED_SAID_MOST
+    assert {line["error"] for line in lines} == {"no route"}
 
 
 async def test_what_is_not_scraped_yet_is_no_warning_and_what_lasts_is() -> None:

@@ -11,7 +11,7 @@ import contextlib
 import gzip
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 from weakref import WeakSet
@@ -40,10 +40,11 @@ class Served:
     """One slice as it goes over the wire."""
 
     slice: Slice
-    etag: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "etag", f'"{self.slice.sha256[:32]}"')
+    @cached_property
+    def etag(self) -> str:
+        """Made when somebody asks: of all slices of a large fleet at once it would hold the event loop for long."""
+        return f'"{self.slice.sha256[:32]}"'
 
     @cached_property
     def gzipped(self) -> bytes:

@@ -14,6 +14,9 @@ from promring.fleet.state import Memory
 from promring.model import Members, Placement
 from promring.telemetry.log import Logger
 
+FAILED_SAID_MOST = 20
+"""Of one service at a time."""
+
 
 class Held:
     """What was said to be held, so that each thing is said once while it lasts, and released only when it is."""
@@ -73,11 +76,16 @@ def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: f
 
 
 def say_failed(log: Logger, before: Iterable[Sequence[Outcome]], failed: Sequence[Outcome]) -> None:
-    """Deliveries that fail, each once while it is for the same reason. ``before``: the last outcomes of each means."""
+    """Deliveries that fail, each once while it is for the same reason: the first ``FAILED_SAID_MOST``, and how many more. A
+    line costs 0.03 ms, and a fleet may have a thousand scrapers and fifty services. ``before``: the last outcomes of each
+    means.
+    """
     known = {(o.scraper, o.error) for outcomes in before for o in outcomes if o.error}
-    for outcome in failed:
-        if (outcome.scraper, outcome.error) not in known:
-            log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
+    new = [o for o in failed if (o.scraper, o.error) not in known]
+    for outcome in new[:FAILED_SAID_MOST]:
+        log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
+    if more := new[FAILED_SAID_MOST:]:
+        log.error("delivery_failed", scrapers=len(more), error=more[0].error, note="that many more, the first one's error")
 
 
 def why_reshard(

@@ -80,6 +80,7 @@ def _slices(
             had = old.get(scraper.id)
             if had is None or not same_place(had.scraper, scraper) or had.body != bodies[index]:
                 had = Slice(service, scraper, generation, bodies[index], len(now.shares.of(index, service)))
+                _ = had.sha256  # made here, in a thread: who serves and shows it asks for it on the event loop
         result[scraper.id] = had
     return result
 

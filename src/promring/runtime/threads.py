@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import ctypes
 import errno
 import gc
 import sys
@@ -31,6 +32,8 @@ LACK_SAID_S = 60.0
 READ_BYTES_MAX = 32 * 1024
 COMPUTING = 4
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+M_ARENA_MAX = -8
+"""Of ``malloc.h``."""
 _lack = {"said_at": float("-inf")}
 
 
@@ -41,7 +44,12 @@ def favour_the_loop() -> None:
     walks every value that is known: values are freed by their reference counts, so the collector is left for the few
     cycles of exceptions and tasks. What is read from a socket at once is parsed at once: 256 kB of the shortest chunks of
     HTTP, or of ``100 Continue``, hold the loop for 0.1 s. (uvloop reads as much as it likes.)
+
+    All threads use one heap: glibc gives each thread one of many, and what is freed in one of those is of no use to the
+    threads that come after. Slices of 50 services that changed again and again took a quarter more memory.
     """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     with contextlib.suppress(AttributeError):
         selector_events._SelectorTransport.max_size = READ_BYTES_MAX  # type: ignore[attr-defined]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
