@@ -118,7 +118,7 @@ async def _many(folder: Path) -> None:
         _write(path, 0, LISTED)
     started, cpu_s = time.monotonic(), time.process_time()
     async with asyncio.TaskGroup() as group:
-        late = group.create_task(_lateness())
+        late = group.create_task(lateness())
         await asyncio.sleep(0)
         sources = [FileSource([str(path)], 3600.0) for path in paths]
         polls = [
