@@ -362,6 +362,30 @@ async def test_an_error_is_followed_by_short_waits_and_full_reads() -> None:
         await until(lambda: consul.indexes[asked:].count(None) >= 2, "read in full again and again")
 
 
+async def test_answers_that_do_not_wait_set_no_pace_and_hide_no_change() -> None:
+    async with watched() as (consul, client, answers, lines):
+        await register(client, 1)
+        await until(lambda: answers[-1:] == [Known((ONE,))], "seen")
+        consul.fault = "answers at once"
+        consul.wake()
+        await until(lambda: any(line["event"] == "consul_does_not_wait" for line in lines), "said")
+        asked = consul.reads
+        await register(client, 2)
+        await until(lambda: answers[-1] == Known((ONE, TWO)), "the change is seen")
+        assert consul.reads <= asked + 3, "one a second"
+
+
+async def test_an_index_that_goes_back_again_and_again_is_said_once_a_minute() -> None:
+    async with watched() as (consul, client, answers, lines):
+        for _ in range(3):
+            await register(client, 1)
+            await register(client, 2)
+            await until(lambda: answers[-1:] == [Known((ONE, TWO))], "seen")
+            await consul.forget()
+            await until(lambda: answers[-1] == Empty(), "forgotten")
+        assert [line["event"] for line in lines].count("consul_index_went_back") == 1
+
+
 async def test_a_watch_that_is_silent_for_longer_than_an_answer_takes_says_so() -> None:
     async with FakeConsul() as consul, Client(Access(consul.address)) as client:
         membership = ConsulMembership(

@@ -1,10 +1,11 @@
 """Watches one service's instances by blocking queries, and says who of them lives.
 
 Promises: every answer is handed on, an equal one too (it says that it still is so); a change is handed on within
-milliseconds of Consul knowing it; after any error, and when the index goes back, the next read starts without an index
-(Consul was restarted, the old index would hide changes for a whole wait); a full read now and then, and every few seconds
-for a while after trouble (a client agent of 1.14 that lost its servers answers from what it has); at most ``RATE_PER_S``
-reads a second after a burst of two; back-off with full jitter from 0.25 to 8 s without an answer.
+milliseconds of Consul knowing it (within a second when Consul's answers do not wait); after any error, and when the
+index goes back, the next read starts without an index (Consul was restarted, the old index would hide changes for a
+whole wait); a full read now and then, and every few seconds for a while after trouble (a client agent of 1.14 that lost
+its servers answers from what it has); at most ``RATE_PER_S`` reads a second after a burst of two; back-off with full
+jitter from 0.25 to 8 s without an answer.
 Does not promise: that each state in between is seen. An answer without a live scraper is handed on as ``Empty``, never as
 members; but when the whole catalogue is empty, as it is to a token that may not read it, or when Consul says that it has
 left something out for the token, nothing was answered.
@@ -37,6 +38,10 @@ BACKOFF_FIRST_S = 0.25
 BACKOFF_MOST_S = 8.0  # so that a Consul that comes back is heard within 10 s
 SILENT_S = answer_within(WAIT_S) + 10.0
 """Longer than any answer may take, with a second try."""
+HURRIED_S, HURRIED_MOST, PAUSE_S = 0.5, 10, 1.0
+"""After so many answers in a row that bring no newer index, and do not wait for one either, there is a pause after each: a
+proxy between answers from what it has, or asks servers that know different indexes."""
+SAID_AGAIN_S = 60.0
 SAID_MOST = 20
 """Instances that are named at once in the log."""
 
@@ -65,6 +70,9 @@ class HealthWatch:
         """Instances that are left out, and why."""
         self._newest: Instances | None = None
         self._bucket = Bucket(RATE_PER_S, BURST)
+        self._hurried = 0
+        """Answers in a row that should have waited for news, and had none."""
+        self._said_back_at = float("-inf")
         self._publish: Callable[[Answer[Members]], None] = lambda _: None
         self.answered_at = time.monotonic()
         """When Consul last gave an answer; at first, when we began to ask."""
@@ -93,12 +101,23 @@ class HealthWatch:
                 await asyncio.sleep(random.uniform(BACKOFF_FIRST_S / 2, most))
                 continue
             failures, self.answered_at = 0, time.monotonic()
+            await self._slow_down(index, found.index, time.monotonic() - now)
             if back:  # what came with a lower index may be half a catalogue: read it again in full
-                self._log.warning("consul_index_went_back", srv_name=self._service, old=index, new=found.index)
+                self._say_back(index, found.index)
                 index, cautious_until = None, time.monotonic() + CAUTIOUS_S
                 continue
             self._say_refused(refused)
             index = None if cautious and found.index == index else max(found.index, 1)
+
+    async def _slow_down(self, asked: int | None, found: int, took_s: float) -> None:
+        """What a full read takes says nothing, and does not end a row."""
+        if asked is None:
+            return
+        self._hurried = self._hurried + 1 if found <= asked and took_s < HURRIED_S else 0
+        if self._hurried == HURRIED_MOST:
+            self._log.warning("consul_does_not_wait", srv_name=self._service, pause_s=PAUSE_S)
+        if self._hurried >= HURRIED_MOST:
+            await asyncio.sleep(PAUSE_S)
 
     def put_probed(self, scraper: str, *, alive: bool) -> None:
         """Somebody who is ``unsure`` answers a direct probe, or does not."""
@@ -137,6 +156,12 @@ class HealthWatch:
         return {**found.broken, **refused}
 
     # --- say ---------------------------------------------------------------------------------------------------------
+
+    def _say_back(self, old: int | None, new: int) -> None:
+        """Once a minute: servers that know different indexes take turns."""
+        if (now := time.monotonic()) - self._said_back_at >= SAID_AGAIN_S:
+            self._said_back_at = now
+            self._log.warning("consul_index_went_back", srv_name=self._service, old=old, new=new)
 
     def _say_refused(self, refused: dict[str, str]) -> None:
         """Once while it lasts, not at each read; and not all of a thousand."""
