@@ -25,7 +25,8 @@ from promring.consul.client import Client
 from promring.core.handover import Handover
 from promring.core.joined import salt_of
 from promring.core.loads import ENTRY_BYTES
-from promring.delivery import Delivery, DeliveryContext, Resuming
+from promring.delivery import Delivery, Resuming
+from promring.delivery.settings import DeliveryContext
 from promring.discovery import OwnEngine, Source, SourceContext
 from promring.election.leadership import Leadership
 from promring.fleet.asks import Asks

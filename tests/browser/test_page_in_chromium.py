@@ -28,7 +28,13 @@ async def pages(r: Running) -> list[str]:
         "/services/node/lists/unproved",
         f"/where?target={quote(target['target'])}",
         "/where?target=t1",
+        "/where",
+        "/where?target=nobody",
         "/events",
+        "/alerts",
+        "/config",
+        "/config?said=1&q=probe",
+        "/runbooks",
     ]
 
 

@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 
 from promring.web.alerts.conditions import CONDITIONS, RISES_S
 from promring.web.alerts.judge import Alerts
+from promring.web.alerts.readings import Readings, names_asked
 from promring.web.alerts.rules import FILE, read_rules, said
 from promring.web.page.shown import alarms_of
 from tests.promql import ROOT, RULES, selectors
@@ -125,6 +126,19 @@ def test_a_counter_that_was_reset_has_risen_by_what_it_counted_since() -> None:
     assert [one.value for one in alerts.every()] == []
     _, alerts = judged(case, 5)
     assert [one.value for one in alerts.every()] == [50]
+
+
+def test_of_all_metrics_only_those_that_a_rule_asks_for_are_read() -> None:
+    names = names_asked(CONDITIONS.values())
+    in_rules = {
+        name for rule in read_rules() if rule.judged for name in re.findall(r"\b(?:promring|process)_\w+", rule.expr)
+    }
+    assert names == in_rules
+    readings = Readings(RISES_S, names)
+    metric = Metric("promring_assigned_targets", "", "gauge")
+    metric.add_sample("promring_assigned_targets", {"fleet": "a", "scraper": "b"}, 1.0)
+    readings.take([metric], 1.0)
+    assert readings.now("promring_assigned_targets") == {}
 
 
 def test_the_texts_of_an_alert_are_filled_in() -> None:

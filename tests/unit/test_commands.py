@@ -32,19 +32,46 @@ def promring(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize(
-    "asked", ["--help", "--version", "status", "where x", "events", "drain x --timeout 5m", "release x", "reload"]
-)
-def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
-    arguments = [*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else [])]
+def loaded_by(*arguments: str) -> set[str]:
+    """The modules that a process has loaded when the command has ended."""
     script = (
-        "import sys\nfrom promring.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print('loaded', *sys.modules)"
+        "import sys\nfrom promring.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit: pass\nprint('loaded', *sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=60)
-    loaded = set(out.stdout.splitlines()[-1].split())
+    return set(out.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "--help",
+        "--version",
+        "status",
+        "where x",
+        "events",
+        "drain x --timeout 5m",
+        "release x",
+        "reload",
+        "config",
+        "alerts",
+    ],
+)
+def test_a_command_that_only_asks_a_controller_loads_nothing_of_the_daemon(asked: str) -> None:
+    loaded = loaded_by(*asked.split(), *(["--url", f"127.0.0.1:{free_port()}"] if not asked.startswith("-") else []))
     assert loaded & HEAVY == set()
     assert "promring.cli" in loaded
+
+
+@pytest.mark.parametrize("command", ["check", "scrape-config", "agent", "reload", "completion", "plan", "config", "alerts"])
+def test_the_help_of_a_command_loads_nothing_that_its_work_needs(command: str) -> None:
+    assert loaded_by(command, "--help") & HEAVY == set()
+
+
+def test_an_agent_loads_neither_arrays_nor_settings() -> None:
+    script = "import sys, promring.cli.agent_process; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert set(out.stdout.split()) & (HEAVY - {"prometheus_client"}) == set()
 
 
 @pytest.mark.parametrize("command", ["check {file}", "scrape-config --config.file={file}"])
@@ -52,13 +79,7 @@ def test_a_command_that_reads_a_configuration_loads_nothing_that_asks_or_logs(co
     file = tmp_path / "promring.yml"
     service = {"name": "x", "scrapers": {"probe": {"nodes": ["h:1"]}}, "delivery": [{"http_sd": {}}]}
     file.write_text(json.dumps({"shard_services": [service | {"targets": [{"http": {"url": "http://a/"}}]}]}))
-    script = (
-        "import sys\nfrom promring.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print('loaded', *sys.modules)"
-    )
-    arguments = [sys.executable, "-c", script, *command.format(file=file).split()]
-    out = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
-    loaded = set(out.stdout.splitlines()[-1].split())
+    loaded = loaded_by(*command.format(file=file).split())
     assert loaded & {"aiohttp", "structlog", "promring.build"} == set()
     assert "promring.config.settings" in loaded
 

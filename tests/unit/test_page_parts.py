@@ -117,6 +117,7 @@ def test_the_timeline_says_who_left_who_took_how_much_and_where_a_target_was() -
     assert (first.joined, first.left, first.ended_at) == (("a", "b", "c"), (), 1.0)
     assert (second.joined, second.left, second.ended_at) == ((), ("c",), None)
     assert sum(m.count for m in second.moves if m.source == "c") == before.counts()["c"]
+    assert [timeline.left_at(name) for name in "abc"] == [None, None, 2.0]
     timeline.holding(0, 5.0)
     assert timeline.reshards[-1].ended_at == 5.0
     assert plan.targets is not None

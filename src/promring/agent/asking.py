@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from promring.agent import WAIT_S
 from promring.delivery.bundle import DECLINED, HAVE
 from promring.runtime import secretfile
 from promring.runtime.duration import format_duration
@@ -21,7 +22,6 @@ from promring.runtime.http_client import HttpError, Response, TlsFiles, new_sess
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
 """Of one slice, and of one answer."""
-WAIT_S = 30.0
 ANSWER_S = 10.0
 CUT_LEAST_S = 1.0
 """What ends earlier was not cut for being long."""

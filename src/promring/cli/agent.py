@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from pathlib import Path
 
 import click
 
-from promring.agent.asking import WAIT_S, AgentSettings
-from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import Poller
+from promring.agent import WAIT_S
 from promring.cli import options
-from promring.model import ListenError
-from promring.runtime import secretfile
-from promring.runtime.actors import Actor, run_actors
-from promring.runtime.http_client import TlsFiles, parse_base
-from promring.runtime.notify import Notify
-from promring.runtime.redact import shown
 from promring.telemetry import log
-from promring.web.agent import serve
-
-GRACE_S = 4.0
 
 
 def _controllers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    from promring.runtime.http_client import parse_base
+    from promring.runtime.redact import shown
+
     found = []
     for text in (part for value in values for part in value.split(",")):
         try:
@@ -103,6 +93,14 @@ def agent(
     """Keep the files of all slices of a scraper true, beside that scraper, until SIGINT or SIGTERM: DIR/SERVICE.json for
     each service with http_sd. When no controller answers, they stay as they are.
     """
+    import asyncio
+
+    from promring.agent.asking import AgentSettings
+    from promring.cli.agent_process import run
+    from promring.model import ListenError
+    from promring.runtime import secretfile
+    from promring.runtime.tls import TlsFiles
+
     log.configure(level, fmt)
     if (username is None) is not (password_file is None):
         raise click.UsageError("--basic-auth.username and --basic-auth.password-file belong together")
@@ -117,27 +115,6 @@ def agent(
         controllers, scraper, folder.absolute(), reload_url, token_file, tls, wait_s, username, password_file
     )
     try:
-        asyncio.run(_run(settings, listen))
+        asyncio.run(run(settings, listen))
     except ListenError as error:
         raise click.ClickException(str(error)) from error
-
-
-async def _run(settings: AgentSettings, listen: tuple[str, int] | None) -> None:
-    """Until SIGINT or SIGTERM. Raises ``ListenError``."""
-    metrics, notify = AgentMetrics(), Notify()
-    poller = Poller(settings, metrics, log.get())
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-
-    async def signals() -> None:
-        await stop.wait()
-        notify.stopping()
-
-    actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live}
-    if listen is not None:
-        actors["web"] = lambda: serve(*listen, poller, metrics, log.get())
-    log.get().info("agent_starting", controllers=",".join(settings.controllers), dir=str(settings.folder))
-    notify.ready()
-    await run_actors(actors, GRACE_S)
-    log.get().info("agent_stopped")

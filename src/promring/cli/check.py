@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from promring import trial
 from promring.cli.output import Output, output_option, say
-from promring.config.load import load_with_lines
-from promring.config.settings import Settings
-from promring.model import ConfigError
 
 if TYPE_CHECKING:
+    from promring.config.settings import Settings
     from promring.read_facts import Asked
 
 INVALID = 2
@@ -64,6 +61,10 @@ def check(file: Path, output: Output, web_config_file: Path | None, *, online: b
 
 
 def _checked(file: Path) -> tuple[Checked, Settings | None]:
+    from promring import trial
+    from promring.config.load import load_with_lines
+    from promring.model import ConfigError
+
     try:
         loaded = load_with_lines(file)
         if problems := loaded.lines(trial.problems(loaded.settings, file)):
@@ -76,6 +77,7 @@ def _checked(file: Path) -> tuple[Checked, Settings | None]:
 
 def _with_web(found: Checked, file: Path) -> Checked:
     """With what is wrong in a ``--web.config.file``, too."""
+    from promring.model import ConfigError
     from promring.web.access import Access
 
     try:

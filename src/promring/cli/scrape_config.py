@@ -11,19 +11,21 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import click
-import yaml
 
 from promring.cli import options
 from promring.cli.output import say
-from promring.config.settings import Settings, ShardService
-from promring.delivery.kinds import KINDS
 from promring.model import Scraper
 from promring.runtime.address import parse_host_port
 
+if TYPE_CHECKING:
+    from promring.config.settings import Settings, ShardService
+
+MEANS = ("http_sd", "file", "ssh", "ansible", "command")
+"""The kinds of delivery."""
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
 PLACE_HOLDER = Scraper("SCRAPER", "HOST", 9090)
 VMAGENT_FLAGS = {"http_sd": "-promscrape.httpSDCheckInterval", "file": "-promscrape.fileSDCheckInterval"}
@@ -54,7 +56,7 @@ class Part(NamedTuple):
     show_default=True,
     help="What the scraper is.",
 )
-@click.option("--means", type=click.Choice(list(KINDS)), help="Which delivery, where there are several; default: the first.")
+@click.option("--means", type=click.Choice(MEANS), help="Which delivery, where there are several; default: the first.")
 @click.option("--agent-dir", metavar="DIR", help="The scraper reads what `promring agent --dir DIR` beside it writes.")
 def scrape_config(
     config_file: Path,
@@ -139,6 +141,8 @@ def _text(parts: Sequence[Part], url: str, reader: str) -> str:
         flags = dict.fromkeys(VMAGENT_FLAGS["file" if part.file else "http_sd"] for part in parts)
         lines += [f"# vmagent looks once a minute, unless it is started with {flag}={REFRESH}" for flag in flags]
     lines.append(f"# global: {{external_labels: {{shard: '{identity}'}}}}   # keeps the series of two scrapers apart")
+    import yaml
+
     dumped = yaml.safe_dump({"scrape_configs": list(jobs.values())}, sort_keys=False, width=10**6)
     return "\n".join(lines) + "\n" + dumped
 

@@ -21,7 +21,8 @@ from promring.config.kinds import Kind, Problem, Section, Sections
 from promring.config.node import Node
 from promring.config.settings import Fleet, FleetKeys, Settings, ShardService
 from promring.config.values import SERVICES_MAX
-from promring.delivery import DeliverySettings, Place
+from promring.delivery import Place
+from promring.delivery.settings import DeliverySettings
 from promring.election import LockSettings
 
 Services = list[tuple[int, ShardService]]

@@ -30,10 +30,11 @@ from pydantic import Field
 
 from promring.config.kinds import Problem
 from promring.config.values import AbsolutePath, Interval, Port, UserName, key_of_file
-from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, Place, always
+from promring.delivery import Leads, Names, Outcome, Place, always
 from promring.delivery.ansible_push import AnsiblePace, Far, Sink
 from promring.delivery.ansible_pushes import AnsiblePushes, Due, inventory_names
 from promring.delivery.ansible_run import NOT_INSTALLED, VARS_BYTES_MAX, Run, find_program
+from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Scraper, Slice
 from promring.runtime import regular
 from promring.runtime.paths import of_service

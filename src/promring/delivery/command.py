@@ -26,7 +26,8 @@ from pydantic import Field
 from promring.config.kinds import Problem
 from promring.config.templates import RemoteTemplate
 from promring.config.values import ENTRIES_MAX, Interval
-from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, always
+from promring.delivery import Leads, Names, Outcome, always
+from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Generation, Scraper, Slice
 from promring.runtime.paths import path_of
 from promring.runtime.text import printable

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from promring.config.kinds import Problem
 from promring.config.templates import LocalTemplate
-from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, Place, always, receiver
+from promring.delivery import Leads, Names, Outcome, Place, always, receiver
 from promring.delivery.receiver import Envelope, RefusedError
+from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Generation, Scraper, Slice
 from promring.runtime import disk
 from promring.runtime.paths import of_fleet, own_folders, path_of, render

@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import Protocol
 from weakref import WeakSet
 
-from promring.delivery import Delivery, DeliveryContext, DeliverySettings, Leads, Names, Outcome, always
+from promring.delivery import Delivery, Leads, Names, Outcome, always
+from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Scraper, Slice
 
 GZIP_LEVEL = 5

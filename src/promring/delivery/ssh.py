@@ -26,7 +26,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from promring.config.kinds import Problem
 from promring.config.templates import HostTemplate, RemoteTemplate
 from promring.config.values import AbsolutePath, Interval, Port, UserName, key_of_file
-from promring.delivery import DeliveryContext, DeliverySettings, Leads, Names, Outcome, Place, always
+from promring.delivery import Leads, Names, Outcome, Place, always
+from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.delivery.ssh_connect import Route, parse_jump
 from promring.delivery.ssh_host import File, Host, are_same
 from promring.delivery.ssh_hosts import SshHosts, SshPace

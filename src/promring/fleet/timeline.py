@@ -89,6 +89,10 @@ class Timeline:
         if not held and self.reshards and self.reshards[-1].ended_at is None:
             self.reshards[-1] = replace(self.reshards[-1], ended_at=at)
 
+    def left_at(self, scraper: str) -> float | None:
+        """When the scraper left the plan, wall-clock seconds; None: longer ago than is remembered, or not at all."""
+        return next((one.at for one in reversed(self.reshards) if scraper in one.left), None)
+
     def moves_of(self, target: int) -> list[MovedOnce]:
         """Of the target with this id of the fleet, the newest first."""
         found = []

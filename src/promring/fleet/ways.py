@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from promring.config.node import Node
 from promring.config.settings import Settings, ShardService
-from promring.delivery import DeliverySettings
 from promring.delivery import Place as FilePlace
+from promring.delivery.settings import DeliverySettings
 from promring.model import Scraper
 
 Place = tuple[str, int]

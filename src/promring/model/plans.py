@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from promring.model.scrapers import Members
 from promring.model.targets import Keys, Loads, Owners, TargetPool
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,21 +46,28 @@ class Placement:
         if replicas is not None:
             lacking[:, replicas:] = False
         if self.wanted is not None and lacking.any():
-            lacking &= np.arange(self.owners.shape[1]) < self.wanted[:, None]
+            for column in range(self.owners.shape[1]):
+                lacking[:, column] &= column < self.wanted
         return lacking
 
     def unplaced(self) -> npt.NDArray[np.intp]:
         """Rows that lack an owner, or one of their owners: there is no room for them within the capacity."""
+        import numpy as np
+
         return np.flatnonzero(self.lacking().any(axis=1))
 
     def giants(self) -> npt.NDArray[np.intp]:
         """Rows that are heavier than the limit of a scraper that owns them."""
+        import numpy as np
+
         if self.limits is None or self.loads is None or not len(self.owners):
             return np.empty(0, dtype=np.intp)
         most = np.append(self.limits, np.iinfo(np.int64).max)[self.owners]  # -1 is the last: nobody's
         return np.flatnonzero((self.loads[:, None] > most).any(axis=1))
 
     def _summed(self, loads: Loads | None) -> Loads:
+        import numpy as np
+
         total = np.zeros(len(self.scrapers) + 1, dtype=np.int64)
         for column in self.owners.T:
             np.add.at(total, column, 1 if loads is None else loads)

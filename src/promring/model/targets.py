@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Keys = npt.NDArray[np.uint64]
-Owners = npt.NDArray[np.int32]
-Loads = npt.NDArray[np.int64]
-Bounds = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.intp]
+Keys: TypeAlias = "npt.NDArray[np.uint64]"
+Owners: TypeAlias = "npt.NDArray[np.int32]"
+Loads: TypeAlias = "npt.NDArray[np.int64]"
+Bounds: TypeAlias = "npt.NDArray[np.int64]"
+Rows: TypeAlias = "npt.NDArray[np.intp]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class TargetPool:
         """The ids, ascending, and the row of each; None: in order of rows."""
         if self.ids is self.keys:
             return self.ids, None
-        order = np.argsort(self.ids, kind="stable")  # nearly in order: a merge sort is fast
+        order = self.ids.argsort(kind="stable")  # nearly in order: a merge sort is fast
         return self.ids[order], order
 
     @property
@@ -91,15 +92,19 @@ class TargetPool:
         """The same targets, placed by the same keys, whatever was left out on the way."""
         if not isinstance(other, TargetPool):
             return NotImplemented
-        zones = np.array_equal(self.zones, other.zones) if self.zones is not None and other.zones is not None else None
+        zones = _equal(self.zones, other.zones) if self.zones is not None and other.zones is not None else None
         asked = self.zones is other.zones if zones is None else zones and self.zone_names == other.zone_names
-        return self is other or (asked and self.blob == other.blob and np.array_equal(self.keys, other.keys))
+        return self is other or (asked and self.blob == other.blob and _equal(self.keys, other.keys))
 
     __hash__ = object.__hash__
 
     def fragment(self, row: int) -> bytes:
         """One target as a file_sd group in JSON."""
         return self.blob[self.bounds[row] : self.bounds[row + 1] - len(SEPARATOR)]
+
+
+def _equal(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
 
 
 class Release(NamedTuple):

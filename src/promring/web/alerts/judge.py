@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from prometheus_client.core import Metric
 
 from promring.web.alerts.conditions import CONDITIONS, RISES_S
-from promring.web.alerts.readings import Readings, Series
+from promring.web.alerts.readings import Readings, Series, names_asked
 from promring.web.alerts.rules import Rule, read_rules, said
 from promring.web.answers.status import Alert
 
@@ -29,7 +29,7 @@ class Alerts:
     ) -> None:
         self.rules: Sequence[Rule] = read_rules()
         self._collect, self._instance, self._clock = collect, instance, clock
-        self._readings = Readings(RISES_S)
+        self._readings = Readings(RISES_S, names_asked(CONDITIONS.values()))
         self._true: dict[tuple[str, Series], tuple[float, float]] = {}
         """By alert and series: since when it is true, and its value now."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client.core import Metric
 
@@ -13,12 +13,14 @@ Numbers = dict[Series, float]
 
 
 class Readings:
-    """``kept_s``: counters whose rise is asked for, and over how many seconds."""
+    """``kept_s``: counters whose rise is asked for, and over how many seconds; ``names``: all metrics that are asked for,
+    since a large fleet has tens of thousands of others.
+    """
 
-    def __init__(self, kept_s: Mapping[str, float]) -> None:
+    def __init__(self, kept_s: Mapping[str, float], names: Collection[str]) -> None:
         self.at = 0.0
         """When the numbers were read, in seconds since 1970."""
-        self._kept_s = kept_s
+        self._kept_s, self._names = kept_s, frozenset(names)
         self._now: dict[str, Numbers] = {}
         self._past: dict[str, dict[Series, deque[tuple[float, float]]]] = {name: {} for name in kept_s}
         """Of each series when it had another value, the oldest first; of those before the span only the last."""
@@ -28,6 +30,8 @@ class Readings:
         self.at, self._now = at, {}
         for family in families:
             for sample in family.samples:
+                if sample.name not in self._names:
+                    continue
                 series = tuple(sorted(sample.labels.items()))
                 self._now.setdefault(sample.name, {})[series] = sample.value
         for name, kept_s in self._kept_s.items():
@@ -56,3 +60,27 @@ class Readings:
                 points.append((self.at, value))
             while len(points) > 1 and points[1][0] <= begin:
                 points.popleft()
+
+
+def names_asked(conditions: Iterable[Callable[[Readings], Numbers]]) -> frozenset[str]:
+    """The metrics that conditions ask for. A condition asks for all of its metrics, whatever they say."""
+    asked = _Asked()
+    for condition in conditions:
+        condition(asked)
+    return frozenset(asked.names)
+
+
+class _Asked(Readings):
+    """No numbers; notes what is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__({}, ())
+        self.names: set[str] = set()
+
+    def now(self, name: str, **only: str) -> Numbers:
+        self.names.add(name)
+        return {}
+
+    def rise(self, name: str) -> Numbers:
+        self.names.add(name)
+        return {}

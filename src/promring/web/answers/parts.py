@@ -99,7 +99,10 @@ class Scraper(Answer, frozen=True):
             "out",
         ),
     ]
-    since: Annotated[float | None, doc("When its standing began; null: before this process, or the plan does not know it.")]
+    since: Annotated[
+        float | None,
+        doc("When its standing began, or it left the plan; null: before this process, or longer ago than is kept."),
+    ]
     joins_at: Annotated[
         float | None,
         doc("Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap. Else null."),
