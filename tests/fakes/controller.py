@@ -15,7 +15,8 @@ from tests.fakes.answers import whole as filled
 
 class FakeController:
     """Use as a context manager. ``answers``: status and body of a path without its query, or what makes the body; else 404
-    of no controller. What a body of plain values lacks of its type is neutral; bytes are sent as they are.
+    of no controller. What a body of plain values lacks of its type is neutral; bytes are sent as they are, and those of a
+    redirect say where it leads, too.
     """
 
     def __init__(self, answers: dict[str, tuple[int, Any]] | None = None) -> None:
@@ -35,6 +36,8 @@ class FakeController:
                 raw = body if isinstance(body, bytes) else success(answer_of(self.command, path, body))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
+                if status in (301, 302) and raw:
+                    self.send_header("Location", raw.decode())
                 self.end_headers()
                 self.wfile.write(raw)
 

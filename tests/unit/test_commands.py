@@ -266,6 +266,11 @@ def test_what_a_controller_says_against_a_write_is_shown_in_its_words(code: int,
     [
         (404, b"404 page not found", "not a promring controller: status 404, '404 page not found'"),
         (302, b"", "not a promring controller: status 302, ''"),
+        (
+            302,
+            b"https://me:canary@sso.example/login",
+            "not a promring controller: status 302, which leads to https://sso.example/login and is not followed\n",
+        ),
         (200, b"<html>\xff", "not a promring controller: status 200, '<html>\N{REPLACEMENT CHARACTER}'"),
         (200, b"[]", "not a promring controller: status 200, '[]'"),
         (200, b'{"status":"success"}', 'not a promring controller: status 200, \'{"status":"success"}\''),
@@ -276,7 +281,11 @@ def test_what_a_controller_says_against_a_write_is_shown_in_its_words(code: int,
             b'{"status":"success","data":{"version":"9"}}',
             "an answer of another version of promring? (Object missing required field `started_at`)",
         ),
-        (401, b"a user name and password are needed\n", "status 401, 'a user name and password are needed'"),
+        (
+            401,
+            b"a user name and password are needed\n",
+            "status 401, 'a user name and password are needed' (a user and a password: --url http://USER:PASSWORD@HOST:PORT)",
+        ),
     ],
 )
 def test_whatever_answers_is_one_line_and_no_traceback(code: int, body: bytes, said: str) -> None:

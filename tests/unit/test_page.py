@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -70,6 +72,50 @@ async def test_the_page_says_what_the_api_says(tmp_path: Path) -> None:
         assert one.posts
         assert not any("/node/" in post for post in one.posts)
         assert (await r.get("/services/nobody"))[0] == 404
+
+
+ELEMENTS = [
+    ("verdict", "/", r'<p class="verdict \w+"><b>[^<]+</b>'),
+    ("search", "/", r'<input type="search" name="target"'),
+    ("why there, in order of the ring", "TARGET", r"number 1 on the ring: it owns the target"),
+    ("since when a scraper stands so", "FLEET", r'data-name="since">'),
+    ("load with limit and fair share, in numbers too", "FLEET", r'class="fair".*?· fair \d+ · limit \d+'),
+    ("what if it dies", "FLEET", r'aria-label="what if NODE dies"'),
+    ("room after a loss", "FLEET", r"<dt>without "),
+    ("first plan, and who joined", "FLEET", r"first plan</b>.*?joined: "),
+    ("slices by service", "SCRAPER", r'data-key="slice node".*?data-name="missing".*?data-name="beyond"'),
+    ("the scraper's own targets", "SCRAPER", r'href="http://NODE/targets\?scrapePool=node"'),
+    ("only trouble", "FLEET", r'name="trouble" value="1"'),
+    ("sources with refused entries and age", "FLEET", r'data-key="source node [^"]+".*?data-name="refused"'),
+    ("totals are exact", "SCRAPER", r"<span>\d+ targets</span>"),
+    ("who may drain, asked with numbers", "FLEET", r'data-numbers="[^"]+plan\?without='),
+    ("drain by its name", "FLEET", r'aria-label="drain NODE"'),
+    ("who leads, and the configuration", "FLEET", r'the only controller.*?href="/config"'),
+    ("rules with runbooks", "/alerts", r'href="/runbooks#promringscraperdown"'),
+    ("the command for what is on screen", "PLAN", r"promring plan --without NODE"),
+    ("load before and after", "PLAN", r'data-name="now">.*?data-name="then">'),
+    ("one polite region", "/", r'<p id="said" role="status">'),
+]
+"""What the page owes an operator (docs/page.md), where it stands, and how it looks in HTML."""
+
+
+async def test_each_element_of_the_page_stands_where_it_is_looked_for(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        await until(lambda: all(f.reconciler.placement for f in r.supervisor.fleets.values()), "placed")
+        target, node = (await r.data("/api/v1/services/node/targets?limit=1"))["targets"][0], r.nodes[0]
+        places = {
+            "FLEET": "/fleets/main",
+            "TARGET": f"/services/node/targets/{target['id']}",
+            "SCRAPER": f"/fleets/main/scrapers/{quote(node)}",
+            "PLAN": f"/fleets/main/plan?without={quote(node)}",
+        }
+        pages = {place: (await r.get(places.get(place, place)))[2].decode() for place in {one[1] for one in ELEMENTS}}
+        lacking = [
+            (what, place)
+            for what, place, looks in ELEMENTS
+            if not re.search(looks.replace("NODE", re.escape(node)), pages[place], re.DOTALL)
+        ]
+        assert lacking == []
 
 
 async def test_what_is_held_stands_on_the_page_and_is_released_from_it(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_all_services_of_a_scraper_or_those_that_are_named(tmp_path: Path) -> No
     assert one == {"url": "http://promring.example:9600/sd/s0/10.0.0.1:9090", "refresh_interval": "1s"}
     assert printed(file, "--scraper", "10.0.0.9:9090").exit_code == 1
     assert "no shard service 'nope'" in printed(file, "s0", "nope").stderr
+    assert "; did you mean 's0'" in printed(file, "s00").stderr
     twice = configured(tmp_path, "[http_sd: {}]", "[http_sd: {}], job: s0")
     assert printed(twice).exit_code == 1, "Prometheus refuses two jobs of one name"
 

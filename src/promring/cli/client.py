@@ -95,7 +95,7 @@ class Controller:
         return self._ask("POST", path, type_, body, timeout_s=timeout_s)
 
     def _ask(self, method: str, path: str, type_: type[T], sent: bytes = b"", *, timeout_s: float) -> Answered[T]:
-        status, body = self._exchange(method, path, sent, timeout_s)
+        status, body, location = self._exchange(method, path, sent, timeout_s)
         envelope = _envelope(body)
         if envelope.status == "success" and bytes(envelope.data):
             return self._read(bytes(envelope.data), type_)
@@ -103,8 +103,12 @@ class Controller:
             hint = "" if status != 401 or self.has_token else " (--token-file names the file that has it)"
             raise click.ClickException(f"{self.url}: {self._hide(clean(envelope.error))}{hint}")
         text = " ".join(body[: TEXT_MOST * 4].decode("utf-8", "replace").split())[:TEXT_MOST]
-        who = "" if status == 401 else "not a promring controller: "
-        raise click.ClickException(f"{self.url}: {who}status {status}, {self._hide(text)!r}")
+        said = f"status {status}, {self._hide(text)!r}"
+        if status == 401:
+            raise click.ClickException(f"{self.url}: {said} (a user and a password: --url http://USER:PASSWORD@HOST:PORT)")
+        if location:
+            said = f"status {status}, which leads to {self._hide(_bare(clean(location)))[:TEXT_MOST]} and is not followed"
+        raise click.ClickException(f"{self.url}: not a promring controller: {said}")
 
     def _read(self, raw: bytes, type_: type[T]) -> Answered[T]:
         """Fields that this version does not know are left out of ``data``; one that it needs ends the command."""
@@ -117,9 +121,9 @@ class Controller:
         """An answer's words without what they repeat of the request's secret."""
         return hide(text, secrets_of_headers({"Authorization": self.authorization})) if self.authorization else text
 
-    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes]:
-        """In a thread of its own, as a socket's time-out is for each read and not for the whole answer."""
-        done: list[tuple[int, bytes] | Exception] = []
+    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+        """Status, body and ``Location``. In a thread of its own, as a socket's time-out is for each read."""
+        done: list[tuple[int, bytes, str] | Exception] = []
 
         def work() -> None:
             try:
@@ -135,7 +139,7 @@ class Controller:
             raise UnansweredError(f"no promring answers at {self.url}: {_why(found)} (--url says where it is)") from found
         return found
 
-    def _request(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes, str]:
         where = urlsplit(self.url)
         kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
         connection = kind(where.hostname or "", where.port, timeout=timeout_s)
@@ -150,7 +154,7 @@ class Controller:
             connection.close()
         if len(body) > BODY_BYTES_MAX:
             raise ValueError(f"an answer larger than {BODY_BYTES_MAX} bytes")
-        return response.status, body
+        return response.status, body, response.getheader("Location", "")
 
 
 def _envelope(body: bytes) -> Envelope:

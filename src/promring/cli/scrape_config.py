@@ -20,6 +20,7 @@ from promring.cli import options
 from promring.cli.output import say
 from promring.model import Scraper
 from promring.runtime.address import parse_host_port
+from promring.runtime.near import meant
 
 if TYPE_CHECKING:
     from promring.config.settings import Settings, ShardService
@@ -84,11 +85,12 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
     """The services named; else all of the fleet; else all of those that ``scraper`` may be one of."""
     fleets = {one.name: one.services for one in settings.every_fleet}
     if fleet is not None and fleet not in fleets:
-        raise click.ClickException(f"no fleet {fleet!r}; there is {', '.join(fleets)}")
+        raise click.ClickException(f"no fleet {fleet!r}; there is {', '.join(fleets)}{meant(fleet, fleets)}")
     found = {s.name: s for s in (settings.shard_services if fleet is None else fleets[fleet])}
     if unknown := [name for name in names if name not in found]:
         where = "" if fleet is None else f" in fleet {fleet}"
-        raise click.ClickException(f"no shard service {unknown[0]!r}{where}; there is {', '.join(found)}")
+        there = f"there is {', '.join(found)}{meant(unknown[0], found)}"
+        raise click.ClickException(f"no shard service {unknown[0]!r}{where}; {there}")
     if names:
         return [found[name] for name in dict.fromkeys(names)]
     if scraper is None or fleet is not None:

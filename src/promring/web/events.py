@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from promring.telemetry.events import About, Event
-from promring.web.controller import Controller
+from promring.web.controller import Controller, fleet_of, service_of
 from promring.web.envelope import ApiError, encode, number, success
 from promring.web.views.status import event as event_of
 from promring.web.views.status import events_of
@@ -44,12 +44,10 @@ class EventsEndpoint:
     def _about(self, request: web.Request) -> About | None:
         service, fleet = request.query.get("service"), request.query.get("fleet")
         if service is not None:
-            if service not in self._controller.services:
-                raise ApiError(404, "not_found", f"no service {service!r}")
+            service_of(self._controller, service)
             return about_service(self._controller, service)
         if fleet is not None:
-            if fleet not in self._controller.fleets:
-                raise ApiError(404, "not_found", f"no fleet {fleet!r}")
+            fleet_of(self._controller, fleet)
             return about_fleet(self._controller, fleet)
         return None
 

@@ -22,6 +22,7 @@ from aiohttp import web
 from promring.core.fragment import Target, fragments, listed_part, target
 from promring.fleet.fleet import Service
 from promring.model import Placement, TargetPool
+from promring.runtime.near import meant
 from promring.runtime.text import clean
 from promring.web.answers.targets import Place, Unready, Where
 from promring.web.controller import Controller
@@ -63,7 +64,7 @@ class WhereEndpoint:
         """``?target=`` what, ``?service=`` there only, ``?limit=`` so many targets."""
         services, only = self._controller.services, request.query.get("service")
         if only is not None and only not in services:
-            raise ApiError(404, "not_found", f"no service {only!r}; there is {', '.join(services)}")
+            raise ApiError(404, "not_found", f"no service {only!r}; there is {', '.join(services)}{meant(only, services)}")
         chosen = [s for s in services.values() if only in (None, s.name)]
         return success(await self.look(chosen, _asked(request), _limit(request)))
 
