@@ -125,12 +125,12 @@ async def test_what_is_held_stands_on_the_page_and_is_released_from_it(tmp_path:
         r.write([{"targets": ["t1:9100"]}])
 
         async def held() -> bool:
-            return release in (await shown(r, "/")).posts
+            page = await shown(r, "/")
+            return release in page.posts and "2 held" in page.text  # of two services that read the same list
 
-        await until(held, "the page says it is held, and how to let it go")
+        await until(held, "the page says what is held, and how to let it go")
         page = await shown(r, "/")
         assert "held: source shrank" in page.text
-        assert "2 held" in page.text, "of two services that read the same list"
         assert "says 1 targets, the plan has 40 of it" in page.text
         async with r.session.post(r.url + release) as answer:
             assert answer.status == 401
