@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from promring.cli import COMMANDS, main
 from promring.cli.lazy import OTHER_WORDS, with_variables
 from promring.demo.process import free_port
-from tests.fakes.controller import FakeController, status
+from tests.fakes.controller import FakeController, status, success
 from tests.unit.test_web import scrapers
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +159,31 @@ def test_a_status_that_is_watched_goes_on_when_the_controller_does_not_answer_fo
     documents = list(yaml.safe_load_all(out))
     assert len(documents) >= 2
     assert {one["version"] for one in documents} == {"0.1.0"}
+
+
+def test_events_that_are_followed_go_on_over_a_restart_and_none_is_said_twice() -> None:
+    def event(number: int, second: int) -> dict[str, object]:
+        about = {"level": "info", "msg": f"m{second}", "service": "", "fleet": "", "fields": {}}
+        return {"id": number, "ts": f"2026-01-01T00:00:{second:02}.000Z", **about}
+
+    first, more, anew = event(1, 1), event(2, 2), [event(1, 3), event(2, 4)]
+    told = iter([[first], [first, more], b"<html>", [anew[1]], anew])
+    seen = threading.Event()
+
+    def answer() -> object:
+        if (found := next(told, None)) is None:
+            seen.set()
+            return success([anew[-1]])
+        return found if isinstance(found, bytes) else success(found)
+
+    with FakeController({"/api/v1/events": (200, answer)}) as fake:
+        command = [sys.executable, "-m", "promring", "events", "--url", fake.url, "--follow"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert seen.wait(60)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert [line.split()[2] for line in out.splitlines()] == ["m1", "m2", "m3", "m4"]
+    assert err.startswith("no answer, asked again: ")
 
 
 def test_what_takes_long_is_told_on_a_terminal_and_nowhere_else() -> None:

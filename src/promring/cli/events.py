@@ -40,21 +40,42 @@ def events(
         output.say(answer.plain())
         return
     _show(answer, output)
-    last = answer.data[-1].id if answer.data else 0
+    seen = answer.data[-1] if answer.data else None
     while follow:
         time.sleep(FOLLOW_S)
-        new = controller.get("/api/v1/events", list[Event], [("since", str(last)), ("limit", "1000"), *chosen])
-        _show(new, output)
-        last = new.data[-1].id if new.data else last
+        try:
+            seen = _go_on(controller, output, chosen, seen)
+        except click.ClickException as error:
+            say(f"no answer, asked again: {error.message}", err=True)
 
 
-def _show(answer: Answered[list[Event]], output: Output) -> None:
+def _go_on(controller: Controller, output: Output, chosen: Sequence[tuple[str, str]], seen: Event | None) -> Event | None:
+    """Show what came after ``seen``; the last one that was shown. A restarted controller counts its events anew, so the last
+    event is asked for again: another one in its place is of another process, and what is later than ``seen`` is shown.
+    """
+
+    def since(number: int) -> Answered[list[Event]]:
+        return controller.get("/api/v1/events", list[Event], [("since", str(number)), ("limit", "1000"), *chosen])
+
+    answer = since(seen.id - 1 if seen else 0)
+    shown = 0
+    if seen is not None and answer.data[:1] == [seen]:
+        shown = 1
+    elif seen is not None:
+        answer = since(0)
+        shown = sum(one.ts <= seen.ts for one in answer.data)
+    _show(answer, output, shown)
+    return answer.data[-1] if len(answer.data) > shown else seen
+
+
+def _show(answer: Answered[list[Event]], output: Output, first: int = 0) -> None:
+    """Those from the number ``first`` on."""
     if not output.is_text:
         plain = answer.plain()
-        for one in plain if isinstance(plain, list) else ():
+        for one in plain[first:] if isinstance(plain, list) else ():
             output.say_next(one)
         return
-    for event in answer.data:
+    for event in answer.data[first:]:
         fields = "".join(f" {name}={_quoted(event.fields[name])}" for name in _shown(event.fields))
         names = (("fleet", event.fleet), ("service", event.service))
         about = "".join(f" {name}={value}" for name, value in names if value)

@@ -76,7 +76,7 @@ class Outcome:
 
 
 @click.command()
-@click.option("--scrapers", type=click.IntRange(1, 10_000), required=True)
+@click.option("--scrapers", type=click.IntRange(1, 10_000), required=True, help="How many scrapers.")
 @click.option("--targets", type=click.IntRange(1, TARGETS_MOST), help="With --loads: as many as it has figures.")
 @click.option("--leave", type=click.IntRange(0), default=1, show_default=True, help="How many scrapers leave.")
 @click.option("--join", type=click.IntRange(0, 10_000), default=1, show_default=True, help="How many scrapers join.")
@@ -100,7 +100,9 @@ class Outcome:
     show_default=True,
     help="Among how many services the targets are spread.",
 )
-@click.option("--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True)
+@click.option(
+    "--virtual-nodes", type=click.IntRange(1, 65536), default=512, show_default=True, help="Points a scraper on the ring."
+)
 @click.option("--skew", is_flag=True, help="Loads with a long tail, as samples a scrape have; placed by load.")
 @click.option(
     "--loads",
