@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promring.delivery import receiver_sh
@@ -133,6 +133,8 @@ NOTE = st.builds(
 
 
 @settings(max_examples=40)
+@example(f"1.2 {hashlib.sha256(ONE).hexdigest()}\r\n", 1, 2, ONE)
+@example(f"1.2 {hashlib.sha256(ONE).hexdigest()}\x0b2\n", 1, 2, ONE)
 @given(NOTE, st.sampled_from([0, 1, 2, 8, 9, 4294967297]), st.sampled_from([1, 2, 9]), st.sampled_from([ONE, TWO, None]))
 def test_both_receivers_read_every_note_alike(note: str, epoch: int, n: int, there: bytes | None) -> None:
     def outcome(receive: Receiver) -> object:

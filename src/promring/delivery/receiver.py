@@ -211,7 +211,7 @@ def noted(path: Path, *, say: Logger | None = None) -> Note | None:
     except FileNotFoundError:
         return None
     try:
-        generation, digest, *more = text.partition("\n")[0].split()
+        generation, digest, *more = filter(None, re.split("[ \t]", text.partition("\n")[0]))  # the words that a shell reads
         return Note(parse_generation(generation), digest, parse_follows(" ".join(more), parse_generation(generation)))
     except ValueError:
         if say is not None:
