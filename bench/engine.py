@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,13 +24,15 @@ import psutil
 from bench.report import console, table
 from promring.demo.process import Process, find, free_port
 from promring.discovery import SourceContext
+from promring.discovery.polling import poll
 from promring.discovery.prometheus import PrometheusSource, PrometheusTargets
-from promring.model import DiscoveryError
+from promring.model import Answer, DiscoveryError, Known, TargetPool
 from promring.runtime.http_client import HttpError, new_session, request
 from promring.runtime.redact import SecretUrl
 from promring.runtime.threads import favour_the_loop
+from promring.telemetry import log
 
-TARGETS, POOLS, LABELS, ANSWERS = 200_000, 50, 15, 2
+TARGETS, POOLS, LABELS, ANSWERS, REPLACED, INTERVAL_S = 200_000, 50, 15, 2, 5, 30.0
 APPLIED_S = 8.0
 """Prometheus applies what it discovered every 5 s."""
 LOOKS_MOST = 20
@@ -142,7 +146,7 @@ async def _measure(url: str, folder: Path) -> None:
     context = SourceContext(Path())
     gc.collect()
     sources = [
-        PrometheusTargets(url=SecretUrl(url), scrape_pool=f"job{i}", interval=30.0, timeout=120.0).source(context)
+        PrometheusTargets(url=SecretUrl(url), scrape_pool=f"job{i}", interval=INTERVAL_S, timeout=120.0).source(context)
         for i in range(POOLS)
     ]
     watch = _Watch()
@@ -175,6 +179,7 @@ async def _measure(url: str, folder: Path) -> None:
                 cpu.append(spent)
                 break
     came, later = await _additions(url, folder, sources)
+    replaced = await _replaced(url, folder)
     rows = [
         ("the answer to nowhere, by curl", yardstick, ""),
         ("an answer in which nothing changed", same, ""),
@@ -182,6 +187,11 @@ async def _measure(url: str, folder: Path) -> None:
         ("the same in seconds of CPU here", cpu, ""),
         ("one target more is applied in one pool, until its source has it", came, "1"),
         ("the same until all sources have their answers", later, ""),
+        (
+            f"a target is replaced by another one in the engine's file, until its source has it, {REPLACED} times",
+            replaced,
+            "31",
+        ),
         ("the event loop is late", stalls, "0.15"),
     ]
     table(f"{TARGETS} targets, {LABELS} labels, {POOLS} pools", rows)
@@ -205,6 +215,38 @@ async def _additions(url: str, folder: Path, sources: list[PrometheusSource]) ->
         await others
         later.append(time.perf_counter() - began)
     return came, later
+
+
+async def _replaced(url: str, folder: Path) -> list[float]:
+    """The seconds from a write of a list with as many targets as before until the source of that pool has it, while all
+    sources are asked as promring asks them.
+    """
+    context = SourceContext(Path())
+    last: dict[int, Answer[TargetPool]] = {}
+    took = []
+    async with asyncio.TaskGroup() as group:
+        polls = []
+        for i in range(POOLS):
+            wanted = PrometheusTargets(url=SecretUrl(url), scrape_pool=f"job{i}", interval=INTERVAL_S, timeout=120.0)
+            publish = partial(_publish, last, i)
+            polls.append(group.create_task(poll(f"job{i}", wanted.source(context), publish, lambda _: None, log.get())))
+        while len(last) < POOLS or not all(isinstance(one, Known) for one in last.values()):  # noqa: ASYNC110 - a bench
+            await asyncio.sleep(0.1)
+        for turn in range(REPLACED):
+            await asyncio.sleep(random.uniform(1, INTERVAL_S / 2))
+            address = f"10.255.2.{turn}:1"
+            await asyncio.to_thread(_write, folder / "1" / "list.json", 1, address)
+            began = time.perf_counter()
+            while not (isinstance(now := last[1], Known) and address.encode() in now.value.blob):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            took.append(time.perf_counter() - began)
+        for task in polls:
+            task.cancel()
+    return took
+
+
+def _publish(last: dict[int, Answer[TargetPool]], i: int, answer: Answer[TargetPool], *_: object) -> None:
+    last[i] = answer
 
 
 async def _answer(sources: list[PrometheusSource]) -> float:

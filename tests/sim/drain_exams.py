@@ -84,12 +84,14 @@ async def one_is_drained_and_heirs_get_nothing(fleet: Fleet) -> None:
 
 
 async def _drained_of_what_others_fail(fleet: Fleet, scraper: Scraper) -> None:
-    """Of one job, the last one by name: what a scraper has of the others goes."""
+    """Of one job, the last one by name: what a scraper has of the others goes. Who has a target besides still reaches it:
+    that nobody reaches it from the moment of the drain on is known only when they have asked once more.
+    """
     last = max(fleet.world.jobs)
     mine = set(scraper.of(last))
     for other in fleet.world.scrapers.values():
         if other is not scraper:
-            other.cut |= mine
+            other.cut |= mine - set(other.of(last))
     fleet.drained.add(scraper.id)
     fleet.drain()
     await fleet.let_pass(STAYS_S)

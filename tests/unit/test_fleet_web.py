@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -43,7 +44,7 @@ WRITES = ("drain", "undrain", "release")
 
 def sections(page: bytes) -> dict[str, bytes]:
     """What stands between the beginning of a section and that of the next, by its data-key."""
-    parts = page.split(b'<section data-key="')[1:]
+    parts = re.split(rb'<section (?:class="[^"]*" )?data-key="', page)[1:]
     return {part.partition(b'"')[0].decode(): part for part in parts}
 
 
