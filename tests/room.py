@@ -40,10 +40,10 @@ class Need(NamedTuple):
     disk_mib: int
 
 
-UNIT = Need(instances=8, watches=64, descriptors=256, ports=10, mib=500, disk_mib=200)
+UNIT = Need(instances=2, watches=64, descriptors=256, ports=10, mib=500, disk_mib=200)
 MANY_AT_ONCE = 2
 """Tests that run many servers with many lists: each takes up to 40 inotify instances."""
-WORKER = Need(instances=6, watches=64, descriptors=0, ports=20, mib=350, disk_mib=200)
+WORKER = Need(instances=5, watches=64, descriptors=0, ports=20, mib=350, disk_mib=200)
 """What each worker that runs tests on real servers adds."""
 MANY = Need(instances=50, watches=200, descriptors=0, ports=40, mib=300, disk_mib=100)
 """What ``MANY_AT_ONCE`` tests with ``many_watchers`` add to that."""
