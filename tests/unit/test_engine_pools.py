@@ -164,6 +164,9 @@ scrape_configs:
     empty: []
   metrics_path: /probe
   scheme: https
+  scrape_native_histograms: false
+  always_scrape_classic_histograms: false
+  convert_classic_histograms_to_nhcb: true
   relabel_configs: [{source_labels: [__address__], action: keep}]
 """
     assert dict(jobs_of(text)["node"].own) == OWN
@@ -172,6 +175,9 @@ scrape_configs:
         "__param_module": "http_2xx",
         "__metrics_path__": "/probe",
         "__scheme__": "https",
+        "__scrape_native_histograms__": "false",  # as Prometheus 3.14 prints them, and adds them to each target
+        "__always_scrape_classic_histograms__": "false",
+        "__convert_classic_histograms_to_nhcb__": "true",
     }
 
 

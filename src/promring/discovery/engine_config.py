@@ -1,8 +1,9 @@
 """What each job of a Prometheus says of itself, from its ``/api/v1/status/config``.
 
 A Prometheus lists its targets with labels of the job among those that were discovered: ``job``, ``__scheme__``,
-``__metrics_path__``, ``__param_*``, ``__scrape_interval__``, ``__scrape_timeout__``. What only the job said does not belong
-to the target: the job of the scraper says it again, and with the engine's interval it would never be scraped.
+``__metrics_path__``, ``__param_*``, ``__scrape_interval__``, ``__scrape_timeout__``, and since 3.13 how it reads histograms.
+What only the job said does not belong to the target: the job of the scraper says it again, and with the engine's interval it
+would never be scraped.
 
 Reads parser events: no object of the text's choice is made, aliases are ignored. Pure.
 """
@@ -23,6 +24,9 @@ OF_JOB = {
     "metrics_path": "__metrics_path__",
     "scrape_interval": "__scrape_interval__",
     "scrape_timeout": "__scrape_timeout__",
+    "scrape_native_histograms": "__scrape_native_histograms__",
+    "always_scrape_classic_histograms": "__always_scrape_classic_histograms__",
+    "convert_classic_histograms_to_nhcb": "__convert_classic_histograms_to_nhcb__",
 }
 _Loader = getattr(yaml, "CLoader", yaml.Loader)  # its parser only
 _Start = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
