@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -139,6 +140,18 @@ def test_what_a_shell_evaluates_is_printed(shell: str) -> None:
         subprocess.run(["bash", "-n"], input=result.stdout, text=True, check=True, timeout=60)
 
 
+def interrupted(command: Sequence[str], seen: threading.Event) -> tuple[str, str]:
+    """What it wrote until it got a SIGINT, which it does not ignore, whoever started us: after ``seen``."""
+    heeding = ["env", "--default-signal=INT", *command]
+    with subprocess.Popen(heeding, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert seen.wait(60)
+            process.send_signal(signal.SIGINT)
+            return process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+
 def test_a_status_that_is_watched_goes_on_when_the_controller_does_not_answer_for_a_while() -> None:
     told = iter([status(), b"<html>", status()])
     seen = threading.Event()
@@ -151,10 +164,7 @@ def test_a_status_that_is_watched_goes_on_when_the_controller_does_not_answer_fo
 
     with FakeController({"/api/v1/status": (200, answer)}) as fake:
         command = [sys.executable, "-m", "promring", "status", "--url", fake.url, "--watch", "--every", "10ms", "--output"]
-        with subprocess.Popen([*command, "yaml"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert seen.wait(60)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+        out, err = interrupted([*command, "yaml"], seen)
     assert err.splitlines()[0].startswith("no answer, asked again: ")
     documents = list(yaml.safe_load_all(out))
     assert len(documents) >= 2
@@ -178,10 +188,7 @@ def test_events_that_are_followed_go_on_over_a_restart_and_none_is_said_twice() 
 
     with FakeController({"/api/v1/events": (200, answer)}) as fake:
         command = [sys.executable, "-m", "promring", "events", "--url", fake.url, "--follow"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert seen.wait(60)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+        out, err = interrupted(command, seen)
     assert [line.split()[2] for line in out.splitlines()] == ["m1", "m2", "m3", "m4"]
     assert err.startswith("no answer, asked again: ")
 
