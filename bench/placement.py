@@ -27,6 +27,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import jump
 import numpy as np
@@ -221,7 +222,7 @@ def _table(speeds: dict[str, list[float]]) -> None:
     console.print(f"by series 1.10 against ring: {ratio:.1f} x (asked: <= 6)")
 
 
-Weights = npt.NDArray[np.float64] | Loads
+Weights: TypeAlias = "npt.NDArray[np.float64] | Loads"
 
 
 def _leave(kind: Place, pool: TargetPool, owners: Owners, ids: list[str], by: Weights) -> str:
