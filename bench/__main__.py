@@ -77,4 +77,5 @@ def main() -> None:
             asyncio.run(BENCHES[name]())
 
 
-main()
+if __name__ == "__main__":
+    main()

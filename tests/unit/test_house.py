@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 SOURCE = Path(__file__).parents[2] / "src/promring"
 FILE_LINES, FUNCTION_LINES, CLASS_ATTRIBUTES = 350, 50, 15
@@ -47,3 +50,8 @@ def test_a_class_with_many_attributes_says_in_its_docstring_why() -> None:
     many = [(name, one) for name, one in found if len(attributes(one)) > CLASS_ATTRIBUTES and not is_answer(one)]
     assert many, "and this sees some"
     assert [f"{name}:{one.name}" for name, one in many if "attribute" not in (ast.get_docstring(one) or "")] == []
+
+
+@pytest.mark.parametrize("program", ["bench", "soak", "mutants"])
+def test_a_program_that_no_test_runs_can_be_loaded(program: str) -> None:
+    assert importlib.import_module(f"{program}.__main__").__file__
