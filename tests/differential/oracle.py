@@ -31,6 +31,8 @@ SETTLED_S = 6.0
 """A scraper applies what it discovered every 5 s."""
 PROGRAMS = {"prometheus": "Prometheus 2.42", "prometheus3": "Prometheus 3.5", "vmagent": "vmagent"}
 OF_THE_READER = ("__meta_filepath", "__meta_url", ID_LABEL)
+HISTOGRAMS = ("scrape_native_histograms", "always_scrape_classic_histograms", "convert_classic_histograms_to_nhcb")
+"""Since Prometheus 3.13."""
 ADDED = {
     ("__scheme__", "http"),
     ("__metrics_path__", "/metrics"),
@@ -38,6 +40,7 @@ ADDED = {
     ("__scrape_interval__", "1h0m0s"),
     ("__scrape_timeout__", "10s"),
     ("job", "lists"),
+    *((f"__{name}__", "false") for name in HISTOGRAMS),
 }
 """What the job itself adds to each target."""
 
