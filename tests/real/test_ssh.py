@@ -388,6 +388,12 @@ async def test_idle_connections_end(tmp_path: Path) -> None:
         await until(lambda: not f.sshd[B].sessions(), "a host without a slice is left", 5)
 
 
+async def test_a_connection_that_is_used_for_longer_than_an_idle_one_may_be_kept_ends_too(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as f:
+        await f.delivery(replace(QUICK, idle_s=0.01)).deliver(slices())
+        await until(lambda: not any(f.sshd[a].sessions() for a in ADDRESSES), "closed", 5)
+
+
 async def test_promring_serves_real_prometheus_servers_over_ssh(
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:

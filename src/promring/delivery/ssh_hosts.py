@@ -154,6 +154,9 @@ class SshHosts:
                 host.task.add_done_callback(functools.partial(self._ended, host))
             elif due:
                 self._widen(host)
+        self._await_idleness()
+
+    def _await_idleness(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
         self._idle = asyncio.get_running_loop().call_later(self.pace.idle_s, self._drop_all)
@@ -174,8 +177,10 @@ class SshHosts:
             host.link.drop()
 
     def _drop_all(self) -> None:
-        """Nobody has used them for long."""
+        """Nobody has used them for long. Those that are still in use are looked at again."""
         self._drop(host for host in self._hosts.values() if not host.busy)
+        if any(host.busy for host in self._hosts.values()):
+            self._await_idleness()
 
     # --- one try of one host -----------------------------------------------------------------------------------------
 
