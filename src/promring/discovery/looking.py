@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Self
 
 LOOK_S = 0.25
-SHARE = 50
-"""A look that takes long is made less often: it may take one part in ``SHARE`` of the time."""
+SHARE, REST = 50, 4
+"""A look that takes long is made less often: it may take one part in ``SHARE`` of a processor, and rests ``REST`` times as
+long as it took by the clock, which is much on a slow file system.
+"""
 AGAIN_S = 2.0
 """Two writes within one tick of a file system's clock look like one: what changed is read again after this time."""
 
@@ -53,7 +55,7 @@ class Looking:
         seen: object = None
         again_at, pause_s = float("inf"), 0.0
         while not self._ended.wait(pause_s):
-            began = time.monotonic()
+            began, worked = time.monotonic(), time.thread_time()
             try:
                 found = self._look()
             except Exception as error:  # whoever waits is told
@@ -68,7 +70,7 @@ class Looking:
                 again_at = float("inf")
                 self._ring()
             seen = found
-            pause_s = max(self._every_s, SHARE * (now - began))
+            pause_s = max(self._every_s, SHARE * (time.thread_time() - worked), REST * (now - began))
 
     def _ring(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
