@@ -1,10 +1,10 @@
-"""A second run, alone, of the few tests on real servers that failed beside others.
+"""A second run, alone, of the few tests that failed beside others.
 
-Eight tests at a time on a small machine make servers late, and a test that was late says nothing about promring. Alone it
+Ten tests at a time on a small machine make servers late, and a test that was late says nothing about promring. Alone it
 must pass. Both are said: what failed beside others is named whatever comes of it alone, so that somebody looks at it.
 
-Promises: a test that always fails fails the run; a unit test, a law or a seed of the simulation has no second run, nor has
-anything when more than ``MOST`` failed.
+Promises: a test that always fails fails the run; a seed of the simulation, or a law that draws its examples, has no second
+run, nor has anything when more than ``MOST`` failed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 MOST = 5
-FOLDERS = ("tests/real/", "tests/browser/", "tests/hostile/")
-"""Tests on real servers, or against the clock of another process."""
+DRAWN, SEEDED = "drawn: ", "tests/sim/"
+"""Whose examples are drawn, or that knows no clock but its own: it fails for no other reason than a fault."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,13 +39,14 @@ class _Failed:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             with self._file.open("a") as out:
-                print(report.nodeid, file=out)
+                print(f"{DRAWN if 'hypothesis' in report.keywords else ''}{report.nodeid}", file=out)
 
 
 def again(status: int, failed: Sequence[str]) -> list[str]:
     """Those to run once more: none when the run ended otherwise than with failed tests, or when it is no matter of time."""
     names = list(dict.fromkeys(failed))
-    late = status == pytest.ExitCode.TESTS_FAILED and len(names) <= MOST and all(n.startswith(FOLDERS) for n in names)
+    late = status == pytest.ExitCode.TESTS_FAILED and len(names) <= MOST
+    late = late and not any(name.startswith((DRAWN, SEEDED)) for name in names)
     return names if late else []
 
 

@@ -71,33 +71,45 @@ def test_each_run_of_the_tests_looks_for_room_and_leaks(pytestconfig: pytest.Con
     [
         (1, ["tests/real/a.py::b", "tests/real/a.py::b"], ["tests/real/a.py::b"]),
         (1, ["tests/browser/a.py::b[c d]"], ["tests/browser/a.py::b[c d]"]),
-        (1, ["tests/real/a.py::b", "tests/unit/a.py::b"], []),
+        (1, ["tests/real/a.py::b", "tests/unit/a.py::b"], ["tests/real/a.py::b", "tests/unit/a.py::b"]),
+        (1, ["tests/real/a.py::b", "drawn: tests/laws/a.py::b"], []),
+        (1, ["tests/real/a.py::b", "tests/sim/a.py::b"], []),
         (1, [f"tests/real/a.py::b[{n}]" for n in range(MOST + 1)], []),
         (1, [], []),
         (2, ["tests/real/a.py::b"], []),
     ],
-    ids=["failed and left something", "browser", "a unit test too", "many", "none", "interrupted"],
+    ids=[
+        "failed and left something",
+        "browser",
+        "a unit test too",
+        "a law too",
+        "a seed too",
+        "many",
+        "none",
+        "interrupted",
+    ],
 )
-def test_few_tests_on_real_servers_that_failed_get_a_second_run_alone(
-    status: int, failed: list[str], again_: list[str]
-) -> None:
+def test_few_tests_that_failed_get_a_second_run_alone(status: int, failed: list[str], again_: list[str]) -> None:
     assert again(status, failed) == again_
 
 
 def test_what_is_not_run_again_keeps_its_status(tmp_path: Path) -> None:
-    (tmp_path / "failed").write_text("tests/unit/a.py::b\n")
+    (tmp_path / "failed").write_text("tests/sim/a.py::b\n")
     assert main(1, tmp_path / "failed") == 1
     assert main(2, tmp_path / "none") == 2
 
 
 def test_a_run_writes_down_what_failed(tmp_path: Path) -> None:
-    (tmp_path / "test_one.py").write_text("def test_bad():\n    assert False\n\n\ndef test_good():\n    assert True\n")
+    (tmp_path / "test_one.py").write_text(
+        "from hypothesis import given, strategies\n\n\ndef test_bad():\n    assert False\n\n\ndef test_good():\n    assert True\n\n\n"
+        "@given(strategies.just(1))\ndef test_law(n):\n    assert n == 2\n"
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.again", f"--failed-to={tmp_path}/failed"]
     done = subprocess.run(
         [*command, "-c", os.devnull, f"--rootdir={tmp_path}", str(tmp_path)], check=False, capture_output=True
     )
     assert done.returncode == 1, done.stdout
-    assert (tmp_path / "failed").read_text() == "test_one.py::test_bad\n"
+    assert (tmp_path / "failed").read_text().splitlines() == ["test_one.py::test_bad", "drawn: test_one.py::test_law"]
 
 
 def test_a_run_on_real_servers_needs_more_with_each_worker() -> None:
