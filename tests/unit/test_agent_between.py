@@ -180,7 +180,7 @@ async def test_an_agent_that_reaches_only_a_follower_gets_its_slices(
             await until(lambda: file.read_bytes() == B, "the newest there is")
             follower.offer(C, "6.4", follows=7)
             await until(lambda: file.read_bytes() == C, "and the next at once", 5)
-            assert poller.unready() == ""
+            await until(lambda: poller.unready() == "", "ready")
             leader.offer(B, "7.7")
             leader.down = False
             follower.down = True

@@ -97,10 +97,9 @@ def longer(path: Path) -> None:
 
 
 def another(path: Path) -> None:
-    content = path.read_bytes()
-    path.unlink()
-    path.with_suffix(".other").touch()
-    path.write_bytes(content)
+    other = path.with_suffix(".other")  # beside the first one, so that it has not its inode
+    other.write_bytes(path.read_bytes())
+    other.replace(path)
 
 
 def link(path: Path) -> None:
