@@ -1,7 +1,7 @@
 """A second run, alone, of the few tests that failed beside others.
 
 Ten tests at a time on a small machine make servers late, and a test that was late says nothing about promring. Alone it
-must pass. Both are said: what failed beside others is named whatever comes of it alone, so that somebody looks at it.
+must pass. Tests that failed beside others are named even when they pass alone, so that somebody looks at them.
 
 Promises: a test that always fails fails the run; a seed of the simulation, or a law that draws its examples, has no second
 run, nor has anything when more than ``MOST`` failed.
@@ -18,7 +18,7 @@ import pytest
 
 MOST = 5
 DRAWN, SEEDED = "drawn: ", "tests/sim/"
-"""Whose examples are drawn, or that knows no clock but its own: it fails for no other reason than a fault."""
+"""Tests with drawn examples, and the simulation, which has a clock of its own: a busy machine cannot make these fail."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

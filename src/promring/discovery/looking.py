@@ -1,5 +1,5 @@
-"""Notices that files are others than before, by looking at them: a rename, a symlink that is swapped, a folder that is made
-again and a network file system are seen alike, and nothing of the system (inotify instances) can be used up.
+"""Notices that files changed, by looking at them. A rename, a swapped symlink, a folder that is made again and a change on
+a network file system are all seen, and no inotify instance is needed.
 
 Owns one daemon thread for each ``Looking``; a file system that hangs stops that thread and nothing else.
 """
@@ -16,15 +16,18 @@ from typing import Self
 
 LOOK_S = 0.25
 SHARE, REST = 50, 4
-"""A look that takes long is made less often: it may take one part in ``SHARE`` of a processor, and rests ``REST`` times as
-long as it took by the clock, which is much on a slow file system.
+"""A long look is followed by a long pause: ``SHARE`` times its processor time, and ``REST`` times its time by the clock,
+which spares a slow file system.
 """
 AGAIN_S = 2.0
-"""Two writes within one tick of a file system's clock look like one: what changed is read again after this time."""
+"""Seconds. Two writes within one tick of a file system's clock look like one write, so every change is told twice: at once,
+and again after this time without another change.
+"""
 
 
 class Looking:
-    """``look`` says what is there now; it runs in the thread, and what it raises ends the looking.
+    """``look`` returns what is there now, as values that can be compared. It runs in the thread, and an error of it ends the
+    looking. ``every_s`` and ``again_s``: seconds.
 
     Raises RuntimeError when no thread can be started.
     """
@@ -44,7 +47,7 @@ class Looking:
         self._ended.set()
 
     async def changed(self) -> None:
-        """Wait for a change since the last call, the first one also since before the begin. Raises what ``look`` did."""
+        """Wait until something changed since the last call; the first call returns at once. Raises the error of ``look``."""
         await self._changed.wait()
         self._changed.clear()
         if self._error is not None:

@@ -74,15 +74,16 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 async def computed(work: Callable[[], T]) -> T:
-    """As ``in_thread``, for work that only computes: ``COMPUTING`` at a time, in the order of asking. What waits for a file,
-    a process or a second turn would keep its turn from all others.
+    """As ``in_thread``, for work that only computes: ``COMPUTING`` at a time, in the order of asking. When cancelled, the
+    turn is given on although the thread may still compute. Work that waits for a file, a process or another turn must not
+    run here: it would keep its turn from all others.
     """
     async with turn():
         return await in_thread(work)
 
 
 def turn() -> asyncio.Semaphore:
-    """To be held while one computes in a thread; of this event loop."""
+    """One of the ``COMPUTING`` turns of this event loop; held while a thread computes."""
     loop = asyncio.get_running_loop()
     if (found := _turns.get(loop)) is None:
         found = _turns[loop] = asyncio.Semaphore(COMPUTING)
