@@ -8,8 +8,7 @@ A file that was never read since the start has no last good list. Until every fi
 this one left (``remember``) stays beside what can be read, so that nothing of a bad file goes. Without such a list the first
 answer waits ``patience_s`` for every file and pattern, and is then made of those that can be read.
 
-Half a file in JSON is malformed, but half a file in YAML is a shorter list: it is read when nobody has written to it for
-``SETTLED_S``. A writer that pauses for longer is not noticed; a careful one writes beside and renames.
+Only what changed is read: each file twice, and all of them once in ``interval_s`` (``list_file``).
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import glob
-import os
-import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
@@ -30,19 +27,18 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX, Interval, base_folder
 from promring.core.patch import merge_again
-from promring.core.pool import merge, pool_of
+from promring.core.pool import merge
 from promring.discovery import SourceContext, SourceSettings, groups
 from promring.discovery.globs import matching, may_match
 from promring.discovery.groups import ListRules
+from promring.discovery.list_file import ListFile
 from promring.discovery.looking import Looking
+from promring.discovery.stamps import Stamps
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.threads import computed, consume_error, in_thread
 
-FILE_BYTES_MAX = 512 * 1024 * 1024
 OPEN_BYTES = 32 * 1024 * 1024
 """So much is read before it is made into lists, so that many long files are not in memory at the same time."""
-SETTLED_S = 1.0
-SETTLING_MOST = 5
 TIMEOUT_S = 30.0
 PATIENCE_S = 30.0
 
@@ -77,59 +73,10 @@ class FileTargets(SourceSettings):
                 yield ("files", i), f"no file matches {pattern!r} yet"
 
 
-class _File:
-    """One file and its last good list."""
-
-    def __init__(self, path: str, rules: groups.ListRules) -> None:
-        self._path = path
-        self._is_json = path.lower().endswith(".json")
-        self._reader = groups.Reader(groups.many_from_json if self._is_json else groups.many_from_yaml, rules)
-        self.last: TargetPool = pool_of(())
-        self.good = False
-        self.bytes_read = 0
-
-    def open(self) -> TargetPool | groups.Compute:
-        """As ``groups.Reader.opened``."""
-        text = self._text()
-        if not text.strip():
-            raise DiscoveryError(f"{self._path}: the file is empty (no targets would be [])")
-        self.bytes_read = len(text)
-        return self._reader.opened(text, self._path)
-
-    def _text(self) -> bytes:
-        try:
-            with open(self._path, "rb", opener=_without_waiting) as file:
-                descriptor = file.fileno()
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise DiscoveryError(f"{self._path}: not a regular file")
-                if not self._is_json:
-                    self._settle(descriptor)
-                text = file.read(FILE_BYTES_MAX + 1)
-        except FileNotFoundError:
-            why = "vanished; reload if its targets shall go" if self.good else "no such file"
-            raise DiscoveryError(f"{self._path}: {why}") from None
-        except OSError as error:
-            raise DiscoveryError(f"{self._path}: {error.strerror}") from error
-        if len(text) > FILE_BYTES_MAX:
-            raise DiscoveryError(f"{self._path}: larger than {FILE_BYTES_MAX} bytes")
-        return text
-
-    def _settle(self, descriptor: int) -> None:
-        """Wait until the file was not written to for a while. Raises ``DiscoveryError`` when that takes too long."""
-        for _ in range(SETTLING_MOST):
-            written_s = os.fstat(descriptor).st_mtime
-            if abs(time.time() - written_s) > SETTLED_S:  # ahead, too: a file server's clock is not ours
-                return
-            time.sleep(SETTLED_S)
-            if os.fstat(descriptor).st_mtime == written_s:
-                return
-        raise DiscoveryError(f"{self._path}: is still being written")
-
-
 class _Opened(NamedTuple):
     """``found``: its list, what computes it, or why it cannot be read."""
 
-    file: _File
+    file: ListFile
     found: TargetPool | groups.Compute | str
 
 
@@ -148,7 +95,8 @@ class FileSource:
         self._patterns, self._rules = patterns, rules
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self.interval_s = interval_s
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, ListFile] = {}
+        self._stamps = Stamps()
         self._remembered: TargetPool | None = None
         self._complete = False
         """Whether every file was read since the start."""
@@ -203,7 +151,7 @@ class FileSource:
         opened: list[_Opened] = []
         size = 0
         for path in paths:
-            file = self._files.setdefault(path, _File(path, self._rules))
+            file = self._files.setdefault(path, ListFile(path, self._rules, self._stamps, self.interval_s))
             try:
                 opened.append(_Opened(file, file.open()))
                 size += file.bytes_read
@@ -220,7 +168,7 @@ class FileSource:
                 if isinstance(found, str):
                     errors.append(found)
                 else:
-                    file.last, file.good = found if isinstance(found, TargetPool) else found(), True
+                    file.take(found)
             except DiscoveryError as error:
                 errors.append(str(error))
         return [file.last for file, _ in opened]
@@ -258,30 +206,18 @@ class FileSource:
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[object]:
         """Yields when a file of a pattern is there, gone, or another one than before."""
-        with Looking(self._stamps) as looking:
+        with Looking(self._look) as looking:
             while not stop.is_set():
                 await looking.changed()
                 yield None
 
-    def _stamps(self) -> list[object]:
+    def _look(self) -> object:
         """What tells each file that a pattern matches from another one of that name, or from itself before a write."""
-        stamps: list[object] = []
+        paths: list[str] = []
+        errors: list[object] = []
         for pattern in self._patterns:
             try:
-                stamps += map(_stamp, sorted(map(str, matching(Path(pattern)))))
+                paths += sorted(map(str, matching(Path(pattern))))
             except OSError as error:
-                stamps.append((pattern, error.errno))
-        return stamps
-
-
-def _stamp(path: str) -> tuple[object, ...]:
-    try:
-        found = Path(path).stat()
-    except OSError as error:
-        return path, error.errno
-    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """For ``open``, which closes it again when the path is a folder."""
-    return os.open(path, flags | os.O_NONBLOCK)
+                errors.append((pattern, error.errno))
+        return self._stamps.look(paths), errors
