@@ -7,6 +7,12 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 SLOWER_MOST = 8.0
 LEAST_S = 10.0
@@ -41,3 +47,12 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, time
         if waited_s > timeout_s and waited_s > timeout_s * slower():
             raise AssertionError(f"not within {waited_s:.0f} s ({timeout_s:g} s on a quiet machine): {what}")
         await asyncio.sleep(min(LOOK_MOST_S, LOOK_S + waited_s / 20))
+
+
+async def answers(session: aiohttp.ClientSession, url: URL | str) -> bool:
+    """Whether a GET is answered with 200 now. No answer is no error: the server may not listen yet."""
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from urllib.parse import quote
+
+from playwright.async_api import Request, Route
 
 from promring.web.paths import Paths
 from tests.browser.chromium import Tab, needs_chromium, tab
 from tests.fakes.front import reverse_proxy
 from tests.unit.test_web import Running, running
+from tests.waiting import until
 
 pytestmark = needs_chromium
+LONG = "the_exporters_of_the_shop_" * 4
+"""A name of a service without a place to break it."""
+TURNED = "a\u202eb\u0007c\u200bd"
+"""It turns the rest of its line, rings a bell, and has what takes no room."""
 HOSTILE = "</main><script>document.title=1</script><img src=x onerror=document.title=2>\"'{{ 7 * 7 }}"
 
 
@@ -35,12 +43,14 @@ async def pages(r: Running) -> list[str]:
         "/config",
         "/config?said=1&q=probe",
         "/runbooks",
+        f"/services/{LONG}",
+        f"/fleets/main/scrapers/{node}?service={LONG}",
     ]
 
 
 async def test_no_page_has_a_finding_of_axe_nor_scrolls_sideways_and_labels_are_text(tmp_path: Path) -> None:
-    async with running(tmp_path, shared=True) as r, tab(touch=True) as t:
-        r.write([{"targets": ["t1:9100", "t2:9100"], "labels": {"evil": HOSTILE}}])
+    async with running(tmp_path, shared=True, second=LONG) as r, tab(touch=True) as t:
+        r.write([{"targets": ["t1:9100", "t2:9100"], "labels": {"evil": HOSTILE, "turned": TURNED}}])
         await t.open(r.url)
         await t.until("document.querySelector('[data-key=\"service node\"] dd').textContent.trim() === '2'")
         found, titles = {}, []
@@ -56,6 +66,7 @@ async def test_no_page_has_a_finding_of_axe_nor_scrolls_sideways_and_labels_are_
         assert not {"1", "2"} & set(titles)
         assert await t.run("document.body.innerText.includes('{{ 7 * 7 }}')") is False
         await t.open(f"{r.url}/where?target=t1")
+        assert r"a\u202eb\u0007c\u200bd" in await t.run("document.body.innerText")
         assert HOSTILE in await t.run("document.body.innerText")
         assert t.errors == []
 
@@ -110,7 +121,9 @@ async def test_behind_a_proxy_a_drain_is_asked_with_its_numbers_by_keyboard_and_
         for token, said in (("wrong", "the token is wrong"), ("sesame", "done")):
             await t.page.keyboard.press("Enter")
             await t.page.fill("#token", token)
-            await t.page.fill("#why", "new disk")
+            if token == "wrong":
+                await t.page.fill("#why", "new disk")
+            assert await t.page.input_value("#why") == "new disk", "it is not typed again after a wrong token"
             await t.page.keyboard.press("Enter")
             await t.says(said, "#said")
         await t.until(f"document.querySelector('[aria-label=\"undrain {r.nodes[1]}\"]') !== null")
@@ -131,3 +144,50 @@ async def test_without_script_everything_can_be_read_filtered_and_followed(tmp_p
         await t.page.click(".place a")
         assert "owner: " in await t.page.inner_text("main")
         assert "promring drain" in await t.page.inner_text("body")
+
+
+async def test_a_refused_stream_of_events_is_asked_for_again_and_a_tab_that_nobody_sees_has_none(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab() as t:
+        asked: list[Request] = []
+        ended: list[Request] = []
+
+        async def stream(route: Route) -> None:
+            asked.append(route.request)
+            await (route.fulfill(status=502, body="starting") if len(asked) == 1 else route.continue_())
+
+        t.page.on("requestfailed", ended.append)
+        await t.page.route("**/api/v1/events", stream)
+        await t.open(r.url)
+        await until(lambda: len(asked) == 2, "a proxy that answers 502 is asked again")
+        hidden = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }})".format
+        changed = "document.dispatchEvent(new Event('visibilitychange'))"
+        await t.run(f"{hidden('true')}; {changed}")
+        await until(lambda: asked[1] in ended, "the stream is closed")
+        r.write([{"targets": [f"t{n}:9100" for n in range(41)]}])
+        await until(lambda: len(r.supervisor.services["node"].placement.pool) == 41, "placed")  # type: ignore[union-attr]
+        await t.run(f"{hidden('false')}; {changed}")
+        await t.until("document.querySelector('[data-key=\"service node\"] dd').textContent.trim() === '41'")
+        await until(lambda: len(asked) == 3, "and opened again")
+
+
+async def test_a_late_preview_of_one_scraper_does_not_stand_in_the_dialog_of_another_one(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab() as t:
+        late, go_on = quote(r.nodes[0], safe=""), asyncio.Event()
+
+        async def preview(route: Route) -> None:
+            await go_on.wait()
+            await route.continue_()
+
+        await t.page.route(f"**/plan?without={late}*", preview)
+        await t.open(f"{r.url}/fleets/main")
+        await t.page.click(f'[aria-label="drain {r.nodes[0]}"]')
+        await t.page.keyboard.press("Escape")
+        await t.page.click(f'[aria-label="drain {r.nodes[1]}"]')
+        await t.says("targets that move", "#numbers")
+        shown = await t.page.inner_html("#numbers")
+        async with t.page.expect_response(lambda answer: f"without={late}" in answer.url) as answered:
+            go_on.set()
+        await (await answered.value).finished()
+        await t.run("new Promise(done => setTimeout(done, 300))")
+        assert await t.page.inner_html("#numbers") == shown
+        assert t.errors == []

@@ -9,7 +9,6 @@ import re
 import sys
 from pathlib import Path
 
-import aiohttp
 import bcrypt
 import pytest
 from aiohttp import web
@@ -22,6 +21,7 @@ from promring.runtime.http_client import new_session
 from promring.web import openapi
 from promring.web.envelope import encode
 from tests.rows import Seen
+from tests.waiting import answers
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 NAMES = """
@@ -81,11 +81,11 @@ async def test_every_answer_is_as_the_document_says_and_none_is_a_fault(
         await daemon.start()
         async with new_session() as session:
             ready = URL(daemon.url).with_path("/-/ready").with_user("prometheus").with_password("open sesame")
-            await daemon.until(lambda: _answers(session, ready), "promring")
+            await daemon.until(lambda: answers(session, ready), "promring")
             status, said = await _asked(daemon, phases, config, header)
             assert status == 0, said[-8000:]
             assert daemon.running
-            assert await _answers(session, ready)
+            assert await answers(session, ready)
         assert not re.search(r"Traceback|msg=unforeseen", daemon.log_file.read_text())
         requests, operations = re.findall(r"(\d+) generated", said)[-1], re.findall(r"Tested: +(\d+)", said)[-1]
         seen(f"{requests} requests of {operations} operations")
@@ -96,14 +96,6 @@ async def test_every_answer_is_as_the_document_says_and_none_is_a_fault(
 
 async def _ready(_: web.Request) -> web.Response:
     return web.Response(text="ready")
-
-
-async def _answers(session: aiohttp.ClientSession, url: URL) -> bool:
-    try:
-        async with session.get(url) as response:
-            return response.status == 200
-    except aiohttp.ClientError:
-        return False
 
 
 async def _asked(daemon: Controller, phases: str, config: str, header: str) -> tuple[int, str]:

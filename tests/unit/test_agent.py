@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import aiohttp
 import pytest
 import trustme
 from aiohttp import web
@@ -24,7 +23,7 @@ from promring.telemetry import log
 from promring.web.agent import serve
 from tests.fakes.slices import PATH, bundle, sealed
 from tests.rows import Seen
-from tests.waiting import until
+from tests.waiting import answers, until
 
 BODY = b'[{"targets":["a:1"]}]\n'
 OFFER = sealed(BODY, "1.1")
@@ -144,11 +143,3 @@ async def test_strangers_take_no_more_than_their_part_of_an_agents_descriptors(t
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def answers(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with session.get(url) as response:
-            return response.status == 200
-    except aiohttp.ClientError:
-        return False

@@ -153,6 +153,16 @@ async def test_a_drain_is_posted_to_where_the_page_says(tmp_path: Path) -> None:
         page = await shown(r, "/services/node")
         assert [p for p in page.posts if p.endswith("/undrain")] == [drains[0].removesuffix("drain") + "undrain"]
         assert "draining, " in page.text
+        fleet = await r.data("/api/v1/fleets/node")
+        drained, other = (next(x for x in fleet["scrapers"] if x["drained"] is is_drained) for is_drained in (True, False))
+        found = fleet["hand_over"]
+        assert (found["waiting"], found["reason"]) == (drained["left"], "drain")
+        assert len(found["named"]) == min(10, drained["left"])
+        for one in found["named"]:
+            assert (one["service"], one["kept_by"], one["owners"]) == ("node", drained["id"], [other["id"]])
+            where = await r.data(f"/api/v1/services/node/where?target={one['target']}")
+            assert one["id"] in {place["id"] for place in where}
+        assert f"{drained['id']} keeps it until {other['id']} scrapes it" in page.text
 
 
 @pytest.mark.row("A8", did="targets and labels with scripts, markup and templates in them, on the page")

@@ -20,7 +20,7 @@ from promring.model import Generation, Moved, Placement, Plan, Scraper, TargetGr
 from promring.telemetry import log
 from promring.web.actions import KEPT, Actions
 from promring.web.answers import parts
-from promring.web.answers.fleets import Sample
+from promring.web.answers.fleets import HandOver, Sample
 from promring.web.page import words
 from promring.web.page.charts import POINTS_MOST, charts_of
 from promring.web.page.ring import ARCS_MOST, SLOTS, load_arcs, ring_arcs
@@ -183,3 +183,24 @@ def test_an_action_says_who_and_why_and_only_the_last_ones_are_kept() -> None:
     for _ in range(KEPT + 5):
         actions.add(make_mocked_request("POST", "/x"), "release", "", fleet="f")
     assert len(actions.of()) == KEPT
+
+
+def test_how_long_a_hand_over_has_not_moved_is_counted_from_the_last_change_of_its_number() -> None:
+    timeline, before, after = Timeline(), placed("a", "b", "c"), placed("a", "b")
+    plan = compare(before, after)
+    timeline.add(reshard_of(2.0, "drain", Generation(1, 2), before, after, plan, held=7, slices_changed=2), plan)
+    for held, at in ((7, 2.0), (7, 30.0), (5, 40.0), (5, 60.0)):
+        timeline.holding(held, at)
+    assert (timeline.held_at, timeline.reshards[-1].ended_at) == (40.0, None)
+    one = HandOver(5, 7, "drain", 2.0, timeline.held_at, 100.0, [])
+    assert [words.still(one, now) for now in (69.0, 70.0, 95.0)] == [0.0, 30.0, 55.0]
+    timeline.holding(0, 99.0)
+    assert (timeline.held_at, timeline.reshards[-1].ended_at) == (99.0, 99.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a\u202eb\u0007", r"a\u202eb\u0007"), ("\u05e9\u05dc\u05d5\u05dd", "\u05e9\u05dc\u05d5\u05dd"), ("a\tb\n", "a\tb\n")],
+)
+def test_what_turns_a_line_or_is_not_seen_is_written_out_and_no_script_of_the_world_is(text: str, said: str) -> None:
+    assert words.visible(text) == said

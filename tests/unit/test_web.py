@@ -74,9 +74,15 @@ TARGETS = [{"targets": [f"t{n}:9100" for n in range(40)], "labels": {"env": "pro
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, targets: bool = True, shrink_threshold: float = 0, shared: bool = False, paths: Paths | None = None
+    folder: Path,
+    *,
+    targets: bool = True,
+    shrink_threshold: float = 0,
+    shared: bool = False,
+    paths: Paths | None = None,
+    second: str = "web",
 ) -> AsyncIterator[Running]:
-    """``shared``: ``node`` and ``web``, with 20 targets, have one fleet, ``main``."""
+    """``shared``: ``node`` and ``second``, with 20 targets, have one fleet, ``main``."""
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
         # A busy machine answers late many times, and nobody dies of it.
         probe = {"nodes": nodes, "interval": "100ms", "timeout": "100ms", "unhealthy_after": 100}
@@ -99,7 +105,7 @@ async def running(
             ],
         }
         if shared:
-            config = shared_fleet(config, folder)
+            config = shared_fleet(config, folder, second)
         file = folder / "promring.yml"
         file.write_text(json.dumps(config))
         token = folder / "token"
@@ -122,12 +128,12 @@ async def running(
             await task
 
 
-def shared_fleet(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def shared_fleet(config: dict[str, Any], folder: Path, second: str = "web") -> dict[str, Any]:
     """The first service, and another one, in one fleet; the second as it is."""
     first = config["shard_services"][0]
     service = {key: value for key, value in first.items() if key not in ("scrapers", "delivery")} | {"fleet": "main"}
     (folder / "web.json").write_text(json.dumps([{"targets": [f"w{n}:80" for n in range(20)]}]))
-    web_service = service | {"name": "web", "job": "the web", "targets": [{"file": {"files": ["web.json"]}}]}
+    web_service = service | {"name": second, "job": "the web", "targets": [{"file": {"files": ["web.json"]}}]}
     fleet = {"name": "main", "description": "of the shop", "scrapers": first["scrapers"], "delivery": first["delivery"]}
     own = config["shard_services"][1]
     return config | {"fleets": [fleet], "shard_services": [service, web_service, own]}

@@ -11,6 +11,7 @@ answer names would get the credentials.
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -66,7 +67,7 @@ class ScraperApi(HttpClient):
 
     def url(self, address: str, path: str) -> URL:
         """Of a scraper at ``host:port``."""
-        return URL(f"{self.scheme}://{address}{self.path_prefix}{path}")
+        return _url(f"{self.scheme}://{address}{self.path_prefix}{path}")
 
     def elsewhere(self, status: int, path: str) -> str:
         """What an answer means that says that ``path`` is not there; mostly empty."""
@@ -112,6 +113,12 @@ class ScraperApi(HttpClient):
             return await self.headers()
         except secretfile.SecretError as error:
             raise NotAskedError(str(error)) from error
+
+
+@lru_cache(maxsize=10_000)
+def _url(text: str) -> URL:
+    """Reading a URL takes as long as all else that is said of a scraper in an answer."""
+    return URL(text)
 
 
 PLAIN = ScraperApi()

@@ -84,6 +84,8 @@ class Retirement:
 
     def going_on(self, slices: Collection[Slice]) -> list[GoingOn]:
         """The old places, until when they go on, and who has not asked at the new one."""
+        if not self.ways:
+            return []
         nodes = [(s.scraper.host, s.scraper.port) for s in slices]
         return [
             GoingOn(

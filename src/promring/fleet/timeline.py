@@ -57,6 +57,9 @@ class Timeline:
     def __init__(self) -> None:
         self.reshards: deque[Reshard] = deque(maxlen=RESHARDS_KEPT)
         """The newest last."""
+        self.held_at: float | None = None
+        """When the number of targets that old owners keep last changed, wall-clock seconds; None: not since the start."""
+        self._held = 0
         self._moved: deque[tuple[Reshard, Moved]] = deque()
         self._rows = 0
         self._made: OrderedDict[Generation, float] = OrderedDict()
@@ -73,7 +76,7 @@ class Timeline:
 
     def add(self, one: Reshard, plan: Plan) -> None:
         """One that moved nothing, and after which the same scrapers have targets, is left out."""
-        self.holding(0, one.at)
+        self._end(one.at)
         if not (one.moved or one.joined or one.left):
             return
         self.reshards.append(one)
@@ -86,7 +89,14 @@ class Timeline:
 
     def holding(self, held: int, at: float) -> None:
         """So many targets are with old owners now."""
-        if not held and self.reshards and self.reshards[-1].ended_at is None:
+        if held != self._held:
+            self._held, self.held_at = held, at
+        if not held:
+            self._end(at)
+
+    def _end(self, at: float) -> None:
+        """Of the newest reshard."""
+        if self.reshards and self.reshards[-1].ended_at is None:
             self.reshards[-1] = replace(self.reshards[-1], ended_at=at)
 
     def left_at(self, scraper: str) -> float | None:

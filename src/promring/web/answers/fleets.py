@@ -86,6 +86,32 @@ class Taken(Answer, frozen=True, rename={"source": "from", "destination": "to"})
     targets: int
 
 
+class Waiting(Answer, frozen=True):
+    """A target that its old owner keeps until the new one was seen to scrape it."""
+
+    service: Annotated[str, doc("Whose it is.")]
+    id: Annotated[str, doc("As in the answer of `where`.")]
+    target: Annotated[str, doc("Its address.")]
+    kept_by: Annotated[str, doc("The scraper that keeps it meanwhile.")]
+    owners: Annotated[list[str], doc("The scrapers that shall have it.")]
+
+
+class HandOver(Answer, frozen=True):
+    """The hand-overs of a fleet that are under way."""
+
+    waiting: Annotated[int, doc("Targets that an old owner still keeps.")]
+    begun_with: Annotated[
+        int | None, doc("How many there were when the newest reshard began; null: it began before this process.")
+    ]
+    reason: Annotated[str | None, doc("Of that reshard; null as `begun_with`.")]
+    since: Annotated[float | None, doc("When it began; null as `begun_with`.")]
+    changed_at: Annotated[float | None, doc("When the number of those that wait last changed; null: before this process.")]
+    ends_at: Annotated[
+        float, doc("When the last of them ends by time alone, if its new owner answers and has taken its slice by then.")
+    ]
+    named: Annotated[list[Waiting], doc("Those that have waited the longest, at most 10.")]
+
+
 class Reshard(Answer, frozen=True):
     """A plan that changed who has what, or who may have targets."""
 
@@ -176,6 +202,7 @@ class Fleet(Answer, frozen=True):
     room: Annotated[Room | None, doc("How many scrapers it needs; null without `capacity` or a plan.")]
     loads: Annotated[Loads | None, doc("How loads are learnt; null: each target counts 1.")]
     handing_over: Annotated[int, doc("Targets that an old owner still holds until the new one scrapes them.")]
+    hand_over: Annotated[HandOver | None, doc("More about these; null: there are none.")]
     second_opinions: Annotated[int, doc("Targets that another scraper tries as well, to see whose fault a failure is.")]
     held: Annotated[Held | None, doc("Why the whole plan is kept; null: it is not.")]
     withheld: Annotated[list[Held], doc("Parts of the facts about scrapers that are not acted on.")]

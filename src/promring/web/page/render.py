@@ -61,7 +61,7 @@ def _environment(folder: Path, paths: Paths) -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    names = ("ago", "clock", "until", "count", "brief", "hour", "percent", "span")
+    names = ("ago", "clock", "until", "count", "brief", "hour", "percent", "span", "still", "visible")
     made.filters |= {name: getattr(words, name) for name in names} | {"colour": colour}
     made.globals["base"] = paths.links
     return made

@@ -7,11 +7,16 @@ import time
 from functools import lru_cache
 
 from promring.telemetry.events import Event
+from promring.web.answers.fleets import HandOver
 
 TEXT_MOST, NAMES_MOST = 300, 6
 """Of a field of an event: longer texts are cut, lists to so many names."""
 WHOLE_SETS = frozenset({"oldnodes", "newnodes", "detail"})
 """Fields with a whole set, beside ``joined`` and ``left``."""
+STILL_S = 30.0
+"""A hand-over of which nothing ended for so long is called stuck, and the page names its targets."""
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+"""Control characters, and those that turn the direction of a line or take no room."""
 _DIGITS = re.compile(r"(\d+)")
 Natural = tuple[tuple[int, int, str], ...]
 
@@ -68,6 +73,17 @@ def clock(stamp: str) -> str:
 def hour(at: float) -> str:
     """The time of day, as the log has it: UTC."""
     return time.strftime("%H:%M:%S", time.gmtime(at))
+
+
+def still(one: HandOver, now: float) -> float:
+    """For how many seconds nothing of it ended, if that is ``STILL_S`` or more; else 0."""
+    changed = one.changed_at or one.since
+    return now - changed if changed and now - changed >= STILL_S else 0.0
+
+
+def visible(text: str) -> str:
+    r"""A text from outside, its control characters as ``\uNNNN``: no label may look like another one."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def until(then: float | None, now: float) -> str:

@@ -20,6 +20,7 @@ from promring.fleet.fleet import Fleet, Service
 from promring.model import Placement, TargetPool
 from promring.web.answers import fleets as answers
 from promring.web.answers.parts import Coverage, Fits, Summary
+from promring.web.views.handovers import hand_over_of
 from promring.web.views.held import fact_of, membership_of, said, whole
 from promring.web.views.room import loads_of, room_now
 from promring.web.views.scrapers import scrapers_of
@@ -46,6 +47,7 @@ def describe_fleet(fleet: Fleet) -> answers.Fleet:
         room=room_now(fleet),
         loads=loads_of(fleet),
         handing_over=reconciler.memory.claims.held,
+        hand_over=hand_over_of(fleet),
         second_opinions=len(reconciler.opinions.trials),
         held=whole(verdict),
         withheld=said(verdict.withheld) if isinstance(verdict, Act) else [],

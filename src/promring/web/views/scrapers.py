@@ -53,13 +53,14 @@ class _View:
         self.sick = fleet.reconciler.opinions.sick(time.monotonic())
         self.errors = _errors(services)
         self.slices = _by_scraper(services)
+        self.looks, self.visits = _looks(services), _visits(services)
 
     def scraper(self, name: str) -> Scraper:
         mine, standing = self.slices.get(name, []), self.reconciler.history.standings.get(name)
         node = self.states.get(name, NodeState(name, "up", LEAVES) if name in self.departing else NOBODY)
         leaving = name in self.drained or name in self.departing
         leaving = leaving or (standing is not None and standing.state is State.LEAVING)
-        seen = _seen(self.services, name)
+        seen = _together(self.looks.get(name, []))
         newest = max((s.generation for s in mine), default=None)
         address = self.addresses.get(name)
         found = Scraper(
@@ -89,7 +90,7 @@ class _View:
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
             audit_error=(seen.error or None) if seen else None,
-            visited=_visited(self.services, name),
+            visited=_visited(self.visits.get(name)),
             trouble="",
         )
         flaps = standing.flaps if standing and _joins(standing) else 0
@@ -125,10 +126,18 @@ def _by_scraper(services: Sequence[Service]) -> dict[str, list[Slice]]:
     return found
 
 
-def _seen(services: Sequence[Service], scraper: str) -> ScraperCoverage | None:
-    """What the audit last saw of it, of all these services; None: it was not looked at."""
-    every = [found.scrapers.get(scraper) for service in services if (found := service.look.coverage) is not None]
-    seen = [one for one in every if one is not None]
+def _looks(services: Sequence[Service]) -> dict[str, list[ScraperCoverage]]:
+    """By scraper: what the audit last saw of it, of each service."""
+    found: dict[str, list[ScraperCoverage]] = {}
+    for service in services:
+        if (coverage := service.look.coverage) is not None:
+            for name, one in coverage.scrapers.items():
+                found.setdefault(name, []).append(one)
+    return found
+
+
+def _together(seen: Sequence[ScraperCoverage]) -> ScraperCoverage | None:
+    """What was seen of one scraper, of all services; None: it was not looked at."""
     if not seen:
         return None
     return ScraperCoverage(
@@ -144,10 +153,17 @@ def _seen(services: Sequence[Service], scraper: str) -> ScraperCoverage | None:
     )
 
 
-def _visited(services: Sequence[Service], scraper: str) -> parts.Visits | None:
-    """The last visit of all these services."""
-    every = [s.fleet.reconciler.dispatcher.couriers[s.name].visitors.visits.get(scraper) for s in services]
-    last: Visits | None = max((one for one in every if one is not None), key=lambda one: one.at, default=None)
+def _visits(services: Sequence[Service]) -> dict[str, Visits]:
+    """By scraper: its last visit of all these services."""
+    last: dict[str, Visits] = {}
+    for service in services:
+        for name, one in service.fleet.reconciler.dispatcher.couriers[service.name].visitors.visits.items():
+            if name not in last or last[name].at < one.at:
+                last[name] = one
+    return last
+
+
+def _visited(last: Visits | None) -> parts.Visits | None:
     if last is None:
         return None
     return parts.Visits(round(time.monotonic() - last.at, 1), round(last.every_s, 1) or None)

@@ -8,7 +8,7 @@ const root = document.documentElement;
 const live = document.getElementById("live");
 const pause = document.getElementById("pause");
 let timer = 0, wanted = 0, asked = false, again = false, paused = false;
-let token = "", renewedAt = Date.now(), tookMs = 0, saidTimer = 0;
+let token = "", failed = { post: "", why: "" }, renewedAt = Date.now(), tookMs = 0, saidTimer = 0;
 
 async function refresh() {
   clearTimeout(timer);
@@ -107,7 +107,7 @@ async function ask(button) {
   document.getElementById("what").textContent = button.dataset.what;
   numbers.replaceChildren();
   field.value = token;
-  why.value = "";
+  why.value = failed.post === button.dataset.post ? failed.why : "";  // after a wrong token nobody types it twice
   dialog.returnValue = "no";
   const closed = new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
   dialog.showModal();
@@ -119,9 +119,11 @@ async function ask(button) {
 }
 
 async function preview(url, into) {
+  into.dataset.of = url;
   into.textContent = "what would move is being worked out ...";
   const answer = await fetch(url).catch(() => null);
   const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  if (into.dataset.of !== url) return;  // another one is asked about meanwhile
   const found = page?.getElementById("preview") ?? page?.querySelector("main section .note");
   if (found) into.replaceChildren(found);
   else into.textContent = "what would move is not known now";
@@ -130,18 +132,36 @@ async function preview(url, into) {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-post]");
   if (!button) return;
+  if (!live.classList.contains("old")) say("");
   const { yes, why } = await ask(button);
   if (!yes) return;
   const url = why ? `${button.dataset.post}?reason=${encodeURIComponent(why)}` : button.dataset.post;
   const answer = await fetch(url, { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch((error) => error);
   const body = answer instanceof Error ? { error: answer.message } : await answer.json().catch(() => ({ error: `status ${answer.status}` }));
   if (body.status === "success") {
+    failed = { post: "", why: "" };
     say("done");
     return soon();
   }
   token = "";
+  failed = { post: button.dataset.post, why };
   say(`not done: ${body.error}`, true);
 });
+
+// The stream of events. A browser has six connections to a server: only the tab that somebody looks at has a stream. One
+// that is refused (a proxy before a controller that is being started, or too many streams) is tried again.
+let stream = null;
+
+function listen() {
+  stream?.close();
+  stream = null;
+  if (document.hidden) return;
+  const one = stream = new EventSource(`${root.dataset.base}/api/v1/events`);
+  one.onmessage = soon;
+  one.onerror = () => {
+    if (one.readyState === EventSource.CLOSED) setTimeout(() => { if (stream === one) listen(); }, EVERY_MS);
+  };
+}
 
 if (live.dataset.refresh === "yes") {
   const age = document.getElementById("age");
@@ -155,7 +175,7 @@ if (live.dataset.refresh === "yes") {
   setInterval(() => {
     age.textContent = `${paused ? "paused, " : ""}updated ${Math.round((Date.now() - renewedAt) / 1000)} s ago`;
   }, 1000);
-  new EventSource(`${root.dataset.base}/api/v1/events`).onmessage = soon;
-  document.addEventListener("visibilitychange", soon);
+  listen();
+  document.addEventListener("visibilitychange", () => { listen(); soon(); });
   timer = setTimeout(refresh, EVERY_MS);
 }
