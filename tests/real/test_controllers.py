@@ -8,11 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from aiohttp import web
 
 from promring.demo.controller import Controller
+from promring.demo.process import free_port
 from tests.real.stage import BELIEVED, SERVICE, Stage, stage, write_targets
 from tests.rows import Seen
 from tests.waiting import slower, until
@@ -278,11 +284,89 @@ async def test_a_controller_that_was_left_behind_serves_and_pushes_nothing_old(
         assert s.stamps() == stamps, "it leads since nobody else does, and takes nothing away"
         described = await second.ask(s.session, f"services/{SERVICE}")
         assert described["held"]["reason"] == "targets_unknown"
-        assert "not what the last leader had" in described["held"]["detail"]
+        assert "the last leader had another list" in described["held"]["detail"]
         write_targets(s.folder, s.farm.addresses[:59])
         await until(lambda: sum(map(len, s.slices().values())) == 59, "placed as soon as the source answers", 20)
         assert (await second.get(s.session, path)).status == 200
         seen("503 and held until the source answered, 0 slices changed")
+
+
+class Inventory:
+    """Lists the targets over http; those who ask with a header ``Who`` that is ``cut`` get no answer."""
+
+    def __init__(self) -> None:
+        self.listed: list[str] = []
+        self.cut = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if self.cut and request.headers.get("Who") == self.cut:
+            return web.Response(status=500)
+        return web.json_response([{"targets": self.listed}])
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_get("/", self.answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        finally:
+            await runner.cleanup()
+
+
+def asked_by(url: str, who: str) -> dict[str, Any]:
+    return {"http": {"url": url, "refresh_interval": "1s", "http_headers": {"Who": {"values": [who]}}}}
+
+
+@pytest.mark.row(25, 38, 42, did="a list grew, the second controller cannot read it, and the leader dies")
+async def test_a_controller_that_could_not_read_the_last_list_takes_nothing_away(
+    tmp_path: Path, consul_program: Path, seen: Seen
+) -> None:
+    inventory = Inventory()
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(inventory.served())
+        made = stage(
+            tmp_path, consul_program, None, http_sd=0, lock={}, guard=BELIEVED, start=False, targets=[asked_by(url, "first")]
+        )
+        s = await stack.enter_async_context(made)
+        s.allowed |= LOCK_TROUBLE | SOURCE_BROKEN
+        inventory.listed = s.farm.addresses[:40]
+        await s.controller.start()
+        await until(lambda: sum(map(len, s.slices().values())) == 40, "40 targets placed")
+        config = yaml.safe_load(s.controller.config_file.read_text())
+        config["shard_services"][0]["targets"] = [asked_by(url, "second")]
+        second = Controller(s.folder / "second", config, port=free_port())
+        s.others.append(second)
+        await second.start()
+        await second.until(lambda: second.is_ready(s.session), "the second")
+        path = f"/sd/{SERVICE}/{s.scrapers[0].id}"
+        await until_status(s, second, path, 200)
+        inventory.cut = "second"
+        await until(lambda: bool(second.log_lines("discovery_failed")), "the second cannot read the list")
+        inventory.listed = s.farm.addresses
+        await until(lambda: s.placed_on(*s.scrapers), "60 targets placed")
+        await until_status(s, second, path, 503)
+        await s.quiet()
+        stamps, since = s.stamps(), time.monotonic()
+        await s.controller.kill()
+        await taken_over(s, s.controller, since)
+        await asyncio.sleep(4)
+        assert s.stamps() == stamps, "it leads, and takes nothing away"
+        described = await second.ask(s.session, f"services/{SERVICE}")
+        assert described["held"]["reason"] == "targets_unknown"
+        inventory.listed, inventory.cut = s.farm.addresses[:59], ""
+        await until(lambda: sum(map(len, s.slices().values())) == 59, "placed as soon as the source answers", 20)
+        await until_status(s, second, path, 200)
+        seen("503 as soon as the leader knew more, held after it died until the source answered, 0 slices changed")
+
+
+async def until_status(s: Stage, controller: Controller, path: str, status: int) -> None:
+    async def answered() -> bool:
+        return (await controller.get(s.session, path)).status == status
+
+    await until(answered, f"{path} is {status}")
 
 
 @pytest.mark.row(15, 38, did="the checks of 4 of 6 fail while they live; a person releases the plan at the leader of two")

@@ -75,6 +75,22 @@ async def leader_dies_while_another_is_behind(fleet: Fleet) -> None:
         fleet.broken(f"I3: nobody has {len(lost)} targets ({lost[0]}) after one led that knows an older list")
 
 
+async def leader_dies_and_only_it_had_read_the_list(fleet: Fleet) -> None:
+    """I3: the others cannot reach the source while a list grows. One of them leads then: what was added stays."""
+    if fleet.size == 1:
+        return
+    fleet.world.cut_off |= {(c.name, "cmdb") for c in fleet.world.controllers.values() if not c.leads}
+    fleet.grow(fleet.a_job())
+    await fleet.let_pass(30.0)
+    for controller in [c for c in fleet.world.controllers.values() if c.leads]:
+        await controller.kill()
+    had = {target for s in fleet.world.scrapers.values() for target in s.in_file}
+    await fleet.let_pass(40.0)
+    has = {target for s in fleet.world.scrapers.values() for target in s.in_file}
+    if lost := sorted((had - has) & fleet.world.truth()):
+        fleet.broken(f"I3: nobody has {len(lost)} targets ({lost[0]}) after one led that had not read the last list")
+
+
 async def all_restart_and_know_nothing_new(fleet: Fleet) -> None:
     """I3: from their states, with the lists that they had last, and no source answers."""
     fleet.grow(fleet.a_job())
@@ -160,6 +176,7 @@ CONTROLLER_EXAMS = (
     leader_is_cut_off,
     all_restart,
     leader_dies_while_another_is_behind,
+    leader_dies_and_only_it_had_read_the_list,
     all_restart_and_know_nothing_new,
     slices_come_late,
     leader_stays,

@@ -124,6 +124,11 @@ def lists_of_the_note_ignored() -> Places:
     return [(Leadership, "share_lists", lambda *_: None)]
 
 
+def a_list_that_was_overtaken_is_taken() -> Places:
+    """Who comes to lead goes on with what it has read, however old."""
+    return [(Leadership, "listed_at", lambda *_: float("-inf"))]
+
+
 def amnesia() -> Places:
     """A controller that starts does not read what it saved."""
     return [(Store, "load", lambda _: Memory())]
@@ -198,6 +203,7 @@ FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
         drained_by_the_first_service,
         claims_end_with_a_reload,
         lists_of_the_note_ignored,
+        a_list_that_was_overtaken_is_taken,
         amnesia,
         a_record_is_lost,
         drained_until_a_restart,

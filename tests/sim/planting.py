@@ -27,6 +27,7 @@ SEEDS = 200
 EXAMINED: dict[str, Exam] = {
     "a_broken_service_holds_all": job_exams.a_broken_job_is_added,
     "a_failed_scrape_confirms": drain_exams.one_is_drained_and_heirs_fail,
+    "a_list_that_was_overtaken_is_taken": controller_exams.leader_dies_and_only_it_had_read_the_list,
     "a_lease_never_expires": controller_exams.leader_dies,
     "a_record_is_lost": drain_exams.all_restart_while_one_is_drained,
     "amnesia": drain_exams.all_restart_while_one_is_drained,

@@ -17,6 +17,7 @@ FIRST = {
     "a_broken_service_holds_all": 1,
     "a_failed_scrape_confirms": 0,
     "a_lease_never_expires": 1,
+    "a_list_that_was_overtaken_is_taken": 1,
     "a_record_is_lost": 2,
     "amnesia": 2,
     "break_before_make": 0,

@@ -264,7 +264,7 @@ def test_a_list_that_is_not_the_last_leaders_waits_for_its_source_or_for_a_perso
     held = judge(facts, History.of(MEMBERS), Guard(), NOW, planned=None, stale=asked).verdict
     assert isinstance(held, Hold)
     assert (held.reason, held.what) == ("targets_unknown", asked)
-    assert held.detail == "no answer since the start from s, x; what is remembered is not what the last leader had"
+    assert held.detail == "the last leader had another list of s, x than is known here; a newer answer is needed"
     for released, goes_on in ((held.withheld[0].let_go, True), (Release("targets_unknown", ("s",)), False)):
         judged = judge(facts, History.of(MEMBERS), Guard(), NOW, planned=None, stale=asked, released=[released])
         assert isinstance(judged.verdict, Act) is goes_on, "what was shown is let go, and nothing else"

@@ -76,6 +76,8 @@ class Sink:
             return self.refused
         outcomes = []
         self.asked += 1
+        if self.pulled:  # who is not named gets no answer
+            self.held = {name: body for name, body in self.held.items() if name in {s.scraper.id for s in slices}}
         for slice_ in slices:
             name = slice_.scraper.id
             if self.broken or name == self.broken_for:
@@ -594,6 +596,62 @@ async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path
     assert (loop.reason(), loop.sink.asked) == ("targets_unknown", 0)
     await loop.say(targets=newer)
     assert (loop.reason(), set.union(*loop.sink.targets().values())) == ("", {*NAMES, "new:1"})
+
+
+async def test_a_new_leader_with_an_older_list_asks_its_source_before_it_takes_anything_away(tmp_path: Path) -> None:
+    term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
+    loop = Loop(tmp_path, leadership=term)
+    loop.sink.pulled = True  # as http_sd, which followers serve, too
+    term.follow("other", 8)
+    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    await loop.say((A, B), TARGETS)
+    assert loop.decided
+    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    await loop.reconciler.cycle()
+    assert (loop.decided, loop.sink.held) == (False, {}), "who comes keeps what it has"
+    assert loop.cells["s"].wanted.is_set(), "the source is asked at once"
+    began = time.monotonic()
+    term.lead("us", 10, 5.0)
+    await loop.reconciler.cycle()
+    assert (loop.reason(), loop.decided, loop.sink.held) == ("targets_unknown", False, {})
+    assert term.lists["x"]["s"] == fingerprint_of(newer), "and whoever leads next knows what there was"
+    loop.cells["s"].put(Unknown("it hangs"))
+    loop.cells["s"].put(Known(TARGETS), began=began - 60.0)
+    await loop.reconciler.cycle()
+    assert (loop.reason(), loop.sink.held) == ("targets_unknown", {}), "that was asked before the last leader told of more"
+    await loop.say(targets=newer)
+    assert (loop.reason(), loop.decided) == ("", True)
+    assert set.union(*loop.sink.targets().values()) == {*NAMES, "new:1"}
+
+
+async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_path: Path) -> None:
+    term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
+    loop = Loop(tmp_path, leadership=term)
+    term.follow("other", 8)
+    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    await loop.say((A, B), TARGETS)
+    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    await loop.say(targets=TARGETS)
+    term.lead("us", 10, 5.0)
+    await loop.reconciler.cycle()
+    assert (loop.reason(), loop.decided) == ("", True)
+    assert term.lists["x"]["s"] == fingerprint_of(TARGETS)
+
+
+async def test_a_list_that_is_older_than_the_last_leaders_is_taken_when_a_person_says_so(tmp_path: Path) -> None:
+    term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
+    loop = Loop(tmp_path, leadership=term)
+    term.follow("other", 8)
+    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    await loop.say((A, B), TARGETS)
+    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    term.lead("us", 10, 5.0)
+    await loop.reconciler.cycle()
+    assert [one.reason for one in loop.reconciler.judge.release("x")] == ["targets_unknown"]
+    for _ in range(2):
+        await loop.reconciler.cycle()
+        assert (loop.reason(), loop.decided) == ("", True)
+    assert set.union(*loop.sink.targets().values()) == set(NAMES)
 
 
 async def test_a_first_list_is_compared_with_that_of_the_last_leader(tmp_path: Path) -> None:

@@ -94,13 +94,14 @@ def judge_lists(
 ) -> ServiceVerdict:
     """About the lists of one shard service.
 
-    ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``stale``: sources that
-    have not answered, whose remembered list is not that of the last leader; ``counts``: how long its lists were.
+    ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``stale``: sources of
+    which the last leader had another list than we know, and that have not answered us since; ``counts``: how long its lists
+    were.
     ``released``, ``now``: as for ``judge_members``.
     """
     verdict = _Sources(sources, guard, now, planned, released, counts or {}).verdict()
     if stale and ("targets_unknown", (*stale,)) not in released:
-        said = f"no answer since the start from {', '.join(stale)}; what is remembered is not what the last leader had"
+        said = f"the last leader had another list of {', '.join(stale)} than is known here; a newer answer is needed"
         return Hold("targets_unknown", said, (*stale,))
     return verdict
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -28,15 +29,19 @@ RETRY_S = 5.0
 WATCH_AGAIN_S = 30.0
 
 
-Publish = Callable[[Answer[TargetPool], str, bool], None]
+Publish = Callable[[Answer[TargetPool], str, bool, float], None]
 """As ``facts.Cell.put``."""
 Count = Callable[[bool], None]
 
 
-async def poll(name: str, source: Source, publish: Publish, count: Count, log: Logger) -> None:
-    """For ever: fetch, publish, wait. ``count`` is told of each fetch whether it went well."""
+async def poll(
+    name: str, source: Source, publish: Publish, count: Count, log: Logger, wanted: asyncio.Event | None = None
+) -> None:
+    """For ever: fetch, publish, wait. ``count`` is told of each fetch whether it went well. ``wanted``: whoever sets it has
+    the source asked at once.
+    """
     stop = asyncio.Event()
-    changed = asyncio.Event()
+    changed = wanted or asyncio.Event()
     failing, had, remarks = "", False, ()  # type: str, bool, tuple[str, ...]
     behind: tuple[str, ...] = ()
     faults, lasting, last = Unforeseen("discovery", log), Lasting(), None  # type: Unforeseen, Lasting, TargetPool | None
@@ -46,6 +51,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
         try:
             while True:
                 changed.clear()
+                began = time.monotonic()
                 answer, failure, remembered, retry_after_s = await _ask(source, faults)
                 count(not failure)
                 _say(name, failing, failure, answer, log, had=had, lasting=lasting)
@@ -56,7 +62,7 @@ async def poll(name: str, source: Source, publish: Publish, count: Count, log: L
                     _say_remarks(name, remarks, last, log)
                     remarks = last.remarks
                 failing = failure
-                publish(answer, failure, remembered)
+                publish(answer, failure, remembered, began)
                 had |= isinstance(answer, Known)
                 pause = min(max(RETRY_S, retry_after_s), source.interval_s) if failure else source.interval_s
                 with contextlib.suppress(TimeoutError):

@@ -81,6 +81,10 @@ class Leadership:
     _placed_at: dict[str, float] = field(default_factory=dict, init=False)
     """When we last told the loads of a fleet, on ``clock``."""
     _released_at: dict[str, float] = field(default_factory=dict, init=False)
+    _listed_at: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
+    """By shard service and source: when we saw that the plan of another leader was made of another list of it than before,
+    monotonic seconds.
+    """
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def leads(self) -> bool:
@@ -123,6 +127,7 @@ class Leadership:
         down = {name: some for name, some in self.down.items() if name in fleets}
         loads = {name: book for name, book in self.loads.items() if name in fleets}
         failing = {name: some for name, some in self.failing.items() if name in fleets}
+        self._listed_at = {pair: at for pair, at in self._listed_at.items() if pair[0] in services}
         before = self.drained or {}, self.lists, self.down, self.loads, self.failing
         if (drained, lists, down, loads, failing) != before:
             self.drained, self.lists, self.down, self.loads, self.failing = drained, lists, down, loads, failing
@@ -156,9 +161,19 @@ class Leadership:
 
     def share_lists(self, lists: Mapping[str, Mapping[str, Fingerprint]]) -> None:
         """What whoever leads has made its plan of."""
-        if lists != self.lists:
-            self.lists = lists
-            self.changed()
+        if lists == self.lists:
+            return
+        if before := self.lists:  # what stands in the first note that we read may be long ago
+            now = time.monotonic()
+            for service, marks in lists.items():
+                known = before.get(service, {})
+                self._listed_at.update({(service, name): now for name, mark in marks.items() if known.get(name) != mark})
+        self.lists = lists
+        self.changed()
+
+    def listed_at(self, service: str, source: str) -> float:
+        """When the list of ``source`` that the last leader had was news to us, monotonic seconds; -inf: it never was."""
+        return self._listed_at.get((service, source), float("-inf"))
 
     def publish_fingerprints(self, service: str, lists: Mapping[str, Fingerprint]) -> None:
         """As the leader: the plan of ``service`` is made of these now."""

@@ -118,6 +118,12 @@ class ServiceDeliveries:
         self._given, self._there = (slices, how) if settled else None, frozenset(there)
         return not failed and not any(o.outcome == "waiting" for o in pushed)
 
+    async def withdraw(self) -> None:
+        """Who comes gets no answer, and keeps what it has."""
+        for delivery in self.deliveries:
+            if delivery.pulled:
+                await delivery.deliver(())
+
     def _has(self, slices: Sequence[Slice], how: tuple[bool, bool, bool]) -> bool:
         if self._given is None or self._given[1] != how or len(self._given[0]) != len(slices):
             return False

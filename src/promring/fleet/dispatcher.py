@@ -53,6 +53,11 @@ class Dispatcher:
         """By service: who was reached the last time, and who was not."""
         self._unheard_until = time.monotonic() + FOUND_AGAIN_S
 
+    async def withdraw(self, services: Collection[str]) -> None:
+        """What is served of these may be older than what scrapers have from another controller."""
+        for name in services:
+            await self.couriers[name].withdraw()
+
     async def deliver(
         self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool, whole: bool
     ) -> dict[str, bool]:

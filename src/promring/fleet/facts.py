@@ -48,6 +48,10 @@ class Cell(Generic[T]):
         self._confirmations = confirmations
         self._counted_at = self._heard_at = 0.0
         """When a fresh answer was last counted, and when there was one."""
+        self.asked_at = float("-inf")
+        """When the last question began that was answered, if partly from before, monotonic seconds."""
+        self.wanted = asyncio.Event()
+        """Set when the loop waits for a newer answer than the one it has."""
         self._paused = False
         """Whether the newest answer was none that confirms."""
         self._same = same
@@ -56,11 +60,13 @@ class Cell(Generic[T]):
         self.answered = False
         """Whether there was an answer since the start, not just a value that was put back."""
 
-    def put(self, answer: Answer[T], trouble: str = "", remembered: bool = False) -> None:
+    def put(self, answer: Answer[T], trouble: str = "", remembered: bool = False, began: float | None = None) -> None:
         """``trouble``: a part of the answer is from before, because of this. ``remembered``: that part is from before the
-        start.
+        start. ``began``: when the question was asked, monotonic seconds; None: now.
         """
         before, now = self.fact, self._clock()
+        if not (isinstance(answer, Unknown) or remembered):
+            self.asked_at = self._monotonic() if began is None else began
         self.answered |= not isinstance(answer, Unknown) and not remembered
         run = self._run(answer, confirms=not (isinstance(answer, Unknown) or trouble or remembered))
         if isinstance(answer, Known):

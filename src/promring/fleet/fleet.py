@@ -193,7 +193,8 @@ class Fleet:
             for service in self.services.values():
                 for name, source in service.sources.items():
                     log = self._log.bind(service=service.name)
-                    work = poll(name, source, service.facts.cells[name].put, self._counter(service.name, name), log)
+                    cell, count = service.facts.cells[name], self._counter(service.name, name)
+                    work = poll(name, source, cell.put, count, log, cell.wanted)
                     group.create_task(work, name=f"{service.name}/{name}")
             group.create_task(self.store.run(), name=f"{self.name}/state")
             group.create_task(self.audit.run(), name=f"{self.name}/audit")

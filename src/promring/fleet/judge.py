@@ -26,6 +26,8 @@ from promring.fleet.state import Memory
 from promring.model import Fingerprint, Placement, TargetPool
 from promring.telemetry.log import Logger
 
+CATCH_UP_S = 5.0
+"""Who follows reads a list that changed a little later than the leader: for so long nothing is said of it."""
 STARTING = Hold("starting", "the first cycle has not run yet")
 
 
@@ -41,6 +43,8 @@ class ServiceState:
     """Whether there was a plan of it from scrapers that were known then, not just remembered; with other controllers: and
     from sources that have answered.
     """
+    behind: bool = False
+    """Whether the last leader knew a newer list of a source: what we have may be older than what the sinks have."""
     fit: Fit | None = None
     """What of it has no room."""
     marks: tuple[Mapping[str, TargetPool], Mapping[str, Fingerprint]] | None = None
@@ -100,23 +104,42 @@ class Judge:
     def _judge_lists(self, name: str, facts: Facts, memory: Memory, now: float) -> None:
         service, had = self.services[name], memory.of(name)
         marks = {} if self._leadership.alone else self._leadership.lists.get(name, {})
+        stale = [source for source in marks if self._is_stale(name, source, memory)]
         service.verdict = judge_lists(
             facts.services[name],
             service.guard,
             now,
             planned=had.sources if had.slices else None,
-            stale=[source for source in marks if self._is_stale(name, source, memory)],
+            stale=stale,
             counts={source: mark.targets for source, mark in marks.items()},
             released=service.releases.take(service.verdict.withheld),
         )
-        service.held.say(service.verdict)
+        service.behind = bool(stale) and not isinstance(service.verdict, Lists)
+        told_at = max((self._leadership.listed_at(name, source) for source in stale), default=0.0)
+        if service.behind and not self._leadership.leads() and now < told_at + CATCH_UP_S:
+            self.again_at = min(self.again_at, told_at + CATCH_UP_S)
+        else:
+            service.held.say(service.verdict)
         self.again_at = min(self.again_at, ends_next(service.verdict, now))
 
     def _is_stale(self, service: str, source: str, memory: Memory) -> bool:
-        """Whether all we know of ``source`` is a list from before the start, and another one than the last leader had."""
+        """Whether what we know of ``source`` is another list than that of the last leader, and is from before the start, or
+        was asked before that leader told of its list. Then the source is asked at once.
+        """
         cell, had = self._facts.services[service].cells.get(source), memory.of(service).sources.get(source)
-        mark = self._leadership.lists[service][source]
-        return cell is not None and not cell.answered and had is not None and fingerprint_of(had) != mark
+        if cell is None or had is None:
+            return False
+        overtaken = cell.asked_at < self._leadership.listed_at(service, source)
+        if (cell.answered and not overtaken) or fingerprint_of(had) == self._leadership.lists[service][source]:
+            return False
+        if overtaken and not self.services[service].behind:
+            cell.wanted.set()
+        return True
+
+    @property
+    def behind(self) -> set[str]:
+        """The services of which the last leader knew a newer list than we do."""
+        return {name for name, service in self.services.items() if service.behind}
 
     def lists(self, memory: Memory) -> dict[str, ServiceLists]:
         """Of each service the lists to go on with: what the guard lets through, else those of its last plan. A service that
@@ -163,7 +186,8 @@ class Judge:
         return {
             name
             for name, service in self.services.items()
-            if service.decided or (looked and service.lists is not None and self._knows_enough(name, memory))
+            if (service.decided and not service.behind)
+            or (looked and service.lists is not None and self._knows_enough(name, memory))
         }
 
     def _knows_all(self, memory: Memory) -> bool:

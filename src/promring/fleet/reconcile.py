@@ -101,8 +101,7 @@ class Reconciler:
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
         self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
-        self._policy_changed = policy_changed
-        self._next_wake = self._whole_at = 0.0
+        self._policy_changed, self._next_wake, self._whole_at = policy_changed, 0.0, 0.0
         self._waiting_since: float | None = None
         """Since when the oldest change waits to be delivered, monotonic seconds."""
 
@@ -253,6 +252,7 @@ class Reconciler:
         self._whole_at = time.monotonic() if whole else self._whole_at
         slices = {name: list(self.memory.of(name).slices.values()) for name in self.services}
         looked = not self.moves.takeover.pending and not self._term.is_new
+        await self.dispatcher.withdraw(self.judge.behind)
         delivered = await self.dispatcher.deliver(slices, decided, pushes=looked, whole=whole)
         now = time.monotonic()
         if self._waiting_since is not None and all(delivered.values()) and (looked or not self._term.leadership.leads()):
