@@ -18,7 +18,7 @@ from pathlib import Path
 
 import atheris
 
-from fuzz.mutation import mutated
+from fuzz.mutation import mutated, pumped
 
 KEPT = Path(".fuzz")
 INPUT_S_MAX, MEMORY_MB_MAX = 10, 1536
@@ -58,7 +58,8 @@ def _work(name: str, seconds: float) -> int:
 
         import structlog
 
-        from fuzz.parsers import LENGTH_MAX, PARSERS, folder
+        from fuzz.harness import folder
+        from fuzz.parsers import LENGTH_MAX, PARSERS
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     one, kept = PARSERS[name], KEPT / name
     kept.mkdir(parents=True, exist_ok=True)
@@ -75,19 +76,20 @@ def _work(name: str, seconds: float) -> int:
         **({"dict": words} if one.words else {}),  # libFuzzer refuses an empty one
     }
     arguments = [name, *(f"-{key}={value}" for key, value in flags.items()), str(kept)]
-    if one.json is None:
-        atheris.Setup(arguments, one.feed)
-    else:
-        atheris.Setup(arguments, one.feed, custom_mutator=_json_mutator(one.json))
+    atheris.Setup(arguments, one.feed, custom_mutator=_mutator(one.json))
     atheris.Fuzz()
     return 0
 
 
-def _json_mutator(before: int) -> Callable[[bytes, int, int], bytes]:
-    """Changes bytes as libFuzzer does, or values of the JSON that begins behind ``before`` bytes."""
+def _mutator(before: int | None) -> Callable[[bytes, int, int], bytes]:
+    """Changes bytes as libFuzzer does, or values of the JSON that begins behind ``before`` bytes; now and then it repeats
+    some bytes.
+    """
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
-        made = data[:before] + mutated(data[before:], seed) if seed % 2 else data
+        if seed % 64 == 0:
+            return pumped(data, seed, most)
+        made = data[:before] + mutated(data[before:], seed) if seed % 2 and before is not None else data
         return made if made != data and len(made) <= most else bytes(atheris.Mutate(data, len(data)))
 
     return mutate

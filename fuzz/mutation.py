@@ -29,6 +29,16 @@ def mutated(data: bytes, seed: int) -> bytes:
     return b"\n".join(lines)
 
 
+def pumped(data: bytes, seed: int, most: int) -> bytes:
+    """``data`` with one to three bytes of it repeated until it is ``most`` long: what is read again and again shows by its
+    time.
+    """
+    rng = random.Random(seed)
+    at = rng.randrange(len(data) + 1)
+    piece = data[at : at + rng.randrange(1, 4)] or b" "
+    return data[:at] + piece * ((most - len(data)) // len(piece)) + data[at:]
+
+
 def _mutated(data: bytes, rng: random.Random) -> bytes:
     try:
         document: list[Json] = [json.loads(data)]

@@ -8,27 +8,21 @@ table (``tests/unit/test_fuzz.py``) with its samples, damaged, and with each inp
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import hashlib
 import json
-import tempfile
 import zlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
 
 import dns.exception
 import msgspec
 
-from fuzz import samples
+from fuzz import answers, files, samples, stores
+from fuzz.harness import JSON_WORDS, YAML_WORDS, Parser, folder, now, result, scraper
 from promring.audit.active import seen_by_pool, with_dropped
 from promring.audit.answers import AuditError, Told
 from promring.config.load import loads
-from promring.config.node import Node
-from promring.consul.catalogue import Catalogue
-from promring.consul.instances import decode_instances
 from promring.core.coverage import Index
 from promring.core.pool import pool_of
 from promring.delivery.bundle import BundleError, opened, unpacked
@@ -38,73 +32,26 @@ from promring.discovery.dns_rules import groups_of
 from promring.discovery.engine_config import jobs_of
 from promring.discovery.engine_pools import EnginePools
 from promring.discovery.groups import Refusals, from_json, from_yaml, read_pool
-from promring.election import note
-from promring.election.store import LockState
-from promring.etcd.access import Access as EtcdAccess
-from promring.etcd.client import Client as EtcdClient
-from promring.etcd.client import decoded
-from promring.etcd.lock import EtcdLockStore
 from promring.fleet.store import Store
 from promring.importing.configuration import read_configuration
 from promring.importing.convert import SCRAPERS, convert
 from promring.importing.services import Layout
 from promring.importing.source import InputError
 from promring.importing.verdicts import Wishes
-from promring.kubernetes.access import Access as KubernetesAccess
-from promring.kubernetes.client import Client as KubernetesClient
-from promring.kubernetes.client import answered
-from promring.kubernetes.lock import KubernetesLockStore
-from promring.kubernetes.pods import Pod, PodWatch
 from promring.membership.file import ListError, read_list
-from promring.membership.kubernetes import PodReader
 from promring.model import (
     ConfigError,
     DiscoveryError,
-    EtcdError,
-    KubernetesError,
-    Scraper,
     TargetGroup,
     TargetPool,
-    join_host_port,
 )
-from promring.runtime.dns_client import parsed
+from promring.runtime.dns_client import PARSE_BESIDE_BYTES, parsed
 from promring.runtime.dns_names import parse_resolv_conf, query
-from promring.runtime.http_client import Response, TlsFiles
 from promring.telemetry import log
 
 FOUND = Path(__file__).parent / "found"
-END_OF_LIST, PIECE = b"\n\n", 50
 LENGTH_MAX = 16 * 1024
 """Of an input. Longer ones are for the tests of limits; here they only make each run slow."""
-T = TypeVar("T")
-
-
-class Parser(NamedTuple):
-    """``samples``: what the other program writes, to begin with; ``words``: what it is made of; ``json``: it is JSON (behind
-    so many bytes), which is also changed value by value: the decoder is C, which Atheris does not see into.
-    """
-
-    feed: Callable[[bytes], None]
-    samples: tuple[bytes, ...]
-    words: tuple[bytes, ...] = ()
-    json: int | None = None
-
-
-def result(work: Callable[[], T], *expected: type[Exception]) -> T | None:
-    """What ``work`` gives; None for an error that is ``expected``."""
-    try:
-        return work()
-    except expected:
-        return None
-
-
-@cache
-def folder() -> Path:
-    """A folder of this process, in memory where the system has that; it goes with the process."""
-    memory = Path("/dev/shm")
-    place = tempfile.TemporaryDirectory(prefix="promring-fuzz-", dir=memory if memory.is_dir() else None)
-    atexit.register(place.cleanup)
-    return Path(place.name)
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
@@ -115,7 +62,7 @@ def configuration(data: bytes) -> None:
 
 
 def scraper_list(data: bytes) -> None:
-    members = result(lambda: read_list(data, Path("/list.yml"), _scraper), ListError)
+    members = result(lambda: read_list(data, Path("/list.yml"), scraper), ListError)
     assert members is None or len({one.id for one in members}) == len(members) > 0
 
 
@@ -161,7 +108,8 @@ def dns_answer(data: bytes) -> None:
     kind = ("A", "AAAA", "SRV", "MX", "NS")[data[0] % 5] if data else "A"
     question = query("a.example.", kind, edns=False)
     body = question.to_wire()[:2] + data[1:]
-    answer = result(lambda: _now(parsed(question, body)), dns.exception.DNSException, ValueError)
+    run = now if len(body) <= PARSE_BESIDE_BYTES else asyncio.run
+    answer = result(lambda: run(parsed(question, body)), dns.exception.DNSException, ValueError)
     if answer is not None:
         refusals = Refusals()
         _check_pool(read_pool(groups_of(answer, "a.example.", 9, refusals), "dns", refusals=refusals))
@@ -189,78 +137,6 @@ def _read_engine(pools: EnginePools, body: bytes, size: int) -> bool:
         reading.feed(body[at : at + size])
     reading.end()
     return True
-
-
-# --- Consul, etcd and Kubernetes -------------------------------------------------------------------------------------
-
-
-def consul_instances(data: bytes) -> None:
-    found = result(lambda: decode_instances(data), ValueError)
-    if found is not None:
-        members, _ = Catalogue(lambda node, _: _at(*node)).members(found[0])
-        assert len({one.id for one in members}) == len(members)
-
-
-class _Kubernetes(KubernetesClient):
-    """Decodes ``body`` as if the API server had sent it."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__(KubernetesAccess("http://127.0.0.1", "ns", TlsFiles()))
-        self._body = body
-
-    async def call(self, method: str, path: str, shape: type[T], **_: object) -> tuple[int, T | None]:
-        return 200, answered(Response(200, {}, self._body.partition(END_OF_LIST)[0]), shape, "kubernetes")
-
-    async def stream(self, path: str, consume: Callable[[bytes], Awaitable[None]], **_: object) -> None:
-        """What is behind the list, in pieces that end anywhere."""
-        events = self._body.partition(END_OF_LIST)[2]
-        for at in range(0, len(events), PIECE):
-            await consume(events[at : at + PIECE])
-
-
-class _Etcd(EtcdClient):
-    """The same for etcd."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__(EtcdAccess(("http://127.0.0.1",)))
-        self._body = body
-
-    async def call(self, path: str, body: Mapping[str, object], shape: type[T]) -> T:
-        return decoded(Response(200, {}, self._body), shape, "etcd")
-
-
-def kubernetes_lease(data: bytes) -> None:
-    store = KubernetesLockStore(_Kubernetes(data), "ns/promring", "me", 5.0)
-    _check_lock(result(lambda: _now(store.read()), KubernetesError))
-
-
-def kubernetes_pods(data: bytes) -> None:
-    """A list of pods, and behind ``END_OF_LIST`` the lines of a watch."""
-    watch = PodWatch(_Kubernetes(data), "ns", "app=prometheus", log.get())
-    reader = PodReader("web", _scraper, ())
-
-    async def hear(pods: Mapping[str, Pod]) -> None:
-        members = reader.read(pods, {}).members
-        assert len({one.address for one in members}) == len(members)
-
-    async def run() -> None:
-        await watch.read_list()
-        await watch.read_list()
-        await watch.read_changes(hear)
-
-    result(lambda: _now(run()), KubernetesError)
-
-
-def etcd_answer(data: bytes) -> None:
-    store = EtcdLockStore(_Etcd(data), "promring/lock", "me", 5.0)
-    _check_lock(result(lambda: _now(store.read()), EtcdError))
-
-
-def lock_note(data: bytes) -> None:
-    found = note.decode(data)
-    if found is not None:
-        found.who_is_drained()
-        assert note.decode(found.encode()) == found, "a note that is written is another one when it is read"
 
 
 # --- slices ----------------------------------------------------------------------------------------------------------
@@ -350,15 +226,6 @@ def _load(content: bytes) -> None:
 # --- what the parsers share ------------------------------------------------------------------------------------------
 
 
-def _now(work: Coroutine[object, None, T]) -> T:
-    """What does not wait for anything needs no event loop."""
-    while True:
-        try:
-            work.send(None)
-        except StopIteration as end:
-            return cast(T, end.value)
-
-
 def _pool(data: bytes, piece_bytes: int) -> TargetPool:
     return read_pool(from_json(data, "list", piece_bytes), "list", size_bytes=len(data))
 
@@ -370,42 +237,11 @@ def _check_pool(pool: TargetPool | None) -> None:
         assert len(msgspec.json.decode(body)) == len(pool)
 
 
-def _check_lock(state: LockState | None) -> None:
-    assert state is None or state.held or not state.ours
-
-
-def _scraper(node: Node) -> Scraper:
-    return _at(node.host, node.port)
-
-
-def _at(host: str, port: int) -> Scraper:
-    return Scraper(join_host_port(host, port), host, port)
-
-
 @cache
 def _known() -> TargetPool:
     return pool_of([TargetGroup.of(["a:1", "b:1"], {"x": "1"})])
 
 
-YAML_WORDS = (
-    b"- ",
-    b": ",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b"&a ",
-    b"*a",
-    b"<<: ",
-    b"!!str ",
-    b"|\n ",
-    b">-\n ",
-    b"'",
-    b'"',
-    b"\n  ",
-    b"# ",
-)
-JSON_WORDS = (b'{"', b'":', b"[", b"]", b"}", b",", b"null", b"\\ud800", b"1e999", b"-0", b"true")
 PARSERS: dict[str, Parser] = {
     "configuration": Parser(
         configuration,
@@ -430,16 +266,18 @@ PARSERS: dict[str, Parser] = {
     ),
     "engine_targets": Parser(engine_targets, (b"\x40" + samples.TARGETS, b"\x05" + samples.TARGETS), JSON_WORDS, json=1),
     "consul_instances": Parser(
-        consul_instances, (samples.INSTANCES,), (*JSON_WORDS, b"Service", b"Weights", b"serfHealth"), json=0
+        stores.consul_instances, (samples.INSTANCES,), (*JSON_WORDS, b"Service", b"Weights", b"serfHealth"), json=0
     ),
     "kubernetes_lease": Parser(
-        kubernetes_lease, (samples.LEASE,), (*JSON_WORDS, b"holderIdentity", b"promring/note"), json=0
+        stores.kubernetes_lease, (samples.LEASE,), (*JSON_WORDS, b"holderIdentity", b"promring/note"), json=0
     ),
     "kubernetes_pods": Parser(
-        kubernetes_pods, (samples.PODS,), (*JSON_WORDS, b"\n\n", b"deletionTimestamp", b"podIP"), json=0
+        stores.kubernetes_pods, (samples.PODS,), (*JSON_WORDS, b"\n\n", b"deletionTimestamp", b"podIP"), json=0
     ),
-    "etcd_answer": Parser(etcd_answer, (samples.ETCD,), (*JSON_WORDS, b"response_range", b"mod_revision"), json=0),
-    "lock_note": Parser(lock_note, (samples.NOTE,), JSON_WORDS, json=0),
+    "etcd_answer": Parser(
+        stores.etcd_answer, (samples.ETCD, samples.ETCD_OURS), (*JSON_WORDS, b"response_range", b"mod_revision"), json=0
+    ),
+    "lock_note": Parser(stores.lock_note, (samples.NOTE,), JSON_WORDS, json=0),
     "audit": Parser(
         audit, (samples.TARGETS,), (*JSON_WORDS, b"__promring_id__", b"activeTargets", b"droppedTargets"), json=0
     ),
@@ -450,6 +288,8 @@ PARSERS: dict[str, Parser] = {
         json=0,
     ),
     "receiver_note": Parser(receiver_note, (samples.RECEIVER_NOTE,), (b".", b" ", b"\n")),
+    **answers.PARSERS,
+    **files.PARSERS,
     "state_file": Parser(state_file, (samples.STATE,), (b"promring-state", b"promring-saved")),
     "state_record": Parser(state_record, (samples.RECORD,), (b"part", b"\xc0")),
 }

@@ -81,6 +81,7 @@ PODS = b"""{"metadata": {"resourceVersion": "7", "continue": ""}, "items": [%s]}
 ETCD = b"""{"succeeded": true, "responses": [
  {"response_range": {"kvs": [{"key": "cA==", "create_revision": "7", "mod_revision": "7", "lease": "77", "value": "bWU="}]}},
  {"response_range": {"kvs": [{"mod_revision": "9", "value": "e30="}]}}]}"""
+ETCD_OURS = b"""{"ID": "77", "TTL": "4", "result": {"ID": "77", "TTL": "4"}, """ + ETCD[1:]
 NOTE = b"""{"leader": "a", "epoch": 7, "drained": {"main": ["10.0.0.1:9090"]}, "lists": {}, "released": {},
  "down": {"main": [{"id": "a:1", "host": "a", "port": 1}]}}"""
 TARGETS = b"""{"status": "success", "data": {"activeTargets": [{"discoveredLabels": {"__address__": "a:1", "job": "job"},

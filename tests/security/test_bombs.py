@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,8 @@ READERS = {
     "targets": "from promring.discovery.yaml_list import read_yaml as read",
     "import": "from pathlib import Path; from promring.importing.source import parse_source; "
     "read = lambda text: parse_source(text, Path('x.yml'), 'x.yml')",
+    "kubeconfig": "from pathlib import Path; from promring.kubernetes.access import of_kubeconfig; "
+    "read = lambda text: (Path('bomb').write_bytes(text), of_kubeconfig(Path('bomb')))",
     "engine": "from promring.discovery.engine_config import jobs_of; read = lambda text: jobs_of(text.decode())",
 }
 PROGRAM = """
@@ -48,10 +51,10 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 @pytest.mark.row("A6", did="aliases and merges that unfold, deep nesting, long texts, many keys, to each reader of YAML")
 @pytest.mark.parametrize("reader", READERS)
-def test_a_bomb_costs_no_reader_much_memory_or_time(reader: str, seen: Seen) -> None:
+def test_a_bomb_costs_no_reader_much_memory_or_time(reader: str, tmp_path: Path, seen: Seen) -> None:
     program = PROGRAM.format(cpu=CPU_S_MAX, reader=READERS[reader])
     done = subprocess.run(
-        [sys.executable, "-c", program], input=json.dumps(BOMBS), capture_output=True, check=False, text=True
+        [sys.executable, "-c", program], input=json.dumps(BOMBS), capture_output=True, check=False, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-1000:]
     assert int(done.stdout) < MEMORY_MB_MAX

@@ -49,6 +49,7 @@ async def refusal(status: int, headers: Mapping[str, str], body: bytes = b"") ->
         ({"Retry-After": "-5"}, 0),
         ({"Retry-After": "\u0663"}, 0),
         ({"Retry-After": "9" * 50}, 999_999_999),
+        ({"Retry-After": f"Thu, 01 Jan {'9' * 20} 00:00:30 GMT", "Date": _NOW}, 0),
         ({}, 0),
     ],
 )

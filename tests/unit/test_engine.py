@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -220,6 +221,24 @@ def test_how_often_each_pool_was_applied_is_read_from_the_metrics() -> None:
     assert (again.syncs, again.life == found.life) == (found.syncs, False)
     assert applied_of(METRICS, "other") != found
     assert applied_of(b"", "life") is applied_of(METRICS.partition(b"prom")[0], "life") is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"prometheus_sd_" + b"a" * 300_000,
+        b"prometheus_sd_refresh_failures_total{" + b"a" * 300_000 + b"} 1",
+        b'prometheus_target_scrape_pool_sync_total{scrape_job="\n' * 20_000,
+    ],
+)
+def test_metrics_with_names_as_long_as_can_be_take_no_time(odd: bytes) -> None:
+    """Each of the patterns read such a run once from each of its letters on: minutes, in which no thread computes."""
+    began = time.process_time()
+    found, plain = (applied_of(text, "life") for text in (METRICS + odd + b"\n", METRICS))
+    assert found
+    assert plain
+    assert (found.syncs, found.sizes) == (plain.syncs, plain.sizes)
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(

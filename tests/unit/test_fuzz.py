@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from fuzz import samples
-from fuzz.mutation import mutated
-from fuzz.parsers import FOUND, PARSERS, fitting
+from fuzz.mutation import mutated, pumped
+from fuzz.parsers import FOUND, LENGTH_MAX, PARSERS, fitting
 
 from promring.config.load import loads
 from promring.delivery.bundle import opened
 from promring.discovery.groups import from_json, read_pool
 
-CHANGES = 60
+CHANGES, PUMPED = 60, 4
 
 
 def inputs() -> list[Path]:
@@ -34,6 +34,8 @@ def test_a_parser_ends_as_it_should_whatever_is_done_to_what_others_write(name: 
         one.feed(sample)
         for number in range(CHANGES):
             one.feed(damaged(sample, rng))
+            if number < PUMPED:
+                one.feed(pumped(sample, number, LENGTH_MAX))
             if one.json is not None:
                 one.feed(sample[: one.json] + mutated(sample[one.json :], number))
 

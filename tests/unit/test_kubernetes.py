@@ -117,6 +117,18 @@ async def test_a_put_keeps_what_others_wrote_in_the_lease(two: Two) -> None:
     assert not (await two.other.read()).held
 
 
+async def test_a_lease_that_belongs_to_another_object_is_taken_and_stays_its(two: Two) -> None:
+    """As an operator makes it: the Lease goes with its owner. Such a one could not be taken once."""
+    owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "promring", "uid": "u", "controller": True}]
+    two.api.leases["default", "leader"] = {
+        "metadata": {"name": "leader", "resourceVersion": "7", "ownerReferences": owners},
+        "spec": {"holderIdentity": ""},
+    }
+    assert await two.one.renew(await taken(two.one), b"note")
+    await two.one.release(b"last")
+    assert two.lease["metadata"]["ownerReferences"] == owners
+
+
 async def test_two_processes_of_one_name_are_two(two: Two) -> None:
     async with client(two.api) as again:
         await taken(two.one)
@@ -226,10 +238,11 @@ def test_a_kubeconfig_that_cannot_be_used_is_refused(tmp_path: Path, changes: di
 def test_a_kubeconfig_that_is_not_there_or_no_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         KubernetesSection(kubeconfig=tmp_path / "none").access()
-    (tmp_path / "x").write_text("{ secret")
-    with pytest.raises(ConfigError, match="is not YAML") as found:
-        KubernetesSection(kubeconfig=tmp_path / "x").access()
-    assert "secret" not in str(found.value)
+    for text in ("{ secret", "a: !!bool secret", "a: !!int ''", "secret: !!timestamp x", "{[secret]: 1}"):
+        (tmp_path / "x").write_text(text)
+        with pytest.raises(ConfigError, match="is not YAML") as found:
+            KubernetesSection(kubeconfig=tmp_path / "x").access()
+        assert "secret" not in str(found.value)
 
 
 REST = """

@@ -67,14 +67,14 @@ class Envelope(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Answered(Generic[T]):
-    """``data`` as this version reads it, ``raw`` as the controller wrote it."""
+    """``data`` as this version reads it, ``whole`` with what it does not know."""
 
     data: T
-    raw: bytes
+    whole: object
 
     def plain(self) -> object:
         """All that the controller wrote, for programs."""
-        return msgspec.json.decode(self.raw)
+        return self.whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,8 @@ class Controller:
     def _read(self, raw: bytes, type_: type[T]) -> Answered[T]:
         """Fields that this version does not know are left out of ``data``; one that it needs ends the command."""
         try:
-            return Answered(msgspec.json.decode(raw, type=type_), raw)
-        except (msgspec.MsgspecError, RecursionError) as error:
+            return Answered(msgspec.json.decode(raw, type=type_), msgspec.json.decode(raw))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise click.ClickException(f"{self.url}: an answer of another version of promring? ({clean(error)})") from error
 
     def _hide(self, text: str) -> str:
@@ -160,7 +160,7 @@ class Controller:
 def _envelope(body: bytes) -> Envelope:
     try:
         return msgspec.json.decode(body, type=Envelope)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Envelope()
 
 

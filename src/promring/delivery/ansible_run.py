@@ -272,7 +272,7 @@ def environment(folder: Path, timeout_s: float) -> dict[str, str]:
 def read_report(text: str) -> Iterator[Told]:
     """What each line says; what is none is passed over."""
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             said = json.loads(line)
             file = said.get("file")
             yield Told(str(said["host"]), str(said["result"]), str(said["why"]), None if file is None else int(file))

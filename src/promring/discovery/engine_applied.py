@@ -14,11 +14,11 @@ from promring.discovery.engine_failures import Cause, failures_of, not_started
 
 _BEGAN = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
 _NUMBERS = re.compile(
-    rb'^prometheus_target_scrape_pool_(sync_total|targets)\{scrape_job="((?:[^"\\]|\\.)*)"\} (\S+)$',
+    rb'^prometheus_target_scrape_pool_(sync_total|targets)\{scrape_job="((?:[^"\\\n]|\\.)*+)"\} (\S+)$',
     re.MULTILINE,
 )
 _DISCOVERED = re.compile(
-    rb'^prometheus_sd_discovered_targets\{config="((?:[^"\\]|\\.)*)",name="scrape"\} (\S+)$',
+    rb'^prometheus_sd_discovered_targets\{config="((?:[^"\\\n]|\\.)*+)",name="scrape"\} (\S+)$',
     re.MULTILINE,
 )
 _REFUSED = re.compile(rb"^prometheus_config_last_reload_successful 0$", re.MULTILINE)

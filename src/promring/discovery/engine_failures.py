@@ -19,12 +19,12 @@ LASTS_S = 600.0
 """Longer than most kinds wait between two attempts: a failure is counted at an attempt."""
 JOBS_NAMED = 5
 _COUNTERS = re.compile(
-    rb"^prometheus_(?:sd_(?:(refresh)|(?!file_watcher)(?P<kind>[a-z0-9]+)[a-z_]*)_(?:failures|errors)_total"
+    rb"^prometheus_(?:sd_(?:(refresh)|(?!file_watcher)(?P<kind>[a-z0-9]++)[a-z_]*)_(?:failures|errors)_total"
     rb"|treecache_(?P<tree>zookeeper)_failures_total|sd_(?P<requests>kubernetes)_http_request_total)"
     rb"(?:\{(?P<labels>[^\n]*)\})? (?P<value>\S+)$",
     re.MULTILINE,
 )
-_LABEL = re.compile(rb'([a-z_]+)="((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(rb'(?<![a-z_])([a-z_]++)="((?:[^"\\]|\\.)*+)"')
 _NOT_STARTED = re.compile(rb'^prometheus_sd_failed_configs\{name="scrape"\} (\S+)$', re.MULTILINE)
 _TWICE = frozenset({"azure", "http", "linode", "nomad"})
 """Kinds with a counter of their own, beside that of all kinds that are polled."""

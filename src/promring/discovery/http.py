@@ -74,7 +74,7 @@ class HttpTargets(HttpQuery, HttpClient):
         if file is None:
             return await super().headers()
         content = await secretfile.read(file)
-        return await in_thread(lambda: _headers(content, file)) | await super().headers()
+        return await in_thread(lambda: headers_in(content, file)) | await super().headers()
 
 
 class HttpSource:
@@ -106,7 +106,7 @@ class HttpSource:
         except (HttpError, secretfile.SecretError) as error:
             raise DiscoveryError(f"{where}: {error}") from error
         if response.status != 200:
-            raise DiscoveryError(f"{where}: {response.refusal()}", retry_after_s=_retry_after_s(response.headers))
+            raise DiscoveryError(f"{where}: {response.refusal()}", retry_after_s=retry_after_s(response.headers))
         kind = response.headers.get("content-type", "").strip()
         if not CONTENT_TYPE.fullmatch(kind):
             raise DiscoveryError(f"{where}: content type {kind[:80]!r}, not application/json: {response.text(80)!r}")
@@ -125,7 +125,7 @@ def _no_list(response: Response) -> str:
     return "" if response.body.lstrip()[:1] in (b"[", b"n", b"") else f"; the answer begins with {response.text(80)!r}"
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float:
+def retry_after_s(headers: Mapping[str, str]) -> float:
     """As ``Retry-After`` says, in seconds or as a date by the clock of whoever answered; 0: it does not."""
     said = headers.get("retry-after", "").strip()
     if said.isascii() and said.isdigit():
@@ -133,11 +133,11 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     try:
         then, now = (parsedate_to_datetime(text) for text in (said, headers.get("date", "")))
         return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def _headers(content: bytes, path: Path) -> dict[str, str]:
+def headers_in(content: bytes, path: Path) -> dict[str, str]:
     wrong = DiscoveryError(f"{path}: must be lines of `Name: value`")
     try:
         document = read_yaml(content)

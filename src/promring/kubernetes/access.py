@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 from pydantic import Field
 
+from promring.config.document import YamlProblem, read_yaml
 from promring.config.kinds import Problem, Section
 from promring.config.values import AbsolutePath
 from promring.model import ConfigError
@@ -78,7 +78,7 @@ class KubernetesSection(Section):
     def access(self, environ: Mapping[str, str] = os.environ) -> Access:
         """Raises ``ConfigError``. Blocks."""
         try:
-            return self._in_cluster(environ) if self.kubeconfig is None else _of_kubeconfig(self.kubeconfig)
+            return self._in_cluster(environ) if self.kubeconfig is None else of_kubeconfig(self.kubeconfig)
         except (OSError, ValueError) as error:
             raise ConfigError([f"kubernetes: {' '.join(str(error).split())}"]) from None  # its cause may show secrets
 
@@ -140,13 +140,13 @@ class _Kubeconfig(msgspec.Struct, frozen=True):
     users: list[_NamedUser] = []
 
 
-def _of_kubeconfig(path: Path) -> Access:
+def of_kubeconfig(path: Path) -> Access:
     """Raises OSError, and ValueError without what stands in it."""
     text = regular.read(path, KUBECONFIG_BYTES_MAX)
     try:
-        said = msgspec.convert(yaml.safe_load(text), _Kubeconfig)
-    except (yaml.YAMLError, RecursionError):
-        raise ValueError(f"{path} is not YAML") from None
+        said = msgspec.convert(read_yaml(text).value, _Kubeconfig)
+    except YamlProblem as error:
+        raise ValueError(f"{path}:{error.line} is not YAML, or goes beyond a bound") from None  # its words repeat the file
     except msgspec.ValidationError as error:
         raise ValueError(f"{path}: {error}") from None
     context = next((one.context for one in said.contexts if one.name == said.current), None)

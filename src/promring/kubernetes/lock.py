@@ -50,7 +50,7 @@ class _Metadata(msgspec.Struct, rename="camel"):
     resource_version: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    owner_references: list[msgspec.Raw] = []
+    owner_references: list[dict[str, object]] = []
     finalizers: list[str] = []
 
 

@@ -105,7 +105,7 @@ class PromqlSource:
         """The figures, and what is wrong with them. Blocks. Raises ``LoadError``."""
         pool = asked.placement.pool
         assert isinstance(pool, FleetPool)  # the planner makes no others
-        odd, series = _by_job(body, set(asked.jobs.values()))
+        odd, series = by_job(body, set(asked.jobs.values()))
         known, found = self._indexes, dict[str, Figures]()
         self._indexes = {}
         for service, part in pool.parts.items():
@@ -166,7 +166,7 @@ def _names(target: Target) -> list[str]:
     return [*([probed] if probed else []), target.address, f"{target.address}:80", f"{target.address}:443"]
 
 
-def _by_job(body: bytes, jobs: Collection[str]) -> tuple[str, dict[str, tuple[Keys, Floats]]]:
+def by_job(body: bytes, jobs: Collection[str]) -> tuple[str, dict[str, tuple[Keys, Floats]]]:
     """What is odd, and by job the hash of each ``instance``, with its figure. Raises ``LoadError``."""
     found = {job: (array("Q"), array("d")) for job in jobs}
     odd, such_as = 0, ""

@@ -76,7 +76,7 @@ _target = msgspec.json.Decoder(_Target).decode
 
 
 @dataclass(slots=True)
-class _Said:
+class Said:
     """What one scraper says. ``wanted``: by the hash of its labels, the service and id of each target of which a query may
     have the figure; ``jobs``: the values of the label ``job`` among these.
     """
@@ -118,11 +118,11 @@ class SeriesSource:
             troubles["figures"] = f"of {different} targets two scrapers have figures far apart: the higher ones count"
         return Round(figures, troubles)
 
-    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, services: Mapping[str, str], own: Own) -> _Said:
+    async def _ask(self, session: aiohttp.ClientSession, scraper: Scraper, services: Mapping[str, str], own: Own) -> Said:
         """Raises ``LoadError``, ``HttpError``."""
         only = {"scrapePool": next(iter(services))} if len(services) == 1 else {}
         body = await self._get(session, scraper, TARGETS, {"state": "active"} | only)
-        said = await computed(lambda: _read_targets(body, services, own))
+        said = await computed(lambda: read_targets(body, services, own))
         if said.wanted:
             answer = await self._api.get(
                 session,
@@ -133,7 +133,7 @@ class SeriesSource:
                 body_bytes_max=BODY_BYTES_MAX,
             )
             series = vector.check(answer)
-            await computed(lambda: _read_series(series, said))
+            await computed(lambda: read_series(series, said))
         return said
 
     async def _get(self, session: aiohttp.ClientSession, scraper: Scraper, path: str, params: dict[str, str]) -> bytes:
@@ -169,9 +169,9 @@ def _own(placement: Placement, scraper: Scraper) -> dict[str, frozenset[int]]:
     return {name: frozenset(part.pool.ids[mine[pool.rows(name)]].tolist()) for name, part in pool.parts.items()}
 
 
-def _read_targets(body: bytes, services: Mapping[str, str], own: Own) -> _Said:
+def read_targets(body: bytes, services: Mapping[str, str], own: Own) -> Said:
     """Blocks. Raises ``LoadError``."""
-    said = _Said()
+    said = Said()
     for target in _targets(body):
         service, id_ = services.get(target.scrape_pool), id_of(target.discovered_labels.get(ID_LABEL, ""))
         if service is None or id_ is None or target.health != "up" or id_ not in own.get(service, ()):
@@ -196,7 +196,7 @@ def _targets(body: bytes) -> Iterator[_Target]:
         raise LoadError(f"{TARGETS}: {' '.join(str(error)[:200].split())}") from error
 
 
-def _read_series(body: bytes, said: _Said) -> None:
+def read_series(body: bytes, said: Said) -> None:
     """Blocks. Raises ``LoadError``."""
     for labels, value in vector.samples(body):
         labels.pop("__name__", None)
@@ -209,7 +209,7 @@ def _hash(labels: Mapping[str, str]) -> int:
     return xxh3_64("\0".join(f"{name}\0{value}" for name, value in sorted(labels.items()) if value).encode())
 
 
-def _trouble(said: _Said, own: int) -> str:
+def _trouble(said: Said, own: int) -> str:
     """``own``: how many targets its slices have."""
     if own and not said.targets:
         return f"lists none of its {own} targets as up"

@@ -13,7 +13,8 @@ AGE_S = 60.0
 ANSWER_BYTES_MAX = 128 * 1024
 """Of one answer with its headers and frames."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r?\n")
-_HEADER = re.compile(rb"([!#$%&'*+.^`|~\w-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
+_HEADER = re.compile(rb"([!#$%&'*+.^`|~\w-]++):([^\r\n]*+)\r?\n")
+"""White space around the value is taken off later: a pattern that leaves it out tries a long run of it again and again."""
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 _CHUNK_HEAD_MAX = 1024
 _SEPARATE = frozenset({b"content-length", b"transfer-encoding", b"connection"})
@@ -83,8 +84,8 @@ class Answer:
             line = _HEADER.match(self._bytes, at, end)
             if line is None:
                 raise MalformedError("a header")
-            name, at = line[1].lower(), line.end()
-            if name in _SEPARATE and found.setdefault(name, line[2].lower()) != line[2].lower():
+            name, value, at = line[1].lower(), line[2].strip(b" \t").lower(), line.end()
+            if name in _SEPARATE and found.setdefault(name, value) != value:
                 raise MalformedError(f"two of {name.decode()}")
         return found
 
@@ -122,6 +123,8 @@ class Answer:
             if len(self._bytes) - self._at > _CHUNK_HEAD_MAX or b"\n" in self._bytes[self._at :]:
                 raise MalformedError("a chunk")
             return False
+        if head.end() - self._at > _CHUNK_HEAD_MAX:
+            raise MalformedError("a chunk")  # as where it comes in pieces
         ends = head.end() + int(head[1], 16)
         if len(self._bytes) < ends + 2:
             return False
