@@ -16,6 +16,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "standing": ("unit/test_admission.py", "unit/test_kubernetes_pods.py"),
     "handover": ("unit/test_handover_rules.py", "laws/test_handover.py", STEPS, MOVES),
     "placement": ("unit/test_placement_rules.py", "laws/test_placement.py", "laws/test_listed.py"),
+    "aliases": ("unit/test_aliases.py",),
     "aside": ("laws/test_aside.py",),
     "claims": ("unit/test_claims.py", "laws/test_handover.py", "laws/test_aside.py", MOVES),
     "columns": ("laws/test_placement.py", "laws/test_patch.py", "laws/test_state.py"),

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from promring.audit.births import Births
 from promring.audit.look import Look
 from promring.audit.watch import Audit
 from promring.config.kinds import Sections, Shared
@@ -296,14 +298,17 @@ def _log_of(service: Service, context: Context) -> Logger:
 
 def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, facts: FactBoard, context: Context) -> Audit:
     wanted, confirm = keys.audit, keys.handover.confirm
+    heard = partial(reconciler.unreachable.hear, lambda: (*reconciler.memory.members, *facts.listed), facts.ring)
     return Audit(
         wanted,
         keys.scraper_api,
         looks,
         in_force=lambda: reconciler.in_force,
         waiting=lambda: reconciler.moves.waiting if confirm else (),
-        receive=reconciler.receive,
+        receive=reconciler.moves.receive,
         wanted=facts.look_wanted,
+        births=Births(keys.scraper_api, wanted.timeout, heard) if wanted is not None else None,
+        nameless=lambda: reconciler.nameless,
         look_at=reconciler.look_at if wanted is not None and wanted.second_opinion else None,
         log=context.log.bind(srv_name=reconciler.fleet),
     )

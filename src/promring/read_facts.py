@@ -7,10 +7,11 @@ The scrapers are watched until there is one answer, nothing is registered; every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from promring.audit.births import believed
 from promring.build import build_membership, build_sources, source_context
 from promring.config.kinds import Sections, Shared
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
@@ -20,9 +21,11 @@ from promring.core.pool import merge_sources
 from promring.discovery import Source, SourceContext
 from promring.model import Answer, DiscoveryError, Empty, Known, Members, NodeState, PromringError, Unknown
 from promring.rules import ranks_of
+from promring.runtime.http_client import new_session
 from promring.telemetry.log import Logger
 
 TIMEOUT_S = 20.0
+ASK_S = 5.0
 NAMED = 5
 """So many scrapers that are not alive are named with the reason."""
 
@@ -50,6 +53,8 @@ class Asked:
     what: str
     answered: bool
     said: str
+    servers: Mapping[str, str] = field(default_factory=dict)
+    """Of scrapers that tell who they are, by id: equal for two names of one server."""
 
 
 async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path, log: Logger) -> list[Asked]:
@@ -67,7 +72,23 @@ async def _scrapers(keys: FleetKeys, client: Client, sections: Sections, log: Lo
         living, listed, down = await _members(keys, client, sections, log)
     except FactsError as error:
         return Asked(keys.name, "scrapers", False, str(error).removeprefix(f"{keys.name}: "))
-    return Asked(keys.name, "scrapers", True, f"{len(living)} alive of {len(listed)}{down}")
+    births = await _births(living, keys)
+    groups = same_servers(births)
+    twice = "".join(f"; {' and '.join(names)} are one server: list it once" for names in groups[:NAMED])
+    return Asked(keys.name, "scrapers", not groups, f"{len(living)} alive of {len(listed)}{down}{twice}", births)
+
+
+async def _births(living: Members, keys: FleetKeys) -> dict[str, str]:
+    async with new_session() as session:
+        return await believed(session, living, keys.scraper_api, keys.audit.timeout if keys.audit else ASK_S)
+
+
+def same_servers(births: Mapping[str, str]) -> list[list[str]]:
+    """The names of each server that has several. ``births``: as ``audit.births.believed`` gives them."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(births):
+        groups.setdefault(births[name], []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 async def _source(service: str, name: str, source: Source) -> Asked:

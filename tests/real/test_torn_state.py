@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import random
@@ -18,12 +19,15 @@ from promring.fleet.journal import VERSION
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.model import Generation, TargetGroup
+from promring.runtime.http_client import request
 from promring.telemetry import log
-from tests.real.stage import stage, write_targets
+from tests.real.stage import Stage, stage, write_targets
 from tests.real.torn import (
     NOBODY,
     fill,
     needs_root,
+    read_only,
+    remount,
     tmpfs,
 )
 from tests.real.torn_writer import SERVICE, Writer, memory_of
@@ -194,6 +198,80 @@ async def test_promring_with_a_cut_state_says_so_starts_without_it_and_moves_not
         assert s.stamps() == stamps
         assert len(list(state.parent.glob("*.bad-*"))) == 1
     seen("set aside, said once; no slice was touched")
+
+
+async def failures_of(s: Stage) -> float:
+    """How many saves have failed."""
+    answer = await request(s.session, "GET", f"{s.controller.url}/metrics", timeout_s=10)
+    lines = [line for line in answer.body.decode().splitlines() if line.startswith("promring_state_failures_total{")]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+@pytest.mark.row(45, did="the state file alone is removed, then moved, while promring runs and nothing changes")
+async def test_a_state_file_that_is_removed_while_promring_runs_is_there_again_in_seconds(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, reconcile_interval="10m") as s:
+        s.allowed |= {"state_file_gone"}
+        await s.taken()
+        stamps, state = s.stamps(), tmp_path / "state" / "node_exporter.state"
+        before = state.read_bytes()
+        state.unlink()
+        await until(state.exists, "the state, again")
+        state.rename(tmp_path / "elsewhere")
+        await until(state.exists, "the state, again")
+        assert len(s.controller.log_lines("state_file_gone")) == 2
+        await s.controller.kill()
+        await s.controller.start()
+        await s.controller.until(lambda: s.controller.is_ready(s.session), "promring")
+        assert s.controller.log_lines("state_none") == s.controller.log_lines("state_none")[:1], "only at the first start"
+        assert s.stamps() == stamps
+    seen(f"written again, {len(before)} bytes; a restart from it moves nothing")
+
+
+@needs_root
+@pytest.mark.row(33, did="the disk of the state is full, then without an inode, then read-only, and then it is not")
+async def test_a_disk_that_takes_no_state_is_said_once_and_the_state_is_saved_when_there_is_room(
+    tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    folder = tmp_path / "state"
+    said = 0
+    with tmpfs(folder, "1m"):
+        async with stage(tmp_path, consul_program, prometheus_program, http_sd=0, reconcile_interval="1s") as s:
+            s.allowed |= {"state_not_saved", "state_file_gone"}
+
+            async def tries(label: str) -> None:
+                """What is new cannot be saved, many times over; it is delivered, and said once."""
+                before = await failures_of(s)
+                write_targets(tmp_path, s.farm.addresses, labels={"env": label})
+                await until(lambda: all(f'"{label}"'.encode() in s.path_of(x).read_bytes() for x in s.scrapers), "delivered")
+
+                async def often() -> bool:
+                    return await failures_of(s) >= before + 4
+
+                await until(often, "tried again and again")
+
+            async def saved(times: int) -> None:
+                await until(lambda: len(s.controller.log_lines("state_saved_again")) == times, "saved again")
+
+            fill(folder / "filler", 0)
+            await tries("full")
+            (folder / "filler").unlink()
+            await saved(1)
+            remount(folder, "nr_inodes=3")
+            (folder / "node_exporter.state").unlink()
+            for n in range(3):
+                with contextlib.suppress(OSError):
+                    (folder / f"taken-{n}").touch()
+            await tries("inodes")
+            remount(folder, "nr_inodes=100")
+            await saved(2)
+            with read_only(folder):
+                await tries("ro")
+            await saved(3)
+            said = len(s.controller.log_lines("state_not_saved"))
+            assert said == 3
+    seen(f"{said} lines for a dozen failed saves; saved again within seconds each time")
 
 
 @needs_root

@@ -105,6 +105,17 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Whoever opens a file below ``folder`` meets a read-only file system; what is open stays so."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
 def fill(path: Path, free_bytes: int) -> None:
     with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"x" * 4096):

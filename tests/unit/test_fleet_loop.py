@@ -35,7 +35,7 @@ from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.weighing import Weighing
 from promring.loads.learner import Known as Learnt
-from promring.model import Empty, Known, Owners, Scraper, Slice, TargetGroup, TargetPool, Unknown
+from promring.model import Empty, Failing, Known, Owners, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from tests.seeing import owned, seen_with
@@ -645,7 +645,7 @@ async def test_controllers_place_without_whom_the_leader_gives_nothing(tmp_path:
     leader.sinks["db"].broken_for = {B.id, C.id}
     for _ in range(UNDELIVERABLE_AFTER + 1):
         await leader.reconciler.cycle()
-    assert leader.leadership.failing == {"main": ((C.id,), (("db", B.id),))}
+    assert leader.leadership.failing == {"main": Failing((C.id,), (("db", B.id),))}
     assert reasons(leader) == {"initial": 1, "failing": 1}
     follower.leadership.share_failing(leader.leadership.failing)
     await follower.reconciler.cycle()
@@ -677,7 +677,7 @@ async def test_who_cannot_be_given_what_is_known_after_a_restart_until_a_deliver
     await loop.say(everybody, **more)
     for _ in range(UNDELIVERABLE_AFTER + 1):
         await loop.reconciler.cycle()
-    assert loop.dispatcher.failing == ((C.id,), (("db", B.id),))
+    assert loop.dispatcher.failing == Failing((C.id,), (("db", B.id),))
     before = {name: {n: s.body for n, s in loop.slices(name).items()} for name in SERVICES}
 
     again = FleetLoop(tmp_path, memory=loop.store.load())
@@ -685,12 +685,12 @@ async def test_who_cannot_be_given_what_is_known_after_a_restart_until_a_deliver
         sink.broken_for = loop.sinks[name].broken_for
     for _ in range(2):
         await again.say(everybody, **more)
-        assert again.dispatcher.failing == ((C.id,), (("db", B.id),))
+        assert again.dispatcher.failing == Failing((C.id,), (("db", B.id),))
         assert {name: {n: s.body for n, s in again.slices(name).items()} for name in SERVICES} == before
     for sink in again.sinks.values():
         sink.broken_for = set()
     await again.say(everybody, **{**more, "web": listed("web", count=39)})
-    assert again.dispatcher.failing == ((), ())
+    assert again.dispatcher.failing == Failing()
 
 
 async def test_who_tries_a_target_besides_its_owner_goes_on_after_a_restart(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import aiohttp
 from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, seen_by_pool, targets_of, with_dropped
 from promring.audit.answers import HIDDEN_ALL, AuditError, NoPoolError, OwnTroubleError, State, Told, TooLongError
 from promring.audit.look import Look
-from promring.audit.question import Expected, Question, ids_of
+from promring.audit.question import Expected, Question, ids_of, nothing_seen
 from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import Seen
 from promring.model import Scraper
@@ -51,12 +51,21 @@ class Asker:
         """Those that did not answer at all, or with a 5xx."""
         self.answering: dict[str, float] = {}
         """Since when each answers, monotonic seconds."""
+        self._nameless: frozenset[str] = frozenset()
+        """Other names of servers."""
         self._dropped_at: dict[tuple[str, str], float] = {}
 
     async def ask_all(
-        self, session: aiohttp.ClientSession, asked: Iterable[Scraper], expected: Expected, waiting: Collection[str]
+        self,
+        session: aiohttp.ClientSession,
+        asked: Iterable[Scraper],
+        expected: Expected,
+        waiting: Collection[str],
+        nameless: Collection[str] = (),
     ) -> None:
-        """Short answers beside each other, then the long ones one by one."""
+        """Short answers beside each other, then the long ones one by one. Who is ``nameless`` counts as having nothing: what
+        it shows is seen under the other name of that server, too.
+        """
         gate, decoding = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(DECODED_AT_ONCE)
 
         async def one(scraper: Scraper, bytes_max: int) -> None:
@@ -67,6 +76,7 @@ class Asker:
                 await self._ask(Question(session, scraper, timeout_s, bytes_max, decoding, self._api), expected)
 
         asked = list(asked)
+        self._nameless = frozenset(nameless)
         await asyncio.gather(*(one(scraper, SHORT_BYTES_MAX) for scraper in asked if scraper.id not in self._long))
         for scraper in asked:
             if scraper.id in self._long:
@@ -95,6 +105,8 @@ class Asker:
         else:
             self._failed.pop(scraper.id, None)
             self.silent.discard(scraper.id)
+            if scraper.id in self._nameless:
+                found = {service: nothing_seen(one.at) if isinstance(one, Seen) else one for service, one in found.items()}
             for service, one in found.items():
                 self._note(expected.looks[service], scraper.id, one, has_some=len(expected.ids(scraper.id, service)) > 0)
             return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
+import numpy as np
 
 from promring.audit.answers import AuditError
 from promring.audit.look import Look
@@ -14,6 +15,11 @@ from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import NO_IDS, Seen, together
 from promring.core.joined import FleetPool, FleetShares
 from promring.model import Keys, Placement, Scraper
+
+
+def nothing_seen(at: float) -> Seen:
+    """Of a scraper that does nothing, asked ``at``."""
+    return Seen(at, NO_IDS, np.empty(0), np.empty(0, dtype=bool))
 
 
 def ids_of(found: Seen | AuditError) -> Keys:

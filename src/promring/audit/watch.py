@@ -11,11 +11,13 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import aiohttp
 
 from promring.audit.asking import AT_ONCE, Asker
+from promring.audit.births import Births
 from promring.audit.look import Look
 from promring.audit.question import Expected
 from promring.audit.settings import AuditKeys
@@ -41,6 +43,7 @@ class Audit:
 
     ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for; ``wanted``
     is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
+    ``births`` asks who they are; who is ``nameless`` is another name of one of them, and what it shows is that one's.
     """
 
     def __init__(
@@ -56,10 +59,12 @@ class Audit:
         log: Logger,
         *,
         lasts_s: float = LASTS_S,
+        births: Births | None = None,
+        nameless: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._interval_s, self._lasts_s, self.looks = settings.interval if settings else None, lasts_s, looks
         self._in_force, self._waiting, self._soon = in_force, waiting, wanted
-        self._receive, self._look_at = receive, look_at
+        self._receive, self._look_at, self._births, self._nameless = receive, look_at, births, nameless
         self._faults = Unforeseen("audit", log)
         self._asker = Asker(api, (settings or AuditKeys()).timeout, self._faults, log)
         self._expected: Expected | None = None
@@ -108,7 +113,7 @@ class Audit:
         if self._expected is None or self._expected.placement is not placement:
             self._expected = await computed(lambda: Expected.of(placement, self.looks))
         expected = self._expected
-        await self._asker.ask_all(session, asked, expected, waiting)
+        await self._asker.ask_all(session, asked, expected, waiting, self._nameless())
         live, names = {s.id for s in placement.scrapers}, {s.id for s in asked}
         for look in self.looks.values():
             look.forget_all_but(live)
@@ -118,6 +123,8 @@ class Audit:
         self._receive(await computed(lambda: self._sight(expected, names, began)))
         if full:
             await self._compare()
+            if self._births is not None:
+                await self._births.look(session, asked, self._asker.answering, self._scraped())
             if judges and self._look_at is not None:
                 await self._look_at(self._seen_together(expected))
 
@@ -142,6 +149,13 @@ class Audit:
             for name, one in look.seen.items():
                 found.setdefault(name, {})[service] = one
         return {name: expected.together(name, seen, salts) for name, seen in found.items()}
+
+    def _scraped(self) -> dict[str, int]:
+        """How many targets of its slices each scraper was seen scraping."""
+        counts: Counter[str] = Counter()
+        for look in self.looks.values():
+            counts.update({name: one.scraped for name, one in (look.coverage.scrapers if look.coverage else {}).items()})
+        return dict(counts)
 
     async def _compare(self) -> None:
         """With what is in force now."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from promring.cli.output import Output, say, working
 from promring.config.settings import Settings
-from promring.read_facts import Asked, ask_each
+from promring.read_facts import NAMED, Asked, ask_each
 from promring.telemetry import log
 
 
@@ -22,4 +23,21 @@ def ask(settings: Settings, config_file: Path, output: Output) -> list[Asked]:
         every += found
         for one in found if output.is_text else ():
             say(f"{one.of}: {one.what}: {one.said}", err=not one.answered)
+    if shared := _shared(every):
+        every.append(shared)
+        if output.is_text:
+            say(f"{shared.of}: {shared.what}: {shared.said}", err=True)
     return every
+
+
+def _shared(every: Sequence[Asked]) -> Asked | None:
+    """Servers that several fleets have: each fleet then gives it a whole share, and knows nothing of the other's."""
+    fleets: dict[str, list[str]] = {}
+    for one in every:
+        for name, birth in one.servers.items():
+            fleets.setdefault(birth, []).append(f"{name} of {one.of}")
+    shared = [names for names in fleets.values() if len({name.rpartition(" of ")[2] for name in names}) > 1]
+    if not shared:
+        return None
+    said = "; ".join(f"{' and '.join(names)} are one server" for names in shared[:NAMED])
+    return Asked("fleets", "scrapers", False, f"{said}: fleets do not know each other's load")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from promring.model import Members
+from promring.model import Failing, Members
 
 
 def eligible(members: Members, drained: Collection[str], failing: Collection[str]) -> Members:
@@ -21,6 +21,13 @@ def eligible(members: Members, drained: Collection[str], failing: Collection[str
     if off.isdisjoint(s.id for s in members):
         return members
     return tuple(replace(s, weight=0.0) if s.id in off else s for s in members)
+
+
+def entitled(members: Members, drained: Collection[str], failing: Failing) -> Members:
+    """``eligible``; and of one server that is listed under several names only one name gets something, however many there
+    are.
+    """
+    return eligible(members, {*drained, *failing.nameless(s.id for s in members)}, failing.scrapers)
 
 
 def listed(members: Members, catalogue: Members, departing: Collection[str]) -> Members:

@@ -210,7 +210,8 @@ class Leadership:
         """
         others = {name: some for name, some in self.failing.items() if name != fleet}
         room, places = (max(0, DOWN_MOST - sum(len(one[i]) for one in others.values())) for i in range(2))
-        ours = Failing(failing.scrapers[:room], failing.refusing[:places])
+        names = max(0, DOWN_MOST - sum(len(one.aliases) for one in others.values()))
+        ours = Failing(failing.scrapers[:room], failing.refusing[:places], failing.aliases[:names])
         told = {**others, fleet: ours} if any(ours) else others
         if told != self.failing:
             self.failing = told

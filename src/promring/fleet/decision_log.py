@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from promring.core.aliases import Aliases
 from promring.core.preview import Fit
 from promring.core.second_opinion import SecondOpinions
 from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict
@@ -73,6 +74,15 @@ def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: f
     for name, one in now.scrapers.items():
         if one != before.scrapers.get(name):
             log.error("scraper_sick", scraper=name, found=one.found, gets_nothing_for_s=round(one.until - at))
+
+
+def say_aliases(log: Logger, before: Aliases, now: Aliases) -> None:
+    """Which names are one server."""
+    for name, kept in sorted(set(now) - set(before)):
+        log.warning("scraper_alias", scraper=name, same_as=kept, note="one server under two names: list it once")
+    for name, kept in sorted(set(before) - set(now)):
+        if name not in dict(now):
+            log.info("scraper_alias_over", scraper=name, same_as=kept)
 
 
 def say_failed(log: Logger, before: Iterable[Sequence[Outcome]], failed: Sequence[Outcome]) -> None:

@@ -44,7 +44,7 @@ class Dispatcher:
         self.couriers, self.retirements = couriers, retirements
         self._leadership, self._changed, self._log = leadership, changed, log
         self._faults, self._refusals = Unforeseen("deliveries", log), Refusing(before.refusing)
-        self.failing = before
+        self.failing = before._replace(aliases=())
         """``scrapers``: they are ``cut_off``."""
         self.tried: frozenset[tuple[str, str]] = frozenset()
         """Services and scrapers of which a delivery has said whether it was taken."""

@@ -197,6 +197,8 @@ class Fleet:
                     work = poll(name, source, cell.put, count, log, cell.wanted)
                     group.create_task(work, name=f"{service.name}/{name}")
             group.create_task(self.store.run(), name=f"{self.name}/state")
+            keeper = self.reconciler.keeper
+            group.create_task(keeper.keep(facts.ring), name=f"{self.name}/state file")
             group.create_task(self.audit.run(), name=f"{self.name}/audit")
             if self.learner is not None:
                 group.create_task(self.learner.run(), name=f"{self.name}/loads")

@@ -1,19 +1,43 @@
-"""Saves what is in force before it is delivered, so that a restart does not go back."""
+"""Saves what is in force before it is delivered, so that a restart does not go back; and sees to it that it stays saved.
+
+Promises: a save that fails, or a state file that is removed, moved or changed by somebody else, is made up for within
+seconds, not with the next change. A failure that lasts is logged when it begins, when its reason changes, and once in
+``REMINDER_S``; every failure is counted.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
+from promring.runtime.threads import BusyError, Single
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
+LOOK_S, ANSWER_S = 5.0, 30.0
+REMINDER_S = 600.0
+
 
 class Keeper:
-    """``saved``: what is on disk, None: something else than the loop begins with."""
+    """``saved``: what is on disk, None: something else than the loop begins with. ``clock``: seconds."""
 
-    def __init__(self, fleet: str, store: Store, saved: Memory | None, metrics: Metrics, log: Logger) -> None:
-        self._store, self._saved = store, saved
+    def __init__(
+        self,
+        fleet: str,
+        store: Store,
+        saved: Memory | None,
+        metrics: Metrics,
+        log: Logger,
+        *,
+        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment
+    ) -> None:
+        self._store, self._saved, self._clock = store, saved, clock
         self._failures, self._log = metrics.state_failures.labels(fleet), log
+        self._why, self._said_at = "", 0.0
+        """Why the last save failed, and when that was logged; empty: it did not fail."""
 
     def has(self, memory: Memory) -> bool:
         """Whether ``memory`` survives a restart."""
@@ -29,7 +53,36 @@ class Keeper:
             return
         try:
             await self._store.save(memory)
-            self._saved = memory
         except OSError as error:
             self._failures.inc()
+            self._say(error)
+        else:
+            self._saved = memory
+            if self._why:
+                self._log.info("state_saved_again", after=self._why)
+            self._why = ""
+
+    def _say(self, error: OSError) -> None:
+        why, now = error.strerror or str(error), self._clock()
+        if why != self._why or now - self._said_at >= REMINDER_S:
             self._log.error("state_not_saved", error=str(error))
+            self._said_at = now
+        self._why = why
+
+    async def keep(self, save_again: Callable[[], None], every_s: float = LOOK_S) -> None:
+        """For ever: ``save_again`` is called when the last save failed, and when what it wrote is not there any more."""
+        single = Single()
+        while True:
+            await asyncio.sleep(every_s)
+            if self._why:
+                save_again()
+            elif self._saved is not None and await self._is_gone(single):
+                self._log.warning("state_file_gone", path=str(self._store.path))
+                self.forget()
+                save_again()
+
+    async def _is_gone(self, single: Single) -> bool:
+        try:
+            return not await single.run(self._store.stands, ANSWER_S)
+        except (TimeoutError, BusyError, OSError):  # a disk that hangs, or no thread: nobody knows
+            return False

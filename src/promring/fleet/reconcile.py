@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from promring.core.coverage import Seen, Sight
-from promring.core.eligible import eligible, listed
+from promring.core.coverage import Seen
+from promring.core.eligible import entitled, listed
 from promring.core.handover import Handover
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Rules
@@ -96,7 +96,7 @@ class Reconciler:
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
-        self.unreachable = Unreachable(memory.opinions, log=log)
+        self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
@@ -128,8 +128,8 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         self.memory = self._term.go_on(self.memory)
-        if self.dispatcher.failing != self.memory.undelivered:
-            self.memory = replace(self.memory, undelivered=self.dispatcher.failing)
+        if (undelivered := self.unreachable.found(self.dispatcher.failing)) != self.memory.undelivered:
+            self.memory = replace(self.memory, undelivered=undelivered)
         if self._term.begins():
             self.moves.takeover.begin()
         facts = self.departures.applied(self._facts.newest())
@@ -161,7 +161,7 @@ class Reconciler:
         """Who shall own what, by ring and policy."""
         failing = self._failing(self.unreachable.sick())
         self._term.tell_failing(failing)
-        ring = await self.planner.update_ring(eligible(verdict.members, self.memory.drained, failing.scrapers))
+        ring = await self.planner.update_ring(entitled(verdict.members, self.memory.drained, failing))
         pool = await self.planner.merge(lists)
         if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
@@ -182,12 +182,16 @@ class Reconciler:
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
-        return eligible(self.history.members, drained, self._failing(self.opinions.sick(time.monotonic())).scrapers)
+        return entitled(self.history.members, drained, self._failing(self.opinions.sick(time.monotonic())))
 
     def _failing(self, sick: Iterable[str]) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives."""
-        undelivered = self.dispatcher.failing
-        return self._term.failing(undelivered._replace(scrapers=tuple(sorted({*undelivered.scrapers, *sick}))))
+        return self._term.failing(self.unreachable.found(self.dispatcher.failing, sick))
+
+    @property
+    def nameless(self) -> Mapping[str, str]:
+        """Who gets nothing, being another name of a server: the name by which that gets its slices."""
+        return self._failing(()).nameless(s.id for s in self.history.members)
 
     # --- act ---------------------------------------------------------------------------------------------------------
 
@@ -216,8 +220,8 @@ class Reconciler:
             if step.plan is not NO_PLAN:
                 scrapers_before = placed_before.scrapers if placed_before else ()
                 loads = known is not None and known.loads is not step.placed.loads
-                changed_too = {"policy_changed": self._policy_changed, "loads_changed": loads}
-                changed_too["failing_changed"] = failing_changed
+                policy = self._policy_changed
+                changed_too = {"policy_changed": policy, "loads_changed": loads, "failing_changed": failing_changed}
                 reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
             self._say_reshard(step, reason, placed_before, len(some))
         self._policy_changed = False
@@ -282,10 +286,6 @@ class Reconciler:
             self.memory = replace(self.memory, departing=self.departures.remembered)
 
     # --- what the audit saw ------------------------------------------------------------------------------------------
-
-    def receive(self, sight: Sight) -> None:
-        """What scrapers were seen doing."""
-        self.moves.receive(sight)
 
     async def look_at(self, seen: Mapping[str, Seen]) -> None:
         """All scrapers were looked at: what cannot be reached gets a second opinion, and so does who reaches little."""

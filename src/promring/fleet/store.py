@@ -60,7 +60,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, fleet: str, log: Logger, *, replaces: Mapping[str, set[str]] | None = None) -> None:
-        self._path = _path(folder, fleet)
+        self.path = _path(folder, fleet)
         self._replaced = {_path(folder, name): unsaved for name, unsaved in (replaces or {}).items()}
         self._fleet = fleet
         self._log = log
@@ -84,13 +84,13 @@ class Store:
 
     def load(self) -> Memory:
         """What was saved last; an empty ``Memory`` when there is nothing sound. Blocks."""
-        disk.remove_left_overs(self._path.parent)
+        disk.remove_left_overs(self.path.parent)
         try:
             return self._read()
         except FileNotFoundError:
-            self._log.info("state_none", path=str(self._path))
+            self._log.info("state_none", path=str(self.path))
         except OSError as error:
-            self._log.error("state_unreadable", path=str(self._path), error=error.strerror)
+            self._log.error("state_unreadable", path=str(self.path), error=error.strerror)
         except Exception as error:  # the one place for whatever a file brings about: a start must not end by it
             what = str(error) if isinstance(error, ValueError) else f"corrupt: {type(error).__name__}: {error}"
             self._set_aside(what)
@@ -99,7 +99,7 @@ class Store:
     def _read(self) -> Memory:
         """Raises OSError, or for what is not sound ValueError, and whatever a decoder raises."""
         self._position = None
-        with open_state(self._path) as file:
+        with open_state(self.path) as file:
             found = scan(file)
             said = replayed(file, found.frames)
             if said.fleet != self._fleet:
@@ -109,7 +109,7 @@ class Store:
             now = time.monotonic()
             self._written, self._shift = said.written(reader(file), now), said.clock - now
             if found.cut:
-                self._log.warning("state_end_cut", path=str(self._path), error=found.cut)
+                self._log.warning("state_end_cut", path=str(self.path), error=found.cut)
             else:
                 first, last = found.frames[0], found.frames[-1]
                 self._position = position_of(file.fileno(), first.name, last.name, first.end)
@@ -117,12 +117,12 @@ class Store:
         return self._written.memory
 
     def _set_aside(self, what: str) -> None:
-        aside = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
+        aside = self.path.with_name(f"{self.path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
         self._log.error("state_set_aside", path=str(aside), error=what)
         try:
-            self._path.rename(aside)
+            self.path.rename(aside)
         except OSError as error:
-            self._log.error("state_not_set_aside", path=str(self._path), error=error.strerror)
+            self._log.error("state_not_set_aside", path=str(self.path), error=error.strerror)
 
     # --- write -------------------------------------------------------------------------------------------------------
 
@@ -132,26 +132,31 @@ class Store:
         if self._position is not None and self._position.size > self._compact_at:
             self._long.set()
 
+    def stands(self) -> bool:
+        """Whether the file is as this process left it, if it has written or read one. Blocks. Raises OSError."""
+        with self._writes:
+            return self._position is None or stands_at(self.path, self._position)
+
     def _save(self, memory: Memory) -> None:
         with self._writes:
             if not self._append(memory):
                 self._write_whole(memory)
         for path, unsaved in self._replaced.items():
             unsaved.discard(self._fleet)
-            if not unsaved and path != self._path:
+            if not unsaved and path != self.path:
                 path.unlink(missing_ok=True)
         self._replaced = {}
 
     def _append(self, memory: Memory) -> bool:
         """False when the whole has to be written, or costs no more. Raises OSError."""
         position = self._position
-        if position is None or has_spare_names(self._written) or not stands_at(self._path, position):
+        if position is None or has_spare_names(self._written) or not stands_at(self.path, position):
             return False
         pieces, written = Recorder(self._written, self._shift).record(self._fleet, memory, time.monotonic())
         size = sum(map(len, pieces))
         if size > CHANGES_SHARE * position.first or position.size + size > STATE_BYTES_MAX - FRAME_BYTES_MAX:
             return False
-        self._position = append(self._path, position, pieces, memory.generation)
+        self._position = append(self.path, position, pieces, memory.generation)
         self._written = written
         return True
 
@@ -160,13 +165,13 @@ class Store:
         pieces, written = Recorder(NOTHING_WRITTEN, self._shift).record(self._fleet, memory, time.monotonic())
         self._refuse_too_long(pieces)
         self._position = None
-        self._position = write_whole(self._path, pieces, memory.generation)
+        self._position = write_whole(self.path, pieces, memory.generation)
         self._written = written
         self._compact_at = self._limit()
 
     def _refuse_too_long(self, pieces: list[Buffer]) -> None:
         if (size := sum(map(len, pieces))) > STATE_BYTES_MAX - FRAME_BYTES_MAX:
-            raise OSError(errno.EFBIG, f"the state would be {size} bytes", str(self._path))
+            raise OSError(errno.EFBIG, f"the state would be {size} bytes", str(self.path))
 
     def _limit(self) -> int:
         """How long the file may be before there is a compaction."""
@@ -189,7 +194,7 @@ class Store:
                 await in_thread_shielded(self._wait_for_swap)
                 raise
             except OSError as error:
-                self._log.warning("state_not_compacted", path=str(self._path), error=str(error))
+                self._log.warning("state_not_compacted", path=str(self.path), error=str(error))
                 self._compact_at += max(CHANGES_LEAST_BYTES, self._compact_at // 4)
 
     def _wait_for_swap(self) -> None:
@@ -204,10 +209,10 @@ class Store:
             return
         pieces = whole(written, self._fleet, self._shift, time.monotonic())
         with contextlib.suppress(_StoppedError), contextlib.ExitStack() as swap:
-            with compacting(self._path, begun, pieces, written.memory.generation) as new:
+            with compacting(self.path, begun, pieces, written.memory.generation) as new:
                 swap.enter_context(self._writes)  # until the new file is in its place
                 now = self._position
-                if self._stopped.is_set() or now is None or now.origin != begun.origin or not stands_at(self._path, now):
+                if self._stopped.is_set() or now is None or now.origin != begun.origin or not stands_at(self.path, now):
                     raise _StoppedError
                 position = new.follow(now)
             self._position = position

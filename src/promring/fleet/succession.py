@@ -161,7 +161,8 @@ def _ids_of(opinions: SecondOpinions, service: ServiceMemory, was: int, now: int
 
 def _undelivered_of(failing: Failing, services: Mapping[str, str]) -> Failing:
     """``services``: their names before, and now."""
-    return Failing.of(failing.scrapers, ((services[name], who) for name, who in failing.refusing if name in services))
+    refusing = ((services[name], who) for name, who in failing.refusing if name in services)
+    return Failing.of(failing.scrapers, refusing, failing.aliases)
 
 
 def _with_rows(claims: Claims, pieces: Sequence[Claims]) -> Claims:
@@ -244,6 +245,7 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
         undelivered=Failing.of(
             (new[name].id for name in failing.scrapers if name in new),
             ((service, new[name].id) for service, name in failing.refusing if name in new),
+            ((new[name].id, new[kept].id) for name, kept in failing.aliases if name in new and kept in new),
         ),
     )
 

@@ -1,18 +1,21 @@
-"""Targets that their owners cannot reach, and scrapers that reach nothing: what the loop remembers of them.
+"""Targets that their owners cannot reach, scrapers that reach nothing, and those that are another name of a server: what the
+loop remembers of them.
 
-``core/second_opinion`` decides, from what the scrapers were seen doing at each look at all of them.
+``core/second_opinion`` decides, from what the scrapers were seen doing at each look at all of them; ``core/aliases``
+decides about names, from what the scrapers tell of their births.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from promring.core.aliases import Aliases, judged, undecided
 from promring.core.coverage import Seen
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
-from promring.fleet.decision_log import say_opinions
-from promring.model import Placement
+from promring.fleet.decision_log import say_aliases, say_opinions
+from promring.model import Failing, Members, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -20,10 +23,12 @@ from promring.telemetry.log import Logger
 class Unreachable:
     """Of one fleet. Of several controllers the leader says who is sick: ``Term.failing``."""
 
-    def __init__(self, opinions: SecondOpinions, *, log: Logger) -> None:
-        """``opinions``: as the run before this one left them."""
+    def __init__(self, opinions: SecondOpinions, aliases: Aliases = (), *, log: Logger) -> None:
+        """``opinions``, ``aliases``: as the run before this one left them."""
         self.opinions = opinions
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
+        self.aliases = aliases
+        """Names that get nothing, each with the name by which the same server gets its slices."""
         self._log = log
         self._used: frozenset[str] = frozenset()
 
@@ -44,3 +49,26 @@ class Unreachable:
         now = time.monotonic()
         say_opinions(self._log, before, self.opinions, now)
         return self.opinions.trials.keys() != before.trials.keys() or self._used != frozenset(self.opinions.sick(now))
+
+    def found(self, undelivered: Failing, sick: Iterable[str] = ()) -> Failing:
+        """Who gets nothing, or nothing new of a service, although it lives."""
+        scrapers = tuple(sorted({*undelivered.scrapers, *sick}))
+        return undelivered._replace(scrapers=scrapers, aliases=self.aliases)
+
+    def hear(
+        self,
+        known: Callable[[], Members],
+        ring: Callable[[], None],
+        births: Mapping[str, str],
+        scraped: Mapping[str, int],
+    ) -> bool:
+        """The scrapers told who they are; ``known``: all that are listed. ``ring`` is called when a plan would change by
+        that. Whether it is decided which name of each server is used.
+        """
+        ids, before = {s.id for s in known()}, self.aliases
+        kept = tuple(pair for pair in before if ids.issuperset(pair))
+        self.aliases = judged(kept, births, scraped)
+        say_aliases(self._log, before, self.aliases)
+        if self.aliases != before:
+            ring()
+        return not undecided(self.aliases, births)

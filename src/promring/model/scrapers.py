@@ -68,13 +68,31 @@ class Failing(NamedTuple):
     """Ids: they get nothing."""
     refusing: tuple[tuple[str, str], ...] = ()
     """Services, and the scrapers that take the slices of others and not of these: they get nothing new of them."""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Ids that are another name of a server, and the id by which that gets its slices."""
 
     @classmethod
-    def of(cls, scrapers: Iterable[str], refusing: Iterable[tuple[str, str]] = ()) -> Failing:
-        return cls(tuple(sorted(set(scrapers))), tuple(sorted(set(refusing))))
+    def of(
+        cls,
+        scrapers: Iterable[str],
+        refusing: Iterable[tuple[str, str]] = (),
+        aliases: Iterable[tuple[str, str]] = (),
+    ) -> Failing:
+        return cls(tuple(sorted(set(scrapers))), tuple(sorted(set(refusing))), tuple(sorted(dict(aliases).items())))
 
     def and_those_of(self, other: Failing) -> Failing:
-        return Failing.of((*self.scrapers, *other.scrapers), (*self.refusing, *other.refusing))
+        aliases = (*other.aliases, *self.aliases)
+        return Failing.of((*self.scrapers, *other.scrapers), (*self.refusing, *other.refusing), aliases)
+
+    def nameless(self, living: Iterable[str]) -> dict[str, str]:
+        """Who gets nothing under its name, since the server gets its slices by another one, which is among the ``living``
+        and can be given something: that name.
+        """
+        able, off = set(living) - set(self.scrapers), dict[str, str]()
+        for name, kept in self.aliases:
+            if kept in able and kept not in off:  # of two names never both
+                off[name] = kept
+        return off
 
 
 NONE_FAILING = Failing()

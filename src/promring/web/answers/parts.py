@@ -127,6 +127,10 @@ class Scraper(Answer, frozen=True):
     delivery_error: Annotated[str | None, doc("Why its slices do not reach it; null: they do, or nothing failed yet.")]
     cut_off: Annotated[bool, doc("Whether it counts as dead because its slices do not reach it.")]
     sick: Annotated[str | None, doc("What it fails to scrape that others reach, which is why it gets nothing; else null.")]
+    alias_of: Annotated[
+        str | None,
+        doc("The scraper that is the same server under another name, which is why this one gets nothing; else null."),
+    ]
     audit_error: Annotated[str | None, doc("Why it could not be asked what it scrapes; null: it could, or was not asked.")]
     visited: Annotated[Visits | None, doc("Of one that comes for its list; null: it did not come.")]
     trouble: Annotated[str, doc("What is wrong with it, the worst only; empty: nothing that anybody knows of.")]

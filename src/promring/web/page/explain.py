@@ -90,6 +90,8 @@ def _why(name: str, at: int, last: int, place: Place, scraper: Scraper | None) -
         return "it is drained, or leaves"
     if scraper.sick:
         return f"it gets nothing: {scraper.sick}"
+    if scraper.alias_of:
+        return f"the same server as {scraper.alias_of}, under another name"
     if scraper.cut_off:
         return "no slice reaches it"
     if name not in place.preference:

@@ -51,6 +51,7 @@ class _View:
         self.drained = memory.drained | {s.id for s in memory.members if s.draining}
         self.departing = {s.id for s in fleet.reconciler.departures.scrapers}
         self.sick = fleet.reconciler.opinions.sick(time.monotonic())
+        self.nameless = self.reconciler.nameless
         self.errors = _errors(services)
         self.slices = _by_scraper(services)
         self.looks, self.visits = _looks(services), _visits(services)
@@ -89,6 +90,7 @@ class _View:
             delivery_error=self.errors.get(name),
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
+            alias_of=self.nameless.get(name),
             audit_error=(seen.error or None) if seen else None,
             visited=_visited(self.visits.get(name)),
             trouble="",
@@ -204,6 +206,8 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return f"waits up to {left_s:.0f} s more for targets: it left {flaps} times soon after it came"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
+    if scraper.alias_of:
+        return f"the same server as {scraper.alias_of}: it gets nothing under this name; list it once"
     if seen and not scraper.targets:  # that look was at a slice that is empty now; who has none may have no such job, either
         seen = replace(seen, error="", never_asked="", missing=0)
     if seen and seen.error:

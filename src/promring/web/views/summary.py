@@ -35,6 +35,7 @@ def summary(of: Fleet | Service) -> Summary:
 def _said(of: Fleet | Service) -> Iterator[Said]:
     yield from _dead(of.scrapers)
     yield from (("bad", f"{s.id} sick: {s.sick}") for s in of.scrapers if s.sick)
+    yield from (("warn", f"{s.id} is the same server as {s.alias_of}") for s in of.scrapers if s.alias_of)
     yield _proved(of.targets, of.coverage)
     yield from _room(of)
     if of.held:

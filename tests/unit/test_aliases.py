@@ -1,0 +1,168 @@
+"""One server that is listed under several names: how that is known, and which name gets its targets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from promring.audit.births import AGAIN_S, Births, believed
+from promring.config.scraper_api import PLAIN
+from promring.core.aliases import judged, undecided
+from promring.core.eligible import entitled
+from promring.model import Failing, Scraper
+from promring.runtime.http_client import new_session
+
+A, B, C = (Scraper(f"{name}:9090", name, 9090) for name in "abc")
+ONE = {A.id: "born once", B.id: "born once", C.id: "born elsewhere"}
+
+
+def test_of_two_names_the_one_whose_slices_are_scraped_is_kept_and_stays_kept() -> None:
+    found = judged((), ONE, {A.id: 0, B.id: 5})
+    assert found == ((A.id, B.id),)
+    assert judged(found, ONE, {A.id: 9, B.id: 0}) == found, "what is kept stays kept"
+
+
+def test_while_nobody_sees_a_slice_scraped_no_name_is_preferred() -> None:
+    assert judged((), ONE, {}) == ()
+    assert undecided((), ONE)
+    assert not undecided(((A.id, B.id),), ONE)
+    assert not undecided((), {A.id: "one", B.id: "another"})
+
+
+def test_who_tells_nothing_changes_nothing_and_who_tells_otherwise_is_a_server_of_its_own() -> None:
+    before = ((A.id, B.id),)
+    assert judged(before, {}, {}) == before
+    assert judged(before, {B.id: "born once"}, {}) == before
+    assert judged(before, {A.id: "born now", B.id: "born once"}, {}) == ()
+
+
+def test_three_names_of_one_server_leave_one() -> None:
+    births = dict.fromkeys((A.id, B.id, C.id), "born once")
+    found = judged((), births, {A.id: 1, B.id: 1, C.id: 4})
+    assert found == ((A.id, C.id), (B.id, C.id))
+    members = entitled((A, B, C), frozenset(), Failing.of((), (), found))
+    assert {s.id: s.weight for s in members} == {A.id: 0.0, B.id: 0.0, C.id: 1.0}, "though most of the names get nothing"
+
+
+@pytest.mark.parametrize(
+    ("failing", "living", "weights"),
+    [
+        (Failing.of((), (), [(A.id, B.id)]), (A, B, C), (0.0, 1.0, 1.0)),
+        (Failing.of((), (), [(A.id, B.id)]), (A, C), (1.0, 1.0)),
+        (Failing.of([B.id], (), [(A.id, B.id)]), (A, B, C), (1.0, 0.0, 1.0)),
+        (Failing.of((), (), [(A.id, B.id), (B.id, A.id)]), (A, B, C), (0.0, 1.0, 1.0)),
+    ],
+    ids=["both live", "the kept name is gone", "the kept name cannot be given anything", "two controllers differ"],
+)
+def test_a_server_always_has_a_name_that_may_get_targets(
+    failing: Failing, living: tuple[Scraper, ...], weights: tuple[float, ...]
+) -> None:
+    assert tuple(s.weight for s in entitled(living, frozenset(), failing)) == weights
+
+
+class Told:
+    """What a stand-in answers to who asks for its birth, one answer after the other; the last one for ever."""
+
+    def __init__(self, *answers: tuple[int, str]) -> None:
+        self.answers, self.asked = list(answers), 0
+
+    async def handle(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        status, body = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        return web.Response(status=status, text=body)
+
+
+@asynccontextmanager
+async def served(*told: Told) -> AsyncIterator[list[Scraper]]:
+    runners, scrapers = [], []
+    for one in told:
+        app = web.Application()
+        app.router.add_get("/api/v1/status/runtimeinfo", one.handle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        runners.append(runner)
+        scrapers.append(Scraper(f"127.0.0.1:{port}", "127.0.0.1", port))
+    try:
+        yield scrapers
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+def told(start: str, folder: str = "/prometheus", host: str = "h") -> tuple[int, str]:
+    return 200, f'{{"status":"success","data":{{"startTime":"{start}","CWD":"{folder}","hostname":"{host}"}}}}'
+
+
+NS = "2026-11-27T04:45:08.727799022Z"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "one"),
+    [
+        (told(NS), told(NS), True),
+        (told(NS), told("2026-11-27T04:45:08.727799023Z"), False),
+        (told(NS), told(NS, folder="/other"), False),
+        (told(NS), told(NS, host="other"), False),
+        (told("2026-11-27T04:45:08Z"), told("2026-11-27T04:45:08Z"), False),
+        (told("2026-11-27T04:45:08.727Z"), told("2026-11-27T04:45:08.727Z"), False),
+        ((400, "unsupported path"), (400, "unsupported path"), False),
+        ((200, "{}"), (200, "{}"), False),
+        ((200, "[" * 2000), (200, "[" * 2000), False),
+        ((200, ""), (200, ""), False),
+        ((200, '{"data":{"startTime":7}}'), (200, '{"data":{"startTime":7}}'), False),
+        (told(""), told(""), False),
+    ],
+)
+async def test_only_what_one_process_alone_can_say_makes_two_names_one(
+    first: tuple[int, str], second: tuple[int, str], *, one: bool
+) -> None:
+    async with served(Told(first), Told(second)) as scrapers, new_session() as session:
+        births = await believed(session, scrapers, PLAIN, 5.0)
+    assert (len(births) == 2 and len(set(births.values())) == 1) is one
+
+
+async def test_a_balancer_that_tells_another_birth_the_second_time_tells_nothing() -> None:
+    server, balancer = Told(told(NS)), Told(told(NS), told("2026-11-27T04:45:09.5277990Z"))
+    async with served(server, balancer) as scrapers, new_session() as session:
+        births = await believed(session, scrapers, PLAIN, 5.0)
+    assert list(births) == [scrapers[0].id]
+
+
+async def test_scrapers_are_asked_who_they_are_when_they_begin_to_answer_and_then_seldom() -> None:
+    heard: list[Mapping[str, str]] = []
+    now, decided = [0.0], [False]
+
+    def hear(births: Mapping[str, str], scraped: Mapping[str, int]) -> bool:
+        assert scraped == {"x": 1}
+        heard.append(births)
+        return decided[0]
+
+    first, second = Told(told(NS)), Told(told(NS))
+    async with served(first, second) as scrapers, new_session() as session:
+        births = Births(PLAIN, 5.0, hear, clock=lambda: now[0])
+        answering = {s.id: 1.0 for s in scrapers}
+
+        async def look() -> int:
+            await births.look(session, scrapers, answering, {"x": 1})
+            return len(heard)
+
+        assert await look() == 1
+        assert await look() == 2, "not decided yet"
+        decided[0] = True
+        assert [await look() for _ in range(3)] == [3, 3, 3]
+        answering[scrapers[1].id] = 2.0
+        assert [await look() for _ in range(2)] == [4, 4], "one was away"
+        del answering[scrapers[1].id]
+        assert await look() == 4, "one name alone"
+        now[0] += AGAIN_S
+        answering[scrapers[1].id] = 2.0
+        assert await look() == 5, "once in a while"
+    assert all(set(one) == {s.id for s in scrapers} for one in heard)
+    await asyncio.sleep(0)
