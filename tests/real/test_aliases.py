@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from promring.demo.process import find
 from promring.runtime.http_client import request
 from tests.real.conftest import server
 from tests.real.stage import SERVICE, Stage, stage
@@ -38,7 +38,11 @@ async def scraper_of(s: Stage, name: str) -> dict[str, Any]:
 async def is_whole(s: Stage) -> bool:
     """Whether the audit sees every target scraped once, by who shall."""
     coverage = await s.controller.ask(s.session, f"services/{SERVICE}/coverage")
-    return bool(coverage) and (coverage["ratio"], coverage["targets"], coverage["doubled"]) == (1.0, len(s.farm.addresses), 0)
+    return bool(coverage) and (coverage["ratio"], coverage["targets"], coverage["doubled"]) == (
+        1.0,
+        len(s.farm.addresses),
+        0,
+    )
 
 
 @pytest.mark.row(11, did="one server is listed by its address and by its host name, which nobody reads a file of; a restart")
@@ -79,10 +83,8 @@ async def test_check_says_which_names_are_one_server_and_its_death_is_one(
         await s.controller.start()
         await until(lambda: len(s.controller.log_lines("scraper_alias")) == len(others), "they are told")
         await until(lambda: s.placed_on(*s.scrapers), "every target is with a name whose file is read")
-        program = find("promring")
-        assert program is not None
         check = await asyncio.create_subprocess_exec(
-            program, "check", "--online", s.controller.config_file, stdout=-1, stderr=-2
+            sys.executable, "-m", "promring", "check", "--online", s.controller.config_file, stdout=-1, stderr=-2
         )
         said = (await check.communicate())[0].decode()
         assert check.returncode == 1
