@@ -40,6 +40,10 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         self._patient = _Patient()
         super().__init__(self._patient)
 
+    def stand_still(self, seconds: float) -> None:
+        """As a process that is stopped for so long: then every timer of that time is due at once."""
+        self._patient.ahead_s += seconds
+
     def time(self) -> float:
         return super().time() + self._patient.ahead_s
 

@@ -16,7 +16,7 @@ from promring.core.placement import Policy, place
 from promring.core.preview import CHANGES_MOST, PreviewError, preview
 from promring.core.ring import TOKENS_KEPT, TOKENS_MOST, Ring
 from promring.model import Scraper, TargetGroup
-from promring.runtime.unforeseen import Lasting
+from promring.runtime.unforeseen import Lasting, Unforeseen
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
@@ -209,3 +209,16 @@ def test_a_failure_that_only_changes_its_words_is_told_once_a_minute() -> None:
     assert lasting.is_news("s:1", "500", begins=True)
     assert not lasting.is_news("s:1", "500", begins=False), "the same words are told once"
     assert lasting.is_news("s:1", "status 302", begins=False)
+
+
+def test_no_memory_is_said_as_that_and_once() -> None:
+    stream = io.StringIO()
+    log.configure("info", stream=stream)
+    try:
+        faults = Unforeseen("discovery", log.get())
+        assert [faults.note(MemoryError()) for _ in range(3)] == ["this process got no more memory"] * 3
+        faults.note(RuntimeError("odd"))
+    finally:
+        log.configure()
+    lines = stream.getvalue().splitlines()
+    assert [("no_memory" in line, "msg=unforeseen" in line) for line in lines] == [(True, False), (False, True)]

@@ -19,7 +19,7 @@ from promring.consul.registration import CHECK, Registration, missing
 from promring.consul.watch import HealthWatch
 from promring.membership import Publish
 from promring.membership.consul import ConsulMembership
-from promring.membership.probing import Health, ProbeMembership
+from promring.membership.probing import Health, ProbeKeys, ProbeMembership
 from promring.membership.watching import watch
 from promring.model import Answer, ConsulError, Empty, Known, Members, NodeState, Scraper, Unknown
 from promring.telemetry import log
@@ -117,6 +117,48 @@ async def test_the_probe_says_nothing_until_every_node_has_a_verdict_then_always
 
 def consul_membership(client: Client, *more: Any, **named: Any) -> ConsulMembership:
     return ConsulMembership(client, HealthWatch(client, "x", Catalogue(scraper), log.get()), *more, **named)
+
+
+def test_a_process_that_stood_still_calls_nobody_dead() -> None:
+    """It is stopped for half a minute in the middle of its probes: their time is over when it goes on."""
+    answers: list[Answer[Members]] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, jumping.JumpingLoop)
+        asked = asyncio.Event()
+
+        async def slowly(_: web.Request) -> web.Response:
+            asked.set()
+            await asyncio.sleep(0.5)
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_get("/-/ready", slowly)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        settings = ProbeKeys(interval=1.0, timeout=1.0, unhealthy_after=1)
+        probes = ProbeMembership("s", (scraper(("127.0.0.1", runner.addresses[0][1])),), settings, log.get())
+        task = asyncio.create_task(probes.run(answers.append))
+        try:
+            await asyncio.sleep(5.0)
+            assert isinstance(answers[-1], Known)
+            for _ in range(3):
+                asked.clear()
+                await asked.wait()
+                loop.stand_still(30.0)
+                await asyncio.sleep(3.0)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await runner.cleanup()
+        assert probes.probed["not_made"] >= 3, "it was asked meanwhile"
+        assert probes.probed["failure"] == 0
+
+    jumping.run(work())
+    known = [isinstance(one, Known) for one in answers]
+    assert all(known[known.index(True) :])
 
 
 # --- registration ----------------------------------------------------------------------------------------------------

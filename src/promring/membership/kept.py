@@ -29,8 +29,7 @@ from promring.runtime.http_client import (
     credentials_refused,
     dropped_error,
     look_up_error,
-    not_resolved,
-    too_late,
+    not_answered,
 )
 from promring.runtime.resolver import Resolver, watch_lookups
 
@@ -129,12 +128,12 @@ class KeptProbe:
 
     async def status(self, timeout_s: float) -> int:
         """Of the answer, whatever it is. Raises ``HttpError``."""
-        unresolved = watch_lookups()
+        unresolved, began = watch_lookups(), asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._asked(timeout_s)
         except TimeoutError:
-            raise not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s) from None
+            raise not_answered(timeout_s, began, unresolved) from None
 
     def close(self) -> None:
         kept = self._take()
@@ -190,14 +189,15 @@ class KeptProbe:
         name = None if tls is None else tls.server_name or self._host
         loop, hosts, refused = asyncio.get_running_loop(), await self._addresses(), HttpError("no address")
         for host in hosts:
+            began, share_s = loop.time(), timeout_s / len(hosts)
             try:
-                async with asyncio.timeout(timeout_s / len(hosts)):
+                async with asyncio.timeout(share_s):
                     _, made = await loop.create_connection(
                         lambda: _Connection(question), host, self._port, ssl=context, server_hostname=name
                     )
                     return made
             except TimeoutError:
-                refused = too_late(timeout_s)
+                refused = not_answered(share_s, began)
             except OSError as error:
                 refused = connect_error(error, self._host, self._port)
         raise refused

@@ -19,7 +19,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
@@ -49,6 +49,8 @@ USER_AGENT = "promring"
 TEXT_WINDOW_BYTES = 64 * 1024
 """Of a body: so much of it is looked at for an error message."""
 
+STILL_S = 2.0
+"""A time-out that ends later than this after its time says nothing of the other side."""
 OWN_TROUBLE = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EADDRNOTAVAIL, errno.ENETDOWN}
 )
@@ -135,7 +137,7 @@ async def request(
     """
     import aiohttp
 
-    unresolved = watch_lookups()
+    unresolved, began = watch_lookups(), asyncio.get_running_loop().time()
     secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}), *_secrets_of_proxy(proxy))
     try:
         async with asyncio.timeout(timeout_s):
@@ -148,7 +150,7 @@ async def request(
                 body = await read_body(response, body_bytes_max, taking)
                 return Response(response.status, names, body, secrets, str(proxy or ""))
     except TimeoutError:
-        raise _through(not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s), proxy) from None
+        raise _through(not_answered(timeout_s, began, unresolved), proxy) from None
     except secretfile.SecretError as error:
         raise NotAskedError(str(error)) from error
     except aiohttp.ClientConnectorDNSError as error:
@@ -192,6 +194,16 @@ def _secrets_of_proxy(proxy: Proxy | None) -> Iterator[str]:
         yield from secrets_of_url(proxy.url.reveal())
         for _, value in proxy.connect_headers:
             yield value
+
+
+def not_answered(timeout_s: float, began: float, unresolved: Collection[str] = ()) -> HttpError:
+    """Of a request that ran out of time. ``began``: when it did, by the clock of the event loop. When this process stood
+    still meanwhile (it was stopped, or its machine paused it or was too busy), nobody knows whether there was an answer.
+    """
+    still_s = asyncio.get_running_loop().time() - began - timeout_s
+    if still_s >= STILL_S:
+        return NotAskedError(f"this process stood still for {still_s:.0f} s, so nobody knows whether there was an answer")
+    return not_resolved(unresolved, timeout_s) if unresolved else too_late(timeout_s)
 
 
 def too_late(timeout_s: float) -> HttpError:

@@ -98,7 +98,11 @@ class Unforeseen:
             _counts[self._loop] += 1
         kind, where = type(error).__name__, _place(error.__traceback__)
         text = f"{kind}: {' '.join(str(error)[:TEXT_MAX].split())}"
-        if self._quiet.is_news((kind, where)):
+        if isinstance(error, MemoryError):  # no fault of promring: the limit of this process, or of its machine
+            text = "this process got no more memory"
+            if self._quiet.is_news(kind):
+                self._log.error("no_memory", loop=self._loop, where=where, note="taken as no answer")
+        elif self._quiet.is_news((kind, where)):
             self._log.error("unforeseen", loop=self._loop, error=text, where=where, note="taken as no answer; please report")
         return text
 
