@@ -199,7 +199,7 @@ def test_what_is_tried_elsewhere_and_what_cannot_be_delivered_goes_on_with_the_s
     there = {int(salted(POOLS[name].ids, salt_of("main", name))[0]) for name in "ab"}
     assert after.opinions.trials.keys() == after.opinions.again_at.keys() == there
     assert after.opinions.scrapers.keys() == {NODES[0]}
-    assert after.undelivered == ((NODES[0],), (("a", NODES[1]), ("b", NODES[1])))
+    assert after.undelivered == Failing((NODES[0],), (("a", NODES[1]), ("b", NODES[1])))
     back = reloaded(TOGETHER, APART, {"main": after})
     for name in "ab":
         assert back[name].opinions.trials == before[name].opinions.trials
