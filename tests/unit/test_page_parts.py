@@ -15,8 +15,9 @@ from promring.core.difference import compare
 from promring.core.placement import Policy, place
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
+from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.timeline import RESHARDS_KEPT, TARGETS_KEPT, Timeline, reshard_of
-from promring.model import Generation, Moved, Placement, Plan, Scraper, TargetGroup
+from promring.model import Generation, Moved, Placement, Plan, Scraper, Slice, TargetGroup
 from promring.telemetry import log
 from promring.web.actions import KEPT, Actions
 from promring.web.answers import parts
@@ -204,3 +205,20 @@ def test_how_long_a_hand_over_has_not_moved_is_counted_from_the_last_change_of_i
 )
 def test_what_turns_a_line_or_is_not_seen_is_written_out_and_no_script_of_the_world_is(text: str, said: str) -> None:
     assert words.visible(text) == said
+
+
+def test_the_totals_of_scrapers_are_counted_once_for_each_set_of_slices() -> None:
+    a, b = live("a", "b")
+    first = {
+        "x": ServiceMemory(
+            slices={"a": Slice("x", a, Generation(1, 2), b"", 3), "b": Slice("x", b, Generation(1, 1), b"", 4)}
+        )
+    }
+    memory = Memory(services=first)
+    assert memory.targets() == {"a": 3, "b": 4}
+    assert memory.totals() is replace(memory, drained=frozenset("a")).totals()
+    more = first | {"y": ServiceMemory(slices={"a": Slice("y", a, Generation(1, 7), b"", 5)})}
+    found = replace(memory, services=more).totals()
+    assert (found["a"].targets, found["a"].slices, found["a"].newest) == (8, 2, Generation(1, 7))
+    assert (found["b"].targets, found["b"].slices, found["b"].newest) == (4, 1, Generation(1, 1))
+    assert memory.targets() == {"a": 3, "b": 4}, "of its own slices, whoever counted before"

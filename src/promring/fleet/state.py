@@ -14,6 +14,7 @@ from promring.core.loads import LoadBook
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History
 from promring.fleet.timeline import Timeline
+from promring.fleet.totals import Total, Totals
 from promring.model import NONE_FAILING, Failing, Generation, Members, Slice, TargetPool
 
 NO_GENERATION = Generation(0, 0)
@@ -60,6 +61,9 @@ class Memory:
     timeline: Timeline = field(default_factory=Timeline, compare=False, repr=False)
     """What people are told of the plans before. It is not saved, and goes on over a reload."""
 
+    counted: Totals = field(default_factory=Totals, compare=False, repr=False)
+    """What ``totals`` has counted."""
+
     def of(self, service: str) -> ServiceMemory:
         return self.services.get(service, NO_PLAN)
 
@@ -76,12 +80,13 @@ class Memory:
     def every_slice(self) -> list[Slice]:
         return [s for one in self.services.values() for s in one.slices.values()]
 
+    def totals(self) -> Mapping[str, Total]:
+        """By scraper: what its slices have, of all services together."""
+        return self.counted.get(self.services, (s for one in self.services.values() for s in one.slices.values()))
+
     def targets(self) -> dict[str, int]:
         """By scraper: how many targets its slices have, of all services."""
-        counts: dict[str, int] = {}
-        for s in self.every_slice:
-            counts[s.scraper.id] = counts.get(s.scraper.id, 0) + s.targets
-        return counts
+        return {name: total.targets for name, total in self.totals().items()}
 
 
 NO_PLAN = ServiceMemory()

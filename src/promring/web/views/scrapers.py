@@ -17,8 +17,9 @@ from promring.core.coverage import ScraperCoverage
 from promring.core.placement import capacities
 from promring.core.standing import Standing, State
 from promring.fleet.fleet import Fleet, Service
+from promring.fleet.totals import Total, totals_of
 from promring.fleet.visitors import Visits
-from promring.model import NodeState, Slice
+from promring.model import NodeState
 from promring.web.answers import parts
 from promring.web.answers.parts import Scraper
 
@@ -53,16 +54,16 @@ class _View:
         self.sick = fleet.reconciler.opinions.sick(time.monotonic())
         self.nameless = self.reconciler.nameless
         self.errors = _errors(services)
-        self.slices = _by_scraper(services)
+        self.totals = _totals(fleet, services)
         self.looks, self.visits = _looks(services), _visits(services)
 
     def scraper(self, name: str) -> Scraper:
-        mine, standing = self.slices.get(name, []), self.reconciler.history.standings.get(name)
+        mine, standing = self.totals.get(name), self.reconciler.history.standings.get(name)
         node = self.states.get(name, NodeState(name, "up", LEAVES) if name in self.departing else NOBODY)
         leaving = name in self.drained or name in self.departing
         leaving = leaving or (standing is not None and standing.state is State.LEAVING)
         seen = _together(self.looks.get(name, []))
-        newest = max((s.generation for s in mine), default=None)
+        newest = mine.newest if mine else None
         address = self.addresses.get(name)
         found = Scraper(
             id=name,
@@ -76,7 +77,7 @@ class _View:
             url=str(self.fleet.settings.scraper_api.url(address, "/")) if address else None,
             drained=name in self.drained,
             departing=name in self.departing,
-            targets=sum(s.targets for s in mine),
+            targets=mine.targets if mine else 0,
             left=self.targets.get(name, 0) if leaving else None,
             no_room=self.reconciler.moves.no_room.get(name, 0),
             load=self.loads.get(name, 0),
@@ -86,7 +87,7 @@ class _View:
             scraped=None if seen is None or seen.error else seen.scraped,
             sliced_at=None if newest is None else self.reconciler.memory.timeline.made_at(newest),
             generation=None if newest is None else str(newest),
-            sha256=mine[0].sha256 if len(mine) == 1 else None,
+            sha256=mine.one.sha256 if mine and mine.slices == 1 else None,
             delivery_error=self.errors.get(name),
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
@@ -120,12 +121,12 @@ def _shares(fleet: Fleet) -> tuple[dict[str, float], dict[str, int]]:
     return {s.id: round(load * s.weight / weight, 1) for s in able}, caps
 
 
-def _by_scraper(services: Sequence[Service]) -> dict[str, list[Slice]]:
-    found: dict[str, list[Slice]] = {}
-    for service in services:
-        for name, slice_ in service.slices.items():
-            found.setdefault(name, []).append(slice_)
-    return found
+def _totals(fleet: Fleet, services: Sequence[Service]) -> Mapping[str, Total]:
+    """By scraper: what it has of these services."""
+    memory = fleet.reconciler.memory
+    if {service.name for service in services} == memory.services.keys():
+        return memory.totals()
+    return totals_of(one for service in services for one in service.slices.values())
 
 
 def _looks(services: Sequence[Service]) -> dict[str, list[ScraperCoverage]]:
