@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -142,6 +143,18 @@ async def test_what_is_held_stands_on_the_page_and_is_released_from_it(tmp_path:
             return "targets 1 scrapers up" in page.text and release not in page.posts
 
         await until(let_go, "the plan has the short list")
+
+
+async def test_a_page_is_packed_for_those_who_take_it_so_and_says_the_same(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        for path in ("/", "/fleets/main", "/services/node"):
+            status, headers, plain = await r.get(path)
+            assert (status, headers["vary"], headers.get("content-encoding")) == (200, "Accept-Encoding", None)
+            _, headers, packed = await r.get(path, Accept_Encoding="gzip, br")
+            assert headers["content-encoding"] == "gzip"
+            assert len(packed) < len(plain) / 2
+            assert Text(gzip.decompress(packed)).tags == Text(plain).tags
+        assert (await r.get("/", Accept_Encoding="gzip;q=0"))[1].get("content-encoding") is None
 
 
 async def test_a_drain_is_posted_to_where_the_page_says(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from promring.runtime.threads import consume_error
 
-PAGES_MOST = 20
-"""Whoever may read may ask for many queries: a page of a big fleet has a few hundred kB."""
+PAGES_MOST = 40
+"""Whoever may read may ask for many queries: a page of a big fleet has a few hundred kB. Each page and each packed one
+counts.
+"""
 
 
 class Alike:

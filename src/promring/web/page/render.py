@@ -48,8 +48,9 @@ class Renderer:
         return clean(await self._renders.run(work)).encode()
 
 
-def page_answer(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
+def page_answer(body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+    """``headers``: besides those that every page has."""
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS | dict(headers or {}))
 
 
 def _environment(folder: Path, paths: Paths) -> jinja2.Environment:
