@@ -191,3 +191,20 @@ async def test_a_late_preview_of_one_scraper_does_not_stand_in_the_dialog_of_ano
         await t.run("new Promise(done => setTimeout(done, 300))")
         assert await t.page.inner_html("#numbers") == shown
         assert t.errors == []
+
+
+async def test_a_page_whose_controller_does_not_answer_says_so_on_top_and_is_well_again_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r, tab() as t:
+        gone = True
+
+        async def answer(route: Route) -> None:
+            await (route.abort() if gone else route.continue_())
+
+        await t.open(r.url)
+        await t.page.route(r.url + "/", answer)
+        await t.until("/^no answer, updated \\d+ s ago$/.test(document.querySelector('header .stale')?.textContent)")
+        await t.says("this is old: the controller does not answer", "#said")
+        await t.until("document.getElementById('live').classList.contains('old')")
+        gone = False
+        await t.until("/^updated \\d+ s ago$/.test(document.getElementById('age').textContent)")
+        await t.says("the controller answers again", "#said")

@@ -106,6 +106,7 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
         ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
         ({"fits": {"unplaced": 9}}, "bad", "9 targets lack an owner: no room"),
+        ({"fits": {"unplaced": 1}}, "bad", "1 target lacks an owner: no room"),
         ({"fits": {"unplaced": 9}, "scrapers": []}, "warn", "9 targets have no room"),
         (
             {"fits": {"unplaced": 9}, "scrapers": keeping(9)},

@@ -62,13 +62,14 @@ def _room(of: Fleet | Service) -> Iterator[Said]:
     """What has no room is with who had it, as far as that one lives and has room; else with nobody."""
     lacking = of.fits.unplaced if of.fits else 0
     if lacking and not of.scrapers:  # who keeps them is said with the fleet
-        yield "warn", f"{_targets(lacking)} have no room"
+        yield "warn", f"{_targets(lacking)} {'has' if lacking == 1 else 'have'} no room"
         return
     kept = sum(scraper.no_room for scraper in of.scrapers)
     if kept:
-        yield "warn", f"{_targets(kept)} stay where they shall not be: no room elsewhere"
+        stay = "stays where it shall not be" if kept == 1 else "stay where they shall not be"
+        yield "warn", f"{_targets(kept)} {stay}: no room elsewhere"
     if lacking > kept:
-        yield "bad", f"{_targets(lacking - kept)} lack an owner: no room"
+        yield "bad", f"{_targets(lacking - kept)} {'lacks' if lacking - kept == 1 else 'lack'} an owner: no room"
 
 
 def _proved(targets: int | None, coverage: Coverage | None) -> Said:

@@ -173,7 +173,9 @@ if (live.dataset.refresh === "yes") {
     if (!paused) soon();
   });
   setInterval(() => {
-    age.textContent = `${paused ? "paused, " : ""}updated ${Math.round((Date.now() - renewedAt) / 1000)} s ago`;
+    const old = live.classList.contains("old");
+    age.classList.toggle("stale", old);
+    age.textContent = `${old ? "no answer, " : ""}${paused ? "paused, " : ""}updated ${Math.round((Date.now() - renewedAt) / 1000)} s ago`;
   }, 1000);
   listen();
   document.addEventListener("visibilitychange", () => { listen(); soon(); });
