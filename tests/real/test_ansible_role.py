@@ -47,6 +47,7 @@ class Site:
                 {
                     "name": "node",
                     "scrapers": {"probe": {"nodes": [SCRAPER]}},
+                    "scraper_api": {"basic_auth": {"username": "promring", "password_file": "scraper-password"}},
                     "targets": [{"file": {"files": [str(folder / "targets.json")]}}],
                     "delivery": [{"http_sd": {}}],
                 }
@@ -73,8 +74,12 @@ class Site:
         }
         for host in (CONTROLLER, AGENT):
             (folder / host / "unit_dir").mkdir(parents=True)
+        (folder / CONTROLLER / "config_dir").mkdir()
+        (folder / CONTROLLER / "config_dir/scraper-password").write_text(
+            "secret"
+        )  # the configuration names it by this alone
 
-    async def play(self) -> dict[str, int]:
+    async def play(self, *flags: str) -> dict[str, int]:
         """How many tasks changed something, by host."""
         hosts = {"promring_controllers": CONTROLLER, "promring_agents": AGENT}
         groups: dict[str, Any] = {name: {"hosts": {host: {}}} for name, host in hosts.items()}
@@ -85,7 +90,7 @@ class Site:
         program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent))
         assert program is not None
         environment = {"PATH": f"{Path(program).parent}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.folder)}
-        said = await run(program, "-i", inventory, ANSIBLE / "site.yml", environment=environment)
+        said = await run(program, "-i", inventory, ANSIBLE / "site.yml", *flags, environment=environment)
         return {host: int(count) for host, count in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", said, re.MULTILINE)}
 
 
@@ -112,8 +117,13 @@ async def test_the_role_sets_up_a_controller_and_an_agent_and_changes_nothing_th
             stack.push_async_callback(one.stop)
             await one.until(one.is_ready, "sshd", 20)
         site = Site(tmp_path, wheel, key, port, free_port())
+        assert all(changed > 5 for changed in (await site.play("--check")).values())
+        assert not (tmp_path / CONTROLLER / "home").exists()
         assert all(changed > 5 for changed in (await site.play()).values())
         assert await site.play() == {CONTROLLER: 0, AGENT: 0}
+        for host in (CONTROLLER, AGENT):  # as after another version, whose wheel has another name
+            (tmp_path / host / "home/dist/installed").write_text("promring-0.0.9-py3-none-any.whl\n")
+        assert all(changed > 0 for changed in (await site.play()).values()), "a wheel that is still there is installed again"
 
         home, config = tmp_path / CONTROLLER, tmp_path / CONTROLLER / "config_dir"
         token = config / "token"

@@ -58,6 +58,7 @@ class Walk:
         self.machines, self._running = machines, running
         self._scrapes, self._log = folder / "scrapes", folder / "log"
         self._exported: list[str] = []
+        self.followed: list[str] = []
 
     def on(self, name: str) -> Machine:
         return self.machines[name]
@@ -73,6 +74,7 @@ class Walk:
 
     def follow(self, block: Block) -> str:
         """What a block prints, on each of the machines that its first line names."""
+        self.followed.append(block.text)
         self._exported += [line for line in commands(block) if line.startswith("export ")]
         if block.text.split("\n")[1].startswith("promring run"):
             self.background(*commands(block))
@@ -223,7 +225,7 @@ async def without_promring(walk: Walk, start: str) -> None:
 async def other_pages(walk: Walk) -> None:
     """The commands of other pages, in the middle of what they are for: an empty list is held."""
     walk.type("cp /etc/promring/promring.yml new.yml && cp /etc/promring/promring.yml /etc/promring/token .")
-    for page in ("docs/runbooks.md", "docs/operations.md", "README.md"):
+    for page in ("docs/runbooks.md", "docs/operations.md", "docs/questions.md", "README.md"):
         for block in blocks(ROOT / page):
             if block.language == "sh" and not block.marker:
                 for line in commands(block):
@@ -244,6 +246,7 @@ async def test_the_pages_are_followed_by_a_newcomer_on_four_machines(walk: Walk)
     await try_it(walk)
     await other_pages(walk)
     await without_promring(walk, *commands(start))
+    assert [str(one) for one in STARTED if one.language == "sh" and one.text not in walk.followed] == [], "nobody typed it"
 
 
 def wheels(folder: Path) -> Path:

@@ -235,6 +235,21 @@ async def test_a_check_that_goes_online_says_what_each_answered_and_does_not_sto
     assert (out.returncode, data["valid"], data["errors"][0].startswith(f"{file}:1: shard_services")) == (2, False, True)
 
 
+def test_a_file_is_checked_as_if_it_stood_where_it_is_to_go(tmp_path: Path) -> None:
+    """As Ansible does before it replaces a configuration: key files and Python functions are looked for beside that."""
+    place, new = tmp_path / "etc/promring.yml", tmp_path / "tmp/new"
+    place.parent.mkdir()
+    new.parent.mkdir()
+    (place.parent / "password").write_text("secret")
+    (place.parent / "cmdb.py").write_text("def nodes():\n    return []\n")
+    text = CONFIG.format(node="a:1").replace("{file: {files: [a.json]}}", "{python: {callable: 'cmdb:nodes'}}")
+    new.write_text(text + "  scraper_api: {basic_auth: {username: promring, password_file: password}}\n")
+    refused = CliRunner().invoke(main, ["check", str(new)])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    taken = CliRunner().invoke(main, ["check", "--as", str(place), str(new)])
+    assert (taken.exit_code, taken.output) == (0, f"{new}: valid, 1 shard service: node\n")
+
+
 async def checked(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
     import asyncio
 

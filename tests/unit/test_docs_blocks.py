@@ -66,7 +66,7 @@ def test_links_lead_to_a_heading_that_is_there(page: Path) -> None:
 BLOCKS = {f"{block.page}:{block.line}": block for page in PAGES for block in blocks(page)}
 FOLLOWED = ("docs/getting-started.md",)
 """Pages that tests/real/test_getting_started.py follows from the first block to the last."""
-RUN = ("README.md", "docs/operations.md", "docs/runbooks.md")
+RUN = ("README.md", "docs/operations.md", "docs/questions.md", "docs/runbooks.md")
 """Pages whose unmarked commands it runs, beside those of docs/install.md."""
 
 

@@ -39,14 +39,21 @@ class Checked:
     type=click.Path(path_type=Path),
     help="Also check this file about promring's own port.",
 )
+@click.option(
+    "--as",
+    "place",
+    type=click.Path(path_type=Path),
+    help="Where FILE is to stand: its relative paths start in the folder of that path, not in its own.",
+)
 @click.option("--online", is_flag=True, help="Also ask for the scrapers and for every list of targets, once.")
-def check(file: Path, output: Output, web_config_file: Path | None, *, online: bool) -> None:
+def check(file: Path, output: Output, web_config_file: Path | None, place: Path | None, *, online: bool) -> None:
     """Validate a configuration, and try what it asks for: programs, keys, folders, Python functions. Nothing is written.
 
     Exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`. What is valid but hardly meant is a line with
     `warning:`. With --online: 1 when scrapers or a source give no answer, or an empty one.
     """
-    found, settings = _checked(file)
+    place = place or file
+    found, settings = _checked(file, place)
     if web_config_file is not None:
         found = _with_web(found, web_config_file)
     if output.is_text:
@@ -54,20 +61,21 @@ def check(file: Path, output: Output, web_config_file: Path | None, *, online: b
     if online and settings is not None and found.valid:
         from promring.cli.check_online import ask
 
-        found = replace(found, online=ask(settings, file, output))
+        found = replace(found, online=ask(settings, place, output))
     if not output.is_text:
         output.say(asdict(found))
     sys.exit(INVALID if not found.valid else 0 if all(one.answered for one in found.online) else 1)
 
 
-def _checked(file: Path) -> tuple[Checked, Settings | None]:
+def _checked(file: Path, place: Path) -> tuple[Checked, Settings | None]:
+    """``place``: where the file is to stand."""
     from promring import trial
     from promring.config.load import load_with_lines
     from promring.model import ConfigError
 
     try:
-        loaded = load_with_lines(file)
-        if problems := loaded.lines(trial.problems(loaded.settings, file)):
+        loaded = load_with_lines(file, place=place)
+        if problems := loaded.lines(trial.problems(loaded.settings, place)):
             raise ConfigError(problems)
     except ConfigError as error:
         return Checked(False, error.problems), None

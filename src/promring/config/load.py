@@ -46,9 +46,11 @@ def load(path: str | Path) -> Settings:
     return load_with_lines(path).settings
 
 
-def load_with_lines(path: str | Path, *, pipes: bool = True) -> Loaded:
-    """As ``load``. ``pipes`` False: a pipe, which may never say anything, is refused."""
-    return _loads(_read(path, pipes=pipes), str(path), Path(path).absolute().parent)
+def load_with_lines(path: str | Path, *, pipes: bool = True, place: Path | None = None) -> Loaded:
+    """As ``load``. ``pipes`` False: a pipe, which may never say anything, is refused. ``place``: where the file is to stand;
+    relative paths start in the folder of that.
+    """
+    return _loads(_read(path, pipes=pipes), str(path), (place or Path(path)).absolute().parent)
 
 
 def read_document(path: Path) -> Document:
