@@ -165,6 +165,7 @@ async def all_answer(walk: Walk) -> None:
     """Sources and scrapers, a Prometheus that has just been started in a moment."""
     check = by_words("promring check --online")
     await until(lambda: walk.ask(check.text).returncode == 0, "all answer")
+    walk.followed.append(check.text)
 
 
 async def connect(walk: Walk, start: Block | str) -> None:
