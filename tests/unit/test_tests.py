@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -222,3 +223,8 @@ def test_each_failure_of_names_etcd_and_kubernetes_has_a_test_and_the_page_names
     proved = rows_proved()
     assert list(named) == every
     assert {row: some - proved.get(row, set()) for row, some in named.items() if some - proved.get(row, set())} == {}
+
+
+def test_the_collector_goes_on_and_leaves_alone_what_was_loaded_to_read_the_tests() -> None:
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000
