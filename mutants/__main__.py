@@ -74,7 +74,7 @@ def _one(module: str, share: float, only: str, verbose: bool) -> int:
         if verbose and outcome.noticed:
             print(f"{module}.py:{outcome.change.line} {outcome.change.name}\n    {outcome.noticed}", flush=True)
         if not outcome.noticed and outcome.change.name not in known:
-            why = f"by none of {outcome.tests} tests" if outcome.tests else "no test calls the function"
+            why = f"by none of {outcome.tests} tests" if outcome.tests else "no test reaches the statement"
             print(f"{module}.py:{outcome.change.line} {outcome.change.name}\n    not noticed: {why}", flush=True)
         if outcome.noticed and outcome.change.name in known:
             print(f"{module}.py:{outcome.change.line} {outcome.change.name}\n    explained, and noticed: {outcome.noticed}")

@@ -56,11 +56,14 @@ ORDERED = {"sorted", "reversed", "sort"}
 
 
 class Change(NamedTuple):
-    """``name``: function, what stands there and what stands there instead; ``code``: the function as it is then."""
+    """``name``: function, what stands there and what stands there instead; ``line`` is its own, ``lines`` are those of the
+    statement that it is in, of one with a body its head; ``code``: the function as it is then.
+    """
 
     name: str
     function: str
     line: int
+    lines: range
     code: CodeType
 
 
@@ -91,7 +94,7 @@ def changes(source: str, path: str) -> Iterator[Change]:
                 code = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
                 place.put(node)
                 number = f" #{named[name]}" if named[name] > 1 else ""
-                yield Change(name + number, function, _line(node), code_of(code, function))
+                yield Change(name + number, function, _line(node), _lines(root, _line(node)), code_of(code, function))
 
 
 def code_of(code: CodeType, function: str) -> CodeType:
@@ -199,6 +202,18 @@ def _line(node: ast.AST) -> int:
     if isinstance(node, ast.comprehension):
         return node.target.lineno
     return node.lineno if isinstance(node, ast.expr | ast.stmt) else 0
+
+
+def _lines(function: ast.FunctionDef, line: int) -> range:
+    """Those of the shortest statement, or head of one, that this line is in."""
+    found = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+            first = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
+            body = getattr(node, "body", None)
+            last = body[0].lineno - 1 if body else getattr(node, "end_lineno", first)
+            found.append(range(first, max(first, last) + 1))
+    return min((lines for lines in found if line in lines), key=len, default=range(line, line + 1))
 
 
 def _text(node: ast.AST) -> str:

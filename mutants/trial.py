@@ -1,6 +1,6 @@
 """Tries changes of one module: each in a fork of a process that has read the tests already.
 
-Owns how a change is put in place and which tests look at it: those that called the function in a run without a change, the
+Owns how a change is put in place and which tests look at it: those that reached its statement in a run without a change, the
 short ones first, until one fails. Promises: no file is written; a change that hangs or eats memory is ended and counts as
 noticed. Does not promise that a test of other modules would not notice.
 """
@@ -20,23 +20,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from _pytest.main import pytest_runtestloop as run_tests
 
 from mutants.changes import Change
 
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
+
 MEMORY_MAX = 6 * 2**30
-CPU_LEAST_S, CPU_TIMES, WAIT_S_MAX = 10.0, 10.0, 300.0
-"""A change may take ten times what the same tests take without it, and some more."""
+CPU_LEAST_S, CPU_TIMES, WAIT_S_MAX = 3.0, 4.0, 300.0
+"""A change may take four times what the same tests take without it, watched, and some more."""
 
 
 class Called(NamedTuple):
-    """A test: how long it takes without a change, and which functions of the module it calls."""
+    """A test: how long it takes without a change, and which lines of the module it reaches."""
 
     seconds: float
-    functions: frozenset[str]
+    lines: frozenset[int]
 
 
 class Outcome(NamedTuple):
@@ -71,8 +74,10 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> object:
         called = self._calls(session)
         functions = _functions_of(self.path)
+        gc.collect()
+        gc.freeze()  # a fork shares what it does not write to, and has no need to look through it
         for change in self.wanted:
-            tests = sorted((c.seconds, name) for name, c in called.items() if change.function in c.functions)
+            tests = sorted((c.seconds, name) for name, c in called.items() if not c.lines.isdisjoint(change.lines))
             seconds, chosen = sum(s for s, _ in tests), [name for _, name in tests]
             noticed = self._tried(session, change, functions, chosen, seconds) if chosen else ""
             self.report(Outcome(change, noticed, len(chosen)))
@@ -84,15 +89,17 @@ class Trial:
         found = json.loads(said or b'{"failed": ["the run without a change did not end"]}')
         if found["failed"]:
             raise pytest.UsageError(f"without a change these fail: {found['failed']}")
-        return {name: Called(seconds, frozenset(functions)) for name, (seconds, functions) in found["called"].items()}
+        return {name: Called(seconds, frozenset(lines)) for name, (seconds, lines) in found["called"].items()}
 
     def _watched(self, session: pytest.Session) -> bytes:
-        seen: set[str] = set()
+        seen: set[int] = set()
         path, called = str(self.path), {}
 
-        def look(frame: FrameType, event: str, _: object) -> None:
-            if frame.f_code.co_filename == path:
-                seen.add(frame.f_code.co_qualname.partition(".<locals>")[0])
+        def look(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+            if frame.f_code.co_filename != path:
+                return None
+            seen.add(frame.f_lineno)
+            return look
 
         items = list(session.items)
         for item in items:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from promring.core.loss import worst_scraper, worst_zone
 from promring.core.placement import Policy, place
 from promring.core.pool import pool_of
@@ -38,3 +40,25 @@ def test_nobody_is_left_without_the_only_one_and_no_zone_is_none_to_lose() -> No
     assert worst_scraper(placed(policy, ("a", "", 1.0)), policy) is None
     assert worst_zone(placed(policy, ("a", "x", 1.0), ("b", "x", 1.0)), policy) is None
     assert worst_zone(placed(policy, ("a", "", 1.0), ("b", "", 1.0)), policy) is None
+
+
+def test_who_has_no_share_or_drains_is_not_lost_and_has_no_room() -> None:
+    policy = Policy(64, 1.5, 40.0)
+    placement = placed(policy, ("a", "x", 1.0), ("b", "x", 3.0), ("c", "y", 1.0), ("d", "z", 1.0), ("e", "y", 0.0))
+    members = tuple(replace(s, draining=s.host in "bd") for s in placement.scrapers)
+    placement = replace(placement, scrapers=members)
+    one, zone = worst_scraper(placement, policy), worst_zone(placement, policy)
+    assert one is not None
+    assert (one.lost, one.room, one.lacking) == ("c:1", 40, 50), "of equals the last by name"
+    assert zone is not None
+    assert (zone.lost, zone.room) == ("y", 40), "z is empty as it is"
+    nobody = replace(placement, scrapers=tuple(replace(s, draining=True) for s in members))
+    assert worst_scraper(nobody, policy) is None
+    assert worst_zone(nobody, policy) is None
+
+
+def test_those_without_a_zone_are_not_one_that_can_be_lost() -> None:
+    policy = Policy(64, 1.1)
+    found = worst_zone(placed(policy, ("a", "x", 1.0), ("b", "y", 1.0), ("c", "", 1.0), ("d", "", 1.0)), policy)
+    assert found is not None
+    assert (found.lost, found.each) == ("y", 30.0)

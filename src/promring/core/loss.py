@@ -36,7 +36,7 @@ def worst_scraper(placement: Placement, policy: Policy) -> Loss | None:
 def worst_zone(placement: Placement, policy: Policy) -> Loss | None:
     """Of a whole zone; None when there are not two."""
     able = [s for s in placement.scrapers if s.able]
-    zones = sorted({s.zone for s in able if s.zone})
+    zones = {s.zone for s in able if s.zone}
     return _worst(((zone, [s for s in able if s.zone != zone]) for zone in zones), placement, policy)
 
 

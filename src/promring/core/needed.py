@@ -44,9 +44,11 @@ def scrapers_needed(placement: Placement, policy: Policy, loads: Loads | None = 
     while no scraper can take anything.
     """
     able = [s for s in placement.scrapers if s.able]
+    if not able:
+        return None
     weight = _commonest(able)
     most = capacities([weight], policy)
-    if most is None or not able:
+    if most is None:
         return None
     each = int(most[0])
     wanted = _owners_wanted(placement, policy)
@@ -61,7 +63,7 @@ def scrapers_needed(placement: Placement, policy: Policy, loads: Loads | None = 
 
 def _commonest(able: Sequence[Scraper]) -> float:
     weights = Counter(s.weight for s in able)
-    return max(weights, key=lambda weight: (weights[weight], weight), default=1.0)
+    return max(weights, key=lambda weight: (weights[weight], weight))
 
 
 def _owners_wanted(placement: Placement, policy: Policy) -> Loads:
@@ -69,7 +71,7 @@ def _owners_wanted(placement: Placement, policy: Policy) -> Loads:
     pool = placement.pool
     if pool.replicas is not None:
         return pool.replicas.astype(np.int64)
-    return np.full(len(pool), policy.replication_factor, dtype=np.int64)
+    return np.full(len(pool), policy.replication_factor)
 
 
 def _with_zone_lost(needed: int, zones: int) -> int:
@@ -86,7 +88,7 @@ def _packed(loads: Loads, each: int) -> int:
     rest = loads[~alone]
     heavy = np.sort(rest[rest * HEAVY_PARTS > each])[::-1].tolist()
     light = rest[rest * HEAVY_PARTS <= each]
-    total, heaviest = int(light.sum()), int(light.max(initial=0))
+    total, heaviest = int(light.sum()), int(light.max(initial=1))
     count = max(1, -(-int(rest.sum()) // each)) if len(rest) else 0
     while count and count < SCRAPERS_MOST and not _fits(heavy, total, heaviest, count, each):
         count += max(1, count // 100)
@@ -102,4 +104,4 @@ def _fits(heavy: list[int], light: int, heaviest: int, count: int, each: int) ->
         if -rooms[0] < load:
             return False
         heapq.heapreplace(rooms, rooms[0] + load)
-    return light <= sum(max(0, -room - max(0, heaviest - 1)) for room in rooms)
+    return light <= sum(max(0, -room - (heaviest - 1)) for room in rooms)

@@ -128,14 +128,14 @@ class SecondOpinions:
                 continue
             failed = 0 if trial.scraper in up_at.get(key, ()) else trial.failed + _asked(trial, key, seen)
             if failed >= AFTER:
-                pause = again.get(key, (0.0, PAUSE_S))[1]
+                pause = again[key][1] if key in again else PAUSE_S
                 again[key] = now + pause, min(PAUSE_MOST_S, 2 * pause)
             else:
                 trials[key] = replace(trial, failed=failed)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
         sample = _sample(suspects, failing)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
-        due = [key for key in due if again.get(key, (now, 0.0))[0] <= now]
+        due = [key for key in due if key not in again or again[key][0] <= now]
         others = [key for key in due if key not in sample][: max(0, most - len(trials))]
         chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
         trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects)}
@@ -160,10 +160,10 @@ class SecondOpinions:
         index = {s.id: i for i, s in enumerate(placement.scrapers)}
         rows = rows_of(placement.pool, np.array(list(self.trials), dtype=np.uint64))
         more = np.full((len(placement.pool), 1), -1, dtype=np.int32)
-        room = None if capacities is None else capacities - np.array(list(placement.carried().values()), dtype=np.int64)
+        room = None if capacities is None else capacities - np.array(list(placement.carried().values()))
         for row, trial in zip(rows.tolist(), self.trials.values(), strict=True):
-            number = index.get(trial.scraper, -1)
-            if row >= len(placement.pool) or number < 0 or number in placement.owners[row]:
+            number = index.get(trial.scraper)
+            if row >= len(placement.pool) or number is None or number in placement.owners[row]:
                 continue
             load = 1 if placement.loads is None else int(placement.loads[row])
             if room is None or load <= room[number]:
@@ -197,20 +197,20 @@ def _failing(placement: Placement, seen: Mapping[str, Seen]) -> dict[str, _Faili
     """Every scraper of the placement that asks something."""
     size = len(placement.pool)
     columns: dict[str, tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]] = {}
-    asked_by, good_at = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+    asked_by, good = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=bool)
     for scraper in placement.scrapers:
         if (one := seen.get(scraper.id)) is None:
             continue
         rows, up = _tried(placement.pool, one, one.denied)
         columns[scraper.id] = rows, up
         np.add.at(asked_by, rows, 1)
-        np.add.at(good_at, rows[up], 1)
+        good[rows[up]] = True
     found = {}
     for name, (rows, up) in columns.items():
         if len(rows):
             bad = rows[~up]
             ids = np.sort(placement.pool.ids[bad])
-            found[name] = _Failing(len(rows), ids, int((asked_by[bad] > 1).sum()), int((good_at[bad] > 0).sum()))
+            found[name] = _Failing(len(rows), ids, int((asked_by[bad] > 1).sum()), int(good[bad].sum()))
     return found
 
 
