@@ -89,7 +89,7 @@ class ConsulLockStore:
         why_not = await self._client.acquire(self.key, unchanged, self._session, seen.note or b"")
         if "session" in why_not:
             await self._end_session()
-            raise ConsulError(f"the session is no more: {why_not}")
+            raise ConsulError("the session is no more: another one is made")
         return why_not and f"{why_not}; the token must have: {key_write(self.key)}"
 
     async def renew(self, seen: LockState, note: bytes | None = None) -> bool:
