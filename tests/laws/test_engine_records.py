@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from promring.discovery.engine_config import Job
 from promring.discovery.engine_pools import EnginePools
-from promring.discovery.groups import ANY, ListRules
+from promring.discovery.list_rules import ANY, ListRules
 from promring.model import TargetPool
 from tests.laws.test_uniform import addresses, names, odd_names, seen, texts
 

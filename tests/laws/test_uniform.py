@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from promring.discovery.groups import ANY, ListRules, many_from_json, read_pool
+from promring.discovery.groups import many_from_json, read_pool
 from promring.discovery.json_list import PIECE_BYTES, Group, groups_at_once, read_pieces
+from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.uniform import Uniform, UniformPieces
 from promring.model import DiscoveryError, TargetPool
 from tests.differential.corpus import JSON

@@ -16,7 +16,7 @@ from promring.discovery import Dropped, SourceContext
 from promring.discovery.engine import Engine
 from promring.discovery.engine_applied import applied_of
 from promring.discovery.engine_status import life_in
-from promring.discovery.groups import ANY
+from promring.discovery.list_rules import ANY
 from promring.discovery.polling import poll
 from promring.discovery.prometheus import SETTLE_S, UNDISCOVERED_S, PrometheusSource, PrometheusTargets
 from promring.fleet.facts import FactBoard

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from promring.core.fragment import ID_LABEL, REDIRECTING, decode, fragments, identities
 from promring.core.pool import build_pool, merge, merge_sources, pool_of
-from promring.discovery.groups import YAML_INLINE_MAX, ListRules, Reader, from_json, from_yaml, listed, read_pool
+from promring.discovery.groups import YAML_INLINE_MAX, Reader, from_json, from_yaml, listed, read_pool
+from promring.discovery.list_rules import ListRules
 from promring.model import DiscoveryError, TargetGroup
 from tests.laws.strategies import Groups, groups
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from promring.core.pool import pool_of
 from promring.discovery.file import FileSource
-from promring.discovery.groups import ANY
 from promring.discovery.list_file import ListFile
+from promring.discovery.list_rules import ANY
 from promring.discovery.stamps import TICK_S, Stamp, Stamps
 from promring.model import DiscoveryError, TargetGroup, TargetPool
 from tests.waiting import until

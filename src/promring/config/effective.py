@@ -21,7 +21,7 @@ from promring.config.kinds import Kind
 from promring.config.node import Node
 from promring.config.settings import FleetGuard, FleetKeys, FleetPlacement, Settings
 from promring.config.values import SIZE, SPAN
-from promring.discovery.pasted import Blocks
+from promring.discovery.pasted_keys import Blocks
 from promring.model import join_host_port
 from promring.runtime.redact import HIDDEN, Secret, scrub
 

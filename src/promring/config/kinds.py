@@ -3,17 +3,19 @@
 A kind is one file with its settings, its adapter and how the one is built from the other. Its settings are a ``Kind``; the
 table of its package (``KINDS`` in ``discovery/kinds.py`` and so on) has one row for it. ``OneOf`` reads the mapping with
 that single key and gives the settings of the kind that is chosen, so the rest of the program asks the settings and never
-which kind they are.
+which kind they are. The file of a kind is loaded when its key is first looked up: a command that reads a configuration loads
+the kinds that it names, and no others.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
 from promring.config.document import KeyPath
 from promring.config.values import Model
@@ -87,55 +89,71 @@ class Shared:
         return known
 
 
-def table(*kinds: type[K]) -> Mapping[str, type[K]]:
-    """The settings of kinds by their keys."""
-    return {kind.kind: kind for kind in kinds}
+class Table(Mapping[str, type[K]], Generic[K]):
+    """The settings of kinds by their keys. ``rows``: key to ``module:class``, which is imported when it is looked up.
+    ``base``: what each of them is. A row that is wrong raises ``TypeError`` then; ``tests/unit/test_kinds.py`` looks up all.
+    """
+
+    def __init__(self, base: Callable[..., K], rows: Mapping[str, str]) -> None:
+        assert isinstance(base, type)  # mypy takes an abstract class for a callable only
+        self.base: type[K] = base
+        self.rows = rows
+        self._loaded: dict[str, type[K]] = {}
+
+    def __getitem__(self, key: str) -> type[K]:
+        if key not in self._loaded:
+            module, _, name = self.rows[key].partition(":")
+            kind: object = getattr(importlib.import_module(module), name)
+            if not isinstance(kind, type) or not issubclass(kind, self.base) or kind.kind != key:
+                raise TypeError(f"{self.rows[key]} is no {self.base.__name__} of the kind {key!r}")
+            self._loaded[key] = kind
+        return self._loaded[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 class OneOf:
     """For ``Annotated``: a mapping with exactly one key, that of a kind in ``kinds``, becomes the settings of that kind.
-    Keys in ``planned`` belong to the contract and are refused as not built yet; ``hint`` says of another key what to do
-    instead.
+    ``hint`` says of another key what to do instead. How a kind is validated is built when its key is first met.
     """
 
-    def __init__(
-        self,
-        kinds: Mapping[str, type[Kind]],
-        planned: tuple[str, ...] = (),
-        hint: Callable[[str], str] = lambda _: "",
-    ) -> None:
-        self.kinds, self._planned, self._hint = kinds, planned, hint
+    def __init__(self, kinds: Table[Any], hint: Callable[[str], str] = lambda _: "") -> None:
+        self.kinds, self._hint = kinds, hint
+        self._readers: dict[str, TypeAdapter[dict[str, Kind]]] = {}
 
-    def __get_pydantic_core_schema__(self, _: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        fields = {name: handler.generate_schema(kind) for name, kind in self.kinds.items()}
-        fields |= dict.fromkeys(self._planned, core_schema.no_info_plain_validator_function(_refuse))
-        mapping = core_schema.typed_dict_schema(
-            {name: core_schema.typed_dict_field(schema, required=False) for name, schema in fields.items()},
-            extra_behavior="forbid",
-        )
-        return core_schema.no_info_wrap_validator_function(self._chosen, mapping)
+    def __get_pydantic_core_schema__(self, _: object, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self._chosen)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """For editors: exactly one key; nothing after it stands for the defaults."""
-        made = handler(schema)
+        schemas = {name: TypeAdapter(kind).core_schema for name, kind in self.kinds.items()}
+        fields = {name: core_schema.typed_dict_field(one, required=False) for name, one in schemas.items()}
+        made = handler(core_schema.typed_dict_schema(fields, extra_behavior="forbid"))
         shown = {name: made["properties"][name] for name in self.kinds}
         properties = {name: {"anyOf": [kind, {"type": "null"}]} for name, kind in shown.items()}
         return made | {"properties": properties, "minProperties": 1, "maxProperties": 1}
 
-    def _chosen(self, value: object, read: core_schema.ValidatorFunctionWrapHandler) -> Kind:
-        if isinstance(value, tuple(self.kinds.values())):
-            return value  # type: ignore[return-value]  # a kind of this table
-        names = ", ".join([*self.kinds, *self._planned])
+    def _chosen(self, value: object, info: ValidationInfo) -> Kind:
+        """An error within the kind raises ``ValidationError``, whose paths pydantic puts below the one of this value."""
+        base: type[Kind] = self.kinds.base
+        if isinstance(value, base):
+            return value
+        names = ", ".join(self.kinds)
         if not isinstance(value, dict):
             raise ValueError(f"must be a mapping with one of: {names}")
         if len(value) != 1:
             raise ValueError(f"must have exactly one of: {names}; it has {', '.join(map(str, value)) or 'none'}")
-        if said := self._hint(str(next(iter(value)))):
+        name, settings = next(iter(value.items()))
+        if said := self._hint(str(name)):
             raise ValueError(said)
-        found: dict[str, Any] = read({name: {} if settings is None else settings for name, settings in value.items()})
-        chosen: Kind = next(iter(found.values()))
-        return chosen
-
-
-def _refuse(_: object) -> None:
-    raise ValueError("not built yet in this version of promring")
+        given = {name: {} if settings is None else settings}
+        if name not in self.kinds:
+            unknown = InitErrorDetails(type="extra_forbidden", loc=(str(name),), input=settings)
+            raise ValidationError.from_exception_data("kind", [unknown])
+        if name not in self._readers:
+            self._readers[name] = TypeAdapter(dict[str, self.kinds[name]])  # type: ignore[name-defined]
+        return self._readers[name].validate_python(given, context=info.context)[name]

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from promring.config.document import KeyPath
 from promring.config.kinds import Kind
 from promring.config.values import Model
+from promring.delivery import kinds as delivery
+from promring.discovery import kinds as discovery
+from promring.election import kinds as election
+from promring.loads import kinds as loads
+from promring.membership import kinds as membership
 from promring.runtime.near import meant
 
 _OF_PROMETHEUS = "scrape_configs"
@@ -24,6 +29,8 @@ def meant_by(path: KeyPath, document: object) -> str:
             beside = beside[part]  # type: ignore[index]
         except (LookupError, TypeError):
             return ""
+    for table in (delivery.KINDS, discovery.KINDS, election.KINDS, loads.KINDS, membership.KINDS):
+        list(table.values())  # loads them: what nobody has loaded has no subclass
     every = [*_keys(Model), *(frozenset(_names(chosen)) for chosen in Kind.__subclasses__())]
     anywhere = frozenset[str]().union(*every)
     others = {key for key in beside if key in anywhere and key != path[-1]} if isinstance(beside, dict) else set()

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, PlainValidator
 
 from promring.config.values import NODES_MAX
-from promring.core.ring import WEIGHT_MOST
+from promring.model import WEIGHT_MOST
 from promring.runtime.address import parse_host_port
 
 

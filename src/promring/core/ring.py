@@ -24,9 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from promring.model import Keys, Members, Owners, PlacementError, Scraper, TargetPool
+from promring.model import WEIGHT_MOST, Keys, Members, Owners, PlacementError, Scraper, TargetPool
 
-WEIGHT_MOST = 100.0
 TOKENS_MOST = 2**21
 """Of a ring: 4,096 scrapers of 512 virtual nodes."""
 TOKENS_KEPT = 2 * TOKENS_MOST

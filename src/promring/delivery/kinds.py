@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from promring.config.kinds import OneOf, table
-from promring.delivery.ansible import AnsibleSettings
-from promring.delivery.command import CommandSettings
-from promring.delivery.file import FileSettings
-from promring.delivery.http_sd import HttpSdSettings
+from promring.config.kinds import OneOf, Table
 from promring.delivery.settings import DeliverySettings
-from promring.delivery.ssh import SshSettings
 
-KINDS = table(
-    HttpSdSettings,
-    FileSettings,
-    SshSettings,
-    AnsibleSettings,
-    CommandSettings,
+KINDS = Table(
+    DeliverySettings,
+    {
+        "http_sd": "promring.delivery.http_sd:HttpSdSettings",
+        "file": "promring.delivery.file:FileSettings",
+        "ssh": "promring.delivery.ssh:SshSettings",
+        "ansible": "promring.delivery.ansible:AnsibleSettings",
+        "command": "promring.delivery.command:CommandSettings",
+    },
 )
 AnyDelivery = Annotated[DeliverySettings, OneOf(KINDS)]
 """One entry of ``delivery``: exactly one kind."""

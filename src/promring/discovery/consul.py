@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -14,8 +14,10 @@ from promring.config.values import SecretLinePath
 from promring.consul.access import Access, ConsulSection, base_address
 from promring.discovery import SourceContext
 from promring.discovery.consul_query import ConsulQuery, Texts
-from promring.discovery.consul_source import ConsulSource
-from promring.discovery.groups import ListRules
+from promring.discovery.list_rules import ListRules
+
+if TYPE_CHECKING:
+    from promring.discovery.consul_source import ConsulSource
 
 
 class ConsulTargets(ConsulQuery):
@@ -55,6 +57,8 @@ class ConsulTargets(ConsulQuery):
             yield ("datacenters",), "either datacenter or datacenters"
 
     def source(self, context: SourceContext) -> ConsulSource:
+        from promring.discovery.consul_source import ConsulSource  # numpy, which the settings need not
+
         return ConsulSource(self.access(context), self, rules=ListRules(self.trusted, context.legacy_names))
 
     def access(self, context: SourceContext) -> Access:

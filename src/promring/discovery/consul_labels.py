@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from promring.discovery.groups import ANY, ListRules, Refusals, read_pool
+from promring.discovery.groups import Refusals, read_pool
 from promring.discovery.json_list import Group
+from promring.discovery.list_rules import ANY, ListRules
 from promring.model import DiscoveryError, TargetPool, join_host_port
 
 PREFIX = "__meta_consul_"

@@ -25,7 +25,7 @@ from promring.consul.answers import Read
 from promring.consul.client import Client
 from promring.discovery.consul_labels import Query, pool_of_instances, services_of
 from promring.discovery.consul_query import DOUBT_S, ConsulQuery, Heard, Indexes, Place
-from promring.discovery.groups import ANY, ListRules
+from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.parts import PATIENCE_S, Parts
 from promring.model import ConsulError, DiscoveryError, TargetPool
 from promring.runtime.backoff import Bucket

@@ -21,7 +21,7 @@ from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX, Interval
 from promring.discovery import SourceContext, SourceSettings
 from promring.discovery.dns_rules import TYPES, groups_of
-from promring.discovery.groups import ANY, ListRules, Refusals, read_pool
+from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.parts import PATIENCE_S, Parts
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.dns_client import PORT, RESOLV_CONF, NameClient, NoAnswerError
@@ -112,6 +112,8 @@ class DnsSource:
             return DiscoveryError(f"{name}: no answer within {NAME_S:g} s")
         except NoAnswerError as error:
             return DiscoveryError(f"{name}: {error}")
+        from promring.discovery.groups import Refusals, read_pool  # numpy, which the settings need not
+
         refusals = Refusals()
         found = groups_of(answer, name, self._port, refusals)
         try:

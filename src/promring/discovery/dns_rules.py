@@ -12,7 +12,6 @@ import ipaddress
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from promring.discovery.groups import Refusals
 from promring.discovery.json_list import Group
 from promring.model import join_host_port
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     import dns.message  # which takes long to load, and few configurations need it
     import dns.name
     from dns.rdata import Rdata
+
+    from promring.discovery.groups import Refusals
 
 TYPES = ("A", "AAAA", "MX", "NS", "SRV")
 PREFIX = "__meta_dns_"

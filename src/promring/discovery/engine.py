@@ -28,7 +28,7 @@ from promring.discovery.engine_failures import Failures
 from promring.discovery.engine_pools import EnginePools, OtherPoolError, Reading
 from promring.discovery.engine_status import jobs_in, life_in, time_of
 from promring.discovery.engine_turns import SHARE, Looks, Turns, look_every_s
-from promring.discovery.groups import ListRules
+from promring.discovery.list_rules import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session

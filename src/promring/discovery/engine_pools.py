@@ -29,10 +29,11 @@ from promring.discovery import Dropped
 from promring.discovery.engine_config import Job, unknown_job
 from promring.discovery.engine_layers import Hashes, Layer, Piece, are_in, combined, layers_of, layers_of_pieces, piece_of
 from promring.discovery.engine_records import LEAST, EntryRecords
-from promring.discovery.groups import ANY, ListRules, Refusals, checked
+from promring.discovery.groups import Refusals, checked
 from promring.discovery.json_list import Group
 from promring.discovery.label_names import Names
 from promring.discovery.limits import EXPANDED_MAX
+from promring.discovery.list_rules import ANY, ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.json_stream import ListStream, StreamError
 

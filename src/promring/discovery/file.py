@@ -20,22 +20,23 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX, Interval, base_folder
-from promring.core.patch import merge_again
-from promring.core.pool import merge
-from promring.discovery import SourceContext, SourceSettings, groups
+from promring.discovery import SourceContext, SourceSettings
 from promring.discovery.globs import matching, may_match
-from promring.discovery.groups import ListRules
-from promring.discovery.list_file import ListFile
+from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.looking import Looking
 from promring.discovery.stamps import Stamps
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.threads import computed, consume_error, in_thread
+
+if TYPE_CHECKING:
+    from promring.discovery import groups  # which needs numpy: the settings need none of it
+    from promring.discovery.list_file import ListFile
 
 OPEN_BYTES = 32 * 1024 * 1024
 """So much is read before it is made into lists, so that many long files are not in memory at the same time."""
@@ -89,7 +90,7 @@ class FileSource:
         interval_s: float,
         timeout_s: float = TIMEOUT_S,
         *,
-        rules: groups.ListRules = groups.ANY,
+        rules: ListRules = ANY,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._patterns, self._rules = patterns, rules
@@ -148,10 +149,12 @@ class FileSource:
 
     def _opened(self, paths: Sequence[str]) -> list[_Opened]:
         """The first of these files, as many as ``OPEN_BYTES`` hold."""
+        from promring.discovery import list_file
+
         opened: list[_Opened] = []
         size = 0
         for path in paths:
-            file = self._files.setdefault(path, ListFile(path, self._rules, self._stamps, self.interval_s))
+            file = self._files.setdefault(path, list_file.ListFile(path, self._rules, self._stamps, self.interval_s))
             try:
                 opened.append(_Opened(file, file.open()))
                 size += file.bytes_read
@@ -196,6 +199,9 @@ class FileSource:
 
     def _join(self, lists: list[TargetPool], *, ranked: bool = False) -> TargetPool:
         """One list of all; the same object while the parts are. ``ranked``: the last one only adds what the others lack."""
+        from promring.core.patch import merge_again
+        from promring.core.pool import merge
+
         known = self._whole
         if known is None or len(known[0]) != len(lists) or any(a is not b for a, b in zip(known[0], lists, strict=True)):
             if ranked:

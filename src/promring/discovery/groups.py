@@ -37,6 +37,7 @@ from promring.discovery.limits import (
     LABEL_VALUE_MAX,
     TARGETS_MAX,
 )
+from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.uniform import Uniform, UniformPieces
 from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.discovery.yaml_worker import BAD_YAML
@@ -77,17 +78,6 @@ class Refusals:
         return (*self.named, *([f"not trusted with the labels {', '.join(lost)}"] if lost else ()))
 
 
-@dataclass(frozen=True, slots=True)
-class ListRules:
-    """What a source's lists may have. ``trusted``: labels that redirect a scrape. ``legacy_names``: only label names that
-    Prometheus 2 takes; entries with others are left out.
-    """
-
-    trusted: bool = True
-    legacy_names: bool = False
-
-
-ANY = ListRules()
 Parse = Callable[[bytes, str], Iterable[Group | Uniform]]
 
 

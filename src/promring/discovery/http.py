@@ -19,8 +19,8 @@ from yarl import URL
 from promring.config.document import YamlProblem, read_yaml
 from promring.config.http_client import HttpClient, HttpConfig
 from promring.config.values import AbsolutePath, HttpUrl, Interval
-from promring.discovery import SourceContext, SourceSettings, asking, groups
-from promring.discovery.groups import ListRules
+from promring.discovery import SourceContext, SourceSettings, asking
+from promring.discovery.list_rules import ANY, ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session
@@ -80,7 +80,9 @@ class HttpTargets(HttpQuery, HttpClient):
 class HttpSource:
     """``body_bytes_max``: of one answer."""
 
-    def __init__(self, settings: HttpQuery, rules: ListRules = groups.ANY, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+    def __init__(self, settings: HttpQuery, rules: ListRules = ANY, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        from promring.discovery import groups  # which needs numpy: the settings need none of it
+
         self._settings, self._body_bytes_max = settings, body_bytes_max
         self._reader = groups.Reader(rules=rules)
         self.interval_s = settings.refresh_interval

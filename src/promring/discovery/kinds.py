@@ -6,26 +6,23 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from promring.config.kinds import OneOf, table
+from promring.config.kinds import OneOf, Table
 from promring.config.values import ENTRIES_MAX
 from promring.discovery import SourceSettings
-from promring.discovery.consul import ConsulTargets
-from promring.discovery.dns import DnsTargets
-from promring.discovery.file import FileTargets
-from promring.discovery.http import HttpTargets
-from promring.discovery.pasted import PASTED, hint
-from promring.discovery.pasted import is_text as is_text
-from promring.discovery.prometheus import PrometheusTargets
-from promring.discovery.python import PythonTargets
+from promring.discovery.pasted_keys import PASTED, hint
+from promring.discovery.pasted_keys import is_text as is_text
 
-KINDS = table(
-    ConsulTargets,
-    DnsTargets,
-    FileTargets,
-    HttpTargets,
-    PrometheusTargets,
-    PythonTargets,
-    *PASTED,
+KINDS = Table(
+    SourceSettings,
+    {
+        "consul": "promring.discovery.consul:ConsulTargets",
+        "dns": "promring.discovery.dns:DnsTargets",
+        "file": "promring.discovery.file:FileTargets",
+        "http": "promring.discovery.http:HttpTargets",
+        "prometheus": "promring.discovery.prometheus:PrometheusTargets",
+        "python": "promring.discovery.python:PythonTargets",
+        **{key: f"promring.discovery.pasted:{name}" for key, name in PASTED.items()},
+    },
 )
 Targets = Annotated[SourceSettings, OneOf(KINDS, hint=hint)]
 """One entry of ``targets``: exactly one kind."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from promring.core.pool import pool_of
 from promring.discovery import groups
+from promring.discovery.list_rules import ListRules
 from promring.discovery.stamps import Stamp, Stamps
 from promring.model import DiscoveryError, TargetPool
 
@@ -34,7 +35,7 @@ class _Vouched(NamedTuple):
 class ListFile:
     """``interval_s``: in which its source is read although nothing changed."""
 
-    def __init__(self, path: str, rules: groups.ListRules, stamps: Stamps, interval_s: float) -> None:
+    def __init__(self, path: str, rules: ListRules, stamps: Stamps, interval_s: float) -> None:
         self._path, self._stamps, self._interval_s = path, stamps, interval_s
         self._is_json = path.lower().endswith(".json")
         self._reader = groups.Reader(groups.many_from_json if self._is_json else groups.many_from_yaml, rules)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from promring.core.pool import merge, pool_of
 from promring.model import DiscoveryError, TargetPool
 
 PATIENCE_S = 30.0
@@ -89,6 +88,8 @@ class Parts:
 
     def _join(self, lists: list[TargetPool], *, ranked: bool = False) -> TargetPool:
         """One list of all; the same object while the parts are. ``ranked``: the last one only adds what the others lack."""
+        from promring.core.pool import merge, pool_of  # numpy, which the settings of a source need not
+
         known = self._whole
         if known is None or len(known[0]) != len(lists) or any(a is not b for a, b in zip(known[0], lists, strict=True)):
             first = lists[:-1] if ranked else lists

@@ -6,94 +6,28 @@ What needs a Prometheus (``kubernetes_sd_configs`` and the like) is refused by i
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field
 
-from promring.config.document import KeyPath
 from promring.config.http_client import HttpConfig, SecretText, basic
 from promring.config.kinds import Problem
-from promring.config.values import ENTRIES_MAX
 from promring.consul.access import Access, base_address
 from promring.discovery import Source, SourceContext, SourceSettings
 from promring.discovery.consul_query import ConsulQuery
-from promring.discovery.consul_source import ConsulSource
 from promring.discovery.dns import DnsTargets
 from promring.discovery.file import FileTargets
-from promring.discovery.groups import ListRules, read_pool
 from promring.discovery.http import HttpQuery
-from promring.discovery.json_list import Group
+from promring.discovery.list_rules import ListRules
+from promring.discovery.pasted_keys import Blocks
 from promring.model import TargetPool
 from promring.runtime.tls import TlsFiles
 
-SUFFIX = "_sd_configs"
+if TYPE_CHECKING:
+    from promring.discovery.consul_source import ConsulSource  # numpy, which the settings need not
+
 STATIC_CONFIRMED_S = 60.0
-_ON_SCRAPERS = frozenset(("job_name", "relabel_configs", "metric_relabel_configs", "scheme", "metrics_path", "params"))
-
-
-def hint(key: str) -> str:
-    """What to do with a key of Prometheus that promring does not have; mostly empty."""
-    if key in _ON_SCRAPERS:
-        return f"{key}: this stays in the job on the scrapers; targets has its discovery only"
-    if not key.endswith(SUFFIX) or key in (kind.kind for kind in PASTED):
-        return ""
-    return f"{key}: let a Prometheus discover these, and take them with targets: [{{prometheus: {{url, scrape_pool}}}}]"
-
-
-_TEXTS_LISTED = frozenset(("services", "tags", "node_meta", "names"))
-"""Whose values are texts, and which without a value are read as an empty one."""
-
-
-def _given(block: object) -> object:
-    """A block without the keys that have no value: they have their defaults for Prometheus."""
-    if not isinstance(block, dict):
-        return block
-    return {k: v for k, v in block.items() if v is not None and not (v == "" and k in _TEXTS_LISTED)}
-
-
-class Blocks(SourceSettings):
-    """A list of blocks of one kind. ``block``: what each of them is."""
-
-    joins = True
-    block: ClassVar[type[SourceSettings]]
-
-    blocks: tuple[SourceSettings, ...]
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        if not hasattr(cls, "block"):  # no kind of its own
-            return handler(source)
-        block = core_schema.no_info_before_validator_function(_given, handler.generate_schema(cls.block))
-        blocks = core_schema.list_schema(block, min_length=1, max_length=ENTRIES_MAX)
-        return core_schema.no_info_after_validator_function(lambda found: cls.model_construct(blocks=tuple(found)), blocks)
-
-    @property
-    def parts(self) -> Sequence[SourceSettings]:
-        return self.blocks
-
-    @property
-    def source_name(self) -> str:
-        return self.kind
-
-    @abstractmethod
-    def source(self, context: SourceContext) -> Source:
-        """Of the whole list; where each block is a source of its own nobody asks for it."""
-
-    def relations(self) -> Iterator[Problem]:
-        for i, block in enumerate(self.blocks):
-            yield from (((i, *path), what) for path, what in block.relations())
-
-    def trial(self, folder: Path, patience_s: float) -> Iterator[Problem]:
-        for i, block in enumerate(self.blocks):
-            yield from (((i, *path), what) for path, what in block.trial(folder, patience_s))
-
-    def doubts(self) -> Iterator[Problem]:
-        for i, block in enumerate(self.blocks):
-            yield from (((i, *path), what) for path, what in block.doubts())
 
 
 class _Each(Blocks):
@@ -141,6 +75,8 @@ class ConsulSdConfig(ConsulQuery, HttpConfig):
             yield ("username",), "either username and password, or basic_auth, or authorization"
 
     def source(self, context: SourceContext) -> ConsulSource:
+        from promring.discovery.consul_source import ConsulSource
+
         access = Access(
             f"{self.scheme}://{self.server}",
             tls=self.tls_files or (TlsFiles() if self.scheme == "https" else None),
@@ -195,27 +131,6 @@ class HttpSdConfigs(_Each):
     block = HttpSdConfig
 
 
-# --- what stands there without quotes --------------------------------------------------------------------------------
-
-_TEXTS = frozenset(
-    (
-        *("server", "token", "datacenter", "namespace", "partition", "tag_separator", "services", "tags", "node_meta"),
-        *("names", "username", "password", "credentials", "bearer_token", "values", "secrets", "proxy_connect_header"),
-    )
-)
-"""Keys of blocks whose values, whatever they look like, are texts for Prometheus, also those in lists and mappings below."""
-
-
-def is_text(path: KeyPath) -> bool:
-    """Whether Prometheus takes the value at this place for a text, as it stands there: in a pasted block."""
-    kind = next((i for i, key in enumerate(path) if key in _PASTED_KEYS), None)
-    if kind is None:
-        return False
-    if path[kind] == StaticConfigs.kind:
-        return len(path) > kind + 3  # below targets or labels of a group
-    return any(key in _TEXTS for key in path[kind + 1 :])
-
-
 # --- static_configs --------------------------------------------------------------------------------------------------
 
 
@@ -265,11 +180,10 @@ class StaticSource:
 
     async def fetch(self) -> TargetPool:
         """Raises ``DiscoveryError``."""
+        from promring.discovery.groups import read_pool
+        from promring.discovery.json_list import Group
+
         if self._pool is None:
             listed = (Group(list(one.targets), dict(one.labels)) for one in self._groups)
             self._pool = read_pool(listed, "static_configs", rules=self._rules)
         return self._pool
-
-
-PASTED: Sequence[type[Blocks]] = (ConsulSdConfigs, DnsSdConfigs, FileSdConfigs, HttpSdConfigs, StaticConfigs)
-_PASTED_KEYS = frozenset(kind.kind for kind in PASTED)

@@ -31,7 +31,7 @@ from promring.discovery import Dropped, SourceContext, SourceSettings
 from promring.discovery.engine import Engine, EngineAnswer
 from promring.discovery.engine_owed import Owed
 from promring.discovery.engine_section import EngineSection
-from promring.discovery.groups import ListRules
+from promring.discovery.list_rules import ListRules
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import shown
 from promring.runtime.threads import computed

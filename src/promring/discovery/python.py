@@ -25,8 +25,8 @@ from pydantic import AfterValidator, JsonValue
 
 from promring.config.kinds import Problem
 from promring.config.values import Interval
-from promring.discovery import SourceContext, SourceSettings, groups
-from promring.discovery.groups import ListRules
+from promring.discovery import SourceContext, SourceSettings
+from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.rlimit import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import scrub
@@ -77,8 +77,10 @@ class PythonSource:
     """``folder``: where imports are looked for first, beside the installed packages."""
 
     def __init__(
-        self, settings: PythonTargets, folder: str, rules: ListRules = groups.ANY, *, memory_bytes_max: int = BYTES_MAX
+        self, settings: PythonTargets, folder: str, rules: ListRules = ANY, *, memory_bytes_max: int = BYTES_MAX
     ) -> None:
+        from promring.discovery import groups  # which needs numpy: the settings need none of it
+
         self._callable, self._timeout_s = settings.callable, settings.timeout_s
         self._given = b"" if settings.settings is None else msgspec.json.encode(settings.settings)
         self._folder, self._memory_bytes_max = folder, memory_bytes_max

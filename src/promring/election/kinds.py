@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from promring.config.kinds import OneOf, table
-from promring.consul.lock import ConsulLockSettings
+from promring.config.kinds import OneOf, Table
 from promring.election import LockSettings
-from promring.etcd.lock import EtcdLockSettings
-from promring.kubernetes.lock import KubernetesLockSettings
 
-KINDS = table(
-    ConsulLockSettings,
-    EtcdLockSettings,
-    KubernetesLockSettings,
+KINDS = Table(
+    LockSettings,
+    {
+        "consul": "promring.consul.lock:ConsulLockSettings",
+        "etcd": "promring.etcd.lock:EtcdLockSettings",
+        "kubernetes": "promring.kubernetes.lock:KubernetesLockSettings",
+    },
 )
 AnyLock = Annotated[LockSettings, OneOf(KINDS)]
 """What ``controllers.lock`` chooses: exactly one kind."""

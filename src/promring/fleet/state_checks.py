@@ -17,8 +17,7 @@ import numpy as np
 
 from promring.core.claims import Claims
 from promring.core.fragment import Target
-from promring.core.ring import WEIGHT_MOST
-from promring.model import EPOCH_MOST, SEPARATOR, Generation, Members, Scraper, Slice, TargetPool
+from promring.model import EPOCH_MOST, SEPARATOR, WEIGHT_MOST, Generation, Members, Scraper, Slice, TargetPool
 
 TIME_MOST_S = 1e11
 COUNT_MOST = 2**62

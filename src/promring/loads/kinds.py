@@ -6,16 +6,17 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from promring.config.kinds import OneOf, table
+from promring.config.kinds import OneOf, Table
 from promring.loads import LoadSettings
 from promring.loads.count import CountLoads
-from promring.loads.promql import PromqlLoads
-from promring.loads.series import SeriesLoads
 
-KINDS = table(
-    CountLoads,
-    SeriesLoads,
-    PromqlLoads,
+KINDS = Table(
+    LoadSettings,
+    {
+        "count": "promring.loads.count:CountLoads",
+        "series": "promring.loads.series:SeriesLoads",
+        "promql": "promring.loads.promql:PromqlLoads",
+    },
 )
 COUNT = CountLoads()
 

@@ -29,7 +29,8 @@ from promring.core.fragment import Target, decode, fragments
 from promring.core.joined import FleetPool
 from promring.core.learning import Figures
 from promring.core.loads import Floats
-from promring.loads import Asked, LoadContext, LoadError, LoadSettings, Round, is_figure, odd_figures, vector
+from promring.loads import Asked, LoadContext, LoadError, LoadSettings, Round, vector
+from promring.loads.gathered import is_figure, odd_figures
 from promring.model import Keys, Rows, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session, request

@@ -28,7 +28,8 @@ from promring.config.values import Interval
 from promring.core.fragment import ID_LABEL, id_of
 from promring.core.joined import FleetPool
 from promring.core.learning import Figures
-from promring.loads import Asked, Gathered, LoadContext, LoadError, LoadSettings, Round, vector
+from promring.loads import Asked, LoadContext, LoadError, LoadSettings, Round, vector
+from promring.loads.gathered import Gathered
 from promring.model import Placement, Scraper
 from promring.runtime.http_client import HttpError, credentials_refused, new_session
 from promring.runtime.json_entries import Entries, ListError

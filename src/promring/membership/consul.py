@@ -30,11 +30,22 @@ from promring.consul.instances import WEIGHT
 from promring.consul.registration import Node as HostPort
 from promring.consul.registration import Registrar, Registration
 from promring.consul.watch import SILENT_S, HealthWatch
-from promring.core.ring import WEIGHT_MOST
 from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
 from promring.membership.listed import Listed
-from promring.model import Answer, Empty, Known, Members, NodeState, Reply, Scraper, Unknown, Waiting, join_host_port
+from promring.model import (
+    WEIGHT_MOST,
+    Answer,
+    Empty,
+    Known,
+    Members,
+    NodeState,
+    Reply,
+    Scraper,
+    Unknown,
+    Waiting,
+    join_host_port,
+)
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
 

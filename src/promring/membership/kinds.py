@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from promring.config.kinds import OneOf, table
+from promring.config.kinds import OneOf, Table
 from promring.membership import ScraperSettings
-from promring.membership.consul import ConsulScrapers
-from promring.membership.dns import DnsScrapers
-from promring.membership.file import FileScrapers
-from promring.membership.kubernetes import KubernetesScrapers
-from promring.membership.probe import ProbeScrapers
 
-KINDS = table(
-    ConsulScrapers,
-    DnsScrapers,
-    FileScrapers,
-    KubernetesScrapers,
-    ProbeScrapers,
+KINDS = Table(
+    ScraperSettings,
+    {
+        "consul": "promring.membership.consul:ConsulScrapers",
+        "dns": "promring.membership.dns:DnsScrapers",
+        "file": "promring.membership.file:FileScrapers",
+        "kubernetes": "promring.membership.kubernetes:KubernetesScrapers",
+        "probe": "promring.membership.probe:ProbeScrapers",
+    },
 )
 Scrapers = Annotated[ScraperSettings, OneOf(KINDS)]
 """What ``scrapers`` chooses: exactly one kind."""

@@ -21,7 +21,7 @@ from promring.model.errors import (
 )
 from promring.model.facts import Answer, Empty, Fact, Known, T, Unknown, Waiting
 from promring.model.plans import Move, Moved, Placement, Plan
-from promring.model.scrapers import NONE_FAILING, Failing, Members, NodeState, Reply, Scraper, join_host_port
+from promring.model.scrapers import NONE_FAILING, WEIGHT_MOST, Failing, Members, NodeState, Reply, Scraper, join_host_port
 from promring.model.slices import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Slice
 from promring.model.targets import (
     SEPARATOR,
@@ -42,6 +42,7 @@ __all__ = [
     "NONE_FAILING",
     "PROBLEM_MOST",
     "SEPARATOR",
+    "WEIGHT_MOST",
     "Answer",
     "Bounds",
     "ConfigError",

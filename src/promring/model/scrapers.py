@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+WEIGHT_MOST = 100.0
+"""Of a scraper."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scraper:
