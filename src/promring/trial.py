@@ -40,7 +40,7 @@ def problems(
         for j, delivery in enumerate(service.delivery):
             if delivery not in deliveries and not (sent and delivery.trial_runs):
                 for path, why in delivery.trial(service.names, scrapers):
-                    yield ("shard_services", i, "delivery", j, delivery.kind, *path), why
+                    yield (*settings.keys_at(i), "delivery", j, delivery.kind, *path), why
 
 
 def warnings(settings: Settings) -> Iterator[Problem]:
@@ -49,7 +49,7 @@ def warnings(settings: Settings) -> Iterator[Problem]:
         for path, what in fleet.scrapers.doubts():
             yield ("fleets", i, "scrapers", fleet.scrapers.kind, *path), what
     for i, service in enumerate(settings.shard_services):
-        if service.fleet == service.name:
+        if settings.keys_at(i)[0] == "shard_services":
             for path, what in service.scrapers.doubts():
                 yield ("shard_services", i, "scrapers", service.scrapers.kind, *path), what
         for j, targets in enumerate(service.targets):
@@ -57,4 +57,4 @@ def warnings(settings: Settings) -> Iterator[Problem]:
                 yield ("shard_services", i, "targets", j, targets.kind, *path), what
         for j, delivery in enumerate(service.delivery):
             for path, what in delivery.doubts():
-                yield ("shard_services", i, "delivery", j, delivery.kind, *path), what
+                yield (*settings.keys_at(i), "delivery", j, delivery.kind, *path), what

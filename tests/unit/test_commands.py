@@ -196,6 +196,16 @@ def test_a_full_disk_behind_standard_output_is_said() -> None:
     assert (out.returncode, out.stderr) == (1, "Error: standard output cannot be written: No space left on device\n")
 
 
+@pytest.mark.parametrize(
+    "command", ["--help", "--version", "drain --help", "completion bash", "simulate --scrapers 2 --targets 9"]
+)
+def test_a_full_disk_is_said_of_texts_that_no_controller_is_asked_for_too(command: str) -> None:
+    argv = [sys.executable, "-m", "promring", *command.split()]
+    with Path("/dev/full").open("w") as full:
+        out = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (out.returncode, out.stderr) == (1, "Error: standard output cannot be written: No space left on device\n")
+
+
 def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")

@@ -150,3 +150,34 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(folder: Path) -> None:
     ):
         status, (line,) = check(folder, delivery=f'file: {{path: "{place}/{{scraper}}.json"}}')
         assert (status, line) == (2, f"x.yml:8: shard_services[0].delivery[0].file.path: {why}")
+
+
+FLEET = """fleets:
+  - name: main
+    scrapers: {probe: {nodes: [10.0.0.1:9090]}}
+    scraper_api: {bearer_token_file: token}
+    placement: {loads: {promql: {url: "http://p:1", query: x, bearer_token_file: token}}}
+    delivery:
+      - ssh: {user: u, path: "/x/{service}.json", identity_file: key, known_hosts: known_hosts}
+shard_services:
+  - {name: a, fleet: main, targets: [{file: {files: [targets/*.json]}}]}
+  - {name: b, fleet: main, targets: [{file: {files: [targets/*.json]}}]}
+"""
+
+
+def test_what_is_wrong_with_a_fleet_is_said_once_and_there_however_many_services_it_has(folder: Path) -> None:
+    (folder / "x.yml").write_text(FLEET)
+    told = CliRunner().invoke(main, ["check", str(folder / "x.yml")])
+    missing = f"{folder / 'token'}: No such file or directory"
+    assert (told.exit_code, told.output.replace(f"{folder / 'x.yml'}:", "").splitlines()) == (
+        2,
+        [
+            f"4: fleets[0].scraper_api.bearer_token_file: {missing}",
+            f"5: fleets[0].placement.loads.promql.bearer_token_file: {missing}",
+        ],
+    )
+    (folder / "token").write_text("x")
+    (folder / "key").write_text("no key")
+    told = CliRunner().invoke(main, ["check", str(folder / "x.yml")])
+    [line] = told.output.splitlines()
+    assert ":7: fleets[0].delivery[0].ssh" in line

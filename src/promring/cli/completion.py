@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from promring.cli.client import Controller, controller_at
+from promring.cli.output import say_text
 from promring.web.answers.fleets import Fleet
 
 ASKED_S = 1.0
@@ -55,4 +56,4 @@ def completion(context: click.Context, shell: str) -> None:
     if found is None:
         raise click.ClickException(f"no completion for {shell}")
     root = context.find_root()
-    click.echo(found(root.command, {}, "promring", "_PROMRING_COMPLETE").source())
+    say_text(found(root.command, {}, "promring", "_PROMRING_COMPLETE").source())

@@ -6,11 +6,13 @@ commands that only ask a running controller need none of them.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import io
 import sys
 from collections.abc import Mapping
+from types import CodeType
 from typing import Any, NamedTuple
 
 import click
@@ -109,4 +111,23 @@ class LazyGroup(click.Group):
         for stream in (sys.stdout, sys.stderr):  # a locale without a character must not end a command
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # help and version: click prints them itself
+            if not _is_from(error, click.echo.__code__):
+                raise
+            _say_unwritten(error)
+            sys.exit(1)
+
+
+def _is_from(error: BaseException, code: CodeType) -> bool:
+    """Whether this function raised it."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_code is code
+
+
+def _say_unwritten(error: OSError) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(f"Error: standard output cannot be written: {error.strerror}", err=True)

@@ -136,6 +136,11 @@ def say(*parts: object, err: bool = False) -> None:
     _write("".join(map(clean, parts)), err=err)
 
 
+def say_text(text: str) -> None:
+    """Lines of our own making, as they are."""
+    _write(text)
+
+
 def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
     """Columns two spaces apart, as wide as their widest cell. ``right``: headings of columns that are flush right."""
     cells = [[clean(cell) for cell in row] for row in [headings, *rows]]

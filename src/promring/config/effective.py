@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from promring.config.document import Document, KeyPath, show
 from promring.config.kinds import Kind
 from promring.config.node import Node
-from promring.config.settings import FleetGuard, FleetKeys, FleetPlacement, Settings
+from promring.config.settings import FLEET_ONLY, FleetGuard, FleetPlacement, Settings
 from promring.config.values import SIZE, SPAN
 from promring.discovery.pasted_keys import Blocks
 from promring.model import join_host_port
@@ -63,7 +63,7 @@ def _said_by_fleets(settings: Settings) -> set[KeyPath]:
     for i, service in enumerate(settings.shard_services):
         if service.fleet != service.name:
             at = ("shard_services", i)
-            found |= {(*at, key) for key in FleetKeys.model_fields.keys() - {"name", "placement", "guard"}}
+            found |= {(*at, key) for key in FLEET_ONLY}
             found |= {(*at, "placement", key) for key in FleetPlacement.model_fields}
             found |= {(*at, "guard", key) for key in FleetGuard.model_fields}
     return found

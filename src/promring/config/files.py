@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from promring.config.document import KeyPath
 from promring.config.http_client import Tls
 from promring.config.kinds import Kind, Problem
-from promring.config.settings import Settings
+from promring.config.settings import FLEET_ONLY, Settings, ShardService
 from promring.config.values import SecretPath
 from promring.runtime import regular, secretfile
 
@@ -30,8 +30,21 @@ def shared_name_problems(settings: Settings) -> Iterator[Problem]:
                 yield ("fleets", number, "delivery", i, delivery.kind, *inner), what
 
 
-def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:
-    """Files that are named and cannot be read, TLS files that make no TLS, secrets that cannot be sent."""
+def file_problems(settings: Settings) -> Iterator[Problem]:
+    """Files that are named and cannot be read, TLS files that make no TLS, secrets that cannot be sent. What a fleet says is
+    looked at there, and not again in each of its services.
+    """
+    for name, info in Settings.model_fields.items():
+        if name != "shard_services":
+            yield from _problems(getattr(settings, name), (info.alias or name,))
+    for i, service in enumerate(settings.shard_services):
+        of_fleet = settings.keys_at(i)[0] == "fleets"
+        said_there = {*FLEET_ONLY, "placement", "guard"} if of_fleet else set()  # of the last two a service says no files
+        for name in ShardService.model_fields.keys() - said_there:
+            yield from _problems(getattr(service, name), ("shard_services", i, name))
+
+
+def _problems(value: object, path: KeyPath) -> Iterator[Problem]:
     if isinstance(value, Path):
         try:
             regular.check(value)
@@ -45,7 +58,7 @@ def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:
         unreadable = False
         path = (*path, value.kind) if isinstance(value, Kind) else path
         for name, info in type(value).model_fields.items():
-            for problem in file_problems(getattr(value, name), (*path, info.alias or name)):
+            for problem in _problems(getattr(value, name), (*path, info.alias or name)):
                 unreadable = True
                 yield problem
         if isinstance(value, Tls) and not unreadable:
@@ -55,7 +68,7 @@ def file_problems(value: object, path: KeyPath) -> Iterator[Problem]:
                 yield path, f"makes no TLS context: {' '.join(str(error).split())}"
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from file_problems(item, (*path, i))
+            yield from _problems(item, (*path, i))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from file_problems(item, (*path, key))
+            yield from _problems(item, (*path, key))

@@ -109,7 +109,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
             path = document.as_written(path)
             problems.append((path, what + (meant_by(path, document.value) if e["type"] == "extra_forbidden" else "")))
     problems += relations(settings or sound_part(document.value, base))
-    problems += [*file_problems(settings, ()), *shared_name_problems(settings)] if settings else []
+    problems += [*file_problems(settings), *shared_name_problems(settings)] if settings else []
     found = _placed(document, problems) + document.duplicates
     if found or settings is None:
         raise ConfigError(_lines(name, found))

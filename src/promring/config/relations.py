@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from promring.config.document import KeyPath, show
 from promring.config.kinds import Kind, Problem, Section, Sections
 from promring.config.node import Node
-from promring.config.settings import Fleet, FleetKeys, Settings, ShardService
+from promring.config.settings import FLEET_ONLY, Fleet, FleetKeys, Settings, ShardService
 from promring.config.values import SERVICES_MAX
 from promring.delivery import Place
 from promring.delivery.settings import DeliverySettings
@@ -125,10 +125,7 @@ def _fleets(settings: _Sound) -> Iterator[Problem]:
 
 def _own_keys(service: ShardService, fleet: Fleet) -> bool:
     """Whether it has other keys of a fleet than this one."""
-    return any(
-        getattr(service, key) != getattr(fleet, key)
-        for key in FleetKeys.model_fields.keys() - {"name", "placement", "guard"}
-    )
+    return any(getattr(service, key) != getattr(fleet, key) for key in FLEET_ONLY)
 
 
 def _twice(

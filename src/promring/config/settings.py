@@ -201,7 +201,7 @@ class ShardService(FleetKeys):
 
 def _check_said_once(service: dict[str, Any], fleet: Fleet) -> None:
     """Raises ValueError for a key of a fleet in a service that has one."""
-    for key in sorted(FleetKeys.model_fields.keys() - {"name", "placement", "guard"}):
+    for key in sorted(FLEET_ONLY):
         if key in service:
             raise ValueError(f"{key} is said by its fleet {fleet.name!r}, not here")
     for key in ("placement", "guard"):
@@ -209,6 +209,10 @@ def _check_said_once(service: dict[str, Any], fleet: Fleet) -> None:
         both = sorted(str(one) for one in own if one in shared) if isinstance(own, dict) else []
         if both:
             raise ValueError(f"{key}.{both[0]} is said by its fleet {fleet.name!r}, not here")
+
+
+FLEET_ONLY = FleetKeys.model_fields.keys() - {"name", "placement", "guard"}
+"""Keys that a fleet says for all of its services."""
 
 
 class FleetOfServices(NamedTuple):
@@ -249,6 +253,12 @@ class Settings(Model):
     def sections(self) -> Sections:
         """What kinds share."""
         return Sections([self.consul, self.etcd, self.kubernetes, self.engine])
+
+    def keys_at(self, service: int) -> tuple[str, int]:
+        """Where the keys of the fleet of the service with this number stand: in ``fleets``, or at the service itself."""
+        name = self.shard_services[service].fleet
+        number = next((i for i, fleet in enumerate(self.fleets) if fleet.name == name), None)
+        return ("shard_services", service) if number is None else ("fleets", number)
 
     @property
     def every_fleet(self) -> list[FleetOfServices]:
