@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from promring.audit.active import decoded, with_dropped
+from promring.audit.active import decoded, seen_by_pool, with_dropped
 from promring.audit.answers import AuditError, Told
 from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
@@ -289,6 +289,7 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
     with pytest.raises(AuditError, match="3590 s later than the Date of the answer: is there a proxy with another clock"):
         list(decoded(body(one, ahead), "x"))
     assert [bool(a.never_asked) for a in decoded(body(one, limited), "x")] == [False, True]
+    assert [a.never_asked for a in decoded(body(never, other_never), "x")] == ["", ""]
     (interval,) = [a.interval_s for a in decoded(body({**one, "scrapeInterval": "15s"}), "x")]
     (other_interval,) = [
         a.interval_s for a in decoded(body({**one, "discoveredLabels": {"__scrape_interval__": "1m0s"}}), "x")
@@ -302,6 +303,28 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
     for bad in (b"", b"{}", b'{"status":"success","data":{"activeTargets":5}}', b"\xff"):
         with pytest.raises(AuditError, match="/api/v1/targets: "):
             list(decoded(Told(bad, 1.0), "x"))
+
+
+@pytest.mark.parametrize("told", [{}, {"health": ""}, {"health": "unknown"}, {"health": "UP"}, {"health": "stale"}])
+def test_a_scrape_of_which_nobody_says_whether_it_was_good_proves_nothing_and_is_no_failure(told: dict[str, str]) -> None:
+    """Such answers made the scraper sick: its targets moved, although it reached all of them."""
+    found = place(pool_of(["t:1"]), Ring(MEMBERS[:1], 8), Policy(8))
+    listed = {
+        "discoveredLabels": dict(as_listed(found.pool, 0).discovered),
+        "scrapePool": "x",
+        "lastScrape": "2026-01-01T00:00:00Z",
+    }
+    clock = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC).timestamp()
+    body = msgspec.json.encode({"status": "success", "data": {"activeTargets": [{**listed, **told}]}})
+    seen = Index(found.pool).seen(100.0, decoded(Told(body, clock), "x"))
+    assert (seen.scraped.any(), seen.up.any()) == (False, False)
+    assert f"health {told.get('health', '')!r}" in seen.never_asked
+
+
+def test_a_server_that_names_no_scrape_pools_is_told_from_one_with_other_pools() -> None:
+    body = b'{"status":"success","data":{"activeTargets":[{"discoveredLabels":{},"health":"up"}]}}'
+    (found,) = seen_by_pool(Told(body, 1.0), {"x": Index(pool_of(["t:1"]))}, 1.0).values()
+    assert "name no pool" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -212,18 +212,29 @@ def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> It
             if len(others) < POOLS_NAMED_MOST:
                 others[target.scrape_pool[:80]] = None
             continue
-        up = target.health == "up"
+        age = age_s(target.last_scrape, told.clock)
         yield (
             target.scrape_pool,
             Active(
                 target.discovered_labels,
-                up=up,
-                age_s=age_s(target.last_scrape, told.clock),
+                up=target.health == "up",
+                age_s=age,
                 interval_s=interval_of(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
-                never_asked="" if up or not target.last_error.startswith(NEVER_ASKED) else target.last_error[:SAID_MAX],
+                never_asked=_never_asked(target) if age is not None else "",
                 error=target.last_error[:SAID_MAX],
             ),
         )
+
+
+def _never_asked(target: _Target) -> str:
+    """Why its last scrape is none, or proves nothing; of one that the server says it did not ask yet there is none. A health
+    that is not told is no failure: it must not make the scraper sick.
+    """
+    if target.health == "up":
+        return ""
+    if target.health != "down":
+        return f"its answer does not say whether the last scrape was good (health {target.health[:20]!r})"
+    return target.last_error[:SAID_MAX] if target.last_error.startswith(NEVER_ASKED) else ""
 
 
 def _active_targets(body: bytes) -> Iterable[_Target]:

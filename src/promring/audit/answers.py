@@ -42,7 +42,8 @@ class NoPoolError(OddError):
 
     def __init__(self, pool: str, others: str, nothing: Seen) -> None:
         why = "(the job_name of its targets), or its list did not reach that server yet"
-        super().__init__(f"no scrape pool {pool!r} {why}; there is {others}")
+        there = f"there is {others}" if others else "the targets there name no pool (a server from before scrapePool?)"
+        super().__init__(f"no scrape pool {pool!r} {why}; {there}")
         self.nothing = nothing
 
 

@@ -43,7 +43,7 @@ class Active(NamedTuple):
     """Since its last scrape, by the scraper's own clock; None: it was never asked."""
     interval_s: float | None = None
     never_asked: str = ""
-    """Why the scraper does not ask it although it lists it."""
+    """Why the scraper does not ask it although it lists it, or does not say what came of it."""
     error: str = ""
     """Of its last scrape."""
 
@@ -227,7 +227,7 @@ class ScraperCoverage:
     dropped: int = 0
     """Of those in its slice, what its relabelling drops."""
     never_asked: str = ""
-    """Why it lists targets that it does not ask."""
+    """Why it lists targets that are not seen scraped."""
     denied: int = 0
     """Of those that are ``missing``, what its relabelling drops although another scraper took it."""
 
