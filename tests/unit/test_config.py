@@ -85,6 +85,14 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
             GOOD.replace("file: {path", "SSH: {path"),
             "x.yml:9: shard_services[0].delivery[0].SSH: unknown key; did you mean 'ssh'",
         ),
+        (
+            GOOD + "fleets: [{name: f, scrapers: {probe: {nodes: [a:1]}}, guard: {shrink_threshold: 1}}]\n",
+            "x.yml:10: fleets[0].guard.shrink_threshold: unknown key; it is a key of a shard service, not of a fleet",
+        ),
+        (
+            GOOD + "fleets: [{name: f, scrapers: {probe: {nodes: [a:1]}}, targets: []}]\n",
+            "x.yml:10: fleets[0].targets: unknown key; it is a key of a shard service, not of a fleet",
+        ),
         (GOOD + "consul: {addresss: x}\n", "x.yml:10: consul.addresss: unknown key; did you mean 'address'?"),
         (GOOD + "engine: {config_files: x}\n", "x.yml:10: engine.config_files: unknown key; did you mean 'config_file'"),
         (
@@ -297,7 +305,7 @@ def test_a_scraper_may_have_a_zone_and_a_weight(node: Any, expected: Node) -> No
         ({"address": "10.0.0.1:9090", "zone": 5}, "zone: '5' is not a short text"),
         ({"address": "10.0.0.1"}, "'10.0.0.1' is not host:port"),
         ({"adress": "10.0.0.1:1"}, "unknown key 'adress'"),
-        ({}, "none is not host:port"),
+        ({}, "address is required: host:port"),
         (5, "5 is not host:port"),
     ],
 )

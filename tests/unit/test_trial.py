@@ -181,3 +181,33 @@ def test_what_is_wrong_with_a_fleet_is_said_once_and_there_however_many_services
     told = CliRunner().invoke(main, ["check", str(folder / "x.yml")])
     [line] = told.output.splitlines()
     assert ":7: fleets[0].delivery[0].ssh" in line
+
+
+OF_A_FLEET = """fleets:
+  - name: f
+    scrapers: {probe: {nodes: [10.0.0.1:9090]}}
+    delivery:
+      - %s
+shard_services:
+  - {name: a, fleet: f, targets: [{file: {files: ["targets/*.json"]}}]}
+  - {name: b, fleet: f, targets: [{file: {files: ["targets/*.json"]}}]}
+"""
+
+
+def of_a_fleet(folder: Path, delivery: str) -> list[str]:
+    file = folder / "x.yml"
+    file.write_text(OF_A_FLEET % delivery)
+    return CliRunner().invoke(main, ["check", str(file)]).output.replace(f"{file}:", "x.yml:").splitlines()
+
+
+def test_a_file_name_that_no_disk_takes_is_an_error(folder: Path) -> None:
+    said = of_a_fleet(folder, f'file: {{path: "out/{"x" * 240}{{service}}-{{scraper}}.json"}}')
+    assert said == ["x.yml:5: fleets[0].delivery[0].file.path: gives file names of 260 bytes, 231 are possible"]
+    long = f'file: {{path: "{folder}/out/{"x" * 211}{{service}}-{{scraper}}.json"}}'  # 231 bytes
+    assert of_a_fleet(folder, long) == ["x.yml: valid, 2 shard services: a, b"]
+
+
+@pytest.mark.parametrize("folder_name", ["~", "~promring", "$HOME"])
+def test_a_home_that_is_not_replaced_is_doubted(folder: Path, folder_name: str) -> None:
+    said = of_a_fleet(folder, f'file: {{path: "{folder_name}/{{service}}/{{scraper}}.json"}}')
+    assert f"x.yml:5: fleets[0].delivery[0].file.path: warning: {folder_name!r} is a name here" in said[0], said

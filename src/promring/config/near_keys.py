@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from promring.config.document import KeyPath
 from promring.config.kinds import Kind
+from promring.config.settings import ShardService
 from promring.config.values import Model
 from promring.delivery import kinds as delivery
 from promring.discovery import kinds as discovery
@@ -23,6 +24,8 @@ def meant_by(path: KeyPath, document: object) -> str:
     """
     if path == (_OF_PROMETHEUS,):
         return "; this is a configuration of Prometheus, which `promring import` turns into one of promring"
+    if _is_of_services(path):
+        return "; it is a key of a shard service, not of a fleet"
     beside = document
     for part in path[:-1]:
         try:
@@ -36,6 +39,17 @@ def meant_by(path: KeyPath, document: object) -> str:
     others = {key for key in beside if key in anywhere and key != path[-1]} if isinstance(beside, dict) else set()
     possible = frozenset[str]().union(*(keys for keys in every if others <= keys))
     return meant(str(path[-1]).lower(), sorted(possible - others - {path[-1]}))
+
+
+def _is_of_services(path: KeyPath) -> bool:
+    """Whether this unknown key of a fleet is one in a shard service."""
+    known: object = ShardService if path[0] == "fleets" else None
+    for part in path[2:]:
+        field = known.model_fields.get(str(part)) if isinstance(known, type) and issubclass(known, Model) else None
+        if field is None:
+            return False
+        known = field.annotation
+    return len(path) > 2
 
 
 def _names(kind: type[Kind]) -> Iterator[str]:

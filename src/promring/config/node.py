@@ -29,7 +29,9 @@ def parse_node(value: object) -> Node:
         return Node(*parse_host_port(value))
     if unknown := sorted(map(str, value.keys() - {"address", "zone", "weight"})):
         raise ValueError(f"unknown key {unknown[0]!r}; a scraper has address, zone, weight")
-    host, port = parse_host_port(value.get("address"))
+    if "address" not in value:
+        raise ValueError("address is required: host:port")
+    host, port = parse_host_port(value["address"])
     return Node(host, port, _zone(value.get("zone", "")), parse_weight(value.get("weight", 1)))
 
 

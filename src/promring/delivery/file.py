@@ -7,6 +7,7 @@ cycle. Reading every file in every cycle is spared by its stat signature.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from promring.runtime.threads import in_thread_shielded
 from promring.telemetry.log import Logger
 
 Signature = tuple[int, int, int, int]
+NAME_BYTES_MAX = 255 - 24
+"""Of a file's name, since the names of its note, its lock and its temporary file are up to so much longer."""
 
 
 class FileSettings(DeliverySettings):
@@ -44,10 +47,18 @@ class FileSettings(DeliverySettings):
         return FileDelivery(of_fleet(self.path, context.names.fleet), context.log, own_folders(self.path))
 
     def trial(self, names: Names, scrapers: Iterable[Scraper]) -> Iterator[Problem]:
-        for folder in {Path(self.file(names, scraper)).parent for scraper in scrapers}:
+        files = [Path(self.file(names, scraper)) for scraper in scrapers]
+        longest = max((len(os.fsencode(file.name)) for file in files), default=0)
+        if longest > NAME_BYTES_MAX:
+            yield ("path",), f"gives file names of {longest} bytes, {NAME_BYTES_MAX} are possible"
+        for folder in {file.parent for file in files}:
             if why := disk.why_not_writable(folder):
                 yield ("path",), why
                 return
+
+    def doubts(self) -> Iterator[Problem]:
+        if odd := [part for part in Path(self.path).parts if part.startswith(("~", "$"))]:
+            yield ("path",), f"{odd[0]!r} is a name here: neither ~ nor $NAME is replaced"
 
 
 class FileDelivery:
