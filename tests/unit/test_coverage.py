@@ -317,7 +317,8 @@ def test_a_scrape_of_which_nobody_says_whether_it_was_good_proves_nothing_and_is
     clock = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC).timestamp()
     body = msgspec.json.encode({"status": "success", "data": {"activeTargets": [{**listed, **told}]}})
     seen = Index(found.pool).seen(100.0, decoded(Told(body, clock), "x"))
-    assert (seen.scraped.any(), seen.up.any()) == (False, False)
+    assert not seen.scraped.any()
+    assert not seen.up.any()
     assert f"health {told.get('health', '')!r}" in seen.never_asked
 
 
