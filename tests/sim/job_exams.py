@@ -75,6 +75,7 @@ async def a_broken_job_is_added(fleet: Fleet) -> None:
     """It has no list and waits, alone: the others go on, and so does it when it has one."""
     for away in fleet.wanted.jobs.values():
         if away.name not in fleet.wanted.active:
+            fleet.world.forget(away.name)
             for source in away.sources.values():
                 source.mode = "status 500"
     job = await changes.job_is_added(fleet)

@@ -149,6 +149,10 @@ class World:
                 found |= {t for one in given.values() for t in one.targets}
         return found
 
+    def forget(self, job: str) -> None:
+        """It is in no configuration any more: what was planned of it says nothing when it comes back."""
+        self._given = {key: given for key, given in self._given.items() if key[1] != job}
+
     # --- receivers ---------------------------------------------------------------------------------------------------
 
     def made(self, slices: Sequence[Slice]) -> None:
