@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -101,3 +101,34 @@ async def test_a_look_that_fails_is_told_to_who_waits() -> None:
 
     with Looking(look) as looking, pytest.raises(ValueError, match="a bug"):
         await looking.changed()
+
+
+async def test_hundreds_of_lookers_together_take_a_part_of_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked = 0.0
+
+    def works() -> float:
+        nonlocal worked
+        worked += 0.001
+        return worked
+
+    async def pause() -> float:
+        pauses: list[float] = []
+
+        def wait(pause_s: float) -> bool:
+            pauses.append(pause_s)
+            return len(pauses) > 1
+
+        with Looking(lambda: "the same") as looking:
+            monkeypatch.setattr(looking._ended, "wait", wait)
+            await until(lambda: len(pauses) > 1, "it has looked and pauses")
+        return pauses[1]
+
+    monkeypatch.setattr("promring.discovery.looking.time.thread_time", works)
+    alone = await pause()
+    with ExitStack() as stack:
+        for _ in range(399):
+            stack.enter_context(Looking(lambda: "the same"))
+        beside = await pause()
+    assert alone < beside
+    assert beside >= 25 * 400 * 0.001, "400 looks of a millisecond in ten seconds"
+    assert Looking._looking == 0

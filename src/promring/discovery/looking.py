@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 LOOK_S = 0.25
-SHARE, REST = 50, 4
-"""A long look is followed by a long pause: ``SHARE`` times its processor time, and ``REST`` times its time by the clock,
+SHARE, SHARE_OF_ALL, REST = 50, 25, 4
+"""A long look is followed by a long pause: ``SHARE`` times its processor time; ``SHARE_OF_ALL`` times that of all threads
+that look, so that hundreds of sources together take a part of one processor, too; and ``REST`` times its time by the clock,
 which spares a slow file system.
 """
 AGAIN_S = 2.0
@@ -32,6 +33,9 @@ class Looking:
     Raises RuntimeError when no thread can be started.
     """
 
+    _looking: ClassVar[int] = 0
+    """How many are entered. Threads only read it."""
+
     def __init__(self, look: Callable[[], object], *, every_s: float = LOOK_S, again_s: float = AGAIN_S) -> None:
         self._look, self._every_s, self._again_s = look, every_s, again_s
         self._loop = asyncio.get_running_loop()
@@ -41,10 +45,12 @@ class Looking:
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._run, name="looking", daemon=True).start()
+        Looking._looking += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
+        Looking._looking -= 1
 
     async def changed(self) -> None:
         """Wait until something changed since the last call; the first call returns at once. Raises the error of ``look``."""
@@ -73,7 +79,8 @@ class Looking:
                 again_at = float("inf")
                 self._ring()
             seen = found
-            pause_s = max(self._every_s, SHARE * (time.thread_time() - worked), REST * (now - began))
+            share = max(SHARE, SHARE_OF_ALL * Looking._looking)
+            pause_s = max(self._every_s, share * (time.thread_time() - worked), REST * (now - began))
 
     def _ring(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
