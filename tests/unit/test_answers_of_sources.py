@@ -74,6 +74,27 @@ async def test_what_is_no_list_at_all_is_said(headers: Mapping[str, str], body: 
     assert said in str(await refusal(200, headers, body))
 
 
+@pytest.mark.parametrize(("kinds", "taken"), [((_JSON, "text/html"), True), (("text/html", _JSON), False)])
+async def test_of_a_header_that_stands_twice_the_first_counts_as_it_does_for_prometheus(
+    kinds: tuple[str, str], taken: bool
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        lines = ["HTTP/1.1 200 OK", *(f"Content-Type: {kind}" for kind in kinds), "Content-Length: 22", "Connection: close"]
+        writer.write("\r\n".join([*lines, "", '[{"targets": ["a:1"]}]']).encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        source = http_source(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 60.0, 20.0)
+        if taken:
+            assert len(await source.fetch()) == 1
+        else:
+            with pytest.raises(DiscoveryError, match="text/html"):
+                await source.fetch()
+
+
 class _Busy:
     interval_s = 60.0
 

@@ -145,7 +145,8 @@ async def request(
             async with session.request(
                 method, url, headers=headers, params=params, json=json, data=data, allow_redirects=False, **way
             ) as response:
-                names = {name.lower(): _hidden(value, secrets) for name, value in response.headers.items()}
+                said = reversed([*response.headers.items()])  # of what stands twice the first counts, as for Prometheus
+                names = {name.lower(): _hidden(value, secrets) for name, value in said}
                 taking = consume if response.status == 200 else None
                 body = await read_body(response, body_bytes_max, taking)
                 return Response(response.status, names, body, secrets, str(proxy or ""))
