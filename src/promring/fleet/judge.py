@@ -78,6 +78,8 @@ class Judge:
         """When a verdict may be another one by itself, monotonic seconds."""
         self.rules, self._facts, self._leadership = rules, facts, leadership
         self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
+        self._prints: dict[tuple[str, str], tuple[TargetPool, Fingerprint]] = {}
+        """By service and source: the list that was compared with the last leader's, and what tells it from others."""
         logs = self._logs = {name: log if name == fleet else log.bind(service=name) for name in guards}
         self.services = {
             name: ServiceState(guard, Releases(name, leadership, logs[name]), Held(logs[name]))
@@ -104,7 +106,7 @@ class Judge:
     def _judge_lists(self, name: str, facts: Facts, memory: Memory, now: float) -> None:
         service, had = self.services[name], memory.of(name)
         marks = {} if self._leadership.alone else self._leadership.lists.get(name, {})
-        stale = [source for source in marks if self._is_stale(name, source, memory)]
+        stale = [source for source in marks if self._is_stale(name, source)]
         service.verdict = judge_lists(
             facts.services[name],
             service.guard,
@@ -122,15 +124,21 @@ class Judge:
             service.held.say(service.verdict)
         self.again_at = min(self.again_at, ends_next(service.verdict, now))
 
-    def _is_stale(self, service: str, source: str, memory: Memory) -> bool:
+    def _is_stale(self, service: str, source: str) -> bool:
         """Whether what we know of ``source`` is another list than that of the last leader, and is from before the start, or
         was asked before that leader told of its list. Then the source is asked at once.
         """
-        cell, had = self._facts.services[service].cells.get(source), memory.of(service).sources.get(source)
-        if cell is None or had is None:
+        cell = self._facts.services[service].cells.get(source)
+        if cell is None or cell.fact.good is None:
             return False
-        overtaken = cell.asked_at < self._leadership.listed_at(service, source)
-        if (cell.answered and not overtaken) or fingerprint_of(had) == self._leadership.lists[service][source]:
+        overtaken, list_ = cell.asked_at < self._leadership.listed_at(service, source), cell.fact.good.value
+        if cell.answered and not overtaken:
+            return False
+        pool, print_ = self._prints.get((service, source), (None, None))
+        if pool is not list_:
+            print_ = fingerprint_of(list_)
+            self._prints[service, source] = list_, print_
+        if print_ == self._leadership.lists[service][source]:
             return False
         if overtaken and not self.services[service].behind:
             cell.wanted.set()
