@@ -155,7 +155,7 @@ async def test_a_refused_stream_of_events_is_asked_for_again_and_a_tab_that_nobo
             asked.append(route.request)
             await (route.fulfill(status=502, body="starting") if len(asked) == 1 else route.continue_())
 
-        t.page.on("requestfailed", ended.append)
+        t.page.on("requestfailed", lambda request: ended.append(request))  # noqa: PLW0108 - it sets attributes of a function
         await t.page.route("**/api/v1/events", stream)
         await t.open(r.url)
         await until(lambda: len(asked) == 2, "a proxy that answers 502 is asked again")

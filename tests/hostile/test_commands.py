@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,19 @@ BROKEN: Mapping[str, Behaviour] = {
     "an error that is no text": body(b'{"status":"error","error":{"a":1}}', head=b"HTTP/1.1 500 x\r\n"),
     "Prometheus": body(b'{"status":"success","data":{"resultType":"vector","result":[]}}'),
 }
-
+ALWAYS = (
+    "says nothing",
+    "half a body",
+    "a body without an end",
+    "closes at once",
+    "a long line",
+    "a redirect to an odd place",
+    "a proxy's page",
+    "deep data",
+    "an older promring",
+    "an error of many lines",
+)
+"""A server for each way in which a command can fail; eighteen processes for each of all forty run with `--long`."""
 
 SAID = (
     "status|status -o json|status -o yaml|where t:1|where t:1 -o json|events|events -o yaml|events --follow"
@@ -105,13 +117,20 @@ def check(commands: list[list[str]], url: str) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("kind", [*HANGING, *BROKEN])
+def chosen(kinds: Iterable[str], always: Collection[str]) -> list[object]:
+    return [pytest.param(kind, marks=[] if kind in always else [pytest.mark.long]) for kind in kinds]
+
+
+@pytest.mark.parametrize("kind", chosen([*HANGING, *BROKEN], ALWAYS))
 def test_a_command_ends_with_one_line_whatever_answers(kind: str) -> None:
     with bad_server({**HANGING, **BROKEN}[kind]) as address:
         check(COMMANDS, f"http://{address}")
 
 
-@pytest.mark.parametrize("kind", ["says nothing", "closes at once", "resets at once", "no HTTP", "a proxy's page"])
+@pytest.mark.parametrize(
+    "kind",
+    chosen(["says nothing", "closes at once", "resets at once", "no HTTP", "a proxy's page"], ["says nothing", "no HTTP"]),
+)
 def test_a_command_ends_with_one_line_whatever_answers_where_tls_should_be(kind: str, tmp_path: Path) -> None:
     with bad_server({**HANGING, **BROKEN}[kind]) as address:
         new = tmp_path / "new.yml"
