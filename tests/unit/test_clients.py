@@ -26,6 +26,7 @@ from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.access import Access, WebConfig, load_web_config
+from promring.web.passwords import Passwords
 from promring.web.server import WebSettings
 from tests.leaks import open_descriptors
 from tests.waiting import until
@@ -420,6 +421,27 @@ async def test_many_wrong_passwords_are_checked_one_at_a_time_and_the_rest_is_to
         assert most - before <= 6, "threads"
         status, headers, _ = await s.get("/-/healthy")
         assert (status, headers["www-authenticate"]) == (401, 'Basic realm="promring"')
+
+
+async def test_passwords_from_many_addresses_are_checked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, came = 0, 0, threading.Event()
+
+    def checkpw(given: bytes, hashed: bytes) -> bool:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        if given == b"wrong 0":
+            came.wait(0.5)  # another one that may be checked meanwhile comes in now
+        elif inside > 1:
+            came.set()
+        inside -= 1
+        return False
+
+    monkeypatch.setattr("promring.web.passwords.bcrypt.checkpw", checkpw)
+    passwords = Passwords({"prometheus": bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()})
+    checks = (passwords.check("prometheus", f"wrong {n}", f"10.0.0.{n}") for n in range(20))
+    assert not any(await asyncio.gather(*checks))
+    assert most == 1
 
 
 async def test_a_wrong_password_is_checked_once_however_often_it_is_given(tmp_path: Path) -> None:
