@@ -144,7 +144,7 @@ def test_a_process_that_stood_still_calls_nobody_dead() -> None:
         try:
             await asyncio.sleep(5.0)
             assert isinstance(answers[-1], Known)
-            for _ in range(3):
+            while probes.probed["not_made"] < 3:  # on a busy machine an answer may be faster
                 asked.clear()
                 await asked.wait()
                 loop.stand_still(30.0)
@@ -153,7 +153,6 @@ def test_a_process_that_stood_still_calls_nobody_dead() -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await runner.cleanup()
-        assert probes.probed["not_made"] >= 3, "it was asked meanwhile"
         assert probes.probed["failure"] == 0
 
     jumping.run(work())
