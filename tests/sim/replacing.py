@@ -36,7 +36,7 @@ LOOK_AGAIN_S = 2.0
 @functools.cache
 def load_all() -> None:
     """Every module of promring that a simulated controller may load: the files of kinds are loaded when they are used."""
-    for room in ("delivery", "discovery", "loads", "membership"):
+    for room in ("consul", "delivery", "discovery", "election", "etcd", "kubernetes", "loads", "membership"):
         for module in pkgutil.iter_modules(importlib.import_module(f"promring.{room}").__path__, f"promring.{room}."):
             importlib.import_module(module.name)
 
