@@ -598,6 +598,17 @@ async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path
     assert (loop.reason(), set.union(*loop.sink.targets().values())) == ("", {*NAMES, "new:1"})
 
 
+async def overtaken(folder: Path) -> tuple[Loop, Leadership]:
+    """A controller that follows, whose leader has told of a list with one target more than it has read."""
+    term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
+    loop = Loop(folder, leadership=term)
+    term.follow("other", 8)
+    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    await loop.say((A, B), TARGETS)
+    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    return loop, term
+
+
 async def test_a_new_leader_with_an_older_list_asks_its_source_before_it_takes_anything_away(tmp_path: Path) -> None:
     term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
     loop = Loop(tmp_path, leadership=term)
@@ -625,12 +636,7 @@ async def test_a_new_leader_with_an_older_list_asks_its_source_before_it_takes_a
 
 
 async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_path: Path) -> None:
-    term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
-    loop = Loop(tmp_path, leadership=term)
-    term.follow("other", 8)
-    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
-    await loop.say((A, B), TARGETS)
-    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    loop, term = await overtaken(tmp_path)
     await loop.say(targets=TARGETS)
     term.lead("us", 10, 5.0)
     await loop.reconciler.cycle()
@@ -639,12 +645,7 @@ async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_pa
 
 
 async def test_a_list_that_is_older_than_the_last_leaders_is_taken_when_a_person_says_so(tmp_path: Path) -> None:
-    term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
-    loop = Loop(tmp_path, leadership=term)
-    term.follow("other", 8)
-    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
-    await loop.say((A, B), TARGETS)
-    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    loop, term = await overtaken(tmp_path)
     term.lead("us", 10, 5.0)
     await loop.reconciler.cycle()
     assert [one.reason for one in loop.reconciler.judge.release("x")] == ["targets_unknown"]
