@@ -635,6 +635,19 @@ async def test_a_new_leader_with_an_older_list_asks_its_source_before_it_takes_a
     assert set.union(*loop.sink.targets().values()) == {*NAMES, "new:1"}
 
 
+async def test_a_source_is_asked_again_for_each_list_that_the_leader_tells_of(tmp_path: Path) -> None:
+    loop, term = await overtaken(tmp_path)
+    await loop.reconciler.cycle()
+    wanted = loop.cells["s"].wanted
+    assert wanted.is_set()
+    wanted.clear()
+    await loop.reconciler.cycle()
+    assert not wanted.is_set(), "it is asked"
+    term.share_lists({"x": {"s": fingerprint_of(pool_of((TargetGroup.of([*NAMES, "newer:1"]),)))}})
+    await loop.reconciler.cycle()
+    assert wanted.is_set(), "the answer to the first question may be the list before"
+
+
 async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_path: Path) -> None:
     loop, term = await overtaken(tmp_path)
     await loop.say(targets=TARGETS)

@@ -119,7 +119,7 @@ class ServiceDeliveries:
         return not failed and not any(o.outcome == "waiting" for o in pushed)
 
     async def withdraw(self) -> None:
-        """Who comes gets no answer, and keeps what it has."""
+        """Serve no slice: scrapers and agents that ask get 503, and keep the slice that they have."""
         for delivery in self.deliveries:
             if delivery.pulled:
                 await delivery.deliver(())

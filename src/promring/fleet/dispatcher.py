@@ -54,7 +54,7 @@ class Dispatcher:
         self._unheard_until = time.monotonic() + FOUND_AGAIN_S
 
     async def withdraw(self, services: Collection[str]) -> None:
-        """What is served of these may be older than what scrapers have from another controller."""
+        """Serve no slice of these services: scrapers may have a newer one from another controller."""
         for name in services:
             await self.couriers[name].withdraw()
 

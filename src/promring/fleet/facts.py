@@ -52,6 +52,7 @@ class Cell(Generic[T]):
         """When the last question began that was answered, if partly from before, monotonic seconds."""
         self.wanted = asyncio.Event()
         """Set when the loop waits for a newer answer than the one it has."""
+        self._wanted_since = float("-inf")
         self._paused = False
         """Whether the newest answer was none that confirms."""
         self._same = same
@@ -100,6 +101,12 @@ class Cell(Generic[T]):
         if isinstance(one, Known) and isinstance(other, Known):
             return self._same(one.value, other.value) or one == other
         return isinstance(one, Empty) and isinstance(other, Empty)
+
+    def want(self, since: float) -> None:
+        """Have the source asked at once, since what is known is older than ``since`` (monotonic seconds): once for each."""
+        if since != self._wanted_since:
+            self._wanted_since = since
+            self.wanted.set()
 
     def restore(self, value: T, good_at: float, reason: str) -> None:
         """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""

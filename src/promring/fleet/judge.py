@@ -27,7 +27,7 @@ from promring.model import Fingerprint, Placement, TargetPool
 from promring.telemetry.log import Logger
 
 CATCH_UP_S = 5.0
-"""Who follows reads a list that changed a little later than the leader: for so long nothing is said of it."""
+"""A controller that follows may read a list a little later than the leader. For so long nothing is logged about that."""
 STARTING = Hold("starting", "the first cycle has not run yet")
 
 
@@ -131,7 +131,8 @@ class Judge:
         cell = self._facts.services[service].cells.get(source)
         if cell is None or cell.fact.good is None:
             return False
-        overtaken, list_ = cell.asked_at < self._leadership.listed_at(service, source), cell.fact.good.value
+        told_at, list_ = self._leadership.listed_at(service, source), cell.fact.good.value
+        overtaken = cell.asked_at < told_at
         if cell.answered and not overtaken:
             return False
         pool, print_ = self._prints.get((service, source), (None, None))
@@ -140,8 +141,8 @@ class Judge:
             self._prints[service, source] = list_, print_
         if print_ == self._leadership.lists[service][source]:
             return False
-        if overtaken and not self.services[service].behind:
-            cell.wanted.set()
+        if overtaken:
+            cell.want(told_at)
         return True
 
     @property
