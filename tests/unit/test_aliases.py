@@ -158,7 +158,9 @@ async def test_scrapers_are_asked_who_they_are_when_they_begin_to_answer_and_the
         decided[0] = True
         assert [await look() for _ in range(3)] == [3, 3, 3]
         answering[scrapers[1].id] = 2.0
+        before = [one.asked for one in (first, second)]
         assert [await look() for _ in range(2)] == [4, 4], "one was away"
+        assert [one.asked - n for one, n in zip((first, second), before, strict=True)] == [1, 2], "the other only to compare"
         del answering[scrapers[1].id]
         assert await look() == 4, "one name alone"
         now[0] += AGAIN_S
@@ -166,3 +168,15 @@ async def test_scrapers_are_asked_who_they_are_when_they_begin_to_answer_and_the
         assert await look() == 5, "once in a while"
     assert all(set(one) == {s.id for s in scrapers} for one in heard)
     await asyncio.sleep(0)
+
+
+async def test_a_scraper_that_comes_back_is_asked_who_it_is_and_the_others_are_not() -> None:
+    first, second, mute = Told(told(NS)), Told(told(NS.replace("2026", "2025"))), Told((404, ""))
+    async with served(first, second, mute) as scrapers, new_session() as session:
+        births = Births(PLAIN, 5.0, lambda *_: True)
+        answering = {s.id: 1.0 for s in scrapers}
+        await births.look(session, scrapers, answering, {})
+        assert [one.asked for one in (first, second, mute)] == [1, 1, 1]
+        answering[scrapers[1].id] = 2.0
+        await births.look(session, scrapers, answering, {})
+        assert [one.asked for one in (first, second, mute)] == [1, 2, 1]

@@ -76,10 +76,18 @@ async def births_of(
 
 
 async def believed(
-    session: aiohttp.ClientSession, scrapers: Collection[Scraper], api: ScraperApi, timeout_s: float
+    session: aiohttp.ClientSession,
+    scrapers: Collection[Scraper],
+    api: ScraperApi,
+    timeout_s: float,
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """``births_of``, where those that tell the same were asked twice: one that then tells something else told nothing."""
-    births = await births_of(session, scrapers, api, timeout_s)
+    """``births_of``, where those that tell the same were asked twice: a name that then tells something else told nothing.
+    ``known``: what some of them told before, empty: nothing; these are asked only if another one tells the same.
+    """
+    known = known or {}
+    births = {name: birth for name, birth in known.items() if birth}
+    births |= await births_of(session, (s for s in scrapers if s.id not in known), api, timeout_s)
     told = Counter(births.values())
     doubled = [s for s in scrapers if s.id in births and told[births[s.id]] > 1]
     again = await births_of(session, doubled, api, timeout_s)
@@ -99,8 +107,12 @@ class Births:
     ) -> None:
         self._api, self._timeout_s, self._heard, self._clock = api, timeout_s, heard, clock
         self._asked_at = -math.inf
+        """When all were asked."""
         self._known: dict[str, float] = {}
         """Since when each answered, as of the last round."""
+        self._told: dict[str, str] = {}
+        """What they told in it."""
+        self._decided = False
 
     async def look(
         self,
@@ -110,10 +122,12 @@ class Births:
         scraped: Mapping[str, int],
     ) -> None:
         """All scrapers were looked at. ``answering``: since when each does, of those that do."""
-        now = self._clock()
-        if len(answering) < 2 or (dict(answering).items() <= self._known.items() and now - self._asked_at < AGAIN_S):
+        now, asked = self._clock(), [scraper for scraper in scrapers if scraper.id in answering]
+        same = {s.id for s in asked if self._known.get(s.id) == answering[s.id] and now - self._asked_at < AGAIN_S}
+        if len(answering) < 2 or (self._decided and len(same) == len(asked)):
             return
-        asked = [scraper for scraper in scrapers if scraper.id in answering]
-        births = await believed(session, asked, self._api, self._timeout_s)
-        decided = self._heard(births, scraped)
-        self._asked_at, self._known = now, dict(answering) if decided else {}
+        known = {name: self._told.get(name, "") for name in same}
+        births = await believed(session, asked, self._api, self._timeout_s, known)
+        self._decided = self._heard(births, scraped)
+        self._asked_at = self._asked_at if same else now
+        self._known, self._told = {s.id: answering[s.id] for s in asked}, births

@@ -123,10 +123,10 @@ class Audit:
         self._receive(await computed(lambda: self._sight(expected, names, began)))
         if full:
             await self._compare()
-            if self._births is not None:
-                await self._births.look(session, asked, self._asker.answering, self._scraped())
             if judges and self._look_at is not None:
                 await self._look_at(self._seen_together(expected))
+            if self._births is not None:
+                await self._births.look(session, asked, self._asker.answering, self._scraped())
 
     def _sight(self, expected: Expected, asked: set[str], began: float) -> Sight:
         looks = expected.looks.items()
