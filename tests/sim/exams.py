@@ -10,6 +10,7 @@ from tests.sim.controller_exams import CONTROLLER_EXAMS
 from tests.sim.drain_exams import DRAIN_EXAMS
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import JOB_EXAMS, nothing_missed
+from tests.sim.jobs import targets_of
 from tests.sim.scraper_exams import SCRAPER_EXAMS
 
 Exam = Callable[[Fleet], Coroutine[Any, Any, None]]
@@ -86,7 +87,11 @@ async def room_is_short(fleet: Fleet) -> None:
     """There is no room for what a live scraper has, and is drained of: it keeps it."""
     job, began = fleet.a_job(), fleet.world.now
     room = int(fleet.room * 0.95 - fleet.wanted.load) // job.replicas
-    fleet.add(job, [f"n{n}.much{len(fleet.world.ever)}.{job.name}:9100" for n in range(room)])
+    more = [f"n{n}.much{len(fleet.world.ever)}.{job.name}:9100" for n in range(room)]
+    fleet.add(job, more)
+    while more and _without_room(fleet):  # replicas may find no room earlier; which ones then lack one depends on who came first
+        more.pop()
+        job.sources["first"].targets = job.sources["first"].targets[:-1]
     await fleet.converged("nearly full", 60.0)
     fleet.drained.add(fleet.a_scraper().id)
     fleet.drain()
@@ -95,6 +100,11 @@ async def room_is_short(fleet: Fleet) -> None:
     fleet.drained.clear()
     await fleet.converged("undrained", 60.0)
     nothing_missed(fleet, began)
+
+
+def _without_room(fleet: Fleet) -> int:
+    """So many owners are wanted that no live scraper has room for."""
+    return fleet.wanted.load - sum(len(targets_of(body)) for of in fleet.expected().values() for body in of.values())
 
 
 EXAMS = (

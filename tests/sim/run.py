@@ -103,7 +103,8 @@ async def _life(fleet: Fleet) -> None:
     last = LAST_EXAMS if fleet.wanted.capacity else ()
     for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *last):
         if not fleet.world.strict:
-            await fleet.let_pass(5.0)  # Consul, too, has seen that all is well
+            await fleet.let_pass(5.0)  # Consul and the sources, too, have seen that all is well
+            await fleet.converged("before the exam")  # what they told may have moved something
         fleet.say_fault(f"exam {exam.__name__}")
         await exam(fleet)
         fleet.heal()
