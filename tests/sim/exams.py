@@ -89,7 +89,7 @@ async def room_is_short(fleet: Fleet) -> None:
     room = int(fleet.room * 0.95 - fleet.wanted.load) // job.replicas
     more = [f"n{n}.much{len(fleet.world.ever)}.{job.name}:9100" for n in range(room)]
     fleet.add(job, more)
-    while more and _without_room(fleet):  # replicas may find no room earlier; which ones then lack one depends on who came first
+    while more and _without_room(fleet):  # then which of them lacks an owner depends on who came first
         more.pop()
         job.sources["first"].targets = job.sources["first"].targets[:-1]
     await fleet.converged("nearly full", 60.0)
