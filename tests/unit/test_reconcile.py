@@ -648,6 +648,28 @@ async def test_a_source_is_asked_again_for_each_list_that_the_leader_tells_of(tm
     assert wanted.is_set(), "the answer to the first question may be the list before"
 
 
+async def test_an_answer_without_a_part_is_no_newer_list(tmp_path: Path) -> None:
+    loop, term = await overtaken(tmp_path)
+    term.lead("us", 10, 5.0)
+    loop.cells["s"].put(Known(TARGETS), trouble="one of two URLs fails")
+    await loop.reconciler.cycle()
+    assert loop.reason() == "targets_unknown", "the new target may be one of the part that fails"
+    await loop.say(targets=TARGETS)
+    assert loop.reason() == "", "every part says so"
+
+
+async def test_a_part_that_fails_holds_nothing_of_a_leader_that_had_the_last_leaders_list(tmp_path: Path) -> None:
+    loop, term = await overtaken(tmp_path)
+    newer, other = (pool_of((TargetGroup.of([*NAMES, *more]),)) for more in (["new:1"], ["new:1", "new:2"]))
+    loop.cells["s"].put(Known(newer), trouble="one of two URLs fails")
+    await loop.reconciler.cycle()
+    term.lead("us", 10, 5.0)
+    loop.cells["s"].put(Known(other), trouble="one of two URLs fails")
+    await loop.reconciler.cycle()
+    assert (loop.reason(), loop.decided) == ("", True)
+    assert set.union(*loop.sink.targets().values()) == {*NAMES, "new:1", "new:2"}
+
+
 async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_path: Path) -> None:
     loop, term = await overtaken(tmp_path)
     await loop.say(targets=TARGETS)

@@ -49,7 +49,7 @@ class Cell(Generic[T]):
         self._counted_at = self._heard_at = 0.0
         """When a fresh answer was last counted, and when there was one."""
         self.asked_at = float("-inf")
-        """When the last question began that was answered, if partly from before, monotonic seconds."""
+        """When the last question began that was answered in all its parts, monotonic seconds."""
         self.wanted = asyncio.Event()
         """Set when the loop waits for a newer answer than the one it has."""
         self._wanted_since = float("-inf")
@@ -66,7 +66,7 @@ class Cell(Generic[T]):
         start. ``began``: when the question was asked, monotonic seconds; None: now.
         """
         before, now = self.fact, self._clock()
-        if not (isinstance(answer, Unknown) or remembered):
+        if not (isinstance(answer, Unknown) or trouble or remembered):
             self.asked_at = self._monotonic() if began is None else began
         self.answered |= not isinstance(answer, Unknown) and not remembered
         run = self._run(answer, confirms=not (isinstance(answer, Unknown) or trouble or remembered))
@@ -107,6 +107,10 @@ class Cell(Generic[T]):
         if since != self._wanted_since:
             self._wanted_since = since
             self.wanted.set()
+
+    def confirm(self, since: float) -> None:
+        """Another controller had this value at ``since`` (monotonic seconds): it counts as asked for then."""
+        self.asked_at = max(self.asked_at, since)
 
     def restore(self, value: T, good_at: float, reason: str) -> None:
         """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""

@@ -126,7 +126,7 @@ class Judge:
 
     def _is_stale(self, service: str, source: str) -> bool:
         """Whether what we know of ``source`` is another list than that of the last leader, and is from before the start, or
-        was asked before that leader told of its list. Then the source is asked at once.
+        was asked, if only in a part, before that leader told of its list. Then the source is asked at once.
         """
         cell = self._facts.services[service].cells.get(source)
         if cell is None or cell.fact.good is None:
@@ -140,6 +140,7 @@ class Judge:
             print_ = fingerprint_of(list_)
             self._prints[service, source] = list_, print_
         if print_ == self._leadership.lists[service][source]:
+            cell.confirm(told_at)
             return False
         if overtaken:
             cell.want(told_at)
