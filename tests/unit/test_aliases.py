@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 from aiohttp import web
 
 from promring.audit.births import AGAIN_S, Births, believed
 from promring.config.scraper_api import PLAIN
-from promring.core.aliases import judged, undecided
+from promring.core.aliases import Aliases, Shows, Word, denied, judged, undecided, word
+from promring.core.coverage import NEVER, Seen
 from promring.core.eligible import entitled
-from promring.model import Failing, Scraper
+from promring.core.second_opinion import SecondOpinions
+from promring.fleet.unreachable import Unreachable
+from promring.model import Failing, Keys, Scraper
 from promring.runtime.http_client import new_session
+from promring.telemetry import log
 
 A, B, C = (Scraper(f"{name}:9090", name, 9090) for name in "abc")
+
+
+def same(_: str, __: str) -> Word:
+    return Word.SAME
+
+
+def nothing(_: str, __: str) -> Word:
+    return Word.NOTHING
+
+
 ONE = {A.id: "born once", B.id: "born once", C.id: "born elsewhere"}
 
 
 def test_of_two_names_the_one_whose_slices_are_scraped_is_kept_and_stays_kept() -> None:
-    found = judged((), ONE, {A.id: 0, B.id: 5})
+    found = judged((), ONE, {A.id: 0, B.id: 5}, same)
     assert found == ((A.id, B.id),)
-    assert judged(found, ONE, {A.id: 9, B.id: 0}) == found, "what is kept stays kept"
+    assert judged(found, ONE, {A.id: 9, B.id: 0}, same) == found, "what is kept stays kept"
 
 
 def test_while_nobody_sees_a_slice_scraped_no_name_is_preferred() -> None:
-    assert judged((), ONE, {}) == ()
+    assert judged((), ONE, {}, nothing) == ()
     assert undecided((), ONE)
     assert not undecided(((A.id, B.id),), ONE)
     assert not undecided((), {A.id: "one", B.id: "another"})
@@ -35,14 +50,14 @@ def test_while_nobody_sees_a_slice_scraped_no_name_is_preferred() -> None:
 
 def test_who_tells_nothing_changes_nothing_and_who_tells_otherwise_is_a_server_of_its_own() -> None:
     before = ((A.id, B.id),)
-    assert judged(before, {}, {}) == before
-    assert judged(before, {B.id: "born once"}, {}) == before
-    assert judged(before, {A.id: "born now", B.id: "born once"}, {}) == ()
+    assert judged(before, {}, {}, same) == before
+    assert judged(before, {B.id: "born once"}, {}, same) == before
+    assert judged(before, {A.id: "born now", B.id: "born once"}, {}, same) == ()
 
 
 def test_three_names_of_one_server_leave_one() -> None:
     births = dict.fromkeys((A.id, B.id, C.id), "born once")
-    found = judged((), births, {A.id: 1, B.id: 1, C.id: 4})
+    found = judged((), births, {A.id: 1, B.id: 1, C.id: 4}, same)
     assert found == ((A.id, C.id), (B.id, C.id))
     members = entitled((A, B, C), frozenset(), Failing.of((), (), found))
     assert {s.id: s.weight for s in members} == {A.id: 0.0, B.id: 0.0, C.id: 1.0}, "though most of the names get nothing"
@@ -62,6 +77,105 @@ def test_a_server_always_has_a_name_that_may_get_targets(
     failing: Failing, living: tuple[Scraper, ...], weights: tuple[float, ...]
 ) -> None:
     assert tuple(s.weight for s in entitled(living, frozenset(), failing)) == weights
+
+
+def seen(scraped: Sequence[int], listed: Sequence[int] = (), dropped: Sequence[int] = ()) -> Seen:
+    """Who scrapes these, lists those besides, and drops others."""
+    ids = keys(*scraped, *listed)
+    at = np.where(np.isin(ids, keys(*scraped)), 100.0, NEVER)
+    return Seen(100.0, ids, at, at > 0, dropped=keys(*dropped))
+
+
+def keys(*ids: int) -> Keys:
+    return np.array(sorted(ids), dtype=np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("each", "said"),
+    [
+        ([(seen([1, 2, 3]), keys(7, 8), keys(1, 2, 3))], Word.SAME),
+        ([(seen([1, 2]), keys(7, 8), keys(1, 2, 3))], Word.SAME),
+        ([(seen([1]), keys(7, 8), keys(1, 2))], Word.NOTHING),
+        ([(seen([1, 2, 3, 7]), keys(7, 8), keys(1, 2, 3))], Word.NOTHING),
+        ([(seen([1, 2, 3], listed=[7]), keys(7, 8), keys(1, 2, 3))], Word.SAME),
+        ([(seen([7, 8]), keys(7, 8), keys(1, 2, 3))], Word.NOTHING),
+        ([(seen([1, 2, 7]), keys(1, 2, 7), keys(1, 2, 3))], Word.NOTHING),
+        ([(seen([1, 2]), keys(1, 2), keys(1, 2))], Word.NOTHING),
+        ([(seen([]), keys(7), keys(1, 2, 3))], Word.OTHER),
+        ([(seen([]), keys(), keys(1, 2, 3))], Word.OTHER),
+        ([(seen([], listed=[1, 2, 3]), keys(), keys(1, 2, 3))], Word.OTHER),
+        ([(seen([]), keys(7), keys())], Word.NOTHING),
+        ([(seen([1], dropped=[2, 3]), keys(7), keys(1, 2, 3))], Word.SAME),
+        ([], Word.NOTHING),
+        ([(seen([]), keys(), keys(4)), (seen([1]), keys(), keys(1))], Word.SAME),
+        ([(seen([1]), keys(), keys(1)), (seen([7]), keys(7), keys(4))], Word.NOTHING),
+    ],
+    ids=[
+        "it does the other one's work",
+        "most of it",
+        "half of it",
+        "and some of its own",
+        "its own is only listed",
+        "only its own",
+        "what it holds on to is its own, too",
+        "both have the same",
+        "it does nothing",
+        "it has nothing and does nothing",
+        "it lists the other one's targets and asks none",
+        "the other one has nothing",
+        "it drops the rest",
+        "nobody was asked",
+        "of one service of two",
+        "and its own of another service",
+    ],
+)
+def test_only_who_does_the_work_of_another_name_and_none_of_its_own_is_that_name(
+    each: list[tuple[Seen, Keys, Keys]], said: Word
+) -> None:
+    assert word(each) is said
+
+
+def test_nobody_gives_way_on_the_word_of_another_one() -> None:
+    lies = {A.id: "born once", B.id: "born once"}  # A is hostile: it repeats what B told, and says that it scrapes all
+
+    def shows(name: str, _: str) -> Word:
+        return Word.NOTHING if name == B.id else Word.SAME
+
+    assert judged((), lies, {A.id: 900, B.id: 5}, lambda _, __: Word.NOTHING) == ()
+    assert judged((), lies, {A.id: 5, B.id: 900}, shows) == ((A.id, B.id),), "only itself"
+    assert undecided((), lies)
+
+
+def test_who_repeats_a_birth_hides_no_real_second_name() -> None:
+    births = dict.fromkeys((A.id, B.id, C.id), "born once")
+    found = judged(
+        (), births, {A.id: 1000, B.id: 5, C.id: 0}, lambda n, k: Word.SAME if (n, k) == (C.id, B.id) else Word.OTHER
+    )
+    assert found == ((C.id, B.id),)
+
+
+@pytest.mark.parametrize(
+    ("births", "scraped", "said", "gone"),
+    [
+        (ONE, {B.id: 5}, Word.OTHER, True),
+        (ONE, {B.id: 5}, Word.NOTHING, False),
+        (ONE, {B.id: 5}, Word.SAME, False),
+        (ONE, {}, Word.OTHER, False),
+        ({B.id: "born once"}, {B.id: 5}, Word.OTHER, False),
+        ({A.id: "born once"}, {B.id: 5}, Word.OTHER, False),
+    ],
+)
+def test_a_name_that_gave_way_is_one_of_its_own_after_it_twice_showed_nothing_of_the_work(
+    births: Mapping[str, str], scraped: Mapping[str, int], said: Word, *, gone: bool
+) -> None:
+    before: Aliases = ((A.id, B.id),)
+    assert (denied(before, births, scraped, lambda _, __: said) == before) is gone
+    one, rung = Unreachable(SecondOpinions(), before, log=log.get()), list[int]()
+    decided = [one.hear(lambda: (A, B, C), lambda: rung.append(1), births, scraped, lambda _, __: said) for _ in range(2)]
+    assert (one.aliases == ()) is gone
+    assert len(rung) == gone
+    if gone:
+        assert decided == [False, False], "asked again at once, both times"
 
 
 class Told:
@@ -139,7 +253,7 @@ async def test_scrapers_are_asked_who_they_are_when_they_begin_to_answer_and_the
     heard: list[Mapping[str, str]] = []
     now, decided = [0.0], [False]
 
-    def hear(births: Mapping[str, str], scraped: Mapping[str, int]) -> bool:
+    def hear(births: Mapping[str, str], scraped: Mapping[str, int], shows: Shows) -> bool:
         assert scraped == {"x": 1}
         heard.append(births)
         return decided[0]
@@ -150,7 +264,7 @@ async def test_scrapers_are_asked_who_they_are_when_they_begin_to_answer_and_the
         answering = {s.id: 1.0 for s in scrapers}
 
         async def look() -> int:
-            await births.look(session, scrapers, answering, {"x": 1})
+            await births.look(session, scrapers, answering, {"x": 1}, nothing)
             return len(heard)
 
         assert await look() == 1
@@ -175,8 +289,8 @@ async def test_a_scraper_that_comes_back_is_asked_who_it_is_and_the_others_are_n
     async with served(first, second, mute) as scrapers, new_session() as session:
         births = Births(PLAIN, 5.0, lambda *_: True)
         answering = {s.id: 1.0 for s in scrapers}
-        await births.look(session, scrapers, answering, {})
+        await births.look(session, scrapers, answering, {}, nothing)
         assert [one.asked for one in (first, second, mute)] == [1, 1, 1]
         answering[scrapers[1].id] = 2.0
-        await births.look(session, scrapers, answering, {})
+        await births.look(session, scrapers, answering, {}, nothing)
         assert [one.asked for one in (first, second, mute)] == [1, 2, 1]

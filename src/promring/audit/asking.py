@@ -53,6 +53,8 @@ class Asker:
         """Since when each answers, monotonic seconds."""
         self._nameless: frozenset[str] = frozenset()
         """Other names of servers."""
+        self.hidden: dict[str, Mapping[str, Seen | AuditError]] = {}
+        """What those showed, by name and service, though it counts for another name."""
         self._dropped_at: dict[tuple[str, str], float] = {}
 
     async def ask_all(
@@ -77,6 +79,7 @@ class Asker:
 
         asked = list(asked)
         self._nameless = frozenset(nameless)
+        self.hidden = {name: found for name, found in self.hidden.items() if name in self._nameless}
         await asyncio.gather(*(one(scraper, SHORT_BYTES_MAX) for scraper in asked if scraper.id not in self._long))
         for scraper in asked:
             if scraper.id in self._long:
@@ -105,12 +108,15 @@ class Asker:
         else:
             self._failed.pop(scraper.id, None)
             self.silent.discard(scraper.id)
+            self.hidden.pop(scraper.id, None)
             if scraper.id in self._nameless:
+                self.hidden[scraper.id] = found
                 found = {service: nothing_seen(one.at) if isinstance(one, Seen) else one for service, one in found.items()}
             for service, one in found.items():
                 self._note(expected.looks[service], scraper.id, one, has_some=len(expected.ids(scraper.id, service)) > 0)
             return
         self._failed[scraper.id] = why
+        self.hidden.pop(scraper.id, None)
         for look in expected.looks.values():
             look.failed[scraper.id] = why
             look.seen.pop(scraper.id, None)

@@ -2,8 +2,10 @@
 
 Prometheus, 2 and 3, as a server or an agent, tells the nanosecond of its start (``/api/v1/status/runtimeinfo``). Together
 with its working directory and host name that is one process. vmagent tells nothing of the kind: it is never said to be
-another one. Promises: one request a scraper, when it begins to answer and once in ``AGAIN_S`` after that; what is new is
-asked twice before it is believed, so that a balancer with several servers behind one name is seldom taken for one of them.
+another one. A birth can be repeated by a scraper that lies, so it is never the only proof (``core/aliases``).
+
+Promises: one request a scraper, when it begins to answer and once in ``AGAIN_S`` after that; what is new is asked twice
+before it is believed, so that a balancer with several servers behind one name is seldom taken for one of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import aiohttp
 import msgspec
 
 from promring.config.scraper_api import ScraperApi
+from promring.core.aliases import Shows
 from promring.model import Scraper
 from promring.runtime.http_client import HttpError
 
@@ -44,8 +47,10 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 class Heard(Protocol):
-    def __call__(self, births: Mapping[str, str], scraped: Mapping[str, int]) -> bool:
-        """What the names told, and how many targets of its slices each is seen scraping. Whether that decided all."""
+    def __call__(self, births: Mapping[str, str], scraped: Mapping[str, int], shows: Shows) -> bool:
+        """What the names told, how many targets of its slices each is seen scraping, and what each shows of the work of
+        another one. Whether that decided all.
+        """
 
 
 async def birth_of(session: aiohttp.ClientSession, scraper: Scraper, api: ScraperApi, timeout_s: float) -> str:
@@ -120,6 +125,7 @@ class Births:
         scrapers: Collection[Scraper],
         answering: Mapping[str, float],
         scraped: Mapping[str, int],
+        shows: Shows,
     ) -> None:
         """All scrapers were looked at. ``answering``: since when each does, of those that do."""
         now, asked = self._clock(), [scraper for scraper in scrapers if scraper.id in answering]
@@ -128,6 +134,6 @@ class Births:
             return
         known = {name: self._told.get(name, "") for name in same}
         births = await believed(session, asked, self._api, self._timeout_s, known)
-        self._decided = self._heard(births, scraped)
+        self._decided = self._heard(births, scraped, shows)
         self._asked_at = self._asked_at if same else now
         self._known, self._told = {s.id: answering[s.id] for s in asked}, births

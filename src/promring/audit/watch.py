@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
 
 import aiohttp
 
@@ -22,6 +23,7 @@ from promring.audit.look import Look
 from promring.audit.question import Expected
 from promring.audit.settings import AuditKeys
 from promring.config.scraper_api import ScraperApi
+from promring.core.aliases import Word, word
 from promring.core.coverage import Seen, Sight
 from promring.core.joined import part_of
 from promring.model import Placement, Scraper
@@ -126,7 +128,8 @@ class Audit:
             if judges and self._look_at is not None:
                 await self._look_at(self._seen_together(expected))
             if self._births is not None:
-                await self._births.look(session, asked, self._asker.answering, self._scraped())
+                shows = partial(self._shows, expected)
+                await self._births.look(session, asked, self._asker.answering, self._scraped(), shows)
 
     def _sight(self, expected: Expected, asked: set[str], began: float) -> Sight:
         looks = expected.looks.items()
@@ -156,6 +159,16 @@ class Audit:
         for look in self.looks.values():
             counts.update({name: one.scraped for name, one in (look.coverage.scrapers if look.coverage else {}).items()})
         return dict(counts)
+
+    def _shows(self, expected: Expected, name: str, kept: str) -> Word:
+        """What ``name`` itself shows of the work of ``kept``."""
+        hidden, looks = self._asker.hidden.get(name), expected.looks.items()
+        shown = {s: hidden.get(s) if hidden is not None else look.seen.get(name) for s, look in looks}
+        return word(
+            (one, expected.ids(name, service), expected.ids(kept, service))
+            for service, one in shown.items()
+            if isinstance(one, Seen)
+        )
 
     async def _compare(self) -> None:
         """With what is in force now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from promring.core.aliases import Aliases, judged, undecided
+from promring.core.aliases import Aliases, Shows, denied, judged, undecided
 from promring.core.coverage import Seen
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
@@ -29,6 +29,8 @@ class Unreachable:
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
         self.aliases = aliases
         """Names that get nothing, each with the name by which the same server gets its slices."""
+        self._unsure: Aliases = ()
+        """Those of them that the last round did not bear out; after a second such round each is a server of its own."""
         self._log = log
         self._used: frozenset[str] = frozenset()
 
@@ -61,14 +63,17 @@ class Unreachable:
         ring: Callable[[], None],
         births: Mapping[str, str],
         scraped: Mapping[str, int],
+        shows: Shows,
     ) -> bool:
         """The scrapers told who they are; ``known``: all that are listed. ``ring`` is called when a plan would change by
         that. Whether it is decided which name of each server is used.
         """
         ids, before = {s.id for s in known()}, self.aliases
-        kept = tuple(pair for pair in before if ids.issuperset(pair))
-        self.aliases = judged(kept, births, scraped)
+        unsure = denied(before, births, scraped, shows)
+        kept = tuple(pair for pair in before if ids.issuperset(pair) and not (pair in unsure and pair in self._unsure))
+        self.aliases = judged(kept, births, scraped, shows)
+        self._unsure = tuple(pair for pair in unsure if pair in self.aliases)
         say_aliases(self._log, before, self.aliases)
         if self.aliases != before:
             ring()
-        return not undecided(self.aliases, births)
+        return not undecided(self.aliases, births, self._unsure)
