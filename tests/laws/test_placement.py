@@ -17,7 +17,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core import packing
+from promring.core import packing, ring
 from promring.core.difference import compare
 from promring.core.fragment import identities
 from promring.core.placement import Policy, place
@@ -42,6 +42,21 @@ def placed(names: list[str], scrapers: Members, policy: Policy) -> dict[str, str
 
 def digest(placement: Placement) -> str:
     return hashlib.sha256(b"".join(without_ids(body) for _, body, _ in bodies(placement))).hexdigest()
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=40),
+    st.lists(st.integers(0, 40), unique=True, min_size=1),
+    st.integers(1, 50),
+)
+def test_keys_are_counted_up_to_each_token_however_many_are_searched_at_once(
+    keys: list[int], tokens: list[int], at_once: int
+) -> None:
+    ordered, among = (np.array(sorted(some), dtype=np.uint64) for some in (keys, tokens))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ring, "SEARCHED_AT_ONCE", at_once)
+        ranks = ring._ranks(ordered, among)
+    assert ranks.tolist() == [sum(key <= token for key in keys) for token in sorted(tokens)]
 
 
 @given(addresses, members(least=2), st.data(), st.sampled_from([1, 64, 512]))
