@@ -19,11 +19,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def table(title: str, rows: Sequence[tuple[str, Sequence[float], str]], unit: str = "s", digits: int = 3) -> None:
-    """``rows``: what, values, what the design asks."""
+    """``rows``: what, values, what the design asks. Of a row without values it says so."""
     made = Table(title=title, title_justify="left")
     for name in ("what", "n", "median", "p99", "max", "asked"):
         made.add_column(name, justify="left" if name in ("what", "asked") else "right")
     for what, values, asked in rows:
-        numbers = (statistics.median(values), percentile(values, 99), max(values))
-        made.add_row(what, str(len(values)), *(f"{n:.{digits}f} {unit}" for n in numbers), asked)
+        numbers = (statistics.median(values), percentile(values, 99), max(values)) if values else ()
+        made.add_row(what, str(len(values)), *([f"{n:.{digits}f} {unit}" for n in numbers] or ["none"] * 3), asked)
     console.print(made)
