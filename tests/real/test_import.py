@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -146,6 +147,22 @@ def test_the_shards_together_have_the_targets_of_the_old_server_label_by_label(t
     assert [f.where for f in found.findings if f.level == "error"] == ["scrape_configs[7](by file).relabel_configs[0]"]
 
 
+def test_a_label_name_that_a_prometheus_2_refuses_is_named_with_the_key_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (own := tmp_path / "bin" / "prometheus").symlink_to(server("prometheus"))
+    monkeypatch.setenv("PATH", f"{own.parent}:{os.environ['PATH']}")
+    text = "scrape_configs: [{job_name: a, file_sd_configs: [{files: [sd/*.json]}]}]\n"
+    lists = {"sd/1.json": '[{"targets": ["n1:9"]}]', "sd/2.json": '[{"targets": ["n2:9"], "labels": {"my.label": "x"}}]'}
+    proof = verify(converted(tmp_path, text, lists))
+    assert proof.which.startswith(f"{own} 2.")
+    (finding,) = proof.findings
+    assert finding.code == "PI033"
+    said = f"{proof.which} refuses a list with the label name 'my.label': say label_names: legacy of the service"
+    assert said in str(finding)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -197,7 +214,9 @@ scrape_configs:
     best = programs.verdict(new)
     assert best is not None
     assert best.accepted
-    assert programs.ask(server("promtool"), new) == programs.Answer(lacks={programs.UTF8}, program="promtool")
+    assert programs.ask(server("promtool"), new) == programs.Answer(
+        lacks={programs.UTF8}, program="promtool", path=server("promtool")
+    )
 
 
 def test_vmagent_takes_what_is_written_of_what_it_took(tmp_path: Path) -> None:

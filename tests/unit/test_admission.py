@@ -63,7 +63,7 @@ def test_the_first_ones_come_in_together_after_the_delay_or_when_all_expected_ar
 def test_a_cold_start_names_those_that_it_waits_for(expected: frozenset[str], waited_for: str) -> None:
     case = Case(join_delay_s=5.0, expected=expected)
     case.says("a", 0)
-    assert case.last.warming_up == f"1 scrapers are alive; waiting up to 5 s{waited_for}"
+    assert case.last.warming_up == f"1 scraper is alive; waiting up to 5 s{waited_for}"
 
 
 def test_who_came_and_went_before_the_start_is_over_neither_comes_in_nor_is_waited_for() -> None:

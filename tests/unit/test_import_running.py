@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from promring.demo.process import StartError
+from promring.discovery.label_names import newer_name
+from promring.importing import programs
 from promring.importing.running import prometheus
 from tests.waiting import until
 
@@ -45,3 +47,53 @@ async def test_a_server_that_cannot_watch_its_files_proves_nothing(tmp_path: Pat
 async def test_a_server_that_complains_of_nothing_is_believed(tmp_path: Path) -> None:
     async with prometheus(server(tmp_path, ""), tmp_path / "data", "") as url:
         await until((tmp_path / "data" / "log").exists, url)
+
+
+JUDGE = """\
+#!/bin/sh
+case "$1" in --version) echo "{name}, version {version}";; *) {does};; esac
+"""
+
+
+def judge(folder: Path, name: str, version: str, does: str = "exit 0") -> Path:
+    """A program that says its version, and otherwise ``does`` this."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(JUDGE.format(name=name, version=version, does=does))
+    (folder / name).chmod(0o755)
+    return folder / name
+
+
+def test_the_users_own_program_judges_before_one_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, refuses = tmp_path / "prometheus.yml", 'echo "  FAILED: line 1: no such thing" >&2; exit 1'
+    config.write_text("")
+    cached = judge(tmp_path / "servers" / "bin", "promtool", "2.42.0", refuses)
+    monkeypatch.setenv("PROMRING_SERVERS", str(tmp_path / "servers"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    own, others = programs.here("promtool")
+    if own:
+        pytest.skip(f"this machine has {own[0]}")
+    assert others == [cached]
+    assert programs.verdict(config) == programs.Answer([(1, "no such thing")], program="promtool", path=cached)
+    mine = judge(tmp_path / "mine", "promtool", "3.5.0+deb")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'mine'}:/usr/bin:/bin")
+    assert programs.here("promtool") == ([mine], [cached])
+    assert programs.verdict(config) == programs.Answer(program="promtool", path=mine)
+    assert programs.described(mine) == f"{mine} 3.5.0+deb"
+    judge(tmp_path / "mine", "promtool", "3.5.0", refuses)
+    judge(tmp_path / "servers" / "bin", "promtool", "3.9.0")
+    assert programs.verdict(config) == programs.Answer([(1, "no such thing")], program="promtool", path=mine)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'[{"targets":["a:1"],"labels":{"job":"x","my.label":"y"}}]', "my.label"),
+        ('[{"targets":["a:1"],"labels":{"\u00fc":"y"}}]'.encode(), "\u00fc"),
+        (b'[{"targets":["a:1","b:2"],"labels":{"__x":"{\\"a b\\":1}","_9":":\\",\\"c d\\":"}}]', ""),
+        (b'[{"targets":[",",":"],"labels":{"x":":9100","y":"a,"}}]\n', ""),
+        (b"[]\n", ""),
+    ],
+)
+def test_a_label_name_that_prometheus_2_refuses_is_found_in_a_slice(body: bytes, name: str) -> None:
+    assert newer_name(body) == name

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,11 @@ async def test_what_is_held_stands_on_the_page_and_is_released_from_it(tmp_path:
         await until(held, "the page says what is held, and how to let it go")
         page = await shown(r, "/")
         assert "held: source shrank" in page.text
+        assert re.search(r"since \d\d:\d\d:\d\d \(\d+ s ago\), until \d more equal answers?, or a release", page.text)
+        assert "doubted: not believed yet" in page.text
+        (said,) = (await r.data("/api/v1/services/node"))["withheld"]
+        assert said["sources"] == [one["name"] for one in (await r.data("/api/v1/services/node"))["sources"]]
+        assert 0 <= time.time() - said["since"] < 600
         assert "says 1 targets, the plan has 40 of it" in page.text
         async with r.session.post(r.url + release) as answer:
             assert answer.status == 401
@@ -227,6 +233,10 @@ async def test_a_service_without_a_plan_and_one_whose_scrapers_are_gone_are_show
             return "targets no plan" in page.text and "not ready" in page.text and "plan held" in page.text
 
         await until(says, "the page says why there is no plan")
+        page = await shown(r, "/")
+        assert re.search(r"(look at it|trouble) no plan yet of", page.text), "on top"
+        assert "covered no plan" in page.text
+        assert "outside: who owns" not in page.text
 
 
 async def test_events_as_json(tmp_path: Path) -> None:

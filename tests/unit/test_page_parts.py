@@ -22,10 +22,12 @@ from promring.telemetry import log
 from promring.web.actions import KEPT, Actions
 from promring.web.answers import parts
 from promring.web.answers.fleets import HandOver, Sample
+from promring.web.answers.status import Status
 from promring.web.page import words
 from promring.web.page.charts import POINTS_MOST, charts_of
 from promring.web.page.ring import ARCS_MOST, SLOTS, load_arcs, ring_arcs
 from promring.web.page.scrapers import ROWS_MOST, Asked, rows_of
+from promring.web.page.shown import verdict
 from promring.web.views.scrapers import _trouble
 from tests.fakes.answers import convert
 
@@ -47,9 +49,49 @@ def test_what_the_audit_saw_of_a_slice_that_is_empty_now_is_no_trouble_any_more(
     assert _trouble(scraper("a", targets=0, state="down", reason="refused"), silent, 0) == "refused"
 
 
+@pytest.mark.parametrize(("flaps", "said"), [(1, "left once soon"), (2, "left twice soon"), (6, "left 6 times soon")])
+def test_how_often_a_scraper_left_is_said_in_words(flaps: int, said: str) -> None:
+    assert said in _trouble(scraper("a", joins_at=1.0), None, flaps)
+
+
 def placed(*names: str, targets: int = 300) -> Placement:
     pool = build_pool([[TargetGroup.of([f"t{n}:1" for n in range(targets)])]])
     return place(pool, Ring(live(*names), 64), Policy(virtual_nodes=64))
+
+
+WELL = {"level": "good", "text": ""}
+NO_ROOM = {"unplaced": 16, "ownerless": 0}
+HELD = {"reason": "source_shrank", "detail": "it says 20 of 60"}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "process", "level", "said"),
+    [
+        ({}, {}, "good", "60 of 60 targets seen scraped, 2 s ago"),
+        ({"scrapers": [{"id": "a:1", "state": "down", "since": 88.0}]}, {}, "warn", "1 of 1 scrapers down: a:1 for 12 s"),
+        ({"scrapers": [{"id": "a:1", "state": "up", "alias_of": "b:1"}]}, {}, "warn", "a:1 is the same server as b:1"),
+        ({"scrapers": [{"id": "a:1", "state": "up", "delivery_error": "x"}]}, {}, "warn", "not delivered to a:1"),
+        ({"fits": NO_ROOM}, {}, "warn", "16 targets have no room"),
+        (
+            {"fits": NO_ROOM, "scrapers": [{"id": "a:1", "state": "up"}]},
+            {},
+            "warn",
+            "16 targets have fewer owners than wanted",
+        ),
+        ({"targets": None, "coverage": None}, {}, "warn", "no plan yet"),
+        ({"withheld": [HELD]}, {}, "warn", "1 held: source shrank"),
+        ({}, {"config": {"last_reload_successful": False}}, "warn", "the last reload was refused"),
+    ],
+)
+def test_the_line_on_top_says_why_it_is_not_good(
+    fleet: dict[str, object], process: dict[str, object], level: str, said: str
+) -> None:
+    looked = {"at": 98.0, "age_s": 2.0, "interval_s": 30.0, "ratio": 1.0, "targets": 60, "covered": 60}
+    summary = WELL | {"level": level}
+    one = {"name": "main", "targets": 60, "coverage": looked, "summary": summary, "held": None, **fleet}
+    every = {"fleets": [one], "config": {"last_reload_successful": True}, **process}
+    found = verdict(convert(Status, every), [], 100.0)
+    assert (found.level, said in found.text) == (level, True), found.text
 
 
 def test_names_are_in_the_order_of_people() -> None:
@@ -128,6 +170,21 @@ def test_the_timeline_says_who_left_who_took_how_much_and_where_a_target_was() -
     nothing = reshard_of(3.0, "targets", Generation(1, 3), after, after, Plan(()), held=0, slices_changed=1)
     timeline.add(nothing, Plan(()))
     assert len(timeline.reshards) == 2, "one that moved nothing is no news"
+
+
+def test_a_reshard_that_changes_nothing_ends_no_hand_over_and_one_that_undoes_it_does() -> None:
+    before, after = placed("a", "b"), placed("a", "b", "c")
+    line, plan = Timeline(), compare(before, after)
+    joined = reshard_of(1.0, "scrapers", Generation(1, 2), before, after, plan, held=50, slices_changed=1)
+    line.add(joined, plan)
+    line.holding(50, 1.0)
+    same = compare(after, after)
+    line.add(reshard_of(2.0, "targets", Generation(1, 3), after, after, same, held=50, slices_changed=1), same)
+    line.holding(50, 2.0)
+    assert list(line.reshards) == [joined]
+    back = compare(after, before)
+    line.add(reshard_of(3.0, "scrapers", Generation(1, 3), after, before, back, held=0, slices_changed=0), back)
+    assert [(one.left, one.ended_at, one.slices_changed) for one in line.reshards] == [((), 3.0, 1), (("c",), 3.0, 0)]
 
 
 def test_the_timeline_is_bounded() -> None:

@@ -71,7 +71,7 @@ def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> Servic
     part = {
         "targets": 45,
         "coverage": SEEN | NONE | (coverage or {}),
-        "fits": {"unplaced": 0},
+        "fits": {"unplaced": 0, "ownerless": 0},
         "held": None,
         "withheld": [],
         "membership": {"stale": False},
@@ -105,15 +105,17 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"withheld": [{"detail": "x"}]}, "warn", "a change is held"),
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
         ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
-        ({"fits": {"unplaced": 9}}, "bad", "9 targets lack an owner: no room"),
-        ({"fits": {"unplaced": 1}}, "bad", "1 target lacks an owner: no room"),
-        ({"fits": {"unplaced": 9}, "scrapers": []}, "warn", "9 targets have no room"),
+        ({"fits": {"unplaced": 9, "ownerless": 9}}, "bad", "9 targets lack an owner: no room"),
+        ({"fits": {"unplaced": 9, "ownerless": 2}}, "bad", "2 targets lack an owner: no room"),
+        ({"fits": {"unplaced": 9, "ownerless": 0}}, "warn", "9 targets have fewer owners than wanted: no room"),
+        ({"fits": {"unplaced": 1, "ownerless": 1}}, "bad", "1 target lacks an owner: no room"),
+        ({"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": []}, "warn", "9 targets have no room"),
         (
-            {"fits": {"unplaced": 9}, "scrapers": keeping(9)},
+            {"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": keeping(9)},
             "warn",
             "9 targets stay where they shall not be: no room elsewhere",
         ),
-        ({"fits": {"unplaced": 9}, "scrapers": keeping(6)}, "bad", "3 targets lack an owner: no room"),
+        ({"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": keeping(6)}, "bad", "3 targets lack an owner: no room"),
     ],
 )
 def test_what_is_not_proved_or_not_known_is_never_good(changed: dict[str, Any], level: str, said: str) -> None:

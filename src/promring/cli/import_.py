@@ -140,8 +140,9 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
     if answer is None or answer.accepted:
         return []
     if answer.refused:
-        raise InputError([_refusal(configuration.main, answer.program, line, what) for line, what in answer.refused])
-    what = f"{answer.program} here lacks {', '.join(sorted(answer.lacks))}"
+        said = [_refusal(configuration.main, answer.program, line, what) for line, what in answer.refused]
+        raise InputError([*said, f"{configuration.main.name}:1: that is what {answer.path} says of it"])
+    what = f"{answer.path} lacks {', '.join(sorted(answer.lacks))}"
     return [configuration.finding("PI032", what, "it did not judge this file")]
 
 

@@ -56,7 +56,7 @@ class Report:
 
     def _say_proof(self, proof: Proof) -> None:
         jobs = f"{len(proof.compared)} of {len(self.found.jobs)} jobs"
-        say(f"{proof.program}: {sum(proof.compared.values())} targets of {jobs} compared, for 1, 2 and 3 scrapers")
+        say(f"{proof.which}: {sum(proof.compared.values())} targets of {jobs} compared, for 1, 2 and 3 scrapers")
         for program in sorted({*proof.discovered.values()}):
             names = ", ".join(name for name in proof.compared if proof.discovered.get(name) == program)
             if names:
@@ -114,6 +114,7 @@ class Report:
             "written": list(found.files) if self.out is not None else [],
             "jobs": jobs,
             "counts": {verdict.value: count for verdict, count in found.counts.items()},
+            "compared_by": self.proof.which if self.proof is not None else None,
             "compared": self.proof.compared if self.proof is not None else None,
             "discovered_by": self.proof.discovered if self.proof is not None else None,
             "not_proved": self.proof.not_proved if self.proof is not None else None,

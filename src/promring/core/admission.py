@@ -294,7 +294,8 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     others = f" for {', '.join(absent[:10])}" if absent else ""
     if rules.wait_scrapers:
         others = f" for {rules.wait_scrapers}"
-    return f"{len(joining)} scrapers are alive; waiting up to {wait_s:g} s{others}", ends_at
+    alive = "1 scraper is" if len(joining) == 1 else f"{len(joining)} scrapers are"
+    return f"{alive} alive; waiting up to {wait_s:g} s{others}", ends_at
 
 
 def _due(standings: Mapping[str, Standing], rules: Rules, drained: Collection[str], *, no_room: bool) -> Iterable[float]:

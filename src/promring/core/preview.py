@@ -26,10 +26,11 @@ class PreviewError(PromringError):
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Targets that lack an owner, their load, and targets that are heavier than their owner may carry: how many, and the
-    addresses of the first ``NAMED_MOST``.
+    addresses of the first ``NAMED_MOST``. ``ownerless``: those that lack an owner and have no other.
     """
 
     unplaced: int = 0
+    ownerless: int = 0
     unplaced_load: int = 0
     unplaced_targets: tuple[str, ...] = ()
     too_heavy: int = 0
@@ -112,6 +113,7 @@ def fit(placement: Placement) -> Fit:
     left, giants = placement.unplaced(), placement.giants()
     return Fit(
         unplaced=len(left),
+        ownerless=int((placement.owners[left] < 0).all(axis=1).sum()),
         unplaced_load=len(left) if placement.loads is None else int(placement.loads[left].sum()),
         unplaced_targets=_addresses(placement, left),
         too_heavy=len(giants),

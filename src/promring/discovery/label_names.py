@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from promring.core.fragment import redirects
 from promring.discovery.intervals import INTERVAL
 from promring.discovery.limits import LABEL_NAME_MAX, LABELS_MAX
@@ -13,6 +15,10 @@ from promring.discovery.limits import LABEL_NAME_MAX, LABELS_MAX
 NAMES_KEPT = 1000
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _REDIRECTS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape)_.*|job")
+
+
+class _Labels(msgspec.Struct):
+    labels: dict[str, str] = {}
 
 
 class Known(NamedTuple):
@@ -69,6 +75,12 @@ class Names:
             return found
         lost |= {name for name in found if _REDIRECTS.fullmatch(name)}
         return {name: value for name, value in found.items() if name not in lost}
+
+
+def newer_name(body: bytes) -> str:
+    """A label name of a slice that Prometheus 2 refuses, and the whole slice with it; empty: there is none."""
+    groups = msgspec.json.decode(body, type=list[_Labels])
+    return next((name for one in groups for name in one.labels if not _LEGACY_NAME.fullmatch(name)), "")
 
 
 def _wrong_names(names: Collection[str], *, legacy: bool) -> str:

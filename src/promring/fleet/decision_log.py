@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from promring.core.aliases import Aliases
 from promring.core.preview import Fit
 from promring.core.second_opinion import SecondOpinions
-from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict
+from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict, Withheld
 from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
 from promring.fleet.state import Memory
-from promring.model import Members, Placement
+from promring.model import Generation, Members, Placement
 from promring.telemetry.log import Logger
 
 FAILED_SAID_MOST = 20
@@ -27,7 +28,12 @@ class Held:
         self._open: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
         """By reason and what it is about; with it the scrapers of a panic."""
         self._kept: tuple[str, ...] = ()
+        self._since: dict[tuple[str, tuple[str, ...]], float] = {}
         self._starting = True
+
+    def since(self, one: Withheld) -> float | None:
+        """Since when this process holds it, wall-clock seconds; None: that was not said yet."""
+        return self._since.get((one.reason, one.about))
 
     def say(self, now: Verdict | ServiceVerdict) -> None:
         """Something is held, is held for another reason or for more scrapers, or no longer is."""
@@ -37,6 +43,7 @@ class Held:
             if not names <= self._open.get(key, frozenset()) or key not in self._open:
                 say = self._log.info if starting or one.reason == "warming_up" else self._log.warning
                 say("plan_held", reason=one.reason, detail=one.detail)
+            self._since.setdefault(key, time.time())
             self._open[key] = names | self._open.get(key, frozenset())
         if not isinstance(now, Hold):  # what is not looked at while everything is held may be held still
             self._say_released({(one.reason, one.about) for one in now.withheld})
@@ -49,9 +56,15 @@ class Held:
         """All but what is ``held``. A source that is doubted for another reason now is not released."""
         doubted = {about for _, about in held if about}
         for reason, about in sorted(self._open.keys() - held):
-            del self._open[reason, about]
+            del self._open[reason, about], self._since[reason, about]
             if about not in doubted:
                 self._log.info("plan_released", reason=reason, **({"sources": ",".join(about)} if about else {}))
+
+
+def say_reshard(log: Logger, reason: str, generation: Generation, owned: Placement, **counts: int) -> None:
+    """``counts``: targets that moved, that old owners hold, and slices that changed."""
+    known = {"generation": str(generation), "scrapers": len(owned.scrapers), "targets": len(owned.pool)}
+    log.info("reshard", reason=reason, **known, **counts)
 
 
 def say_fit(log: Logger, before: Fit, now: Fit) -> None:

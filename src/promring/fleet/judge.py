@@ -146,6 +146,11 @@ class Judge:
             cell.want(told_at)
         return True
 
+    def held_since(self, one: Withheld, service: str = "") -> float | None:
+        """Since when this process holds it of the fleet, or of the lists of a ``service``, wall-clock seconds."""
+        state = self.services.get(service)
+        return self._held.since(one) or (state.held.since(one) if state else None)
+
     @property
     def behind(self) -> set[str]:
         """The services of which the last leader knew a newer list than we do."""

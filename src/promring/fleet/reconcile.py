@@ -30,7 +30,7 @@ from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld
 from promring.election.leadership import Leadership
-from promring.fleet.decision_log import why_reshard
+from promring.fleet.decision_log import say_reshard, why_reshard
 from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
@@ -215,39 +215,36 @@ class Reconciler:
             members_at=facts.members.good_at,
             catalogue=self._facts.listed,
         )
+        reason = "second_opinion" if trials_changed else "handover"
+        if step.plan is not NO_PLAN:
+            scrapers_before = placed_before.scrapers if placed_before else ()
+            loads = known is not None and known.loads is not step.placed.loads
+            policy = self._policy_changed
+            changed_too = {"policy_changed": policy, "loads_changed": loads, "failing_changed": failing_changed}
+            reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
+        self._remember(step, reason, placed_before, len(some))
         if some or (self._policy_changed and step.plan.moves):
-            reason = "second_opinion" if trials_changed else "handover"
-            if step.plan is not NO_PLAN:
-                scrapers_before = placed_before.scrapers if placed_before else ()
-                loads = known is not None and known.loads is not step.placed.loads
-                policy = self._policy_changed
-                changed_too = {"policy_changed": policy, "loads_changed": loads, "failing_changed": failing_changed}
-                reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
-            self._say_reshard(step, reason, placed_before, len(some))
+            self._say_reshard(step, reason, len(some))
         self._policy_changed = False
         self.judge.say_fit(step.owned)
         if left := sorted({s.scraper.id for s in before.every_slice} - {s.id for s in step.owned.scrapers}):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
-    def _say_reshard(self, step: Step, reason: str, before: Placement | None, slices_changed: int) -> None:
+    def _remember(self, step: Step, reason: str, before: Placement | None, slices_changed: int) -> None:
+        """For people; also a plan that changed no slice, as when a scraper dies before it was given anything."""
         timeline, generation, held, now = self.memory.timeline, self.memory.generation, step.claims.held, time.time()
-        timeline.made(generation, now)
+        if slices_changed:
+            timeline.made(generation, now)
         if step.plan is not NO_PLAN:
             changed = {"held": held, "slices_changed": slices_changed}
             timeline.add(reshard_of(now, reason, generation, before, step.owned, step.plan, **changed), step.plan)
         timeline.holding(held, now)
+
+    def _say_reshard(self, step: Step, reason: str, slices_changed: int) -> None:
         self._metrics.reshards.labels(self.fleet, reason).inc()
         self._metrics.targets_moved.labels(self.fleet).inc(step.plan.moved)
-        self._log.info(
-            "reshard",
-            reason=reason,
-            generation=str(generation),
-            scrapers=len(step.owned.scrapers),
-            targets=len(step.owned.pool),
-            moved=step.plan.moved,
-            held=held,
-            slices_changed=slices_changed,
-        )
+        counts = {"moved": step.plan.moved, "held": step.claims.held, "slices_changed": slices_changed}
+        say_reshard(self._log, reason, self.memory.generation, step.owned, **counts)
 
     async def _deliver(self, decided: set[str], *, whole: bool) -> None:
         """Give the sinks what is in force, and say when to look again: after a failure soon. ``whole``: look at the sinks of

@@ -76,9 +76,9 @@ class Timeline:
 
     def add(self, one: Reshard, plan: Plan) -> None:
         """One that moved nothing, and after which the same scrapers have targets, is left out."""
-        self._end(one.at)
         if not (one.moved or one.joined or one.left):
             return
+        self._end(one.at)
         self.reshards.append(one)
         if plan.targets is None:
             return

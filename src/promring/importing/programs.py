@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ TIMEOUT_S = 60.0
 _LINE = re.compile(r"line (\d+): (.*)")
 _NOT_BUILT_IN = re.compile(r"field (\w+) not found in type")
 _UTF8 = re.compile(r"is not a valid (label name|'target_label')|is invalid for \w+ action")
-_VERSION = re.compile(r"version (\d+)\.")
+_VERSION = re.compile(r"version ((\d+)\.[\w.+-]*)")
 UTF8, UTF8_SINCE = "names in UTF-8", 3
 _LISTEN_NOWHERE = "127.0.0.1:99999"
 """No port: a Prometheus that has read its configuration ends there, and not with ``CONFIG_REFUSED``."""
@@ -42,6 +43,7 @@ class Answer:
     lacks: set[str] = field(default_factory=set)
 
     program: str = ""
+    path: Path | None = None
 
     @property
     def rank(self) -> tuple[bool, int]:
@@ -53,40 +55,50 @@ class Answer:
         return not self.refused and not self.lacks
 
 
-def judges() -> list[Path]:
-    """The programs here that can judge a configuration; ``promtool`` first."""
-    return [path for path in map(find, ("promtool", "prometheus3", "prometheus")) if path is not None]
+def here(*names: str) -> tuple[list[Path], list[Path]]:
+    """The programs with these names: the user's own, which are on PATH, and others that ``find`` knows."""
+    own = [Path(found) for name in names if (found := shutil.which(name))]
+    return own, [path for name in names if (path := find(name)) and path not in own]
 
 
 def verdict(config: Path) -> Answer | None:
-    """The best of what the programs here say: one that takes it, else one that only lacks something. An older program may
-    refuse what a newer one takes. None: there is no program. Raises ``ProgramError``.
+    """The best of what the user's own programs say: one that takes it, else one that only lacks something. Where all of
+    them lack something, also what others say. An older program may refuse what a newer one takes. None: there is no
+    program. Raises ``ProgramError``.
     """
     best: Answer | None = None
-    for program in judges():
-        answer = ask(program, config)
-        if best is None or answer.rank < best.rank:
-            best = answer
-        if answer.accepted:
-            break
+    for programs in here("promtool", "prometheus3", "prometheus"):
+        for program in programs:
+            answer = ask(program, config)
+            if best is None or answer.rank < best.rank:
+                best = answer
+            if answer.accepted:
+                return answer
+        if best is not None and best.refused:
+            return best
     return best
 
 
 def ask(program: Path, config: Path) -> Answer:
     """What ``promtool``, or a Prometheus server that ends before it listens, says. Raises ``ProgramError``."""
     found = _asked(program, config.absolute())  # it runs in the file's folder
-    found.program = program.name
+    found.program, found.path = program.name, program
     names = [(line, what) for line, what in found.refused if _UTF8.search(what)]
-    if names and _major(program) < UTF8_SINCE:
+    if names and version(program)[1] < UTF8_SINCE:
         found.refused = [one for one in found.refused if one not in names]
         found.lacks.add(UTF8)
     return found
 
 
-def _major(program: Path) -> int:
-    """The first number of its version; 0: it does not say."""
+def version(program: Path) -> tuple[str, int]:
+    """Its version, and the first number of that; 0: it does not say. Raises ``ProgramError``."""
     found = _VERSION.search(_run([program, "--version"], program.absolute())[1])
-    return int(found[1]) if found else 0
+    return (found[1], int(found[2])) if found else ("", 0)
+
+
+def described(program: Path) -> str:
+    """Which one of several it is. Raises ``ProgramError``."""
+    return f"{program} {version(program)[0]}".rstrip()
 
 
 def _asked(program: Path, config: Path) -> Answer:

@@ -27,8 +27,8 @@ from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
-from promring.demo.process import find
 from promring.discovery import SourceContext
+from promring.discovery.label_names import newer_name
 from promring.importing import programs, vmagent
 from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
@@ -49,11 +49,13 @@ _ALL_IN_RELEASES = "not proved; a prometheus on PATH from the releases of its pr
 
 @dataclass
 class Proof:
-    """``program``: the Prometheus that ran; ``compared``: targets by job; ``discovered``: by which program, where it is
-    another, by job; ``not_proved``: why, by job; ``findings``: what differs, or was not seen.
+    """``program``: the Prometheus that ran, ``which``: its path and version; ``compared``: targets by job;
+    ``discovered``: by which program, where it is another, by job; ``not_proved``: why, by job; ``findings``: what differs,
+    or was not seen.
     """
 
     program: str
+    which: str = ""
     compared: dict[str, int] = field(default_factory=dict)
     discovered: dict[str, str] = field(default_factory=dict)
     not_proved: dict[str, str] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Proof:
 def verify(found: Converted) -> Proof:
     """Raises ``ProgramError``, ``StartError`` where no Prometheus runs here. Blocks for about half a minute."""
     program, lacks = _program(found)
-    proof = Proof(program.name)
+    proof = Proof(program.name, programs.described(program))
     proof.findings += _refused(found)
     with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
         asyncio.run(_Differential(found, program, lacks, Path(folder), proof).run())
@@ -77,8 +79,9 @@ def verify(found: Converted) -> Proof:
 
 
 def _program(found: Converted) -> tuple[Path, set[str]]:
-    """The Prometheus here that lacks the fewest of the discoveries."""
-    found_here = [path for path in map(find, ("prometheus", "prometheus3")) if path is not None]
+    """The Prometheus here that lacks the fewest of the discoveries; of equals the user's own, which is on PATH."""
+    own, others = programs.here("prometheus", "prometheus3")
+    found_here = [*own, *others]
     if not found_here:
         raise ProgramError("--verify: no Prometheus here (prometheus on PATH)")
     answers = [(path, ask(path, found.configuration.main.path)) for path in found_here]
@@ -112,6 +115,8 @@ class _Differential:
     lacks: set[str]
     folder: Path
     proof: Proof
+    newer_names: dict[str, str] = field(default_factory=dict)
+    """By service: a label name of its slices that Prometheus takes since 3."""
 
     async def run(self) -> None:
         wanted = [judged for judged in self.found.jobs if self._is_compared(judged)]
@@ -201,6 +206,7 @@ class _Differential:
     ) -> list[Targets]:
         """What each scraper of a fleet of ``size`` has."""
         bodies = _slices(pools, size)
+        self.newer_names |= {name: newer for one in bodies for name, body in one.items() if (newer := newer_name(body))}
         names = {judged.job.name for judged in wanted}
         urls = []
         for number in range(size):
@@ -222,8 +228,15 @@ class _Differential:
         for size, scrapers in seen.items():
             if difference := _differs(judged, expected, scrapers):
                 what = f"{size} scraper{'s' * (size > 1)}: {difference}"
-                self.proof.findings.append(job.finding("PI033", what, "see what its source and its relabelling say"))
+                self.proof.findings.append(job.finding("PI033", what, self._to_do(judged)))
                 return
+
+    def _to_do(self, judged: Judged) -> str:
+        """Where the targets of a job differ: what may be the cause."""
+        name = self.newer_names.get(self.found.names.get(judged.job.name, ""), "")
+        if name and programs.version(self.program)[1] < programs.UTF8_SINCE:
+            return f"{self.proof.which} refuses a list with the label name {name!r}: say label_names: legacy of the service"
+        return "see what its source and its relabelling say"
 
 
 def _slices(pools: Mapping[str, TargetPool], size: int) -> list[dict[str, bytes]]:

@@ -12,6 +12,8 @@ class Held(Answer, frozen=True):
 
     reason: Annotated[str, doc("A fixed word, as in the metric `promring_plan_held`.")]
     detail: Annotated[str, doc("The same as a sentence.")]
+    sources: Annotated[list[str], doc("The sources whose list is doubted; empty for other reasons.")]
+    since: Annotated[float | None, doc("Since when this process holds it; null: not known.")]
     releasable: Annotated[bool, doc("Whether a person may end it with a release.")]
     until: Annotated[
         float | None,
@@ -68,7 +70,8 @@ class Fits(Answer, frozen=True):
     """Whether every target has all its owners."""
 
     all: Annotated[bool, doc("Whether nothing lacks an owner.")]
-    unplaced: Annotated[int, doc("Targets that lack an owner, for want of room.")]
+    unplaced: Annotated[int, doc("Targets that lack an owner, for want of room; with replicas they may have another one.")]
+    ownerless: Annotated[int, doc("Those of them that have no owner at all.")]
     unplaced_load: Annotated[int, doc("Their load: targets, or samples a scrape where loads are learnt.")]
     unplaced_targets: Annotated[list[str], doc("The addresses of the first 20 of them.")]
     too_heavy: Annotated[int, doc("Targets whose load is more than one scraper's limit.")]

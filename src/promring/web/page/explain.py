@@ -69,6 +69,8 @@ def explained(service: Service, placement: Placement, ident: int, scrapers: Sequ
     look = service.fleet.reconciler.memory.timeline
     moves = look.moves_of(int(salted(np.array([ident], dtype=np.uint64), service.look.salt)[0]))
     why = REASONS[place.reason]
+    if place.reason == "ring" and len(place.scrapers) > 1:
+        why = f"the first {len(place.scrapers)} on the ring for this target"
     holding = [name for name in _holders(service, ident) if name not in place.scrapers]
     return Explained(place, why, holding, verdicts[: last + 2], verdicts[last + 2 :], _scrapes(service, ident), moves)
 

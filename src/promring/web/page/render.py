@@ -42,9 +42,9 @@ class Renderer:
 
     async def body(self, template: str, values: Mapping[str, object], overview: Status | None = None) -> bytes:
         """The page itself. Raises as ``__call__``."""
-        overview, alarms = overview or self._api.overview(), self._api.alarms()
-        every: dict[str, object] = {"overview": overview, "alarms": alarms, "verdict": verdict(overview, alarms)}
-        work = partial(self._templates.get_template(template).render, every | dict(values), now=time.time())
+        overview, alarms, now = overview or self._api.overview(), self._api.alarms(), time.time()
+        every: dict[str, object] = {"overview": overview, "alarms": alarms, "verdict": verdict(overview, alarms, now)}
+        work = partial(self._templates.get_template(template).render, every | dict(values), now=now)
         return clean(await self._renders.run(work)).encode()
 
 

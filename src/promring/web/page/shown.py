@@ -12,20 +12,22 @@ from promring.web.answers.targets import OwnedTarget, Place, Uncovered
 from promring.web.page.charts import Chart
 from promring.web.page.ring import Arc
 from promring.web.page.scrapers import Rows
+from promring.web.page.words import span
+from promring.web.views.summary import LEVELS, causes
 
-LEVELS = ("good", "unknown", "warn", "bad")
 NAMED_MOST = 3
 WORDS = {"good": "all is well", "unknown": "not known", "warn": "look at it", "bad": "trouble"}
 THEN = {
-    "panic": "Then those that were silent all the time count as dead, and the others take over what they had. A release says"
-    " that they are dead.",
-    "warming_up": "Then the first plan is made of those that are there.",
+    "panic": "Until then they keep their targets. Then those that were silent all the time count as dead, and the others"
+    " take over what they had. If you know that they are dead, a release lets the others take over now.",
+    "warming_up": "Then the first plan is made of those that are there. A release makes it now.",
     "source_shrank": "When enough fresh answers have said the same, the shorter list is believed: the targets that it lacks"
     " are not scraped any more. A release believes it now.",
     "source_empty": "When enough fresh answers have said the same, the empty list is believed: its targets are not scraped"
     " any more. A release believes it now.",
     "source_grew": "When enough fresh answers have said the same, the longer list is believed. A release believes it now.",
-    "targets_unknown": "It ends with the first answer of the source.",
+    "targets_unknown": "No first plan is made without this source: it ends with the first answer. A release makes the plan"
+    " of the others now.",
     "no_scrapers": "It ends when a scraper is alive. Until then every slice stays as it is.",
     "scrapers_unknown": "It ends when the scrapers are known. Until then every slice stays as it is.",
     "no_targets": "It ends when a target is listed.",
@@ -96,34 +98,52 @@ class Verdict:
     text: str
 
 
-def verdict(overview: Status, alarms: Sequence[Alert]) -> Verdict:
-    """The worst of all fleets, services and firing alerts, with who is down; how many targets are proved to be scraped, and
-    since when.
+def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
+    """The worst of all fleets, services and firing alerts, with who is down for how long, and other causes; how many targets
+    are proved to be scraped, and since when.
     """
     every: list[Fleet | Service] = [*overview.fleets, *overview.services]
     if not every:
         return Verdict("unknown", WORDS["unknown"], "no fleet runs yet")
-    down = [s.id for one in overview.fleets for s in one.scrapers if s.state == "down"]
+    down = [s for one in overview.fleets for s in one.scrapers if s.state == "down"]
     firing = [one for one in alarms if one.state == "firing"]
     alarm = "bad" if any(one.severity == "critical" for one in firing) else "warn" if firing or down else "good"
-    level = max([*(one.summary.level for one in every), alarm], key=LEVELS.index)
+    refused = not overview.config.last_reload_successful
+    level = max([*(one.summary.level for one in every), alarm, "warn" if refused else "good"], key=LEVELS.index)
     looked = [one.coverage for one in overview.fleets if one.coverage is not None and one.coverage.at is not None]
-    parts = []
+    unplanned = [one.name for one in overview.fleets if one.targets is None]
+    parts = [f"no plan yet{_of(unplanned, overview)}"] if unplanned else []
     if looked:
         covered, wanted = sum(c.covered or 0 for c in looked), sum((c.targets or 0) - (c.dropped or 0) for c in looked)
         parts.append(f"{covered} of {wanted} targets seen scraped, {max(c.age_s or 0 for c in looked):.0f} s ago")
         if wrong := sum((c.missing or 0) + (c.unproved or 0) for c in looked):
             parts.append(f"{wrong} uncovered")
     if down:
-        names = ", ".join(down[:NAMED_MOST]) + (", ..." if len(down) > NAMED_MOST else "")
+        named = (f"{s.id}{f' for {span(now - s.since)}' if s.since else ''}" for s in down[:NAMED_MOST])
+        names = ", ".join(named) + (", ..." if len(down) > NAMED_MOST else "")
         parts.append(f"{len(down)} of {sum(len(one.scrapers) for one in overview.fleets)} scrapers down: {names}")
+    parts += _causes(every)[:NAMED_MOST]
     if kept := _held_of_all(overview):
-        parts.append(f"{kept} held")
+        words = dict.fromkeys(one.held.reason.replace("_", " ") for one in kept)
+        parts.append(f"{len(kept)} held: {', '.join(words)}")
+    if refused:
+        parts.append("the last reload was refused")
     if firing:
         parts.append(f"{len(firing)} alert{'s' * (len(firing) > 1)}")
-    if worst := [one.name for one in overview.fleets if one.summary.level == "bad"]:
-        parts.append(f"look at {', '.join(worst[:3])}")
+    if len(overview.fleets) > 1 and (worst := [one.name for one in overview.fleets if one.summary.level == "bad"]):
+        parts.append(f"look at {', '.join(worst[:NAMED_MOST])}")
     return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
+
+
+def _of(names: Sequence[str], overview: Status) -> str:
+    """Of which fleets, where there are others."""
+    return f" of {', '.join(names[:NAMED_MOST])}" if len(overview.fleets) > 1 else ""
+
+
+def _causes(every: Sequence[Fleet | Service]) -> list[str]:
+    """Each once, the worst first."""
+    found = sorted((cause for one in every for cause in causes(one)), key=lambda cause: -LEVELS.index(cause[0]))
+    return list(dict.fromkeys(text for _, text in found))
 
 
 def alarms_of(alarms: Sequence[Alert], fleet: str, services: Collection[str]) -> list[Alert]:
@@ -135,11 +155,12 @@ def alarms_of(alarms: Sequence[Alert], fleet: str, services: Collection[str]) ->
     ]
 
 
-def _held_of_all(overview: Status) -> int:
-    """How much is held, of fleets and of services."""
+def _held_of_all(overview: Status) -> list[ShownHeld]:
+    """What is held, of fleets and of services."""
     fleets = {one.name: one for one in overview.fleets}
-    of_services = sum(len(held_besides(one, fleets[one.fleet])) for one in overview.services if one.fleet in fleets)
-    return of_services + sum(len(held(one, "fleets")) for one in overview.fleets)
+    of_fleets = [part for one in overview.fleets for part in held(one, "fleets")]
+    services = [one for one in overview.services if one.fleet in fleets]
+    return [*of_fleets, *(part for one in services for part in held_besides(one, fleets[one.fleet]))]
 
 
 def held(of: Fleet | Service, kind: str) -> list[ShownHeld]:

@@ -49,8 +49,8 @@ def describe_fleet(fleet: Fleet) -> answers.Fleet:
         handing_over=reconciler.memory.claims.held,
         hand_over=hand_over_of(fleet),
         second_opinions=len(reconciler.opinions.trials),
-        held=whole(verdict),
-        withheld=said(verdict.withheld) if isinstance(verdict, Act) else [],
+        held=whole(verdict, reconciler.judge),
+        withheld=said(verdict.withheld, reconciler.judge) if isinstance(verdict, Act) else [],
         membership=membership_of(fleet),
         scrapers=scrapers_of(fleet, services),
         coverage=_coverage_of(services),
@@ -64,6 +64,7 @@ def describe(service: Service, *, scrapers: bool = True) -> answers.Service:
     """The whole of it. ``scrapers``: also what each scraper of its fleet has of it, and the state of those."""
     fleet, pool = service.fleet, service.placement.pool if service.placement else None
     held = fleet.reconciler.verdict if isinstance(fleet.reconciler.verdict, Hold) else service.state.verdict
+    every, judge = (*fleet.reconciler.verdict.withheld, *service.withheld), fleet.reconciler.judge
     slices = list(service.slices.values())
     described = answers.Service(
         name=service.name,
@@ -78,8 +79,8 @@ def describe(service: Service, *, scrapers: bool = True) -> answers.Service:
         fits=_fits([service.state.fit] if service.state.fit else []),
         handing_over=service.held,
         second_opinions=_second_opinions(service),
-        held=whole(held),
-        withheld=[] if isinstance(held, Hold) else said((*fleet.reconciler.verdict.withheld, *service.withheld)),
+        held=whole(held, judge, service.name),
+        withheld=[] if isinstance(held, Hold) else said(every, judge, service.name),
         membership=membership_of(fleet),
         scrapers=scrapers_of(fleet, [service]) if scrapers else [],
         sources=[_source(name, cell, service.sources.get(name)) for name, cell in service.facts.cells.items()],
@@ -131,6 +132,7 @@ def _fits(every: Sequence[Fit]) -> Fits | None:
     return Fits(
         all=all(fit.all for fit in every),
         unplaced=sum(fit.unplaced for fit in every),
+        ownerless=sum(fit.ownerless for fit in every),
         unplaced_load=sum(fit.unplaced_load for fit in every),
         unplaced_targets=[target for fit in every for target in fit.unplaced_targets][:NAMED_MOST],
         too_heavy=sum(fit.too_heavy for fit in every),

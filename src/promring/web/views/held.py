@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from promring.core.verdicts import RELEASABLE, Hold, Withheld
 from promring.fleet.fleet import Fleet
+from promring.fleet.judge import Judge
 from promring.model import Fact, Known, Unknown
 from promring.web.answers.parts import Held, Membership
 
@@ -25,13 +26,17 @@ class Freshness(NamedTuple):
     stale: bool
 
 
-def said(held: Iterable[Withheld]) -> list[Held]:
-    """What is held, for people; ``until`` on the wall clock, None where nobody knows."""
+def said(held: Iterable[Withheld], judge: Judge | None = None, service: str = "") -> list[Held]:
+    """What is held, for people; ``until`` on the wall clock, None where nobody knows. ``judge``: it knows since when it is
+    held of the fleet, or of a ``service``.
+    """
     ahead_s = time.time() - time.monotonic()
     return [
         Held(
             reason=one.reason,
             detail=one.detail,
+            sources=list(one.about),
+            since=judge.held_since(one, service) if judge else None,
             releasable=one.reason in RELEASABLE,
             until=None if one.until is None or math.isinf(one.until) else round(one.until + ahead_s, 1),
             confirmed=one.confirmed[0] if one.confirmed else None,
@@ -41,9 +46,9 @@ def said(held: Iterable[Withheld]) -> list[Held]:
     ]
 
 
-def whole(verdict: object) -> Held | None:
+def whole(verdict: object, judge: Judge, service: str = "") -> Held | None:
     """Why the whole plan is kept, if it is."""
-    return said(verdict.withheld)[0] if isinstance(verdict, Hold) else None
+    return said(verdict.withheld, judge, service)[0] if isinstance(verdict, Hold) else None
 
 
 def membership_of(fleet: Fleet) -> Membership:

@@ -92,6 +92,7 @@ def fits(one: core.Fit) -> Fits:
     return Fits(
         one.all,
         one.unplaced,
+        one.ownerless,
         one.unplaced_load,
         list(one.unplaced_targets),
         one.too_heavy,

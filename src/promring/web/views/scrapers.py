@@ -192,6 +192,10 @@ def _few(errors: list[str]) -> str:
     return "; ".join(errors[:ERRORS_MOST]) + (f"; and {more} more" if more > 0 else "")
 
 
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
 def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
     """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of. ``flaps``: of one
     that is joining, how often it left soon after it had come.
@@ -204,7 +208,7 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return scraper.reason or "down"
     if flaps and scraper.joins_at is not None:
         left_s = max(0.0, scraper.joins_at - time.time())
-        return f"waits up to {left_s:.0f} s more for targets: it left {flaps} times soon after it came"
+        return f"waits up to {left_s:.0f} s more for targets: it left {_times(flaps)} soon after it came"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
     if scraper.alias_of:

@@ -34,14 +34,19 @@ def summary(of: Fleet | Service) -> Summary:
 
 def _said(of: Fleet | Service) -> Iterator[Said]:
     yield from _dead(of.scrapers)
-    yield from (("bad", f"{s.id} sick: {s.sick}") for s in of.scrapers if s.sick)
-    yield from (("warn", f"{s.id} is the same server as {s.alias_of}") for s in of.scrapers if s.alias_of)
     yield _proved(of.targets, of.coverage)
-    yield from _room(of)
+    yield from causes(of)
     if of.held:
         yield "warn", "the plan is held"
     if of.withheld:
         yield "warn", "a change is held"
+
+
+def causes(of: Fleet | Service) -> Iterator[Said]:
+    """What else is not good, beside who is down, what is proved, and what is held."""
+    yield from (("bad", f"{s.id} sick: {s.sick}") for s in of.scrapers if s.sick)
+    yield from (("warn", f"{s.id} is the same server as {s.alias_of}") for s in of.scrapers if s.alias_of)
+    yield from _room(of)
     if of.membership.stale:
         yield "warn", "the scrapers are not known now"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
@@ -60,7 +65,7 @@ def _dead(scrapers: Sequence[Scraper]) -> Iterator[Said]:
 
 def _room(of: Fleet | Service) -> Iterator[Said]:
     """What has no room is with who had it, as far as that one lives and has room; else with nobody."""
-    lacking = of.fits.unplaced if of.fits else 0
+    lacking, ownerless = (of.fits.unplaced, of.fits.ownerless) if of.fits else (0, 0)
     if lacking and not of.scrapers:  # who keeps them is said with the fleet
         yield "warn", f"{_targets(lacking)} {'has' if lacking == 1 else 'have'} no room"
         return
@@ -68,8 +73,11 @@ def _room(of: Fleet | Service) -> Iterator[Said]:
     if kept:
         stay = "stays where it shall not be" if kept == 1 else "stay where they shall not be"
         yield "warn", f"{_targets(kept)} {stay}: no room elsewhere"
-    if lacking > kept:
-        yield "bad", f"{_targets(lacking - kept)} {'lacks' if lacking - kept == 1 else 'lack'} an owner: no room"
+    nobodys = max(0, ownerless - kept)
+    if nobodys:
+        yield "bad", f"{_targets(nobodys)} {'lacks' if nobodys == 1 else 'lack'} an owner: no room"
+    if (fewer := lacking - kept - nobodys) > 0:
+        yield "warn", f"{_targets(fewer)} {'has' if fewer == 1 else 'have'} fewer owners than wanted: no room"
 
 
 def _proved(targets: int | None, coverage: Coverage | None) -> Said:
