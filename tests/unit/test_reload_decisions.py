@@ -462,8 +462,10 @@ class Sink:
 
     def __init__(self) -> None:
         self.given: list[tuple[str, str, str]] = []
+        self.now: Sequence[Slice] = ()
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        self.now = slices
         self.given += [(s.service, s.scraper.id, s.sha256) for s in slices]
         return [Outcome(s.scraper.id, "failed", "no") for s in slices]
 
@@ -486,6 +488,17 @@ async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scrape
     sink.given.clear()
     await retirement.deliver(slices, always, pushes=True)
     assert (sink.given, retirement.ways) == ([], [])
+
+
+async def test_what_an_old_way_serves_is_withdrawn_and_its_files_stay() -> None:
+    old = of(settings(service("old")))
+    served, written = Sink(), Sink()
+    served.pulled = True
+    ways = [Retiring(OldWay(old.delivery[0], old), sink) for sink in (served, written)]
+    retirement = Retirement(ways, service="new", log=log.get())
+    await retirement.deliver([Slice("new", Scraper("h", "h", 9090), Generation(1, 1), b"[]\n", 0)], always, pushes=True)
+    await retirement.withdraw()
+    assert (len(served.now), len(written.now)) == (0, 1)
 
 
 def test_another_way_to_ask_scrapers_is_named_and_moves_nothing() -> None:

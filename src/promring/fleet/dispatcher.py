@@ -57,6 +57,8 @@ class Dispatcher:
         """Serve no slice of these services: scrapers may have a newer one from another controller."""
         for name in services:
             await self.couriers[name].withdraw()
+            if name in self.retirements:
+                await self.retirements[name].withdraw()
 
     async def deliver(
         self, slices: Mapping[str, Sequence[Slice]], decided: Collection[str], *, pushes: bool, whole: bool

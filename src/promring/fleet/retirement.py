@@ -78,6 +78,12 @@ class Retirement:
             tasks = [group.create_task(w.delivery.deliver([w.before(s) for s in slices], leads)) for w in asked]
         self._say_failed([outcome for task in tasks for outcome in task.result()])
 
+    async def withdraw(self) -> None:
+        """Serve no slice at the old places: who asks there gets 503."""
+        for way in self.ways:
+            if way.delivery.pulled:
+                await way.delivery.deliver(())
+
     def waiting_for(self, slices: Collection[Slice]) -> list[str]:
         """Who has not asked yet at the new place."""
         return sorted(s.scraper.id for s in slices if not self._asks.uses(self._service, s.scraper.id))
