@@ -14,13 +14,17 @@ POLL_S = 0.05
 
 class FakeLockServer:
     """What the candidates share. ``clock`` in seconds. Beyond the contract it can fail: ``down`` answers nothing; ``lost``
-    is how many of the next writes are carried out and not answered; ``denied`` refuses to be taken.
+    is how many of the next writes are carried out and not answered; ``denied`` refuses to be taken, ``takes_nothing`` to be
+    renewed.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.down = self.denied = False
+        self.why: Callable[[], str] = lambda: "the store is down"
         self.lost = 0
+        self.takes_nothing, self.reads = False, 0
+        self.lacking, self.rights_take_s = "", 0.0
         self.note: bytes | None = None
         self.token = 0
         self.version = 0
@@ -52,7 +56,7 @@ class FakeLockServer:
 
     def answer(self) -> None:
         if self.down:
-            raise StoreError("the store is down")
+            raise StoreError(self.why())
 
     def wrote(self) -> None:
         self.version += 1
@@ -76,6 +80,7 @@ class FakeLockStore:
         while server.clock() < until and server.version == before and server.holder is not None:  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
         server.answer()
+        server.reads += 1
         await asyncio.sleep(0)
         ours = server.holder is self
         if ours:
@@ -100,13 +105,17 @@ class FakeLockStore:
         server = self._server
         server.answer()
         await asyncio.sleep(0)
-        if server.holder is not self:
+        if server.holder is not self or server.takes_nothing:
             return False
         server.hold(self, self._ttl_s)
         if note is not None:
             server.note = note
             server.wrote()
         return True
+
+    async def lacks(self, note: bytes | None) -> str:
+        await asyncio.sleep(self._server.rights_take_s)
+        return self._server.lacking
 
     async def release(self, note: bytes | None) -> None:
         server = self._server

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
 from promring.membership.consul import ConsulMembership
 from promring.membership.watching import watch as watch_members
-from promring.model import Answer, Known, Members, Scraper, Unknown
+from promring.model import Answer, ConsulError, Known, Members, Scraper, Unknown
 from promring.runtime.http_client import HttpError, new_session, request
 from promring.telemetry.log import Logger
 from tests.rows import Seen
@@ -129,9 +129,12 @@ async def asked(consul: ConsulProcess, session: aiohttp.ClientSession, method: s
     return json.loads(response.body or b"null")
 
 
+def rules_of(case: Case) -> str:
+    return "\n".join(rule.format(name=case.name) if "{{" in rule else rule for rule in case.rules)
+
+
 async def token_of(consul: ConsulProcess, session: aiohttp.ClientSession, case: Case) -> str:
-    rules = "\n".join(rule.format(name=case.name) if "{{" in rule else rule for rule in case.rules)
-    policy = {"Name": case.name, "Rules": rules}
+    policy = {"Name": case.name, "Rules": rules_of(case)}
     await asked(consul, session, "PUT", "/v1/acl/policy", policy)
     token = {"Policies": [{"Name": case.name}]}
     return str((await asked(consul, session, "PUT", "/v1/acl/token", token))["SecretID"])
@@ -212,3 +215,44 @@ async def test_the_least_rules_suffice_and_a_missing_one_is_named_once(
         await asyncio.gather(*(tried(case) for case in CASES))
     good = sum(not case.missing for case in CASES)
     seen(f"{good} least sets work, {len(CASES) - good} name the rule they lack, once")
+
+
+@pytest.mark.parametrize("missing", [SESSION_WRITE, KEY_WRITE], ids=["session", "key"])
+async def test_a_right_that_is_taken_away_is_known_before_it_is_needed(
+    tmp_path: Path, each_consul: Path, missing: str
+) -> None:
+    """A session goes on without the right to make another, and a locked key without the right to write it."""
+    case = Case("taken-away", [SCRAPERS_WRITE, NODES_READ, *LOCK], locks=True)
+    async with denying(each_consul, tmp_path) as (consul, session):
+        token = tmp_path / "token"
+        token.write_text(await token_of(consul, session, case))
+        async with Client(Access(address=consul.url, token_file=token)) as client:
+            lock = ConsulLockStore(client, f"{case.name}/leader", "one", 5.0)
+            assert await lock.take(await lock.read()) == ""
+            assert await lock.renew(await lock.read(), b"a note")
+            held = await lock.read()
+            assert await lock.lacks(b"a note") == ""
+            assert (await lock.read()).version == held.version, "asking changes nothing"
+            less = {missing: missing.replace("write", "read")}
+            rules = rules_of(replace(case, rules=[less.get(rule, rule) for rule in case.rules]))
+            (policy,) = [p for p in await asked(consul, session, "GET", "/v1/acl/policies") if p["Name"] == case.name]
+            await asked(consul, session, "PUT", f"/v1/acl/policy/{policy['ID']}", {"Name": case.name, "Rules": rules})
+
+            async def is_named() -> bool:
+                seen = await lock.read()
+                assert seen.ours
+                lacks = await lock.lacks(seen.note)
+                return missing.partition(" ")[0] in lacks and "write" in lacks
+
+            await until(is_named, "the right is named while the lock is ours", 60)
+            if missing == KEY_WRITE:  # not "another has it", which would be asked again and again
+                with pytest.raises(ConsulError, match="the token must have: key"):
+                    await lock.renew(await lock.read(), b"another note")
+            whole = {"Name": case.name, "Rules": rules_of(case)}
+            await asked(consul, session, "PUT", f"/v1/acl/policy/{policy['ID']}", whole)
+
+            async def is_back() -> bool:
+                return await lock.lacks((await lock.read()).note) == ""
+
+            await until(is_back, "nothing is lacking", 60)
+            await lock.release(b"a note")

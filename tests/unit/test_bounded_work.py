@@ -197,7 +197,8 @@ def test_any_text_can_be_written_to_any_stream(text: str, fmt: str) -> None:
 def test_a_failure_that_only_changes_its_words_is_told_once_a_minute() -> None:
     now = [0.0]
     lasting = Lasting(lambda: now[0])
-    told = [lasting.is_news("s:1", f"500: request {n}", begins=n == 0) for n in range(1000)]
+    words = [f"500: request of {'x' * n}" for n in range(1000)]
+    told = [lasting.is_news("s:1", text, begins=n == 0) for n, text in enumerate(words)]
     assert told == [True] * 10 + [False] * 990
     assert lasting.is_news("s:2", "500: request 1", begins=True), "another one is told"
     told = []

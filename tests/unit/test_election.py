@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 
 from promring.election.leadership import STEP, Leadership
-from promring.election.loop import LEASE_MOST_S, PATIENCE_S, Election, Lease
+from promring.election.loop import AGAIN_S, LEASE_MOST_S, PATIENCE_S, RIGHTS_S, Election, Lease
 from promring.model import Generation
 from promring.telemetry import log
 from tests.fakes.lock import FakeLockServer
@@ -290,5 +291,57 @@ def test_the_loads_of_the_leader_come_to_the_others_and_to_who_leads_after_it() 
         assert second.leadership.loads == {"main": book}
         second.leadership.placed_by("main", b"")
         await ground.until(lambda: ground.note["loads"] == {"main": ""})
+
+    in_fake_time(play)
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_right_that_is_taken_away_is_named_while_the_lock_goes_on(leads: bool) -> None:
+    async def play(ground: Ground) -> None:
+        first, second = ground.one("one"), ground.one("two")
+        first.start()
+        await ground.until(first.leadership.leads)
+        second.start()
+        one = first if leads else second
+        with structlog.testing.capture_logs() as lines:
+            await asyncio.sleep(2 * RIGHTS_S)
+            assert one.leadership.lacking == ""
+            ground.server.lacking = "the token must have: session write"
+            await asyncio.sleep(5 * RIGHTS_S)
+            assert one.leadership.lacking == ground.server.lacking
+            ground.server.lacking = ""
+            await asyncio.sleep(2 * RIGHTS_S)
+            assert one.leadership.lacking == ""
+        said = [line["event"] for line in lines if "right" in line["event"]]
+        assert said == ["lock_right_missing"] * 2 + ["lock_right_back"] * 2, "once for each"
+        assert first.leadership.leads()
+
+    in_fake_time(play)
+
+
+def test_asking_for_rights_never_costs_the_lease() -> None:
+    async def play(ground: Ground) -> None:
+        first = ground.one("one")
+        ground.server.rights_take_s = 3600.0
+        first.start()
+        await ground.until(first.leadership.leads)
+        for _ in range(int(3 * RIGHTS_S * 10)):
+            await asyncio.sleep(0.1)
+            assert first.leadership.leads()
+
+    in_fake_time(play)
+
+
+def test_a_store_that_shows_the_lock_as_ours_and_takes_no_note_is_not_flooded() -> None:
+    async def play(ground: Ground) -> None:
+        first = ground.one("one")
+        first.start()
+        await ground.until(first.leadership.leads)
+        ground.server.takes_nothing, before = True, ground.server.reads
+        await asyncio.sleep(60)
+        assert ground.server.reads - before < 60 / AGAIN_S + 2
+        assert not first.leadership.leads(), "its lease is over"
+        ground.server.takes_nothing = False
+        await ground.until(first.leadership.leads)
 
     in_fake_time(play)

@@ -31,7 +31,7 @@ from promring.runtime.http_client import Response
 from promring.runtime.paths import file_name
 from promring.runtime.redact import PART
 from promring.runtime.threads import in_thread, in_thread_shielded
-from promring.runtime.unforeseen import Quiet, Unforeseen, kept_alive
+from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen, kept_alive
 from promring.telemetry.log import Logger
 
 RATE_PER_S, BURST = 2.0, 10
@@ -48,7 +48,7 @@ class Poller:
         self._log = log.bind(scraper=settings.scraper)
         self.files: dict[str, SliceFile] = {}
         """By the name of the file, without its ending."""
-        self._said: dict[str, str] = {}
+        self._failing, self._lasting = set[str](), Lasting()
         self._said_open, self._said_cut, self._said_dropped, self._said_gone = False, set[str](), set[str](), Quiet()
         self._reloads = Reloads(settings.reload_url, metrics, self._log) if settings.reload_url else None
         self._faults = Unforeseen("agent", self._log)
@@ -87,7 +87,8 @@ class Poller:
                         await asyncio.sleep(self._pause_s(rounds))
                     await self._look()
                     continue
-                if self._said.pop(controller, None) is not None:
+                if controller in self._failing:
+                    self._failing.discard(controller)
                     self._log.info("controller_answers_again", controller=controller)
                 troubled = any(file.trouble for file in self.files.values())
                 if rounds := turns.answered(refused=refused, troubled=troubled, lacking=lacking, removed=removed):
@@ -335,6 +336,6 @@ class Poller:
     def _failed(self, controller: str, error: Exception | str) -> None:
         why = str(error)
         self._metrics.failed()
-        if self._said.get(controller) != why:
+        if self._lasting.is_news(controller, why, begins=controller not in self._failing):
             self._log.warning("controller_gives_no_slice", controller=controller, error=why, note="the files stay")
-        self._said[controller] = why
+        self._failing.add(controller)

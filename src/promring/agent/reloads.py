@@ -7,6 +7,7 @@ import asyncio
 from promring.agent.metrics import AgentMetrics
 from promring.runtime.http_client import HttpError, new_session, request
 from promring.runtime.redact import shown
+from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
 TIMEOUT_S, AGAIN_S = 5.0, 2.0
@@ -21,7 +22,7 @@ class Reloads:
 
     async def run(self) -> None:
         """For ever."""
-        said = ""
+        failing, lasting = False, Lasting()
         async with new_session(keep_alive=False) as session:
             while True:
                 await self.due.wait()
@@ -33,8 +34,8 @@ class Reloads:
                     why = str(error)
                 self._metrics.reloads.labels("failed" if why else "ok").inc()
                 if why:
-                    if why != said:
+                    if lasting.is_news("", why, begins=not failing):
                         self._log.error("scraper_reload_failed", url=shown(self._url), error=why)
                     self.due.set()
                     await asyncio.sleep(AGAIN_S)
-                said = why
+                failing = bool(why)

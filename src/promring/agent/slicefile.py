@@ -16,6 +16,7 @@ from promring.agent.fence import Fence
 from promring.delivery.bundle import mark
 from promring.delivery.receiver import Envelope, Note, climb, install, note_of, noted
 from promring.runtime import disk, regular
+from promring.runtime.wording import wording
 
 REFUSED_MOST = 8
 SETTLED_NS = 100_000_000
@@ -43,6 +44,7 @@ class SliceFile:
         """Marks of what was offered and not taken since something was."""
         self._declined_until = 0.0
         self._said: dict[str, str] = {}
+        """The wording of what was refused of each controller last."""
         self._stamps: tuple[_Stamp, _Stamp] | None = None
 
     @property
@@ -69,8 +71,8 @@ class SliceFile:
         refused = mark(self.key, sha256)
         self._refused = [*(one for one in self._refused if one != refused), refused][-REFUSED_MOST:]
         self.trouble, before = why, self._said.get(controller)
-        self._said[controller] = why
-        return why != before
+        self._said[controller] = words = wording(why)
+        return words != before
 
     def decline(self, for_s: float) -> None:
         """Whatever was refused is not wanted again before that."""

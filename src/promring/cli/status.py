@@ -82,6 +82,8 @@ def _show_controller(data: Status) -> None:
     if controllers.lock:
         who = "leads" if data.leader else f"follows {controllers.leader or 'nobody: no controller leads'}"
         say(f"  {who}, epoch {controllers.epoch or '-'}")
+    if controllers.lacking:
+        say("  ", paint(f"has lost a right that the lock will need: {controllers.lacking}", "red"))
     if controllers.took_over_at:
         say("  ", paint("took over from another controller without a lock: only one may run", "red"))
     for line in data.unready:

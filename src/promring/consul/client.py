@@ -73,7 +73,7 @@ class Client(WithSession):
         try:
             entries, broken = await computed(work) if len(response.body) > DECODE_BESIDE_BYTES else work()
         except ValueError as error:
-            raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error
+            raise ConsulError(f"{self.where}: malformed answer: {error}: {response.text(80)!r}") from error
         return Instances(entries, broken, read.filtered, read.index)
 
     async def read(
@@ -100,7 +100,7 @@ class Client(WithSession):
         try:
             index = int(response.headers.get("x-consul-index", ""))
         except ValueError:
-            raise ConsulError(f"{self._where}: an answer without X-Consul-Index: not Consul?") from None
+            raise ConsulError(f"{self.where}: an answer without X-Consul-Index: not Consul?") from None
         said = response.headers.get("x-consul-results-filtered-by-acls")
         return Read(response.body, index, None if said is None else said == "true")
 
@@ -142,14 +142,14 @@ class Client(WithSession):
         try:
             new_index = max(1, int(response.headers.get("x-consul-index", "1")))
         except ValueError:
-            raise ConsulError(f"{self._where}: X-Consul-Index is not a number") from None
+            raise ConsulError(f"{self.where}: X-Consul-Index is not a number") from None
         if response.status == 404:
             return Key(index=new_index)
         (entry,) = self._decode(response, list[KeyEntry])[:1] or [KeyEntry()]
         try:
             value = base64.b64decode(entry.value or "", validate=True)
         except ValueError:
-            raise ConsulError(f"{self._where}: malformed answer: the value of {name} is not base64") from None
+            raise ConsulError(f"{self.where}: malformed answer: the value of {name} is not base64") from None
         return Key(value, entry.session, entry.modify_index, new_index)
 
     async def acquire(self, name: str, key: Key, session: str, value: bytes) -> str:
@@ -164,13 +164,15 @@ class Client(WithSession):
         return "" if response.status == 200 else response.text()
 
     async def change(self, name: str, session: str, value: bytes) -> bool:
-        """Put ``value`` into the key as the one who has it locked. False: nobody has, or another.
-
-        ``?acquire=`` alone would take a free key.
+        """Put ``value`` into the key as the one who has it locked (``?acquire=`` alone would take a free one). False: nobody
+        has, or another. A missing right is a 409 as well, with nothing but words to tell it by.
         """
         locked = {"Verb": "check-session", "Key": name, "Session": session}
         put = {"Verb": "lock", "Key": name, "Value": base64.b64encode(value).decode(), "Session": session}
-        return (await self._transaction(name, locked, put)).status == 200
+        response = await self._transaction(name, locked, put)
+        if b"ermission denied" in response.body:
+            raise ConsulError(f"{self.where}: {response.text()}; the token must have: {key_write(name)}", 403)
+        return response.status == 200
 
     async def _transaction(self, name: str, *operations: Mapping[str, object]) -> Response:
         body = [{"KV": operation} for operation in operations]
@@ -204,10 +206,15 @@ class Client(WithSession):
         )
         return self._decode(response, Session).id
 
+    async def renew_session(self, session: str) -> bool:
+        return (await self._of_session("renew", session, fine=(200, 404))).status == 200
+
     async def destroy_session(self, session: str) -> None:
-        await self._call(
-            "PUT", f"/v1/session/destroy/{session}", deadline_s=LOCK_DEADLINE_S, local=True, needs=SESSION_WRITE
-        )
+        await self._of_session("destroy", session)
+
+    async def _of_session(self, what: str, session: str, fine: tuple[int, ...] = (200,)) -> Response:
+        path = f"/v1/session/{what}/{session}"
+        return await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=fine, local=True, needs=SESSION_WRITE)
 
     async def check_passes(self, service_id: str, service: str = "") -> bool:
         """A sign of life for the TTL check of a service. False: the agent does not know it."""
@@ -216,13 +223,13 @@ class Client(WithSession):
             "PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=_service_write(service)
         )
         if response.status == 500 and b"TTL" not in response.body:  # 1.8: "does not have associated TTL"
-            raise ConsulError(f"{self._where}: status 500: {response.text()}")
+            raise ConsulError(f"{self.where}: status 500: {response.text()}")
         return response.status == 200
 
     async def deregister(self, service_id: str, service: str = "") -> None:
         """An id that the agent does not know is fine: 404 since 1.10, 500 before."""
-        path, needs = f"/v1/agent/service/deregister/{service_id}", _service_write(service)
-        await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=needs)
+        path, fine = f"/v1/agent/service/deregister/{service_id}", (200, 404, 500)
+        await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=fine, local=True, needs=_service_write(service))
 
     async def register(self, definition: dict[str, Any], *, deadline_s: float = DEADLINE_S) -> None:
         """Register a service instance with the agent. Same id again: replaced."""
@@ -230,13 +237,9 @@ class Client(WithSession):
         await self._call("PUT", "/v1/agent/service/register", body=definition, deadline_s=deadline_s, needs=needs)
 
     @property
-    def _where(self) -> str:
-        return f"Consul at {self._unix or self.url.authority}"
-
-    @property
     def where(self) -> str:
         """Consul's address, for people."""
-        return self._where
+        return f"Consul at {self._unix or self.url.authority}"
 
     async def _call(
         self,
@@ -271,13 +274,13 @@ class Client(WithSession):
                 proxy=self.access.http.proxy_for(url) if self.access.http else None,
             )
         except HttpError as error:
-            raise ConsulError(f"{self._where}: {error}") from error
+            raise ConsulError(f"{self.where}: {error}") from error
         if response.status == 403:
             rule = f"the token must be known and have: {needs}" if needs else "check the token and its policy"
             why = f"permission denied (403): {response.text()}; {rule}"
-            raise ConsulError(f"{self._where}: {why}", 403)
+            raise ConsulError(f"{self.where}: {why}", 403)
         if response.status not in fine:
-            raise ConsulError(f"{self._where}: {response.refusal()}", response.status)
+            raise ConsulError(f"{self.where}: {response.refusal()}", response.status)
         return response
 
     async def _credentials(self) -> dict[str, str]:
@@ -304,7 +307,7 @@ class Client(WithSession):
         try:
             return msgspec.json.decode(response.body, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConsulError(f"{self._where}: malformed answer: {error}: {response.text(80)!r}") from error
+            raise ConsulError(f"{self.where}: malformed answer: {error}: {response.text(80)!r}") from error
 
 
 def key_write(name: str) -> str:

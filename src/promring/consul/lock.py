@@ -96,6 +96,17 @@ class ConsulLockStore:
         """The sign of life was in the read. A session holds the key or not, so ``seen`` is not compared."""
         return bool(self._session) and (note is None or await self._client.change(self.key, self._session, note))
 
+    async def lacks(self, note: bytes | None) -> str:
+        """A session goes on without the right that the next one needs, and a key stays locked without the right to write
+        it. So both are asked for: a session without a TTL is renewed, which does nothing, and our own note is put again,
+        which Consul does not count as a change.
+        """
+        asked = [self._client.renew_session(self._session)] if self._session else []
+        if self._session and note is not None:
+            asked.append(self._client.change(self.key, self._session, note))
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        return "; ".join(str(one) for one in said if isinstance(one, ConsulError) and one.status == 403)
+
     async def release(self, note: bytes | None) -> None:
         if note is not None:
             await self._client.release(self.key, self._session, note)

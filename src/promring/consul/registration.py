@@ -23,6 +23,7 @@ from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.consul.client import Client, HealthEntry
 from promring.consul.instances import FILTERED, MARK, READ_RULES
 from promring.model import ConsulError, join_host_port
+from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
 CHECK = "promring_check"
@@ -150,7 +151,7 @@ class Registrar:
 
     async def run(self) -> None:
         """For ever: look what is missing, register it."""
-        name, failing = self._registration.service, ""
+        name, failing, lasting = self._registration.service, "", Lasting()
         while True:
             self._looked.clear()
             pause_s, failure = LOOK_S if self._leads() else RETRY_S, ""  # whoever gets the lock registers at once
@@ -163,7 +164,7 @@ class Registrar:
             except Exception as error:  # nothing that Consul says may end the process: logged, and tried again
                 failure = str(error) if isinstance(error, ConsulError) else f"{type(error).__name__}: {error}"
                 pause_s, self._invisible = RETRY_S, 0
-            if failure and failure != failing:
+            if failure and lasting.is_news(name, failure, begins=not failing):
                 self._log.error("register_failed", srv_name=name, error=failure)
             failing = failure
             with contextlib.suppress(TimeoutError):

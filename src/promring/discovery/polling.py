@@ -22,6 +22,7 @@ from promring.model import Answer, DiscoveryError, Empty, Known, TargetPool, Unk
 from promring.runtime.redact import scrub
 from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting, Unforeseen
+from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 JITTER = 0.05
@@ -122,7 +123,7 @@ async def _watch(name: str, source: Source, changed: asyncio.Event, stop: asynci
 def _say_troubles(name: str, before: tuple[str, ...], source: Source, log: Logger) -> tuple[str, ...]:
     """What fails behind a source whose list is taken, once while it is the same."""
     now = tuple(source.troubles) if isinstance(source, TroubledSource) else ()
-    if now and now != before:
+    if now and [*map(wording, now)] != [*map(wording, before)]:
         log.warning("discovery_behind_failing", source=name, error="; ".join(now), keeps="what it listed before")
     elif before and not now:
         log.info("discovery_behind_recovered", source=name)

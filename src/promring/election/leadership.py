@@ -68,6 +68,8 @@ class Leadership:
     """By fleet: the book of loads that the leader places by, packed; empty: by the number of targets."""
     failing: Mapping[str, Failing] = field(default_factory=dict)
     """Which scrapers of a fleet live and get nothing, or nothing new of a service, as the leader's plan has it."""
+    lacking: str = ""
+    """A right that this controller has lost and will need for the lock, in words; empty: none that is known."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
     taken_over_at: float = field(default=float("-inf"), init=False)

@@ -26,17 +26,20 @@ from promring.election.note import Note, decode
 from promring.election.store import LockState, LockStore
 from promring.model import StoreError
 from promring.runtime.backoff import backoff_s
+from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 LEASE_MOST_S = 4.0
 MARGIN = 0.2
 AGAIN_S = 0.25
 RAISE_AGAIN_S = 30.0
+RIGHTS_S = 60.0
+"""So often it is asked whether a right was taken away that is not needed now."""
 PATIENCE_S = 15.0
 """The lock was free for so long: then a controller leads that knows less than another might."""
 NOT_TAKEN_S = 5.0
 SAID_MOST = 10
-"""Reasons that are logged until the lock answers again."""
+"""Reasons, by their wording, that are logged until the lock answers again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Election:
         self._free_since: float | None = None
         self._tried = False
         """Whether the last round tried to take the lock."""
-        self._raise_again_at = 0.0
+        self._raise_again_at = self._rights_at = 0.0
         self._said: set[str] = set()
         self._failures = 0
         self._said_not_taken = False
@@ -126,6 +129,7 @@ class Election:
             return
         self._follow(seen, led=leading)
         if seen.held:
+            await self._ask_rights(None)
             return
         if self._may_lead():
             await self._take(seen)
@@ -171,6 +175,8 @@ class Election:
         self._learn()
         if await self._write(seen, self._next_epoch(seen), started):
             self._log.info("lock_acquired", epoch=self._leadership.epoch)
+        else:
+            await asyncio.sleep(AGAIN_S)  # the next read tells; a store that says "ours" and takes nothing is not flooded
 
     async def _renew(self, seen: LockState, started: float) -> None:
         """Lead on; say what changed meanwhile, and put back what somebody else wrote into the note."""
@@ -181,7 +187,10 @@ class Election:
             self._log.error("epoch_raised", receivers_have=above, ours=epoch, note="does another write without this lock?")
             epoch = max(above + STEP, seen.token)
         if await self._write(seen, epoch, started):
+            await self._ask_rights(self._note)
             await self._leadership.wait_for_news(self._lease.round_s)
+        else:
+            await asyncio.sleep(AGAIN_S)
 
     async def _write(self, seen: LockState, epoch: int, started: float) -> bool:
         """Renew the lock, with what all shall know, and lead from then on. False: it was lost; the next round follows."""
@@ -191,6 +200,22 @@ class Election:
         self._note, self._reigns, self._free_since, self._said_not_taken = note, True, None, False
         self._leadership.lead(self._lease.name, epoch, started + self._lease.lease_s)
         return True
+
+    async def _ask_rights(self, note: Note | None) -> None:
+        """Now and then: what is lost already, and would be found out only when it is needed. ``note``: as the holder."""
+        if self._now() < self._rights_at:
+            return
+        self._rights_at = self._now() + RIGHTS_S
+        try:
+            async with asyncio.timeout(self._lease.round_s / 2):
+                lacking = await self._store.lacks(None if note is None else note.encode())
+        except (StoreError, TimeoutError):  # the next round tells
+            return
+        before, self._leadership.lacking = self._leadership.lacking, lacking
+        if lacking and wording(lacking) != wording(before):
+            self._log.error("lock_right_missing", error=lacking, note="the lock goes on until it needs that right")
+        elif before and not lacking:
+            self._log.info("lock_right_back")
 
     def _next_epoch(self, seen: LockState) -> int:
         """Above all that are known; without a note, receivers may know one of a controller without a lock."""
@@ -211,8 +236,8 @@ class Election:
     # --- say ---------------------------------------------------------------------------------------------------------
 
     async def _failed(self, why: str) -> None:
-        if why not in self._said and len(self._said) < SAID_MOST:
-            self._said.add(why)
+        if (words := wording(why)) not in self._said and len(self._said) < SAID_MOST:
+            self._said.add(words)
             self._log.warning("lock_gives_no_answer", error=why)
         self._failures += 1
         await asyncio.sleep(backoff_s(self._failures, 2 * AGAIN_S, self._lease.round_s))

@@ -57,5 +57,10 @@ class LockStore(Protocol):
     async def renew(self, seen: LockState, note: bytes | None = None) -> bool:
         """Go on holding the lock, which was ours as ``seen``, and write ``note`` unless it is None. False: it is lost."""
 
+    async def lacks(self, note: bytes | None) -> str:
+        """What this candidate may not do any more and will need, such as a right that was taken away; empty: nothing that is
+        known. Changes nothing. ``note``: what it wrote last, as the holder.
+        """
+
     async def release(self, note: bytes | None) -> None:
         """Sign off. With a ``note``: as the holder, which writes it last and frees the lock for the next at once."""

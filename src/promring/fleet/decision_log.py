@@ -14,6 +14,7 @@ from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
 from promring.fleet.state import Memory
 from promring.model import Generation, Members, Placement
+from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 FAILED_SAID_MOST = 20
@@ -103,8 +104,8 @@ def say_failed(log: Logger, before: Iterable[Sequence[Outcome]], failed: Sequenc
     line costs 0.03 ms, and a fleet may have a thousand scrapers and fifty services. ``before``: the last outcomes of each
     means.
     """
-    known = {(o.scraper, o.error) for outcomes in before for o in outcomes if o.error}
-    new = [o for o in failed if (o.scraper, o.error) not in known]
+    known = {(o.scraper, wording(o.error)) for outcomes in before for o in outcomes if o.error}
+    new = [o for o in failed if (o.scraper, wording(o.error)) not in known]
     for outcome in new[:FAILED_SAID_MOST]:
         log.error("delivery_failed", scraper=outcome.scraper, error=outcome.error)
     if more := new[FAILED_SAID_MOST:]:

@@ -17,6 +17,7 @@ from promring.delivery import Closing, Delivery, Leads, Outcome
 from promring.fleet.asks import Asks
 from promring.fleet.ways import OldWay
 from promring.model import Scraper, Slice
+from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 NAMED_MOST = 100
@@ -125,7 +126,7 @@ class Retirement:
 
     def _say_failed(self, outcomes: Sequence[Outcome]) -> None:
         """Each once while it is for the same reason."""
-        failed = {(o.scraper, o.error) for o in outcomes if o.outcome in ("failed", "refused")}
-        for scraper, error in sorted(failed - self._failed):
-            self._log.warning("old_delivery_failed", scraper=scraper, error=error)
-        self._failed = failed
+        failed = {(o.scraper, wording(o.error)): o.error for o in outcomes if o.outcome in ("failed", "refused")}
+        for scraper, words in sorted(failed.keys() - self._failed):
+            self._log.warning("old_delivery_failed", scraper=scraper, error=failed[scraper, words])
+        self._failed = set(failed)

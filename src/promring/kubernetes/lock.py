@@ -161,6 +161,10 @@ class KubernetesLockStore:
         self._lease = written
         return written is not None
 
+    async def lacks(self, note: bytes | None) -> str:
+        """Nothing: a leader needs every right in each round."""
+        return ""
+
     async def release(self, note: bytes | None) -> None:
         lease = self._lease
         if note is None or lease is None or lease.spec.holder_identity != self._identity:

@@ -28,6 +28,7 @@ from promring.membership.kept import KeptProbe, idle_most
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Waiting
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, UnresolvedError, credentials_refused
 from promring.runtime.unforeseen import Quiet, Unforeseen
+from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 FIRST_PAUSE_S = 0.2
@@ -208,7 +209,7 @@ class ProbeMembership:
     def _distrusted(self, error: DistrustError, scraper: str) -> None:
         self.probed["distrusted"] += 1
         self._why[scraper] = f"{error}; it answers, so it counts as alive"
-        if self._quiet.is_news((scraper, str(error))):
+        if self._quiet.is_news((scraper, wording(str(error)))):
             self._log.warning(
                 "probe_distrusted",
                 srv_name=self._name,

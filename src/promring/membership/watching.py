@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from promring.membership import Membership, Publish
 from promring.model import Answer, Empty, Known, Members, Unknown, Waiting
-from promring.runtime.unforeseen import kept_alive
+from promring.runtime.unforeseen import Lasting, kept_alive
 from promring.telemetry.log import Logger, difference
 
 
@@ -30,7 +30,7 @@ class Changes:
     def __init__(self, name: str, log: Logger) -> None:
         self._name, self._log = name, log
         self._last: Answer[Members] | None = None
-        self._failing = False
+        self._failing, self._lasting = False, Lasting()
         self._living: list[str] = []
         """The scrapers of the last line about them."""
 
@@ -39,8 +39,9 @@ class Changes:
         if answer is last or answer == last or isinstance(answer, Waiting):
             return
         if isinstance(answer, Unknown):
+            if self._lasting.is_news("", answer.reason, begins=not self._failing):
+                self._log.warning("membership_gives_no_answer", srv_name=self._name, error=answer.reason)
             self._failing = True
-            self._log.warning("membership_gives_no_answer", srv_name=self._name, error=answer.reason)
             return
         if self._failing:
             self._failing = False

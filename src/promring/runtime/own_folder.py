@@ -17,6 +17,7 @@ from pathlib import Path
 
 from promring.runtime import disk
 from promring.runtime.threads import BusyError, Single
+from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
 NAME = "lock"
@@ -65,7 +66,7 @@ class OwnFolder:
         """For ever: look whether it is still held, and take what stands there when it is not. ``taken_again`` is called
         then: what was in it may be gone.
         """
-        single, said = Single(), ""
+        single, failing, lasting = Single(), False, Lasting()
         while True:
             await asyncio.sleep(every_s)
             try:
@@ -81,9 +82,9 @@ class OwnFolder:
                 if taken:
                     log.warning("state_folder_taken_again", path=str(self.path))
                     taken_again()
-            if why and why != said:
+            if why and lasting.is_news("", why, begins=not failing):
                 log.error("state_folder_not_held", path=str(self.path), error=why)
-            said = why
+            failing = bool(why)
 
     def _take_again(self) -> bool:
         """Whether it had to be taken."""

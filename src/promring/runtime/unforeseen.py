@@ -18,16 +18,17 @@ from pathlib import Path
 from types import TracebackType
 
 from promring.runtime.backoff import backoff_s
+from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 8.0
 CALM_S = 60.0
 """A loop that ran so long without a fault begins its back-off anew."""
 QUIET_S = 600.0
-"""A fault that was not seen for so long is logged again."""
+"""A fault that was not seen for so long is logged again; so is a failure that lasts, if its numbers are others by then."""
 KEPT_MAX = 100
 OTHER_WORDS_S = 60.0
-"""A failure that changes its words at each look (a time, a number of the request) is logged again after so long,"""
+"""A failure that changes its words at each look is logged again after so long,"""
 LINES_BURST = 10.0
 """and so many times at once before."""
 TEXT_MAX = 200
@@ -59,8 +60,9 @@ class Quiet:
 
 
 class Lasting:
-    """Failures that last, by name: each is news when it begins, and when it is told in other words. One that changes its
-    words, or comes and goes, at each look is news ``LINES_BURST`` times, then once in ``OTHER_WORDS_S``.
+    """Failures that last, by name: each is news when it begins, and when it is told in other words (``wording``). One that
+    is told in the same words with other numbers is news again after ``QUIET_S``. One that changes its words, or comes and
+    goes, at each look is news ``LINES_BURST`` times, then once in ``OTHER_WORDS_S``.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -72,7 +74,8 @@ class Lasting:
         now = self._clock()
         before, left, at = self._said.get(name, ("", LINES_BURST, now))
         left = min(LINES_BURST, left + (now - at) / OTHER_WORDS_S)
-        if (text == before and not begins) or left < 1:
+        same = not begins and (text == before or (wording(text) == wording(before) and now - at < QUIET_S))
+        if same or left < 1:
             return False
         self._said[name] = text, left - 1, now
         return True

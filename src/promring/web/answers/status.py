@@ -14,6 +14,7 @@ class Controllers(Answer, frozen=True):
     lock: Annotated[bool, doc("Whether several controllers share a lock.")]
     leader: Annotated[str | None, doc("Who leads; null: nobody, as far as is known, or there is no lock.")]
     epoch: Annotated[int | None, doc("Of the slices that are made from now on; null: nobody gave one yet.")]
+    lacking: Annotated[str | None, doc("A right that this controller has lost and will need for the lock; null: none.")]
     locked_out_by: Annotated[
         str | None, doc("Without a lock: the generation of another controller that receivers keep; else null.")
     ]

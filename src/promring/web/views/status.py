@@ -46,6 +46,7 @@ def _controllers(leadership: Leadership) -> Controllers:
         lock=not leadership.alone,
         leader=leadership.leader or None,
         epoch=leadership.epoch or None,
+        lacking=leadership.lacking or None,
         locked_out_by=str(newer) if newer else None,
         took_over_at=round(time.time() - ago_s, 3) if ago_s < float("inf") else None,
     )
