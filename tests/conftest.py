@@ -10,7 +10,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-pytest_plugins = ["tests.garbage", "tests.again", "tests.rows", "tests.room", "tests.order", "tests.leaks"]
+pytest_plugins = ["tests.garbage", "tests.again", "tests.rows", "tests.room", "tests.order", "tests.leaks", "tests.costs"]
 
 # No deadline: a slow machine is not a failure. Derandomized in CI, so that a red build is red again; failing examples
 # are printed with their seed everywhere.

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 SLOWER_MOST = 8.0
 LEAST_S = 10.0
 """Shorter waits fail on a machine that stood still for a moment."""
-LOOK_S, LOOK_MOST_S = 0.02, 0.05
-"""How often ``until`` looks, at first and later: most conditions ask a daemon, which costs it and us some milliseconds."""
+LOOK_S, LOOK_MOST_S, ASK_MOST_S = 0.02, 0.05, 0.2
+"""How often ``until`` looks, at first and later, and at what is awaited: that asks a daemon, which costs it and us some
+milliseconds.
+"""
+RUN_S = 0.5
+"""How often ``until`` looks when each look runs a command: a start of promring is a fifth of a second of CPU."""
 
 
 def slower() -> float:
@@ -34,19 +38,24 @@ def patient(seconds: float) -> float:
     return float(round(seconds * slower()))
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 30.0) -> float:
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 30.0, *, look_s: float = 0
+) -> float:
     """Wait until ``condition``; the seconds it took. Fails with ``what`` after ``timeout_s``, at least ``LEAST_S``, which is
-    for a machine that has nothing else to do: a busy one has ``slower`` times as long.
+    for a machine that has nothing else to do: a busy one has ``slower`` times as long. It looks no more often than each
+    ``look_s``.
     """
     started, timeout_s = time.monotonic(), max(timeout_s, LEAST_S)
     while True:
-        result = condition()
-        if await result if inspect.isawaitable(result) else result:
+        most_s, result = LOOK_MOST_S, condition()
+        if inspect.isawaitable(result):
+            most_s, result = ASK_MOST_S, await result
+        if result:
             return time.monotonic() - started
         waited_s = time.monotonic() - started
         if waited_s > timeout_s and waited_s > timeout_s * slower():
             raise AssertionError(f"not within {waited_s:.0f} s ({timeout_s:g} s on a quiet machine): {what}")
-        await asyncio.sleep(min(LOOK_MOST_S, LOOK_S + waited_s / 20))
+        await asyncio.sleep(max(look_s, min(most_s, LOOK_S + waited_s / 20)))
 
 
 async def answers(session: aiohttp.ClientSession, url: URL | str) -> bool:

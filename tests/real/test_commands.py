@@ -13,7 +13,7 @@ import yaml
 
 from promring.demo.process import free_port
 from tests.real.stage import CONSUL_SERVICE, SERVICE, stage
-from tests.waiting import until
+from tests.waiting import RUN_S, until
 
 
 async def promring(*arguments: str) -> tuple[int, str]:
@@ -71,7 +71,7 @@ async def test_status_and_where_say_what_is_in_good_and_in_bad_times(
             _, text = await promring("status", *url)
             return all(words in text for words in ("the last scrapers stay", "targets.json:1: ", "60 targets, known"))
 
-        await until(shown, "Consul's and the source's trouble in the status", 20)
+        await until(shown, "Consul's and the source's trouble in the status", 20, look_s=RUN_S)
 
 
 async def test_with_consul_gone_the_status_says_which_scraper_is_dead_and_is_not_green(

@@ -23,7 +23,7 @@ from testbed.machines import Machine, Machines, available
 from promring import __version__
 from tests.blocks import ROOT, Block, blocks, commands
 from tests.real.conftest import server
-from tests.waiting import patient, until
+from tests.waiting import RUN_S, patient, until
 
 SERVERS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 TARGETS = [f"10.1.2.{n}" for n in range(3, 9)]
@@ -164,7 +164,7 @@ def configurations() -> list[Block]:
 async def all_answer(walk: Walk) -> None:
     """Sources and scrapers, a Prometheus that has just been started in a moment."""
     check = by_words("promring check --online")
-    await until(lambda: walk.ask(check.text).returncode == 0, "all answer")
+    await until(lambda: walk.ask(check.text).returncode == 0, "all answer", look_s=RUN_S)
     walk.followed.append(check.text)
 
 
@@ -178,7 +178,7 @@ async def connect(walk: Walk, start: Block | str) -> None:
     else:  # with Consul, which knows of no scraper before promring has registered them
         walk.type(start)
         await all_answer(walk)
-    await until(lambda: walk.ask("promring status").returncode == 0, "ready")
+    await until(lambda: walk.ask("promring status").returncode == 0, "ready", look_s=RUN_S)
     shown = by_words("external_labels")
     assert shown.file == "/etc/prometheus/prometheus.yml"
     printed = walk.follow(by_words("promring scrape-config"))
@@ -207,7 +207,9 @@ async def try_it(walk: Walk) -> None:
     walk.follow(by_words("promring undrain"))
     await until(lambda: walk.targets_of("10.0.0.1") > 0, "it has targets again")
     walk.follow(by_words("echo '[]'"))
-    await until(lambda: "it answered with an empty list" in walk.type("promring status"), "the empty list was read")
+    await until(
+        lambda: "it answered with an empty list" in walk.type("promring status"), "the empty list was read", look_s=RUN_S
+    )
     await walk.all_scraped()
 
 
@@ -215,10 +217,10 @@ async def without_promring(walk: Walk, start: str) -> None:
     """It is stopped, everything goes on being scraped; it is started, and nothing moves."""
     owners = await walk.owners()
     walk.type("kill $(pgrep -f '[p]romring run')")  # the brackets: not the shell that says so
-    await until(lambda: walk.ask("pgrep -f '[p]romring run'").returncode == 1, "promring has stopped")
+    await until(lambda: walk.ask("pgrep -f '[p]romring run'").returncode == 1, "promring has stopped", look_s=RUN_S)
     await walk.all_scraped()
     walk.background(start)
-    await until(lambda: walk.ask("promring status").returncode == 0, "ready again")
+    await until(lambda: walk.ask("promring status").returncode == 0, "ready again", look_s=RUN_S)
     await walk.all_scraped()
     assert await walk.owners() == owners
 
@@ -231,7 +233,7 @@ async def other_pages(walk: Walk) -> None:
             if block.language == "sh" and not block.marker:
                 for line in commands(block):
                     if "release" in line:  # a reload, a line before, decides anew what is held
-                        await until(lambda: "held: " in walk.type("promring status"), "the empty list is held")
+                        await until(lambda: "held: " in walk.type("promring status"), "the empty list is held", look_s=RUN_S)
                     walk.type(line)
                     if "release" in line:
                         walk.follow(by_words("cp /tmp/web.json /etc"))
@@ -290,6 +292,8 @@ async def test_the_wheel_is_installed_with_consul_and_upgraded_as_the_pages_say(
     owners = await walk.owners()
     for words in (f"promring-{NEXT}", "systemctl restart"):
         walk.type("set -e; unset PIP_FIND_LINKS; " + by_words(words, INSTALL).text.replace("promring status", "true"))
-    await until(lambda: f"promring {NEXT}: ready" in walk.ask("promring status").stdout, "the new version is ready")
+    await until(
+        lambda: f"promring {NEXT}: ready" in walk.ask("promring status").stdout, "the new version is ready", look_s=RUN_S
+    )
     await walk.all_scraped()
     assert await walk.owners() == owners
