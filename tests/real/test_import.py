@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from promring.cli import main
 from promring.cli.import_ import judged_by_prometheus
 from promring.config.load import loads
 from promring.importing import keys, programs
@@ -233,3 +235,21 @@ def test_vmagent_takes_what_is_written_of_what_it_took(tmp_path: Path) -> None:
                 taken += 1
                 assert takes(tmp_path / "new" / name / SCRAPERS), name
     assert taken >= 2
+
+
+@pytest.mark.parametrize(
+    "keys_of_job",
+    [
+        "basic_auth: {username: u, password: !!int cAnArY7fX3x9}",
+        "basic_auth: {username: u, password: *cAnArY7fX3x9}",
+        'proxy_url: "http://u:cAnArY7fX3x9 y@p:1"',
+        'proxy_url: "http://u:cAnArY7fX3x9\\"y@p:1"',
+    ],
+)
+def test_what_prometheus_says_of_a_secret_is_repeated_without_it(tmp_path: Path, keys_of_job: str) -> None:
+    old = tmp_path / "prometheus.yml"
+    old.write_text(f'scrape_configs:\n  - job_name: a\n    static_configs: [{{targets: ["a:1"]}}]\n    {keys_of_job}\n')
+    answer = CliRunner().invoke(main, ["import", str(old), "--dry-run"])
+    assert answer.exit_code == 2
+    assert "prometheus.yml:" in answer.output
+    assert "cAnArY"[:4] not in answer.output

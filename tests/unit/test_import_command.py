@@ -161,8 +161,8 @@ def test_what_is_to_do_next_can_be_done_as_it_is_printed(old: Path, tmp_path: Pa
             ":4: scheme: key is there twice, first on line 3",
         ),
         ("scrape_configs:\n- job_name: a\n  static_configs: 5\n", ":2: scrape_configs[0]: static_configs must be a list"),
-        ("a: *b\n", ":1: unknown anchor 'b' referenced"),
-        ("a: &b [*b]\n", ":1: anchor 'b' value contains itself"),
+        ("a: *b\n", ":1: an unknown anchor is referenced"),
+        ("a: &b [*b]\n", ":1: the value of an anchor contains itself"),
         (BOMB, ":7: more than 500000 values"),
     ],
 )

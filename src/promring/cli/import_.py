@@ -21,7 +21,7 @@ from promring.importing import programs
 from promring.importing.configuration import Configuration, read_configuration
 from promring.importing.convert import Converted, convert
 from promring.importing.findings import Finding, ordered
-from promring.importing.inside import leaves
+from promring.importing.inside import leaves, without_secrets
 from promring.importing.output import check_folder, write_all
 from promring.importing.services import Layout
 from promring.importing.sizing import ask_load
@@ -149,13 +149,14 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
 def _refusal(main: Source, program: str, line: int, what: str) -> str:
     """Prometheus names the line only of some faults; else it is where a text stands that the message quotes."""
     what = what.replace(f"parsing YAML file {main.path.absolute()}: ", "")
+    shown = f"{program}: {without_secrets(what, [main.root])}"
     if line:
-        return f"{main.name}:{line}: {program}: {what}"
+        return f"{main.name}:{line}: {shown}"
     for quoted in re.findall(r'"([^"]+)"', what):
         places = [leaf for leaf in leaves(main.root) if leaf.node.real.text == quoted]
         if len(places) == 1:
-            return f"{main.name}:{places[0].node.line}: {places[0].path}: {program}: {what}"
-    return f"{main.name}:1: {program}: {what}"
+            return f"{main.name}:{places[0].node.line}: {places[0].path}: {shown}"
+    return f"{main.name}:1: {shown}"
 
 
 def _end(lines: Sequence[str], status: int) -> NoReturn:

@@ -167,9 +167,9 @@ class _Builder:
         if self._nodes > NODES_MAX:
             raise YamlProblem(line, f"more than {NODES_MAX} keys and values")
         if isinstance(event, yaml.AliasEvent):
-            raise YamlProblem(line, f"alias *{event.anchor} is not allowed", path)
-        if (tag := getattr(event, "tag", None)) is not None:
-            raise YamlProblem(line, f"tag {tag} is not allowed", path)
+            raise YamlProblem(line, "an alias (*) is not allowed; a text that begins with * must be in quotes", path)
+        if getattr(event, "tag", None) is not None:
+            raise YamlProblem(line, "a tag (!) is not allowed; a text that begins with ! must be in quotes", path)
         return line
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
@@ -181,7 +181,7 @@ class _Builder:
         try:
             return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            what = f"{text[:KEY_SHOWN_MAX]!r} is no {tag.rpartition(':')[2]} that can be read; in quotes it is a text"
+            what = f"is no {tag.rpartition(':')[2]} that can be read; in quotes it is a text"
             raise YamlProblem(_line(event), what, path) from error
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from promring.importing import keys
 from promring.importing.edits import Edit, quoted
 from promring.importing.source import Node, flat
+from promring.runtime.redact import hide, secrets_in
 
 PER_SERVER = ("$(NODE_NAME)", "%{NODE_NAME}", "${NODE_NAME}", "$(POD_NAME)", "%{POD_NAME}")
 
+_VALUE = re.compile(r"`([^`]*?)(?:\.\.\.)?`")
 _LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 
@@ -35,6 +38,19 @@ def leaves(node: Node, path: str = "", key: str = "") -> Iterator[Leaf]:
     else:
         for name, (_, value) in flat(real).items():
             yield from leaves(value, f"{path}.{name}" if path else name, name)
+
+
+def without_secrets(said: str, roots: Iterable[Node]) -> str:
+    """What a program ``said`` of a configuration, without its secrets. Of a long value it may repeat seven characters."""
+    texts = [(leaf.key, leaf.node.real.text) for root in roots for leaf in leaves(root)]
+    secrets = [text for key, text in texts if keys.is_secret(key, text)]
+    secrets += [part for _, text in texts for part in secrets_in(text)]
+
+    def value(found: re.Match[str]) -> str:
+        is_part = found[1] and any(secret.startswith(found[1]) for secret in secrets)
+        return "`***`" if is_part else found[0]
+
+    return hide(_VALUE.sub(value, said), secrets)
 
 
 def has_secret(node: Node) -> bool:

@@ -192,10 +192,10 @@ class _Composer:
 
     def _alias(self, event: Any, node: Node) -> Node:
         if event.anchor not in self._anchors:
-            raise _Refused(node.line, f"unknown anchor '{event.anchor}' referenced")
+            raise _Refused(node.line, "an unknown anchor is referenced (*); a text that begins with * must be in quotes")
         target = self._anchors[event.anchor]
         if target is None:
-            raise _Refused(node.line, f"anchor '{event.anchor}' value contains itself")
+            raise _Refused(node.line, "the value of an anchor contains itself")
         node.kind, node.target, node.size = target.kind, target, target.size
         return node
 

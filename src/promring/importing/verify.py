@@ -33,6 +33,7 @@ from promring.importing import programs, vmagent
 from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
+from promring.importing.inside import without_secrets
 from promring.importing.programs import ProgramError, ask
 from promring.importing.quiet import Listed, engine_text, lacking, quiet_text, read_again
 from promring.importing.running import Seen, Targets, prometheus, settled_targets
@@ -91,7 +92,7 @@ def _program(found: Converted) -> tuple[Path, set[str]]:
 
 def _refused(found: Converted) -> list[Finding]:
     """What programs say of the files, as they will lie."""
-    findings = []
+    findings, roots = [], [source.root for source in found.configuration.sources]
     with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
         for name, file in found.files.items():
             path = Path(folder, name)
@@ -104,7 +105,8 @@ def _refused(found: Converted) -> list[Finding]:
             answer = programs.verdict(Path(folder, name))
             refused = answer.refused if answer is not None else []
             by = answer.program if answer is not None else ""
-            findings += [Finding(0, line or 1, "PI035", name, "", f"{by}: {what}") for line, what in refused]
+            said = [(line or 1, f"{by}: {without_secrets(what, roots)}") for line, what in refused]
+            findings += [Finding(0, line, "PI035", name, "", what) for line, what in said]
     return findings
 
 
