@@ -149,6 +149,15 @@ def test_of_several_who_hold_on_as_many_stay_as_there_are_owners(
     assert slices(schedule(wanted, alike, evidence, POLICY, 10.0)[1]) == {"x": who + "c", "y": who + "d"}
 
 
+@pytest.mark.parametrize(("reaching", "who"), [("", "b"), ("b", "b"), ("a", "a")])
+def test_of_several_who_hold_on_one_that_has_taken_its_slice_comes_before_one_that_has_not(reaching: str, who: str) -> None:
+    wanted = placed({"x": "c"})
+    before = had(wanted.pool, ("x", "a", 0.0, 50.0), ("x", "b", 6.0, 60.0))
+    taken = {("", "a"): Taken((-1.0,), (-1.0,)), ("", "b"): Taken((7.0,), (7.0,))}
+    evidence = Evidence({name: sees(wanted.pool, 9.0, up="x") for name in reaching}, taken)
+    assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == who + "c"
+
+
 def test_claims_of_targets_with_more_and_fewer_owners_are_told_apart() -> None:
     wanted = placed({"x": "ab", "y": "--"})
     claims, _ = schedule(wanted, had(wanted.pool, ("x", "a", 3.0, NEVER)), Evidence(), POLICY, 10.0, replicas=2)

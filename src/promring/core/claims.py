@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,6 +113,22 @@ def never(count: int) -> Times:
 
 
 NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int32, np.float64, np.float64)))  # type: ignore[arg-type]
+
+
+def has_taken(
+    pool: TargetPool, names: Sequence[str], held: tuple[Rows, Owners, Times], taken: Mapping[tuple[str, str], Taken]
+) -> Flags:
+    """For each that is ``held`` (row, scraper, since) whether the scraper is known to have taken a slice with it since then.
+    ``names``: of the scrapers; ``taken``: by service and name.
+    """
+    rows, scrapers, since = held
+    has = np.zeros(len(rows), dtype=bool)
+    for number in np.unique(scrapers).tolist():
+        mine = np.flatnonzero(scrapers == number)
+        mine = mine[np.argsort(rows[mine], kind="stable")]
+        for service, part in pool.by_service(rows[mine]):
+            has[mine[part]] = taken.get((service, names[number]), Taken()).since(since[mine[part]]) < NEVER
+    return has
 
 
 def with_seen(

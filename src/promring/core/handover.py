@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, never
+from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, has_taken, never
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.joined import carried_over
 from promring.core.packing import NOBODY
@@ -106,6 +106,7 @@ def schedule(
         rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
         success, failure = _of_holders(pool, names, rows, scrapers, evidence)
+        has = has_taken(pool, names, (rows, scrapers, since), evidence.taken)
         about = np.zeros(len(pool), dtype=bool)
         about[rows] = True
         about = about[owned]  # of a million targets few are handed over at a moment
@@ -114,7 +115,7 @@ def schedule(
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
         ends |= policy.overlap_s <= 0
-        kept = stays | _first_of_row(rows, success, until, ~ends & ~stays, wanted.owners.shape[1])
+        kept = stays | _first_of_row(rows, success, has, until, ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
@@ -314,13 +315,13 @@ def _of_holders(
     return success, seen & ~success
 
 
-def _first_of_row(rows: Rows, success: Flags, until: Times, among: Flags, most: int) -> Flags:
-    """Of those ``among``, for each row the first ``most``: those with ``success`` first, then in order of ``until``, as
-    they have had the target longest.
+def _first_of_row(rows: Rows, success: Flags, has: Flags, until: Times, among: Flags, most: int) -> Flags:
+    """Of those ``among``, for each row the first ``most``: those with ``success`` first, then those that have taken it, then
+    in order of ``until``, as they have had the target longest.
     """
     kept = np.zeros(len(rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    order = chosen[np.lexsort((until[chosen], ~success[chosen], rows[chosen]))]
+    order = chosen[np.lexsort((until[chosen], ~has[chosen], ~success[chosen], rows[chosen]))]
     ordered = rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
     rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
