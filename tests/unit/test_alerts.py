@@ -192,7 +192,7 @@ async def test_the_api_and_the_page_say_which_alerts_are_true_and_lead_to_their_
         assert 'href="/runbooks#promringreloadfailed"' in page
         assert "refused its configuration" in page
         assert 'id="promringreloadfailed"' in (await r.get("/runbooks"))[2].decode()
-        assert "may become alerts" in (await r.get("/"))[2].decode()
+        assert re.search(r"rules? (is|are) true, and becomes? (an )?alerts? if that lasts", (await r.get("/"))[2].decode())
 
 
 def test_a_page_of_a_fleet_has_the_alerts_of_it_its_services_and_the_process() -> None:
