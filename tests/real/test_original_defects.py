@@ -21,7 +21,7 @@ async def test_the_ring_after_a_change_has_the_virtual_nodes_it_was_configured_w
     tmp_path: Path, consul_program: Path, prometheus_program: Path
 ) -> None:
     placement = {"virtual_nodes": 128, "load_factor": None}
-    options: dict[str, Any] = {"scrapers": 3, "running": 2, "http_sd": 0, "count": 300, "placement": placement}
+    options: dict[str, Any] = {"scrapers": 3, "running": 2, "http_sd": 0, "count": 120, "placement": placement}
     async with stage(tmp_path, consul_program, prometheus_program, **options) as s:
         first, second, joining = s.scrapers
         before = s.slices()

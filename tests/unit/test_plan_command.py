@@ -38,6 +38,7 @@ def planned(**changed: Any) -> dict[str, Any]:
         "most": 50,
         "fits": {
             "all": True,
+            "ownerless": 0,
             "unplaced": 0,
             "unplaced_load": 0,
             "unplaced_targets": [],
