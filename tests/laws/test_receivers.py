@@ -101,9 +101,14 @@ class Delivering(RuleBasedStateMachine):
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(self.receive, both))
         have = noted(self.path), self._there()
-        fitting = [way for way in ways if (answers, *have) == way]
+        fitting = [way for way in ways if have == way[1:] and all(map(self._may_say, answers, way[0]))]
         assert fitting, f"{answers} and {have} are of neither order: {ways}"
         _, self.note, self.body = fitting[0]
+
+    @staticmethod
+    def _may_say(answer: str, wanted: str) -> bool:
+        """Who looks what is there before the other one has written the same bytes writes them again."""
+        return answer == wanted or (answer, wanted) == ("written", "same")
 
     @rule(epoch=NUMBERS, n=NUMBERS, body=st.sampled_from(BODIES))
     def the_disk_is_full(self, epoch: int, n: int, body: bytes) -> None:

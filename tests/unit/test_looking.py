@@ -130,5 +130,5 @@ async def test_hundreds_of_lookers_together_take_a_part_of_one_processor(monkeyp
             stack.enter_context(Looking(lambda: "the same"))
         beside = await pause()
     assert alone < beside
-    assert beside >= 25 * 400 * 0.001, "400 looks of a millisecond in ten seconds"
+    assert beside >= 0.99 * 25 * 400 * 0.001, "400 looks of a millisecond in ten seconds"
     assert Looking._looking == 0

@@ -48,7 +48,7 @@ def ids(members: Members) -> str:
         ("- a:1\n- {address: b:1, wieght: 2}\n", "scrapers.yml:2: entry 2: unknown key 'wieght'"),
         ("- a:1\n- {address: b:1, weight: -2}\n", "scrapers.yml:2: entry 2: weight: -2 is not"),
         ("- a:1\n- {address: b:1,\n   address: c:1}\n", "scrapers.yml:3: entry 1: duplicate key"),
-        ("- &x a:1\n- *x\n", "scrapers.yml:2: alias"),
+        ("- &x a:1\n- *x\n", "scrapers.yml:2: an alias"),
         ("- a:1\n---\n- b:1\n", "scrapers.yml:2: there must be one document only"),
         ("[" * 10_000, "scrapers.yml:1: nested deeper"),
         ("\0", "scrapers.yml:1: "),
