@@ -2,7 +2,8 @@
 
 Owns how a change is put in place and which tests look at it: those that reached its statement in a run without a change, the
 short ones first, until one fails. Promises: no file is written; a change that hangs or eats memory is ended and counts as
-noticed. Does not promise that a test of other modules would not notice.
+noticed; a fork that fails for another reason than its tests is an error, never a change that was noticed. Does not promise
+that a test of other modules would not notice.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
 MEMORY_MAX = 6 * 2**30
+NO_MEMORY = 3
+"""The exit status of a fork that had no more."""
 CPU_LEAST_S, CPU_TIMES, WAIT_S_MAX = 3.0, 4.0, 300.0
 """A change may take four times what the same tests take without it, watched, and some more."""
 
@@ -74,6 +77,8 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> object:
         called = self._calls(session)
         functions = _functions_of(self.path)
+        if unknown := {change.function for change in self.wanted} - functions.keys():
+            raise pytest.UsageError(f"the tests do not import these functions: {sorted(unknown)}")
         gc.collect()
         gc.freeze()  # a fork shares what it does not write to, and has no need to look through it
         for change in self.wanted:
@@ -153,7 +158,9 @@ def _forked(work: Callable[[], bytes], *, cpu_s: float, wait_s: float) -> tuple[
     _, status = os.waitpid(child, 0)
     if status == 0:
         return b"".join(piece for piece in pieces if piece), ""
-    return None, f"signal {status}" if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}"
+    if os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == NO_MEMORY:
+        return None, f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no memory"
+    raise pytest.UsageError(f"a fork ended with exit status {os.waitstatus_to_exitcode(status)} before its tests did")
 
 
 def _read(pipe: int, until: float) -> Iterator[bytes | None]:
@@ -183,12 +190,17 @@ def _work(work: Callable[[], bytes], pipe: int, cpu_s: float) -> None:
         while said:
             said = said[os.write(pipe, said) :]
         status = 0
+    except MemoryError:
+        status = NO_MEMORY
     finally:
         os._exit(status)
 
 
 def _functions_of(path: Path) -> dict[str, list[FunctionType]]:
-    """Every function of the module, by its qualified name, wherever a decorator or a class has put it."""
+    """Every function of the module, by its qualified name, wherever a decorator or a class has put it. Functions that a test
+    has frozen while it was imported are not among the objects that the collector tells.
+    """
+    gc.unfreeze()
     found: dict[str, list[FunctionType]] = {}
     functions: Iterable[FunctionType] = (one for one in gc.get_objects() if isinstance(one, FunctionType))
     for function in functions:

@@ -8,6 +8,7 @@ import pytest
 from mutants.__main__ import CORE, explained, of_module
 from mutants.changes import changes, code_of
 from mutants.modules import TESTS
+from mutants.trial import _forked
 
 
 def named(body: str) -> list[str]:
@@ -55,3 +56,24 @@ def test_every_module_of_the_core_has_its_tests_and_every_explanation_is_about_a
     for module, reasons in explained().items():
         assert not set(reasons) - {change.name for change in of_module(module)}, f"{module}: no such change"
         assert all(reasons.values())
+
+
+def _defect() -> bytes:
+    raise KeyError("of the tool, not of a test")
+
+
+def _full() -> bytes:
+    raise MemoryError
+
+
+def _endless() -> bytes:
+    while True:
+        pass
+
+
+def test_a_fork_that_fails_by_itself_is_an_error_and_one_that_is_ended_has_noticed_the_change() -> None:
+    assert _forked(lambda: b"a test", cpu_s=60, wait_s=60) == (b"a test", "")
+    assert _forked(_full, cpu_s=60, wait_s=60) == (None, "no memory")
+    assert _forked(_endless, cpu_s=1, wait_s=60) == (None, "signal 24")
+    with pytest.raises(pytest.UsageError, match="before its tests did"):
+        _forked(_defect, cpu_s=60, wait_s=60)
