@@ -207,10 +207,17 @@ def test_a_time_that_is_none_is_refused_before_anything_is_drained(token: str, t
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ({"alive": True, "forecast": {"come": 12}}, f"node: {ONE} undrained: 12 targets come back, make before break"),
-        ({"alive": True, "forecast": None}, f"node: {ONE} undrained: its share comes back"),
         (
-            {"alive": False, "forecast": None},
+            {"was_drained": True, "alive": True, "forecast": {"come": 12}},
+            f"node: {ONE} undrained: 12 targets come back, make before break",
+        ),
+        ({"was_drained": True, "alive": True, "forecast": None}, f"node: {ONE} undrained: its share comes back"),
+        (
+            {"was_drained": False, "alive": True, "forecast": {"come": 0}},
+            f"node: {ONE} was not drained: nothing changes",
+        ),
+        (
+            {"was_drained": True, "alive": False, "forecast": None},
             f"node: {ONE} undrained: it does not count as alive; it gets its share when it comes back",
         ),
     ],

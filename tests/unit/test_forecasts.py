@@ -57,7 +57,18 @@ async def test_a_drain_answers_what_is_left_and_who_will_carry_it(tmp_path: Path
         assert (await row(r, gone))["left"] == had, "it is not called drained while it holds them"
         assert (await row(r, stays))["left"] is None
         status, answer = await post(r, gone, "undrain")
-        assert (status, answer["drained"], answer["alive"]) == (200, False, True)
+        assert (status, answer["drained"], answer["was_drained"], answer["alive"]) == (200, False, True, True)
+        status, answer = await post(r, gone, "undrain")
+        assert (status, answer["drained"], answer["was_drained"]) == (200, False, False)
+
+
+@pytest.mark.parametrize("path", ["fleets/node/plan?without={typo}", "services/node/targets?scraper={typo}"])
+async def test_a_scraper_that_is_not_there_is_answered_with_the_one_that_may_have_been_meant(
+    path: str, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as r:
+        _, _, body = await r.get(f"/api/v1/{path.format(typo=r.nodes[0] + '0')}")
+    assert f"; did you mean '{r.nodes[0]}'" in json.loads(body)["error"]
 
 
 async def test_what_comes_back_is_said_by_an_undrain(tmp_path: Path) -> None:

@@ -140,3 +140,25 @@ def test_a_plan_of_a_controller_loads_nothing_of_the_daemon() -> None:
     loaded = set(out.stdout.splitlines()[-1].split())
     assert "promring.cli.plan" in loaded
     assert loaded & HEAVY == set()
+
+
+def test_names_that_are_mistyped_are_answered_from_the_file_with_those_that_may_have_been_meant(tmp_path: Path) -> None:
+    file = tmp_path / "x.yml"
+
+    def offline(*words: str) -> Result:
+        each = [
+            {
+                "name": f"fleet-{number}",
+                "scrapers": {"probe": {"nodes": [f"10.0.0.{number}:9090"]}},
+                "delivery": [{"http_sd": {}}],
+            }
+            for number in range(2)
+        ]
+        services = [{"name": f"s{n}", "fleet": f"fleet-{n}", "targets": [{"http": {"url": "http://a/"}}]} for n in range(2)]
+        file.write_text(json.dumps({"fleets": each, "shard_services": services}))
+        return CliRunner().invoke(main, ["plan", "--offline", f"--config.file={file}", *words])
+
+    result = offline("--fleet", "flet-1")
+    assert (result.exit_code, "did you mean 'fleet-1'" in result.stderr) == (2, True), result.stderr
+    result = offline("--without", "10.0.0.1:909")
+    assert (result.exit_code, "did you mean '10.0.0.1:9090'" in result.stderr) == (2, True), result.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from promring.cli import main
 from promring.core.placement import Policy, place, place_living
-from promring.core.preview import PreviewError, preview
+from promring.core.preview import NotLiveError, PreviewError, preview
 from promring.core.ring import Ring
 from promring.demo.process import free_port
 from promring.model import Members, Scraper
@@ -45,8 +45,9 @@ def test_what_a_plan_says_adds_up(names: list[str], scrapers: Members, policy: P
 
 def test_what_cannot_be_is_said() -> None:
     one = (Scraper("a:1", "a", 1),)
-    with pytest.raises(PreviewError, match="b:1 is not a live scraper; there is a:1"):
+    with pytest.raises(NotLiveError, match="b:1 is not a live scraper; there is a:1") as error:
         preview(pool_of(["t:1"]), one, Policy(), without=["b:1"])
+    assert (error.value.name, error.value.live) == ("b:1", ["a:1"])
     with pytest.raises(PreviewError, match="a:1 is a live scraper already"):
         preview(pool_of(["t:1"]), one, Policy(), joining=one)
     with pytest.raises(PreviewError, match="no scraper would be left"):

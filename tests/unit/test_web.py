@@ -400,7 +400,11 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
         assert (decision["kind"], decision["numbers"]["lost"]) == ("capacity_short", 10)
         assert [one["fleet"] for one in found["fleets"]] == ["node", "files-only"]
         assert found["fleets"][0]["preview"]["fits"]["unplaced"] == 10
-        for query, said in (("?without=x:1", "x:1 is not a live scraper"), ("?fleet=node&with=x", "not host:port")):
+        for query, said in (
+            ("?without=x:1", "x:1 is not a live scraper"),
+            (f"?without={r.nodes[0]}0", f"; did you mean '{r.nodes[0]}'"),
+            ("?fleet=node&with=x", "not host:port"),
+        ):
             async with r.session.post(url + query, data=json.dumps(config), headers=token) as response:
                 assert (response.status, said in (await response.json())["error"]) == (400, True), query
         async with r.session.post(url + "?name=new.yml", data="shard_services: []", headers=token) as response:

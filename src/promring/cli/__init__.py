@@ -1,7 +1,8 @@
 """The command line. One module a command; each is listed here and loaded when it is called.
 
 Exit codes: 0 done; 1 no, or it failed, and standard error says why; 2 the command line or the configuration is wrong;
-141 whoever read the output has stopped reading (``promring status | head -1``).
+130 Ctrl-C ended it before it was done; 141 whoever read the output has stopped reading (``promring status | head -1``).
+Ctrl-C is how ``run``, ``agent``, ``demo``, ``status --watch`` and ``events --follow`` end: then it is 0.
 """
 
 from __future__ import annotations

@@ -59,7 +59,11 @@ def drain(
         for one in drains:
             one.result = one.result or "begun"
     else:
-        wait(controller, drains, timeout_s, tell)
+        try:
+            wait(controller, drains, timeout_s, tell)
+        except KeyboardInterrupt:
+            say("not waited for any longer; a drain that has begun goes on (promring undrain ends it)", err=True)
+            raise
     for one in drains:
         tell(_outcome(one), err=one.result not in ("begun", "drained"))
     if not output.is_text:
@@ -79,7 +83,8 @@ def undrain(scraper: str, controller: Controller, output: Output, fleets: tuple[
         answer = controller.post(f"/api/v1/fleets/{segment(name)}/scrapers/{segment(scraper)}/undrain", Undrained)
         answers.append(answer.plain())
         if output.is_text:
-            say(f"{name}: {scraper} undrained: {_coming(answer.data)}")
+            done = f"undrained: {_coming(answer.data)}" if answer.data.was_drained else "was not drained: nothing changes"
+            say(f"{name}: {scraper} {done}")
     if not output.is_text:
         output.say(answers)
 

@@ -32,7 +32,8 @@ LOST_AFTER_S = 60.0
 @click.option("--once", is_flag=True, help="Kill and restart one scraper, exit 0 only if every target was scraped again.")
 @click.option("--targets", type=click.IntRange(1, 2000), default=300, show_default=True, help="How many targets.")
 def demo(once: bool, targets: int) -> None:
-    """Run scrapers, targets and promring on loopback; kill a scraper and watch the others take over."""
+    """Run scrapers, targets and promring on loopback; kill a scraper and watch the others take over. q or Ctrl-C ends
+    it: exit 0."""
     console = Console(highlight=False, soft_wrap=True)
     try:
         with tempfile.TemporaryDirectory(prefix="promring-demo-") as folder:
@@ -40,6 +41,8 @@ def demo(once: bool, targets: int) -> None:
     except StartError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
+        if once:
+            raise  # nobody knows whether every target would have been scraped again
         console.print("stopped")
         return
     sys.exit(0 if good else 1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import click
 
 from promring.cli.client import Answered, Controller, controller_options
 from promring.cli.completion import fleet_names, service_names
-from promring.cli.output import Output, output_option, paint, say
+from promring.cli.output import Output, output_option, paint, say, until_interrupted
 from promring.web.answers.status import Event
 
 FOLLOW_S = 1.0
@@ -27,7 +28,7 @@ LEVELS = {"warn": "yellow", "error": "red"}
     "--service", metavar="NAME", shell_complete=service_names, help="Of this shard service, and of its whole fleet, only."
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
-@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C. As JSON: one event a line.")
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C (exit 0). As JSON: one event a line.")
 def events(
     controller: Controller, output: Output, fleet: str | None, service: str | None, limit: int, *, follow: bool
 ) -> None:
@@ -35,13 +36,22 @@ def events(
     if fleet and service:
         raise click.UsageError("either --fleet or --service")
     chosen = [(name, value) for name, value in (("fleet", fleet), ("service", service)) if value]
+    if follow:
+        with until_interrupted():
+            _follow(controller, output, chosen, limit)
     answer = controller.get("/api/v1/events", list[Event], [("limit", str(limit)), *chosen])
-    if not follow and not output.is_text:
+    if not output.is_text:
         output.say(answer.plain())
         return
     _show(answer, output)
+
+
+def _follow(controller: Controller, output: Output, chosen: Sequence[tuple[str, str]], limit: int) -> NoReturn:
+    """The newest ``limit``, and what comes. A controller that does not answer is asked again, but the first time."""
+    answer = controller.get("/api/v1/events", list[Event], [("limit", str(limit)), *chosen])
+    _show(answer, output)
     seen = answer.data[-1] if answer.data else None
-    while follow:
+    while True:
         time.sleep(FOLLOW_S)
         try:
             seen = _go_on(controller, output, chosen, seen)

@@ -10,10 +10,13 @@ import contextlib
 import gc
 import importlib
 import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -40,6 +43,8 @@ OTHER_WORDS = {
     "version": "--version",
 }
 """What the commands of other programs are called, and what does that here: no spelling would lead to it."""
+INTERRUPTED = 130
+"""128 + SIGINT, as a shell says of programs that the signal ends."""
 GARBAGE_LOOKED_FOR = 100_000
 """Values that are made until the collector runs: loading a command makes many, and no garbage. A tenth of its CPU."""
 
@@ -100,6 +105,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            raise _Interrupted from None
         except click.UsageError as error:  # their texts may name what came from outside
             text = error.format_message().replace(",\n\t", ", ").replace("\n\t", " ")  # choices, a line each
             raise click.UsageError(printable(text, lines=True), error.ctx) from None
@@ -113,11 +120,29 @@ class LazyGroup(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **kwargs)
+        except _Interrupted:
+            _end_by_interrupt()
         except OSError as error:  # help and version: click prints them itself
             if not _is_from(error, click.echo.__code__):
                 raise
             _say_unwritten(error)
             sys.exit(1)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C, where no command has taken it. Not an exception that click knows: it would say "Aborted!"."""
+
+
+def _end_by_interrupt() -> NoReturn:
+    """As SIGINT ends a program that does not know it, so that a shell ends the loop or the script around it, too; with
+    ``INTERRUPTED`` where that is not possible (the first process of a container).
+    """
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(INTERRUPTED)
 
 
 def _is_from(error: BaseException, code: CodeType) -> bool:

@@ -78,6 +78,15 @@ def next_screen() -> None:
 
 
 @contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Around what goes on until Ctrl-C: that is its end, and not a failure."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+@contextmanager
 def working(what: str) -> Iterator[None]:
     """Around what may take long: on a terminal a line on standard error says what is done, and for how long, and goes away
     at the end. Elsewhere nothing is said.

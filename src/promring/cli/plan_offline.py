@@ -16,9 +16,10 @@ from promring.core.preview import preview
 from promring.model import Members, PromringError
 from promring.read_facts import read_facts
 from promring.rules import policy_of
+from promring.runtime.near import meant
 from promring.telemetry import log
 from promring.web.answers.plans import Plan
-from promring.web.views.plans import described, plan_of
+from promring.web.views.plans import described, plan_of, why_not
 from promring.web.views.room import room_of
 
 
@@ -35,7 +36,7 @@ def planned(config_file: Path, fleet: str | None, without: Sequence[str], joinin
             members, listed, pool = asyncio.run(read_facts(settings, chosen, config_file, log.get()))
         found = preview(pool, members, policy_of(chosen), without=without, joining=new, listed=_with_shares(listed, members))
     except (PromringError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(why_not(error)) from error
     if chosen.keys.placement.loads.learns:
         say("loads are learnt by a controller that runs: here each target counts 1", err=True)
     room = room_of(found.after, policy_of(chosen))
@@ -53,11 +54,15 @@ def _chosen(settings: Settings, named: str | None, without: Sequence[str]) -> Fl
     fleets = {fleet.name: fleet for fleet in settings.every_fleet}
     if named is not None:
         if named not in fleets:
-            raise click.UsageError(f"--fleet: no fleet {named!r}; there is {', '.join(fleets)}")
+            raise click.UsageError(f"--fleet: no fleet {named!r}; there is {', '.join(fleets)}{meant(named, fleets)}")
         return fleets[named]
-    found = list(fleets.values())
+    found, hint = list(fleets.values()), ""
     if len(found) > 1 and without:
-        found = [one for one in found if set(without) <= {one.keys.scraper(node).id for node in one.keys.listed}]
+        listed = {fleet.name: {fleet.keys.scraper(node).id for node in fleet.keys.listed} for fleet in found}
+        found = [one for one in found if set(without) <= listed[one.name]]
+        every = sorted(set().union(*listed.values()))
+        hint = next((meant(name, every) for name in without if name not in every), "")
     if len(found) != 1:
-        raise click.UsageError(f"--fleet: which one? There is {', '.join(one.name for one in found) or ', '.join(fleets)}")
+        there = ", ".join(one.name for one in found) or ", ".join(fleets)
+        raise click.UsageError(f"--fleet: which one? There is {there}{hint}")
     return found[0]

@@ -11,7 +11,7 @@ import click
 from promring.cli.client import Controller, controller_options
 from promring.cli.durations import Seconds
 from promring.cli.leaving import show_left_behind, show_retiring
-from promring.cli.output import Output, clock, next_screen, output_option, paint, say, say_table, until
+from promring.cli.output import Output, clock, next_screen, output_option, paint, say, say_table, until, until_interrupted
 from promring.cli.previews import room_line
 from promring.web.answers.fleets import Fleet, Loads, Service, Source
 from promring.web.answers.parts import Held, Membership, Scraper, Summary
@@ -25,12 +25,13 @@ LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 @click.command()
 @controller_options
 @output_option
-@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C. As JSON: one status a line.")
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C (exit 0). As JSON: one status a line.")
 @click.option("--every", "every_s", type=Seconds(), default="2s", show_default=True, help="How often, with --watch.")
 def status(controller: Controller, output: Output, *, watch: bool, every_s: float) -> None:
     """Show scrapers, sources and what is held, fleet by fleet. Exit 1 when the controller is not ready."""
     if watch:
-        _watch(controller, output, max(every_s, EVERY_LEAST_S))
+        with until_interrupted():
+            _watch(controller, output, max(every_s, EVERY_LEAST_S))
     answer = controller.get("/api/v1/status", Status)
     if output.is_text:
         show_status(answer.data)

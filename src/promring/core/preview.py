@@ -23,6 +23,14 @@ class PreviewError(PromringError):
     """What was asked for cannot be: the text names the scraper."""
 
 
+class NotLiveError(PreviewError):
+    """One that shall leave is not there. ``name``: it; ``live``: those that are."""
+
+    def __init__(self, name: str, live: Iterable[str]) -> None:
+        self.name, self.live = name, sorted(live)
+        super().__init__(f"{name} is not a live scraper; there is {_named(self.live)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Targets that lack an owner, their load, and targets that are heavier than their owner may carry: how many, and the
@@ -79,7 +87,7 @@ def preview(
     ids = {s.id for s in members}
     for name in without:
         if name not in ids:
-            raise PreviewError(f"{name} is not a live scraper; there is {_named(ids)}")
+            raise NotLiveError(name, ids)
     for scraper in joining:
         if scraper.id in ids:
             raise PreviewError(f"{scraper.id} is a live scraper already")
@@ -103,9 +111,9 @@ def _placed(pool: TargetPool, members: Members, listed: Iterable[Scraper], polic
     return place_living(pool, ring, Ring(tuple(sorted(listed)), policy.virtual_nodes), policy, loads)
 
 
-def _named(ids: set[str]) -> str:
+def _named(ids: Sequence[str]) -> str:
     more = len(ids) - NAMED_MOST
-    return ", ".join(sorted(ids)[:NAMED_MOST]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(ids[:NAMED_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def fit(placement: Placement) -> Fit:

@@ -16,7 +16,7 @@ from promring.core.difference import compare
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, capacities, place_living
 from promring.core.pool import merge_sources
-from promring.core.preview import Preview
+from promring.core.preview import NotLiveError, Preview
 from promring.core.recall import recalled
 from promring.core.ring import Ring
 from promring.core.room import keeping
@@ -159,7 +159,7 @@ def _leaving(memory: Memory, question: Question | None) -> set[str]:
     found = {id_of(name, lambda: memory.members) for name in names}
     known = {s.id for s in memory.members}
     if strange := sorted(found - known):
-        raise PromringError(f"{strange[0]} is not a live scraper; there is {', '.join(sorted(known)[:20])}")
+        raise NotLiveError(strange[0], known)
     return found
 
 

@@ -12,6 +12,7 @@ from promring.core.preview import CHANGES_MOST
 from promring.fleet.fleet import Service
 from promring.model import PromringError
 from promring.reload.decisions import Question
+from promring.runtime.near import meant
 from promring.web.actions import Actions
 from promring.web.alerts.judge import Alerts
 from promring.web.answers.plans import Released
@@ -23,6 +24,7 @@ from promring.web.history import History
 from promring.web.views.configuration import configuration
 from promring.web.views.fleets import describe, describe_fleet
 from promring.web.views.held import said
+from promring.web.views.plans import why_not
 from promring.web.views.status import status
 from promring.web.views.targets import coverage_of, search
 from promring.web.views.timeline import reshards_of
@@ -106,7 +108,7 @@ class Api:
         limit = _limit(request)
         ids = [s.id for s in placement.scrapers]
         if scraper is not None and scraper not in ids:
-            raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan")
+            raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan{meant(scraper, ids)}")
         return success(await self.searches.run(lambda: search(placement, query, scraper, limit)))
 
     async def foresee(self, request: web.Request) -> web.Response:
@@ -125,7 +127,7 @@ class Api:
             async with self._foresights:
                 return success(await self._controller.foresee(text, question))
         except (PromringError, ValueError) as error:
-            raise ApiError(400, "bad_data", str(error)) from error
+            raise ApiError(400, "bad_data", why_not(error)) from error
 
     async def coverage(self, request: web.Request) -> web.Response:
         """What the scrapers are seen scraping: numbers, each scraper, and the first ``?limit=`` targets of each kind."""

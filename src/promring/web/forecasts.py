@@ -33,7 +33,7 @@ from promring.web.controller import Controller, fleet_of
 from promring.web.envelope import ApiError, success
 from promring.web.gate import Gate
 from promring.web.views.held import said
-from promring.web.views.plans import described, plan_of
+from promring.web.views.plans import described, plan_of, why_not
 from promring.web.views.room import room_of
 
 T = TypeVar("T")
@@ -133,12 +133,17 @@ class Forecasts:
     async def undrain(self, request: web.Request) -> web.Response:
         """Let it have its share again: what comes back is said."""
         fleet, name = self._asked(request)
+        was_drained = name in fleet.reconciler.memory.drained
         forecast = await self._forecast(fleet, name, back=True)
         kept = await self._drain(request, back=True)
         alive = any(one.id == name for one in fleet.reconciler.history.members)
         come = "" if forecast is None else f"{forecast.come} targets come back"
+        come = come if was_drained else "it was not drained"
         self._actions.add(request, "undrain", come, fleet=fleet.name, scraper=name)
-        return success(Undrained(fleet.name, name, drained=False, kept=kept, alive=alive, forecast=forecast))
+        answer = Undrained(
+            fleet.name, name, drained=False, was_drained=was_drained, kept=kept, alive=alive, forecast=forecast
+        )
+        return success(answer)
 
     def _asked(self, request: web.Request) -> tuple[Fleet, str]:
         fleet = fleet_of(self._controller, request.match_info["fleet"])
@@ -184,7 +189,7 @@ class Forecasts:
         try:
             return await self._previews.run(work)
         except (PromringError, ValueError) as error:
-            raise ApiError(400, "bad_data", str(error)) from error
+            raise ApiError(400, "bad_data", why_not(error)) from error
 
 
 def _targets(fleet: Fleet, name: str) -> int:

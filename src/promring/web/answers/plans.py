@@ -152,6 +152,7 @@ class Undrained(Answer, frozen=True):
     fleet: str
     scraper: Annotated[str, doc("Its id.")]
     drained: Annotated[bool, doc("false: from now on.")]
+    was_drained: Annotated[bool, doc("Whether it was drained until now; false: nothing changes.")]
     kept: Annotated[bool, doc("Whether that is on the disk, so that a restart does not forget it.")]
     alive: Annotated[bool, doc("Whether it counts as alive.")]
     forecast: Annotated[Forecast | None, doc("Null when that cannot be said, or not in time.")]

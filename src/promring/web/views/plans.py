@@ -12,9 +12,15 @@ from promring.core.joined import FleetPool, FleetShares
 from promring.core.plan import bodies
 from promring.model import Placement
 from promring.reload import decisions as reload
+from promring.runtime.near import meant
 from promring.web.answers.fleets import Room
 from promring.web.answers.parts import Fits, Held
 from promring.web.answers.plans import Decision, ForeseenFleet, Move, Plan, PlannedScraper, PlannedZone, Preview, ReloadPlan
+
+
+def why_not(error: Exception) -> str:
+    """Of a preview that cannot be made; the text ends with the scrapers that may have been meant."""
+    return f"{error}{meant(error.name, error.live)}" if isinstance(error, core.NotLiveError) else str(error)
 
 
 class Side(NamedTuple):
