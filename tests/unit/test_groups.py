@@ -6,13 +6,15 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.fragment import ID_LABEL, REDIRECTING, decode, fragments, identities
-from promring.core.pool import build_pool, merge, merge_sources, pool_of
+from promring.core.fragment import ID_LABEL, REDIRECTING, decode, fragments, id_of, identities, target
+from promring.core.plan import body_of
+from promring.core.pool import build_pool, merge, merge_sources, pool_of, selected
 from promring.discovery.groups import YAML_INLINE_MAX, Reader, from_json, from_yaml, listed, read_pool
 from promring.discovery.list_rules import ListRules
 from promring.model import DiscoveryError, TargetGroup
@@ -322,3 +324,29 @@ def test_parts_of_one_source_keep_all_that_differs_in_any_order() -> None:
     whole = merge([one, two, one], ranked=False)
     assert whole == merge([two, one], ranked=False)
     assert (len(whole), whole.duplicates, whole.conflicts) == (4, 2, 0)
+
+
+@pytest.mark.parametrize("bare", range(4))
+def test_a_target_without_labels_may_stand_anywhere_in_a_pool_that_is_cut_or_merged(bare: int) -> None:
+    base = pool_of([TargetGroup.of([f"t{n}:1" for n in range(4)])])
+    order = [target(base, row).address for row in range(4)]
+    pool = pool_of([TargetGroup.of([address], {} if row == bare else {"v": "1"}) for row, address in enumerate(order)])
+    said = {address: {} if row == bare else {"v": "1"} for row, address in enumerate(order)}
+    other = pool_of([TargetGroup.of(["u:1"], {"v": "2"})])
+    for found, wanted in ((merge([pool, other]), said | {"u:1": {"v": "2"}}), (selected(pool, np.arange(4)), said)):
+        listed = json.loads(body_of(found, np.arange(len(found))))
+        assert {one["targets"][0]: {k: v for k, v in one["labels"].items() if k != ID_LABEL} for one in listed} == wanted
+
+
+def test_every_row_of_a_long_list_has_its_own_id() -> None:
+    pool = pool_of([TargetGroup.of([f"t{n}:1" for n in range(10_000)], {"v": "1"})])
+    listed = json.loads(body_of(pool, np.arange(len(pool))))
+    assert [id_of(one["labels"][ID_LABEL]) for one in listed] == pool.ids.tolist()
+    assert sorted(one["targets"][0] for one in listed) == sorted(f"t{n}:1" for n in range(10_000))
+    assert all(pool.fragment(row) for row in range(0, len(pool), 999))
+
+
+def test_nothing_merged_is_an_empty_pool() -> None:
+    for empty in (merge([]), pool_of([])):
+        assert len(empty) == 0
+        assert all(column.dtype == np.uint64 for column in (empty.keys, empty.ids, empty.digests))

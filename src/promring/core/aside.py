@@ -24,7 +24,7 @@ import numpy.typing as npt
 from promring.core.admission import Aside
 from promring.core.claims import NEVER, Claims
 from promring.core.packing import NOBODY
-from promring.core.placement import Policy, place_living
+from promring.core.placement import Policy, capacities, place_living
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Owners, Placement, TargetPool
@@ -72,8 +72,9 @@ def place_around(
     if without_aside is not None:
         for index, had_rows in theirs.items():
             _give_back(owners, index, had_rows, list(theirs), placed.wanted)
-    if policy.capacity is not None and news.any():
-        _within(owners, news, [int(policy.capacity * s.weight) for s in ring.scrapers], loads)
+    limits = capacities([s.weight for s in ring.scrapers], policy)
+    if limits is not None and news.any():
+        _within(owners, news, limits.tolist(), loads)
     return replace(placed, owners=owners)
 
 
@@ -133,8 +134,8 @@ def _within(owners: Owners, new: Cells, limits: list[int], loads: Loads | None) 
     for index, limit in enumerate(limits):
         mine = owners == index
         got = np.argwhere(mine & new)[::-1]
-        over = int((mine * each[:, None]).sum()) - max(1, limit)
-        if over > 0 and len(got):
+        over = int((mine * each[:, None]).sum()) - limit
+        if over > 0:
             freed = np.cumsum(each[got[:, 0]])
             taken = got[: int(np.searchsorted(freed, over)) + 1]
             owners[tuple(taken.T)] = NOBODY

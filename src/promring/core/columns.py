@@ -115,7 +115,7 @@ def with_ties_settled(order: Rows, ties: list[slice], settle: Callable[[list[int
         kept += settle(rows[tie])
         done = tie.stop
     kept += rows[done:]
-    return np.array(kept, dtype=np.intp), len(rows) - len(kept)
+    return np.array(kept), len(rows) - len(kept)
 
 
 def without_copies(listed: Callable[[int], bytes], rows: list[int]) -> Iterable[int]:
@@ -139,7 +139,7 @@ def ids_of(core: Keys, digests: Keys) -> tuple[Keys, Keys]:
 
 
 def column(values: array[int]) -> Keys:
-    return np.frombuffer(values, dtype=np.uint64) if values else np.empty(0, dtype=np.uint64)
+    return np.array(values)
 
 
 def joined(columns: list[Keys]) -> Keys:

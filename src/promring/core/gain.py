@@ -41,8 +41,8 @@ def gain(now: Placement, then: Placement, policy: Policy) -> Gain:
     """``now``: the placement by the older loads; ``then``: by the newer ones, of the same pool and scrapers."""
     assert then.loads is not None
     today = replace(now, loads=then.loads)
-    moves = not np.array_equal(np.sort(now.owners, axis=1), np.sort(then.owners, axis=1))
-    relieves = moves and _troubled(then, policy) < _troubled(today, policy)
+    moves = not np.array_equal(np.sort(now.owners), np.sort(then.owners))
+    relieves = _troubled(then, policy) < _troubled(today, policy)
     return Gain(fullest(today), fullest(then), moves, relieves)
 
 
@@ -72,13 +72,13 @@ def _troubled(placement: Placement, policy: Policy) -> int:
     most = capacities(_weights(placement).tolist(), policy)
     if most is None:
         return trouble
-    carried = np.array(list(placement.carried().values()), dtype=np.int64)
+    carried = np.array(list(placement.carried().values()))
     several = np.array(list(placement.counts().values())) > 1
     return trouble + int(np.maximum(carried - most, 0)[several].sum())
 
 
 def _weights(placement: Placement) -> npt.NDArray[np.float64]:
-    return np.array([s.weight if s.able else 0.0 for s in placement.scrapers], dtype=np.float64)
+    return np.array([s.weight if s.able else 0.0 for s in placement.scrapers])
 
 
 def _loads(placement: Placement) -> Loads:

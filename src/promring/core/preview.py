@@ -91,7 +91,7 @@ def preview(
     for scraper in joining:
         if scraper.id in ids:
             raise PreviewError(f"{scraper.id} is a live scraper already")
-    later = tuple(sorted({*(s for s in members if s.id not in without), *joining}))
+    later = tuple({*(s for s in members if s.id not in without), *joining})
     if not any(scraper.able for scraper in later):
         raise PreviewError("no scraper would be left: the plan would be held, every slice would stay as it is")
     wanted = tokens_wanted(later, policy.virtual_nodes)
@@ -108,7 +108,7 @@ def preview(
 
 def _placed(pool: TargetPool, members: Members, listed: Iterable[Scraper], policy: Policy, loads: Loads | None) -> Placement:
     ring = Ring(members, policy.virtual_nodes)
-    return place_living(pool, ring, Ring(tuple(sorted(listed)), policy.virtual_nodes), policy, loads)
+    return place_living(pool, ring, Ring(tuple(listed), policy.virtual_nodes), policy, loads)
 
 
 def _named(ids: Sequence[str]) -> str:

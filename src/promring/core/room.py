@@ -29,7 +29,7 @@ def keeping(
     """
     stays = np.zeros(len(rows), dtype=bool)
     short = np.flatnonzero(wanted.lacking(replicas).any(axis=1))
-    if not len(short) or not len(rows):
+    if not len(short):
         return wanted, stays
     work = _Work(wanted, rows, scrapers, since, replicas, most)
     for row in short.tolist():
@@ -52,7 +52,7 @@ class _Work:
         self.kept: set[tuple[int, int]] = set()
         self._replicas = np.full(len(wanted.pool), replicas) if wanted.wanted is None else wanted.wanted
         self._loads = wanted.loads
-        self._room = (most - np.array(list(wanted.carried().values()), dtype=np.int64)).tolist()
+        self._room = (most - list(wanted.carried().values())).tolist()
         self._new = self._newcomers()
 
     def _newcomers(self) -> dict[int, list[tuple[int, int]]]:
@@ -86,8 +86,7 @@ class _Work:
             row, column = self._new[scraper].pop()
             self.owners[row, column] = -1
             self._room[scraper] += self._load(row)
-            if self.claims.get(row):
-                self.lacking.append(row)
+            self.lacking.append(row)
         return bool(self._room[scraper] >= load)
 
     def _load(self, row: int) -> int:

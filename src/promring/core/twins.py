@@ -16,7 +16,7 @@ def twins_beside(pool: TargetPool, ids: Keys) -> Keys:
     """The ids of targets that are not among ``ids``, and have the address and the redirecting labels of one that is,
     ascending.
     """
-    if pool.ids is pool.keys or not len(ids):
+    if pool.ids is pool.keys:
         return np.empty(0, dtype=np.uint64)
     tied = np.zeros(len(pool), dtype=bool)
     same = pool.keys[1:] == pool.keys[:-1]
