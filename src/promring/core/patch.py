@@ -67,10 +67,10 @@ def _not_in(one: TargetPool, other: TargetPool) -> Rows:
 
 
 def _equal(column: Keys, at: Rows, values: Keys) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether ``column`` has these values there; nothing is beyond its end."""
+    """Whether ``column`` has these values there. Beyond its end belongs what is greater than all of it."""
     if not len(column):
         return np.zeros(len(values), dtype=bool)
-    return np.asarray((at < len(column)) & (column[np.minimum(at, len(column) - 1)] == values))
+    return np.asarray(column[np.minimum(at, len(column) - 1)] == values)
 
 
 def _spliced(merged: TargetPool, leaving: Rows, kept: Rows, into: Rows, come: Sequence[bytes]) -> bytes:
