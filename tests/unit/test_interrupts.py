@@ -118,3 +118,25 @@ def test_a_demo_that_was_interrupted_has_not_shown_anything(command: str, code: 
     found, out, error = interrupted(process)
     assert (found, error) == (code, "")
     assert ("stopped" in out) == (code == 0)
+
+
+WHILE_LOADING = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "promring.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from promring.__main__ import run
+sys.argv = ["promring", "--version"]
+run()
+"""
+
+
+@pytest.mark.parametrize(("ignored", "code"), [(False, INTERRUPTED), (True, 0)])
+def test_ctrl_c_while_the_commands_are_loaded_is_as_quiet_unless_it_is_to_be_ignored(ignored: bool, code: int) -> None:
+    """A shell without job control starts what runs in the background with SIGINT ignored."""
+    script = ("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" if ignored else "") + WHILE_LOADING
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (out.returncode, out.stderr) == (code, "")
+    assert bool(out.stdout) == ignored

@@ -89,7 +89,7 @@ class Controller:
         self, path: str, type_: type[T], query: Sequence[tuple[str, str]] = (), *, timeout_s: float = TIMEOUT_S
     ) -> Answered[T]:
         """The ``data`` of an API answer; anything else ends the command with a message."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path, type_, timeout_s=timeout_s)
+        return self._ask("GET", f"{path}?{asked_for(query)}" if query else path, type_, timeout_s=timeout_s)
 
     def post(self, path: str, type_: type[T], body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Answered[T]:
         return self._ask("POST", path, type_, body, timeout_s=timeout_s)
@@ -165,8 +165,13 @@ def _envelope(body: bytes) -> Envelope:
 
 
 def segment(text: str) -> str:
-    """``text`` as one segment of a path."""
-    return quote(text, safe="")
+    """``text`` as one segment of a path; bytes of the command line that are no UTF-8 as they are."""
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def asked_for(query: Sequence[tuple[str, str]]) -> str:
+    """As the part of a URL behind its ``?``, bytes likewise."""
+    return urlencode(query, errors="surrogateescape")
 
 
 def controller_at(url: str, token_file: Path | None) -> Controller:
@@ -208,6 +213,8 @@ def _token(file: Path) -> str:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no whole answer within {TIMEOUT_S:g} s"
+    if isinstance(error, UnicodeError):
+        return "that is not the name of a host"
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror) and error.errno > 0:
         return os.strerror(error.errno) if error.strerror is None else error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -112,6 +112,10 @@ class LazyGroup(click.Group):
             raise click.UsageError(printable(text, lines=True), error.ctx) from None
         except click.ClickException as error:
             raise click.ClickException(printable(error.format_message(), lines=True)) from error
+        except FileNotFoundError as error:
+            if error.filename is not None:  # os.getcwd() alone names none
+                raise
+            raise click.ClickException("the current folder is not there any more") from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         gc.set_threshold(GARBAGE_LOOKED_FOR)

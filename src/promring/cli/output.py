@@ -163,6 +163,8 @@ def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: 
 
 
 def _write(text: str, *, err: bool = False) -> None:
+    if sys.stdout is None and not err:  # Python has none where it was closed, and click then says nothing
+        raise click.ClickException("standard output cannot be written: it is closed")
     try:
         click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
     except BrokenPipeError:

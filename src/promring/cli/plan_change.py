@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlencode
 
 import click
 
-from promring.cli.client import Answered, Controller, UnansweredError
+from promring.cli.client import Answered, Controller, UnansweredError, asked_for
 from promring.cli.output import say, working
 from promring.cli.previews import show_preview
 from promring.web.answers.plans import Decision, ReloadPlan
@@ -38,7 +37,7 @@ def asked(
         return None
     try:
         with working(f"{controller.url} plans with {config_file}"):
-            return controller.post(f"/api/v1/plan?{urlencode(query)}", ReloadPlan, text, timeout_s=ASKED_S)
+            return controller.post(f"/api/v1/plan?{asked_for(query)}", ReloadPlan, text, timeout_s=ASKED_S)
     except UnansweredError as error:
         say(f"no controller is asked: {error.message}; planned from {config_file} alone", err=True)
         return None
