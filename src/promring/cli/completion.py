@@ -56,4 +56,5 @@ def completion(context: click.Context, shell: str) -> None:
     if found is None:
         raise click.ClickException(f"no completion for {shell}")
     root = context.find_root()
-    say_text(found(root.command, {}, "promring", "_PROMRING_COMPLETE").source())
+    source = found(root.command, {}, "promring", "_PROMRING_COMPLETE").source()
+    say_text(source.replace('string split ","', 'string split --max 1 ","'))  # fish: what is said of a name may have commas
