@@ -19,6 +19,7 @@ from promring.discovery import groups
 from promring.discovery.list_rules import ListRules
 from promring.discovery.stamps import Stamp, Stamps
 from promring.model import DiscoveryError, TargetPool
+from promring.runtime import regular
 
 FILE_BYTES_MAX = 512 * 1024 * 1024
 SETTLED_S = 1.0
@@ -77,7 +78,7 @@ class ListFile:
                     raise DiscoveryError(f"{self._path}: not a regular file")
                 if not self._is_json:
                     self._settle(descriptor)
-                text = file.read(FILE_BYTES_MAX + 1)
+                text = regular.read_most(file, FILE_BYTES_MAX + 1)
                 after = self._stamps.of(descriptor)
         except FileNotFoundError:
             why = "vanished; reload if its targets shall go" if self.good else "no such file"

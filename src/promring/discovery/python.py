@@ -30,6 +30,7 @@ from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.rlimit import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import scrub
+from promring.runtime.regular import read_most
 from promring.runtime.threads import in_thread
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
@@ -161,4 +162,4 @@ def _last_line(said: bytes, status: int) -> str:
 def _content(file: IO[bytes], most: int) -> bytes:
     """The last ``most`` bytes."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - most))
-    return file.read(most)
+    return read_most(file, most)

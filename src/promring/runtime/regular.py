@@ -11,6 +11,9 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import IO
+
+PIECE_BYTES = 1 << 20
 
 
 class NotRegularError(OSError):
@@ -29,12 +32,27 @@ def read(path: Path, bytes_max: int, *, follow: bool = True) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(bytes_max + 1)
+            content = read_most(file, bytes_max + 1)
     finally:
         os.close(descriptor)
     if len(content) > bytes_max:
         raise TooLargeError(errno.EFBIG, f"larger than {bytes_max} bytes", str(path))
     return content
+
+
+def read_most(file: IO[bytes], most: int) -> bytes:
+    """At most so many bytes. ``file.read(most)`` takes memory for ``most`` bytes at once, however few there are: of a list
+    of a few megabytes it leaves holes of half a gigabyte in a heap that several threads share.
+    """
+    size = max(0, os.fstat(file.fileno()).st_size - file.tell())
+    first = file.read(min(most, size + 1))
+    if len(first) <= size:
+        return first
+    pieces, left = [first], most - len(first)
+    while left and pieces[-1]:  # it grew, or its size is not known beforehand
+        pieces.append(file.read(min(left, PIECE_BYTES)))
+        left -= len(pieces[-1])
+    return b"".join(pieces)
 
 
 def check(path: Path) -> None:
