@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -144,20 +146,24 @@ def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None
 
 def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
     pool = named("x", "y", "z")
-    departed = Departed().and_then(claims(pool, [0, 1, 2], "abc"), {"c"}, 10.0)
-    assert {name: (ids.tolist(), at) for name, (ids, at) in departed.had.items()} == {
-        "a": ([pool.ids[0]], 10.0),
-        "b": ([pool.ids[1]], 10.0),
-    }
-    back = departed.back(NO_CLAIMS, {"a", "c"}, 20.0)
+    given = replace(claims(pool, [0, 1, 2], "abc"), since=np.array([7.0, 8.0, 9.0]))
+    departed = Departed().and_then(given, {"c"}, 10.0)
+    assert who_has(departed.claims, pool) == {("a", 0), ("b", 1)}
+    assert departed.left == {"a": 10.0, "b": 10.0}
+    assert departed.and_then(claims(pool, [2], "c"), {"c"}, 10.0).left.keys() == {"a", "b"}
+    back = departed.back(NO_CLAIMS, {"a", "c"})
     assert who_has(back, pool) == {("a", 0)}
-    assert back.since.tolist() == [20.0]
-    assert departed.back(NO_CLAIMS, {"c"}, 20.0) is NO_CLAIMS
+    assert back.since.tolist() == [7.0], "since it was given it, not since it is back"
+    assert departed.back(NO_CLAIMS, {"c"}) is NO_CLAIMS
     after = departed.and_then(back, {"a", "c"}, 20.0)
-    assert {name: at for name, (_, at) in after.had.items()} == {"b": 10.0}
+    assert (who_has(after.claims, pool), after.left) == ({("b", 1)}, {"b": 10.0})
+    assert after.and_then(back, {"a", "c"}, 30.0) is after
+    renamed = after.renamed(["x", "y", "z"])
+    assert (who_has(renamed.claims, pool), renamed.left) == ({("y", 1)}, {"y": 10.0})
     left = 10.0 + DEPARTED_KEPT_S
-    assert set(after.and_then(back, {"a", "c"}, left - 0.5).had) == {"b"}
-    assert not after.and_then(back, {"a", "c"}, left).had
+    assert set(after.and_then(back, {"a", "c"}, left - 0.5).left) == {"b"}
+    late = after.and_then(back, {"a", "c"}, left)
+    assert (len(late.claims), late.left) == (0, {})
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from promring.config.load import load, load_with_lines, loads
 from promring.config.node import parse_node
 from promring.config.settings import FleetOfServices, Settings
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import NEVER, NO_CLAIMS, Claims, Departed
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
 from promring.core.placement import place
 from promring.core.pool import merge, pool_of
@@ -208,6 +208,23 @@ def test_what_is_tried_elsewhere_and_what_cannot_be_delivered_goes_on_with_the_s
     assert (renamed.opinions.trials, renamed.undelivered.refusing) == (before["a"].opinions.trials, (("c", NODES[1]),))
     fewer = reloaded(APART, settings(own("a", NODES[2:]), own("b")), before)["a"]
     assert fewer.opinions.trials.keys() == {tried["a"]}, "who tried it departs, and lives"
+
+
+def test_what_those_had_who_left_before_a_reload_they_have_when_they_come_back() -> None:
+    before = all_planned(APART)
+    for name in "ab":
+        departed = Departed().and_then(before[name].claims, NODES[1:], 7.0)
+        before[name] = replace(before[name], departed=departed)
+    main = reloaded(APART, TOGETHER, before)["main"]
+    assert main.departed.left == {NODES[0]: 7.0}
+    back = main.departed.back(NO_CLAIMS, NODES)
+    for name in "ab":
+        had = {one for one in has(before[name], name, name) if one[1] == NODES[0]}
+        assert has(replace(main, claims=back), "main", name) == had
+        again = reloaded(TOGETHER, APART, {"main": main})[name]
+        assert has(replace(again, claims=again.departed.back(NO_CLAIMS, NODES)), name, name) == had
+    assert main.after_leaving(main.departed) is main
+    assert main.departed.and_then(main.claims, NODES, 8.0).left == {}
 
 
 def test_claims_that_end_go_on_with_the_service_they_are_of() -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +146,7 @@ def with_seen(
             gone[held] = ~among(one.ids, before.ids[held]) & ~among(one.dropped, before.ids[held])
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
-    return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
+    return _with_more(before, {name: (one.ids, np.full(len(one.ids), one.at)) for name, one in seen.items()})
 
 
 def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
@@ -162,43 +162,76 @@ def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[
     return some[np.concatenate(kept)] if kept else some[:0]
 
 
-def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims:
-    """``before``, and what scrapers have besides: ids, since when."""
+def _with_more(before: Claims, more: Mapping[str, tuple[Keys, Times]]) -> Claims:
+    """``before``, and what scrapers have besides: ids, and since when they have each."""
     number = {name: i for i, name in enumerate(before.names)}
     names = (*before.names, *(name for name in more if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
     for index, mine in enumerate(by_scraper(before.scrapers, len(names))):
         if names[index] in more:
-            has, at = more[names[index]]
-            new = np.setdiff1d(has, before.ids[mine])
-            ids.append(new)
-            scrapers.append(np.full(len(new), index, dtype=np.int32))
-            since.append(np.full(len(new), at))
+            has, began = more[names[index]]
+            new, first = np.unique(has, return_index=True)
+            besides = ~among(np.sort(before.ids[mine]), new)
+            ids.append(new[besides])
+            scrapers.append(np.full(len(ids[-1]), index, dtype=np.int32))
+            since.append(began[first[besides]])
     until = np.concatenate([before.until, never(sum(map(len, ids)) - len(before))])
     return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
 
 
-@dataclass(frozen=True, slots=True)
+def together(parts: Sequence[Claims]) -> Claims:
+    """The rows of all, not empty, with names that each is there once."""
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    number = {name: i for i, name in enumerate(names)}
+    numbers = [np.array([number[name] for name in part.names] or [0], dtype=np.int32)[part.scrapers] for part in parts]
+    return Claims(
+        names,
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate(numbers),
+        np.concatenate([part.since for part in parts]),
+        np.concatenate([part.until for part in parts]),
+    )
+
+
+def _of_names(some: Claims, names: Collection[str]) -> Claims:
+    """The rows of these scrapers."""
+    mine = np.isin(some.scrapers, [i for i, name in enumerate(some.names) if name in names])
+    return Claims(some.names, some.ids[mine], some.scrapers[mine], some.since[mine], some.until[mine])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Departed:
     """What scrapers had when they left the plan: they keep it, and some of them were never gone. Who comes back holds it as
-    anybody does whose target moves. Never changed: ``and_then`` makes the next.
+    anybody does whose target moves, since it was given it: before those who got it meanwhile and have not come for it.
+    Never changed: ``and_then`` makes the next.
     """
 
-    had: Mapping[str, tuple[Keys, float]] = field(default_factory=dict)
-    """Ids, and when it left (monotonic seconds)."""
+    claims: Claims = NO_CLAIMS
+    left: Mapping[str, float] = field(default_factory=dict)
+    """When each of these scrapers left, monotonic seconds."""
 
     def and_then(self, before: Claims, live: Collection[str], now: float) -> Departed:
         """Those of ``before`` who are not ``live`` left now. After ``DEPARTED_KEPT_S`` it is forgotten."""
-        had = {name: one for name, one in self.had.items() if name not in live and now - one[1] < DEPARTED_KEPT_S}
-        for index, name in enumerate(before.names):
-            if name not in live:
-                had[name] = before.ids[before.scrapers == index], now
-        return Departed(had)
+        leaving = dict.fromkeys((name for name in before.names if name not in live), now)
+        kept = {name: at for name, at in self.left.items() if name not in live and now - at < DEPARTED_KEPT_S}
+        kept = {name: at for name, at in kept.items() if name not in leaving}
+        if not leaving and len(kept) == len(self.left):
+            return self
+        return Departed(together([_of_names(self.claims, kept), _of_names(before, leaving)]), kept | leaving)
 
-    def back(self, before: Claims, live: Collection[str], now: float) -> Claims:
+    def back(self, before: Claims, live: Collection[str]) -> Claims:
         """``before``, and what those have who are ``live`` again."""
-        returned = {name: (ids, now) for name, (ids, _) in self.had.items() if name in live}
+        had, there = self.claims, {name for name in self.left if name in live}
+        each = zip(had.names, by_scraper(had.scrapers, len(had.names)), strict=True) if there else ()
+        returned = {name: (had.ids[mine], had.since[mine]) for name, mine in each if name in there}
         return _with_more(before, returned) if returned else before
+
+    def renamed(self, names: Sequence[str]) -> Departed:
+        """``names``: those of the scrapers of ``claims``, as they are called now."""
+        now = dict(zip(self.claims.names, names, strict=True))
+        return Departed(
+            replace(self.claims, names=tuple(names)), {now.get(name, name): at for name, at in self.left.items()}
+        )
 
 
 def among(ascending: Keys, ids: Keys) -> Flags:

@@ -71,7 +71,6 @@ class Moves:
         """Who gets nothing, or nothing new of a service, in what is in force, and in the next step."""
         self._facts, self._dispatcher = facts, dispatcher
         self._in_force_at = 0.0
-        self._departed = Departed()
         self._refused: Refused = NOTHING_REFUSED
 
     def refused(self, failing: Failing, members: Members, claims: Claims) -> Refused:
@@ -113,7 +112,7 @@ class Moves:
     ) -> Step:
         wanted = opinions.applied(placed, most)
         live, now = {s.id for s in placed.scrapers}, time.monotonic()
-        before = self._departed.back(memory.claims, live, now)
+        before = memory.departed.back(memory.claims, live)
         claims, holders = self._schedule(wanted, most, placed, before, evidence, looked=looked)
         in_force = InForce.of(holders)
         return Step(
@@ -125,7 +124,7 @@ class Moves:
             slices_of(in_force, self.in_force, memory),
             frozenset(waiting_for(claims, wanted)),
             without_room(claims, wanted),
-            self._departed.and_then(before, live, now),
+            memory.departed.and_then(before, live, now),
             opinions.trials,
             self._failing,
             looked,
@@ -154,7 +153,7 @@ class Moves:
             self.placement, self._in_force_at = step.owned, time.monotonic()
         self.in_force = step.in_force.or_same(self.in_force)
         self.waiting, self.no_room = set(step.waiting), step.no_room
-        self._departed, self.tried, self.failing = step.departed, step.trials, step.failing
+        self.tried, self.failing = step.trials, step.failing
         if step.looked:
             self.takeover.done()
 

@@ -197,7 +197,8 @@ class Reconciler:
 
     def _put_in_force(self, step: Step, verdict: Act, facts: Facts, lists: Mapping[str, Lists]) -> None:
         """From here on the slices of ``step`` are what sinks shall hold."""
-        before, placed_before = self.memory, self.placement
+        self.memory = before = self.memory.after_leaving(step.departed)
+        placed_before = self.placement
         some = changed_slices(before, step.slices)
         changed = step.plan is not NO_PLAN or bool(some) or step.claims != before.claims
         trials_changed, failing_changed = step.trials != self.moves.tried, step.failing != self.moves.failing

@@ -7,9 +7,9 @@ read once at start by ``supervisor``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from promring.core.claims import NO_CLAIMS, Claims
+from promring.core.claims import NO_CLAIMS, Claims, Departed
 from promring.core.loads import LoadBook
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History
@@ -58,11 +58,17 @@ class Memory:
     """Targets that are tried elsewhere besides, and who was found sick; times are monotonic seconds of this process."""
     undelivered: Failing = NONE_FAILING
     """Who cannot be given anything, or nothing of a service."""
+    departed: Departed = field(default_factory=Departed, compare=False, repr=False)
+    """What those had who left the plan lately. It is not saved, and goes on over a reload."""
     timeline: Timeline = field(default_factory=Timeline, compare=False, repr=False)
     """What people are told of the plans before. It is not saved, and goes on over a reload."""
 
     counted: Totals = field(default_factory=Totals, compare=False, repr=False)
     """What ``totals`` has counted."""
+
+    def after_leaving(self, departed: Departed) -> Memory:
+        """The same when nobody left or came back: it need not be saved then."""
+        return self if departed is self.departed else replace(self, departed=departed)
 
     def of(self, service: str) -> ServiceMemory:
         return self.services.get(service, NO_PLAN)

@@ -21,7 +21,7 @@ import numpy as np
 
 from promring.config.node import Node
 from promring.config.settings import FleetKeys, FleetOfServices, Settings
-from promring.core.claims import NO_CLAIMS, Claims
+from promring.core.claims import NO_CLAIMS, Claims, Departed, together
 from promring.core.joined import salt_of, salted
 from promring.core.loads import united
 from promring.core.second_opinion import SecondOpinions
@@ -117,14 +117,15 @@ def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fle
     """
     kept = {old: memory.services[old] for old in services if old in memory.services}
     salts = {old: (salt_of(fleet, old), salt_of(new_fleet, services[old])) for old in kept}
-    claims, opinions = memory.claims, memory.opinions
+    claims, departed, opinions = memory.claims, memory.departed, memory.opinions
     if len(kept) < len(memory.services) or any(was != now for was, now in salts.values()):
-        pieces = [_claims_of(claims, one, *salts[old]) for old, one in kept.items()]
-        claims = _with_rows(claims, pieces)
+        claims = _claims_of(claims, kept, salts)
+        departed = replace(departed, claims=_claims_of(departed.claims, kept, salts))
         opinions = opinions.of(dict(pair for old, one in kept.items() for pair in _ids_of(opinions, one, *salts[old])))
     return replace(
         memory,
         claims=claims,
+        departed=departed,
         loads=None if memory.loads is None else memory.loads.renamed(services),
         opinions=opinions,
         undelivered=_undelivered_of(memory.undelivered, services),
@@ -137,18 +138,17 @@ def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fle
     )
 
 
-def _claims_of(claims: Claims, service: ServiceMemory, was: int, now: int) -> Claims:
-    """The claims on targets of one service, with another salt."""
-    ids = [pool.ids for pool in service.sources.values()]
-    known = salted(np.concatenate(ids), was) if ids else claims.ids[:0]
-    mine = np.isin(claims.ids, known)
-    return Claims(
-        claims.names,
-        salted(salted(claims.ids[mine], was), now),
-        claims.scrapers[mine],
-        claims.since[mine],
-        claims.until[mine],
-    )
+def _claims_of(claims: Claims, services: Mapping[str, ServiceMemory], salts: Mapping[str, tuple[int, int]]) -> Claims:
+    """The claims on targets of these services, each with the salt that it has now instead of the one before."""
+    pieces = []
+    for name, service in services.items():
+        was, now = salts[name]
+        ids = [pool.ids for pool in service.sources.values()]
+        known = salted(np.concatenate(ids), was) if ids else claims.ids[:0]
+        mine = np.isin(claims.ids, known)
+        ids_now = salted(salted(claims.ids[mine], was), now)
+        pieces.append(Claims(claims.names, ids_now, claims.scrapers[mine], claims.since[mine], claims.until[mine]))
+    return together(pieces) if pieces else NO_CLAIMS
 
 
 def _ids_of(opinions: SecondOpinions, service: ServiceMemory, was: int, now: int) -> Iterator[tuple[int, int]]:
@@ -163,19 +163,6 @@ def _undelivered_of(failing: Failing, services: Mapping[str, str]) -> Failing:
     """``services``: their names before, and now."""
     refusing = ((services[name], who) for name, who in failing.refusing if name in services)
     return Failing.of(failing.scrapers, refusing, failing.aliases)
-
-
-def _with_rows(claims: Claims, pieces: Sequence[Claims]) -> Claims:
-    """All rows of ``pieces``, which have the names of ``claims``."""
-    if not pieces:
-        return NO_CLAIMS
-    return Claims(
-        claims.names,
-        np.concatenate([one.ids for one in pieces]),
-        np.concatenate([one.scrapers for one in pieces]),
-        np.concatenate([one.since for one in pieces]),
-        np.concatenate([one.until for one in pieces]),
-    )
 
 
 def _united(parts: Sequence[Memory]) -> Memory:
@@ -193,20 +180,16 @@ def _united(parts: Sequence[Memory]) -> Memory:
         stays = {s.id for s in part.members} - {s.id for s in part.departing}
         departing = {n: s for n, s in departing.items() if n not in stays} | {s.id: s for s in part.departing}
         services |= part.services
-    names = tuple(dict.fromkeys(name for part in parts for name in part.claims.names))
-    number = {name: i for i, name in enumerate(names)}
-    pieces = [
-        replace(
-            part.claims, scrapers=np.array([number[n] for n in part.claims.names] or [0], np.int32)[part.claims.scrapers]
-        )
-        for part in parts
-    ]
     return replace(
         first,
         members=_sorted(members.values()),
         services=services,
         generation=max(part.generation for part in parts),
-        claims=replace(_with_rows(first.claims, pieces), names=names),
+        claims=together([part.claims for part in parts]),
+        departed=Departed(
+            together([part.departed.claims for part in parts]),
+            {name: at for part in reversed(parts) for name, at in part.departed.left.items()},
+        ),
         drained=frozenset().union(*(part.drained for part in parts)),
         history=History(standings, first.history.panic_since),
         members_at=min(part.members_at for part in parts),
@@ -224,7 +207,8 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
     departing = _departing(memory, settings)
     ids = _translation(memory, settings)
     new = {name: replace(s, draining=s.draining or s.id in departing) for name, s in ids.items()}
-    names = _distinct(memory.claims.names, {name: s.id for name, s in new.items()})
+    called = {name: s.id for name, s in new.items()}
+    names, left = _distinct(memory.claims.names, called), _distinct(memory.departed.claims.names, called)
     standings, failing = memory.history.standings.items(), memory.undelivered
     return replace(
         memory,
@@ -234,6 +218,7 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
             for service, one in memory.services.items()
         },
         claims=replace(memory.claims, names=names) if names != memory.claims.names else memory.claims,
+        departed=memory.departed.renamed(left),
         drained=frozenset(new[n].id if n in new else _called(n, settings) for n in memory.drained),
         history=History(
             {new[n].id: replace(one, scraper=new[n]) for n, one in standings if n in new}, memory.history.panic_since
@@ -241,7 +226,7 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
         departing=_sorted(s for s in new.values() if s.id in departing),
         listed=places(settings.listed),
         catalogue=_sorted(replace(new[s.id], draining=False) for s in memory.catalogue if s.id in new),
-        opinions=memory.opinions.renamed({name: s.id for name, s in new.items()}),
+        opinions=memory.opinions.renamed(called),
         undelivered=Failing.of(
             (new[name].id for name in failing.scrapers if name in new),
             ((service, new[name].id) for service, name in failing.refusing if name in new),
