@@ -92,6 +92,20 @@ def test_who_does_not_answer_proves_nothing_and_hides_nobody_else() -> None:
     assert (nobody.ratio, len(nobody.unproved)) == (0.0, 30)
 
 
+def test_of_a_target_that_came_after_the_question_nothing_is_known() -> None:
+    """A new leader reads a newer list while it asks: the scrapers have had these targets from the last one."""
+    asked = build_pool([(TargetGroup.of(NAMES[:-2]),)])
+    found = placement()
+    answers = {name: Index(asked).seen(1.0, some) for name, some in as_told(found).items()}
+    result = coverage(found, answers, {}, asked)
+    names = identities(found.pool)
+    assert ({names[row] for row in result.unproved}, len(result.missing)) == (set(NAMES[-2:]), 0)
+    assert len(coverage(found, answers, {}).missing) == 2, "else nobody who was asked scrapes them"
+    dropped = Index(asked).dropped([as_listed(found.pool, row).discovered for row in result.unproved])
+    answers = {name: replace(one, dropped=dropped) for name, one in answers.items()}
+    assert len(coverage(found, answers, {}).dropped) == 2, "what was dropped is known of the next targets, too"
+
+
 def test_one_that_changed_hands_is_covered_by_whom_scrapes_it() -> None:
     """A scraper behind its slice: it scrapes what another one shall have by now."""
     found = placement()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -177,6 +179,20 @@ def test_when_most_fail_or_the_targets_are_dead_nobody_is_sick() -> None:
         found = seen_by(opinions.applied(SPREAD), at, {s.id: dead for s in WIDE})
         opinions = opinions.judged(SPREAD, WIDE_RING, found, at)
     assert not opinions.scrapers, "nobody reaches them: it is not the one who has them"
+
+
+def test_a_scraper_that_fails_the_few_that_it_asks_counts_among_most() -> None:
+    """Four of six reach nothing, two of these ask too few to be suspected: it is the network, not the other two."""
+    placed = replace(SPREAD, owners=SPREAD.owners.copy())
+    placed.owners[np.isin(placed.owners, (2, 3))] = 4
+    placed.owners[:2, 0] = 2, 3
+    cut = {s.id: set(MANY.ids.tolist()) for s in placed.scrapers[:4]}
+    elsewhere = {s.id: seen_with(MANY.ids, 30.0) for s in placed.scrapers[4:]}  # they reach what the others fail
+    found = seen_by(placed, 30.0, cut) | elsewhere
+    assert not SecondOpinions().judged(placed, WIDE_RING, found, 30.0).scrapers
+    two = {name: cut[name] for name in list(cut)[:2]}
+    sick = SecondOpinions().judged(placed, WIDE_RING, seen_by(placed, 30.0, two) | elsewhere, 30.0).scrapers
+    assert set(sick) == set(two)
 
 
 def test_a_second_opinion_is_given_within_the_capacity() -> None:

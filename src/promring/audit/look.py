@@ -70,12 +70,15 @@ class Look:
         return self._uncovered_since is not None and time.monotonic() - self._uncovered_since < lasts_s
 
     async def compare(self, in_force: Placement, lasts_s: float) -> None:
-        """``in_force``: its part of what the slices hold. What changed while the scrapers were asked counts as behind."""
+        """``in_force``: its part of what the slices hold. Who scrapes what became a target while the scrapers were asked
+        is not known yet; whatever else changed meanwhile counts as behind.
+        """
         seen, failed = dict(self.seen), dict(self.failed)
         tries = time.monotonic() - self._began >= TRIES_AFTER_S
         judged = await computed(lambda: self._takers.judged(in_force.pool, seen, tries=tries))
         self.seen |= {name: one for name, one in judged.items() if self.seen.get(name) is seen[name]}
-        found = await computed(lambda: coverage(in_force, judged, failed))
+        asked = self.index.pool if self.index is not None else in_force.pool
+        found = await computed(lambda: coverage(in_force, judged, failed, asked))
         now = time.monotonic()
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error

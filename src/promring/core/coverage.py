@@ -9,7 +9,7 @@ it is ``dropped``, and does not count; unless another scraper takes it (``denied
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,11 +33,10 @@ NO_IDS = np.empty(0, dtype=np.uint64)
 
 
 class Active(NamedTuple):
-    """One target that a scraper says it has. ``discovered``: its labels before relabelling. A tuple: an audit makes one for
-    each target of the fleet, and a frozen dataclass costs four times as much.
-    """
+    """One target that a scraper says it has. A tuple: it costs a fourth of a frozen dataclass, and there are many."""
 
     discovered: Mapping[str, str]
+    """Its labels before relabelling."""
     up: bool
     age_s: float | None = 0.0
     """Since its last scrape, by the scraper's own clock; None: it was never asked."""
@@ -63,7 +62,7 @@ class Seen:
     interval_s: float = 0.0
     """The longest scrape interval of these; 0: nobody said."""
     dropped: Keys = field(default_factory=NO_IDS.copy)
-    """Ids of targets that the job's own relabelling drops, or makes equal to another one, ascending."""
+    """Ids of targets that the job's own relabelling drops, or makes equal to another, ascending; of former targets, too."""
     denied: Keys = field(default_factory=NO_IDS.copy)
     """Those of ``dropped`` that another scraper took (``core/takers``): they are not nobody's."""
     untold: Keys = field(default_factory=NO_IDS.copy)
@@ -192,13 +191,9 @@ class Index:
             interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
         column = np.array(ids, dtype=np.uint64)
         order = np.argsort(column)
-        scraped_at, up = np.array(columns, dtype=np.float64).reshape(len(columns), 2)[order].T
-        return Seen(
-            at,
-            column[order],
-            scraped_at,
-            up.astype(bool),
-            interval_s,
+        times, up = np.array(columns, dtype=np.float64).reshape(len(columns), 2)[order].T
+        return replace(
+            Seen(at, column[order], times, up.astype(bool), interval_s),
             foreign=tuple(unknown[:FOREIGN_KEPT]),
             foreign_count=len(unknown),
             never_asked=why,
@@ -206,10 +201,9 @@ class Index:
         )
 
     def dropped(self, discovered: Iterable[Mapping[str, str]]) -> Keys:
-        """The ids among what a scraper says it dropped, ascending."""
-        ids = {id_of(labels.get(ID_LABEL, "")) for labels in discovered}
-        column = np.array(sorted(ids - {None}), dtype=np.uint64)  # type: ignore[type-var]
-        return column[rows_of(self.pool, column) < len(self.pool)]
+        """The ids in what a scraper says it dropped, ascending; also those that may be targets of the next pool only."""
+        ids = {id_of(labels.get(ID_LABEL, "")) for labels in discovered} - {None}
+        return np.array(sorted(ids), dtype=np.uint64)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +274,12 @@ class _Compared:
     counts: ScraperCoverage
 
 
-def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str, str]) -> Coverage:
-    """``in_force``: what the slices hold, those who hold on included. ``seen``, ``failed``: by scraper id."""
+def coverage(
+    in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str, str], asked: TargetPool | None = None
+) -> Coverage:
+    """``in_force``: what the slices hold, those who hold on included. ``seen``, ``failed``: by scraper id. ``asked``: the
+    targets as they were when the scrapers were asked; None: the same. Of one that came since, what they said proves nothing.
+    """
     pool, found = in_force.pool, shares(in_force)
     times = np.zeros(len(pool), dtype=np.int32)
     beyond, up, unknown, dropped = (np.zeros(len(pool), dtype=bool) for _ in range(4))
@@ -302,6 +300,8 @@ def coverage(in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str,
         if 0 < len(compared.missing) <= one.hidden:  # it drops so many without saying which
             unknown[compared.missing] = True
         scrapers[scraper.id] = compared.counts
+    if asked is not None and asked is not pool:
+        unknown |= rows_of(asked, pool.ids) == len(asked)
     covered = times > 0
     dropped &= ~covered & ~unknown
     open_ = ~covered & ~dropped

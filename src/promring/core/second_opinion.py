@@ -6,7 +6,8 @@ the owner's alone. One that nobody can reach is tried again after ``PAUSE_S``, t
 
 A scraper that fails most of what it asks is suspected: ``SAMPLE`` of its targets are tried elsewhere after one look. When
 others reach most of what they tried of it, it is *sick*: it gets nothing for ``SICK_S``, then twice that each time, so that
-the others take over what it had, make before break. When most scrapers fail, it is not them: none is sick.
+the others take over what it had, make before break. When most scrapers fail most of what they ask,
+however little that is, it is not them: none is sick.
 
 What the relabelling of one scraper drops and another one took (``Seen.denied``) counts as tried without success; a few of
 those that nobody else took (``Seen.untold``) are tried elsewhere, too.
@@ -117,7 +118,7 @@ class SecondOpinions:
         down, up_at, over = _reached(placement, seen, {*self.trials, *self.again_at})
         failing = _failing(placement, seen)
         suspects = {name for name, one in failing.items() if one.is_suspect}
-        if 2 * len(suspects) > len(failing):
+        if 2 * sum(one.fails_most for one in failing.values()) > len(failing):
             suspects = set()
         counted = {key: self.down.get(key, 0) + 1 for key in down}
         trials: dict[int, Trial] = {}
@@ -185,8 +186,13 @@ class _Failing:
     reached: int
 
     @property
+    def fails_most(self) -> bool:
+        """However few it asks: of one that asks a single target, that one."""
+        return len(self.ids) >= max(1.0, SUSPECT_SHARE * self.asked)
+
+    @property
     def is_suspect(self) -> bool:
-        return len(self.ids) >= max(SUSPECT_LEAST, SUSPECT_SHARE * self.asked)
+        return self.fails_most and len(self.ids) >= SUSPECT_LEAST
 
     @property
     def is_sick(self) -> bool:

@@ -76,4 +76,5 @@ class Takers:
     @staticmethod
     def _dropping(pool: TargetPool, one: Seen) -> Keys:
         """What it drops, and not for being equal to another target that it has."""
-        return np.setdiff1d(one.dropped, twins_beside(pool, one.ids)) if len(one.dropped) else one.dropped
+        known = one.dropped[rows_of(pool, one.dropped) < len(pool)]
+        return np.setdiff1d(known, twins_beside(pool, one.ids)) if len(known) else known
