@@ -179,11 +179,14 @@ USUAL = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed",
 
 
 def unlisted(controllers: Sequence[Controller], allowed: set[str]) -> list[str]:
-    """Warnings and errors in their logs that are not ``allowed``, and lines that are none of a log."""
+    """Warnings and errors in their logs that are not ``allowed``, by their ``msg`` or by words that are in them, and lines
+    that are none of a log.
+    """
     files = [c.log_file for c in controllers if c.log_file.exists()]
     lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
     bad = [line for line in lines if " level=warn " in line or " level=error " in line or not line.startswith("ts=")]
-    return [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in allowed]
+    bad = [line for line in bad if (m := re.search(r" msg=(\S+)", line)) is None or m[1] not in allowed]
+    return [line for line in bad if not any(" " in words and words in line for words in allowed)]
 
 
 def configuration(stage_folder: Path, consul: ConsulProcess, nodes: list[Any], **changes: Any) -> dict[str, Any]:

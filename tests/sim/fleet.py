@@ -255,7 +255,7 @@ class Fleet:
         began = self.world.now
         while self.world.now - began < seconds:
             await self.let_pass(1.0)
-            if written := [w for w in self.world.writes[before:] if w.job not in but]:
+            if written := [w for w in self.world.writes[before:] if w.job not in but and not w.dropped]:
                 self.broken(f"I11: {written[-1].scraper} was written, {written[-1].job}, while {while_}")
 
     def heal(self) -> None:

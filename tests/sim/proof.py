@@ -16,7 +16,7 @@ from promring.core.fragment import decode, fragments
 from promring.core.second_opinion import Sick
 from promring.fleet.fleet import Fleet, Service
 from promring.model import TargetPool
-from tests.sim.jobs import targets_of
+from tests.sim.jobs import job_of, targets_of
 from tests.sim.scraper import Scraper
 from tests.sim.traits import NEVER, Looked
 from tests.sim.wanted import AUDIT_S
@@ -216,5 +216,6 @@ class Claims:
             if scraper.was_ill("", since) or scraper.disk:
                 continue
             has = scraper.in_file if now - since > SEEN_S + traits.poll_s else {}
-            if scrapes := scraper.loaded if now - since > traits.stage_s + SEEN_S else has:
+            found = [*(scraper.loaded if now - since > traits.stage_s + SEEN_S else has)]
+            if scrapes := [t for t in found if job_of(t) in fleet.services]:  # of a job that was removed nothing is said
                 self._world.wrong(f"I18: {controller.name} says that {name} is drained, and it has {len(scrapes)}")

@@ -39,9 +39,12 @@ NOTHING = Generation(0, 0), ""
 
 
 class Write(NamedTuple):
+    """``dropped``: only targets that relabelling drops came or went, which are tried elsewhere now and then."""
+
     at: float
     scraper: str
     job: str
+    dropped: bool
 
 
 @dataclass
@@ -234,7 +237,9 @@ class World:
         if older and not fetched and not scraper.pulls:  # an agent may go back in a term, and who fetches has no fence
             self.wrong(f"I7: {scraper.id} went from {before[0]} to {generation} of {job}")
         if sha256 != before[1] or not fetched:
-            self.writes.append(Write(self.now, scraper.id, job))
+            changed = scraper.of(job).keys() ^ set(targets_of(body))
+            dropped = bool(changed) and all(map(self.traits.drops, changed))
+            self.writes.append(Write(self.now, scraper.id, job, dropped))
         maker = made[0]
         if maker is not scraper.maker.get(job):
             scraper.maker[job], scraper.maker_since[job] = maker, self.now
