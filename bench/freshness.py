@@ -27,7 +27,7 @@ from bench.report import console, percentile, table
 from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Client
 from promring.consul.watch import HealthWatch
-from promring.core.placement import Policy, place
+from promring.core.placement import Policy, place_living
 from promring.core.plan import bodies
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
@@ -199,7 +199,7 @@ def _write_alone(folder: Path, files: Mapping[str, bytes]) -> float:
 
 def _expected(members: Members, addresses: list[str]) -> dict[str, bytes]:
     pool = build_pool([(TargetGroup.of(addresses),)])
-    placement = place(pool, Ring(members, 512), Policy())
+    placement = place_living(pool, Ring(members, 512), Ring(FLEET, 512), Policy())
     return {f"{placement.scrapers[i].id.replace(':', '_')}.json": body for i, body, _ in bodies(placement)}
 
 
