@@ -116,28 +116,13 @@ def test_who_was_called_dead_and_comes_back_holds_what_nobody_else_scrapes_yet()
     departed = Departed().and_then(claims, {A.id, B.id}, 10.0)
     left, _ = schedule(two, claims, NOTHING, POLICY, 10.0)
     drained = placed(pool, (A, B, replace(C, weight=0.0)))
-    before = departed.back(left, {A.id, B.id, C.id})
+    before = departed.back(left, {A.id, B.id, C.id}, 14.0)
     mine = len([name for name, who in holders(three).items() if C.id in who])
     unseen, _ = schedule(drained, before, NOTHING, POLICY, 14.0)
     assert unseen.held == mine > 0, "it never stopped scraping them, and nobody else has begun"
     seen = Evidence({s.id: sees(drained, s, 13.0) for s in (A, B)}, taken(11.0, A, B))
     assert schedule(drained, before, seen, POLICY, 14.0)[0].held == 0, "others scrape them since it was called dead"
     assert not Departed().and_then(claims, {A.id, B.id}, 10.0).and_then(left, {A.id, B.id}, 1000.0).left, "long ago"
-
-
-def test_who_comes_back_holds_before_an_heir_that_has_not_come_for_it() -> None:
-    """C was called dead, A and B were given what it had, and have not come for their lists yet when they are drained."""
-    pool = pool_of([f"t{n}:1" for n in range(40)])
-    four = (A, B, C, Scraper("d:1", "d", 1))
-    had, _ = schedule(placed(pool, (A, B, C)), NO_CLAIMS, NOTHING, POLICY, 0.0)
-    departed = Departed().and_then(had, {A.id, B.id}, 10.0)
-    left, _ = schedule(placed(pool, (A, B)), had, NOTHING, POLICY, 10.0)
-    only_d = placed(pool, (*(replace(s, weight=0.0) for s in four[:3]), four[3]))
-    came = Evidence({}, taken(5.0, A, B, C))  # before C was called dead
-    claims, now = schedule(only_d, departed.back(left, {s.id for s in four}), came, POLICY, 14.0)
-    hold = {key: who - {"d:1"} for key, who in holders(now).items()}
-    assert hold == holders(placed(pool, (A, B, C))), "each target is held by whom took it"
-    assert claims.held == len(pool)
 
 
 def test_a_new_leader_lets_hold_what_relabelling_drops_and_not_what_was_not_seen() -> None:

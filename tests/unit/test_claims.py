@@ -151,10 +151,10 @@ def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
     assert who_has(departed.claims, pool) == {("a", 0), ("b", 1)}
     assert departed.left == {"a": 10.0, "b": 10.0}
     assert departed.and_then(claims(pool, [2], "c"), {"c"}, 10.0).left.keys() == {"a", "b"}
-    back = departed.back(NO_CLAIMS, {"a", "c"})
+    back = departed.back(NO_CLAIMS, {"a", "c"}, 20.0)
     assert who_has(back, pool) == {("a", 0)}
-    assert back.since.tolist() == [7.0], "since it was given it, not since it is back"
-    assert departed.back(NO_CLAIMS, {"c"}) is NO_CLAIMS
+    assert back.since.tolist() == [20.0]
+    assert departed.back(NO_CLAIMS, {"c"}, 20.0) is NO_CLAIMS
     after = departed.and_then(back, {"a", "c"}, 20.0)
     assert (who_has(after.claims, pool), after.left) == ({("b", 1)}, {"b": 10.0})
     assert after.and_then(back, {"a", "c"}, 30.0) is after

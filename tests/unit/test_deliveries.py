@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pytest
 
-from promring.core.claims import DEPARTED_KEPT_S, NEVER, Taken
+from promring.core.claims import NEVER, Taken
 from promring.core.coverage import Sight
 from promring.core.pool import pool_of
 from promring.delivery import Delivery, Leads, Outcome, always
@@ -252,9 +252,6 @@ async def test_who_looks_once_is_no_scraper(clock: Clock) -> None:
 async def test_what_is_remembered_of_scrapers_that_left_is_forgotten_with_pushes_too(clock: Clock) -> None:
     given = couriers(Pushed())
     await deliver(given)
-    await deliver(given, slices=SLICES[:1])
-    assert set(given.one.taken) == {A.id, B.id}, "it may come back with what it has"
-    clock.now += DEPARTED_KEPT_S
     await deliver(given, slices=SLICES[:1])
     assert set(given.one.taken) == {A.id}
 

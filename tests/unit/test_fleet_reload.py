@@ -217,12 +217,12 @@ def test_what_those_had_who_left_before_a_reload_they_have_when_they_come_back()
         before[name] = replace(before[name], departed=departed)
     main = reloaded(APART, TOGETHER, before)["main"]
     assert main.departed.left == {NODES[0]: 7.0}
-    back = main.departed.back(NO_CLAIMS, NODES)
+    back = main.departed.back(NO_CLAIMS, NODES, 9.0)
     for name in "ab":
         had = {one for one in has(before[name], name, name) if one[1] == NODES[0]}
         assert has(replace(main, claims=back), "main", name) == had
         again = reloaded(TOGETHER, APART, {"main": main})[name]
-        assert has(replace(again, claims=again.departed.back(NO_CLAIMS, NODES)), name, name) == had
+        assert has(replace(again, claims=again.departed.back(NO_CLAIMS, NODES, 9.0)), name, name) == had
     assert main.after_leaving(main.departed) is main
     assert main.departed.and_then(main.claims, NODES, 8.0).left == {}
 

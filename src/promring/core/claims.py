@@ -146,7 +146,7 @@ def with_seen(
             gone[held] = ~among(one.ids, before.ids[held]) & ~among(one.dropped, before.ids[held])
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
-    return _with_more(before, {name: (one.ids, np.full(len(one.ids), one.at)) for name, one in seen.items()})
+    return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
 
 
 def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
@@ -162,19 +162,18 @@ def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[
     return some[np.concatenate(kept)] if kept else some[:0]
 
 
-def _with_more(before: Claims, more: Mapping[str, tuple[Keys, Times]]) -> Claims:
-    """``before``, and what scrapers have besides: ids, and since when they have each."""
+def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims:
+    """``before``, and what scrapers have besides: ids, since when."""
     number = {name: i for i, name in enumerate(before.names)}
     names = (*before.names, *(name for name in more if name not in number))
     ids, scrapers, since = [before.ids], [before.scrapers], [before.since]
     for index, mine in enumerate(by_scraper(before.scrapers, len(names))):
         if names[index] in more:
-            has, began = more[names[index]]
-            new, first = np.unique(has, return_index=True)
-            besides = ~among(np.sort(before.ids[mine]), new)
-            ids.append(new[besides])
-            scrapers.append(np.full(len(ids[-1]), index, dtype=np.int32))
-            since.append(began[first[besides]])
+            has, at = more[names[index]]
+            new = np.setdiff1d(has, before.ids[mine])
+            ids.append(new)
+            scrapers.append(np.full(len(new), index, dtype=np.int32))
+            since.append(np.full(len(new), at))
     until = np.concatenate([before.until, never(sum(map(len, ids)) - len(before))])
     return Claims(names, np.concatenate(ids), np.concatenate(scrapers), np.concatenate(since), until)
 
@@ -202,8 +201,8 @@ def _of_names(some: Claims, names: Collection[str]) -> Claims:
 @dataclass(frozen=True, slots=True, eq=False)
 class Departed:
     """What scrapers had when they left the plan: they keep it, and some of them were never gone. Who comes back holds it as
-    anybody does whose target moves, since it was given it: before those who got it meanwhile and have not come for it.
-    Never changed: ``and_then`` makes the next.
+    anybody does whose target moves; since then only, as what it took before says little of what it has now. Never changed:
+    ``and_then`` makes the next.
     """
 
     claims: Claims = NO_CLAIMS
@@ -219,11 +218,11 @@ class Departed:
             return self
         return Departed(together([_of_names(self.claims, kept), _of_names(before, leaving)]), kept | leaving)
 
-    def back(self, before: Claims, live: Collection[str]) -> Claims:
+    def back(self, before: Claims, live: Collection[str], now: float) -> Claims:
         """``before``, and what those have who are ``live`` again."""
         had, there = self.claims, {name for name in self.left if name in live}
         each = zip(had.names, by_scraper(had.scrapers, len(had.names)), strict=True) if there else ()
-        returned = {name: (had.ids[mine], had.since[mine]) for name, mine in each if name in there}
+        returned = {name: (had.ids[mine], now) for name, mine in each if name in there}
         return _with_more(before, returned) if returned else before
 
     def renamed(self, names: Sequence[str]) -> Departed:

@@ -13,7 +13,7 @@ import operator
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from promring.core.claims import DEPARTED_KEPT_S, Taken
+from promring.core.claims import Taken
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed
@@ -100,8 +100,7 @@ class ServiceDeliveries:
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = {s.scraper.id for s in slices}
         self.visitors.serve(names)
-        oldest = upto - DEPARTED_KEPT_S  # who is back sooner has what it had, and is known to have taken it
-        self.taken = {name: one for name, one in self.taken.items() if name in names or one.ats[-1] > oldest}
+        self.taken = {name: one for name, one in self.taken.items() if name in names}
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
         self._took((name for name in there if not self.visitors.comes(name)), upto)

@@ -112,7 +112,7 @@ class Moves:
     ) -> Step:
         wanted = opinions.applied(placed, most)
         live, now = {s.id for s in placed.scrapers}, time.monotonic()
-        before = memory.departed.back(memory.claims, live)
+        before = memory.departed.back(memory.claims, live, now)
         claims, holders = self._schedule(wanted, most, placed, before, evidence, looked=looked)
         in_force = InForce.of(holders)
         return Step(
