@@ -25,6 +25,8 @@ KEY_SHOWN_MAX = 100
 NULL = "tag:yaml.org,2002:null"
 KeyPath = tuple[str | int, ...]
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BRACES = re.compile(r"[:\s,\[]\{(fleet|service|scraper|host|port)\}|\$\{\w+\}")
+_CAUSE_CHARACTERS_MAX = 1024 * 1024
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -86,11 +88,24 @@ def read_yaml(text: bytes | str, is_text: Callable[[KeyPath], bool] = lambda _: 
         return _Builder(yaml.parse(text, Loader=_Parser), is_text).document()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise YamlProblem(line, f"{error.problem or error.context}") from error
+        raise YamlProblem(line, f"{error.problem or error.context}{_cause(text, line)}") from error
     except yaml.reader.ReaderError as error:
         raise YamlProblem(_line_at(text, error.position), _unreadable(error)) from error
     except (yaml.YAMLError, UnicodeError, ValueError, OverflowError) as error:
         raise YamlProblem(1, " ".join(str(error).split())) from error
+
+
+def _cause(text: bytes | str, line: int) -> str:
+    """What is mostly wrong with a line that YAML cannot read; repeats nothing of it."""
+    if len(text) > _CAUSE_CHARACTERS_MAX:
+        return ""
+    lines = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).splitlines()
+    wrong = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in wrong[: len(wrong) - len(wrong.lstrip())]:
+        return "; the line begins with a tab, and YAML is indented with spaces"
+    if _BRACES.search(wrong):
+        return "; a text with { or } needs quotes around it"
+    return ""
 
 
 def _unreadable(error: yaml.reader.ReaderError) -> str:

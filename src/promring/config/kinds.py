@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from promring.config.document import KeyPath
 from promring.config.values import Model
@@ -60,6 +60,10 @@ class Kind(Model):
 K = TypeVar("K", bound=Kind)
 S = TypeVar("S", bound=Section)
 T = TypeVar("T")
+
+
+UNKNOWN_KIND = "unknown_kind"
+"""The type of the error that says of a key that no kind has it, and which there are."""
 
 
 class Sections:
@@ -152,7 +156,8 @@ class OneOf:
             raise ValueError(said)
         given = {name: {} if settings is None else settings}
         if name not in self.kinds:
-            unknown = InitErrorDetails(type="extra_forbidden", loc=(str(name),), input=settings)
+            there = PydanticCustomError(UNKNOWN_KIND, "there is {names}", {"names": names})
+            unknown = InitErrorDetails(type=there, loc=(str(name),), input=settings)
             raise ValidationError.from_exception_data("kind", [unknown])
         if name not in self._readers:
             self._readers[name] = TypeAdapter(dict[str, self.kinds[name]])  # type: ignore[name-defined]

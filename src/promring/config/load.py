@@ -6,6 +6,7 @@ that cannot be read. Whether everything can be built is asked in ``trial.py``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from pydantic import ValidationError
 
 from promring.config.document import Document, KeyPath, YamlProblem, read_yaml, show
 from promring.config.files import file_problems, shared_name_problems, why_unreadable
-from promring.config.kinds import Problem
+from promring.config.kinds import UNKNOWN_KIND, Problem
 from promring.config.near_keys import meant_by
 from promring.config.relations import relations, sound_part
 from promring.config.settings import NO_FLEET, Settings
 from promring.discovery.kinds import is_text
 from promring.model import ConfigError
 from promring.runtime import regular
+from promring.runtime.near import meant
 from promring.runtime.redact import hide, secrets_in
 from promring.runtime.text import printable
 
@@ -107,7 +109,15 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
             at = (*e["loc"], "fleet") if e["type"] == NO_FLEET else e["loc"]
             path, what = from_pydantic(at, e["msg"], e["type"], e["input"])
             path = document.as_written(path)
-            problems.append((path, what + (meant_by(path, document.value) if e["type"] == "extra_forbidden" else "")))
+            if e["type"] == "extra_forbidden":
+                what += meant_by(path, document.value)
+            elif e["type"] == UNKNOWN_KIND:
+                what += meant(str(path[-1]).lower(), e["ctx"]["names"].split(", ")) or f"; {e['msg']}"
+            elif e["type"] == NO_FLEET:
+                what += meant(
+                    str(e["input"]["fleet"]), [one for one in _fleets_named(document.value) if isinstance(one, str)]
+                )
+            problems.append((path, what))
     problems += relations(settings or sound_part(document.value, base))
     problems += [*file_problems(settings), *shared_name_problems(settings)] if settings else []
     found = _placed(document, problems) + document.duplicates
@@ -146,10 +156,13 @@ _WANTED = {
 
 def from_pydantic(loc: tuple[int | str, ...], message: str, kind: str, value: object) -> Problem:
     """One of pydantic's errors in our words, without what the ``value`` has of credentials."""
-    what = {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message.removeprefix("Value error, "))
+    plain = {"extra_forbidden": "unknown key", UNKNOWN_KIND: "unknown key", "missing": "is required"}
+    what = plain.get(kind, message.removeprefix("Value error, "))
     if kind in _WANTED:
         what = _WANTED[kind] if value is not None else f"{_WANTED[kind]}, and has no value"
         if kind == "string_type" and not isinstance(value, list | dict | None):
             what += "; in quotes where YAML reads something else"
+    if kind in ("float_type", "int_type") and isinstance(value, str) and re.fullmatch(r"\d{1,3}(\.\d+)?%", value):
+        what += f": {value} is {float(value[:-1]) / 100:g}"
     what = hide(what, secrets_in(value))
     return tuple(loc), what[:1].lower() + what[1:]

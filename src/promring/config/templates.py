@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,12 @@ def _fields(text: str) -> set[str]:
         raise ValueError(f"{text!r}: only plain {{name}} fields")
     fields = {str(name) for _, name, _, _ in parts}
     if fields - FIELDS:
-        raise ValueError(f"{text!r}: unknown {sorted(fields - FIELDS)}, there is {sorted(FIELDS)}")
+        raise ValueError(f"{text!r}: unknown {_braced(fields - FIELDS)}; there is {_braced(FIELDS)}")
     return fields
+
+
+def _braced(names: Iterable[str]) -> str:
+    return " ".join(f"{{{name}}}" for name in sorted(names))
 
 
 def _local(text: str, info: ValidationInfo) -> str:
