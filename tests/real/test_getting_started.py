@@ -240,6 +240,24 @@ async def other_pages(walk: Walk) -> None:
                         await walk.all_scraped()
 
 
+def with_the_old_server(walk: Walk) -> None:
+    """What the pages tell to ask a Prometheus that scrapes the targets today: one of the three is that one here."""
+    walk.type("echo '10.0.0.2 prometheus old.example' >> /etc/hosts")
+    walk.type("set -e; mkdir -p ~/figures; cd ~/figures; " + by_words("simulate", list(blocks(ROOT / "docs/loads.md"))).text)
+    shown = walk.type("cd ~/figures; promring simulate --scrapers 2 --loads figures.json")
+    assert "most over mean" in shown
+    for program in ("prometheus", "promtool"):
+        walk.type(f"ln -sf {server(program)} /usr/local/bin/{program}")
+    jobs = [{"job_name": "node_exporter", "static_configs": [{"targets": [f"{one}:9100" for one in TARGETS]}]}]
+    walk.on(PROMRING).write("/root/old/prometheus.yml", yaml.safe_dump({"scrape_configs": jobs}))
+    page = list(blocks(ROOT / "docs/import.md"))
+    looked = walk.type("cd ~/old; " + by_words("--dry-run --from", page).text)
+    assert "1 job: 1 sharded natively" in looked
+    assert not walk.type("ls ~/old").split()[1:], "nothing is written"
+    assert "1 job: 1 sharded natively" in walk.type("cd ~/old; " + by_words("--out new --verify", page).text)
+    assert "promring.yml" in walk.type("ls ~/old/new")
+
+
 async def test_the_pages_are_followed_by_a_newcomer_on_four_machines(walk: Walk) -> None:
     configuration, _ = configurations()
     walk.type(f"ln -s {Path(sys.executable).parent}/promring /usr/local/bin/promring")
@@ -248,6 +266,7 @@ async def test_the_pages_are_followed_by_a_newcomer_on_four_machines(walk: Walk)
     await connect(walk, start)
     await try_it(walk)
     await other_pages(walk)
+    with_the_old_server(walk)
     await without_promring(walk, *commands(start))
     assert [str(one) for one in STARTED if one.language == "sh" and one.text not in walk.followed] == [], "nobody typed it"
 
