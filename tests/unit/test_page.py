@@ -213,6 +213,36 @@ async def test_where_finds_an_address_and_a_part_of_one(tmp_path: Path) -> None:
         assert "no target with nothing-like-it" in (await shown(r, "/where?target=nothing-like-it")).text
 
 
+async def test_services_without_a_find_are_not_named_beside_one_that_has_it(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        found = (await shown(r, "/where?target=w1")).text
+        assert "service web" in found
+        assert "service node" not in found
+        assert "no target with" not in found
+        assert (
+            "no target with xyz in its address or labels, in none of 3 services"
+            in (await shown(r, "/where?target=xyz")).text
+        )
+
+
+async def test_of_a_fleet_with_many_services_each_is_a_row_those_with_trouble_first(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True, more=20, targets=False) as r:
+        r.write([{"targets": ["t1:9100"]}])
+        await until(
+            lambda: "node" in r.supervisor.services and bool(r.supervisor.services["node"].slices), "node has a plan"
+        )
+        for path, rows in (("/", 20), ("/fleets/main", 22)):
+            body = (await r.get(path))[2].decode()
+            table = body.partition("services of main</caption>")[2].partition("</table>")[0]
+            names = re.findall(r'data-key="service ([^"]+)"', table)
+            every = [f"more-{n}" for n in range(20)]
+            assert (len(names), names[:20]) == (rows, every), "no list yet: before those of which all is known"
+            assert ("2 services more" in body) is (path == "/")
+            assert "sources of node" not in body
+        places = re.findall(r'<nav [^>]*aria-label="([^"]+)"', (await r.get("/config"))[2].decode())
+        assert len(places) == len(set(places)) == 2, "its pager is told from the links on top"
+
+
 async def test_its_files_are_its_own(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         page = (await r.get("/"))[2].decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ from promring.model import Generation, Moved, Placement, Plan, Scraper, Slice, T
 from promring.telemetry import log
 from promring.web.actions import KEPT, Actions
 from promring.web.answers import parts
-from promring.web.answers.fleets import HandOver, Sample
+from promring.web.answers.fleets import Fleet, HandOver, Sample
 from promring.web.answers.status import Status
 from promring.web.page import words
 from promring.web.page.charts import POINTS_MOST, charts_of
 from promring.web.page.ring import ARCS_MOST, SLOTS, load_arcs, ring_arcs
 from promring.web.page.scrapers import ROWS_MOST, Asked, rows_of
-from promring.web.page.shown import verdict
+from promring.web.page.shown import troubled_first, verdict
 from promring.web.views.scrapers import _trouble
 from tests.fakes.answers import convert
 
@@ -61,6 +62,7 @@ def placed(*names: str, targets: int = 300) -> Placement:
 
 WELL = {"level": "good", "text": ""}
 NO_ROOM = {"unplaced": 16, "ownerless": 0}
+LOOKED = {"at": 98.0, "age_s": 2.0, "interval_s": 30.0, "ratio": 1.0, "targets": 60, "covered": 60}
 HELD = {"reason": "source_shrank", "detail": "it says 20 of 60"}
 
 
@@ -81,17 +83,36 @@ HELD = {"reason": "source_shrank", "detail": "it says 20 of 60"}
         ({"targets": None, "coverage": None}, {}, "warn", "no plan yet"),
         ({"withheld": [HELD]}, {}, "warn", "1 held: source shrank"),
         ({}, {"config": {"last_reload_successful": False}}, "warn", "the last reload was refused"),
+        ({}, {"leader": False, "controllers": {"lock": True, "leader": None}}, "warn", "; no controller leads"),
+        (
+            {},
+            {"leader": True, "controllers": {"lock": True, "lacking": "key"}},
+            "warn",
+            "; a right that the lock needs is lost",
+        ),
+        ({"coverage": LOOKED | {"missing": 3, "unproved": 7}}, {}, "good", "; 3 missing; 7 not proved"),
+        (
+            {"coverage": LOOKED | {"unproved": 7}, "scrapers": [{"id": "a:1", "state": "up", "audit_error": "x"}]},
+            {},
+            "warn",
+            "; a:1 cannot be asked what it scrapes",
+        ),
     ],
 )
 def test_the_line_on_top_says_why_it_is_not_good(
     fleet: dict[str, object], process: dict[str, object], level: str, said: str
 ) -> None:
-    looked = {"at": 98.0, "age_s": 2.0, "interval_s": 30.0, "ratio": 1.0, "targets": 60, "covered": 60}
     summary = WELL | {"level": level}
-    one = {"name": "main", "targets": 60, "coverage": looked, "summary": summary, "held": None, **fleet}
+    one = {"name": "main", "targets": 60, "coverage": LOOKED, "summary": summary, "held": None, **fleet}
     every = {"fleets": [one], "config": {"last_reload_successful": True}, **process}
     found = verdict(convert(Status, every), [], 100.0)
     assert (found.level, said in found.text) == (level, True), found.text
+
+
+def test_of_several_fleets_those_with_trouble_come_first_in_the_order_of_the_configuration() -> None:
+    levels = {"b": "good", "a": "warn", "d": "unknown", "c": "bad"}
+    fleets = [convert(Fleet, {"name": name, "summary": {"level": level, "text": ""}}) for name, level in levels.items()]
+    assert [one.name for one in troubled_first(fleets)] == ["a", "c", "b", "d"]
 
 
 def test_names_are_in_the_order_of_people() -> None:
@@ -134,6 +155,7 @@ def test_the_ring_has_every_scraper_and_the_arcs_of_load_are_bounded_with_those_
     many = [scraper(f"s{n}:9", trouble="down" if n == 500 else "") for n in range(1000)]
     grouped = load_arcs(many, {one.id: 0 for one in many})
     assert len(grouped) <= ARCS_MOST + 2
+    assert all(one.colour != other.colour for one, other in pairwise(grouped)), "no bands of one colour"
     assert [arc.text.split(":")[0] for arc in grouped if arc.colour == "c-trouble"] == ["s500"]
 
 
@@ -170,6 +192,15 @@ def test_the_timeline_says_who_left_who_took_how_much_and_where_a_target_was() -
     nothing = reshard_of(3.0, "targets", Generation(1, 3), after, after, Plan(()), held=0, slices_changed=1)
     timeline.add(nothing, Plan(()))
     assert len(timeline.reshards) == 2, "one that moved nothing is no news"
+
+
+def test_after_a_reload_nobody_has_joined_who_had_a_slice_before() -> None:
+    now, plan = placed("a", "b", "c"), Plan(())
+    again = reshard_of(1.0, "policy", Generation(1, 1), None, now, plan, slices={"a", "b", "c"}, held=0, slices_changed=0)
+    assert (again.joined, again.left) == ((), ())
+    other = reshard_of(1.0, "policy", Generation(1, 1), None, now, plan, slices={"a", "b", "gone"}, held=0, slices_changed=0)
+    assert (other.joined, other.left) == (("c",), ("gone",))
+    assert reshard_of(1.0, "initial", Generation(1, 1), None, now, plan, held=0, slices_changed=0).joined == ("a", "b", "c")
 
 
 def test_a_reshard_that_changes_nothing_ends_no_hand_over_and_one_that_undoes_it_does() -> None:

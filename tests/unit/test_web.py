@@ -81,8 +81,9 @@ async def running(
     shared: bool = False,
     paths: Paths | None = None,
     second: str = "web",
+    more: int = 0,
 ) -> AsyncIterator[Running]:
-    """``shared``: ``node`` and ``second``, with 20 targets, have one fleet, ``main``."""
+    """``shared``: ``node`` and ``second``, with 20 targets, have one fleet, ``main``, with ``more`` besides."""
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
         # A busy machine answers late many times, and nobody dies of it.
         probe = {"nodes": nodes, "interval": "100ms", "timeout": "100ms", "unhealthy_after": 100}
@@ -105,7 +106,7 @@ async def running(
             ],
         }
         if shared:
-            config = shared_fleet(config, folder, second)
+            config = shared_fleet(config, folder, second, more)
         file = folder / "promring.yml"
         file.write_text(json.dumps(config))
         token = folder / "token"
@@ -128,15 +129,17 @@ async def running(
             await task
 
 
-def shared_fleet(config: dict[str, Any], folder: Path, second: str = "web") -> dict[str, Any]:
-    """The first service, and another one, in one fleet; the second as it is."""
+def shared_fleet(config: dict[str, Any], folder: Path, second: str = "web", more: int = 0) -> dict[str, Any]:
+    """The first service, and another one, in one fleet, with ``more`` without a list; the second as it is."""
     first = config["shard_services"][0]
     service = {key: value for key, value in first.items() if key not in ("scrapers", "delivery")} | {"fleet": "main"}
     (folder / "web.json").write_text(json.dumps([{"targets": [f"w{n}:80" for n in range(20)]}]))
     web_service = service | {"name": second, "job": "the web", "targets": [{"file": {"files": ["web.json"]}}]}
     fleet = {"name": "main", "description": "of the shop", "scrapers": first["scrapers"], "delivery": first["delivery"]}
     own = config["shard_services"][1]
-    return config | {"fleets": [fleet], "shard_services": [service, web_service, own]}
+    none = [{"file": {"files": ["none.json"]}}]
+    others = [service | {"name": f"more-{n}", "targets": none} for n in range(more)]
+    return config | {"fleets": [fleet], "shard_services": [service, web_service, *others, own]}
 
 
 async def test_a_slice_is_negotiated_as_rfc_9110_has_it(tmp_path: Path) -> None:

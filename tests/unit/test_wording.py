@@ -20,7 +20,7 @@ from promring.election.leadership import Leadership
 from promring.election.loop import SAID_MOST
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.membership.watching import Changes
-from promring.model import Known, Slice, Unknown
+from promring.model import Known, Scraper, Slice, Unknown
 from promring.runtime.unforeseen import QUIET_S, Lasting
 from promring.runtime.wording import wording
 from promring.telemetry.metrics import Metrics
@@ -95,6 +95,16 @@ def test_a_membership_that_gives_no_answer_is_said_once() -> None:
         changes.say(Known(()))
         changes.say(Unknown(CHANGING["seconds"](50)))
     assert [line["event"] for line in lines].count("membership_gives_no_answer") == 2, "and once more after an answer"
+
+
+def test_of_a_thousand_that_live_some_are_named() -> None:
+    with structlog.testing.capture_logs() as lines:
+        changes = Changes("x", structlog.get_logger())
+        every = tuple(Scraper(f"s{n}:9", f"s{n}", 9) for n in range(1000))
+        changes.say(Known(every[:100]))
+        changes.say(Known(every))
+    assert [line["num"] for line in lines] == [100, 1000]
+    assert [line["detail"].split()[99:] for line in lines] == [["s99:9"], ["s99:9", "and", "900", "more"]]
 
 
 def test_a_lock_that_gives_no_answer_is_said_once_and_another_reason_after_it_too() -> None:

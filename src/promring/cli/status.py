@@ -81,7 +81,8 @@ def show_status(data: Status) -> None:
 def _show_controller(data: Status) -> None:
     controllers = data.controllers
     if controllers.lock:
-        who = "leads" if data.leader else f"follows {controllers.leader or 'nobody: no controller leads'}"
+        who = "leads" if data.leader else f"follows {controllers.leader}" if controllers.leader else ""
+        who = who or paint("follows nobody: no controller leads, slices stay as they are", "red")
         say(f"  {who}, epoch {controllers.epoch or '-'}")
     if controllers.lacking:
         say("  ", paint(f"has lost a right that the lock will need: {controllers.lacking}", "red"))

@@ -223,7 +223,7 @@ class Reconciler:
             policy = self._policy_changed
             changed_too = {"policy_changed": policy, "loads_changed": loads, "failing_changed": failing_changed}
             reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
-        self._remember(step, reason, placed_before, len(some))
+        self._remember(step, reason, placed_before, {s.scraper.id for s in before.every_slice}, len(some))
         if some or (self._policy_changed and step.plan.moves):
             self._say_reshard(step, reason, len(some))
         self._policy_changed = False
@@ -231,14 +231,16 @@ class Reconciler:
         if left := sorted({s.scraper.id for s in before.every_slice} - {s.id for s in step.owned.scrapers}):
             self._log.info("slices_left", scrapers=",".join(left), note="they keep what they have")
 
-    def _remember(self, step: Step, reason: str, before: Placement | None, slices_changed: int) -> None:
+    def _remember(self, step: Step, reason: str, before: Placement | None, had: set[str], slices_changed: int) -> None:
         """For people; also a plan that changed no slice, as when a scraper dies before it was given anything."""
         timeline, generation, held, now = self.memory.timeline, self.memory.generation, step.claims.held, time.time()
         if slices_changed:
             timeline.made(generation, now)
         if step.plan is not NO_PLAN:
-            changed = {"held": held, "slices_changed": slices_changed}
-            timeline.add(reshard_of(now, reason, generation, before, step.owned, step.plan, **changed), step.plan)
+            said = reshard_of(
+                now, reason, generation, before, step.owned, step.plan, slices=had, held=held, slices_changed=slices_changed
+            )
+            timeline.add(said, step.plan)
         timeline.holding(held, now)
 
     def _say_reshard(self, step: Step, reason: str, slices_changed: int) -> None:

@@ -7,6 +7,7 @@ generations. It goes on over a reload and begins anew with the process. Written 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -121,12 +122,19 @@ def reshard_of(
     owned: Placement,
     plan: Plan,
     *,
+    slices: Collection[str] = (),
     held: int,
     slices_changed: int,
 ) -> Reshard:
-    """From the placement ``before`` to ``owned``."""
-    had = {s.id for s in before.scrapers if s.able} if before is not None else set()
+    """From the placement ``before`` to ``owned``. After a start or a reload there is none before: who had ``slices`` has not
+    joined.
+    """
     has = {s.id for s in owned.scrapers if s.able}
+    had = (
+        {s.id for s in before.scrapers if s.able}
+        if before is not None
+        else {*slices} - ({s.id for s in owned.scrapers} - has)
+    )
     joined, left = sorted(has - had), sorted(had - has)
     moves = sorted((m for m in plan.moves if m.source is not None), key=lambda m: -m.count)
     return Reshard(

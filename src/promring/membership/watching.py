@@ -24,6 +24,10 @@ async def watch(name: str, membership: Membership, publish: Publish, log: Logger
     await kept_alive("membership", lambda: membership.run(hear), log, unknown=lambda why: hear(Unknown(why)))
 
 
+NAMED_MOST = 100
+"""Living scrapers that a line names: of a thousand that start one by one a thousand lines would be 15 MB."""
+
+
 class Changes:
     """Log lines about who lives."""
 
@@ -59,7 +63,12 @@ class Changes:
             "service_node_change_by_healthy_check",
             srv_name=self._name,
             num=len(members),
-            detail=" ".join(self._living),
+            detail=_some(self._living),
             **({"in_maintenance": draining} if draining else {}),
             **difference(before, self._living),
         )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+    return " ".join(names[:NAMED_MOST]) + more

@@ -33,16 +33,29 @@ from promring.web.page.previews import shown as shown_preview
 from promring.web.page.render import FOLDER, HEADERS, Renderer, page_answer
 from promring.web.page.ring import load_arcs, ring_arcs
 from promring.web.page.scrapers import Asked, Rows, page_of, rows_of
-from promring.web.page.shown import Pictures, ShownFinds, ShownFleet, ShownService, alarms_of, held, held_besides
+from promring.web.page.shown import (
+    Pictures,
+    ShownFinds,
+    ShownFleet,
+    ShownService,
+    alarms_of,
+    held,
+    held_besides,
+    troubled_first,
+)
+from promring.web.page.words import natural
 from promring.web.paths import Paths
 from promring.web.sd import header
 from promring.web.views.fleets import describe
+from promring.web.views.summary import LEVELS
 from promring.web.views.targets import KINDS, listed, search, uncovered
 from promring.web.views.timeline import reshards_of
 from promring.web.where import LIMIT, WhereEndpoint
 
 SCRAPERS_MOST = 20
 """So many scrapers of a fleet stand on the page of several fleets, those in trouble first."""
+SERVICES_MOST = 8
+"""So many services of a fleet stand in full; of more each is a row, as many as scrapers on the page of several fleets."""
 EVENTS_MOST, EVENTS_ALL, ACTIONS_MOST, RESHARDS_MOST = 20, 500, 20, 20
 FOUND_MOST = TARGETS_MOST = 100
 UNCOVERED_MOST = 10
@@ -79,14 +92,14 @@ class Page:
     # --- fleets and services -----------------------------------------------------------------------------------------
 
     async def home(self, request: web.Request) -> web.Response:
-        """Every fleet and its services; of a single one all that its own page has."""
+        """Every fleet and its services, those with trouble first; of a single one all that its own page has."""
         overview = self._api.overview()
         return await self._alike(request, overview, lambda: self._home(request.query, overview))
 
     async def _home(self, query: Mapping[str, str], overview: Status) -> bytes:
         only = overview.fleets[0] if len(overview.fleets) == 1 else None
         asked, most = Asked.of(query) if only else Asked(), None if only else SCRAPERS_MOST
-        fleets = [await self._shown(one, overview, asked, most) for one in overview.fleets]
+        fleets = [await self._shown(one, overview, asked, most) for one in troubled_first(overview.fleets)]
         return await self.render.body("home.html", {"fleets": fleets, "only": "", **self._past(None)}, overview)
 
     async def fleet(self, request: web.Request) -> web.Response:
@@ -136,6 +149,14 @@ class Page:
         running = self._controller.services
         services = {one.name: one for one in overview.services}
         there = [services[name] for name in said.services if name in running and name in services]
+        if listed := len(there) > SERVICES_MOST:
+            there.sort(key=lambda one: (-LEVELS.index(one.summary.level), natural(one.name)))
+        shown = [
+            ShownService(one, held_besides(one, said), None)
+            if listed
+            else await self._shown_service(running[one.name], one, said)
+            for one in there[: most if listed else None]
+        ]
         had = self._actions.had(said.name)
         rows = rows_of(said.scrapers, asked, writable=self._api.leads, had=had, most=most)
         fleet = self._controller.fleets.get(said.name)
@@ -143,8 +164,10 @@ class Page:
             said,
             rows,
             held(said, "fleets"),
-            [await self._shown_service(running[one.name], one, said) for one in there],
+            shown,
             None if most or fleet is None else self._pictures(fleet, said, rows),
+            listed,
+            len(there) - len(shown),
         )
 
     async def _shown_service(self, service: Service, said: ServiceAnswer, fleet: FleetAnswer) -> ShownService:

@@ -57,11 +57,17 @@ def load_arcs(scrapers: Sequence[Scraper], numbers: Mapping[str, int]) -> list[A
     """An arc for each that carries something, in natural order."""
     carrying = sorted((s for s in scrapers if s.load), key=lambda s: natural(s.id))
     total = sum(s.load for s in carrying)
-    arcs, at = [], 0.0
-    for some in _grouped(carrying):
+    arcs, at, groups = [], 0.0, _grouped(carrying)
+    for number, some in enumerate(groups):
         share = sum(s.load for s in some) / total
-        gap = min(GAP, share / 3) if len(carrying) > 1 else 0.0
-        arcs.append(Arc(arc(at, at + share - gap, *LOADS), _colour_of(some, numbers), _text(some, share)))
+        gap = min(GAP, share / 8) if len(carrying) > 1 else 0.0
+        arcs.append(
+            Arc(
+                arc(at, at + share - gap, *LOADS),
+                _colour_of(some, numbers if len(groups) == len(carrying) else {some[0].id: number}),
+                _text(some, share),
+            )
+        )
         at += share
     return arcs
 

@@ -69,13 +69,17 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class ShownFleet:
-    """``pictures`` None: on a page of several fleets."""
+    """``services``: if ``listed``, those with the most trouble first, a row each; ``more``: so many are not shown.
+    ``pictures`` None: on a page of several fleets.
+    """
 
     said: Fleet
     scrapers: Rows
     kept: Sequence[ShownHeld]
     services: Sequence[ShownService]
     pictures: Pictures | None
+    listed: bool = False
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +112,16 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
     down = [s for one in overview.fleets for s in one.scrapers if s.state == "down"]
     firing = [one for one in alarms if one.state == "firing"]
     alarm = "bad" if any(one.severity == "critical" for one in firing) else "warn" if firing or down else "good"
-    refused = not overview.config.last_reload_successful
-    level = max([*(one.summary.level for one in every), alarm, "warn" if refused else "good"], key=LEVELS.index)
+    own = _of_process(overview)
+    level = max([*(one.summary.level for one in every), alarm, "warn" if own else "good"], key=LEVELS.index)
     looked = [one.coverage for one in overview.fleets if one.coverage is not None and one.coverage.at is not None]
     unplanned = [one.name for one in overview.fleets if one.targets is None]
     parts = [f"no plan yet{_of(unplanned, overview)}"] if unplanned else []
     if looked:
         covered, wanted = sum(c.covered or 0 for c in looked), sum((c.targets or 0) - (c.dropped or 0) for c in looked)
         parts.append(f"{covered} of {wanted} targets seen scraped, {max(c.age_s or 0 for c in looked):.0f} s ago")
-        if wrong := sum((c.missing or 0) + (c.unproved or 0) for c in looked):
-            parts.append(f"{wrong} uncovered")
+        missing, unproved = sum(c.missing or 0 for c in looked), sum(c.unproved or 0 for c in looked)
+        parts += [f"{count} {what}" for count, what in ((missing, "missing"), (unproved, "not proved")) if count]
     if down:
         named = (f"{s.id}{f' for {span(now - s.since)}' if s.since else ''}" for s in down[:NAMED_MOST])
         names = ", ".join(named) + (", ..." if len(down) > NAMED_MOST else "")
@@ -126,13 +130,23 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
     if kept := _held_of_all(overview):
         words = dict.fromkeys(one.held.reason.replace("_", " ") for one in kept)
         parts.append(f"{len(kept)} held: {', '.join(words)}")
-    if refused:
-        parts.append("the last reload was refused")
+    parts += own
     if firing:
         parts.append(f"{len(firing)} alert{'s' * (len(firing) > 1)}")
     if len(overview.fleets) > 1 and (worst := [one.name for one in overview.fleets if one.summary.level == "bad"]):
         parts.append(f"look at {', '.join(worst[:NAMED_MOST])}")
     return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
+
+
+def _of_process(overview: Status) -> list[str]:
+    """What is not good of this controller itself."""
+    controllers = overview.controllers
+    said = {
+        "no controller leads": controllers.lock and not overview.leader and not controllers.leader,
+        "a right that the lock needs is lost": controllers.lacking,
+        "the last reload was refused": not overview.config.last_reload_successful,
+    }
+    return [text for text, true in said.items() if true]
 
 
 def _of(names: Sequence[str], overview: Status) -> str:
@@ -144,6 +158,11 @@ def _causes(every: Sequence[Fleet | Service]) -> list[str]:
     """Each once, the worst first."""
     found = sorted((cause for one in every for cause in causes(one)), key=lambda cause: -LEVELS.index(cause[0]))
     return list(dict.fromkeys(text for _, text in found))
+
+
+def troubled_first(fleets: Sequence[Fleet]) -> list[Fleet]:
+    """Else in the order of the configuration: a fleet that is looked at for the first time does not jump."""
+    return sorted(fleets, key=lambda one: one.summary.level not in ("warn", "bad"))
 
 
 def alarms_of(alarms: Sequence[Alert], fleet: str, services: Collection[str]) -> list[Alert]:

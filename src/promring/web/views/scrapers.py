@@ -46,7 +46,7 @@ class _View:
         self.limits: dict[str, int] = {}
         if placement and placement.limits is not None:
             self.limits = dict(zip((s.id for s in placement.scrapers), placement.limits.tolist(), strict=True))
-        self.zones = {s.id: s.zone for s in memory.members}
+        self.zones = {s.id: s.zone for s in (*fleet.facts.listed, *memory.members)}
         self.shares, self.capacities = _shares(fleet)
         self.addresses = {s.id: s.address for s in (*fleet.facts.listed, *memory.members)}
         self.drained = memory.drained | {s.id for s in memory.members if s.draining}

@@ -51,6 +51,13 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
         yield "warn", "the scrapers are not known now"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
         yield "warn", f"no whole answer from {_named(silent)}"
+    if of.coverage and (of.coverage.unproved or of.coverage.missing):
+        mute = [s for s in of.scrapers if s.audit_error and s.state != "down"]
+        if mute:
+            yield (
+                "warn",
+                f"{_named([s.id for s in mute])} cannot be asked what {'it scrapes' if len(mute) == 1 else 'they scrape'}",
+            )
     if failing := [s.id for s in of.scrapers if s.delivery_error]:
         yield "warn", f"not delivered to {_named(failing)}"
 
