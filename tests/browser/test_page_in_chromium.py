@@ -193,6 +193,44 @@ async def test_a_late_preview_of_one_scraper_does_not_stand_in_the_dialog_of_ano
         assert t.errors == []
 
 
+async def test_what_an_action_led_to_is_said_before_anything_else_also_when_nobody_answers(tmp_path: Path) -> None:
+    async with running(tmp_path) as r, tab() as t:
+        reached, go_on, gone = asyncio.Event(), asyncio.Event(), True
+
+        async def post(route: Route) -> None:
+            if gone:
+                await route.abort()
+                return
+            reached.set()
+            await go_on.wait()
+            await route.continue_()
+
+        async def press() -> None:
+            await t.page.click(f'[aria-label="drain {r.nodes[0]}"]')
+            await t.page.fill("#token", "sesame")
+            await t.page.click("#asks .go")
+
+        await t.page.route("**/drain*", post)
+        await t.open(f"{r.url}/fleets/node")
+        await press()
+        await t.says(
+            f"drain {r.nodes[0]}: the controller does not answer (it cannot be reached). It may have been done", "#said"
+        )
+        gone = False
+        await press()
+        await reached.wait()
+        await t.says(f"drain {r.nodes[0]}: asked, no answer yet", "#said")
+        await t.run("live.dataset.level = 'another', live.dataset.said = 'all was another', refresh()")
+        await t.until("live.dataset.level !== 'another'")
+        await t.says("asked, no answer yet", "#said")
+        go_on.set()
+        await t.says(f"drain {r.nodes[0]}: done", "#said")
+        await t.run("live.dataset.level = 'another', live.dataset.said = 'all was another', refresh()")
+        await t.until("live.dataset.level !== 'another'")
+        await t.says(f"drain {r.nodes[0]}: done", "#said")
+        await t.says("was all was another; now", "#said")
+
+
 async def test_a_page_whose_controller_does_not_answer_says_so_on_top_and_is_well_again_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path, shared=True) as r, tab() as t:
         gone = True

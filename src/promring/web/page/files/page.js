@@ -4,11 +4,12 @@
 const EVERY_MS = 5000;
 const CALM_MS = 100;
 const SAID_MS = 8000;
+const ACTION_MS = 30000;
 const root = document.documentElement;
 const live = document.getElementById("live");
 const pause = document.getElementById("pause");
 let timer = 0, wanted = 0, asked = false, again = false, paused = false;
-let token = "", failed = { post: "", why: "" }, renewedAt = Date.now(), tookMs = 0, saidTimer = 0;
+let token = "", failed = { post: "", why: "" }, renewedAt = Date.now(), tookMs = 0, saidTimer = 0, ownUntil = 0, later = "";
 
 async function refresh() {
   clearTimeout(timer);
@@ -25,13 +26,13 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
     const before = live.dataset.said, level = live.dataset.level;
     morph(live, fresh);
-    if (live.dataset.level !== level) say(`was ${before}; now ${live.dataset.said}`);
-    else if (live.classList.contains("old")) say("the controller answers again");
+    if (live.dataset.level !== level) news(`was ${before}; now ${live.dataset.said}`);
+    else if (live.classList.contains("old")) news("the controller answers again");
     live.classList.remove("old");
     renewedAt = Date.now();
   } catch (error) {
     live.classList.add("old");
-    say(`this is old: the controller does not answer (${error.message})`, true);
+    news(`this is old: the controller does not answer (${reason(error)})`, true);
   } finally {
     tookMs = Date.now() - began;
     asked = false;
@@ -94,7 +95,28 @@ function say(text, stays = false) {
   const said = document.getElementById("said");
   clearTimeout(saidTimer);
   if (said.textContent !== text) said.textContent = text;
-  if (!stays) saidTimer = setTimeout(() => { said.textContent = ""; }, SAID_MS);
+  if (!stays) saidTimer = setTimeout(() => {
+    said.textContent = "";
+    if (later) say(later);
+    later = "";
+  }, SAID_MS);
+}
+
+// What somebody's own action led to stands first; what the page has to say meanwhile comes after it.
+function own(text, forMs, stays = false) {
+  ownUntil = Date.now() + forMs;
+  later = "";
+  say(text, stays);
+}
+
+function news(text, stays = false) {
+  if (Date.now() < ownUntil) later = text;
+  else say(text, stays);
+}
+
+function reason(error) {
+  if (error.name === "TimeoutError") return "not in time";
+  return error instanceof TypeError ? "it cannot be reached" : error.message;
 }
 
 function soon() {
@@ -121,7 +143,7 @@ async function ask(button) {
 async function preview(url, into) {
   into.dataset.of = url;
   into.textContent = "what would move is being worked out ...";
-  const answer = await fetch(url).catch(() => null);
+  const answer = await fetch(url, { signal: AbortSignal.timeout(ACTION_MS) }).catch(() => null);
   const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
   if (into.dataset.of !== url) return;  // another one is asked about meanwhile
   const found = page?.getElementById("preview") ?? page?.querySelector("main section .note");
@@ -136,16 +158,23 @@ document.addEventListener("click", async (event) => {
   const { yes, why } = await ask(button);
   if (!yes) return;
   const url = why ? `${button.dataset.post}?reason=${encodeURIComponent(why)}` : button.dataset.post;
-  const answer = await fetch(url, { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch((error) => error);
-  const body = answer instanceof Error ? { error: answer.message } : await answer.json().catch(() => ({ error: `status ${answer.status}` }));
+  const what = button.getAttribute("aria-label") ?? button.textContent;
+  own(`${what}: asked, no answer yet`, ACTION_MS, true);
+  const sent = { method: "POST", headers: { Authorization: `Bearer ${token}` }, signal: AbortSignal.timeout(ACTION_MS) };
+  const answer = await fetch(url, sent).catch((error) => error);
+  if (!(answer instanceof Response)) {
+    own(`${what}: the controller does not answer (${reason(answer)}). It may have been done: look at the page before you ask again`, SAID_MS, true);
+    return;
+  }
+  const body = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
   if (body.status === "success") {
     failed = { post: "", why: "" };
-    say("done");
+    own(`${what}: done`, SAID_MS);
     return soon();
   }
   token = "";
   failed = { post: button.dataset.post, why };
-  say(`not done: ${body.error}`, true);
+  own(`${what}: not done: ${body.error}`, SAID_MS, true);
 });
 
 // The stream of events. A browser has six connections to a server: only the tab that somebody looks at has a stream. One
