@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from promring.core.pool import pool_of
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
-from promring.fleet.deliveries import ServiceDeliveries
+from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.visitors import PATIENCE_S
 from promring.model import Generation, Placement, Scraper, Slice
@@ -264,6 +265,43 @@ def test_a_hand_over_longer_than_what_is_kept_ends_by_time() -> None:
         taken = taken.and_then(float(now), float(now))
         dues.append((now, float(taken.since(np.array([begun]))[0]) + 900.0))
     assert any(due <= now for now, due in dues if now > begun), "it never ends"
+
+
+class Counted(HttpSdDelivery):
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+
+    async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+        self.times += 1
+        return await super().deliver(slices, leads)
+
+
+@pytest.mark.parametrize(("scrapers", "again"), [(MANY, 0), (MANY - 1, 1)])
+async def test_who_comes_for_many_slices_is_not_counted_at_each_change_of_another_service(
+    clock: Clock, scrapers: int, again: int
+) -> None:
+    slices = [Slice("x", Scraper(f"{n}:1", str(n), 1), Generation(1, 1), b"[]\n", 0) for n in range(scrapers)]
+    served = Counted()
+    given = couriers(served)
+
+    async def look(some: Sequence[Slice], *, whole: bool = False) -> int:
+        before = served.times
+        await given.deliver({"x": list(some)}, {"x"}, pushes=True, whole=whole)
+        return served.times - before
+
+    assert await look(slices) == 1
+    assert [await look(slices) for _ in range(3)] == [again] * 3
+    assert await look(slices, whole=True) == 1
+    changed = [replace(slices[0], body=b"[] \n"), *slices[1:]]
+    assert await look(changed) == 1, "another slice is given at once"
+    for _ in range(2):
+        clock.now += 1.0
+        served.came("0:1")
+    assert given.one.taken["0:1"].uptos, "who comes has it at once"
+    clock.now += COUNTED_AGAIN_S
+    assert await look(changed) == 1
+    assert "0:1" in given.one.reached
 
 
 async def test_a_look_at_some_says_nothing_of_the_others(clock: Clock) -> None:

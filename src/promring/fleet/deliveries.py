@@ -13,7 +13,7 @@ import operator
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from promring.core.claims import Taken
+from promring.core.claims import NEVER, Taken
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed
@@ -27,6 +27,10 @@ RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
 NOTHING_TAKEN = Taken()
+MANY, COUNTED_AGAIN_S = 100, 5.0
+"""Who comes for which of so many slices is counted so often, while the slices are the same ones: with a thousand scrapers
+and fifty services that was most of what the change of one service cost.
+"""
 RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
 
@@ -61,8 +65,10 @@ class ServiceDeliveries:
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visitors = Visitors()
-        self._given: tuple[Sequence[Slice], tuple[bool, bool, bool]] | None = None
-        """What was given the last time, and how, when every sink has it; None: some may not."""
+        self._given: tuple[Sequence[Slice], tuple[bool, bool, bool], float, bool] | None = None
+        """What was given the last time, and how, when every sink that it is pushed to has it; until when (monotonic seconds)
+        who comes for it is not counted again; and what that came to. None: some sinks may not have it.
+        """
         self._there: frozenset[str] = frozenset()
         """Who was pushed its slice, and had it the last time."""
         self._failures = 0
@@ -83,9 +89,9 @@ class ServiceDeliveries:
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto, how = time.monotonic(), (leads(), may, pushes)
-        if not whole and self._has(slices, how):
+        if not whole and (known := self._known(slices, how, upto)) is not None:
             self._took((name for name in self._there if not self.visitors.comes(name)), upto)
-            return True
+            return known
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
         asked = list(named.values())
@@ -114,9 +120,12 @@ class ServiceDeliveries:
         self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
+        done = not failed and not any(o.outcome == "waiting" for o in pushed)
+        pushed_all = all(o.outcome in ("written", "same") for o in pushed)
         settled = all(o.outcome in ("written", "same") for outcomes in results for o in outcomes)
-        self._given, self._there = (slices, how) if settled else None, frozenset(there)
-        return not failed and not any(o.outcome == "waiting" for o in pushed)
+        again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
+        self._given, self._there = (slices, how, again_at, done) if pushed_all else None, frozenset(there)
+        return done
 
     async def withdraw(self) -> None:
         """Serve no slice: scrapers and agents that ask get 503, and keep the slice that they have."""
@@ -124,10 +133,14 @@ class ServiceDeliveries:
             if delivery.pulled:
                 await delivery.deliver(())
 
-    def _has(self, slices: Sequence[Slice], how: tuple[bool, bool, bool]) -> bool:
-        if self._given is None or self._given[1] != how or len(self._given[0]) != len(slices):
-            return False
-        return all(map(operator.is_, slices, self._given[0]))
+    def _known(self, slices: Sequence[Slice], how: tuple[bool, bool, bool], now: float) -> bool | None:
+        """What giving these came to, as far as that is known from the last time; None: they are to be given."""
+        if self._given is None:
+            return None
+        given, given_how, again_at, done = self._given
+        if given_how != how or now >= again_at or len(given) != len(slices) or not all(map(operator.is_, slices, given)):
+            return None
+        return done
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()

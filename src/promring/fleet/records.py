@@ -200,10 +200,12 @@ class Recorder:
     def _service(self, old: ServiceMemory | None, new: ServiceMemory) -> ServiceRecord:
         old = old or ServiceMemory()
         sources = [(name, self._source(old.sources.get(name), pool)) for name, pool in new.sources.items()]
-        slices = [
-            self._slice(old.slices.get(name), one) for name, one in new.slices.items() if one is not old.slices.get(name)
-        ]
-        return ServiceRecord(sources, slices, [name for name in old.slices if name not in new.slices], dict(new.sources_at))
+        slices, gone = list[SliceRecord](), list[str]()
+        if new.slices is not old.slices:
+            changed = ((old.slices.get(name), one) for name, one in new.slices.items())
+            slices = [self._slice(before, one) for before, one in changed if one is not before]
+            gone = [name for name in old.slices if name not in new.slices]
+        return ServiceRecord(sources, slices, gone, dict(new.sources_at))
 
     def _source(self, old: TargetPool | None, new: TargetPool) -> PoolRecord | None:
         if old is new:
