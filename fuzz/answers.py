@@ -15,10 +15,13 @@ from promring.consul.client import Access, Client
 from promring.delivery.ansible_run import last_error, read_report
 from promring.delivery.receiver import RefusedError
 from promring.delivery.receiver_sh import TroubleError, parse_answer, was_written
+from promring.demo.process import StartError
 from promring.discovery.engine_applied import applied_of
 from promring.discovery.engine_failures import Failures
 from promring.discovery.engine_status import jobs_in, life_in, time_of
 from promring.discovery.http import retry_after_s
+from promring.importing.programs import answer_in
+from promring.importing.running import targets_in
 from promring.loads import LoadError
 from promring.loads.promql import by_job
 from promring.loads.series import read_series, read_targets
@@ -58,6 +61,15 @@ REPORT = b"""{"host": "a:1", "result": "ok", "why": "written", "file": 3}
 {"host": "b", "result": "unreachable", "why": "no route"}
 """
 FAR = b"promring 0 written\npromring 1 refused 7.3\npromring 2 error no space\npromring 3 same\nsudo: hello\n"
+PROMTOOL = b"""Checking prometheus.yml
+  FAILED: parsing YAML file prometheus.yml: yaml: unmarshal errors:
+  line 3: field consul_sd_configs not found in type config.ScrapeConfig
+  line 7: cannot unmarshal !!str `x` into int
+"""
+SERVER = b"""level=error msg="Error loading config" err="parsing YAML file: yaml: line 2: did not find \\"-\\"\\n more"
+"""
+TARGETS = b"""{"status":"success","data":{"activeTargets":[{"discoveredLabels":{"__address__":"a:1"},"labels":{"job":"j"},
+ "scrapePool":"j","scrapeUrl":"http://a:1/metrics","health":"up"}],"droppedTargets":[{"discoveredLabels":{}}]}}"""
 EVENTS = b"""{"status":"success","data":[{"id":1,"ts":"2026-10-21T07:28:00.000Z","level":"info","msg":"node_same",
  "fields":{"a":"b"}}]}"""
 
@@ -169,6 +181,22 @@ def far_receiver(data: bytes) -> None:
         assert refused >= offered
 
 
+def judging_program(data: bytes) -> None:
+    """What promtool, or a Prometheus that does not start, prints: a reason at least, and each of them can be printed."""
+    found = answer_in(data.decode(errors="replace"))
+    assert found.refused or found.lacks
+    for number, what in found.refused:
+        assert number >= 0
+        what.encode()
+
+
+def started_targets(data: bytes) -> None:
+    """Of a server that an import has started, with the labels before and after relabelling: as many targets."""
+    both = [result(lambda key=key: targets_in(data, "u", discovered=key), StartError) for key in (True, False)]  # type: ignore[misc]
+    sums = [None if one is None else (sum(sum(some.values()) for some in one[0].values()), one[1]) for one in both]
+    assert sums[0] == sums[1]
+
+
 class _Answering(Controller):
     """Answers with ``body`` whatever is asked."""
 
@@ -202,5 +230,9 @@ PARSERS: dict[str, Parser] = {
     "headers": Parser(headers, (WHEN,), (b" GMT", b" +0100", b"Mon, ", b" Jan ", b"T", b"Z", b"9999", b"\n")),
     "ansible_report": Parser(ansible_report, (REPORT,), (*JSON_WORDS, b"ERROR! ", b"[ERROR]: "), json=0),
     "far_receiver": Parser(far_receiver, (FAR,), (b"promring ", b"refused ", b"error ", b"need")),
+    "judging_program": Parser(
+        judging_program, (PROMTOOL, SERVER), (b"line 1: ", b"FAILED: ", b'err="', b"field x not found in type", b"\\ud800")
+    ),
+    "started_targets": Parser(started_targets, (TARGETS,), (*JSON_WORDS, b"discoveredLabels", b"droppedTargets"), json=0),
     "controller_answer": Parser(controller_answer, (EVENTS,), (*JSON_WORDS, b"error", b"\\u001b[2J"), json=0),
 }

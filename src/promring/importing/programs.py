@@ -21,7 +21,8 @@ from promring.importing import keys
 from promring.model import PromringError
 
 TIMEOUT_S = 60.0
-_LINE = re.compile(r"line (\d+): (.*)")
+_LINE = re.compile(r"line (\d{1,9}): (.*)", re.ASCII)
+"""A text that the program repeats may have a number that is longer than any line's."""
 _NOT_BUILT_IN = re.compile(r"field (\w+) not found in type")
 _UTF8 = re.compile(r"is not a valid (label name|'target_label')|is invalid for \w+ action")
 _VERSION = re.compile(r"version ((\d+)\.[\w.+-]*)")
@@ -104,11 +105,11 @@ def described(program: Path) -> str:
 def _asked(program: Path, config: Path) -> Answer:
     if program.name.startswith("promtool"):
         status, text = _run([program, "check", "config", "--syntax-only", config], config)
-        return Answer() if status == 0 else _answer(text)
+        return Answer() if status == 0 else answer_in(text)
     with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
         options = [f"--config.file={config}", f"--web.listen-address={_LISTEN_NOWHERE}", f"--storage.tsdb.path={folder}"]
         status, text = _run([program, *options, "--log.level=error"], config)
-    return _answer(text) if status == CONFIG_REFUSED else Answer()
+    return answer_in(text) if status == CONFIG_REFUSED else Answer()
 
 
 def _run(arguments: Sequence[str | Path], config: Path) -> tuple[int, str]:
@@ -126,7 +127,7 @@ def _run(arguments: Sequence[str | Path], config: Path) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
 
 
-def _answer(text: str) -> Answer:
+def answer_in(text: str) -> Answer:
     """From what is printed: lines with numbers where there are any, else the error as it is."""
     found = Answer()
     text = _unescaped(text)
@@ -151,6 +152,7 @@ def _unescaped(text: str) -> str:
     if quoted is None:
         return text
     try:
-        return "FAILED: " + str(json.loads(quoted[1]))
+        said = str(json.loads(quoted[1]))
+        return "FAILED: " + said.encode(errors="replace").decode()  # half of a surrogate pair is no text
     except ValueError:
         return text

@@ -132,7 +132,17 @@ async def _targets(session: aiohttp.ClientSession, url: str, *, discovered: bool
         answer = await request(session, "GET", f"{url}/api/v1/targets", timeout_s=START_S, body_bytes_max=TARGETS_BYTES_MAX)
     except HttpError as error:
         raise StartError(f"{url}: {error}") from error
-    data = msgspec.json.decode(answer.body, type=_Answer).data
+    return targets_in(answer.body, url, discovered=discovered)
+
+
+def targets_in(body: bytes, url: str, *, discovered: bool) -> tuple[Targets, int]:
+    """From what a server says of its targets: as ``settled_targets``, with the number of those that relabelling dropped.
+    Raises ``StartError``.
+    """
+    try:
+        data = msgspec.json.decode(body, type=_Answer).data
+    except (ValueError, RecursionError) as error:
+        raise StartError(f"{url}: its answer is no list of targets: {error}") from error
     found: Targets = {}
     for target in data.active_targets:
         labels = target.discovered_labels if discovered else target.labels
