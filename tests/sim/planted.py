@@ -32,6 +32,7 @@ from promring.runtime import disk
 from tests.sim.planted_fleets import FLEET_BUGS
 from tests.sim.planted_handovers import HANDOVER_BUGS
 from tests.sim.planted_locks import LOCK_BUGS
+from tests.sim.planted_people import PEOPLE_BUGS
 
 Places = list[tuple[Any, str, Any]]
 
@@ -272,4 +273,5 @@ BUGS: Mapping[str, Callable[[], Places]] = {
     **FLEET_BUGS,
     **HANDOVER_BUGS,
     **LOCK_BUGS,
+    **PEOPLE_BUGS,
 }

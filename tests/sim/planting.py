@@ -26,10 +26,13 @@ SEEDS = 200
 """Within so many seeds each is found."""
 EXAMINED: dict[str, Exam] = {
     "a_broken_service_holds_all": job_exams.a_broken_job_is_added,
+    "a_drain_is_forgotten": drain_exams.one_is_drained,
     "a_failed_scrape_confirms": drain_exams.one_is_drained_and_heirs_fail,
     "a_list_that_was_overtaken_is_taken": controller_exams.leader_dies_and_only_it_had_read_the_list,
     "a_lease_never_expires": controller_exams.leader_dies,
     "a_record_is_lost": drain_exams.all_restart_while_one_is_drained,
+    "a_release_is_not_heard": job_exams.what_is_held_is_released,
+    "a_scraper_is_drained_for_ever": drain_exams.one_is_drained,
     "amnesia": drain_exams.all_restart_while_one_is_drained,
     "break_before_make": drain_exams.one_is_drained,
     "capacity_by_service": controller_exams.leader_stays,
@@ -71,6 +74,8 @@ EXAMINED: dict[str, Exam] = {
     "short_of_room_drops": exams.room_is_short,
     "short_write": controller_exams.leader_stays,
     "silence_is_consent": drain_exams.one_is_drained_and_heirs_are_silent,
+    "the_first_policy_stays": job_exams.policy_changes,
+    "the_sick_get_targets": scraper_exams.scraper_fails,
     "the_key_outlives_its_lease": controller_exams.leader_dies,
     "twice_on_one_scraper": controller_exams.leader_stays,
     "weights_are_forgotten": controller_exams.leader_stays,

@@ -59,6 +59,9 @@ async def scraper_fails(fleet: Fleet) -> None:
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
     if len(mine) >= SUSPECT_LEAST and missed:
         fleet.broken(f"{scraper.id} fails, and nobody else scrapes {len(missed)} targets")
+    kept = mine & set(scraper.in_file)
+    if fleet.called_sick() and kept and fleet.wanted.capacity is None:
+        fleet.broken(f"{scraper.id} is called sick, and keeps {len(kept)} targets that others scrape")
     await _looked_again(fleet)
 
 

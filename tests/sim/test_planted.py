@@ -15,10 +15,13 @@ from tests.sim.planting import SEEDS, find
 
 FIRST = {
     "a_broken_service_holds_all": 1,
+    "a_drain_is_forgotten": 0,
     "a_failed_scrape_confirms": 0,
     "a_lease_never_expires": 1,
     "a_list_that_was_overtaken_is_taken": 1,
     "a_record_is_lost": 2,
+    "a_release_is_not_heard": 0,
+    "a_scraper_is_drained_for_ever": 0,
     "amnesia": 2,
     "break_before_make": 0,
     "capacity_by_service": 1,
@@ -60,6 +63,8 @@ FIRST = {
     "short_of_room_drops": 0,
     "short_write": 0,
     "silence_is_consent": 0,
+    "the_first_policy_stays": 2,
+    "the_sick_get_targets": 1,
     "the_key_outlives_its_lease": 7,
     "twice_on_one_scraper": 0,
     "weights_are_forgotten": 1,
