@@ -5,6 +5,7 @@ from __future__ import annotations
 from promring.core.second_opinion import SUSPECT_LEAST
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed
+from tests.sim.scraper import Scraper
 from tests.sim.wanted import AUDIT_S, RECONCILE_S
 
 NEEDED_S = 25.0
@@ -59,10 +60,17 @@ async def scraper_fails(fleet: Fleet) -> None:
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
     if len(mine) >= SUSPECT_LEAST and missed:
         fleet.broken(f"{scraper.id} fails, and nobody else scrapes {len(missed)} targets")
-    kept = mine & set(scraper.in_file)
-    if fleet.called_sick() and kept and fleet.wanted.capacity is None:
-        fleet.broken(f"{scraper.id} is called sick, and keeps {len(kept)} targets that others scrape")
+    await _sick_loses(fleet, scraper, mine)
     await _looked_again(fleet)
+
+
+async def _sick_loses(fleet: Fleet, scraper: Scraper, mine: set[str]) -> None:
+    """Where there is room: what it fails is not left in its list. It may come and go: it is tried again."""
+    looks = 8
+    while fleet.called_sick() and mine <= set(scraper.in_file) and fleet.wanted.capacity is None:
+        if not (looks := looks - 1):
+            fleet.broken(f"{scraper.id} is called sick, and keeps all of its {len(mine)} targets")
+        await fleet.let_pass(AUDIT_S)
 
 
 async def most_fail(fleet: Fleet) -> None:

@@ -212,6 +212,7 @@ class WebServer:
     async def _reload(self, request: web.Request) -> web.Response:
         await self._authorize(request)
         found = await self._controller.reload(force=_is_true(request, "force"))
+        self._api.changed()
         if found.problems:
             raise ApiError(400, "bad_data", "\n".join(found.problems))
         self._actions.add(request, "reload", f"{len(found.decisions)} decisions")
