@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -11,15 +10,13 @@ import pytest
 
 from promring.core.claims import NEVER, Claims, Taken
 from promring.core.coverage import Seen
-from promring.core.difference import compare
 from promring.core.eligible import eligible, entitled, listed
-from promring.core.fragment import id_of, suffix_of, target
-from promring.core.plan import same_body
+from promring.core.fragment import target
 from promring.core.pool import build_pool, pool_of
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
 from promring.core.twins import twins_beside
-from promring.model import Failing, Members, Placement, Scraper, TargetGroup, TargetPool
+from promring.model import Failing, Members, Scraper, TargetGroup, TargetPool
 
 FOUR = tuple(Scraper(name, name, 0) for name in "abcd")
 
@@ -231,63 +228,3 @@ def test_several_owners_of_one_target_are_recalled_in_the_order_of_their_claims(
     found = recalled(Claims(tuple(map(str, order)), POOL.ids[many], order, np.zeros(180), np.full(180, NEVER)), POOL)
     assert found is not None
     assert (np.diff(found.owners, axis=1) == -6).all()
-
-
-# --- fragments, slices, differences ----------------------------------------------------------------------------------
-
-
-def test_an_id_is_16_hex_digits_and_nothing_else() -> None:
-    assert [id_of(text) for text in ("00000000000000ff", "ff", "0" * 17, "x" * 16, "")] == [255, None, None, None, None]
-
-
-def test_labels_that_redirect_name_a_target_in_whatever_order_they_stand() -> None:
-    pairs = [("__scheme__", "https"), ("__param_b", "2"), ("env", "x"), ("__metrics_path__", "/m"), ("__param_a", "1")]
-    expected = "\0__metrics_path__\0/m\0__param_a\0001\0__param_b\0002\0__scheme__\0https"
-    assert {suffix_of(pairs), suffix_of(pairs[::-1]), suffix_of(sorted(pairs))} == {expected}
-
-
-def test_slices_are_the_same_where_their_rows_say_the_same() -> None:
-    other = pool_of([TargetGroup.of([f"t{n}:1" for n in range(6)])])
-    changed = pool_of([TargetGroup.of([target(POOL, 0).address], {"v": "1"}), *listed_from(POOL, 1)])
-    rows, fewer, others = np.arange(3), np.arange(2), np.array([0, 1, 3])
-    for pool in (POOL, other):
-        assert same_body(POOL, rows, pool, rows)
-        assert not same_body(POOL, rows, pool, fewer)
-        assert not same_body(POOL, rows, pool, others)
-    assert not same_body(POOL, rows, changed, rows)
-    assert same_body(POOL, rows[1:], changed, rows[1:])
-
-
-def listed_from(pool: TargetPool, row: int) -> list[TargetGroup]:
-    return [TargetGroup.of([target(pool, n).address]) for n in range(row, len(pool))]
-
-
-@pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_of_each_target_those_are_moved_that_only_one_of_two_placements_has(replicas: int) -> None:
-    rng = np.random.default_rng(replicas)
-    for _ in range(20):
-        old, new = (with_owners(rng, replicas) for _ in range(2))
-        plan = compare(old, new)
-        gains, losses = defaultdict[str, int](int), defaultdict[str, int](int)
-        for before, after in zip(old.owners.tolist(), new.owners.tolist(), strict=True):
-            had, has = ({FOUR[i].id for i in some if i >= 0} for some in (before, after))
-            for name in has - had:
-                gains[name] += 1
-            for name in had - has:
-                losses[name] += 1
-        assert gains == {name: n for name in "abcd" if (n := sum(m.count for m in plan.moves if m.destination == name))}
-        assert losses == {name: n for name in "abcd" if (n := sum(m.count for m in plan.moves if m.source == name))}
-        assert plan.moved <= sum(gains.values()) + sum(losses.values())
-        both = sum(m.count for m in plan.moves if m.source and m.destination)
-        paired = sum(min(n, m) for n, m in changes_by_row(old, new))
-        assert both == paired, "of a target that loses one and gets one, that is a move"
-
-
-def with_owners(rng: np.random.Generator, replicas: int) -> Placement:
-    owners = np.array([rng.permutation(4)[:replicas] for _ in range(6)], dtype=np.int32)
-    return Placement(FOUR, POOL, np.where(rng.random(owners.shape) < 0.2, -1, owners).astype(np.int32))
-
-
-def changes_by_row(old: Placement, new: Placement) -> list[tuple[int, int]]:
-    pairs = zip(old.owners.tolist(), new.owners.tolist(), strict=True)
-    return [(len({*after} - {*before, -1}), len({*before} - {*after, -1})) for before, after in pairs]

@@ -66,5 +66,5 @@ def _only_in(one: Owners, other: Owners) -> Owners:
     if left.shape[1] == 1:
         return left
     most = np.iinfo(np.int32).max
-    left = np.sort(np.where(left < 0, most, left), axis=1)
+    left = np.sort(np.where(left < 0, most, left))
     return np.where(left == most, -1, left)
