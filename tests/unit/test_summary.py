@@ -101,6 +101,11 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"scrapers": scrapers(0, 2)}, "bad", "10.0.0.0:9090, 10.0.0.2:9090 down, still counted as alive with 30 targets"),
         ({"scrapers": scrapers(1, last=True)}, "bad", "10.0.0.1:9090 down, still counted as alive with 15 targets"),
         ({"scrapers": sick()}, "bad", "10.0.0.0:9090 sick: reaches 0 of 15"),
+        (
+            {"coverage": {"missing": 15, "covered": 30}, "scrapers": [{**one, "scraped": 0} for one in scrapers()[:1]]},
+            "bad",
+            "10.0.0.0:9090 scrapes nothing of its slice: does its list reach it?",
+        ),
         ({"held": {"detail": "x"}}, "warn", "the plan is held"),
         ({"withheld": [{"detail": "x"}]}, "warn", "a change is held"),
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),

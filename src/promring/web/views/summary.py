@@ -58,6 +58,11 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
                 "warn",
                 f"{_named([s.id for s in mute])} cannot be asked what {'it scrapes' if len(mute) == 1 else 'they scrape'}",
             )
+    if of.coverage and of.coverage.missing:
+        idle = [s.id for s in of.scrapers if s.targets and s.scraped == 0 and s.state == "up"]
+        if idle:
+            theirs = "its slice: does its list reach it?" if len(idle) == 1 else "their slices: do their lists reach them?"
+            yield "bad", f"{_named(idle)} {'scrapes' if len(idle) == 1 else 'scrape'} nothing of {theirs}"
     if failing := [s.id for s in of.scrapers if s.delivery_error]:
         yield "warn", f"not delivered to {_named(failing)}"
 
