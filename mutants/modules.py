@@ -43,5 +43,5 @@ TESTS: dict[str, tuple[str, ...]] = {
     "second_opinion": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py"),
     "takers": ("unit/test_coverage.py",),
     "twins": ("unit/test_entitled.py",),
-    "verdicts": ("unit/test_guard.py",),
+    "verdicts": ("unit/test_guard.py", "unit/test_entitled.py"),
 }

@@ -16,6 +16,7 @@ from promring.core.pool import build_pool, pool_of
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
 from promring.core.twins import twins_beside
+from promring.core.verdicts import Act, Hold, Withheld, ends_next
 from promring.model import Failing, Members, Scraper, TargetGroup, TargetPool
 
 FOUR = tuple(Scraper(name, name, 0) for name in "abcd")
@@ -228,3 +229,18 @@ def test_several_owners_of_one_target_are_recalled_in_the_order_of_their_claims(
     found = recalled(Claims(tuple(map(str, order)), POOL.ids[many], order, np.zeros(180), np.full(180, NEVER)), POOL)
     assert found is not None
     assert (np.diff(found.owners, axis=1) == -6).all()
+
+
+# --- what is held ----------------------------------------------------------------------------------------------------
+
+
+def test_a_doubt_is_about_its_sources_and_what_else_is_held_about_nothing() -> None:
+    assert Withheld("source_shrank", "", ("http", "main", "12")).about == ("http", "main")
+    assert Withheld("panic", "", ("a:1", "b:1")).about == ()
+
+
+def test_the_next_thing_to_end_is_the_first_that_has_not_ended() -> None:
+    held = tuple(Withheld("panic", "", (), until) for until in (9.0, 5.0, None, 7.0, 3.0))
+    assert [ends_next(Act((), held), now) for now in (0.0, 3.0, 4.0, 8.0, 9.0)] == [3.0, 5.0, 5.0, 9.0, float("inf")]
+    assert ends_next(Hold("panic", "", until=4.0), 1.0) == 4.0
+    assert ends_next(Act(()), 1.0) == float("inf")
