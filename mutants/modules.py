@@ -18,7 +18,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "placement": ("unit/test_placement_rules.py", "unit/test_placement_zones.py", "laws/test_listed.py"),
     "aliases": ("unit/test_aliases.py",),
     "aside": ("laws/test_aside.py",),
-    "claims": ("unit/test_claims.py", "laws/test_handover.py", "laws/test_aside.py", MOVES),
+    "claims": ("unit/test_claims.py", "unit/test_handover_rules.py", "laws/test_handover.py", "laws/test_aside.py", MOVES),
     "columns": ("unit/test_groups.py", "laws/test_patch.py"),
     "coverage": ("unit/test_coverage.py", "unit/test_second_opinion.py"),
     "difference": ("unit/test_moves_and_slices.py",),

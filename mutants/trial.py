@@ -128,7 +128,7 @@ class Trial:
     ) -> str:
         def work() -> bytes:
             for function in functions[change.function]:
-                function.__code__ = change.code
+                put_in_place(function, change.code)
             by_name = {item.nodeid: item for item in session.items}
             session.config.option.maxfail = 1
             self._run(session, [by_name[name] for name in chosen])
@@ -194,6 +194,14 @@ def _work(work: Callable[[], bytes], pipe: int, cpu_s: float) -> None:
         status = NO_MEMORY
     finally:
         os._exit(status)
+
+
+def put_in_place(function: FunctionType, code: CodeType) -> None:
+    """A change may have left out the last use of a name of the surroundings, such as the class that ``super()`` needs. A
+    function keeps those that it was made with.
+    """
+    names = function.__code__.co_freevars
+    function.__code__ = code if code.co_freevars else code.replace(co_freevars=names)
 
 
 def _functions_of(path: Path) -> dict[str, list[FunctionType]]:

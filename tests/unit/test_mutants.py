@@ -8,7 +8,7 @@ import pytest
 from mutants.__main__ import CORE, explained, of_module
 from mutants.changes import changes, code_of
 from mutants.modules import TESTS
-from mutants.trial import _forked
+from mutants.trial import _forked, put_in_place
 
 
 def named(body: str) -> list[str]:
@@ -77,3 +77,15 @@ def test_a_fork_that_fails_by_itself_is_an_error_and_one_that_is_ended_has_notic
     assert _forked(_endless, cpu_s=1, wait_s=60) == (None, "signal 24")
     with pytest.raises(pytest.UsageError, match="before its tests did"):
         _forked(_defect, cpu_s=60, wait_s=60)
+
+
+def test_a_change_may_leave_out_the_last_use_of_the_class_around_a_function() -> None:
+    source = "class C(list):\n    def append(self, a):\n        super().append(a)\n"
+    found = next(change for change in changes(source, "m.py") if change.name == "C.append: super().append(a) -> pass")
+    space: dict[str, type] = {}
+    exec(compile(source, "m.py", "exec"), space)
+    one = space["C"]()
+    one.append(1)
+    put_in_place(space["C"].append, found.code)  # type: ignore[attr-defined]
+    one.append(2)
+    assert one == [1]
