@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,33 @@ async def test_status_and_page_say_what_is_not_proved_beside_ready(tmp_path: Pat
         page = await shown(r, "/")
         assert one["summary"]["text"].split(" seen")[0] in page.text
         assert "40 targets are not proved to be scraped: who has them cannot be asked" in page.text
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+async def test_how_old_a_look_is_does_not_go_by_the_wall_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    async with running(tmp_path) as r:
+
+        async def seen() -> tuple[float | None, float]:
+            coverage = (await r.data("/api/v1/services/node"))["coverage"]
+            return coverage["at"], coverage["age_s"]
+
+        async def is_old() -> bool:
+            at, age_s = await seen()
+            return at is not None and age_s >= 0.5
+
+        async def goes_on() -> bool:
+            """Compared only if no other look came meanwhile."""
+            (at, before), by_the_clock = await seen(), time.time
+            with monkeypatch.context() as clock:
+                clock.setattr(time, "time", lambda: by_the_clock() + step_s)
+                again, after = await seen()
+            assert again != at or before <= after < before + 600.0
+            return again == at
+
+        await until(is_old, "the audit looked once, and that is some time ago")
+        await until(goes_on, "the same look was seen before and after the step")
 
 
 async def test_with_consul_gone_each_scraper_has_its_last_state_and_consul_is_named_once() -> None:

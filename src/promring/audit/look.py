@@ -22,7 +22,9 @@ TRIES_AFTER_S = 900.0
 
 
 class Look:
-    """What is seen of one shard service. ``job``: its scrape pool."""
+    """What is seen of one shard service. ``job``: its scrape pool. Its attributes are what is known of the scrapers, a thing
+    each.
+    """
 
     def __init__(self, service: str, job: str, salt: int, log: Logger) -> None:
         self.service, self.job, self.salt = service, job, salt
@@ -34,7 +36,9 @@ class Look:
         """Who gave no answer about it, and why."""
         self.coverage: Coverage | None = None
         self.at = 0.0
-        """When ``coverage`` was made, wall-clock seconds."""
+        """When ``coverage`` was made, wall-clock seconds, for people."""
+        self.looked_at = 0.0
+        """The same, monotonic seconds: how old it is does not depend on somebody who sets the clock."""
         self.behind_since: dict[str, float] = {}
         """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
         self.running: dict[str, tuple[Keys, float]] = {}
@@ -83,7 +87,7 @@ class Look:
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
         }
-        self.coverage, self.at = found, time.time()
+        self.coverage, self.at, self.looked_at = found, time.time(), now
         self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
         lasting = self._uncovered_since is not None and now - self._uncovered_since >= lasts_s
         self._said.compared(found, lasting=lasting)

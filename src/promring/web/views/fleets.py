@@ -149,7 +149,7 @@ def _coverage(service: Service) -> Coverage | None:
         return Coverage.none_yet(audit.interval)
     return Coverage(
         at=look.at,
-        age_s=round(max(0.0, time.time() - look.at), 1),
+        age_s=round(time.monotonic() - look.looked_at, 1),
         interval_s=audit.interval,
         ratio=found.ratio,
         targets=len(found.pool),
