@@ -224,3 +224,33 @@ def test_the_log_writes_no_control_characters_and_one_line_an_event(stream: io.S
     log.get().warning("discovery_failed", error=ODD, source=ODD)
     assert is_clean(stream.getvalue())
     assert stream.getvalue().count("\n") == 1
+
+
+FETCHED = """
+shard_services:
+  - name: x
+    scrapers: {probe: {nodes: ["s:9090"]}}
+    targets: [{file: {files: [x.json]}}]
+    delivery: [{http_sd: {}}]
+"""
+
+
+@pytest.mark.parametrize("url", [f"ftp://user:{CANARY}@host:1", f"//host/?token={CANARY}"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["scrape-config", "--config.file={file}", "--scraper=s:9090"], "--url"),
+        (["import", "{old}", "--dry-run", "--scraper=s:9090"], "--http-sd"),
+        (["import", "{old}", "--dry-run", "--scraper=s:9090"], "--discovery-url"),
+        (["run", "--config.file={file}"], "--web.external-url"),
+    ],
+)
+def test_a_url_that_an_option_cannot_take_is_not_repeated_with_its_secrets(
+    tmp_path: Path, url: str, command: list[str], option: str
+) -> None:
+    file, old = tmp_path / "promring.yml", tmp_path / "prometheus.yml"
+    file.write_text(FETCHED)
+    old.write_text("scrape_configs: [{job_name: a, static_configs: [{targets: ['h:1']}]}]\n")
+    result = CliRunner().invoke(main, [*(word.format(file=file, old=old) for word in command), option, url])
+    assert (result.exit_code, option in result.output) == (2, True), "it is this that is refused"
+    assert CANARY not in result.output

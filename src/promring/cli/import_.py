@@ -30,6 +30,7 @@ from promring.importing.verdicts import Wishes
 from promring.importing.verify import verify
 from promring.model import PromringError
 from promring.runtime.address import parse_host_port
+from promring.runtime.redact import scrub
 
 FAILED, REFUSED, NOT_EXACT = 1, 2, 3
 FILES_MOST = 1000
@@ -128,7 +129,7 @@ def _layout(wanted: Wanted) -> Layout:
             raise click.BadParameter(str(error), param_hint="--scraper") from None
     for option, url in (("--http-sd", wanted.http_sd), ("--discovery-url", wanted.discovery_url)):
         if url and not url.startswith(("http://", "https://")):
-            raise click.BadParameter(f"{url!r} is not http(s)://host:port", param_hint=option)
+            raise click.BadParameter(f"{scrub(url)!r} is not http(s)://host:port", param_hint=option)
     return Layout(wanted.scrapers, wanted.slices.rstrip("/") or "/", wanted.http_sd.rstrip("/"), wanted.discovery_url)
 
 

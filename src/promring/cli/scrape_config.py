@@ -21,6 +21,7 @@ from promring.cli.output import say
 from promring.model import Scraper
 from promring.runtime.address import parse_host_port
 from promring.runtime.near import meant
+from promring.runtime.redact import scrub
 
 if TYPE_CHECKING:
     from promring.config.settings import Settings, ShardService
@@ -204,7 +205,7 @@ def _base(url: str) -> str:
     except ValueError:
         good = None
     if not good or parts.query or parts.fragment or any(c.isspace() for c in full):
-        raise click.BadParameter(f"{url!r} is not http(s)://host:port", param_hint="--url")
+        raise click.BadParameter(f"{scrub(url)!r} is not http(s)://host:port", param_hint="--url")
     if parts.username is not None:
         raise click.BadParameter("credentials do not belong in the URL; give the job basic_auth", param_hint="--url")
     return full.rstrip("/")

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from promring.runtime.redact import scrub
+
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -42,9 +44,9 @@ def _external(url: str) -> tuple[str, str]:
         host = parts.hostname or ""
         _ = parts.port
     except ValueError:
-        raise ValueError(f"--web.external-url: {url!r} is not http(s)://host[:port][/path]") from None
+        raise ValueError(f"--web.external-url: {scrub(url)!r} is not http(s)://host[:port][/path]") from None
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"--web.external-url: {url!r} is not http(s)://host[:port][/path]")
+        raise ValueError(f"--web.external-url: {scrub(url)!r} is not http(s)://host[:port][/path]")
     return _prefix(parts.path, "--web.external-url"), host
 
 
