@@ -64,7 +64,7 @@ async def test_a_target_is_found_its_scraper_dies_as_the_preview_said_and_anothe
         await t.says(f"{TARGETS} of {TARGETS} targets seen scraped")
         await t.page.check("[name=trouble]")
         await t.page.click(".filter button")
-        assert await t.page.locator("tr[data-key^='scraper ']").count() == 1
+        await t.until("document.querySelectorAll(\"tr[data-key^='scraper ']\").length === 1")
         await t.open(target_page)
         await t.says(f"from {owner} to ")
         drained = next(one.id for one in fleet.scrapers if one.id != owner)

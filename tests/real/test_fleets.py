@@ -206,7 +206,8 @@ async def test_a_scraper_is_probed_once_and_asked_once_an_interval_however_many_
         await until(lambda: all(front.asked["/api/v1/targets"] >= 5 for front in fronts), "five audits", 30)
         seconds = time.monotonic() - since
         for front in fronts:
-            assert set(front.asked) == {"/-/ready", "/api/v1/targets"}
+            births = {"/api/v1/status/runtimeinfo"}  # asked of one that begins to answer again, as on a busy machine
+            assert set(front.asked) - births == {"/-/ready", "/api/v1/targets"}
             assert front.asked["/-/ready"] <= seconds / (PROBE_S * 0.9) + 2
             assert front.asked["/api/v1/targets"] <= seconds / (AUDIT_S * 0.9) + 2
 

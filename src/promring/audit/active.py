@@ -41,10 +41,8 @@ TARGETS_MAX = 300_000
 TARGET_BYTES_MAX = 512 * 1024
 LABELS_MAX = 1024
 BATCH_TARGETS, BATCH_BYTES = 2_000, 1024 * 1024
-AT_ONCE_BYTES_MAX = 512 * 1024
-"""An answer of this length, some hundred targets, is at most 48 MiB of objects. A longer one is read entry by entry, which
-takes three times as long.
-"""
+AT_ONCE_BYTES_MAX = 64 * 1024
+"""An answer of this length is at most 6 MiB of objects."""
 AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
 HEAD_BYTES_MAX = 64 * 1024
