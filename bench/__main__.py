@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import (
     agents,
+    churn,
     comparison,
     engine,
     failover,
@@ -50,6 +51,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "rest": rest.run,
     "scale": scale.run,
     "services": services.run,
+    "churn": churn.run,
     "state": state.run,
     "memory": memory.run,
     "failover": failover.run,

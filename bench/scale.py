@@ -26,13 +26,13 @@ from promring.audit.look import Look
 from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
 from promring.config.scraper_api import PLAIN
-from promring.core.coverage import Sight
 from promring.core.fragment import ID_LABEL, target
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.plan import shares
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
+from promring.core.sight import Sight
 from promring.demo.controller import Controller
 from promring.demo.process import Process, free_port
 from promring.model import Members, Placement, Scraper, TargetGroup

@@ -41,6 +41,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "ring": ("laws/test_placement.py", "unit/test_weighing.py"),
     "room": ("unit/test_room.py",),
     "second_opinion": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py"),
+    "sight": ("unit/test_watch.py",),
     "takers": ("unit/test_coverage.py",),
     "twins": ("unit/test_entitled.py",),
     "verdicts": ("unit/test_guard.py", "unit/test_entitled.py"),

@@ -15,10 +15,10 @@ from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
 from promring.config.scraper_api import PLAIN
 from promring.core.coverage import Seen as Sighting
-from promring.core.coverage import Sight
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
+from promring.core.sight import Sight
 from promring.membership import direct
 from promring.membership.direct import DirectProbes
 from promring.membership.probing import ProbeMembership

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from promring.core.claims import NEVER, Taken
-from promring.core.coverage import Sight
 from promring.core.pool import pool_of
+from promring.core.sight import Sight
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from promring.core.coverage import Sight
 from promring.core.handover import Handover
+from promring.core.sight import Sight
 from promring.election.leadership import Leadership
 from tests.seeing import owned, seen_with
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop

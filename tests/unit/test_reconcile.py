@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import structlog
 
-from promring.core.coverage import Seen, Sight
+from promring.core.coverage import Seen
 from promring.core.fragment import target
 from promring.core.handover import Handover
 from promring.core.placement import Policy, place
 from promring.core.pool import fingerprint_of, pool_of
 from promring.core.ring import Ring
+from promring.core.sight import Sight
 from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Leads, Outcome, always

@@ -14,11 +14,11 @@ from promring.audit.look import Look
 from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
 from promring.config.scraper_api import PLAIN
-from promring.core.coverage import Sight
 from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
+from promring.core.sight import Sight
 from promring.model import Placement, Scraper
 from promring.telemetry import log
 from tests.laws.strategies import pool_of

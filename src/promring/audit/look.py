@@ -38,7 +38,7 @@ class Look:
         self.at = 0.0
         """When ``coverage`` was made, wall-clock seconds, for people."""
         self.looked_at = 0.0
-        """The same, monotonic seconds: how old it is does not depend on somebody who sets the clock."""
+        """The same, monotonic seconds: its age does not change when somebody sets the clock."""
         self.behind_since: dict[str, float] = {}
         """Scrapers that do not run what their slice says, and since when that was seen (monotonic seconds)."""
         self.running: dict[str, tuple[Keys, float]] = {}
@@ -74,8 +74,8 @@ class Look:
         return self._uncovered_since is not None and time.monotonic() - self._uncovered_since < lasts_s
 
     async def compare(self, in_force: Placement, lasts_s: float) -> None:
-        """``in_force``: its part of what the slices hold. Who scrapes what became a target while the scrapers were asked
-        is not known yet; whatever else changed meanwhile counts as behind.
+        """``in_force``: its part of what the slices hold. Of a target that came while the scrapers were asked nothing is
+        known yet. Any other change since then counts as behind.
         """
         seen, failed = dict(self.seen), dict(self.failed)
         tries = time.monotonic() - self._began >= TRIES_AFTER_S

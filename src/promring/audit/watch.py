@@ -24,8 +24,9 @@ from promring.audit.question import Expected
 from promring.audit.settings import AuditKeys
 from promring.config.scraper_api import ScraperApi
 from promring.core.aliases import Word, word
-from promring.core.coverage import Seen, Sight
+from promring.core.coverage import Seen
 from promring.core.joined import part_of
+from promring.core.sight import Sight
 from promring.model import Placement, Scraper
 from promring.runtime.http_client import new_session
 from promring.runtime.threads import computed

@@ -179,7 +179,7 @@ def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims
 
 
 def together(parts: Sequence[Claims]) -> Claims:
-    """The rows of all, not empty, with names that each is there once."""
+    """The rows of all ``parts`` (at least one), with each name once in ``names``."""
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
     number = {name: i for i, name in enumerate(names)}
     numbers = [np.array([number[name] for name in part.names] or [0], dtype=np.int32)[part.scrapers] for part in parts]
@@ -200,20 +200,21 @@ def _of_names(some: Claims, names: Collection[str]) -> Claims:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Departed:
-    """What scrapers had when they left the plan: they keep it, and some of them were never gone. Who comes back holds it as
-    anybody does whose target moves; since then only, as what it took before says little of what it has now. Never changed:
-    ``and_then`` makes the next.
+    """What scrapers had when they left the plan: they keep it, and some of them were never gone. A scraper that comes back
+    holds it as the old owner of a target that moves does. That counts from its return: the slices that it took before say
+    little of what it has now. Never changed: ``and_then`` makes the next.
     """
 
     claims: Claims = NO_CLAIMS
+    """The targets of each, by the ids of the fleet. Their times say nothing."""
     left: Mapping[str, float] = field(default_factory=dict)
     """When each of these scrapers left, monotonic seconds."""
 
     def and_then(self, before: Claims, live: Collection[str], now: float) -> Departed:
-        """Those of ``before`` who are not ``live`` left now. After ``DEPARTED_KEPT_S`` it is forgotten."""
+        """The scrapers of ``before`` that are not ``live`` left now. After ``DEPARTED_KEPT_S`` they are forgotten."""
         leaving = dict.fromkeys((name for name in before.names if name not in live), now)
-        kept = {name: at for name, at in self.left.items() if name not in live and now - at < DEPARTED_KEPT_S}
-        kept = {name: at for name, at in kept.items() if name not in leaving}
+        away = ((name, at) for name, at in self.left.items() if name not in live and name not in leaving)
+        kept = {name: at for name, at in away if now - at < DEPARTED_KEPT_S}
         if not leaving and len(kept) == len(self.left):
             return self
         return Departed(together([_of_names(self.claims, kept), _of_names(before, leaving)]), kept | leaving)

@@ -8,8 +8,8 @@ it is ``dropped``, and does not count; unless another scraper takes it (``denied
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,9 @@ NO_IDS = np.empty(0, dtype=np.uint64)
 
 
 class Active(NamedTuple):
-    """One target that a scraper says it has. A tuple: it costs a fourth of a frozen dataclass, and there are many."""
+    """One target that a scraper says it has. A tuple: an audit makes one for each target of the fleet, and a frozen
+    dataclass costs four times as much.
+    """
 
     discovered: Mapping[str, str]
     """Its labels before relabelling."""
@@ -145,23 +147,6 @@ def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sight:
-    """What the scrapers of a fleet were seen doing, by id. ``silent``: who does not answer; ``answering``: since when who
-    does. ``running``: by service, which of those ``asked`` in this look have exactly what ``placement`` says, since when.
-    ``intervals``: by service and id. ``began``: when the look began, if it was at all of them. Monotonic seconds.
-    """
-
-    placement: Placement
-    seen: Mapping[str, Seen]
-    silent: Collection[str]
-    answering: Mapping[str, float]
-    asked: Collection[str]
-    running: Mapping[str, Mapping[str, float]]
-    intervals: Mapping[tuple[str, str], float]
-    began: float | None
-
-
 class Index:
     """Finds the rows of a pool for what scrapers say of their targets: by the ids in the lines of the slices."""
 
@@ -191,9 +176,13 @@ class Index:
             interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
         column = np.array(ids, dtype=np.uint64)
         order = np.argsort(column)
-        times, up = np.array(columns, dtype=np.float64).reshape(len(columns), 2)[order].T
-        return replace(
-            Seen(at, column[order], times, up.astype(bool), interval_s),
+        scraped_at, up = np.array(columns, dtype=np.float64).reshape(len(columns), 2)[order].T
+        return Seen(
+            at,
+            column[order],
+            scraped_at,
+            up.astype(bool),
+            interval_s,
             foreign=tuple(unknown[:FOREIGN_KEPT]),
             foreign_count=len(unknown),
             never_asked=why,
@@ -201,7 +190,7 @@ class Index:
         )
 
     def dropped(self, discovered: Iterable[Mapping[str, str]]) -> Keys:
-        """The ids in what a scraper says it dropped, ascending; also those that may be targets of the next pool only."""
+        """The ids in what a scraper says it dropped, ascending; of targets of no pool, too: they may be in the next one."""
         ids = {id_of(labels.get(ID_LABEL, "")) for labels in discovered} - {None}
         return np.array(sorted(ids), dtype=np.uint64)  # type: ignore[type-var]
 
@@ -278,7 +267,7 @@ def coverage(
     in_force: Placement, seen: Mapping[str, Seen], failed: Mapping[str, str], asked: TargetPool | None = None
 ) -> Coverage:
     """``in_force``: what the slices hold, those who hold on included. ``seen``, ``failed``: by scraper id. ``asked``: the
-    targets as they were when the scrapers were asked; None: the same. Of one that came since, what they said proves nothing.
+    targets as they were when the scrapers were asked; None: the same. The answers prove nothing of targets that came since.
     """
     pool, found = in_force.pool, shares(in_force)
     times = np.zeros(len(pool), dtype=np.int32)

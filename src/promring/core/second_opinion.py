@@ -6,8 +6,8 @@ the owner's alone. One that nobody can reach is tried again after ``PAUSE_S``, t
 
 A scraper that fails most of what it asks is suspected: ``SAMPLE`` of its targets are tried elsewhere after one look. When
 others reach most of what they tried of it, it is *sick*: it gets nothing for ``SICK_S``, then twice that each time, so that
-the others take over what it had, make before break. When most scrapers fail most of what they ask,
-however little that is, it is not them: none is sick.
+the others take over what it had, make before break. When most scrapers fail most of what they ask, however little that is,
+it is not them: none is sick.
 
 What the relabelling of one scraper drops and another one took (``Seen.denied``) counts as tried without success; a few of
 those that nobody else took (``Seen.untold``) are tried elsewhere, too.
@@ -187,7 +187,7 @@ class _Failing:
 
     @property
     def fails_most(self) -> bool:
-        """However few it asks: of one that asks a single target, that one."""
+        """Whether it fails at least ``SUSPECT_SHARE`` of what it asks, however few targets that are."""
         return len(self.ids) >= max(1.0, SUSPECT_SHARE * self.asked)
 
     @property

@@ -12,6 +12,7 @@ import asyncio
 import operator
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from promring.core.claims import NEVER, Taken
 from promring.delivery import Background, Delivery, Outcome, Visited
@@ -28,11 +29,22 @@ RETRY_MOST_S = 30.0
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
 NOTHING_TAKEN = Taken()
 MANY, COUNTED_AGAIN_S = 100, 5.0
-"""Who comes for which of so many slices is counted so often, while the slices are the same ones: with a thousand scrapers
-and fifty services that was most of what the change of one service cost.
+"""While the slices of a service stay the same ones, and are so many, it is counted so often which scrapers came for theirs.
+With a thousand scrapers and fifty services that count was most of what the change of one service cost.
 """
 RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
+
+
+class _Given(NamedTuple):
+    """``how``: whether we led, might give anything, and were to push. ``again_at``: when it is counted again which scrapers
+    came, monotonic seconds. ``done``: whether no delivery failed, and every sink that is pushed its slice has it.
+    """
+
+    slices: Sequence[Slice]
+    how: tuple[bool, bool, bool]
+    again_at: float
+    done: bool
 
 
 class ServiceDeliveries:
@@ -65,10 +77,8 @@ class ServiceDeliveries:
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visitors = Visitors()
-        self._given: tuple[Sequence[Slice], tuple[bool, bool, bool], float, bool] | None = None
-        """What was given the last time, and how, when every sink that it is pushed to has it; until when (monotonic seconds)
-        who comes for it is not counted again; and what that came to. None: some sinks may not have it.
-        """
+        self._given: _Given | None = None
+        """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
         self._there: frozenset[str] = frozenset()
         """Who was pushed its slice, and had it the last time."""
         self._failures = 0
@@ -85,7 +95,8 @@ class ServiceDeliveries:
 
         What one of several controllers only remembers may be older than what the sinks have, and is kept to itself. One that
         leads gives nothing without ``pushes``: who comes has what was served before. Without ``whole`` no sink is looked at
-        that was given the very same slices and had them.
+        that was given the very same slices and had them. Which scrapers came for ``MANY`` or more is then counted every
+        ``COUNTED_AGAIN_S`` seconds.
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto, how = time.monotonic(), (leads(), may, pushes)
@@ -124,7 +135,7 @@ class ServiceDeliveries:
         pushed_all = all(o.outcome in ("written", "same") for o in pushed)
         settled = all(o.outcome in ("written", "same") for outcomes in results for o in outcomes)
         again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
-        self._given, self._there = (slices, how, again_at, done) if pushed_all else None, frozenset(there)
+        self._given, self._there = _Given(slices, how, again_at, done) if pushed_all else None, frozenset(there)
         return done
 
     async def withdraw(self) -> None:
@@ -134,13 +145,11 @@ class ServiceDeliveries:
                 await delivery.deliver(())
 
     def _known(self, slices: Sequence[Slice], how: tuple[bool, bool, bool], now: float) -> bool | None:
-        """What giving these came to, as far as that is known from the last time; None: they are to be given."""
-        if self._given is None:
+        """What ``deliver`` answers without giving these slices again; None: they are to be given."""
+        given = self._given
+        if given is None or given.how != how or now >= given.again_at or len(given.slices) != len(slices):
             return None
-        given, given_how, again_at, done = self._given
-        if given_how != how or now >= again_at or len(given) != len(slices) or not all(map(operator.is_, slices, given)):
-            return None
-        return done
+        return given.done if all(map(operator.is_, slices, given.slices)) else None
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from promring.core.claims import Taken
-from promring.core.coverage import Sight
+from promring.core.sight import Sight
 from promring.delivery import Outcome
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from promring.core.coverage import Seen, Sight
+from promring.core.coverage import Seen
+from promring.core.sight import Sight
 from promring.core.verdicts import Facts
 from promring.model import Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
 

@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from promring.core.claims import Claims, Departed, with_seen
-from promring.core.coverage import Sight
 from promring.core.difference import compare
 from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
 from promring.core.second_opinion import SecondOpinions, Trial
+from promring.core.sight import Sight
 from promring.fleet.deliveries import RETRY_FIRST_S
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard

@@ -59,7 +59,7 @@ class Memory:
     undelivered: Failing = NONE_FAILING
     """Who cannot be given anything, or nothing of a service."""
     departed: Departed = field(default_factory=Departed, compare=False, repr=False)
-    """What those had who left the plan lately. It is not saved, and goes on over a reload."""
+    """The targets of scrapers that left the plan lately. It is not saved, and goes on over a reload."""
     timeline: Timeline = field(default_factory=Timeline, compare=False, repr=False)
     """What people are told of the plans before. It is not saved, and goes on over a reload."""
 
@@ -67,7 +67,7 @@ class Memory:
     """What ``totals`` has counted."""
 
     def after_leaving(self, departed: Departed) -> Memory:
-        """The same when nobody left or came back: it need not be saved then."""
+        """With ``departed``; the same object when nobody left or came back, which need not be saved."""
         return self if departed is self.departed else replace(self, departed=departed)
 
     def of(self, service: str) -> ServiceMemory:

@@ -126,15 +126,14 @@ def reshard_of(
     held: int,
     slices_changed: int,
 ) -> Reshard:
-    """From the placement ``before`` to ``owned``. After a start or a reload there is none before: who had ``slices`` has not
-    joined.
+    """From the placement ``before`` to ``owned``. After a start or a reload there is no placement before: then the scrapers
+    that had ``slices``, and are not drained, were there.
     """
     has = {s.id for s in owned.scrapers if s.able}
-    had = (
-        {s.id for s in before.scrapers if s.able}
-        if before is not None
-        else {*slices} - ({s.id for s in owned.scrapers} - has)
-    )
+    if before is not None:
+        had = {s.id for s in before.scrapers if s.able}
+    else:
+        had = {*slices} - {s.id for s in owned.scrapers if not s.able}
     joined, left = sorted(has - had), sorted(had - has)
     moves = sorted((m for m in plan.moves if m.source is not None), key=lambda m: -m.count)
     return Reshard(
