@@ -220,8 +220,7 @@ async def test_services_without_a_find_are_not_named_beside_one_that_has_it(tmp_
         assert "service node" not in found
         assert "no target with" not in found
         assert (
-            "no target with xyz in its address or labels, in none of 3 services"
-            in (await shown(r, "/where?target=xyz")).text
+            "no target with xyz in its address or labels in any of 3 services" in (await shown(r, "/where?target=xyz")).text
         )
 
 
