@@ -43,6 +43,8 @@ LABELS_MAX = 1024
 BATCH_TARGETS, BATCH_BYTES = 2_000, 1024 * 1024
 AT_ONCE_BYTES_MAX = 64 * 1024
 """An answer of this length is at most 6 MiB of objects."""
+QUICK_OBJECTS_MAX = 400
+"""JSON objects in an answer of a hundred targets, and some more."""
 AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
 HEAD_BYTES_MAX = 64 * 1024
@@ -121,6 +123,11 @@ async def targets_of(
         said = api.elsewhere(answer.status, "/api/v1/targets") or answer.text()
         raise kind(f"/api/v1/targets answered {answer.status}: {said}")
     return Told(answer.body, clock_of(answer.headers))
+
+
+def is_quick(told: Told) -> bool:
+    """Whether it is read in a millisecond or two; in a dozen, if somebody made it as bad as can be."""
+    return len(told.body) <= AT_ONCE_BYTES_MAX and told.body.count(b"{") <= QUICK_OBJECTS_MAX
 
 
 def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:

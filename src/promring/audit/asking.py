@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, seen_by_pool, targets_of, with_dropped
+from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, is_quick, seen_by_pool, targets_of, with_dropped
 from promring.audit.answers import HIDDEN_ALL, AuditError, NoPoolError, OwnTroubleError, State, Told, TooLongError
 from promring.audit.look import Look
 from promring.audit.question import Expected, Question, ids_of, nothing_seen
@@ -230,7 +230,8 @@ async def _answered(question: Question, state: State, pool: str | None, read: Ca
             return type(error)(str(error))
 
     async with q.decoding:
-        found = await computed(work)
+        found = await computed(work, beside=not is_quick(told))
+        await asyncio.sleep(0)  # between two short ones others have their turn
     if isinstance(found, AuditError):
         raise found
     return found, len(told.body)

@@ -71,7 +71,7 @@ class Client(WithSession):
         read = self._read(response)
         work = partial(decode_instances, response.body)
         try:
-            entries, broken = await computed(work) if len(response.body) > DECODE_BESIDE_BYTES else work()
+            entries, broken = await computed(work, beside=len(response.body) > DECODE_BESIDE_BYTES)
         except ValueError as error:
             raise ConsulError(f"{self.where}: malformed answer: {error}: {response.text(80)!r}") from error
         return Instances(entries, broken, read.filtered, read.index)

@@ -163,9 +163,9 @@ class Index:
         interval_s, why = 0.0, ""
         told = list(active)
         listed = np.array([id_of(a.discovered.get(ID_LABEL, "")) or 0 for a in told], dtype=np.uint64)
-        rows = rows_of(self.pool, listed)
+        rows, unlisted = rows_of(self.pool, listed), len(self.pool)
         for one, key, row in zip(told, listed.tolist(), rows.tolist(), strict=True):
-            if row == len(self.pool):
+            if row == unlisted:
                 unknown.append(one.discovered.get("__address__", ""))
                 continue
             asked = one.age_s is not None and not one.never_asked

@@ -201,7 +201,7 @@ class ConsulSource:
                 return error
             return pool, last is not None and not bool(np.isin(last.ids, pool.ids).all())
 
-        found = await computed(work) if len(read.body) > DECODE_BESIDE_BYTES else work()
+        found = await computed(work, beside=len(read.body) > DECODE_BESIDE_BYTES)
         if isinstance(found, DiscoveryError):
             return found
         pool, lacks = found

@@ -1,4 +1,4 @@
-"""Targets from file_sd files: JSON and YAML, globs, looked at four times a second.
+"""Targets from file_sd files: JSON and YAML, globs, looked at ten times a second.
 
 All files that match make one list. Of a file that is malformed, cannot be read or vanished, the last good list stays and the
 others go on: targets never go by themselves because a file went. A reload makes a new source, which does not miss files

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ClassVar, Self
 
-LOOK_S = 0.25
+LOOK_S = 0.1
 SHARE, SHARE_OF_ALL, REST = 50, 25, 4
 """A long look is followed by a long pause: ``SHARE`` times its processor time; ``SHARE_OF_ALL`` times that of all threads
 that look, so that hundreds of sources together take a part of one processor, too; and ``REST`` times its time by the clock,

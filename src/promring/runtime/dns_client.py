@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from promring.runtime import regular
 from promring.runtime.dns_names import Resolving, names_to_try, parse_resolv_conf, query
 from promring.runtime.dns_wire import over_tcp, over_udp
-from promring.runtime.threads import BusyError, Single, in_thread
+from promring.runtime.threads import BusyError, Single, computed
 
 if TYPE_CHECKING:
     import dns.message  # which takes long to load, and few configurations need it
@@ -110,7 +110,7 @@ async def parsed(question: dns.message.Message, data: bytes) -> dns.message.Mess
     def work() -> dns.message.Message:
         return dns.message.from_wire(data)
 
-    answer = await in_thread(work) if len(data) > PARSE_BESIDE_BYTES else work()
+    answer = await computed(work, beside=len(data) > PARSE_BESIDE_BYTES)
     if not question.is_response(answer):
         raise ValueError("an answer to another question")
     return answer

@@ -73,11 +73,16 @@ async def in_thread(work: Callable[[], T]) -> T:
         del result  # an error holds this frame: holding the future, which holds the error, all would wait for the collector
 
 
-async def computed(work: Callable[[], T]) -> T:
+async def computed(work: Callable[[], T], *, beside: bool = True) -> T:
     """As ``in_thread``, for work that only computes: ``COMPUTING`` at a time, in the order of asking. When cancelled, the
     turn is given on although the thread may still compute. Work that waits for a file, a process or another turn must not
     run here: it would keep its turn from all others.
+
+    Without ``beside`` it is done here and now: to start a thread holds the event loop, too, until that thread has had the
+    interpreter. That is for work of less than a millisecond.
     """
+    if not beside:
+        return work()
     async with turn():
         return await in_thread(work)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, SERVICES_MOST, Listed, Listing, line_of, mark, marks_in
-from promring.delivery.http_sd import HttpSdDelivery, Served
+from promring.delivery.http_sd import PACK_BESIDE_BYTES, HttpSdDelivery, Served
 from promring.fleet.fleet import Service
 from promring.runtime.address import canonical_id
 from promring.runtime.paths import file_name
@@ -243,7 +243,8 @@ async def _bodies(offers: Sequence[Offer], *, packed: bool) -> dict[str, tuple[b
             found[one.name] = (one.served.gzipped if pack else one.served.slice.body, pack)
         return found
 
-    return await computed(make) if packed and offers else make()
+    beside = packed and sum(one.served.bytes_to_pack for one in offers) > PACK_BESIDE_BYTES
+    return await computed(make, beside=beside)
 
 
 def _listed(one: Offer, body: tuple[bytes, bool] | None, followed: int) -> Listed:
