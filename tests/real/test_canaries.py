@@ -13,7 +13,7 @@ import os
 import ssl
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from promring.demo.controller import Controller
 from promring.demo.process import free_port
 from promring.model import ConsulError, DiscoveryError
 from promring.runtime.http_client import HttpError, new_session, request
+from tests.canaries import Canaries
 from tests.fakes.echo import MODES, EchoServer
 from tests.rows import Seen
 from tests.sources import http_source
@@ -39,31 +40,6 @@ from tests.waiting import until
 SERVICE = "node"
 FEW = ("error", "list", "header", "zstd", "redirect elsewhere", "status line", "cut")
 """Of the ways to answer, for tests of whole processes."""
-
-
-class Canaries:
-    """Distinct words, made on demand; ``found`` says which of them, or a good part of one, is in a text."""
-
-    def __init__(self) -> None:
-        self._words: dict[str, str] = {}
-
-    def __call__(self, place: str) -> str:
-        return self._words.setdefault(
-            place, f"Kanari{len(self._words):02d}+{place.replace(' ', '/')}=Vogel{len(self._words):02d}"
-        )
-
-    def found(self, text: str | bytes) -> list[str]:
-        lower = (text if isinstance(text, str) else text.decode("utf-8", "replace")).lower()
-        return sorted({place for place, word in self._words.items() for part in _parts(word) if part in lower})
-
-    def __len__(self) -> int:
-        return len(self._words)
-
-
-def _parts(word: str) -> Iterator[str]:
-    """Half of a canary is one, too."""
-    yield word[:8].lower()
-    yield word[-8:].lower()
 
 
 # --- what asks others, by itself ---------------------------------------------------------------------------------------
@@ -346,7 +322,7 @@ async def command(*arguments: str, env: dict[str, str] | None = None) -> str:
 @pytest.mark.row("A9", did="a canary in each place for a secret; sources, Consul, ssh and Ansible fail in all ways")
 async def test_no_output_of_a_running_controller_has_a_secret_in_it(tmp_path: Path, canary: Canaries, seen: Seen) -> None:
     hashed = bcrypt.hashpw(canary("web password").encode(), bcrypt.gensalt(4)).decode()
-    canary._words["hash of the web password"] = hashed
+    canary.take("hash of the web password", hashed)
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{reader: '{hashed}'}}\n")
     async with EchoServer() as source, EchoServer() as consul, EchoServer() as scraper, tls_server() as tls:
         scraper.mode = "forbidden"  # repeats the credentials, and counts as alive

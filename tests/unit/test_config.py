@@ -179,6 +179,7 @@ def test_a_service_without_a_name_lacks_its_name_alone() -> None:
         ("placement.loads", {"series": {}, "count": {}}),
         ("placement.loads", {"promql": {"query": "up"}}),
         ("placement.loads", {"promql": {"url": "http://store:9090/api/v1/query"}}),
+        ("placement.loads", {"promql": {"url": "http://store:9090/?key=x"}}),
         ("placement.loads", {"promql": {"url": "http://store:9090", "follow_redirects": True}}),
         ("placement.virtual_nodes", 0),
         ("placement.virtual_nodes", 512.5),

@@ -237,3 +237,12 @@ def test_each_finding_has_a_code_of_its_own_and_the_page_lists_them_all() -> Non
     page = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
     for code, (level, meaning) in CODES.items():
         assert f"| {code} | {level} | {meaning} |" in page, code
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:p@h:x", "http://h:x", "http://h:99999", "http://", "http://h/?a=b", "ftp://h", "http://h h"]
+)
+@pytest.mark.parametrize("option", ["--http-sd", "--discovery-url"])
+def test_a_url_that_nobody_could_ask_is_refused(old: Path, option: str, url: str) -> None:
+    result = run(old, "--dry-run", option, url)
+    assert (result.exit_code, f"Invalid value for {option}" in result.stderr) == (2, True), result.output

@@ -172,6 +172,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("consul_sd_configs", {"services": "web"}, r"services: "),
     ("kubernetes_sd_configs", {"role": "pod"}, r"kubernetes_sd_configs: let a Prometheus discover these"),
     ("prometheus", {"url": "http://a:9090/p/api/v1/targets", "scrape_pool": "x"}, r"prometheus.url: is that of the server"),
+    ("prometheus", {"url": "http://a:9090/?key=x", "scrape_pool": "x"}, r"prometheus.url: .* without a query"),
     ("ec2_sd_configs", {}, r"ec2_sd_configs: let a Prometheus discover these"),
 ]
 

@@ -31,6 +31,7 @@ from promring.importing.verify import verify
 from promring.model import PromringError
 from promring.runtime.address import parse_host_port
 from promring.runtime.redact import scrub
+from promring.runtime.urls import http_url
 
 FAILED, REFUSED, NOT_EXACT = 1, 2, 3
 FILES_MOST = 1000
@@ -128,9 +129,17 @@ def _layout(wanted: Wanted) -> Layout:
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--scraper") from None
     for option, url in (("--http-sd", wanted.http_sd), ("--discovery-url", wanted.discovery_url)):
-        if url and not url.startswith(("http://", "https://")):
+        if url and not _is_base(url):
             raise click.BadParameter(f"{scrub(url)!r} is not http(s)://host:port", param_hint=option)
     return Layout(wanted.scrapers, wanted.slices.rstrip("/") or "/", wanted.http_sd.rstrip("/"), wanted.discovery_url)
+
+
+def _is_base(url: str) -> bool:
+    """Whether paths can follow it."""
+    try:
+        return not (made := http_url(url)).query_string and not made.fragment
+    except ValueError:
+        return False
 
 
 def judged_by_prometheus(configuration: Configuration) -> list[Finding]:

@@ -67,6 +67,8 @@ class PrometheusTargets(SourceSettings, HttpClient):
             yield from (((name,), "goes with a url: the engine that promring runs wants none") for name in self._of_http)
         elif URL(self.url.reveal()).path.rstrip("/").endswith(API):
             yield ("url",), "is that of the server, without /api/v1 and what follows"
+        elif URL(self.url.reveal()).query_string:
+            yield ("url",), "is that of the server, without a query: it would not be sent"
 
     @property
     def _of_http(self) -> list[str]:

@@ -42,9 +42,9 @@ def leaves(node: Node, path: str = "", key: str = "") -> Iterator[Leaf]:
 
 def without_secrets(said: str, roots: Iterable[Node]) -> str:
     """What a program ``said`` of a configuration, without its secrets. Of a long value it may repeat seven characters."""
-    texts = [(leaf.key, leaf.node.real.text) for root in roots for leaf in leaves(root)]
-    secrets = [text for key, text in texts if keys.is_secret(key, text)]
-    secrets += [part for _, text in texts for part in secrets_in(text)]
+    texts = [(leaf.path, leaf.key, leaf.node.real.text) for root in roots for leaf in leaves(root)]
+    secrets = [text for path, key, text in texts if keys.is_secret(path, key, text)]
+    secrets += [part for _, _, text in texts for part in secrets_in(text)]
 
     def value(found: re.Match[str]) -> str:
         is_part = found[1] and any(secret.startswith(found[1]) for secret in secrets)
@@ -54,7 +54,7 @@ def without_secrets(said: str, roots: Iterable[Node]) -> str:
 
 
 def has_secret(node: Node) -> bool:
-    return any(keys.is_secret(leaf.key, leaf.node.real.text) for leaf in leaves(node))
+    return any(keys.may_hold_secret(leaf.path, leaf.key, leaf.node.real.text) for leaf in leaves(node))
 
 
 def copied_secrets(node: Node) -> list[Leaf]:

@@ -75,7 +75,18 @@ SECRET_KEYS = _words(
     "consumer_key client_certificate_key"
 )
 COPIED_SECRET = "<secret>"  # noqa: S105  what Prometheus shows in place of one
-_CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
+_SOUNDS_SECRET = re.compile(
+    r"pass(word|wd|phrase)?$|token|secret|credential|api_?key|signature|cookie|^(__param_)?(auth|authorization|sig)$",
+    re.IGNORECASE,
+)
+"""Names that people choose: of parameters, labels, headers."""
+_NAMES_ANOTHER_THING = ("_file", "_url", "_ref")
+_FREE = re.compile(
+    r"(^|[.\])])(http_headers\.[^\s]*\.values|proxy_connect_header|endpoint_params|headers|proxy_headers)(?=[.\[]|$)"
+)
+"""Where values are sent as they stand: below these keys each may be a secret, whatever it is called."""
+_QUERY_IN_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*\?.")
+_CREDENTIALS_IN_URL = re.compile(r"://[^\s@]+@")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\")
 _PEM = "PRIVATE KEY-----"
 _PLACE_HOLDER = r"%\{[^}]+\}|\$\([A-Za-z_]\w*\)|\$\{[A-Za-z_]\w*\}|\{\{[^{}]+\}\}"
@@ -90,11 +101,19 @@ def is_discovery(key: str) -> bool:
     return key == "static_configs" or key.endswith("_sd_configs")
 
 
-def is_secret(key: str, text: str) -> bool:
-    """Whether ``text`` as a value of ``key`` must not be shown."""
+def is_secret(path: str, key: str, text: str) -> bool:
+    """Whether ``text``, as a value of ``key`` at ``path``, must not be shown."""
     if not text or text == COPIED_SECRET:
         return False
-    return key.lower() in SECRET_KEYS or _PEM in text or _CREDENTIALS_IN_URL.search(text) is not None
+    if key.lower() in SECRET_KEYS or _PEM in text or _CREDENTIALS_IN_URL.search(text):
+        return True
+    by_name = _SOUNDS_SECRET.search(key) is not None and not key.lower().endswith(_NAMES_ANOTHER_THING)
+    return by_name or _FREE.search(path) is not None
+
+
+def may_hold_secret(path: str, key: str, text: str) -> bool:
+    """The same, or a URL that may be shown but for its query."""
+    return is_secret(path, key, text) or _QUERY_IN_URL.search(text) is not None
 
 
 def is_of_windows(path: str) -> bool:

@@ -58,6 +58,8 @@ class PromqlLoads(LoadSettings, HttpClient):
     def relations(self) -> Iterator[Problem]:
         if "/api/v1" in URL(self.url.reveal()).path:
             yield ("url",), "is that of the server, without /api/v1 and what follows"
+        elif URL(self.url.reveal()).query_string:
+            yield ("url",), "is that of the server, without a query: it would not be sent"
 
     def source(self, context: LoadContext) -> PromqlSource:
         return PromqlSource(self)
