@@ -42,7 +42,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "room": ("unit/test_room.py",),
     "second_opinion": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py"),
     "sight": ("unit/test_watch.py",),
-    "takers": ("unit/test_coverage.py",),
+    "takers": ("laws/test_takers.py", "unit/test_coverage.py"),
     "twins": ("unit/test_entitled.py",),
     "verdicts": ("unit/test_guard.py", "unit/test_entitled.py"),
 }

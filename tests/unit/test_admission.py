@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -27,10 +28,14 @@ class Case:
         self.probed: dict[str, Reply] = {}
         self.last = Admitted(self.history)
 
-    def says(self, names: str, at: float, *, released: bool = False, no_room: bool = False, drained: str = "") -> str:
-        """The members' names after the answer, ``!`` before them when held. ``released``: who was lost before."""
+    def says(
+        self, names: str, at: float, *, released: bool = False, no_room: bool = False, drained: str = "", unable: str = ""
+    ) -> str:
+        """The members' names after the answer, ``!`` before them when held. ``released``: who was lost before; ``unable``:
+        who has weight 0.
+        """
         self.last = admit(
-            scrapers(names),
+            tuple(replace(s, weight=0.0) if s.host in unable else s for s in scrapers(names)),
             self.history,
             self.rules,
             at,
@@ -179,6 +184,8 @@ def test_a_few_that_flap_wait_beside_as_many_that_do_not() -> None:
 
 def test_who_is_drained_or_dies_leaves_its_place_to_those_that_wait() -> None:
     assert flapped("ab", ("c", 9), ("d", 9)).says("abcd", 20, drained="b") == "abc", "a and c carry, d waits"
+    assert flapped("ab", ("c", 9), ("d", 9)).says("abcd", 20, unable="b") == "abc"
+    assert flapped("ab", ("c", 9), ("d", 9)).says("abcd", 20, unable="cd") == "ab", "they would carry nothing"
     assert flapped("ab", ("c", 9), ("d", 9)).says("bcd", 20) == "bc"
 
 

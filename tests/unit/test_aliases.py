@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 from aiohttp import web
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from promring.audit.births import AGAIN_S, Births, believed
 from promring.config.scraper_api import PLAIN
@@ -39,6 +41,9 @@ def test_of_two_names_the_one_whose_slices_are_scraped_is_kept_and_stays_kept() 
     found = judged((), ONE, {A.id: 0, B.id: 5}, same)
     assert found == ((A.id, B.id),)
     assert judged(found, ONE, {A.id: 9, B.id: 0}, same) == found, "what is kept stays kept"
+    every = dict.fromkeys((A.id, B.id, C.id), "born once")
+    assert judged(found, every, {C.id: 9}, same) == ((A.id, B.id), (C.id, B.id)), "for a third name, too"
+    assert judged((), ONE, {B.id: 1}, same) == found, "one target is more than none"
 
 
 def test_while_nobody_sees_a_slice_scraped_no_name_is_preferred() -> None:
@@ -109,6 +114,9 @@ def keys(*ids: int) -> Keys:
         ([], Word.NOTHING),
         ([(seen([]), keys(), keys(4)), (seen([1]), keys(), keys(1))], Word.SAME),
         ([(seen([1]), keys(), keys(1)), (seen([7]), keys(7), keys(4))], Word.NOTHING),
+        ([(seen([1]), keys(), keys(1)), (seen([]), keys(), keys(4))], Word.SAME),
+        ([(seen([]), keys(), keys(4)), (seen([]), keys(7), keys())], Word.OTHER),
+        ([(seen([1]), keys(), keys(1, 2)), (seen([]), keys(), keys(4))], Word.NOTHING),
     ],
     ids=[
         "it does the other one's work",
@@ -127,6 +135,9 @@ def keys(*ids: int) -> Keys:
         "nobody was asked",
         "of one service of two",
         "and its own of another service",
+        "of the first service of two",
+        "nothing of the first service, and the other one has nothing of the second",
+        "half of the first service, nothing of the second",
     ],
 )
 def test_only_who_does_the_work_of_another_name_and_none_of_its_own_is_that_name(
@@ -144,6 +155,52 @@ def test_nobody_gives_way_on_the_word_of_another_one() -> None:
     assert judged((), lies, {A.id: 900, B.id: 5}, lambda _, __: Word.NOTHING) == ()
     assert judged((), lies, {A.id: 5, B.id: 900}, shows) == ((A.id, B.id),), "only itself"
     assert undecided((), lies)
+
+
+EVERY = [A.id, B.id, C.id, "d:9090", "e:9090"]
+names = st.sampled_from(EVERY)
+pairs = st.dictionaries(names, names).map(lambda found: [(name, kept) for name, kept in found.items() if name != kept])
+
+
+@given(pairs, st.dictionaries(names, st.integers(0, 2)), st.sets(st.tuples(names, names)))
+@example([(A.id, B.id), (C.id, "d:9090")], {}, {(B.id, "d:9090"), ("d:9090", B.id)})
+def test_a_name_gives_way_on_its_own_word_to_one_that_is_kept_and_so_it_stays(
+    servers: list[tuple[str, str]], scraped: Mapping[str, int], same: set[tuple[str, str]]
+) -> None:
+    """``servers``: what was one at first. Then all tell one birth, and each name shows the work of others as in ``same``."""
+    left = Failing.of((), (), servers).nameless(EVERY)
+    before = dict(judged((), {name: left.get(name, name) for name in EVERY}, scraped, lambda *_: Word.SAME))
+    assert before.keys().isdisjoint(before.values())
+    assert len(before) == len(left)
+    found = judged(
+        tuple(before.items()),
+        dict.fromkeys(EVERY, "born once"),
+        scraped,
+        lambda *pair: Word.SAME if pair in same else Word.OTHER,
+    )
+    after = dict(found)
+    assert list(found) == sorted(found)
+    assert after.keys().isdisjoint(after.values()), "no name gives way to one that gives way"
+    for name, kept in before.items():
+        assert after[name] == after.get(kept, kept), "once one, they stay one"
+    for name in after.keys() - before.keys():
+        shown = [kept for kept in EVERY if kept not in after and (name, kept) in same]
+        used = [kept for kept in shown if kept in before.values()] or shown
+        assert after[name] in used, "on its own word, to the one that is used already"
+        assert scraped.get(after[name], 0) == max(scraped.get(kept, 0) for kept in used)
+
+
+@given(pairs)
+def test_however_the_choices_of_controllers_add_up_each_server_has_one_name(chosen: list[tuple[str, str]]) -> None:
+    off = Failing.of((), (), chosen).nameless(EVERY)
+    assert off.keys().isdisjoint(off.values())
+    servers = {name: {name} for name in EVERY}
+    for name, kept in chosen:
+        both = servers[name] | servers[kept]
+        servers |= dict.fromkeys(both, both)
+    for server in servers.values():
+        (left,) = server - off.keys()
+        assert all(off[name] == left for name in server - {left})
 
 
 def test_who_repeats_a_birth_hides_no_real_second_name() -> None:

@@ -151,6 +151,9 @@ def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
     assert who_has(departed.claims, pool) == {("a", 0), ("b", 1)}
     assert departed.left == {"a": 10.0, "b": 10.0}
     assert departed.and_then(claims(pool, [2], "c"), {"c"}, 10.0).left.keys() == {"a", "b"}
+    assert departed.claims.scrapers.dtype == np.int32
+    again = departed.and_then(replace(claims(pool, [2], "a"), names=("a",)), {"c"}, 11.0)
+    assert (who_has(again.claims, pool), again.left) == ({("a", 2), ("b", 1)}, {"a": 11.0, "b": 10.0}), "what it had last"
     back = departed.back(NO_CLAIMS, {"a", "c"}, 20.0)
     assert who_has(back, pool) == {("a", 0)}
     assert back.since.tolist() == [20.0]

@@ -9,9 +9,9 @@ import pytest
 
 from promring.core import verdicts
 from promring.core.admission import NOBODY_ASIDE, Aside
-from promring.core.guard import judge_lists
+from promring.core.guard import judge_lists, judge_members
 from promring.core.pool import pool_of
-from promring.core.standing import History, Rules
+from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Hold
 from promring.model import Empty, Fact, Known, Members, Release, Reply, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, Judgement, judge
@@ -74,6 +74,16 @@ def test_verdicts(members: Any, sources: Any, planned: Any, verdict: Any) -> Non
         assert isinstance(result, Act)
         assert (result.members, dict(result.sources)) == (MEMBERS, verdict)
         assert result.kept == tuple(name for name in verdict if name not in sources)
+
+
+def test_where_targets_have_no_room_a_scraper_that_left_too_often_comes_in_early() -> None:
+    flapper = Scraper("b:1", "b", 1)
+    facts = verdicts.Facts(fact(Known((*MEMBERS, flapper)), (*MEMBERS, flapper)), {})
+    history = History(
+        {**History.of(MEMBERS).standings, flapper.id: Standing(flapper, State.JOINING, 0.0, flaps=9)},
+    )
+    found = {full: judge_members(facts, history, Rules(), 21.0, no_room=full) for full in (True, False)}
+    assert {full: len(one.history.members) for full, one in found.items()} == {True: 2, False: 1}
 
 
 def test_a_hold_names_the_source_and_its_reason() -> None:

@@ -176,6 +176,21 @@ def test_targets_up_to_a_64th_of_the_capacity_fill_what_the_others_leave(loads: 
     assert found.needed == expected
 
 
+def test_where_there_is_no_room_for_the_heaviest_light_target_none_fits() -> None:
+    found = needed([127, 127, 2], scrapers(1), Policy(16, capacity=128))
+    assert found is not None
+    assert found.needed == 3
+
+
+def test_beyond_a_hundred_thousand_scrapers_nobody_looks_for_the_last_one() -> None:
+    """A packing of so many takes seconds, and there is no such fleet."""
+    pool = replace(pool_of([f"t{n}:1" for n in range(50)]), replicas=np.full(50, 3666, dtype=np.int32))
+    nobody = Placement(scrapers(1), pool, np.full((50, 1), -1, dtype=np.int32), None, np.full(50, 6))
+    found = scrapers_needed(nobody, Policy(16, capacity=11))
+    assert found is not None
+    assert 100_000 < found.needed < 102_000
+
+
 def test_light_targets_above_one_leave_less_than_the_heaviest_of_them_free_on_each() -> None:
     for rest, expected in ((50, 2), (56, 3)):  # two of 100 of a capacity of 128 leave 28 each: one of 2 stops at 27
         found = needed([100, 100, *[2] * (rest // 2)], scrapers(1), Policy(16, capacity=128))

@@ -5,8 +5,9 @@ nanosecond of its start), and when the name that gives way itself shows the targ
 A birth alone proves nothing: a hostile scraper can repeat that of another one. It cannot make the other one show its
 targets.
 
-Promises: a name that tells nothing changes nothing; no name gives way on the word of another one; of the names of one
-server one is kept, and stays kept. While nobody sees the slices of any of them scraped, all get their share as before.
+Promises: a name that tells nothing changes nothing; no name gives way on the word of another one, nor to one that gives
+way itself; of the names of one server one is kept, and stays kept. While nobody sees the slices of any of them scraped, all
+get their share as before.
 Flow: ``audit/births`` asks, ``audit/watch`` says what each shows, ``fleet/unreachable`` remembers.
 """
 
@@ -68,7 +69,7 @@ def judged(before: Aliases, births: Mapping[str, str], scraped: Mapping[str, int
                 found |= {name: same} if same is not None else {}
             if name not in found:
                 kept.append(name)
-    return tuple(sorted(found.items()))
+    return tuple(sorted((name, found.get(kept, kept)) for name, kept in found.items()))
 
 
 def denied(aliases: Aliases, births: Mapping[str, str], scraped: Mapping[str, int], shows: Shows) -> Aliases:

@@ -182,7 +182,7 @@ def together(parts: Sequence[Claims]) -> Claims:
     """The rows of all ``parts`` (at least one), with each name once in ``names``."""
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
     number = {name: i for i, name in enumerate(names)}
-    numbers = [np.array([number[name] for name in part.names] or [0], dtype=np.int32)[part.scrapers] for part in parts]
+    numbers = [np.array([number[name] for name in part.names], dtype=np.int32)[part.scrapers] for part in parts]
     return Claims(
         names,
         np.concatenate([part.ids for part in parts]),
@@ -222,9 +222,10 @@ class Departed:
     def back(self, before: Claims, live: Collection[str], now: float) -> Claims:
         """``before``, and what those have who are ``live`` again."""
         had, there = self.claims, {name for name in self.left if name in live}
-        each = zip(had.names, by_scraper(had.scrapers, len(had.names)), strict=True) if there else ()
-        returned = {name: (had.ids[mine], now) for name, mine in each if name in there}
-        return _with_more(before, returned) if returned else before
+        if not there:
+            return before
+        each = zip(had.names, by_scraper(had.scrapers, len(had.names)), strict=True)
+        return _with_more(before, {name: (had.ids[mine], now) for name, mine in each if name in there})
 
     def renamed(self, names: Sequence[str]) -> Departed:
         """``names``: those of the scrapers of ``claims``, as they are called now."""

@@ -90,7 +90,7 @@ def _packed(loads: Loads, each: int) -> int:
     light = rest[rest * HEAVY_PARTS <= each]
     total, heaviest = int(light.sum()), int(light.max(initial=1))
     count = max(1, -(-int(rest.sum()) // each)) if len(rest) else 0
-    while count and count < SCRAPERS_MOST and not _fits(heavy, total, heaviest, count, each):
+    while count < SCRAPERS_MOST and not _fits(heavy, total, heaviest, count, each):
         count += max(1, count // 100)
     return count + int(alone.sum())
 

@@ -24,7 +24,7 @@ from promring.core.coverage import NO_IDS, Seen
 from promring.core.joined import carried_over
 from promring.core.plan import rows_of
 from promring.core.twins import twins_beside
-from promring.model import Keys, TargetPool
+from promring.model import Keys, Owners, TargetPool
 
 NOBODY, AGREED = -1, -2
 PROOF = 3
@@ -36,17 +36,17 @@ class Takers:
     def __init__(self) -> None:
         self._pool: TargetPool | None = None
         self._numbers: dict[str, int] = {}
-        self._last = np.empty(0, dtype=np.int32)
+        self._last: Owners
         """By row of the pool: the number of who scraped it last."""
 
     def judged(self, pool: TargetPool, seen: Mapping[str, Seen], *, tries: bool) -> dict[str, Seen]:
         """``seen`` after another look, with the targets that each scraper denies. ``tries``: whether untold targets are
         named, for other scrapers to try. Blocks for as long as a search of all ids takes.
         """
-        if self._pool is not None and self._pool is not pool:
-            self._last = carried_over(self._last, self._pool, pool, NOBODY)
-        elif self._pool is None:
+        if self._pool is None:
             self._last = np.full(len(pool), NOBODY, dtype=np.int32)
+        else:
+            self._last = carried_over(self._last, self._pool, pool, NOBODY)
         self._pool = pool
         last, times = np.append(self._last, NOBODY), np.zeros(len(pool) + 1, dtype=np.int32)  # with one for what it has not
         for name, one in seen.items():
@@ -54,7 +54,7 @@ class Takers:
         dropping = {name: self._dropping(pool, one) for name, one in seen.items()}
         for dropped in dropping.values():
             times[rows_of(pool, dropped)] += 1
-        last[times > 1], last[-1] = AGREED, NOBODY
+        last[times > 1] = AGREED
         self._last = last[:-1]
         found = {}
         for name, one in seen.items():
@@ -65,7 +65,7 @@ class Takers:
         return found
 
     @staticmethod
-    def _told(dropping: Keys, last: np.typing.NDArray[np.int32], number: int) -> tuple[Keys, Keys]:
+    def _told(dropping: Keys, last: Owners, number: int) -> tuple[Keys, Keys]:
         """What a scraper denies, and what others shall try of it. ``last``: who took each of these."""
         denied = (last >= 0) & (last != number)
         if denied.sum() >= PROOF:

@@ -89,13 +89,20 @@ class Failing(NamedTuple):
 
     def nameless(self, living: Iterable[str]) -> dict[str, str]:
         """Who gets nothing under its name, since the server gets its slices by another one, which is among the ``living``
-        and can be given something: that name.
+        and can be given something: that name. One that gives way to a second name gives way to whichever that gives way to:
+        two controllers may have chosen differently.
         """
         able, off = set(living) - set(self.scrapers), dict[str, str]()
+
+        def last(name: str) -> str:
+            while name in off:
+                name = off[name]
+            return name
+
         for name, kept in self.aliases:
-            if kept in able and kept not in off:  # of two names never both
-                off[name] = kept
-        return off
+            if kept in able and last(kept) != name:  # never all names of one server
+                off[name] = last(kept)
+        return {name: last(kept) for name, kept in off.items()}
 
 
 NONE_FAILING = Failing()
