@@ -15,7 +15,7 @@
 # make bench   what the performance claims rest on
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
 # make planted  plants each known bug by itself in promring, and says which seed of the simulation finds it (half an hour)
-# make fuzz MINUTES=20 [ONLY=json_list]  coverage-guided inputs for every parser of what another program wrote
+# make fuzz MINUTES=20 [ONLY=json_list,audit] [FUZZ_WORKERS=1]  coverage-guided inputs for every parser of what another program wrote
 # make mutants [MODULE=guard] [SHARE=0.2]  small changes of the core by themselves: which of them no test notices
 # make soak MINUTES=60 [SEED=7]  real servers with random faults: coverage, memory, tasks, descriptors, threads; writes a plot
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
@@ -136,7 +136,7 @@ mutants: $(SETUP)
 
 fuzz: $(SETUP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
-	@$(BIN)/python -m fuzz --minutes $(MINUTES) --only "$(ONLY)"
+	@$(BIN)/python -m fuzz --minutes $(MINUTES) --only "$(ONLY)" $(if $(FUZZ_WORKERS),--workers $(FUZZ_WORKERS))
 
 soak: $(SETUP) servers
 	@$(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
