@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -255,4 +256,60 @@ async def test_a_right_that_is_taken_away_is_known_before_it_is_needed(
                 return await lock.lacks((await lock.read()).note) == ""
 
             await until(is_back, "nothing is lacking", 60)
+            await lock.release(b"a note")
+
+
+@pytest.mark.parametrize("left", ["read", "deny"])
+async def test_who_may_not_touch_the_lock_any_more_does_not_keep_it_from_others(
+    tmp_path: Path, each_consul: Path, left: str
+) -> None:
+    """Its session needs no such right, and would go on for ever."""
+    case = Case("barred", [SCRAPERS_WRITE, NODES_READ, *LOCK], locks=True)
+    async with denying(each_consul, tmp_path) as (consul, session):
+        token = await token_of(consul, session, case)
+        async with (
+            Client(Access(address=consul.url, token=token)) as client,
+            Client(Access(address=consul.url, token=MANAGEMENT)) as another,
+        ):
+            lock, other = (ConsulLockStore(one, f"{case.name}/leader", "one", 5.0) for one in (client, another))
+            assert await lock.take(await lock.read()) == ""
+            rules = rules_of(case).replace(
+                KEY_WRITE.format(name=case.name), f'key "{case.name}/leader" {{ policy = "{left}" }}'
+            )
+            (policy,) = [p for p in await asked(consul, session, "GET", "/v1/acl/policies") if p["Name"] == case.name]
+            await asked(consul, session, "PUT", f"/v1/acl/policy/{policy['ID']}", {"Name": case.name, "Rules": rules})
+
+            async def is_barred() -> bool:
+                try:
+                    seen = await lock.read()
+                    await lock.renew(seen, f"{asyncio.get_running_loop().time()}".encode())
+                except ConsulError as error:
+                    return error.status == 403
+                return False
+
+            await until(is_barred, "the key is refused", 60)
+
+            async def is_taken() -> bool:
+                with contextlib.suppress(ConsulError):
+                    await lock.read()  # it goes on asking
+                return await other.take(await other.read()) == ""
+
+            await until(is_taken, "another has the lock", 60)
+            whole = {"Name": case.name, "Rules": rules_of(case)}
+            await asked(consul, session, "PUT", f"/v1/acl/policy/{policy['ID']}", whole)
+
+            async def is_back() -> bool:
+                try:
+                    seen = await lock.read()
+                except ConsulError:
+                    return False
+                return seen.held and not seen.ours
+
+            await until(is_back, "it reads the lock again", 60)
+            await other.release(b"a note")
+
+            async def is_ours() -> bool:
+                return await lock.take(await lock.read()) == ""
+
+            await until(is_ours, "it has the lock again", 60)
             await lock.release(b"a note")

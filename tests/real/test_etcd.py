@@ -102,6 +102,47 @@ async def test_over_tls_with_the_least_right_and_a_password_that_changes(tmp_pat
         await etcd.stop()
 
 
+async def test_who_may_not_touch_the_lock_any_more_does_not_keep_it_from_others(tmp_path: Path) -> None:
+    """A sign of life needs no right, and the lease would go on for ever."""
+    etcd, passwords = EtcdProcess(server("etcd"), tmp_path / "etcd"), {"promring": "first", "root": "r00t"}
+    await etcd.start()
+    try:
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(new_session(keep_alive=False))
+            await etcd.until(lambda: etcd.is_ready(session), "etcd")
+            await with_users(etcd, session)
+            stores = []
+            for user, password in passwords.items():
+                (tmp_path / user).write_text(password)
+                client = await stack.enter_async_context(Client(Access((etcd.url,), TlsFiles(), user, tmp_path / user)))
+                stores.append(EtcdLockStore(client, KEY, user, TTL_S))
+            lock, other = stores
+            assert await lock.take(await lock.read()) == ""
+            assert (await lock.read()).ours
+            root = await etcd.call(session, "auth/authenticate", {"name": "root", "password": "r00t"})
+            right = {"role": "promring", "key": encoded(KEY)}
+            await etcd.call(session, "auth/role/revoke", right, token=str(root["token"]))
+
+            async def is_free() -> bool:
+                with pytest.raises(EtcdError, match="permission denied"):
+                    await lock.read()  # it goes on asking
+                return not (await other.read()).held
+
+            await until(is_free, "the lock is free", 60)
+            assert await other.take(await other.read()) == ""
+            await other.release(None)
+            back = {"name": "promring", "perm": {"permType": "READWRITE", "key": encoded(KEY)}}
+            await etcd.call(session, "auth/role/grant", back, token=str(root["token"]))
+
+            async def is_ours() -> bool:
+                return await lock.take(await lock.read()) == ""
+
+            await until(is_ours, "it has the lock again", 60)
+            await lock.release(None)
+    finally:
+        await etcd.stop()
+
+
 # --- three members ---------------------------------------------------------------------------------------------------
 
 

@@ -207,6 +207,20 @@ async def test_a_missing_right_is_named() -> None:
             await store.read()
 
 
+async def test_who_may_not_touch_the_key_any_more_gives_no_sign_of_life() -> None:
+    """Servers that ask for no right there would keep its lease, and the lock from everybody, for ever."""
+    denied: Said = (403, {"code": 7, "message": "permission denied"})
+    answers = {"lease/grant": [GRANTED], "kv/txn": [TAKEN, read(), denied, denied, read()], "lease/keepalive": [KEPT]}
+    async with stored(answers) as (gateway, store, _):
+        await store.take(LockState())
+        assert (await store.read()).ours
+        for _ in range(2):
+            with pytest.raises(EtcdError, match="readwrite on"):
+                await store.read()
+        assert gateway.asked("lease/keepalive") == 1, "the one with the read that was refused"
+        assert not (await store.read()).ours, "what its old lease still holds may end at any moment"
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
 
 REST = """

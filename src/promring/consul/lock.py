@@ -72,13 +72,20 @@ class ConsulLockStore:
         self.key = key
         self._client, self._name, self._ttl_s = client, name, ttl_s
         self._id = self._session = ""
+        self._barred = False
+        """Whether the key was refused to us. Then there is no new session before it can be read."""
         self._index: int | None = None
         """To wait for the next change with. None: nothing is known for sure, so the next read waits for nothing."""
 
     async def read(self, wait_s: float = 0.0) -> LockState:
         index, self._index = self._index if wait_s else None, None
-        await self._live()
-        key = await self._client.key(self.key, index=index, wait_s=wait_s)
+        if not self._barred:
+            await self._live()
+        async with self._leaving_when_barred():
+            key = await self._client.key(self.key, index=index, wait_s=wait_s)
+        if self._barred:
+            self._barred = False
+            await self._live()
         ours = bool(key.session) and key.session == self._session
         self._index = None if ours else key.index
         return LockState(bool(key.session), ours, key.modify_index, key.value or None, key.modify_index)
@@ -94,7 +101,8 @@ class ConsulLockStore:
 
     async def renew(self, seen: LockState, note: bytes | None = None) -> bool:
         """The sign of life was in the read. A session holds the key or not, so ``seen`` is not compared."""
-        return bool(self._session) and (note is None or await self._client.change(self.key, self._session, note))
+        async with self._leaving_when_barred():
+            return bool(self._session) and (note is None or await self._client.change(self.key, self._session, note))
 
     async def lacks(self, note: bytes | None) -> str:
         """A session goes on without the right that the next one needs, and a key stays locked without the right to write
@@ -111,6 +119,18 @@ class ConsulLockStore:
         if note is not None:
             await self._client.release(self.key, self._session, note)
         await self._end_session()
+
+    @contextlib.asynccontextmanager
+    async def _leaving_when_barred(self) -> AsyncIterator[None]:
+        """Who may not touch the key any more ends its session: it could go on for ever, and nobody would lead."""
+        try:
+            yield
+        except ConsulError as error:
+            if error.status == 403:
+                self._barred = True
+                with contextlib.suppress(ConsulError):
+                    await self._end_session()
+            raise
 
     async def _live(self) -> None:
         """A sign of life. A session that cannot get one any more is replaced."""

@@ -9,6 +9,8 @@ A read of the holder is a sign of life and then a transaction that the members a
 off takes signs of life for two seconds more. All others only read, every ``POLL_S``: a watch would tell them so much earlier
 in a take-over of five seconds, and can be silent for many reasons.
 
+A holder that may not touch the key any more forgets its lease, which then ends: a sign of life needs no right.
+
 A new leader of etcd gives every lease its whole TTL and an election timeout more. So when etcd loses its leader together
 with ours, a take-over takes an election, the TTL and 1 to 2 s (decision 60).
 """
@@ -180,6 +182,8 @@ class EtcdLockStore:
         except EtcdError as error:
             if error.code != PERMISSION_DENIED:
                 raise
+            if self._token:  # a lease lives on without that right, and nobody could lead
+                self._lease = self._token = 0
             needs = f"the user's role must have readwrite on {self.key} and {self.key}{NOTE}"
             raise EtcdError(f"{error}; {needs}", error.status, error.code) from error
 
