@@ -3,7 +3,7 @@
 Owns the file that says how far the clock is off, and what libfaketime leaves in /dev/shm when its process is killed.
 Promises that CLOCK_REALTIME jumps for processes started with ``env``, and that monotonic and boot time, time-outs and the
 times of files do not. Does not promise anything for programs that do not ask libc for the time: Go programs (Consul,
-Prometheus) see the true clock.
+Prometheus) see the true clock; ``vdsoclock`` reaches those.
 """
 
 from __future__ import annotations

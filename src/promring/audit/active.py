@@ -18,6 +18,7 @@ import numpy as np
 
 from promring.audit.answers import (
     NEVER_ASKED,
+    AheadError,
     AuditError,
     NoPoolError,
     OddError,
@@ -26,7 +27,8 @@ from promring.audit.answers import (
     Told,
     TooLongError,
 )
-from promring.audit.times import age_s, clock_of, interval_s
+from promring.audit.clocks import CLOCK_BACK
+from promring.audit.times import DATE_STEP_S, age_s, clock_of, interval_s
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NO_IDS, Active, Index, Seen
 from promring.core.twins import twins_beside
@@ -219,16 +221,22 @@ def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> It
             if len(others) < POOLS_NAMED_MOST:
                 others[target.scrape_pool[:80]] = None
             continue
-        age = age_s(target.last_scrape, told.clock)
+        interval = interval_of(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", ""))
+        try:
+            age = age_s(target.last_scrape, told.clock)
+        except AheadError as error:
+            if not told.behind:
+                raise AheadError(str(error), error.at, interval) from None
+            age = DATE_STEP_S
         yield (
             target.scrape_pool,
             Active(
                 target.discovered_labels,
-                up=target.health == "up",
+                up=target.health == "up" and not told.behind,
                 age_s=age,
-                interval_s=interval_of(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", "")),
+                interval_s=interval,
                 never_asked=_never_asked(target) if age is not None else "",
-                error=target.last_error[:SAID_MAX],
+                error=CLOCK_BACK if told.behind else target.last_error[:SAID_MAX],
             ),
         )
 

@@ -20,6 +20,10 @@ class AuditError(Exception):
 
     answered = False
 
+    def anew(self) -> AuditError:
+        """The same without what it holds on to."""
+        return type(self)(str(self))
+
 
 class OwnTroubleError(AuditError):
     """It was not asked, because of this machine."""
@@ -33,6 +37,19 @@ class OddError(AuditError):
     """It answered, but nothing that could be used."""
 
     answered = True
+
+
+class AheadError(OddError):
+    """A last scrape is later than the ``Date`` of the answer. ``at``: that scrape, epoch seconds; ``interval_s``: of that
+    target's scrapes, None where it is not said.
+    """
+
+    def __init__(self, why: str, at: float = 0.0, interval_s: float | None = None) -> None:
+        super().__init__(why)
+        self.at, self.interval_s = at, interval_s
+
+    def anew(self) -> AheadError:
+        return AheadError(str(self), self.at, self.interval_s)
 
 
 class NoPoolError(OddError):
@@ -53,3 +70,5 @@ class Told:
 
     body: bytes
     clock: float
+    behind: bool = False
+    """Whether that clock was put back, so that nothing is stored (``clocks``)."""

@@ -18,7 +18,17 @@ from typing import TypeVar
 import aiohttp
 
 from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, is_quick, seen_by_pool, targets_of, with_dropped
-from promring.audit.answers import HIDDEN_ALL, AuditError, NoPoolError, OwnTroubleError, State, Told, TooLongError
+from promring.audit.answers import (
+    HIDDEN_ALL,
+    AheadError,
+    AuditError,
+    NoPoolError,
+    OwnTroubleError,
+    State,
+    Told,
+    TooLongError,
+)
+from promring.audit.clocks import Clocks
 from promring.audit.look import Look
 from promring.audit.question import Expected, Question, ids_of, nothing_seen
 from promring.config.scraper_api import ScraperApi
@@ -56,6 +66,7 @@ class Asker:
         self.hidden: dict[str, Mapping[str, Seen | AuditError]] = {}
         """What those showed, by name and service, though it counts for another name."""
         self._dropped_at: dict[tuple[str, str], float] = {}
+        self._clocks = Clocks(log)
 
     async def ask_all(
         self,
@@ -75,7 +86,8 @@ class Asker:
                 timeout_s = self._timeout_s
                 if scraper.id in waiting:
                     timeout_s = min(timeout_s, AWAITED_S)
-                await self._ask(Question(session, scraper, timeout_s, bytes_max, decoding, self._api), expected)
+                question = Question(session, scraper, timeout_s, bytes_max, decoding, self._api, self._clocks)
+                await self._ask(question, expected)
 
         asked = list(asked)
         self._nameless = frozenset(nameless)
@@ -209,6 +221,7 @@ class Asker:
         self.silent &= self._failed.keys()
         self._long &= set(live)
         self._lasting.keep(set(live))
+        self._clocks.keep(frozenset(live))
 
     def note_answering(self, asked: Collection[str], began: float) -> None:
         """``asked``: scrapers, at ``began`` (monotonic seconds)."""
@@ -222,15 +235,19 @@ async def _answered(question: Question, state: State, pool: str | None, read: Ca
     """What ``read`` makes of the answer, and its length. Raises ``AuditError``."""
     q = question
     told = await targets_of(q.session, q.scraper, state, pool, q.timeout_s, bytes_max=q.bytes_max, api=q.api)
+    told = replace(told, behind=q.clocks.is_behind(q.scraper.id, told.clock))
 
     def work() -> T | AuditError:
         try:
             return read(told)
         except AuditError as error:  # made anew outside: one that crosses from a thread keeps the body until it is collected
-            return type(error)(str(error))
+            return error.anew()
 
     async with q.decoding:
         found = await computed(work, beside=not is_quick(told))
+        if isinstance(found, AheadError) and q.clocks.stands(q.scraper.id, found, time.monotonic()):
+            told = replace(told, behind=True)
+            found = await computed(work, beside=not is_quick(told))
         await asyncio.sleep(0)  # between two short ones others have their turn
     if isinstance(found, AuditError):
         raise found

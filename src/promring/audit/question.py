@@ -10,6 +10,7 @@ import aiohttp
 import numpy as np
 
 from promring.audit.answers import AuditError
+from promring.audit.clocks import Clocks
 from promring.audit.look import Look
 from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import NO_IDS, Seen, together
@@ -81,3 +82,4 @@ class Question:
     bytes_max: int
     decoding: asyncio.Semaphore
     api: ScraperApi
+    clocks: Clocks = field(default_factory=Clocks)

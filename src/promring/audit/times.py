@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from promring.audit.answers import (
     NEVER_BEFORE,
+    AheadError,
     OddError,
 )
 from promring.runtime.duration import parse_duration
@@ -34,7 +35,7 @@ def _epoch(date: str) -> float:
 
 
 def age_s(last_scrape: str, clock: float) -> float | None:
-    """Seconds since then, or a little more; None for never. Raises ``AuditError`` where that is yet to come: the ``Date`` is
+    """Seconds since then, or a little more; None for never. Raises ``AheadError`` where that is yet to come: the ``Date`` is
     of another clock (a proxy before the scraper), or the clock went back after the scrape.
     """
     try:
@@ -43,7 +44,7 @@ def age_s(last_scrape: str, clock: float) -> float | None:
         return None
     if at - clock > DATE_STEP_S + AHEAD_MOST_S:
         ahead = f"a last scrape is {at - clock:.0f} s later than the Date of the answer"
-        raise OddError(f"/api/v1/targets: {ahead}: is there a proxy with another clock, or was the clock put back?")
+        raise AheadError(f"/api/v1/targets: {ahead}: is there a proxy with another clock, or was the clock put back?", at)
     return None if at < NEVER_BEFORE else max(0.0, clock + DATE_STEP_S - at)
 
 
