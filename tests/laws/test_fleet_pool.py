@@ -89,11 +89,11 @@ def test_a_fleet_of_one_service_is_placed_as_its_list_alone(some: list[str], cou
     assert np.array_equal(place(pool, ring, policy).owners, alone.owners)
 
 
-@given(services=fleets, count=st.integers(2, 7))
+@given(services=fleets, count=st.integers(2, 7), nodes=st.sampled_from([1, 64]))
 def test_one_address_in_two_services_goes_to_one_scraper_where_nothing_is_bounded(
-    services: dict[str, list[str]], count: int
+    services: dict[str, list[str]], count: int, nodes: int
 ) -> None:
-    placed = place(joined(services), Ring(scrapers(count), 64), Policy(64, None))
+    placed = place(joined(services), Ring(scrapers(count), nodes), Policy(nodes, None))
     owner: dict[str, set[int]] = {}
     for name in services:
         part = part_of(placed, name)

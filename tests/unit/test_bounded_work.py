@@ -40,6 +40,12 @@ def test_weights_from_outside_do_not_make_a_ring_of_any_size() -> None:
     assert np.array_equal(ring.circle.tokens, again.circle.tokens), "the same members, the same ring"
 
 
+def test_the_tokens_of_a_scraper_are_made_once_and_cannot_be_changed() -> None:
+    found = rings.tokens("a:1", 5)
+    assert rings.tokens("a:1", 5) is found
+    assert not found.flags.writeable
+
+
 def test_a_bounded_ring_keeps_the_shares_that_the_weights_say() -> None:
     members = (*heavy(60), *heavy(120, 50.0)[60:])
     ring = Ring(members, 512)
@@ -59,6 +65,10 @@ def test_what_is_kept_of_rings_is_bounded_by_tokens_not_by_scrapers() -> None:
         assert kept.total == min(1000, (n + 2) * 100)
     assert kept.get(("often", 100)) is made
     assert kept.get(("once0", 100)) is None
+    kept.get(("once98", 100))
+    kept.put(("new", 800), made.repeat(8))
+    assert kept.get(("once98", 100)) is made, "what was asked for last stays longest"
+    assert kept.get(("once99", 100)) is None
     kept.put(("huge", 5000), np.zeros(5000, dtype=np.uint64))
     assert kept.total == 0, "what is larger than all that may be kept is not kept"
 

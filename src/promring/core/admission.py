@@ -125,7 +125,7 @@ def admit(
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
         after = _all_in(after, now)
-    due = [found.ends_at, warm_at, *_due(after.standings, rules, drained, no_room=no_room)]
+    due = [found.ends_at, warm_at, *_due(after.standings, rules)]
     asked = {*share.missing, *staying} if staying else ()
     return Admitted(
         after,
@@ -298,15 +298,11 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     return f"{alive} alive; waiting up to {wait_s:g} s{others}", ends_at
 
 
-def _due(standings: Mapping[str, Standing], rules: Rules, drained: Collection[str], *, no_room: bool) -> Iterable[float]:
+def _due(standings: Mapping[str, Standing], rules: Rules) -> Iterable[float]:
     """When one may come in, or go."""
     members = any(one.planned for one in standings.values())
-    joining = sum(one.state is State.JOINING for one in standings.values())
-    needed = no_room or joining > sum(one.state is State.IN and n not in drained for n, one in standings.items())
     for one in standings.values():
         if one.state is State.JOINING and members:
-            yield one.joins_at(rules)
-            if needed:
-                yield one.needed_at(rules)
+            yield from (one.needed_at(rules), one.joins_at(rules))
         elif one.state is State.LEAVING:
             yield from (one.since + rules.leave_delay_s, one.held_until(rules))

@@ -107,7 +107,7 @@ class Circle:
 
     def first(self, keys: Keys) -> Positions:
         """Index of the first token at or after each key, clockwise: shape of ``keys``."""
-        positions = np.searchsorted(self.tokens, keys, side="left")
+        positions = np.searchsorted(self.tokens, keys)
         positions[positions == len(self.tokens)] = 0
         return positions
 

@@ -215,7 +215,7 @@ def _failing(placement: Placement, seen: Mapping[str, Seen]) -> dict[str, _Faili
     for name, (rows, up) in columns.items():
         if len(rows):
             bad = rows[~up]
-            ids = np.sort(placement.pool.ids[bad])
+            ids = placement.pool.ids[bad]
             found[name] = _Failing(len(rows), ids, int((asked_by[bad] > 1).sum()), int(good[bad].sum()))
     return found
 
