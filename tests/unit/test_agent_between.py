@@ -14,6 +14,7 @@ from promring.agent.asking import AgentSettings, Patience
 from promring.agent.fence import ALONE_S, FROZEN_S, Fence
 from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
+from promring.delivery.bundle import OUTRANKED
 from promring.delivery.receiver import Envelope, Note, RefusedError, install, note_of, noted
 from promring.model import Generation
 from promring.runtime.duration import format_duration, parse_duration
@@ -271,3 +272,21 @@ async def test_what_a_proxy_does_instead_is_said(
 @pytest.mark.parametrize("seconds", [0.001, 0.6, 1.0, 14.9493, 30.0123, 3599.9999])
 def test_how_long_a_poll_waits_is_said_as_a_controller_reads_it(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.001)
+
+
+async def test_an_agent_says_which_generation_keeps_it_from_taking_what_is_offered_until_it_takes_something(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "x.json"
+    install(file, sealed(A, "9.4"))
+    async with controllers(1) as (one,):
+        one.offer(B, "7.1")
+        async with polling(file, [one.url]) as (_, metrics):
+            await until(lambda: count(metrics, "refused") > 0, "refused")
+            await until(lambda: one.asked[-1].headers.get(OUTRANKED) == "9.4", "it says why")
+            assert OUTRANKED not in one.asked[0].headers
+            one.offer(B, "11.1")
+            await until(lambda: file.read_bytes() == B, "what is newer is taken", 30)
+            one.offer(C, "11.2")
+            await until(lambda: file.read_bytes() == C, "and what comes then")
+            assert OUTRANKED not in one.asked[-1].headers

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from promring.election.leadership import SILENT_MOST_S, SILENT_S, STEP, Leadership
+import itertools
+
+from promring.election.leadership import EPOCH_OF_AGENTS_MOST, HEARD_S, SILENT_MOST_S, SILENT_S, STEP, Leadership
 from promring.model import Fingerprint, Generation, Scraper
 
 
@@ -80,3 +82,56 @@ def test_what_is_configured_no_more_is_told_to_nobody() -> None:
     term.keep_only({"stays"}, {"new"})
     assert term.drained == {"stays": frozenset({"b:1"})}
     assert (list(term.lists), dict(term.down)) == (["new"], {})
+
+
+def test_a_controller_goes_above_what_its_agents_have_once_that_has_not_changed_for_a_while() -> None:
+    case = Case()
+    assert not case.term.agent_has(Generation(300, 4))
+    case.now += SILENT_S - 1
+    assert not case.term.agent_has(Generation(300, 7)), "another agent has a newer one: another controller may write it"
+    case.now += SILENT_S - 1
+    assert not case.term.agent_has(Generation(300, 4))
+    case.now += 1
+    assert case.term.agent_has(Generation(300, 4))
+    assert (case.term.epoch, case.term.locked_out_by) == (300 + STEP, None)
+    case.now += 100
+    assert not case.term.agent_has(Generation(300, 7)), "said before it heard of that"
+
+
+def test_what_agents_said_long_ago_is_over() -> None:
+    case = Case()
+    assert not case.term.agent_has(Generation(300, 4))
+    case.now += HEARD_S + 1
+    assert not case.term.agent_has(Generation(300, 4))
+    assert case.term.epoch == 100
+
+
+def test_strangers_who_say_that_they_have_newer_slices_are_heeded_ever_more_seldom() -> None:
+    case, climbed_at = Case(), list[float]()
+    for _ in range(24 * 3600):
+        case.now += 1
+        if case.term.agent_has(Generation(case.term.epoch + 1, 1)):
+            climbed_at.append(case.now)
+    waits = [b - a for a, b in itertools.pairwise(climbed_at)]
+    assert len(climbed_at) < 32
+    assert waits[-1] >= SILENT_MOST_S
+    for absurd in (EPOCH_OF_AGENTS_MOST, 10**14, 10**18 - 1):
+        other = Case()
+        for _ in range(100):
+            other.now += 10
+            assert not other.term.agent_has(Generation(absurd, 1))
+        assert other.term.epoch == 100
+
+
+def test_a_leader_with_a_lock_raises_its_epoch_for_its_agents_and_a_follower_does_not() -> None:
+    case = Case(alone=False)
+    case.term.lead("me", 100, lease_ends_at=1e9)
+    for _ in range(2):
+        case.term.agent_has(Generation(300, 4))
+        case.now += SILENT_S
+    assert (case.term.epoch, case.term.outranked_by) == (100, 300), "which the lock's next round goes above"
+    follower = Case(alone=False)
+    for _ in range(3):
+        assert not follower.term.agent_has(Generation(300, 4))
+        follower.now += SILENT_S
+    assert follower.term.outranked_by == 0

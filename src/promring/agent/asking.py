@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from promring.agent import WAIT_S
-from promring.delivery.bundle import DECLINED, HAVE
+from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED
+from promring.model import Generation
 from promring.runtime import secretfile
 from promring.runtime.duration import format_duration
 from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, request
@@ -53,14 +54,19 @@ class NoSliceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What an agent says of itself, by marks (``delivery.bundle``): what it has, and what it does not want now."""
+    """What an agent says of itself, by marks (``delivery.bundle``): what it has, and what it does not want now.
+    ``outranked``: the newest generation that it has and because of which it refused what it was offered last; None: it did
+    not.
+    """
 
     have: Sequence[str] = ()
     declined: Sequence[str] = ()
+    outranked: Generation | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        said = {HAVE: "".join(self.have), DECLINED: "".join(self.declined)}
+        newest = str(self.outranked) if self.outranked else ""
+        said = {HAVE: "".join(self.have), DECLINED: "".join(self.declined), OUTRANKED: newest}
         return {name: marks for name, marks in said.items() if marks}
 
 

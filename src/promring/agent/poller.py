@@ -130,7 +130,8 @@ class Poller:
     def _named(self) -> Named:
         files = self.files.values()
         declined = [one for file in files for one in file.declined]
-        return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST])
+        outranked = max((one.outranked for one in files if one.outranked), default=None)
+        return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST], outranked)
 
     def _had(self) -> Mapping[str, str]:
         return {key: file.has for key, file in self.files.items() if file.has}
@@ -232,6 +233,7 @@ class Poller:
             outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
             why = answer.clean(str(error) if known else self._faults.note(error))
             self._metrics.took(file.service, outcome)
+            file.outranked = error.have if isinstance(error, RefusedError) else None
             if outcome == "refused":
                 self._refused(file, listed, why)
             if file.refuse(listed.sha256, why, controller):

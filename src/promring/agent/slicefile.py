@@ -15,6 +15,7 @@ from promring.agent.asking import SLICE_BYTES_MAX
 from promring.agent.fence import Fence
 from promring.delivery.bundle import mark
 from promring.delivery.receiver import Envelope, Note, climb, install, note_of, noted
+from promring.model import Generation
 from promring.runtime import disk, regular
 from promring.runtime.wording import wording
 
@@ -38,6 +39,8 @@ class SliceFile:
         """Whether the controller that answered last has something for it."""
         self.trouble = ""
         """Why what was offered last was not taken."""
+        self.outranked: Generation | None = None
+        """The generation because of which it was not; None for another reason."""
         self.is_there = False
         """Whether there is a file, whatever is in it."""
         self._refused: list[str] = []
@@ -80,7 +83,7 @@ class SliceFile:
 
     def accept(self) -> None:
         """What a controller offers is what it has now."""
-        self._refused, self._declined_until, self.trouble, self._said = [], 0.0, "", {}
+        self._refused, self._declined_until, self.trouble, self._said, self.outranked = [], 0.0, "", {}, None
 
     def look(self) -> None:
         """At the file and its note; in a thread. Never raises."""

@@ -26,6 +26,10 @@ STEP = 2
 SILENT_S = 10.0
 """Without a lock: who wrote what locks us out and has written nothing for so long is gone, at the first time."""
 SILENT_MOST_S = 3600.0
+EPOCH_OF_AGENTS_MOST = 10**10
+"""No epoch that an agent says is heeded from here on: whoever reaches the API may say one. Most are seconds since 1970."""
+HEARD_S = 60.0
+"""What no agent has said for so long is over."""
 DOWN_MOST = 100
 LOADS_BYTES_MOST = 96 * 1024
 """Of the books of loads of all fleets. A Lease of Kubernetes holds a note of 200 kB, in which they are a third longer."""
@@ -80,6 +84,9 @@ class Leadership:
     _patience_s: float = field(default=SILENT_S, init=False)
     _above: dict[str, tuple[Generation, float]] = field(default_factory=dict, init=False)
     """Without a lock, by shard service: the newest generation that refuses us, and since when it is that one."""
+    _agents_have: tuple[Generation, float, float] | None = field(default=None, init=False)
+    """The newest generation because of which an agent refuses us, since when it is that one, and when that was last said."""
+    _agents_patience_s: float = field(default=SILENT_S, init=False)
     _placed_at: dict[str, float] = field(default_factory=dict, init=False)
     """When we last told the loads of a fleet, on ``clock``."""
     _released_at: dict[str, float] = field(default_factory=dict, init=False)
@@ -254,6 +261,28 @@ class Leadership:
         self.outranked_by = max(self.outranked_by, newest.epoch)
         self._news.set()
         return self.alone and self._take_over(service, newest)
+
+    def agent_has(self, newest: Generation) -> bool:
+        """An agent refuses what we serve, since it has ``newest``. True when we go above that: it was the newest that agents
+        have for ``SILENT_S``, then twice that each time.
+        """
+        if not self.leads() or not self.epoch <= newest.epoch < EPOCH_OF_AGENTS_MOST:
+            return False
+        now = self.clock()
+        known, since, heard = self._agents_have or (newest, now, now)
+        if newest > known or now - heard > HEARD_S:
+            known, since = newest, now
+        self._agents_have = known, since, now
+        if now - since < self._agents_patience_s:
+            return False
+        self._agents_have = None
+        self._agents_patience_s = min(SILENT_MOST_S, 2 * self._agents_patience_s)
+        if self.alone:
+            self._climb_above(known)
+        else:
+            self.outranked_by = max(self.outranked_by, known.epoch)
+            self._news.set()
+        return True
 
     def heard_of_nobody(self, service: str) -> None:
         """No receiver of ``service`` refuses us."""

@@ -18,12 +18,25 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from promring.delivery.bundle import CONTENT_TYPE, DECLINED, HAVE, SERVICES_MOST, Listed, Listing, line_of, mark, marks_in
+from promring.delivery.bundle import (
+    CONTENT_TYPE,
+    DECLINED,
+    HAVE,
+    OUTRANKED,
+    SERVICES_MOST,
+    Listed,
+    Listing,
+    line_of,
+    mark,
+    marks_in,
+)
 from promring.delivery.http_sd import PACK_BESIDE_BYTES, HttpSdDelivery, Served
+from promring.delivery.receiver import parse_generation
 from promring.fleet.fleet import Service
 from promring.runtime.address import canonical_id
 from promring.runtime.paths import file_name
 from promring.runtime.threads import computed
+from promring.telemetry import log
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 from promring.web.negotiation import chosen_coding
@@ -106,6 +119,8 @@ class SlicesEndpoint:
             raise ApiError(406, "not_acceptable", "slices are sent as they are or with gzip; Accept-Encoding takes neither")
         view = self._look(asked)
         self._heard_of(view, named)
+        if view.offers:
+            self._heed(header(request, OUTRANKED), asked)
         if wait_s > 0 and not view.differs(named):
             view = await self._polls.wait(lambda: self._changed(asked, view, named, wait_s))
         if not view.offers:
@@ -147,6 +162,21 @@ class SlicesEndpoint:
             if one.mark in named.have and one.delivery not in told:
                 told.add(one.delivery)
                 one.delivery.came(one.scraper)
+
+    def _heed(self, outranked: str, asked: str) -> None:
+        """An agent may have what is newer than what it is offered: our state was lost while the clock went back, or another
+        controller served it.
+        """
+        leadership = self._controller.leadership
+        try:
+            newest = parse_generation(outranked)
+        except ValueError:  # nothing, or nonsense
+            return
+        ours = leadership.epoch
+        if leadership.agent_has(newest):
+            note = "our state was lost while the clock went back, or another controller served this agent"
+            fields = {"agents_had": str(newest), "ours": ours, "scraper": asked, "note": note}
+            log.get().error("agents_outrank_us", goes_above=newest.epoch, **fields)
 
     def _nothing_for(self, asked: str) -> ApiError:
         services = [service for service in self._controller.services.values() if service.http_sd is not None]
