@@ -1,7 +1,7 @@
 """The parsers of one run of ``make fuzz``, each in a process of its own, some at a time, within the minutes that were given.
 
-The time that is left is shared by the parsers that are left, so a slow start does not make the run longer than it was told
-to be. Whoever was fuzzed longest ago comes first: a run that is ended early goes on where it ended. A parser that fails, or
+The time that is left is shared by the parsers that are left, so the run does not take longer than it was told to.
+Whoever was fuzzed longest ago comes first: a run that is ended early goes on where it ended. A parser that fails, or
 that has to be killed because it did not end, does not end the others. TERM, HUP and INT end the run, and the table of what
 ran and what did not is printed then, too: make says of such an end no more than ``wait: No child processes``.
 """
@@ -31,7 +31,9 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Run:
-    """``command`` gets ``--until`` and a monotonic time; ``reach``, if there is one, prints one line: what was reached."""
+    """``command`` gets a monotonic time, at which it shall end; the last line that ``reach`` prints says what was
+    reached.
+    """
 
     name: str
     command: Sequence[str]
@@ -96,9 +98,9 @@ class _Turns:
     def take(self, run: Run) -> None:
         began, result = time.monotonic(), self.results[run.name]
         with self._lock:
-            until = began + max(0.0, self.ends_at - began) * min(1.0, self.workers / self._left)
+            share_s = max(0.0, self.ends_at - began) * min(1.0, self.workers / self._left)
             self._left -= 1
-        done = self._run([*run.command, "--until", f"{until:.3f}"], until - began + LATE_S)
+        done = self._run([*run.command, f"{began + share_s:.3f}"], share_s + LATE_S)
         if done is None:
             return
         status, out, err = done
@@ -109,7 +111,7 @@ class _Turns:
         if not self.ended_by:
             (self.kept / f"{run.name}.ran").touch()
         if run.reach and (looked := self._run(run.reach, REACH_S)):
-            result.reached = looked[1].strip()
+            result.reached = looked[1].strip().rpartition("\n")[2]
         print(result, flush=True)
 
     def _run(self, command: Sequence[str], seconds: float) -> tuple[int | None, str, str] | None:

@@ -22,7 +22,7 @@ def names_in_order(kept: Path) -> list[str]:
 def test_a_parser_that_fails_does_not_end_the_others_and_its_traceback_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [Run("one", WELL), Run("two", FAILS), Run("three", WELL, ["echo", "5 of 9 lines"])]
+    runs = [Run("one", WELL), Run("two", FAILS), Run("three", WELL, ["echo", "a line of the log\n5 of 9 lines"])]
     assert fuzzed(runs, 1.0, kept=tmp_path) == 1
     said = capsys.readouterr().out
     assert "Uncaught exception" in said
@@ -40,7 +40,7 @@ def test_all_parsers_well_is_status_0_even_where_ends_of_children_are_ignored(tm
 
 
 def test_the_time_that_is_left_is_shared_by_the_parsers_that_are_left(tmp_path: Path) -> None:
-    tell = f"import sys, time; open({str(tmp_path / 'told')!r}, 'a').write(f'{{float(sys.argv[2]) - time.monotonic()}}\\n')"
+    tell = f"import sys, time; open({str(tmp_path / 'told')!r}, 'a').write(f'{{float(sys.argv[1]) - time.monotonic()}}\\n')"
     runs = [Run(name, [sys.executable, "-c", tell]) for name in "abc"]
     assert fuzzed(runs, 9000.0, kept=tmp_path) == 0
     shares = [float(line) for line in (tmp_path / "told").read_text().split()]
