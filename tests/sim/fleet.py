@@ -49,6 +49,7 @@ class Fleet:
     def __init__(self, seed: int, world: World) -> None:
         self.seed, self.world, self.rng = seed, world, random.Random(seed)
         self.means = MEANS[seed % len(MEANS)]
+        self.fetched = self.means in ("agent", "http_sd")
         self.size = self.rng.choice(CONTROLLERS)
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
@@ -137,7 +138,7 @@ class Fleet:
         """Write down what is wanted: a controller that starts, or reloads, reads it."""
         world = self.world
         sink = str(world.folder / "sinks" / "{host}_{port}" / "{service}.json")
-        delivery: dict[str, Any] = {"http_sd": {}} if self.means in ("agent", "http_sd") else {"file": {"path": sink}}
+        delivery: dict[str, Any] = {"http_sd": {}} if self.fetched else {"file": {"path": sink}}
         others = {
             "name": "others",
             "scrapers": {"probe": {"nodes": list(world.bystanders), "path": "/-/healthy", "interval": "5s"}},
@@ -201,8 +202,7 @@ class Fleet:
         world = self.world
         live = {s.id for s in world.scrapers.values() if s.answers and not s.hidden}
         weights = tuple(s.weight for s in world.scrapers.values())
-        lists = [list(source.targets) for source in world.sources.values()]
-        wanted, drained = self.wanted, set(self.drained)
+        lists, wanted, drained = [list(s.targets) for s in world.sources.values()], self.wanted, set(self.drained)
         of = live, drained, weights, lists, str(replace(wanted, jobs={}, _pools={})), [j.replicas for j in wanted.here]
         if self._expected is None or self._expected[0] != of:
             self._expected = of, wanted.slices(world.scrapers, live, drained)
@@ -266,7 +266,7 @@ class Fleet:
         world.consul.lags = 0
         for store in world.lock_stores.values():
             store.fault = ""
-        world.cut_off.clear()
+        world.network.heal()
         for job in self.wanted.jobs.values():
             for source in job.sources.values():
                 source.mode = ""

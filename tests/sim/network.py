@@ -13,6 +13,7 @@ from promring.delivery import receiver
 from promring.delivery.bundle import BundleError, line_of, opened
 from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.faketime import HERE, within
+from tests.sim.rights import refused, shown
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT
 
@@ -68,8 +69,11 @@ class Network:
         self, who: str, method: str, url: URL, query: dict[str, str], body: Any, headers: dict[str, str]
     ) -> Response:
         host = str(url.host)
+        if no := refused(self._world.denied, who, host, method, url.path, body):
+            return no
         if host == "consul":
-            return await self._world.consul.answer(who, method, url.path, query, body)
+            answer = await self._world.consul.answer(who, method, url.path, query, body)
+            return shown(self._world.denied, who, url.path, answer)
         if host in self._world.lock_stores:
             return await self._world.lock_stores[host].answer(who, method, url.path, body)
         if host == "cmdb":
@@ -84,6 +88,11 @@ class Network:
         if scraper.frozen:
             await _until(lambda: not scraper.frozen)
         return await scraper.answer(url.path, query, self._world.now)
+
+    def heal(self) -> None:
+        """Everybody reaches everybody, and may do what it has to."""
+        self._world.cut_off.clear()
+        self._world.denied.clear()
 
     def _on_the_way(self, who: str, answer: Response) -> Response:
         """Something between an agent and the controllers may cut each slice in half, and say the length of that."""

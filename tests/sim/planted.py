@@ -33,6 +33,7 @@ from tests.sim.planted_fleets import FLEET_BUGS
 from tests.sim.planted_handovers import HANDOVER_BUGS
 from tests.sim.planted_locks import LOCK_BUGS
 from tests.sim.planted_people import PEOPLE_BUGS
+from tests.sim.planted_rare import RARE_BUGS
 
 Places = list[tuple[Any, str, Any]]
 
@@ -274,4 +275,5 @@ BUGS: Mapping[str, Callable[[], Places]] = {
     **HANDOVER_BUGS,
     **LOCK_BUGS,
     **PEOPLE_BUGS,
+    **RARE_BUGS,
 }

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from tests.sim import controller_exams, drain_exams, exams, job_exams, scraper_exams
+from tests.sim import controller_exams, drain_exams, exams, job_exams, rare, scraper_exams
 from tests.sim.exams import Exam
 from tests.sim.faketime import replaced
 from tests.sim.planted import BUGS
@@ -30,6 +30,7 @@ EXAMINED: dict[str, Exam] = {
     "a_failed_scrape_confirms": drain_exams.one_is_drained_and_heirs_fail,
     "a_list_that_was_overtaken_is_taken": controller_exams.leader_dies_and_only_it_had_read_the_list,
     "a_lease_never_expires": controller_exams.leader_dies,
+    "a_refusal_is_not_heard": rare.one_refuses_a_job,
     "a_record_is_lost": drain_exams.all_restart_while_one_is_drained,
     "a_release_is_not_heard": job_exams.what_is_held_is_released,
     "a_scraper_is_drained_for_ever": drain_exams.one_is_drained,
@@ -75,9 +76,12 @@ EXAMINED: dict[str, Exam] = {
     "short_write": controller_exams.leader_stays,
     "silence_is_consent": drain_exams.one_is_drained_and_heirs_are_silent,
     "the_first_policy_stays": job_exams.policy_changes,
+    "the_old_way_ends_at_once": rare.delivery_changes,
     "the_sick_get_targets": scraper_exams.scraper_fails,
     "the_key_outlives_its_lease": controller_exams.leader_dies,
     "twice_on_one_scraper": controller_exams.leader_stays,
+    "who_is_barred_keeps_the_lock": rare.leader_loses_a_right,
+    "what_may_not_be_seen_is_gone": rare.rights_are_lost,
     "weights_are_forgotten": controller_exams.leader_stays,
 }
 """Bugs that are looked for by one examination, in fleets without other faults: that takes a second a seed."""

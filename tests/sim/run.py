@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from tests.sim import rare
 from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
@@ -101,7 +102,7 @@ async def _life(fleet: Fleet) -> None:
     await fleet.converged("after the last fault")
     await fleet.quiet("after the last fault", QUIET_S)
     last = LAST_EXAMS if fleet.wanted.capacity else ()
-    for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *last):
+    for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *rare.drawn_exams(fleet.seed), *last):
         if not fleet.world.strict:
             await fleet.let_pass(5.0)  # Consul and the sources, too, have seen that all is well
             await fleet.converged("before the exam")  # what they told may have moved something
@@ -127,8 +128,10 @@ def examined(*exams: Exam) -> Life:
 
 
 async def _suffer(fleet: Fleet) -> None:
-    suffering = []
-    for _ in range(FAULTS):
+    suffering, one = [], rare.drawn_fault(fleet.seed, FAULTS)
+    for number in range(FAULTS):
+        if one is not None and one[0] == number:
+            suffering.append(asyncio.create_task(one[1](fleet)))
         kind = fleet.rng.choice(FAULT_KINDS)
         suffering.append(asyncio.create_task(kind(fleet)))
         await fleet.let_pass(fleet.rng.choice((0.3, 2.0, 5.0, 12.0)))

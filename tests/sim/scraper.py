@@ -50,6 +50,8 @@ class Scraper:
     stall_s: float = 0.0
     fails: float = 0.0
     cut: set[str] = field(default_factory=set)
+    refuses: set[str] = field(default_factory=set)
+    """Jobs of which it takes no slice."""
     api: str = ""
     lie: str = ""
     started_at: float = START_S
@@ -115,6 +117,7 @@ class Scraper:
         self.hidden, self.frozen, self.disk = False, False, ""
         self.fails, self.api, self.lie = 0.0, "", ""
         self.cut.clear()
+        self.refuses.clear()
 
     def fail_now(self, now: float) -> None:
         """All it asks fails, in this moment."""
@@ -125,6 +128,8 @@ class Scraper:
     def restart(self, now: float, replay_s: float = 0.0) -> None:
         self.up, self.frozen, self.started_at = True, False, now
         self.loaded, self.left_out, self._read, self._next = {}, {}, {}, {}
+        if not self.traits.poll_s:  # a file that somebody deleted is no list any more
+            self.in_file = {t: since for t, since in self.in_file.items() if self.file(job_of(t)).exists()}
         self.replays_until = now if self.traits.server == "vmagent" else now + replay_s
 
     def remove(self, job: str) -> None:

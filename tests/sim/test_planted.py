@@ -20,6 +20,7 @@ FIRST = {
     "a_lease_never_expires": 1,
     "a_list_that_was_overtaken_is_taken": 1,
     "a_record_is_lost": 2,
+    "a_refusal_is_not_heard": 1,
     "a_release_is_not_heard": 0,
     "a_scraper_is_drained_for_ever": 0,
     "amnesia": 2,
@@ -64,10 +65,13 @@ FIRST = {
     "short_write": 0,
     "silence_is_consent": 0,
     "the_first_policy_stays": 2,
+    "the_old_way_ends_at_once": 0,
     "the_sick_get_targets": 1,
     "the_key_outlives_its_lease": 7,
     "twice_on_one_scraper": 0,
     "weights_are_forgotten": 1,
+    "what_may_not_be_seen_is_gone": 6,
+    "who_is_barred_keeps_the_lock": 8,
 }
 """The first seed that finds each."""
 

@@ -83,6 +83,8 @@ class World:
         self.controllers: dict[str, Controller] = {}
         self.cut_off: set[tuple[str, str]] = set()
         """Who does not reach whom."""
+        self.denied: set[tuple[str, str]] = set()
+        """Who lacks which right; see ``rights``."""
         self.broken: list[str] = []
         self.trace: list[str] = []
         self.writes: list[Write] = []
@@ -198,6 +200,8 @@ class World:
             process = HERE.get()
             if process is not None and process.name in self.controllers:
                 self.pushes()
+            if any(f"{job}.json" in path.name for job in scraper.refuses):
+                raise OSError(errno.EACCES, "Permission denied", str(path))
             if scraper.disk == "full":
                 raise OSError(errno.ENOSPC, "No space left on device", str(path))
             real(path, body, **options)

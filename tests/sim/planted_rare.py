@@ -1,0 +1,46 @@
+"""Bugs that only the rare examinations find, to plant as those of ``planted``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from promring.consul.client import Client
+from promring.consul.lock import ConsulLockStore
+from promring.fleet.refusing import Refusing
+from promring.fleet.retirement import Retirement
+
+Places = list[tuple[Any, str, Any]]
+
+
+def what_may_not_be_seen_is_gone() -> Places:
+    """Consul's word that a list is not whole, because a right is missing, is not heard."""
+    real = Client._read
+    return [(Client, "_read", lambda self, response: replace(real(self, response), filtered=None))]
+
+
+def who_is_barred_keeps_the_lock() -> Places:
+    """A session goes on although its controller may not touch the lock's key any more."""
+    return [(ConsulLockStore, "_leaving_when_barred", lambda _: nullcontext())]
+
+
+def a_refusal_is_not_heard() -> Places:
+    """What a scraper does not take of one service waits for it."""
+    return [(Refusing, "now", lambda *_: frozenset())]
+
+
+def the_old_way_ends_at_once() -> Places:
+    """With a reload that changes the delivery the old places get nothing any more."""
+
+    async def deliver(*_: object, **__: object) -> None:
+        pass
+
+    return [(Retirement, "deliver", deliver)]
+
+
+RARE_BUGS: Mapping[str, Callable[[], Places]] = {
+    bug.__name__: bug
+    for bug in (what_may_not_be_seen_is_gone, who_is_barred_keeps_the_lock, a_refusal_is_not_heard, the_old_way_ends_at_once)
+}

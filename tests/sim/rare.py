@@ -1,0 +1,122 @@
+"""What befalls few fleets: a seed may have one of these faults beside the others, and one of these examinations.
+
+They are drawn from a source of their own, so a seed that has none of them is the run that it was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+from tests.sim.fleet import Fleet
+from tests.sim.job_exams import nothing_missed
+from tests.sim.lockstores import CONSUL
+from tests.sim.rights import ANYBODY, OF_THE_CATALOGUE, OF_THE_LOCK, lost
+
+FAULT_SHARE, EXAM_SHARE = 0.15, 0.1
+"""Of the seeds."""
+REFUSES_S = 45.0
+"""Three deliveries fail before what is new goes elsewhere; then it is decided and delivered."""
+FOLLOWS_S = 60.0
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+async def right_is_lost(fleet: Fleet) -> None:
+    """By one controller or by all, and given back."""
+    who = fleet.rng.choice((ANYBODY, fleet.a_controller().name))
+    pair, lasts_s = (who, lost(fleet.rng, fleet.wanted.lock)), fleet.for_s(2, 10, 30)
+    fleet.say_fault(f"{who or 'everybody'} lacks the right {pair[1]} for {lasts_s:.1f} s")
+    fleet.world.denied.add(pair)
+    await asyncio.sleep(lasts_s)
+    fleet.world.denied.discard(pair)
+
+
+async def scraper_refuses_a_job(fleet: Fleet) -> None:
+    """Its slices of that job only, as one whose configuration of it is wrong, or whose folder for it cannot be written."""
+    scraper, job, lasts_s = fleet.a_scraper(), fleet.a_job(), fleet.for_s(5, 20, 60)
+    fleet.say_fault(f"{scraper.id} refuses {job.name} for {lasts_s:.1f} s")
+    scraper.refuses.add(job.name)
+    await asyncio.sleep(lasts_s)
+    scraper.refuses.discard(job.name)
+
+
+# --- examinations ----------------------------------------------------------------------------------------------------
+
+
+async def rights_are_lost(fleet: Fleet) -> None:
+    """I3: what may not be seen is not gone. Nobody writes for it, and when the right is back somebody leads."""
+    right = lost(fleet.rng, fleet.wanted.lock)
+    fleet.world.say(f"everybody lacks the right {right}")
+    fleet.world.denied.add((ANYBODY, right))
+    await fleet.no_write_in(20.0, f"everybody lacks the right {right}")
+    fleet.world.denied.clear()
+    await fleet.no_write_in(15.0, f"everybody has the right {right} again")
+    _somebody_leads(fleet, "the right is back")
+
+
+async def leader_loses_a_right(fleet: Fleet) -> None:
+    """Of the lock, which it then cannot renew: it does not keep it from the others."""
+    if fleet.size == 1:
+        return
+    leader = fleet.a_controller()
+    right = fleet.rng.choice(OF_THE_LOCK[fleet.wanted.lock or CONSUL])
+    fleet.world.say(f"{leader.name}, which leads, lacks the right {right}")
+    fleet.world.denied.add((leader.name, right))
+    await fleet.let_pass(20.0)
+    _somebody_leads(fleet, f"{leader.name} has lost the right {right}")
+    if right not in OF_THE_CATALOGUE:
+        fleet.grow(fleet.a_job())
+        await fleet.converged(f"while {leader.name} lacks the right {right}", 40.0)
+
+
+async def one_refuses_a_job(fleet: Fleet) -> None:
+    """What is new of that job goes to others; of the other jobs it has what it shall have."""
+    if fleet.means in ("agent", "http_sd") or fleet.wanted.capacity:  # no controller is told, or the others may be full
+        return
+    scraper, job, began = fleet.a_scraper(), fleet.a_job(), fleet.world.now
+    fleet.world.say(f"{scraper.id} refuses {job.name}")
+    scraper.refuses.add(job.name)
+    fleet.grow(job)
+    await fleet.let_pass(REFUSES_S + 2 * fleet.world.traits.stage_s)
+    has = {target for one in fleet.world.scrapers.values() for target in one.of(job.name)}
+    if lost := sorted(job.targets - has):
+        fleet.broken(f"{scraper.id} refuses {job.name}, and nobody has {len(lost)} new targets ({lost[0]})")
+    nothing_missed(fleet, began)
+
+
+async def delivery_changes(fleet: Fleet) -> None:
+    """From files to http_sd and back, while every scraper goes on reading its file: it gets what is new."""
+    if fleet.fetched:
+        return
+    for fetched in (True, False):
+        began, fleet.fetched = fleet.world.now, fetched
+        fleet.world.say(f"slices are {'served' if fetched else 'written'}")
+        await fleet.reload()
+        fleet.grow(fleet.a_job())
+        await fleet.converged("after another delivery was configured", FOLLOWS_S)
+        nothing_missed(fleet, began)
+
+
+def _somebody_leads(fleet: Fleet, why: str) -> None:
+    if not any(c.leads for c in fleet.world.controllers.values()):
+        fleet.broken(f"nobody leads although {why}")
+
+
+Rare = Callable[[Fleet], Coroutine[Any, Any, None]]
+FAULTS: tuple[Rare, ...] = (right_is_lost, scraper_refuses_a_job)
+EXAMS: tuple[Rare, ...] = (rights_are_lost, leader_loses_a_right, one_refuses_a_job, delivery_changes)
+
+
+def drawn_fault(seed: int, faults: int) -> tuple[int, Rare] | None:
+    """Before which of so many faults, and what; None: this seed has none."""
+    rng = Random(f"rare fault {seed}")
+    return (rng.randrange(faults), rng.choice(FAULTS)) if rng.random() < FAULT_SHARE else None
+
+
+def drawn_exams(seed: int) -> tuple[Rare, ...]:
+    rng = Random(f"rare exam {seed}")
+    return (rng.choice(EXAMS),) if rng.random() < EXAM_SHARE else ()
