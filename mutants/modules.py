@@ -10,6 +10,7 @@ LISTS = "laws/test_machines.py::test_a_guard_believes_a_doubtful_list_when_it_wa
 MOVES = "laws/test_machines.py::test_no_target_is_ever_with_nobody_who_scrapes_it_while_nobody_dies"
 STEPS = "laws/test_fleet_pool.py::test_a_step_from_one_owner_each_is_the_step_that_any_claims_would_make"
 RING = (
+    "unit/test_ring_rules.py",
     "laws/test_placement.py::test_keys_are_counted_up_to_each_token_however_many_are_searched_at_once",
     "laws/test_placement.py::test_the_plain_owner_is_the_first_token_at_or_after_the_key",
     "laws/test_placement.py::test_preference_names_every_scraper_once_the_owner_first",
@@ -44,8 +45,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "fragment": ("unit/test_moves_and_slices.py", "unit/test_groups.py"),
     "gain": ("unit/test_preview_rules.py",),
     "joined": ("laws/test_fleet_pool.py", "laws/test_listed.py"),
-    "learning": ("laws/test_loads.py", "unit/test_load_figures.py"),
-    "loads": ("laws/test_loads.py", "unit/test_load_figures.py"),
+    "learning": ("laws/test_learning.py", "laws/test_loads.py"),
+    "loads": ("unit/test_load_books.py", "laws/test_loads.py"),
     "loss": ("unit/test_loss.py",),
     "marks": ("unit/test_coverage.py",),
     "needed": ("unit/test_needed.py",),

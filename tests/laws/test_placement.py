@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promring.core import packing, ring
@@ -49,6 +49,7 @@ def digest(placement: Placement) -> str:
     st.lists(st.integers(0, 40), unique=True, min_size=1),
     st.integers(1, 50),
 )
+@example(list(range(40)), list(range(40)), 3)
 def test_keys_are_counted_up_to_each_token_however_many_are_searched_at_once(
     keys: list[int], tokens: list[int], at_once: int
 ) -> None:

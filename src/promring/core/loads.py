@@ -55,7 +55,7 @@ _EDGES: Floats = np.sqrt(TABLE[:-1].astype(np.float64) * TABLE[1:])
 
 def level_of(values: Floats) -> Levels:
     """The nearest level, by ratio, of each load; the lowest of those that are alike."""
-    return np.searchsorted(_EDGES, values, side="left").astype(np.uint16)
+    return np.searchsorted(_EDGES, values).astype(np.uint16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -189,10 +189,7 @@ class Ring:
     """
 
     def __init__(self, members: Members, virtual_nodes: int, tokens_of: Callable[[str, int], Keys] = tokens) -> None:
-        if virtual_nodes < 1:
-            raise PlacementError(f"virtual_nodes must be at least 1, not {virtual_nodes}")
         self.scrapers: Members = tuple(sorted(members, key=lambda s: s.id))
-        self.virtual_nodes = virtual_nodes
         for one, other in zip(self.scrapers, self.scrapers[1:], strict=False):
             if one.id == other.id:
                 raise PlacementError(f"two scrapers have the id {one.id}")
@@ -213,7 +210,7 @@ class Ring:
         return len(self.scrapers)
 
     def __repr__(self) -> str:
-        return f"Ring({', '.join(self.members)}; virtual_nodes={self.virtual_nodes})"
+        return f"Ring({', '.join(self.members)})"
 
     @property
     def members(self) -> list[str]:
@@ -240,12 +237,12 @@ class Ring:
         circle = self.circle
         if not len(circle.tokens):
             return []
-        start = int(np.searchsorted(circle.tokens, np.uint64(key), side="left"))
-        every, size = len(circle.tokens), 16 * len(self.scrapers)
+        start = int(np.searchsorted(circle.tokens, np.uint64(key)))
+        size = 16 * len(self.scrapers)
         while True:  # nearly always the first part of the walk meets everybody
-            walk = circle.holders.take(range(start, start + min(size, every)), mode="wrap")
+            walk = circle.holders.take(range(start, start + size), mode="wrap")
             _, firsts = np.unique(walk, return_index=True)
-            if size >= every or len(firsts) == len(circle.present):
+            if len(firsts) == len(circle.present):
                 return [self.scrapers[walk[i]] for i in np.sort(firsts)]
             size *= 4
 

@@ -1,0 +1,124 @@
+"""Loads that are learnt, beside the same rules written for one target after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promring.core.joined import FleetPool, Part
+from promring.core.learning import READINGS, SMOOTHED, STEP, Figures, Learning, Learnt
+from promring.core.loads import TABLE, LoadBook, ServiceLoads, level_of
+from promring.model import TargetPool
+from tests.laws.strategies import pool_of
+
+POOLS = [pool_of([f"t{n}:1" for n in some]) for some in (range(6), (0, 2, 3, 5, 7), range(3, 9), ())]
+EVERY = sorted({*(int(one) for pool in POOLS for one in pool.ids), 5})
+"""With one that no list has."""
+BOOK = ServiceLoads.of(500, np.array(EVERY[:5], dtype=np.uint64), np.array([400, 500, 600, 700, 900], dtype=np.uint16), 9)
+
+said = st.lists(st.tuples(st.sampled_from(EVERY), st.sampled_from([0.0, 0.5, 100.0, 120.0, 130.0, 1e4])), max_size=12)
+runs = st.lists(st.tuples(said, st.integers(1, SMOOTHED + READINGS)), max_size=4)
+"""What is said, and how often in a row."""
+
+
+@dataclass
+class One:
+    value: float = math.nan
+    count: int = 0
+    level: int | None = None
+    away: int = 0
+
+    def read(self, figure: float) -> None:
+        self.count += 1
+        weight = max(1 / self.count, 2 / (SMOOTHED + 1))
+        self.value = figure if self.count == 1 else self.value + (figure - self.value) * weight
+        load = max(self.value, 1.0)
+        if self.level is None:
+            self.level = nearest(load) if self.count >= SMOOTHED else None
+            return
+        self.away = self.away + 1 if max(load / TABLE[self.level], TABLE[self.level] / load) >= STEP - 1e-12 else 0
+        if self.away == READINGS:
+            self.level, self.away = nearest(load), 0
+
+
+def nearest(load: float) -> int:
+    return int(level_of(np.array([load]))[0])
+
+
+def new(id_: int, book: ServiceLoads | None) -> One:
+    return One() if book is None else One(level=int(book.level_of(np.array([id_], dtype=np.uint64))[0]))
+
+
+@given(st.lists(st.tuples(st.sampled_from(POOLS), runs), min_size=1, max_size=3), st.sampled_from([None, BOOK]))
+def test_each_target_learns_by_itself_and_keeps_what_it_learnt_while_it_is_listed(
+    steps: list[tuple[TargetPool, list[tuple[list[tuple[int, float]], int]]]], book: ServiceLoads | None
+) -> None:
+    learnt = Learnt.from_book(steps[0][0], book)
+    model = {int(id_): new(int(id_), book) for id_ in steps[0][0].ids}
+    for pool, run in steps:
+        learnt = learnt.of(pool)
+        model = {int(id_): model.get(int(id_), One()) for id_ in pool.ids}
+        for figures, times in run:
+            highest: dict[int, float] = {}
+            for id_, value in figures:
+                highest[id_] = max(value, highest.get(id_, 0.0))
+            for _ in range(times):
+                learnt = learnt.reading(told(figures))
+                for id_, value in highest.items():
+                    if id_ in model:
+                        model[id_].read(value)
+        agree(learnt, model)
+
+
+def told(figures: list[tuple[int, float]]) -> Figures:
+    return Figures(np.array([id_ for id_, _ in figures], dtype=np.uint64), np.array([value for _, value in figures]))
+
+
+def agree(learnt: Learnt, model: Mapping[int, One]) -> None:
+    every = list(model.values())
+    assert np.allclose(learnt.values, [one.value for one in every], equal_nan=True)
+    assert learnt.counts.tolist() == [one.count for one in every]
+    assert learnt.known.tolist() == [one.level is not None for one in every]
+    assert learnt.levels[learnt.known].tolist() == [one.level for one in every if one.level is not None]
+    assert learnt.away.tolist() == [one.away for one in every]
+    assert learnt.learnt == sum(one.count >= SMOOTHED for one in every)
+    columns = (learnt.values, learnt.counts, learnt.levels, learnt.known, learnt.away)
+    assert sum(column.itemsize for column in columns) == 13, "bytes a target"
+    typical = 321
+    loads = [
+        TABLE[typical if one.level is None else one.level] if math.isnan(one.value) else np.rint(max(one.value, 1))
+        for one in every
+    ]
+    assert learnt.loads(typical).tolist() == loads
+    levels = sorted(one.level for one in every if one.level is not None)
+    found = learnt.service_loads(100)
+    assert (found is None) is (not levels)
+    if found is not None:
+        assert found.typical == levels[(len(levels) - 1) // 2]
+        known = {id_: one.level for id_, one in model.items() if one.level is not None}
+        ids = np.array(list(known), dtype=np.uint64)
+        assert found == ServiceLoads.of(found.typical, ids, np.array(list(known.values()), dtype=np.uint16), 100)
+
+
+def test_after_very_many_figures_a_target_learns_as_before() -> None:
+    learnt = Learnt.nothing(POOLS[0])
+    first = [(int(POOLS[0].ids[0]), 100.0)]
+    for _ in range(300):
+        learnt = learnt.reading(told(first))
+    assert learnt.counts.tolist() == [255, 0, 0, 0, 0, 0]
+    assert TABLE[learnt.levels[0]] == 100
+
+
+def test_a_service_begins_with_what_the_book_in_force_says_of_it() -> None:
+    pool = FleetPool.of({"a": Part(POOLS[0]), "b": Part(POOLS[1], salt=3)})
+    learning = Learning().reading(pool, {}, LoadBook({"a": BOOK}))
+    assert learning.services["a"].known.all()
+    assert not learning.services["b"].known.any()
+    assert learning.reading(pool, {}, LoadBook({"b": BOOK})).services["b"].known.sum() == 0, "once"
+    less = learning.reading(FleetPool.of({"b": Part(POOLS[1], salt=3)}), {"b": told([(5, 1.0)])}, None)
+    assert (list(less.services), less.readings) == (["b"], 2)
