@@ -19,6 +19,7 @@ BOMBS = {
     + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
     "merges": "a0: &a0 {k: v}\n" + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
     "deep": "[" * 20_000 + "]" * 20_000,
+    "deep below a key": "a: " + "[" * 200_000,
     "deep mappings": "".join(f"{' ' * n}a:\n" for n in range(2_000)),
     "one long text": "a: " + "x" * 3_000_000,
     "many keys": "".join(f"k{n}: 1\n" for n in range(200_000)),

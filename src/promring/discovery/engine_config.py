@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import yaml
 
 JOBS_MAX = 100_000
+DEPTH_MAX = 64
+"""Of a value that is skipped. libyaml takes a time that grows with the square of the depth."""
 PARAMETER = "__param_"
 DISCOVERY = "_sd_configs"
 OF_JOB = {
@@ -135,8 +137,10 @@ def _items(events: Iterator[Any]) -> Iterator[Any]:
 
 
 def _skip(events: Iterator[Any], start: Any) -> None:
-    """To the end of a value."""
+    """To the end of a value. Raises ValueError."""
     depth = int(isinstance(start, _Start))
     while depth:
         event = next(events)
         depth += isinstance(event, _Start) - isinstance(event, _End)
+        if depth > DEPTH_MAX:
+            raise ValueError(f"nested deeper than {DEPTH_MAX}")
