@@ -39,7 +39,7 @@ from bench.report import console
 from promring.core.fragment import fragments, identities
 from promring.core.joined import FleetPool, FleetShares, Part, salt_of, touched
 from promring.core.placement import Policy, place, place_living
-from promring.core.plan import Shares, bodies_of, same_body, shares
+from promring.core.plan import Shares, bodies_of, same_bodies, shares
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, Scraper, TargetGroup, TargetPool
@@ -250,7 +250,7 @@ def _reshard(pool: TargetPool) -> None:
     before = shares(place(pool, listed_ring, policy))
 
     def changed(now: Shares) -> list[bytes]:
-        some = [i for i in range(len(ids) - 1) if not _unchanged(before, i + 1, now, i)]
+        some = _changed(before, now)
         return bodies_of(pool, [now.of(i) for i in some])
 
     def dies() -> list[bytes]:
@@ -332,8 +332,10 @@ def _rows_of(pool: TargetPool, rows: npt.NDArray[np.intp]) -> TargetPool:
     return TargetPool(keys, keys, pool.digests[cut], blob, bounds - bounds[0])
 
 
-def _unchanged(before: Shares, was: int, now: Shares, index: int) -> bool:
-    return same_body(before.pool, before.of(was), now.pool, now.of(index))
+def _changed(before: Shares, now: Shares) -> list[int]:
+    """The scrapers whose slices are others than before the first one left."""
+    changed: list[int] = np.flatnonzero(~same_bodies(before, np.arange(1, len(now.bounds)), now)).tolist()
+    return changed
 
 
 def _after_leave(pool: TargetPool, ids: list[str], policy: Policy) -> tuple[Placement, Shares]:
@@ -353,7 +355,7 @@ def _leave_to_disk(pool: TargetPool) -> None:
 
     def reshard() -> dict[str, bytes]:
         placed, now = _after_leave(pool, ids, policy)
-        some = [i for i in range(len(placed.scrapers)) if not _unchanged(before, i + 1, now, i)]
+        some = _changed(before, now)
         bodies = bodies_of(pool, [now.of(i) for i in some])
         written = {placed.scrapers[i].id: body for i, body in zip(some, bodies, strict=True)}
         for name, body in written.items():

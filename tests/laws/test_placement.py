@@ -21,7 +21,7 @@ from promring.core import packing, ring
 from promring.core.difference import compare
 from promring.core.fragment import identities
 from promring.core.placement import Policy, place
-from promring.core.plan import bodies, same_body, shares
+from promring.core.plan import bodies, same_bodies, shares
 from promring.core.pool import build_pool
 from promring.core.ring import Ring
 from promring.model import Members, Placement, Scraper, TargetGroup
@@ -196,8 +196,11 @@ def test_a_slice_that_is_said_to_be_unchanged_has_the_same_bytes_and_every_other
     new = place(build_pool(other), Ring(after, policy.virtual_nodes), policy)
     a, b = shares(old), shares(new)
     for i in range(len(before)):
-        for j in range(len(after)):
-            assert same_body(a.pool, a.of(i), b.pool, b.of(j)) == (a.body(i) == b.body(j))
+        found = same_bodies(a, np.full(len(after), i), b)
+        assert found.tolist() == [a.body(i) == b.body(j) for j in range(len(after))]
+    numbers = np.arange(len(after)) % (len(before) + 1) - 1
+    expected = [i >= 0 and a.body(i) == b.body(j) for j, i in enumerate(numbers.tolist())]
+    assert same_bodies(a, numbers, b).tolist() == expected
 
 
 @given(members(), st.integers(0, 2**64 - 1))

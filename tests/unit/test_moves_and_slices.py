@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from promring.core.difference import compare
 from promring.core.fragment import encode, id_of, listed_part, suffix_of, target
-from promring.core.plan import EMPTY_BODY, bodies, bodies_of, body_of, rows_of, same_body, shares
+from promring.core.plan import EMPTY_BODY, Rows, Shares, bodies, bodies_of, body_of, rows_of, same_bodies, shares
 from promring.core.pool import pool_of
 from promring.model import SEPARATOR, Placement, Scraper, TargetGroup, TargetPool
 
@@ -121,12 +121,20 @@ def test_slices_are_the_same_where_their_rows_say_the_same() -> None:
     names = [target(pool, row).address for row in range(len(pool))]
     changed = pool_of([TargetGroup.of(names[:1], {"v": "1"}), *(TargetGroup.of([name]) for name in names[1:])])
     rows = np.arange(3)
+
+    def same(other: TargetPool, of: Rows, mine: Rows = rows) -> list[bool]:
+        """Of one scraper that had rows ``mine`` of ``pool``, and of one that had none."""
+        old, new = Shares(pool, mine, [0, len(mine)]), Shares(other, of, [0, len(of), len(of)])
+        found: list[bool] = same_bodies(old, np.array([0, -1]), new).tolist()
+        return found
+
     for other in (pool, again):
-        assert same_body(pool, rows, other, rows)
-        assert not same_body(pool, rows, other, rows[:2])
-        assert not same_body(pool, rows, other, np.array([0, 1, 3]))
-    assert not same_body(pool, rows, changed, rows)
-    assert same_body(pool, rows[1:], changed, rows[1:])
+        assert same(other, rows) == [True, False]
+        assert same(other, rows[:2]) == [False, False]
+        assert same(other, np.array([0, 1, 3])) == [False, False]
+    assert same(changed, rows) == [False, False]
+    assert same(changed, rows[1:], rows[1:]) == [True, False]
+    assert same(changed, rows[:0], rows[:0]) == [True, False], "nothing is nothing"
 
 
 def test_an_id_is_16_hex_digits_and_nothing_else() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest as xxh3_64
 
-from promring.core.plan import Shares, bodies_of, rows_of, same_body, shares
+from promring.core.plan import Shares, bodies_of, rows_of, same_bodies, shares
 from promring.model import Keys, Owners, Placement, Rows, TargetPool
 
 Kind = TypeVar("Kind", bound=np.generic)
@@ -204,12 +204,11 @@ class FleetShares:
         found = self.by_scraper(service)
         return bodies_of(found.pool, [found.of(scraper) for scraper in scrapers])
 
-    def unchanged(self, scraper: int, before: FleetShares, was: int, service: str) -> bool:
-        """Whether the slice has the bytes that the one of ``was`` in ``before`` had."""
+    def unchanged(self, before: FleetShares, was: Rows, service: str) -> npt.NDArray[np.bool_]:
+        """For each scraper whether its slice has the bytes that that of scraper ``was`` of ``before`` had; -1: of none."""
         if service not in before.pool.parts:
-            return False
-        old, new = before.pool.parts[service].pool, self.pool.parts[service].pool
-        return same_body(old, before.of(was, service), new, self.of(scraper, service))
+            return np.zeros(len(was), dtype=bool)
+        return same_bodies(before.by_scraper(service), was, self.by_scraper(service))
 
 
 def same_owners(one: Placement, other: Placement, service: str) -> bool:

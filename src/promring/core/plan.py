@@ -84,13 +84,21 @@ def bodies(placement: Placement) -> Iterator[tuple[int, bytes, int]]:
     return ((i, found.body(i), found.count(i)) for i in range(len(placement.scrapers)))
 
 
-def same_body(old: TargetPool, one: Rows, new: TargetPool, other: Rows) -> bool:
-    """Whether rows ``one`` of ``old`` and ``other`` of ``new`` are the same bytes: the same fragments, by their digests."""
-    if len(one) != len(other):
-        return False
-    if old is new:
-        return bool((one == other).all())
-    return bool((old.digests[one] == new.digests[other]).all())
+def same_bodies(old: Shares, was: npt.NDArray[np.intp], new: Shares) -> npt.NDArray[np.bool_]:
+    """For each scraper of ``new`` whether its slice has the same bytes, the same fragments by their digests, as that of
+    scraper ``was`` of ``old``; -1: it had none. Shapes: those scrapers.
+    """
+    begins, before = np.array(new.bounds), np.array(old.bounds)
+    counts, had = np.diff(begins), np.diff(np.append(before, before[-1]))[was]
+    same: npt.NDArray[np.bool_] = (was >= 0) & (counts == had)
+    asked = np.flatnonzero(same)
+    sizes = counts[asked]
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = new.rows[np.repeat(begins[asked], sizes) + within]
+    others = old.rows[np.repeat(before[was[asked]], sizes) + within]
+    differ = rows != others if old.pool is new.pool else new.pool.digests[rows] != old.pool.digests[others]
+    same[np.repeat(asked, sizes)[differ]] = False
+    return same
 
 
 def rows_of(pool: TargetPool, ids: Keys) -> Rows:

@@ -37,6 +37,8 @@ from promring.model import Failing, Generation, Members, Owners, Scraper, Slice,
 from promring.runtime.disk import Buffer
 
 NAMES_SPARE, NAMES_LEAST = 2, 1000
+WHOLE_BYTES = 2048
+"""A slice that is not longer is told whole: to find what changed in it costs 0.1 ms, to write it a tenth of that."""
 
 
 class Part(msgspec.Struct, array_like=True, tag="part"):
@@ -230,7 +232,7 @@ class Recorder:
         )
 
     def _slice(self, old: Slice | None, new: Slice) -> SliceRecord:
-        found = of_lines(old.body, new.body) if old is not None else None
+        found = of_lines(old.body, new.body) if old is not None and len(new.body) > WHOLE_BYTES else None
         about = new.scraper, new.generation, new.targets
         if found is None:
             return SliceRecord(*about, None, self._part(new.body))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from promring.core.joined import FleetShares, same_owners, touched
 from promring.core.verdicts import Facts
@@ -42,13 +43,14 @@ def slices_of(now: InForce, before: InForce | None, memory: Memory) -> Slices:
     """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same."""
     generation = Generation(memory.generation.epoch, memory.generation.n + 1)
     numbers = {s.id: i for i, s in enumerate(before.placement.scrapers)} if before else {}
+    was = np.array([numbers.get(s.id, -1) for s in now.placement.scrapers], dtype=np.intp)
     result: dict[str, Mapping[str, Slice]] = {}
     for name in now.shares.pool.names:
         old = memory.of(name).slices
         if before and same_owners(before.placement, now.placement, name) and len(old) == len(numbers):
             result[name] = old
         else:
-            result[name] = _slices(name, generation, old, now, before, numbers)
+            result[name] = _slices(name, generation, old, now, before, was)
     return result
 
 
@@ -58,18 +60,15 @@ def _slices(
     old: Mapping[str, Slice],
     now: InForce,
     before: InForce | None,
-    numbers: Mapping[str, int],
+    was: npt.NDArray[np.intp],
 ) -> dict[str, Slice]:
-    """``numbers``: of the scrapers in the placement before."""
+    """``was``: the number that each scraper had in the placement before; -1: none."""
     scrapers = now.placement.scrapers
-    maybe = touched(before.placement, now.placement, service) if before else None
     kept: dict[int, Slice] = {}
-    for index, scraper in enumerate(scrapers):
-        had, was = old.get(scraper.id), numbers.get(scraper.id)
-        if before is None or had is None or was is None or not same_place(had.scraper, scraper):
-            continue
-        is_same = maybe is not None and index not in maybe
-        if is_same or now.shares.unchanged(index, before.shares, was, service):
+    for index in _unchanged(service, now, before, was) if before else ():
+        scraper = scrapers[index]
+        had = old.get(scraper.id)
+        if had is not None and same_place(had.scraper, scraper):
             kept[index] = had
     rest = [index for index in range(len(scrapers)) if index not in kept]
     bodies = dict(zip(rest, now.shares.bodies(rest, service), strict=True))
@@ -83,6 +82,15 @@ def _slices(
                 _ = had.sha256  # made here, in a thread: who serves and shows it asks for it on the event loop
         result[scraper.id] = had
     return result
+
+
+def _unchanged(service: str, now: InForce, before: InForce, was: npt.NDArray[np.intp]) -> list[int]:
+    """The numbers of the scrapers whose slice has the same bytes as before."""
+    maybe = touched(before.placement, now.placement, service)
+    may_differ = np.isin(np.arange(len(was)), list(maybe)) if maybe is not None else np.ones(len(was), dtype=bool)
+    same = now.shares.unchanged(before.shares, np.where(may_differ, was, -1), service)
+    found: list[int] = np.flatnonzero(same | (~may_differ & (was >= 0))).tolist()
+    return found
 
 
 def changed_slices(before: Memory, slices: Slices) -> list[Slice]:
