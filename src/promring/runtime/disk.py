@@ -65,7 +65,8 @@ def replacing(path: Path, *, mode: int = FILE_MODE, own: int = 0) -> Iterator[in
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # None would be said, too
         raise
     finally:
         os.close(folder)
