@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 import pytest
+import structlog
 
 from promring.audit.active import decoded, seen_by_pool, with_dropped
 from promring.audit.answers import AuditError, Told
+from promring.audit.look import Look
 from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
 from promring.core.placement import Policy, place
@@ -369,3 +371,17 @@ def test_a_relabelled_address_is_found_by_its_id() -> None:
     told.append(Active({"__address__": "t:1", ID_LABEL: "not an id"}, up=True))
     result = coverage(found, {"a:1": Index(found.pool).seen(1.0, told)}, {})
     assert (result.uncovered, result.scrapers["a:1"].foreign) == (0, 1)
+
+
+@pytest.mark.parametrize("label", ["my.label", "my_label"])
+async def test_where_all_is_missing_a_label_name_that_prometheus_2_refuses_is_named(label: str) -> None:
+    pool = build_pool([(TargetGroup.of(["t:1", "t:2"], {label: "x"}),)])
+    wanted, nothing = place(pool, Ring(MEMBERS, 64), Policy(64)), np.empty(0)
+    with structlog.testing.capture_logs() as lines:
+        look = Look("x", "x", 0, structlog.get_logger())
+        look.seen = {s.id: Seen(20.0, nothing.astype(np.uint64), nothing, nothing.astype(bool)) for s in MEMBERS}
+        for _ in range(3):
+            await look.compare(wanted, lasts_s=0.0)
+    _, line = [one for one in lines if one["event"] == "coverage"]
+    assert (line["missing"], line["log_level"]) == (2, "warning")
+    assert line.get("note", "").startswith("the label name 'my.label': a Prometheus 2") == (label == "my.label")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from promring.core.fragment import newer_name
 from promring.demo.process import StartError
-from promring.discovery.label_names import newer_name
 from promring.importing import programs
 from promring.importing.running import prometheus
 from tests.waiting import until

@@ -11,12 +11,14 @@ from collections.abc import Collection
 import numpy as np
 
 from promring.core.coverage import Coverage, Index, Seen, coverage
+from promring.core.fragment import newer_name_in
 from promring.core.takers import Takers
 from promring.model import Keys, Placement, TargetPool
 from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
+REFUSED_BY_2 = "a Prometheus 2 takes no slice that has it; label_names: legacy of the service leaves such targets out"
 TRIES_AFTER_S = 900.0
 """What scrapers drop, and nobody was seen to take, is tried elsewhere so long after the start at the earliest."""
 
@@ -82,15 +84,26 @@ class Look:
         judged = await computed(lambda: self._takers.judged(in_force.pool, seen, tries=tries))
         self.seen |= {name: one for name, one in judged.items() if self.seen.get(name) is seen[name]}
         asked = self.index.pool if self.index is not None else in_force.pool
-        found = await computed(lambda: coverage(in_force, judged, failed, asked))
+        lasts = self._uncovered_since is not None and time.monotonic() - self._uncovered_since >= lasts_s
+
+        def compared() -> tuple[Coverage, str]:
+            found = coverage(in_force, judged, failed, asked)
+            news = lasts and len(found.missing) > 0 and self._said.is_news(found, lasting=True)
+            return found, newer_name_in(found.pool) if news else ""
+
+        found, name = await computed(compared)
         now = time.monotonic()
         self.behind_since = {
             name: self.behind_since.get(name, now) for name, one in found.scrapers.items() if one.behind and not one.error
         }
         self.coverage, self.at, self.looked_at = found, time.time(), now
         self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
-        lasting = self._uncovered_since is not None and now - self._uncovered_since >= lasts_s
-        self._said.compared(found, lasting=lasting)
+        lasting = lasts and self._uncovered_since is not None
+        self._said.compared(found, lasting=lasting, newer_name=name)
+
+
+def _figures(found: Coverage, *, lasting: bool) -> tuple[int, int, int, bool]:
+    return found.uncovered, len(found.doubled), len(found.dropped), lasting
 
 
 class Said:
@@ -102,12 +115,18 @@ class Said:
         self._denying: set[str] = set()
         """Whose relabelling is said to differ."""
 
-    def compared(self, found: Coverage, *, lasting: bool) -> None:
-        """Say what is new. What changed takes its scrapers a moment: only what is ``lasting`` is a warning."""
+    def is_news(self, found: Coverage, *, lasting: bool) -> bool:
+        return self._told != _figures(found, lasting=lasting)
+
+    def compared(self, found: Coverage, *, lasting: bool, newer_name: str = "") -> None:
+        """Say what is new. What changed takes its scrapers a moment: only what is ``lasting`` is a warning. ``newer_name``:
+        a label name of the targets that a Prometheus 2 does not take.
+        """
         self._say_denied(found)
-        told, self._told = self._told, (found.uncovered, len(found.doubled), len(found.dropped), lasting)
+        told, self._told = self._told, _figures(found, lasting=lasting)
         if told != self._told:
             say = self._log.warning if lasting else self._log.info
+            more = {"note": f"the label name {newer_name!r}: {REFUSED_BY_2}"} if newer_name else {}
             say(
                 "coverage",
                 ratio=round(found.ratio, 6),
@@ -116,6 +135,7 @@ class Said:
                 doubled=len(found.doubled),
                 down=len(found.down),
                 dropped=len(found.dropped),
+                **more,
             )
 
     def _say_denied(self, found: Coverage) -> None:

@@ -13,6 +13,9 @@ import msgspec
 
 from promring.model import SEPARATOR, TargetPool
 
+LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+"""Label names that Prometheus takes since 1."""
+
 REDIRECTING = ("__scheme__", "__metrics_path__")
 ID_LABEL = "__promring_id__"
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -115,3 +118,21 @@ def _for_yaml(encoded: bytes) -> bytes:
     elif not _MAYBE_NOT_YAML.search(encoded):
         return encoded
     return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()
+
+
+# --- names of labels -------------------------------------------------------------------------------------------------
+
+
+class _Labels(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+def newer_name(body: bytes) -> str:
+    """A label name of a slice that Prometheus 2 refuses, and the whole slice with it; empty: there is none."""
+    groups = msgspec.json.decode(body, type=list[_Labels])
+    return next((name for one in groups for name in one.labels if not LEGACY_NAME.fullmatch(name)), "")
+
+
+def newer_name_in(pool: TargetPool) -> str:
+    """The same of all targets of a pool."""
+    return newer_name(b"[" + pool.blob[: -len(SEPARATOR)] + b"]") if len(pool) else ""

@@ -6,19 +6,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-import msgspec
-
-from promring.core.fragment import redirects
+from promring.core.fragment import LEGACY_NAME, redirects
 from promring.discovery.intervals import INTERVAL
 from promring.discovery.limits import LABEL_NAME_MAX, LABELS_MAX
 
 NAMES_KEPT = 1000
-_LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _REDIRECTS = re.compile(r"__scheme__|__metrics_path__|__(param|scrape)_.*|job")
-
-
-class _Labels(msgspec.Struct):
-    labels: dict[str, str] = {}
 
 
 class Known(NamedTuple):
@@ -77,12 +70,6 @@ class Names:
         return {name: value for name, value in found.items() if name not in lost}
 
 
-def newer_name(body: bytes) -> str:
-    """A label name of a slice that Prometheus 2 refuses, and the whole slice with it; empty: there is none."""
-    groups = msgspec.json.decode(body, type=list[_Labels])
-    return next((name for one in groups for name in one.labels if not _LEGACY_NAME.fullmatch(name)), "")
-
-
 def _wrong_names(names: Collection[str], *, legacy: bool) -> str:
     """Why no target can have labels with these names; mostly the empty text."""
     if len(names) > LABELS_MAX:
@@ -90,6 +77,6 @@ def _wrong_names(names: Collection[str], *, legacy: bool) -> str:
     for name in names:
         if not name or len(name) > LABEL_NAME_MAX:
             return f"{name[:80]!r} is not a label name of 1 to {LABEL_NAME_MAX} characters"
-        if legacy and not _LEGACY_NAME.fullmatch(name):
+        if legacy and not LEGACY_NAME.fullmatch(name):
             return f"{name[:80]!r} is not a label name of Prometheus 2 (label_names: legacy)"
     return ""

@@ -23,12 +23,12 @@ from promring.build import build_sources, source_context
 from promring.config.kinds import Shared
 from promring.config.load import loads
 from promring.config.settings import ShardService
+from promring.core.fragment import newer_name
 from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
 from promring.discovery import SourceContext
-from promring.discovery.label_names import newer_name
 from promring.importing import programs, vmagent
 from promring.importing.configuration import Job, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
