@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzz.harness import YAML_WORDS, Parser, folder, result
+from promring.config.http_client import HEADER
 from promring.delivery.ssh_trust import parse_known_hosts
 from promring.discovery.http import headers_in
 from promring.kubernetes.access import of_kubeconfig
@@ -49,8 +50,8 @@ def secret_file(data: bytes) -> None:
     text = result(lambda: line(data, Path("/token")), SecretError)
     assert text is None or text.isprintable()
     for name, value in (result(lambda: headers_in(data, Path("/headers")), DiscoveryError) or {}).items():
-        assert name
-        assert isinstance(value, str)
+        assert HEADER.fullmatch(name)
+        assert value.isprintable()
 
 
 def web_config(data: bytes) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from yarl import URL
 
 from promring.config.document import YamlProblem, read_yaml
-from promring.config.http_client import HttpClient, HttpConfig
+from promring.config.http_client import HEADER, HttpClient, HttpConfig
 from promring.config.values import AbsolutePath, HttpUrl, Interval
 from promring.discovery import SourceContext, SourceSettings, asking
 from promring.discovery.list_rules import ANY, ListRules
@@ -148,6 +148,9 @@ def headers_in(content: bytes, path: Path) -> dict[str, str]:
     found = document.value
     if not isinstance(found, dict) or not found or document.duplicates:
         raise wrong
-    if not all(isinstance(value, str | int) for value in found.values()):
+    if not all(HEADER.fullmatch(name) for name in found) or not all(isinstance(one, str | int) for one in found.values()):
         raise wrong
-    return {name: str(value) for name, value in found.items()}
+    headers = {name: str(value) for name, value in found.items()}
+    if not all(value.isprintable() for value in headers.values()):
+        raise wrong
+    return headers
