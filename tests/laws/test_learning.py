@@ -122,3 +122,62 @@ def test_a_service_begins_with_what_the_book_in_force_says_of_it() -> None:
     assert learning.reading(pool, {}, LoadBook({"b": BOOK})).services["b"].known.sum() == 0, "once"
     less = learning.reading(FleetPool.of({"b": Part(POOLS[1], salt=3)}), {"b": told([(5, 1.0)])}, None)
     assert (list(less.services), less.readings) == (["b"], 2)
+
+
+def after(fleet: FleetPool, figures: Mapping[str, Figures], times: int, learning: Learning | None = None) -> Learning:
+    learning = learning or Learning()
+    for _ in range(times):
+        learning = learning.reading(fleet, figures, None)
+    return learning
+
+
+def of_all(pool: TargetPool, value: float = 100.0) -> Figures:
+    return Figures(pool.ids, np.geomspace(value, value * 50, len(pool)))
+
+
+def test_one_service_that_begins_to_be_known_is_waited_for_and_one_target_is_a_fleet() -> None:
+    small, other = pool_of(["t1:1"]), pool_of(["t2:1"])
+    assert not after(FleetPool.of({}), {}, SMOOTHED).is_ripe
+    assert after(FleetPool.of({"a": Part(small)}), {"a": of_all(small)}, SMOOTHED).is_ripe
+    fleet = FleetPool.of({"a": Part(POOLS[0]), "b": Part(POOLS[2]), "c": Part(other), "d": Part(pool_of(["t3:1"]))})
+    most = {"a": of_all(POOLS[0]), "b": of_all(POOLS[2]), "d": of_all(pool_of(["t3:1"]))}
+    ripe = after(fleet, most, SMOOTHED)
+    assert ripe.is_ripe, "13 of 14"
+    assert not after(fleet, {"c": of_all(other)}, 1, ripe).is_ripe, "one figure of the last one"
+
+
+def test_where_there_is_no_room_for_all_the_smaller_service_is_told_first() -> None:
+    fleet = FleetPool.of(
+        {"a": Part(POOLS[0]), "b": Part(POOLS[1]), "c": Part(POOLS[1], salt=5), "d": Part(pool_of(["x:1"]))}
+    )
+    figures = {"a": of_all(POOLS[0]), "b": of_all(POOLS[1]), "c": of_all(POOLS[1])}
+    learning = after(fleet, figures, SMOOTHED)
+    whole = learning.book(100, 7.0)
+    assert whole is not None
+    assert whole.moved_at == 7.0
+    room = {name: len(one.halves) for name, one in whole.services.items()}
+    assert room == {"a": 5, "b": 4, "c": 4}, "nothing is known of d, and the typical one is not told"
+    for most, expected in ((3, (0, 3, 0)), (6, (0, 4, 2)), (9, (1, 4, 4))):
+        book = learning.book(most)
+        assert book is not None
+        assert tuple(len(book.services[name].halves) for name in "abc") == expected
+
+
+def test_loads_are_those_of_the_newest_figures_and_typical_where_there_are_none() -> None:
+    fleet = FleetPool.of({"a": Part(POOLS[0]), "b": Part(POOLS[1], salt=5), "d": Part(pool_of(["x:1"]))})
+    nothing = after(fleet, {}, 1)
+    assert (nothing.book(100), nothing.loads(fleet), nothing.learnt) == (None, None, 0)
+    assert Learning().reading(fleet, {}, LoadBook({"a": BOOK})).loads(fleet) is None, "a book in force is no figure"
+    learning = after(fleet, {"a": of_all(POOLS[0]), "b": of_all(POOLS[1], 1000.0)}, SMOOTHED)
+    assert learning.learnt == 11
+    book = learning.book(0)
+    assert book is not None
+    more = FleetPool.of({**fleet.parts, "e": Part(pool_of(["y:1"])), "a": Part(POOLS[2])})
+    loads = learning.loads(more)
+    assert loads is not None
+    assert loads.dtype == np.int64
+    known = dict(zip(POOLS[0].ids.tolist(), of_all(POOLS[0]).values, strict=True))
+    typical = TABLE[book.services["a"].typical]
+    assert loads[more.rows("a")].tolist() == [np.rint(known.get(id_, typical)) for id_ in POOLS[2].ids.tolist()]
+    assert loads[more.rows("b")].tolist() == np.rint(of_all(POOLS[1], 1000.0).values).tolist()
+    assert {*loads[more.rows("d")].tolist(), *loads[more.rows("e")].tolist()} == {TABLE[book.typical]}

@@ -118,8 +118,7 @@ class Learnt:
 
     def _with_levels(self, values: Floats, counts: Small, read: Flags) -> Learnt:
         loads = np.maximum(values, 1.0)
-        with np.errstate(invalid="ignore"):
-            far = np.abs(np.log(loads / TABLE[self.levels])) >= math.log(STEP)
+        far = np.abs(np.log(loads / TABLE[self.levels])) >= math.log(STEP)  # not where there is no figure yet
         away = np.where(read, np.where(far & self.known, self.away + 1, 0), self.away).astype(np.uint8)
         changed = read & np.where(self.known, away >= READINGS, counts >= SMOOTHED)
         levels = self.levels.copy()
