@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from promring.core import fragment
 from promring.core.fragment import newer_name
+from promring.core.pool import pool_of
 from promring.demo.process import StartError
 from promring.importing import programs
 from promring.importing.running import prometheus
+from promring.model import TargetGroup
 from tests.waiting import until
 
 SERVER = """\
@@ -97,3 +100,13 @@ def test_the_users_own_program_judges_before_one_of_the_cache(tmp_path: Path, mo
 )
 def test_a_label_name_that_prometheus_2_refuses_is_found_in_a_slice(body: bytes, name: str) -> None:
     assert newer_name(body) == name
+
+
+@pytest.mark.parametrize("at", [None, 0, 6, 7, 13, 14])
+def test_such_a_name_is_found_wherever_it_is_in_a_list_of_many_parts(
+    monkeypatch: pytest.MonkeyPatch, at: int | None
+) -> None:
+    monkeypatch.setattr(fragment, "ROWS_AT_ONCE", 7)
+    pool = pool_of([TargetGroup.of([f"t{n:02}:1"], {"a.b" if n == at else "a": "x"}) for n in range(15)])
+    assert fragment.newer_name_in(pool) == ("" if at is None else "a.b")
+    assert fragment.newer_name_in(pool_of([])) == ""

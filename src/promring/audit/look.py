@@ -49,6 +49,8 @@ class Look:
         self.lasting = Lasting()
         """What was said of who ``failed``."""
         self._takers, self._began = Takers(), time.monotonic()
+        self._named: tuple[TargetPool | None, str] = None, ""
+        """A pool, and the label name of it that a Prometheus 2 does not take."""
 
     def know(self, pool: TargetPool) -> None:
         """The targets are those of ``pool``. Blocks."""
@@ -89,7 +91,7 @@ class Look:
         def compared() -> tuple[Coverage, str]:
             found = coverage(in_force, judged, failed, asked)
             news = lasts and len(found.missing) > 0 and self._said.is_news(found, lasting=True)
-            return found, newer_name_in(found.pool) if news else ""
+            return found, self._newer_name(found.pool) if news else ""
 
         found, name = await computed(compared)
         now = time.monotonic()
@@ -100,6 +102,12 @@ class Look:
         self._uncovered_since = (self._uncovered_since or now) if found.uncovered else None
         lasting = lasts and self._uncovered_since is not None
         self._said.compared(found, lasting=lasting, newer_name=name)
+
+    def _newer_name(self, pool: TargetPool) -> str:
+        """Looked for once a pool. Blocks."""
+        if self._named[0] is not pool:
+            self._named = pool, newer_name_in(pool)
+        return self._named[1]
 
 
 def _figures(found: Coverage, *, lasting: bool) -> tuple[int, int, int, bool]:

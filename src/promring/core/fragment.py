@@ -16,6 +16,8 @@ from promring.model import SEPARATOR, TargetPool
 LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 """Label names that Prometheus takes since 1."""
 
+ROWS_AT_ONCE = 1000
+"""So many targets of a pool are decoded at a time, since all at once take many times the memory of the pool."""
 REDIRECTING = ("__scheme__", "__metrics_path__")
 ID_LABEL = "__promring_id__"
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -134,5 +136,9 @@ def newer_name(body: bytes) -> str:
 
 
 def newer_name_in(pool: TargetPool) -> str:
-    """The same of all targets of a pool."""
-    return newer_name(b"[" + pool.blob[: -len(SEPARATOR)] + b"]") if len(pool) else ""
+    """The same of all targets of a pool. Blocks."""
+    for first in range(0, len(pool), ROWS_AT_ONCE):
+        begin, end = pool.bounds[first], pool.bounds[min(first + ROWS_AT_ONCE, len(pool))]
+        if name := newer_name(b"[" + pool.blob[begin : end - len(SEPARATOR)] + b"]"):
+            return name
+    return ""
