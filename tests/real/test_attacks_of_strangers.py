@@ -195,9 +195,11 @@ async def test_a_hostile_ssh_host_takes_nothing_from_the_others(tmp_path: Path, 
                 await t.goes_on()
                 await asyncio.sleep(2.5)
                 assert t.controller.running
+            await until(
+                lambda: "msg=delivery_failed fleet=far" in t.controller.log_file.read_text(), "a failure that is said"
+            )
     finally:
         await sshd.stop()
-        assert "msg=delivery_failed fleet=far" in t.controller.log_file.read_text()
     seen(f"{len(SHELLS)} ways of answering: the others' slices as before")
 
 

@@ -198,7 +198,7 @@ async def test_a_source_that_shrinks_empties_or_explodes_is_held_until_confirmed
         http = {"http": {"url": source.url, "refresh_interval": "1200ms", "timeout": "1s"}}
         options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [http], "guard": {"shrink_hold": "5s"}}
         async with stage(tmp_path, consul_program, None, count=40, **options) as s:
-            s.allowed |= {"discovery_empty", "release"}
+            s.allowed |= {"discovery_empty", "discovery_failed", "release"}  # a busy machine may need more than a second
             everything = s.farm.addresses
             source.groups = [{"targets": everything}]
             await s.controller.start()

@@ -120,9 +120,9 @@ async def test_a_name_without_an_answer_keeps_its_list_and_the_others_go_on(tmp_
 
 
 async def test_a_truncated_answer_is_asked_for_again_over_tcp(tmp_path: Path) -> None:
-    many = [f"0 0 {port} host-{port}.some.long.name.of.many.test." for port in range(1000, 1900)]
+    many = [f"0 0 {port} host-{port}.some.long.name.of.many.test." for port in range(1000, 1200)]
     async with NameServer({"many.test. SRV": many}) as names:
-        assert len(await source(names, tmp_path, "many.test.").fetch()) == 900
+        assert len(await source(names, tmp_path, "many.test.").fetch()) == 200
         assert names.asked == ["many.test. SRV", "many.test. SRV/tcp"]
 
 

@@ -11,7 +11,7 @@ from promring.cli import options
 from promring.config.load import load_with_lines
 from promring.model import ConfigError, ListenError, join_host_port
 from promring.runtime import disk
-from promring.runtime.limits import LimitError, open_standard_streams, raise_descriptors
+from promring.runtime.limits import LimitError, open_standard_streams, raise_descriptors, try_threads
 from promring.runtime.own_folder import InUseError, OwnFolder
 from promring.runtime.redact import scrub
 from promring.runtime.threads import favour_the_loop
@@ -101,6 +101,7 @@ def run(
     open_standard_streams()
     try:
         descriptors = raise_descriptors()
+        try_threads()
     except LimitError as error:
         raise click.ClickException(str(error)) from error
     try:

@@ -1,4 +1,4 @@
-"""What the system gives the process to work with: standard streams and file descriptors."""
+"""What the system gives the process to work with: standard streams, file descriptors and threads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import os
 import resource
 import sys
+import threading
 
 DESCRIPTORS_MOST = 1 << 20
 DESCRIPTORS_LEAST = 64
 """A start takes 30; each scraper, source and client takes some."""
+
+THREADS_LEAST = 6
+"""libuv, which uvloop uses, starts four with the first connection, and aborts without a word when it gets none."""
 
 
 class LimitError(Exception):
@@ -43,3 +47,20 @@ def raise_descriptors() -> tuple[int, int]:
     if now != resource.RLIM_INFINITY and now < DESCRIPTORS_LEAST:
         raise LimitError(f"{now} file descriptors (ulimit -n) are too few: promring needs {DESCRIPTORS_LEAST} at least")
     return before, now
+
+
+def try_threads() -> None:
+    """Start as many threads as promring needs at least, and end them. Raises ``LimitError`` when there are fewer."""
+    over, begun = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(THREADS_LEAST):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            begun.append(thread)
+    except RuntimeError as error:
+        least = f"promring needs {THREADS_LEAST} more than it begins with"
+        raise LimitError(f"{len(begun)} more threads (ulimit -u, TasksMax) are too few: {least}") from error
+    finally:
+        over.set()
+        for thread in begun:
+            thread.join()
