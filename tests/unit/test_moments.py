@@ -1,4 +1,4 @@
-"""Work of a moment is done where it is asked for: the start of a thread holds the event loop longer."""
+"""What is done on the event loop, and what in a thread."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from promring.audit.question import Question
 from promring.config.scraper_api import PLAIN
 from promring.runtime import threads
 from promring.runtime.http_client import new_session
-from promring.web import sd, slices
+from promring.web import sd
 from tests.unit.test_audit_of_fleets import serving
-from tests.unit.test_slices import ask
 from tests.unit.test_web import running
 
 
@@ -34,37 +33,28 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("bytes_", "beside"), [(None, False), (1, True)], ids=["short", "long"])
-async def test_a_short_slice_is_packed_here_and_a_long_one_in_a_thread_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[str], bytes_: int | None, *, beside: bool
-) -> None:
-    """``bytes_``: from which length on a slice is long."""
-    if bytes_ is not None:
-        for module in (sd, slices):
-            monkeypatch.setattr(module, "PACK_BESIDE_BYTES", bytes_)
-        monkeypatch.setattr(slices, "GZIP_LEAST", 1)
+async def test_a_slice_is_packed_once_in_a_thread(tmp_path: Path, begun: list[str]) -> None:
+    """Packed on the event loop, of many short slices at once, it kept others waiting (decision 88)."""
     async with running(tmp_path, shared=True) as r:
-        node, other = r.nodes[:2]
+        node = r.nodes[0]
         for _ in range(2):
             _, headers, body = await r.get(f"/sd/node/{node}", Accept_Encoding="gzip")
             assert headers["content-encoding"] == "gzip"
             assert gzip.decompress(body) == (await r.get(f"/sd/node/{node}"))[2]
-        _, sent = await ask(r, other, Accept_Encoding="gzip")
-        assert sent.keys() == {"node", "web"}
-    assert [module for module in begun if module in (sd.__name__, slices.__name__)] == (
-        [sd.__name__, slices.__name__] if beside else []
-    )
+    assert [module for module in begun if module == sd.__name__] == [sd.__name__]
 
 
-@pytest.mark.parametrize(("objects", "beside"), [(None, False), (0, True)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("objects", "pools", "beside"), [(None, 4, False), (0, 1, True), (None, 5, True)], ids=["short", "long", "many pools"]
+)
 async def test_a_short_answer_of_a_scraper_is_read_here_and_a_long_one_in_a_thread(
-    monkeypatch: pytest.MonkeyPatch, begun: list[str], objects: int | None, *, beside: bool
+    monkeypatch: pytest.MonkeyPatch, begun: list[str], objects: int | None, pools: int, *, beside: bool
 ) -> None:
     """``objects``: with more of them an answer is long."""
     if objects is not None:
         monkeypatch.setattr(active, "QUICK_OBJECTS_MAX", objects)
     async with serving() as (_, scraper), new_session() as session:
         question = Question(session, scraper, 30.0, active.SHORT_BYTES_MAX, asyncio.Semaphore(), PLAIN)
-        body, size = await asking._answered(question, "active", None, lambda told: told.body)
+        body, size = await asking._answered(question, "active", None, pools, lambda told: told.body)
         assert (size, body[:1]) == (len(body), b"{")
     assert begun == ([asking.__name__] if beside else [])

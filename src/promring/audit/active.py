@@ -45,7 +45,7 @@ LABELS_MAX = 1024
 BATCH_TARGETS, BATCH_BYTES = 2_000, 1024 * 1024
 AT_ONCE_BYTES_MAX = 64 * 1024
 """An answer of this length is at most 6 MiB of objects."""
-QUICK_OBJECTS_MAX = 400
+QUICK_OBJECTS_MAX, QUICK_POOLS_MAX = 400, 4
 """JSON objects in an answer of a hundred targets, and some more."""
 AROUND_BYTES_MAX = 8 * 1024 * 1024
 """What the answer may hold beside its active targets."""
@@ -127,9 +127,12 @@ async def targets_of(
     return Told(answer.body, clock_of(answer.headers))
 
 
-def is_quick(told: Told) -> bool:
-    """Whether it is read in a millisecond or two; in a dozen, if somebody made it as bad as can be."""
-    return len(told.body) <= AT_ONCE_BYTES_MAX and told.body.count(b"{") <= QUICK_OBJECTS_MAX
+def is_quick(told: Told, pools: int) -> bool:
+    """Whether it is read in a millisecond or two; in a dozen, if somebody made it as bad as can be. ``pools``: of how many
+    scrape pools: each costs 0.1 ms, however few targets it has.
+    """
+    few = pools <= QUICK_POOLS_MAX and len(told.body) <= AT_ONCE_BYTES_MAX
+    return few and told.body.count(b"{") <= QUICK_OBJECTS_MAX
 
 
 def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:

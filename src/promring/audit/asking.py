@@ -175,9 +175,9 @@ class Asker:
             return seen_by_pool(told, indexes, at)
 
         only = next(iter(indexes)) if len(indexes) == 1 else None
-        found, size = await _answered(question, "active", only, read)
+        found, size = await _answered(question, "active", only, len(indexes), read)
         if only is not None and not len(ids_of(found[only])):  # none, or none of this name: then it is said which there are
-            found, size = await _answered(question, "active", None, read)
+            found, size = await _answered(question, "active", None, len(indexes), read)
         if size <= SHORT_BYTES_MAX:
             self._long.discard(question.scraper.id)
         return {services[job]: one for job, one in found.items()}
@@ -207,7 +207,7 @@ class Asker:
             }
 
         try:
-            more, _ = await _answered(question, "dropped", looks[0][1].job if len(looks) == 1 else None, read)
+            more, _ = await _answered(question, "dropped", looks[0][1].job if len(looks) == 1 else None, len(looks), read)
         except TooLongError:
             more = {service: replace(one, hidden=HIDDEN_ALL) for service, one in due.items()}
         return {**found, **more}
@@ -231,8 +231,12 @@ class Asker:
             del self.answering[name]
 
 
-async def _answered(question: Question, state: State, pool: str | None, read: Callable[[Told], T]) -> tuple[T, int]:
-    """What ``read`` makes of the answer, and its length. Raises ``AuditError``."""
+async def _answered(
+    question: Question, state: State, pool: str | None, pools: int, read: Callable[[Told], T]
+) -> tuple[T, int]:
+    """What ``read`` makes of the answer, which is asked for one ``pool`` or all and read for so many ``pools``; and its
+    length. Raises ``AuditError``.
+    """
     q = question
     told = await targets_of(q.session, q.scraper, state, pool, q.timeout_s, bytes_max=q.bytes_max, api=q.api)
     told = replace(told, behind=q.clocks.is_behind(q.scraper.id, told.clock))
@@ -244,10 +248,10 @@ async def _answered(question: Question, state: State, pool: str | None, read: Ca
             return error.anew()
 
     async with q.decoding:
-        found = await computed(work, beside=not is_quick(told))
+        found = await computed(work, beside=not is_quick(told, pools))
         if isinstance(found, AheadError) and q.clocks.stands(q.scraper.id, found, time.monotonic()):
             told = replace(told, behind=True)
-            found = await computed(work, beside=not is_quick(told))
+            found = await computed(work, beside=not is_quick(told, pools))
         await asyncio.sleep(0)  # between two short ones others have their turn
     if isinstance(found, AuditError):
         raise found

@@ -21,8 +21,6 @@ from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Scraper, Slice
 
 GZIP_LEVEL = 5
-PACK_BESIDE_BYTES = 32 * 1024
-"""More than that, 0.4 ms of work, is packed in a thread."""
 
 
 class HttpSdSettings(DeliverySettings):
@@ -55,9 +53,8 @@ class Served:
         return gzip.compress(self.slice.body, GZIP_LEVEL, mtime=0)
 
     @property
-    def bytes_to_pack(self) -> int:
-        """None once that was done."""
-        return 0 if "gzipped" in vars(self) else len(self.slice.body)
+    def is_packed(self) -> bool:
+        return "gzipped" in vars(self)
 
 
 class Listener(Protocol):

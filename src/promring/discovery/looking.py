@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 LOOK_S = 0.1
+LOOKS_A_SECOND = 200
+"""Of all threads that look: each look, however short, takes the interpreter from the event loop for a moment."""
 SHARE, SHARE_OF_ALL, REST = 50, 25, 4
 """A long look is followed by a long pause: ``SHARE`` times its processor time; ``SHARE_OF_ALL`` times that of all threads
 that look, so that hundreds of sources together take a part of one processor, too; and ``REST`` times its time by the clock,
@@ -80,7 +82,9 @@ class Looking:
                 self._ring()
             seen = found
             share = max(SHARE, SHARE_OF_ALL * Looking._looking)
-            pause_s = max(self._every_s, share * (time.thread_time() - worked), REST * (now - began))
+            pause_s = max(
+                self._every_s, Looking._looking / LOOKS_A_SECOND, share * (time.thread_time() - worked), REST * (now - began)
+            )
 
     def _ring(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

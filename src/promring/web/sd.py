@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from promring.delivery.http_sd import PACK_BESIDE_BYTES, Served
+from promring.delivery.http_sd import Served
 from promring.runtime.address import canonical_id
 from promring.runtime.duration import parse_duration
 from promring.runtime.threads import computed
@@ -119,8 +119,7 @@ async def _answer(request: web.Request, served: Served, known: IfNoneMatch, *, f
     if coding is None:
         raise ApiError(406, "not_acceptable", "a slice is sent as it is or with gzip; Accept-Encoding takes neither")
     if coding == "gzip":
-        beside = served.bytes_to_pack > PACK_BESIDE_BYTES
-        body, headers["Content-Encoding"] = await computed(lambda: served.gzipped, beside=beside), "gzip"
+        body, headers["Content-Encoding"] = await computed(lambda: served.gzipped, beside=not served.is_packed), "gzip"
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 

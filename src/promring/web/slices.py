@@ -30,7 +30,7 @@ from promring.delivery.bundle import (
     mark,
     marks_in,
 )
-from promring.delivery.http_sd import PACK_BESIDE_BYTES, HttpSdDelivery, Served
+from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.delivery.receiver import parse_generation
 from promring.fleet.fleet import Service
 from promring.runtime.address import canonical_id
@@ -273,8 +273,7 @@ async def _bodies(offers: Sequence[Offer], *, packed: bool) -> dict[str, tuple[b
             found[one.name] = (one.served.gzipped if pack else one.served.slice.body, pack)
         return found
 
-    beside = packed and sum(one.served.bytes_to_pack for one in offers) > PACK_BESIDE_BYTES
-    return await computed(make, beside=beside)
+    return await computed(make, beside=packed and not all(one.served.is_packed for one in offers))
 
 
 def _listed(one: Offer, body: tuple[bytes, bool] | None, followed: int) -> Listed:
