@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from hypothesis import settings
+
+from promring.telemetry import log
 
 pytest_plugins = ["tests.garbage", "tests.again", "tests.rows", "tests.room", "tests.order", "tests.leaks", "tests.costs"]
 
@@ -27,3 +30,12 @@ def log_as_before() -> Iterator[None]:
     yield
     structlog.configure(**config)
     root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    """What promring logs."""
+    stream = io.StringIO()
+    log.configure("info", stream=stream)
+    yield stream
+    log.configure()

@@ -35,15 +35,6 @@ from tests.rows import Seen
 from tests.waiting import until
 
 
-@pytest.fixture
-def said() -> Iterator[io.StringIO]:
-    """What promring logs."""
-    stream = io.StringIO()
-    log.configure("info", stream=stream)
-    yield stream
-    log.configure()
-
-
 def damaged(good: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """What was done to the file, and what is in it then."""
     for part in range(16):

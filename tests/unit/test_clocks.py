@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -17,15 +16,6 @@ from promring.telemetry import log
 NOON = "2026-01-01T12:00:00Z"
 NOON_S = 1767268800.0
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def said() -> Iterator[io.StringIO]:
-    """What is logged."""
-    stream = io.StringIO()
-    log.configure("info", stream=stream)
-    yield stream
-    log.configure()
 
 
 def told(last_scrape: str, clock: float, *, behind: bool = False, interval: str = "15s") -> Told:

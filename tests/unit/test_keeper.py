@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +21,6 @@ from promring.telemetry.metrics import Metrics
 from tests.waiting import until
 
 MEMORY = Memory((Scraper("10.0.0.1:9090", "10.0.0.1", 9090),), generation=Generation(0, 7))
-
-
-@pytest.fixture
-def said() -> Iterator[io.StringIO]:
-    """What promring logs."""
-    stream = io.StringIO()
-    log.configure("info", stream=stream)
-    yield stream
-    log.configure()
 
 
 class Looked(Store):

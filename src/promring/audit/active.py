@@ -128,8 +128,8 @@ async def targets_of(
 
 
 def is_quick(told: Told, pools: int) -> bool:
-    """Whether it is read in a millisecond or two; in a dozen, if somebody made it as bad as can be. ``pools``: of how many
-    scrape pools: each costs 0.1 ms, however few targets it has.
+    """Whether the answer is read in a millisecond or two; in a dozen, if somebody made it as bad as can be. ``pools``: how
+    many scrape pools are read in it; each costs 0.1 ms, however few targets it has.
     """
     few = pools <= QUICK_POOLS_MAX and len(told.body) <= AT_ONCE_BYTES_MAX
     return few and told.body.count(b"{") <= QUICK_OBJECTS_MAX
@@ -137,7 +137,8 @@ def is_quick(told: Told, pools: int) -> bool:
 
 def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[str, Seen | AuditError]:
     """What the answer says of each of these scrape pools, as ``Index.seen`` has it, made in batches; an error for a pool
-    that is not there although others are. Blocks: run it in a thread. Raises ``AuditError`` for an answer that is no use.
+    that is not there although others are. Blocks: run it in a thread, unless the answer ``is_quick``. Raises ``AuditError``
+    for an answer that is no use.
     """
     parts: dict[str, list[Seen]] = {pool: [] for pool in indexes}
     others: dict[str, None] = {}

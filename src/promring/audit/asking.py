@@ -2,8 +2,9 @@
 
 Promises: at most ``AT_ONCE`` are asked at a time, each answer bounded in time and size (``active.SHORT_BYTES_MAX``; a
 scraper with a longer answer is asked again, one scraper at a time), so that all answers at one moment take less than 0.7 GiB
-whatever they hold; they are decoded beside the event loop; a scraper that does not answer, or answers what nobody foresaw,
-is named and proves nothing. What relabelling drops is asked for only when a scraper lacks something of its slice.
+whatever they hold. All but short answers are decoded beside the event loop. A scraper that does not answer, or
+answers what nobody foresaw, is named and proves nothing. What relabelling drops is asked for only when a scraper lacks
+something of its slice.
 Flow: ``watch`` says when, and whom; what was seen goes to the ``Look`` of each service.
 """
 

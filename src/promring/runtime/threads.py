@@ -79,7 +79,7 @@ async def computed(work: Callable[[], T], *, beside: bool = True) -> T:
     run here: it would keep its turn from all others.
 
     Without ``beside`` it is done here and now: to start a thread holds the event loop, too, until that thread has had the
-    interpreter. That is for work of less than a millisecond.
+    interpreter. That is for work of a millisecond or two that does not come in bursts.
     """
     if not beside:
         return work()
