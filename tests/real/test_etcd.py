@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import pytest
@@ -58,89 +59,95 @@ async def with_users(etcd: EtcdProcess, session: aiohttp.ClientSession) -> None:
     await etcd.call(session, "auth/enable")
 
 
-@pytest.mark.row("E1", did="etcd with TLS, client certificates and users; the password changes while the lock is held")
-async def test_over_tls_with_the_least_right_and_a_password_that_changes(tmp_path: Path) -> None:
-    tls = certificates(tmp_path)
-    etcd = EtcdProcess(server("etcd"), tmp_path / "etcd", tls=tls)
-    password = tmp_path / "password"
-    password.write_text("first\n")
+class Guarded(NamedTuple):
+    """An etcd that asks for passwords, a session for it that goes on, and ``stack``, which closes what a test opens."""
+
+    etcd: EtcdProcess
+    session: aiohttp.ClientSession
+    stack: AsyncExitStack
+
+    async def store(self, access: Access, key: str = KEY, name: str = "me") -> EtcdLockStore:
+        return EtcdLockStore(await self.stack.enter_async_context(Client(access)), key, name, TTL_S)
+
+    async def as_root(self, path: str, body: Mapping[str, object]) -> None:
+        root = await self.etcd.call(self.session, "auth/authenticate", {"name": "root", "password": "r00t"})
+        await self.etcd.call(self.session, path, body, token=str(root["token"]))
+
+
+@asynccontextmanager
+async def guarded(folder: Path, tls: TlsFiles | None = None) -> AsyncIterator[Guarded]:
+    etcd = EtcdProcess(server("etcd"), folder / "etcd", tls=tls)
     await etcd.start()
     try:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(new_session(keep_alive=False))
             await etcd.until(lambda: etcd.is_ready(session), "etcd")
             await with_users(etcd, session)
-
-            async def store(access: Access, key: str = KEY) -> EtcdLockStore:
-                return EtcdLockStore(await stack.enter_async_context(Client(access)), key, "me", TTL_S)
-
-            good = await store(Access((etcd.url,), tls, "promring", password))
-            assert not (await good.read()).held
-            assert await good.take(await good.read()) == ""
-            seen = await good.read()
-            assert seen.ours
-            assert await good.renew(seen, b"note")
-
-            with pytest.raises(EtcdError, match="user name is empty"):
-                await (await store(Access((etcd.url,), tls))).read()
-            with pytest.raises(EtcdError, match=f"readwrite on other/key and other/key{NOTE}"):
-                await (await store(Access((etcd.url,), tls, "promring", password), "other/key")).read()
-            for files, why in ((TlsFiles(), "the certificate is not trusted"), (TlsFiles(tls.ca_file), "etcd at https")):
-                with pytest.raises(EtcdError, match=why):
-                    await (await store(Access((etcd.url,), files, "promring", password))).read()
-
-            root = await etcd.call(session, "auth/authenticate", {"name": "root", "password": "r00t"})
-            changed = {"name": "promring", "password": "second"}
-            await etcd.call(session, "auth/user/changepw", changed, token=str(root["token"]))
-            with pytest.raises(EtcdError, match="authentication failed"):
-                await (await store(Access((etcd.url,), tls, "promring", password))).read()
-            password.write_text("second\n")
-            assert (await good.read()).ours, "the new password is read from its file when the old token does not do"
-            await good.release(b"last")
-            assert (await (await store(Access((etcd.url,), tls, "promring", password))).read()).note == b"last"
+            yield Guarded(etcd, session, stack)
     finally:
         await etcd.stop()
+
+
+@pytest.mark.row("E1", did="etcd with TLS, client certificates and users; the password changes while the lock is held")
+async def test_over_tls_with_the_least_right_and_a_password_that_changes(tmp_path: Path) -> None:
+    tls = certificates(tmp_path)
+    password = tmp_path / "password"
+    password.write_text("first\n")
+    async with guarded(tmp_path, tls) as asked:
+        urls, store = (asked.etcd.url,), asked.store
+        good = await store(Access(urls, tls, "promring", password))
+        assert not (await good.read()).held
+        assert await good.take(await good.read()) == ""
+        seen = await good.read()
+        assert seen.ours
+        assert await good.renew(seen, b"note")
+
+        with pytest.raises(EtcdError, match="user name is empty"):
+            await (await store(Access(urls, tls))).read()
+        with pytest.raises(EtcdError, match=f"readwrite on other/key and other/key{NOTE}"):
+            await (await store(Access(urls, tls, "promring", password), "other/key")).read()
+        for files, why in ((TlsFiles(), "the certificate is not trusted"), (TlsFiles(tls.ca_file), "etcd at https")):
+            with pytest.raises(EtcdError, match=why):
+                await (await store(Access(urls, files, "promring", password))).read()
+
+        await asked.as_root("auth/user/changepw", {"name": "promring", "password": "second"})
+        with pytest.raises(EtcdError, match="authentication failed"):
+            await (await store(Access(urls, tls, "promring", password))).read()
+        password.write_text("second\n")
+        assert (await good.read()).ours, "the new password is read from its file when the old token does not do"
+        await good.release(b"last")
+        assert (await (await store(Access(urls, tls, "promring", password))).read()).note == b"last"
 
 
 async def test_who_may_not_touch_the_lock_any_more_does_not_keep_it_from_others(tmp_path: Path) -> None:
     """A sign of life needs no right, and the lease would go on for ever."""
-    etcd, passwords = EtcdProcess(server("etcd"), tmp_path / "etcd"), {"promring": "first", "root": "r00t"}
-    await etcd.start()
-    try:
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(new_session(keep_alive=False))
-            await etcd.until(lambda: etcd.is_ready(session), "etcd")
-            await with_users(etcd, session)
-            stores = []
-            for user, password in passwords.items():
-                (tmp_path / user).write_text(password)
-                client = await stack.enter_async_context(Client(Access((etcd.url,), TlsFiles(), user, tmp_path / user)))
-                stores.append(EtcdLockStore(client, KEY, user, TTL_S))
-            lock, other = stores
-            assert await lock.take(await lock.read()) == ""
-            assert (await lock.read()).ours
-            root = await etcd.call(session, "auth/authenticate", {"name": "root", "password": "r00t"})
-            right = {"role": "promring", "key": encoded(KEY)}
-            await etcd.call(session, "auth/role/revoke", right, token=str(root["token"]))
+    async with guarded(tmp_path) as asked:
+        stores = []
+        for user, password in (("promring", "first"), ("root", "r00t")):
+            (tmp_path / user).write_text(password)
+            access = Access((asked.etcd.url,), TlsFiles(), user, tmp_path / user)
+            stores.append(await asked.store(access, name=user))
+        lock, other = stores
+        assert await lock.take(await lock.read()) == ""
+        assert (await lock.read()).ours
+        await asked.as_root("auth/role/revoke", {"role": "promring", "key": encoded(KEY)})
 
-            async def is_free() -> bool:
-                with pytest.raises(EtcdError, match="permission denied"):
-                    await lock.read()  # it goes on asking
-                return not (await other.read()).held
+        async def is_free() -> bool:
+            with pytest.raises(EtcdError, match="permission denied"):
+                await lock.read()  # it goes on asking
+            return not (await other.read()).held
 
-            await until(is_free, "the lock is free", 60)
-            assert await other.take(await other.read()) == ""
-            await other.release(None)
-            back = {"name": "promring", "perm": {"permType": "READWRITE", "key": encoded(KEY)}}
-            await etcd.call(session, "auth/role/grant", back, token=str(root["token"]))
+        await until(is_free, "the lock is free", 60)
+        assert await other.take(await other.read()) == ""
+        await other.release(None)
+        right = {"permType": "READWRITE", "key": encoded(KEY)}
+        await asked.as_root("auth/role/grant", {"name": "promring", "perm": right})
 
-            async def is_ours() -> bool:
-                return await lock.take(await lock.read()) == ""
+        async def is_ours() -> bool:
+            return await lock.take(await lock.read()) == ""
 
-            await until(is_ours, "it has the lock again", 60)
-            await lock.release(None)
-    finally:
-        await etcd.stop()
+        await until(is_ours, "it has the lock again", 60)
+        await lock.release(None)
 
 
 # --- three members ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,25 @@ def test_slices_are_the_same_where_their_rows_say_the_same() -> None:
     assert same(changed, rows) == [False, False]
     assert same(changed, rows[1:], rows[1:]) == [True, False]
     assert same(changed, rows[:0], rows[:0]) == [True, False], "nothing is nothing"
+
+
+@given(st.integers(0, 2**32))
+def test_a_slice_counts_as_unchanged_just_where_its_bytes_are(seed: int) -> None:
+    """``old``: another list, or the same one, as the same object or read again, of which a few targets have moved."""
+    rng = np.random.default_rng(seed)
+    for _ in range(6):
+        new = drawn(rng, loads=False)
+        old = drawn(rng, loads=False)
+        if rng.random() < 0.7:
+            moved = rng.random(len(new.pool)) < 0.2
+            owners = np.where(moved[:, None], np.maximum(new.owners - 1, -1), new.owners)
+            again = listed([target(new.pool, row).address for row in range(len(new.pool))])
+            old = replace(new, owners=owners, pool=again if rng.random() < 0.5 else new.pool)
+        numbers = {s.id: i for i, s in enumerate(old.scrapers)}
+        was = np.array([numbers.get(s.id, -1) for s in new.scrapers])
+        had = [body for _, body, _ in bodies(old)]
+        expected = [i >= 0 and had[i] == body for i, (_, body, _) in zip(was.tolist(), bodies(new), strict=True)]
+        assert same_bodies(shares(old), was, shares(new)).tolist() == expected
 
 
 def test_an_id_is_16_hex_digits_and_nothing_else() -> None:

@@ -89,8 +89,8 @@ def same_bodies(old: Shares, was: npt.NDArray[np.intp], new: Shares) -> npt.NDAr
     scraper ``was`` of ``old``; -1: it had none. Shapes: those scrapers.
     """
     begins, before = np.array(new.bounds), np.array(old.bounds)
-    counts, had = np.diff(begins), np.diff(np.append(before, before[-1]))[was]
-    same: npt.NDArray[np.bool_] = (was >= 0) & (counts == had)
+    counts, had = np.diff(begins), np.append(np.diff(before), -1)[was]  # -1: as many as no slice has
+    same: npt.NDArray[np.bool_] = counts == had
     asked = np.flatnonzero(same)
     sizes = counts[asked]
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
