@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from promring.build import Context, Parts, Previous, build_fleet
-from promring.config.settings import Settings
+from promring.config.settings import FleetOfServices, Settings
 from promring.election.leadership import Leadership
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.state import Memory
@@ -140,6 +140,8 @@ class Running:
             store = runs.store if runs else built.stores.get(fleet.name)
             previous = Previous(memory, replaced[fleet.name], before, as_saved, store)
             started[fleet.name] = build_fleet(parts, built.context, previous)
+            if runs and _means_the_same(fleet, runs, built.before):
+                started[fleet.name].reconciler.moves.before = runs.placement
         self._settings = built.context.settings
         return started
 
@@ -181,3 +183,9 @@ class Running:
             if silent := fleet.silent():
                 said.append(silent)
         return said
+
+
+def _means_the_same(fleet: FleetOfServices, runs: Fleet, before: Mapping[str, str]) -> bool:
+    """Whether scrapers and services are called in ``fleet`` as in the one that ``runs``, so that its plan can be told."""
+    same_names = all(before.get(service.name, service.name) == service.name for service in fleet.services)
+    return same_names and fleet.keys.identity == runs.settings.identity

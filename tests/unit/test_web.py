@@ -319,6 +319,39 @@ async def test_reloads_keep_what_is_served(tmp_path: Path, times: int) -> None:
         assert (await r.get("/-/ready"))[0] == 200
 
 
+async def test_between_a_reload_and_its_first_plan_people_are_told_the_plan_in_force(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        paths = ("/api/v1/services/node/where?target=t1:9100", f"/api/v1/fleets/node/plan?without={r.nodes[0]}")
+        before = [await r.data(path) for path in paths]
+        for _ in range(3):
+            assert await planned_in_a_reload(r, "node") == {(False, True)}
+            assert [await r.data(path) for path in paths] == before
+            fleet = r.supervisor.fleets["node"]
+            assert fleet.placement is fleet.reconciler.placement, "what was before is kept no longer"
+            assert fleet.reconciler.moves.before is None
+
+
+async def test_after_a_reload_with_other_names_no_plan_is_told_until_there_is_one(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        file = tmp_path / "promring.yml"
+        file.write_text(file.read_text().replace('"name": "web"', '"name": "site"'))
+        assert await planned_in_a_reload(r, "main") == {(False, False)}
+
+
+async def planned_in_a_reload(r: Running, name: str) -> set[tuple[bool, bool]]:
+    """Of the new fleet, at each turn of the event loop until its first plan: whether it has one, and whether one is told."""
+    old, seen = r.supervisor.fleets[name], set[tuple[bool, bool]]()
+    reload = asyncio.create_task(r.supervisor.reload())
+    async with asyncio.timeout(60):
+        while (fleet := r.supervisor.fleets[name]) is old or fleet.reconciler.placement is None:
+            if fleet is not old:
+                told = [service.placement is not None for service in fleet.services.values()]
+                seen.add((fleet.reconciler.placement is not None, any(told)))
+            await asyncio.sleep(0)
+    assert not (await reload).problems
+    return seen
+
+
 async def test_who_waits_over_a_reload_gets_the_next_slice(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
         path = f"/sd/node/{r.nodes[0]}"

@@ -76,8 +76,10 @@ class Service:
 
     @property
     def placement(self) -> Placement | None:
-        """Who owns which of its targets; None while there is no plan of it. ``limits`` are over the whole fleet."""
-        placement = self.fleet.reconciler.placement
+        """Who owns which of its targets, as people are told (``Fleet.placement``); None while there is no plan of it.
+        ``limits`` are over the whole fleet.
+        """
+        placement = self.fleet.placement
         return None if placement is None else part_of(placement, self.name)
 
     @property
@@ -212,6 +214,12 @@ class Fleet:
             planned = {s.id for s in self.reconciler.history.members}
             self.reconciler.departures.heard(*roster, planned)
         self.facts.put_members(answer)
+
+    @property
+    def placement(self) -> Placement | None:
+        """Who owns what, as people are told: between a reload and the first decision after it what was in force before."""
+        moves = self.reconciler.moves
+        return moves.placement if moves.placement is not None else moves.before
 
     @property
     def informed(self) -> bool:

@@ -59,6 +59,8 @@ class Moves:
         self.takeover = TakeOver(needed=needs_look)
         self.placement: Placement | None = None
         """Who owns what, of all services, room considered."""
+        self.before: Placement | None = None
+        """The same of the loop before a reload, until this one has its own ``placement``: only for people."""
         self.in_force: InForce | None = None
         """``placement``, and further owners who hold on to what they had."""
         self.waiting: set[str] = set()
@@ -150,7 +152,7 @@ class Moves:
     def made(self, step: Step, *, changed: bool) -> None:
         """``step`` is in force now. ``changed``: it was another one than before."""
         if changed:
-            self.placement, self._in_force_at = step.owned, time.monotonic()
+            self.placement, self.before, self._in_force_at = step.owned, None, time.monotonic()
         self.in_force = step.in_force.or_same(self.in_force)
         self.waiting, self.no_room = set(step.waiting), step.no_room
         self.tried, self.failing = step.trials, step.failing

@@ -173,7 +173,7 @@ class Forecasts:
 
     async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> Forecast | None:
         """What a drain, or the end of it, would move; None when that cannot be said now."""
-        placement, reconciler = fleet.reconciler.placement, fleet.reconciler
+        placement, reconciler = fleet.placement, fleet.reconciler
         drained = reconciler.memory.drained
         members = reconciler.would_have(drained - {name} if back else drained | {name})
         if placement is None or all(one.id != name for one in members):
@@ -198,7 +198,7 @@ def _targets(fleet: Fleet, name: str) -> int:
 
 def _placement(fleet: Fleet) -> Placement:
     """Of all services that have a plan. Raises ``ApiError`` 503 when none has one."""
-    placement = fleet.reconciler.placement
+    placement = fleet.placement
     if placement is None:
         why = next((said for service in fleet.services.values() if (said := service.unready())), "no plan yet")
         raise ApiError(503, "unavailable", why)

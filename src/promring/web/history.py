@@ -58,7 +58,7 @@ class History:
         self._lowest.clear()
 
     def _sample(self, fleet: Fleet, at: float, before: float) -> Sample:
-        placement = fleet.reconciler.placement
+        placement = fleet.placement
         load, balance = self._balance(fleet.name, placement)
         moved = sum(one.moved for one in fleet.reconciler.memory.timeline.reshards if before < one.at <= at)
         able = 0 if placement is None else sum(s.able for s in placement.scrapers)

@@ -79,7 +79,7 @@ def of_scrapers(fleets: list[Fleet]) -> Iterator[Metric]:
         targets, drained = fleet.reconciler.memory.targets(), fleet.reconciler.memory.drained
         assigned += [((fleet.name, name), float(count)) for name, count in targets.items()]
         draining += [((fleet.name, name), float(count)) for name, count in targets.items() if name in drained]
-        if (placement := fleet.reconciler.placement) is None:
+        if (placement := fleet.placement) is None:
             continue
         loads += [((fleet.name, name), float(load)) for name, load in placement.carried().items()]
         if placement.limits is not None:
@@ -100,7 +100,7 @@ def of_scrapers(fleets: list[Fleet]) -> Iterator[Metric]:
 def _lacking(fleets: list[Fleet]) -> list[Sample]:
     samples: list[Sample] = []
     for fleet in fleets:
-        if (placement := fleet.reconciler.placement) is None:
+        if (placement := fleet.placement) is None:
             continue
         policy = fleet.reconciler.planner.policy
         for of, worst in (("scraper", worst_scraper), ("zone", worst_zone)):

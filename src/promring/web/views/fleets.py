@@ -33,7 +33,7 @@ NO_SUMMARY = Summary("unknown", "")
 def describe_fleet(fleet: Fleet) -> answers.Fleet:
     """Its scrapers with the load of all services, what is held of them, and what each service has."""
     reconciler, services = fleet.reconciler, list(fleet.services.values())
-    placement, verdict = reconciler.placement, reconciler.verdict
+    placement, verdict = fleet.placement, reconciler.verdict
     described = answers.Fleet(
         name=fleet.name,
         description=fleet.settings.description if isinstance(fleet.settings, FleetSettings) else "",
@@ -111,7 +111,7 @@ def _dropped(source: Source | None) -> answers.Dropped | None:
 
 def _loss(worst: Callable[[Placement, Policy], Loss | None], fleet: Fleet) -> answers.Loss | None:
     """What the rest would carry without one, the worst to lose; None when that cannot be."""
-    placement = fleet.reconciler.placement
+    placement = fleet.placement
     found = worst(placement, fleet.reconciler.planner.policy) if placement is not None else None
     return None if found is None else answers.Loss(found.lost, round(found.each, 1), found.room, found.lacking)
 

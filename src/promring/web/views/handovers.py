@@ -33,7 +33,7 @@ def hand_over_of(fleet: Fleet) -> HandOver | None:
         since=None if begun is None else round(begun.at, 3),
         changed_at=None if timeline.held_at is None else round(timeline.held_at, 3),
         ends_at=round(float(ends.max()) + ahead_s, 3),
-        named=_named(memory.claims, first, fleet.reconciler.placement),
+        named=_named(memory.claims, first, fleet.placement),
     )
 
 

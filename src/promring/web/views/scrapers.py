@@ -38,7 +38,7 @@ class _View:
     """What is looked up once for all scrapers, an attribute each."""
 
     def __init__(self, fleet: Fleet, services: Sequence[Service]) -> None:
-        memory, placement = fleet.reconciler.memory, fleet.reconciler.placement
+        memory, placement = fleet.reconciler.memory, fleet.placement
         self.fleet, self.services, self.reconciler = fleet, services, fleet.reconciler
         self.states = {node.id: node for node in fleet.membership.nodes()}
         self.targets = memory.targets()
@@ -111,7 +111,7 @@ def _wall(at: float) -> float | None:
 
 def _shares(fleet: Fleet) -> tuple[dict[str, float], dict[str, int]]:
     """By scraper: its fair share of the load, and its hard cap."""
-    placement, policy = fleet.reconciler.placement, fleet.reconciler.planner.policy
+    placement, policy = fleet.placement, fleet.reconciler.planner.policy
     if placement is None:
         return {}, {}
     able = [s for s in placement.scrapers if s.able]
