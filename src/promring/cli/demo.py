@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
 import sys
 import tempfile
 import termios
@@ -21,11 +20,10 @@ from rich.text import Text
 
 from promring.demo.fleet import INTERVAL_S, SCRAPERS, Fleet, start_fleet
 from promring.demo.process import StartError
-from promring.demo.scraper import ScraperProcess
+from promring.demo.rounds import Rounds
 from promring.web.answers.fleets import Service
 
 KILL_AFTER_S = 20.0
-LOST_AFTER_S = 60.0
 
 
 @click.command()
@@ -59,76 +57,51 @@ async def _demo(folder: Path, targets: int, once: bool, console: Console) -> boo
             return False
         console.print(f"demo: all {targets} targets are scraped")
         if once:
-            return await _kill_and_restart(fleet, fleet.scrapers[0], console)
-        await _interactive(fleet, console)
+            return await rounds_of(fleet, console).kill(fleet.scrapers[0])
+        await interactive(fleet, console)
         return True
 
 
-async def _kill_and_restart(fleet: Fleet, scraper: ScraperProcess, console: Console) -> bool:
-    """One round. True when every target was scraped again, after the death and after the return."""
-    orphans = await fleet.targets_of(scraper)
-    _say(fleet, console, f"kill -9 of {scraper.id}, which has {len(orphans)} targets")
-    await scraper.kill()
-    killed_at = time.monotonic()
-    if (seen := await fleet.until_state(scraper, "down")) is not None:
-        _say(fleet, console, f"seen dead after {seen:.1f} s, slices delivered; Prometheus applies them within 5 s")
-    seconds = await fleet.farm.scraped_since(orphans, killed_at, LOST_AFTER_S)
-    lost = [target for target, s in seconds.items() if s is None]
-    if lost or not orphans:
-        _say(fleet, console, f"{len(lost)} of {len(orphans)} orphans were not scraped again within {LOST_AFTER_S:g} s")
-        return False
-    took = sorted(s for s in seconds.values() if s is not None)
-    _say(fleet, console, f"who took them: {await _takers(fleet, orphans)}")
-    _say(
-        fleet,
-        console,
-        f"scraped again after {took[0]:.1f} s (first), {statistics.median(took):.1f} s (median), {took[-1]:.1f} s (last)",
-    )
-    await scraper.start()
-    if not await fleet.has_targets(scraper):
-        _say(fleet, console, f"{scraper.id} was started again and did not come back into the plan")
-        return False
-    _say(fleet, console, f"{scraper.id} is in the plan again; what moves back waits for its next scrape there")
-    returned_at = time.monotonic()
-    good = await fleet.all_scraped(returned_at)
-    _say(fleet, console, f"{scraper.id} is back: {'every target is scraped' if good else 'some targets are not scraped'}")
-    return good
+def rounds_of(fleet: Fleet, console: Console) -> Rounds:
+    """What they say is in the fleet's history, and printed where there is no table that shows it."""
+
+    def say(text: str) -> None:
+        line = f"{time.strftime('%H:%M:%S')}  {text}"
+        fleet.history.append(line)
+        if not console.is_terminal:
+            console.print(f"demo: {line}")
+
+    return Rounds(fleet, say)
 
 
-async def _takers(fleet: Fleet, orphans: list[str]) -> str:
-    counts = {s.id: len(set(orphans) & set(await fleet.targets_of(s))) for s in fleet.scrapers}
-    return ", ".join(f"{name} {n}" for name, n in counts.items() if n)
-
-
-def _say(fleet: Fleet, console: Console, text: str) -> None:
-    line = f"{time.strftime('%H:%M:%S')}  {text}"
-    fleet.history.append(line)
-    if not console.is_terminal:
-        console.print(f"demo: {line}")
-
-
-async def _interactive(fleet: Fleet, console: Console) -> None:
+async def interactive(fleet: Fleet, console: Console, kill_after_s: float = KILL_AFTER_S) -> None:
     """Until q or Ctrl-C. A scraper is killed when its number is pressed, or by itself now and then."""
+    rounds = rounds_of(fleet, console)
     keys: asyncio.Queue[str] = asyncio.Queue(maxsize=8)
     console_in_live = Console(file=console.file, force_terminal=console.is_terminal, highlight=False)
-    with _pressed_keys(keys), Live(console=console_in_live, auto_refresh=False) as live:
-        round_: asyncio.Task[bool] | None = None
-        turn, next_kill = 0, time.monotonic() + KILL_AFTER_S
-        while True:
-            live.update(_screen(fleet, await fleet.describe(), next_kill if round_ is None else None), refresh=True)
-            key = await _key(keys, 0.25)
-            if key in ("q", "\x03"):
-                return
-            if round_ is not None:
-                if not round_.done():
-                    continue
-                round_, next_kill = None, time.monotonic() + KILL_AFTER_S
-            if key.isdigit() and 0 < int(key) <= len(fleet.scrapers):
-                turn = int(key) - 1
-            elif time.monotonic() < next_kill:
-                continue
-            round_ = asyncio.create_task(_kill_and_restart(fleet, fleet.scrapers[turn], console))
-            turn = (turn + 1) % len(fleet.scrapers)
+    round_: asyncio.Future[bool] | None = None
+    next_round = time.monotonic() + kill_after_s
+    try:
+        with _pressed_keys(keys), Live(console=console_in_live, auto_refresh=False) as live:
+            while True:
+                rounds.look()
+                live.update(_screen(fleet, await fleet.describe(), next_round if round_ is None else None), refresh=True)
+                key = await _key(keys, 0.25)
+                if key in ("q", "\x03"):
+                    return
+                if round_ is not None:
+                    if not round_.done():
+                        continue
+                    round_.result()
+                    round_, next_round = None, time.monotonic() + kill_after_s
+                if key.isdigit() and 0 < int(key) <= len(fleet.scrapers):
+                    round_ = asyncio.ensure_future(rounds.asked_for(int(key) - 1))
+                elif time.monotonic() >= next_round:
+                    round_ = asyncio.ensure_future(rounds.next())
+    finally:  # a round starts what it has killed
+        if round_ is not None:
+            round_.cancel()
+            await asyncio.gather(round_, return_exceptions=True)
 
 
 async def _key(keys: asyncio.Queue[str], timeout_s: float) -> str:
@@ -161,7 +134,7 @@ def _pressed_keys(keys: asyncio.Queue[str]) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _screen(fleet: Fleet, described: Service | None, next_kill: float | None) -> RenderableType:
+def _screen(fleet: Fleet, described: Service | None, next_round: float | None) -> RenderableType:
     table = Table(title=f"promring  {fleet.controller.url}", title_justify="left")
     for name in ("", "scraper", "state", "targets", "load"):
         table.add_column(name, justify="right" if name == "targets" else "left", no_wrap=True)
@@ -175,14 +148,15 @@ def _screen(fleet: Fleet, described: Service | None, next_kill: float | None) ->
         style = {"up": "green", "down": "red"}.get(said, "yellow")
         planned = known.targets if known and said == "up" else 0
         bar = "#" * round(20 * planned / most)
-        state = Text(said if scraper.running else f"{said} (killed)", style=style)
+        state = Text(said if scraper.running else f"{said} (ended)", style=style)
         table.add_row(str(i + 1), scraper.id, state, str(planned), bar)
     total = len(fleet.farm.addresses)
     scraped = Text(
         f"scraped within the last interval: {len(fresh)} of {total}", style="green" if len(fresh) == total else "yellow"
     )
     hint = "a round is going on; q ends"
-    if next_kill is not None:
-        left = max(0.0, next_kill - now)
-        hint = f"1-{len(fleet.scrapers)} kills a scraper, q ends; one is killed by itself in {left:.0f} s"
+    if next_round is not None:
+        left, ended = max(0.0, next_round - now), not all(p.running for p in (*fleet.scrapers, fleet.controller))
+        by_itself = "what has ended is started again" if ended else "one is killed by itself"
+        hint = f"1-{len(fleet.scrapers)} kills a scraper, or starts it again; q ends; {by_itself} in {left:.0f} s"
     return Group(table, scraped, Text(hint, style="dim"), *(Text(line) for line in fleet.history[-10:]))

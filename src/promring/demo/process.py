@@ -117,6 +117,11 @@ class Process:
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def status(self) -> int | None:
+        """With which it ended, negative: by that signal. None while it runs, and before it is started."""
+        return None if self._process is None else self._process.returncode
+
     async def start(self) -> None:
         with open(self.log_file, "ab") as log:
             self._process = await type(self).begin(self.arguments, self._env, log.fileno())
