@@ -1,17 +1,18 @@
 """One controller with 1,000 scrapers, 50 services and 100,000 or 1,000,000 targets, of which 1 % are replaced in each round.
 
 Half of the scrapers have an agent that waits for its slices; the others ask for each of their 50 lists once a minute, as a
-Prometheus does by default. All of them answer promring's probes. Measured: from the rename of a service's list to each
-changed file of an agent; what promring uses; and how long an answer takes that needs nothing but the event loop, which is
-how a stall is seen from outside. The yardstick for that is a bare aiohttp server on the same machine at the same moments.
-Then as many rounds more, while 100 people look at the page, each as the page itself does: a stream of events, and the page
-anew after an event and every five seconds.
+Prometheus does by default. All of them answer promring's probes (``bench.load_parties``). Some of the agents are whole and
+write files; the others only ask as an agent asks and note what came, since 500 that write share one disk and these cores
+here, and nowhere else. Measured: from the rename of a service's list to each changed slice at an agent, and in the file of
+one that writes; what promring uses; and how long an answer takes that needs nothing but the event loop, which is how a stall
+is seen from outside. The yardstick for that is a bare aiohttp server on the same machine at the same moments. Then as many
+rounds more, while 100 people look at the page, each as the page itself does: a stream of events, and the page anew after an
+event and every five seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import multiprocessing
 import os
@@ -26,21 +27,14 @@ from typing import NamedTuple
 
 import aiohttp
 import psutil
-from aiohttp import web
 
+from bench.load_parties import AGENTS, PAGE_EVERY_S, SCRAPERS, SERVICES, WATCHERS, WRITERS, host_of, service_of
 from bench.report import console, table
-from promring.agent.asking import AgentSettings
-from promring.agent.metrics import AgentMetrics
-from promring.agent.poller import Poller
 from promring.demo.controller import Controller
 from promring.demo.process import Process, free_port
 from promring.runtime.http_client import HttpError, new_session, request
-from promring.runtime.threads import favour_the_loop
-from promring.telemetry import log
 
-SCRAPERS, AGENTS, SERVICES, WATCHERS = 1000, 500, 50, 100
-ROUNDS, POLL_S, READY_S = 8, 60.0, 600.0
-TICK_S, PAGE_EVERY_S, PAGE_AFTER_EVENT_S = 0.02, 5.0, 0.1
+ROUNDS, READY_S, TICK_S = 8, 600.0, 0.02
 
 
 class Size(NamedTuple):
@@ -56,14 +50,6 @@ class Size(NamedTuple):
 
 
 SMALL, LARGE = Size(100_000, 10.0), Size(1_000_000, 30.0)
-
-
-def _host(number: int) -> str:
-    return f"127.1.{number // 250}.{number % 250 + 1}"
-
-
-def _service(number: int) -> str:
-    return f"s{number:02d}"
 
 
 def _address(number: int) -> str:
@@ -95,10 +81,10 @@ async def _run(size: Size) -> None:
             await controller.until(lambda: controller.is_ready(session), "promring", READY_S)
             console.print(f"load, {size.targets} targets: a start to a plan takes {time.monotonic() - began:.1f} s")
             await _child(stack, folder, "agents", str(port), controller.url, str(folder / "sd"))
-            while len(_files(folder)) < AGENTS * SERVICES * 0.99:  # noqa: ASYNC110 - files of another process
+            while len(_arrived(folder)) < (AGENTS - WRITERS) * SERVICES or len(_files(folder)) < WRITERS * SERVICES:  # noqa: ASYNC110 - files of another process
                 await asyncio.sleep(1)
             console.print(
-                f"load: {AGENTS} agents have their {AGENTS * SERVICES} files after {time.monotonic() - began:.1f} s"
+                f"load: {AGENTS} agents have their {AGENTS * SERVICES} slices after {time.monotonic() - began:.1f} s"
             )
             await _child(stack, folder, "pollers", str(port), controller.url)
             await asyncio.sleep(10)
@@ -121,7 +107,9 @@ async def _measured(
         file.write_text("[]")
         one.start()
     cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
-    seconds = [took for _ in range(ROUNDS) for took in await _round(folder, size, listed)]
+    came, seconds = list[float](), list[float]()
+    for _ in range(ROUNDS):
+        await _round(folder, size, listed, came, seconds)
     share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
     ours, plain = (json.loads(file.read_text()) for file in files)
     for one in watching:
@@ -131,35 +119,39 @@ async def _measured(
         f"{SCRAPERS} scrapers, {SERVICES} services, {size.targets} targets, 1 % replaced every {size.round_s:g} s,"
         f" {ROUNDS} times; {when}",
         [
-            ("a list is renamed -> in an agent's file", seconds, ""),
+            ("a list is renamed -> its slices are at their agents", came, ""),
+            (f"... -> in a file of one of {WRITERS} that write", seconds, ""),
             ("/-/healthy of promring meanwhile", ours, f"no stall above {50 if size is SMALL else 150} ms"),
             ("the same of a bare aiohttp server", plain, ""),
         ],
     )
     console.print(
-        f"promring: {share:.0%} of a core, {process.memory_info().rss / 1e6:.0f} MB; {len(seconds)} files were written;"
+        f"promring: {share:.0%} of a core, {process.memory_info().rss / 1e6:.0f} MB;"
         f" load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
 
 
 async def _child(stack: AsyncExitStack, folder: Path, *arguments: str) -> Process:
-    child = Process([sys.executable, "-m", "bench.load", *arguments], folder / f"{arguments[0]}.log")
+    child = Process([sys.executable, "-m", "bench.load_parties", *arguments], folder / f"{arguments[0]}.log")
     await child.start()
     stack.push_async_callback(child.stop)
     return child
 
 
-async def _round(folder: Path, size: Size, listed: dict[int, list[int]]) -> list[float]:
-    """Replace 1 % of the targets of each service; seconds until each changed file of an agent was there."""
-    before = await asyncio.to_thread(_stats, folder)
+async def _round(folder: Path, size: Size, listed: dict[int, list[int]], came: list[float], written: list[float]) -> None:
+    """Replace 1 % of the targets of each service. Adds the seconds until each changed slice came, and was in a file."""
+    before, arrived = await asyncio.to_thread(_stats, folder), len(_arrived(folder))
     renamed, ends = {}, time.monotonic() + size.round_s
     for n, numbers in listed.items():
         for place in random.sample(range(size.each), size.each // 100):
             numbers[place] += size.targets  # another address
-        renamed[_service(n)] = await asyncio.to_thread(_write, folder, n, numbers)
+        renamed[service_of(n)] = await asyncio.to_thread(_write, folder, n, numbers)
     await asyncio.sleep(max(0.0, ends - time.monotonic()))
     after = await asyncio.to_thread(_stats, folder)
-    return [(at - renamed[path.stem]) / 1e9 for path, at in after.items() if at != before.get(path)]
+    written += [(at - renamed[path.stem]) / 1e9 for path, at in after.items() if at != before.get(path)]
+    for line in _arrived(folder)[arrived:]:
+        service, at = line.split()
+        came.append((int(at) - renamed[service]) / 1e9)
 
 
 def _watch_beside(url: str, file: Path) -> None:
@@ -193,6 +185,12 @@ def _files(folder: Path) -> list[Path]:
     return list((folder / "sd").glob("*/s*.json"))
 
 
+def _arrived(folder: Path) -> list[str]:
+    """A line for each slice that came to an agent: its service, and when, ns of the wall clock."""
+    path = folder / "arrived"
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def _stats(folder: Path) -> dict[Path, int]:
     """When each file was put in its place, ns of the wall clock."""
     return {path: path.stat().st_ctime_ns for path in _files(folder)}
@@ -200,7 +198,7 @@ def _stats(folder: Path) -> dict[Path, int]:
 
 def _write(folder: Path, service: int, numbers: list[int]) -> int:
     """When it was renamed, in ns of the wall clock."""
-    path = folder / f"{_service(service)}.list.json"
+    path = folder / f"{service_of(service)}.list.json"
     groups = [
         {"targets": list(map(_address, numbers[i : i + 20])), "labels": {"env": "p"}} for i in range(0, len(numbers), 20)
     ]
@@ -210,7 +208,7 @@ def _write(folder: Path, service: int, numbers: list[int]) -> int:
 
 
 def _config(folder: Path, port: int) -> dict[str, object]:
-    nodes = [f"{_host(n)}:{port}" for n in range(SCRAPERS)]
+    nodes = [f"{host_of(n)}:{port}" for n in range(SCRAPERS)]
     fleet: dict[str, object] = {
         "name": "main",
         "scrapers": {"probe": {"nodes": nodes, "interval": "10s", "timeout": "5s"}},
@@ -220,103 +218,10 @@ def _config(folder: Path, port: int) -> dict[str, object]:
     }
     services = [
         {
-            "name": _service(n),
+            "name": service_of(n),
             "fleet": "main",
-            "targets": [{"file": {"files": [str(folder / f"{_service(n)}.list.json")]}}],
+            "targets": [{"file": {"files": [str(folder / f"{service_of(n)}.list.json")]}}],
         }
         for n in range(SERVICES)
     ]
     return {"fleets": [fleet], "shard_services": services}
-
-
-# --- the other processes ---------------------------------------------------------------------------------------------
-
-
-async def _fleet(port: int, bare: int) -> None:
-    """Health pages of all scrapers on one port of many addresses, and a bare server as a yardstick."""
-
-    async def ready(_: web.Request) -> web.Response:
-        return web.Response(text="ready\n")
-
-    app = web.Application()
-    app.router.add_get("/-/ready", ready)
-    app.router.add_get("/-/healthy", ready)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    for at in (port, bare):
-        await web.TCPSite(runner, "0.0.0.0", at, backlog=2048).start()
-    await asyncio.Event().wait()
-
-
-async def _agents(port: int, controller: str, folder: Path) -> None:
-    log.configure("error")
-    favour_the_loop()
-    async with asyncio.TaskGroup() as group:
-        for n in range(AGENTS):
-            settings = AgentSettings([controller], f"{_host(n)}:{port}", folder / str(n))
-            group.create_task(Poller(settings, AgentMetrics(), log.get()).run())
-
-
-async def _pollers(port: int, controller: str) -> None:
-    """Each scraper without an agent asks for each list once a minute, at its own moment."""
-
-    async def one(session: aiohttp.ClientSession, scraper: str, service: str, first: float) -> None:
-        await asyncio.sleep(first)
-        while True:
-            began = time.monotonic()
-            headers = {"Accept-Encoding": "gzip"}
-            await request(session, "GET", f"{controller}/sd/{service}/{scraper}", timeout_s=30, headers=headers)
-            await asyncio.sleep(max(0.0, began + POLL_S - time.monotonic()))
-
-    async with new_session(connections_max=SCRAPERS) as session, asyncio.TaskGroup() as group:
-        for n in range(AGENTS, SCRAPERS):
-            for s in range(SERVICES):
-                group.create_task(one(session, f"{_host(n)}:{port}", _service(s), random.uniform(0, POLL_S)))
-
-
-async def _watchers(controller: str, file: Path) -> None:
-    """People who look at the page. Writes how long each answer took, seconds."""
-    took: list[float] = []
-
-    async def listen(session: aiohttp.ClientSession, rang: asyncio.Event) -> None:
-        async with session.get(f"{controller}/api/v1/events", headers={"Accept": "text/event-stream"}) as answer:
-            async for _ in answer.content:
-                rang.set()
-
-    async def look(session: aiohttp.ClientSession, rang: asyncio.Event) -> None:
-        while True:
-            began = time.monotonic()
-            async with session.get(controller) as answer:
-                await answer.read()
-            took.append(time.monotonic() - began)
-            await asyncio.sleep(max(PAGE_AFTER_EVENT_S, 2 * took[-1]))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(rang.wait(), PAGE_EVERY_S)
-            rang.clear()
-
-    endless = aiohttp.ClientTimeout(total=None)
-    made = aiohttp.ClientSession(timeout=endless, connector=aiohttp.TCPConnector(limit=0))
-    async with made as session, asyncio.TaskGroup() as group:
-        for _ in range(WATCHERS):
-            rang = asyncio.Event()
-            group.create_task(listen(session, rang))
-            group.create_task(look(session, rang))
-        while True:
-            file.with_suffix(".new").write_text(json.dumps(took))
-            file.with_suffix(".new").rename(file)
-            await asyncio.sleep(1)
-
-
-def _main(kind: str, port: str, *more: str) -> None:
-    if kind == "fleet":
-        asyncio.run(_fleet(int(port), int(more[0])))
-    elif kind == "agents":
-        asyncio.run(_agents(int(port), more[0], Path(more[1])))
-    elif kind == "watchers":
-        asyncio.run(_watchers(more[0], Path(more[1])))
-    else:
-        asyncio.run(_pollers(int(port), more[0]))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

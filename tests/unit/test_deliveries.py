@@ -353,3 +353,35 @@ async def test_between_the_deliveries_of_many_services_others_have_their_turn() 
     await task
     assert all(found.values())
     assert turns >= len(services)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.rung: list[tuple[str, ...]] = []
+        self.served: list[list[str]] = []
+        self.services: list[HttpSdDelivery] = []
+
+    def rang(self, scrapers: Collection[str], *, new: bool) -> None:
+        self.rung.append(tuple(scrapers))
+        self.served.append([str(found.slice.generation) for one in self.services if (found := one.get(A.id))])
+
+
+async def test_who_waits_for_several_services_is_told_when_all_are_delivered() -> None:
+    term, told = Leadership(), Told()
+    told.services = [HttpSdDelivery() for _ in range(9)]
+    for one in told.services:
+        one.listeners.add(told)
+    services = {
+        f"s{n}": ServiceDeliveries("x", f"s{n}", [one], term, lambda: None, Metrics(), log.get())
+        for n, one in enumerate(told.services)
+    }
+    dispatcher = Dispatcher(services, {}, term, lambda: None, log.get())
+    for round_ in range(1, 3):
+        told.rung, told.served = [], []
+        slices = [Slice("x", scraper, Generation(1, round_), b"[]" + b"\n" * round_, 0) for scraper in (A, B)]
+        await dispatcher.deliver(dict.fromkeys(services, slices), set(services), pushes=True, whole=True)
+        assert told.rung == [(A.id, B.id)] * 9
+        assert told.served == [[f"1.{round_}"] * 9] * 9, "when the first of them rings, all are there"
+    told.rung = []
+    await dispatcher.deliver(dict.fromkeys(services, slices), set(services), pushes=True, whole=True)
+    assert told.rung == [], "the same slices are no news"

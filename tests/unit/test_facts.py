@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import time
 
@@ -9,9 +10,11 @@ import pytest
 
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
+from promring.fleet import facts
 from promring.fleet.facts import Cell, FactBoard
 from promring.model import Answer, Empty, Fact, Known, Members, Scraper, TargetGroup, TargetPool, Unknown
 from tests.judging import Act, Facts, Guard, judge
+from tests.sim.faketime import Clock, FakeLoop
 
 A, B = (Scraper("a:1", "a", 1),), (Scraper("b:1", "b", 1),)
 
@@ -207,3 +210,53 @@ def test_a_file_that_is_read_three_times_in_a_moment_has_said_it_once() -> None:
     assert case.says(Known(HALF), 1.9) is None
     assert case.cell.fact.repeats == 2
     assert case.says(Known(HALF), 1.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("rung", "settled"),
+    [
+        ([], 0.2),
+        ([0.1], 0.3),
+        ([0.1, 0.25], 0.45),
+        ([0.1, 0.31], 0.3),
+        ([n / 10 for n in range(50)], 1.0),
+    ],
+    ids=["alone", "another", "two more", "one that is too late", "without end"],
+)
+def test_what_goes_on_changing_waits_for_one_cycle_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, rung: list[float], settled: float
+) -> None:
+    """``rung``: when something more changes, seconds after the first."""
+    loop = FakeLoop()
+    monkeypatch.setattr(facts, "time", Clock(loop))
+
+    async def played() -> float:
+        board, began = FactBoard(loop.time), loop.time()
+        board.ring()
+        for after_s in rung:
+            loop.call_at(began + after_s, board.ring)
+        await board.settle(0.2)
+        return loop.time() - began
+
+    try:
+        assert loop.run_until_complete(played()) == pytest.approx(settled, abs=1e-6)
+    finally:
+        loop.close()
+
+
+def test_what_was_quiet_while_the_cycle_before_went_on_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = FakeLoop()
+    monkeypatch.setattr(facts, "time", Clock(loop))
+
+    async def played() -> float:
+        board = FactBoard(loop.time)
+        board.ring()
+        await asyncio.sleep(0.5)
+        began = loop.time()
+        await board.settle(0.2)
+        return loop.time() - began
+
+    try:
+        assert loop.run_until_complete(played()) == 0.0
+    finally:
+        loop.close()

@@ -12,6 +12,8 @@ import pytest
 from promring.audit import active, asking
 from promring.audit.question import Question
 from promring.config.scraper_api import PLAIN
+from promring.discovery import file
+from promring.discovery.file import FileSource
 from promring.runtime import threads
 from promring.runtime.http_client import new_session
 from promring.web import sd
@@ -58,3 +60,19 @@ async def test_a_short_answer_of_a_scraper_is_read_here_and_a_long_one_in_a_thre
         body, size = await asking._answered(question, "active", None, pools, lambda told: told.body)
         assert (size, body[:1]) == (len(body), b"{")
     assert begun == ([asking.__name__] if beside else [])
+
+
+async def test_files_that_have_not_changed_take_one_thread_and_others_two(tmp_path: Path, begun: list[str]) -> None:
+    """Of many sources that read at once each thread holds the event loop until it has begun (decision 88)."""
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text(f'[{{"targets": ["{name}:1"]}}]')
+    source = FileSource([str(tmp_path / "*.json")], 60.0)
+    first = await source.fetch()
+    assert begun == [file.__name__] * 2
+    begun.clear()
+    assert await source.fetch() is first
+    assert begun == [file.__name__]
+    begun.clear()
+    (tmp_path / "a.json").write_text('[{"targets": ["a:2"]}]')
+    assert len(await source.fetch()) == 2
+    assert begun == [file.__name__] * 2

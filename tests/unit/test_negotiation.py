@@ -62,6 +62,21 @@ def test_codings_have_weights(header: str, coding: str | None) -> None:
     assert chosen_coding(header) == coding
 
 
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [
+        ("gzip", "identity"),
+        ("gzip, identity;q=0.5", "identity"),
+        ("", "identity"),
+        ("gzip, identity;q=0", "gzip"),
+        ("gzip, *;q=0", "gzip"),
+        ("*;q=0", None),
+    ],
+)
+def test_something_small_is_packed_only_for_those_who_take_nothing_else(header: str, coding: str | None) -> None:
+    assert chosen_coding(header, small=True) == coding
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_understood(header: str) -> None:
     assert IfNoneMatch(header).has(TAG) in (True, False)

@@ -12,6 +12,7 @@ and load no settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from promring.model import Generation, Slice
@@ -48,6 +49,14 @@ class Visited(Protocol):
 
     taken: Callable[[str, float], None]
     """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A delivery whose readers may wait for slices of several services at once."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Those are told when it ends, of all that was delivered until then."""
 
 
 @runtime_checkable

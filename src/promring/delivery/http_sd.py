@@ -10,17 +10,20 @@ import asyncio
 import contextlib
 import gzip
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 from weakref import WeakSet
 
 from promring.delivery import Delivery, Leads, Names, Outcome, always
+from promring.delivery.bundle import mark
 from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Scraper, Slice
+from promring.runtime.paths import file_name
 
-GZIP_LEVEL = 5
+GZIP_LEVEL, GZIP_LEAST = 5, 1024
+"""Bytes: what fits into one packet anyway is not worth it."""
 
 
 class HttpSdSettings(DeliverySettings):
@@ -52,9 +55,30 @@ class Served:
         """Made once a slice, by whoever asks first."""
         return gzip.compress(self.slice.body, GZIP_LEVEL, mtime=0)
 
+    @cached_property
+    def same(self) -> Outcome:
+        """It was served before."""
+        return Outcome(self.slice.scraper.id, "same")
+
+    @cached_property
+    def _marks(self) -> dict[str, str]:
+        return {}
+
+    def mark(self, name: str) -> str:
+        """For agents, as a slice of the service of that ``name``."""
+        if (known := self._marks.get(name)) is None:
+            known = self._marks[name] = mark(file_name(name), self.slice.sha256)
+        return known
+
     @property
-    def is_packed(self) -> bool:
-        return "gzipped" in vars(self)
+    def is_small(self) -> bool:
+        """Too small to be packed."""
+        return len(self.slice.body) < GZIP_LEAST
+
+    @property
+    def is_unpacked(self) -> bool:
+        """Whether it is yet to be packed."""
+        return not self.is_small and "gzipped" not in vars(self)
 
 
 class Listener(Protocol):
@@ -83,32 +107,58 @@ class HttpSdDelivery:
         self._delivered = asyncio.Event()
         """Set when there are slices of scrapers that had none. Names that nobody knows share it: anybody may ask for any."""
         self.listeners: WeakSet[Listener] = WeakSet()
-        """Told of each change."""
+        """Told of each change, once nothing is delivered together with it."""
+        self._unrung: dict[str, None] = {}
+        """Whose slices are others than the listeners were told of."""
+        self._rings_new, self._held = False, 0
 
     def resumed(self, before: Sequence[Delivery], slices: Iterable[Slice]) -> HttpSdDelivery:
         """Who waits at the one before gets the next slice there."""
         return next((one for one in before if isinstance(one, HttpSdDelivery)), None) or HttpSdDelivery(slices)
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
-        outcomes, before = [], self._served
+        outcomes, before = list[Outcome](), self._served
+        served, written = dict[str, Served](), dict[str, None]()
         self._current_at = time.monotonic()
         for slice_ in slices:
             name = slice_.scraper.id
             known = before.get(name)
-            is_same = known is not None and (known.slice is slice_ or known.slice == slice_)
-            outcomes.append(Outcome(name, "same" if is_same else "written"))
+            if known is not None and (known.slice is slice_ or known.slice == slice_):
+                served[name] = known
+                outcomes.append(known.same)
+            else:
+                served[name], written[name] = Served(slice_), None
+                outcomes.append(Outcome(name, "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
-        written = dict.fromkeys(o.scraper for o in outcomes if o.outcome == "written")
-        self._served = {s.scraper.id: Served(s) if s.scraper.id in written else before[s.scraper.id] for s in slices}
+        self._served = served
         self._delivered.set()
         self._delivered = asyncio.Event()
-        for outcome in outcomes:
-            if outcome.outcome == "written" and (waiting := self._waiting.pop(outcome.scraper, None)):
+        for name in written:
+            if waiting := self._waiting.pop(name, None):
                 waiting.set()
-        if written:
-            for listener in list(self.listeners):
-                listener.rang(written, new=not written.keys() <= before.keys())
+        self._unrung |= written
+        self._rings_new |= not written.keys() <= before.keys()
+        if not self._held:
+            self._ring()
         return outcomes
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """As ``Together``."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if not self._held:
+                self._ring()
+
+    def _ring(self) -> None:
+        rung, new = self._unrung, self._rings_new
+        self._unrung, self._rings_new = {}, False
+        if rung:
+            for listener in list(self.listeners):
+                listener.rang(rung, new=new)
 
     def came(self, scraper: str) -> None:
         """It has the slice that is served now."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import glob
+import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
@@ -120,16 +121,32 @@ class FileSource:
         return self._reading.result()
 
     async def _read_all(self) -> TargetPool:
-        """Every file of every pattern; the last good list of one that cannot be read, which is then said."""
-        paths, errors = await in_thread(self._found)
+        """Every file of every pattern; the last good list of one that cannot be read, which is then said. Many sources read
+        at once: files that have not changed take one thread, the others two.
+        """
+
+        def begin() -> tuple[list[str], list[str], list[_Opened]]:
+            paths, errors = self._found()
+            return paths, errors, self._opened(paths)
+
+        paths, errors, opened = await in_thread(begin)
         lists: list[TargetPool] = []
-        while len(lists) < len(paths):
+        answer: TargetPool | DiscoveryError | None = None
+
+        def go_on() -> TargetPool | DiscoveryError | None:
+            lists.extend(self._computed(opened, errors))
+            return self._answer(lists, errors) if len(lists) == len(paths) else None
+
+        while (answer := await computed(go_on, beside=not self._is_known(opened, len(paths)))) is None:
             opened = await in_thread(partial(self._opened, paths[len(lists) :]))
-            lists += await computed(partial(self._computed, opened, errors))
-        answer = await computed(partial(self._answer, lists, errors))
         if isinstance(answer, DiscoveryError):
             raise answer
         return answer
+
+    def _is_known(self, opened: Sequence[_Opened], files: int) -> bool:
+        """Whether all ``files`` were opened and are what was read last: there is nothing to compute."""
+        known = self._whole[0] if self._whole is not None else ()
+        return len(opened) == files == len(known) and all(map(operator.is_, (one.found for one in opened), known))
 
     def _found(self) -> tuple[list[str], list[str]]:
         """The paths to read, and what is wrong with the patterns. A file that vanished is still read."""

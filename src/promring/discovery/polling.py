@@ -28,6 +28,8 @@ from promring.telemetry.log import Logger
 JITTER = 0.05
 RETRY_S = 5.0
 WATCH_AGAIN_S = 30.0
+SHORT = 5000
+"""Targets of a list that is compared on the event loop."""
 
 
 Publish = Callable[[Answer[TargetPool], str, bool, float], None]
@@ -79,7 +81,7 @@ async def _the_same_or_new(last: TargetPool | None, pool: TargetPool) -> TargetP
     """``last``, where ``pool`` has the same targets and the same to tell of those that were left out."""
     if last is None or pool is last or len(pool) != len(last) or _left_out(pool) != _left_out(last):
         return pool
-    return last if await computed(lambda: pool == last) else pool
+    return last if await computed(lambda: pool == last, beside=len(pool) > SHORT) else pool
 
 
 def _left_out(pool: TargetPool) -> tuple[object, ...]:

@@ -32,9 +32,10 @@ class Asks:
 
     def note(self, service: str, scraper: str) -> None:
         """``scraper`` has asked for its slice of ``service``, by the name that it used."""
-        if (service, scraper) not in self._asked and len(self._asked) >= KEPT_MOST:
-            return  # anybody may ask for any name
-        one = self._asked.setdefault((service, scraper), _Asked())
+        if (one := self._asked.get((service, scraper))) is None:
+            if len(self._asked) >= KEPT_MOST:
+                return  # anybody may ask for any name
+            one = self._asked[service, scraper] = _Asked()
         one.times, one.at = one.times + 1, self.clock()
         if one.times == OFTEN:
             self.changed()

@@ -117,12 +117,15 @@ class ServiceDeliveries:
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = {s.scraper.id for s in slices}
         self.visitors.serve(names)
-        self.taken = {name: one for name, one in self.taken.items() if name in names}
+        for gone in self.taken.keys() - names:
+            del self.taken[gone]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
         self._took((name for name in there if not self.visitors.comes(name)), upto)
+        present = self.visitors.present()
         results = [
-            [self._visited(o, there) for o in found] if d.pulled else found for d, found in zip(asked, results, strict=True)
+            [o if o.scraper in present else self._awaited(o.scraper, there) for o in found] if d.pulled else found
+            for d, found in zip(asked, results, strict=True)
         ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
@@ -176,13 +179,10 @@ class ServiceDeliveries:
         """Whether older slices may still be on their way to somebody."""
         return self._leadership.leads() and not all(d.pulled for d in self.deliveries)
 
-    def _visited(self, outcome: Outcome, pushed: Collection[str]) -> Outcome:
-        """What serving a slice came to: nothing is delivered before its scraper has come, or is seen to run it. Who was
-        ``pushed`` its slice need not come.
+    def _awaited(self, name: str, pushed: Collection[str]) -> Outcome:
+        """What serving a slice came to where its scraper does not come, nor is seen to run it: nothing is delivered before.
+        Who was ``pushed`` its slice need not come.
         """
-        name = outcome.scraper
-        if self.visitors.comes(name) or self.visitors.runs(name):
-            return outcome
         away_s = self.visitors.away_for(name) if self._leadership.alone and name not in pushed else None
         if away_s is None:
             return Outcome(name, "waiting")

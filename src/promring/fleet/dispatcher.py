@@ -8,12 +8,13 @@ nothing new of those services. The loop asks for both: ``failing``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from promring.core.claims import Taken
 from promring.core.sight import Sight
-from promring.delivery import Outcome
+from promring.delivery import Outcome, Together
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.refusing import Refusing
@@ -69,11 +70,16 @@ class Dispatcher:
         term = self._leadership
         async with asyncio.TaskGroup() as group:
             tasks = {}
-            for name, couriers in self.couriers.items():
-                remembered, mine = name not in decided, slices.get(name, ())
-                work = couriers.deliver(mine, remembered=remembered, pushes=pushes, whole=whole)
-                tasks[name] = group.create_task(self._alone(work))
-                await asyncio.sleep(0)  # of many services with many scrapers each takes the event loop for a while
+            with contextlib.ExitStack() as stack:
+                for one in (d for couriers in self.couriers.values() for d in couriers.deliveries):
+                    if isinstance(one, Together):
+                        stack.enter_context(one.together())
+                for name, couriers in self.couriers.items():
+                    remembered, mine = name not in decided, slices.get(name, ())
+                    work = couriers.deliver(mine, remembered=remembered, pushes=pushes, whole=whole)
+                    tasks[name] = group.create_task(self._alone(work))
+                    await asyncio.sleep(0)  # of many services with many scrapers each takes the event loop for a while
+                await asyncio.sleep(0)  # the last one's deliveries have begun, too
             for name, retirement in self.retirements.items():
                 if name in decided or term.alone:
                     group.create_task(retirement.deliver(slices.get(name, ()), term.leads, pushes=pushes))

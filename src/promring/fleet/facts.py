@@ -27,6 +27,8 @@ T = TypeVar("T")
 CONFIRM_APART_S = 1.0
 URGENT_S = 0.02
 """So long a death waits for others: of one machine, of one answer."""
+SETTLE_MOST = 5
+"""While more changes, a cycle waits so many times the debounce."""
 REPEATS_MOST = 1_000_000
 
 
@@ -146,7 +148,7 @@ class FactBoard:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._since = 0.0
+        self._since = self._rung_at = 0.0
         self._clock = clock
         self.seen: Mapping[str, Seen] = {}
         """What each scraper was last seen doing, with the ids of the fleet."""
@@ -204,8 +206,9 @@ class FactBoard:
             self.ring()
 
     def ring(self) -> None:
+        self._rung_at = time.monotonic()
         if not self._changed.is_set():
-            self._since = time.monotonic()
+            self._since = self._rung_at
             self._changed.set()
 
     def put_members(self, answer: Answer[Members]) -> None:
@@ -216,11 +219,16 @@ class FactBoard:
         self.members.put(answer)
 
     async def settle(self, debounce_s: float) -> None:
-        """Wait until what changes together has changed: a short while when it is urgent."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(debounce_s):
-                await self._urgent.wait()
-                await asyncio.sleep(min(debounce_s, URGENT_S))
+        """Wait until what changes together has changed: until nothing did for ``debounce_s``, at most ``SETTLE_MOST`` times
+        as long; a short while when it is urgent.
+        """
+        latest = time.monotonic() + SETTLE_MOST * debounce_s
+        while (left := min(latest, self._rung_at + debounce_s) - time.monotonic()) > 0 and not self._urgent.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._urgent.wait()
+        if self._urgent.is_set():
+            await asyncio.sleep(min(debounce_s, URGENT_S))
 
     async def wait(self, timeout_s: float) -> bool:
         """True when a fact has changed since the last ``take``; False after ``timeout_s`` without."""

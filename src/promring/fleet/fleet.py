@@ -99,8 +99,11 @@ class Service:
     @property
     def http_sd(self) -> HttpSdDelivery | None:
         """What ``/sd/`` serves, when the service has this delivery, or had it before a reload."""
-        every = (*self.deliveries, *(way.delivery for way in self.retirement.ways))
-        return next((d for d in every if isinstance(d, HttpSdDelivery)), None)
+        for every in (self.deliveries, (way.delivery for way in self.retirement.ways)):
+            for one in every:
+                if isinstance(one, HttpSdDelivery):
+                    return one
+        return None
 
     def unready(self) -> str:
         """Why there never was a plan from scrapers that were known, or an empty text."""

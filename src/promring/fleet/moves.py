@@ -91,7 +91,8 @@ class Moves:
         before. ``most``: int64, the capacity of each scraper; None: no bound.
         """
         self.takeover.may_act()
-        looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm)
+        silent = any(s.id in self._facts.silent for s in placed.scrapers)
+        looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm, silent=silent)
         if not (placed is not known or memory.claims.held or opinions.trials != self.tried or looked):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works

@@ -1,7 +1,8 @@
 """A controller that begins to lead, or knows nothing, looks what the scrapers have before it changes anything.
 
 The leader before it, or itself before its state was lost, may have given targets to scrapers. Until all scrapers were looked
-at, or ``LOOK_S`` have passed, it pushes nothing; then what they have counts as given to them.
+at and have answered, or ``LOOK_S`` have passed, it pushes nothing; then what they have counts as given to them. What one has
+that starts up, and cannot be asked yet, would be taken from it before another one has it.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class TakeOver:
         if self._since is not None:
             self._since = NOT_YET
 
-    def has_looked(self, looked_at: float, *, can_look: bool) -> bool:
-        """Whether it is seen now what the scrapers have: or cannot be. ``looked_at``: when the last look at all began."""
+    def has_looked(self, looked_at: float, *, can_look: bool, silent: bool = False) -> bool:
+        """Whether it is seen now what the scrapers have: or cannot be. ``looked_at``: when the last look at all began;
+        ``silent``: somebody did not answer then.
+        """
         if self._since is None:
             return False
-        return looked_at >= self._since or not can_look or time.monotonic() >= self._since + LOOK_S
+        return (looked_at >= self._since and not silent) or not can_look or time.monotonic() >= self._since + LOOK_S
 
     def done(self) -> None:
         self._since = None

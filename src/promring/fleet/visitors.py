@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
 VISIT_APART_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Visits:
+class Visits(NamedTuple):
     """``at``: the last one; ``every_s``: since the one before, 0 while there was one only. Monotonic seconds."""
 
     at: float
@@ -46,8 +45,8 @@ class Visitors:
         """It has the slice that is served. Whether that is believed: it comes again and again."""
         now = time.monotonic()
         before = self.visits.get(scraper)
-        self.visits[scraper] = Visits(now) if before is None else before.and_then(now)
-        return self.visits[scraper].every_s > 0
+        self.visits[scraper] = after = Visits(now) if before is None else before.and_then(now)
+        return after.every_s > 0
 
     def saw(self, asked: Collection[str], running: Collection[str]) -> None:
         """Which of those ``asked`` were seen to run what they shall."""
@@ -57,7 +56,8 @@ class Visitors:
     def serve(self, names: Collection[str]) -> None:
         """From now on, or still, there are slices for these and no others."""
         now = time.monotonic()
-        self._served_since = {name: self._served_since.get(name, now) for name in names}
+        if self._served_since.keys() != set(names):
+            self._served_since = {name: self._served_since.get(name, now) for name in names}
         for known in (self.visits, self._ran_at):
             for name in known.keys() - set(names):
                 del known[name]
@@ -66,6 +66,15 @@ class Visitors:
         """The visits of one that comes; None for one that does not, or does no more."""
         found = self.visits.get(scraper)
         return found if found and found.every_s and time.monotonic() - found.at < found.patience_s else None
+
+    def present(self) -> set[str]:
+        """Who comes, or was seen to run what it shall when it was last looked at."""
+        now = time.monotonic()
+        visits = self.visits.items()
+        comes = {
+            name for name, one in visits if one.every_s and (now - one.at < PATIENCE_S or now - one.at < one.patience_s)
+        }
+        return comes | self._runs
 
     def runs(self, scraper: str) -> bool:
         """Whether it was seen to run what it shall when it was last looked at."""

@@ -40,8 +40,10 @@ def prefers_openmetrics(accept: str) -> bool:
     return open_metrics > 0 and open_metrics >= weights.get("text/plain", 0.0)
 
 
-def chosen_coding(header: str) -> str | None:
-    """RFC 9110, 12.5.3: ``gzip``, ``identity``, or None when neither is taken. gzip unless identity is liked more."""
+def chosen_coding(header: str, *, small: bool = False) -> str | None:
+    """RFC 9110, 12.5.3: ``gzip``, ``identity``, or None when neither is taken. gzip unless identity is liked more, or is
+    taken at all for something ``small``.
+    """
     weights: dict[str, float] = {}
     for part in header[:HEADER_MOST].lower().split(","):
         if (match := _CODING.fullmatch(part)) is not None:
@@ -49,6 +51,6 @@ def chosen_coding(header: str) -> str | None:
     others = weights.get("*")
     gzip = weights.get("gzip", others or 0.0)
     identity = weights.get("identity", 0.001 if others is None else others)
-    if gzip > 0 and gzip >= min(identity, 1.0):
+    if gzip > 0 and gzip >= min(identity, 1.0) and not (small and identity > 0):
         return "gzip"
     return "identity" if identity > 0 else None

@@ -115,11 +115,12 @@ async def _answer(request: web.Request, served: Served, known: IfNoneMatch, *, f
     } | ({"X-Promring-Follows": str(generation.epoch + 1)} if follows else {})
     if known.has(served.etag):
         return web.Response(status=304, headers=headers)
-    body, coding = served.slice.body, chosen_coding(header(request, "Accept-Encoding"))
+    body = served.slice.body
+    coding = chosen_coding(header(request, "Accept-Encoding"), small=served.is_small)
     if coding is None:
         raise ApiError(406, "not_acceptable", "a slice is sent as it is or with gzip; Accept-Encoding takes neither")
     if coding == "gzip":
-        body, headers["Content-Encoding"] = await computed(lambda: served.gzipped, beside=not served.is_packed), "gzip"
+        body, headers["Content-Encoding"] = await computed(lambda: served.gzipped, beside=served.is_unpacked), "gzip"
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 

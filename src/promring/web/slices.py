@@ -27,14 +27,12 @@ from promring.delivery.bundle import (
     Listed,
     Listing,
     line_of,
-    mark,
     marks_in,
 )
 from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.delivery.receiver import parse_generation
 from promring.fleet.fleet import Service
 from promring.runtime.address import canonical_id
-from promring.runtime.paths import file_name
 from promring.runtime.threads import computed
 from promring.telemetry import log
 from promring.web.controller import Controller
@@ -43,10 +41,9 @@ from promring.web.negotiation import chosen_coding
 from promring.web.sd import Polls, header, seconds_to_wait
 
 ANSWER_BYTES_MOST = 16 * 1024 * 1024
-GZIP_LEAST = 256
 WHOLE_BYTES = 128 * 1024
 TOGETHER_S = 0.01
-"""What several services decide together is sent together."""
+"""What several fleets decide at once is sent together."""
 LOOK_S = 0.5
 """How soon it is seen that a reload has brought other services."""
 REASONS_MOST = 5
@@ -63,8 +60,7 @@ class Named(NamedTuple):
         return one.mark in self.have or one.mark in self.declined
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """What there is for the asker of one service; ``name``: one that the service had before a reload, too."""
 
     name: str
@@ -142,7 +138,7 @@ class SlicesEndpoint:
                 if served is None or len(offers) == SERVICES_MOST:
                     without.append(name)
                 else:
-                    offers.append(Offer(name, scraper, delivery, served, mark(file_name(name), served.slice.sha256)))
+                    offers.append(Offer(name, scraper, delivery, served, served.mark(name)))
         return View(offers, without, {asked, *ids.values()})
 
     def _named(self) -> Iterator[tuple[str, Service | None]]:
@@ -196,9 +192,10 @@ class SlicesEndpoint:
                 while not waiter.view.differs(named):
                     with self._waiting(waiter):
                         await waiter.bell.wait()
+                        await asyncio.sleep(TOGETHER_S)
                     waiter.bell.clear()
                     waiter.view = self._look(asked)
-                await asyncio.sleep(TOGETHER_S)
+                return waiter.view
         return self._look(asked)
 
     @contextlib.contextmanager
@@ -269,11 +266,11 @@ async def _bodies(offers: Sequence[Offer], *, packed: bool) -> dict[str, tuple[b
     def make() -> dict[str, tuple[bytes, bool]]:
         found = {}
         for one in offers:
-            pack = packed and len(one.served.slice.body) >= GZIP_LEAST
+            pack = packed and not one.served.is_small
             found[one.name] = (one.served.gzipped if pack else one.served.slice.body, pack)
         return found
 
-    return await computed(make, beside=packed and not all(one.served.is_packed for one in offers))
+    return await computed(make, beside=packed and any(one.served.is_unpacked for one in offers))
 
 
 def _listed(one: Offer, body: tuple[bytes, bool] | None, followed: int) -> Listed:

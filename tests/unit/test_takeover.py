@@ -1,0 +1,48 @@
+"""Who begins to lead looks first what the scrapers have."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from promring.fleet import takeover
+from promring.fleet.takeover import LOOK_S, TakeOver
+from tests.sim.faketime import Clock, FakeLoop
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
+    made = FakeLoop()
+    monkeypatch.setattr(takeover, "time", Clock(made))
+    return made
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_look_is_needed_from_when_it_may_act(loop: FakeLoop, *, needed: bool) -> None:
+    one = TakeOver(needed=needed)
+    assert one.pending is needed
+    assert not one.has_looked(loop.time(), can_look=True)
+    one.begin()
+    assert not one.has_looked(loop.time() + 1, can_look=True), "nothing may be changed yet"
+    one.may_act()
+    assert not one.has_looked(loop.time() - 1, can_look=True), "that look was before"
+    assert one.has_looked(loop.time(), can_look=True)
+    one.done()
+    assert not one.pending
+    loop.close()
+
+
+def test_who_does_not_answer_is_waited_for_but_not_for_ever(loop: FakeLoop) -> None:
+    one = TakeOver(needed=False)
+    one.begin()
+    one.may_act()
+    began = loop.time()
+    assert not one.has_looked(began, can_look=True, silent=True)
+    assert one.has_looked(began, can_look=False, silent=True), "there is nothing to wait for"
+    assert one.ends_at == began + LOOK_S
+    loop.run_until_complete(asyncio.sleep(LOOK_S))
+    assert one.has_looked(began, can_look=True, silent=True)
+    one.held()
+    assert not one.has_looked(began, can_look=True)
+    loop.close()
