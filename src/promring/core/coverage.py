@@ -168,15 +168,15 @@ class Index:
             if row == unlisted:
                 unknown.append(one.discovered.get("__address__", ""))
                 continue
-            asked = one.age_s is not None and not one.never_asked
+            asked_at = NEVER if one.age_s is None or one.never_asked else at - one.age_s
             ids.append(key)
             if one.error and not one.up and len(errors) < ERRORS_KEPT:
                 errors[key] = one.error
-            columns.append((at - one.age_s if asked and one.age_s is not None else NEVER, one.up and asked))
+            columns.append((asked_at, one.up and asked_at > NEVER))
             interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
         column = np.array(ids, dtype=np.uint64)
         order = np.argsort(column)
-        scraped_at, up = np.array(columns, dtype=np.float64).reshape(len(columns), 2)[order].T
+        scraped_at, up = np.array(columns).reshape(len(columns), 2)[order].T
         return Seen(
             at,
             column[order],
@@ -286,7 +286,7 @@ def coverage(
         up[compared.good] = True
         beyond[compared.beyond] = True
         dropped[compared.dropped] = True  # whoever has it in its list, as with what is covered
-        if 0 < len(compared.missing) <= one.hidden:  # it drops so many without saying which
+        if len(compared.missing) <= one.hidden:  # it drops so many without saying which
             unknown[compared.missing] = True
         scrapers[scraper.id] = compared.counts
     if asked is not None and asked is not pool:

@@ -58,13 +58,11 @@ class FleetPool(TargetPool):
     def of(cls, parts: Mapping[str, Part]) -> FleetPool:
         names = tuple(sorted(parts))
         pools = [parts[name].pool for name in names]
-        starts = np.concatenate([[0], np.cumsum([len(pool) for pool in pools], dtype=np.intp)]).astype(np.intp)
+        starts = np.cumsum([0, *map(len, pools)], dtype=np.intp)
         ids = _joined([salted(parts[name].pool.ids, parts[name].salt) for name in names])
-        alike = len(pools) == 1 and pools[0].ids is pools[0].keys and ids is pools[0].ids
-        keys = ids if alike else _joined([pool.keys for pool in pools])
         zones, zone_names = _zones(pools)
         return cls(
-            keys,
+            _joined([pool.keys for pool in pools]),
             ids,
             _joined([pool.digests for pool in pools]),
             b"",
@@ -260,7 +258,7 @@ def _zones(pools: list[TargetPool]) -> tuple[npt.NDArray[np.int32] | None, tuple
     columns = []
     for pool in pools:
         if pool.zones is None:
-            columns.append(np.full(len(pool), index[""], dtype=np.int32))
+            columns.append(np.full(len(pool), index[""]))
         else:
-            columns.append(np.array([index[name] for name in pool.zone_names] or [0], dtype=np.int32)[pool.zones])
-    return np.concatenate(columns), names
+            columns.append(np.array([index[name] for name in pool.zone_names], dtype=np.intp)[pool.zones])
+    return np.concatenate(columns, dtype=np.int32), names
