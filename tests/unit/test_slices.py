@@ -9,7 +9,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpack
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.fleet import Service
 from promring.web import slices as slices_module
+from promring.web.controller import Controller
 from promring.web.sd import Polls
 from tests.unit.test_web import Running, running
 from tests.waiting import until
@@ -192,3 +193,27 @@ async def test_more_than_fits_into_one_answer_comes_with_the_next(tmp_path: Path
         assert list(more) == ["web"]
         for service, body in (sent | more).items():
             assert hashlib.sha256(body).hexdigest() == digests(first)[service]
+
+
+async def test_hundreds_who_wait_are_told_a_few_at_a_time_and_others_have_their_turn_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices_module, "TOGETHER_S", 0.0)
+    endpoint = slices_module.SlicesEndpoint(cast(Controller, None), Polls(10))
+    waiters = [slices_module._Waiter(slices_module.View((), (), ()), asyncio.Event()) for _ in range(100)]
+    endpoint._waiters = {"a": dict.fromkeys(waiters[:60]), "b": dict.fromkeys(waiters[60:])}
+    told, turns = 0, 0
+    endpoint.rang(["a"], new=False)
+    endpoint.rang(["a", "b", "c"], new=False)
+    while told < 100:
+        await asyncio.sleep(0)
+        now = sum(one.bell.is_set() for one in waiters)
+        assert now - told <= slices_module.WOKEN_MOST
+        assert [one.bell.is_set() for one in waiters[:now]] == [True] * now, "in the order in which they came"
+        told, turns = now, turns + 1
+        assert turns < 1000
+    assert turns >= 100 / slices_module.WOKEN_MOST
+    await until(lambda: endpoint._waking is None, "all are told", 30)
+    waiters[3].bell.clear()
+    endpoint.rang(["a"], new=False)
+    await until(waiters[3].bell.is_set, "told again", 30)

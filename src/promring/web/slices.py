@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from aiohttp import web
@@ -42,8 +43,8 @@ from promring.web.sd import Polls, header, seconds_to_wait
 
 ANSWER_BYTES_MOST = 16 * 1024 * 1024
 WHOLE_BYTES = 128 * 1024
-TOGETHER_S = 0.01
-"""What several fleets decide at once is sent together."""
+TOGETHER_S, WOKEN_MOST = 0.01, 8
+"""What several fleets decide at once is sent together; to so many before others have their turn."""
 LOOK_S = 0.5
 """How soon it is seen that a reload has brought other services."""
 REASONS_MOST = 5
@@ -97,15 +98,30 @@ class SlicesEndpoint:
         """By each name that their scrapers have. They are told in the order in which they came."""
         self._lacking: dict[_Waiter, None] = {}
         """Of scrapers that some service has nothing for: they may have other names there."""
+        self._rung: dict[_Waiter, None] = {}
+        """Those who are yet to be told, in the order in which they came."""
+        self._waking: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def rang(self, scrapers: Collection[str], *, new: bool) -> None:
         for scraper in scrapers:
-            for waiter in self._waiters.get(scraper, ()):
-                waiter.bell.set()
+            self._rung |= self._waiters.get(scraper, {})
         if new:
-            for waiter in self._lacking:
-                waiter.bell.set()
+            self._rung |= self._lacking
+        if self._rung and self._waking is None:
+            self._waking = asyncio.create_task(self._wake())
+
+    async def _wake(self) -> None:
+        """A few at a time: each makes an answer at once, and whoever else asks shall not wait for hundreds of them."""
+        try:
+            await asyncio.sleep(TOGETHER_S)
+            while self._rung:
+                for waiter in list(islice(self._rung, WOKEN_MOST)):
+                    del self._rung[waiter]
+                    waiter.bell.set()
+                await asyncio.sleep(0)
+        finally:
+            self._waking = None
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         asked = canonical_id(request.match_info["scraper"])
@@ -192,7 +208,6 @@ class SlicesEndpoint:
                 while not waiter.view.differs(named):
                     with self._waiting(waiter):
                         await waiter.bell.wait()
-                        await asyncio.sleep(TOGETHER_S)
                     waiter.bell.clear()
                     waiter.view = self._look(asked)
                 return waiter.view
