@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ async def test_a_slice_that_a_prometheus_2_refuses_for_a_label_name_is_explained
     """One such target makes it refuse its whole slice: it goes on with the slice before. Few targets have such a name here:
     when most have, the guard holds the list that is shorter without them, until it is released.
     """
-    audit = {"audit": {"interval": "2s", "timeout": "2s"}}
+    audit: dict[str, Any] = {"audit": {"interval": "2s", "timeout": "2s"}}
     async with stage(tmp_path, consul_program, prometheus_program, scrapers=2, http_sd=1, **audit) as s:
         s.allowed.add("discovery_entries_refused")
         path = tmp_path / "targets.json"
@@ -39,6 +40,6 @@ async def test_a_slice_that_a_prometheus_2_refuses_for_a_label_name_is_explained
 
         async def mended() -> bool:
             found = await s.controller.ask(s.session, f"services/{SERVICE}")
-            return found["coverage"]["missing"] == 0
+            return bool(found["coverage"]["missing"] == 0)
 
         await until(mended, "what else was listed is scraped", 60)
