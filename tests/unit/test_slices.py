@@ -14,6 +14,8 @@ from typing import Any, cast
 import pytest
 
 from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
+from promring.delivery.receiver import parse_generation
+from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.fleet import Service
 from promring.web import slices as slices_module
@@ -217,3 +219,25 @@ async def test_hundreds_who_wait_are_told_a_few_at_a_time_and_others_have_their_
     waiters[3].bell.clear()
     endpoint.rang(["a"], new=False)
     await until(waiters[3].bell.is_set, "told again", 30)
+
+
+async def test_an_agent_that_was_offered_something_older_elsewhere_says_nothing_of_a_leader_whose_slices_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 106 of the simulation: a follower offered an older slice, and the leader raised its epoch for its own one."""
+    heeded: list[str] = []
+    monkeypatch.setattr(Leadership, "agent_has", lambda _, newest: heeded.append(str(newest)))
+    async with running(tmp_path, shared=True) as r:
+        node = r.nodes[0]
+        listing, _ = await ask(r, node)
+        have = digests(listing)
+        ours = max((parse_generation(one.generation) for one in listing.slices), default=None)
+        assert ours is not None
+        later, above = ours._replace(n=ours.n + 1), ours._replace(epoch=ours.epoch + 1)
+        for outranked in (ours, later, above):
+            await ask(r, node, have=have, X_Promring_Outranked=str(outranked))
+        assert heeded == [str(above)], "it has all that is ours"
+        heeded.clear()
+        for outranked in (ours, later, above):
+            await ask(r, node, have={"node": have["node"]}, X_Promring_Outranked=str(outranked))
+        assert heeded == [str(later), str(above)], "what it lacks is older than what it has: our state was lost"

@@ -132,7 +132,7 @@ class SlicesEndpoint:
         view = self._look(asked)
         self._heard_of(view, named)
         if view.offers:
-            self._heed(header(request, OUTRANKED), asked)
+            self._heed(header(request, OUTRANKED), asked, view, named)
         if wait_s > 0 and not view.differs(named):
             view = await self._polls.wait(lambda: self._changed(asked, view, named, wait_s))
         if not view.offers:
@@ -175,9 +175,10 @@ class SlicesEndpoint:
                 told.add(one.delivery)
                 one.delivery.came(one.scraper)
 
-    def _heed(self, outranked: str, asked: str) -> None:
+    def _heed(self, outranked: str, asked: str, view: View, named: Named) -> None:
         """An agent may have what is newer than what it is offered: our state was lost while the clock went back, or another
-        controller served it.
+        controller served it. It says so, too, when it has what we made, and a follower offered it something older. So of our
+        own epoch that is news only where it lacks something of ours that is older.
         """
         leadership = self._controller.leadership
         try:
@@ -185,7 +186,8 @@ class SlicesEndpoint:
         except ValueError:  # nothing, or nonsense
             return
         ours = leadership.epoch
-        if leadership.agent_has(newest):
+        lacks_older = any(one.served.slice.generation < newest and one.mark not in named.have for one in view.offers)
+        if (newest.epoch > ours or lacks_older) and leadership.agent_has(newest):
             note = "our state was lost while the clock went back, or another controller served this agent"
             fields = {"agents_had": str(newest), "ours": ours, "scraper": asked, "note": note}
             log.get().error("agents_outrank_us", goes_above=newest.epoch, **fields)
