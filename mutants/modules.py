@@ -53,7 +53,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "packing": ("unit/test_placement_rules.py", "unit/test_placement_zones.py"),
     "patch": ("laws/test_patch.py",),
     "plan": ("unit/test_moves_and_slices.py",),
-    "pool": ("laws/test_placement.py", "laws/test_patch.py", "unit/test_groups.py"),
+    "pool": ("unit/test_pool.py", "unit/test_groups.py"),
     "preview": ("unit/test_preview_rules.py", "unit/test_preview.py::test_what_cannot_be_is_said"),
     "recall": ("unit/test_entitled.py",),
     "refusals": ("unit/test_entitled.py",),

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place, place_living
-from promring.core.pool import pool_of
+from promring.core.pool import pool_of, selected
 from promring.core.ring import Ring
 from promring.model import Members, Placement, Scraper, TargetGroup, TargetPool
 
@@ -179,3 +180,29 @@ def test_every_version_places_alike_so_that_an_upgrade_moves_nothing(first: int)
         digest.update(told(place(pool, listed, policy, loads)))
         digest.update(told(place_living(pool, Ring(members[dead:], policy.virtual_nodes), listed, policy, loads)))
     assert digest.hexdigest()[:16] == ALIKE[first]
+
+
+@pytest.mark.parametrize("first", [0, 15, 30])
+def test_it_does_not_matter_into_which_services_the_targets_of_a_fleet_are_cut(first: int) -> None:
+    """The bound is over all services together, and of all of them the smaller keys go first."""
+    for seed in range(first, first + 15):
+        pool, members, policy, loads, dead = drawn(seed)
+        services = np.random.default_rng(seed).integers(1, 4, len(pool)) if pool.replicas is None else pool.replicas
+        cut = [np.flatnonzero(services == n) for n in (1, 2, 3)]
+        parts = {}
+        for n, rows in enumerate(cut, 1):
+            some = replace(selected(pool, rows), zones=None if pool.zones is None else pool.zones[rows])
+            owners = policy.replication_factor if pool.replicas is None else n
+            parts[f"s{n}"] = Part(replace(some, zone_names=pool.zone_names), owners, salt_of("fleet", f"s{n}"))
+        order, fleet = np.concatenate(cut), FleetPool.of(parts)
+        if pool.replicas is not None:
+            policy = replace(policy, replication_factor=1)
+        asked = None if loads is None else loads[order]
+        listed = Ring(members, policy.virtual_nodes)
+        for living in (listed, Ring(members[dead:], policy.virtual_nodes)):
+            whole, found = (place_living(*some) for some in (
+                (pool, living, listed, policy, loads), (fleet, living, listed, policy, asked)
+            ))  # fmt: skip
+            assert found.owners.tolist() == whole.owners[order].tolist(), seed
+            assert (found.limits is None) == (whole.limits is None)
+            assert found.limits is None or whole.limits is None or found.limits.tolist() == whole.limits.tolist()

@@ -216,7 +216,7 @@ def merge_sources(
     zone_label: str | None = None,
 ) -> TargetPool:
     """``merge`` of what sources say, by name. A source without a rank comes after all that have one."""
-    unknown = max(ranks.values(), default=-1) + 1
+    unknown = max(ranks.values(), default=0) + 1
     chosen = [ranks.get(name, unknown + number) for number, name in enumerate(lists)]
     return merge(list(lists.values()), hash_labels, zone_label, ranks=chosen)
 
