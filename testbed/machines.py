@@ -26,6 +26,8 @@ from testbed import netns
 from testbed.netns import Holder, Switch
 
 PRIVATE = ("/etc", "/opt", "/var", "/root", "/srv", "/usr/local")
+SYSTEMCTL = Path(__file__).parent / "systemctl"
+"""A program that stands for systemd's where none runs."""
 _CLONE_NEWNET = 0x40000000
 
 
@@ -78,6 +80,17 @@ class Machine(Holder):
                 f"mount -t overlay overlay -o lowerdir={folder},upperdir={room}/upper,workdir={room}/work {folder}",
             ]
         made = self.run("\n".join(lines))
+        if made.returncode:
+            raise StartError(f"{self.name}: {made.stdout}")
+
+    def furnish_system(self) -> None:
+        """Of ``/usr``, too, what is written is in memory: packages may be installed. ``systemctl`` is ``SYSTEMCTL`` then."""
+        room = "/mnt/usr"
+        made = self.run(
+            f"mkdir -p {room}/upper {room}/work && "
+            f"mount -t overlay overlay -o lowerdir=/usr,upperdir={room}/upper,workdir={room}/work /usr && "
+            f"install -m 755 {shlex.quote(str(SYSTEMCTL))} /usr/local/bin/systemctl"
+        )
         if made.returncode:
             raise StartError(f"{self.name}: {made.stdout}")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from testbed.machines import Machine, Machines, available
+from testbed.machines import SYSTEMCTL, Machine, Machines, available
 
 from promring import __version__
 from tests.blocks import ROOT, Block, blocks, commands
@@ -32,23 +32,6 @@ NEXT = "0.2.0"
 """The version that the page upgrades to."""
 STARTED = list(blocks(ROOT / "docs/getting-started.md"))
 INSTALL = list(blocks(ROOT / "docs/install.md"))
-SYSTEMCTL = """#!/bin/bash
-# What the pages use of systemd: starts a unit's program as its user, with its environment.
-set -e
-verb=$1; shift
-[ "$verb" != daemon-reload ] || exit 0
-[ "$1" != --now ] || shift
-unit=/etc/systemd/system/$1.service; pid=/var/tmp/$1.pid
-if [ -e "$pid" ]; then
-    kill "$(cat "$pid")"
-    while grep -qs '^State:.[^Z]' "/proc/$(cat "$pid")/status"; do sleep 0.05; done  # the first process here reaps nobody
-fi
-install -d -o promring -m 0700 /var/lib/promring
-while read -r line; do export "${line#Environment=}"; done < <(grep ^Environment= "$unit")
-cd /
-setsid setpriv --reuid promring --regid promring --clear-groups $(sed -n s/^ExecStart=//p "$unit") >> /var/tmp/$1.log 2>&1 &
-echo $! > "$pid"
-"""
 
 
 class Walk:
@@ -292,7 +275,7 @@ def wheels(folder: Path) -> Path:
 def install(walk: Walk, folder: Path) -> None:
     """What the page on installing says of a virtual environment, on a machine that reaches no index of packages."""
     walk.on(PROMRING).write("/etc/pip.conf", f"[global]\nno-index = true\nfind-links = {folder}\n")
-    walk.on(PROMRING).write("/usr/local/bin/systemctl", SYSTEMCTL)
+    walk.on(PROMRING).write("/usr/local/bin/systemctl", SYSTEMCTL.read_text())
     walk.type(f"chmod +x /usr/local/bin/systemctl; cp -rL {ROOT}/deploy {ROOT}/requirements.lock {folder}/promring-*.whl .")
     for words in ("python3 -m venv", "useradd"):
         walk.type("set -e; unset PIP_FIND_LINKS; " + by_words(words, INSTALL).text)
