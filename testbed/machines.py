@@ -55,7 +55,8 @@ class Machine(Holder):
 
     def arguments(self, line: str) -> list[str]:
         """The command that runs a line of shell there."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--pid", "--wd=/root", "bash", "-c", line]
+        there = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--pid"]
+        return [*there, "bash", "-c", f"cd /root || exit\n{line}"]  # nsenter's --wd is looked up before it is there
 
     def fetch(self, url: str, timeout_s: float = 10.0) -> bytes:
         """What a server answers to GET as seen from there. Raises ``OSError`` when it does not."""
