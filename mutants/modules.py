@@ -50,7 +50,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "loss": ("unit/test_loss.py",),
     "marks": ("unit/test_coverage.py",),
     "needed": ("unit/test_needed.py",),
-    "packing": ("unit/test_placement_rules.py", "unit/test_placement_zones.py"),
+    "packing": ("laws/test_packing.py", "unit/test_placement_rules.py", "unit/test_placement_zones.py"),
     "patch": ("laws/test_patch.py",),
     "plan": ("unit/test_moves_and_slices.py",),
     "pool": ("unit/test_pool.py", "unit/test_groups.py"),
