@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.packing import Ranked, _by_priority, _turned_away, fitting, has_other_group, summed
+from promring.core.packing import PACKINGS_MAX, Ranked, _by_priority, _turned_away, fitting, has_other_group, summed
 from promring.core.ring import Ring
 from promring.model import Loads, Scraper
 
@@ -29,11 +29,12 @@ def loads_of(rng: np.random.Generator, count: int) -> Loads | None:
 def test_in_order_each_fits_that_finds_room_beside_those_before_it(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(6):
-        count = int(rng.integers(0, 15))
-        asked = np.sort(rng.integers(0, SCRAPERS, count)).astype(np.int32)
+        scrapers = int(rng.choice([SCRAPERS, 60]))
+        count = int(rng.integers(0, 2 * scrapers))
+        asked = np.sort(rng.integers(0, scrapers, count)).astype(np.int32)
         loads = loads_of(rng, count)
         each = [1] * count if loads is None else loads.tolist()
-        room = rng.integers(-2, 2 + sum(each) // 2, SCRAPERS)
+        room = rng.integers(-2, 2 + max([1, *each]) * 2, scrapers)
         left, expected = np.maximum(room, 0).tolist(), []
         for scraper, load in zip(asked.tolist(), each, strict=True):
             expected.append(load <= left[scraper])
@@ -47,7 +48,7 @@ def test_the_heaviest_go_first_then_those_that_ask_for_the_first_time_then_the_e
     rng = np.random.default_rng(seed)
     for _ in range(6):
         count = int(rng.integers(1, 40))
-        asked = rng.integers(0, int(rng.choice([1, SCRAPERS, 2**16 + 3])), count).astype(np.int32)
+        asked = rng.choice([0, 1, 2, 2**16, 2**16 + 1, 2**17][: int(rng.integers(1, 7))], count).astype(np.int32)
         loads, sent = loads_of(rng, count), (rng.random(count) < 0.4).astype(np.uint8)
         each = [1] * count if loads is None else loads.tolist()
         expected = sorted(range(count), key=lambda n: (asked[n], -each[n], sent[n], n))
@@ -115,3 +116,19 @@ def test_a_scraper_with_too_little_room_keeps_the_heaviest_and_of_giants_one_alo
         ranked = Ranked(keys.astype(np.uint64), ascending)
         found = _turned_away(ranked, loads, owners, over, room, alone, sent)
         assert found.tolist() == [n for n in range(count) if n not in kept]
+        assert found.dtype == np.dtype(np.intp), "rows are taken by them, also where there are none"
+
+
+def test_what_weighs_nothing_is_kept_however_often_the_others_are_packed() -> None:
+    """Each second target does not fit beside those before it, so that each of the others needs another packing."""
+    left, loads = 2**40, list[int]()
+    while left > 2**8:
+        loads += [left // 2 + 1, left - left // 2]
+        left -= loads[-2]
+    count = len([*loads, 0, 0])
+    owners, sent = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.uint8)
+    room, each = np.array([2**40]), np.array([*loads, 0, 0])
+    ranked = Ranked(np.arange(count, dtype=np.uint64), ascending=True)
+    found = _turned_away(ranked, each, owners, summed(owners, each, 1) > room, room, room, sent).tolist()
+    assert set(found) < set(range(count - 2))
+    assert set(range(1, 2 * PACKINGS_MAX, 2)) <= set(found)

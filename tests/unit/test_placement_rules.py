@@ -133,6 +133,17 @@ def test_a_target_heavier_than_a_share_stands_alone_and_raises_no_limit() -> Non
     assert len(placed.giants()) == 1
 
 
+@pytest.mark.parametrize(("light", "raised"), [(0, False), (1, True)])
+def test_only_what_weighs_something_stands_beside_a_giant_and_raises_the_limit(light: int, raised: bool) -> None:
+    """Each of two scrapers has both targets, and the second one's share is a quarter of all."""
+    loads = np.array([9, light], dtype=np.int64)
+    placed = place(listed(2), Ring(scrapers(2, 3.0, 1.0), 64), Policy(64, 1.0, replication_factor=2), loads)
+    assert placed.limits is not None
+    assert placed.limits.dtype == np.int64
+    assert (placed.limits[1] == 9 + light) == raised
+    assert raised or placed.limits[1] <= 5
+
+
 def test_loads_that_fit_into_no_share_raise_the_limits_and_capacity_stops_that() -> None:
     loads = np.array([6, 6, 6], dtype=np.int64)  # two scrapers: a share of 9.9 holds only one of them
     placed = place(listed(3), Ring(scrapers(2), 64), Policy(64, 1.1), loads)

@@ -94,7 +94,7 @@ def _turned_away(
     if mine is not None:
         firsts = np.flatnonzero(np.r_[True, asked[1:] != asked[:-1]])
         giants = firsts[mine[firsts] > alone[asked[firsts]]]
-        kept[np.isin(asked, asked[giants]) & (mine > 0)] = False
+        kept[np.isin(asked, asked[giants])] = False
         kept[giants] = True
         kept[mine == 0] = True
     return np.sort(held[~kept])
@@ -122,7 +122,7 @@ def fitting(loads: Loads | None, asked: Owners, room: Loads) -> Flags:
     if not len(asked):
         return np.ones(0, dtype=bool)
     if loads is None:
-        sizes = np.bincount(asked, minlength=len(room))
+        sizes = np.bincount(asked)
         ranks = np.arange(len(asked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         fits: Flags = ranks < room[asked]
         return fits
@@ -199,8 +199,6 @@ def _stands_alone(keys: Keys, owners: Owners, loads: Loads, empty: Circle, row: 
 
 def has_other_group(circle: Circle, taken: Owners) -> Flags:
     """For each row whether some scraper of ``circle`` is of another group than those in its row of ``taken``."""
-    if not taken.shape[1]:
-        return np.ones(len(taken), dtype=bool)
     there = np.unique(circle.groups[circle.present])
     if len(there) > taken.shape[1]:
         return np.ones(len(taken), dtype=bool)
@@ -212,6 +210,4 @@ def has_other_group(circle: Circle, taken: Owners) -> Flags:
 
 def summed(owners: Owners, loads: Loads | None, scrapers: int) -> Loads:
     """Load a scraper: int64, shape (scrapers,). Exact: floats hold every sum below 2**53."""
-    if loads is None:
-        return np.bincount(owners, minlength=scrapers).astype(np.int64, copy=False)
     return np.bincount(owners, weights=loads, minlength=scrapers).astype(np.int64)
