@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import (
     agents,
+    allocator,
     churn,
     comparison,
     engine,
@@ -56,6 +57,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "memory": memory.run,
     "failover": failover.run,
     "comparison": comparison.run,
+    "allocator": allocator.run,
     "load": load.run,
     "load_large": load.run_large,
     "page": page.run,
