@@ -45,7 +45,7 @@ async def test_strangers_take_neither_descriptors_nor_cores_from_the_fleet(tmp_p
         nodes = [f"{host}:{port}" for host, port in runner.addresses]
         service = {
             "name": "node",
-            "scrapers": {"probe": {"nodes": nodes, "interval": "500ms", "timeout": "500ms", "unhealthy_after": 10}},
+            "scrapers": {"probe": {"nodes": nodes, "interval": "500ms", "timeout": "500ms", "unhealthy_after": 100}},
             "targets": [{"file": {"files": ["targets.json"], "refresh_interval": "1s"}}],
             "delivery": [{"file": {"path": "out/{scraper}.json"}}],
         }

@@ -22,7 +22,7 @@ import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from promring.delivery import receiver_sh
+from promring.delivery import receiver, receiver_sh
 from promring.delivery.file import FileDelivery
 from promring.delivery.receiver import RefusedError, held, install, note_of, noted
 from promring.delivery.receiver_sh import parse_answer, to_stdin, was_written
@@ -423,3 +423,12 @@ def test_left_overs_of_a_killed_writer_are_removed_when_they_are_a_minute_old(tm
         os.utime(left, None if left is young else (1, 1))
     assert asked(["sh", "-s"], offer(path, ONE)) == "written"
     assert [p.exists() for p in (old, young, foreign)] == [False, True, True]
+
+
+def test_a_folder_that_becomes_a_link_after_it_was_checked_gets_no_lock(tmp_path: Path) -> None:
+    """A run that swaps folders all the while left a lock elsewhere, once in some twenty runs."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a symlink, which is not followed"), receiver._locked(tmp_path / "out/x.json", 1):
+        raise AssertionError("it is locked")
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -133,7 +133,7 @@ def install(path: Path, envelope: Envelope, *, own: int = 1, rule: Rule = only_n
     disk.refuse_odd(path)
     if _is_known(path, envelope, rule) and _holds(path, envelope.body):
         return False  # so a file system that is read-only is no trouble
-    with _locked(path):
+    with _locked(path, own):
         known, there = _is_known(path, envelope, rule, say=log.get()), _holds(path, envelope.body)
         if not known:
             disk.install(note_of(path), envelope.note.line(), own=own)
@@ -148,7 +148,7 @@ def climb(path: Path, newer: Note, *, own: int = 1) -> bool:
 
     Raises OSError.
     """
-    with _locked(path):
+    with _locked(path, own):
         have = noted(path)
         if have is None or have.sha256 != newer.sha256 or newer.rank <= have.rank:
             return False
@@ -232,10 +232,14 @@ def note_of(path: P) -> P:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, own: int) -> Iterator[None]:
     """One writer at a time. Raises OSError when another one holds on for ``LOCK_WAIT_S``."""
     lock = path.with_name(f".{path.name}.promring-lock")
-    descriptor = disk.open_plain(lock, os.O_RDWR | os.O_CREAT)
+    folder = disk.open_folder(path.parent, own=own)
+    try:
+        descriptor = disk.open_plain(lock, os.O_RDWR | os.O_CREAT, folder=folder)
+    finally:
+        os.close(folder)
     try:
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:
