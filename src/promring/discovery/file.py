@@ -131,7 +131,6 @@ class FileSource:
 
         paths, errors, opened = await in_thread(begin)
         lists: list[TargetPool] = []
-        answer: TargetPool | DiscoveryError | None = None
 
         def go_on() -> TargetPool | DiscoveryError | None:
             lists.extend(self._computed(opened, errors))

@@ -1,8 +1,8 @@
 """A controller that begins to lead, or knows nothing, looks what the scrapers have before it changes anything.
 
 The leader before it, or itself before its state was lost, may have given targets to scrapers. Until all scrapers were looked
-at and have answered, or ``LOOK_S`` have passed, it pushes nothing; then what they have counts as given to them. What one has
-that starts up, and cannot be asked yet, would be taken from it before another one has it.
+at and have answered, or ``LOOK_S`` have passed, it pushes nothing; then what they have counts as given to them. Else
+a scraper that still starts up, and cannot be asked, would lose targets before another scraper has them.
 """
 
 from __future__ import annotations

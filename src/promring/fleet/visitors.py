@@ -25,6 +25,11 @@ class Visits(NamedTuple):
         gap = now - self.at
         return Visits(now, self.every_s if gap < VISIT_APART_S else gap)
 
+    def go_on(self, now: float) -> bool:
+        """Whether the scraper still comes: it came twice, and not too long ago."""
+        away_s = now - self.at
+        return self.every_s > 0 and (away_s < PATIENCE_S or away_s < self.patience_s)
+
     @property
     def patience_s(self) -> float:
         return max(PATIENCE_S, PATIENCE_VISITS * self.every_s)
@@ -65,16 +70,12 @@ class Visitors:
     def comes(self, scraper: str) -> Visits | None:
         """The visits of one that comes; None for one that does not, or does no more."""
         found = self.visits.get(scraper)
-        return found if found and found.every_s and time.monotonic() - found.at < found.patience_s else None
+        return found if found is not None and found.go_on(time.monotonic()) else None
 
     def present(self) -> set[str]:
         """Who comes, or was seen to run what it shall when it was last looked at."""
         now = time.monotonic()
-        visits = self.visits.items()
-        comes = {
-            name for name, one in visits if one.every_s and (now - one.at < PATIENCE_S or now - one.at < one.patience_s)
-        }
-        return comes | self._runs
+        return {name for name, visits in self.visits.items() if visits.go_on(now)} | self._runs
 
     def runs(self, scraper: str) -> bool:
         """Whether it was seen to run what it shall when it was last looked at."""

@@ -176,9 +176,9 @@ class SlicesEndpoint:
                 one.delivery.came(one.scraper)
 
     def _heed(self, outranked: str, asked: str, view: View, named: Named) -> None:
-        """An agent may have what is newer than what it is offered: our state was lost while the clock went back, or another
-        controller served it. It says so, too, when it has what we made, and a follower offered it something older. So of our
-        own epoch that is news only where it lacks something of ours that is older.
+        """An agent names the generation because of which it refused a slice. Above our epoch, our state was lost while the
+        clock went back, or another controller served the agent. Of our own epoch, the agent may have all of our slices, and
+        have refused an older one of a follower: that is no news unless the agent lacks a slice of ours that is older.
         """
         leadership = self._controller.leadership
         try:
