@@ -120,3 +120,21 @@ def test_a_source_that_asks_for_it_is_left_alone_for_an_interval_at_most(asks_s:
     jumping.run(play())
     first, second = source.asked_at
     assert (1 - JITTER) * waits_s <= second - first <= (1 + JITTER) * waits_s + 1
+
+
+async def test_an_answer_with_a_long_header_is_read() -> None:
+    """A policy or a cookie of more than 8 KiB; Prometheus takes it."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response([{"targets": ["a:1"]}], headers={"Content-Security-Policy": "x" * 20_000})
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        assert len(await http_source(f"http://127.0.0.1:{port}/", 60.0, 20.0).fetch()) == 1
+    finally:
+        await runner.cleanup()

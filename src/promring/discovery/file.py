@@ -14,8 +14,6 @@ Only what changed is read: each file twice, and all of them once in ``interval_s
 from __future__ import annotations
 
 import asyncio
-import fnmatch
-import glob
 import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,7 +26,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from promring.config.kinds import Problem
 from promring.config.values import ENTRIES_MAX, Interval, base_folder
 from promring.discovery import SourceContext, SourceSettings
-from promring.discovery.globs import matching, may_match
+from promring.discovery.globs import escaped, matching, may_match
 from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.looking import Looking
 from promring.discovery.stamps import Stamps
@@ -48,7 +46,7 @@ PATIENCE_S = 30.0
 def _sd_file(pattern: str, info: ValidationInfo) -> str:
     if not pattern.lower().endswith((".json", ".yml", ".yaml")):
         raise ValueError(f"{pattern!r} must end in .json, .yml or .yaml")
-    return str(Path(glob.escape(str(base_folder(info))), pattern))
+    return str(Path(escaped(str(base_folder(info))), pattern))
 
 
 class FileTargets(SourceSettings):
@@ -71,7 +69,12 @@ class FileTargets(SourceSettings):
 
     def doubts(self) -> Iterator[Problem]:
         for i, pattern in enumerate(self.files):
-            if not glob.glob(pattern):
+            try:
+                absent = not matching(Path(pattern))
+            except OSError as error:
+                yield ("files", i), f"{pattern}: {error.strerror}"
+                continue
+            if absent:
                 yield ("files", i), f"no file matches {pattern!r} yet"
 
 
@@ -158,7 +161,7 @@ class FileSource:
                 errors.append(f"{pattern}: {error.strerror}")
                 continue
             paths |= dict.fromkeys(found)
-            if not found and not any(fnmatch.fnmatchcase(path, pattern) for path in self._files):
+            if not found and not any(may_match(pattern, path) for path in self._files):
                 errors.append(f"{pattern}: no such file")
         paths |= dict.fromkeys(self._files)
         return list(paths), errors

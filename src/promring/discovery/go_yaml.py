@@ -22,6 +22,7 @@ NULLS_DECODED = frozenset(("Null", "NULL"))
 _BOM = "\ufeff"
 _BOMS_FIRST = 2
 """The reader takes one at the beginning, the scanner another."""
+_LINE_NOT_INDENTED = re.compile(r"(?:\r\n|[\n\x85\u2028\u2029]|\r(?!\n))(?! |\Z)")
 _COLON_OF_TEXT = re.compile(r"[^\s,\[\]{}]:[,\[\]{}]")
 _COLONS = re.compile(r"[*&!][^\s,\[\]{}]*|(?<=\w)(?P<colon>:)(?=[,\[\]{}])")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -43,15 +44,19 @@ class TagNotEnded(Exception):
 
 
 class StandIns:
-    """For one text, in which ``[10.0.0.1:]`` is repaired as its parser finds it."""
+    """For one text, in which ``[10.0.0.1:]`` is repaired as its parser finds it. Raises ValueError for one of which go-yaml
+    skips characters.
+    """
 
     def __init__(self, text: bytes) -> None:
         self._text: str | None = None
-        self._bytes = text
+        self._bytes = text = _in_utf8(text)
         self._repairs = 0
         self._colon = self._bom = ""
         if _BOM.encode() in text[3:] and (decoded := self._decoded()) is not None:
             first = len(decoded[:_BOMS_FIRST]) - len(decoded[:_BOMS_FIRST].lstrip(_BOM))
+            if first == _BOMS_FIRST and _LINE_NOT_INDENTED.search(decoded):
+                raise ValueError("it begins with two byte order marks, so go-yaml skips the first character of each line")
             self._bom = self._unused(decoded)
             self._set(decoded[:first] + decoded[first:].replace(_BOM, self._bom))
 
@@ -101,7 +106,7 @@ class StandIns:
         return text.replace(self._bom, _BOM) if self._bom else text
 
     def _decoded(self) -> str | None:
-        if self._text is None and not self._bytes.startswith((b"\xff\xfe", b"\xfe\xff")):
+        if self._text is None:
             try:
                 self._text = self._bytes.decode()
             except UnicodeDecodeError:
@@ -128,6 +133,15 @@ class StandIns:
         """A character that the text neither has nor writes as an escape."""
         lower = text.lower()
         return next(chr(n) for n in _PRIVATE if chr(n) not in text and f"{n:x}" not in lower and chr(n) != self._bom)
+
+
+def _in_utf8(text: bytes) -> bytes:
+    """A text in UTF-16 as the same one in UTF-8, its mark too; one that is broken stays, and its parser refuses it."""
+    encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(text[:2])
+    try:
+        return text.decode(encoding).encode() if encoding else text
+    except UnicodeDecodeError:
+        return text
 
 
 def fits(kind: str, text: str) -> bool:

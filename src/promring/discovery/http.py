@@ -28,7 +28,7 @@ from promring.runtime.redact import shown
 from promring.runtime.threads import in_thread
 
 BODY_BYTES_MAX = 512 * 1024 * 1024
-CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.IGNORECASE)
+CONTENT_TYPE = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.IGNORECASE | re.ASCII)
 """What Prometheus takes."""
 
 

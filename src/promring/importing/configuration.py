@@ -6,12 +6,12 @@ without a name or with the name of another). Everything else is carried.
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from promring.discovery.globs import escaped, matching
 from promring.importing import keys
 from promring.importing.findings import Finding
 from promring.importing.source import InputError, Node, Source, flat, get, is_merge, read_source, text_of, texts
@@ -146,7 +146,7 @@ def _included(found: Configuration, order: int, problems: list[str]) -> Iterator
             found.findings.append(Finding(order, item.line, "PI028", found.main.name, where, what, "its jobs are not taken"))
             found.vmagent = True
             continue
-        for path in sorted(glob.glob(str(Path(glob.escape(str(base)), pattern)))):
+        for path in sorted(map(str, matching(Path(escaped(str(base)), pattern)))):
             relative = os.path.relpath(path, base)
             inside = not Path(pattern).is_absolute() and not relative.startswith("..")
             if any(Path(path).samefile(source.path) for source in found.included.values()):

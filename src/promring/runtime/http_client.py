@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 ERROR_MAX = 300
+HEADER_BYTES_MAX = 64 * 1024
+"""Of one header of an answer: some programs send policies or cookies of more than aiohttp's 8 KiB."""
 USER_AGENT = "promring"
 TEXT_WINDOW_BYTES = 64 * 1024
 """Of a body: so much of it is looked at for an error message."""
@@ -111,6 +113,8 @@ def new_session(
         auto_decompress=unpack,
         headers={"User-Agent": USER_AGENT},
         timeout=aiohttp.ClientTimeout(total=None),
+        max_line_size=HEADER_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
     )
 
 
