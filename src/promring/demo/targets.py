@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
-
-from aiohttp import web
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import cast
 
 KEPT = 4096
+HEAD_BYTES_MAX = 64 * 1024
 
 
 class Farm:
@@ -21,19 +22,24 @@ class Farm:
         self._count = count
         self.series: dict[str, int] = {}
         self._hits: dict[str, deque[float]] = {}
+        self._open = set[asyncio.Transport]()
 
     async def __aenter__(self) -> Farm:
-        app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        for _ in range(self._count):
-            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._hits = {f"{host}:{port}": deque(maxlen=KEPT) for host, port in self._runner.addresses}
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            for _ in range(self._count):
+                server = await loop.create_server(lambda: _Exporter(self._open, self._metrics), "127.0.0.1", 0)
+                stack.callback(server.close)
+                host, port = server.sockets[0].getsockname()
+                self._hits[f"{host}:{port}"] = deque(maxlen=KEPT)
+            self._running = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await self._running.aclose()
+        for transport in self._open:
+            transport.abort()
+        await asyncio.sleep(0)  # they are closed in the next round of the loop
 
     @property
     def addresses(self) -> list[str]:
@@ -56,10 +62,41 @@ class Farm:
                 return found
             await asyncio.sleep(0.05)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        assert request.transport is not None  # the request is being answered
-        host, port = request.transport.get_extra_info("sockname")[:2]
+    def _metrics(self, host: str, port: int) -> str:
         address = f"{host}:{port}"
         self._hits[address].append(time.monotonic())
         more = "".join(f'demo_more{{n="{n}"}} 1\n' for n in range(self.series.get(address, 0)))
-        return web.Response(text=f"# TYPE demo_port gauge\ndemo_port {port}\n{more}", content_type="text/plain")
+        return f"# TYPE demo_port gauge\ndemo_port {port}\n{more}"
+
+
+class _Exporter(asyncio.Protocol):
+    """One connection to an exporter. A web framework would cost more than all else that a farm does."""
+
+    def __init__(self, connections: set[asyncio.Transport], metrics: Callable[[str, int], str]) -> None:
+        self._open, self._metrics, self._asked = connections, metrics, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._open.add(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        *heads, self._asked = (self._asked + data).split(b"\r\n\r\n")
+        for head in heads:
+            self._answer(head)
+        if len(self._asked) > HEAD_BYTES_MAX:
+            self._transport.abort()
+
+    def _answer(self, head: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        asked, said, body = head.split(b"\r\n", 1)[0], "404 Not Found", b""
+        if asked.startswith(b"GET /metrics "):
+            host, port = self._transport.get_extra_info("sockname")
+            said, body = "200 OK", self._metrics(host, port).encode()
+        headers = f"HTTP/1.1 {said}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._transport.write(headers.encode() + body)
+        if asked.endswith(b"HTTP/1.0") or b"\r\nconnection: close" in head.lower():
+            self._transport.close()
