@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import fnmatch
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -33,12 +32,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mount and setuid need
 
 def generation_of(body: bytes, index: int) -> Generation:
     """Of a slice that is whole: one list that was made, to the last byte. Fails for any other."""
-    groups = json.loads(body)
-    made = {group["labels"]["made"] for group in groups}
-    assert len(made) == 1, f"a list of several generations: {sorted(made)}"
-    epoch, n = (int(word) for word in made.pop().partition("/")[0].split("."))
-    assert body == body_of(Generation(epoch, n), index), f"{len(body)} bytes that are no list of {epoch}.{n}"
-    return Generation(epoch, n)
+    mark = MARK.search(body)
+    assert mark is not None, f"{len(body)} bytes without a mark"
+    generation = Generation(int(mark[1]), int(mark[2]))
+    assert body == body_of(generation, index), f"{len(body)} bytes that are no list of {generation}"
+    return generation
 
 
 def installed(folder: Path, count: int = len(SCRAPERS)) -> list[Generation | None]:

@@ -47,10 +47,14 @@ def count_of(generation: Generation, index: int) -> int:
 @functools.lru_cache(maxsize=32)
 def body_of(generation: Generation, index: int) -> bytes:
     """The list of scraper ``index`` in ``generation``: 150 to 350 kB, of one length for one ``n``, each line marked."""
-    count = count_of(generation, index)
-    line = b'{"targets":["10.1.%%d.%%d:9100"],"labels":{"job":"node","made":"%08d.%08d/%d","zone":"eu-west-1a"}}'
-    marked = line % (generation.epoch, generation.n, index)
-    return b"[%s]\n" % b",\n".join(marked % divmod(i, 250) for i in range(count))
+    mark = b"%08d.%08d/%d" % (generation.epoch, generation.n, index)
+    return _unmarked(count_of(generation, index)).replace(b"MARK", mark)
+
+
+@functools.lru_cache(maxsize=256)
+def _unmarked(count: int) -> bytes:
+    line = b'{"targets":["10.1.%d.%d:9100"],"labels":{"job":"node","made":"MARK","zone":"eu-west-1a"}}'
+    return b"[%s]\n" % b",\n".join(line % divmod(i, 250) for i in range(count))
 
 
 def slices_of(generation: Generation, count: int = len(SCRAPERS)) -> list[Slice]:
@@ -238,6 +242,8 @@ def main(folder: str, descriptor: str) -> None:
     _die_with_parent()
     log.configure("debug", stream=io.StringIO())  # loads what a child would load while its calls are counted
     log.get().info("ready")
+    for index in range(len(SCRAPERS)):
+        body_of(Generation(1, 1), index)  # and what makes the lists of the first generation
     with contextlib.suppress(ConnectionError), socket.socket(fileno=int(descriptor)) as channel:
         for order in _orders(channel):
             if "user" in order:  # else it was for a child that was killed before it read it
