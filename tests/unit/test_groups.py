@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from promring.core.fragment import ID_LABEL, REDIRECTING, decode, fragments, id_of, identities, target
 from promring.core.plan import body_of
 from promring.core.pool import build_pool, merge, merge_sources, pool_of, selected
-from promring.discovery.groups import YAML_INLINE_MAX, Reader, from_json, from_yaml, listed, read_pool
+from promring.discovery.groups import (
+    YAML_INLINE_MAX,
+    Reader,
+    Refusals,
+    checked,
+    from_json,
+    from_yaml,
+    listed,
+    read_pool,
+)
+from promring.discovery.limits import LABEL_VALUE_MAX
 from promring.discovery.list_rules import ListRules
 from promring.model import DiscoveryError, TargetGroup
 from tests.laws.strategies import Groups, groups
@@ -26,6 +36,20 @@ def test_json_and_yaml_give_the_same() -> None:
     yaml = b"- targets: [a:1, 'b:2']\n  labels: {x: y, env: prod}\n- targets: ['[::1]:9100']\n"
     expected = (TargetGroup.of(["a:1", "b:2"], {"env": "prod", "x": "y"}), TargetGroup.of(["[::1]:9100"]))
     assert listed(json, "f") == listed(yaml, "f", from_yaml) == expected
+
+
+def test_groups_without_targets_make_nothing_and_are_counted_and_what_is_wrong_with_them_is_said() -> None:
+    refusals = Refusals()
+    given = [
+        {},
+        {"labels": {"x": "y"}},
+        {"labels": {"a-": "\x00" * (LABEL_VALUE_MAX + 1)}},
+        {"targets": ["a:1"]},
+        {"targets": [""]},
+    ]
+    made = list(checked(from_json(json.dumps(given).encode(), "f"), "f", refusals))
+    assert [list(one.addresses) for one in made] == [["a:1"], []]
+    assert (refusals.count, [text[:10] for text in refusals.named]) == (1, ["[2].labels", "[4].target"])
 
 
 @pytest.mark.parametrize("text", [b"[]", b"null", b'[{"targets": []}]'])

@@ -163,6 +163,8 @@ class _Check:
         self._groups, self._targets = i + 1, self._targets + len(targets)
         if i >= TARGETS_MAX or self._targets > TARGETS_MAX:
             raise self._too_many()
+        if not (targets or labels):
+            return None  # nothing to look at: five million of them would take half a minute
         known = self._names.known.get(tuple(labels)) or self._names.look(labels)
         if known.plain and all(values := labels.values()):
             size = known.length + len("".join(values))  # type: ignore[arg-type]
@@ -176,6 +178,8 @@ class _Check:
             wrong = f"{INTERVAL} {passed[INTERVAL]!r}: nothing can scrape so often, and vmagent ends when it tries"
         if wrong:
             self._refusals.add(f"[{i}].labels: {wrong}", len(targets))
+            return None
+        if not targets:
             return None
         self._expanded += size * len(targets)
         if self._expanded > self._expanded_max:

@@ -17,6 +17,7 @@ through when the last task of the last play is done and every handler that it no
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -63,6 +64,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._plays = playbook.get_plays()
+        gc.freeze()  # Ansible forks a process for each task of each host, and each would copy all that it collects
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         # A run that names several playbooks would make this wrong; promring names one.
