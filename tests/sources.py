@@ -8,9 +8,9 @@ from promring.config.http_client import Tls
 from promring.config.node import Node
 from promring.discovery.http import BODY_BYTES_MAX, HttpSource, HttpTargets
 from promring.discovery.python import PythonSource, PythonTargets
-from promring.discovery.rlimit import BYTES_MAX
 from promring.membership.probe import ProbeScrapers
 from promring.runtime.redact import SecretUrl
+from promring.runtime.rlimit import BYTES_MAX
 from promring.runtime.tls import TlsFiles
 
 

@@ -263,7 +263,7 @@ async def test_whatever_a_python_function_does_its_last_list_stays_and_the_loop_
     tmp_path: Path, consul_program: Path, prometheus_program: Path, seen: Seen
 ) -> None:
     (tmp_path / "cmdb.py").write_text(CMDB)
-    python = {"python": {"callable": "cmdb:targets", "interval": "50ms", "timeout": f"{START_S:g}s"}}
+    python = {"python": {"callable": "cmdb:targets", "interval": "300ms", "timeout": f"{START_S:g}s"}}
     options: dict[str, Any] = {"start": False, "http_sd": 0, "targets": [python]}
     async with stage(tmp_path, consul_program, prometheus_program, count=20, **options) as s:
         s.allowed |= TROUBLE

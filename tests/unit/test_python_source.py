@@ -11,9 +11,9 @@ import pytest
 from pydantic import JsonValue
 
 from promring.core.fragment import decode, fragments
-from promring.discovery.python import PythonSource, PythonTargets, why_not_importable
-from promring.discovery.rlimit import BYTES_MAX
+from promring.discovery.python import WORKER, PythonSource, PythonTargets, why_not_importable
 from promring.model import DiscoveryError
+from promring.runtime.rlimit import BYTES_MAX
 
 FUNCTIONS = """
 import asyncio
@@ -94,17 +94,14 @@ async def test_settings_are_not_in_the_command_line(tmp_path: Path) -> None:
     assert b"canary" not in (await given.fetch()).blob
 
 
+async def test_a_fetch_loads_nothing_of_promring_that_the_function_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "seen.py").write_text("import sys\ndef loaded(): return [{'targets': sorted(sys.modules)}]")
+    pool = await PythonSource(PythonTargets(callable="seen:loaded"), str(tmp_path)).fetch()
+    assert b'"msgspec"' in pool.blob
+    assert not [name for name in (b"pydantic", b"yaml", b"asyncio", b"promring.discovery") if b'"%s"' % name in pool.blob]
+
+
 def test_a_worker_that_is_only_to_find_the_function_does_not_call_it(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text(FUNCTIONS)
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "promring.discovery.python_worker",
-        "ours:hangs",
-        str(tmp_path),
-        "1000",
-        str(BYTES_MAX),
-        "30",
-    ]
+    command = [sys.executable, "-P", str(WORKER), "ours:hangs", str(tmp_path), "1000", str(BYTES_MAX), "30"]
     assert subprocess.run(command, timeout=60, check=False, stdin=subprocess.DEVNULL).returncode == 0

@@ -1,7 +1,7 @@
 """Targets from a Python function of the operator, sync or async: ``module:function``, or an entry point of the group
 ``promring.targets``. Called with its settings, or with nothing when it has none, it returns a list of groups.
 
-It runs in a process of its own for each fetch (``discovery/worker.py``), so a function that hangs, leaks, prints or dies
+It runs in a process of its own for each fetch (``python_worker.py``), so a function that hangs, leaks, prints or dies
 takes nothing with it: at the time-out the process and its children are killed, and its memory has a limit. Costs about
 0.1 s a fetch.
 """
@@ -27,14 +27,16 @@ from promring.config.kinds import Problem
 from promring.config.values import Interval
 from promring.discovery import SourceContext, SourceSettings
 from promring.discovery.list_rules import ANY, ListRules
-from promring.discovery.rlimit import BYTES_MAX
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.redact import scrub
 from promring.runtime.regular import read_most
+from promring.runtime.rlimit import BYTES_MAX
 from promring.runtime.threads import in_thread
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024
+WORKER = Path(__file__).with_name("python_worker.py")
+"""Run as a file: as a module of this package it would load how configurations are checked, which takes 0.25 s of CPU."""
 
 
 def _callable(text: str) -> str:
@@ -151,7 +153,7 @@ def _ended(command: list[str], errors: IO[bytes], timeout_s: float) -> int:
 
 
 def _command(*arguments: str | int) -> list[str]:
-    return [sys.executable, "-P", "-m", "promring.discovery.python_worker", *map(str, arguments)]
+    return [sys.executable, "-P", str(WORKER), *map(str, arguments)]
 
 
 def _last_line(said: bytes, status: int) -> str:

@@ -1,17 +1,17 @@
-"""The process in which a Python target function runs: ``python -m promring.discovery.python_worker``, then
+"""The process in which a Python target function runs: ``python python_worker.py``, then
 ``function folder bytes memory``; with ``seconds`` after them the function is found, and not called, within that time.
 ``function``: ``module:function``, or the name of an entry point of ``promring.targets``.
 
 The function's settings, if it has any, come as JSON on standard input. Writes its result as JSON to standard output,
 awaited if it is to be; what the function itself prints goes to standard error. ``bytes``: the most that it may write;
 ``memory``: the most that it, and each process that it starts, may allocate.
+
+It is started for each fetch, so it loads only what it needs, when it needs it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import importlib.metadata
 import inspect
 import os
 import resource
@@ -22,7 +22,7 @@ from functools import reduce
 
 import msgspec
 
-from promring.discovery.rlimit import bound
+from promring.runtime.rlimit import bound
 
 ENTRY_POINTS = "promring.targets"
 
@@ -44,6 +44,8 @@ def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_wit
     given = sys.stdin.buffer.read()
     listed = function(msgspec.json.decode(given)) if given else function()
     if inspect.isawaitable(listed):
+        import asyncio
+
         listed = asyncio.run(_awaited(listed))
     result.write(msgspec.json.encode(listed))
     result.close()
@@ -54,7 +56,9 @@ def _found(name: str) -> object:
     module_name, colon, function_name = name.partition(":")
     if colon:
         return reduce(getattr, function_name.split("."), importlib.import_module(module_name))
-    points = [*importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)]
+    from importlib import metadata
+
+    points = [*metadata.entry_points(group=ENTRY_POINTS, name=name)]
     if not points:
         raise LookupError(f"there is no entry point {name!r} of {ENTRY_POINTS}")
     return points[0].load()

@@ -8,8 +8,8 @@ import sys
 
 import msgspec
 
-from promring.discovery.rlimit import BYTES_MAX, bound
 from promring.discovery.yaml_list import YamlError, read_yaml
+from promring.runtime.rlimit import BYTES_MAX, bound
 
 BAD_YAML = 3
 """Exit status: the text is at fault, standard error says where and why."""

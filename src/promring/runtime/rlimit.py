@@ -1,4 +1,4 @@
-"""The most memory that a worker process of discovery may take, so that what it is fed does not end promring."""
+"""The most memory that a worker process may take, so that what it is fed does not end promring."""
 
 from __future__ import annotations
 
