@@ -98,3 +98,23 @@ async def test_it_scrapes_what_its_file_lists_keeps_it_when_malformed_and_drops_
     while await active(process):
         assert time.monotonic() < deadline + APPLIED_S, "[] drops every target"
         await asyncio.sleep(0.2)
+
+
+async def test_a_vmagent_that_drops_the_original_labels_proves_nothing_and_is_named(tmp_path: Path) -> None:
+    """With ``-promscrape.dropOriginalLabels`` nothing tells which of its targets are which: they are not missing."""
+    sd = tmp_path / "slice.json"
+    async with Farm(3) as farm, new_session(keep_alive=False) as session:
+        sd.write_bytes(slice_of(farm))
+        port = free_port()
+        process = ScraperProcess(server("vmagent"), tmp_path / "s", SdConfig(file=sd), port=port, interval_s=INTERVAL_S)
+        process.arguments.append("-promscrape.dropOriginalLabels")
+        await process.start()
+        try:
+            await process.until(lambda: process.is_ready(session), "vmagent")
+            assert None not in (await farm.scraped_since(farm.addresses, time.monotonic(), APPLIED_S)).values()
+            told = await targets_of(session, Scraper(process.id, "127.0.0.1", port), "active", "demo", 5.0)
+            index = Index(pool_of([TargetGroup.of(farm.addresses)]))
+            with pytest.raises(AuditError, match="dropOriginalLabels"):
+                seen_by_pool(told, {"demo": index}, 1000.0)
+        finally:
+            await process.stop()

@@ -249,6 +249,10 @@ def test_what_scrapers_say_they_drop_is_read() -> None:
     assert read({**other, "scrapePool": "y"}).dropped.tolist() == [], "the pool says so"
     counted = read(other, droppedTargetCounts={"x": 3, "y": 1})
     assert (counted.dropped.tolist(), counted.hidden) == ([int(pool.ids[1])], 2)
+    elsewhere = {"discoveredLabels": {"__address__": "w:1", "job": "y"}}
+    assert read(*[elsewhere] * 10_000).hidden >= len(pool), "vmagent shows no more than that, and does not say so"
+    assert read(*[elsewhere] * 10_000, droppedTargetCounts={"y": 10_000}).hidden == 0
+    assert read(*[elsewhere] * 9_999).hidden == 0
     bare = {"discoveredLabels": {ID_LABEL: f"{int(pool.ids[2]):016x}"}}
     assert read(bare).dropped.tolist() == [int(pool.ids[2])], "relabelling took its job away"
 

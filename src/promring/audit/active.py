@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
 
 import aiohttp
 import msgspec
 import numpy as np
 
 from promring.audit.answers import (
+    DROPPED_SHOWN,
+    HIDDEN_ALL,
     NEVER_ASKED,
+    NO_LABELS,
     AheadError,
     AuditError,
     NoPoolError,
@@ -26,11 +28,12 @@ from promring.audit.answers import (
     State,
     Told,
     TooLongError,
+    joined,
 )
 from promring.audit.clocks import CLOCK_BACK
 from promring.audit.times import DATE_STEP_S, age_s, clock_of, interval_s
 from promring.config.scraper_api import PLAIN, ScraperApi
-from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NO_IDS, Active, Index, Seen
+from promring.core.coverage import NO_IDS, Active, Index, Seen
 from promring.core.twins import twins_beside
 from promring.model import Keys, Scraper
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, TooLargeError, credentials_refused
@@ -151,26 +154,9 @@ def seen_by_pool(told: Told, indexes: Mapping[str, Index], at: float) -> dict[st
     named = ", ".join(sorted([*others, *there])[:POOLS_NAMED_MOST])
     found: dict[str, Seen | AuditError] = {}
     for pool, some in parts.items():
-        seen = some[0] if len(some) == 1 else _joined(some) if some else indexes[pool].seen(at, ())
+        seen = some[0] if len(some) == 1 else joined(some) if some else indexes[pool].seen(at, ())
         found[pool] = NoPoolError(pool, named, seen) if not some and (others or there) else seen
     return found
-
-
-def _joined(parts: list[Seen]) -> Seen:
-    ids = np.concatenate([part.ids for part in parts])
-    order = np.argsort(ids, kind="stable")
-    foreign = [address for part in parts for address in part.foreign][:FOREIGN_KEPT]
-    return Seen(
-        parts[0].at,
-        ids[order],
-        np.concatenate([part.scraped_at for part in parts])[order],
-        np.concatenate([part.up for part in parts])[order],
-        max(part.interval_s for part in parts),
-        foreign=tuple(foreign),
-        foreign_count=sum(part.foreign_count for part in parts),
-        never_asked=next((part.never_asked for part in parts if part.never_asked), ""),
-        errors=dict(islice(((key, said) for part in parts for key, said in part.errors.items()), ERRORS_KEPT)),
-    )
 
 
 def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen:
@@ -180,9 +166,10 @@ def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen
     around: list[_Around] = []
     parts: list[Keys] = [NO_IDS]
     batch: list[Mapping[str, str]] = []
-    listed = 0
+    listed = every = 0
     for entry in _entries(told.body, "dropped", around):
         one = _decoded(entry)
+        every += 1
         if not _of_pool(one, scrape_pool, own_jobs=index.own_jobs):
             continue
         listed += 1
@@ -191,8 +178,9 @@ def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen
             parts.append(index.dropped(batch))
             batch = []
     parts += [index.dropped(batch), twins_beside(index.pool, seen.ids)]
-    counts = (around[0].dropped_target_counts if around else None) or {}
-    return replace(seen, dropped=np.unique(np.concatenate(parts)), hidden=max(0, counts.get(scrape_pool, 0) - listed))
+    counts = around[0].dropped_target_counts if around else None
+    hidden = max(0, counts.get(scrape_pool, 0) - listed) if counts else HIDDEN_ALL if every == DROPPED_SHOWN else 0
+    return replace(seen, dropped=np.unique(np.concatenate(parts)), hidden=hidden)
 
 
 def _of_pool(one: _Target, scrape_pool: str, *, own_jobs: bool) -> bool:
@@ -225,6 +213,8 @@ def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> It
             if len(others) < POOLS_NAMED_MOST:
                 others[target.scrape_pool[:80]] = None
             continue
+        if not target.discovered_labels:
+            raise OddError(f"/api/v1/targets: {NO_LABELS}")
         interval = interval_of(target.scrape_interval or target.discovered_labels.get("__scrape_interval__", ""))
         try:
             age = age_s(target.last_scrape, told.clock)

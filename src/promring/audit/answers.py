@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
-from promring.core.coverage import Seen
+import numpy as np
+
+from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, Seen
 
 NEVER_BEFORE = 86_400.0
 """Epoch seconds: a last scrape before then was none (0001-01-01 and 1970-01-01 are said for "never")."""
 NEVER_ASKED = ("target_limit exceeded",)
 """How the last error begins of a target that the server lists as active, with a fresh last scrape, and does not ask."""
+NO_LABELS = (
+    "its targets have no labels from before relabelling, so nothing tells which they are: does this vmagent run with "
+    "-promscrape.dropOriginalLabels?"
+)
 HIDDEN_ALL = 2**31
+DROPPED_SHOWN = 10_000
+"""So many dropped targets of all jobs vmagent shows (``-promscrape.maxDroppedTargets``), whatever there are."""
 State = Literal["active", "dropped"]
 
 
@@ -72,3 +81,21 @@ class Told:
     clock: float
     behind: bool = False
     """Whether that clock was put back, so that nothing is stored (``clocks``)."""
+
+
+def joined(parts: list[Seen]) -> Seen:
+    """What was seen of one scrape pool, read in ``parts``, at least one."""
+    ids = np.concatenate([part.ids for part in parts])
+    order = np.argsort(ids, kind="stable")
+    foreign = [address for part in parts for address in part.foreign][:FOREIGN_KEPT]
+    return Seen(
+        parts[0].at,
+        ids[order],
+        np.concatenate([part.scraped_at for part in parts])[order],
+        np.concatenate([part.up for part in parts])[order],
+        max(part.interval_s for part in parts),
+        foreign=tuple(foreign),
+        foreign_count=sum(part.foreign_count for part in parts),
+        never_asked=next((part.never_asked for part in parts if part.never_asked), ""),
+        errors=dict(islice(((key, said) for part in parts for key, said in part.errors.items()), ERRORS_KEPT)),
+    )
