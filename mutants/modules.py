@@ -40,6 +40,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "claims": ("unit/test_claims.py", "unit/test_handover_rules.py", "laws/test_handover.py", "laws/test_aside.py", MOVES),
     "columns": ("unit/test_groups.py", "laws/test_patch.py"),
     "coverage": ("unit/test_seen.py", "laws/test_coverage.py", "unit/test_coverage.py"),
+    "unlabelled": ("unit/test_coverage.py",),
     "difference": ("unit/test_moves_and_slices.py",),
     "eligible": ("unit/test_entitled.py",),
     "fragment": ("unit/test_moves_and_slices.py", "unit/test_groups.py"),

@@ -118,3 +118,28 @@ async def test_a_vmagent_that_drops_the_original_labels_proves_nothing_and_is_na
                 seen_by_pool(told, {"demo": index}, 1000.0)
         finally:
             await process.stop()
+
+
+@pytest.mark.parametrize("name", ["prometheus", "prometheus3", "vmagent"])
+async def test_relabelling_that_takes_the_id_away_makes_no_target_missing(name: str, tmp_path: Path) -> None:
+    """With ``labelkeep`` Prometheus 2.42 shows no label from before relabelling that was taken away."""
+    sd, program = tmp_path / "slice.json", server(name)
+    async with Farm(3) as farm, new_session(keep_alive=False) as session:
+        sd.write_bytes(slice_of(farm))
+        port = free_port()
+        process = ScraperProcess(program, tmp_path / "s", SdConfig(file=sd), port=port, interval_s=INTERVAL_S)
+        keep = {"action": "labelkeep", "regex": "__address__|__scheme__|__metrics_path__|__scrape_.*|job"}
+        job = {"job_name": "demo", "scrape_interval": "1s", "scrape_timeout": "1s", "relabel_configs": [keep]}
+        process.configure([job | SdConfig(file=sd).part()])
+        await process.start()
+        try:
+            await process.until(lambda: process.is_ready(session), "the scraper")
+            assert None not in (await farm.scraped_since(farm.addresses, time.monotonic(), APPLIED_S)).values()
+            told = await targets_of(session, Scraper(process.id, "127.0.0.1", port), "active", "demo", 5.0)
+            index = Index(pool_of([TargetGroup.of(farm.addresses)]))
+            seen = seen_by_pool(told, {"demo": index}, 1000.0)["demo"]
+            assert not isinstance(seen, AuditError)
+            named = (seen.unlabelled if name == "prometheus" else seen.ids).tolist()
+            assert (named, seen.foreign) == (sorted(index.pool.ids.tolist()), ())
+        finally:
+            await process.stop()

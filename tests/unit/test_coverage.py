@@ -257,6 +257,35 @@ def test_what_scrapers_say_they_drop_is_read() -> None:
     assert read(bare).dropped.tolist() == [int(pool.ids[2])], "relabelling took its job away"
 
 
+def test_targets_that_are_shown_without_their_id_are_unproved_and_those_of_no_list_foreign() -> None:
+    """As Prometheus 2.42 shows them where relabelling takes the id away; the job's own labels are among them."""
+    groups = [
+        TargetGroup.of(["t:1"]),
+        TargetGroup.of(["u:1"], {"__param_x": "1", "a": "b"}),
+        TargetGroup.of(["v:1"], {"__scheme__": "https", "__metrics_path__": "/m"}),
+        TargetGroup.of(["w:1"]),
+    ]
+    pool = build_pool([groups])
+    found = place(pool, Ring((Scraper("a:1", "a", 1),), 8), Policy())
+    jobs = {"__scheme__": "http", "__metrics_path__": "/metrics", "job": "x"}
+    bare = [
+        jobs | {"__address__": "t:1", "__param_y": "of the job"},
+        jobs | {"__address__": "u:1", "__param_x": "1", "a": "b"},
+        jobs | {"__address__": "v:1", "__scheme__": "https", "__metrics_path__": "/m"},
+        jobs | {"__address__": "z:1"},
+        jobs | {"__address__": "w:1", ID_LABEL: "0" * 15 + "1"},
+    ]
+    index = Index(pool)
+    sight = index.seen(1.0, [Active(labels, up=True) for labels in bare])
+    addresses = {int(key): decode(pool.fragment(row)).address for row, key in enumerate(pool.ids.tolist())}
+    assert sorted(addresses[key] for key in sight.unlabelled.tolist()) == ["t:1", "u:1", "v:1"]
+    assert (sight.foreign, sight.foreign_count) == (("z:1", "w:1"), 2), "what has another id is another target"
+    told = coverage(found, {"a:1": sight}, {})
+    assert (len(told.unproved), [addresses[int(pool.ids[row])] for row in told.missing]) == (3, ["w:1"])
+    assert "labelkeep" in told.scrapers["a:1"].never_asked
+    assert len(index.unlabelled(bare[:3])) == 3
+
+
 @pytest.mark.parametrize("hash_labels", [None, ["__address__"], ["host"]])
 def test_what_relabelling_makes_equal_to_another_target_is_dropped_and_not_missing(hash_labels: list[str] | None) -> None:
     groups = [

@@ -97,5 +97,6 @@ def joined(parts: list[Seen]) -> Seen:
         foreign=tuple(foreign),
         foreign_count=sum(part.foreign_count for part in parts),
         never_asked=next((part.never_asked for part in parts if part.never_asked), ""),
+        unlabelled=np.unique(np.concatenate([part.unlabelled for part in parts])),
         errors=dict(islice(((key, said) for part in parts for key, said in part.errors.items()), ERRORS_KEPT)),
     )

@@ -19,6 +19,7 @@ from promring.core.fragment import ID_LABEL, id_of
 from promring.core.joined import salted
 from promring.core.marks import Marks
 from promring.core.plan import rows_of, shares
+from promring.core.unlabelled import TAKEN_AWAY, listed_ids
 from promring.model import Keys, Placement, TargetPool
 
 Flags = npt.NDArray[np.bool_]
@@ -78,6 +79,8 @@ class Seen:
     """Why it asks none, or some, of its targets."""
     errors: Mapping[int, str] = field(default_factory=dict)
     """By id: why the last scrape failed, of the first ``ERRORS_KEPT``."""
+    unlabelled: Keys = field(default_factory=NO_IDS.copy)
+    """Ids of targets that may be among those that it shows without an id (``core/unlabelled``), ascending."""
     stale_s: Times | None = None
     """float64, of each row: how long ago it may have been asked to count as asked; None: by ``interval_s``."""
 
@@ -158,15 +161,14 @@ class Index:
     def seen(self, at: float, active: Iterable[Active]) -> Seen:
         ids: list[int] = []
         columns: list[tuple[float, bool]] = []
-        unknown: list[str] = []
-        errors: dict[int, str] = {}
-        interval_s, why = 0.0, ""
+        unknown: list[Mapping[str, str]] = []
+        errors, interval_s, why = dict[int, str](), 0.0, ""
         told = list(active)
         listed = np.array([id_of(a.discovered.get(ID_LABEL, "")) or 0 for a in told], dtype=np.uint64)
         rows, unlisted = rows_of(self.pool, listed), len(self.pool)
         for one, key, row in zip(told, listed.tolist(), rows.tolist(), strict=True):
             if row == unlisted:
-                unknown.append(one.discovered.get("__address__", ""))
+                unknown.append(one.discovered)
                 continue
             asked_at = NEVER if one.age_s is None or one.never_asked else at - one.age_s
             ids.append(key)
@@ -174,6 +176,8 @@ class Index:
                 errors[key] = one.error
             columns.append((asked_at, one.up and asked_at > NEVER))
             interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
+        may_be = listed_ids(self.pool, unknown)
+        foreign = [labels.get("__address__", "") for labels, key in zip(unknown, may_be.tolist(), strict=True) if not key]
         column = np.array(ids, dtype=np.uint64)
         order = np.argsort(column)
         scraped_at, up = np.array(columns).reshape(len(columns), 2)[order].T
@@ -183,11 +187,17 @@ class Index:
             scraped_at,
             up.astype(bool),
             interval_s,
-            foreign=tuple(unknown[:FOREIGN_KEPT]),
-            foreign_count=len(unknown),
+            foreign=tuple(foreign[:FOREIGN_KEPT]),
+            foreign_count=len(foreign),
             never_asked=why,
             errors=errors,
+            unlabelled=np.unique(may_be[may_be > 0]),
         )
+
+    def unlabelled(self, discovered: Iterable[Mapping[str, str]]) -> Keys:
+        """Ids of targets that those without an id may be, ascending."""
+        found = listed_ids(self.pool, discovered)
+        return np.unique(found[found > 0])
 
     def dropped(self, discovered: Iterable[Mapping[str, str]]) -> Keys:
         """The ids in what a scraper says it dropped, ascending; of targets of no pool, too: they may be in the next one."""
@@ -288,6 +298,7 @@ def coverage(
         dropped[compared.dropped] = True  # whoever has it in its list, as with what is covered
         if len(compared.missing) <= one.hidden:  # it drops so many without saying which
             unknown[compared.missing] = True
+        unknown[np.intersect1d(compared.missing, _known(pool, one.unlabelled))] = True
         scrapers[scraper.id] = compared.counts
     if asked is not None and asked is not pool:
         unknown |= rows_of(asked, pool.ids) == len(asked)
@@ -327,7 +338,7 @@ def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: Marks) -> _Com
         foreign=len(np.unique(strange)) + int((~there).sum()) + one.foreign_count,
         down=len(expected) - len(open_) - int(mine.sum()),
         dropped=len(left_out),
-        never_asked=one.never_asked or one.still,
+        never_asked=one.never_asked or one.still or (TAKEN_AWAY if len(missing) and len(one.unlabelled) else ""),
         denied=int(marks.put(denied)[missing].sum()),
     )
     return _Compared(asked, succeeded, beyond, missing, dropped, counts)
