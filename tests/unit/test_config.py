@@ -300,6 +300,9 @@ def test_a_scraper_may_have_a_zone_and_a_weight(node: Any, expected: Node) -> No
     [
         ({"address": "10.0.0.1:9090", "weight": -1}, "weight: -1 is not a number from 0 to 100"),
         ({"address": "10.0.0.1:9090", "weight": float("nan")}, "weight: nan is not"),
+        ({"address": "10.0.0.1:9090", "weight": "1_0"}, "weight: '1_0' is not"),
+        ({"address": "10.0.0.1:9090", "weight": "\uff11"}, "weight: '\uff11' is not"),
+        ({"address": "10.0.0.1:9090", "weight": "2\n"}, r"weight: '2\n' is not"),
         ({"address": "10.0.0.1:9090", "weight": float("inf")}, "weight: inf is not"),
         ({"address": "10.0.0.1:9090", "weight": True}, "weight: True is not"),
         ({"address": "10.0.0.1:9090", "weight": 10**400}, "weight: 1000000"),

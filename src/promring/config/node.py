@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, PlainValidator
@@ -10,6 +11,9 @@ from pydantic import Field, PlainValidator
 from promring.config.values import NODES_MAX
 from promring.model import WEIGHT_MOST
 from promring.runtime.address import parse_host_port
+
+_WEIGHT = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+"""As text; Python takes more: ``1_0`` for 10, digits of any script, white space."""
 
 
 class Node(NamedTuple):
@@ -47,7 +51,9 @@ def parse_node_text(text: str) -> Node:
 def parse_weight(value: object) -> float:
     """A number, or a text of one. Raises ValueError."""
     try:
-        weight = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number |= isinstance(value, str) and _WEIGHT.fullmatch(value) is not None
+        weight = float(value) if number else math.nan  # type: ignore[arg-type]  # looked at
     except (ValueError, OverflowError):
         weight = math.nan
     if not 0 <= weight <= WEIGHT_MOST:
