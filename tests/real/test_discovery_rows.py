@@ -134,6 +134,7 @@ async def watched(s: Stage) -> AsyncIterator[Watched]:
     tasks = [asyncio.create_task(work()) for work in (found._slices, found._pages)]
     try:
         yield found
+        await until(lambda: bool(found.pages_ms), "a page was asked for meanwhile")
     finally:
         found.rss_mb = peak_mb(s.controller.pid)
         for task in tasks:
