@@ -136,6 +136,11 @@ class Controller:
         if self.runs and self.supervisor is not None:
             self.process.run(self.supervisor._requests.hangup)
 
+    def reload_again(self) -> None:
+        """If it refused the last one, for what was so then."""
+        if self.runs and self.supervisor is not None and not self.supervisor.reload_state.successful:
+            self.process.run(self.supervisor._requests.hangup)
+
     async def serve(self, url: URL, headers: dict[str, str]) -> Response:
         """``/sd/``. Raises ``HttpError``."""
         if not self.runs or self.supervisor is None:

@@ -36,6 +36,8 @@ class Process:
     name: str
     boot_s: float = 0.0
     frozen: bool = False
+    stalled: bool = False
+    """Its event loop stands still for a moment, which nobody did to it."""
     dead: bool = False
     parked: list[_Handle] = field(default_factory=list)
 
@@ -51,8 +53,19 @@ class Process:
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         return asyncio.get_running_loop().create_task(work, name=self.name, context=self.context())
 
+    def stall(self, seconds: float) -> None:
+        self.stalled = True
+        Context().run(asyncio.get_running_loop().call_later, seconds, self._goes_on)
+
+    def _goes_on(self) -> None:
+        self.stalled = False
+        if not self.frozen:
+            self.thaw()
+
     def thaw(self) -> None:
-        self.frozen = False
+        self.frozen, self.stalled = False, self.stalled and not self.dead
+        if self.stalled:
+            return
         parked, self.parked = self.parked, []
         loop = asyncio.get_running_loop()
         assert isinstance(loop, FakeLoop)
@@ -78,7 +91,7 @@ class _Handle(asyncio.TimerHandle):
 
     def _run(self) -> None:
         process = self.process
-        if process is not None and process.frozen:
+        if process is not None and (process.frozen or process.stalled):
             process.parked.append(self)
             return
         try:

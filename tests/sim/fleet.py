@@ -122,7 +122,8 @@ class Fleet:
                 scraper.pulls = True
                 self.agents[scraper.id] = Agent(scraper, names[:: rng.choice((1, -1))])
                 self.agents[scraper.id].start()
-        self._background = [asyncio.create_task(world.consul.run()), asyncio.create_task(self._look_each_second())]
+        works = world.consul.run(), self._look_each_second(), world.pace.stand_still(world.controllers, self.agents)
+        self._background = [asyncio.create_task(work) for work in works]
         if self.means == "http_sd":
             for number, scraper in enumerate(world.scrapers.values()):
                 first = number % len(names) if self.spread else 0
@@ -172,8 +173,7 @@ class Fleet:
             )
 
     async def _look_each_second(self) -> None:
-        while True:
-            await asyncio.sleep(1.0)
+        while await asyncio.sleep(1.0, result=True):
             self.world.look()
 
     async def let_pass(self, seconds: float) -> None:
@@ -228,8 +228,8 @@ class Fleet:
 
     async def converged(self, when: str, within_s: float = CONVERGE_S) -> float:
         """I1, I5, I6, I12: within bounds every target is on the live scraper where the pure core puts it."""
-        began, stage_s = self.world.now, self.world.traits.stage_s
-        within_s += (4 if within_s < CONVERGE_S else 8) * (stage_s - 1.0)
+        began = self.world.now
+        within_s += (4 if within_s < CONVERGE_S else 8) * (self.world.traits.stage_s - 1.0)
         while apart := self._apart():
             await self.let_pass(1.0)
             self.drain()
@@ -251,9 +251,8 @@ class Fleet:
 
     async def no_write_in(self, seconds: float, while_: str, but: Collection[str] = ()) -> None:
         """I3, I11, I17: no sink gets other bytes, of the jobs that are not named."""
-        before = len(self.world.writes)
-        began = self.world.now
-        while self.world.now - began < seconds:
+        before, ends_at = len(self.world.writes), self.world.now + seconds
+        while self.world.now < ends_at:
             await self.let_pass(1.0)
             if written := [w for w in self.world.writes[before:] if w.job not in but and not w.dropped]:
                 self.broken(f"I11: {written[-1].scraper} was written, {written[-1].job}, while {while_}")
@@ -293,8 +292,9 @@ class Fleet:
         scraper.restart(self.world.now, self.rng.choice((0.0, 0.0, 10.0, 30.0, 60.0)))
 
     def drain(self) -> None:
-        """A person asks whoever leads for what is wanted."""
+        """A person asks whoever leads for what is wanted, and those again that refused a configuration."""
         for controller in self.world.controllers.values():
+            controller.reload_again()
             for name in self.world.scrapers:
                 controller.drain(name, back=name not in self.drained)
 

@@ -44,7 +44,7 @@ class Network:
         assert url.host is not None
         if process.dead:
             raise HttpError("dead")
-        await asyncio.sleep(self._world.rng.uniform(0.0005, 0.005))
+        await asyncio.sleep(self._world.rng.uniform(0.0005, 0.005) + self._world.pace.on_the_way_s())
         pair = process.name, url.host
         query = (dict(url.query) if url.query_string else {}) | (params or {})
         asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})

@@ -166,7 +166,7 @@ class Claims:
 
     def _covered(self, who: str, service: Service, found: Coverage, now: float) -> None:
         world, names = self._world, self._named(found.pool)
-        stale_s = max(STALE_LEAST_S, STALE_INTERVALS * world.traits.interval_s) + TIMEOUT_S + TICK_S
+        stale_s = max(STALE_LEAST_S, STALE_INTERVALS * world.traits.interval_s) + TIMEOUT_S + TICK_S + world.pace.late_s
         for target in (names[row] for row in found.covered.nonzero()[0].tolist()):
             if max(world.moves.asked[target].values(), default=NEVER) < now - stale_s:
                 world.wrong(f"I18: {who} says that {target} is scraped")
@@ -182,7 +182,7 @@ class Claims:
     def _shows(self, scraper: Scraper, target: str, now: float) -> bool:
         """Whether it has had the target so long, and was so well, that everybody who asked it must have seen it."""
         traits = self._world.traits
-        since = now - 2.0 * traits.interval_s - traits.stage_s - AUDIT_S - TIMEOUT_S
+        since = now - 2.0 * traits.interval_s - traits.stage_s - AUDIT_S - TIMEOUT_S - self._world.pace.late_s
         if scraper.was_ill("", since) or scraper.in_file.get(target, now) > since:
             return False
         return traits.drops(target) or self._world.moves.asked[target].get(scraper.id, NEVER) > now - 2.0 * traits.interval_s
@@ -198,6 +198,7 @@ class Claims:
     def _is_sick(self, who: str, name: str, one: Sick, now: float) -> None:
         traits = self._world.traits
         since = now - AUDIT_S - TIMEOUT_S - TICK_S - max(STALE_LEAST_S, STALE_INTERVALS * traits.interval_s)
+        since -= self._world.pace.late_s
         past = self._world.scrapers[name].past
         if not any(span.ended >= since and span.what in ("fails", "cut") for span in past):
             self._world.wrong(f"I18: {who} says that {name} is sick: {one.found}")

@@ -57,7 +57,7 @@ def replacements(world: World, means: str) -> list[tuple[Any, str, Any]]:
                 found.append((module, attribute, fake))
     words = types.SimpleNamespace(token_hex=lambda n: f"{world.rng.getrandbits(8 * n):0{2 * n}x}")
     found += [
-        (threads, "threading", Threads(lambda: world.rng.choice((0.0, 0.001, 0.02)))),
+        (threads, "threading", Threads(lambda: world.rng.choice((0.0, 0.001, 0.02)) + world.pace.thread_s())),
         (lock, "secrets", words),
         (kubernetes_lock, "secrets", words),
         (disk, "secrets", words),

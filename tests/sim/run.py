@@ -26,6 +26,7 @@ from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
 from tests.sim.fleet import BrokenError, Fleet
+from tests.sim.pace import Pace
 from tests.sim.replacing import replacements
 from tests.sim.wanted import RECONCILE_S
 from tests.sim.world import World
@@ -62,7 +63,7 @@ def simulate(seed: int, *, strict: bool = False, life: Life | None = None) -> Re
     began, loop = time.process_time(), FakeLoop()
     memory = Path("/dev/shm")  # an fsync costs nothing there
     folder = Path(tempfile.mkdtemp(prefix="promring-sim-", dir=memory if memory.is_dir() else None))
-    world = World(loop, random.Random(seed + 1), folder, strict=strict)
+    world = World(loop, random.Random(seed + 1), folder, pace=Pace(seed), strict=strict)
     fleet = Fleet(seed, world)
     before, logging, collects = random.getstate(), structlog.get_config(), gc.get_threshold()
     gc.set_threshold(100_000, 50, 100)  # as promring itself does: a tenth of the time

@@ -11,6 +11,7 @@ import pytest
 from tests.sim.controller_exams import leader_dies_while_another_is_behind
 from tests.sim.faketime import FakeLoop
 from tests.sim.fleet import Fleet
+from tests.sim.pace import Pace
 from tests.sim.run import examined, simulate
 from tests.sim.world import World
 
@@ -21,7 +22,7 @@ LAGGING = 1, 4, 5, 7
 def pushed_by(controllers: int) -> int:
     """The first seed of a fleet with so many controllers that push."""
     for seed in count():
-        world = World(FakeLoop(), Random(seed), Path(), strict=False)
+        world = World(FakeLoop(), Random(seed), Path(), pace=Pace(seed), strict=False)
         world.loop.close()
         fleet = Fleet(seed, world)
         if fleet.size == controllers and fleet.means in ("far", "file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import os
 import time
 from collections.abc import AsyncIterator
@@ -261,6 +262,19 @@ async def test_a_list_that_says_the_same_is_the_same_object_whatever_the_source_
         assert len(lists) == 1
         source.addresses.append("c:1")
         await until(lambda: isinstance(answers[-1], Known) and len(answers[-1].value) == 3, "another list")
+
+
+async def test_an_empty_list_is_said_once_while_it_lasts(said: io.StringIO) -> None:
+    source = Forgetful()
+    full, source.addresses = source.addresses, []
+    async with running(poll("s", source, lambda *_: None, lambda _: None, log.get())):
+        await until(lambda: source.asked > 4, "asked again and again")
+        source.addresses = full
+        await until(lambda: "discovery_not_empty" in said.getvalue(), "it has targets")
+        source.addresses = []
+        await until(lambda: said.getvalue().count("msg=discovery_empty") == 2, "empty again")
+    told = [line.partition("msg=")[2].split()[0] for line in said.getvalue().splitlines()]
+    assert told == ["discovery_empty", "discovery_not_empty", "discovery_empty"]
 
 
 class Broken:

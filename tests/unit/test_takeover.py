@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from promring.fleet import takeover
-from promring.fleet.takeover import LOOK_S, TakeOver
+from promring.fleet.takeover import LOOK_MOST_S, SILENT_S, TakeOver
 from tests.sim.faketime import Clock, FakeLoop
 
 
@@ -40,9 +40,23 @@ def test_who_does_not_answer_is_waited_for_but_not_for_ever(loop: FakeLoop) -> N
     began = loop.time()
     assert not one.has_looked(began, can_look=True, silent=True)
     assert one.has_looked(began, can_look=False, silent=True), "there is nothing to wait for"
-    assert one.ends_at == began + LOOK_S
-    loop.run_until_complete(asyncio.sleep(LOOK_S))
+    assert one.ends_at == began + SILENT_S
+    loop.run_until_complete(asyncio.sleep(SILENT_S))
     assert one.has_looked(began, can_look=True, silent=True)
     one.held()
     assert not one.has_looked(began, can_look=True)
+    loop.close()
+
+
+def test_a_look_that_takes_longer_is_waited_for_but_not_for_ever(loop: FakeLoop) -> None:
+    one = TakeOver(needed=False)
+    one.begin()
+    one.may_act()
+    began = loop.time()
+    loop.run_until_complete(asyncio.sleep(SILENT_S))
+    assert not one.has_looked(began - 1, can_look=True), "what was seen before is not what they have now"
+    assert one.ends_at == began + LOOK_MOST_S
+    assert one.has_looked(began, can_look=True)
+    loop.run_until_complete(asyncio.sleep(LOOK_MOST_S - SILENT_S))
+    assert one.has_looked(began - 1, can_look=True)
     loop.close()

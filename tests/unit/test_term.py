@@ -100,3 +100,15 @@ def test_a_lease_that_comes_back_brings_back_nothing_of_the_leader_before_us() -
     leadership.lead("me", 4, clock.now + 10.0)
     assert not term.begins()
     assert term.failing(NONE_FAILING) == NONE_FAILING
+
+
+def test_the_leader_tells_who_is_drained_of_a_fleet_that_has_a_new_name_also_that_nobody_is() -> None:
+    leadership = Leadership(alone=False, clock=Clock())
+    leadership.share_drained({"before": frozenset({A.id})})
+    follower, drained = Term(FLEET, leadership, log.get()), Memory(drained=frozenset({A.id}))
+    assert follower.go_on(drained) is drained, "the leader does not know this name yet"
+    assert leadership.drained == {"before": frozenset({A.id})}, "and who follows tells nothing"
+    leadership.lead("me", 4, float("inf"))
+    Term(FLEET, leadership, log.get()).go_on(Memory())
+    assert leadership.drained == {"before": frozenset({A.id}), FLEET: frozenset()}
+    assert follower.go_on(drained).drained == frozenset()

@@ -45,7 +45,7 @@ async def poll(
     """
     stop = asyncio.Event()
     changed = wanted or asyncio.Event()
-    failing, had, remarks = "", False, ()  # type: str, bool, tuple[str, ...]
+    failing, had, empty, remarks = "", False, False, ()  # type: str, bool, bool, tuple[str, ...]
     behind: tuple[str, ...] = ()
     faults, lasting, last = Unforeseen("discovery", log), Lasting(), None  # type: Unforeseen, Lasting, TargetPool | None
     async with asyncio.TaskGroup() as group:
@@ -57,7 +57,8 @@ async def poll(
                 began = time.monotonic()
                 answer, failure, remembered, retry_after_s = await _ask(source, faults)
                 count(not failure)
-                _say(name, failing, failure, answer, log, had=had, lasting=lasting)
+                _say(name, failing, failure, log, had=had, lasting=lasting)
+                empty = _say_empty(name, answer, log, before=empty, had=had)
                 behind = _say_troubles(name, behind, source, log)
                 if isinstance(answer, Known):
                     last = await _the_same_or_new(last, answer.value)
@@ -140,13 +141,24 @@ def _say_remarks(name: str, before: tuple[str, ...], pool: TargetPool, log: Logg
         log.info("discovery_entries_accepted", source=name)
 
 
-def _say(
-    name: str, failing: str, failure: str, answer: Answer[TargetPool], log: Logger, *, had: bool, lasting: Lasting
-) -> None:
-    keeps = "the last good list" if had else "nothing: it never gave a list"
+def _say(name: str, failing: str, failure: str, log: Logger, *, had: bool, lasting: Lasting) -> None:
     if failure and lasting.is_news(name, failure, begins=not failing):
-        log.error("discovery_failed", source=name, error=failure, keeps=keeps)
+        log.error("discovery_failed", source=name, error=failure, keeps=_keeps(had=had))
     elif failing and not failure:
         log.info("discovery_recovered", source=name)
-    if isinstance(answer, Empty):
-        log.warning("discovery_empty", source=name, keeps=keeps)
+
+
+def _say_empty(name: str, answer: Answer[TargetPool], log: Logger, *, before: bool, had: bool) -> bool:
+    """Whether its list is empty, which is said once while it lasts. A source that gives no answer changes nothing."""
+    if isinstance(answer, Unknown):
+        return before
+    empty = isinstance(answer, Empty)
+    if empty and not before:
+        log.warning("discovery_empty", source=name, keeps=_keeps(had=had))
+    elif before and not empty:
+        log.info("discovery_not_empty", source=name)
+    return empty
+
+
+def _keeps(*, had: bool) -> str:
+    return "the last good list" if had else "nothing: it never gave a list"

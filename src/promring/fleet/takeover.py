@@ -1,8 +1,9 @@
 """A controller that begins to lead, or knows nothing, looks what the scrapers have before it changes anything.
 
 The leader before it, or itself before its state was lost, may have given targets to scrapers. Until all scrapers were looked
-at and have answered, or ``LOOK_S`` have passed, it pushes nothing; then what they have counts as given to them. Else
-a scraper that still starts up, and cannot be asked, would lose targets before another scraper has them.
+at and have answered it pushes nothing; then what they have counts as given to them. Else a scraper would lose targets before
+another one has them. It waits ``SILENT_S`` for those that do not answer, which may still start up, and ``LOOK_MOST_S`` for
+the look: of many targets, or on a busy machine, that takes seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 
 NOT_YET = float("inf")
-LOOK_S = 3.0
+SILENT_S, LOOK_MOST_S = 3.0, 10.0
 
 
 class TakeOver:
@@ -44,12 +45,16 @@ class TakeOver:
         """
         if self._since is None:
             return False
-        return (looked_at >= self._since and not silent) or not can_look or time.monotonic() >= self._since + LOOK_S
+        waited_s, looked = time.monotonic() - self._since, looked_at >= self._since
+        return not can_look or waited_s >= LOOK_MOST_S or (looked and (not silent or waited_s >= SILENT_S))
 
     def done(self) -> None:
         self._since = None
 
     @property
     def ends_at(self) -> float:
-        """When the wait ends at the latest, monotonic seconds."""
-        return NOT_YET if self._since is None else self._since + LOOK_S
+        """When it may end by itself, monotonic seconds: for those that are silent, then for the look."""
+        if self._since is None or self._since == NOT_YET:
+            return NOT_YET
+        for_silent = self._since + SILENT_S
+        return for_silent if time.monotonic() < for_silent else self._since + LOOK_MOST_S

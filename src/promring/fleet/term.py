@@ -40,11 +40,15 @@ class Term:
 
     def go_on(self, memory: Memory) -> Memory:
         """``memory`` in the newest epoch, with what a person had drained at the leader, and with its loads. While the leader
-        does not know a fleet of this name, which was renamed here first, what is remembered stays.
+        does not know a fleet of this name, which was renamed here first, what is remembered stays; as the leader we tell
+        the others of a fleet that has a new name.
         """
         leadership = self.leadership
-        drained = (leadership.drained or {}).get(self._fleet, memory.drained)
-        if drained != memory.drained:
+        drained = (leadership.drained or {}).get(self._fleet)
+        if drained is None:
+            if leadership.leads():
+                self.tell_drained(memory.drained)
+        elif drained != memory.drained:
             memory = replace(memory, drained=drained)
         told = leadership.loads.get(self._fleet)
         if told is not None and told != self._packed(memory.loads) and (self.is_new or not leadership.leads()):
