@@ -33,14 +33,15 @@ def listed_ids(pool: TargetPool, shown: Iterable[Mapping[str, str]]) -> Keys:
     says most goes first.
     """
     targets = list(shown)
-    if not targets:
-        return np.empty(0, dtype=np.uint64)
-    keys = [[xxh3_64_intdigest(text.encode()) for text in _identities(labels)] for labels in targets]
+    found: Keys = np.zeros(len(targets), dtype=np.uint64)
+    bare = [row for row, labels in enumerate(targets) if ID_LABEL not in labels]
+    if not bare:
+        return found
+    keys = [[xxh3_64_intdigest(text.encode()) for text in _identities(targets[row])] for row in bare]
     each = np.array(keys, dtype=np.uint64)
     there = (rows_of(pool, each.ravel()) < len(pool)).reshape(each.shape)
-    first = there.argmax(axis=1)
-    found: Keys = each[np.arange(len(each)), first]
-    found[~there.any(axis=1) | np.array([ID_LABEL in labels for labels in targets])] = 0
+    first = each[np.arange(len(each)), there.argmax(axis=1)]
+    found[bare] = np.where(there.any(axis=1), first, 0)
     return found
 
 

@@ -53,7 +53,7 @@ class TakeOver:
 
     @property
     def ends_at(self) -> float:
-        """When it may end by itself, monotonic seconds: for those that are silent, then for the look."""
+        """When the wait next ends by itself, monotonic seconds: the one for silent scrapers, then the one for the look."""
         if self._since is None or self._since == NOT_YET:
             return NOT_YET
         for_silent = self._since + SILENT_S

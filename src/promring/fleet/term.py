@@ -40,8 +40,8 @@ class Term:
 
     def go_on(self, memory: Memory) -> Memory:
         """``memory`` in the newest epoch, with what a person had drained at the leader, and with its loads. While the leader
-        does not know a fleet of this name, which was renamed here first, what is remembered stays; as the leader we tell
-        the others of a fleet that has a new name.
+        does not know a fleet of this name, which was renamed here first, what is remembered stays. A leader that
+        finds nothing told of this fleet, which has a new name then, tells the others who is drained.
         """
         leadership = self.leadership
         drained = (leadership.drained or {}).get(self._fleet)
