@@ -60,3 +60,17 @@ def test_a_look_that_takes_longer_is_waited_for_but_not_for_ever(loop: FakeLoop)
     loop.run_until_complete(asyncio.sleep(LOOK_MOST_S - SILENT_S))
     assert one.has_looked(began - 1, can_look=True)
     loop.close()
+
+
+def test_a_list_that_the_last_leader_had_and_that_comes_now_needs_another_look(loop: FakeLoop) -> None:
+    one = TakeOver(needed=False)
+    pending = []
+    for behind in ({"apps", "nodes"}, {"apps"}):
+        one.knows(behind)
+        pending.append(one.pending)
+    one.may_act()
+    assert one.has_looked(loop.time(), can_look=True)
+    one.done()
+    one.knows({"apps"})
+    assert [*pending, one.pending] == [False, True, False]
+    loop.close()

@@ -135,6 +135,7 @@ class Reconciler:
         facts = self.departures.applied(self._facts.newest())
         verdict = self.judge.judge(facts, self.memory, time.monotonic())
         lists = self.judge.lists(self.memory)
+        self.moves.takeover.knows(self.judge.behind)
         if isinstance(verdict, Act) and lists:
             placed = await self._place(verdict, lists)
             most = self.planner.capacities(placed, verdict.members)
@@ -219,10 +220,9 @@ class Reconciler:
         reason = "second_opinion" if trials_changed else "handover"
         if step.plan is not NO_PLAN:
             scrapers_before = placed_before.scrapers if placed_before else ()
-            loads = known is not None and known.loads is not step.placed.loads
-            policy = self._policy_changed
-            changed_too = {"policy_changed": policy, "loads_changed": loads, "failing_changed": failing_changed}
-            reason = why_reshard(before, self.memory, scrapers_before, step.owned, **changed_too)
+            too = {"policy_changed": self._policy_changed, "failing_changed": failing_changed}
+            too["loads_changed"] = known is not None and known.loads is not step.placed.loads
+            reason = why_reshard(before, self.memory, scrapers_before, step.owned, **too)
         self._remember(step, reason, placed_before, {s.scraper.id for s in before.every_slice}, len(some))
         if some or (self._policy_changed and step.plan.moves):
             self._say_reshard(step, reason, len(some))

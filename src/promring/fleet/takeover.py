@@ -20,6 +20,7 @@ class TakeOver:
     def __init__(self, *, needed: bool) -> None:
         self._since: float | None = NOT_YET if needed else None
         """Since when a look is waited for; None: none is needed."""
+        self._behind: set[str] = set()
 
     @property
     def pending(self) -> bool:
@@ -28,6 +29,14 @@ class TakeOver:
     def begin(self) -> None:
         """Another term of ours began: a look is needed, from when we may act."""
         self._since = NOT_YET
+
+    def knows(self, behind: set[str]) -> None:
+        """``behind``: services of which the last leader had a list that we lack. When such a list comes, the scrapers may
+        have targets of it that a look before did not know: another look is needed.
+        """
+        if self._behind - behind:
+            self.begin()
+        self._behind = behind
 
     def may_act(self) -> None:
         """The guard lets us act: the time for the look runs."""
