@@ -28,7 +28,7 @@ def basic(password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"prometheus:{password}".encode()).decode()}
 
 
-@pytest.mark.row(53, "A7", "A11", did="256 descriptors, 300 idle sockets, 60 clients with five wrong passwords a second each")
+@pytest.mark.row(53, "A7", "A11", did="256 descriptors, 300 idle sockets, 60 clients, five wrong passwords a second each")
 async def test_strangers_take_neither_descriptors_nor_cores_from_the_fleet(tmp_path: Path, seen: Any) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as session:
         probed = 0
