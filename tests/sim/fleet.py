@@ -210,7 +210,8 @@ class Fleet:
 
     def _apart(self) -> list[str]:
         """Who has, or scrapes, something else than is expected."""
-        apart = []
+        waiting = () if self.world.settled else self.world.bystanders.values()
+        apart = [f"{s.id} has no slice" for s in waiting if not any(s.folder.glob("*.json"))]
         for name, bodies in self.expected().items():
             scraper = self.world.scrapers[name]
             if other := [job for job, body in bodies.items() if not self._holds(scraper, job, body)]:
@@ -241,9 +242,8 @@ class Fleet:
 
     async def quiet(self, when: str, seconds: float) -> None:
         """I9, I12: nothing is written."""
-        await self.let_pass(
-            45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s
-        )  # what was under way; an agent may wait for a frozen one
+        # What was under way; an agent may wait for a frozen controller.
+        await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s)
         before = len(self.world.writes), self.world.notes
         await self.let_pass(seconds)
         if (len(self.world.writes), self.world.notes) != before:
