@@ -198,6 +198,25 @@ async def test_targets_that_are_listed_but_never_asked_are_not_covered(tmp_path:
         await until(told, "coverage is 0, and the reason is named", 40)
 
 
+@pytest.mark.row(48, did="a scraper joins that has other jobs, and not this one")
+@pytest.mark.parametrize("name", [*EACH, "vmagent"])
+async def test_a_scraper_without_the_job_joins_and_takes_nothing_over(tmp_path: Path, name: str) -> None:
+    """A fresh server, which has no job but its own yet: time alone ended the hand-over to it, and nobody scraped."""
+    async with lab(tmp_path, of(name), [job()], running=2) as fleet:
+        fresh, since = fleet.scrapers[2], time.monotonic()
+        own = {"job_name": "own", "static_configs": [{"targets": [fresh.id]}]}
+        fresh.configure([own])
+        await fleet.start(fresh)
+        await until(lambda: bool(fleet.slice_of(JOB, fresh)), "it has a slice")
+        found = await cost(fleet, 30, since)
+        assert found.missed == 0, found
+        assert held_by_others(fleet, 2) == set(fleet.live(JOB)), "the old owners keep them"
+        assert "no scrape pool 'node'" in json.dumps(await fleet.coverage(JOB)), "the reason is named"
+        fresh.configure([own, fleet.scrape_job(fleet.jobs[JOB], fresh)])
+        fresh.signal(signal.SIGHUP)
+        await until(lambda: held_by_others(fleet, 2) != set(fleet.live(JOB)), "seen, and handed over", 40)
+
+
 @pytest.mark.parametrize("answer", [HANGS, 503])
 async def test_nobody_lets_go_to_a_scraper_whose_api_does_not_answer(tmp_path: Path, answer: int) -> None:
     async with lab(tmp_path, of("prometheus3"), [job()], running=2, fronted=[2]) as fleet:

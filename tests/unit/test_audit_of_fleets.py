@@ -79,10 +79,11 @@ async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_
             )
             async with in_task(audit.run()):
                 await until(lambda: len(server.asked) >= 5, "five looks")
-        said = [line["error"] for line in lines if line["event"] == "audit_failed"]
+        said = [(line["event"], line["service"], line["error"]) for line in lines if line["log_level"] == "warning"]
         why = "(the job_name of its targets), or its list did not reach that server yet"
-        assert said == [f"no scrape pool 'lacking' {why}; there is known"]
-        assert set(looks["lacking"].failed) == {scraper.id}
+        assert said == [("job_missing", "lacking", f"no scrape pool 'lacking' {why}; there is known")]
+        found = looks["lacking"].coverage
+        assert (looks["lacking"].failed, found and (len(found.missing), len(found.unproved))) == ({}, (1, 0)), "not scraped"
         assert server.asked.count("state=active") >= 4, "one question for all jobs"
         assert server.asked.count("state=dropped&scrapePool=lacking") == 1, "what it drops is asked for now and then only"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import structlog
 
+from promring.audit.absent import judged, looked_for
 from promring.audit.active import decoded, seen_by_pool, with_dropped
-from promring.audit.answers import AuditError, Told
+from promring.audit.answers import AuditError, NoPoolError, Told
 from promring.audit.look import Look
 from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
@@ -418,3 +419,32 @@ async def test_where_all_is_missing_a_label_name_that_prometheus_2_refuses_is_na
     _, line = [one for one in lines if one["event"] == "coverage"]
     assert (line["missing"], line["log_level"]) == (2, "warning")
     assert line.get("note", "").startswith("the label name 'my.label': a Prometheus 2") == (label == "my.label")
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "proves"),
+    [
+        ({ID_LABEL: "of ours"}, False),  # the same job under another name
+        ({ID_LABEL: "0123456789abcdef"}, True),  # of another list of promring's
+        ({"__address__": "static:1"}, True),  # what a fresh Prometheus has: a job of its own
+        ({"__address__": "t:0"}, False),  # a Prometheus 2 whose relabelling takes the id away
+        ({}, False),  # a vmagent that drops the original labels
+    ],
+)
+def test_who_has_other_jobs_and_none_of_ours_scrapes_nothing_of_it(elsewhere: dict[str, str], proves: bool) -> None:
+    """It counted as one that cannot be asked: an old owner let go to it when the time was over, and nobody scraped."""
+    pool = pool_of([f"t:{n}" for n in range(3)])
+    index, mine = Index(pool), {str(n): f"{key:016x}" for n, key in enumerate(pool.ids.tolist())}
+    labels = elsewhere | ({ID_LABEL: mine["0"]} if elsewhere.get(ID_LABEL) == "of ours" else {})
+    other = {"scrapePool": "other", "discoveredLabels": labels, "health": "up", "lastScrape": "2026-01-01T00:00:00Z"}
+    answer = {"status": "success", "data": {"activeTargets": [other] * 3_000}}
+    told = Told(msgspec.json.encode(answer), 1.8e9)
+    found = seen_by_pool(told, {"x": index}, 1.0)
+    looked_for(told, found, {"x": index})
+    error = found["x"]
+    assert isinstance(error, NoPoolError)
+    one = next(row for row, text in enumerate(fragments(pool)) if decode(text).address == "t:0")
+    judged_of = judged(error, pool.ids[[one]])
+    assert isinstance(judged_of, Seen) is proves
+    if isinstance(judged_of, Seen):
+        assert (len(judged_of.ids), judged_of.never_asked) == (0, str(error))

@@ -44,7 +44,7 @@ def live(*names: str) -> tuple[Scraper, ...]:
 def test_what_the_audit_saw_of_a_slice_that_is_empty_now_is_no_trouble_any_more() -> None:
     seen = ScraperCoverage(5, 2, 3, 0, 0, "", 0, "it never asks a:1", 0)
     silent = replace(seen, error="no answer", never_asked="", missing=0)
-    assert _trouble(scraper("a", targets=5), seen, 0) == "it lists targets that are not seen scraped: it never asks a:1"
+    assert _trouble(scraper("a", targets=5), seen, 0) == "targets of its slice are not seen scraped: it never asks a:1"
     assert _trouble(scraper("a", targets=5), silent, 0) == "cannot be asked: no answer"
     assert [_trouble(scraper("a", targets=0, drained=True), one, 0) for one in (seen, silent)] == ["", ""]
     assert _trouble(scraper("a", targets=0, state="down", reason="refused"), silent, 0) == "refused"

@@ -211,7 +211,7 @@ def decoded(told: Told, scrape_pool: str) -> Iterator[Active]:
 def _by_pool(told: Told, wanted: Collection[str], others: dict[str, None]) -> Iterator[tuple[str, Active]]:
     """The active targets of the ``wanted`` scrape pools. The names of the first few others go to ``others``."""
     interval_of = lru_cache(8)(interval_s)  # a server has few
-    for target in _active_targets(told.body):
+    for target in active_targets(told.body):
         if target.scrape_pool not in wanted:
             if len(others) < POOLS_NAMED_MOST:
                 others[target.scrape_pool[:80]] = None
@@ -249,7 +249,7 @@ def _never_asked(target: _Target) -> str:
     return target.last_error[:SAID_MAX] if target.last_error.startswith(NEVER_ASKED) else ""
 
 
-def _active_targets(body: bytes) -> Iterable[_Target]:
+def active_targets(body: bytes) -> Iterable[_Target]:
     """One after the other; of a short answer all at once, which is three times as fast. Raises ``AuditError``, also late."""
     if len(body) <= AT_ONCE_BYTES_MAX:
         try:

@@ -62,15 +62,16 @@ class AheadError(OddError):
 
 
 class NoPoolError(OddError):
-    """It has other scrape pools, and no active target in this one: another name, or relabelling drops all it has there.
-    ``nothing``: what was seen, should it be that.
+    """It has other scrape pools, and no active target in this one: another name, no such job, or relabelling drops all it
+    has there. ``nothing``: what was seen, should it be one of the last two. ``elsewhere``: whether targets of this list, or
+    such as do not say what they are, were found in other pools (``absent``).
     """
 
     def __init__(self, pool: str, others: str, nothing: Seen) -> None:
         why = "(the job_name of its targets), or its list did not reach that server yet"
         there = f"there is {others}" if others else "the targets there name no pool (a server from before scrapePool?)"
         super().__init__(f"no scrape pool {pool!r} {why}; {there}")
-        self.nothing = nothing
+        self.nothing, self.elsewhere = nothing, False
 
 
 @dataclass(frozen=True, slots=True)

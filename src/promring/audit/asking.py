@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import aiohttp
 
+from promring.audit.absent import judged as if_absent
+from promring.audit.absent import looked_for
 from promring.audit.active import BODY_BYTES_MAX, SHORT_BYTES_MAX, is_quick, seen_by_pool, targets_of, with_dropped
 from promring.audit.answers import (
     HIDDEN_ALL,
@@ -144,6 +146,16 @@ class Asker:
         else:
             look.failed.pop(scraper, None)
             look.seen[scraper] = found
+            self._note_jobless(look, scraper, found)
+
+    def _note_jobless(self, look: Look, scraper: str, found: Seen) -> None:
+        """Only of who has no such job (``absent``) it is said why nothing is asked, and nothing is listed."""
+        if not found.never_asked or len(found.ids):
+            look.jobless.discard(scraper)
+        else:
+            if look.lasting.is_news(scraper, found.never_asked, begins=scraper not in look.jobless):
+                self._log.warning("job_missing", scraper=scraper, service=look.service, error=found.never_asked)
+            look.jobless.add(scraper)
 
     def _say_failed(self, lasting: Lasting, scraper: str, why: str, *, begins: bool) -> None:
         if lasting.is_news(scraper, why, begins=begins):
@@ -153,7 +165,7 @@ class Asker:
         """By service: what the scraper does of it, or why that is not known. Raises ``AuditError`` when nothing is known.
 
         A scraper that drops all it has of a job shows no active target of that job, as one does that has no such job: what
-        it dropped tells which of the two it is.
+        it dropped tells which of the two it is. One that has no such job scrapes nothing of it (``absent``).
         """
         found = await self._active(question, expected)
         absent = {service: one.nothing for service, one in found.items() if isinstance(one, NoPoolError)}
@@ -161,9 +173,13 @@ class Asker:
         for service, one in (await self._with_dropped(question, active | absent, expected)).items():
             if service not in absent or len(one.dropped) or one.hidden:
                 found[service] = one
-        for service, told in found.items():
-            if len(found) == 1 and isinstance(told, AuditError) and len(expected.ids(question.scraper.id, service)):
-                raise told  # where its slice is empty it may have no such job
+        for service, told in list(found.items()):
+            ids = expected.ids(question.scraper.id, service)
+            if not len(ids):
+                continue  # it may have no such job
+            judged = found[service] = if_absent(told, ids) if isinstance(told, NoPoolError) else told
+            if len(found) == 1 and isinstance(judged, AuditError):
+                raise judged
         return found
 
     async def _active(self, question: Question, expected: Expected) -> dict[str, Seen | AuditError]:
@@ -173,7 +189,9 @@ class Asker:
         indexes = {look.job: look.index for look in looks.values() if look.index is not None}
 
         def read(told: Told) -> dict[str, Seen | AuditError]:
-            return seen_by_pool(told, indexes, at)
+            found = seen_by_pool(told, indexes, at)
+            looked_for(told, found, indexes)
+            return found
 
         only = next(iter(indexes)) if len(indexes) == 1 else None
         found, size = await _answered(question, "active", only, len(indexes), read)

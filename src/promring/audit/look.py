@@ -36,6 +36,8 @@ class Look:
         """By scraper, with the ids of the service."""
         self.failed: dict[str, str] = {}
         """Who gave no answer about it, and why."""
+        self.jobless: set[str] = set()
+        """Of ``seen``, those that have no such job."""
         self.coverage: Coverage | None = None
         self.at = 0.0
         """When ``coverage`` was made, wall-clock seconds, for people."""
@@ -61,6 +63,7 @@ class Look:
         for known in (self.seen, self.failed, self.running):
             for name in known.keys() - live:
                 del known[name]
+        self.jobless &= self.seen.keys()
         self.lasting.keep(set(live))
 
     def compare_one(self, scraper: str, wanted: Keys) -> None:

@@ -220,7 +220,7 @@ class ScraperCoverage:
     dropped: int = 0
     """Of those in its slice, what its relabelling drops."""
     never_asked: str = ""
-    """Why it lists targets that are not seen scraped."""
+    """Why targets of its slice are not seen scraped."""
     denied: int = 0
     """Of those that are ``missing``, what its relabelling drops although another scraper took it."""
 

@@ -112,7 +112,7 @@ class SeenScraper(Answer, frozen=True):
     down: Annotated[int, doc("Of those that it scrapes: the last scrape failed.")]
     dropped: Annotated[int, doc("Targets of its slice that its own relabelling drops.")]
     denied: Annotated[int, doc("Of those missing: its relabelling drops them, and another scraper took them.")]
-    never_asked: Annotated[str | None, doc("Why it lists targets that are not seen scraped; null: there are none.")]
+    never_asked: Annotated[str | None, doc("Why targets of its slice are not seen scraped; null: there are none.")]
     behind_s: Annotated[float, doc("Since how many seconds it scrapes something else than its slice; 0: it does not.")]
     error: Annotated[str, doc("Why it could not be asked; empty: it could.")]
 

@@ -220,7 +220,7 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
     if scraper.last_state == "down":
         return f"was down when that was last known{': ' if scraper.reason else ''}{scraper.reason}"
     if seen and seen.never_asked:
-        return f"it lists targets that are not seen scraped: {seen.never_asked}"
+        return f"targets of its slice are not seen scraped: {seen.never_asked}"
     if seen and seen.denied:
         count = "1 target" if seen.denied == 1 else f"{seen.denied} targets"
         return f"its relabelling drops {count} that another scraper took: are their rules and shard flags the same?"
