@@ -156,6 +156,21 @@ def test_what_the_others_will_carry_and_what_cannot_move_is_said_beforehand(toke
     ]
 
 
+@pytest.mark.parametrize("typed", ["::ffff:10.0.0.1", "Host-A.:9090"])
+def test_a_scraper_in_another_spelling_or_by_another_name_is_waited_for(token: str, typed: str) -> None:
+    """The drain began, and the command ended with "the controller does not know it any more"."""
+    typed = f"[{typed}]:9090" if typed.startswith(":") else typed
+    asked = {"[::ffff:10.0.0.1]:9090": ONE, "Host-A.:9090": "host-a:9090"}[typed]
+    answers = {
+        "/api/v1/fleets": (200, status()["fleets"]),
+        DRAIN.replace(ONE.replace(":", "%3A"), asked.replace(":", "%3A")): (200, BEGUN | {"forecast": None}),
+        "/api/v1/status": (200, lambda: at(0)),
+    }
+    with FakeController(answers) as fake:
+        result = CliRunner().invoke(main, ["drain", typed, "--url", fake.url, "--token-file", token])
+    assert (result.exit_code, result.stdout) == (0, f"node: {ONE} drained: it holds nothing\n")
+
+
 def test_a_drain_that_is_not_waited_for_is_not_called_drained(token: str) -> None:
     result = drained(token, BEGUN | {"forecast": None}, "--no-wait")
     assert (result.exit_code, result.stdout) == (0, f"node: {ONE}: the drain has begun, 15 targets left\n")

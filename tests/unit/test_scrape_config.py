@@ -45,6 +45,7 @@ def jobs(result: Result) -> dict[str, dict[str, Any]]:
         ("[ansible: {dest_dir: /sd/, dest_sd_file_name: x.yml}]", "10.0.0.2:9091", "/sd/x.yml"),
         ("[file: {path: '/out/{service}/{scraper}.json'}]", "10.0.0.2:9091", "/out/s0/10.0.0.2_9091.json"),
         ("[file: {path: '/out/{host}/{port}.json'}], identity: host", "10.0.0.2", "/out/10.0.0.2/9091.json"),
+        ("[file: {path: '/out/{service}/{scraper}.json'}]", "[::FFFF:10.0.0.2]:9091", "/out/s0/10.0.0.2_9091.json"),
         (f"[file: {{path: '/{LONG}{{scraper}}.json'}}]", "10.0.0.1:9090", f"/{LONG}10.0.0.1_9090.json"),
     ],
 )

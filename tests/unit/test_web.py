@@ -226,6 +226,9 @@ async def test_the_api_says_who_has_what(tmp_path: Path) -> None:
         assert place["labels"]["env"] == "prod"
         mine = await r.data(f"/api/v1/services/node/targets?scraper={place['scraper']}&limit=1000")
         assert "t7:9100" in [t["target"] for t in mine["targets"]]
+        respelt = "[::ffff:" + place["scraper"].replace(":", "]:", 1)
+        assert mine == await r.data(f"/api/v1/services/node/targets?scraper={respelt}&limit=1000"), "in any spelling"
+        assert (await r.get(f"/fleets/node/scrapers/{respelt}"))[0] == 200
         found = await r.data("/api/v1/services/node/targets?q=t7:")
         assert [t["target"] for t in found["targets"]] == ["t7:9100"]
         quoted = await r.data("/api/v1/services/node/targets?q=a%22b&limit=3")

@@ -12,6 +12,7 @@ from promring.cli.completion import fleet_names, releasable_names, scraper_ids
 from promring.cli.draining import Drain, wait
 from promring.cli.durations import Seconds
 from promring.cli.fleets import fleets_of, known_fleet, one_fleet
+from promring.cli.options import Identity
 from promring.cli.output import Output, output_option, say
 from promring.runtime.near import meant
 from promring.web.answers.plans import Drained, Forecast, Released, Undrained
@@ -30,7 +31,7 @@ fleet_option = click.option(
 
 
 @click.command()
-@click.argument("scraper", shell_complete=scraper_ids)
+@click.argument("scraper", type=Identity(), shell_complete=scraper_ids)
 @controller_options
 @output_option
 @fleet_option
@@ -72,7 +73,7 @@ def drain(
 
 
 @click.command()
-@click.argument("scraper", shell_complete=scraper_ids)
+@click.argument("scraper", type=Identity(), shell_complete=scraper_ids)
 @controller_options
 @output_option
 @fleet_option
@@ -136,7 +137,7 @@ def _begun(controller: Controller, fleet: str, scraper: str, *, force: bool, tel
     except click.ClickException as error:
         return Drain(fleet, scraper, result="refused", why=error.message)
     answer = answered.data
-    drain = Drain(fleet, scraper, answered, had=answer.had, left=answer.left)
+    drain = Drain(fleet, answer.scraper, answered, had=answer.had, left=answer.left)  # by the name that the controller has
     if not answer.kept:
         tell(f"{fleet}: the controller cannot save that: its restart would forget the drain")
     if answer.keeps_all:

@@ -42,6 +42,17 @@ class HostPort(click.ParamType[tuple[str, int]]):
             self.fail(str(error), param, ctx)
 
 
+class Identity(click.ParamType[str]):
+    """A scraper's identity, however it is spelt (``LOCALHOST.:9090``), in the spelling that the controller has."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from promring.runtime.address import canonical_id
+
+        return canonical_id(str(value))
+
+
 def load_or_exit(path: Path) -> Settings:
     """The settings; or every error on standard error, a line each, and exit 2."""
     from promring.config.load import load

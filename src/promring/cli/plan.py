@@ -25,6 +25,7 @@ from promring.web.answers.plans import Plan
 @click.option("--fleet", metavar="NAME", shell_complete=fleet_names, help="This fleet; needed when several could be meant.")
 @click.option(
     "--without",
+    type=options.Identity(),
     multiple=True,
     metavar="ID",
     shell_complete=scraper_ids,

@@ -48,7 +48,11 @@ class Part(NamedTuple):
 @options.config_file
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")
 @click.option("--fleet", metavar="NAME", help="A job for each service of this fleet.")
-@click.option("--scraper", help="Identity of the scraper it is for; without it a place-holder is printed.")
+@click.option(
+    "--scraper",
+    type=options.Identity(),
+    help="Identity of the scraper it is for; without it a place-holder is printed.",
+)
 @click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="Where scrapers reach promring (http_sd).")
 @click.option(
     "--for",

@@ -12,6 +12,7 @@ from promring.core.preview import CHANGES_MOST
 from promring.fleet.fleet import Service
 from promring.model import PromringError
 from promring.reload.decisions import Question
+from promring.runtime.address import canonical_id
 from promring.runtime.near import meant
 from promring.web.actions import Actions
 from promring.web.alerts.judge import Alerts
@@ -103,10 +104,10 @@ class Api:
 
     async def targets(self, request: web.Request) -> web.Response:
         """``?q=`` a part of the address or labels, ``?scraper=`` an id, ``?limit=``."""
-        placement = placement_of(self._service(request))
-        query, scraper = request.query.get("q", ""), request.query.get("scraper")
-        limit = _limit(request)
-        ids = [s.id for s in placement.scrapers]
+        service = self._service(request)
+        placement, ids = placement_of(service), [s.id for s in placement_of(service).scrapers]
+        query, scraper, limit = request.query.get("q", ""), request.query.get("scraper"), _limit(request)
+        scraper = None if scraper is None else service.fleet.scraper_id(canonical_id(scraper))
         if scraper is not None and scraper not in ids:
             raise ApiError(404, "not_found", f"no scraper {scraper!r} in the plan{meant(scraper, ids)}")
         return success(await self.searches.run(lambda: search(placement, query, scraper, limit)))

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from promring.core.joined import part_of
 from promring.fleet.fleet import Fleet, Service
+from promring.runtime.address import canonical_id
 from promring.runtime.threads import computed
 from promring.telemetry.events import About
 from promring.web.actions import Actions
@@ -218,7 +219,7 @@ class Page:
 
     def _scraper(self, request: web.Request) -> tuple[Fleet, Scraper]:
         fleet = fleet_of(self._controller, request.match_info["fleet"])
-        name = fleet.scraper_id(request.match_info["scraper"])
+        name = fleet.scraper_id(canonical_id(request.match_info["scraper"]))
         said = next((one for one in _said_of(self._api.overview(), fleet.name).scrapers if one.id == name), None)
         if said is None:
             raise ApiError(404, "not_found", f"no scraper {name!r} in {fleet.name}")
@@ -230,7 +231,7 @@ class Page:
         name, back = request.query.get("without", ""), False
         if not name and (name := request.query.get("with", "")):
             back = True
-        name, why, preview = fleet.scraper_id(name), "", None
+        name, why, preview = fleet.scraper_id(canonical_id(name)), "", None
         try:
             preview = shown_preview(await self._forecasts.of_one(fleet, name, back=back))
         except ApiError as error:
