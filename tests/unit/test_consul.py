@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from promring.consul.watch import CAUTIOUS_WAIT_S, HealthWatch
 from promring.core.pool import pool_of
 from promring.core.standing import History
 from promring.core.verdicts import Hold
-from promring.membership.consul import ConsulMembership
+from promring.membership.consul import SEEN_MAX, ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import Changes
 from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown, Waiting
@@ -241,6 +242,23 @@ async def test_scrapers_whose_agent_beside_promring_died_are_asked_directly() ->
             consul.wake()
             await until(lambda: answers[-1] == both, "Consul can tell again")
             assert health.catalogue.unsure == ()
+
+
+async def test_a_scraper_that_was_dead_from_the_start_is_shown_and_no_living_one_is_left_out() -> None:
+    """It was on no page and in no metric until it had lived once; of more than a thousand living ones not all were shown."""
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        membership = ConsulMembership(client, HealthWatch(client, "x", Catalogue(scraper), log.get()), None, log.get())
+        async with published(membership) as answers:
+            await register(client, 1)
+            await put(client, "/v1/agent/check/fail/service:x-1")
+            await until(lambda: answers[-1:] == [Empty()], "nobody lives")
+            assert [(one.id, one.state, one.reason) for one in membership.nodes()] == [
+                (ONE.id, "down", "critical in Consul: service:x-1")
+            ]
+            for port in range(2, SEEN_MAX + 4):
+                await register(client, port)
+            await until(lambda: len(membership.nodes()) == SEEN_MAX + 3, "all of them are shown")
+            assert Counter(one.state for one in membership.nodes()) == {"down": 1, "up": SEEN_MAX + 2}
 
 
 async def test_a_warning_weighs_what_consul_says_and_takes_away_only_when_told() -> None:

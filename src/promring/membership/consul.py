@@ -51,6 +51,7 @@ from promring.telemetry.log import Logger
 
 SETTLE_S = 15.0
 SEEN_MAX = 1000
+"""Scrapers that are not in Consul any more, and are still shown."""
 WEIGHTS_SAID_MOST = 1000
 NO_CERTIFICATE = (
     "the check that Consul makes cannot show this certificate: set enable_agent_tls_for_checks on Consul's agents, with a "
@@ -294,15 +295,14 @@ class ConsulMembership:
         if isinstance(answer, Unknown) and not isinstance(self._newest, Unknown):
             self._known = {node.id: node for node in self.nodes()}
         self._newest = answer
+        if not isinstance(answer, Unknown):
+            self._note_seen()
         if isinstance(answer, Empty):
             self._settle(_nodes(self._last))
             if self._registrar is not None:
                 self._registrar.look_now()
         if isinstance(answer, Known):
             self._listed.heard(self._watch.catalogue.listed, self._dismissed())
-            self._seen |= dict.fromkeys(s.id for s in answer.value)
-            while len(self._seen) > SEEN_MAX:
-                del self._seen[next(iter(self._seen))]
             if lost := self._settling - _nodes(answer.value):
                 names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
                 self._publish(Waiting(f"all scrapers were gone; not back yet: {names}"))
@@ -310,6 +310,14 @@ class ConsulMembership:
             self._end_settling()
             self._last = answer.value
         self._publish(answer)
+
+    def _note_seen(self) -> None:
+        """Who is in Consul is shown, also one that never lived since we began; of those that left it the last ones."""
+        there = dict.fromkeys(s.id for s in self._watch.catalogue.listed)
+        self._seen |= there
+        gone = [name for name in self._seen if name not in there]
+        for name in gone[: max(0, len(gone) - SEEN_MAX)]:
+            del self._seen[name]
 
     def _settle(self, forgotten: frozenset[HostPort]) -> None:
         """All of these went at once: wait for all of them, for ``settle_s`` from the first."""
