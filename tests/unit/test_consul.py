@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiohttp import web
 
 from promring.config.load import loads
 from promring.consul import instances, watch
@@ -26,7 +27,19 @@ from promring.core.verdicts import Hold
 from promring.membership.consul import SEEN_MAX, ConsulMembership
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import Changes
-from promring.model import Answer, ConfigError, Empty, Fact, Known, Members, Scraper, TargetGroup, Unknown, Waiting
+from promring.model import (
+    Answer,
+    ConfigError,
+    ConsulError,
+    Empty,
+    Fact,
+    Known,
+    Members,
+    Scraper,
+    TargetGroup,
+    Unknown,
+    Waiting,
+)
 from promring.telemetry import log
 from tests.fakes.consul import FakeConsul
 from tests.judging import Act, Facts, Guard, judge
@@ -259,6 +272,35 @@ async def test_a_scraper_that_was_dead_from_the_start_is_shown_and_no_living_one
                 await register(client, port)
             await until(lambda: len(membership.nodes()) == SEEN_MAX + 3, "all of them are shown")
             assert Counter(one.state for one in membership.nodes()) == {"down": 1, "up": SEEN_MAX + 2}
+
+
+@pytest.mark.parametrize(
+    "said", ['Selector "Nonsense" is not valid', 'Invalid query parameter: "partition" - …s are a feature']
+)
+async def test_what_consul_says_of_a_query_is_said_in_its_words(said: str) -> None:
+    """What was asked for was taken for a secret: ``Selector "***" is not valid``."""
+    asked: list[tuple[str, str]] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        asked.extend(request.query.items())
+        return web.Response(status=500, text=f"{said} {request.headers['X-Consul-Token']}")
+
+    app = web.Application()
+    app.router.add_get("/v1/health/service/web", refuse)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with Client(Access(f"{host}:{port}", token="a-secret-token")) as client:
+            query = [("partition", "default"), ("filter", "Nonsense == 1"), ("node-meta", "a:b"), ("node-meta", "c:d")]
+            with pytest.raises(ConsulError) as caught:
+                await client.read("/v1/health/service/web", query)
+    finally:
+        await runner.cleanup()
+    assert said in str(caught.value)
+    assert "a-secret-token" not in str(caught.value)
+    assert asked == query
 
 
 async def test_a_warning_weighs_what_consul_says_and_takes_away_only_when_told() -> None:

@@ -256,10 +256,9 @@ class Client(WithSession):
         bytes_max: int = BODY_BYTES_MAX,
     ) -> Response:
         """``local``: of the agent's own datacenter, whatever the configured one is; ``needs``: the ACL rule for it."""
-        query = list(params.items() if isinstance(params, Mapping) else params)
-        if self.access.datacenter and method == "GET" and not local:
-            query.append(("dc", self.access.datacenter))
-        url = self.url.with_path(self.access.path_prefix + path).with_query(query)
+        dc = [("dc", self.access.datacenter)] if self.access.datacenter and method == "GET" and not local else []
+        query = [*(params.items() if isinstance(params, Mapping) else params), *dc]
+        url = self.url.with_path(self.access.path_prefix + path)  # not the query: Consul's errors shall repeat it
         try:
             response = await request(
                 self.session,
@@ -267,6 +266,7 @@ class Client(WithSession):
                 url,
                 timeout_s=deadline_s,
                 headers=await self._credentials(),
+                params=query,
                 json=body,
                 data=data,
                 tls=self.access.tls,

@@ -19,7 +19,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
@@ -125,7 +125,7 @@ async def request(
     *,
     timeout_s: float,
     headers: dict[str, str] | None = None,
-    params: dict[str, str] | None = None,
+    params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
     json: object = None,
     data: bytes | None = None,
     tls: TlsFiles | None = None,
@@ -135,6 +135,7 @@ async def request(
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
+    ``params``: added to the query of ``url``; unlike that, they may be repeated in errors.
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
     answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
     error names, and an answer, because it may be the proxy's own.
