@@ -14,6 +14,7 @@ from promring.audit.absent import judged, looked_for
 from promring.audit.active import decoded, seen_by_pool, with_dropped
 from promring.audit.answers import AuditError, NoPoolError, Told
 from promring.audit.look import Look
+from promring.audit.mistaken import with_mistaken
 from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
 from promring.core.placement import Policy, place
@@ -448,3 +449,19 @@ def test_who_has_other_jobs_and_none_of_ours_scrapes_nothing_of_it(elsewhere: di
     assert isinstance(judged_of, Seen) is proves
     if isinstance(judged_of, Seen):
         assert (len(judged_of.ids), judged_of.never_asked) == (0, str(error))
+
+
+def test_who_reads_the_slice_of_another_is_told_whose() -> None:
+    """A copied configuration: ``/sd/node/`` of another scraper."""
+    found = placement()
+    told = as_told(found)
+    told["a:1"] = told["b:1"]
+    what = seen(found, told)
+    result = coverage(found, what, {})
+    mistaken = with_mistaken(result, found, what, {"a:1", "b:1", "gone:1"}).scrapers
+    assert mistaken["a:1"].never_asked.startswith("it scrapes the slice of b:1: is the id in its http_sd URL")
+    assert {name: one.never_asked for name, one in mistaken.items() if name != "a:1"} == {"b:1": "", "c:1": ""}
+    assert with_mistaken(result, found, what, ()) is result, "who was behind for a moment only is not judged"
+    told["a:1"] = told["b:1"][:2]
+    half = seen(found, told)
+    assert with_mistaken(coverage(found, half, {}), found, half, {"a:1"}).scrapers["a:1"].never_asked == ""

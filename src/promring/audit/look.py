@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from promring.audit.mistaken import with_mistaken
 from promring.core.coverage import Coverage, Index, Seen, coverage
 from promring.core.fragment import newer_name_in
 from promring.core.takers import Takers
@@ -91,8 +92,10 @@ class Look:
         asked = self.index.pool if self.index is not None else in_force.pool
         lasts = self._uncovered_since is not None and time.monotonic() - self._uncovered_since >= lasts_s
 
+        behind = {name for name, since in self.behind_since.items() if time.monotonic() - since >= lasts_s}
+
         def compared() -> tuple[Coverage, str]:
-            found = coverage(in_force, judged, failed, asked)
+            found = with_mistaken(coverage(in_force, judged, failed, asked), in_force, judged, behind)
             news = lasts and len(found.missing) > 0 and self._said.is_news(found, lasting=True)
             return found, self._newer_name(found.pool) if news else ""
 
