@@ -207,6 +207,17 @@ def test_a_file_name_that_no_disk_takes_is_an_error(folder: Path) -> None:
     assert of_a_fleet(folder, long) == ["x.yml: valid, 2 shard services: a, b"]
 
 
+@pytest.mark.parametrize("name", ["[prod]", "a*", "a?", "a\\\\b"])
+def test_a_path_that_prometheus_reads_as_a_pattern_is_doubted(folder: Path, name: str) -> None:
+    """A Prometheus 2.42 or 3.5 finds no list in a folder ``[prod]``."""
+    said = of_a_fleet(folder, f'file: {{path: "{name}/{{service}}/{{scraper}}.json"}}')
+    assert "x.yml:5: fleets[0].delivery[0].file.path: warning: Prometheus reads " in said[0], said
+    said = of_a_fleet(
+        folder, f'ssh: {{path: "/{name}/{{service}}.json", user: a, identity_file: key, known_hosts: known_hosts}}'
+    )
+    assert any("fleets[0].delivery[0].ssh.path: warning: Prometheus reads " in line for line in said), said
+
+
 @pytest.mark.parametrize("folder_name", ["~", "~promring", "$HOME"])
 def test_a_home_that_is_not_replaced_is_doubted(folder: Path, folder_name: str) -> None:
     said = of_a_fleet(folder, f'file: {{path: "{folder_name}/{{service}}/{{scraper}}.json"}}')

@@ -17,6 +17,14 @@ SUFFIXES = (".json", ".yml", ".yaml")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
+def read_as_pattern(path: str) -> str:
+    """Why a Prometheus (2.42, 3.5; vmagent does not care) may not find a file of this path; mostly empty."""
+    odd = sorted({c for c in path if c in "*?[\\"})
+    return (
+        f"Prometheus reads {' '.join(odd)} in the names of its lists as a pattern, and may not find this file" if odd else ""
+    )
+
+
 def _fields(text: str) -> set[str]:
     """Raises ValueError for what is no template of ours."""
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from promring.config.kinds import Problem
-from promring.config.templates import LocalTemplate
+from promring.config.templates import LocalTemplate, read_as_pattern
 from promring.delivery import Leads, Names, Outcome, Place, always, receiver
 from promring.delivery.receiver import Envelope, RefusedError
 from promring.delivery.settings import DeliveryContext, DeliverySettings
@@ -59,6 +59,8 @@ class FileSettings(DeliverySettings):
     def doubts(self) -> Iterator[Problem]:
         if odd := [part for part in Path(self.path).parts if part.startswith(("~", "$"))]:
             yield ("path",), f"{odd[0]!r} is a name here: neither ~ nor $NAME is replaced"
+        if why := read_as_pattern(self.path):
+            yield ("path",), why
 
 
 class FileDelivery:

@@ -24,7 +24,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from promring.config.kinds import Problem
-from promring.config.templates import HostTemplate, RemoteTemplate
+from promring.config.templates import HostTemplate, RemoteTemplate, read_as_pattern
 from promring.config.values import AbsolutePath, Interval, Port, UserName, key_of_file
 from promring.delivery import Leads, Names, Outcome, Place, always
 from promring.delivery.settings import DeliveryContext, DeliverySettings
@@ -114,6 +114,8 @@ class SshSettings(DeliverySettings):
 
     def doubts(self) -> Iterator[Problem]:
         """Lines of known_hosts that are skipped; where it cannot be read or has no line, that is a problem already."""
+        if why := read_as_pattern(self.path):
+            yield ("path",), why
         try:
             require_asyncssh()
             trust = read_trust(self.key_files)
