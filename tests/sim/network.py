@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Network:
         *,
         timeout_s: float,
         headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         json: object = None,
         data: bytes | None = None,
         **__: object,
@@ -46,7 +46,7 @@ class Network:
             raise HttpError("dead")
         await asyncio.sleep(self._world.rng.uniform(0.0005, 0.005) + self._world.pace.on_the_way_s())
         pair = process.name, url.host
-        query = (dict(url.query) if url.query_string else {}) | (params or {})
+        query = (dict(url.query) if url.query_string else {}) | dict(params or {})
         asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})
         try:
             return await within(timeout_s, self._through(pair, asked))
