@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -599,10 +600,10 @@ async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path
     assert (loop.reason(), set.union(*loop.sink.targets().values())) == ("", {*NAMES, "new:1"})
 
 
-async def overtaken(folder: Path) -> tuple[Loop, Leadership]:
+async def overtaken(folder: Path, **options: Any) -> tuple[Loop, Leadership]:
     """A controller that follows, whose leader has told of a list with one target more than it has read."""
     term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
-    loop = Loop(folder, leadership=term)
+    loop = Loop(folder, leadership=term, **options)
     term.follow("other", 8)
     term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
     await loop.say((A, B), TARGETS)
@@ -678,6 +679,21 @@ async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_pa
     await loop.reconciler.cycle()
     assert (loop.reason(), loop.decided) == ("", True)
     assert term.lists["x"]["s"] == fingerprint_of(TARGETS)
+
+
+@pytest.mark.parametrize("said", [Empty(), Known(pool_of((TargetGroup.of(NAMES[:2]),)))], ids=["nothing", "less"])
+async def test_an_answer_that_is_doubted_is_no_reason_to_go_on_with_an_older_list(
+    tmp_path: Path, said: Known[TargetPool] | Empty
+) -> None:
+    loop, term = await overtaken(tmp_path, guard=Guard(Rules(join_delay_s=0.0)))
+    term.lead("us", 10, 5.0)
+    asked = loop.sink.asked
+    loop.cells["s"].put(said)
+    await loop.reconciler.cycle()
+    assert (loop.reason(), loop.decided, loop.sink.asked) == ("targets_unknown", False, asked)
+    assert term.lists["x"]["s"].targets == len(NAMES) + 1, "and whoever leads next knows what there was"
+    await loop.say(targets=pool_of((TargetGroup.of([*NAMES, "new:1"]),)))
+    assert (loop.reason(), loop.decided) == ("", True)
 
 
 async def test_a_list_that_is_older_than_the_last_leaders_is_taken_when_a_person_says_so(tmp_path: Path) -> None:

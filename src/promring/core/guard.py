@@ -31,7 +31,18 @@ import numpy as np
 from promring.core.admission import NAMED_MOST, Admitted, admit, unanswered
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
-from promring.core.verdicts import Act, Facts, Guard, Hold, Judgement, Lists, ServiceVerdict, Verdict, Withheld
+from promring.core.verdicts import (
+    SOURCE_DOUBTS,
+    Act,
+    Facts,
+    Guard,
+    Hold,
+    Judgement,
+    Lists,
+    ServiceVerdict,
+    Verdict,
+    Withheld,
+)
 from promring.model import Empty, Fact, Known, Members, Release, TargetPool, Unknown
 
 NO_TARGETS = pool_of(())
@@ -89,20 +100,25 @@ def judge_lists(
     *,
     planned: Mapping[str, TargetPool] | None,
     stale: Collection[str] = (),
+    older: Collection[str] = (),
     counts: Mapping[str, int] | None = None,
     released: Collection[Release] = (),
 ) -> ServiceVerdict:
     """About the lists of one shard service.
 
     ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``stale``: sources of
-    which the last leader had another list than we know, and that have not answered us since; ``counts``: how long its lists
-    were.
+    which the last leader had another list than we know, and that have not answered us since; ``older``: of which it had
+    another one than our plan was made of: while what they say now is doubted there is no list to go on with. ``counts``: how
+    long its lists were.
     ``released``, ``now``: as for ``judge_members``.
     """
     verdict = _Sources(sources, guard, now, planned, released, counts or {}).verdict()
+    doubts = [one for one in verdict.withheld if older and one.reason in SOURCE_DOUBTS and one.what[0] in older]
+    stale = [*stale, *(one.what[0] for one in doubts if one.what[0] not in stale)]
     if stale and ("targets_unknown", (*stale,)) not in released:
         said = f"the last leader had another list of {', '.join(stale)} than is known here; a newer answer is needed"
-        return Hold("targets_unknown", said, (*stale,))
+        said = "; ".join((said, *(f"this one is doubted: {one.detail}" for one in doubts)))
+        return Hold("targets_unknown", said, (*stale,), min((one.until for one in doubts if one.until), default=None))
     return verdict
 
 

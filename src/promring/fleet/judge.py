@@ -78,8 +78,10 @@ class Judge:
         """When a verdict may be another one by itself, monotonic seconds."""
         self.rules, self._facts, self._leadership = rules, facts, leadership
         self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
-        self._prints: dict[tuple[str, str], tuple[TargetPool, Fingerprint]] = {}
-        """By service and source: the list that was compared with the last leader's, and what tells it from others."""
+        self._prints: dict[tuple[str, str, str], tuple[TargetPool, Fingerprint]] = {}
+        """By service, source and where it is from: the list that was compared with the last leader's, and what tells it from
+        others.
+        """
         logs = self._logs = {name: log if name == fleet else log.bind(service=name) for name in guards}
         self.services = {
             name: ServiceState(guard, Releases(name, leadership, logs[name]), Held(logs[name]))
@@ -107,17 +109,20 @@ class Judge:
         service, had = self.services[name], memory.of(name)
         marks = {} if self._leadership.alone else self._leadership.lists.get(name, {})
         stale = [source for source in marks if self._is_stale(name, source)]
+        planned = {source: had.sources[source] for source in marks if source in had.sources}
+        older = [source for source, pool in planned.items() if self._print(name, source, "plan", pool) != marks[source]]
         service.verdict = judge_lists(
             facts.services[name],
             service.guard,
             now,
             planned=had.sources if had.slices else None,
             stale=stale,
+            older=older if had.slices else (),
             counts={source: mark.targets for source, mark in marks.items()},
             released=service.releases.take(service.verdict.withheld),
         )
-        service.behind = bool(stale) and not isinstance(service.verdict, Lists)
-        told_at = max((self._leadership.listed_at(name, source) for source in stale), default=0.0)
+        service.behind = bool(stale or older) and not isinstance(service.verdict, Lists)
+        told_at = max((self._leadership.listed_at(name, source) for source in (*stale, *older)), default=0.0)
         if service.behind and not self._leadership.leads() and now < told_at + CATCH_UP_S:
             self.again_at = min(self.again_at, told_at + CATCH_UP_S)
         else:
@@ -135,16 +140,19 @@ class Judge:
         overtaken = cell.asked_at < told_at
         if cell.answered and not overtaken:
             return False
-        pool, print_ = self._prints.get((service, source), (None, None))
-        if pool is not list_:
-            print_ = fingerprint_of(list_)
-            self._prints[service, source] = list_, print_
-        if print_ == self._leadership.lists[service][source]:
+        if self._print(service, source, "source", list_) == self._leadership.lists[service][source]:
             cell.confirm(told_at)
             return False
         if overtaken:
             cell.want(told_at)
         return True
+
+    def _print(self, service: str, source: str, where: str, pool: TargetPool) -> Fingerprint:
+        known, print_ = self._prints.get((service, source, where), (None, None))
+        if print_ is None or known is not pool:
+            print_ = fingerprint_of(pool)
+            self._prints[service, source, where] = pool, print_
+        return print_
 
     def held_since(self, one: Withheld, service: str = "") -> float | None:
         """Since when this process holds it of the fleet, or of the lists of a ``service``, wall-clock seconds."""
