@@ -6,6 +6,7 @@ from tests.sim import changes
 from tests.sim.controller_exams import all_restart
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed
+from tests.sim.jobs import targets_of
 from tests.sim.scraper import Scraper
 from tests.sim.wanted import AUDIT_S
 
@@ -17,6 +18,9 @@ async def one_is_drained(fleet: Fleet) -> None:
     """Its targets go elsewhere without a missed scrape, and come home so."""
     began, scraper = fleet.world.now, fleet.a_scraper()
     fleet.drained.add(scraper.id)
+    if not _has_room(fleet):
+        fleet.drained.clear()
+        return
     await fleet.converged(f"after {scraper.id} was drained", 40.0)
     nothing_missed(fleet, began)
     fleet.drained.clear()
@@ -28,8 +32,17 @@ async def all_restart_while_one_is_drained(fleet: Fleet) -> None:
     """It stays drained, although nobody asks for it again."""
     scraper = fleet.a_scraper()
     fleet.drained.add(scraper.id)
+    if not _has_room(fleet):
+        fleet.drained.clear()
+        return
     await fleet.converged(f"after {scraper.id} was drained", 60.0)
     await all_restart(fleet)
+
+
+def _has_room(fleet: Fleet) -> bool:
+    """Whether each target has as many places as it shall have: a drained scraper keeps what has no place elsewhere."""
+    placed = sum(len(targets_of(body)) for bodies in fleet.expected().values() for body in bodies.values())
+    return placed == fleet.wanted.load
 
 
 async def one_is_undrained_at_once(fleet: Fleet) -> None:
