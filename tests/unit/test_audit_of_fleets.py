@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import structlog
 from aiohttp import web
 
+from promring.audit import absent
 from promring.audit.look import Look
 from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
@@ -86,6 +88,38 @@ async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_
         assert (looks["lacking"].failed, found and (len(found.missing), len(found.unproved))) == ({}, (1, 0)), "not scraped"
         assert server.asked.count("state=active") >= 4, "one question for all jobs"
         assert server.asked.count("state=dropped&scrapePool=lacking") == 1, "what it drops is asked for now and then only"
+
+
+async def test_an_answer_is_not_read_again_for_a_job_of_which_the_scraper_shall_have_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Prometheus shows no pool whose list is empty, and small jobs leave many scrapers with an empty one."""
+
+    def read_again(_: bytes) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(absent, "active_targets", read_again)
+    async with serving() as (server, scraper):
+        lists = {"known": ["t:1"], "empty": []}
+        pool = FleetPool.of({name: Part(pool_of(some), salt=salt_of("main", name)) for name, some in lists.items()})
+        server.id = int(pool.parts["known"].pool.ids[0])
+        placement = place(pool, Ring((scraper,), 8), Policy(8))
+        logger: Logger = structlog.get_logger()
+        looks = {name: Look(name, name, salt_of("main", name), logger) for name in lists}
+        audit = Audit(
+            AuditKeys(interval=0.02, timeout=1.0),
+            PLAIN,
+            looks,
+            in_force=lambda: placement,
+            waiting=lambda: (),
+            receive=lambda _: None,
+            wanted=asyncio.Event(),
+            look_at=None,
+            log=logger,
+        )
+        async with in_task(audit.run()):
+            await until(lambda: looks["known"].coverage is not None, "a look")
+    assert (set(looks["known"].seen), looks["known"].failed) == ({scraper.id}, {})
 
 
 async def test_a_job_of_which_relabelling_drops_all_that_a_scraper_has_is_there() -> None:

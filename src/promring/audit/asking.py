@@ -187,10 +187,11 @@ class Asker:
         at, looks = time.monotonic(), expected.looks
         services = {look.job: service for service, look in looks.items()}
         indexes = {look.job: look.index for look in looks.values() if look.index is not None}
+        shall = {look.job for service, look in looks.items() if len(expected.ids(question.scraper.id, service))}
 
         def read(told: Told) -> dict[str, Seen | AuditError]:
             found = seen_by_pool(told, indexes, at)
-            looked_for(told, found, indexes)
+            looked_for(told, {job: one for job, one in found.items() if job in shall}, indexes)
             return found
 
         only = next(iter(indexes)) if len(indexes) == 1 else None
