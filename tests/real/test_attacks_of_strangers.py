@@ -191,7 +191,10 @@ async def test_a_hostile_ssh_host_takes_nothing_from_the_others(tmp_path: Path, 
         await sshd.until(sshd.is_ready, "sshd", 60)
         async with town(tmp_path, lambda honest: [service("far", [honest], listed, delivery=[{"ssh": ssh}])]) as t:
             for line in SHELLS.values():
+                await sshd.stop()  # a connection that is there keeps the command with which it began
                 authorized.write_text(f'command="{line}" {own}'.replace('"' + line + '"', json.dumps(line)))
+                await sshd.start()
+                await sshd.until(sshd.is_ready, "sshd", 60)
                 await t.goes_on()
                 await asyncio.sleep(2.5)
                 assert t.controller.running

@@ -196,7 +196,7 @@ async def is_cut_again_and_again(world: World, one: Watched) -> int:
 
 async def lets_the_token_end(world: World, one: Watched) -> float:
     """It is not replaced in time; the server forgets only after ten seconds that it was good."""
-    world.token.write_text(await world.api.short_token(world.session, "mon", "promring", 2))
+    world.token.write_text(await world.api.short_token(world.session, "mon", "promring", 8))
     await knows(world, one, "with a token that ends soon")
 
     async def refused() -> bool:

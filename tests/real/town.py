@@ -25,7 +25,7 @@ ODD = (
     "\x1b]0;title\x07\x1b[31mred\r\nts=1 level=error msg=forged \u202egnp.exe\u2066\x9b1m\x7f\u2028"
     " $(touch {0}) `touch {0}` {{{{1}}}} <script>"
 )
-UNPRINTABLE = re.compile(r"[^\x20-\x7e\n\t]")
+UNPRINTABLE = re.compile(r"[^\x20-\x7e\n\t\ufffd]")  # the last stands for bytes that are no text
 
 
 @dataclass

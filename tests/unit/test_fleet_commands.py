@@ -17,7 +17,7 @@ from tests.fakes.controller import FakeController, one_fleet, one_service, statu
 from tests.unit.test_web import scrapers
 
 ONE, TWO = "10.0.0.1:9090", "10.0.0.2:9090"
-DRAINED = {"alive": True, "kept": True, "had": 4, "left": 4, "keeps_all": False, "forecast": None}
+DRAINED = {"scraper": ONE, "alive": True, "kept": True, "had": 4, "left": 4, "keeps_all": False, "forecast": None}
 
 
 def of_main(name: str, **changed: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_the_fleet_that_has_the_scraper_is_meant_and_of_several_one_must_be_name
     for fleet in ("main", "node"):
         for scraper in (ONE, TWO, "x:1"):
             path = f"/api/v1/fleets/{fleet}/scrapers/{scraper.replace(':', '%3A')}/{command}"
-            answers[path] = (200, DRAINED | {"fleet": fleet})
+            answers[path] = (200, DRAINED | {"fleet": fleet, "scraper": TWO})
     no_wait = ["--no-wait"] * (command == "drain")
     result, paths = invoked(answers, command, TWO, *no_wait)
     assert (result.exit_code, paths[-1].split("/")[4]) == (0, "main")
