@@ -19,7 +19,7 @@ from promring.core.fragment import ID_LABEL
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
-from promring.model import Scraper
+from promring.model import Placement, Scraper
 from promring.telemetry.log import Logger
 from tests.hostile.drive import running as in_task
 from tests.laws.strategies import pool_of
@@ -59,6 +59,20 @@ async def serving() -> AsyncIterator[tuple[Server, Scraper]]:
         await runner.cleanup()
 
 
+def auditing(looks: dict[str, Look], placement: Placement) -> Audit:
+    return Audit(
+        AuditKeys(interval=0.02, timeout=1.0),
+        PLAIN,
+        looks,
+        in_force=lambda: placement,
+        waiting=lambda: (),
+        receive=lambda _: None,
+        wanted=asyncio.Event(),
+        look_at=None,
+        log=structlog.get_logger(),
+    )
+
+
 async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_is_to_be() -> None:
     async with serving() as (server, scraper):
         lists = {"known": ["t:1"], "lacking": ["t:2"], "empty": []}
@@ -68,17 +82,7 @@ async def test_a_job_that_is_not_there_is_said_once_and_not_where_nothing_of_it_
         logger: Logger = structlog.get_logger()
         looks = {name: Look(name, name, salt_of("main", name), logger) for name in lists}
         with structlog.testing.capture_logs() as lines:
-            audit = Audit(
-                AuditKeys(interval=0.02, timeout=1.0),
-                PLAIN,
-                looks,
-                in_force=lambda: placement,
-                waiting=lambda: (),
-                receive=lambda _: None,
-                wanted=asyncio.Event(),
-                look_at=None,
-                log=logger,
-            )
+            audit = auditing(looks, placement)
             async with in_task(audit.run()):
                 await until(lambda: len(server.asked) >= 5, "five looks")
         said = [(line["event"], line["service"], line["error"]) for line in lines if line["log_level"] == "warning"]
@@ -106,17 +110,7 @@ async def test_an_answer_is_not_read_again_for_a_job_of_which_the_scraper_shall_
         placement = place(pool, Ring((scraper,), 8), Policy(8))
         logger: Logger = structlog.get_logger()
         looks = {name: Look(name, name, salt_of("main", name), logger) for name in lists}
-        audit = Audit(
-            AuditKeys(interval=0.02, timeout=1.0),
-            PLAIN,
-            looks,
-            in_force=lambda: placement,
-            waiting=lambda: (),
-            receive=lambda _: None,
-            wanted=asyncio.Event(),
-            look_at=None,
-            log=logger,
-        )
+        audit = auditing(looks, placement)
         async with in_task(audit.run()):
             await until(lambda: looks["known"].coverage is not None, "a look")
     assert (set(looks["known"].seen), looks["known"].failed) == ({scraper.id}, {})
@@ -131,17 +125,7 @@ async def test_a_job_of_which_relabelling_drops_all_that_a_scraper_has_is_there(
         placement = place(pool, Ring((scraper,), 8), Policy(8))
         logger: Logger = structlog.get_logger()
         looks = {name: Look(name, name, salt_of("main", name), logger) for name in pool.names}
-        audit = Audit(
-            AuditKeys(interval=0.02, timeout=1.0),
-            PLAIN,
-            looks,
-            in_force=lambda: placement,
-            waiting=lambda: (),
-            receive=lambda _: None,
-            wanted=asyncio.Event(),
-            look_at=None,
-            log=logger,
-        )
+        audit = auditing(looks, placement)
         async with in_task(audit.run()):
             await until(lambda: looks["lacking"].coverage is not None, "a look that was compared")
         assert looks["lacking"].failed == {}
