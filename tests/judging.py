@@ -64,6 +64,7 @@ def judge(
     planned: Mapping[str, TargetPool] | None,
     drained: Collection[str] = (),
     stale: Collection[str] = (),
+    older: Collection[str] = (),
     counts: Mapping[str, int] | None = None,
     released: Collection[Release] = (),
 ) -> Judgement:
@@ -72,7 +73,9 @@ def judge(
     members = judged.verdict
     if isinstance(members, Hold):
         return Judgement(members, judged.history, judged.suspects, judged.again_at)
-    lists = judge_lists(facts.sources, guard.lists, now, planned=planned, stale=stale, counts=counts, released=released)
+    lists = judge_lists(
+        facts.sources, guard.lists, now, planned=planned, stale=stale, older=older, counts=counts, released=released
+    )
     again_at = min(judged.again_at, ends_next(lists, now))
     if isinstance(lists, Hold):
         return Judgement(lists, judged.history, judged.suspects, again_at)

@@ -280,6 +280,16 @@ def test_a_list_that_is_not_the_last_leaders_waits_for_its_source_or_for_a_perso
         assert isinstance(judged.verdict, Act) is goes_on, "what was shown is let go, and nothing else"
 
 
+def test_a_doubted_answer_leaves_no_list_to_go_on_with_when_the_plan_is_older_than_the_last_leaders() -> None:
+    facts = Facts(UP, {"s": Fact(Empty(), NOW, Known(SIX), NOW)})
+    for older, reason in ((("s",), "targets_unknown"), (("x",), "source_empty"), ((), "source_empty")):
+        judged = judge(facts, History.of(MEMBERS), Guard(), NOW, planned={"s": SIX}, older=older).verdict
+        assert [(one.reason, one.what[0]) for one in judged.withheld] == [(reason, "s")]
+        assert isinstance(judged, Hold) is (reason == "targets_unknown"), "else the plan's list stays"
+    held = judge(facts, History.of(MEMBERS), Guard(), NOW, planned={"s": SIX}, older=("s",)).verdict
+    assert "this one is doubted: s says 0 targets, the plan has 6 of it" in held.withheld[0].detail
+
+
 def test_what_the_last_leader_had_is_not_asked_once_there_is_a_plan() -> None:
     judged = judge(
         Facts(UP, {"s": said(SIX)}), History.of(MEMBERS), Guard(), NOW, planned={"s": SIX}, counts={"s": 10}

@@ -107,9 +107,9 @@ def judge_lists(
     """About the lists of one shard service.
 
     ``planned``: the lists that the plan in force was made of, by source; None when there is no plan. ``stale``: sources of
-    which the last leader had another list than we know, and that have not answered us since; ``older``: of which it had
-    another one than our plan was made of: while what they say now is doubted there is no list to go on with. ``counts``: how
-    long its lists were.
+    which the last leader had another list than we know, and that have not answered us since. ``older``: sources of which
+    the last leader had another list than our plan was made of. While the answer of such a source is doubted, there is no
+    list of the source to go on with. ``counts``: how long the last leader's lists were.
     ``released``, ``now``: as for ``judge_members``.
     """
     verdict = _Sources(sources, guard, now, planned, released, counts or {}).verdict()

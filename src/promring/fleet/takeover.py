@@ -21,6 +21,7 @@ class TakeOver:
         self._since: float | None = NOT_YET if needed else None
         """Since when a look is waited for; None: none is needed."""
         self._behind: set[str] = set()
+        """Services of which the last leader had a list that we lacked, the last time."""
 
     @property
     def pending(self) -> bool:
