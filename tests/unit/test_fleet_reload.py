@@ -227,6 +227,13 @@ def test_what_those_had_who_left_before_a_reload_they_have_when_they_come_back()
     assert main.departed.and_then(main.claims, NODES, 8.0).left == {}
 
 
+def test_a_look_that_is_still_to_come_is_so_for_whoever_goes_on() -> None:
+    before = all_planned(APART)
+    before["b"] = replace(before["b"], unlooked=True)
+    assert reloaded(APART, TOGETHER, before)["main"].unlooked
+    assert {name: one.unlooked for name, one in reloaded(APART, APART, before).items()} == {"a": False, "b": True}
+
+
 def test_claims_that_end_go_on_with_the_service_they_are_of() -> None:
     before = all_planned(APART)
     claims = before["b"].claims
@@ -594,6 +601,10 @@ async def test_fleets_come_together_and_part_in_a_running_promring_and_over_a_re
         async with promring.running():
             before, generations = promring.bodies(), promring.generations()
             assert len(before) == 4
+            fleet = promring.supervisor.fleets["a"]
+            assert not fleet.memory().unlooked
+            fleet.reconciler.moves.takeover.begin()
+            assert fleet.memory().unlooked
             for together in (True, False, True):
                 promring.write(together=together)
                 found = await promring.supervisor.reload()

@@ -810,6 +810,18 @@ async def test_a_single_controller_without_its_state_takes_nothing_that_it_gave_
     assert again.sink.targets()[A.id].isdisjoint(again.sink.targets()[B.id])
 
 
+async def test_a_reload_before_the_look_does_not_spare_the_look(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, handover=Handover(30.0))
+    await loop.say((A, B), TARGETS)
+    memory = replace(loop.reconciler.memory, unlooked=loop.reconciler.moves.takeover.pending)
+    again = Loop(tmp_path / "reloaded", memory=memory, handover=Handover(30.0))
+    await again.say((A, B), TARGETS)
+    assert (loop.sink.asked, again.sink.asked) == (0, 0), "it has not seen yet what they have"
+    again.see({A.id: seen_with(TARGETS.ids.tolist(), time.monotonic())}, time.monotonic())
+    await again.reconciler.cycle()
+    assert again.sink.targets()[A.id] == set(NAMES), "A has it until B scrapes it"
+
+
 async def test_who_begins_to_lead_and_must_hold_pushes_nothing(tmp_path: Path) -> None:
     term = Leadership(alone=False, clock=lambda: 0.0)
     loop = Loop(tmp_path, leadership=term)

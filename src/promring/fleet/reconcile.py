@@ -95,7 +95,7 @@ class Reconciler:
         self.judge = Judge(
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
-        self.moves = Moves(handover, facts, dispatcher, needs_look=not memory.planned)
+        self.moves = Moves(handover, facts, dispatcher, needs_look=memory.unlooked or not memory.planned)
         self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)

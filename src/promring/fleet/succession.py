@@ -193,6 +193,7 @@ def _united(parts: Sequence[Memory]) -> Memory:
         drained=frozenset().union(*(part.drained for part in parts)),
         history=History(standings, first.history.panic_since),
         members_at=min(part.members_at for part in parts),
+        unlooked=any(part.unlooked for part in parts),
         departing=_sorted(departing.values()),
         listed=frozenset().union(*(part.listed for part in parts)),
         catalogue=_sorted({s.id: s for part in reversed(parts) for s in part.catalogue}.values()),
