@@ -241,9 +241,8 @@ class Fleet:
         return self.world.now - began
 
     async def quiet(self, when: str, seconds: float) -> None:
-        """I9, I12: nothing is written."""
-        # What was under way; an agent may wait for a frozen controller.
-        await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s)
+        """I9, I12: nothing is written, when what was under way is over: an agent may wait for a frozen controller."""
+        await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s + self.world.pace.late_s)
         before = len(self.world.writes), self.world.notes
         await self.let_pass(seconds)
         if (len(self.world.writes), self.world.notes) != before:
@@ -334,11 +333,12 @@ class Fleet:
         return self.rng.choice(list(self.world.jobs.values()))
 
     def grow(self, job: Job) -> None:
-        """New targets in its first source."""
+        """New targets in its first source, as many as have a place: which one lacks it is for who came first."""
         number, more = len(self.world.ever), self.rng.randint(1, 30 // job.replicas)
         if self.wanted.load + more * job.replicas > FULL * self.room:
             return
         self.add(job, [f"n{n}.more{number}.{job.name}:9100" for n in range(more)])
+        self.wanted.fit(job.sources["first"], more, self.world.scrapers)
 
     def add(self, job: Job, targets: list[str]) -> None:
         job.sources["first"].targets = [*job.sources["first"].targets, *targets]

@@ -22,12 +22,16 @@ SERVICE = NAMES[0]
 
 @dataclass
 class Source:
-    """``targets`` is the truth; ``mode``: empty, ``status 500``, ``hang``, ``cut``, ``empty`` or ``half``."""
+    """``targets`` is the truth; ``mode``: empty, ``status 500``, ``hang``, ``cut``, ``empty`` or ``half``: of what it last
+    told whoever asks, since half of a list that grew meanwhile is no doubtful answer.
+    """
 
     targets: list[str]
     mode: str = ""
+    told: dict[str, int] = field(default_factory=dict)
+    """How many targets it last told everybody who asked, when it told all of them."""
 
-    async def answer(self) -> Response:
+    async def answer(self, who: str) -> Response:
         listed = self.targets
         match self.mode:
             case "status 500":
@@ -37,7 +41,9 @@ class Source:
             case "empty":
                 listed = []
             case "half":
-                listed = self.targets[: len(self.targets) // 2]
+                listed = self.targets[: min(len(self.targets), self.told.get(who, len(self.targets))) // 2]
+            case "":
+                self.told[who] = len(listed)
         body = msgspec.json.encode([{"targets": [t]} for t in listed])
         return Response(200, {"content-type": "application/json"}, body[: len(body) // 2] if self.mode == "cut" else body)
 

@@ -79,7 +79,7 @@ class Network:
         if host == "cmdb":
             source = self._world.sources.get(url.path.strip("/"), self._world.other_source)
             self._world.short_at = self._world.now if source.mode in ("empty", "half") else self._world.short_at
-            return await source.answer()
+            return await source.answer(who)
         if host in self._world.controllers:
             return self._on_the_way(who, await self._world.controllers[host].serve(url, headers))
         scraper = self._world.anybody(f"{host}:{PORT}")

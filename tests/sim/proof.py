@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
@@ -37,15 +37,27 @@ Heirs = tuple[tuple[Scraper, float], ...]
 
 
 @dataclass(frozen=True)
-class Left:
-    """Who scraped the target last with success asks it no more, since its list says so. ``decided``: since when some
-    controller meant it so; ``heirs``: who had it in that controller's plan.
+class Off:
+    """The newest list of a scraper is without a target. ``decided``: when that list was made; ``let_go``: since when that
+    controller's lists are so, for which the scraper may have come much later; ``full``: it had no room for more, and what
+    has no room stays with whoever had it first; ``heirs``: who had it in the controller's plan; ``first``: who had it when
+    it was let go.
     """
+
+    decided: float
+    let_go: float
+    full: bool = False
+    heirs: Heirs = ()
+    first: Heirs = ()
+
+
+@dataclass(frozen=True)
+class Left:
+    """Who scraped the target last with success asks it no more, since its list says so (``off``)."""
 
     at: float
     scraper: Scraper
-    decided: float
-    heirs: Heirs
+    off: Off
 
 
 class Moves:
@@ -57,20 +69,38 @@ class Moves:
         """When each scraper last asked each target."""
         self.good_by: dict[str, dict[str, float]] = defaultdict(dict)
         """When it did so with success."""
-        self._off: dict[tuple[str, str], tuple[float, Heirs]] = {}
+        self._off: dict[tuple[str, str], Off] = {}
+        self._let_go: dict[tuple[str, str], dict[str, tuple[float, Heirs]]] = defaultdict(dict)
+        """By controller and scraper: targets that the one gives the other no more, since when, and who had them then."""
         self._left: dict[str, Left] = {}
         self.listed: dict[str, float] = {}
         """Since when each target is listed."""
 
-    def taken_off(self, scraper: Scraper, targets: Iterable[str], decided: float, heirs: Mapping[str, Heirs]) -> None:
-        """Its newest list is without these."""
+    def gives(
+        self, who: str, scraper: Scraper, there: Collection[str], gone: Iterable[str], heirs: Mapping[str, Heirs]
+    ) -> None:
+        """A controller has made it a list with those that are ``there``, and without those that the last one had besides."""
+        known = self._let_go[who, scraper.id]
+        for target in known.keys() & there:
+            del known[target]
+        for target in gone:
+            known[target] = self._world.now, heirs.get(target, ())
+
+    def taken_off(self, who: str, scraper: Scraper, targets: Iterable[str], off: Off, heirs: Mapping[str, Heirs]) -> None:
+        """Its newest list, which that controller made, is without these."""
         for target in targets:
-            self._off.setdefault((scraper.id, target), (decided, heirs.get(target, ())))
+            at, first = self._let_go[who, scraper.id].get(target, (off.decided, ()))
+            one = replace(off, let_go=min(at, off.decided), heirs=heirs.get(target, ()), first=first)
+            self._off.setdefault((scraper.id, target), one)
 
     def has(self, scraper: Scraper, targets: Iterable[str]) -> None:
         """Its newest list is with these."""
         for target in targets:
             self._off.pop((scraper.id, target), None)
+
+    def off(self, scraper: Scraper, target: str) -> Off:
+        """Why it does not have that target in its newest list; as of now, where nothing is known of it."""
+        return self._off.get((scraper.id, target)) or Off(self._world.now, self._world.now)
 
     def looked(self, scraper: Scraper, found: Looked, now: float) -> None:
         """What it did in this second."""
@@ -79,8 +109,7 @@ class Moves:
         for target in found.good:
             self.good[target] = self.good_by[target][scraper.id] = now
         for target in found.dropped:
-            decided, heirs = self._off.get((scraper.id, target), (now, ()))
-            self._left[target] = Left(now, scraper, decided, heirs)
+            self._left[target] = Left(now, scraper, self.off(scraper, target))
 
     def see(self, now: float) -> None:
         truth = self._world.truth()
@@ -101,13 +130,16 @@ class Moves:
         """The old owner was in trouble itself, so that it was not known to scrape the target; or a new one that scraped it
         with success fell ill when it was too late to take the decision back.
         """
-        before = left.decided - self._world.traits.interval_s - SEEN_S
-        if left.scraper.was_ill(target, before) or self._world.weak(left.scraper, target, left.decided):
+        world, off = self._world, left.off
+        before = (
+            off.decided - world.traits.interval_s - SEEN_S
+        )  # that one scrapes no more is seen when its next scrape is due
+        if off.full or left.scraper.was_ill(target, before) or world.weak(left.scraper, target, off.decided):
             return True
-        if not self._world.strict and left.heirs and all(self._fails_unseen(heir, target, before) for heir, _ in left.heirs):
+        if not world.strict and off.heirs and all(self._fails_unseen(heir, target, before) for heir, _ in off.heirs):
             return True
-        late = left.decided - SEEN_S - self._world.traits.poll_s
-        return any(heir.fell_ill(target, late) and self.good_by[target].get(heir.id, NEVER) >= at for heir, at in left.heirs)
+        heirs, late = {*off.heirs, *off.first}, before - off.decided + off.let_go - world.traits.poll_s
+        return any(heir.fell_ill(target, late) and self.good_by[target].get(heir.id, NEVER) >= at for heir, at in heirs)
 
     def _fails_unseen(self, heir: Scraper, target: str, since: float) -> bool:
         """Known to be weak: an owner that fails the target, and that nobody can see failing, gets it back by time when a

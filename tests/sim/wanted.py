@@ -13,7 +13,7 @@ from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
 from promring.model import Members, TargetGroup, TargetPool
 from promring.model import Scraper as Member
-from tests.sim.jobs import Job, Source
+from tests.sim.jobs import Job, Source, targets_of
 from tests.sim.lockstores import ETCD, KUBERNETES
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT
@@ -123,6 +123,16 @@ class Wanted:
             name: {j.name: found.body(numbers[name], j.name) if name in numbers else EMPTY_BODY for j in self.here}
             for name in sorted(live)
         }
+
+    def fit(self, source: Source, new: int, scrapers: Mapping[str, Scraper]) -> None:
+        """Leave out as many of its last ``new`` targets as have no place where all scrapers live: which one of all targets
+        lacks a place depends on who came first.
+        """
+        while self.capacity and new:
+            slices = self.slices(scrapers, set(scrapers), set())
+            if sum(len(targets_of(body)) for of_one in slices.values() for body in of_one.values()) >= self.load:
+                return
+            source.targets, new = source.targets[:-1], new - 1
 
     def _pool(self, job: Job) -> TargetPool:
         """Of all its sources. Made again only for other lists."""

@@ -24,7 +24,7 @@ from tests.sim.jobs import Job, Source, job_of, targets_of
 from tests.sim.lockstores import ETCD, KUBERNETES, Etcd, Kubernetes
 from tests.sim.network import Network
 from tests.sim.pace import Pace
-from tests.sim.proof import Claims, Heirs, Moves
+from tests.sim.proof import Claims, Heirs, Moves, Off
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT, Traits
 from tests.sim.wanted import OVERLAP_S
@@ -177,6 +177,12 @@ class World:
             if given.digest != one.sha256:
                 given = Given(given.since, one.sha256, {t: given.targets.get(t, self.now) for t in targets_of(one.body)})
             self._given[process, job][one.scraper.id] = given
+        for name, now in self._given[process, job].items():
+            if (had := before.get(name)) is not None and had is not now:
+                scraper, gone = self.scrapers[name], had.targets.keys() - now.targets.keys()
+                self.moves.gives(
+                    process.name, scraper, now.targets, gone, self._heirs(process, job, scraper) if gone else {}
+                )
 
     def pushes(self) -> None:
         """A controller begins to write. It may, as long as it was told less than a lease ago that it has the lock."""
@@ -259,11 +265,12 @@ class World:
             self.wrong(f"I8: {scraper.id} got {len(strange)} targets of another job as {job}")
         (maker, made_at), had = made, scraper.of(job)
         taken = (had.keys() - now) & self.truth()
-        if taken:
-            self.moves.taken_off(scraper, taken, made_at, self._heirs(maker, job, scraper))
-        self.moves.has(scraper, now)
         others_of_it = {t: since for t, since in scraper.in_file.items() if t not in had}
         scraper.in_file = others_of_it | {t: had.get(t, self.now) for t in sorted(now)}
+        if taken:
+            off = Off(made_at, made_at, self._full(scraper, maker))
+            self.moves.taken_off(maker.name, scraper, taken, off, self._heirs(maker, job, scraper))
+        self.moves.has(scraper, now)
         self.say(f"{scraper.id} has {generation} of {maker.name}: {job}, {len(now)} targets, {len(taken)} taken")
         if taken:
             self.takes.append((self.now, scraper.id, len(taken)))
@@ -289,9 +296,9 @@ class World:
         and a single controller that lost its state believes a source that says less just then.
         """
         job = job_of(target)
-        if self.capacity and len(scraper.in_file) >= math.floor(self.capacity * scraper.weight):
-            return True  # the survivors are full: what has no room is scraped by nobody
         maker, comes = scraper.maker.get(job), scraper.pulls or bool(self.traits.poll_s)
+        if self._full(scraper, maker):
+            return True  # the survivors are full: what has no room is scraped by nobody
         if maker is None or self.strict:
             return False
         gives = self._given.get((maker, job), {})
@@ -306,6 +313,14 @@ class World:
             began.append(self._pusher[1])
         return any(decided - at < OVERLAP_S for at in began)
 
+    def _full(self, scraper: Scraper, maker: Process | None) -> bool:
+        """By what it has, or by what that controller gives it of all jobs: it may not have come yet for all of its lists."""
+        if not self.capacity:
+            return False
+        given = (some.get(scraper.id) for (who, job), some in self._given.items() if who is maker and job in self.jobs)
+        has = max(len(scraper.in_file), sum(len(one.targets) for one in given if one))
+        return has >= math.floor(self.capacity * scraper.weight)
+
     def look(self) -> None:
         """Once a second: the scrapers load their lists and ask their targets. I2: what one of them drops, another one
         scrapes. I16, I18.
@@ -316,7 +331,8 @@ class World:
                 found = scraper.look(self.now, self.jobs)
                 self.moves.looked(scraper, found, self.now)
                 for target in sorted(self.truth().intersection(found.dropped)) if found.dropped else ():
-                    if not self._may_drop(scraper, target) and not self.weak(scraper, target, self.now):
+                    decided = self.moves.off(scraper, target).decided  # it may come for its list, and apply it, much later
+                    if not self._may_drop(scraper, target) and not self.weak(scraper, target, decided):
                         self.wrong(f"I2: {scraper.id} drops {target}, and nobody else scrapes it")
         self.moves.see(self.now)
         self.claims.see(self.now)
