@@ -158,6 +158,12 @@ def test_of_several_who_hold_on_one_that_has_taken_its_slice_comes_before_one_th
     assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == who + "c"
 
 
+def test_of_several_who_hold_on_one_that_has_had_it_longer_stays_also_if_it_holds_on_for_longer() -> None:
+    wanted = placed({"x": "c"})
+    before = had(wanted.pool, ("x", "a", 0.0, 90.0), ("x", "b", 6.0, 60.0))
+    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1])["x"] == "ac"
+
+
 def test_claims_of_targets_with_more_and_fewer_owners_are_told_apart() -> None:
     wanted = placed({"x": "ab", "y": "--"})
     claims, _ = schedule(wanted, had(wanted.pool, ("x", "a", 3.0, NEVER)), Evidence(), POLICY, 10.0, replicas=2)

@@ -115,7 +115,7 @@ def schedule(
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(rows, until <= now, success, failure)
         ends |= policy.overlap_s <= 0
-        kept = stays | _first_of_row(rows, success, has, until, ~ends & ~stays, wanted.owners.shape[1])
+        kept = stays | _first_of_row(rows, success, has, (since, until), ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
@@ -315,13 +315,14 @@ def _of_holders(
     return success, seen & ~success
 
 
-def _first_of_row(rows: Rows, success: Flags, has: Flags, until: Times, among: Flags, most: int) -> Flags:
+def _first_of_row(rows: Rows, success: Flags, has: Flags, times: tuple[Times, Times], among: Flags, most: int) -> Flags:
     """Of those ``among``, for each row the first ``most``: those with ``success`` first, then those that have taken it, then
-    in order of ``until``, as they have had the target longest.
+    those that have had the target longest: by ``times``, since when and until when.
     """
+    since, until = times
     kept = np.zeros(len(rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    order = chosen[np.lexsort((until[chosen], ~has[chosen], ~success[chosen], rows[chosen]))]
+    order = chosen[np.lexsort((until[chosen], since[chosen], ~has[chosen], ~success[chosen], rows[chosen]))]
     ordered = rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
     rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
