@@ -1,6 +1,6 @@
 """What must be true of moves and of what is said: I16 and I18. Looked at once a second, by what the scrapers really did.
 
-``Moves``   I16: a target that moves while its old owner lives misses no scrape
+``Moves``   I16: a target that moves while its old owner lives misses no scrape; I3: nor is it with nobody
 ``Claims``  I18: what a controller says was so at some moment within its age
 """
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SEEN_S = 15.0
 """A trouble is seen, and what was decided before it is at the scrapers, so long after it began at the latest."""
 TIMEOUT_S, TICK_S = 5.0, 2.0
+SIDE_BY_SIDE_S = 0.1
+"""The files of one delivery are written so closely together, in whichever order."""
 WOKEN_S = 60.0
 """A controller that stood still may say what was so before that."""
 
@@ -53,11 +55,12 @@ class Off:
 
 @dataclass(frozen=True)
 class Left:
-    """Who scraped the target last with success asks it no more, since its list says so (``off``)."""
+    """Who scraped the target last with success, since ``good_since``, asks it no more, since its list says so (``off``)."""
 
     at: float
     scraper: Scraper
     off: Off
+    good_since: float
 
 
 class Moves:
@@ -69,10 +72,14 @@ class Moves:
         """When each scraper last asked each target."""
         self.good_by: dict[str, dict[str, float]] = defaultdict(dict)
         """When it did so with success."""
+        self._good_since: dict[tuple[str, str], float] = {}
+        """Since when a scraper asks a target with success each time."""
         self._off: dict[tuple[str, str], Off] = {}
         self._let_go: dict[tuple[str, str], dict[str, tuple[float, Heirs]]] = defaultdict(dict)
         """By controller and scraper: targets that the one gives the other no more, since when, and who had them then."""
         self._left: dict[str, Left] = {}
+        self.lost: list[tuple[float, Scraper, list[str]]] = []
+        """When which targets were taken from a scraper, and nobody else had them yet."""
         self.listed: dict[str, float] = {}
         """Since when each target is listed."""
 
@@ -104,15 +111,21 @@ class Moves:
 
     def looked(self, scraper: Scraper, found: Looked, now: float) -> None:
         """What it did in this second."""
+        good = set(found.good)
         for target in found.asked:
             self.asked[target][scraper.id] = now
+            if target not in good:
+                self._good_since.pop((scraper.id, target), None)
         for target in found.good:
             self.good[target] = self.good_by[target][scraper.id] = now
+            self._good_since.setdefault((scraper.id, target), now)
         for target in found.dropped:
-            self._left[target] = Left(now, scraper, self.off(scraper, target))
+            since = self._good_since.pop((scraper.id, target), now)
+            self._left[target] = Left(now, scraper, self.off(scraper, target), since)
 
     def see(self, now: float) -> None:
         truth = self._world.truth()
+        self._nobody_has(truth, now - SIDE_BY_SIDE_S)
         if truth != self.listed.keys():
             self.listed = {t: self.listed.get(t, now) for t in sorted(truth)}
         for target, left in list(self._left.items()):
@@ -126,27 +139,42 @@ class Moves:
                         f"I16: {target} moved from {left.scraper.id} {now - left.at:.0f} s ago, no scrape for {gap_s:.0f} s"
                     )
 
+    def _nobody_has(self, truth: set[str], until: float) -> None:
+        """Nobody else was given what was taken from a scraper before ``until``, either."""
+        due, self.lost = [one for one in self.lost if one[0] <= until], [one for one in self.lost if one[0] > until]
+        for at, scraper, targets in due:
+            had = {
+                t for s in self._world.scrapers.values() for t, since in s.in_file.items() if since <= at + SIDE_BY_SIDE_S
+            }
+            if lost := [t for t in targets if t in truth and t not in had]:
+                text = f"{len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them"
+                self._world.wrong(f"I3: {text}")
+
     def _excused(self, target: str, left: Left) -> bool:
         """The old owner was in trouble itself, so that it was not known to scrape the target; or a new one that scraped it
         with success fell ill when it was too late to take the decision back.
         """
         world, off = self._world, left.off
-        before = (
-            off.decided - world.traits.interval_s - SEEN_S
-        )  # that one scrapes no more is seen when its next scrape is due
+        seen_s = world.traits.interval_s + SEEN_S  # that one scrapes no more is seen when its next scrape is due
+        before, late = off.decided - seen_s, off.let_go - seen_s - world.traits.poll_s
         if off.full or left.scraper.was_ill(target, before) or world.weak(left.scraper, target, off.decided):
             return True
         if not world.strict and off.heirs and all(self._fails_unseen(heir, target, before) for heir, _ in off.heirs):
             return True
-        heirs, late = {*off.heirs, *off.first}, before - off.decided + off.let_go - world.traits.poll_s
-        return any(heir.fell_ill(target, late) and self.good_by[target].get(heir.id, NEVER) >= at for heir, at in heirs)
+        if (
+            left.good_since > off.decided - SEEN_S
+            and off.heirs
+            and all(heir.failed(target, before) for heir, _ in off.heirs)
+        ):
+            return True  # they had failed it before, and that the old owner did not was not seen yet
+        good, heirs = self.good_by[target], {*off.heirs, *off.first}
+        return any(heir.fell_ill(target, late) and good.get(heir.id, NEVER) >= at for heir, at in heirs)
 
     def _fails_unseen(self, heir: Scraper, target: str, since: float) -> bool:
         """Known to be weak: an owner that fails the target, and that nobody can see failing, gets it back by time when a
         restart forgot who was tried instead.
         """
-        fails = any(span.what in ("fails", "cut") and span.concerns(target) for span in heir.past if span.ended >= since)
-        return fails and any(span.unseen for span in heir.past if span.ended >= since)
+        return heir.failed(target, since) and any(span.unseen for span in heir.past if span.ended >= since)
 
     def missed(self, since: float) -> list[str]:
         """Who was listed, and well, then, and has no good scrape for too long now."""

@@ -18,6 +18,8 @@ from promring.consul import lock
 from promring.core import second_opinion
 from promring.delivery.file import FileDelivery, FileSettings
 from promring.delivery.http_sd import HttpSdDelivery
+from promring.fleet.keeper import Keeper
+from promring.fleet.state import Memory
 from promring.kubernetes import lock as kubernetes_lock
 from promring.membership import probing
 from promring.runtime import disk, threads
@@ -69,6 +71,7 @@ def replacements(world: World, means: str) -> list[tuple[Any, str, Any]]:
     ]
     for kind in (HttpSdDelivery, FileDelivery, FarDelivery):
         found.append((kind, "deliver", _recorded(kind.deliver, world)))
+    found.append((Keeper, "save", _saved(Keeper.save, world)))
     if means == "far":
         found.append((FileSettings, "delivery", lambda wanted, _: FarDelivery(wanted.path, world)))
     found += [(second_opinion, name, value) for name, value in SHORT_LIVED]
@@ -113,3 +116,15 @@ def _recorded(deliver: Callable[..., Awaitable[Any]], world: World) -> Callable[
         return await deliver(self, slices, *rest)
 
     return recorded
+
+
+def _saved(save: Callable[[Keeper, Memory], Awaitable[None]], world: World) -> Callable[[Keeper, Memory], Awaitable[None]]:
+    """The same of what is saved: after a restart it is given, also if it was not delivered before."""
+
+    async def saved(self: Keeper, memory: Memory) -> None:
+        if not self.has(memory):
+            for service in memory.services.values():
+                world.made([*service.slices.values()])
+        await save(self, memory)
+
+    return saved

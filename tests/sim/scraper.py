@@ -301,6 +301,10 @@ class Scraper:
         """Whether it was in any trouble with this target since then."""
         return any(span.ended >= since and span.concerns(target) for span in self.past)
 
+    def failed(self, target: str, since: float) -> bool:
+        """Whether it did not reach this target since then."""
+        return any(span.what in ("fails", "cut") and span.concerns(target) for span in self.past if span.ended >= since)
+
     def fell_ill(self, target: str, since: float) -> bool:
         """Whether a trouble with this target began since then."""
         return any(span.began >= since and span.concerns(target) for span in self.past)

@@ -235,7 +235,7 @@ class World:
         self.has(scraper, job, scraper.file(job).read_bytes(), (note.generation, note.sha256))
 
     def has(self, scraper: Scraper, job: str, body: bytes, have: tuple[Generation, str], *, fetched: bool = False) -> None:
-        """It has another list: I3, I7, I8, and no target is taken from the only one who has it."""
+        """It has another list: I7, I8; and I3: no target is taken from the only one who has it (``Moves``)."""
         generation, sha256 = have
         before = scraper.accepted.get(job, NOTHING)
         if fetched and have == before:
@@ -277,7 +277,7 @@ class World:
         others = {t for s in self.scrapers.values() if s is not scraper for t in s.in_file}
         lost = [t for t in sorted(taken - others) if not self.weak(scraper, t, made_at) and not self.traits.drops(t)]
         if scraper.answers and lost:
-            self.wrong(f"I3: {len(lost)} targets ({lost[0]}) were taken from {scraper.id}, and nobody else has them")
+            self.moves.lost.append((self.now, scraper, lost))
 
     def _heirs(self, maker: Process, job: str, scraper: Scraper) -> dict[str, Heirs]:
         """Who has each target in the plan of that controller, but this scraper; since before it started, if so."""
@@ -327,6 +327,7 @@ class World:
         """
         for scraper in self.scrapers.values():
             scraper.note_troubles(self.now)
+        for scraper in self.scrapers.values():
             if scraper.answers:
                 found = scraper.look(self.now, self.jobs)
                 self.moves.looked(scraper, found, self.now)
