@@ -247,11 +247,19 @@ async def test_who_comes_in_the_name_of_a_scraper_ends_no_hand_over_that_can_be_
         async def begun() -> bool:
             return await says_of("handing_over") > 0
 
+        async def asked() -> set[int]:
+            paths = f"/sd/x/{nodes[2]}", f"/sd/{nodes[2]}"
+            return {(await request(session, "GET", f"{controller.url}{p}", timeout_s=30)).status for p in paths}
+
+        async def served() -> bool:
+            return await asked() == {200}
+
         await until(begun, "the third has joined", 60)
-        before, began = await says_of("handing_over"), time.monotonic()
+        before = await says_of("handing_over")
+        await until(served, "its slice can be had: it is planned a moment before", 60)
+        began = time.monotonic()
         while time.monotonic() < began + 6 * overlap_s:
-            for path in (f"/sd/x/{nodes[2]}", f"/sd/{nodes[2]}"):
-                assert (await request(session, "GET", f"{controller.url}{path}", timeout_s=30)).status == 200
+            assert await asked() == {200}
             await asyncio.sleep(0.7)
         assert await says_of("handing_over") == before, "the old owners let nothing go"
     seen(f"{before} targets stayed with their owners for {6 * overlap_s:.0f} s")

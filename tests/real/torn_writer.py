@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import importlib
 import io
 import itertools
 import json
@@ -242,6 +243,7 @@ def main(folder: str, descriptor: str) -> None:
     _die_with_parent()
     log.configure("debug", stream=io.StringIO())  # loads what a child would load while its calls are counted
     log.get().info("ready")
+    importlib.import_module("numpy.ma")  # numpy loads it when it first sorts out what is unique
     for index in range(len(SCRAPERS)):
         body_of(Generation(1, 1), index)  # and what makes the lists of the first generation
     with contextlib.suppress(ConnectionError), socket.socket(fileno=int(descriptor)) as channel:
