@@ -310,7 +310,7 @@ class Fleet:
         found: set[str] = set()
         for controller in self.world.controllers.values():
             if fleet := controller.fleet():
-                found |= controller.process.run(lambda f=fleet: set(f.reconciler.unreachable._used))  # type: ignore[misc]
+                found |= controller.process.run(lambda f=fleet: set(f.reconciler.unreachable._used.scrapers))  # type: ignore[misc]
         return found
 
     def for_s(self, *choices: float) -> float:

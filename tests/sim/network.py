@@ -112,7 +112,8 @@ class Network:
         every_s, asked = scraper.traits.poll_s, 0
         await asyncio.sleep(self._world.rng.uniform(0.0, every_s))
         while True:
-            if job in self._world.jobs and scraper.answers and self._world.now >= scraper.replays_until:
+            reads = job in self._world.jobs and job not in scraper.without
+            if reads and scraper.answers and self._world.now >= scraper.replays_until:
                 answered = await self._fetch(scraper, job, controllers[asked % len(controllers)])
                 asked += self._world.strict or not answered
             await asyncio.sleep(every_s)
@@ -124,7 +125,8 @@ class Network:
             answer = await self.request(None, "GET", url, timeout_s=min(scraper.traits.poll_s, 30.0))
         except HttpError:
             return False
-        if answer.status == 200 and job in self._world.jobs and scraper.answers and scraper.started_at == started_at:
+        reads = job in self._world.jobs and job not in scraper.without
+        if answer.status == 200 and reads and scraper.answers and scraper.started_at == started_at:
             generation = receiver.parse_generation(answer.headers["x-promring-generation"])
             self._world.has(scraper, job, answer.body, (generation, answer.headers["x-promring-sha256"]), fetched=True)
             scraper.fetched_at[job] = self._world.now

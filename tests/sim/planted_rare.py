@@ -9,8 +9,11 @@ from typing import Any
 
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLockStore
+from promring.core.second_opinion import SecondOpinions
+from promring.fleet import unreachable
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
+from promring.model import Failing
 
 Places = list[tuple[Any, str, Any]]
 
@@ -40,7 +43,24 @@ def the_old_way_ends_at_once() -> Places:
     return [(Retirement, "deliver", deliver)]
 
 
+def nobody_is_idle() -> Places:
+    """What a scraper was given, and does not have, waits for it."""
+    return [(unreachable, "lacking", lambda *_: {})]
+
+
+def the_idle_get_targets() -> Places:
+    """Who is idle for a service gets its share of it."""
+    return [(SecondOpinions, "failing", lambda self, now: Failing.of(self.sick(now)))]
+
+
 RARE_BUGS: Mapping[str, Callable[[], Places]] = {
     bug.__name__: bug
-    for bug in (what_may_not_be_seen_is_gone, who_is_barred_keeps_the_lock, a_refusal_is_not_heard, the_old_way_ends_at_once)
+    for bug in (
+        what_may_not_be_seen_is_gone,
+        who_is_barred_keeps_the_lock,
+        a_refusal_is_not_heard,
+        the_old_way_ends_at_once,
+        nobody_is_idle,
+        the_idle_get_targets,
+    )
 }

@@ -243,7 +243,7 @@ class Claims:
         """Whether it has had the target so long, and was so well, that everybody who asked it must have seen it."""
         traits = self._world.traits
         since = now - 2.0 * traits.interval_s - traits.stage_s - AUDIT_S - TIMEOUT_S - self._world.pace.late_s
-        if scraper.was_ill("", since) or scraper.in_file.get(target, now) > since:
+        if scraper.was_ill(target, since) or scraper.in_file.get(target, now) > since:
             return False
         return traits.drops(target) or self._world.moves.asked[target].get(scraper.id, NEVER) > now - 2.0 * traits.interval_s
 

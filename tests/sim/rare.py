@@ -10,10 +10,13 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from promring.core.idle import GIVEN_S, LASTS_S, LEAST
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed
 from tests.sim.lockstores import CONSUL
 from tests.sim.rights import ANYBODY, OF_THE_CATALOGUE, OF_THE_LOCK, lost
+from tests.sim.traits import NEVER
+from tests.sim.wanted import AUDIT_S
 
 FAULT_SHARE, EXAM_SHARE = 0.15, 0.1
 """Of the seeds."""
@@ -88,6 +91,33 @@ async def one_refuses_a_job(fleet: Fleet) -> None:
     nothing_missed(fleet, began)
 
 
+async def one_lacks_a_job(fleet: Fleet) -> None:
+    """What it had of that job is scraped by others, until it has the job again; then nobody misses a scrape."""
+    if fleet.wanted.capacity or len(fleet.world.scrapers) < 3:
+        return
+    scraper, job, stage_s = fleet.a_scraper(), fleet.a_job(), fleet.world.traits.stage_s
+    mine = {target for target in scraper.of(job.name) if not fleet.world.traits.drops(target)}
+    fleet.world.say(f"{scraper.id} has no job {job.name}")
+    scraper.lose(job.name)
+    await fleet.let_pass(GIVEN_S + LASTS_S + 5 * AUDIT_S + 3 * stage_s)
+    asked = {t for one in fleet.world.scrapers.values() if one.answers for t, x in one.loaded.items() if x.asked_at > NEVER}
+    if lost := sorted(t for t in job.targets - asked if not fleet.world.traits.drops(t)):
+        fleet.broken(f"{scraper.id} has no job {job.name}, and nobody scrapes {len(lost)} targets ({lost[0]})")
+    others = [one for one in fleet.world.scrapers.values() if one is not scraper and one.of(job.name)]
+    if len(mine) >= LEAST and len(others) > 1 and not _gets_no_more(fleet, scraper.id, job.name):
+        fleet.broken(f"{scraper.id} has no job {job.name}, and nobody calls it idle")
+    began = fleet.world.now
+    scraper.without.clear()
+    await fleet.let_pass(3 * AUDIT_S + 2 * stage_s)
+    nothing_missed(fleet, began)
+
+
+def _gets_no_more(fleet: Fleet, scraper: str, job: str) -> bool:
+    """Whether some controller's plan gives it no more of the job."""
+    loops = [found.reconciler for c in fleet.world.controllers.values() if (found := c.fleet())]
+    return any((job, scraper) in f.refusing or scraper in f.scrapers for f in (one.moves.failing for one in loops))
+
+
 async def delivery_changes(fleet: Fleet) -> None:
     """From files to http_sd and back, while every scraper goes on reading its file: it gets what is new."""
     if fleet.fetched:
@@ -118,5 +148,6 @@ def drawn_fault(seed: int, faults: int) -> tuple[int, Rare] | None:
 
 
 def drawn_exams(seed: int) -> tuple[Rare, ...]:
-    rng = Random(f"rare exam {seed}")
-    return (rng.choice(EXAMS),) if rng.random() < EXAM_SHARE else ()
+    rng, other = Random(f"rare exam {seed}"), Random(f"jobless exam {seed}")
+    drawn: tuple[Rare, ...] = (rng.choice(EXAMS),) if rng.random() < EXAM_SHARE else ()
+    return (*drawn, one_lacks_a_job) if other.random() < EXAM_SHARE else drawn

@@ -52,6 +52,8 @@ class Scraper:
     cut: set[str] = field(default_factory=set)
     refuses: set[str] = field(default_factory=set)
     """Jobs of which it takes no slice."""
+    without: set[str] = field(default_factory=set)
+    """Jobs that are not in its configuration: it takes their slices, and nobody reads them."""
     api: str = ""
     lie: str = ""
     started_at: float = START_S
@@ -118,6 +120,7 @@ class Scraper:
         self.fails, self.api, self.lie = 0.0, "", ""
         self.cut.clear()
         self.refuses.clear()
+        self.without.clear()
 
     def fail_now(self, now: float) -> None:
         """All it asks fails, in this moment."""
@@ -142,6 +145,14 @@ class Scraper:
         self.loaded = {t: one for t, one in self.loaded.items() if job_of(t) != job}
         self.left_out = {t: one for t, one in self.left_out.items() if job_of(t) != job}
 
+    def lose(self, job: str) -> None:
+        """A person takes a job out of its configuration, and leaves its file."""
+        self.without.add(job)
+        self._read.pop(job, None)
+        self._next.pop(job, None)
+        self.loaded = {t: one for t, one in self.loaded.items() if job_of(t) != job}
+        self.left_out = {t: one for t, one in self.left_out.items() if job_of(t) != job}
+
     # --- scraping ----------------------------------------------------------------------------------------------------
 
     def given(self, job: str, body: bytes, now: float) -> None:
@@ -160,7 +171,8 @@ class Scraper:
             return Looked()
         if not self.traits.poll_s:
             for job in jobs:
-                self._read_file(job, now)
+                if job not in self.without:
+                    self._read_file(job, now)
         due = [job for job in self._next if now >= self._apply_at[job]]
         dropped = tuple(t for job in due for t in self._apply(job, now))
         asked = tuple(self._scrape(now))
@@ -296,6 +308,9 @@ class Scraper:
             yield "fails", "", self.fails
         for target in self.cut:
             yield "cut", target, 1.0
+        for job in self.without:
+            for target in self.of(job):
+                yield "without", target, 1.0
 
     def was_ill(self, target: str, since: float) -> bool:
         """Whether it was in any trouble with this target since then."""

@@ -24,7 +24,7 @@ from promring.telemetry.metrics import Metrics
 
 A, B = (Scraper(f"{name}:1", name, 1) for name in "ab")
 NOWHERE = Placement((), pool_of(()), np.empty((0, 1), dtype=np.int32))
-SLICES = [Slice("x", scraper, Generation(1, 1), b"[]\n", 0) for scraper in (A, B)]
+SLICES = [Slice("x", scraper, Generation(1, 1), b'[\n{"targets":["t:1"]}\n]\n', 1) for scraper in (A, B)]
 
 
 class Pushed:
@@ -126,6 +126,21 @@ async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock)
     served.came(B.id)
     await deliver(given)
     assert not given.cut_off
+
+
+async def test_who_stays_away_and_has_an_empty_slice_has_not_come_back_because_it_runs_nothing(clock: Clock) -> None:
+    served = HttpSdDelivery()
+    given, emptied = couriers(served), [SLICES[0], replace(SLICES[1], body=b"[]\n", targets=0)]
+    await deliver(given)
+    for _ in range(int(PATIENCE_S // 60) + 2):
+        clock.now += 60.0
+        served.came(A.id)
+        await deliver(given, UNDELIVERABLE_AFTER)
+    assert given.cut_off == {B.id}
+    for _ in range(2):
+        await given.deliver({"x": emptied}, {"x"}, pushes=True, whole=True)
+        given.see({A.id, B.id}, {A.id: clock.now, B.id: clock.now}, clock.now)
+    assert given.cut_off == {B.id}
 
 
 async def test_an_http_sd_beside_a_file_does_not_hide_that_the_file_never_arrives(clock: Clock) -> None:

@@ -131,8 +131,7 @@ def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
     if len(seen) == 1 and not any(salts.values()):
         return next(iter(seen.values()))
     each = [(one, salts[service]) for service, one in seen.items()]
-    ids = np.concatenate([salted(one.ids, salt) for one, salt in each])
-    order = np.argsort(ids, kind="stable")
+    order = np.argsort(ids := np.concatenate([salted(one.ids, salt) for one, salt in each]), kind="stable")
     return Seen(
         min(one.at for one, _ in each),
         ids[order],
@@ -146,6 +145,7 @@ def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
         foreign=tuple(address for one, _ in each for address in one.foreign)[:FOREIGN_KEPT],
         foreign_count=sum(one.foreign_count for one, _ in each),
         never_asked=next((one.never_asked for one, _ in each if one.never_asked), ""),
+        unlabelled=np.sort(np.concatenate([salted(one.unlabelled, salt) for one, salt in each])),
         stale_s=np.concatenate([np.full(len(one.ids), one.stale_after_s) for one, _ in each])[order],
     )
 

@@ -28,10 +28,11 @@ def refused_now(
     taken: Mapping[tuple[str, str], Taken],
     seen: Mapping[str, Seen],
     tried: Collection[tuple[str, str]],
+    kept: Refused = NOTHING_REFUSED,
 ) -> Refused:
     """What each of these ``pairs`` of service and scraper has; of those that were there ``before`` it stays as it was.
     ``taken`` tells it of the pairs that were ``tried``. That the others refuse was found by another controller, or before a
-    restart: there it is what the scraper is seen to have, or else what the plan says.
+    restart: there it is what the scraper is seen to have, or else what the plan says. What idle ones ``kept`` is known.
 
     A service that most scrapers refuse, or all that may have targets, is left out: then the scrapers are not the cause, and
     nobody would be left.
@@ -42,13 +43,16 @@ def refused_now(
         by_service.setdefault(service, set()).add(scraper)
     believed = {name for name, some in by_service.items() if len(some) * 2 <= len(members) and not able <= some}
     now = {
-        pair: before[pair]
+        pair: kept[pair]
+        if pair in kept
+        else before[pair]
         if pair in before
         else _has(pair[1], claims, taken.get(pair, Taken()) if pair in tried else None, seen.get(pair[1]))
         for pair in sorted(pairs)
         if pair[0] in believed
     }
-    return before if now.keys() == before.keys() else now
+    same = now.keys() == before.keys() and all(np.array_equal(now[pair], before[pair]) for pair in kept.keys() & now.keys())
+    return before if same else now
 
 
 def _has(scraper: str, claims: Claims, taken: Taken | None, seen: Seen | None) -> Keys:

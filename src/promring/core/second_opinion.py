@@ -10,7 +10,8 @@ the others take over what it had, make before break. When most scrapers fail mos
 it is not them: none is sick.
 
 What the relabelling of one scraper drops and another one took (``Seen.denied``) counts as tried without success; a few of
-those that nobody else took (``Seen.untold``) are tried elsewhere, too.
+those that nobody else took (``Seen.untold``) are tried elsewhere, too. So does what a scraper was given and does not have;
+where that is most of what it has of a service, it may be *idle* for that one (``core/idle``).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from promring.core.coverage import Seen
+from promring.core.coverage import NO_IDS, Seen
+from promring.core.idle import NOTHING_LACKING, IdleJobs, Lacking, Pair, lacked_by, reached_elsewhere, sampled, without_those
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.model import Loads, Placement, TargetPool
+from promring.model import Failing, Keys, Loads, Placement, TargetPool
 
 AFTER = 3
 PAUSE_S, PAUSE_MOST_S = 600.0, 4 * 3600.0
@@ -78,10 +80,21 @@ class SecondOpinions:
     """Who is sick, or was not long ago."""
     beyond: int = 0
     """Targets that would be tried elsewhere, but are too many at once."""
+    jobs: IdleJobs = field(default_factory=IdleJobs)
+    """Who does not have the targets of a service that it was given."""
 
     def sick(self, now: float) -> dict[str, Sick]:
         """Who gets nothing now."""
         return {name: one for name, one in self.scrapers.items() if now < one.until}
+
+    def failing(self, now: float) -> Failing:
+        """Who gets nothing now, and who nothing more of a service."""
+        return Failing.of(self.sick(now), self.jobs.idle)
+
+    @property
+    def kept(self) -> dict[Pair, Keys]:
+        """What those keep who get nothing more of a service: ids, ascending."""
+        return {pair: np.array(sorted(one.kept), dtype=np.uint64) for pair, one in self.jobs.idle.items()}
 
     def of(self, ids: Mapping[int, int]) -> SecondOpinions:
         """What is known of these targets, by their ids before, with the ids that they have now; and of all scrapers."""
@@ -90,6 +103,7 @@ class SecondOpinions:
             down={ids[key]: looks for key, looks in self.down.items() if key in ids},
             trials={ids[key]: trial for key, trial in self.trials.items() if key in ids},
             again_at={ids[key]: pause for key, pause in self.again_at.items() if key in ids},
+            jobs=IdleJobs(),
         )
 
     def renamed(self, scrapers: Mapping[str, str]) -> SecondOpinions:
@@ -99,6 +113,7 @@ class SecondOpinions:
             self,
             trials={key: replace(one, scraper=scrapers[one.scraper]) for key, one in trials if one.scraper in scrapers},
             scrapers={scrapers[name]: one for name, one in self.scrapers.items() if name in scrapers},
+            jobs=self.jobs.renamed(scrapers),
         )
 
     def and_those_of(self, other: SecondOpinions) -> SecondOpinions:
@@ -109,14 +124,27 @@ class SecondOpinions:
             {**other.again_at, **self.again_at},
             {**other.scrapers, **self.scrapers},
             self.beyond + other.beyond,
+            self.jobs.and_those_of(other.jobs),
         )
 
-    def judged(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen], now: float) -> SecondOpinions:
+    def judged(
+        self,
+        placement: Placement,
+        ring: Ring,
+        seen: Mapping[str, Seen],
+        now: float,
+        lacks: Mapping[Pair, Lacking] = NOTHING_LACKING,
+        told: Collection[Pair] = (),
+    ) -> SecondOpinions:
         """After another look at all scrapers. ``placement`` is without trials. For a target whose owners cannot be
-        seen nothing changes.
+        seen nothing changes. ``lacks``: what scrapers do not have, of all services and scrapers of which something was
+        ``told`` (``core/idle.lacking``).
         """
-        down, up_at, over = _reached(placement, seen, {*self.trials, *self.again_at})
-        failing = _failing(placement, seen)
+        credible = without_those(lacks)
+        lacked = lacked_by(credible)
+        down, up_at, over = _reached(placement, seen, lacked, {*self.trials, *self.again_at})
+        by_scraper = _by_scraper(placement, seen)
+        failing = _failing(placement.pool, by_scraper)
         suspects = {name for name, one in failing.items() if one.is_suspect}
         if 2 * sum(one.fails_most for one in failing.values()) > len(failing):
             suspects = set()
@@ -127,21 +155,24 @@ class SecondOpinions:
         for key, trial in self.trials.items():
             if key in over or trial.scraper not in live:
                 continue
-            failed = 0 if trial.scraper in up_at.get(key, ()) else trial.failed + _asked(trial, key, seen)
+            failed = 0 if trial.scraper in up_at.get(key, ()) else trial.failed + _asked(trial, key, seen, lacked)
             if failed >= AFTER:
                 pause = again[key][1] if key in again else PAUSE_S
                 again[key] = now + pause, min(PAUSE_MOST_S, 2 * pause)
             else:
                 trials[key] = replace(trial, failed=failed)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
-        sample = _sample(suspects, failing)
+        without = {pair for pair in self.jobs.suspects(credible, now) if pair[1] in live}
+        sample = _sample(suspects, failing) | sampled(without, lacks, self.jobs.idle)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
         due = [key for key in due if key not in again or again[key][0] <= now]
         others = [key for key in due if key not in sample][: max(0, most - len(trials))]
         chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
-        trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects)}
+        trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects, without)}
         beyond = len(due) - len(chosen)
-        return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond)
+        reached = reached_elsewhere(without, lacks, placement.pool, *_tried_and_good(len(placement.pool), by_scraper))
+        jobs = self.jobs.only(live).after(lacks, reached, told, now)
+        return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond, jobs)
 
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
         known = {name: one for name, one in self.scrapers.items() if now < one.until + SICK_FORGOTTEN_S}
@@ -199,24 +230,35 @@ class _Failing:
         return self.tried >= min(SUSPECT_LEAST, len(self.ids)) and 2 * self.reached >= self.tried
 
 
-def _failing(placement: Placement, seen: Mapping[str, Seen]) -> dict[str, _Failing]:
-    """Every scraper of the placement that asks something."""
-    size = len(placement.pool)
-    columns: dict[str, tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]] = {}
-    asked_by, good = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=bool)
-    for scraper in placement.scrapers:
-        if (one := seen.get(scraper.id)) is None:
-            continue
-        rows, up = _tried(placement.pool, one, one.denied)
-        columns[scraper.id] = rows, up
-        np.add.at(asked_by, rows, 1)
+Tried = Mapping[str, tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]]
+
+
+def _by_scraper(placement: Placement, seen: Mapping[str, Seen]) -> Tried:
+    """For each scraper that was seen the rows that it asked lately, or drops; and whether with success."""
+    there = [(s.id, seen[s.id]) for s in placement.scrapers if s.id in seen]
+    return {name: _tried(placement.pool, one, one.denied) for name, one in there}
+
+
+def _tried_and_good(size: int, by_scraper: Tried) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of each row whether somebody asks it, and whether one has success."""
+    tried, good = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
+    for rows, up in by_scraper.values():
+        tried[rows] = True
         good[rows[up]] = True
+    return tried, good
+
+
+def _failing(pool: TargetPool, by_scraper: Tried) -> dict[str, _Failing]:
+    """Every scraper that asks something."""
+    asked_by = np.zeros(len(pool), dtype=np.int32)
+    for rows, _ in by_scraper.values():
+        np.add.at(asked_by, rows, 1)
+    _, good = _tried_and_good(len(pool), by_scraper)
     found = {}
-    for name, (rows, up) in columns.items():
+    for name, (rows, up) in by_scraper.items():
         if len(rows):
             bad = rows[~up]
-            ids = placement.pool.ids[bad]
-            found[name] = _Failing(len(rows), ids, int((asked_by[bad] > 1).sum()), int(good[bad].sum()))
+            found[name] = _Failing(len(rows), pool.ids[bad], int((asked_by[bad] > 1).sum()), int(good[bad].sum()))
     return found
 
 
@@ -238,10 +280,10 @@ def _sample(suspects: Iterable[str], failing: Mapping[str, _Failing]) -> set[int
 
 
 def _reached(
-    placement: Placement, seen: Mapping[str, Seen], known: Collection[int]
+    placement: Placement, seen: Mapping[str, Seen], lacked: Mapping[str, Keys], known: Collection[int]
 ) -> tuple[set[int], dict[int, list[str]], set[int]]:
-    """Ids whose owners were all asked, scraped it, and had no good scrape; who has a good scrape of those, or of what is
-    ``known``; and which of the ``known`` are over: an owner reaches them, or they are no targets any more.
+    """Ids whose owners were all asked, scraped or ``lacked`` it, and had no good scrape; who has a good scrape of those, or
+    of what is ``known``; and which of the ``known`` are over: an owner reaches them, or they are no targets any more.
     """
     pool = placement.pool
     tried, good = np.zeros(len(pool), dtype=np.int32), np.zeros(len(pool), dtype=bool)
@@ -249,7 +291,7 @@ def _reached(
         one = seen.get(scraper.id)
         if one is None:
             continue
-        rows, up = _tried(pool, one, np.concatenate([one.denied, one.untold]))
+        rows, up = _tried(pool, one, np.concatenate([one.denied, one.untold, lacked.get(scraper.id, NO_IDS)]))
         mine = (placement.owners[rows] == number).any(axis=1)
         tried[rows[mine]] += 1
         good[rows[mine & up]] = True
@@ -267,19 +309,27 @@ def _reached(
     return down, up_at, set(asked[over].tolist())
 
 
-def _asked(trial: Trial, key: int, seen: Mapping[str, Seen]) -> int:
-    """1 when the scraper was seen trying since the trial began, or dropping it, else 0."""
+def _asked(trial: Trial, key: int, seen: Mapping[str, Seen], lacked: Mapping[str, Keys]) -> int:
+    """1 when the scraper was seen trying since the trial began, dropping it, or not having it for long, else 0."""
     one = seen.get(trial.scraper)
     if one is None:
         return 0
+    if key in lacked.get(trial.scraper, NO_IDS):
+        return 1
     return int(one.of(np.array([key], dtype=np.uint64))[0][0] > trial.since or (one.at > trial.since and key in one.dropped))
 
 
-def _next(placement: Placement, ring: Ring, ids: list[int], suspects: Iterable[str]) -> Iterable[tuple[int, str]]:
-    """For each id the first scraper in the ring's order that does not own it and is not suspected, if there is one."""
+def _next(
+    placement: Placement, ring: Ring, ids: list[int], suspects: Iterable[str], without: Iterable[Pair]
+) -> Iterable[tuple[int, str]]:
+    """For each id the first scraper in the ring's order that does not own it and is not suspected, nor of being ``without``
+    that service's job, if there is one.
+    """
     for key, row in zip(ids, rows_of(placement.pool, np.array(ids, dtype=np.uint64)).tolist(), strict=True):
         owners = {placement.scrapers[i].id for i in placement.owners[row].tolist() if i >= 0}
+        service = placement.pool.by_service(np.array([row]))[0][0]
+        barred = {*owners, *suspects, *(name for one, name in without if one == service)}
         order = ring.preference(int(placement.pool.keys[row]))
-        other = next((s.id for s in order if s.id not in owners and s.id not in suspects and s.able), None)
+        other = next((s.id for s in order if s.id not in barred and s.able), None)
         if other is not None:
             yield key, other

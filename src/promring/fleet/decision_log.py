@@ -82,12 +82,17 @@ def say_fit(log: Logger, before: Fit, now: Fit) -> None:
 
 
 def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: float) -> None:
-    """Who tries what besides, and who is sick. ``at``: monotonic seconds."""
+    """Who tries what besides, who is sick, and who idle for a service. ``at``: monotonic seconds."""
     if now.trials.keys() != before.trials.keys() or now.beyond != before.beyond:
         log.info("second_opinion", targets=len(now.trials), unreachable=len(now.down), not_tried=now.beyond)
     for name, one in now.scrapers.items():
         if one != before.scrapers.get(name):
             log.error("scraper_sick", scraper=name, found=one.found, gets_nothing_for_s=round(one.until - at))
+    for service, name in sorted(now.jobs.idle.keys() - before.jobs.idle.keys()):
+        found = now.jobs.idle[service, name].found(service)
+        log.error("scraper_idle", scraper=name, service=service, found=found, note="others take over what it does not have")
+    for service, name in sorted(before.jobs.idle.keys() - now.jobs.idle.keys()):
+        log.info("scraper_idle_over", scraper=name, service=service)
 
 
 def say_aliases(log: Logger, before: Aliases, now: Aliases) -> None:

@@ -77,6 +77,8 @@ class ServiceDeliveries:
         self.taken: dict[str, Taken] = {}
         """Which slices each scraper has had, and when."""
         self.visitors = Visitors()
+        self._empty: frozenset[str] = frozenset()
+        """Whose slice has no target."""
         self._given: _Given | None = None
         """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
         self._there: frozenset[str] = frozenset()
@@ -117,6 +119,7 @@ class ServiceDeliveries:
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = {s.scraper.id for s in slices}
         self.visitors.serve(names)
+        self._empty = frozenset(s.scraper.id for s in slices if not s.targets)
         for gone in self.taken.keys() - names:
             del self.taken[gone]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
@@ -170,8 +173,10 @@ class ServiceDeliveries:
             self._took([scraper], upto)
 
     def saw(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
-        """Of those ``asked`` these were seen to run what was put in force until ``upto``, and since when."""
-        self.visitors.saw(asked, running.keys())
+        """Of those ``asked`` these were seen to run what was put in force until ``upto``, and since when. Who does not come
+        for an empty slice, and runs nothing, has not come back by that.
+        """
+        self.visitors.saw(asked, running.keys() - (self._empty & self.undelivered.keys()))
         self._took((name for name, since in running.items() if time.monotonic() - since >= RUNNING_S), upto)
 
     @property

@@ -75,13 +75,13 @@ class Moves:
         self._in_force_at = 0.0
         self._refused: Refused = NOTHING_REFUSED
 
-    def refused(self, failing: Failing, members: Members, claims: Claims) -> Refused:
+    def refused(self, failing: Failing, members: Members, claims: Claims, kept: Refused) -> Refused:
         """What those have who take the slices of some services and not of others, of those. ``failing``: the next step is
-        made without these.
+        made without these. ``kept``: what those keep who are idle.
         """
-        taken, tried = self._dispatcher.taken, self._dispatcher.tried
+        taken, tried, seen = self._dispatcher.taken, self._dispatcher.tried, self._facts.seen
         self._failing = failing
-        self._refused = refused_now(failing.refusing, self._refused, members, claims, taken, self._facts.seen, tried)
+        self._refused = refused_now(failing.refusing, self._refused, members, claims, taken, seen, tried, kept)
         return self._refused
 
     async def next_step(

@@ -19,7 +19,7 @@ the hand-over and the slices, ``dispatcher`` carries them away. ``Fleet`` owns a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -45,7 +45,7 @@ from promring.fleet.term import Term
 from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
 from promring.fleet.weighing import Weighing
-from promring.model import Failing, Members, Placement
+from promring.model import NONE_FAILING, Failing, Members, Placement
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -160,13 +160,13 @@ class Reconciler:
 
     async def _place(self, verdict: Act, lists: Mapping[str, Lists]) -> Placement:
         """Who shall own what, by ring and policy."""
-        failing = self._failing(self.unreachable.sick())
+        failing = self._failing(self.unreachable.failing())
         self._term.tell_failing(failing)
         ring = await self.planner.update_ring(entitled(verdict.members, self.memory.drained, failing))
         pool = await self.planner.merge(lists)
         if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
-        refused = self.moves.refused(failing, verdict.members, self.memory.claims)
+        refused = self.moves.refused(failing, verdict.members, self.memory.claims, self.opinions.kept)
         members = self.listed(verdict.members)
         self._term.tell_down(members, verdict.members)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
@@ -183,16 +183,16 @@ class Reconciler:
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
-        return entitled(self.history.members, drained, self._failing(self.opinions.sick(time.monotonic())))
+        return entitled(self.history.members, drained, self._failing(self.opinions.failing(time.monotonic())))
 
-    def _failing(self, sick: Iterable[str]) -> Failing:
+    def _failing(self, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives."""
-        return self._term.failing(self.unreachable.found(self.dispatcher.failing, sick))
+        return self._term.failing(self.unreachable.found(self.dispatcher.failing, ours))
 
     @property
     def nameless(self) -> Mapping[str, str]:
         """Who gets nothing, being another name of a server: the name by which that gets its slices."""
-        return self._failing(()).nameless(s.id for s in self.history.members)
+        return self._failing().nameless(s.id for s in self.history.members)
 
     # --- act ---------------------------------------------------------------------------------------------------------
 
@@ -289,10 +289,10 @@ class Reconciler:
 
     async def look_at(self, seen: Mapping[str, Seen]) -> None:
         """All scrapers were looked at: what cannot be reached gets a second opinion, and so does who reaches little."""
-        placement, ring = self.placement, self.planner.ring
+        placement, ring, claims = self.placement, self.planner.ring, self.memory.claims
         if placement is None or ring is None or placement.scrapers != ring.scrapers:
             return  # they changed meanwhile
-        if await self.unreachable.look(placement, ring, seen):
+        if await self.unreachable.look(placement, ring, seen, claims, self.dispatcher.taken, self._facts.intervals):
             self.memory = replace(self.memory, opinions=self.opinions)
             self._facts.ring()
 

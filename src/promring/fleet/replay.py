@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.core.claims import NEVER, Claims
+from promring.core.idle import Idle, IdleJobs
 from promring.core.loads import LoadBook, decode
 from promring.core.second_opinion import SecondOpinions, Trial
 from promring.core.standing import NEVER as NEVER_YET
@@ -265,7 +266,8 @@ def _opinions(one: OpinionsRecord, clock: float, now: float) -> SecondOpinions:
     """Time stood still, as for claims; who tries a target shall be seen doing so from now on. Raises ValueError when it
     cannot be true.
     """
-    for key, count in (*((key, failed) for key, _, failed in one.trials), *((key, 0) for key, *_ in one.again_at)):
+    kept = ((key, 0) for _, _, some, *_ in one.idle for key in some)
+    for key, count in (*((key, failed) for key, _, failed in one.trials), *((key, 0) for key, *_ in one.again_at), *kept):
         check_count(count, "looks")
         if not 0 <= key < 2**64:
             raise ValueError(f"corrupt: {key} is no target")
@@ -275,10 +277,14 @@ def _opinions(one: OpinionsRecord, clock: float, now: float) -> SecondOpinions:
     for _, sick in one.scrapers:
         check_time(sick.until - clock, "who is sick")
         check_time(sick.pause_s, "who is sick")
+    for *_, lacking, given in one.idle:
+        check_count(lacking, "targets")
+        check_count(given - lacking, "targets")
     return SecondOpinions(
         trials={key: Trial(name, now, failed) for key, name, failed in one.trials},
         again_at={key: (at - clock + now, pause_s) for key, at, pause_s in one.again_at},
         scrapers={name: replace(sick, until=sick.until - clock + now) for name, sick in one.scrapers},
+        jobs=IdleJobs(idle={(service, name): Idle(frozenset(some), *counts) for service, name, some, *counts in one.idle}),
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from promring.config.node import Node
 from promring.config.settings import FleetKeys, FleetOfServices, Settings
 from promring.core.claims import NO_CLAIMS, Claims, Departed, together
+from promring.core.idle import IdleJobs
 from promring.core.joined import salt_of, salted
 from promring.core.loads import united
 from promring.core.second_opinion import SecondOpinions
@@ -127,7 +128,7 @@ def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fle
         claims=claims,
         departed=departed,
         loads=None if memory.loads is None else memory.loads.renamed(services),
-        opinions=opinions,
+        opinions=opinions if all(old == new for old, new in services.items()) else replace(opinions, jobs=IdleJobs()),
         undelivered=_undelivered_of(memory.undelivered, services),
         services={
             services[old]: replace(one, slices={n: replace(s, service=services[old]) for n, s in one.slices.items()})

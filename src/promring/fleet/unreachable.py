@@ -8,14 +8,16 @@ decides about names, from what the scrapers tell of their births.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from promring.core.aliases import Aliases, Shows, denied, judged, undecided
+from promring.core.claims import Claims, Taken
 from promring.core.coverage import Seen
+from promring.core.idle import Pair, lacking
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
 from promring.fleet.decision_log import say_aliases, say_opinions
-from promring.model import Failing, Members, Placement
+from promring.model import NONE_FAILING, Failing, Members, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -32,11 +34,13 @@ class Unreachable:
         self._unsure: Aliases = ()
         """Those of them that the last round did not bear out; after a second such round each is a server of its own."""
         self._log = log
-        self._used: frozenset[str] = frozenset()
+        self._used = NONE_FAILING
 
-    def sick(self) -> frozenset[str]:
-        """Scrapers that get nothing now. What a plan is made with: ``look`` then says when another one is due."""
-        self._used = frozenset(self.opinions.sick(time.monotonic()))
+    def failing(self) -> Failing:
+        """Who gets nothing now, or nothing more of a service. What a plan is made with: ``look`` then says when another one
+        is due.
+        """
+        self._used = self.opinions.failing(time.monotonic())
         return self._used
 
     @property
@@ -44,18 +48,32 @@ class Unreachable:
         """When the next scraper is not sick any more, monotonic seconds."""
         return min((one.until for one in self.opinions.sick(time.monotonic()).values()), default=float("inf"))
 
-    async def look(self, placement: Placement, ring: Ring, seen: Mapping[str, Seen]) -> bool:
-        """All scrapers were looked at. Whether a plan would be another one by that."""
+    async def look(
+        self,
+        placement: Placement,
+        ring: Ring,
+        seen: Mapping[str, Seen],
+        claims: Claims,
+        taken: Mapping[Pair, Taken],
+        told: Collection[Pair],
+    ) -> bool:
+        """All scrapers were looked at. Whether a plan would be another one by that. ``claims``: what the slices hold, which
+        were ``taken`` then; ``told``: of which services and scrapers something is ``seen``.
+        """
         before = self.opinions
-        self.opinions = await computed(lambda: before.judged(placement, ring, seen, time.monotonic()))
+
+        def judged() -> SecondOpinions:
+            lacks = lacking(placement.pool, claims, taken, seen, told)
+            return before.judged(placement, ring, seen, time.monotonic(), lacks, told)
+
+        self.opinions = await computed(judged)
         now = time.monotonic()
         say_opinions(self._log, before, self.opinions, now)
-        return self.opinions.trials.keys() != before.trials.keys() or self._used != frozenset(self.opinions.sick(now))
+        return self.opinions.trials.keys() != before.trials.keys() or self._used != self.opinions.failing(now)
 
-    def found(self, undelivered: Failing, sick: Iterable[str] = ()) -> Failing:
-        """Who gets nothing, or nothing new of a service, although it lives."""
-        scrapers = tuple(sorted({*undelivered.scrapers, *sick}))
-        return undelivered._replace(scrapers=scrapers, aliases=self.aliases)
+    def found(self, undelivered: Failing, ours: Failing = NONE_FAILING) -> Failing:
+        """Who gets nothing, or nothing new of a service, although it lives. ``ours``: by what was seen."""
+        return undelivered._replace(aliases=self.aliases).and_those_of(ours)
 
     def hear(
         self,

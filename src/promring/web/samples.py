@@ -97,6 +97,22 @@ def of_scrapers(fleets: list[Fleet]) -> Iterator[Metric]:
     yield gauge("draining_targets", "Targets that a drained scraper still has.", labels, draining)
 
 
+def _excluded(fleets: list[Fleet]) -> list[Sample]:
+    samples: list[Sample] = []
+    for fleet in fleets:
+        loop = fleet.reconciler
+        opinions, failing, live = loop.opinions, loop.dispatcher.failing, {s.id for s in loop.history.members}
+        every = {
+            "undeliverable": set(failing.scrapers),
+            "refusing": {name for _, name in failing.refusing},
+            "sick": set(opinions.sick(time.monotonic())),
+            "idle": {name for _, name in opinions.jobs.idle},
+            "alias": set(loop.nameless),
+        }
+        samples += [((fleet.name, reason), float(len(names & live))) for reason, names in every.items()]
+    return samples
+
+
 def _lacking(fleets: list[Fleet]) -> list[Sample]:
     samples: list[Sample] = []
     for fleet in fleets:
@@ -196,6 +212,12 @@ def _looked(services: list[Service]) -> list[Sample]:
 
 OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[Sample]]], ...] = (
     ("scrapers", "Scrapers by state: up, down, unknown.", ("state",), _states),
+    (
+        "scrapers_excluded",
+        "Live scrapers that get no targets, or no more of a service: undeliverable, refusing, sick, idle, alias.",
+        ("reason",),
+        _excluded,
+    ),
     ("membership_last_success_timestamp_seconds", "When the membership last said who the scrapers are.", (), _known),
     ("plan_held", "1 while the last plan of a fleet, or a part of it, is kept, by reason.", ("reason",), _held),
     (

@@ -124,6 +124,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringUnforeseen": rose("promring_unforeseen_total"),
     "PromringNoScraperUp": _nobody_up,
     "PromringScraperDown": above(0, "promring_scrapers", state="down"),
+    "PromringScraperExcluded": above(0, "promring_scrapers_excluded"),
     "PromringMembershipUnknown": old("promring_membership_last_success_timestamp_seconds", 120),
     "PromringPlanHeld": _held,
     "PromringNoRoomForLoss": above(0, "promring_lacking_load_after_loss", of="scraper"),

@@ -130,6 +130,12 @@ class Scraper(Answer, frozen=True):
     delivery_error: Annotated[str | None, doc("Why its slices do not reach it; null: they do, or nothing failed yet.")]
     cut_off: Annotated[bool, doc("Whether it counts as dead because its slices do not reach it.")]
     sick: Annotated[str | None, doc("What it fails to scrape that others reach, which is why it gets nothing; else null.")]
+    idle: Annotated[
+        str | None,
+        doc(
+            "Of which services it does not have what it was given, which others scrape, so that it gets no more; else null."
+        ),
+    ]
     alias_of: Annotated[
         str | None,
         doc("The scraper that is the same server under another name, which is why this one gets nothing; else null."),

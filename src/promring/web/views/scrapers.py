@@ -52,6 +52,7 @@ class _View:
         self.drained = memory.drained | {s.id for s in memory.members if s.draining}
         self.departing = {s.id for s in fleet.reconciler.departures.scrapers}
         self.sick = fleet.reconciler.opinions.sick(time.monotonic())
+        self.idle = _idle(fleet, services)
         self.nameless = self.reconciler.nameless
         self.errors = _errors(services)
         self.totals = _totals(fleet, services)
@@ -91,6 +92,7 @@ class _View:
             delivery_error=self.errors.get(name),
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
+            idle=self.idle.get(name),
             alias_of=self.nameless.get(name),
             audit_error=(seen.error or None) if seen else None,
             visited=_visited(self.visits.get(name)),
@@ -119,6 +121,16 @@ def _shares(fleet: Fleet) -> tuple[dict[str, float], dict[str, int]]:
     most = capacities([s.weight for s in able], policy)
     caps = {} if most is None else dict(zip((s.id for s in able), most.tolist(), strict=True))
     return {s.id: round(load * s.weight / weight, 1) for s in able}, caps
+
+
+def _idle(fleet: Fleet, services: Sequence[Service]) -> dict[str, str]:
+    """By scraper: of which of these services it does not have what it was given."""
+    found: dict[str, list[str]] = {}
+    names = {service.name for service in services}
+    for (service, scraper), one in sorted(fleet.reconciler.opinions.jobs.idle.items()):
+        if service in names:
+            found.setdefault(scraper, []).append(one.found(service))
+    return {scraper: _few(said) for scraper, said in found.items()}
 
 
 def _totals(fleet: Fleet, services: Sequence[Service]) -> Mapping[str, Total]:
@@ -211,6 +223,8 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return f"waits up to {left_s:.0f} s more for targets: it left {_times(flaps)} soon after it came"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
+    if scraper.idle:
+        return f"idle, others take over: {scraper.idle}"
     if scraper.alias_of:
         return f"the same server as {scraper.alias_of}: it gets nothing under this name; list it once"
     if seen and not scraper.targets:  # that look was at a slice that is empty now; who has none may have no such job, either

@@ -1,0 +1,194 @@
+"""A scraper that answers and does not have the targets of a service that it was given: what it lacks, and since when. Pure.
+
+Its job was taken out of the configuration, its list does not reach it, or another server has its address by now. It is
+*idle* for that service when others scrape some of what it lacks. Then it keeps those few, which others try besides, and the
+rest goes elsewhere. As soon as it is seen to have them it gets its share again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from promring.core.claims import Claims, Flags, Taken, among, by_scraper
+from promring.core.coverage import Seen
+from promring.core.plan import rows_of
+from promring.model import Keys, TargetPool
+
+Pair = tuple[str, str]
+"""A service and a scraper."""
+GIVEN_S = 75.0
+"""So long a scraper may take to apply a list that it took: a vmagent looks at its files once a minute."""
+LASTS_S = 20.0
+"""So long it must lack most of them: a server that just started answers before it has read its lists."""
+SHARE, LEAST, WELL = 0.5, 3, 2
+"""Lacking such a share of what it was given, and at least so many; seen to have more so many times in a row."""
+KEPT = 20
+"""What an idle scraper keeps, at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lacking:
+    """One service and scraper: how many targets it was ``given`` long enough ago, and the ``ids`` (uint64, ascending) of
+    those that it does not list, and is not known to drop.
+    """
+
+    given: int
+    ids: Keys
+
+    @property
+    def most(self) -> bool:
+        return len(self.ids) >= max(1.0, SHARE * self.given)
+
+
+NOTHING_LACKING: Mapping[Pair, Lacking] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What it ``kept``, by id; it lacked ``lacking`` of the targets that it was given. ``well``: looks in a row at which it
+    had most of what it has.
+    """
+
+    kept: frozenset[int]
+    lacking: int
+    given: int
+    well: int = 0
+
+    def found(self, service: str) -> str:
+        """A sentence for people."""
+        had = self.given - self.lacking
+        return f"it had {had or 'none'} of the {self.given} targets of {service} that it was given"
+
+
+def lacking(
+    pool: TargetPool,
+    claims: Claims,
+    taken: Mapping[Pair, Taken],
+    seen: Mapping[str, Seen],
+    told: Collection[Pair],
+) -> dict[Pair, Lacking]:
+    """Of each service and scraper of which something was ``told`` and that has something in its slice. ``claims``: what the
+    slices hold; ``taken``: when that was taken; ``seen``: what each scraper does of all services.
+    """
+    found: dict[Pair, Lacking] = {}
+    rows = claims.rows(pool)
+    for name, theirs in zip(claims.names, by_scraper(claims.scrapers, len(claims.names)), strict=True):
+        if (one := seen.get(name)) is None:
+            continue
+        there = theirs[rows[theirs] < len(pool)]
+        mine = there[np.argsort(rows[there], kind="stable")]
+        for service, part in pool.by_service(rows[mine]):
+            if (service, name) not in told:
+                continue
+            since = taken.get((service, name), Taken()).since(claims.since[mine[part]])
+            given = np.sort(pool.ids[rows[mine[part]][since <= one.at - GIVEN_S]])
+            without = given[~(among(one.ids, given) | among(one.dropped, given) | among(one.unlabelled, given))]
+            found[service, name] = Lacking(len(given), without if len(without) > one.hidden else without[:0])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class IdleJobs:
+    """Who lacks most of what, ``since`` when (monotonic seconds), and who is ``idle``. Never changed."""
+
+    since: Mapping[Pair, float] = field(default_factory=dict)
+    idle: Mapping[Pair, Idle] = field(default_factory=dict)
+
+    def suspects(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
+        """Who has lacked most for long, and who is idle. ``lacks``: without the services that most lack (``without_those``).
+        A few targets are enough where the scraper lacks most of all that it was given.
+        """
+        lasting = {pair for pair in lacks if now - self.since.get(pair, now) >= LASTS_S}
+        given, lacked = Counter[str](), Counter[str]()
+        for (_, name), one in lacks.items():
+            given[name] += one.given
+            lacked[name] += len(one.ids)
+        idle_all = {name for name in lacked if lacked[name] >= max(LEAST, SHARE * given[name])}
+        return {pair for pair in lasting if len(lacks[pair].ids) >= LEAST or pair[1] in idle_all} | self.idle.keys()
+
+    def after(
+        self, lacks: Mapping[Pair, Lacking], reached: Mapping[Pair, Keys], told: Collection[Pair], now: float
+    ) -> IdleJobs:
+        """After another look. ``reached``: of the suspects, what they lack and others scrape, where others scrape enough of
+        what they tried of it.
+        """
+        since = {pair: self.since.get(pair, now) for pair, one in lacks.items() if one.most}
+        since |= {pair: at for pair, at in self.since.items() if pair not in told}  # nothing is known of it at this look
+        idle = {}
+        for pair, one in self.idle.items():
+            if pair not in told:
+                idle[pair] = one
+            elif pair in lacks and (not lacks[pair].given or lacks[pair].most):
+                idle[pair] = Idle(one.kept, one.lacking, one.given)
+            elif pair in lacks and one.well + 1 < WELL:
+                idle[pair] = Idle(one.kept, one.lacking, one.given, one.well + 1)
+        for pair, ids in reached.items():
+            if pair not in self.idle and pair in since:
+                kept = frozenset(ids[:KEPT].tolist())
+                idle[pair] = Idle(kept, len(lacks[pair].ids), lacks[pair].given)
+        return IdleJobs(since, idle)
+
+    def only(self, scrapers: Collection[str]) -> IdleJobs:
+        """What is known of these."""
+        return self.renamed({name: name for name in scrapers})
+
+    def renamed(self, scrapers: Mapping[str, str]) -> IdleJobs:
+        """With the names that the scrapers have now; who has none is no scraper any more."""
+        return IdleJobs(
+            {(service, scrapers[name]): at for (service, name), at in self.since.items() if name in scrapers},
+            {(service, scrapers[name]): one for (service, name), one in self.idle.items() if name in scrapers},
+        )
+
+    def and_those_of(self, other: IdleJobs) -> IdleJobs:
+        return IdleJobs({**other.since, **self.since}, {**other.idle, **self.idle})
+
+
+def without_those(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
+    """``lacks`` without the services of which most scrapers, at least two, lack most: then it is not the scrapers."""
+    asked = Counter(service for (service, _), one in lacks.items() if one.given)
+    lack_most = Counter(service for (service, _), one in lacks.items() if one.most)
+    not_they = {service for service, count in lack_most.items() if count > 1 and 2 * count > asked[service]}
+    return {pair: one for pair, one in lacks.items() if pair[0] not in not_they}
+
+
+def lacked_by(lacks: Mapping[Pair, Lacking]) -> dict[str, Keys]:
+    """By scraper, of all services."""
+    found: dict[str, list[Keys]] = {}
+    for (_, name), one in lacks.items():
+        if len(one.ids):
+            found.setdefault(name, []).append(one.ids)
+    return {name: np.concatenate(ids) for name, ids in found.items()}
+
+
+def sampled(suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], idle: Mapping[Pair, Idle]) -> set[int]:
+    """Ids that others shall try: of each suspect a few; of one that is idle those that it keeps."""
+    found = set[int]()
+    for pair in suspects:
+        if pair in idle:
+            found |= idle[pair].kept
+        elif pair in lacks:
+            found |= set(lacks[pair].ids[:KEPT].tolist())
+    return found
+
+
+def reached_elsewhere(
+    suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], pool: TargetPool, tried: Flags, good: Flags
+) -> dict[Pair, Keys]:
+    """Of each suspect what it lacks and others scrape with success; of none of which others scrape less than half of what
+    they ``tried``. ``tried``, ``good``: whether somebody asks each row of the pool, and whether one has success.
+    """
+    found = {}
+    for pair in suspects:
+        if pair not in lacks:
+            continue
+        rows = rows_of(pool, lacks[pair].ids)
+        rows = rows[rows < len(pool)]
+        asked = rows[tried[rows]]
+        reached = asked[good[asked]]
+        if len(asked) >= min(LEAST, len(rows)) and len(asked) and 2 * len(reached) >= len(asked):
+            found[pair] = np.sort(pool.ids[reached])
+    return found

@@ -1,0 +1,207 @@
+"""Scrapers that do not have what they were given: when they are idle, for what, and when no more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from promring.core.claims import NEVER, Claims, Taken
+from promring.core.idle import GIVEN_S, KEPT, LASTS_S, Idle, IdleJobs, Lacking, lacking, without_those
+from promring.core.joined import FleetPool, Part, salt_of
+from promring.core.placement import Policy, place
+from promring.core.refusals import refused_now
+from promring.core.ring import Ring
+from promring.core.second_opinion import AFTER, SecondOpinions
+from promring.model import Failing, Placement, Scraper
+from tests.laws.strategies import pool_of
+from tests.seeing import owned, seen_with
+
+LOOK_S = 30.0
+MEMBERS = tuple(Scraper(f"{name}:1", name, 1) for name in "abcd")
+A, B, C, D = (s.id for s in MEMBERS)
+RING = Ring(MEMBERS, 64)
+PAIRS = {(service, s.id) for service in ("db", "node") for s in MEMBERS}
+POOL = FleetPool.of(
+    {
+        name: Part(pool_of([f"{name}{n}:1" for n in range(count)]), 1, salt_of("f", name))
+        for name, count in (("db", 40), ("node", 200))
+    }
+)
+PLACED = place(POOL, RING, Policy(64))
+
+
+def of_service(ids: Collection[int], service: str) -> set[int]:
+    return set(ids) & set(POOL.ids[POOL.rows(service)].tolist())
+
+
+class Fleet:
+    """Four scrapers that have what their slices hold; ``without``: services that a scraper has no job for; ``dead``: ids
+    that nobody reaches.
+    """
+
+    def __init__(self, placed: Placement = PLACED) -> None:
+        self.placed, self.opinions, self.at = placed, SecondOpinions(), 1000.0
+        self.without: dict[str, tuple[str, ...]] = {}
+        self.dead: set[int] = set()
+        self.unseen: set[tuple[str, str]] = set()
+        self.more: dict[str, Mapping[str, object]] = {}
+        """Attributes of what is seen of a scraper."""
+
+    def has(self, placement: Placement, scraper: Scraper) -> set[int]:
+        ids = set(owned(placement, scraper))
+        for service in self.without.get(scraper.id, ()):
+            ids -= of_service(ids, service)
+        return ids
+
+    def looked(self, times: int = 1) -> SecondOpinions:
+        for _ in range(times):
+            self.at += LOOK_S
+            in_force = self.opinions.applied(self.placed)
+            seen = {}
+            for scraper in MEMBERS:
+                one = seen_with(self.has(in_force, scraper), self.at, down=self.dead)
+                seen[scraper.id] = replace(one, **self.more.get(scraper.id, {}))  # type: ignore[arg-type]
+            told = PAIRS - self.unseen
+            taken = {pair: Taken((NEVER,), (0.0,)) for pair in PAIRS}
+            lacks = lacking(POOL, claims_of(in_force, 0.0), taken, seen, told)
+            self.opinions = self.opinions.judged(self.placed, RING, seen, self.at, lacks, told)
+        return self.opinions
+
+
+def claims_of(placement: Placement, since: float) -> Claims:
+    rows, columns = np.nonzero(placement.owners >= 0)
+    ids, owners = placement.pool.ids[rows], placement.owners[rows, columns]
+    ends = np.full(len(rows), NEVER)
+    return Claims(tuple(s.id for s in placement.scrapers), ids, owners, np.full(len(rows), since), ends)
+
+
+def test_who_has_no_such_job_keeps_a_few_of_its_targets_that_others_try_and_gets_no_more() -> None:
+    fleet = Fleet()
+    fleet.without = {A: ("db",)}
+    lost = of_service(owned(PLACED, MEMBERS[0]), "db")
+    assert len(lost) >= 3
+    assert fleet.looked(1).trials == {}, "a server that just started answers before it has read its lists"
+    assert fleet.looked(1).trials.keys() == lost, "they are few: others try all of them"
+    opinions = fleet.looked(1)
+    assert opinions.failing(fleet.at) == Failing((), (("db", A),))
+    assert opinions.jobs.idle["db", A] == Idle(frozenset(lost), len(lost), len(lost))
+    refused = refused_now([("db", A)], {}, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [("db", A)], opinions.kept)
+    assert set(refused["db", A].tolist()) == lost, "not all that it has taken, as of one that refuses the rest"
+    assert refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], opinions.kept) is refused
+
+
+def test_of_a_large_job_a_few_are_tried_elsewhere_and_kept() -> None:
+    fleet = Fleet()
+    fleet.without = {B: ("node",)}
+    lost = of_service(owned(PLACED, MEMBERS[1]), "node")
+    assert len(lost) > KEPT
+    assert len(fleet.looked(2).trials) == KEPT
+    kept = fleet.looked(1).jobs.idle["node", B].kept
+    assert kept < fleet.opinions.trials.keys(), "and now others try each that was lacking three times"
+    assert kept < lost
+
+
+def test_it_is_over_as_soon_as_the_scraper_has_them_again() -> None:
+    fleet = Fleet()
+    fleet.without = {A: ("db",)}
+    fleet.looked(20)
+    assert fleet.opinions.failing(fleet.at).refusing == (("db", A),), "it goes on while it has none of what it keeps"
+    fleet.without = {}
+    assert fleet.looked(1).jobs.idle, "one look is not enough"
+    opinions = fleet.looked(1)
+    assert (opinions.jobs, opinions.trials) == (IdleJobs(), {})
+
+
+def test_what_cannot_be_seen_says_nothing_and_what_has_nothing_more_is_over() -> None:
+    fleet = Fleet()
+    fleet.without, fleet.unseen = {A: ("db",)}, {("db", A)}
+    assert fleet.looked(5).jobs == IdleJobs()
+    fleet.unseen = set()
+    fleet.looked(3)
+    assert fleet.opinions.jobs.idle
+    fleet.unseen = {("db", A)}
+    assert fleet.looked(5).jobs.idle, "it goes on while nothing is known"
+    seen = {s.id: seen_with(owned(PLACED, s), fleet.at + 1) for s in MEMBERS}
+    without = fleet.opinions.judged(PLACED, RING, seen, fleet.at + 1, {}, PAIRS)
+    assert not without.jobs.idle, "its slice has nothing of that job any more: it gets its share again"
+    gone = place(POOL, Ring(MEMBERS[1:], 64), Policy(64))
+    assert not fleet.opinions.judged(gone, Ring(MEMBERS[1:], 64), {}, fleet.at + 1, {}, ()).jobs.idle
+
+
+def test_when_most_have_no_such_job_or_nobody_reaches_them_it_is_not_the_scraper() -> None:
+    fleet = Fleet()
+    fleet.without = {A: ("db",), B: ("db",), C: ("db",)}
+    assert fleet.looked(10).trials == {}
+    assert not fleet.opinions.jobs.idle
+    fleet.without = {A: ("db",), B: ("db",)}
+    assert fleet.looked(3).jobs.idle.keys() == {("db", A), ("db", B)}, "half of them"
+    others = Fleet()
+    others.without, others.dead = {A: ("db",)}, set(POOL.ids.tolist())
+    assert not others.looked(10).jobs.idle
+
+
+def test_of_a_job_that_one_scraper_has_alone_others_try_what_it_lacks() -> None:
+    alone = {("db", A): Lacking(2, np.array([1, 2], dtype=np.uint64)), ("db", B): Lacking(0, np.array([], dtype=np.uint64))}
+    assert without_those(alone) == alone
+    assert without_those({**alone, ("db", B): alone["db", A]}) == {}
+
+
+def test_a_target_that_nobody_can_make_anything_of_is_tried_elsewhere_and_then_later() -> None:
+    fleet, row = Fleet(), int(POOL.rows("node").start)
+    bad = int(POOL.ids[row])
+    real = fleet.has
+    fleet.has = lambda placement, scraper: real(placement, scraper) - {bad}  # type: ignore[method-assign]
+    assert fleet.looked(AFTER).trials.keys() == {bad}
+    assert fleet.looked(AFTER).trials == {}, "the other one does not have it, either"
+    assert fleet.opinions.again_at.keys() == {bad}
+    assert not fleet.opinions.jobs.idle
+
+
+@pytest.mark.parametrize("how", ["dropped", "unlabelled", "hidden"])
+def test_what_relabelling_drops_or_hides_is_not_lacking(how: str) -> None:
+    fleet = Fleet()
+    fleet.without = {A: ("db",)}
+    lost = np.array(sorted(of_service(owned(PLACED, MEMBERS[0]), "db")), dtype=np.uint64)
+    fleet.more = {A: {how: len(lost) if how == "hidden" else lost}}
+    opinions = fleet.looked(10)
+    assert not opinions.jobs.idle
+    assert not opinions.jobs.since
+
+
+def test_a_list_is_given_some_time_to_be_applied_and_one_that_was_not_taken_is_not_lacking() -> None:
+    claims = claims_of(PLACED, 100.0)
+    seen = {A: seen_with((), 100.0 + GIVEN_S)}
+
+    def lacks(taken: Taken) -> dict[tuple[str, str], Lacking]:
+        return lacking(POOL, claims, {("db", A): taken}, seen, PAIRS)
+
+    assert lacks(Taken((100.0,), (100.0,)))["db", A].most
+    for taken in (Taken((100.0,), (100.1,)), Taken((99.0,), (99.0,)), Taken()):
+        one = lacks(taken)["db", A]
+        assert (one.given, len(one.ids), one.most) == (0, 0, False)
+    assert lacking(POOL, claims, {}, seen, {("node", A)}).keys() == {("node", A)}, "of the others nothing was told"
+
+
+def test_a_few_are_enough_where_it_lacks_all_that_it_was_given() -> None:
+    """Of a job with one or two targets at each scraper they would say nothing."""
+    two = np.array([1, 2], dtype=np.uint64)
+    lacks = {("db", A): Lacking(2, two), ("db", B): Lacking(2, two[:0]), ("node", A): Lacking(9, two[:0])}
+    since = IdleJobs(since={("db", A): 0.0})
+    assert since.suspects(lacks, LASTS_S) == set()
+    assert since.suspects({**lacks, ("node", A): Lacking(2, two)}, LASTS_S) == {("db", A)}
+    assert since.suspects({**lacks, ("node", A): Lacking(2, two)}, LASTS_S - 1) == set()
+
+
+def test_what_is_known_goes_on_under_other_names() -> None:
+    jobs = IdleJobs({("db", A): 1.0}, {("db", A): Idle(frozenset({7}), 3, 4)})
+    renamed = jobs.renamed({A: "x"})
+    assert dict(renamed.since) == {("db", "x"): 1.0}
+    assert renamed.idle.keys() == {("db", "x")}
+    assert jobs.renamed({B: "x"}) == IdleJobs()
+    assert jobs.and_those_of(renamed).idle.keys() == {("db", A), ("db", "x")}
+    opinions = SecondOpinions(jobs=jobs)
+    assert opinions.of({}).jobs == IdleJobs(), "the ids are others"
+    assert opinions.renamed({A: "x"}).failing(0.0).refusing == (("db", "x"),)
