@@ -117,9 +117,7 @@ class ServiceDeliveries:
             for outcome in outcomes:
                 if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
-        names = {s.scraper.id for s in slices}
-        self.visitors.serve(names)
-        self._empty = frozenset(s.scraper.id for s in slices if not s.targets)
+        names = self._serve(slices)
         for gone in self.taken.keys() - names:
             del self.taken[gone]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
@@ -143,6 +141,13 @@ class ServiceDeliveries:
         again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
         self._given, self._there = _Given(slices, how, again_at, done) if pushed_all else None, frozenset(there)
         return done
+
+    def _serve(self, slices: Sequence[Slice]) -> set[str]:
+        """The names of their scrapers."""
+        names = {s.scraper.id for s in slices}
+        self.visitors.serve(names)
+        self._empty = frozenset(s.scraper.id for s in slices if not s.targets)
+        return names
 
     async def withdraw(self) -> None:
         """Serve no slice: scrapers and agents that ask get 503, and keep the slice that they have."""
