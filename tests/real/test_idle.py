@@ -71,8 +71,11 @@ async def test_what_a_scraper_without_the_job_had_goes_to_others_and_comes_back(
             lambda: fleet.load_of(NODE, without) >= 3 and fleet.settled(NODE), "it has its share again", TAKEN_OVER_S
         )
         assert fleet.tally(NODE, since).missed == 0
-        assert await idle(fleet, without) is None
-        assert not await excluded(fleet)
+
+        async def is_over() -> bool:
+            return await idle(fleet, without) is None and not await excluded(fleet)
+
+        await until(is_over, "it is idle no more", 60)
 
 
 async def test_what_a_scraper_that_reads_an_old_list_does_not_have_goes_to_others(tmp_path: Path) -> None:

@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 
 from promring.core.claims import NEVER, Claims, Taken
-from promring.core.idle import GIVEN_S, KEPT, LASTS_S, Idle, IdleJobs, Lacking, lacking, without_those
+from promring.core.idle import (
+    GIVEN_S,
+    KEPT,
+    LASTS_S,
+    Idle,
+    IdleJobs,
+    Lacking,
+    lacking,
+    reached_elsewhere,
+    sampled,
+    without_those,
+)
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.refusals import refused_now
 from promring.core.ring import Ring
 from promring.core.second_opinion import AFTER, SecondOpinions
-from promring.model import Failing, Placement, Scraper
+from promring.model import Failing, Keys, Placement, Scraper
 from tests.laws.strategies import pool_of
 from tests.seeing import owned, seen_with
 
@@ -91,6 +102,11 @@ def test_who_has_no_such_job_keeps_a_few_of_its_targets_that_others_try_and_gets
     refused = refused_now([("db", A)], {}, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [("db", A)], opinions.kept)
     assert set(refused["db", A].tolist()) == lost, "not all that it has taken, as of one that refuses the rest"
     assert refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], opinions.kept) is refused
+    more = {**opinions.kept, ("db", B): next(iter(opinions.kept.values()))}
+    assert refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], more) is refused
+    other = {("db", A): opinions.kept["db", A][:1]}
+    now = refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], other)
+    assert now["db", A] is other["db", A], "it keeps others than before"
 
 
 def test_of_a_large_job_a_few_are_tried_elsewhere_and_kept() -> None:
@@ -143,10 +159,22 @@ def test_when_most_have_no_such_job_or_nobody_reaches_them_it_is_not_the_scraper
     assert not others.looked(10).jobs.idle
 
 
+def test_nobody_that_has_no_such_job_is_asked_to_try_and_everybody_else_is() -> None:
+    fleet = Fleet()
+    fleet.without = {A: ("node",), B: ("node",), C: ("db",)}
+    trials, node = fleet.looked(2).trials, set(POOL.ids[POOL.rows("node")].tolist())
+    assert {trial.scraper for key, trial in trials.items() if key in node} == {C, D}
+    assert {trial.scraper for key, trial in trials.items() if key not in node} == {A, B, D}
+
+
 def test_of_a_job_that_one_scraper_has_alone_others_try_what_it_lacks() -> None:
     alone = {("db", A): Lacking(2, np.array([1, 2], dtype=np.uint64)), ("db", B): Lacking(0, np.array([], dtype=np.uint64))}
     assert without_those(alone) == alone
-    assert without_those({**alone, ("db", B): alone["db", A]}) == {}
+    both = {**alone, ("db", B): alone["db", A]}
+    lately = Lacking(0, np.array([], dtype=np.uint64))
+    assert without_those({**both, ("db", C): lately, ("db", D): lately}) == {}
+    four = {**both, ("db", C): Lacking(1, lately.ids), ("db", D): Lacking(1, lately.ids)}
+    assert without_those(four) == four
 
 
 def test_a_target_that_nobody_can_make_anything_of_is_tried_elsewhere_and_then_later() -> None:
@@ -155,7 +183,8 @@ def test_a_target_that_nobody_can_make_anything_of_is_tried_elsewhere_and_then_l
     real = fleet.has
     fleet.has = lambda placement, scraper: real(placement, scraper) - {bad}  # type: ignore[method-assign]
     assert fleet.looked(AFTER).trials.keys() == {bad}
-    assert fleet.looked(AFTER).trials == {}, "the other one does not have it, either"
+    assert fleet.looked(AFTER - 1).trials.keys() == {bad}
+    assert fleet.looked(1).trials == {}, "the other one does not have it, either"
     assert fleet.opinions.again_at.keys() == {bad}
     assert not fleet.opinions.jobs.idle
 
@@ -169,6 +198,7 @@ def test_what_relabelling_drops_or_hides_is_not_lacking(how: str) -> None:
     opinions = fleet.looked(10)
     assert not opinions.jobs.idle
     assert not opinions.jobs.since
+    assert opinions.down == {}
 
 
 def test_a_list_is_given_some_time_to_be_applied_and_one_that_was_not_taken_is_not_lacking() -> None:
@@ -182,6 +212,10 @@ def test_a_list_is_given_some_time_to_be_applied_and_one_that_was_not_taken_is_n
     for taken in (Taken((100.0,), (100.1,)), Taken((99.0,), (99.0,)), Taken()):
         one = lacks(taken)["db", A]
         assert (one.given, len(one.ids), one.most) == (0, 0, False)
+    gone = replace(claims, ids=np.append(claims.ids[:-1], np.uint64(5)))
+    assert lacking(POOL, gone, {}, seen, PAIRS).keys() == {("db", A), ("node", A)}, (
+        "what is no target any more is not lacking"
+    )
     assert lacking(POOL, claims, {}, seen, {("node", A)}).keys() == {("node", A)}, "of the others nothing was told"
 
 
@@ -205,3 +239,72 @@ def test_what_is_known_goes_on_under_other_names() -> None:
     opinions = SecondOpinions(jobs=jobs)
     assert opinions.of({}).jobs == IdleJobs(), "the ids are others"
     assert opinions.renamed({A: "x"}).failing(0.0).refusing == (("db", "x"),)
+
+
+def ids(*keys: int) -> Keys:
+    return np.array(keys, dtype=np.uint64)
+
+
+def test_most_is_half_and_at_least_one() -> None:
+    assert [Lacking(4, ids(1, 2)).most, Lacking(5, ids(1, 2)).most] == [True, False]
+    assert [Lacking(1, ids(1)).most, Lacking(0, ids()).most] == [True, False]
+    assert Idle(frozenset(), 3, 4).found("db") == "it had 1 of the 4 targets of db that it was given"
+
+
+def test_three_targets_make_a_suspect_and_so_does_half_of_all_that_it_was_given() -> None:
+    jobs = IdleJobs(since={("db", A): 0.0, ("node", A): 0.0})
+    well = {("web", A): Lacking(20, ids())}
+    assert jobs.suspects({("db", A): Lacking(3, ids(1, 2, 3)), **well}, LASTS_S) == {("db", A)}
+    two = {("db", A): Lacking(2, ids(1, 2)), ("node", A): Lacking(2, ids(3, 4))}
+    assert jobs.suspects({**two, ("web", A): Lacking(4, ids())}, LASTS_S) == two.keys(), "half of eight"
+    assert jobs.suspects({**two, ("web", A): Lacking(5, ids())}, LASTS_S) == set()
+    assert jobs.suspects({("db", A): Lacking(2, ids(1, 2))}, LASTS_S) == set(), "all of two are too few"
+
+
+def test_since_when_it_lacks_most_goes_on_while_nothing_is_known_and_ends_when_it_has_more() -> None:
+    jobs, most = IdleJobs(since={("db", A): 1.0}), {("db", A): Lacking(2, ids(1, 2))}
+    assert jobs.after({}, {}, (), 9.0).since == {("db", A): 1.0}
+    assert jobs.after(most, {}, PAIRS, 9.0).since == {("db", A): 1.0}
+    fewer = {("db", A): Lacking(4, ids(1))}
+    after = jobs.after(fewer, {("db", A): ids(1)}, PAIRS, 9.0)
+    assert (after.since, after.idle) == ({}, {}), "nor is it idle, whatever others reach of what it lacks"
+
+
+def test_what_it_keeps_stays_the_same_and_what_was_given_lately_says_nothing() -> None:
+    known = Idle(frozenset({1, 2}), 9, 9, well=1)
+    jobs = IdleJobs(idle={("db", A): known})
+    most = {("db", A): Lacking(2, ids(1, 2))}
+    assert jobs.after(most, {("db", A): ids(2)}, PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
+    lately = {("db", A): Lacking(0, ids())}
+    assert jobs.after(lately, {}, PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
+    has = {("db", A): Lacking(2, ids())}
+    assert jobs.after(has, {}, PAIRS, 9.0).idle == {}
+    assert IdleJobs(idle={("db", A): replace(known, well=0)}).after(has, {}, PAIRS, 9.0).idle == jobs.idle
+
+
+def test_others_try_again_what_it_keeps() -> None:
+    idle = {("db", A): Idle(frozenset({1, 2}), 9, 9)}
+    lacks = {("db", A): Lacking(3, ids(1, 2, 3)), ("db", B): Lacking(30, ids(*range(10, 40)))}
+    assert sampled([("db", A)], lacks, idle) == {1, 2}
+    assert sampled(lacks, lacks, idle) == {1, 2, *range(10, 10 + KEPT)}
+
+
+def test_half_of_what_others_tried_is_enough_and_they_must_have_tried_some() -> None:
+    pool = pool_of([f"t{n}:1" for n in range(6)])
+    lacks = {("", A): Lacking(6, np.sort(pool.ids))}
+
+    def reached(tried: Collection[int], good: Collection[int]) -> set[int]:
+        flags = [np.isin(np.arange(6), list(some)) for some in (tried, good)]
+        return {int(key) for some in reached_elsewhere(lacks, lacks, pool, *flags).values() for key in some}
+
+    assert reached({0, 1, 2, 3}, {0, 1}) == set(pool.ids[:2].tolist())
+    assert reached({0, 1, 2}, {0}) == set()
+    assert reached({0, 1}, {0, 1}) == set(), "two of six"
+    assert len(reached({0, 1, 2}, {0, 1, 2})) == 3
+    lacks = {("", A): Lacking(2, pool.ids[:2])}
+    assert len(reached({0, 1}, {1})) == 1, "all that it lacks"
+    assert reached((), ()) == set()
+    lacks = {("", A): Lacking(1, pool.ids[:1])}
+    assert len(reached({0}, {0})) == 1
+    lacks = {("", A): Lacking(0, ids())}
+    assert reached({0}, {0}) == set()

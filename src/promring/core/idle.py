@@ -32,8 +32,8 @@ KEPT = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lacking:
-    """One service and scraper: how many targets it was ``given`` long enough ago, and the ``ids`` (uint64, ascending) of
-    those that it does not list, and is not known to drop.
+    """One service and scraper: how many targets it was ``given`` long enough ago, and the ``ids`` (uint64) of those
+    that it does not list, and is not known to drop.
     """
 
     given: int
@@ -85,7 +85,7 @@ def lacking(
             if (service, name) not in told:
                 continue
             since = taken.get((service, name), Taken()).since(claims.since[mine[part]])
-            given = np.sort(pool.ids[rows[mine[part]][since <= one.at - GIVEN_S]])
+            given = pool.ids[rows[mine[part]][since <= one.at - GIVEN_S]]
             without = given[~(among(one.ids, given) | among(one.dropped, given) | among(one.unlabelled, given))]
             found[service, name] = Lacking(len(given), without if len(without) > one.hidden else without[:0])
     return found
@@ -159,18 +159,17 @@ def lacked_by(lacks: Mapping[Pair, Lacking]) -> dict[str, Keys]:
     """By scraper, of all services."""
     found: dict[str, list[Keys]] = {}
     for (_, name), one in lacks.items():
-        if len(one.ids):
-            found.setdefault(name, []).append(one.ids)
+        found.setdefault(name, []).append(one.ids)
     return {name: np.concatenate(ids) for name, ids in found.items()}
 
 
 def sampled(suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], idle: Mapping[Pair, Idle]) -> set[int]:
-    """Ids that others shall try: of each suspect a few; of one that is idle those that it keeps."""
+    """Ids that others shall try: a few that each suspect ``lacks``; of one that is ``idle`` those that it keeps."""
     found = set[int]()
     for pair in suspects:
         if pair in idle:
             found |= idle[pair].kept
-        elif pair in lacks:
+        else:
             found |= set(lacks[pair].ids[:KEPT].tolist())
     return found
 
@@ -186,9 +185,8 @@ def reached_elsewhere(
         if pair not in lacks:
             continue
         rows = rows_of(pool, lacks[pair].ids)
-        rows = rows[rows < len(pool)]
         asked = rows[tried[rows]]
         reached = asked[good[asked]]
-        if len(asked) >= min(LEAST, len(rows)) and len(asked) and 2 * len(reached) >= len(asked):
-            found[pair] = np.sort(pool.ids[reached])
+        if len(asked) >= max(1, min(LEAST, len(rows))) and 2 * len(reached) >= len(asked):
+            found[pair] = pool.ids[reached]
     return found

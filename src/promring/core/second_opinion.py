@@ -162,7 +162,7 @@ class SecondOpinions:
             else:
                 trials[key] = replace(trial, failed=failed)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
-        without = {pair for pair in self.jobs.suspects(credible, now) if pair[1] in live}
+        without = self.jobs.suspects(credible, now)
         sample = _sample(suspects, failing) | sampled(without, lacks, self.jobs.idle)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
         due = [key for key in due if key not in again or again[key][0] <= now]
