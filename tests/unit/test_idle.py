@@ -216,6 +216,8 @@ def test_a_list_is_given_some_time_to_be_applied_and_one_that_was_not_taken_is_n
     assert lacking(POOL, gone, {}, seen, PAIRS).keys() == {("db", A), ("node", A)}, (
         "what is no target any more is not lacking"
     )
+    has_all = lacking(POOL, claims, {}, {A: seen_with(owned(PLACED, MEMBERS[0]), 100.0)}, PAIRS)["node", A]
+    assert (has_all.given, len(has_all.ids)) == (len(of_service(owned(PLACED, MEMBERS[0]), "node")), 0)
     assert lacking(POOL, claims, {}, seen, {("node", A)}).keys() == {("node", A)}, "of the others nothing was told"
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from promring.core.claims import Claims, Flags, Taken, among, by_scraper
-from promring.core.coverage import Seen
+from promring.core.coverage import NO_IDS, Seen
 from promring.core.plan import rows_of
 from promring.model import Keys, TargetPool
 
@@ -81,8 +81,12 @@ def lacking(
             continue
         there = theirs[rows[theirs] < len(pool)]
         mine = there[np.argsort(rows[there], kind="stable")]
+        lists_all = bool(among(one.ids, pool.ids[rows[mine]]).all())
         for service, part in pool.by_service(rows[mine]):
             if (service, name) not in told:
+                continue
+            if lists_all:  # as most do
+                found[service, name] = Lacking(part.stop - part.start, NO_IDS)
                 continue
             since = taken.get((service, name), Taken()).since(claims.since[mine[part]])
             given = pool.ids[rows[mine[part]][since <= one.at - GIVEN_S]]
