@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from promring.core.claims import NEVER, Claims, Taken
+from promring.core.coverage import Seen
 from promring.core.idle import (
     GIVEN_S,
     KEPT,
@@ -23,7 +24,7 @@ from promring.core.idle import (
 )
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
-from promring.core.refusals import refused_now
+from promring.core.refusals import Refused, refused_now
 from promring.core.ring import Ring
 from promring.core.second_opinion import AFTER, SecondOpinions
 from promring.model import Failing, Keys, Placement, Scraper
@@ -58,6 +59,8 @@ class Fleet:
         self.without: dict[str, tuple[str, ...]] = {}
         self.dead: set[int] = set()
         self.unseen: set[tuple[str, str]] = set()
+        self.holds: dict[str, set[int]] = {}
+        """What a scraper still has from before, by id."""
         self.more: dict[str, Mapping[str, object]] = {}
         """Attributes of what is seen of a scraper."""
 
@@ -73,7 +76,8 @@ class Fleet:
             in_force = self.opinions.applied(self.placed)
             seen = {}
             for scraper in MEMBERS:
-                one = seen_with(self.has(in_force, scraper), self.at, down=self.dead)
+                has = self.has(in_force, scraper) | self.holds.get(scraper.id, set())
+                one = seen_with(has, self.at, down=self.dead)
                 seen[scraper.id] = replace(one, **self.more.get(scraper.id, {}))  # type: ignore[arg-type]
             told = PAIRS - self.unseen
             taken = {pair: Taken((NEVER,), (0.0,)) for pair in PAIRS}
@@ -99,14 +103,47 @@ def test_who_has_no_such_job_keeps_a_few_of_its_targets_that_others_try_and_gets
     opinions = fleet.looked(1)
     assert opinions.failing(fleet.at) == Failing((), (("db", A),))
     assert opinions.jobs.idle["db", A] == Idle(frozenset(lost), len(lost), len(lost))
-    refused = refused_now([("db", A)], {}, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [("db", A)], opinions.kept)
+    seen, claims = {A: seen_with((), fleet.at)}, claims_of(PLACED, 0.0)
+    refused = refused_now([("db", A)], {}, MEMBERS, claims, {}, seen, [("db", A)], opinions.kept)
     assert set(refused["db", A].tolist()) == lost, "not all that it has taken, as of one that refuses the rest"
-    assert refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], opinions.kept) is refused
-    more = {**opinions.kept, ("db", B): next(iter(opinions.kept.values()))}
-    assert refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], more) is refused
-    other = {("db", A): opinions.kept["db", A][:1]}
-    now = refused_now([("db", A)], refused, MEMBERS, claims_of(PLACED, 0.0), {}, {}, [], other)
-    assert now["db", A] is other["db", A], "it keeps others than before"
+
+
+def test_what_an_idle_scraper_has_it_keeps_besides_the_few_that_others_try() -> None:
+    claims, pair, few = claims_of(PLACED, 0.0), ("db", A), np.array([1, 2], dtype=np.uint64)
+    seen = {A: seen_with({7, 8}, 1.0)}
+
+    def has(seen: Mapping[str, Seen], before: Refused) -> Refused:
+        return refused_now([pair], before, MEMBERS, claims, {pair: Taken((NEVER,), (0.0,))}, seen, [pair], {pair: few})
+
+    refused = has(seen, {})
+    assert refused[pair].tolist() == [1, 2, 7, 8]
+    assert has({A: seen_with({7}, 2.0)}, refused) is refused, "and it stays so"
+    assert set(has({}, {})[pair].tolist()) == {1, 2, *owned(PLACED, MEMBERS[0])}, (
+        "before anything was seen it is what it had"
+    )
+
+
+def test_what_former_owners_still_scrape_is_not_tried_by_others() -> None:
+    """A Prometheus may read its list once in five minutes: it joins, and the others keep what it shall have."""
+    fleet = Fleet()
+    fleet.without = {A: ("db",)}
+    lost = of_service(owned(PLACED, MEMBERS[0]), "db")
+    fleet.holds, fleet.dead = {B: lost}, lost
+    assert fleet.looked(20).trials == {}
+    assert not fleet.opinions.jobs.idle
+    fleet.holds, fleet.dead = {}, set()
+    assert fleet.looked(1).trials.keys() == lost, "now nobody does, and it has lacked them for long"
+    assert fleet.looked(1).jobs.idle.keys() == {("db", A)}
+
+
+def test_who_has_no_such_job_is_idle_when_the_second_owner_of_each_target_has_it_too() -> None:
+    each = {name: Part(part.pool, 2, part.salt) for name, part in POOL.parts.items()}
+    fleet = Fleet(place(FleetPool.of(each), RING, Policy(64)))
+    assert fleet.placed.owners.shape[1] == 2
+    fleet.without = {A: ("db",)}
+    opinions = fleet.looked(3)
+    assert opinions.trials == {}, "others scrape them"
+    assert opinions.jobs.idle.keys() == {("db", A)}
 
 
 def test_of_a_large_job_a_few_are_tried_elsewhere_and_kept() -> None:

@@ -159,6 +159,20 @@ def without_those(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
     return {pair: one for pair, one in lacks.items() if pair[0] not in not_they}
 
 
+def only_missing(
+    lacks: Mapping[Pair, Lacking], pool: TargetPool, enough: Flags, tried: Collection[int]
+) -> dict[Pair, Lacking]:
+    """``lacks``, of it only what not ``enough`` scrape, by row of the pool, or what is ``tried`` elsewhere because of that,
+    by id. What a former owner still holds has time: the next one may read its list once in minutes.
+    """
+    few = np.array(sorted(tried), dtype=np.uint64)
+
+    def missing(one: Lacking) -> Lacking:
+        return Lacking(one.given, one.ids[~enough[rows_of(pool, one.ids)] | among(few, one.ids)])
+
+    return {pair: missing(one) if len(one.ids) else one for pair, one in lacks.items()}
+
+
 def lacked_by(lacks: Mapping[Pair, Lacking]) -> dict[str, Keys]:
     """By scraper, of all services."""
     found: dict[str, list[Keys]] = {}

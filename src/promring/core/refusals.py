@@ -32,7 +32,8 @@ def refused_now(
 ) -> Refused:
     """What each of these ``pairs`` of service and scraper has; of those that were there ``before`` it stays as it was.
     ``taken`` tells it of the pairs that were ``tried``. That the others refuse was found by another controller, or before a
-    restart: there it is what the scraper is seen to have, or else what the plan says. What idle ones ``kept`` is known.
+    restart: there it is what the scraper is seen to have, or else what the plan says. So it is of those that are idle, and
+    what these ``kept`` besides.
 
     A service that most scrapers refuse, or all that may have targets, is left out: then the scrapers are not the cause, and
     nobody would be left.
@@ -43,16 +44,15 @@ def refused_now(
         by_service.setdefault(service, set()).add(scraper)
     believed = {name for name, some in by_service.items() if len(some) * 2 <= len(members) and not able <= some}
     now = {
-        pair: kept[pair]
-        if pair in kept
-        else before[pair]
+        pair: before[pair]
         if pair in before
+        else np.union1d(kept[pair], _has(pair[1], claims, None, seen.get(pair[1])))
+        if pair in kept
         else _has(pair[1], claims, taken.get(pair, Taken()) if pair in tried else None, seen.get(pair[1]))
         for pair in sorted(pairs)
         if pair[0] in believed
     }
-    same = now.keys() == before.keys() and all(np.array_equal(now[pair], before[pair]) for pair in kept.keys() & now.keys())
-    return before if same else now
+    return before if now.keys() == before.keys() else now
 
 
 def _has(scraper: str, claims: Claims, taken: Taken | None, seen: Seen | None) -> Keys:

@@ -23,7 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.core.coverage import NO_IDS, Seen
-from promring.core.idle import NOTHING_LACKING, IdleJobs, Lacking, Pair, lacked_by, reached_elsewhere, sampled, without_those
+from promring.core.idle import (
+    NOTHING_LACKING,
+    IdleJobs,
+    Lacking,
+    Pair,
+    lacked_by,
+    only_missing,
+    reached_elsewhere,
+    sampled,
+    without_those,
+)
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
 from promring.model import Failing, Keys, Loads, Placement, TargetPool
@@ -140,11 +150,13 @@ class SecondOpinions:
         seen nothing changes. ``lacks``: what scrapers do not have, of all services and scrapers of which something was
         ``told`` (``core/idle.lacking``).
         """
-        credible = without_those(lacks)
+        by_scraper = _by_scraper(placement, seen)
+        asked_by, good = _asked_and_good(len(placement.pool), by_scraper)
+        enough = asked_by >= (placement.owners >= 0).sum(axis=1)
+        credible = only_missing(without_those(lacks), placement.pool, enough, self.trials.keys())
         lacked = lacked_by(credible)
         down, up_at, over = _reached(placement, seen, lacked, {*self.trials, *self.again_at})
-        by_scraper = _by_scraper(placement, seen)
-        failing = _failing(placement.pool, by_scraper)
+        failing = _failing(placement.pool, by_scraper, asked_by, good)
         suspects = {name for name, one in failing.items() if one.is_suspect}
         if 2 * sum(one.fails_most for one in failing.values()) > len(failing):
             suspects = set()
@@ -163,14 +175,14 @@ class SecondOpinions:
                 trials[key] = replace(trial, failed=failed)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
         without = self.jobs.suspects(credible, now)
-        sample = _sample(suspects, failing) | sampled(without, lacks, self.jobs.idle)
+        sample = _sample(suspects, failing) | sampled(without, credible, self.jobs.idle)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
         due = [key for key in due if key not in again or again[key][0] <= now]
         others = [key for key in due if key not in sample][: max(0, most - len(trials))]
         chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
         trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects, without)}
         beyond = len(due) - len(chosen)
-        reached = reached_elsewhere(without, lacks, placement.pool, *_tried_and_good(len(placement.pool), by_scraper))
+        reached = reached_elsewhere(without, credible, placement.pool, asked_by > 0, good)
         jobs = self.jobs.only(live).after(lacks, reached, told, now)
         return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond, jobs)
 
@@ -239,21 +251,19 @@ def _by_scraper(placement: Placement, seen: Mapping[str, Seen]) -> Tried:
     return {name: _tried(placement.pool, one, one.denied) for name, one in there}
 
 
-def _tried_and_good(size: int, by_scraper: Tried) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Of each row whether somebody asks it, and whether one has success."""
-    tried, good = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
+def _asked_and_good(size: int, by_scraper: Tried) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Of each row how many ask it, and whether one has success."""
+    asked_by, good = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=bool)
     for rows, up in by_scraper.values():
-        tried[rows] = True
-        good[rows[up]] = True
-    return tried, good
-
-
-def _failing(pool: TargetPool, by_scraper: Tried) -> dict[str, _Failing]:
-    """Every scraper that asks something."""
-    asked_by = np.zeros(len(pool), dtype=np.int32)
-    for rows, _ in by_scraper.values():
         np.add.at(asked_by, rows, 1)
-    _, good = _tried_and_good(len(pool), by_scraper)
+        good[rows[up]] = True
+    return asked_by, good
+
+
+def _failing(
+    pool: TargetPool, by_scraper: Tried, asked_by: npt.NDArray[np.int32], good: npt.NDArray[np.bool_]
+) -> dict[str, _Failing]:
+    """Every scraper that asks something."""
     found = {}
     for name, (rows, up) in by_scraper.items():
         if len(rows):

@@ -11,6 +11,8 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from promring.core.claims import Claims, Departed, with_seen
 from promring.core.difference import compare
 from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
@@ -24,7 +26,7 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
-from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan
+from promring.model import NONE_FAILING, Failing, Keys, Loads, Members, Placement, Plan
 from promring.runtime.threads import computed
 
 NO_PLAN = Plan(())
@@ -73,7 +75,7 @@ class Moves:
         """Who gets nothing, or nothing new of a service, in what is in force, and in the next step."""
         self._facts, self._dispatcher = facts, dispatcher
         self._in_force_at = 0.0
-        self._refused: Refused = NOTHING_REFUSED
+        self._refused = self._kept = NOTHING_REFUSED
 
     def refused(self, failing: Failing, members: Members, claims: Claims, kept: Refused) -> Refused:
         """What those have who take the slices of some services and not of others, of those. ``failing``: the next step is
@@ -81,6 +83,9 @@ class Moves:
         """
         taken, tried, seen = self._dispatcher.taken, self._dispatcher.tried, self._facts.seen
         self._failing = failing
+        if news := {pair for pair in kept.keys() | self._kept.keys() if not _same(kept.get(pair), self._kept.get(pair))}:
+            self._refused = {pair: ids for pair, ids in self._refused.items() if pair not in news}
+        self._kept = kept
         self._refused = refused_now(failing.refusing, self._refused, members, claims, taken, seen, tried, kept)
         return self._refused
 
@@ -187,6 +192,10 @@ class Moves:
         if self.takeover.pending:
             ends = min(ends, self.takeover.ends_at)
         return max(ends, now + RETRY_FIRST_S)
+
+
+def _same(one: Keys | None, other: Keys | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def _compared(known: Placement | None, placed: Placement, memory: Memory) -> Plan:
