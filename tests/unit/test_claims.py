@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from promring.core.claims import (
+    APPLIED_S,
     DEPARTED_KEPT_S,
     NEVER,
     NO_CLAIMS,
@@ -129,6 +130,13 @@ def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at(
     pool = named("x", "y")
     held = claims(pool, [0, 1], "ab", 50.0)
     assert who_has(with_seen(held, {"a": UNSEEN}, pool, ()), pool) == {("b", 1)}
+
+
+def test_what_was_given_a_moment_before_a_look_is_held_although_it_was_not_seen_yet() -> None:
+    pool = named("x", "y")
+    held = claims(pool, [0, 1], "aa", 50.0)
+    lately = replace(held, since=np.array([UNSEEN.at - APPLIED_S, UNSEEN.at - APPLIED_S + 0.1]))
+    assert who_has(with_seen(lately, {"a": UNSEEN}, pool), pool) == {("a", 1)}
 
 
 def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None:

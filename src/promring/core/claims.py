@@ -21,6 +21,8 @@ Rows = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 NEVER = np.inf
 TAKEN_MOST, TAKEN_APART_S = 256, 1.0
+APPLIED_S = 10.0
+"""In this time a scraper applies a list that it took."""
 DEPARTED_KEPT_S = 600.0
 
 
@@ -135,8 +137,8 @@ def with_seen(
     before: Claims, seen: Mapping[str, Seen], pool: TargetPool | None = None, told: Collection[tuple[str, str]] = ()
 ) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, nor to drop it, it does not hold. ``told``: services and scrapers of which something was
-    seen, where the ``pool`` has several services; of the others nobody knows.
+    that was not seen to have it, nor to drop it, it does not hold, unless it was given it a moment before. ``told``:
+    services and scrapers of which something was seen, where the ``pool`` has several services; of the others nobody knows.
     """
     gone = np.zeros(len(before), dtype=bool)
     for index, mine in enumerate(by_scraper(before.scrapers, len(before.names))):
@@ -144,6 +146,7 @@ def with_seen(
             held = mine[np.isfinite(before.until[mine])]
             held = held if pool is None else _of_services(pool, before, held, told)
             gone[held] = ~among(one.ids, before.ids[held]) & ~among(one.dropped, before.ids[held])
+            gone[held] &= before.since[held] <= one.at - APPLIED_S
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})

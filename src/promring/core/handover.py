@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promring.core.claims import NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, has_taken, never
+from promring.core.claims import APPLIED_S, NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, has_taken, never
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.joined import carried_over
 from promring.core.packing import NOBODY
@@ -32,8 +32,8 @@ from promring.core.room import keeping
 from promring.model import Loads, Owners, Placement, TargetPool
 
 NO_ROW = np.int32(-2)
-INTERVALS, APPLIED_S = 2.0, 10.0
-"""A scraper that took its slice has scraped all of it after so many intervals, and the time in which it applies a list."""
+INTERVALS = 2.0
+"""A scraper that took its slice has scraped all of it after so many intervals, and ``APPLIED_S``."""
 
 
 @dataclass(frozen=True, slots=True)
