@@ -56,8 +56,10 @@ async def test_a_forked_daemon_is_our_child_and_ends_by_the_signals_that_it_gets
         assert not daemon.running
 
 
-async def test_a_forked_daemon_dies_with_its_parent(tmp_path: Path) -> None:
-    command = stand_in(tmp_path)
+@pytest.mark.parametrize("executes", [False, True])
+async def test_what_it_began_dies_with_its_parent(executes: bool, tmp_path: Path) -> None:
+    """``executes``: a program that is none of ours."""
+    command = ["sleep", "600"] if executes else stand_in(tmp_path)
     parent = Process([sys.executable, "-c", PARENT, *command], tmp_path / "pid")
     await parent.start()
     try:
@@ -66,6 +68,24 @@ async def test_a_forked_daemon_dies_with_its_parent(tmp_path: Path) -> None:
     finally:
         await parent.kill()
     await until(lambda: not psutil.pid_exists(daemon.pid) or daemon.status() == psutil.STATUS_ZOMBIE, "its end")
+
+
+async def test_a_program_that_is_none_of_ours_is_executed_as_any_is(tmp_path: Path) -> None:
+    said = []
+    for begin in (executed, Process.begin):
+        with open(tmp_path / begin.__name__, "wb") as log:  # noqa: ASYNC230
+            telling = [
+                "sh",
+                "-c",
+                'echo "$0 $1 $A $PPID"; [ "$(cut -d" " -f6 /proc/$$/stat)" = $$ ] && echo leads; cat; exit 7',
+                "one",
+                "--two",
+            ]
+            child = await begin(telling, {**os.environ, "A": "of the test"}, log.fileno())
+            said.append((await child.wait(), (tmp_path / begin.__name__).read_text()))
+        with pytest.raises(FileNotFoundError):
+            await begin(["no-such-program"], os.environ, 2)
+    assert said == [(7, f"one --two of the test {os.getpid()}\nleads\n")] * 2
 
 
 async def test_a_command_with_variables_that_count_before_its_first_line_is_executed(tmp_path: Path) -> None:
