@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 NOT_YET = float("inf")
-SILENT_S, LOOK_MOST_S = 3.0, 10.0
+SILENT_S, LOOK_MOST_S = 3.0, 30.0
 
 
 class TakeOver:
