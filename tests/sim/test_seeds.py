@@ -33,16 +33,15 @@ def test_whatever_happens_the_invariants_hold_and_the_fleet_converges(seed: int,
     seen(f"{report.fake_s:.0f} s, {len(report.faults)} faults, {report.writes} writes")
 
 
-OF_EACH_MEANS = 4, 1, 6, 15
+OF_EACH_MEANS = 16, 33, 14, 55
 """Short runs, one of each means of delivery: what one of them leaves to chance, another may not."""
 
 
-@pytest.mark.parametrize("seed", OF_EACH_MEANS)
-def test_the_same_seed_is_the_same_run_in_another_process_with_another_hash_seed(seed: int) -> None:
-    script = f"from tests.sim.run import BrokenError, simulate; print(simulate({seed}).digest)"
+def test_the_same_seed_is_the_same_run_in_another_process_with_another_hash_seed() -> None:
+    script = f"from tests.sim.run import BrokenError, simulate; print(*(simulate(n).digest for n in {OF_EACH_MEANS}))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     root = Path(__file__).parents[2]
     other = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=root, capture_output=True, text=True, check=True
     )
-    assert other.stdout.strip() == simulate(seed).digest
+    assert other.stdout.split() == [simulate(seed).digest for seed in OF_EACH_MEANS]
