@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from promring.cli import COMMANDS, main
 from promring.cli.lazy import OTHER_WORDS, with_variables
@@ -112,11 +113,8 @@ def test_an_unknown_key_of_the_configuration_gets_a_hint_that_fits_where_it_stan
 def completed(line: str, **environment: str) -> set[str]:
     words = line.split(" ")
     ours = {"_PROMRING_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    command = [sys.executable, "-c", "from promring.cli import main; main(prog_name='promring')"]
-    out = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=60, env={**os.environ, **ours, **environment}
-    )
-    assert out.stderr == ""
+    out = CliRunner().invoke(main, prog_name="promring", env={**ours, **environment})
+    assert (out.exit_code, out.stderr) == (0, "")
     return {one.partition(",")[2] for one in out.stdout.split()}
 
 
@@ -215,24 +213,24 @@ async def test_a_check_that_goes_online_says_what_each_answered_and_does_not_sto
     async with scrapers(1) as (node,):
         file.write_text(CONFIG.format(node=node))
         out = await checked(file)
-        assert out.returncode == 0, out.stderr
+        assert out.exit_code == 0, out.stderr
         assert out.stdout.splitlines()[1:] == [
             "node: scrapers: 1 alive of 1",
             f"node: file:{lists}: 2 targets",
         ]
     lists.write_text("[]")
     out = await checked(file)
-    assert (out.returncode, out.stdout.splitlines()[1:]) == (1, [])
+    assert (out.exit_code, out.stdout.splitlines()[1:]) == (1, [])
     dead = f"node: scrapers: no scraper is alive; {node}: cannot connect to {node}: Connection refused"
     assert out.stderr.splitlines() == [dead, f"node: file:{lists}: 0 targets"]
     out = await checked(file, "--output", "json")
     data = json.loads(out.stdout)
-    assert (out.returncode, data["valid"], data["services"]) == (1, True, ["node"])
+    assert (out.exit_code, data["valid"], data["services"]) == (1, True, ["node"])
     assert [(one["what"], one["answered"]) for one in data["online"]] == [("scrapers", False), (f"file:{lists}", False)]
     file.write_text("shard_services: 5")
     out = await checked(file, "--output", "yaml")
     data = yaml.safe_load(out.stdout)
-    assert (out.returncode, data["valid"], data["errors"][0].startswith(f"{file}:1: shard_services")) == (2, False, True)
+    assert (out.exit_code, data["valid"], data["errors"][0].startswith(f"{file}:1: shard_services")) == (2, False, True)
 
 
 def test_a_file_is_checked_as_if_it_stood_where_it_is_to_go(tmp_path: Path) -> None:
@@ -250,11 +248,8 @@ def test_a_file_is_checked_as_if_it_stood_where_it_is_to_go(tmp_path: Path) -> N
     assert (taken.exit_code, taken.output) == (0, f"{new}: valid, 1 shard service: node\n")
 
 
-async def checked(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    import asyncio
-
-    command = [sys.executable, "-m", "promring", "check", str(file), "--online", *more]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60)
+async def checked(file: Path, *more: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, main, ["check", str(file), "--online", *more])
 
 
 def test_every_word_of_other_programs_leads_to_a_command_or_option_that_is_there() -> None:

@@ -139,7 +139,7 @@ def test_control_characters_of_names_are_spelt_out() -> None:
     answers = {"/api/v1/status": (200, answer), "/api/v1/where": (200, found), "/api/v1/events": (200, [event])}
     with FakeController(answers) as fake:
         for command in (["status"], ["where", "x"], ["events"]):
-            out = promring(*command, "--url", fake.url)
+            out = CliRunner().invoke(main, [*command, "--url", fake.url])
             assert r"a\x07b" in out.stdout or r"a\u0007b" in out.stdout
             assert r"\x9b31m" in out.stdout
             assert not set(out.stdout) & set("\x07\x1b\u202e\x9b")
@@ -153,8 +153,8 @@ def test_control_characters_of_what_is_refused_are_spelt_out(tmp_path: Path) -> 
         ["simulate", "--scrapers", "2", "--targets", "1", "--leave", "9", "--plot", "x\x1b"],
         ["status", "--url", "http://[\x1b"],
     ):
-        out = promring(*arguments)
-        assert out.returncode == 2
+        out = CliRunner().invoke(main, arguments)
+        assert out.exit_code == 2
         assert not set(out.stderr) & set("\x07\x1b"), arguments
 
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from promring.cli import main
 from tests.fakes.controller import FakeController, status
 
 CONFIG = """
@@ -112,8 +114,12 @@ def test_a_current_folder_that_is_gone_is_said(words: str, file: Path) -> None:
 @pytest.mark.parametrize("umask", ["000", "777"])
 def test_what_an_import_writes_is_readable_and_nobody_elses_to_write_whatever_the_umask(umask: str, tmp_path: Path) -> None:
     (tmp_path / "p.yml").write_text("scrape_configs: [{job_name: a, static_configs: [{targets: ['b:1']}]}]")
-    code, _, _ = ran("import", str(tmp_path / "p.yml"), "--out", str(tmp_path / "out"), before=f"umask {umask}")
-    assert code == 0
+    before = os.umask(int(umask, 8))
+    try:
+        done = CliRunner().invoke(main, ["import", str(tmp_path / "p.yml"), "--out", str(tmp_path / "out")])
+    finally:
+        os.umask(before)
+    assert done.exit_code == 0, done.output
     modes = {one.name: oct(one.stat().st_mode & 0o777) for one in (tmp_path / "out").iterdir()}
     assert ("promring.yml" in modes, set(modes.values())) == (True, {"0o644"})
     assert oct((tmp_path / "out").stat().st_mode & 0o777) == "0o755"
