@@ -22,7 +22,8 @@ from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT, Traits
 from tests.sim.world import World
 
-CONVERGE_S = 200.0
+CONVERGE_S, SETTLES = 200.0, 4
+"""The last fault may show only when all has converged; what comes of it may go on for so many waits."""
 TOLD = int(os.environ.get("SIM_TOLD", "120"))
 """So many of the last events are shown of a run that failed."""
 
@@ -242,7 +243,11 @@ class Fleet:
 
     async def quiet(self, when: str, seconds: float) -> None:
         """I9, I12: nothing is written, once what was under way is over; on busy machines a new leader's epoch is noted."""
-        await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s + self.world.pace.late_s)
+        for _ in range(SETTLES):
+            before = len(self.world.writes)
+            await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s)
+            if len(self.world.writes) == before:
+                break
         writes, notes = len(self.world.writes), self.world.notes
         await self.let_pass(seconds)
         if len(self.world.writes) > writes or (self.world.notes > notes and not self.world.pace.busy):
@@ -304,14 +309,6 @@ class Fleet:
             if fleet is not None and controller.leads and not controller.process.frozen:
                 return bool(controller.process.run(lambda f=fleet: f.reconciler.release(job.name)))  # type: ignore[misc]
         return False
-
-    def called_sick(self) -> set[str]:
-        """Whom some controller takes for sick now."""
-        found: set[str] = set()
-        for controller in self.world.controllers.values():
-            if fleet := controller.fleet():
-                found |= controller.process.run(lambda f=fleet: set(f.reconciler.unreachable._used.scrapers))  # type: ignore[misc]
-        return found
 
     def for_s(self, *choices: float) -> float:
         return self.rng.choice(choices) * self.rng.uniform(0.5, 1.5)

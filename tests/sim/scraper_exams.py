@@ -12,6 +12,15 @@ NEEDED_S = 25.0
 """A scraper that is needed has its targets: healthy as long as one that left twice, the check, the delivery."""
 
 
+def called_sick(fleet: Fleet) -> set[str]:
+    """Whom some controller takes for sick now."""
+    found: set[str] = set()
+    for controller in fleet.world.controllers.values():
+        if one := controller.fleet():
+            found |= controller.process.run(lambda f=one: set(f.reconciler.unreachable._used.scrapers))  # type: ignore[misc]
+    return found
+
+
 async def one_dies(fleet: Fleet) -> None:
     """Its targets are elsewhere soon, whatever was before; and come home without a gap when it is back."""
     scraper = fleet.a_scraper()
@@ -50,11 +59,11 @@ async def scraper_fails(fleet: Fleet) -> None:
     mine = {t for t in scraper.in_file if not fleet.world.traits.drops(t)}
     scraper.fails = 1.0
     takes, sick_by = len(fleet.world.takes), fleet.world.now + 4 * AUDIT_S + 3 * fleet.world.traits.stage_s
-    while not fleet.called_sick() and fleet.world.now < sick_by:
+    while not called_sick(fleet) and fleet.world.now < sick_by:
         await fleet.let_pass(1.0)
-        if len(fleet.world.takes) > takes and not fleet.called_sick():
+        if len(fleet.world.takes) > takes and not called_sick(fleet):
             fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets because {scraper.id} reaches none")
-    if len(mine) >= SUSPECT_LEAST and not fleet.called_sick():
+    if len(mine) >= SUSPECT_LEAST and not called_sick(fleet):
         fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and is not called sick")
     await fleet.let_pass(3 * fleet.world.traits.stage_s + AUDIT_S)
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
@@ -67,7 +76,7 @@ async def scraper_fails(fleet: Fleet) -> None:
 async def _sick_loses(fleet: Fleet, scraper: Scraper, mine: set[str]) -> None:
     """Where there is room: what it fails is not left in its list. It may come and go: it is tried again."""
     looks = 8
-    while fleet.called_sick() and mine <= set(scraper.in_file) and fleet.wanted.capacity is None:
+    while called_sick(fleet) and mine <= set(scraper.in_file) and fleet.wanted.capacity is None:
         if not (looks := looks - 1):
             fleet.broken(f"{scraper.id} is called sick, and keeps all of its {len(mine)} targets")
         await fleet.let_pass(AUDIT_S)
@@ -87,7 +96,7 @@ async def most_fail(fleet: Fleet) -> None:
     began = fleet.world.now
     while fleet.world.now - began < 2.5 * AUDIT_S:  # before second opinions that failed, too, end
         await fleet.let_pass(1.0)
-        if sick := fleet.called_sick():
+        if sick := called_sick(fleet):
             fleet.broken(f"I17: {len(some)} scrapers reach nothing, and {', '.join(sorted(sick))} is called sick")
     if len(fleet.world.takes) > takes:
         fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets although most scrapers reach nothing")
