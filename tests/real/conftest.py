@@ -17,8 +17,9 @@ BUILT = {"consul14": "build-consul", "sdoracle": "build-sdoracle", "kube-apiserv
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = {path: HERE in path.parents for path in {item.path for item in items}}
     for item in items:
-        if HERE in item.path.parents:
+        if here[item.path]:
             item.add_marker(pytest.mark.real)
 
 

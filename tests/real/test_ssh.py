@@ -28,7 +28,7 @@ from tests.waiting import patient, slower, until
 
 A, B, C = ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 BODY = b'[{"targets":["a:1"]}]'
-BIG = b"[" + b" " * 40_000_000 + b"]"
+BIG_BYTES = 40_000_002
 WAITS = SshPace(retry_first_s=0.0, wait_s=600.0, slow_wait_s=600.0)  # every call waits until each try has ended
 QUICK = replace(WAITS, pause_s=2.0, recheck_s=0.0)  # and looks at the far side
 
@@ -210,12 +210,17 @@ async def test_a_kept_connection_that_broke_or_hangs_is_replaced_once(tmp_path: 
         assert [f.logins(a) for a in ADDRESSES] == [2, 2, 1]
 
 
+def big_list() -> bytes:
+    """Not a constant: each worker of the tests would hold it, all the while."""
+    return b"[%s]" % (b" " * (BIG_BYTES - 2))
+
+
 async def uploading(f: Fleet, address: str) -> None:
     """Until the far side is in the middle of taking a big slice."""
 
     def some() -> bool:
         new = list(f.path(address).parent.glob(".*.promring-tmp"))
-        return any(0 < p.stat().st_size < len(BIG) for p in new if p.exists())
+        return any(0 < p.stat().st_size < BIG_BYTES for p in new if p.exists())
 
     await until(some, "in the middle")
 
@@ -225,8 +230,8 @@ async def test_a_connection_cut_in_the_middle_of_a_slice_leaves_the_old_one(tmp_
     async with fleet(tmp_path) as f:
         delivery = f.delivery(timeout_s=patient(10))
         await delivery.deliver(slices())
-        fresh = f.delivery(timeout_s=patient(10))
-        sending = asyncio.create_task(fresh.deliver([a_slice(A, BIG, (1, 2)), a_slice(B, b"[]", (1, 2))]))
+        fresh, big = f.delivery(timeout_s=patient(10)), big_list()
+        sending = asyncio.create_task(fresh.deliver([a_slice(A, big, (1, 2)), a_slice(B, b"[]", (1, 2))]))
         await uploading(f, A)
         f.sshd[A].cut_sessions()
         outcomes = await sending
@@ -234,8 +239,8 @@ async def test_a_connection_cut_in_the_middle_of_a_slice_leaves_the_old_one(tmp_
         assert "connection lost" in outcomes[0].error
         await until(lambda: not f.left(A), "the temporary is gone")
         assert f.path(A).read_bytes() == BODY
-        assert kinds(await fresh.deliver([a_slice(A, BIG, (1, 2))])) == ["written"]
-        assert f.path(A).read_bytes() == BIG
+        assert kinds(await fresh.deliver([a_slice(A, big, (1, 2))])) == ["written"]
+        assert f.path(A).read_bytes() == big
 
 
 @pytest.mark.parametrize("big", [True, False])
@@ -244,7 +249,7 @@ async def test_a_cancelled_delivery_ends_at_once_and_leaves_whole_slices(tmp_pat
         delivery = f.delivery(timeout_s=patient(10))
         await delivery.deliver(slices())
         for n in range(2, 4 if big else 12):
-            new = BIG if big else b"[%s]" % (b" " * n)
+            new = big_list() if big else b"[%s]" % (b" " * n)
             old = f.path(A).read_bytes()
             sending = asyncio.create_task(delivery.deliver(slices(new, (1, n))))
             await uploading(f, A) if big else await asyncio.sleep(0.01 * n)
