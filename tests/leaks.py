@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import re
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -100,11 +100,11 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 
 def _descriptors() -> Iterator[tuple[int, str]]:
-    for link in list(Path("/proc/self/fd").iterdir()):
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a Path takes three times as long, in 12,000 looks
         with contextlib.suppress(OSError):  # the folder's own
-            what = str(link.readlink())
+            what = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - as above
             if _OURS.match(what) and not what.startswith(_RUNNERS):
-                yield int(link.name), what
+                yield int(name), what
 
 
 def open_descriptors() -> int:
@@ -113,7 +113,12 @@ def open_descriptors() -> int:
 
 
 def _children() -> Iterator[tuple[int, str]]:
-    for thread in Path("/proc/self/task").iterdir():
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - as above
         with contextlib.suppress(OSError):  # it ended
-            for pid in (thread / "children").read_text().split():
-                yield int(pid), Path("/proc", pid, "cmdline").read_text().replace("\0", " ").strip()
+            for pid in _read(f"/proc/self/task/{thread}/children").split():
+                yield int(pid), _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
