@@ -99,6 +99,10 @@ class Scraper:
             found = self._files[job] = self.folder / f"{job}.json"
         return found
 
+    def has_list(self, job: str) -> bool:
+        """Whether it has a list of this job: one that it fetches does not outlive a restart."""
+        return not self.traits.poll_s or self.fetched_at.get(job, NEVER) >= self.started_at
+
     def of(self, job: str) -> dict[str, float]:
         """Of ``in_file`` what is of this job."""
         return {t: since for t, since in self.in_file.items() if job_of(t) == job}

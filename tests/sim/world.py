@@ -276,7 +276,7 @@ class World:
             self.takes.append((self.now, scraper.id, len(taken)))
         others = {t for s in self.scrapers.values() if s is not scraper for t in s.in_file}
         lost = [t for t in sorted(taken - others) if not self.weak(scraper, t, made_at) and not self.traits.drops(t)]
-        if scraper.answers and lost:
+        if scraper.answers and lost and scraper.has_list(job):
             self.moves.lost.append((self.now, scraper, lost))
 
     def _heirs(self, maker: Process, job: str, scraper: Scraper) -> dict[str, Heirs]:
