@@ -143,6 +143,10 @@ def judge_hcl(block: Block, tmp_path: Path) -> None:
     assert "docs/operations.md" in (ROOT / "tests/real/test_consul_acl.py").read_text(), "a real Consul takes it there"
 
 
+def judge_haproxy(block: Block, tmp_path: Path) -> None:
+    assert block.marker == "run elsewhere: tests/real/test_balancer.py", "a real HAProxy takes it there"
+
+
 JUDGES = {
     "sh": judge_shell,
     "yaml": judge_yaml,
@@ -151,6 +155,7 @@ JUDGES = {
     "promql": judge_promql,
     "text": judge_text,
     "hcl": judge_hcl,
+    "haproxy": judge_haproxy,
 }
 
 

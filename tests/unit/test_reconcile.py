@@ -810,16 +810,22 @@ async def test_a_single_controller_without_its_state_takes_nothing_that_it_gave_
     assert again.sink.targets()[A.id].isdisjoint(again.sink.targets()[B.id])
 
 
-async def test_a_reload_before_the_look_does_not_spare_the_look(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_neither_a_reload_nor_a_restart_before_the_look_spares_the_look(tmp_path: Path, *, restarted: bool) -> None:
     loop = Loop(tmp_path, handover=Handover(30.0))
     await loop.say((A, B), TARGETS)
-    memory = replace(loop.reconciler.memory, unlooked=loop.reconciler.moves.takeover.pending)
-    again = Loop(tmp_path / "reloaded", memory=memory, handover=Handover(30.0))
+    memory = loop.store.load() if restarted else loop.reconciler.memory
+    assert memory is not None
+    assert memory.planned
+    again = Loop(tmp_path / "after", memory=memory, handover=Handover(30.0))
     await again.say((A, B), TARGETS)
     assert (loop.sink.asked, again.sink.asked) == (0, 0), "it has not seen yet what they have"
     again.see({A.id: seen_with(TARGETS.ids.tolist(), time.monotonic())}, time.monotonic())
     await again.reconciler.cycle()
     assert again.sink.targets()[A.id] == set(NAMES), "A has it until B scrapes it"
+    saved = again.store.load()
+    assert saved is not None
+    assert not saved.unlooked
 
 
 async def test_who_begins_to_lead_and_must_hold_pushes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -164,6 +164,11 @@ class Moves:
         self.tried, self.failing = step.trials, step.failing
         if step.looked:
             self.takeover.done()
+
+    def noted(self, memory: Memory) -> Memory:
+        """``memory``, and whether it is still to be looked what the scrapers have."""
+        same = memory.unlooked == self.takeover.pending
+        return memory if same else replace(memory, unlooked=self.takeover.pending)
 
     def held(self) -> None:
         """Nothing may be changed now."""

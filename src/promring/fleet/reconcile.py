@@ -146,9 +146,9 @@ class Reconciler:
             self.moves.ask_for_look(placed.scrapers, self.departures.emptied)
         else:
             self.moves.held()
-        acts = bool(lists) and not self.moves.takeover.pending
-        decided = self.judge.decided(facts, self.memory, acts=acts)
+        decided = self.judge.decided(facts, self.memory, acts=bool(lists) and not self.moves.takeover.pending)
         self.judge.tell_others(decided, self.memory)
+        self.memory = self.moves.noted(self.memory)
         await self.keeper.save(self.memory)
         await self._deliver(decided, whole=changed_at is None or started - self._whole_at >= self._pace.interval_s)
         self._end_departures()

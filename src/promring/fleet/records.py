@@ -137,6 +137,7 @@ class Record(msgspec.Struct):
     """A book of loads; empty: there is none any more."""
     opinions: OpinionsRecord | None = None
     undelivered: Failing | None = None
+    unlooked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class Recorder:
             None if memory.loads is old.loads else b"" if memory.loads is None else encode(memory.loads),
             None if memory.opinions is old.opinions else self._opinions(memory.opinions),
             None if memory.undelivered == old.undelivered else memory.undelivered,
+            memory.unlooked,
         )
         index = msgspec.msgpack.encode(record)
         return [len(index).to_bytes(8, "little"), index, *self.pieces], Written(memory, names)

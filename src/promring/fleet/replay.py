@@ -173,11 +173,12 @@ class Replayed:
     loads: bytes = b""
     opinions: OpinionsRecord = field(default_factory=OpinionsRecord)
     undelivered: Failing = NONE_FAILING
+    unlooked: bool = False
 
     def apply(self, record: Record, parts: _Parts) -> None:
         """The next frame."""
         self.fleet, self.generation = record.fleet, record.generation
-        self.clock, self.members_at = record.clock, record.members_at
+        self.clock, self.members_at, self.unlooked = record.clock, record.members_at, record.unlooked
         self.names |= {name: len(self.names) + i for i, name in enumerate(record.names)}
         self.services = {name: self._service(name, one, parts) for name, one in record.services}
         if record.claims is not None:
@@ -227,6 +228,7 @@ class Replayed:
             _book(self.loads),
             _opinions(self.opinions, self.clock, now),
             self.undelivered,
+            unlooked=self.unlooked,
         )
         return Written(memory, tuple(self.names))
 

@@ -61,7 +61,7 @@ class Memory:
     departed: Departed = field(default_factory=Departed, compare=False, repr=False)
     """The targets of scrapers that left the plan lately. It is not saved, and goes on over a reload."""
     unlooked: bool = field(default=False, compare=False, repr=False)
-    """Whether it is still to be looked what the scrapers have (``takeover``). It is not saved, and goes on over a reload."""
+    """Whether it is still to be looked what the scrapers have (``takeover``)."""
     timeline: Timeline = field(default_factory=Timeline, compare=False, repr=False)
     """What people are told of the plans before. It is not saved, and goes on over a reload."""
 

@@ -5,7 +5,8 @@ read and ask everything. The ``Host`` header still says ``evil.example``. Allowe
 of this machine, that of ``--web.listen-address`` and those of ``--web.allowed-host``. The check is for plain HTTP without
 users only: a browser has no certificate and no password for the other name. A request with the right token passes.
 
-``/sd/``, ``/metrics`` and ``/-/healthy``, ``/-/ready`` are free of it: fleets reach promring by names that it does not know.
+``/sd/``, ``/metrics`` and ``/-/healthy``, ``/-/ready``, ``/-/leader`` are free of it: fleets reach promring by names that it
+does not know.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from promring.web.envelope import ApiError, Handler
 from promring.web.paths import Paths
 from promring.web.refusals import Refusals
 
-FREE = ("/sd/", "/metrics", "/-/healthy", "/-/ready")
+FREE = ("/sd/", "/metrics", "/-/healthy", "/-/ready", "/-/leader")
 
 
 class Hosts:

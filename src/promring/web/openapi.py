@@ -104,7 +104,7 @@ def _failures(one: Operation) -> Iterable[tuple[str, Json]]:
 def _failure(one: Operation, why: str, status: int = 0) -> Json:
     if status == 304:
         return {"description": why}
-    if one.path == "/-/ready" and status:
+    if one.path in ("/-/ready", "/-/leader") and status:
         return {"description": why, "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {"description": why, "content": {JSON: {"schema": {"$ref": REF.format(name="Failure")}}}}
 

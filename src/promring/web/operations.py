@@ -127,6 +127,13 @@ PROCESS = (
         media=[TEXT],
         errors={503: "Not yet: a line for each reason, as text."},
     ),
+    Operation(
+        "GET",
+        "/-/leader",
+        "200 while this controller leads, without a lock always: for a load balancer that sends scrapers to the leader.",
+        media=[TEXT],
+        errors={503: "It does not lead: who does, as text."},
+    ),
     Operation("GET", "/metrics", "Prometheus metrics.", media=[TEXT]),
     Operation(
         "POST",

@@ -169,6 +169,7 @@ class WebServer:
             *_pages_of_process(ProcessPages(api, page.render, self._alerts.rules)),
             web.get("/-/healthy", self._healthy),
             web.get("/-/ready", self._ready),
+            web.get("/-/leader", self._leader),
             web.post("/-/reload", self._reload),
             web.get("/metrics", self._metrics),
             web.get("/sd/{service}/{scraper}", sd.get),
@@ -208,6 +209,12 @@ class WebServer:
         return (
             web.Response(status=503, text=clean("\n".join(why)) + "\n") if why else web.Response(text="promring is ready.\n")
         )
+
+    async def _leader(self, _: web.Request) -> web.Response:
+        leadership = self._controller.leadership
+        if leadership.leads():
+            return web.Response(text="promring leads.\n")
+        return web.Response(status=503, text=f"promring follows {clean(leadership.leader or 'nobody')}.\n")
 
     async def _reload(self, request: web.Request) -> web.Response:
         await self._authorize(request)
