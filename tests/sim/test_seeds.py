@@ -14,6 +14,8 @@ from tests.sim.run import ALWAYS, simulate
 
 LONG = 300
 EXPLAINED = (
+    81,
+    315,
     366,
     599,
     707,
@@ -21,6 +23,7 @@ EXPLAINED = (
     981,
     999,
     1080,
+    1118,
     1125,
     1200,
     1250,
