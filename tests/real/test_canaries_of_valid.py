@@ -20,7 +20,14 @@ from tests.real.test_canaries import command
 from tests.rows import Seen
 from tests.waiting import until
 
-NOT_YET = "/-/ready", "/-/leader", "/sd/{scraper}", "/sd/{service}/{scraper}", "/api/v1/services/{service}/coverage"
+NOT_YET = (
+    "/-/ready",
+    "/-/leader",
+    "/sd/{scraper}",
+    "/sd/{service}/{scraper}",
+    "/api/v1/services/{service}/coverage",
+    "/api/v1/fleets/{fleet}/plan",
+)
 """What may answer 503 while there is no plan, or the scrapers were not asked."""
 
 

@@ -132,11 +132,25 @@ def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at(
     assert who_has(with_seen(held, {"a": UNSEEN}, pool, ()), pool) == {("b", 1)}
 
 
-def test_what_was_given_a_moment_before_a_look_is_held_although_it_was_not_seen_yet() -> None:
-    pool = named("x", "y")
-    held = claims(pool, [0, 1], "aa", 50.0)
-    lately = replace(held, since=np.array([UNSEEN.at - APPLIED_S, UNSEEN.at - APPLIED_S + 0.1]))
-    assert who_has(with_seen(lately, {"a": UNSEEN}, pool), pool) == {("a", 1)}
+def test_what_was_taken_a_moment_before_a_look_is_held_although_it_was_not_seen_yet() -> None:
+    pool = FleetPool.of({"m": Part(named("x", "y"), 1, 1), "n": Part(named("v", "w"), 1, 2)})
+    held = replace(claims(pool, [3, 1, 0, 2], "aaaa", 50.0), since=np.array([1.0, 2.0, 1.0, 2.0]))
+    told = [("m", "a"), ("n", "a")]
+
+    def left(taken: Taken, service: str = "m") -> set[tuple[str, int]]:
+        return who_has(with_seen(held, {"a": UNSEEN}, pool, told, {(service, "a"): taken}), pool)
+
+    lately = UNSEEN.at - APPLIED_S + 0.1
+    assert left(receipts((1.0, 5.0), (2.0, lately))) == {("a", 1)}
+    assert left(receipts((1.0, 5.0), (2.0, lately)), "n") == {("a", 2)}
+    assert left(receipts((2.0, UNSEEN.at))) == {("a", 0), ("a", 1)}
+    for taken in (
+        receipts((2.0, UNSEEN.at - APPLIED_S)),
+        receipts((2.0, UNSEEN.at + 0.1)),
+        receipts((0.5, lately)),
+        Taken(),
+    ):
+        assert left(taken) == set(), "or from another controller"
 
 
 def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None:

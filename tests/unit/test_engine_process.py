@@ -123,7 +123,7 @@ async def test_an_engine_that_is_not_wanted_any_more_ends_and_one_that_is_wanted
 async def test_an_engine_that_does_not_end_is_killed_when_promring_ends_meanwhile(tmp_path: Path) -> None:
     deaf = f"trap '' TERM\ntouch {tmp_path}/deaf\nwhile :; do sleep 0.1; done\n"
     async with running(tmp_path, section(tmp_path, VERSION + deaf)) as engine:
-        await until((tmp_path / "deaf").exists, "its start")
+        await until(lambda: (tmp_path / "deaf").exists() and engine.pid is not None, "its start")
         folder = Path(f"/proc/{engine.pid}")
         engine.want(None)
         await until(lambda: engine.pid is None, "it is told to end")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,9 @@ class Taken:
     def since(self, begun: Times) -> Times:
         """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
         return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun)]
+
+
+NOTHING_TAKEN: Mapping[tuple[str, str], Taken] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,10 +138,14 @@ def has_taken(
 
 
 def with_seen(
-    before: Claims, seen: Mapping[str, Seen], pool: TargetPool | None = None, told: Collection[tuple[str, str]] = ()
+    before: Claims,
+    seen: Mapping[str, Seen],
+    pool: TargetPool | None = None,
+    told: Collection[tuple[str, str]] = (),
+    taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN,
 ) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, nor to drop it, it does not hold, unless it was given it a moment before. ``told``:
+    that was not seen to have it, nor to drop it, it does not hold, unless it had just ``taken`` it from us. ``told``:
     services and scrapers of which something was seen, where the ``pool`` has several services; of the others nobody knows.
     """
     gone = np.zeros(len(before), dtype=bool)
@@ -146,10 +154,23 @@ def with_seen(
             held = mine[np.isfinite(before.until[mine])]
             held = held if pool is None else _of_services(pool, before, held, told)
             gone[held] = ~among(one.ids, before.ids[held]) & ~among(one.dropped, before.ids[held])
-            gone[held] &= before.since[held] <= one.at - APPLIED_S
+            if pool is not None:
+                gone[held] &= ~_just_taken(pool, before, held, one.at, taken)
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
+
+
+def _just_taken(pool: TargetPool, before: Claims, some: Rows, at: float, taken: Mapping[tuple[str, str], Taken]) -> Flags:
+    """Which of ``some`` claims of one scraper, in the order of their rows, it took so shortly before ``at`` that it may not
+    have applied that list yet.
+    """
+    found = np.zeros(len(some), dtype=bool)
+    for service, part in pool.by_service(before.rows(pool)[some]):
+        name = before.names[int(before.scrapers[some[part.start]])]
+        took = taken.get((service, name), Taken()).since(before.since[some[part]])
+        found[part] = (took <= at) & (took > at - APPLIED_S)
+    return found
 
 
 def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:

@@ -151,7 +151,8 @@ class Moves:
         """Who has what in its slice: the owners, and those who hold on to what they had ``before`` until the owners scrape
         it. With ``looked`` that is also what another leader gave them.
         """
-        before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys()) if looked else before
+        if looked:
+            before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys(), evidence.taken)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self.handover, time.monotonic(), replicas=replicas, capacities=most)
 
