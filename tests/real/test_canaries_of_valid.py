@@ -26,6 +26,7 @@ NOT_YET = (
     "/sd/{scraper}",
     "/sd/{service}/{scraper}",
     "/api/v1/services/{service}/coverage",
+    "/api/v1/services/{service}/targets",
     "/api/v1/fleets/{fleet}/plan",
 )
 """What may answer 503 while there is no plan, or the scrapers were not asked."""
