@@ -110,8 +110,8 @@ async def test_who_comes_for_its_list_has_it_when_it_has_come(clock: Clock) -> N
     assert has_since(given, B.id, 999.0) == NEVER
 
 
-async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock) -> None:
-    served = HttpSdDelivery()
+async def only_a_comes(served: HttpSdDelivery, clock: Clock) -> Given:
+    """B has not come for so long that it counts as dead."""
     given = couriers(served)
     await deliver(given)
     for _ in range(int(PATIENCE_S // 60) + 2):
@@ -119,6 +119,12 @@ async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock)
         served.came(A.id)
         await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
+    return given
+
+
+async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock) -> None:
+    served = HttpSdDelivery()
+    given = await only_a_comes(served, clock)
     (why,) = [o.error for outcomes in given.one.outcomes.values() for o in outcomes if o.error]
     assert why == "has not come for its list for 180 s"
     served.came(B.id)
@@ -129,14 +135,8 @@ async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock)
 
 
 async def test_who_stays_away_and_has_an_empty_slice_has_not_come_back_because_it_runs_nothing(clock: Clock) -> None:
-    served = HttpSdDelivery()
-    given, emptied = couriers(served), [SLICES[0], replace(SLICES[1], body=b"[]\n", targets=0)]
-    await deliver(given)
-    for _ in range(int(PATIENCE_S // 60) + 2):
-        clock.now += 60.0
-        served.came(A.id)
-        await deliver(given, UNDELIVERABLE_AFTER)
-    assert given.cut_off == {B.id}
+    given = await only_a_comes(HttpSdDelivery(), clock)
+    emptied = [SLICES[0], replace(SLICES[1], body=b"[]\n", targets=0)]
     for _ in range(2):
         await given.deliver({"x": emptied}, {"x"}, pushes=True, whole=True)
         given.see({A.id, B.id}, {A.id: clock.now, B.id: clock.now}, clock.now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,16 +19,19 @@ from promring.core.idle import (
     IdleJobs,
     Lacking,
     lacking,
+    not_lacked_by_most,
     reached_elsewhere,
     sampled,
-    without_those,
 )
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.refusals import Refused, refused_now
 from promring.core.ring import Ring
 from promring.core.second_opinion import AFTER, SecondOpinions
+from promring.fleet.state import Memory
+from promring.fleet.store import Store
 from promring.model import Failing, Keys, Placement, Scraper
+from promring.telemetry import log
 from tests.laws.strategies import pool_of
 from tests.seeing import owned, seen_with
 
@@ -206,12 +210,12 @@ def test_nobody_that_has_no_such_job_is_asked_to_try_and_everybody_else_is() -> 
 
 def test_of_a_job_that_one_scraper_has_alone_others_try_what_it_lacks() -> None:
     alone = {("db", A): Lacking(2, np.array([1, 2], dtype=np.uint64)), ("db", B): Lacking(0, np.array([], dtype=np.uint64))}
-    assert without_those(alone) == alone
+    assert not_lacked_by_most(alone) == alone
     both = {**alone, ("db", B): alone["db", A]}
     lately = Lacking(0, np.array([], dtype=np.uint64))
-    assert without_those({**both, ("db", C): lately, ("db", D): lately}) == {}
+    assert not_lacked_by_most({**both, ("db", C): lately, ("db", D): lately}) == {}
     four = {**both, ("db", C): Lacking(1, lately.ids), ("db", D): Lacking(1, lately.ids)}
-    assert without_those(four) == four
+    assert not_lacked_by_most(four) == four
 
 
 def test_a_target_that_nobody_can_make_anything_of_is_tried_elsewhere_and_then_later() -> None:
@@ -347,3 +351,11 @@ def test_half_of_what_others_tried_is_enough_and_they_must_have_tried_some() -> 
     assert len(reached({0}, {0})) == 1
     lacks = {("", A): Lacking(0, ids())}
     assert reached({0}, {0}) == set()
+
+
+async def test_who_is_idle_is_so_after_a_restart(tmp_path: Path) -> None:
+    store, idle = Store(tmp_path, "f", log.get()), {("db", A): Idle(frozenset({7, 2**64 - 1}), 3, 4, well=1)}
+    await store.save(Memory(opinions=SecondOpinions(jobs=IdleJobs(since={("db", A): 1.0}, idle=idle))))
+    memory = Store(tmp_path, "f", log.get()).load()
+    assert memory is not None
+    assert memory.opinions.jobs == IdleJobs(idle={("db", A): Idle(frozenset({7, 2**64 - 1}), 3, 4)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class IdleJobs:
     idle: Mapping[Pair, Idle] = field(default_factory=dict)
 
     def suspects(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
-        """Who has lacked most for long, and who is idle. ``lacks``: without the services that most lack (``without_those``).
+        """Who has lacked most for long, and who is idle. ``lacks``: as ``not_lacked_by_most`` has it.
         A few targets are enough where the scraper lacks most of all that it was given.
         """
         lasting = {pair for pair in lacks if now - self.since.get(pair, now) >= LASTS_S}
@@ -127,9 +127,9 @@ class IdleJobs:
             if pair not in told:
                 idle[pair] = one
             elif pair in lacks and (not lacks[pair].given or lacks[pair].most):
-                idle[pair] = Idle(one.kept, one.lacking, one.given)
+                idle[pair] = replace(one, well=0)
             elif pair in lacks and one.well + 1 < WELL:
-                idle[pair] = Idle(one.kept, one.lacking, one.given, one.well + 1)
+                idle[pair] = replace(one, well=one.well + 1)
         for pair, ids in reached.items():
             if pair not in self.idle and pair in since:
                 kept = frozenset(ids[:KEPT].tolist())
@@ -151,7 +151,7 @@ class IdleJobs:
         return IdleJobs({**other.since, **self.since}, {**other.idle, **self.idle})
 
 
-def without_those(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
+def not_lacked_by_most(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
     """``lacks`` without the services of which most scrapers, at least two, lack most: then it is not the scrapers."""
     asked = Counter(service for (service, _), one in lacks.items() if one.given)
     lack_most = Counter(service for (service, _), one in lacks.items() if one.most)

@@ -29,10 +29,10 @@ from promring.core.idle import (
     Lacking,
     Pair,
     lacked_by,
+    not_lacked_by_most,
     only_missing,
     reached_elsewhere,
     sampled,
-    without_those,
 )
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
@@ -153,7 +153,7 @@ class SecondOpinions:
         by_scraper = _by_scraper(placement, seen)
         asked_by, good = _asked_and_good(len(placement.pool), by_scraper)
         enough = asked_by >= (placement.owners >= 0).sum(axis=1)
-        credible = only_missing(without_those(lacks), placement.pool, enough, self.trials.keys())
+        credible = only_missing(not_lacked_by_most(lacks), placement.pool, enough, self.trials.keys())
         lacked = lacked_by(credible)
         down, up_at, over = _reached(placement, seen, lacked, {*self.trials, *self.again_at})
         failing = _failing(placement.pool, by_scraper, asked_by, good)
