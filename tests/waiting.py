@@ -26,16 +26,19 @@ RUN_S = 0.5
 
 
 def slower() -> float:
-    """How many times longer than alone things may take now: by the load of this machine a core, 1 to ``SLOWER_MOST``.
+    """How many times longer than alone things that end now may have taken: by the load of this machine a core in the last
+    minute or the last five, 1 to ``SLOWER_MOST``. What is judged began when the load may have been higher than it is now.
 
     Twice the load, for one second of a test is work of several processes, one after the other.
     """
-    return min(SLOWER_MOST, max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1)))
+    return min(SLOWER_MOST, max(1.0, 2 * max(os.getloadavg()[:2]) / (os.cpu_count() or 1)))
 
 
 def patient(seconds: float) -> float:
-    """A time-out for what is under test that does not end what is well because the machine is busy; whole seconds."""
-    return float(round(seconds * slower()))
+    """A time-out for what is under test that does not end what is well because the machine is busy; whole seconds.
+    By the load of the last minute: what waits for such a time-out to pass waits so long.
+    """
+    return float(round(seconds * min(SLOWER_MOST, max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1)))))
 
 
 async def until(
