@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import NamedTuple
@@ -16,12 +18,15 @@ from testbed.proxy import Down, Fault, Frozen, Latency, Replace, Reset, Slicer, 
 from tests.fakes.source import BROKEN, EMPTY
 from tests.real.stage import SERVICE
 
+from promring.core.idle import GIVEN_S, LASTS_S
 from promring.demo.scraper import ScraperProcess
-from soak.world import INTERVAL_S, World
+from soak.world import AUDIT_S, INTERVAL_S, World
 
 CALM = 3.5 * INTERVAL_S
 DEATH = 30.0
 """A check that fails, the leave, the delivery, the look of the scraper into its file, and its first scrape."""
+LACKING = GIVEN_S + LASTS_S + 4 * AUDIT_S + DEATH
+"""How long a list may take to be applied, how long most must be lacking, the looks at that, and what a death costs."""
 
 
 class Trial(NamedTuple):
@@ -103,6 +108,21 @@ async def scraper_drained(w: World) -> None:
     await asyncio.sleep(w.rng.uniform(5, 15))
     for controller in w.stage.controllers:  # whoever leads now
         await controller.post(w.stage.session, f"{path}/{scraper.id}/undrain")
+
+
+async def scraper_without_its_job(w: World) -> None:
+    """Its configuration has no job any more; it gets it back when others scrape what it had."""
+    scraper = one_of(w)
+    whole, began = scraper.config_file.read_text(), time.monotonic()
+    scraper.configure([])
+    scraper.signal(signal.SIGHUP)
+    await asyncio.sleep(3 * INTERVAL_S)
+    while len(w.scraped_lately()) < len(w.listed):
+        if time.monotonic() - began > 2 * LACKING:
+            raise TimeoutError(f"{len(w.listed) - len(w.scraped_lately())} of its targets are scraped by nobody")
+        await asyncio.sleep(1)
+    scraper.config_file.write_text(whole)
+    scraper.signal(signal.SIGHUP)
 
 
 async def slice_damaged(w: World) -> None:
@@ -221,6 +241,7 @@ TRIALS = (
     Trial("scraper flaps", (14,), DEATH, scraper_flaps),
     Trial("scraper called dead", (18,), CALM, scraper_called_dead),
     Trial("scraper drained and back", (22,), CALM, scraper_drained),
+    Trial("scraper without its job", (), LACKING, scraper_without_its_job),
     Trial("slice damaged by hand", (20,), DEATH, slice_damaged),
     Trial("source misbehaves", (25, 26, 27, 29), CALM, source_bad),
     Trial("source refuses", (25,), CALM, source_down),

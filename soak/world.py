@@ -26,7 +26,7 @@ from promring.demo.scraper import ScraperProcess
 from promring.runtime.http_client import HttpError
 from soak.gauges import Sample, sample
 
-INTERVAL_S = 2.0
+INTERVAL_S, AUDIT_S = 2.0, 10.0
 TARGETS, FROM_FILE = 90, 60
 SAMPLED_S = 5.0
 TICK_S = 0.1
@@ -73,6 +73,11 @@ class World:
         temporary.write_text(json.dumps(groups))
         temporary.replace(self.stage.folder / "targets.json")
         self.source.groups = [{"targets": [a for a in addresses if a not in set(in_file)]}]
+
+    def scraped_lately(self) -> list[str]:
+        """The listed targets that somebody scraped within two intervals."""
+        since = time.monotonic() - 2 * INTERVAL_S
+        return [address for address in self.listed if (self.stage.farm.scrapes(address)[-1:] or [0.0])[0] >= since]
 
     def longest_gap(self, since: float, until: float) -> float:
         """Of the listed targets, in seconds, without what this process itself was late."""
@@ -132,9 +137,7 @@ class World:
             expected = max(expected, now - TICK_S)
             if now - sampled >= SAMPLED_S:
                 sampled = now
-                scraped = [self.stage.farm.scrapes(address)[-1:] for address in self.listed]
-                fresh = sum(now - times[0] <= 2 * INTERVAL_S for times in scraped if times)
-                self.coverage.append((now, fresh / len(self.listed)))
+                self.coverage.append((now, len(self.scraped_lately()) / len(self.listed)))
                 for controller in self.stage.controllers:
                     await self._sample(controller, now)
 
@@ -184,6 +187,7 @@ async def world(folder: Path, rng: Random) -> AsyncIterator[World]:
             proxied=True,
             start=False,
             targets=[files, listed],
+            audit={"interval": f"{AUDIT_S:g}s", "timeout": "5s"},
         ) as made:
             found = World(made, source, rng, [])
             found.list_targets(made.farm.addresses)

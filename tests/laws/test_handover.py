@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promring.core.claims import NO_CLAIMS, TAKEN_MOST, Claims, Departed, Taken, with_seen
-from promring.core.coverage import Seen
+from promring.core.coverage import NO_IDS, Seen
 from promring.core.fragment import identities
 from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
-from promring.core.room import keeping
+from promring.core.room import Held, keeping
 from promring.model import Members, Placement, Scraper, TargetPool
 from tests.laws.strategies import addresses, members, pool_of
 
@@ -221,13 +221,13 @@ def test_a_drained_scraper_holds_everything_until_it_is_taken_over() -> None:
 def test_what_has_no_room_stays_with_a_live_scraper_that_has_it() -> None:
     pool, policy = pool_of([f"t{n}:1" for n in range(30)]), Policy(16, 1.1, capacity=15)
     before = place(pool, Ring((A, B, C), 16), policy)
-    claims, _ = schedule(before, NO_CLAIMS, NOTHING, POLICY, 0.0)
+    claims, now = schedule(before, NO_CLAIMS, NOTHING, POLICY, 0.0)
     after = place(pool, Ring((A, replace(B, weight=0.0), replace(C, weight=0.0)), 16), policy)
     lacking = len(after.unplaced())
     assert lacking == 15
     room = np.array([15, 15, 15])
     for at in (1.0, 500.0):
-        evidence = Evidence({A.id: sees(after, A, at)}, taken(at - 0.5, A, B, C))
+        evidence = Evidence({A.id: sees(now, A, at)}, taken(at - 0.5, A, B, C))
         claims, now = schedule(after, claims, evidence, POLICY, at + 0.5, capacities=room)
     assert all(holders(now).values()), "nothing that a live scraper has is dropped"
     assert holders(owned_now(claims, after)) == holders(now), "and this is what is shown"
@@ -245,9 +245,42 @@ def test_of_two_who_could_keep_what_has_no_room_the_one_who_had_it_first_does() 
     pool = pool_of(["t:1"])
     nobody = replace(placed(pool, (A, B)), owners=np.full((1, 1), -1, dtype=np.int32))
     rows, scrapers, most = np.array([0, 0]), np.array([0, 1], dtype=np.int32), np.array([1, 1])
+    no = np.zeros(2, dtype=bool)
     for since, kept in (([5.0, 1.0], [False, True]), ([1.0, 5.0], [True, False])):
-        _, stays = keeping(nobody, rows, scrapers, np.array(since), 1, most)
+        _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), no, no, no), 1, most)
         assert stays.tolist() == kept, "a hand-over to the other one had just begun"
+
+
+def test_where_room_is_short_a_plan_that_was_not_taken_takes_nothing_from_who_scrapes_it() -> None:
+    """``a`` was given what is placed on it, and took none of it; it scrapes the other half, as an earlier leader said."""
+    pool = pool_of([f"t{n}:1" for n in range(20)])
+    wanted = place(pool, Ring((A,), 16), Policy(16, 1.1, capacity=10))
+    mine = wanted.owners[:, 0] == 0
+    ids = np.sort(pool.ids[~mine])
+    sight = Seen(5.0, ids, np.full(10, 4.0), np.ones(10, dtype=bool), interval_s=5.0)
+    planned, _ = schedule(wanted, NO_CLAIMS, NOTHING, POLICY, 0.0)
+    claims, now = schedule(
+        wanted, with_seen(planned, {A.id: sight}), Evidence({A.id: sight}), POLICY, 6.0, capacities=np.array([10])
+    )
+    assert {name for name, who in holders(now).items() if who} == {identities(pool)[n] for n in np.flatnonzero(~mine)}
+    assert without_room(claims, wanted) == {A.id: 10}
+
+
+def test_of_two_who_hold_on_the_one_that_is_seen_without_it_lets_go() -> None:
+    pool = pool_of(["t:1"])
+    one = replace(placed(pool, (A, B, C)), owners=np.array([[2]], dtype=np.int32))
+    without = Seen(15.0, NO_IDS, NO_IDS.astype(float), NO_IDS.astype(bool))
+    for first, stays in ((0, 1), (1, 0)):
+        since = np.array([10.0, 10.0])
+        since[first] = 5.0
+        before = Claims(
+            tuple(s.id for s in (A, B, C)), pool.ids[[0, 0]], np.array([0, 1], dtype=np.int32), since, np.array([50.0, 50.0])
+        )
+        _, now = schedule(one, before, NOTHING, POLICY, 20.0)
+        assert holders(now)["t:1"] == {C.id, (A, B)[first].id}, "the older one, where nothing is known"
+        evidence = Evidence({(A, B)[first].id: without})
+        _, now = schedule(one, before, evidence, POLICY, 20.0)
+        assert holders(now)["t:1"] == {C.id, (A, B)[stays].id}
 
 
 def test_another_one_that_scrapes_it_counts_beside_an_owner_that_does_not() -> None:

@@ -63,6 +63,10 @@ async def test_what_a_scraper_without_the_job_had_goes_to_others_and_comes_back(
         await until(lambda: excluded(fleet), "it counts as idle", 60)
         assert (await idle(fleet, without) or "").startswith("it had none of the ")
         assert fleet.log_has("scraper_idle", without.id, NODE)
+        kept = await fleet.controller.ask(fleet.session, f"services/{NODE}/targets", scraper=without.id)
+        one = kept["targets"][0]["target"]
+        (place,) = await fleet.controller.ask(fleet.session, f"services/{NODE}/where", target=one)
+        assert (place["scraper"], {beside["why"] for beside in place["besides"]}) == (without.id, {"second_opinion"})
         assert fleet.load_of(DB, without) > 0, "of the other job it keeps its share"
         assert fleet.tally(DB, since).missed == 0
         since = time.monotonic()

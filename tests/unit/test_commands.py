@@ -132,6 +132,7 @@ def test_control_characters_of_names_are_spelt_out() -> None:
         "labels": {"x": evil},
         "scrapers": ["a:1"],
         "reason": "ring",
+        "besides": [],
         "preference": [],
     }
     found = {"targets": [place], "total": 1, "truncated": False, "near": [], "unready": []}

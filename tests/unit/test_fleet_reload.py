@@ -658,6 +658,8 @@ async def test_a_service_that_left_its_fleet_is_named_at_each_start_until_its_fi
         await until(lambda: any(str(file) in where for one in r.supervisor.left_behind for where in one.where), "remembered")
         (behind,) = (await r.data("/api/v1/status"))["left_behind"]
         assert (behind["service"], behind["targets"], str(file) in behind["where"][-1]) == ("web", 20, True)
+        fleets = {fleet.name: [s.name for s in fleet.services] for fleet in r.supervisor.settings.every_fleet}
+        await until(lambda: not orphans(tmp_path / "state", fleets, log.get()), "the state is saved without it")
     for _ in range(2):
         assert await named_at_a_start(tmp_path) == ["web"]
     file.write_text("no JSON")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promring.core.coverage import Seen
 from promring.core.pool import pool_of
-from promring.core.room import keeping
+from promring.core.room import Held, held_by, keeping
 from promring.model import Loads, Owners, Placement, Scraper, TargetGroup, TargetPool
 
 SCRAPERS = tuple(Scraper(name, name, 0) for name in "abcd")
@@ -18,13 +19,17 @@ SCRAPERS = tuple(Scraper(name, name, 0) for name in "abcd")
 
 @dataclass(frozen=True)
 class Short:
-    """A placement that lacks owners, and who had what. ``claims``: row, scraper, since when; each pair once."""
+    """A placement that lacks owners, and who had what. ``claims``: row, scraper, since when; each pair once. ``success``,
+    ``lacked``: which of them scrape it well, and which are seen not to have it, by row and scraper.
+    """
 
     owners: Owners
     loads: Loads | None
     wanted: np.ndarray | None
     claims: list[tuple[int, int, float]]
     most: Loads
+    success: frozenset[tuple[int, int]] = frozenset()
+    lacked: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def placement(self) -> Placement:
@@ -61,15 +66,20 @@ def shortage(rng: np.random.Generator) -> Short:
         for scraper in owning:
             if scraper >= 0:
                 carried[scraper] += 1 if loads is None else int(loads[row])
-    return Short(owners, loads, wanted, claims, carried + rng.integers(0, 3, 4))
+    seen = {pair: rng.random() for pair in pairs}
+    success = frozenset(pair for pair, number in seen.items() if number < 0.3)
+    lacked = frozenset(pair for pair, number in seen.items() if number > 0.7)
+    return Short(owners, loads, wanted, claims, carried + rng.integers(0, 3, 4), success, lacked)
 
 
 def settled(short: Short) -> tuple[Owners, list[tuple[int, int, float]]]:
     rows, scrapers, since = (np.array([one[n] for one in short.claims]) for n in range(3))
     replicas = short.owners.shape[1]
-    placement, stays = keeping(
-        short.placement, rows.astype(np.intp), scrapers.astype(np.int32), since.astype(float), replicas, short.most
+    success, lacked = (
+        np.array([(r, s) in some for r, s, _ in short.claims], dtype=bool) for some in (short.success, short.lacked)
     )
+    held = Held(rows.astype(np.intp), scrapers.astype(np.int32), since.astype(float), success, ~success, lacked)
+    placement, stays = keeping(short.placement, held, replicas, short.most)
     assert stays.dtype == np.bool_
     return placement.owners, [claim for claim, stay in zip(short.claims, stays.tolist(), strict=True) if stay]
 
@@ -83,7 +93,8 @@ def test_who_has_a_target_keeps_it_as_far_as_there_is_room_and_gives_up_first_wh
 
 def check(short: Short) -> None:
     owners, kept_claims = settled(short)
-    kept, had = {(row, scraper) for row, scraper, _ in kept_claims}, {(row, scraper) for row, scraper, _ in short.claims}
+    kept, claimed = {(row, scraper) for row, scraper, _ in kept_claims}, {(row, scraper) for row, scraper, _ in short.claims}
+    had = claimed - short.lacked
     given_up = {(row, int(s)) for row, column in np.argwhere(owners != short.owners) for s in [short.owners[row, column]]}
     assert set(owners[owners != short.owners].tolist()) <= {-1}, "nobody newly gets anything"
     assert not given_up & had, "nobody gives up what it has"
@@ -96,8 +107,8 @@ def check(short: Short) -> None:
         missing, owning = short.missing(row, owners, kept), set(owners[row].tolist())
         assert not missing < 0
         assert not owning & {s for r, s in kept if r == row}, "an owner is no other holder"
-        waiting = [(since, s) for r, s, since in short.claims if r == row and s not in owning and (row, s) not in kept]
-        for _, scraper in waiting if missing else ():
+        waiting = [s for r, s in had if r == row and s not in owning and (row, s) not in kept]
+        for scraper in waiting if missing else ():
             room = short.most[scraper] - used[scraper] + sum(short.load(r) for r, s in newly if s == scraper)
             assert room < short.load(row), "it would have had room"
     for scraper in range(4):
@@ -143,3 +154,53 @@ def test_a_target_that_loses_an_owner_again_is_kept_by_one_more_and_by_no_others
     )
     assert sorted(kept) == [claims[0], claims[1], claims[3]]
     assert (owners == -1).all()
+
+
+def test_of_several_the_one_that_scrapes_it_keeps_it_though_it_has_it_later() -> None:
+    claims = [(0, 0, 1.0), (0, 1, 2.0), (0, 2, 3.0)]
+    short = replace(short_of([[-1]], claims, [1, 1, 1, 0], [1]), success=frozenset({(0, 2)}))
+    assert settled(short)[1] == [(0, 2, 3.0)]
+    assert settled(replace(short, success=frozenset(), lacked=frozenset({(0, 0)})))[1] == [(0, 1, 2.0)]
+
+
+def test_what_an_owner_is_seen_not_to_have_is_given_up_as_what_is_new() -> None:
+    """``a`` shall have row 1, and nothing but its plan says so; it scrapes row 0, for which it has no room."""
+    claims = [(0, 0, 9.0), (1, 0, 1.0)]
+    short = short_of([[-1], [0]], claims, [1, 0, 0, 0], [1, 1])
+    assert settled(short)[1] == [], "as far as anybody knows it has row 1"
+    owners, kept = settled(replace(short, lacked=frozenset({(1, 0)})))
+    assert (owners.tolist(), kept) == ([[-1], [-1]], [(0, 0, 9.0)])
+
+
+def test_nothing_is_given_up_for_what_a_scraper_is_seen_not_to_have_and_it_has_the_room_that_others_leave() -> None:
+    claims = [(0, 0, 1.0), (1, 0, 2.0)]
+    for room, kept in ((1, [claims[1]]), (2, claims)):
+        short = short_of([[-1], [-1], [0]], claims, [room + 1, 0, 0, 0], [1, 1, 1])
+        owners, left = settled(replace(short, lacked=frozenset({(0, 0)})))
+        assert (owners.tolist(), left) == ([[-1], [-1], [0]], kept)
+    full = replace(short_of([[-1], [0]], claims[:1], [1, 0, 0, 0], [1, 1]), lacked=frozenset({(0, 0)}))
+    owners, left = settled(full)
+    assert (owners.tolist(), left) == ([[-1], [0]], [])
+
+
+def test_what_another_one_is_seen_not_to_have_goes_last_too() -> None:
+    """``a`` gives up one of rows 1 and 2 for row 0: ``b`` has row 2, and has a claim only on row 1."""
+    claims = [(0, 0, 1.0), (1, 1, 2.0), (2, 1, 3.0)]
+    for lacked, given_up in ((frozenset({(1, 1)}), 2), (frozenset({(2, 1)}), 1)):
+        owners, _ = settled(replace(short_of([[-1], [0], [0]], claims, [2, 2, 0, 0], [1, 1, 1]), lacked=lacked))
+        assert np.flatnonzero((owners == -1).all(axis=1)).tolist() == [0, given_up]
+
+
+def test_held_says_what_each_is_seen_doing_and_what_it_is_seen_not_to_have() -> None:
+    pool = targets(4)
+    up, old = (np.array([pool.ids[n]], dtype=np.uint64) for n in range(2))
+    sees = {
+        "a": Seen(10.0, up, np.array([9.0]), np.array([True]), dropped=old),
+        "b": Seen(10.0, up, np.array([9.0]), np.array([False]), hidden=1),
+    }
+    rows, scrapers = np.tile(np.arange(4), 3), np.repeat(np.arange(3, dtype=np.int32), 4)
+    since = np.where(np.arange(12) % 4 == 3, 11.0, 10.0)
+    held = held_by(pool, ("a", "b", "c"), (rows, scrapers, since), sees)
+    assert held.success.tolist() == [True, *[False] * 11]
+    assert held.failure.tolist() == [False, *[True] * 7, *[False] * 4], "of who is not seen nothing is known"
+    assert held.lacked.tolist() == [False, False, True, False, *[False] * 8], "dropped, given later than the look, hidden"

@@ -9,20 +9,24 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import numpy as np
 import pytest
 from aiohttp import web
 
 from promring.config.load import load_with_lines
+from promring.core.claims import NEVER, Claims
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.paths import Paths
 from promring.web.server import WebSettings
+from promring.web.views.targets import places
 from tests.fakes.source import TargetSource
 from tests.waiting import slower, until
 
@@ -210,6 +214,40 @@ async def test_what_is_not_known_is_503_and_what_is_not_there_404(tmp_path: Path
             assert status == 404, path
             assert json.loads(body)["errorType"] == "not_found"
         assert (await r.get("/-/healthy"))[0] == 200
+
+
+async def test_who_has_a_target_besides_its_owner_is_said_and_why(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        service = r.supervisor.services["node"]
+        reconciler, placement = service.fleet.reconciler, service.placement
+        memory = reconciler.memory
+        assert placement is not None
+        had = memory.claims
+
+        def said(*more: tuple[int, float]) -> list[tuple[str, str]]:
+            """``more`` who has the first target: the number of the scraper, until when."""
+            ids, scrapers = np.full(len(more), had.ids[0]), np.array([one for one, _ in more], dtype=np.int32)
+            until = np.array([until for _, until in more])
+            claims = Claims(
+                had.names,
+                np.concatenate([had.ids, ids]),
+                np.concatenate([had.scrapers, scrapers]),
+                np.concatenate([had.since, np.zeros(len(more))]),
+                np.concatenate([had.until, until]),
+            )
+            reconciler.memory = replace(memory, claims=claims)
+            try:
+                (row,) = np.flatnonzero(placement.pool.ids == had.ids[0]).tolist()
+                (place,) = places(service, placement, [row], "address")
+            finally:
+                reconciler.memory = memory
+            return [(one.scraper, one.why) for one in place.besides]
+
+        assert said() == []
+        owner = int(had.scrapers[0])
+        others = [number for number in range(len(had.names)) if number != owner]
+        assert said((others[0], 30.0)) == [(had.names[others[0]], "hand_over")]
+        assert said((others[0], NEVER), (owner, NEVER)) == [(had.names[others[0]], "second_opinion")]
 
 
 async def test_the_api_says_who_has_what(tmp_path: Path) -> None:

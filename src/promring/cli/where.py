@@ -55,6 +55,8 @@ def _show_one(one: Place) -> None:
     labels = " ".join(f"{name}={value}" for name, value in one.labels.items())
     say(f"{one.service}: {one.target} {labels}".rstrip())
     say(f"  scraper     {_owners(one)} ({one.reason})")
+    for beside in one.besides:
+        say(f"  besides     {beside.scraper} ({beside.why})")
     if one.load != 1:
         say(f"  load        {one.load}")
     say(f"  preference  {' '.join(one.preference)}")

@@ -137,6 +137,11 @@ def has_taken(
     return has
 
 
+def shown_by(one: Seen, ids: Keys) -> Flags:
+    """For each id whether the scraper lists it, drops it, or may be what it shows without an id."""
+    return among(one.ids, ids) | among(one.dropped, ids) | among(one.unlabelled, ids)
+
+
 def with_seen(
     before: Claims,
     seen: Mapping[str, Seen],

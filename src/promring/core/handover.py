@@ -24,11 +24,23 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promring.core.claims import APPLIED_S, NEVER, Claims, Flags, Rows, Taken, Times, among, by_scraper, has_taken, never
+from promring.core.claims import (
+    APPLIED_S,
+    NEVER,
+    Claims,
+    Flags,
+    Rows,
+    Taken,
+    Times,
+    among,
+    by_scraper,
+    has_taken,
+    never,
+)
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.joined import carried_over
 from promring.core.packing import NOBODY
-from promring.core.room import keeping
+from promring.core.room import Held, held_by, is_short, keeping
 from promring.model import Loads, Owners, Placement, TargetPool
 
 NO_ROW = np.int32(-2)
@@ -61,6 +73,11 @@ class Evidence:
     pushes: bool = False
     """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
     intervals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def sees(self) -> dict[str, Seen]:
+        """What those do who answer."""
+        return {name: one for name, one in self.seen.items() if name not in self.silent}
 
     def overlap_s(self, policy: Handover, service: str, name: str) -> float:
         """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""
@@ -96,8 +113,9 @@ def schedule(
     else:
         rows, scrapers, since, until = _still_there(before, pool, names)
         stays = np.zeros(len(rows), dtype=bool)
-        if capacities is not None:
-            wanted, stays = keeping(wanted, rows, scrapers, since, replicas, capacities)
+        if capacities is not None and is_short(wanted, replicas):
+            held = held_by(pool, names, (rows, scrapers, since), evidence.sees)
+            wanted, stays = keeping(wanted, held, replicas, capacities)
         at = _owner_numbers(wanted, rows, scrapers)
         owned, owners = _owned(wanted)
         begun = np.full(len(owned), now)
@@ -105,7 +123,7 @@ def schedule(
         begun[at[~extra]] = since[~extra]  # who was an owner, or held on, and is one now has it since then
         rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
-        success, failure = _of_holders(pool, names, rows, scrapers, evidence)
+        held = held_by(pool, names, (rows, scrapers, since), evidence.sees)
         has = has_taken(pool, names, (rows, scrapers, since), evidence.taken)
         about = np.zeros(len(pool), dtype=bool)
         about[rows] = True
@@ -113,9 +131,9 @@ def schedule(
         found = _ends(wanted, owned[about], owners[about], begun[about], evidence, policy, replicas)
         until = np.where(until == NEVER, now + policy.overlap_s, until)
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
-        ends = found.of(rows, until <= now, success, failure)
+        ends = found.of(rows, until <= now, held.success, held.failure)
         ends |= policy.overlap_s <= 0
-        kept = stays | _first_of_row(rows, success, has, (since, until), ~ends & ~stays, wanted.owners.shape[1])
+        kept = stays | _first_of_row(held, has, until, ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
@@ -300,30 +318,15 @@ def _ends(
     )
 
 
-def _of_holders(
-    pool: TargetPool, names: tuple[str, ...], rows: Rows, scrapers: Owners, evidence: Evidence
-) -> tuple[Flags, Flags]:
-    """For each holder whether it is seen scraping the target with success, and whether it is seen not to."""
-    success, seen = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
-    for number in np.unique(scrapers).tolist():
-        one = evidence.seen.get(names[number])
-        if one is None or names[number] in evidence.silent:
-            continue
-        mine = np.flatnonzero(scrapers == number)
-        _, success[mine] = one.of(pool.ids[rows[mine]])
-        seen[mine] = True
-    return success, seen & ~success
-
-
-def _first_of_row(rows: Rows, success: Flags, has: Flags, times: tuple[Times, Times], among: Flags, most: int) -> Flags:
-    """Of those ``among``, for each row the first ``most``: those with ``success`` first, then those that have taken it, then
-    those that have had the target longest: by ``times``, since when and until when.
+def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int) -> Flags:
+    """Of those ``among``, for each row the first ``most``: those with success first, then those not seen to lack it, then
+    those that have taken it, then those that have had it longest: by since when and ``until`` when.
     """
-    since, until = times
-    kept = np.zeros(len(rows), dtype=bool)
+    kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    order = chosen[np.lexsort((until[chosen], since[chosen], ~has[chosen], ~success[chosen], rows[chosen]))]
-    ordered = rows[order]
+    worth = (until, held.since, ~has, held.lacked, ~held.success, held.rows)
+    order = chosen[np.lexsort([one[chosen] for one in worth])]
+    ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
     rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
     kept[order[rank < most]] = True

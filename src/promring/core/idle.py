@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promring.core.claims import Claims, Flags, Taken, among, by_scraper
+from promring.core.claims import Claims, Flags, Taken, among, by_scraper, shown_by
 from promring.core.coverage import NO_IDS, Seen
 from promring.core.plan import rows_of
 from promring.model import Keys, TargetPool
@@ -90,7 +90,7 @@ def lacking(
                 continue
             since = taken.get((service, name), Taken()).since(claims.since[mine[part]])
             given = pool.ids[rows[mine[part]][since <= one.at - GIVEN_S]]
-            without = given[~(among(one.ids, given) | among(one.dropped, given) | among(one.unlabelled, given))]
+            without = given[~shown_by(one, given)]
             found[service, name] = Lacking(len(given), without if len(without) > one.hidden else without[:0])
     return found
 

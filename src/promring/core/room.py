@@ -2,36 +2,68 @@
 
 A placement looks at no scraper's past: where room is short it may leave out a target that a live scraper has, and give that
 scraper another one instead. Here who has a target keeps it, within its own capacity, and gives up what it would newly get:
-first what another live scraper has, which keeps it in turn, then what nobody has.
+first what another live scraper has, which keeps it in turn, then what nobody has. A claim on a target that the scraper is
+seen not to have counts last: nothing is given up for it, and it is given up as what is new.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from promring.model import Loads, Owners, Placement
-
-Rows = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
-Times = npt.NDArray[np.float64]
+from promring.core.claims import Flags, Rows, Times, by_scraper, shown_by
+from promring.core.coverage import Seen
+from promring.model import Loads, Owners, Placement, TargetPool
 
 
-def keeping(
-    wanted: Placement, rows: Rows, scrapers: Owners, since: Times, replicas: int, most: Loads
-) -> tuple[Placement, Flags]:
-    """``wanted`` without what was given up, and which of the claims (``rows``, ``scrapers``, ``since`` when) stay although
-    they are no owner's: of several on one target the oldest, since a younger one may never have been taken. ``most``: int64,
-    the capacity of each scraper.
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The claims of live scrapers: row and scraper, and ``since`` when. Each with whether the scraper is seen scraping the
+    target with ``success``, whether it is seen not to (``failure``), and whether a look since then has not found the target
+    there (``lacked``).
     """
-    stays = np.zeros(len(rows), dtype=bool)
+
+    rows: Rows
+    scrapers: Owners
+    since: Times
+    success: Flags
+    failure: Flags
+    lacked: Flags
+
+
+def held_by(pool: TargetPool, names: tuple[str, ...], held: tuple[Rows, Owners, Times], sees: Mapping[str, Seen]) -> Held:
+    """``held``: row, scraper, since; ``names``: of the scrapers; ``sees``: what those do who answer, by name."""
+    rows, scrapers, since = held
+    success, failure, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+    for name, mine in zip(names, by_scraper(scrapers, len(names)), strict=True):
+        if (one := sees.get(name)) is None or not len(mine):
+            continue
+        ids = pool.ids[rows[mine]]
+        _, success[mine] = one.of(ids)
+        failure[mine] = ~success[mine]
+        if not one.hidden:
+            lacked[mine] = (since[mine] <= one.at) & ~shown_by(one, ids)
+    return Held(rows, scrapers, since, success, failure, lacked)
+
+
+def is_short(wanted: Placement, replicas: int) -> bool:
+    """Whether there is not room for everything."""
+    return bool(wanted.lacking(replicas).any())
+
+
+def keeping(wanted: Placement, held: Held, replicas: int, most: Loads) -> tuple[Placement, Flags]:
+    """``wanted`` without what was given up, and which of the claims stay although they are no owner's: of several on one
+    target the one with success, then the oldest, since a younger one may never have been taken. ``most``: int64, the
+    capacity of each scraper.
+    """
+    stays = np.zeros(len(held.rows), dtype=bool)
     short = np.flatnonzero(wanted.lacking(replicas).any(axis=1))
     if not len(short):
         return wanted, stays
-    work = _Work(wanted, rows, scrapers, since, replicas, most)
+    work = _Work(wanted, held, replicas, most)
     for row in short.tolist():
         work.lacking.append(row)
     work.run()
@@ -41,13 +73,18 @@ def keeping(
 
 
 class _Work:
-    def __init__(self, wanted: Placement, rows: Rows, scrapers: Owners, since: Times, replicas: int, most: Loads) -> None:
+    def __init__(self, wanted: Placement, held: Held, replicas: int, most: Loads) -> None:
         self.owners: Owners = wanted.owners.copy()
         self.claims: dict[int, dict[int, int]] = defaultdict(dict)
-        """By row and scraper: which claim; the oldest first."""
-        order = np.argsort(since, kind="stable")
-        for number, row, scraper in zip(order.tolist(), rows[order].tolist(), scrapers[order].tolist(), strict=True):
+        """By row and scraper: which claim; those with success first, then the oldest."""
+        self.lacked: set[tuple[int, int]] = set()
+        """Row and scraper, of those that the scraper is seen not to have."""
+        order = np.lexsort((held.since, held.lacked, ~held.success))
+        rows, scrapers, lacked = held.rows[order].tolist(), held.scrapers[order].tolist(), held.lacked[order].tolist()
+        for number, row, scraper, lacks in zip(order.tolist(), rows, scrapers, lacked, strict=True):
             self.claims[row][scraper] = number
+            if lacks:
+                self.lacked.add((row, scraper))
         self.lacking: deque[int] = deque()
         self.kept: set[tuple[int, int]] = set()
         self._replicas = np.full(len(wanted.pool), replicas) if wanted.wanted is None else wanted.wanted
@@ -61,33 +98,46 @@ class _Work:
         rows, columns = np.nonzero(self.owners >= 0)
         owners = self.owners[rows, columns]
         for row, column, owner in zip(rows.tolist(), columns.tolist(), owners.tolist(), strict=True):
-            if owner not in self.claims.get(row, ()):
+            if not self._has(row, owner):
                 found[owner].append((row, column))
         for some in found.values():
-            some.sort(key=lambda one: bool(self.claims.get(one[0])))
+            some.sort(key=lambda one: any(self._has(one[0], scraper) for scraper in self.claims.get(one[0], ())))
         return found
 
-    def run(self) -> None:
-        while self.lacking:
-            row = self.lacking.popleft()
-            mine = set(self.owners[row].tolist())
-            missing = int((self.owners[row, : self._replicas[row]] < 0).sum())
-            missing -= sum((row, scraper) in self.kept for scraper in self.claims.get(row, ()))
-            for scraper in self.claims.get(row, ()):
-                if missing <= 0:
-                    break
-                if scraper not in mine and (row, scraper) not in self.kept and self._make_room(scraper, self._load(row)):
-                    self._room[scraper] -= self._load(row)
-                    self.kept.add((row, scraper))
-                    missing -= 1
+    def _has(self, row: int, scraper: int) -> bool:
+        return scraper in self.claims.get(row, ()) and (row, scraper) not in self.lacked
 
-    def _make_room(self, scraper: int, load: int) -> bool:
+    def run(self) -> None:
+        looked_at = []
+        while self.lacking:
+            looked_at.append(row := self.lacking.popleft())
+            self._keep(row, had=True)
+        for row in dict.fromkeys(looked_at):
+            self._keep(row, had=False)
+
+    def _keep(self, row: int, *, had: bool) -> None:
+        """With those who have it, or with those who do not have it yet, in the room that is left."""
+        mine = set(self.owners[row].tolist())
+        missing = int((self.owners[row, : self._replicas[row]] < 0).sum())
+        missing -= sum((row, scraper) in self.kept for scraper in self.claims.get(row, ()))
+        for scraper in self.claims.get(row, ()):
+            if missing <= 0:
+                break
+            if scraper in mine or (row, scraper) in self.kept or self._has(row, scraper) != had:
+                continue
+            if had:
+                self._make_room(scraper, self._load(row))
+            if self._room[scraper] >= self._load(row):
+                self._room[scraper] -= self._load(row)
+                self.kept.add((row, scraper))
+                missing -= 1
+
+    def _make_room(self, scraper: int, load: int) -> None:
         while self._room[scraper] < load and self._new[scraper]:
             row, column = self._new[scraper].pop()
             self.owners[row, column] = -1
             self._room[scraper] += self._load(row)
             self.lacking.append(row)
-        return bool(self._room[scraper] >= load)
 
     def _load(self, row: int) -> int:
         return 1 if self._loads is None else int(self._loads[row])

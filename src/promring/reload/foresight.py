@@ -19,7 +19,7 @@ from promring.core.pool import merge_sources
 from promring.core.preview import NotLiveError, Preview
 from promring.core.recall import recalled
 from promring.core.ring import Ring
-from promring.core.room import keeping
+from promring.core.room import Held, keeping
 from promring.fleet.fleet import Fleet
 from promring.fleet.state import Memory
 from promring.fleet.succession import Origin, collisions, id_of, inherited, listed_then, origins
@@ -136,7 +136,9 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
     rows, scrapers = claims.rows(then.pool), numbers[claims.scrapers]
     there = (scrapers >= 0) & (rows < len(then.pool))
     rows, scrapers = rows[there], scrapers[there]
-    then, stays = keeping(then, rows, scrapers, claims.since[there], then.owners.shape[1], most)
+    unseen = np.zeros(len(rows), dtype=bool)
+    held = Held(rows, scrapers, claims.since[there], unseen, unseen, unseen)
+    then, stays = keeping(then, held, then.owners.shape[1], most)
     lost = np.flatnonzero((then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1))
     return len(np.setdiff1d(lost, rows[stays]))
 

@@ -38,6 +38,20 @@ class Targets(Answer, frozen=True):
     truncated: Annotated[bool, doc("Whether there are more than are listed.")]
 
 
+class Beside(Answer, frozen=True):
+    """Who has a target in its slice and is not its owner."""
+
+    scraper: str
+    why: Annotated[
+        str,
+        word(
+            "`hand_over`: until its owners are seen scraping it; `second_opinion`: an owner does not reach it, or lacks it.",
+            "hand_over",
+            "second_opinion",
+        ),
+    ]
+
+
 class Place(Answer, frozen=True):
     """Where a target is, and why there."""
 
@@ -57,6 +71,7 @@ class Place(Answer, frozen=True):
     labels: Annotated[dict[str, str], doc(LABELS)]
     scraper: Annotated[str | None, doc(FIRST_OWNER)]
     scrapers: Annotated[list[str], doc(OWNERS)]
+    besides: Annotated[list[Beside], doc("Who has it in its slice besides, for now.")]
     load: Annotated[int, doc("Its load in the plan: 1, or samples a scrape where loads are learnt.")]
     key: Annotated[str, doc("Its place on the ring: 16 hexadecimal digits.")]
     preference: Annotated[list[str], doc("Every scraper, in the order in which the ring prefers them for this target.")]

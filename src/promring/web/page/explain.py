@@ -50,7 +50,6 @@ class Explained:
 
     place: Place
     why: str
-    holders: Sequence[str]
     asked: Sequence[Verdict]
     others: Sequence[Verdict]
     scrapes: Sequence[Scrape]
@@ -71,8 +70,7 @@ def explained(service: Service, placement: Placement, ident: int, scrapers: Sequ
     why = REASONS[place.reason]
     if place.reason == "ring" and len(place.scrapers) > 1:
         why = f"the first {len(place.scrapers)} on the ring for this target"
-    holding = [name for name in _holders(service, ident) if name not in place.scrapers]
-    return Explained(place, why, holding, verdicts[: last + 2], verdicts[last + 2 :], _scrapes(service, ident), moves)
+    return Explained(place, why, verdicts[: last + 2], verdicts[last + 2 :], _scrapes(service, ident), moves)
 
 
 def _verdicts(place: Place, order: Sequence[str], scrapers: Mapping[str, Scraper]) -> list[Verdict]:
@@ -105,12 +103,6 @@ def _why(name: str, at: int, last: int, place: Place, scraper: Scraper | None) -
     if scraper.limit is not None and place.reason != "zone":
         return f"full: it may carry {scraper.limit} and has {scraper.load}"
     return "another zone is wanted"
-
-
-def _holders(service: Service, ident: int) -> list[str]:
-    """Who has it in its slice, old owners, too."""
-    text = b"%016x" % ident
-    return [name for name, one in service.slices.items() if text in one.body]
 
 
 def _scrapes(service: Service, ident: int) -> list[Scrape]:

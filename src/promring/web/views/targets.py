@@ -7,17 +7,29 @@ import time
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from promring.audit.look import Look
 from promring.core import fragment
+from promring.core.claims import Claims
 from promring.core.coverage import Coverage, ScraperCoverage
 from promring.core.fragment import decode, fragments, listed_part, target
+from promring.core.joined import salted
 from promring.core.plan import rows_of, shares
 from promring.core.ring import Ring
 from promring.fleet.fleet import Service
-from promring.model import Placement, TargetPool
+from promring.model import Keys, Placement, TargetPool
 from promring.runtime.text import clean
-from promring.web.answers.targets import CoverageOfService, OwnedTarget, Place, SeenScraper, Target, Targets, Uncovered
+from promring.web.answers.targets import (
+    Beside,
+    CoverageOfService,
+    OwnedTarget,
+    Place,
+    SeenScraper,
+    Target,
+    Targets,
+    Uncovered,
+)
 
 ANSWER_BYTES_MOST = 8 * 1024 * 1024
 """Of the targets in one answer, whatever the limit."""
@@ -33,7 +45,25 @@ def places(service: Service, placement: Placement, rows: list[int], match: str) 
     ring = Ring(
         placement.scrapers, service.fleet.reconciler.planner.policy.virtual_nodes
     )  # the loop may have a newer one already
-    return [_place(service.name, match, placement, ring, row) for row in rows]
+    claims = service.fleet.reconciler.memory.claims  # a newer plan's already, maybe
+
+    def place(row: int) -> Place:
+        one = _place(service.name, match, placement, ring, row)
+        return structs.replace(
+            one, besides=_besides(claims, salted(placement.pool.ids[row : row + 1], service.look.salt), one)
+        )
+
+    return [place(row) for row in rows]
+
+
+def _besides(claims: Claims, ident: Keys, place: Place) -> list[Beside]:
+    """``ident``: of the target in the fleet, one."""
+    found = {}
+    for at in np.flatnonzero(claims.ids == ident).tolist():
+        name = claims.names[int(claims.scrapers[at])]
+        if name not in place.scrapers:
+            found[name] = "hand_over" if np.isfinite(claims.until[at]) else "second_opinion"
+    return [Beside(name, why) for name, why in sorted(found.items())]
 
 
 def rows_at(pool: TargetPool, address: str) -> list[int]:
@@ -167,6 +197,7 @@ def _place(service: str, match: str, placement: Placement, ring: Ring, row: int)
         labels=one.labels,
         scraper=owners[0] if owners else None,
         scrapers=owners,
+        besides=[],
         load=1 if placement.loads is None else int(placement.loads[row]),
         key=f"{key:016x}",
         preference=preference,
