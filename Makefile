@@ -23,7 +23,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait most of the time: more workers than cores. tests/order.py says which test comes when.
-TEST_WORKERS ?= 10
+TEST_WORKERS ?= 12
 # No test needs the authorities of this machine, and aiohttp reads all of them twice in each process that loads it: 60 ms.
 PYTEST := SSL_CERT_FILE=/dev/null $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist load --maxschedchunk 1
 SETUP := .make/setup
@@ -74,7 +74,7 @@ run: $(SETUP) servers
 test:
 	@$(MAKE) --no-print-directory -j $(SETUP) servers .make/docs
 	@$(MAKE) --no-print-directory -j check docs tests-read demo-once
-	@echo "test: unit tests and laws, and the real servers, $(TEST_WORKERS) at a time (about 16 minutes on two cores) ..."
+	@echo "test: unit tests and laws, and the real servers, $(TEST_WORKERS) at a time (about 14 minutes on two cores) ..."
 	@$(PYTEST) tests --failed-to=.make/failed $(TEST_FLAGS) || $(BIN)/python -m tests.again $$? .make/failed
 
 tests-read: $(SETUP)

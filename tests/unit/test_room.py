@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from promring.core.coverage import Seen
 from promring.core.pool import pool_of
-from promring.core.room import Held, held_by, keeping
+from promring.core.room import Held, held_by, is_short, keeping
 from promring.model import Loads, Owners, Placement, Scraper, TargetGroup, TargetPool
 
 SCRAPERS = tuple(Scraper(name, name, 0) for name in "abcd")
@@ -116,7 +116,9 @@ def check(short: Short) -> None:
         others_have = {row for row, _ in had}
         if any(row not in others_have for row in gave):
             assert not any(s == scraper and row in others_have for row, s in newly), "what nobody has goes last"
-    if not short.placement.lacking().any():
+    lacks_one = any(short.missing(row, short.owners, set()) for row in range(len(owners)))
+    assert is_short(short.placement, owners.shape[1]) == lacks_one
+    if not lacks_one:
         assert owners is short.owners
 
 

@@ -39,7 +39,7 @@ def held_by(pool: TargetPool, names: tuple[str, ...], held: tuple[Rows, Owners, 
     rows, scrapers, since = held
     success, failure, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(3))
     for name, mine in zip(names, by_scraper(scrapers, len(names)), strict=True):
-        if (one := sees.get(name)) is None or not len(mine):
+        if (one := sees.get(name)) is None:
             continue
         ids = pool.ids[rows[mine]]
         _, success[mine] = one.of(ids)
