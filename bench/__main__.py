@@ -26,6 +26,7 @@ from bench import (
     memory,
     movement,
     moves,
+    opinions,
     page,
     placement,
     rest,
@@ -60,6 +61,7 @@ BENCHES: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "allocator": allocator.run,
     "load": load.run,
     "load_large": load.run_large,
+    "opinions": opinions.run,
     "page": page.run,
 }
 
