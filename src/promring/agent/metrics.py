@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
 from promring.model import Generation
+from promring.telemetry.certificates import CertificateTimes
 from promring.telemetry.unforeseen import UnforeseenCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -18,6 +19,7 @@ class AgentMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(UnforeseenCounts())
+        self.registry.register(CertificateTimes())
         ProcessCollector(registry=self.registry)
         self._answers = self._counter("answers", "Questions to controllers: answered, failed.", "outcome")
         self._slices = self._counter(

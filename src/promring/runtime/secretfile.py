@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from promring.model import PromringError
-from promring.runtime import regular
+from promring.runtime import certificates, regular
 from promring.runtime.threads import ends_within, shared
 from promring.runtime.tls import TlsFiles
 from promring.telemetry import log
@@ -143,15 +143,23 @@ def line(content: bytes, path: Path) -> str:
     return text
 
 
+_Read = tuple[dict[Path, bytes], ssl.SSLContext, certificates.Validity | None]
+"""What the files held, what was made of it, and how long the certificate is valid."""
+
+
 async def tls_context(files: TlsFiles) -> ssl.SSLContext:
     """The context of these files; the same object while they hold the same. Raises ``SecretError``."""
 
-    def work(last: tuple[list[bytes], ssl.SSLContext] | None) -> tuple[list[bytes], ssl.SSLContext]:
-        contents = [regular.read(path, CERTIFICATES_BYTES_MAX) for path in files.paths]
+    def work(last: _Read | None) -> _Read:
+        contents = {path: regular.read(path, CERTIFICATES_BYTES_MAX) for path in files.paths}
         if last is not None and last[0] == contents:
             return last
-        return contents, files.context()
+        shown = contents.get(files.cert_file, b"") if files.cert_file else b""
+        return contents, files.context(), certificates.validity(shown)
 
     named = (files.ca_file or files.ca_folder, files.cert_file, files.key_file)
     name = ", ".join(str(path) for path in named if path is not None) or "the system's certificate authorities"
-    return (await _of(files, lambda: LastGood(name, work)).get())[1]
+    _, context, valid = await _of(files, lambda: LastGood(name, work)).get()
+    if files.cert_file is not None and valid is not None:
+        certificates.note(files.cert_file, valid)
+    return context

@@ -24,6 +24,7 @@ from promring.config.document import show
 from promring.config.load import from_pydantic, read_document
 from promring.config.values import Duration, Model
 from promring.model import ConfigError
+from promring.runtime.certificates import Validity
 from promring.web.envelope import ApiError, Handler
 from promring.web.passwords import Passwords
 from promring.web.refusals import Refusals
@@ -114,6 +115,7 @@ class _Rules:
 
     config: WebConfig
     tls: ssl.SSLContext | None
+    certificates: Mapping[str, Validity]
     passwords: Passwords
     bucket: Bucket
 
@@ -122,7 +124,8 @@ class _Rules:
         """Raises ``ConfigError`` when its TLS files make no TLS."""
         tls, limit = config.tls_server_config, config.rate_limit
         bucket = Bucket(limit.interval, limit.burst)
-        return cls(config, tls.context() if tls else None, Passwords(config.basic_auth_users), bucket)
+        context, certificates = (tls.context(), tls.validity()) if tls else (None, {})
+        return cls(config, context, certificates, Passwords(config.basic_auth_users), bucket)
 
 
 class Access:
@@ -151,6 +154,7 @@ class Access:
         self._rules = _Rules(
             now.config,
             now.tls,
+            now.certificates,
             before.passwords if same_users else now.passwords,
             before.bucket if same_limit else now.bucket,
         )
@@ -159,6 +163,11 @@ class Access:
     def ssl_context(self) -> ssl.SSLContext | None:
         """For the next connection; None: without TLS."""
         return self._rules.tls
+
+    @property
+    def certificates(self) -> Mapping[str, Validity]:
+        """By path, of the certificate that is shown."""
+        return self._rules.certificates
 
     @property
     def open(self) -> bool:

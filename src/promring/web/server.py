@@ -17,6 +17,7 @@ from prometheus_client import ProcessCollector
 from promring.model import join_host_port
 from promring.runtime.text import clean
 from promring.runtime.threads import in_thread
+from promring.telemetry.certificates import CertificateTimes
 from promring.telemetry.log import Logger
 from promring.web.access import Access, guard
 from promring.web.actions import Actions
@@ -89,6 +90,7 @@ class WebServer:
         self.port = settings.port
         """The real one once ``bound`` is set; the settings may say 0."""
         ProcessCollector(registry=controller.metrics.registry)
+        controller.metrics.registry.register(CertificateTimes(lambda: settings.access.certificates))
         controller.metrics.registry.register(
             LiveGauges(
                 controller,

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from promring.config.values import AbsolutePath, Model
 from promring.model import ConfigError
 from promring.runtime import regular
+from promring.runtime.certificates import Validity, validity
 
 _TLS13_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _SUITES = {
@@ -142,6 +143,15 @@ class TlsServer(Model):
             must = self.client_auth_type == "RequireAndVerifyClientCert"
             context.verify_mode = ssl.CERT_REQUIRED if must else ssl.CERT_OPTIONAL
         return context
+
+    def validity(self) -> dict[str, Validity]:
+        """Of the certificate, by the path of its file; empty where it has none. Blocks."""
+        if self.cert_file is None:
+            return {}
+        with suppress(OSError):
+            if (valid := validity(self.cert_file.read_bytes())) is not None:
+                return {str(self.cert_file): valid}
+        return {}
 
     def admits(self, certificate: Mapping[str, object] | None) -> bool:
         """Whether a verified client certificate, as ``SSLObject.getpeercert`` tells it, has a name that is allowed."""

@@ -13,6 +13,7 @@ from promring.web.alerts.readings import Numbers, Readings, Series
 
 Condition = Callable[[Readings], Numbers]
 SLOW_SHARE, SLOW_S = 0.99, 30.0
+ENDING_SHARE, ENDING_S = 0.15, 604800.0
 RISES_S: Mapping[str, float] = {
     "promring_takeovers_total": 3600.0,
     "promring_state_failures_total": 900.0,
@@ -89,6 +90,13 @@ def _failing(readings: Readings) -> Numbers:
     return {series: rise for series, rise in rose("promring_discovery_failures_total")(readings).items() if series in late}
 
 
+def _certificate_ends(readings: Readings) -> Numbers:
+    begins = readings.now("promring_certificate_start_timestamp_seconds")
+    ends = readings.now("promring_certificate_expiry_timestamp_seconds").items()
+    soon = {series: min(ENDING_SHARE * (end - begins[series]), ENDING_S) for series, end in ends if series in begins}
+    return {series: left for series, end in ends if series in soon and (left := end - readings.at) < soon[series]}
+
+
 def _slow(readings: Readings) -> Numbers:
     rises: dict[Series, list[tuple[float, float]]] = {}
     for series, rise in readings.rise("promring_delivery_lag_seconds_bucket").items():
@@ -122,6 +130,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringConnectionsShort": share_above("promring_http_connections", "promring_http_connections_max", 0.9),
     "PromringDescriptorsShort": share_above("process_open_fds", "process_max_fds", 0.9),
     "PromringUnforeseen": rose("promring_unforeseen_total"),
+    "PromringCertificateEnds": _certificate_ends,
     "PromringNoScraperUp": _nobody_up,
     "PromringScraperDown": above(0, "promring_scrapers", state="down"),
     "PromringScraperExcluded": above(0, "promring_scrapers_excluded"),
