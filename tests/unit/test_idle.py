@@ -306,10 +306,10 @@ def test_three_targets_make_a_suspect_and_so_does_half_of_all_that_it_was_given(
 
 def test_since_when_it_lacks_most_goes_on_while_nothing_is_known_and_ends_when_it_has_more() -> None:
     jobs, most = IdleJobs(since={("db", A): 1.0}), {("db", A): Lacking(2, ids(1, 2))}
-    assert jobs.after({}, {}, (), 9.0).since == {("db", A): 1.0}
-    assert jobs.after(most, {}, PAIRS, 9.0).since == {("db", A): 1.0}
+    assert jobs.after({}, (), (), 9.0).since == {("db", A): 1.0}
+    assert jobs.after(most, (), PAIRS, 9.0).since == {("db", A): 1.0}
     fewer = {("db", A): Lacking(4, ids(1))}
-    after = jobs.after(fewer, {("db", A): ids(1)}, PAIRS, 9.0)
+    after = jobs.after(fewer, [("db", A)], PAIRS, 9.0)
     assert (after.since, after.idle) == ({}, {}), "nor is it idle, whatever others reach of what it lacks"
 
 
@@ -317,12 +317,12 @@ def test_what_it_keeps_stays_the_same_and_what_was_given_lately_says_nothing() -
     known = Idle(frozenset({1, 2}), 9, 9, well=1)
     jobs = IdleJobs(idle={("db", A): known})
     most = {("db", A): Lacking(2, ids(1, 2))}
-    assert jobs.after(most, {("db", A): ids(2)}, PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
+    assert jobs.after(most, [("db", A)], PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
     lately = {("db", A): Lacking(0, ids())}
-    assert jobs.after(lately, {}, PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
+    assert jobs.after(lately, (), PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
     has = {("db", A): Lacking(2, ids())}
-    assert jobs.after(has, {}, PAIRS, 9.0).idle == {}
-    assert IdleJobs(idle={("db", A): replace(known, well=0)}).after(has, {}, PAIRS, 9.0).idle == jobs.idle
+    assert jobs.after(has, (), PAIRS, 9.0).idle == {}
+    assert IdleJobs(idle={("db", A): replace(known, well=0)}).after(has, (), PAIRS, 9.0).idle == jobs.idle
 
 
 def test_others_try_again_what_it_keeps() -> None:
@@ -336,21 +336,33 @@ def test_half_of_what_others_tried_is_enough_and_they_must_have_tried_some() -> 
     pool = pool_of([f"t{n}:1" for n in range(6)])
     lacks = {("", A): Lacking(6, np.sort(pool.ids))}
 
-    def reached(tried: Collection[int], good: Collection[int]) -> set[int]:
+    def reached(tried: Collection[int], good: Collection[int]) -> bool:
         flags = [np.isin(np.arange(6), list(some)) for some in (tried, good)]
-        return {int(key) for some in reached_elsewhere(lacks, lacks, pool, *flags).values() for key in some}
+        return reached_elsewhere(lacks, lacks, pool, *flags) == {("", A)}
 
-    assert reached({0, 1, 2, 3}, {0, 1}) == set(pool.ids[:2].tolist())
-    assert reached({0, 1, 2}, {0}) == set()
-    assert reached({0, 1}, {0, 1}) == set(), "two of six"
-    assert len(reached({0, 1, 2}, {0, 1, 2})) == 3
+    assert reached({0, 1, 2, 3}, {0, 1})
+    assert not reached({0, 1, 2}, {0})
+    assert not reached({0, 1}, {0, 1}), "two of six"
+    assert reached({0, 1, 2}, {0, 1, 2})
     lacks = {("", A): Lacking(2, pool.ids[:2])}
-    assert len(reached({0, 1}, {1})) == 1, "all that it lacks"
-    assert reached((), ()) == set()
+    assert reached({0, 1}, {1}), "all that it lacks"
+    assert not reached((), ())
     lacks = {("", A): Lacking(1, pool.ids[:1])}
-    assert len(reached({0}, {0})) == 1
+    assert reached({0}, {0})
     lacks = {("", A): Lacking(0, ids())}
-    assert reached({0}, {0}) == set()
+    assert not reached({0}, {0})
+
+
+def test_what_it_keeps_does_not_depend_on_what_others_scrape_by_now() -> None:
+    """Of two controllers each called the scraper idle for itself; it kept of one what it had to give up of the other."""
+    found = []
+    for scraped_by_others in (0, 5):
+        fleet = Fleet()
+        fleet.without = {B: ("node",)}
+        lost = sorted(of_service(owned(PLACED, MEMBERS[1]), "node"))
+        fleet.holds = {C: set(lost[:scraped_by_others])}
+        found.append(fleet.looked(3).jobs.idle["node", B].kept)
+    assert found[0] == found[1] == frozenset(lost[:KEPT])
 
 
 async def test_who_is_idle_is_so_after_a_restart(tmp_path: Path) -> None:

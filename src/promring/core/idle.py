@@ -32,8 +32,8 @@ KEPT = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lacking:
-    """One service and scraper: how many targets it was ``given`` long enough ago, and the ``ids`` (uint64) of those
-    that it does not list, and is not known to drop.
+    """One service and scraper: how many targets it was ``given`` long enough ago, and the ``ids`` (uint64, ascending) of
+    those that it does not list, and is not known to drop.
     """
 
     given: int
@@ -91,7 +91,7 @@ def lacking(
             since = taken.get((service, name), Taken()).since(claims.since[mine[part]])
             given = pool.ids[rows[mine[part]][since <= one.at - GIVEN_S]]
             without = given[~shown_by(one, given)]
-            found[service, name] = Lacking(len(given), without if len(without) > one.hidden else without[:0])
+            found[service, name] = Lacking(len(given), np.sort(without) if len(without) > one.hidden else without[:0])
     return found
 
 
@@ -115,10 +115,10 @@ class IdleJobs:
         return {pair for pair in lasting if len(lacks[pair].ids) >= LEAST or pair[1] in idle_all} | self.idle.keys()
 
     def after(
-        self, lacks: Mapping[Pair, Lacking], reached: Mapping[Pair, Keys], told: Collection[Pair], now: float
+        self, lacks: Mapping[Pair, Lacking], reached: Collection[Pair], told: Collection[Pair], now: float
     ) -> IdleJobs:
-        """After another look. ``reached``: of the suspects, what they lack and others scrape, where others scrape enough of
-        what they tried of it.
+        """After another look. ``reached``: the suspects of which others scrape enough of what they lack. What one keeps is
+        the first of what it lacks, whoever scrapes it now: all controllers that see it lack the same let it keep the same.
         """
         since = {pair: self.since.get(pair, now) for pair, one in lacks.items() if one.most}
         since |= {pair: at for pair, at in self.since.items() if pair not in told}  # nothing is known of it at this look
@@ -130,9 +130,9 @@ class IdleJobs:
                 idle[pair] = replace(one, well=0)
             elif pair in lacks and one.well + 1 < WELL:
                 idle[pair] = replace(one, well=one.well + 1)
-        for pair, ids in reached.items():
+        for pair in reached:
             if pair not in self.idle and pair in since:
-                kept = frozenset(ids[:KEPT].tolist())
+                kept = frozenset(lacks[pair].ids[:KEPT].tolist())
                 idle[pair] = Idle(kept, len(lacks[pair].ids), lacks[pair].given)
         return IdleJobs(since, idle)
 
@@ -194,11 +194,11 @@ def sampled(suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], idle: Mappi
 
 def reached_elsewhere(
     suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], pool: TargetPool, tried: Flags, good: Flags
-) -> dict[Pair, Keys]:
-    """Of each suspect what it lacks and others scrape with success; of none of which others scrape less than half of what
-    they ``tried``. ``tried``, ``good``: whether somebody asks each row of the pool, and whether one has success.
+) -> set[Pair]:
+    """The suspects of which others scrape at least half of what they ``tried`` of it with success. ``tried``, ``good``:
+    whether somebody asks each row of the pool, and whether one has success.
     """
-    found = {}
+    found = set()
     for pair in suspects:
         if pair not in lacks:
             continue
@@ -206,5 +206,5 @@ def reached_elsewhere(
         asked = rows[tried[rows]]
         reached = asked[good[asked]]
         if len(asked) >= max(1, min(LEAST, len(rows))) and 2 * len(reached) >= len(asked):
-            found[pair] = pool.ids[reached]
+            found.add(pair)
     return found
