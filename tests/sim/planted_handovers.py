@@ -101,7 +101,7 @@ def everybody_is_sick() -> Places:
 
 def short_of_room_drops() -> Places:
     """Who has what finds no room elsewhere does not keep it."""
-    return [(handover, "keeping", lambda wanted, rows, *_: (wanted, np.zeros(len(rows), dtype=bool)))]
+    return [(handover, "keeping", lambda wanted, held, *_: (wanted, np.zeros(len(held.rows), dtype=bool)))]
 
 
 HANDOVER_BUGS: Mapping[str, Callable[[], Places]] = {
