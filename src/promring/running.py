@@ -21,6 +21,7 @@ from promring.fleet.store import Store
 from promring.fleet.succession import heirs, inherited, origins
 from promring.reload.decisions import LeftBehind
 from promring.reload.left import LeftServices
+from promring.runtime import certificates
 from promring.runtime.actors import run_actors
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -118,7 +119,8 @@ class Running:
         self._log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
 
     def _forget(self, left: Mapping[str, Service]) -> None:
-        """The counters of what is gone."""
+        """The counters of what is gone, and certificates that may be."""
+        certificates.forget()
         for name in left.keys() - self.services.keys():
             self._metrics.forget(service=name)
         for name in {service.fleet.name for service in left.values()} - self.fleets.keys():

@@ -24,6 +24,8 @@ from promring.runtime.secretfile import tls_context
 from promring.runtime.tls import TlsFiles
 from promring.telemetry.certificates import CertificateTimes
 from promring.web.access import Access
+from tests.unit.test_web import running
+from tests.waiting import until
 
 RSA = rsa.generate_private_key(65537, 2048)
 KEYS: dict[str, Any] = {
@@ -117,6 +119,13 @@ def test_a_certificate_that_was_not_read_for_a_day_is_not_told_any_more(monkeypa
         note(Path(f"/{n}.pem"), Validity(3.0, 1.0))
     assert len(in_use()) == certificates.KEPT_MAX
     assert "/b.pem" not in in_use()
+
+
+async def test_after_a_reload_only_those_are_told_that_are_read_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        note(Path("/gone.pem"), Validity(2.0, 1.0))
+        await r.supervisor.reload()
+        await until(lambda: "/gone.pem" not in in_use(), "it is told no more")
 
 
 def test_the_certificate_of_the_port_is_told_and_after_a_reload_the_next_one(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-SEQUENCE, INTEGER, VERSION, UTC_TIME, GENERALIZED_TIME = 0x30, 0x02, 0xA0, 0x17, 0x18
+INTEGER, VERSION, UTC_TIME, GENERALIZED_TIME = 0x02, 0xA0, 0x17, 0x18
 CERTIFICATES_MOST, KEPT_MAX = 100, 1000
 USED_S = 86400.0
 """A file that was read so long ago is not in use any more: each connection reads it."""
@@ -82,6 +82,11 @@ def note(path: Path, valid: Validity) -> None:
     while len(_used) >= KEPT_MAX:
         del _used[next(iter(_used))]
     _used[path] = time.monotonic(), valid
+
+
+def forget() -> None:
+    """All of them: those that are used are noted again at their next connection."""
+    _used.clear()
 
 
 def in_use() -> dict[str, Validity]:
