@@ -29,8 +29,9 @@ NOT_HERE = {
     "Since figures were asked, and loads moved targets",
     "Discoveries of engines that fail",
     "Connections that agents cut off",
+    "Certificates",
 }
-"""Panels about agents, engines and loads that are learnt, of which this installation has none."""
+"""Panels about agents, engines, loads that are learnt, certificates, of which this installation has none."""
 EMPTY_WHILE_WELL = {"Sources that fail", "Refused", "Health checks that said nothing or no", "Moves that go on"}
 
 
