@@ -92,4 +92,4 @@ def forget() -> None:
 def in_use() -> dict[str, Validity]:
     """By path, of the certificates that were used lately."""
     since = time.monotonic() - USED_S
-    return {str(path): valid for path, (at, valid) in _used.items() if at >= since}
+    return {str(path): valid for path, (at, valid) in list(_used.items()) if at >= since}

@@ -11,7 +11,7 @@ from promring.runtime.certificates import Validity, in_use
 
 
 class CertificateTimes(Collector):
-    """Of the certificates in files that this process shows as a client, and of its ``own``, by path, as a server."""
+    """Of the certificate files that this process showed lately as a client, and of its ``own`` as a server, by path."""
 
     def __init__(self, own: Callable[[], Mapping[str, Validity]] = dict) -> None:
         self._own = own
