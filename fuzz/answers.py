@@ -100,7 +100,7 @@ def engine_metrics(data: bytes) -> None:
     if found is not None:
         failures = Failures()
         for now_s in (0.0, 1.0):
-            failures.note(found.failures, found.not_started, found.life, age_s=1.0, now=now_s)
+            failures.note(found.failures, found.not_started, found.life, {}, age_s=1.0, now=now_s)
         list(failures.of("a", {}, 2.0))
         assert all(count >= 0 for count in found.failures.values())
 

@@ -128,8 +128,8 @@ def empty_on_an_error() -> Places:
     """A source that fails is one without targets, and nobody says that it failed: else it would confirm nothing."""
     real = polling._ask
 
-    async def ask(source: Any, faults: Any) -> Any:
-        heard = await real(source, faults)
+    async def ask(name: str, source: Any, faults: Any) -> Any:
+        heard = await real(name, source, faults)
         return polling._Heard(Empty()) if isinstance(heard.answer, Unknown) else heard
 
     return [(polling, "_ask", ask)]

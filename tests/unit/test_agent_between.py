@@ -278,15 +278,18 @@ async def test_an_agent_says_which_generation_keeps_it_from_taking_what_is_offer
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "x.json"
-    install(file, sealed(A, "9.4"))
+    install(file, sealed(A, "1795877698.4"))
     async with controllers(1) as (one,):
-        one.offer(B, "7.1")
-        async with polling(file, [one.url]) as (_, metrics):
-            await until(lambda: count(metrics, "refused") > 0, "refused")
-            await until(lambda: one.asked[-1].headers.get(OUTRANKED) == "9.4", "it says why")
+        one.offer(B, "1795877681.1")
+        async with polling(file, [one.url]) as (poller, metrics):
+            await until(lambda: [a.headers.get(OUTRANKED) for a in one.asked][-1:] == ["1795877698.4"], "it says why")
             assert OUTRANKED not in one.asked[0].headers
-            one.offer(B, "11.1")
+            refused = count(metrics, "refused")
+            await until(lambda: count(metrics, "refused") > refused, "refused after it said why")
+            (kept,) = poller.files.values()
+            assert kept.trouble.endswith("has generation 1795877698.4, refuses the older 1795877681.1")
+            one.offer(B, "1795877699.1")
             await until(lambda: file.read_bytes() == B, "what is newer is taken", 30)
-            one.offer(C, "11.2")
+            one.offer(C, "1795877699.2")
             await until(lambda: file.read_bytes() == C, "and what comes then")
             assert OUTRANKED not in one.asked[-1].headers

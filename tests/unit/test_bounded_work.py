@@ -228,8 +228,9 @@ def test_no_memory_is_said_as_that_and_once() -> None:
     try:
         faults = Unforeseen("discovery", log.get())
         assert [faults.note(MemoryError()) for _ in range(3)] == ["this process got no more memory"] * 3
-        faults.note(RuntimeError("odd"))
+        faults.note(RuntimeError("odd"), source="file:/a.json")
     finally:
         log.configure()
     lines = stream.getvalue().splitlines()
     assert [("no_memory" in line, "msg=unforeseen" in line) for line in lines] == [(True, False), (False, True)]
+    assert " source=file:/a.json " in lines[1], "whose answer it was"

@@ -68,8 +68,8 @@ def test_failures_are_read_from_the_metrics_of_each_kind_and_counted_once() -> N
 
 def said_of(counts: Mapping[Cause, float], *, broken: int = 0) -> dict[str, list[str]]:
     failures = Failures()
-    failures.note({}, 0, "life", age_s=OLD_AGE_S, now=0.0)
-    failures.note(counts, broken, "life", age_s=OLD_AGE_S, now=1.0)
+    failures.note({}, 0, "life", JOBS, age_s=OLD_AGE_S, now=0.0)
+    failures.note(counts, broken, "life", JOBS, age_s=OLD_AGE_S, now=1.0)
     return {name: list(failures.of(name, JOBS, 1.0)) for name in JOBS}
 
 
@@ -78,12 +78,23 @@ def test_a_job_is_told_of_the_kinds_that_it_uses_and_no_more_than_is_known() -> 
     lately = "failed there in the last 10 minutes"
     assert said == {
         "web": [f"a discovery by http of this job {lately}"],
-        "names": [f"a discovery by dns {lately}: of this job or of both"],
-        "both": [f"a discovery by dns {lately}: of this job or of names"],
+        "names": [f"a discovery by dns {lately}: of this job or of 'both'"],
+        "both": [f"a discovery by dns {lately}: of this job or of 'names'"],
         "trees": [f"a discovery by zookeeper {lately}; only this job has one"],
         "fixed": [],
     }
     assert [name for name, texts in said_of({}, broken=2).items() if texts] == ["web", "names", "both", "trees"]
+
+
+def test_a_job_that_is_removed_while_it_fails_does_not_leave_the_blame_to_the_one_that_stays() -> None:
+    stays = {"names": JOBS["names"]}
+    for failed_at in (1.0, 2.0):  # seen before it was removed, and only after that
+        failures = Failures()
+        for now, jobs in ((0.0, JOBS), (1.0, JOBS), (2.0, stays), (3.0, stays)):
+            failures.note({DNS: float(now >= failed_at)}, 0, "life", jobs, age_s=OLD_AGE_S, now=now)
+        assert [text.partition(": ")[2] for text in failures.of("names", stays, 3.0)] == ["of this job or of 'both'"]
+        failures.note({DNS: 2.0}, 0, "life", stays, age_s=OLD_AGE_S, now=4.0)
+        assert [text.partition("; ")[2] for text in failures.of("names", stays, 4.0)] == ["only this job has one"]
 
 
 DNS = Cause("dns")
@@ -105,7 +116,7 @@ def test_a_kind_fails_as_long_as_its_last_failure_is_young(
 ) -> None:
     failures = Failures()
     for now, count, life in looks:
-        failures.note({DNS: count}, 0, life, age_s=age_s, now=now)
+        failures.note({DNS: count}, 0, life, JOBS, age_s=age_s, now=now)
     assert bool(list(failures.of("names", JOBS, looks[-1][0]))) is fails
 
 

@@ -84,6 +84,22 @@ def test_a_fleet_of_several_services_is_shown_once_and_one_of_its_own_as_its_ser
     ]
 
 
+def test_what_is_amiss_with_a_source_is_said_of_a_service_alone_as_of_one_of_several() -> None:
+    amiss = {"state": "unknown", "reason": "no answer", "refused": 2, "remarks": ["a", "b"], "troubles": ["dns fails there"]}
+    bad = one_service()["sources"][0] | amiss | {"dropped": {"count": 3, "among": ["x:1", "y:1"]}}
+    alone, several = one_service(sources=[bad]), of_main("web", sources=[bad])
+    answers = whole([one_fleet(alone)], [alone]), shared(several)
+    for answer in answers:
+        result, _ = invoked({"/api/v1/status": (200, answer)}, "status")
+        for said in (
+            "no answer",
+            "2 entries left out: a; b",
+            "3 dropped there by relabelling: x:1, y:1, …",
+            "dns fails there",
+        ):
+            assert said in result.stdout
+
+
 def test_a_fleet_without_a_plan_or_a_bound_says_so() -> None:
     answer = shared(of_main("db", targets=None), targets=None, load=None, limit=None)
     lines = invoked({"/api/v1/status": (200, answer)}, "status")[0].stdout.splitlines()

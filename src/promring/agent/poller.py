@@ -82,7 +82,7 @@ class Poller:
                     continue
                 except Exception as error:  # the supervisor of this loop: the files stay, the next controller is asked
                     known = isinstance(error, NoSliceError | OSError)
-                    self._failed(controller, error if known else self._faults.note(error))
+                    self._failed(controller, error if known else self._faults.note(error, controller=controller))
                     if rounds := turns.failed():
                         await asyncio.sleep(self._pause_s(rounds))
                     await self._look()
@@ -231,7 +231,7 @@ class Poller:
         except Exception as error:  # whatever one slice brings about, the others are taken
             known = isinstance(error, RefusedError | BundleError | OSError)
             outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
-            why = answer.clean(str(error) if known else self._faults.note(error))
+            why = answer.clean(str(error) if known else self._faults.note(error, controller=controller))
             self._metrics.took(file.service, outcome)
             file.outranked = error.have if isinstance(error, RefusedError) else None
             if outcome == "refused":

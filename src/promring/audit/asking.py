@@ -119,7 +119,7 @@ class Asker:
             (self.silent.discard if error.answered else self.silent.add)(scraper.id)
             self._say_failed(self._lasting, scraper.id, why, begins=scraper.id not in self._failed)
         except Exception as error:  # whatever a scraper answers, the others are asked
-            why = self._faults.note(error)
+            why = self._faults.note(error, scraper=scraper.id)
         else:
             self._failed.pop(scraper.id, None)
             self.silent.discard(scraper.id)

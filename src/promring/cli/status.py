@@ -150,9 +150,7 @@ def _show_one_of(service: Service, fleet: Fleet) -> None:
     for source in service.sources:
         if source.reason:
             say(f"    source {source.name}: {source.reason}")
-        _show_left_out(source)
-        for trouble in source.troubles:
-            say("    ", paint(trouble, "yellow"))
+        _show_amiss(source)
 
 
 def _show_service(service: Service, fleet: Fleet) -> None:
@@ -167,7 +165,7 @@ def _show_service(service: Service, fleet: Fleet) -> None:
     for source in service.sources:
         note = f" ({source.reason})" if source.reason else ""
         say(f"  source {source.name}: {_or(source.targets)} targets, {source.state}{note}")
-        _show_left_out(source)
+        _show_amiss(source)
 
 
 def _show_summary(summary: Summary) -> None:
@@ -187,13 +185,16 @@ def _every_held(of: Fleet | Service) -> list[Held]:
     return [*([of.held] if of.held else []), *of.withheld]
 
 
-def _show_left_out(source: Source) -> None:
+def _show_amiss(source: Source) -> None:
+    """What its list lacks though it is taken, and what fails behind it."""
     if source.refused:
         say(f"    {source.refused} entries left out: {'; '.join(source.remarks)}")
     if source.dropped:
         count, among = source.dropped.count, source.dropped.among
         more = ", …" if count > len(among) else ""
         say(f"    {count} dropped there by relabelling{': ' if among else ''}{', '.join(among)}{more if among else ''}")
+    for trouble in source.troubles:
+        say("    ", paint(trouble, "yellow"))
 
 
 def _show_scrapers(scrapers: list[Scraper], *, loads: bool = False) -> None:

@@ -272,7 +272,8 @@ class Engine:
         applied = await computed(lambda: applied_of(response.body, life)) if response.status == 200 else None
         if applied is not None:
             age_s = time_of(response.headers.get("date", "")) - applied.began
-            self._failures.note(applied.failures, applied.not_started, applied.began, age_s=age_s, now=time.monotonic())
+            counted, now = (applied.failures, applied.not_started, applied.began), time.monotonic()
+            self._failures.note(*counted, self._config[1], age_s=age_s, now=now)
         return applied
 
     async def _jobs(self, session: aiohttp.ClientSession) -> Mapping[str, Job]:

@@ -91,30 +91,45 @@ class Failures:
     at: dict[Cause, float] = field(default_factory=dict)
     """When a look found that it had failed since the look before."""
     not_started: int = 0
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    """Of the last look."""
+    users: dict[Cause, frozenset[str]] = field(default_factory=dict)
+    """The jobs that may have failed, as they were then: one of them may be gone by now."""
 
-    def note(self, counts: Mapping[Cause, float], not_started: int, life: object, *, age_s: float, now: float) -> None:
+    def note(
+        self,
+        counts: Mapping[Cause, float],
+        not_started: int,
+        life: object,
+        jobs: Mapping[str, Job],
+        *,
+        age_s: float,
+        now: float,
+    ) -> None:
         """One look. ``age_s``: of the process. What it counted before the first look counts if it is younger than
         ``LASTS_S``.
         """
         before = self.counts if self.life == life else {}
         if self.counts is None and age_s >= LASTS_S:
             before = counts
-        self.at |= {cause: now for cause, count in counts.items() if count > (before or {}).get(cause, 0.0)}
-        self.counts, self.life, self.not_started = counts, life, not_started
+        for cause in (cause for cause, count in counts.items() if count > (before or {}).get(cause, 0.0)):
+            self.at[cause] = now
+            self.users[cause] = frozenset((*cause.used_by(self.jobs), *cause.used_by(jobs)))
+        self.counts, self.life, self.not_started, self.jobs = counts, life, not_started, jobs
 
     def of(self, scrape_pool: str, jobs: Mapping[str, Job], now: float) -> Iterator[str]:
         """What is to be said of the discovery of one job, a text each."""
         lately = f"in the last {LASTS_S / 60:g} minutes"
         for cause in sorted(cause for cause, at in self.at.items() if now - at < LASTS_S):
-            users = sorted(cause.used_by(jobs))
-            if scrape_pool not in users:
+            if scrape_pool not in cause.used_by(jobs):
                 continue
+            users = sorted(self.users[cause].union(cause.used_by(jobs)))
             if cause.job:
                 yield f"a discovery by {cause.kind} of this job failed there {lately}"
             elif len(users) == 1:
                 yield f"a discovery by {cause.kind} failed there {lately}; only this job has one"
             else:
-                others = [name for name in users if name != scrape_pool]
+                others = [repr(name) for name in users if name != scrape_pool]
                 more = f" and {len(others) - JOBS_NAMED} more" if others[JOBS_NAMED:] else ""
                 named = ", ".join(others[:JOBS_NAMED]) + more
                 yield f"a discovery by {cause.kind} failed there {lately}: of this job or of {named}"

@@ -55,7 +55,7 @@ async def poll(
             while True:
                 changed.clear()
                 began = time.monotonic()
-                answer, failure, remembered, retry_after_s = await _ask(source, faults)
+                answer, failure, remembered, retry_after_s = await _ask(name, source, faults)
                 count(not failure)
                 _say(name, failing, failure, log, had=had, lasting=lasting)
                 empty = _say_empty(name, answer, log, before=empty, had=had)
@@ -98,7 +98,7 @@ class _Heard(NamedTuple):
     retry_after_s: float = 0.0
 
 
-async def _ask(source: Source, faults: Unforeseen) -> _Heard:
+async def _ask(name: str, source: Source, faults: Unforeseen) -> _Heard:
     try:
         pool = await source.fetch()
     except DiscoveryError as error:
@@ -107,7 +107,7 @@ async def _ask(source: Source, faults: Unforeseen) -> _Heard:
         answer = Known(error.pool) if len(error.pool) else Empty()
         return _Heard(answer, str(error), error.remembered)
     except Exception as error:  # a source must not end the process, whatever it is fed
-        reason = scrub(faults.note(error))
+        reason = scrub(faults.note(error, source=name))
         return _Heard(Unknown(reason), reason)
     return _Heard(Known(pool) if len(pool) else Empty())
 

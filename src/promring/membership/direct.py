@@ -92,6 +92,6 @@ class DirectProbes:
         except HttpError:
             return Reply.SILENT
         except Exception as error:  # whatever a scraper answers, the loop goes on
-            self._faults.note(error)
+            self._faults.note(error, scraper=scraper.id)
             return None
         return Reply.ANSWERS if answer.status < 500 else Reply.SILENT

@@ -176,7 +176,7 @@ class ProbeMembership:
             self._distrusted(error, scraper.id)
             return health.seen(True)
         except Exception as error:  # whatever a scraper answers, the loop goes on
-            self._why[scraper.id] = self._faults.note(error)
+            self._why[scraper.id] = self._faults.note(error, scraper=scraper.id)
             return False
         self._why[scraper.id] = failure
         self.probed["failure" if failure else "success"] += 1

@@ -31,6 +31,7 @@ OPEN_HEADERS = frozenset(
         "x-prometheus-refresh-interval-seconds",
         "x-promring-declined",
         "x-promring-have",
+        "x-promring-outranked",
     }
 )
 """Request headers, in lower case, that hold no secret. Every other one is taken for one."""

@@ -95,8 +95,10 @@ class Unforeseen:
         with _lock:
             _counts.setdefault(loop, 0)
 
-    def note(self, error: Exception) -> str:
-        """Count and log ``error``. Returns it in one short line, as the reason of an ``Unknown``."""
+    def note(self, error: Exception, **about: str) -> str:
+        """Count and log ``error``. Returns it in one short line, as the reason of an ``Unknown``. ``about``: whose answer
+        it was, such as ``scraper=…``; of several the first is logged.
+        """
         with _lock:
             _counts[self._loop] += 1
         kind, where = type(error).__name__, _place(error.__traceback__)
@@ -104,9 +106,10 @@ class Unforeseen:
         if isinstance(error, MemoryError):  # no fault of promring: the limit of this process, or of its machine
             text = "this process got no more memory"
             if self._quiet.is_news(kind):
-                self._log.error("no_memory", loop=self._loop, where=where, note="taken as no answer")
+                self._log.error("no_memory", loop=self._loop, where=where, **about, note="taken as no answer")
         elif self._quiet.is_news((kind, where)):
-            self._log.error("unforeseen", loop=self._loop, error=text, where=where, note="taken as no answer; please report")
+            note = "taken as no answer; please report"
+            self._log.error("unforeseen", loop=self._loop, error=text, where=where, **about, note=note)
         return text
 
     def pause_s(self, most_s: float = BACKOFF_MOST_S) -> float:
