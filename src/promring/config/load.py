@@ -7,12 +7,13 @@ that cannot be read. Whether everything can be built is asked in ``trial.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from promring.config.certificates import texts_told
 from promring.config.document import Document, KeyPath, YamlProblem, read_yaml, show
 from promring.config.files import file_problems, shared_name_problems, why_unreadable
 from promring.config.kinds import UNKNOWN_KIND, Problem
@@ -22,6 +23,7 @@ from promring.config.settings import NO_FLEET, Settings
 from promring.discovery.kinds import is_text
 from promring.model import ConfigError
 from promring.runtime import regular
+from promring.runtime.certificates import Place, Validity
 from promring.runtime.near import meant
 from promring.runtime.redact import hide, secrets_in
 from promring.runtime.text import printable
@@ -32,11 +34,12 @@ PROBLEMS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A valid configuration, and where in its file each key stands."""
+    """A valid configuration, where in its file each key stands, and how long the certificates in it are valid."""
 
     settings: Settings
     name: str
     document: Document
+    certificates: Mapping[Place, Validity]
 
     def lines(self, problems: Iterable[Problem]) -> list[str]:
         """``FILE:LINE: key.path: what``, each once, in order of the lines."""
@@ -123,7 +126,7 @@ def _loads(text: bytes | str, name: str, base: Path) -> Loaded:
     found = _placed(document, problems) + document.duplicates
     if found or settings is None:
         raise ConfigError(_lines(name, found))
-    return Loaded(settings, name, document)
+    return Loaded(settings, name, document, texts_told(name, settings))
 
 
 def _placed(document: Document, problems: Iterable[Problem]) -> list[tuple[int, KeyPath, str]]:

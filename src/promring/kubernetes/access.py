@@ -35,7 +35,7 @@ DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_
 @dataclass(frozen=True, slots=True)
 class Access:
     """``url``: without a slash at its end; ``namespace``: that of the pod, or of the kubeconfig's context. ``inline``: what
-    a kubeconfig holds of ``ca``, ``cert`` and ``key``, which must be made into files.
+    a kubeconfig holds of ``ca``, ``cert`` and ``key``, which must be made into files. ``stands``: where each of them is.
     """
 
     url: str
@@ -44,6 +44,7 @@ class Access:
     token_file: Path | None = None
     token: str | None = field(default=None, repr=False)
     inline: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    stands: Mapping[str, str] = field(default_factory=dict)
 
     def files_of(self, folder: Path) -> Access:
         """The same, with what was inline in files in ``folder``. Blocks."""
@@ -52,7 +53,7 @@ class Access:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
         ca, cert, key = (folder / name if name in self.inline else None for name in ("ca", "cert", "key"))
-        tls = self.tls
+        tls = replace(self.tls, called=tuple((folder / name, where) for name, where in self.stands.items()))
         tls = replace(tls, ca_file=ca or tls.ca_file, cert_file=cert or tls.cert_file, key_file=key or tls.key_file)
         return replace(self, tls=tls, inline={})
 
@@ -165,15 +166,13 @@ def of_kubeconfig(path: Path) -> Access:
 
 def _access(path: Path, namespace: str, cluster: _Cluster, user: _User) -> Access:
     """Relative paths are against the folder of the kubeconfig. What is inline goes before a file, as with kubectl."""
-    inline = {
-        name: _decoded(path, name, text)
-        for name, text in (
-            ("ca", cluster.certificate_authority_data),
-            ("cert", user.client_certificate_data),
-            ("key", user.client_key_data),
-        )
-        if text
-    }
+    texts = (
+        ("ca", "certificate-authority-data", cluster.certificate_authority_data),
+        ("cert", "client-certificate-data", user.client_certificate_data),
+        ("key", "client-key-data", user.client_key_data),
+    )
+    inline = {name: _decoded(path, name, text) for name, _, text in texts if text}
+    stands = {name: f"{path}: {key}" for name, key, text in texts if text}
 
     def file(name: str, text: str) -> Path | None:
         return path.parent / text if text and name not in inline else None
@@ -189,7 +188,7 @@ def _access(path: Path, namespace: str, cluster: _Cluster, user: _User) -> Acces
     if unix_socket is not None:
         raise ValueError(f"{path}: {cluster.server!r} is not http(s)://host:port")
     token_file = path.parent / user.token_file if user.token_file else None
-    return Access(str(url).rstrip("/"), namespace, tls, token_file, None if token_file else user.token, inline)
+    return Access(str(url).rstrip("/"), namespace, tls, token_file, None if token_file else user.token, inline, stands)
 
 
 def _decoded(path: Path, name: str, text: str) -> bytes:

@@ -1,9 +1,11 @@
-"""How long the certificates are valid that this process shows to others: one that ends unnoticed ends connections.
+"""How long the certificates are valid that this process shows to others, and the authorities that it trusts: one that ends
+unnoticed ends connections.
 
-A chain ends when the first of its certificates does. Of a certificate only the validity is read (X.509, RFC 5280, 4.1);
-whether it is any good is OpenSSL's to say.
+A chain ends when the first of its certificates does. Of authorities the last one counts: which of them is still needed is
+not known, and when the last is over nothing can be verified. Of a certificate only the validity is read (X.509, RFC 5280,
+4.1); whether it is any good is OpenSSL's to say.
 
-Promises: ``validity`` takes any bytes. Does not know certificates that the configuration holds as text, nor authorities.
+Promises: any bytes are taken. Does not know what the other side of a connection shows.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
+from typing import NamedTuple
 
 INTEGER, VERSION, UTC_TIME, GENERALIZED_TIME = 0x02, 0xA0, 0x17, 0x18
-CERTIFICATES_MOST, KEPT_MAX = 100, 1000
+CERTIFICATE, AUTHORITY = "certificate", "authority"
+CERTIFICATES_MOST, KEPT_MAX = 1000, 1000
+"""Of a file: a bundle of all public authorities has 150; of files."""
 USED_S = 86400.0
 """A file that was read so long ago is not in use any more: each connection reads it."""
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----")
@@ -32,10 +36,19 @@ class Validity:
     begins: float
 
 
-def validity(pem: bytes) -> Validity | None:
-    """Of that one of these certificates which ends first; None: there is none that can be read."""
-    found = [_validity(text[1]) for text in islice(_PEM.finditer(pem), CERTIFICATES_MOST)]
-    return min((one for one in found if one is not None), default=None)
+class Place(NamedTuple):
+    """Where certificates stand: a file, or a key of one; and what they are there: ``CERTIFICATE`` or ``AUTHORITY``."""
+
+    path: str
+    kind: str
+
+
+def told(path: str, kind: str, pem: bytes) -> dict[Place, Validity]:
+    """What is to be told of what stands there: of a chain that which ends first, of authorities that which ends last; empty:
+    there is none that can be read.
+    """
+    found = [one for text in islice(_PEM.finditer(pem), CERTIFICATES_MOST) if (one := _validity(text[1])) is not None]
+    return {Place(path, kind): (min if kind == CERTIFICATE else max)(found)} if found else {}
 
 
 def _validity(text: bytes) -> Validity | None:
@@ -73,15 +86,15 @@ def _time(tag: int, text: str) -> float:
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
-_used: dict[Path, tuple[float, Validity]] = {}
+_used: dict[Place, tuple[float, Validity]] = {}
 
 
-def note(path: Path, valid: Validity) -> None:
+def note(place: Place, valid: Validity) -> None:
     """It was read just now."""
-    _used.pop(path, None)
+    _used.pop(place, None)
     while len(_used) >= KEPT_MAX:
         del _used[next(iter(_used))]
-    _used[path] = time.monotonic(), valid
+    _used[place] = time.monotonic(), valid
 
 
 def forget() -> None:
@@ -89,7 +102,7 @@ def forget() -> None:
     _used.clear()
 
 
-def in_use() -> dict[str, Validity]:
-    """By path, of the certificates that were used lately."""
+def in_use() -> dict[Place, Validity]:
+    """Of those that were used lately."""
     since = time.monotonic() - USED_S
-    return {str(path): valid for path, (at, valid) in list(_used.items()) if at >= since}
+    return {place: valid for place, (at, valid) in list(_used.items()) if at >= since}

@@ -143,8 +143,8 @@ def line(content: bytes, path: Path) -> str:
     return text
 
 
-_Read = tuple[dict[Path, bytes], ssl.SSLContext, certificates.Validity | None]
-"""What the files held, what was made of it, and how long the certificate is valid."""
+_Read = tuple[dict[Path, bytes], ssl.SSLContext, dict[certificates.Place, certificates.Validity]]
+"""What the files held, what was made of it, and how long certificate and authorities are valid."""
 
 
 async def tls_context(files: TlsFiles) -> ssl.SSLContext:
@@ -154,12 +154,11 @@ async def tls_context(files: TlsFiles) -> ssl.SSLContext:
         contents = {path: regular.read(path, CERTIFICATES_BYTES_MAX) for path in files.paths}
         if last is not None and last[0] == contents:
             return last
-        shown = contents.get(files.cert_file, b"") if files.cert_file else b""
-        return contents, files.context(), certificates.validity(shown)
+        return contents, files.context(), files.told(contents)
 
     named = (files.ca_file or files.ca_folder, files.cert_file, files.key_file)
     name = ", ".join(str(path) for path in named if path is not None) or "the system's certificate authorities"
-    _, context, valid = await _of(files, lambda: LastGood(name, work)).get()
-    if files.cert_file is not None and valid is not None:
-        certificates.note(files.cert_file, valid)
+    _, context, told = await _of(files, lambda: LastGood(name, work)).get()
+    for place, valid in told.items():
+        certificates.note(place, valid)
     return context

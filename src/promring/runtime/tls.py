@@ -6,10 +6,11 @@ import contextlib
 import errno
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from promring.runtime.certificates import AUTHORITY, CERTIFICATE, Place, Validity, told
 from promring.runtime.redact import Secret
 
 
@@ -32,12 +33,27 @@ class TlsFiles:
     """PEM in place of the file, like ``cert`` and ``key``."""
     cert: Secret | None = None
     key: Secret | None = None
+    called: tuple[tuple[Path, str], ...] = ()
+    """What people call a file of ours that holds what stands somewhere else."""
 
     @property
     def paths(self) -> list[Path]:
         """Every file that makes the context. Raises OSError when there is no certificate in the folder. Blocks."""
         authorities = [self.ca_file] if self.ca_file or not self.ca_folder else _files_in(self.ca_folder)
         return [path for path in (*authorities, self.cert_file, self.key_file) if path is not None]
+
+    def told(self, contents: Mapping[Path, bytes]) -> dict[Place, Validity]:
+        """How long the certificate and the authorities are valid, of these files with these ``contents``."""
+        found: dict[Place, Validity] = {}
+        called = dict(self.called)
+        if self.cert_file is not None:
+            found |= told(called.get(self.cert_file, str(self.cert_file)), CERTIFICATE, contents[self.cert_file])
+        if self.ca_file is not None and not self.insecure_skip_verify:
+            found |= told(called.get(self.ca_file, str(self.ca_file)), AUTHORITY, contents[self.ca_file])
+        elif self.ca_folder is not None and not self.insecure_skip_verify:
+            every = b"".join(pem for path, pem in contents.items() if path not in (self.cert_file, self.key_file))
+            found |= told(str(self.ca_folder), AUTHORITY, every)
+        return found
 
     def context(self) -> ssl.SSLContext:
         """Verified by default. Raises OSError or ssl.SSLError, naming nothing secret. Blocks: reads

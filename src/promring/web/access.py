@@ -24,7 +24,7 @@ from promring.config.document import show
 from promring.config.load import from_pydantic, read_document
 from promring.config.values import Duration, Model
 from promring.model import ConfigError
-from promring.runtime.certificates import Validity
+from promring.runtime.certificates import Place, Validity
 from promring.web.envelope import ApiError, Handler
 from promring.web.passwords import Passwords
 from promring.web.refusals import Refusals
@@ -115,16 +115,16 @@ class _Rules:
 
     config: WebConfig
     tls: ssl.SSLContext | None
-    certificates: Mapping[str, Validity]
+    certificates: Mapping[Place, Validity]
     passwords: Passwords
     bucket: Bucket
 
     @classmethod
-    def of(cls, config: WebConfig) -> _Rules:
-        """Raises ``ConfigError`` when its TLS files make no TLS."""
+    def of(cls, config: WebConfig, name: str) -> _Rules:
+        """``name``: of its file. Raises ``ConfigError`` when its TLS files make no TLS."""
         tls, limit = config.tls_server_config, config.rate_limit
         bucket = Bucket(limit.interval, limit.burst)
-        context, certificates = (tls.context(), tls.validity()) if tls else (None, {})
+        context, certificates = (tls.context(), tls.validity(name)) if tls else (None, {})
         return cls(config, context, certificates, Passwords(config.basic_auth_users), bucket)
 
 
@@ -136,8 +136,9 @@ class Access:
         self._rules = self._read()
 
     def _read(self) -> _Rules:
-        source = self._source
-        return _Rules.of(load_web_config(source) if isinstance(source, Path) else source or WebConfig())
+        if isinstance(self._source, Path):
+            return _Rules.of(load_web_config(self._source), str(self._source))
+        return _Rules.of(self._source or WebConfig(), "")
 
     def try_out(self) -> None:
         """Whether ``reload`` would succeed; nothing changes. Reads files. Raises ``ConfigError``."""
@@ -165,8 +166,8 @@ class Access:
         return self._rules.tls
 
     @property
-    def certificates(self) -> Mapping[str, Validity]:
-        """By path, of the certificate that is shown."""
+    def certificates(self) -> Mapping[Place, Validity]:
+        """Of the certificate that is shown, and of the authorities for clients."""
         return self._rules.certificates
 
     @property

@@ -90,7 +90,8 @@ class WebServer:
         self.port = settings.port
         """The real one once ``bound`` is set; the settings may say 0."""
         ProcessCollector(registry=controller.metrics.registry)
-        controller.metrics.registry.register(CertificateTimes(lambda: settings.access.certificates))
+        own = CertificateTimes(lambda: {**controller.loaded.certificates, **settings.access.certificates})
+        controller.metrics.registry.register(own)
         controller.metrics.registry.register(
             LiveGauges(
                 controller,

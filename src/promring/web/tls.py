@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from promring.config.values import AbsolutePath, Model
 from promring.model import ConfigError
 from promring.runtime import regular
-from promring.runtime.certificates import Validity, validity
+from promring.runtime.certificates import AUTHORITY, CERTIFICATE, Place, Validity, told
 
 _TLS13_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _SUITES = {
@@ -144,14 +144,15 @@ class TlsServer(Model):
             context.verify_mode = ssl.CERT_REQUIRED if must else ssl.CERT_OPTIONAL
         return context
 
-    def validity(self) -> dict[str, Validity]:
-        """Of the certificate, by the path of its file; empty where it has none. Blocks."""
-        if self.cert_file is None:
-            return {}
-        with suppress(OSError):
-            if (valid := validity(self.cert_file.read_bytes())) is not None:
-                return {str(self.cert_file): valid}
-        return {}
+    def validity(self, name: str) -> dict[Place, Validity]:
+        """Of the certificate, and of the authorities for clients. ``name``: of the file with this section. Blocks."""
+        found: dict[Place, Validity] = {}
+        for key, kind in (("cert", CERTIFICATE), ("client_ca", AUTHORITY)):
+            file = getattr(self, f"{key}_file")
+            with suppress(OSError):
+                text = getattr(self, key).encode() if file is None else file.read_bytes()
+                found |= told(f"{name}: tls_server_config.{key}" if file is None else str(file), kind, text)
+        return found
 
     def admits(self, certificate: Mapping[str, object] | None) -> bool:
         """Whether a verified client certificate, as ``SSLObject.getpeercert`` tells it, has a name that is allowed."""

@@ -13,7 +13,7 @@ from promring.web.alerts.readings import Numbers, Readings, Series
 
 Condition = Callable[[Readings], Numbers]
 SLOW_SHARE, SLOW_S = 0.99, 30.0
-ENDING_SHARE, ENDING_S = 0.15, 604800.0
+ENDING_SHARE, ENDING_S = 0.15, {"certificate": 604800.0, "authority": 2592000.0}
 RISES_S: Mapping[str, float] = {
     "promring_takeovers_total": 3600.0,
     "promring_state_failures_total": 900.0,
@@ -92,9 +92,12 @@ def _failing(readings: Readings) -> Numbers:
 
 def _certificate_ends(readings: Readings) -> Numbers:
     begins = readings.now("promring_certificate_start_timestamp_seconds")
-    ends = readings.now("promring_certificate_expiry_timestamp_seconds").items()
-    soon = {series: min(ENDING_SHARE * (end - begins[series]), ENDING_S) for series, end in ends if series in begins}
-    return {series: left for series, end in ends if series in soon and (left := end - readings.at) < soon[series]}
+    found: Numbers = {}
+    for kind, most_s in ENDING_S.items():
+        for series, end in readings.now("promring_certificate_expiry_timestamp_seconds", kind=kind).items():
+            if series in begins and end - readings.at < min(ENDING_SHARE * (end - begins[series]), most_s):
+                found[series] = end - readings.at
+    return found
 
 
 def _slow(readings: Readings) -> Numbers:
