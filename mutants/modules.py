@@ -54,7 +54,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "needed": ("unit/test_needed.py",),
     "packing": ("laws/test_packing.py", "unit/test_placement_rules.py", "unit/test_placement_zones.py"),
     "patch": ("laws/test_patch.py",),
-    "plan": ("unit/test_moves_and_slices.py",),
+    "plan": ("unit/test_moves_and_slices.py", "unit/test_idle.py", "unit/test_second_opinion.py"),
     "pool": ("unit/test_pool.py", "unit/test_groups.py"),
     "preview": ("unit/test_preview_rules.py", "unit/test_preview.py::test_what_cannot_be_is_said"),
     "recall": ("unit/test_entitled.py",),

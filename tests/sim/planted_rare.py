@@ -10,7 +10,7 @@ from typing import Any
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLockStore
 from promring.core.second_opinion import SecondOpinions
-from promring.fleet import unreachable
+from promring.fleet import moves, unreachable
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
 from promring.model import Failing
@@ -53,6 +53,11 @@ def the_idle_get_targets() -> Places:
     return [(SecondOpinions, "failing", lambda self, now: Failing.of(self.sick(now)))]
 
 
+def canaries_are_forgotten() -> Places:
+    """Who is idle has nothing by which it is seen when that is over."""
+    return [(moves, "canaries", lambda *_: {})]
+
+
 RARE_BUGS: Mapping[str, Callable[[], Places]] = {
     bug.__name__: bug
     for bug in (
@@ -62,5 +67,6 @@ RARE_BUGS: Mapping[str, Callable[[], Places]] = {
         the_old_way_ends_at_once,
         nobody_is_idle,
         the_idle_get_targets,
+        canaries_are_forgotten,
     )
 }

@@ -113,13 +113,10 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
 
 
 def _gets_no_more(fleet: Fleet, scraper: str, job: str) -> bool:
-    """Whether some controller's plan gives it no more of the job. Where scrapers ask several controllers, the trials of one
-    that follows may be what others scrape: then that one alone calls it idle.
-    """
+    """Whether some controller's plan gives it no more of the job."""
     loops = [found.reconciler for c in fleet.world.controllers.values() if (found := c.fleet())]
-    if fleet.size > 1 and fleet.means in ("agent", "http_sd") and any((job, scraper) in x.opinions.jobs.idle for x in loops):
-        return True
-    return any((job, scraper) in f.refusing or scraper in f.scrapers for f in (one.moves.failing for one in loops))
+    told = [one.moves.failing for one in loops]
+    return any((job, scraper) in (*one.refusing, *one.idle) or scraper in one.scrapers for one in told)
 
 
 async def delivery_changes(fleet: Fleet) -> None:

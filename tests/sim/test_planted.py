@@ -25,6 +25,7 @@ FIRST = {
     "a_scraper_is_drained_for_ever": 6,
     "amnesia": 6,
     "break_before_make": 6,
+    "canaries_are_forgotten": 13,
     "capacity_by_service": 2,
     "capacity_is_forgotten": 6,
     "claims_end_with_a_reload": 6,

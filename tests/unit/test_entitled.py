@@ -102,7 +102,9 @@ def refusing(
     tried: Collection[tuple[str, str]] = (),
 ) -> dict[tuple[str, str], list[int]]:
     order = {int(id): row for row, id in enumerate(POOL.ids.tolist())}
-    found = refused_now(pairs, before, members, claims or who_claims("abcdab"), taken or {}, seen or {}, tried)
+    found = refused_now(
+        Failing(refusing=tuple(pairs)), before, members, claims or who_claims("abcdab"), taken or {}, seen or {}, tried
+    )
     return {pair: sorted(order[id] for id in ids.tolist()) for pair, ids in found.items()}
 
 
@@ -129,11 +131,11 @@ def test_where_another_controller_found_the_refusal_it_is_what_is_seen_or_else_t
 def test_what_was_refused_before_stays_as_it_was() -> None:
     before = {PAIR: POOL.ids[4:5]}
     claims = who_claims("abcdab")
-    assert refused_now([PAIR], before, FOUR, claims, {}, {}, ()) is before
-    found = refused_now([PAIR, ("node", "b")], before, FOUR, claims, {}, {}, ())
+    assert refused_now(Failing(refusing=(PAIR,)), before, FOUR, claims, {}, {}, ()) is before
+    found = refused_now(Failing(refusing=(PAIR, ("node", "b"))), before, FOUR, claims, {}, {}, ())
     assert found[PAIR] is before[PAIR]
     assert list(found) == [PAIR, ("node", "b")]
-    assert refused_now([], before, FOUR, claims, {}, {}, ()) == {}
+    assert refused_now(Failing(), before, FOUR, claims, {}, {}, ()) == {}
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import pytest
 from promring.core.claims import NEVER, Claims, Taken
 from promring.core.coverage import Seen
 from promring.core.idle import (
+    CANARIES,
     GIVEN_S,
-    KEPT,
     LASTS_S,
+    TRIED,
     Idle,
     IdleJobs,
     Lacking,
+    canaries,
     lacking,
     not_lacked_by_most,
     reached_elsewhere,
@@ -25,9 +27,10 @@ from promring.core.idle import (
 )
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
+from promring.core.plan import rows_of
 from promring.core.refusals import Refused, refused_now
 from promring.core.ring import Ring
-from promring.core.second_opinion import AFTER, SecondOpinions
+from promring.core.second_opinion import AFTER, SecondOpinions, Trial
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.model import Failing, Keys, Placement, Scraper
@@ -65,6 +68,10 @@ class Fleet:
         self.unseen: set[tuple[str, str]] = set()
         self.holds: dict[str, set[int]] = {}
         """What a scraper still has from before, by id."""
+        self.silent: set[str] = set()
+        """Who does not answer."""
+        self.strayed: set[str] = set()
+        """Who has from elsewhere what it ``holds``: another controller gave it that."""
         self.more: dict[str, Mapping[str, object]] = {}
         """Attributes of what is seen of a scraper."""
 
@@ -73,6 +80,21 @@ class Fleet:
         for service in self.without.get(scraper.id, ()):
             ids -= of_service(ids, service)
         return ids
+
+    def claims(self, in_force: Placement) -> Claims:
+        """What the slices hold: who still has something from before holds on to it, but those who ``strayed``."""
+        found = claims_of(in_force, 0.0)
+        for name, ids in self.holds.items():
+            more = np.array(sorted(ids if name not in self.strayed else ()), dtype=np.uint64)
+            found = replace(
+                found,
+                ids=np.concatenate([found.ids, more]),
+                scrapers=np.append(found.scrapers, np.full(len(more), found.names.index(name), dtype=np.int32)),
+                since=np.append(found.since, np.zeros(len(more))),
+                until=np.append(found.until, np.zeros(len(more))),
+                made_in=None,
+            )
+        return found
 
     def looked(self, times: int = 1) -> SecondOpinions:
         for _ in range(times):
@@ -83,10 +105,12 @@ class Fleet:
                 has = self.has(in_force, scraper) | self.holds.get(scraper.id, set())
                 one = seen_with(has, self.at, down=self.dead)
                 seen[scraper.id] = replace(one, **self.more.get(scraper.id, {}))  # type: ignore[arg-type]
+            for name in self.silent:
+                del seen[name]
             told = PAIRS - self.unseen
             taken = {pair: Taken((NEVER,), (0.0,)) for pair in PAIRS}
             lacks = lacking(POOL, claims_of(in_force, 0.0), taken, seen, told)
-            self.opinions = self.opinions.judged(self.placed, RING, seen, self.at, lacks, told)
+            self.opinions = self.opinions.judged(self.placed, RING, seen, self.at, lacks, told, self.claims(in_force))
         return self.opinions
 
 
@@ -97,7 +121,7 @@ def claims_of(placement: Placement, since: float) -> Claims:
     return Claims(tuple(s.id for s in placement.scrapers), ids, owners, np.full(len(rows), since), ends)
 
 
-def test_who_has_no_such_job_keeps_a_few_of_its_targets_that_others_try_and_gets_no_more() -> None:
+def test_others_get_all_that_a_scraper_without_the_job_had() -> None:
     fleet = Fleet()
     fleet.without = {A: ("db",)}
     lost = of_service(owned(PLACED, MEMBERS[0]), "db")
@@ -105,26 +129,75 @@ def test_who_has_no_such_job_keeps_a_few_of_its_targets_that_others_try_and_gets
     assert fleet.looked(1).trials == {}, "a server that just started answers before it has read its lists"
     assert fleet.looked(1).trials.keys() == lost, "they are few: others try all of them"
     opinions = fleet.looked(1)
-    assert opinions.failing(fleet.at) == Failing((), (("db", A),))
-    assert opinions.jobs.idle["db", A] == Idle(frozenset(lost), len(lost), len(lost))
-    seen, claims = {A: seen_with((), fleet.at)}, claims_of(PLACED, 0.0)
-    refused = refused_now([("db", A)], {}, MEMBERS, claims, {}, seen, [("db", A)], opinions.kept)
-    assert set(refused["db", A].tolist()) == lost, "not all that it has taken, as of one that refuses the rest"
+    assert opinions.failing(fleet.at) == Failing(idle=(("db", A),))
+    assert opinions.jobs.idle["db", A] == Idle(len(lost), len(lost))
 
 
-def test_what_an_idle_scraper_has_it_keeps_besides_the_few_that_others_try() -> None:
-    claims, pair, few = claims_of(PLACED, 0.0), ("db", A), np.array([1, 2], dtype=np.uint64)
+IDLE = Failing(idle=(("db", A),))
+
+
+def test_an_idle_scraper_keeps_what_it_is_seen_to_have() -> None:
+    claims, pair = claims_of(PLACED, 0.0), ("db", A)
     seen = {A: seen_with({7, 8}, 1.0)}
 
-    def has(seen: Mapping[str, Seen], before: Refused) -> Refused:
-        return refused_now([pair], before, MEMBERS, claims, {pair: Taken((NEVER,), (0.0,))}, seen, [pair], {pair: few})
+    def has(seen: Mapping[str, Seen], before: Refused, failing: Failing = IDLE) -> Refused:
+        return refused_now(failing, before, MEMBERS, claims, {pair: Taken((NEVER,), (0.0,))}, seen, [pair])
 
     refused = has(seen, {})
-    assert refused[pair].tolist() == [1, 2, 7, 8]
+    assert refused[pair].tolist() == [7, 8]
     assert has({A: seen_with({7}, 2.0)}, refused) is refused, "and it stays so"
-    assert set(has({}, {})[pair].tolist()) == {1, 2, *owned(PLACED, MEMBERS[0])}, (
-        "before anything was seen it is what it had"
+    assert has({}, {})[pair].tolist() == []
+    assert set(has(seen, {}, Failing(refusing=(pair,), idle=(pair,)))[pair].tolist()) == {7, 8, *owned(PLACED, MEMBERS[0])}
+
+
+def test_canaries_are_the_first_that_the_ring_gives_it() -> None:
+    first, (db, node) = RING.circle.owners(POOL), (POOL.rows(name) for name in ("db", "node"))
+    found = canaries(POOL, RING, [("db", A), ("node", B), ("gone", C), ("db", "gone")])
+    assert found.keys() == {("db", A), ("node", B), ("gone", C)}
+    assert found["db", A].tolist() == sorted(POOL.ids[db][first[db] == 0].tolist())[:CANARIES]
+    mine = sorted(POOL.ids[node][first[node] == 1].tolist())
+    assert len(mine) > CANARIES
+    assert found["node", B].tolist() == mine[:CANARIES]
+    assert found["gone", C].tolist() == []
+    assert canaries(POOL, Ring((replace(MEMBERS[0], weight=0.0),), 64), [("db", A)]) == {}
+
+
+def test_where_the_ring_gives_it_nothing_the_first_of_the_service_are_its_canaries() -> None:
+    one = FleetPool.of({"db": Part(pool_of(["db:1"]), 1, salt_of("f", "db"))})
+    for scraper in MEMBERS:
+        assert canaries(one, RING, [("db", scraper.id)])["db", scraper.id].tolist() == one.ids.tolist()
+
+
+def test_an_idle_scraper_has_its_canaries_besides_where_it_is_able_and_has_room() -> None:
+    found, placed = (
+        canaries(POOL, RING, [("node", B)]),
+        replace(PLACED, owners=np.where(PLACED.owners == 1, 2, PLACED.owners)),
     )
+    chosen = np.isin(POOL.ids, found["node", B])
+    assert chosen.sum() == CANARIES
+    extra = SecondOpinions().applied(placed, None, found).owners[:, 1:]
+    assert (extra[chosen] == 1).all()
+    assert (extra[~chosen] == -1).all()
+    room = np.array(list(placed.carried().values()), dtype=np.int64)
+    room[1] += 3
+    assert (SecondOpinions().applied(placed, room, found).owners[:, -1] == 1).sum() == 3
+    drained = replace(placed, scrapers=tuple(replace(s, weight=0.0) if s.id == B else s for s in MEMBERS))
+    assert SecondOpinions().applied(drained, None, found) is drained
+    tried = SecondOpinions(trials={int(found["node", B][0]): Trial(D, 0.0), int(found["node", B][1]): Trial(B, 0.0)})
+    both = tried.applied(placed, None, found).owners
+    loaded = replace(placed, loads=np.full(len(POOL), 2, dtype=np.int64))
+    room = np.array(list(loaded.carried().values()), dtype=np.int64)
+    room[1] += 5
+    assert (SecondOpinions().applied(loaded, room, found).owners[:, -1] == 1).sum() == 2, "each counts two"
+    gone = {("node", B): np.array([int(POOL.ids.max()) + 1], dtype=np.uint64)}
+    assert SecondOpinions().applied(placed, None, gone).owners.tolist() == [
+        [one, -1] for one in placed.owners[:, 0].tolist()
+    ]
+    assert (SecondOpinions().applied(PLACED, None, found).owners[:, 1:] == -1).all(), "it owns them"
+    nobody = SecondOpinions(trials={int(POOL.ids[0]): Trial("gone", 0.0)})
+    assert (nobody.applied(PLACED).owners[:, 1:] == -1).all()
+    rows = rows_of(POOL, found["node", B][:2])
+    assert [sorted(both[row].tolist()) for row in rows] == [[1, 2, 3], [-1, 1, 2]], "a trial besides a canary; both in one"
 
 
 def test_what_former_owners_still_scrape_is_not_tried_by_others() -> None:
@@ -140,6 +213,17 @@ def test_what_former_owners_still_scrape_is_not_tried_by_others() -> None:
     assert fleet.looked(1).jobs.idle.keys() == {("db", A)}
 
 
+def test_what_another_controller_tries_elsewhere_is_missing_as_before() -> None:
+    """Where scrapers ask several controllers for their lists, the trials of one that follows are what others scrape. They
+    counted as former owners, so nobody called the scraper idle, and what was too much for trials nobody had.
+    """
+    fleet = Fleet()
+    fleet.without = {A: ("db",)}
+    lost = of_service(owned(PLACED, MEMBERS[0]), "db")
+    fleet.holds, fleet.strayed, fleet.silent = {B: lost}, {B}, {D}
+    assert fleet.looked(3).jobs.idle.keys() == {("db", A)}
+
+
 def test_who_has_no_such_job_is_idle_when_the_second_owner_of_each_target_has_it_too() -> None:
     each = {name: Part(part.pool, 2, part.salt) for name, part in POOL.parts.items()}
     fleet = Fleet(place(FleetPool.of(each), RING, Policy(64)))
@@ -150,22 +234,20 @@ def test_who_has_no_such_job_is_idle_when_the_second_owner_of_each_target_has_it
     assert opinions.jobs.idle.keys() == {("db", A)}
 
 
-def test_of_a_large_job_a_few_are_tried_elsewhere_and_kept() -> None:
+def test_of_a_large_job_a_few_are_tried_elsewhere() -> None:
     fleet = Fleet()
     fleet.without = {B: ("node",)}
     lost = of_service(owned(PLACED, MEMBERS[1]), "node")
-    assert len(lost) > KEPT
-    assert len(fleet.looked(2).trials) == KEPT
-    kept = fleet.looked(1).jobs.idle["node", B].kept
-    assert kept < fleet.opinions.trials.keys(), "and now others try each that was lacking three times"
-    assert kept < lost
+    assert len(lost) > TRIED
+    assert len(fleet.looked(2).trials) == TRIED
+    assert fleet.looked(1).jobs.idle.keys() == {("node", B)}
 
 
 def test_it_is_over_as_soon_as_the_scraper_has_them_again() -> None:
     fleet = Fleet()
     fleet.without = {A: ("db",)}
     fleet.looked(20)
-    assert fleet.opinions.failing(fleet.at).refusing == (("db", A),), "it goes on while it has none of what it keeps"
+    assert fleet.opinions.failing(fleet.at).idle == (("db", A),), "it goes on while it has none of its canaries"
     fleet.without = {}
     assert fleet.looked(1).jobs.idle, "one look is not enough"
     opinions = fleet.looked(1)
@@ -249,7 +331,11 @@ def test_a_list_is_given_some_time_to_be_applied_and_one_that_was_not_taken_is_n
     def lacks(taken: Taken) -> dict[tuple[str, str], Lacking]:
         return lacking(POOL, claims, {("db", A): taken}, seen, PAIRS)
 
-    assert lacks(Taken((100.0,), (100.0,)))["db", A].most
+    all_of_it = lacks(Taken((100.0,), (100.0,)))["db", A]
+    assert all_of_it.most
+    assert all_of_it.ids.tolist() == sorted(of_service(owned(PLACED, MEMBERS[0]), "db")), (
+        "all controllers try the same first"
+    )
     for taken in (Taken((100.0,), (100.1,)), Taken((99.0,), (99.0,)), Taken()):
         one = lacks(taken)["db", A]
         assert (one.given, len(one.ids), one.most) == (0, 0, False)
@@ -273,7 +359,7 @@ def test_a_few_are_enough_where_it_lacks_all_that_it_was_given() -> None:
 
 
 def test_what_is_known_goes_on_under_other_names() -> None:
-    jobs = IdleJobs({("db", A): 1.0}, {("db", A): Idle(frozenset({7}), 3, 4)})
+    jobs = IdleJobs({("db", A): 1.0}, {("db", A): Idle(3, 4)})
     renamed = jobs.renamed({A: "x"})
     assert dict(renamed.since) == {("db", "x"): 1.0}
     assert renamed.idle.keys() == {("db", "x")}
@@ -281,7 +367,7 @@ def test_what_is_known_goes_on_under_other_names() -> None:
     assert jobs.and_those_of(renamed).idle.keys() == {("db", A), ("db", "x")}
     opinions = SecondOpinions(jobs=jobs)
     assert opinions.of({}).jobs == IdleJobs(), "the ids are others"
-    assert opinions.renamed({A: "x"}).failing(0.0).refusing == (("db", "x"),)
+    assert opinions.renamed({A: "x"}).failing(0.0).idle == (("db", "x"),)
 
 
 def ids(*keys: int) -> Keys:
@@ -291,7 +377,7 @@ def ids(*keys: int) -> Keys:
 def test_most_is_half_and_at_least_one() -> None:
     assert [Lacking(4, ids(1, 2)).most, Lacking(5, ids(1, 2)).most] == [True, False]
     assert [Lacking(1, ids(1)).most, Lacking(0, ids()).most] == [True, False]
-    assert Idle(frozenset(), 3, 4).found("db") == "it had 1 of the 4 targets of db that it was given"
+    assert Idle(3, 4).found("db") == "it had 1 of the 4 targets of db that it was given"
 
 
 def test_three_targets_make_a_suspect_and_so_does_half_of_all_that_it_was_given() -> None:
@@ -313,8 +399,8 @@ def test_since_when_it_lacks_most_goes_on_while_nothing_is_known_and_ends_when_i
     assert (after.since, after.idle) == ({}, {}), "nor is it idle, whatever others reach of what it lacks"
 
 
-def test_what_it_keeps_stays_the_same_and_what_was_given_lately_says_nothing() -> None:
-    known = Idle(frozenset({1, 2}), 9, 9, well=1)
+def test_what_is_known_of_it_stays_the_same_and_what_was_given_lately_says_nothing() -> None:
+    known = Idle(9, 9, well=1)
     jobs = IdleJobs(idle={("db", A): known})
     most = {("db", A): Lacking(2, ids(1, 2))}
     assert jobs.after(most, [("db", A)], PAIRS, 9.0).idle == {("db", A): replace(known, well=0)}
@@ -325,11 +411,11 @@ def test_what_it_keeps_stays_the_same_and_what_was_given_lately_says_nothing() -
     assert IdleJobs(idle={("db", A): replace(known, well=0)}).after(has, (), PAIRS, 9.0).idle == jobs.idle
 
 
-def test_others_try_again_what_it_keeps() -> None:
-    idle = {("db", A): Idle(frozenset({1, 2}), 9, 9)}
+def test_others_have_what_an_idle_one_lacks_and_need_not_try_it() -> None:
+    idle = {("db", A): Idle(9, 9)}
     lacks = {("db", A): Lacking(3, ids(1, 2, 3)), ("db", B): Lacking(30, ids(*range(10, 40)))}
-    assert sampled([("db", A)], lacks, idle) == {1, 2}
-    assert sampled(lacks, lacks, idle) == {1, 2, *range(10, 10 + KEPT)}
+    assert sampled([("db", A)], lacks, idle) == set()
+    assert sampled(lacks, lacks, idle) == set(range(10, 10 + TRIED))
 
 
 def test_half_of_what_others_tried_is_enough_and_they_must_have_tried_some() -> None:
@@ -353,21 +439,17 @@ def test_half_of_what_others_tried_is_enough_and_they_must_have_tried_some() -> 
     assert not reached({0}, {0})
 
 
-def test_what_it_keeps_does_not_depend_on_what_others_scrape_by_now() -> None:
-    """Of two controllers each called the scraper idle for itself; it kept of one what it had to give up of the other."""
-    found = []
-    for scraped_by_others in (0, 5):
-        fleet = Fleet()
-        fleet.without = {B: ("node",)}
-        lost = sorted(of_service(owned(PLACED, MEMBERS[1]), "node"))
-        fleet.holds = {C: set(lost[:scraped_by_others])}
-        found.append(fleet.looked(3).jobs.idle["node", B].kept)
-    assert found[0] == found[1] == frozenset(lost[:KEPT])
+def test_who_follows_calls_those_idle_that_the_leader_does() -> None:
+    jobs = IdleJobs({("db", B): 1.0}, {("db", A): Idle(3, 4, well=1), ("node", A): Idle(5, 5)})
+    told = jobs.told([("db", A), ("db", C)])
+    assert told == IdleJobs({("db", B): 1.0}, {("db", A): Idle(3, 4, well=1), ("db", C): Idle()})
+    assert told.told([("db", C), ("db", A)]) is told
+    assert Idle().found("db") == "the leader found that it does not have the targets of db that it was given"
 
 
 async def test_who_is_idle_is_so_after_a_restart(tmp_path: Path) -> None:
-    store, idle = Store(tmp_path, "f", log.get()), {("db", A): Idle(frozenset({7, 2**64 - 1}), 3, 4, well=1)}
+    store, idle = Store(tmp_path, "f", log.get()), {("db", A): Idle(3, 4, well=1)}
     await store.save(Memory(opinions=SecondOpinions(jobs=IdleJobs(since={("db", A): 1.0}, idle=idle))))
     memory = Store(tmp_path, "f", log.get()).load()
     assert memory is not None
-    assert memory.opinions.jobs == IdleJobs(idle={("db", A): Idle(frozenset({7, 2**64 - 1}), 3, 4)})
+    assert memory.opinions.jobs == IdleJobs(idle={("db", A): Idle(3, 4)})

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
+
+from promring.core.claims import NEVER, Claims, Taken
+from promring.core.idle import GIVEN_S, LASTS_S, IdleJobs
 from promring.core.loads import LoadBook, ServiceLoads, encode
+from promring.core.placement import Policy, place
+from promring.core.ring import Ring
+from promring.core.second_opinion import SecondOpinions
 from promring.election.leadership import LOADS_BYTES_MOST, LOADS_KEPT_S, Leadership
 from promring.fleet.state import Memory
 from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
+from promring.fleet.unreachable import Unreachable
 from promring.model import NONE_FAILING, Failing, Scraper
 from promring.telemetry import log
+from tests.laws.strategies import pool_of
+from tests.seeing import seen_with
 
 FLEET = "main"
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
@@ -100,6 +112,46 @@ def test_a_lease_that_comes_back_brings_back_nothing_of_the_leader_before_us() -
     leadership.lead("me", 4, clock.now + 10.0)
     assert not term.begins()
     assert term.failing(NONE_FAILING) == NONE_FAILING
+
+
+def test_who_follows_is_told_who_is_idle_and_goes_on_from_there_when_it_leads() -> None:
+    leadership = Leadership(alone=False, clock=Clock())
+    term, told = Term(FLEET, leadership, log.get()), Unreachable(SecondOpinions(), log=log.get())
+    said = [term.idle]
+    idle = Failing(idle=(("db", A.id), ("node", B.id)))
+    leadership.share_failing({FLEET: idle, "other": Failing(idle=(("db", C.id),))})
+    said.append(term.idle)
+    assert term.failing(told.failing(term.idle)) == idle
+    leadership.lead("me", 4, float("inf"))
+    said.append(term.idle)
+    assert said == [(), idle.idle, None], "at first the leader says it of nobody"
+    assert told.failing(term.idle) == idle, "what the leader before us found is ours to judge now"
+    assert Term(FLEET, Leadership(alone=True), log.get()).idle is None
+
+
+async def test_who_follows_does_not_judge_who_is_idle_and_saves_what_it_was_told() -> None:
+    pair, pool = ("", A.id), pool_of([f"t{n}:1" for n in range(40)])
+    ring = Ring((A, B, C), 64)
+    placed = place(pool, ring, Policy(64))
+    claims = Claims(tuple(s.id for s in ring.scrapers), pool.ids, placed.owners[:, 0], np.zeros(40), np.full(40, NEVER))
+    given = {("", s.id): Taken((NEVER,), (0.0,)) for s in ring.scrapers}
+    seen = {s.id: seen_with(pool.ids.tolist() if s is not A else (), time.monotonic() + GIVEN_S) for s in (A, B, C)}
+    long_ago = IdleJobs({pair: -LASTS_S})
+
+    async def looked(told: Unreachable) -> bool:
+        return await told.look(placed, ring, seen, claims, given, [("", s.id) for s in ring.scrapers])
+
+    leads = Unreachable(SecondOpinions(jobs=long_ago), log=log.get())
+    assert await looked(leads)
+    assert leads.failing().idle == (pair,)
+    follows = Unreachable(SecondOpinions(jobs=long_ago), log=log.get())
+    assert follows.failing(()).idle == ()
+    assert await looked(follows), "others try some of it"
+    assert follows.failing(()).idle == ()
+    assert follows.failing((pair,)).idle == (pair,)
+    assert await looked(follows), "it is news, and is saved"
+    assert not await looked(follows)
+    assert follows.failing((pair,)).idle == (pair,)
 
 
 def test_the_leader_tells_who_is_drained_of_a_fleet_that_has_a_new_name_also_that_nobody_is() -> None:

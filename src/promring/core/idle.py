@@ -1,8 +1,8 @@
 """A scraper that answers and does not have the targets of a service that it was given: what it lacks, and since when. Pure.
 
 Its job was taken out of the configuration, its list does not reach it, or another server has its address by now. It is
-*idle* for that service when others scrape some of what it lacks. Then it keeps those few, which others try besides, and the
-rest goes elsewhere. As soon as it is seen to have them it gets its share again.
+*idle* for that service when others scrape some of what it lacks. Then all that it lacks goes elsewhere. A few targets, its
+``canaries``, stay in its slice besides: as soon as it is seen to have them it gets its share again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 
 from promring.core.claims import Claims, Flags, Taken, among, by_scraper, shown_by
 from promring.core.coverage import NO_IDS, Seen
+from promring.core.joined import FleetPool
 from promring.core.plan import rows_of
+from promring.core.ring import Ring
 from promring.model import Keys, TargetPool
 
 Pair = tuple[str, str]
@@ -26,8 +28,8 @@ LASTS_S = 20.0
 """So long it must lack most of them: a server that just started answers before it has read its lists."""
 SHARE, LEAST, WELL = 0.5, 3, 2
 """Lacking such a share of what it was given, and at least so many; seen to have more so many times in a row."""
-KEPT = 20
-"""What an idle scraper keeps, at most."""
+TRIED, CANARIES = 20, 20
+"""How many of the targets that a suspect lacks others try; how many an idle scraper has in its slice besides, at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,22 +47,24 @@ class Lacking:
 
 
 NOTHING_LACKING: Mapping[Pair, Lacking] = {}
+NO_CANARIES: Mapping[Pair, Keys] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What it ``kept``, by id; it lacked ``lacking`` of the targets that it was given. ``well``: looks in a row at which it
-    had most of what it has.
+    """It lacked ``lacking`` of the targets that it was ``given``, 0 where another controller found it. ``well``: looks in a
+    row at which it had most of what it has.
     """
 
-    kept: frozenset[int]
-    lacking: int
-    given: int
+    lacking: int = 0
+    given: int = 0
     well: int = 0
 
     def found(self, service: str) -> str:
         """A sentence for people."""
         had = self.given - self.lacking
+        if not self.given:
+            return f"the leader found that it does not have the targets of {service} that it was given"
         return f"it had {had or 'none'} of the {self.given} targets of {service} that it was given"
 
 
@@ -117,9 +121,7 @@ class IdleJobs:
     def after(
         self, lacks: Mapping[Pair, Lacking], reached: Collection[Pair], told: Collection[Pair], now: float
     ) -> IdleJobs:
-        """After another look. ``reached``: the suspects of which others scrape enough of what they lack. What one keeps is
-        the first of what it lacks, whoever scrapes it now: all controllers that see it lack the same let it keep the same.
-        """
+        """After another look. ``reached``: the suspects of which others scrape enough of what they lack."""
         since = {pair: self.since.get(pair, now) for pair, one in lacks.items() if one.most}
         since |= {pair: at for pair, at in self.since.items() if pair not in told}  # nothing is known of it at this look
         idle = {}
@@ -132,9 +134,13 @@ class IdleJobs:
                 idle[pair] = replace(one, well=one.well + 1)
         for pair in reached:
             if pair not in self.idle and pair in since:
-                kept = frozenset(lacks[pair].ids[:KEPT].tolist())
-                idle[pair] = Idle(kept, len(lacks[pair].ids), lacks[pair].given)
+                idle[pair] = Idle(len(lacks[pair].ids), lacks[pair].given)
         return IdleJobs(since, idle)
+
+    def told(self, pairs: Iterable[Pair]) -> IdleJobs:
+        """With those idle that the leader calls so."""
+        idle = {pair: self.idle.get(pair, Idle()) for pair in pairs}
+        return self if idle.keys() == self.idle.keys() else replace(self, idle=idle)
 
     def only(self, scrapers: Collection[str]) -> IdleJobs:
         """What is known of these."""
@@ -182,13 +188,23 @@ def lacked_by(lacks: Mapping[Pair, Lacking]) -> dict[str, Keys]:
 
 
 def sampled(suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], idle: Mapping[Pair, Idle]) -> set[int]:
-    """Ids that others shall try: a few that each suspect ``lacks``; of one that is ``idle`` those that it keeps."""
-    found = set[int]()
-    for pair in suspects:
-        if pair in idle:
-            found |= idle[pair].kept
-        else:
-            found |= set(lacks[pair].ids[:KEPT].tolist())
+    """Ids that others shall try: a few that each suspect ``lacks``. Of one that is ``idle`` others have all of it."""
+    return {key for pair in suspects if pair not in idle for key in lacks[pair].ids[:TRIED].tolist()}
+
+
+def canaries(pool: FleetPool, ring: Ring, pairs: Iterable[Pair]) -> dict[Pair, Keys]:
+    """The ids of the targets by which it is seen when an idle scraper has its list again: the first ``CANARIES`` of those of
+    the service that the ring gives it, or else of all. Others own them, so nothing is lost where two controllers differ.
+    """
+    number = {s.id: i for i, s in enumerate(ring.scrapers) if s.able}
+    pairs = [pair for pair in pairs if pair[1] in number]
+    if not pairs:
+        return {}
+    first, found = ring.circle.owners(pool), {}
+    for service, name in pairs:
+        rows = pool.rows(service)
+        mine = np.flatnonzero(first[rows] == number[name]) + rows.start
+        found[service, name] = np.sort(pool.ids[mine if len(mine) else rows])[:CANARIES]
     return found
 
 

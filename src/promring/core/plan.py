@@ -6,13 +6,13 @@ line in a diff, and the bytes are the same in every process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from promring.model import SEPARATOR, Keys, Placement, TargetPool
+from promring.model import SEPARATOR, Keys, Loads, Placement, TargetPool
 
 EMPTY_BODY = b"[]\n"
 Rows = npt.NDArray[np.intp]
@@ -111,3 +111,26 @@ def rows_of(pool: TargetPool, ids: Keys) -> Rows:
         same = known[at] == ids
         rows[same] = at[same] if order is None else order[at[same]]
     return rows
+
+
+def with_more(placement: Placement, more: Iterable[tuple[int, str]], capacities: Loads | None) -> Placement:
+    """``placement`` with further columns of owners for ``more``: ids, and who shall have them besides, as far as
+    ``capacities`` (int64, the most load of each scraper; None: no bound) has room.
+    """
+    keys, names = zip(*more, strict=True)
+    index = {s.id: i for i, s in enumerate(placement.scrapers)}
+    room = None if capacities is None else capacities - np.array(list(placement.carried().values()))
+    added: dict[int, list[int]] = {}
+    for row, name in zip(rows_of(placement.pool, np.array(keys, dtype=np.uint64)).tolist(), names, strict=True):
+        number = index.get(name)
+        if row >= len(placement.pool) or number is None or number in placement.owners[row] or number in added.get(row, ()):
+            continue
+        load = 1 if placement.loads is None else int(placement.loads[row])
+        if room is None or load <= room[number]:
+            added.setdefault(row, []).append(number)
+            if room is not None:
+                room[number] -= load
+    columns = np.full((len(placement.pool), max(map(len, added.values()), default=1)), -1, dtype=np.int32)
+    for row, numbers in added.items():
+        columns[row, : len(numbers)] = numbers
+    return replace(placement, owners=np.concatenate([placement.owners, columns], axis=1))

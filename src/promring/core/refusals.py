@@ -1,7 +1,8 @@
 """Scrapers that take the slices of some services and refuse those of others: which targets must go elsewhere. Pure.
 
 A scraper that takes nothing at all counts as dead (``fleet/dispatcher``). One that refuses a single service lives, and goes
-on with its last slice of that service. So it keeps those targets; what is new to it must not wait for it.
+on with its last slice of that service. So it keeps those targets; what is new to it must not wait for it. So it is with
+one that is idle for a service (``core/idle``).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from promring.core.claims import NEVER, Claims, Taken
+from promring.core.claims import NEVER, NO_CLAIMS, Claims, Taken
 from promring.core.coverage import Seen
-from promring.model import Keys, Members
+from promring.model import Failing, Keys, Members
 
 Refused = Mapping[tuple[str, str], Keys]
 """By service and scraper: the ids of the fleet that the scraper has, uint64. It gets no others of that service."""
@@ -21,35 +22,34 @@ NOTHING_REFUSED: Refused = MappingProxyType({})
 
 
 def refused_now(
-    pairs: Collection[tuple[str, str]],
+    failing: Failing,
     before: Refused,
     members: Members,
     claims: Claims,
     taken: Mapping[tuple[str, str], Taken],
     seen: Mapping[str, Seen],
     tried: Collection[tuple[str, str]],
-    kept: Refused = NOTHING_REFUSED,
 ) -> Refused:
-    """What each of these ``pairs`` of service and scraper has; of those that were there ``before`` it stays as it was.
-    ``taken`` tells it of the pairs that were ``tried``. That the others refuse was found by another controller, or before a
-    restart: there it is what the scraper is seen to have, or else what the plan says. So it is of those that are idle, and
-    what these ``kept`` besides.
+    """What those have that are refusing or idle; of those that were there ``before`` it stays as it was. ``taken`` tells it
+    of those refusing that were ``tried``. That the others refuse was found by another controller, or
+    before a restart: there it is what the scraper is seen to have, or else what the plan says. Who is idle has what it
+    is seen to have.
 
     A service that most scrapers refuse, or all that may have targets, is left out: then the scrapers are not the cause, and
     nobody would be left.
     """
     able = {s.id for s in members if s.able}
     by_service: dict[str, set[str]] = {}
-    for service, scraper in pairs:
+    for service, scraper in (*failing.refusing, *failing.idle):
         by_service.setdefault(service, set()).add(scraper)
     believed = {name for name, some in by_service.items() if len(some) * 2 <= len(members) and not able <= some}
     now = {
         pair: before[pair]
         if pair in before
-        else np.union1d(kept[pair], _has(pair[1], claims, None, seen.get(pair[1])))
-        if pair in kept
         else _has(pair[1], claims, taken.get(pair, Taken()) if pair in tried else None, seen.get(pair[1]))
-        for pair in sorted(pairs)
+        if pair in failing.refusing
+        else _has(pair[1], NO_CLAIMS, None, seen.get(pair[1]))
+        for pair in sorted({*failing.refusing, *failing.idle})
         if pair[0] in believed
     }
     return before if now.keys() == before.keys() else now

@@ -22,8 +22,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from promring.core.claims import NO_CLAIMS, Claims, by_scraper
 from promring.core.coverage import NO_IDS, Seen
 from promring.core.idle import (
+    NO_CANARIES,
     NOTHING_LACKING,
     IdleJobs,
     Lacking,
@@ -34,7 +36,7 @@ from promring.core.idle import (
     reached_elsewhere,
     sampled,
 )
-from promring.core.plan import rows_of
+from promring.core.plan import rows_of, with_more
 from promring.core.ring import Ring
 from promring.model import Failing, Keys, Loads, Placement, TargetPool
 
@@ -99,12 +101,7 @@ class SecondOpinions:
 
     def failing(self, now: float) -> Failing:
         """Who gets nothing now, and who nothing more of a service."""
-        return Failing.of(self.sick(now), self.jobs.idle)
-
-    @property
-    def kept(self) -> dict[Pair, Keys]:
-        """What those keep who get nothing more of a service: ids, ascending."""
-        return {pair: np.array(sorted(one.kept), dtype=np.uint64) for pair, one in self.jobs.idle.items()}
+        return Failing.of(self.sick(now), idle=self.jobs.idle)
 
     def of(self, ids: Mapping[int, int]) -> SecondOpinions:
         """What is known of these targets, by their ids before, with the ids that they have now; and of all scrapers."""
@@ -145,18 +142,20 @@ class SecondOpinions:
         now: float,
         lacks: Mapping[Pair, Lacking] = NOTHING_LACKING,
         told: Collection[Pair] = (),
+        claims: Claims = NO_CLAIMS,
     ) -> SecondOpinions:
         """After another look at all scrapers. ``placement`` is without trials. For a target whose owners cannot be
         seen nothing changes. ``lacks``: what scrapers do not have, of all services and scrapers of which something was
-        ``told`` (``core/idle.lacking``).
+        ``told`` (``core/idle.lacking``), where slices hold what is in ``claims``.
         """
-        by_scraper = _by_scraper(placement, seen)
-        asked_by, good = _asked_and_good(len(placement.pool), by_scraper)
-        enough = asked_by >= (placement.owners >= 0).sum(axis=1)
+        asking = _asking(placement, seen)
+        asked_by, good = _asked_and_good(len(placement.pool), asking)
+        holders = _holders_asking(placement.pool, claims, asking) if any(len(x.ids) for x in lacks.values()) else asked_by
+        enough = holders >= (placement.owners >= 0).sum(axis=1)
         credible = only_missing(not_lacked_by_most(lacks), placement.pool, enough, self.trials.keys())
         lacked = lacked_by(credible)
         down, up_at, over = _reached(placement, seen, lacked, {*self.trials, *self.again_at})
-        failing = _failing(placement.pool, by_scraper, asked_by, good)
+        failing = _failing(placement.pool, asking, asked_by, good)
         suspects = {name for name, one in failing.items() if one.is_suspect}
         if 2 * sum(one.fails_most for one in failing.values()) > len(failing):
             suspects = set()
@@ -195,26 +194,16 @@ class SecondOpinions:
                 known[name] = Sick(now + pause_s, pause_s, len(one.ids), one.asked, one.tried, one.reached)
         return known
 
-    def applied(self, placement: Placement, capacities: Loads | None = None) -> Placement:
-        """``placement`` with one more owner for each target on trial, as far as ``capacities`` (int64, the most load of each
-        scraper; None: no bound) has room.
+    def applied(
+        self, placement: Placement, capacities: Loads | None = None, canaries: Mapping[Pair, Keys] = NO_CANARIES
+    ) -> Placement:
+        """``placement`` with one more owner for each target on trial, and who has it as one of its ``canaries``, as
+        far as ``capacities`` (int64, the most load of each scraper; None: no bound) has room.
         """
-        if not self.trials:
-            return placement
-        index = {s.id: i for i, s in enumerate(placement.scrapers)}
-        rows = rows_of(placement.pool, np.array(list(self.trials), dtype=np.uint64))
-        more = np.full((len(placement.pool), 1), -1, dtype=np.int32)
-        room = None if capacities is None else capacities - np.array(list(placement.carried().values()))
-        for row, trial in zip(rows.tolist(), self.trials.values(), strict=True):
-            number = index.get(trial.scraper)
-            if row >= len(placement.pool) or number is None or number in placement.owners[row]:
-                continue
-            load = 1 if placement.loads is None else int(placement.loads[row])
-            if room is None or load <= room[number]:
-                more[row, 0] = number
-                if room is not None:
-                    room[number] -= load
-        return replace(placement, owners=np.concatenate([placement.owners, more], axis=1))
+        more = [(key, trial.scraper) for key, trial in self.trials.items()]
+        able = {s.id for s in placement.scrapers if s.able}
+        more += [(key, name) for (_, name), ids in canaries.items() if name in able for key in ids.tolist()]
+        return placement if not more else with_more(placement, more, capacities)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,27 +234,37 @@ class _Failing:
 Tried = Mapping[str, tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]]
 
 
-def _by_scraper(placement: Placement, seen: Mapping[str, Seen]) -> Tried:
+def _asking(placement: Placement, seen: Mapping[str, Seen]) -> Tried:
     """For each scraper that was seen the rows that it asked lately, or drops; and whether with success."""
     there = [(s.id, seen[s.id]) for s in placement.scrapers if s.id in seen]
     return {name: _tried(placement.pool, one, one.denied) for name, one in there}
 
 
-def _asked_and_good(size: int, by_scraper: Tried) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+def _asked_and_good(size: int, asking: Tried) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Of each row how many ask it, and whether one has success."""
     asked_by, good = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=bool)
-    for rows, up in by_scraper.values():
+    for rows, up in asking.values():
         np.add.at(asked_by, rows, 1)
         good[rows[up]] = True
     return asked_by, good
 
 
+def _holders_asking(pool: TargetPool, claims: Claims, asking: Tried) -> npt.NDArray[np.int32]:
+    """Of each row how many ask it that have it in their slices. Others do it as another controller tries it, or still."""
+    found, rows = np.zeros(len(pool), dtype=np.int32), claims.rows(pool)
+    for name, theirs in zip(claims.names, by_scraper(claims.scrapers, len(claims.names)), strict=True):
+        if name in asking:
+            asked, _ = asking[name]
+            found[asked[np.isin(asked, rows[theirs])]] += 1
+    return found
+
+
 def _failing(
-    pool: TargetPool, by_scraper: Tried, asked_by: npt.NDArray[np.int32], good: npt.NDArray[np.bool_]
+    pool: TargetPool, asking: Tried, asked_by: npt.NDArray[np.int32], good: npt.NDArray[np.bool_]
 ) -> dict[str, _Failing]:
     """Every scraper that asks something."""
     found = {}
-    for name, (rows, up) in by_scraper.items():
+    for name, (rows, up) in asking.items():
         if len(rows):
             bad = rows[~up]
             found[name] = _Failing(len(rows), pool.ids[bad], int((asked_by[bad] > 1).sum()), int(good[bad].sum()))

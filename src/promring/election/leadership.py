@@ -215,12 +215,12 @@ class Leadership:
 
     def placed_without(self, fleet: str, failing: Failing) -> None:
         """As the leader: these of ``fleet`` get nothing, or nothing new of a service. Of all fleets together at most
-        ``DOWN_MOST`` of either are told.
+        ``DOWN_MOST`` of each kind are told.
         """
         others = {name: some for name, some in self.failing.items() if name != fleet}
-        room, places = (max(0, DOWN_MOST - sum(len(one[i]) for one in others.values())) for i in range(2))
-        names = max(0, DOWN_MOST - sum(len(one.aliases) for one in others.values()))
-        ours = Failing(failing.scrapers[:room], failing.refusing[:places], failing.aliases[:names])
+        room = [max(0, DOWN_MOST - sum(len(one[i]) for one in others.values())) for i in range(len(failing))]
+        scrapers, refusing = failing.scrapers[: room[0]], failing.refusing[: room[1]]
+        ours = Failing(scrapers, refusing, failing.aliases[: room[2]], failing.idle[: room[3]])
         told = {**others, fleet: ours} if any(ours) else others
         if told != self.failing:
             self.failing = told

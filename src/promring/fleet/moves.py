@@ -11,13 +11,14 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from promring.core.claims import Claims, Departed, with_seen
 from promring.core.difference import compare
 from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
+from promring.core.idle import NO_CANARIES, Pair, canaries
+from promring.core.joined import FleetPool
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
+from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions, Trial
 from promring.core.sight import Sight
 from promring.fleet.deliveries import RETRY_FIRST_S
@@ -26,7 +27,7 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
-from promring.model import NONE_FAILING, Failing, Keys, Loads, Members, Placement, Plan
+from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan, TargetPool
 from promring.runtime.threads import computed
 
 NO_PLAN = Plan(())
@@ -53,6 +54,21 @@ class Step:
     looked: bool
 
 
+class Barred:
+    """Those who get nothing new of some services. ``has``: what each has; ``canaries``: what the idle get besides."""
+
+    def __init__(self) -> None:
+        self.has: Refused = NOTHING_REFUSED
+        self.canaries = NO_CANARIES
+        self._made_of: tuple[TargetPool, Ring, tuple[Pair, ...]] | None = None
+
+    async def choose(self, pool: FleetPool, ring: Ring, idle: tuple[Pair, ...]) -> None:
+        known = self._made_of
+        if known is None or known[0] is not pool or known[1] is not ring or known[2] != idle:
+            self.canaries = await computed(lambda: canaries(pool, ring, idle)) if idle else NO_CANARIES
+            self._made_of = pool, ring, idle
+
+
 class Moves:
     """Of one fleet. ``needs_look``: nobody knows what the scrapers have."""
 
@@ -75,19 +91,17 @@ class Moves:
         """Who gets nothing, or nothing new of a service, in what is in force, and in the next step."""
         self._facts, self._dispatcher = facts, dispatcher
         self._in_force_at = 0.0
-        self._refused = self._kept = NOTHING_REFUSED
+        self._barred, self._carried = Barred(), NO_CANARIES
 
-    def refused(self, failing: Failing, members: Members, claims: Claims, kept: Refused) -> Refused:
-        """What those have who take the slices of some services and not of others, of those. ``failing``: the next step is
-        made without these. ``kept``: what those keep who are idle.
+    async def refused(self, failing: Failing, members: Members, claims: Claims, pool: FleetPool, ring: Ring) -> Refused:
+        """What those have who get nothing new of some services, of those. ``failing``: the next step, of ``pool``, is made
+        without these.
         """
         taken, tried, seen = self._dispatcher.taken, self._dispatcher.tried, self._facts.seen
-        self._failing = failing
-        if news := {pair for pair in kept.keys() | self._kept.keys() if not _same(kept.get(pair), self._kept.get(pair))}:
-            self._refused = {pair: ids for pair, ids in self._refused.items() if pair not in news}
-        self._kept = kept
-        self._refused = refused_now(failing.refusing, self._refused, members, claims, taken, seen, tried, kept)
-        return self._refused
+        barred, self._failing = self._barred, failing
+        barred.has = refused_now(failing, barred.has, members, claims, taken, seen, tried)
+        await barred.choose(pool, ring, tuple(pair for pair in failing.idle if pair in barred.has))
+        return barred.has
 
     async def next_step(
         self, placed: Placement, known: Placement | None, most: Loads | None, opinions: SecondOpinions, memory: Memory
@@ -98,7 +112,8 @@ class Moves:
         self.takeover.may_act()
         silent = any(s.id in self._facts.silent for s in placed.scrapers)
         looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm, silent=silent)
-        if not (placed is not known or memory.claims.held or opinions.trials != self.tried or looked):
+        tries = opinions.trials != self.tried or self._barred.canaries is not self._carried
+        if not (placed is not known or memory.claims.held or tries or looked):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works
         return await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
@@ -118,7 +133,7 @@ class Moves:
         *,
         looked: bool,
     ) -> Step:
-        wanted = opinions.applied(placed, most)
+        wanted = opinions.applied(placed, most, self._barred.canaries)
         live, now = {s.id for s in placed.scrapers}, time.monotonic()
         before = memory.departed.back(memory.claims, live, now)
         claims, holders = self._schedule(wanted, most, placed, before, evidence, looked=looked)
@@ -162,7 +177,7 @@ class Moves:
             self.placement, self.before, self._in_force_at = step.owned, None, time.monotonic()
         self.in_force = step.in_force.or_same(self.in_force)
         self.waiting, self.no_room = set(step.waiting), step.no_room
-        self.tried, self.failing = step.trials, step.failing
+        self.tried, self.failing, self._carried = step.trials, step.failing, self._barred.canaries
         if step.looked:
             self.takeover.done()
 
@@ -198,10 +213,6 @@ class Moves:
         if self.takeover.pending:
             ends = min(ends, self.takeover.ends_at)
         return max(ends, now + RETRY_FIRST_S)
-
-
-def _same(one: Keys | None, other: Keys | None) -> bool:
-    return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def _compared(known: Placement | None, placed: Placement, memory: Memory) -> Plan:

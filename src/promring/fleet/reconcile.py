@@ -160,13 +160,13 @@ class Reconciler:
 
     async def _place(self, verdict: Act, lists: Mapping[str, Lists]) -> Placement:
         """Who shall own what, by ring and policy."""
-        failing = self._failing(self.unreachable.failing())
+        failing = self._failing(self.unreachable.failing(self._term.idle))
         self._term.tell_failing(failing)
         ring = await self.planner.update_ring(entitled(verdict.members, self.memory.drained, failing))
         pool = await self.planner.merge(lists)
         if self.planner.placed is not None and any(not self.memory.of(name).slices for name in lists):
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
-        refused = self.moves.refused(failing, verdict.members, self.memory.claims, self.opinions.kept)
+        refused = await self.moves.refused(failing, verdict.members, self.memory.claims, pool, ring)
         members = self.listed(verdict.members)
         self._term.tell_down(members, verdict.members)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)

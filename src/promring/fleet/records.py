@@ -104,13 +104,13 @@ class StandingRecord(msgspec.Struct, array_like=True):
 class OpinionsRecord(msgspec.Struct, array_like=True):
     """``trials``: the id of a target, who tries it, and how often in a row it failed. ``again_at``: an id, when it may be
     tried again, and the pause after that. ``scrapers``: who is sick, or was not long ago; ``idle``: a service, a scraper,
-    the ids that it kept, and how many it lacked of how many. Times are the file's.
+    and how many it lacked of how many. Times are the file's.
     """
 
     trials: list[tuple[int, str, int]] = []
     again_at: list[tuple[int, float, float]] = []
     scrapers: list[tuple[str, Sick]] = []
-    idle: list[tuple[str, str, list[int], int, int]] = []
+    idle: list[tuple[str, str, int, int]] = []
 
 
 class Record(msgspec.Struct):
@@ -270,7 +270,7 @@ class Recorder:
             [(key, one.scraper, one.failed) for key, one in new.trials.items()],
             [(key, at + self.shift, pause_s) for key, (at, pause_s) in new.again_at.items()],
             [(name, replace(one, until=one.until + self.shift)) for name, one in new.scrapers.items()],
-            [(*pair, sorted(one.kept), one.lacking, one.given) for pair, one in new.jobs.idle.items()],
+            [(*pair, one.lacking, one.given) for pair, one in new.jobs.idle.items()],
         )
 
 

@@ -268,8 +268,7 @@ def _opinions(one: OpinionsRecord, clock: float, now: float) -> SecondOpinions:
     """Time stood still, as for claims; who tries a target shall be seen doing so from now on. Raises ValueError when it
     cannot be true.
     """
-    kept = ((key, 0) for _, _, some, *_ in one.idle for key in some)
-    for key, count in (*((key, failed) for key, _, failed in one.trials), *((key, 0) for key, *_ in one.again_at), *kept):
+    for key, count in (*((key, failed) for key, _, failed in one.trials), *((key, 0) for key, *_ in one.again_at)):
         check_count(count, "looks")
         if not 0 <= key < 2**64:
             raise ValueError(f"corrupt: {key} is no target")
@@ -286,7 +285,7 @@ def _opinions(one: OpinionsRecord, clock: float, now: float) -> SecondOpinions:
         trials={key: Trial(name, now, failed) for key, name, failed in one.trials},
         again_at={key: (at - clock + now, pause_s) for key, at, pause_s in one.again_at},
         scrapers={name: replace(sick, until=sick.until - clock + now) for name, sick in one.scrapers},
-        jobs=IdleJobs(idle={(service, name): Idle(frozenset(some), *counts) for service, name, some, *counts in one.idle}),
+        jobs=IdleJobs(idle={(service, name): Idle(*counts) for service, name, *counts in one.idle}),
     )
 
 

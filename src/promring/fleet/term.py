@@ -121,6 +121,14 @@ class Term:
             return ours.and_those_of(told)
         return ours.and_those_of(self._inherited) if leadership.clock() < self._inherited_until else ours
 
+    @property
+    def idle(self) -> tuple[tuple[str, str], ...] | None:
+        """Services and the scrapers that are idle for them, as the leader says; None: we say it."""
+        leadership = self.leadership
+        if leadership.alone or leadership.leads():
+            return None
+        return leadership.failing.get(self._fleet, NONE_FAILING).idle
+
     def tell_failing(self, failing: Failing) -> None:
         """As the leader: the plan gives these nothing, or nothing new of a service."""
         if self.leadership.leads() and not self.leadership.alone:

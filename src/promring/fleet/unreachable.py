@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from promring.core.aliases import Aliases, Shows, denied, judged, undecided
 from promring.core.claims import Claims, Taken
@@ -23,7 +24,7 @@ from promring.telemetry.log import Logger
 
 
 class Unreachable:
-    """Of one fleet. Of several controllers the leader says who is sick: ``Term.failing``."""
+    """Of one fleet. Of several controllers the leader says who is sick or idle: ``Term.failing``."""
 
     def __init__(self, opinions: SecondOpinions, aliases: Aliases = (), *, log: Logger) -> None:
         """``opinions``, ``aliases``: as the run before this one left them."""
@@ -35,11 +36,15 @@ class Unreachable:
         """Those of them that the last round did not bear out; after a second such round each is a server of its own."""
         self._log = log
         self._used = NONE_FAILING
+        self._follows = self._heard = False
 
-    def failing(self) -> Failing:
+    def failing(self, idle: Collection[Pair] | None = None) -> Failing:
         """Who gets nothing now, or nothing more of a service. What a plan is made with: ``look`` then says when another one
-        is due.
+        is due. ``idle``: who is, according to the leader that we follow; when we lead we go on from there.
         """
+        self._follows = idle is not None
+        if idle is not None and (jobs := self.opinions.jobs.told(idle)) is not self.opinions.jobs:
+            self.opinions, self._heard = replace(self.opinions, jobs=jobs), True
         self._used = self.opinions.failing(time.monotonic())
         return self._used
 
@@ -64,12 +69,15 @@ class Unreachable:
 
         def judged() -> SecondOpinions:
             lacks = lacking(placement.pool, claims, taken, seen, told)
-            return before.judged(placement, ring, seen, time.monotonic(), lacks, told)
+            return before.judged(placement, ring, seen, time.monotonic(), lacks, told, claims)
 
-        self.opinions = await computed(judged)
-        now = time.monotonic()
-        say_opinions(self._log, before, self.opinions, now)
-        return self.opinions.trials.keys() != before.trials.keys() or self._used != self.opinions.failing(now)
+        after = await computed(judged)
+        if self._follows:
+            after = replace(after, jobs=after.jobs.told(self.opinions.jobs.idle))
+        self.opinions, now = after, time.monotonic()
+        say_opinions(self._log, before, after, now)
+        heard, self._heard = self._heard, False
+        return heard or after.trials.keys() != before.trials.keys() or self._used != after.failing(now)
 
     def found(self, undelivered: Failing, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives. ``ours``: by what was seen."""

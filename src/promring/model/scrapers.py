@@ -73,6 +73,8 @@ class Failing(NamedTuple):
     """Services, and the scrapers that take the slices of others and not of these: they get nothing new of them."""
     aliases: tuple[tuple[str, str], ...] = ()
     """Ids that are another name of a server, and the id by which that gets its slices."""
+    idle: tuple[tuple[str, str], ...] = ()
+    """Services, and the scrapers that answer and do not have what they were given of these: they get nothing new of them."""
 
     @classmethod
     def of(
@@ -80,12 +82,15 @@ class Failing(NamedTuple):
         scrapers: Iterable[str],
         refusing: Iterable[tuple[str, str]] = (),
         aliases: Iterable[tuple[str, str]] = (),
+        idle: Iterable[tuple[str, str]] = (),
     ) -> Failing:
-        return cls(tuple(sorted(set(scrapers))), tuple(sorted(set(refusing))), tuple(sorted(dict(aliases).items())))
+        names = tuple(sorted(dict(aliases).items()))
+        return cls(tuple(sorted(set(scrapers))), tuple(sorted(set(refusing))), names, tuple(sorted(set(idle))))
 
     def and_those_of(self, other: Failing) -> Failing:
         aliases = (*other.aliases, *self.aliases)
-        return Failing.of((*self.scrapers, *other.scrapers), (*self.refusing, *other.refusing), aliases)
+        refusing, idle = (*self.refusing, *other.refusing), (*self.idle, *other.idle)
+        return Failing.of((*self.scrapers, *other.scrapers), refusing, aliases, idle)
 
     def nameless(self, living: Iterable[str]) -> dict[str, str]:
         """Who gets nothing under its name, since the server gets its slices by another one, which is among the ``living``

@@ -45,9 +45,11 @@ class Beside(Answer, frozen=True):
     why: Annotated[
         str,
         word(
-            "`hand_over`: until its owners are seen scraping it; `second_opinion`: an owner does not reach it, or lacks it.",
+            "`hand_over`: until its owners are seen scraping it; `second_opinion`: an owner does not reach it, or lacks it; "
+            "`idle`: this one lacks what it was given, and has this one to show when it has its list again.",
             "hand_over",
             "second_opinion",
+            "idle",
         ),
     ]
 

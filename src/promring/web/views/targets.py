@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -47,22 +48,25 @@ def places(service: Service, placement: Placement, rows: list[int], match: str) 
     )  # the loop may have a newer one already
     claims = service.fleet.reconciler.memory.claims  # a newer plan's already, maybe
 
+    idle = {scraper for one, scraper in service.fleet.reconciler.opinions.jobs.idle if one == service.name}
+
     def place(row: int) -> Place:
         one = _place(service.name, match, placement, ring, row)
         return structs.replace(
-            one, besides=_besides(claims, salted(placement.pool.ids[row : row + 1], service.look.salt), one)
+            one, besides=_besides(claims, salted(placement.pool.ids[row : row + 1], service.look.salt), one, idle)
         )
 
     return [place(row) for row in rows]
 
 
-def _besides(claims: Claims, ident: Keys, place: Place) -> list[Beside]:
-    """``ident``: of the target in the fleet, one."""
+def _besides(claims: Claims, ident: Keys, place: Place, idle: Collection[str]) -> list[Beside]:
+    """``ident``: of the target in the fleet, one. ``idle``: the scrapers that are, for its service."""
     found = {}
     for at in np.flatnonzero(claims.ids == ident).tolist():
         name = claims.names[int(claims.scrapers[at])]
         if name not in place.scrapers:
-            found[name] = "hand_over" if np.isfinite(claims.until[at]) else "second_opinion"
+            held = bool(np.isfinite(claims.until[at]))
+            found[name] = "hand_over" if held else "idle" if name in idle else "second_opinion"
     return [Beside(name, why) for name, why in sorted(found.items())]
 
 
