@@ -1,8 +1,9 @@
-"""A real Consul server on loopback, with or without memory across restarts."""
+"""A real Consul on loopback: a server with or without memory across restarts, and client agents of it."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class ConsulProcess(Process):
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"
         self._data = folder / "data"
-        config = {
+        config: dict[str, Any] = {
             "server": True,
             "bootstrap_expect": 1,
             "node_name": "test",
@@ -44,8 +45,11 @@ class ConsulProcess(Process):
             "leave_on_terminate": False,
             **(extra or {}),
         }
-        (folder / "consul.json").write_bytes(msgspec.json.encode(config))
-        arguments: list[str | Path] = [program, "agent", f"-config-file={folder / 'consul.json'}"]
+        self.gossip = f"{config['bind_addr']}:{config['ports']['serf_lan']}"
+        """Where others join it."""
+        self._config, self._file = config, folder / "consul.json"
+        self._file.write_bytes(msgspec.json.encode(config))
+        arguments: list[str | Path] = [program, "agent", f"-config-file={self._file}"]
         super().__init__(arguments, folder / "consul.log", {"GOMAXPROCS": "2"})
 
     def forget(self) -> None:
@@ -69,3 +73,19 @@ class ConsulProcess(Process):
         response = await request(session, "GET", f"{self.url}{path}", timeout_s=10)
         assert response.status == 200, response.text()
         return msgspec.json.decode(response.body)
+
+
+class ConsulClient(ConsulProcess):
+    """A client agent of ``server``: it keeps checks, and asks the server for all else."""
+
+    def __init__(self, program: Path, folder: Path, server: ConsulProcess, name: str) -> None:
+        joining = {"retry_join": [server.gossip], "retry_interval": "500ms"}
+        super().__init__(program, folder, extra={"server": False, "bootstrap_expect": 0, "node_name": name, **joining})
+
+    def cut_from_servers(self, *, healed: bool = False) -> None:
+        """It asks its servers nothing any more, and they go on hearing of it by gossip: as behind a firewall that lets only
+        gossip through, or with a certificate that has expired.
+        """
+        limits = {"rpc_rate": 1e6 if healed else 1e-6, "rpc_max_burst": 1000 if healed else 1}
+        self._file.write_bytes(msgspec.json.encode({**self._config, "limits": limits}))
+        self.signal(signal.SIGHUP)

@@ -192,15 +192,11 @@ class Client(WithSession):
         )
         return response.body.strip() == b"true"
 
-    async def create_session(self, name: str, service_id: str, lock_delay_s: float) -> str:
-        """A session that ends when the service's check fails, or its node does. The check must be in the catalogue."""
-        body = {
-            "Name": name,
-            "LockDelay": f"{lock_delay_s:g}s",
-            "Behavior": "release",
-            "NodeChecks": ["serfHealth"],
-            "ServiceChecks": [{"ID": f"service:{service_id}"}],
-        }
+    async def create_session(self, name: str, service_id: str, lock_delay_s: float, ttl_s: float) -> str:
+        """A session that ends with the check of the service, with its node, or unrenewed after ``ttl_s`` to twice that."""
+        # Both checks must be in the catalogue.
+        ends = {"NodeChecks": ["serfHealth"], "ServiceChecks": [{"ID": f"service:{service_id}"}]}
+        body = {"Name": name, "TTL": f"{ttl_s:g}s", "LockDelay": f"{lock_delay_s:g}s", "Behavior": "release", **ends}
         response = await self._call(
             "PUT", "/v1/session/create", body=body, deadline_s=LOCK_DEADLINE_S, local=True, needs=SESSION_WRITE
         )

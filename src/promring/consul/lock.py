@@ -4,6 +4,8 @@ Each controller registers itself as the service ``promring`` with a TTL check th
 session bound to that check. Who has locked the key with its session holds the lock. The key's value is the note, its
 ModifyIndex the token: unlike LockIndex it goes on climbing when the key is deleted. Consul frees the key one TTL after the
 last sign of life, or at once when the agent that has the check leaves or dies. After ``LOCK_DELAY_S`` another may have it.
+The servers hear of the check from that agent only. One that cannot ask them any more, and that they still hear by gossip
+(a firewall, a certificate that has expired), leaves it passing for ever: so the session also ends when nobody renews it.
 
 A read is a sign of life to the agent, and then a read that all servers agree on: an agent that is cut off from its servers
 would take signs of life, and they would have given the lock away. A session is ended before it is forgotten, and its check
@@ -35,6 +37,8 @@ LOCK_DELAY_S = 1.0
 AGAIN_S = 0.25
 SYNC_S = 3.0
 GONE_AFTER = "1m"
+SESSION_LEAST_S = 10.0
+"""Consul takes no shorter TTL of a session. It ends one after twice its TTL."""
 
 
 LOCK_TTL_LEAST_S, LOCK_TTL_MOST_S = 2.0, 60.0
@@ -72,6 +76,7 @@ class ConsulLockStore:
         self.key = key
         self._client, self._name, self._ttl_s = client, name, ttl_s
         self._id = self._session = ""
+        self._session_s = max(SESSION_LEAST_S, ttl_s)
         self._barred = False
         """Whether the key was refused to us. Then there is no new session before it can be read."""
         self._index: int | None = None
@@ -105,9 +110,9 @@ class ConsulLockStore:
             return bool(self._session) and (note is None or await self._client.change(self.key, self._session, note))
 
     async def lacks(self, note: bytes | None) -> str:
-        """A session goes on without the right that the next one needs, and a key stays locked without the right to write
-        it. So both are asked for: a session without a TTL is renewed, which does nothing, and our own note is put again,
-        which Consul does not count as a change.
+        """A session goes on for a while without the right to renew it, and a key stays locked without the right to write
+        it. So both are asked for: the session is renewed, and our own note is put again, which Consul does not count as a
+        change.
         """
         asked = [self._client.renew_session(self._session)] if self._session else []
         if self._session and note is not None:
@@ -134,7 +139,7 @@ class ConsulLockStore:
 
     async def _live(self) -> None:
         """A sign of life. A session that cannot get one any more is replaced."""
-        if self._session and await self._client.check_passes(self._id, SERVICE):
+        if self._session and await self._client.check_passes(self._id, SERVICE) and await self._renewed():
             return
         await self._end_session()
         name = f"{SERVICE}-{secrets.token_hex(8)}"  # never one again: a session that was not ended ends with its check
@@ -150,11 +155,20 @@ class ConsulLockStore:
         deadline = boottime() + SYNC_S
         while not self._session:
             try:
-                self._session = await self._client.create_session(self._name, self._id, LOCK_DELAY_S)
+                self._session = await self._client.create_session(self._name, self._id, LOCK_DELAY_S, self._session_s)
             except ConsulError as error:
                 if boottime() > deadline or error.status == 403:
                     raise
                 await asyncio.sleep(AGAIN_S)  # the agent has not told the servers about the check yet
+
+    async def _renewed(self) -> bool:
+        """False: the session is no more. Who may not renew it any more goes on until it ends; ``lacks`` names the right."""
+        try:
+            return await self._client.renew_session(self._session)
+        except ConsulError as error:
+            if error.status != 403:
+                raise
+            return True
 
     async def _end_session(self) -> None:
         """Raises ``ConsulError``; then it ends with its check, which nobody keeps passing any more."""
