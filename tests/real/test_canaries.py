@@ -136,7 +136,7 @@ async def test_no_error_of_consul_repeats_the_token_or_the_password(
         ):
             async with Client(access) as client:
                 assert canary.found(repr(client)) == []
-                for call in (client.services(), client.check_passes("x"), client.create_session("x", "y", 1.0)):
+                for call in (client.services(), client.check_passes("x"), client.create_session("x", "y", 1.0, 10.0)):
                     assert canary.found(await failure(call, 0.3 if mode == "hang" else 30.0)) == []
     seen("no canary in an error or its causes")
 
