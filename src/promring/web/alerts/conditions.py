@@ -13,6 +13,7 @@ from promring.web.alerts.readings import Numbers, Readings, Series
 
 Condition = Callable[[Readings], Numbers]
 SLOW_SHARE, SLOW_S = 0.99, 30.0
+FLAPS = 20
 ENDING_SHARE, ENDING_S = 0.15, {"certificate": 604800.0, "authority": 2592000.0}
 RISES_S: Mapping[str, float] = {
     "promring_takeovers_total": 3600.0,
@@ -47,12 +48,12 @@ def old(name: str, most_s: float) -> Condition:
     return asked
 
 
-def rose(name: str, more_than: float = 0.0, *, label: str = "", among: Collection[str] = ()) -> Condition:
+def rose(name: str, *, label: str = "", among: Collection[str] = ()) -> Condition:
     """Within the span of ``RISES_S``; ``among``: values of ``label``."""
 
     def asked(readings: Readings) -> Numbers:
         rises = readings.rise(name).items()
-        return {s: value for s, value in rises if value > more_than and (not label or dict(s)[label] in among)}
+        return {s: value for s, value in rises if value > 0 and (not label or dict(s)[label] in among)}
 
     return asked
 
@@ -100,6 +101,15 @@ def _certificate_ends(readings: Readings) -> Numbers:
     return found
 
 
+def _flapping(readings: Readings) -> Numbers:
+    found: Numbers = {}
+    for series, rise in readings.rise("promring_reshards_total").items():
+        if dict(series)["reason"] in ("scrapers", "drain"):
+            rest = _without(series, "reason")
+            found[rest] = found.get(rest, 0.0) + rise
+    return {series: value for series, value in found.items() if value > FLAPS}
+
+
 def _slow(readings: Readings) -> Numbers:
     rises: dict[Series, list[tuple[float, float]]] = {}
     for series, rise in readings.rise("promring_delivery_lag_seconds_bucket").items():
@@ -143,7 +153,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringLoadsUnknown": rose("promring_loads_failures_total"),
     "PromringScraperNotAsking": old("promring_scraper_last_ask_timestamp_seconds", 300),
     "PromringProbesImpossible": rose("promring_probes_total", label="outcome", among=("distrusted", "not_made")),
-    "PromringFlapping": rose("promring_reshards_total", 20, label="reason", among=("scrapers",)),
+    "PromringFlapping": _flapping,
     "PromringDrainStuck": above(0, "promring_draining_targets"),
     "PromringHandOverStuck": above(0, "promring_handing_over_targets"),
     "PromringDeliveryFailing": rose("promring_deliveries_total", label="outcome", among=("failed", "unsent", "refused")),
