@@ -256,7 +256,8 @@ def test_a_forbidden_folder_leaves_the_old_slice_names_it_and_is_tried_again(see
             writer.begin(user=NOBODY)
             for epoch in (2, 3):
                 errors = failed(writer.ask(do="deliver", generation=(epoch, 1), count=2))
-                assert errors == [f"{path_of(folder, s)}: Permission denied" for s in SCRAPERS[:2]]
+                paths = [path_of(folder, s) for s in SCRAPERS[:2]]
+                assert errors == [f"{p}: Permission denied (.{p.name}.promring-lock)" for p in paths]
                 assert installed(folder, 2) == [(1, 1)] * 2
             for path in (folder / "out", *(folder / "out").iterdir()):
                 os.chown(path, NOBODY, NOBODY)
@@ -265,3 +266,33 @@ def test_a_forbidden_folder_leaves_the_old_slice_names_it_and_is_tried_again(see
             writer.tell(do="end")
             assert writer.ended() == 0
     seen("Permission denied, with the path; written by the same process once it was allowed")
+
+
+@needs_root
+@pytest.mark.row(
+    33, did="a slice that belongs to somebody else and may not be read, then its lock, for a writer that is not root"
+)
+def test_an_unreadable_slice_in_our_folder_is_replaced_and_a_forbidden_lock_is_named(seen: Seen) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, path = Path(name), path_of(Path(name), SCRAPERS[0])
+        folder.chmod(0o755)
+        with Writer(folder) as writer:
+            assert not failed(writer.once(do="deliver", generation=(1, 1), count=1))
+            for ours in (folder / "out", *(folder / "out").iterdir()):
+                os.chown(ours, NOBODY, NOBODY)
+            writer.begin(user=NOBODY)
+            os.chown(path, 0, 0)
+            path.chmod(0o600)
+            assert not failed(writer.ask(do="deliver", generation=(1, 1), count=1))
+            assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (NOBODY, 0o644)
+            lock = path.with_name(f".{path.name}.promring-lock")
+            os.chown(lock, 0, 0)
+            assert failed(writer.ask(do="deliver", generation=(2, 1), count=1)) == [
+                f"{path}: Permission denied ({lock.name})"
+            ]
+            os.chown(lock, NOBODY, NOBODY)
+            assert not failed(writer.ask(do="deliver", generation=(2, 1), count=1))
+            assert installed(folder, 1) == [(2, 1)]
+            writer.tell(do="end")
+            assert writer.ended() == 0
+    seen("the slice is there again and readable; the lock is named, and the slice written once it was given back")

@@ -289,11 +289,14 @@ class Broken:
         yield None
 
 
-async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it() -> None:
+async def test_a_source_with_a_bug_is_unknown_and_takes_nobody_with_it(said: io.StringIO) -> None:
+    """It is not said that nothing is kept: after a start, or a reload, the plan may have its list of before."""
     answers: list[Answer[TargetPool]] = []
     task = asyncio.create_task(poll("s", Broken(), lambda a, *_: answers.append(a), lambda _: None, log.get()))
     await until(lambda: len(answers) > 3, "asked again and again")
     assert answers[0] == Unknown("ZeroDivisionError: a bug")
+    (line,) = [line for line in said.getvalue().splitlines() if "msg=discovery_failed" in line]
+    assert "what the plan has of it" in line
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -161,4 +161,4 @@ def _say_empty(name: str, answer: Answer[TargetPool], log: Logger, *, before: bo
 
 
 def _keeps(*, had: bool) -> str:
-    return "the last good list" if had else "nothing: it never gave a list"
+    return "the last good list" if had else "what the plan has of it: it gave no list since it was first asked"
