@@ -127,7 +127,8 @@ def _why(path: Path, error: OSError) -> str:
     """Which file beside the slice it was, if it was another one: who may write a slice may be denied its note or lock."""
     if isinstance(error, disk.OddFileError):
         return str(error)
-    other = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, str | bytes) else path.name
+    denied = isinstance(error, PermissionError) and isinstance(error.filename, str | bytes)
+    other = Path(os.fsdecode(error.filename)).name if denied else path.name
     return f"{path}: {error.strerror or error}" + (f" ({other})" if other != path.name else "")
 
 
