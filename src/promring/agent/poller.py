@@ -231,7 +231,8 @@ class Poller:
         except Exception as error:  # whatever one slice brings about, the others are taken
             known = isinstance(error, RefusedError | BundleError | OSError)
             outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
-            why = answer.clean(str(error) if known else self._faults.note(error, controller=controller))
+            said = f"{file.path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            why = answer.clean(said if known else self._faults.note(error, controller=controller))
             self._metrics.took(file.service, outcome)
             file.outranked = error.have if isinstance(error, RefusedError) else None
             if outcome == "refused":
