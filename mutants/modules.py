@@ -61,6 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "refusals": ("unit/test_entitled.py", "unit/test_idle.py"),
     "ring": RING,
     "room": ("unit/test_room.py",),
+    "trials": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py", "unit/test_idle.py"),
     "second_opinion": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py", "unit/test_idle.py"),
     "sight": ("unit/test_watch.py",),
     "takers": ("laws/test_takers.py", "unit/test_coverage.py"),

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from promring.core.claims import NEVER, Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
-from promring.core.second_opinion import SecondOpinions, Sick, Trial
+from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import History, Standing, State
+from promring.core.trials import Trial
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.stretches import Column, Rope, between, encoded, left_of, literal, of_lines, same_bytes

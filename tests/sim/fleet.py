@@ -54,7 +54,9 @@ class Fleet:
         self.size = self.rng.choice(CONTROLLERS)
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
-        world.furnish(self.rng.choice(SCRAPERS), Traits.drawn(self.rng, polls=self.means == "http_sd"))
+        self.mixed = self.means == "http_sd" and self.size > 1 and random.Random(f"mixed {seed}").random() < 0.5
+        """Whether every other scraper reads a file, which the leader writes, and the others ask any controller."""
+        world.furnish(self.rng.choice(SCRAPERS), Traits.drawn(self.rng, polls=self.means == "http_sd"), mixed=self.mixed)
         self.spread = self.rng.random() < 0.5
         """Whether scrapers that fetch their lists ask different controllers."""
         self.accompanied = self.rng.random() < 0.3
@@ -126,7 +128,7 @@ class Fleet:
         works = world.consul.run(), self._look_each_second(), world.pace.stand_still(world.controllers, self.agents)
         self._background = [asyncio.create_task(work) for work in works]
         if self.means == "http_sd":
-            for number, scraper in enumerate(world.scrapers.values()):
+            for number, scraper in enumerate(s for s in world.scrapers.values() if s.traits.poll_s):
                 first = number % len(names) if self.spread else 0
                 asked = [*names[first:], *names[:first]]
                 for job in self.wanted.jobs:
@@ -140,7 +142,8 @@ class Fleet:
         """Write down what is wanted: a controller that starts, or reloads, reads it."""
         world = self.world
         sink = str(world.folder / "sinks" / "{host}_{port}" / "{service}.json")
-        delivery: dict[str, Any] = {"http_sd": {}} if self.fetched else {"file": {"path": sink}}
+        means: dict[str, dict[str, Any]] = {"http_sd": {}, "file": {"path": sink}}
+        delivery = [{name: one} for name, one in means.items() if self.mixed or (name == "http_sd") == self.fetched]
         others = {
             "name": "others",
             "scrapers": {"probe": {"nodes": list(world.bystanders), "path": "/-/healthy", "interval": "5s"}},
@@ -190,7 +193,11 @@ class Fleet:
 
     def broken(self, what: str) -> None:
         lock = f", lock in {self.wanted.lock}" if self.wanted.lock else ""
-        raise BrokenError(self.seed, f"{what} [{self.means}, {self.size} controllers{lock}]", self.world.trace)
+        raise BrokenError(
+            self.seed,
+            f"{what} [{self.means}, {self.size} controllers{lock}{', and file' if self.mixed else ''}]",
+            self.world.trace,
+        )
 
     def say_fault(self, text: str) -> None:
         self.faults.append(text)

@@ -96,9 +96,12 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
     if fleet.wanted.capacity or len(fleet.world.scrapers) < 3:
         return
     scraper, job, stage_s = fleet.a_scraper(), fleet.a_job(), fleet.world.traits.stage_s
+    several = len(fleet.world.scrapers) > 4 and fleet.rng.random() < 0.5
+    more = {one.id: one for one in [fleet.a_scraper()] if several}
     mine = {target for target in scraper.of(job.name) if not fleet.world.traits.drops(target)}
-    fleet.world.say(f"{scraper.id} has no job {job.name}")
-    scraper.lose(job.name)
+    for one in {scraper.id: scraper, **more}.values():
+        fleet.world.say(f"{one.id} has no job {job.name}")
+        one.lose(job.name)
     await fleet.let_pass(GIVEN_S + LASTS_S + 5 * AUDIT_S + 3 * stage_s)
     asked = {t for one in fleet.world.scrapers.values() if one.answers for t, x in one.loaded.items() if x.asked_at > NEVER}
     if lost := sorted(t for t in job.targets - asked if not fleet.world.traits.drops(t)):
@@ -107,7 +110,8 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
     if len(mine) >= LEAST and len(others) > 1 and not _gets_no_more(fleet, scraper.id, job.name):
         fleet.broken(f"{scraper.id} has no job {job.name}, and nobody calls it idle")
     began = fleet.world.now
-    scraper.without.clear()
+    for one in {scraper.id: scraper, **more}.values():
+        one.without.clear()
     await fleet.let_pass(3 * AUDIT_S + 2 * stage_s)
     nothing_missed(fleet, began)
 

@@ -15,7 +15,7 @@ from promring import supervisor
 from promring.audit import watch
 from promring.config.scraper_api import ScraperApi
 from promring.consul import lock
-from promring.core import second_opinion
+from promring.core import second_opinion, trials
 from promring.delivery.file import FileDelivery, FileSettings
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.fleet.keeper import Keeper
@@ -29,8 +29,8 @@ from tests.sim.faketime import Threads
 from tests.sim.far import FarDelivery
 from tests.sim.world import World
 
-SHORT_LIVED = (("SICK_S", 40.0), ("SICK_MOST_S", 80.0), ("PAUSE_S", 60.0), ("PAUSE_MOST_S", 120.0))
-"""What ``core.second_opinion`` waits for in hours."""
+SHORT_LIVED = (("SICK_S", 40.0), ("SICK_MOST_S", 80.0)), (("PAUSE_S", 60.0), ("PAUSE_MOST_S", 120.0))
+"""What ``core.second_opinion`` and ``core.trials`` wait for in hours."""
 LOOK_AGAIN_S = 2.0
 """Who is awaited is looked at so often: the audit is a third of what a simulated second costs."""
 
@@ -74,7 +74,8 @@ def replacements(world: World, means: str) -> list[tuple[Any, str, Any]]:
     found.append((Keeper, "save", _saved(Keeper.save, world)))
     if means == "far":
         found.append((FileSettings, "delivery", lambda wanted, _: FarDelivery(wanted.path, world)))
-    found += [(second_opinion, name, value) for name, value in SHORT_LIVED]
+    for module, some in zip((second_opinion, trials), SHORT_LIVED, strict=True):
+        found += [(module, name, value) for name, value in some]
     found.append((watch, "SOON_S", LOOK_AGAIN_S))
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +24,8 @@ AUDIT_S = 10.0
 LOAD_FACTOR = 1.10
 FEW_NODES, MORE_NODES = 32, 48
 ZONE = "zone"
-Delivered = Mapping[str, Any]
-"""One entry of ``delivery``."""
+Delivered = Sequence[Mapping[str, Any]]
+"""What ``delivery`` lists."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Wanted:
             "handover": {"overlap": f"{OVERLAP_S:g}s"},
             "guard": {"panic_hold": "10s"},
             "audit": {"interval": f"{AUDIT_S:g}s"},
-            "delivery": [delivery],
+            "delivery": delivery,
         }
 
     def _service(self, job: Job) -> dict[str, Any]:

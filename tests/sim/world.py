@@ -10,7 +10,7 @@ import errno
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -128,12 +128,13 @@ class World:
         self.say(f"BROKEN {text}")
         self.broken.append(text)
 
-    def furnish(self, scrapers: int, traits: Traits) -> None:
-        """With so many scrapers, which have that in common."""
+    def furnish(self, scrapers: int, traits: Traits, *, mixed: bool = False) -> None:
+        """With so many scrapers, which have that in common; ``mixed``: but that every other one reads files."""
         self.traits = traits
         sinks = self.folder / "sinks"
-        for host in [f"scraper-{n}" for n in range(scrapers)]:
-            self.scrapers[f"{host}:{PORT}"] = Scraper(host, sinks / f"{host}_{PORT}", traits)
+        for number, host in enumerate(f"scraper-{n}" for n in range(scrapers)):
+            theirs = replace(traits, poll_s=0.0) if mixed and number % 2 == 0 else traits
+            self.scrapers[f"{host}:{PORT}"] = Scraper(host, sinks / f"{host}_{PORT}", theirs)
 
     def anybody(self, name: str) -> Scraper:
         return self.scrapers.get(name) or self.bystanders[name]
@@ -215,7 +216,8 @@ class World:
             if scraper.id in self.bystanders:
                 self._bystander_has(scraper, body)
             elif path.suffix == ".json" and path.stem in self.jobs:
-                self._installed(scraper, path.stem)
+                if not scraper.traits.poll_s:  # who asks for its list reads no file
+                    self._installed(scraper, path.stem)
             else:
                 self.notes += 1
 
@@ -296,7 +298,7 @@ class World:
         and a single controller that lost its state believes a source that says less just then.
         """
         job = job_of(target)
-        maker, comes = scraper.maker.get(job), scraper.pulls or bool(self.traits.poll_s)
+        maker, comes = scraper.maker.get(job), scraper.pulls or bool(scraper.traits.poll_s)
         if self._full(scraper, maker):
             return True  # the survivors are full: what has no room is scraped by nobody
         if maker is None or self.strict:

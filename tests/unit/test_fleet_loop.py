@@ -20,9 +20,9 @@ from promring.core.joined import FleetPool, salt_of
 from promring.core.learning import SMOOTHED, Figures, Learning
 from promring.core.placement import Policy
 from promring.core.pool import fingerprint_of, pool_of
-from promring.core.second_opinion import AFTER
 from promring.core.sight import Sight
 from promring.core.standing import Rules
+from promring.core.trials import AFTER
 from promring.core.verdicts import Guard, Hold, Lists
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership

@@ -26,8 +26,9 @@ from promring.core.placement import place
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.ring import Ring
-from promring.core.second_opinion import SecondOpinions, Sick, Trial
+from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import History
+from promring.core.trials import Trial
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins

@@ -30,7 +30,8 @@ from promring.core.placement import Policy, place
 from promring.core.plan import rows_of
 from promring.core.refusals import Refused, refused_now
 from promring.core.ring import Ring
-from promring.core.second_opinion import AFTER, SecondOpinions, Trial
+from promring.core.second_opinion import SecondOpinions
+from promring.core.trials import AFTER, Trial
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.model import Failing, Keys, Placement, Scraper
@@ -288,6 +289,31 @@ def test_nobody_that_has_no_such_job_is_asked_to_try_and_everybody_else_is() -> 
     trials, node = fleet.looked(2).trials, set(POOL.ids[POOL.rows("node")].tolist())
     assert {trial.scraper for key, trial in trials.items() if key in node} == {C, D}
     assert {trial.scraper for key, trial in trials.items() if key not in node} == {A, B, D}
+
+
+def test_who_is_found_to_have_no_such_job_makes_way_for_the_next_that_tries() -> None:
+    """Two controllers had begun to try a target at another moment each: one with a scraper that has no such job, either.
+    There it stayed, until it was given up; nobody had it, since the other one's choice reads what the first one writes.
+    """
+    fleet, key = Fleet(), int(POOL.ids[POOL.rows("db")][0])
+    owner, first, second, _ = [s.id for s in RING.preference(int(POOL.keys[POOL.rows("db").start]))]
+    fleet.opinions = SecondOpinions(trials={key: Trial(first, fleet.at)}, jobs=IdleJobs(since={("db", first): 0.0}))
+    fleet.without, fleet.holds = {owner: ("db",), first: ("db",)}, {first: {key}}
+    fleet.strayed = {first}
+    assert fleet.looked(1).trials[key].scraper == first, "it reaches this one"
+    fleet.holds = {}
+    assert fleet.looked(1).trials[key].scraper == second
+    assert fleet.looked(5).trials[key] == Trial(second, fleet.at - 5 * LOOK_S, 0)
+
+
+def test_who_does_not_have_what_it_is_to_try_makes_way_and_after_three_it_is_given_up() -> None:
+    fleet, key = Fleet(), int(POOL.ids[POOL.rows("db")][0])
+    _, first, second, _ = [s.id for s in RING.preference(int(POOL.keys[POOL.rows("db").start]))]
+    real = fleet.has
+    fleet.has = lambda placement, scraper: real(placement, scraper) - {key}  # type: ignore[method-assign]
+    assert [fleet.looked(times).trials[key].scraper for times in (AFTER, 1, 1)] == [first, second, first]
+    assert fleet.looked(1).trials == {}
+    assert fleet.opinions.again_at.keys() == {key}
 
 
 def test_of_a_job_that_one_scraper_has_alone_others_try_what_it_lacks() -> None:

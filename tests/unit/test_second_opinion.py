@@ -11,7 +11,8 @@ from promring.core import second_opinion
 from promring.core.coverage import Seen
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
-from promring.core.second_opinion import AFTER, PAUSE_S, SecondOpinions
+from promring.core.second_opinion import SecondOpinions
+from promring.core.trials import AFTER, PAUSE_S
 from promring.model import Placement, Scraper
 from tests.laws.strategies import pool_of
 from tests.seeing import owned, seen_with

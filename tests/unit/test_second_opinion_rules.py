@@ -14,17 +14,14 @@ from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.core.second_opinion import (
-    AFTER,
-    PAUSE_MOST_S,
-    PAUSE_S,
     SAMPLE,
     SICK_FORGOTTEN_S,
     SICK_MOST_S,
     SICK_S,
     SecondOpinions,
     Sick,
-    Trial,
 )
+from promring.core.trials import AFTER, PAUSE_MOST_S, PAUSE_S, Trial
 from promring.model import Members, Placement, Scraper
 from tests.laws.strategies import pool_of
 from tests.seeing import owned, seen_with

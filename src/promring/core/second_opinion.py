@@ -38,25 +38,15 @@ from promring.core.idle import (
 )
 from promring.core.plan import rows_of, with_more
 from promring.core.ring import Ring
+from promring.core.trials import AFTER, Bars, Trial, gone_on, next_on_ring
 from promring.model import Failing, Keys, Loads, Placement, TargetPool
 
-AFTER = 3
-PAUSE_S, PAUSE_MOST_S = 600.0, 4 * 3600.0
 TRIALS_LEAST, TRIALS_SHARE = 50, 0.1
 SUSPECT_LEAST, SUSPECT_SHARE = 3, 0.5
 """Targets that a suspected scraper fails: so many, and such a share of those that it asks."""
 SAMPLE, NEW_MOST = 20, 300
 """Targets of one suspected scraper, and of all, that are given to another one after one look."""
 SICK_S, SICK_MOST_S, SICK_FORGOTTEN_S = 300.0, 3600.0, 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """``scraper`` has the target in addition, since then; ``failed``: looks in a row at which it could not reach it."""
-
-    scraper: str
-    since: float
-    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,28 +150,20 @@ class SecondOpinions:
         if 2 * sum(one.fails_most for one in failing.values()) > len(failing):
             suspects = set()
         counted = {key: self.down.get(key, 0) + 1 for key in down}
-        trials: dict[int, Trial] = {}
-        again = {key: pause for key, pause in self.again_at.items() if key not in over}
+        bars = Bars(suspects, self.jobs.suspects(credible, now), lacked)
         live = {s.id for s in placement.scrapers if s.weight}
-        for key, trial in self.trials.items():
-            if key in over or trial.scraper not in live:
-                continue
-            failed = 0 if trial.scraper in up_at.get(key, ()) else trial.failed + _asked(trial, key, seen, lacked)
-            if failed >= AFTER:
-                pause = again[key][1] if key in again else PAUSE_S
-                again[key] = now + pause, min(PAUSE_MOST_S, 2 * pause)
-            else:
-                trials[key] = replace(trial, failed=failed)
+        known = {key: trial for key, trial in self.trials.items() if key not in over and trial.scraper in live}
+        again = {key: pause for key, pause in self.again_at.items() if key not in over}
+        trials, again = gone_on(known, again, placement, ring, up_at, seen, bars, now)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
-        without = self.jobs.suspects(credible, now)
-        sample = _sample(suspects, failing) | sampled(without, credible, self.jobs.idle)
+        sample = _sample(suspects, failing) | sampled(bars.without, credible, self.jobs.idle)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
         due = [key for key in due if key not in again or again[key][0] <= now]
         others = [key for key in due if key not in sample][: max(0, most - len(trials))]
         chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
-        trials |= {key: Trial(other, now) for key, other in _next(placement, ring, chosen, suspects, without)}
+        trials |= {key: Trial(other, now) for key, other in next_on_ring(placement, ring, chosen, bars)}
         beyond = len(due) - len(chosen)
-        reached = reached_elsewhere(without, credible, placement.pool, asked_by > 0, good)
+        reached = reached_elsewhere(bars.without, credible, placement.pool, asked_by > 0, good)
         jobs = self.jobs.only(live).after(lacks, reached, told, now)
         return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond, jobs)
 
@@ -316,29 +298,3 @@ def _reached(
         for key in np.intersect1d(one.ids[one.up & one.scraped], ids).tolist():
             up_at.setdefault(key, []).append(name)
     return down, up_at, set(asked[over].tolist())
-
-
-def _asked(trial: Trial, key: int, seen: Mapping[str, Seen], lacked: Mapping[str, Keys]) -> int:
-    """1 when the scraper was seen trying since the trial began, dropping it, or not having it for long, else 0."""
-    one = seen.get(trial.scraper)
-    if one is None:
-        return 0
-    if key in lacked.get(trial.scraper, NO_IDS):
-        return 1
-    return int(one.of(np.array([key], dtype=np.uint64))[0][0] > trial.since or (one.at > trial.since and key in one.dropped))
-
-
-def _next(
-    placement: Placement, ring: Ring, ids: list[int], suspects: Iterable[str], without: Iterable[Pair]
-) -> Iterable[tuple[int, str]]:
-    """For each id the first scraper in the ring's order that does not own it and is not suspected, nor of being ``without``
-    that service's job, if there is one.
-    """
-    for key, row in zip(ids, rows_of(placement.pool, np.array(ids, dtype=np.uint64)).tolist(), strict=True):
-        owners = {placement.scrapers[i].id for i in placement.owners[row].tolist() if i >= 0}
-        service = placement.pool.by_service(np.array([row]))[0][0]
-        barred = {*owners, *suspects, *(name for one, name in without if one == service)}
-        order = ring.preference(int(placement.pool.keys[row]))
-        other = next((s.id for s in order if s.id not in barred and s.able), None)
-        if other is not None:
-            yield key, other

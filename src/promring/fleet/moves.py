@@ -19,8 +19,9 @@ from promring.core.joined import FleetPool
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
 from promring.core.ring import Ring
-from promring.core.second_opinion import SecondOpinions, Trial
+from promring.core.second_opinion import SecondOpinions
 from promring.core.sight import Sight
+from promring.core.trials import Trial
 from promring.fleet.deliveries import RETRY_FIRST_S
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard

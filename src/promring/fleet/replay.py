@@ -18,9 +18,10 @@ import numpy.typing as npt
 from promring.core.claims import NEVER, Claims
 from promring.core.idle import Idle, IdleJobs
 from promring.core.loads import LoadBook, decode
-from promring.core.second_opinion import SecondOpinions, Trial
+from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import History, Standing, State
+from promring.core.trials import Trial
 from promring.fleet.journal import Frame
 from promring.fleet.records import (
     ClaimsRecord,
