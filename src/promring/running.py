@@ -143,7 +143,9 @@ class Running:
             previous = Previous(memory, replaced[fleet.name], before, as_saved, store)
             started[fleet.name] = build_fleet(parts, built.context, previous)
             if runs and _means_the_same(fleet, runs, built.before):
-                started[fleet.name].reconciler.moves.before = runs.placement
+                moves = started[fleet.name].reconciler.moves
+                moves.before, known = runs.placement, runs.reconciler
+                moves.takeover.taken = known.moves.takeover.all_taken(known.dispatcher.taken)
         self._settings = built.context.settings
         return started
 

@@ -4,12 +4,13 @@
 ``jobs``      the services of a fleet, their sources; ``wanted`` how a fleet is configured, and who shall have what by it
 ``changes``   what a person changes of the configuration; ``nights`` many seeds, on all cores
 ``proof``     what the scrapers really did, beside what is said of it
-``consul``    a fake Consul; ``scraper`` scrapers and sources; ``far`` a wire to a real receiver; ``world`` all of them, and
-              what must always be true
+``consul``    a fake Consul, with its ``catalogue``; ``scraper`` scrapers and sources; ``far`` a wire to a real receiver;
+              ``world`` all of them, and what must always be true
 ``controller``  the real supervisor and agent as processes; ``fleet`` all of them, and what it must come to
 ``faults``    what befalls a fleet, several at a time; ``exams`` one thing at a time, and what exactly must come of it
 ``run``       one run; ``planted`` bugs that runs must find
 
 ``SIM_SEEDS=27`` or ``SIM_SEEDS=100-200`` runs these seeds, ``--long`` many; ``SIM_STRICT=1`` counts known weaknesses, too;
+``SIM_MIXED=1`` lets half of the scrapers of fleets with http_sd read files;
 ``SIM_TOLD=2000`` tells more of what happened before a run failed.
 """

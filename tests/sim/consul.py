@@ -15,44 +15,10 @@ from typing import Any
 import msgspec
 
 from promring.runtime.http_client import HttpError, Response
+from tests.sim.catalogue import Check, Entry, Key, Session
 
 LOOK_S = 0.25
 SERFS = "promring"
-
-
-@dataclass
-class Check:
-    """``url`` is asked every ``every_s``; without one it is a TTL check of ``every_s``."""
-
-    every_s: float
-    status: str
-    url: str = ""
-    gone_after_s: float = 0.0
-    due_at: float = 0.0
-    critical_since: float = 0.0
-
-
-@dataclass
-class Entry:
-    definition: dict[str, Any]
-    check: Check
-
-
-@dataclass
-class Key:
-    value: str = ""
-    session: str = ""
-    modify_index: int = 0
-
-
-@dataclass
-class Session:
-    id: str
-    check: str
-    """Id of the service whose check it is bound to."""
-    owner: str
-    lock_delay_s: float
-    behavior: str
 
 
 @dataclass
@@ -132,6 +98,8 @@ class Consul:
 
     def _look(self) -> None:
         now = self.now()
+        for session in [s for s in self.sessions.values() if now - s.renewed_at > 2 * s.ttl_s]:
+            self._end(session)
         for name, entry in list(self.entries.items()):
             check = entry.check
             if check.due_at <= now:
@@ -211,6 +179,11 @@ class Consul:
                 return self._pass(name.removeprefix("service:"))
             case ["session", "create"]:
                 return self._create_session(who, body)
+            case ["session", "renew", name]:
+                if name not in self.sessions:
+                    return _text(404, f"Session id {name!r} not found")
+                self.sessions[name].renewed_at = self.now()
+                return _json([{"ID": name}])
             case ["session", "destroy", name]:
                 if name in self.sessions:
                     self._end(self.sessions[name])
@@ -270,7 +243,8 @@ class Consul:
         if entry is None or entry.check.status != "passing":
             return _text(500, f"Missing service check {check['ID']!r} registration")
         self._serial += 1
-        session = Session(f"session-{self._serial}", name, who, _seconds(body["LockDelay"]), body["Behavior"])
+        ends = _seconds(body["LockDelay"]), body["Behavior"], _seconds(body["TTL"]), self.now()
+        session = Session(f"session-{self._serial}", name, who, *ends)
         self.sessions[session.id] = session
         return _json({"ID": session.id})
 

@@ -54,7 +54,7 @@ class Fleet:
         self.size = self.rng.choice(CONTROLLERS)
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
-        self.mixed = self.means == "http_sd" and self.size > 1 and random.Random(f"mixed {seed}").random() < 0.5
+        self.mixed = bool(os.environ.get("SIM_MIXED")) and self.means == "http_sd" and self.size > 1
         """Whether every other scraper reads a file, which the leader writes, and the others ask any controller."""
         world.furnish(self.rng.choice(SCRAPERS), Traits.drawn(self.rng, polls=self.means == "http_sd"), mixed=self.mixed)
         self.spread = self.rng.random() < 0.5
@@ -193,11 +193,7 @@ class Fleet:
 
     def broken(self, what: str) -> None:
         lock = f", lock in {self.wanted.lock}" if self.wanted.lock else ""
-        raise BrokenError(
-            self.seed,
-            f"{what} [{self.means}, {self.size} controllers{lock}{', and file' if self.mixed else ''}]",
-            self.world.trace,
-        )
+        raise BrokenError(self.seed, f"{what} [{self.means}, {self.size} controllers{lock}]", self.world.trace)
 
     def say_fault(self, text: str) -> None:
         self.faults.append(text)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
+from promring.core.claims import Taken
 from promring.fleet import takeover
 from promring.fleet.takeover import LOOK_MOST_S, SILENT_S, TakeOver
 from tests.sim.faketime import Clock, FakeLoop
@@ -74,3 +76,16 @@ def test_a_list_that_the_last_leader_had_and_that_comes_now_needs_another_look(l
     one.knows({"apps"})
     assert [*pending, one.pending] == [False, True, False]
     loop.close()
+
+
+def test_what_was_taken_of_the_loop_before_a_reload_counts_until_it_has_looked() -> None:
+    """Without it a scraper that had just taken its slice, and not yet applied it, counted as one that does not have it."""
+    pair, other = ("db", "a:1"), ("db", "b:1")
+    before, now = Taken((10.0,), (15.0,)), Taken((30.0,), (31.0,))
+    reloaded = TakeOver(needed=True)
+    reloaded.taken = {pair: before, other: before}
+    known = reloaded.all_taken({pair: now})
+    assert known == {pair: Taken((10.0, 30.0), (15.0, 31.0)), other: before}
+    assert known[pair].since(np.array([10.0, 11.0])).tolist() == [15.0, 31.0]
+    reloaded.done()
+    assert reloaded.all_taken({pair: now}) == {pair: now}

@@ -51,6 +51,10 @@ class Taken:
         uptos, ats = zip(*kept, (upto, at), strict=True)
         return Taken(uptos, ats)
 
+    def after(self, before: Taken) -> Taken:
+        """With what it took ``before``."""
+        return self if before is self else Taken((*before.uptos, *self.uptos), (*before.ats, *self.ats))
+
     def since(self, begun: Times) -> Times:
         """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
         return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun)]

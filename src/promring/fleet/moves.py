@@ -168,7 +168,8 @@ class Moves:
         it. With ``looked`` that is also what another leader gave them.
         """
         if looked:
-            before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys(), evidence.taken)
+            taken = self.takeover.all_taken(evidence.taken)
+            before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys(), taken)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self.handover, time.monotonic(), replicas=replicas, capacities=most)
 

@@ -9,6 +9,9 @@ the look: of many targets, or on a busy machine, that takes seconds.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+
+from promring.core.claims import NOTHING_TAKEN, Taken
 
 NOT_YET = float("inf")
 SILENT_S, LOOK_MOST_S = 3.0, 30.0
@@ -22,6 +25,8 @@ class TakeOver:
         """Since when a look is waited for; None: none is needed."""
         self._behind: set[str] = set()
         """Services of which the last leader had a list that we lacked, the last time."""
+        self.taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN
+        """By service and scraper: what was taken of the loop before a reload."""
 
     @property
     def pending(self) -> bool:
@@ -38,6 +43,12 @@ class TakeOver:
         if self._behind - behind:
             self.begin()
         self._behind = behind
+
+    def all_taken(self, now: Mapping[tuple[str, str], Taken]) -> Mapping[tuple[str, str], Taken]:
+        """What was taken ``now``, of this loop, and before, while a look is needed."""
+        if self._since is None:
+            return now
+        return {pair: one.after(self.taken.get(pair, Taken())) for pair, one in {**self.taken, **now}.items()}
 
     def may_act(self) -> None:
         """The guard lets us act: the time for the look runs."""

@@ -72,8 +72,9 @@ def _locked_out(readings: Readings) -> Numbers:
 
 
 def _nobody_up(readings: Readings) -> Numbers:
-    up = readings.now("promring_scrapers", state="up")
-    return {_without(series, "state"): value for series, value in up.items() if not value}
+    up, unknown = (readings.now("promring_scrapers", state=state) for state in ("up", "unknown"))
+    untold = {_without(series, "state") for series, value in unknown.items() if value}
+    return {one: value for series, value in up.items() if not value and (one := _without(series, "state")) not in untold}
 
 
 def _held(readings: Readings) -> Numbers:
