@@ -31,7 +31,7 @@ from promring.core.plan import rows_of
 from promring.core.refusals import Refused, refused_now
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
-from promring.core.trials import AFTER, Trial
+from promring.core.trials import AFTER, Bars, Trial, next_on_ring
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.model import Failing, Keys, Placement, Scraper
@@ -304,6 +304,19 @@ def test_who_is_found_to_have_no_such_job_makes_way_for_the_next_that_tries() ->
     fleet.holds = {}
     assert fleet.looked(1).trials[key].scraper == second
     assert fleet.looked(5).trials[key] == Trial(second, fleet.at - 5 * LOOK_S, 0)
+
+
+def test_another_one_is_asked_only_where_the_first_may_not_be_asked_any_more_or_lacks_it() -> None:
+    row, key = int(POOL.rows("db").start), int(POOL.ids[POOL.rows("db").start])
+    _, first, second, _ = [s.id for s in RING.preference(int(POOL.keys[row]))]
+
+    def asked(bars: Bars) -> list[tuple[int, str]]:
+        return list(next_on_ring(PLACED, RING, [key], bars, {key: Trial(first, 0.0)}))
+
+    for bars in (Bars({first}, (), {}), Bars((), {("db", first)}, {}), Bars((), (), {first: ids(key)})):
+        assert asked(bars) == [(key, second)]
+    for bars in (Bars({second}, (), {}), Bars((), {("node", first)}, {}), Bars((), (), {second: ids(key)})):
+        assert asked(bars) == []
 
 
 def test_who_does_not_have_what_it_is_to_try_makes_way_and_after_three_it_is_given_up() -> None:
