@@ -74,7 +74,7 @@ run: $(SETUP) servers
 test:
 	@$(MAKE) --no-print-directory -j $(SETUP) servers .make/docs
 	@$(MAKE) --no-print-directory -j check docs tests-read demo-once
-	@echo "test: unit tests and laws, and the real servers, $(TEST_WORKERS) at a time (about 15 minutes on two cores) ..."
+	@echo "test: unit tests and laws, and the real servers, $(TEST_WORKERS) at a time (about 14 minutes on two cores) ..."
 	@$(PYTEST) tests --failed-to=.make/failed $(TEST_FLAGS) || $(BIN)/python -m tests.again $$? .make/failed
 
 tests-read: $(SETUP)
