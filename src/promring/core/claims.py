@@ -52,7 +52,7 @@ class Taken:
         return Taken(uptos, ats)
 
     def after(self, before: Taken) -> Taken:
-        """With what it took ``before``."""
+        """What this says, and what the scraper took ``before``."""
         return self if before is self else Taken((*before.uptos, *self.uptos), (*before.ats, *self.ats))
 
     def since(self, begun: Times) -> Times:

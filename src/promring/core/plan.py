@@ -114,8 +114,8 @@ def rows_of(pool: TargetPool, ids: Keys) -> Rows:
 
 
 def with_more(placement: Placement, more: Iterable[tuple[int, str]], capacities: Loads | None) -> Placement:
-    """``placement`` with further columns of owners for ``more``: ids, and who shall have them besides, as far as
-    ``capacities`` (int64, the most load of each scraper; None: no bound) has room.
+    """``placement`` with further columns of owners. ``more``: the id of a target, and the scraper that gets it besides, as
+    far as ``capacities`` (int64, the most load of each scraper; None: no bound) has room.
     """
     keys, names = zip(*more, strict=True)
     index = {s.id: i for i, s in enumerate(placement.scrapers)}

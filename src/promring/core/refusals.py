@@ -1,8 +1,8 @@
 """Scrapers that take the slices of some services and refuse those of others: which targets must go elsewhere. Pure.
 
 A scraper that takes nothing at all counts as dead (``fleet/dispatcher``). One that refuses a single service lives, and goes
-on with its last slice of that service. So it keeps those targets; what is new to it must not wait for it. So it is with
-one that is idle for a service (``core/idle``).
+on with its last slice of that service. So it keeps those targets; what is new to it must not wait for it. A scraper that is
+idle for a service (``core/idle``) keeps what it has in the same way.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def refused_now(
     seen: Mapping[str, Seen],
     tried: Collection[tuple[str, str]],
 ) -> Refused:
-    """What those have that are refusing or idle; of those that were there ``before`` it stays as it was. ``taken`` tells it
-    of those refusing that were ``tried``. That the others refuse was found by another controller, or
-    before a restart: there it is what the scraper is seen to have, or else what the plan says. Who is idle has what it
-    is seen to have.
+    """The ids that a scraper has of a service, for each refusing and each idle pair of ``failing``. A pair of ``before``
+    keeps its ids. Of a refusing pair that was ``tried`` they are what ``taken`` says. The other refusals were found by
+    another controller, or before a restart: there they are what the scraper is ``seen`` to have, or else what the plan
+    says. An idle scraper has what it is seen to have.
 
     A service that most scrapers refuse, or all that may have targets, is left out: then the scrapers are not the cause, and
     nobody would be left.
