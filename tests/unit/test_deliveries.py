@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,9 +28,10 @@ SLICES = [Slice("x", scraper, Generation(1, 1), b'[\n{"targets":["t:1"]}\n]\n', 
 
 
 class Pushed:
-    means, pulled = "pushed", False
+    pulled = False
 
-    def __init__(self) -> None:
+    def __init__(self, means: str = "pushed") -> None:
+        self.means = means
         self.outcome = {A.id: "written", B.id: "written"}
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
@@ -64,7 +65,8 @@ class Given(Dispatcher):
         super().__init__({"x": self.one}, {}, term, lambda: None, log.get())
 
     def see(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
-        self.saw(Sight(NOWHERE, {}, (), {}, asked, {"x": running}, {}, None), upto)
+        intervals = {("x", name): 15.0 for name in asked}
+        self.saw(Sight(NOWHERE, {}, (), {}, asked, {"x": running}, intervals, None), upto)
 
 
 def couriers(*deliveries: Delivery, alone: bool = True) -> Given:
@@ -263,6 +265,64 @@ async def test_who_looks_once_is_no_scraper(clock: Clock) -> None:
         await deliver(given)
     assert has_since(given, B.id, 1030.0) < NEVER, "its file is written"
     assert not any(o.error for outcomes in given.one.outcomes.values() for o in outcomes)
+
+
+async def test_where_scrapers_may_come_to_another_controller_a_written_file_is_taken_by_who_is_seen_to_run_it(
+    clock: Clock,
+) -> None:
+    """file beside http_sd, two controllers: B comes to the other one."""
+    given = couriers(HttpSdDelivery(), Pushed(), alone=False)
+    given.see({A.id, B.id}, {}, clock.now)
+    in_force_at = clock.now
+    for _ in range(10):
+        clock.now += 1.0
+        await deliver(given)
+        await given.deliver({"x": SLICES}, {"x"}, pushes=True, whole=False)
+    assert given.one.reached == {A.id, B.id}, "each has a file that is written"
+    assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (NEVER, NEVER)
+    given.see({A.id, B.id}, {A.id: clock.now - 7.0}, in_force_at)
+    await deliver(given)
+    assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (clock.now, NEVER)
+
+
+async def test_where_nothing_can_be_seen_a_written_file_is_taken_though_scrapers_may_come_too(clock: Clock) -> None:
+    given = couriers(HttpSdDelivery(), Pushed(), alone=False)
+    given.see({A.id}, {}, clock.now)
+    await deliver(given)
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER, clock.now)
+
+
+async def test_what_is_pushed_in_two_ways_is_taken_when_both_have_it(clock: Clock) -> None:
+    """ssh beside file: which of them the scraper reads is not known."""
+    one, other = Pushed(), Pushed("other")
+    given = couriers(one, other)
+    other.outcome[B.id] = "failed"
+    await deliver(given)
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (clock.now, NEVER)
+    assert given.one.reached == {A.id, B.id}, "it is not cut off"
+    given.see({A.id, B.id}, {B.id: clock.now - 7.0}, clock.now)
+    assert has_since(given, B.id, 999.0) == clock.now, "it is seen to run it"
+
+
+class Background(Pushed):
+    def when_done(self, ring: Callable[[], None]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "pushes"),
+    [
+        ([HttpSdDelivery()], False),
+        ([Pushed()], True),
+        ([Pushed(), HttpSdDelivery()], False),
+        ([Background(), HttpSdDelivery()], True),
+    ],
+)
+def test_older_slices_may_be_on_their_way_where_a_push_is_not_waited_for(deliveries: list[Delivery], pushes: bool) -> None:
+    """With a file beside http_sd, who is seen to scrape a target long after it was given it counts as having it."""
+    assert couriers(*deliveries, alone=False).pushes is pushes
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    assert Given(deliveries, term).pushes is False, "who does not lead pushes nothing"
 
 
 async def test_what_is_remembered_of_scrapers_that_left_is_forgotten_with_pushes_too(clock: Clock) -> None:

@@ -7,7 +7,7 @@ A target that moves stays with its old owner while that lives, until every new o
   that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
 - or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice, and
   since it answers. Nobody lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both
-  owners can be seen, and the old one has success where the new one has none.
+  owners can be seen, and the old one has success where the new one has none, or lists it where the new one does not.
 
 A dead owner is not waited for; one that comes back holds what it had when it left (``Departed``). A target that has no room
 anywhere stays with a live scraper that has it, within that one's capacity. What a scraper holds beyond its share is a
@@ -36,6 +36,7 @@ from promring.core.claims import (
     by_scraper,
     has_taken,
     never,
+    shown_by,
 )
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 from promring.core.joined import carried_over
@@ -131,7 +132,7 @@ def schedule(
         found = _ends(wanted, owned[about], owners[about], begun[about], evidence, policy, replicas)
         until = np.where(until == NEVER, now + policy.overlap_s, until)
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
-        ends = found.of(rows, until <= now, held.success, held.failure)
+        ends = found.of(until <= now, held)
         ends |= policy.overlap_s <= 0
         kept = stays | _first_of_row(held, has, until, ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
@@ -256,28 +257,28 @@ def _owner_numbers(wanted: Placement, rows: Rows, scrapers: Owners) -> Rows:
 
 def _are_owners(wanted: Placement, rows: Rows, scrapers: Owners) -> Flags:
     """For each row and scraper whether it is an owner. Not where there is no such row."""
-    found = np.zeros(len(rows), dtype=bool)
-    for column in wanted.owners.T:
-        found |= np.append(column, NO_ROW)[rows] == scrapers
-    return found
+    return np.asarray(_owner_numbers(wanted, rows, scrapers) != NOBODY)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ends:
     """What ends a hold, for each row of the pool. ``strong``: enough owners scrape it with success (all, where it has none);
     ``weak``: enough have tried it, or drop it; ``due``: when time alone is enough, seconds; ``readable``: every owner can be
-    seen.
+    seen; ``lacked``: an owner is seen not to list it.
     """
 
     strong: Flags
     weak: Flags
     due: Times
     readable: Flags
+    lacked: Flags
 
-    def of(self, rows: Rows, late: Flags, success: Flags, failure: Flags) -> Flags:
-        """``late``: its time is over; ``success``: the holder has it up; ``failure``: it is known not to have it up."""
-        by_time = late & (self.due[rows] < NEVER) & ~(success & self.readable[rows])
-        return np.asarray(self.strong[rows] | (failure & self.weak[rows]) | by_time)
+    def of(self, late: Flags, held: Held) -> Flags:
+        """Which of those that are ``held`` end. ``late``: its time is over."""
+        rows = held.rows
+        by_time = late & (self.due[rows] < NEVER) & ~(held.success & self.readable[rows])
+        by_time &= ~(held.listed & self.lacked[rows])
+        return np.asarray(self.strong[rows] | (held.failure & self.weak[rows]) | by_time)
 
 
 def _ends(
@@ -285,25 +286,26 @@ def _ends(
 ) -> _Ends:
     """``rows``, ``owners``, ``begun``: the owners that it is about, and since when."""
     pool = wanted.pool
-    strong, weak, readable = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+    strong, weak, readable, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(4))
     due = np.full(len(rows), NEVER)
     for scraper, mine in zip(wanted.scrapers, by_scraper(owners, len(wanted.scrapers)), strict=True):
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
-        taken_at, overlap_s = np.empty(len(mine)), np.empty(len(mine))
+        taken_at, overlap_s, told = np.empty(len(mine)), np.empty(len(mine)), np.zeros(len(mine), dtype=bool)
         for service, part in pool.by_service(rows[mine]):
             taken_at[part] = evidence.taken.get((service, scraper.id), Taken()).since(begun[mine[part]])
             overlap_s[part] = evidence.overlap_s(policy, service, scraper.id)
+            told[part] = (service, scraper.id) in evidence.intervals
         due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, -NEVER)) + overlap_s
         one = evidence.seen.get(scraper.id) if policy.confirm else None
         if one is None:
             continue
-        ids, has = pool.ids[rows[mine]], taken_at <= one.at
+        ids, has, given_at = pool.ids[rows[mine]], taken_at <= one.at, begun[mine]
         tried, up = one.of(ids)
-        given_at = begun[mine]
         late = np.zeros(len(mine), dtype=bool) if evidence.pushes else one.at >= given_at + APPLIED_S
         tried_since = (tried > -NEVER) & (tried >= np.where(has, given_at, given_at + APPLIED_S)) & (has | late)
         readable[mine] = has
+        lacked[mine] = has & told & ~shown_by(one, ids) & (not one.hidden)
         strong[mine] = tried_since & up
         weak[mine] = tried_since | ((has | late) & among(one.dropped, ids))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
@@ -315,6 +317,7 @@ def _ends(
         np.bincount(rows[weak], minlength=len(pool)) >= needed,
         latest,
         np.bincount(rows[~readable & proper], minlength=len(pool)) == 0,
+        np.bincount(rows[lacked & proper], minlength=len(pool)) > 0,
     )
 
 

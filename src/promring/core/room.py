@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.core.claims import Flags, Rows, Times, by_scraper, shown_by
+from promring.core.claims import Flags, Rows, Times, among, by_scraper, shown_by
 from promring.core.coverage import Seen
 from promring.model import Loads, Owners, Placement, TargetPool
 
@@ -22,8 +22,8 @@ from promring.model import Loads, Owners, Placement, TargetPool
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """The claims of live scrapers: row and scraper, and ``since`` when. Each with whether the scraper is seen scraping the
-    target with ``success``, whether it is seen not to (``failure``), and whether a look since then has not found the target
-    there (``lacked``).
+    target with ``success``, whether it is seen not to (``failure``), whether it is seen to have the target in its list
+    (``listed``), and whether a look since then has not found the target there (``lacked``).
     """
 
     rows: Rows
@@ -31,22 +31,24 @@ class Held:
     since: Times
     success: Flags
     failure: Flags
+    listed: Flags
     lacked: Flags
 
 
 def held_by(pool: TargetPool, names: tuple[str, ...], held: tuple[Rows, Owners, Times], sees: Mapping[str, Seen]) -> Held:
     """``held``: row, scraper, since; ``names``: of the scrapers; ``sees``: what those do who answer, by name."""
     rows, scrapers, since = held
-    success, failure, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+    success, failure, listed, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(4))
     for name, mine in zip(names, by_scraper(scrapers, len(names)), strict=True):
         if (one := sees.get(name)) is None:
             continue
         ids = pool.ids[rows[mine]]
         _, success[mine] = one.of(ids)
         failure[mine] = ~success[mine]
+        listed[mine] = among(one.ids, ids)
         if not one.hidden:
             lacked[mine] = (since[mine] <= one.at) & ~shown_by(one, ids)
-    return Held(rows, scrapers, since, success, failure, lacked)
+    return Held(rows, scrapers, since, success, failure, listed, lacked)
 
 
 def is_short(wanted: Placement, replicas: int) -> bool:

@@ -1,9 +1,10 @@
 """All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
 
-Who does not lead lets scrapers come for their slices, and pushes nothing. How often in a row no delivery has reached a
-scraper is counted (``fleet.dispatcher`` says what follows). Trouble on our own side, on the way, or a push that has not
-ended is never counted. One that comes for its slices is reached when it has come, or is seen to run what it shall
-(``visitors``).
+Who does not lead lets scrapers come for their slices, and pushes nothing. A file that is written is taken, unless scrapers
+may come for their slices as well: then only who comes, or is seen to run its slice, has taken it, as far as that is seen.
+How often in a row no delivery has reached a scraper is counted (``fleet.dispatcher`` says what follows). Trouble on our own
+side, on the way, or a push that has not ended is never counted. One that comes for its slices is reached when it has come,
+or is seen to run what it shall (``visitors``).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from promring.core.claims import NEVER, Taken
+from promring.core.sight import Sight
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed
@@ -82,7 +84,12 @@ class ServiceDeliveries:
         self._given: _Given | None = None
         """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
         self._there: frozenset[str] = frozenset()
-        """Who was pushed its slice, and had it the last time."""
+        """Who was pushed its slice, by every way that pushes, and had it the last time."""
+        pulled = {delivery.pulled for delivery in deliveries}
+        self._two_ways = len(pulled) > 1
+        """Whether it is not known which scrapers come and which are pushed to: they may come to another controller."""
+        self._seen: frozenset[str] = frozenset()
+        """Where there are ``_two_ways``: of whom it was seen which targets they have."""
         self._failures = 0
         self._locked_out = False
         self._answered = False
@@ -103,7 +110,7 @@ class ServiceDeliveries:
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto, how = time.monotonic(), (leads(), may, pushes)
         if not whole and (known := self._known(slices, how, upto)) is not None:
-            self._took((name for name in self._there if not self.visitors.comes(name)), upto)
+            self._took(self._pushed_to(self._there), upto)
             return known
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
@@ -122,7 +129,8 @@ class ServiceDeliveries:
             del self.taken[gone]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
-        self._took((name for name in there if not self.visitors.comes(name)), upto)
+        self._there = frozenset(there - {o.scraper for o in pushed if o.outcome not in ("written", "same")})
+        self._took(self._pushed_to(self._there), upto)
         present = self.visitors.present()
         results = [
             [o if o.scraper in present else self._awaited(o.scraper, there) for o in found] if d.pulled else found
@@ -139,7 +147,7 @@ class ServiceDeliveries:
         pushed_all = all(o.outcome in ("written", "same") for o in pushed)
         settled = all(o.outcome in ("written", "same") for outcomes in results for o in outcomes)
         again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
-        self._given, self._there = _Given(slices, how, again_at, done) if pushed_all else None, frozenset(there)
+        self._given = _Given(slices, how, again_at, done) if pushed_all else None
         return done
 
     def _serve(self, slices: Sequence[Slice]) -> set[str]:
@@ -162,6 +170,12 @@ class ServiceDeliveries:
             return None
         return given.done if all(map(operator.is_, slices, given.slices)) else None
 
+    def _pushed_to(self, there: Collection[str]) -> Iterator[str]:
+        """Of those who are ``there`` whose push tells that they have it: it is all that will ever be known of them, or what
+        is pushed is the only way.
+        """
+        return (name for name in there if not self.visitors.comes(name) and name not in self._seen)
+
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()
         made: dict[int, Taken] = {}
@@ -177,17 +191,22 @@ class ServiceDeliveries:
         if self.visitors.came(scraper):
             self._took([scraper], upto)
 
-    def saw(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
-        """Of those ``asked`` these were seen to run what was put in force until ``upto``, and since when. Who does not come
-        for an empty slice, and runs nothing, has not come back by that.
+    def saw(self, sight: Sight, upto: float) -> None:
+        """Of those who were asked some were seen to run what was put in force until ``upto``. Who does not come for an empty
+        slice, and runs nothing, has not come back by that.
         """
-        self.visitors.saw(asked, running.keys() - (self._empty & self.undelivered.keys()))
+        running = sight.running.get(self._service, {})
+        if self._two_ways:
+            self._seen = frozenset(name for service, name in sight.intervals if service == self._service)
+        self.visitors.saw(sight.asked, running.keys() - (self._empty & self.undelivered.keys()))
         self._took((name for name, since in running.items() if time.monotonic() - since >= RUNNING_S), upto)
 
     @property
     def pushes(self) -> bool:
         """Whether older slices may still be on their way to somebody."""
-        return self._leadership.leads() and not all(d.pulled for d in self.deliveries)
+        return self._leadership.leads() and any(
+            isinstance(d, Background) if self._two_ways else not d.pulled for d in self.deliveries
+        )
 
     def _awaited(self, name: str, pushed: Collection[str]) -> Outcome:
         """What serving a slice came to where its scraper does not come, nor is seen to run it: nothing is delivered before.

@@ -168,8 +168,8 @@ class Dispatcher:
 
     def saw(self, sight: Sight, upto: float) -> None:
         """Who was seen to run what was put in force until ``upto``."""
-        for name, couriers in self.couriers.items():
-            couriers.saw(sight.asked, sight.running.get(name, {}), upto)
+        for couriers in self.couriers.values():
+            couriers.saw(sight, upto)
 
     def again_in(self, interval_s: float) -> float:
         """When to try again, in seconds."""
