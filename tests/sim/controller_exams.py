@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.sim.fleet import Fleet
-from tests.sim.job_exams import PLANNED_S
+from tests.sim.job_exams import PLANNED_S, somebody_leads
 from tests.sim.lockstores import CONSUL, KUBERNETES
 from tests.sim.scraper_exams import one_dies
 
@@ -16,7 +16,7 @@ async def leader_dies(fleet: Fleet) -> None:
         await fleet.no_write_in(20.0, "nobody is there")
         controller.start()
     await fleet.no_write_in(10.0, "another one comes to lead")
-    await _somebody_leads(fleet, "the leader died")
+    await somebody_leads(fleet, "the leader died")
     await one_dies(fleet)
 
 
@@ -140,7 +140,7 @@ async def lock_gives_no_answer(fleet: Fleet) -> None:
     await fleet.no_write_in(15.0, f"the lock is {store.fault}")
     store.fault = ""
     await fleet.no_write_in(10.0, "the lock answers again")
-    await _somebody_leads(fleet)
+    await somebody_leads(fleet)
 
 
 async def leader_loses_the_lock(fleet: Fleet) -> None:
@@ -151,7 +151,7 @@ async def leader_loses_the_lock(fleet: Fleet) -> None:
     for _ in range(3):
         store.end_lease()
         await fleet.no_write_in(10.0, "the leader lost the lock")
-        await _somebody_leads(fleet)
+        await somebody_leads(fleet)
 
 
 async def lock_has_conflicts(fleet: Fleet) -> None:
@@ -165,16 +165,7 @@ async def lock_has_conflicts(fleet: Fleet) -> None:
         fleet.broken("nobody was refused because the Lease was another one")
     store.fault = ""
     await fleet.no_write_in(10.0, "the Lease had conflicts")
-    await _somebody_leads(fleet)
-
-
-async def _somebody_leads(fleet: Fleet, since: str = "the lock was free") -> None:
-    """On busy machines a lease may end for a moment: then soon."""
-    ends_at = fleet.world.now + fleet.world.pace.late_s
-    while not any(c.leads for c in fleet.world.controllers.values()):
-        if fleet.world.now >= ends_at:
-            fleet.broken(f"nobody leads 10 s after {since}")
-        await fleet.let_pass(0.5)
+    await somebody_leads(fleet)
 
 
 CONTROLLER_EXAMS = (

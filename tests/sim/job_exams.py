@@ -58,10 +58,20 @@ def _listed(fleet: Fleet) -> set[str]:
 
 async def planned(fleet: Fleet, job: Job) -> None:
     """Whoever leads gives each target of the job to somebody, soon."""
-    ends_at = fleet.world.now + PLANNED_S
+    planned_s = PLANNED_S + fleet.world.pace.late_s
+    ends_at = fleet.world.now + planned_s
     while missing := job.targets - fleet.world.given(job.name):
         if fleet.world.now > ends_at:
-            fleet.broken(f"I17: {len(missing)} targets of {job.name} are in no plan {PLANNED_S:g} s after they were listed")
+            fleet.broken(f"I17: {len(missing)} targets of {job.name} are in no plan {planned_s:g} s after they were listed")
+        await fleet.let_pass(0.5)
+
+
+async def somebody_leads(fleet: Fleet, why: str = "the lock was free") -> None:
+    """On busy machines a lease may end for a moment: then soon."""
+    ends_at = fleet.world.now + fleet.world.pace.late_s
+    while not any(c.leads for c in fleet.world.controllers.values()):
+        if fleet.world.now >= ends_at:
+            fleet.broken(f"nobody leads although {why}")
         await fleet.let_pass(0.5)
 
 
