@@ -226,7 +226,8 @@ class Claims:
 
     def _covered(self, who: str, service: Service, found: Coverage, now: float) -> None:
         world, names = self._world, self._named(found.pool)
-        stale_s = max(STALE_LEAST_S, STALE_INTERVALS * world.traits.interval_s) + TIMEOUT_S + TICK_S + world.pace.late_s
+        stale_s = max(STALE_LEAST_S, STALE_INTERVALS * world.traits.interval_s) + TIMEOUT_S + TICK_S
+        stale_s += 2 * world.pace.late_s  # to ask takes so long, and to compare
         for target in (names[row] for row in found.covered.nonzero()[0].tolist()):
             if max(world.moves.asked[target].values(), default=NEVER) < now - stale_s:
                 world.wrong(f"I18: {who} says that {target} is scraped")
