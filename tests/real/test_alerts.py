@@ -350,7 +350,15 @@ async def test_of_agents(y: Yard) -> None:
         shutil.rmtree(into)
         into.write_text("no folder")
         (y.folder / "c0" / "shop.json").write_text(json.dumps([{"targets": TARGETS[1:]}]))
-        await y.fires("PromringAgentCannotWrite")
+        await y.fires("PromringAgentCannotWrite", "PromringListNotTaken")
+        said = f"asks for its list, and has not taken it for .*: shop: {into / 'shop.json'}: "
+
+        async def told() -> bool:
+            (visited,) = [one for one in await controller.ask(y.session, "fleets") if one["name"] == "visited"]
+            return any(one["id"] == y.fakes[0].name and re.match(said, one["trouble"]) for one in visited["scrapers"])
+
+        await until(told, "the controller says why")
+        assert not await y.watched.fires("PromringScraperNotAsking"), "it asks"
         into.unlink()
         await until((into / "shop.json").exists, "the slice of the agent again")
         (y.folder / "c0" / "other.json").write_text(json.dumps([{"targets": TARGETS}]))

@@ -128,7 +128,7 @@ async def test_who_stays_away_too_long_counts_as_dead_and_is_named(clock: Clock)
     served = HttpSdDelivery()
     given = await only_a_comes(served, clock)
     (why,) = [o.error for outcomes in given.one.outcomes.values() for o in outcomes if o.error]
-    assert why == "has not come for its list for 180 s"
+    assert why == "has not taken its list for 180 s"
     served.came(B.id)
     clock.now += 1.0
     served.came(B.id)

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from promring.delivery.askers import STILL_S, WHY_MOST, Asker, Askers, header_of, together, why_in
 from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
 from promring.delivery.receiver import parse_generation
 from promring.election.leadership import Leadership
@@ -21,6 +24,7 @@ from promring.fleet.fleet import Service
 from promring.web import slices as slices_module
 from promring.web.controller import Controller
 from promring.web.sd import Polls
+from promring.web.views import asking as asking_module
 from tests.unit.test_web import Running, running
 from tests.waiting import until
 
@@ -241,3 +245,57 @@ async def test_an_agent_that_was_offered_something_older_elsewhere_says_nothing_
         for outranked in (ours, later, above):
             await ask(r, node, have={"node": have["node"]}, X_Promring_Outranked=str(outranked))
         assert heeded == [str(later), str(above)], "what it lacks is older than what it has: our state was lost"
+
+
+async def test_an_agent_that_asks_and_takes_nothing_is_said_to_do_that_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_module, "SAID_AFTER_S", 0.0)
+    async with running(tmp_path, shared=True) as r:
+        node = r.nodes[0]
+        have = digests((await ask(r, node))[0])
+        await ask(r, node, have=have)
+        assert await asking_of(r, node) == (None, None, "")
+        why = "node: /sd/Großes/node.json: Permission denied\r\n\x1b"
+        for _ in range(2):
+            await ask(r, node, have={"web": have["web"]}, X_Promring_Untaken=header_of(why))
+        untaken_s, said, trouble = await asking_of(r, node)
+        assert untaken_s is not None
+        assert said == "node: /sd/Großes/node.json: Permission denied???"
+        assert trouble == f"asks for its list, and has not taken it for {untaken_s:.0f} s: {said}"
+        samples = (await r.get("/metrics"))[2].decode()
+        assert f'promring_scraper_untaken_timestamp_seconds{{fleet="main",scraper="{node}"}}' in samples
+        await r.get(f"/sd/node/{r.nodes[1]}")
+        assert await asking_of(r, r.nodes[1]) == (None, None, ""), "a Prometheus takes what it is sent"
+        await ask(r, node, have=have)
+        assert await asking_of(r, node) == (None, None, "")
+        assert "promring_scraper_untaken_timestamp_seconds{" not in (await r.get("/metrics"))[2].decode()
+
+
+async def asking_of(r: Running, node: str) -> tuple[float | None, str | None, str]:
+    (fleet,) = [one for one in json.loads((await r.get("/api/v1/fleets"))[2])["data"] if one["name"] == "main"]
+    (found,) = [one for one in fleet["scrapers"] if one["id"] == node]
+    trouble = found["trouble"] if found["trouble"].startswith("asks") else ""  # these scrapers answer no audit
+    return found["asking"]["untaken_s"], found["asking"]["why"], trouble
+
+
+def test_who_asks_no_more_lacks_nothing_and_of_strangers_nothing_is_kept() -> None:
+    now = 1000.0
+    one, other = Askers(lambda: now), Askers(lambda: now)
+    for at in (1000.0, 1030.0, 1060.0):
+        now = at
+        one.asked("a:1", has=False, why="disk full")
+        other.asked("a:1", has=at < 1060.0)
+    assert together([other, one]) == {"a:1": Asker(1060.0, 1000.0, "disk full")}, "what it lacks for the longest"
+    now += STILL_S
+    assert together([other, one]) == {"a:1": Asker(1060.0)}
+    one.keep(["b:1"])
+    assert together([one]) == {}
+
+
+@given(st.text())
+def test_any_words_of_an_agent_are_a_header_and_one_printable_line(why: str) -> None:
+    header = header_of(why.encode(errors="surrogatepass").decode(errors="replace"))
+    assert header.isascii()
+    assert why_in(header).isprintable()
+    assert len(why_in(header)) <= WHY_MOST

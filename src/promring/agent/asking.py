@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from promring.agent import WAIT_S
-from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED
+from promring.delivery.askers import header_of
+from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED, UNTAKEN
 from promring.model import Generation
 from promring.runtime import secretfile
 from promring.runtime.duration import format_duration
@@ -56,18 +57,20 @@ class NoSliceError(Exception):
 class Named:
     """What an agent says of itself, by marks (``delivery.bundle``): what it has, and what it does not want now.
     ``outranked``: the newest generation that it has and because of which it refused what it was offered last; None: it did
-    not.
+    not. ``untaken``: why what was offered last was not taken.
     """
 
     have: Sequence[str] = ()
     declined: Sequence[str] = ()
     outranked: Generation | None = None
+    untaken: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
         newest = str(self.outranked) if self.outranked else ""
-        said = {HAVE: "".join(self.have), DECLINED: "".join(self.declined), OUTRANKED: newest}
-        return {name: marks for name, marks in said.items() if marks}
+        marks = {HAVE: "".join(self.have), DECLINED: "".join(self.declined)}
+        said = {**marks, OUTRANKED: newest, UNTAKEN: header_of(self.untaken)}
+        return {name: text for name, text in said.items() if text}
 
 
 class CutError(Exception):

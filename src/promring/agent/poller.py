@@ -57,7 +57,7 @@ class Poller:
     @property
     def has_slice(self) -> bool:
         """Whether some file holds a slice that is known to be whole."""
-        return any(file.has for file in self.files.values())
+        return any(file.keeps for file in self.files.values())
 
     async def run(self) -> None:
         """For ever."""
@@ -131,7 +131,8 @@ class Poller:
         files = self.files.values()
         declined = [one for file in files for one in file.declined]
         outranked = max((one.outranked for one in files if one.outranked), default=None)
-        return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST], outranked)
+        untaken = "; ".join(f"{file.service}: {file.trouble}" for file in files if file.trouble)
+        return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST], outranked, untaken)
 
     def _had(self) -> Mapping[str, str]:
         return {key: file.has for key, file in self.files.items() if file.has}
@@ -299,7 +300,7 @@ class Poller:
             del self.files[file.key]
             self._metrics.forget(file.service)
         for file in self.files.values():
-            if file.note is not None:
+            if file.note is not None and file.has:  # the note is written first: it may be ahead of the file
                 self._metrics.slice_is(file.service, file.note.generation)
 
     # --- what is said --------------------------------------------------------------------------------------------------
@@ -310,12 +311,14 @@ class Poller:
             why = next((f": {file.service}: {file.trouble}" for file in self.files.values() if file.trouble), "")
             return f"no slice yet{why}"
         said = [f"{file.service}: {why}" for file in self.files.values() if (why := file.fence.frozen())]
-        said += [f"{f.service}: no slice yet: {f.trouble}" for f in self.files.values() if f.trouble and f.note is None]
+        said += [f"{f.service}: no slice yet: {f.trouble}" for f in self.files.values() if f.trouble and not f.keeps]
         return "\n".join(said)
 
     def remarks(self) -> str:
-        """Which files stay though nobody offers anything for them, a line each."""
-        return "\n".join(f"{f.service}: not offered any more, {f.path} stays" for f in self.files.values() if not f.offered)
+        """Which files stay though nobody offers anything for them, or another slice could not be taken, a line each."""
+        files = self.files.values()
+        said = [f"{f.service}: not offered any more, {f.path} stays" for f in files if not f.offered]
+        return "\n".join([*said, *(f"{f.service}: stays as it was: {f.trouble}" for f in files if f.trouble and f.keeps)])
 
     def _say_open(self, file: SliceFile) -> None:
         """Once: whoever may replace the slice says what is scraped."""

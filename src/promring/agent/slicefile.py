@@ -6,6 +6,7 @@ by the times of the file: it is read again only when these are others.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,9 @@ _Stamp = tuple[int, ...] | None
 
 
 class SliceFile:
-    """``key``: the name of the file without its ending. ``service`` is known when it is listed, and is the key before."""
+    """``key``: the name of the file without its ending. ``service`` is known when it is listed, and is the key before.
+    An attribute for each thing that is known of the file, and of what was offered for it.
+    """
 
     def __init__(self, folder: Path, key: str, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - the clock of the moment
         self.key, self.service, self.path = key, key, folder / f"{key}.json"
@@ -35,6 +38,8 @@ class SliceFile:
         self.note: Note | None = None
         self.has = ""
         """The digest of the slice in the file; empty when it is not what was received."""
+        self.keeps = ""
+        """The digest of the slice in the file, also when the note beside it is of a newer one that could not be written."""
         self.offered = True
         """Whether the controller that answered last has something for it."""
         self.trouble = ""
@@ -96,7 +101,7 @@ class SliceFile:
             try:
                 self._read()
             except OSError:
-                self.note, self.has = None, ""
+                self.note, self.has, self.keeps = None, "", ""
 
     def install(self, offer: Envelope) -> bool:
         """In a thread. Raises ``RefusedError`` when the fence is against it, OSError when the disk is."""
@@ -112,11 +117,13 @@ class SliceFile:
         return disk.is_open_to_all(self.path.parent)
 
     def _read(self) -> None:
+        before, self.keeps = self.keeps, ""
         self.has, self.note = "", noted(self.path)
         if self.note is None or self.path.is_symlink() or not self.path.is_file():
             return
-        envelope = Envelope(regular.read(self.path, SLICE_BYTES_MAX), self.note.sha256, self.note.generation)
-        self.has = self.note.sha256 if envelope.is_whole() else ""
+        digest = hashlib.sha256(regular.read(self.path, SLICE_BYTES_MAX)).hexdigest()
+        self.has = digest if digest == self.note.sha256 else ""
+        self.keeps = digest if digest in (self.note.sha256, before) else ""
 
 
 def keys_in(folder: Path, most: int) -> list[str]:

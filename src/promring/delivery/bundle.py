@@ -21,6 +21,8 @@ CONTENT_TYPE = "application/x-promring-slices"
 HAVE, DECLINED = "X-Promring-Have", "X-Promring-Declined"
 OUTRANKED = "X-Promring-Outranked"
 """The newest generation that the asker has, if it refuses what is offered because of that."""
+UNTAKEN = "X-Promring-Untaken"
+"""Why the asker has not taken what was offered last (``delivery.askers``)."""
 SERVICES_MOST = 1000
 MARK = 8
 LISTING_BYTES_MAX = 1024 * 1024

@@ -17,6 +17,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from promring.delivery import Delivery, Leads, Names, Outcome, always
+from promring.delivery.askers import Askers
 from promring.delivery.bundle import mark
 from promring.delivery.settings import DeliveryContext, DeliverySettings
 from promring.model import Scraper, Slice
@@ -98,6 +99,7 @@ class HttpSdDelivery:
 
     def __init__(self, slices: Iterable[Slice] = ()) -> None:
         self._served = {s.scraper.id: Served(s) for s in slices}
+        self.askers = Askers()
         self._current_at = 0.0
         """When it was last said that all that is served is what shall be, monotonic seconds."""
         self.taken: Callable[[str, float], None] = _ignored
@@ -131,6 +133,7 @@ class HttpSdDelivery:
                 outcomes.append(Outcome(name, "written"))
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
         self._served = served
+        self.askers.keep(served)
         self._delivered.set()
         self._delivered = asyncio.Event()
         for name in written:
@@ -159,6 +162,11 @@ class HttpSdDelivery:
         if rung:
             for listener in list(self.listeners):
                 listener.rang(rung, new=new)
+
+    def asked(self, scraper: str, *, has: bool, why: str = "") -> None:
+        """``has``: it has the slice that is served now; ``why``: its agent's words of what it has not taken."""
+        if scraper in self._served:
+            self.askers.asked(scraper, has=has, why=why)
 
     def came(self, scraper: str) -> None:
         """It has the slice that is served now."""

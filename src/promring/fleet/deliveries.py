@@ -215,7 +215,7 @@ class ServiceDeliveries:
         away_s = self.visitors.away_for(name) if self._leadership.alone and name not in pushed else None
         if away_s is None:
             return Outcome(name, "waiting")
-        return Outcome(name, "failed", f"has not come for its list for {away_s:.0f} s")
+        return Outcome(name, "failed", f"has not taken its list for {away_s:.0f} s")
 
     def again_in(self, interval_s: float) -> float:
         """When to try again, in seconds: with every failure in a row later, at most after ``interval_s``."""

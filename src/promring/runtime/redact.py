@@ -32,6 +32,7 @@ OPEN_HEADERS = frozenset(
         "x-promring-declined",
         "x-promring-have",
         "x-promring-outranked",
+        "x-promring-untaken",
     }
 )
 """Request headers, in lower case, that hold no secret. Every other one is taken for one."""

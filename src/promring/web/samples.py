@@ -10,11 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from promring.core.coverage import Coverage
 from promring.core.loss import worst_scraper, worst_zone
+from promring.delivery.askers import Asker
 from promring.discovery import DroppingSource, TroubledSource
 from promring.fleet.fleet import Fleet, Service
 from promring.membership import Probes
 from promring.model import Fact, TargetPool
 from promring.web.answers.fleets import Loads, Room
+from promring.web.views.asking import askers_of
 from promring.web.views.room import loads_of, room_now
 
 Sample = tuple[tuple[str, ...], float]
@@ -154,15 +156,14 @@ def _learning(value: Callable[[Loads], float | None]) -> Callable[[list[Fleet]],
     return samples
 
 
-def _asked(fleets: list[Fleet]) -> list[Sample]:
-    """Of those that came, for any service."""
-    ahead_s, samples = time.time() - time.monotonic(), list[Sample]()
-    for fleet in fleets:
-        last: dict[str, float] = {}
-        for couriers in fleet.reconciler.dispatcher.couriers.values():
-            for name, visits in couriers.visitors.visits.items():
-                last[name] = max(visits.at, last.get(name, visits.at))
-        samples += [((fleet.name, name), round(at + ahead_s, 3)) for name, at in last.items()]
+def _asking(at: Callable[[Asker], float | None]) -> Callable[[list[Fleet]], list[Sample]]:
+    """Of those that ask, for any service; nothing of those that ``at`` is None of."""
+
+    def samples(fleets: list[Fleet]) -> list[Sample]:
+        ahead_s = time.time() - time.monotonic()
+        said = [(fleet.name, name, at(one)) for fleet in fleets for name, one in askers_of(fleet.services.values()).items()]
+        return [((fleet, name), round(when + ahead_s, 3)) for fleet, name, when in said if when is not None]
+
     return samples
 
 
@@ -270,9 +271,15 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
     ),
     (
         "scraper_last_ask_timestamp_seconds",
-        "When a scraper, or its agent, last came for its list (http_sd).",
+        "When a scraper, or its agent, last asked for its list (http_sd).",
         ("scraper",),
-        _asked,
+        _asking(lambda one: one.at),
+    ),
+    (
+        "scraper_untaken_timestamp_seconds",
+        "Since when a scraper, or its agent, asks for its list and has not taken it (http_sd); only of such scrapers.",
+        ("scraper",),
+        _asking(lambda one: one.untaken_since),
     ),
 )
 OF_SERVICES: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Service]], list[Sample]]], ...] = (

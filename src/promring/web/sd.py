@@ -81,7 +81,9 @@ class SdEndpoint:
         known = IfNoneMatch(header(request, "If-None-Match"))
         service.fleet.asks.note(asked, scraper)
         current = delivery.get(scraper)
-        if current is not None and known.has(current.etag):
+        has = current is not None and known.has(current.etag)
+        delivery.asked(scraper, has=has or known.is_empty)
+        if has:
             delivery.came(scraper)  # it has it: said before it waits for the next
         if (wait_s := seconds_to_wait(request)) > 0:
             served = await self.polls.wait(lambda: delivery.wait(scraper, known.has, wait_s))

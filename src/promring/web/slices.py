@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from promring.delivery.askers import why_in
 from promring.delivery.bundle import (
     CONTENT_TYPE,
     DECLINED,
     HAVE,
     OUTRANKED,
     SERVICES_MOST,
+    UNTAKEN,
     Listed,
     Listing,
     line_of,
@@ -130,7 +132,7 @@ class SlicesEndpoint:
         if coding is None:
             raise ApiError(406, "not_acceptable", "slices are sent as they are or with gzip; Accept-Encoding takes neither")
         view = self._look(asked)
-        self._heard_of(view, named)
+        self._heard_of(view, named, why_in(header(request, UNTAKEN)))
         if view.offers:
             self._heed(header(request, OUTRANKED), asked, view, named)
         if wait_s > 0 and not view.differs(named):
@@ -164,13 +166,14 @@ class SlicesEndpoint:
         yield from ((one.name, None) for one in controller.settings.shard_services if one.name not in running)
         yield from ((before, running[now]) for before, now in controller.renamed.items() if now in running)
 
-    def _heard_of(self, view: View, named: Named) -> None:
-        """The asker comes for these, and has some of them."""
+    def _heard_of(self, view: View, named: Named, untaken: str) -> None:
+        """The asker comes for these, and has some of them; ``untaken``: why not the others."""
         told = set[HttpSdDelivery]()
         services = self._controller.services
         for one in view.offers:
             if (service := services.get(one.name)) is not None:
                 service.fleet.asks.note(one.name, one.scraper)
+            one.delivery.asked(one.scraper, has=one.mark in named.have, why=untaken)
             if one.mark in named.have and one.delivery not in told:
                 told.add(one.delivery)
                 one.delivery.came(one.scraper)

@@ -153,6 +153,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringNoRoomForLoss": above(0, "promring_lacking_load_after_loss", of="scraper"),
     "PromringLoadsUnknown": rose("promring_loads_failures_total"),
     "PromringScraperNotAsking": old("promring_scraper_last_ask_timestamp_seconds", 300),
+    "PromringListNotTaken": old("promring_scraper_untaken_timestamp_seconds", 300),
     "PromringProbesImpossible": rose("promring_probes_total", label="outcome", among=("distrusted", "not_made")),
     "PromringFlapping": _flapping,
     "PromringDrainStuck": above(0, "promring_draining_targets"),

@@ -79,10 +79,18 @@ class Fits(Answer, frozen=True):
 
 
 class Visits(Answer, frozen=True):
-    """When a scraper, or its agent, came for its list."""
+    """When a scraper, or its agent, came for its list and took it."""
 
     ago_s: Annotated[float, doc("Seconds since the last time.")]
     every_s: Annotated[float | None, doc("Seconds between two times; null until it came twice.")]
+
+
+class Asking(Answer, frozen=True):
+    """When a scraper, or its agent, asked for its list, and whether it takes it."""
+
+    ago_s: Annotated[float, doc("Seconds since it last asked.")]
+    untaken_s: Annotated[float | None, doc("Seconds for which it asks without taking the list; null: it has the list.")]
+    why: Annotated[str | None, doc("Why it does not take the list, in the words of its agent; null: nobody said.")]
 
 
 class Scraper(Answer, frozen=True):
@@ -141,5 +149,6 @@ class Scraper(Answer, frozen=True):
         doc("The scraper that is the same server under another name, which is why this one gets nothing; else null."),
     ]
     audit_error: Annotated[str | None, doc("Why it could not be asked what it scrapes; null: it could, or was not asked.")]
-    visited: Annotated[Visits | None, doc("Of one that comes for its list; null: it did not come.")]
+    visited: Annotated[Visits | None, doc("Of one that comes for its list and takes it; null: it did not.")]
+    asking: Annotated[Asking | None, doc("Of one that asks for its list; null: it does not.")]
     trouble: Annotated[str, doc("What is wrong with it, the worst only; empty: nothing that anybody knows of.")]

@@ -22,6 +22,7 @@ from promring.fleet.visitors import Visits
 from promring.model import NodeState
 from promring.web.answers import parts
 from promring.web.answers.parts import Scraper
+from promring.web.views.asking import askers_of, asking, untaken
 
 NOBODY = NodeState("", "unknown")
 LEAVES = "taken out of the list; it leaves"
@@ -56,7 +57,7 @@ class _View:
         self.nameless = self.reconciler.nameless
         self.errors = _errors(services)
         self.totals = _totals(fleet, services)
-        self.looks, self.visits = _looks(services), _visits(services)
+        self.looks, self.visits, self.askers = _looks(services), _visits(services), askers_of(services)
 
     def scraper(self, name: str) -> Scraper:
         mine, standing = self.totals.get(name), self.reconciler.history.standings.get(name)
@@ -96,6 +97,7 @@ class _View:
             alias_of=self.nameless.get(name),
             audit_error=(seen.error or None) if seen else None,
             visited=_visited(self.visits.get(name)),
+            asking=asking(self.askers.get(name)),
             trouble="",
         )
         flaps = standing.flaps if standing and _joins(standing) else 0
@@ -212,12 +214,15 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
     """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of. ``flaps``: of one
     that is joining, how often it left soon after it had come.
     """
+    not_taken = untaken(scraper.asking)
     if scraper.cut_off:
-        return f"counts as dead, since its slice does not reach it: {scraper.delivery_error or 'see the log'}"
+        return f"counts as dead, since its slice does not reach it: {not_taken or scraper.delivery_error or 'see the log'}"
     if scraper.delivery_error:
-        return f"not delivered: {scraper.delivery_error}"
+        return f"not delivered: {not_taken or scraper.delivery_error}"
     if scraper.state == "down":
         return scraper.reason or "down"
+    if not_taken:
+        return not_taken
     if flaps and scraper.joins_at is not None:
         left_s = max(0.0, scraper.joins_at - time.time())
         return f"waits up to {left_s:.0f} s more for targets: it left {_times(flaps)} soon after it came"

@@ -1,0 +1,72 @@
+"""Who asks for its slice, and who asks without taking it: since when, and what its agent says about why.
+
+Who asks is believed for what it says of itself: anybody can ask for any name, and only scrapers that are served are kept.
+The text of an agent is shown to people and decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+STILL_S = 180.0
+"""Who has not asked for so long is not said to ask without taking."""
+WHY_MOST = 400
+
+
+class Asker(NamedTuple):
+    """``at``: when it last asked; ``untaken_since``: the first time since it last had the slice that was served, None: it
+    had it the last time. Monotonic seconds. ``why``: its agent's words.
+    """
+
+    at: float
+    untaken_since: float | None = None
+    why: str = ""
+
+
+class Askers:
+    """Of one delivery."""
+
+    def __init__(self, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - the clock of the moment
+        self._clock = clock
+        self._asked: dict[str, Asker] = {}
+
+    def asked(self, scraper: str, *, has: bool, why: str = "") -> None:
+        """``has``: it has the slice that is served."""
+        now, before = self._clock(), self._asked.get(scraper)
+        since = before.untaken_since if before is not None and before.untaken_since is not None else now
+        self._asked[scraper] = Asker(now) if has else Asker(now, since, why)
+
+    def keep(self, scrapers: Collection[str]) -> None:
+        """Those are served, and no others."""
+        for gone in self._asked.keys() - set(scrapers):
+            del self._asked[gone]
+
+    def items(self) -> list[tuple[str, Asker]]:
+        """By scraper. One that asks no more is not said to lack anything."""
+        now = self._clock()
+        return [(name, one if now - one.at < STILL_S else Asker(one.at)) for name, one in self._asked.items()]
+
+
+def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
+    """By scraper, of several services: when it last asked, and what it has lacked for the longest."""
+    found: dict[str, Asker] = {}
+    for name, one in (pair for askers in deliveries for pair in askers.items()):
+        known = found.get(name, one)
+        lacking = min(known, one, key=lambda asker: math.inf if asker.untaken_since is None else asker.untaken_since)
+        found[name] = lacking._replace(at=max(known.at, one.at))
+    return found
+
+
+def header_of(why: str) -> str:
+    """As an agent sends it: ASCII, bounded."""
+    return quote(why[:WHY_MOST], safe=" !#$&'()*+,-./:;=?@[]_~")
+
+
+def why_in(header: str) -> str:
+    """What an agent said, in one line that can be printed. Any text is understood."""
+    said = unquote(header[: WHY_MOST * 12], errors="replace")
+    return "".join(letter if letter.isprintable() else "?" for letter in said[:WHY_MOST])
