@@ -46,7 +46,7 @@ from promring.fleet.ways import OldWay, places, replaced, taken_by
 from promring.fleet.weighing import Weighing
 from promring.loads import LoadContext
 from promring.loads.learner import Learner
-from promring.membership import Membership, MembershipContext, Registering
+from promring.membership import MembershipContext, Registering
 from promring.membership.direct import DirectProbes
 from promring.model import Failing, Members, Slice
 from promring.rules import guard_of, places_by, placing_of, policy_of, rules_of, sources_of
@@ -150,7 +150,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
     services = [_service(one, name, context, previous, asks, facts) for one in parts.services]
     store = _store(name, context, previous)
     reconciler = _reconciler(parts.fleet, services, facts, asks, context, previous, store)
-    membership = build_membership(
+    context_of_scrapers = membership_context(
         keys,
         context.consul,
         context.leadership.leads,
@@ -159,6 +159,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
         last=memory.members,
         catalogue=memory.catalogue,
     )
+    membership = keys.scrapers.membership(context_of_scrapers)
     if isinstance(membership, Registering):
         departures = reconciler.departures
         membership.deregister(lambda: departures.scrapers, lambda: departures.gone, departures.of_others)
@@ -319,7 +320,7 @@ def _places_otherwise(before: Sequence[ShardService], now: Sequence[ShardService
     return {places_by(service) for service in before} != {places_by(service) for service in now}
 
 
-def build_membership(
+def membership_context(
     keys: FleetKeys,
     consul: Client | None,
     leads: Callable[[], bool],
@@ -328,13 +329,11 @@ def build_membership(
     sections: Sections,
     last: Members = (),
     catalogue: Members = (),
-    observes: bool = False,
-) -> Membership:
-    """``observes``: nothing is written, whatever the settings say."""
-    context = MembershipContext(
+) -> MembershipContext:
+    """For the scrapers of a fleet."""
+    return MembershipContext(
         keys.name, keys.scraper, keys.zone_label, last, catalogue, consul, leads, log, sections, keys.scraper_api
     )
-    return (keys.scrapers.observing() if observes else keys.scrapers).membership(context)
 
 
 def source_context(settings: Settings, config_file: Path, shared: Shared, engine: OwnEngine | None = None) -> SourceContext:

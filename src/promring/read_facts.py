@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from promring.audit.births import believed
-from promring.build import build_membership, build_sources, source_context
+from promring.build import build_sources, membership_context, source_context
 from promring.config.kinds import Sections, Shared
 from promring.config.settings import FleetKeys, FleetOfServices, Settings, ShardService
 from promring.consul.client import Client, connected
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge_sources
 from promring.discovery import Source, SourceContext
-from promring.model import Answer, DiscoveryError, Empty, Known, Members, NodeState, PromringError, Unknown
+from promring.model import Answer, ConsulError, DiscoveryError, Empty, Known, Members, NodeState, PromringError, Unknown
 from promring.rules import ranks_of
 from promring.runtime.http_client import new_session
 from promring.telemetry.log import Logger
@@ -117,18 +117,21 @@ async def _part(service: ShardService, sources: SourceContext) -> Part:
     return Part(pool, service.placement.replication_factor, salt_of(service.fleet, service.name))
 
 
-def _down(keys: FleetKeys, nodes: Sequence[NodeState]) -> str:
-    """Which scrapers are not alive, and why: the first of them."""
-    if not nodes and keys.scrapers.registers:
-        return "; none is registered yet: promring run registers them"
+def _down(nodes: Sequence[NodeState], remark: str) -> str:
+    """Which scrapers are not alive, and why: the first of them. ``remark``: what a run would do at first."""
     dead = [f"{node.id}: {node.reason or node.state}" for node in nodes if node.state != "up"]
     more = [f"{len(dead) - NAMED} more"] if len(dead) > NAMED else []
-    return "".join(f"; {one}" for one in [*dead[:NAMED], *more])
+    return "".join(f"; {one}" for one in [*([remark] if remark else []), *dead[:NAMED], *more])
 
 
 async def _members(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> tuple[Members, Members, str]:
     """Who lives, who is listed, and what is said of those that are not alive."""
-    membership = build_membership(keys, client, lambda: False, log, sections=sections, observes=True)
+    try:
+        membership, remark = await keys.scrapers.observing(
+            membership_context(keys, client, lambda: False, log, sections=sections)
+        )
+    except ConsulError as error:
+        raise FactsError(f"{keys.name}: the scrapers are not known: {error}") from error
     newest: Answer[Members] = Unknown("no answer yet")
     answered = asyncio.Event()
 
@@ -151,8 +154,8 @@ async def _members(keys: FleetKeys, client: Client, sections: Sections, log: Log
     match newest:
         case Known(members):
             living = tuple(replace(s, weight=0.0) if s.draining else s for s in members)
-            return living, membership.listed(), _down(keys, membership.nodes())
+            return living, membership.listed(), _down(membership.nodes(), remark)
         case Empty():
-            raise FactsError(f"{keys.name}: no scraper is alive{_down(keys, membership.nodes())}")
+            raise FactsError(f"{keys.name}: no scraper is alive{_down(membership.nodes(), remark)}")
         case _:
             raise FactsError(f"{keys.name}: the scrapers are not known")

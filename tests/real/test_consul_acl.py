@@ -13,20 +13,24 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
 from testbed.consul import ConsulProcess
 
+from promring.cli import main
 from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Client
 from promring.consul.lock import ConsulLockStore
-from promring.consul.registration import Registration
+from promring.consul.registration import Registration, is_free
 from promring.consul.watch import HealthWatch
 from promring.election.leadership import Leadership
 from promring.election.loop import Election, Lease
-from promring.membership.consul import ConsulMembership
+from promring.membership.consul import NOT_YET, ConsulMembership
 from promring.membership.watching import watch as watch_members
 from promring.model import Answer, ConsulError, Known, Members, Scraper, Unknown
 from promring.runtime.http_client import HttpError, new_session, request
 from promring.telemetry.log import Logger
+from tests.fakes.slices import serving
 from tests.rows import Seen
 from tests.waiting import until
 
@@ -216,6 +220,53 @@ async def test_the_least_rules_suffice_and_a_missing_one_is_named_once(
         await asyncio.gather(*(tried(case) for case in CASES))
     good = sum(not case.missing for case in CASES)
     seen(f"{good} least sets work, {len(CASES) - good} name the rule they lack, once")
+
+
+async def test_before_the_first_run_a_check_knows_whether_the_token_may_register(tmp_path: Path, each_consul: Path) -> None:
+    """A token with all rights sees nothing in an empty Consul, as one without any does."""
+    async with denying(each_consul, tmp_path / "consul") as (consul, session):
+        for case in (one for one in CASES if one.registers and not one.locks):
+            async with Client(Access(consul.address, token=await token_of(consul, session, case))) as client:
+                if not case.missing:
+                    assert await is_free(client, case.name)
+                    continue
+                with pytest.raises(ConsulError, match="the token must have") as refused:
+                    await is_free(client, case.name)
+                missing = case.missing.format(name=case.name).replace('node_prefix ""', 'node ""')
+                assert missing in str(refused.value)
+        file, (least,) = tmp_path / "promring.yml", [one for one in CASES if one.name == "least-to-register"]
+        (tmp_path / "token").write_text((await token_of(consul, session, replace(least, name="first"))) + "\n")
+        (tmp_path / "targets.json").write_text('[{"targets": ["t:1"]}]')
+        async with serving(web.Application()) as url:
+            node = url.removeprefix("http://")
+            first = {"service": "first", "register": {"nodes": [node], "check": {"path": "/nowhere"}}}
+            service = {"name": "x", "targets": [{"file": {"files": ["targets.json"]}}], "delivery": [{"http_sd": {}}]}
+            settings: dict[str, Any] = {"consul": {"address": consul.address, "token_file": "token"}}
+            settings["shard_services"] = [{**service, "scrapers": {"consul": first}}]
+            file.write_text(json.dumps(settings))
+            dead = await checked(file)
+            assert dead.exit_code == 1
+            assert f"{NOT_YET}; {node}: " in dead.stderr
+        async with serving(ready_app()) as url:
+            first["register"] = {"nodes": [url.removeprefix("http://")]}
+            file.write_text(json.dumps(settings))
+            good = await checked(file)
+            assert (good.exit_code, good.stderr) == (0, "")
+            assert f"x: scrapers: 1 alive of 1; {NOT_YET}" in good.stdout.splitlines()
+        assert "first" not in await asked(consul, session, "GET", "/v1/catalog/services"), "nothing is written"
+
+
+def ready_app() -> web.Application:
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response(text="ready")
+
+    app = web.Application()
+    app.router.add_get("/-/ready", ready)
+    return app
+
+
+async def checked(file: Path) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, main, ["check", str(file), "--online"])
 
 
 @pytest.mark.parametrize("missing", [SESSION_WRITE, KEY_WRITE], ids=["session", "key"])

@@ -22,6 +22,7 @@ from promring.config.kinds import Sections
 from promring.consul.access import Access, ConsulSection
 from promring.consul.answers import Agent, AgentIdentity, Key, KeyEntry, Located, Read, Session
 from promring.consul.instances import Check, HealthEntry, Instances, Node, Service, decode_instances
+from promring.consul.rights import Right, key_write, service_write
 from promring.model import ConfigError, ConsulError
 from promring.runtime import secretfile
 from promring.runtime.http_client import BODY_BYTES_MAX, HttpError, Response, parse_base, request
@@ -216,7 +217,7 @@ class Client(WithSession):
         """A sign of life for the TTL check of a service. False: the agent does not know it."""
         path = f"/v1/agent/check/pass/service:{service_id}"
         response = await self._call(
-            "PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=_service_write(service)
+            "PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=service_write(service)
         )
         if response.status == 500 and b"TTL" not in response.body:  # 1.8: "does not have associated TTL"
             raise ConsulError(f"{self.where}: status 500: {response.text()}")
@@ -225,12 +226,22 @@ class Client(WithSession):
     async def deregister(self, service_id: str, service: str = "") -> None:
         """An id that the agent does not know is fine: 404 since 1.10, 500 before."""
         path, fine = f"/v1/agent/service/deregister/{service_id}", (200, 404, 500)
-        await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=fine, local=True, needs=_service_write(service))
+        await self._call("PUT", path, deadline_s=LOCK_DEADLINE_S, fine=fine, local=True, needs=service_write(service))
 
     async def register(self, definition: dict[str, Any], *, deadline_s: float = DEADLINE_S) -> None:
         """Register a service instance with the agent. Same id again: replaced."""
-        needs = _service_write(definition["Name"])
+        needs = service_write(definition["Name"])
         await self._call("PUT", "/v1/agent/service/register", body=definition, deadline_s=deadline_s, needs=needs)
+
+    async def lacking(self, rights: Sequence[Right]) -> list[Right] | None:
+        """Which of these the token does not have; None: this Consul does not tell. Raises ``ConsulError``."""
+        fine = (200, 400, 401, 404, 405)
+        response = await self._call(
+            "POST", "/v1/internal/acl/authorize", data=msgspec.json.encode(rights), fine=fine, local=True
+        )
+        if response.status == 401:  # it has no ACL system
+            return []
+        return [one for one in self._decode(response, list[Right]) if not one.allow] if response.status == 200 else None
 
     @property
     def where(self) -> str:
@@ -304,15 +315,6 @@ class Client(WithSession):
             return msgspec.json.decode(response.body, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConsulError(f"{self.where}: malformed answer: {error}: {response.text(80)!r}") from error
-
-
-def key_write(name: str) -> str:
-    """The ACL rule for the lock's key."""
-    return f'key "{name}" write'
-
-
-def _service_write(name: str) -> str:
-    return f'service "{name}" write' if name else ""
 
 
 def answer_within(wait_s: float) -> float:

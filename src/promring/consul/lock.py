@@ -26,7 +26,8 @@ from promring.config.kinds import Sections
 from promring.config.values import Interval
 from promring.consul.access import ConsulSection
 from promring.consul.answers import Key
-from promring.consul.client import LOCK_DEADLINE_S, Client, connected, key_write
+from promring.consul.client import LOCK_DEADLINE_S, Client, connected
+from promring.consul.rights import key_write
 from promring.election import LockSettings
 from promring.election.leadership import boottime
 from promring.election.store import LockState

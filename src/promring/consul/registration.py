@@ -22,6 +22,7 @@ from typing import Any
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.consul.client import Client, HealthEntry
 from promring.consul.instances import FILTERED, MARK, READ_RULES
+from promring.consul.rights import Right
 from promring.model import ConsulError, join_host_port
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
@@ -268,3 +269,30 @@ def _place(entry: HealthEntry) -> Node:
         return entry.place()
     except ValueError:
         return "", 0
+
+
+async def is_free(client: Client, service: str) -> bool:
+    """Whether Consul has no instance of ``service`` yet, so that a run registers the configured ones.
+
+    Until then a token with all rights may see nothing at all in Consul, as one without any: Consul is asked for them.
+    Raises ``ConsulError`` when the token may not register them.
+    """
+    found = await client.instances(service)
+    if found.entries or found.broken or found.filtered:
+        return False
+    named = await client.services()
+    if service in named:
+        return False
+    try:
+        node = (await client.agent()).node
+    except ConsulError:
+        node = ""
+    needed = [Right("service", "read", service), Right("service", "write", service), Right("node", "read", node)]
+    try:
+        lacking = await client.lacking(needed)
+    except ConsulError:  # no public part of its API: it may change
+        lacking = None
+    if lacking:
+        rules = " and ".join(map(str, lacking))
+        raise ConsulError(f"{client.where}: none is registered yet, and a run could not do it: the token must have {rules}")
+    return bool(named) or lacking is not None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from promring.config.kinds import Kind, Problem, Sections
 from promring.config.node import Node
@@ -109,6 +109,13 @@ class MembershipContext:
     api: ScraperApi = PLAIN
 
 
+class Observed(NamedTuple):
+    """``remark``: what a run would do at first."""
+
+    membership: Membership
+    remark: str = ""
+
+
 class ScraperSettings(Kind):
     """The settings of a kind of membership. ``lists_all``: nobody is a scraper but those in ``listed``, and their zones and
     weights are those of the list; ``names_scrapers``: the identities have names in them that are no addresses;
@@ -142,9 +149,9 @@ class ScraperSettings(Kind):
         """What is valid, and hardly meant. Blocks."""
         yield from ()
 
-    def observing(self) -> Self:
-        """The same without writing anything."""
-        return self
+    async def observing(self, context: MembershipContext) -> Observed:
+        """The adapter without writing anything. Raises ``ConsulError``."""
+        return Observed(self.membership(context))
 
     @property
     def direct_check(self) -> DirectCheck:

@@ -28,11 +28,12 @@ from promring.consul.catalogue import Catalogue, MakeScraper
 from promring.consul.client import Client
 from promring.consul.instances import WEIGHT
 from promring.consul.registration import Node as HostPort
-from promring.consul.registration import Registrar, Registration
+from promring.consul.registration import Registrar, Registration, is_free
 from promring.consul.watch import SILENT_S, HealthWatch
-from promring.membership import DirectCheck, MembershipContext, Publish, ScraperSettings
+from promring.membership import DirectCheck, MembershipContext, Observed, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
 from promring.membership.listed import Listed
+from promring.membership.probing import ProbeKeys, ProbeMembership
 from promring.model import (
     WEIGHT_MOST,
     Answer,
@@ -63,6 +64,7 @@ NO_AUTHORITY = (
     "and Consul verifies nothing"
 )
 NOT_LISTED = "not in Consul"
+NOT_YET = "none is registered in Consul yet: promring run registers them"
 
 
 class RegisterCheck(Model):
@@ -128,8 +130,13 @@ class ConsulScrapers(ScraperSettings):
     def registers(self) -> bool:
         return self.register_ is not None
 
-    def observing(self) -> ConsulScrapers:
-        return self.model_copy(update={"register_": None})
+    async def observing(self, context: MembershipContext) -> Observed:
+        assert context.consul is not None
+        if self.register_ is None or not await is_free(context.consul, self.service):
+            return Observed(self.model_copy(update={"register_": None}).membership(context))
+        check, asked = self.register_.check, tuple(map(context.scraper, self.listed))
+        probe = ProbeKeys(path=check.path, interval=check.interval, timeout=check.timeout)
+        return Observed(ProbeMembership(context.name, asked, probe, context.log, context.api), NOT_YET)
 
     @property
     def direct_check(self) -> DirectCheck:
