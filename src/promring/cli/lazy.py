@@ -7,7 +7,6 @@ commands that only ask a running controller need none of them.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import io
 import os
@@ -45,8 +44,6 @@ OTHER_WORDS = {
 """What the commands of other programs are called, and what does that here: no spelling would lead to it."""
 INTERRUPTED = 130
 """128 + SIGINT, as a shell says of programs that the signal ends."""
-GARBAGE_LOOKED_FOR = 100_000
-"""Values that are made until the collector runs: loading a command makes many, and no garbage. A tenth of its CPU."""
 
 
 class Lazy(NamedTuple):
@@ -118,7 +115,6 @@ class LazyGroup(click.Group):
             raise click.ClickException("the current folder is not there any more") from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        gc.set_threshold(GARBAGE_LOOKED_FOR)
         for stream in (sys.stdout, sys.stderr):  # a locale without a character must not end a command
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
