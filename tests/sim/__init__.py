@@ -11,6 +11,6 @@
 ``run``       one run; ``planted`` bugs that runs must find
 
 ``SIM_SEEDS=27`` or ``SIM_SEEDS=100-200`` runs these seeds, ``--long`` many; ``SIM_STRICT=1`` counts known weaknesses, too;
-``SIM_MIXED=1`` lets half of the scrapers of fleets with http_sd read files;
+``SIM_MIXED=1`` lets half of the scrapers of every fleet with http_sd read files, not of every other fleet;
 ``SIM_TOLD=2000`` tells more of what happened before a run failed.
 """

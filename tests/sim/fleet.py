@@ -19,7 +19,7 @@ from tests.sim.faketime import HERE
 from tests.sim.jobs import Job, Source, targets_of
 from tests.sim.lockstores import KUBECONFIG, Store
 from tests.sim.scraper import Scraper
-from tests.sim.traits import PORT, Traits
+from tests.sim.traits import PORT, Traits, is_mixed
 from tests.sim.world import World
 
 CONVERGE_S, SETTLES = 200.0, 4
@@ -54,7 +54,7 @@ class Fleet:
         self.size = self.rng.choice(CONTROLLERS)
         self.registers = self.rng.random() < 0.5
         """Whether promring registers the scrapers in Consul."""
-        self.mixed = bool(os.environ.get("SIM_MIXED")) and self.means == "http_sd" and self.size > 1
+        self.mixed = self.means == "http_sd" and is_mixed(seed)
         """Whether every other scraper reads a file, which the leader writes, and the others ask any controller."""
         world.furnish(self.rng.choice(SCRAPERS), Traits.drawn(self.rng, polls=self.means == "http_sd"), mixed=self.mixed)
         self.spread = self.rng.random() < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -13,7 +14,14 @@ APPLIED_S = 5.0
 NEVER = float("-inf")
 GO_ON_S = 600.0
 """So long vmagent shows what it dropped."""
+MIXED_SHARE = 0.5
+"""Of the fleets with http_sd."""
 LIMIT = "target_limit exceeded (number of targets: 900, limit: 2)"
+
+
+def is_mixed(seed: int) -> bool:
+    """Whether every other scraper of a fleet with http_sd reads files."""
+    return bool(os.environ.get("SIM_MIXED")) or Random(f"mixed {seed}").random() < MIXED_SHARE
 
 
 @dataclass(frozen=True)
