@@ -36,7 +36,7 @@ from promring.runtime.http_errors import TooLargeError as TooLargeError
 from promring.runtime.http_errors import UnresolvedError as UnresolvedError
 from promring.runtime.proxy import Proxy
 from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
-from promring.runtime.resolver import Resolver, watch_lookups
+from promring.runtime.resolver import Resolver, last_address_of, watch_lookups
 from promring.runtime.tls import TlsFiles as TlsFiles
 from promring.runtime.urls import http_url
 
@@ -231,7 +231,7 @@ def connect_error(error: OSError, host: str, port: int) -> HttpError:
     """Of a connection that could not be made; its type says whose trouble that is."""
     if is_distrust(error):
         return DistrustError(_why(error))
-    return _kind(error)(f"cannot connect to {host}:{port}: {_why(error)}")
+    return _kind(error)(f"cannot connect to {host}:{port}{last_address_of(host)}: {_why(error)}")
 
 
 def dropped_error(error: Exception | None, kind: type[HttpError] = HttpError) -> HttpError:
@@ -286,7 +286,8 @@ def _why(error: Exception) -> str:
         case ssl.SSLError():
             return _line(f"no TLS: {error}")
         case aiohttp.ClientConnectorError():
-            return f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}"
+            where = f"{error.host}:{error.port}{last_address_of(str(error.host))}"
+            return f"cannot connect to {where}: {_why(error.os_error)}"
         case aiohttp.InvalidURL():
             return "the URL is malformed"
         case aiohttp.ClientHttpProxyError():

@@ -5,8 +5,8 @@ each look-up has a daemon thread of its own, and there is one at a time for a na
 
 Promises: a name that was resolved before is answered with its last addresses when a look-up fails, or takes longer than
 ``PATIENCE_S`` (a scraper whose name is gone is then judged by its last address, so a name server that is down kills nobody
-and a dead scraper is still noticed). ``unresolved`` tells a request that ran out of time whether it was the name that it
-waited for.
+and a dead scraper is still noticed). A name that fails is logged once, and once when it is resolved again. ``watch_lookups``
+tells a request that ran out of time whether it was the name that it waited for.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from promring.runtime.threads import ends_within, shared
+from promring.telemetry import log
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver, ResolveResult
@@ -29,6 +30,8 @@ else:
 FRESH_S = 10.0
 PATIENCE_S = 0.5
 NAMES_MAX = 10_000
+GONE_SAID_MOST = 20
+"""So many names are said to be gone at a time: a name server that is down takes all of them."""
 
 _Found = list[tuple[int, int, str]]
 """Family, protocol, address."""
@@ -54,6 +57,12 @@ class Names:
         self._lock = threading.Lock()
         self._running: dict[tuple[str, int], concurrent.futures.Future[_Found]] = {}
         self._last: dict[tuple[str, int], tuple[float, _Found]] = {}
+        self._gone: dict[str, bool] = {}
+        """The names whose last look-up failed, though they were resolved before; whether that was said."""
+
+    def is_gone(self, name: str) -> bool:
+        """Whether it can be resolved no more, so that it is asked at its last address."""
+        return name in self._gone
 
     def last(self, key: tuple[str, int], younger_than_s: float | None = None) -> _Found | None:
         at, found = self._last.get(key, (0.0, None))
@@ -75,11 +84,24 @@ class Names:
             for family, _, protocol, _, address in infos:
                 scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
                 found.append((family, protocol, f"{address[0]}{scope}"))
-        except BaseException:
+        except BaseException as error:
             self._done(key, [])
+            self._say_gone(key, error)
             raise
         self._done(key, found)
+        if self._gone.pop(key[0], False):
+            log.get().info("name_resolved_again", name=key[0], address=found[0][2] if found else "")
         return found
+
+    def _say_gone(self, key: tuple[str, int], error: BaseException) -> None:
+        last = self.last(key)
+        if not last or key[0] in self._gone:
+            return
+        said = sum(self._gone.values()) < GONE_SAID_MOST
+        self._gone[key[0]] = said
+        if said:
+            why = getattr(error, "strerror", None) or str(error)
+            log.get().warning("name_not_resolved", name=key[0], error=why, note=f"its last address is asked: {last[0][2]}")
 
     def _done(self, key: tuple[str, int], found: _Found) -> None:
         with self._lock:
@@ -92,6 +114,11 @@ class Names:
 
 
 _of_the_process = Names()
+
+
+def last_address_of(name: str) -> str:
+    """For an error of a connection to it: mostly nothing."""
+    return " (its last address: the name is not resolved any more)" if _of_the_process.is_gone(name) else ""
 
 
 class Resolver(AbstractResolver):
