@@ -4,6 +4,8 @@
 # make check   lint, types, import contracts, shellcheck
 # make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
+# make long    what takes minutes and is no row of that table (10 minutes): a Debian package, the role and the wheel installed, every
+#              kind of bad answer for every command, 100,000 cycles of a loop
 # make consul14  builds a current Consul for the tests that need one (ten minutes, once; needs Go); without it they skip
 # make pages   writes what is made from code: the pages of API, commands, metrics and keys, dashboard, schema
 # make sdoracle  builds Prometheus' own discovery packages as a program, with which targets from Consul are compared (a
@@ -42,7 +44,7 @@ WORKERS ?= $(shell nproc)
 # Tests start hundreds of daemons: without Python's cache, a quarter of each start is spent on reading the source again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test tests-read demo-once quick check pages lowest faults bench sim planted mutants fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
+.PHONY: run test tests-read demo-once quick check pages lowest faults long bench sim planted mutants fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
 .DEFAULT_GOAL := test
 
 # Not compiled: of 5,700 files the tests read 1,100, which Python compiles as it reads them. That is 15 s of CPU less.
@@ -114,6 +116,11 @@ lowest:
 faults: $(SETUP) servers consul14
 	@echo "faults: every row of the failure list on real servers, $(TEST_WORKERS) at a time (about 15 minutes) ..."
 	@$(PYTEST) tests --only-rows --long --rows=docs/reliability.md $(TEST_FLAGS)
+
+# Many seeds of the simulation are for make sim.
+long: $(SETUP) servers
+	@echo "long: the tests that take minutes and are no row of the failure list, $(TEST_WORKERS) at a time (about 10 minutes) ..."
+	@$(PYTEST) tests --ignore=tests/sim --long -m "long and not row" $(TEST_FLAGS)
 
 pages: $(SETUP)
 	@$(BIN)/python scripts/make-api-page

@@ -3,7 +3,8 @@
 A test says so with ``@pytest.mark.row(7, "A6", did="…")`` (abuses are texts) and, by the fixture ``seen``, what it measured.
 With ``--rows`` the table is printed at the end, and ``--rows=FILE`` writes it into that page. A row whose test failed or was
 skipped says so.
-``@pytest.mark.long`` tests run with ``--long`` only (``make faults``).
+``@pytest.mark.long`` tests run with ``--long`` only: those with a row in ``make faults``, the others in ``make long``, many
+seeds of the simulation in ``make sim``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.get_closest_marker("row")]
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: make faults"))
+            item.add_marker(pytest.mark.skip(reason="takes minutes: make faults, make long"))
         for marker in item.iter_markers("row"):
             assert marker.args, f"{item.nodeid}: a row has a number"
             assert marker.kwargs.keys() == {"did"}, f"{item.nodeid}: a row says what was done"

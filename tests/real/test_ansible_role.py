@@ -10,6 +10,7 @@ import stat
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -40,8 +41,8 @@ async def run(*command: str | Path, environment: dict[str, str] | None = None) -
 class Site:
     """Two hosts, each with folders of its own."""
 
-    def __init__(self, folder: Path, wheel: Path, key: Path, port: int, web_port: int) -> None:
-        self.folder, self.web_port = folder, web_port
+    def __init__(self, folder: Path, wheel: Path, key: Path, port: int, web_port: int, sockets: str) -> None:
+        self.folder, self.web_port, self.sockets = folder, web_port, sockets
         self.config: dict[str, Any] = {
             "shard_services": [
                 {
@@ -90,6 +91,7 @@ class Site:
         program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent))
         assert program is not None
         environment = {"PATH": f"{Path(program).parent}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.folder)}
+        environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = self.sockets  # the name of a socket has 107 characters at most
         said = await run(program, "-i", inventory, ANSIBLE / "site.yml", *flags, environment=environment)
         return {host: int(count) for host, count in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", said, re.MULTILINE)}
 
@@ -116,7 +118,7 @@ async def test_the_role_sets_up_a_controller_and_an_agent_and_changes_nothing_th
             await one.start()
             stack.push_async_callback(one.stop)
             await one.until(one.is_ready, "sshd", 20)
-        site = Site(tmp_path, wheel, key, port, free_port())
+        site = Site(tmp_path, wheel, key, port, free_port(), stack.enter_context(TemporaryDirectory()))
         assert all(changed > 5 for changed in (await site.play("--check")).values())
         assert not (tmp_path / CONTROLLER / "home").exists()
         assert all(changed > 5 for changed in (await site.play()).values())

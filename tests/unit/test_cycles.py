@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from promring.fleet import timeline
 from promring.fleet.timeline import RESHARDS_KEPT
 from promring.model import Unknown
 from promring.telemetry import log
@@ -36,7 +37,11 @@ async def go_round(loop: Loop, times: int) -> None:
 
 
 @pytest.mark.parametrize("times", [5_000, pytest.param(100_000, marks=pytest.mark.long)])
-async def test_many_cycles_leave_nothing_behind(tmp_path: Path, times: int, seen: Seen) -> None:
+async def test_many_cycles_leave_nothing_behind(
+    tmp_path: Path, times: int, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "TARGETS_KEPT", RESHARDS_KEPT)  # else ten thousand reshards are kept until it is full
+    monkeypatch.setattr(timeline, "MADE_KEPT", RESHARDS_KEPT)
     log.configure("error")
     loop = Loop(tmp_path)
     for n in range(RESHARDS_KEPT + 10):  # the timeline is full
