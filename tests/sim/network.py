@@ -103,7 +103,7 @@ class Network:
     def passes(self, url: str) -> bool:
         scraper = self._world.scrapers[f"{URL(url).host}:{PORT}"]
         ready = URL(url).path == "/-/healthy" or self._world.now >= scraper.replays_until
-        return scraper.answers and not scraper.hidden and ready
+        return scraper.vouched or (scraper.answers and not scraper.hidden and ready)
 
     async def polls(self, scraper: Scraper, job: str, controllers: Sequence[str]) -> None:
         """Fetches its list of a job from one of these, for ever; from the next one when that does not answer, when

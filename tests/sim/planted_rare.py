@@ -9,6 +9,7 @@ from typing import Any
 
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLockStore
+from promring.core.closed import Closed
 from promring.core.second_opinion import SecondOpinions
 from promring.fleet import moves, unreachable
 from promring.fleet.refusing import Refusing
@@ -58,6 +59,11 @@ def canaries_are_forgotten() -> Places:
     return [(moves, "canaries", lambda *_: {})]
 
 
+def a_check_that_passes_is_life() -> Places:
+    """Nobody asks a scraper directly that its check calls alive."""
+    return [(Closed, "suspects", lambda *_: ())]
+
+
 RARE_BUGS: Mapping[str, Callable[[], Places]] = {
     bug.__name__: bug
     for bug in (
@@ -68,5 +74,6 @@ RARE_BUGS: Mapping[str, Callable[[], Places]] = {
         nobody_is_idle,
         the_idle_get_targets,
         canaries_are_forgotten,
+        a_check_that_passes_is_life,
     )
 }

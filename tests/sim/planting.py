@@ -26,6 +26,7 @@ SEEDS = 200
 """Within so many seeds each is found."""
 EXAMINED: dict[str, Exam] = {
     "a_broken_service_holds_all": job_exams.a_broken_job_is_added,
+    "a_check_that_passes_is_life": rare.one_dies_and_counts_as_alive,
     "a_drain_is_forgotten": drain_exams.one_is_drained,
     "a_failed_scrape_confirms": drain_exams.one_is_drained_and_heirs_fail,
     "a_list_that_was_overtaken_is_taken": controller_exams.leader_dies_and_only_it_had_read_the_list,

@@ -10,13 +10,15 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from promring.core.closed import CLOSED_S
 from promring.core.idle import GIVEN_S, LASTS_S, LEAST
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed, somebody_leads
 from tests.sim.lockstores import CONSUL
+from tests.sim.proof import TIMEOUT_S
 from tests.sim.rights import ANYBODY, OF_THE_CATALOGUE, OF_THE_LOCK, SESSION, TOKEN, lost
 from tests.sim.traits import NEVER
-from tests.sim.wanted import AUDIT_S
+from tests.sim.wanted import AUDIT_S, OVERLAP_S
 
 FAULT_SHARE, EXAM_SHARE = 0.15, 0.1
 """Of the seeds."""
@@ -118,6 +120,25 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
     nothing_missed(fleet, began)
 
 
+async def one_dies_and_counts_as_alive(fleet: Fleet) -> None:
+    """Its check looks at something else: others have its targets when it has refused connections for a minute."""
+    if fleet.wanted.capacity or len(fleet.world.scrapers) < 3:
+        return
+    scraper, traits = fleet.a_scraper(), fleet.world.traits
+    fleet.world.say(f"{scraper.id} dies, and its check passes")
+    scraper.vouched = True
+    await fleet.let_pass(AUDIT_S + TIMEOUT_S)
+    scraper.up = False
+    await fleet.let_pass(CLOSED_S + 2 * AUDIT_S + 2 * OVERLAP_S + 3 * traits.stage_s + traits.poll_s)
+    others = [one for one in fleet.world.scrapers.values() if one.answers]
+    asked = {t for one in others for t, x in one.loaded.items() if x.asked_at > fleet.world.now - 3 * traits.interval_s}
+    for job in fleet.world.jobs.values():
+        if lost := sorted(t for t in job.targets - asked if not traits.drops(t)):
+            fleet.broken(f"{scraper.id} is dead, its check passes, and nobody scrapes {len(lost)} targets ({lost[0]})")
+    scraper.vouched = False
+    fleet.restart(scraper)
+
+
 def _gets_no_more(fleet: Fleet, scraper: str, job: str) -> bool:
     """Whether some controller's plan gives it no more of the job."""
     loops = [found.reconciler for c in fleet.world.controllers.values() if (found := c.fleet())]
@@ -152,4 +173,5 @@ def drawn_fault(seed: int, faults: int) -> tuple[int, Rare] | None:
 def drawn_exams(seed: int) -> tuple[Rare, ...]:
     rng, other = Random(f"rare exam {seed}"), Random(f"jobless exam {seed}")
     drawn: tuple[Rare, ...] = (rng.choice(EXAMS),) if rng.random() < EXAM_SHARE else ()
-    return (*drawn, one_lacks_a_job) if other.random() < EXAM_SHARE else drawn
+    drawn = (*drawn, one_lacks_a_job) if other.random() < EXAM_SHARE else drawn
+    return (*drawn, one_dies_and_counts_as_alive) if Random(f"dead {seed}").random() < EXAM_SHARE else drawn

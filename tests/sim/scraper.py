@@ -30,8 +30,9 @@ from tests.sim.traits import APPLIED_S, GO_ON_S, LIMIT, NEVER, PORT, Loaded, Loo
 
 @dataclass(eq=False)
 class Scraper:
-    """``hidden``: it lives, but Consul's checks do not reach it. ``disk``: empty, ``full``, ``cut`` (half of the bytes
-    arrive, at a far receiver or an agent) or ``stalls`` (they arrive ``stall_s`` later, whatever became of the sender).
+    """``hidden``: it lives, but Consul's checks do not reach it; ``vouched``: they look at something else, which lives.
+    ``disk``: empty, ``full``, ``cut`` (half of the bytes arrive, at a far receiver or an agent) or ``stalls`` (they arrive
+    ``stall_s`` later, whatever became of the sender).
     ``fails``: the share of the targets that it does not reach, ``cut``: which ones besides. ``api``: ``hangs`` or ``503``,
     although it scrapes. ``lie``: ``limited`` (it lists all as asked a moment ago, and asks none), ``still`` (it asks none,
     and says so only by its last scrapes), ``pool`` (its job has another name).
@@ -46,6 +47,7 @@ class Scraper:
     up: bool = True
     frozen: bool = False
     hidden: bool = False
+    vouched: bool = False
     disk: str = ""
     stall_s: float = 0.0
     fails: float = 0.0
@@ -120,7 +122,7 @@ class Scraper:
         return reach_of(target) >= self.fails and target not in self.cut
 
     def heal(self) -> None:
-        self.hidden, self.frozen, self.disk = False, False, ""
+        self.hidden, self.vouched, self.frozen, self.disk = False, False, False, ""
         self.fails, self.api, self.lie = 0.0, "", ""
         self.cut.clear()
         self.refuses.clear()

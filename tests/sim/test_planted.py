@@ -15,6 +15,7 @@ from tests.sim.planting import SEEDS, find
 
 FIRST = {
     "a_broken_service_holds_all": 2,
+    "a_check_that_passes_is_life": 0,
     "a_drain_is_forgotten": 6,
     "a_failed_scrape_confirms": 6,
     "a_lease_never_expires": 1,

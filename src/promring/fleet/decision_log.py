@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from promring.core.aliases import Aliases
+from promring.core.closed import CLOSED_S
 from promring.core.preview import Fit
 from promring.core.second_opinion import SecondOpinions
 from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict, Withheld
@@ -93,6 +94,15 @@ def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: f
         log.error("scraper_idle", scraper=name, service=service, found=found, note="others take over what it does not have")
     for service, name in sorted(before.jobs.idle.keys() - now.jobs.idle.keys()):
         log.info("scraper_idle_over", scraper=name, service=service)
+
+
+def say_closed(log: Logger, before: Collection[str], now: Collection[str], remembered: Collection[str]) -> None:
+    """Who counts as alive, and nobody listens there. ``remembered``: of whom that was not said in this run."""
+    for name in sorted(set(now) - set(before)):
+        note = "it counts as alive; its targets go to others until it answers"
+        log.error("scraper_closed", scraper=name, refuses_for_s=round(CLOSED_S), note=note)
+    for name in sorted(set(before) - set(now) - set(remembered)):
+        log.info("scraper_closed_over", scraper=name)
 
 
 def say_aliases(log: Logger, before: Aliases, now: Aliases) -> None:

@@ -182,6 +182,7 @@ class FactBoard:
 
     def put_sight(self, sight: Sight, *, awaited: bool) -> None:
         """What the scrapers were seen doing. ``awaited``: the loop waits for it."""
+        awaited |= self.silent != sight.silent
         self.seen, self.silent = sight.seen, frozenset(sight.silent)
         self.answering, self.intervals = sight.answering, sight.intervals
         self.looked_at = self.looked_at if sight.began is None else sight.began

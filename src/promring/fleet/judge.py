@@ -7,7 +7,7 @@ ones, one that has no plan yet waits alone. Flow: asked by ``reconcile`` at the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from promring.core.guard import judge_lists, judge_members
@@ -23,9 +23,10 @@ from promring.fleet.planner import Lists as ServiceLists
 from promring.fleet.planner import same_lists
 from promring.fleet.releases import Releases
 from promring.fleet.state import Memory
-from promring.model import Fingerprint, Placement, TargetPool
+from promring.model import Fingerprint, Members, Placement, TargetPool
 from promring.telemetry.log import Logger
 
+Doubts = Callable[[FactBoard, Members], Members]
 CATCH_UP_S = 5.0
 """A controller that follows may read a list a little later than the leader. For so long nothing is logged about that."""
 STARTING = Hold("starting", "the first cycle has not run yet")
@@ -90,14 +91,17 @@ class Judge:
 
     # --- the verdicts ------------------------------------------------------------------------------------------------
 
-    def judge(self, facts: Facts, memory: Memory, now: float) -> Verdict:
-        """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds."""
+    def judge(self, facts: Facts, memory: Memory, now: float, doubts: Doubts) -> Verdict:
+        """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds. ``doubts``:
+        who of those that count as alive shall be asked directly besides.
+        """
         released = self._releases.take(self.verdict.withheld)
         judged = judge_members(
             facts, self.history, self.rules, now, drained=memory.drained, released=released, no_room=self._no_room
         )
         self.history, self.again_at = judged.history, judged.again_at
-        self._facts.suspect(judged.suspects)
+        suspects = {s.id: s for s in (*doubts(self._facts, judged.history.members), *judged.suspects)}
+        self._facts.suspect(tuple(sorted(suspects.values())))
         self._held.say(judged.verdict)
         self.verdict = judged.verdict
         if isinstance(judged.verdict, Act):

@@ -96,7 +96,7 @@ class Reconciler:
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=memory.unlooked or not memory.planned)
-        self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, log=log)
+        self.unreachable = Unreachable(memory.opinions, memory.undelivered, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
@@ -133,7 +133,7 @@ class Reconciler:
         if self._term.begins():
             self.moves.takeover.begin()
         facts = self.departures.applied(self._facts.newest())
-        verdict = self.judge.judge(facts, self.memory, time.monotonic())
+        verdict = self.judge.judge(facts, self.memory, time.monotonic(), self.unreachable.doubts)
         lists = self.judge.lists(self.memory)
         self.moves.takeover.knows(self.judge.behind)
         if isinstance(verdict, Act) and lists:

@@ -1,8 +1,9 @@
-"""Targets that their owners cannot reach, scrapers that reach nothing, and those that are another name of a server: what the
-loop remembers of them.
+"""Targets that their owners cannot reach, scrapers that reach nothing, those that are another name of a server, and those
+that nobody finds at their address: what the loop remembers of them.
 
 ``core/second_opinion`` decides, from what the scrapers were seen doing at each look at all of them; ``core/aliases``
-decides about names, from what the scrapers tell of their births.
+decides about names, from what the scrapers tell of their births; ``core/closed`` about addresses, from what those do that
+are asked directly.
 """
 
 from __future__ import annotations
@@ -13,24 +14,33 @@ from dataclasses import replace
 
 from promring.core.aliases import Aliases, Shows, denied, judged, undecided
 from promring.core.claims import Claims, Taken
+from promring.core.closed import Closed
 from promring.core.coverage import Seen
 from promring.core.idle import Pair, lacking
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
-from promring.fleet.decision_log import say_aliases, say_opinions
+from promring.fleet.decision_log import say_aliases, say_closed, say_opinions
+from promring.fleet.facts import FactBoard
 from promring.model import NONE_FAILING, Failing, Members, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
+
+REMEMBERED_S = 120.0
+"""So long a scraper that the run before gave nothing counts as closed although it could not be asked."""
 
 
 class Unreachable:
     """Of one fleet. Of several controllers the leader says who is sick or idle: ``Term.failing``."""
 
-    def __init__(self, opinions: SecondOpinions, aliases: Aliases = (), *, log: Logger) -> None:
-        """``opinions``, ``aliases``: as the run before this one left them."""
+    def __init__(self, opinions: SecondOpinions, before: Failing = NONE_FAILING, *, log: Logger) -> None:
+        """``opinions``, ``before``: as the run before this one left them."""
         self.opinions = opinions
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
-        self.aliases = aliases
+        self._remembered = frozenset(before.scrapers)
+        self._remembered_until = time.monotonic() + REMEMBERED_S
+        self.closed = Closed(scrapers=self._remembered)
+        """Who counts as alive and refuses the connection. At first whoever the run before gave nothing."""
+        self.aliases = before.aliases
         """Names that get nothing, each with the name by which the same server gets its slices."""
         self._unsure: Aliases = ()
         """Those of them that the last round did not bear out; after a second such round each is a server of its own."""
@@ -50,8 +60,19 @@ class Unreachable:
 
     @property
     def ends_next(self) -> float:
-        """When the next scraper is not sick any more, monotonic seconds."""
-        return min((one.until for one in self.opinions.sick(time.monotonic()).values()), default=float("inf"))
+        """When the next scraper is not sick any more, or is closed, monotonic seconds."""
+        return min(
+            self.closed.ends_next, *(one.until for one in self.opinions.sick(time.monotonic()).values()), float("inf")
+        )
+
+    def doubts(self, facts: FactBoard, alive: Members) -> Members:
+        """Those who count as ``alive`` and shall be asked directly."""
+        before, ids, now = self.closed, {s.id for s in alive}, time.monotonic()
+        if now >= self._remembered_until:
+            self._remembered, before = frozenset(), replace(before, scrapers=before.scrapers & facts.probed.keys())
+        self.closed = before.after(ids, facts.answering, facts.probed, now)
+        say_closed(self._log, before.scrapers, self.closed.scrapers, self._remembered)
+        return self.closed.suspects(alive, facts.silent)
 
     async def look(
         self,
@@ -81,7 +102,9 @@ class Unreachable:
 
     def found(self, undelivered: Failing, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives. ``ours``: by what was seen."""
-        return undelivered._replace(aliases=self.aliases).and_those_of(ours)
+        return Failing.of((*undelivered.scrapers, *self.closed.scrapers), undelivered.refusing, self.aliases).and_those_of(
+            ours
+        )
 
     def hear(
         self,

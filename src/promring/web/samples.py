@@ -109,6 +109,7 @@ def _excluded(fleets: list[Fleet]) -> list[Sample]:
             "refusing": {name for _, name in failing.refusing},
             "sick": set(opinions.sick(time.monotonic())),
             "idle": {name for _, name in opinions.jobs.idle},
+            "closed": loop.unreachable.closed.scrapers,
             "alias": set(loop.nameless),
         }
         samples += [((fleet.name, reason), float(len(names & live))) for reason, names in every.items()]
@@ -215,7 +216,7 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
     ("scrapers", "Scrapers by state: up, down, unknown.", ("state",), _states),
     (
         "scrapers_excluded",
-        "Live scrapers that get no targets, or no more of a service: undeliverable, refusing, sick, idle, alias.",
+        "Live scrapers that get no targets, or no more of a service: undeliverable, refusing, sick, idle, closed, alias.",
         ("reason",),
         _excluded,
     ),

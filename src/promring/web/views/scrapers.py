@@ -94,6 +94,7 @@ class _View:
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
             idle=self.idle.get(name),
+            closed=name in self.reconciler.unreachable.closed.scrapers,
             alias_of=self.nameless.get(name),
             audit_error=(seen.error or None) if seen else None,
             visited=_visited(self.visits.get(name)),
@@ -217,6 +218,8 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
     not_taken = untaken(scraper.asking)
     if scraper.cut_off:
         return f"counts as dead, since its slice does not reach it: {not_taken or scraper.delivery_error or 'see the log'}"
+    if scraper.closed and scraper.state != "down":
+        return "counts as alive, and nobody listens at its address: others take over; does its check look at it?"
     if scraper.delivery_error:
         return f"not delivered: {not_taken or scraper.delivery_error}"
     if scraper.state == "down":

@@ -1,0 +1,88 @@
+"""A scraper that dies while its check, or a Consul that gives no answer, goes on saying that it lives."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from promring.demo.scraper import ScraperProcess
+from tests.real.conftest import server
+from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
+from tests.waiting import until
+
+INTERVAL_S = 1.0
+TAKEN_OVER_S = 300.0
+"""An audit, a minute of refusals, a hand-over; only a hang passes."""
+
+
+async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_for_ever(
+    tmp_path: Path, consul_program: Path
+) -> None:
+    """Its check looks at something else, which is as good as none."""
+    async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}, http_sd=0) as s:
+        s.allowed |= {"scraper_closed", "audit_failed", "coverage"}
+        dead = s.scrapers[0]
+        await passes_for_ever(s, dead)
+        await until(lambda: looked_at(s), "the audit knows all of them", 60)
+        had = s.slice_of(dead)
+        assert had
+        await dead.kill()
+        killed_at = time.monotonic()
+        await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
+        assert sorted(await s.members()) == sorted(one.id for one in s.scrapers), "Consul says that it lives"
+        assert (await closed(s)) == [dead.id]
+        await until(lambda: not s.slice_of(dead), "its file is emptied when others scrape", 60)
+        metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
+        assert f'promring_scrapers_excluded{{fleet="{SERVICE}",reason="closed"}} 1.0' in metrics
+        await dead.start()
+        await until(lambda: bool(s.slice_of(dead)), "it gets its share back", TAKEN_OVER_S)
+        assert (await closed(s)) == []
+        await s.quiet()
+        await s.scraped_by_now()
+
+
+async def test_what_dies_while_consul_is_down_is_scraped_by_others(tmp_path: Path, consul_program: Path) -> None:
+    async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}) as s:
+        s.allowed |= {"scraper_closed", "audit_failed", "coverage", "membership_gives_no_answer", "register_failed"}
+        await until(lambda: looked_at(s), "the audit knows all of them", 60)
+        dead = s.scrapers[0]
+        had = s.slice_of(dead)
+        await s.consul.kill()
+        await dead.kill()
+        killed_at = time.monotonic()
+        await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
+        await s.consul.start()
+        await s.consul.until(lambda: s.consul.is_ready(s.session), "Consul")
+        await until(lambda: has_left(s, dead), "Consul says that it is gone", 60)
+        await s.scraped_by_now()
+
+
+async def passes_for_ever(s: Stage, scraper: ScraperProcess) -> None:
+    service = f"{CONSUL_SERVICE}-{scraper.id.replace(':', '-')}"
+    there = await s.consul.get(s.session, f"/v1/agent/service/{service}")
+    same = {key: there[key] for key in ("Address", "Port", "Meta", "Tags")}
+    check = {"HTTP": f"http://127.0.0.1:{s.consul.port}/v1/status/leader", "Interval": "1s", "Status": "passing"}
+    await s.consul.put(
+        s.session, "/v1/agent/service/register", {"ID": service, "Name": CONSUL_SERVICE, "Check": check, **same}
+    )
+
+
+async def looked_at(s: Stage) -> bool:
+    fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
+    return bool(fleet) and all(one["scraped"] == one["targets"] > 0 for one in fleet["scrapers"])
+
+
+async def closed(s: Stage) -> list[str]:
+    fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
+    assert fleet is not None
+    return [one["id"] for one in fleet["scrapers"] if one["closed"]]
+
+
+async def has_left(s: Stage, scraper: ScraperProcess) -> bool:
+    return scraper.id not in await s.members()
+
+
+def scraped_again(s: Stage, addresses: list[str], killed_at: float) -> bool:
+    """Whether each was scraped a moment ago, and after that."""
+    since = max(time.monotonic() - 3 * INTERVAL_S, killed_at + 1.0)
+    return all((s.farm.scrapes(address)[-1:] or [0.0])[0] > since for address in addresses)
