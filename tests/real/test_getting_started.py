@@ -119,7 +119,8 @@ class Walk:
 
 
 @pytest.fixture
-def walk(tmp_path: Path) -> Iterator[Walk]:
+def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # what is installed there is tried, and not what lies here
     if why := available():
         pytest.skip(why)
     server("prometheus")
