@@ -27,6 +27,9 @@ LATE_S = 90.0
 REACH_S = 120.0
 SHOWN_CHARACTERS, SHOWN_LINES = 6000, 40
 NOT_RUN = "not run"
+ENDS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+ENDED = tuple(-number for number in ENDS)
+"""The status of a program that one of these ended."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class _Turns:
             return
         status, out, err = done
         result.took_s, result.inputs = time.monotonic() - began, _inputs(err)
+        if status in ENDED:  # by a signal to all of us, which reached that one first
+            self.end(-status, None)
         result.how = "ended" if self.ended_by else "late" if status is None else "FAILED" if status else "well"
         if result.how in ("late", "FAILED"):
             print("\n".join([out[-SHOWN_CHARACTERS:], *err.splitlines()[-SHOWN_LINES:]]), flush=True)
@@ -138,7 +143,7 @@ class _Turns:
 @contextmanager
 def _ended_by_signals(turns: _Turns) -> Iterator[None]:
     """SIGCHLD, too: where it is ignored, as some that start programs leave it, no failure of a child is seen."""
-    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), turns.end)
+    handlers = dict.fromkeys(ENDS, turns.end)
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
