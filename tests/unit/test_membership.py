@@ -230,6 +230,33 @@ def test_who_does_not_come_back_after_an_amnesia_is_waited_for_so_long_and_no_lo
     jumping.run(told())
 
 
+async def test_who_is_not_in_the_catalogue_when_consul_answers_again_is_waited_for() -> None:
+    """It was started again without its data, and another controller registers the scrapers one by one."""
+    everyone = tuple(map(scraper, NODES))
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        watch = HealthWatch(client, "x", Catalogue(scraper), log.get())
+        membership, answers = ConsulMembership(client, watch, None, log.get(), settle_s=0.2), list[Answer[Members]]()
+        membership._publish = answers.append
+
+        def say(answer: Answer[Members], listed: Members) -> Answer[Members]:
+            watch.catalogue.listed = listed
+            membership._hand_on(answer)
+            return answers[-1]
+
+        assert say(Known(everyone), everyone) == Known(everyone)
+        assert say(Known(everyone[:1]), everyone[:1]) == Known(everyone[:1]), "it was taken out"
+        assert say(Known(everyone), everyone) == Known(everyone)
+        say(Unknown("cannot connect"), everyone)
+        assert say(Known(everyone[:1]), everyone) == Known(everyone[:1]), "its check fails: that is a death"
+        say(Known(everyone), everyone)
+        say(Unknown("cannot connect"), everyone)
+        assert isinstance(say(Known(everyone[:1]), everyone[:1]), Unknown)
+        assert say(Known(everyone), everyone) == Known(everyone), "it is back"
+        say(Unknown("cannot connect"), everyone)
+        assert isinstance(say(Known(everyone[:1]), everyone[:1]), Unknown)
+        await until(lambda: answers[-1] == Known(everyone[:1]), "it does not come back", 5)
+
+
 def test_a_second_amnesia_is_waited_for_anew() -> None:
     async def told() -> None:
         async with FakeConsul() as consul, Client(Access(consul.address)) as client:

@@ -2,7 +2,7 @@
 
 When Consul forgot its catalogue, the scrapers come back one by one as they are registered again, by us, another controller
 or themselves. After an empty answer one that lacks some of those before it is ``Unknown``, not "they died", until all are
-back or ``SETTLE_S`` has passed.
+back or ``SETTLE_S`` has passed; so is the first answer after none, if some are not in the catalogue any more.
 
 A scraper that Consul cannot tell about, because the agent beside promring that checks it is dead, is asked directly until
 Consul can.
@@ -221,21 +221,19 @@ class ConsulMembership:
         silent_s: float = SILENT_S,
         catalogue: Members = (),
     ) -> None:
-        self._silent_s, self._log = silent_s, log
+        self._silent_s, self._settle_s, self._log = silent_s, settle_s, log
         self._watch, self._probes = watch, probes
         self._registrar = None
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
-        expected = [watch.catalogue.scraper_at(node).id for node in registration.nodes] if registration else []
-        self._seen = dict.fromkeys([*expected, *(s.id for s in last)])
+        configured = [watch.catalogue.scraper_at(node) for node in registration.nodes] if registration else []
+        self._seen = dict.fromkeys(s.id for s in (*configured, *last))
         self._newest: Answer[Members] = Unknown("not asked yet")
         self._known: dict[str, NodeState] = {}
         """What was last known of each."""
         self._last = last
-        configured = [watch.catalogue.scraper_at(node) for node in registration.nodes] if registration else []
         self._listed = Listed((*configured, *last, *catalogue))
         self._dismissed: Callable[[], Collection[str]] = lambda: ()
-        self._settle_s = settle_s
         self._settling: frozenset[HostPort] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
         self._publish: Publish = lambda _: None
@@ -301,6 +299,7 @@ class ConsulMembership:
     def _hand_on(self, answer: Answer[Members]) -> None:
         if isinstance(answer, Unknown) and not isinstance(self._newest, Unknown):
             self._known = {node.id: node for node in self.nodes()}
+        answers_again = isinstance(answer, Known) and isinstance(self._newest, Unknown) and bool(self._known)
         self._newest = answer
         if not isinstance(answer, Unknown):
             self._note_seen()
@@ -310,9 +309,11 @@ class ConsulMembership:
                 self._registrar.look_now()
         if isinstance(answer, Known):
             self._listed.heard(self._watch.catalogue.listed, self._dismissed())
+            if answers_again:  # it may have lost its catalogue, and some are registered again
+                self._settle(_nodes(self._last) - _nodes(self._watch.catalogue.listed))
             if lost := self._settling - _nodes(answer.value):
-                names = ", ".join(f"{host}:{port}" for host, port in sorted(lost))
-                self._publish(Waiting(f"all scrapers were gone; not back yet: {names}"))
+                names = ", ".join(join_host_port(*node) for node in sorted(lost))
+                self._publish(Waiting(f"Consul forgot scrapers; not back yet: {names}"))
                 return
             self._end_settling()
             self._last = answer.value
