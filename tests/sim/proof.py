@@ -15,7 +15,7 @@ from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
 from promring.core.fragment import decode, fragments
 from promring.core.second_opinion import Sick
 from promring.fleet.fleet import Fleet, Service
-from promring.model import TargetPool
+from promring.model import Slice, TargetPool
 from tests.sim.jobs import job_of, targets_of
 from tests.sim.scraper import Scraper
 from tests.sim.traits import NEVER, Looked
@@ -193,6 +193,8 @@ class Claims:
         self._found: set[tuple[str, str]] = set()
         """What some controller found of a scraper: that outlives a restart."""
         self._drained_since: dict[tuple[str, str], float] = {}
+        self._slices: dict[tuple[str, str], Mapping[str, Slice]] = {}
+        """By controller and service: those at the last look."""
         self._names: dict[int, tuple[TargetPool, list[str]]] = {}
         self._frozen_at: dict[str, float] = {}
 
@@ -234,7 +236,8 @@ class Claims:
         for target in (names[row] for row in found.dropped.tolist()):
             if not world.traits.drops(target):
                 world.wrong(f"I18: {who} says that {target} is dropped")
-        slices = service.slices if len(found.missing) else {}
+        before, self._slices[who, service.name] = self._slices.get((who, service.name), {}), dict(service.slices)
+        slices = {n: s for n, s in before.items() if s is service.slices.get(n)}  # of one that is new nothing is seen yet
         owners = {name: set(targets_of(slices[name].body)) for name in found.scrapers if name in slices}
         for target in (names[row] for row in found.missing.tolist()):
             if any(target in has and self._shows(world.scrapers[name], target, now) for name, has in owners.items()):
