@@ -58,7 +58,7 @@ def _listed(fleet: Fleet) -> set[str]:
 
 async def planned(fleet: Fleet, job: Job) -> None:
     """Whoever leads gives each target of the job to somebody, soon."""
-    planned_s = PLANNED_S + fleet.world.pace.late_s
+    planned_s = PLANNED_S + 2 * fleet.world.pace.late_s
     ends_at = fleet.world.now + planned_s
     while missing := job.targets - fleet.world.given(job.name):
         if fleet.world.now > ends_at:
