@@ -31,6 +31,11 @@ async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_
         await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
         assert sorted(await s.members()) == sorted(one.id for one in s.scrapers), "Consul says that it lives"
         assert (await closed(s)) == [dead.id]
+        fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
+        assert fleet is not None
+        assert fleet["summary"]["level"] == "bad"
+        assert f"{dead.id} counts as alive and refuses connections" in fleet["summary"]["text"]
+        assert "nobody listens at its address" in next(one["trouble"] for one in fleet["scrapers"] if one["id"] == dead.id)
         await until(lambda: not s.slice_of(dead), "its file is emptied when others scrape", 60)
         metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
         assert f'promring_scrapers_excluded{{fleet="{SERVICE}",reason="closed"}} 1.0' in metrics
