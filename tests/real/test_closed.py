@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from testbed.etcd import EtcdProcess
+
+from promring.demo.controller import Controller
 from promring.demo.scraper import ScraperProcess
 from tests.real.conftest import server
 from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
@@ -23,7 +26,7 @@ async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_
         s.allowed |= {"scraper_closed", "audit_failed", "coverage"}
         dead = s.scrapers[0]
         await passes_for_ever(s, dead)
-        await until(lambda: looked_at(s), "the audit knows all of them", 60)
+        await until(lambda: looked_at(s, s.controller), "the audit knows all of them", 60)
         had = s.slice_of(dead)
         assert had
         await dead.kill()
@@ -47,19 +50,39 @@ async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_
 
 
 async def test_what_dies_while_consul_is_down_is_scraped_by_others(tmp_path: Path, consul_program: Path) -> None:
-    async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}) as s:
-        s.allowed |= {"scraper_closed", "audit_failed", "coverage", "membership_gives_no_answer", "register_failed"}
-        await until(lambda: looked_at(s), "the audit knows all of them", 60)
-        dead = s.scrapers[0]
-        had = s.slice_of(dead)
-        await s.consul.kill()
-        await dead.kill()
-        killed_at = time.monotonic()
-        await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
-        await s.consul.start()
-        await s.consul.until(lambda: s.consul.is_ready(s.session), "Consul")
-        await until(lambda: has_left(s, dead), "Consul says that it is gone", 60)
-        await s.scraped_by_now()
+    """Two controllers with their lock in etcd: the follower, which one scraper asks for its list, goes by what the leader
+    finds.
+    """
+    etcd = EtcdProcess(server("etcd"), tmp_path / "etcd")
+    await etcd.start()
+    try:
+        async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}, lock={}, etcd=etcd) as s:
+            s.allowed |= {"scraper_closed", "audit_failed", "coverage", "membership_gives_no_answer", "register_failed"}
+            second, first = await s.join_in("second"), s.controller
+            assert await s.leaders() == [first]
+            await first.stop()
+            await until(lambda: leads(s, second), "the second leads", 60)
+            await first.start()
+            await first.until(lambda: first.is_ready(s.session), "the first follows, and is asked for a list")
+            for one in (first, second):
+                await until(lambda c=one: looked_at(s, c), "the audit knows all of them", 120)  # type: ignore[misc]
+            dead = s.scrapers[0]
+            had = s.slice_of(dead)
+            await s.consul.kill()
+            await dead.kill()
+            killed_at = time.monotonic()
+            await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
+            assert await s.leaders() == [second]
+            await s.consul.start()
+            await s.consul.until(lambda: s.consul.is_ready(s.session), "Consul")
+            await until(lambda: has_left(s, dead), "Consul says that it is gone", 60)
+            await s.scraped_by_now()
+    finally:
+        await etcd.stop()
+
+
+async def leads(s: Stage, controller: Controller) -> bool:
+    return await s.leaders() == [controller]
 
 
 async def passes_for_ever(s: Stage, scraper: ScraperProcess) -> None:
@@ -72,8 +95,8 @@ async def passes_for_ever(s: Stage, scraper: ScraperProcess) -> None:
     )
 
 
-async def looked_at(s: Stage) -> bool:
-    fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
+async def looked_at(s: Stage, controller: Controller) -> bool:
+    fleet = await controller.ask(s.session, f"fleets/{SERVICE}")
     return bool(fleet) and all(one["scraped"] == one["targets"] > 0 for one in fleet["scrapers"])
 
 
