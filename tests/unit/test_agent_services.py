@@ -20,7 +20,8 @@ from promring.agent.metrics import AgentMetrics
 from promring.agent.poller import Poller
 from promring.agent.slicefile import keys_in
 from promring.agent.turns import COMPARE_MOST_S, COMPARE_S, Turns
-from promring.delivery.bundle import MARK, SERVICES_MOST, BundleError, mark, marks_in, opened, unpacked
+from promring.delivery.askers import why_in
+from promring.delivery.bundle import MARK, SERVICES_MOST, UNTAKEN, BundleError, mark, marks_in, opened, unpacked
 from promring.delivery.receiver import note_of
 from promring.telemetry import log
 from tests.fakes.slices import FakeSlices, bundle, sealed, serving
@@ -196,6 +197,21 @@ async def test_an_agent_that_can_write_nothing_asks_seldom(tmp_path: Path) -> No
             assert poller.unready().startswith("no slice yet: x: ")
             folder.unlink()
             await has(folder, x=A, y=A, z=A)
+
+
+async def test_an_agent_whose_folder_has_a_name_that_is_no_text_asks_on_and_tells_why(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"sd-\xff")
+    folder.write_text("a file where the folder should be")
+    async with controllers() as (one,):
+        async with polling(folder, one) as (poller, _):
+            await until(lambda: "sd-\\udcff" in "".join(map(why_told, one.asked)), "it tells why", 20)
+            folder.unlink()
+            await has(folder, x=A, y=A, z=A)
+            await until(lambda: poller.unready() == "", "ready")
+
+
+def why_told(question: web.Request) -> str:
+    return why_in(question.headers.get(UNTAKEN, ""))
 
 
 def _is(path: Path, body: bytes) -> bool:

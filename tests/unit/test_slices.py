@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -293,9 +294,9 @@ def test_who_asks_no_more_lacks_nothing_and_of_strangers_nothing_is_kept() -> No
     assert together([one]) == {}
 
 
-@given(st.text())
+@given(st.text() | st.binary().map(os.fsdecode))
 def test_any_words_of_an_agent_are_a_header_and_one_printable_line(why: str) -> None:
-    header = header_of(why.encode(errors="surrogatepass").decode(errors="replace"))
+    header = header_of(why)
     assert header.isascii()
     assert why_in(header).isprintable()
     assert len(why_in(header)) <= WHY_MOST

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from promring.runtime.text import clean
+
 STILL_S = 180.0
 """Who has not asked for so long is not said to ask without taking."""
 WHY_MOST = 400
@@ -63,7 +65,7 @@ def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
 
 def header_of(why: str) -> str:
     """As an agent sends it: ASCII, bounded."""
-    return quote(why[:WHY_MOST], safe=" !#$&'()*+,-./:;=?@[]_~")
+    return quote(clean(why[:WHY_MOST]), safe=" !#$&'()*+,-./:;=?@[]_~")
 
 
 def why_in(header: str) -> str:
