@@ -44,6 +44,9 @@ def able(members: Members) -> str:
         (drawn("abcd"), "ab", "cd", "cd"),  # all that are left fail
         (drawn("abcd", weightless="ab"), "", "cd", "cd"),
         (drawn("abcd", draining="ab"), "", "cd", "cd"),
+        (drawn("abcde"), "ab", "abc", "de"),  # two are drained and switched off: of the others one fails
+        (drawn("abcde", draining="ab"), "", "abc", "de"),
+        (drawn("abcde", weightless="ab"), "", "abc", "de"),
         (drawn("abcd"), "x", "xyz", "abcd"),  # of those that are not there nothing follows
         (drawn("abc", weightless="c"), "", "a", "b"),
     ],

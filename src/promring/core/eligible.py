@@ -13,8 +13,8 @@ def eligible(members: Members, drained: Collection[str], failing: Collection[str
     ``failing``, which cannot be reached or reach nothing. When most fail, or all that may have targets, it is not the
     scrapers: then the failing ones are as good as others.
     """
-    failing = {s.id for s in members if s.id in failing}
     able = {s.id for s in members if s.able and s.id not in drained}
+    failing = able.intersection(failing)  # who gets nothing anyway, and may be switched off, says nothing of the others
     if len(failing) * 2 > len(members) or able <= failing:
         failing = set()
     off = {*drained, *failing, *(s.id for s in members if s.draining)}
