@@ -205,4 +205,5 @@ def test_held_says_what_each_is_seen_doing_and_what_it_is_seen_not_to_have() -> 
     held = held_by(pool, ("a", "b", "c"), (rows, scrapers, since), sees)
     assert held.success.tolist() == [True, *[False] * 11]
     assert held.failure.tolist() == [False, *[True] * 7, *[False] * 4], "of who is not seen nothing is known"
+    assert np.flatnonzero(held.listed).tolist() == [0, 4], "the list says so, whether it is scraped well or not"
     assert held.lacked.tolist() == [False, False, True, False, *[False] * 8], "dropped, given later than the look, hidden"
