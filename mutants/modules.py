@@ -43,7 +43,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "unlabelled": ("unit/test_coverage.py",),
     "difference": ("unit/test_moves_and_slices.py",),
     "eligible": ("unit/test_entitled.py",),
-    "closed": ("unit/test_closed.py",),
+    "unresponsive": ("unit/test_unresponsive.py",),
     "idle": ("unit/test_idle.py",),
     "fragment": ("unit/test_moves_and_slices.py", "unit/test_groups.py"),
     "gain": ("unit/test_preview_rules.py",),

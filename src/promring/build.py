@@ -278,8 +278,9 @@ def _service(parts: ServiceParts, fleet: str, context: Context, previous: Previo
     settings, log = parts.settings, context.log.bind(service=parts.settings.name)
     before, memory = previous.services.get(settings.name), previous.memory.of(settings.name)
     running = [*before.deliveries, *(way.delivery for way in before.retirement.ways)] if before else []
-    # a single controller serves what it remembers; one of several may remember less than the others know
-    slices = list(memory.slices.values()) if context.leadership.alone else []
+    # a single controller serves what it remembers, unless it had still to look what the scrapers have when it wrote that
+    # down; one of several may remember less than the others know
+    slices = list(memory.slices.values()) if context.leadership.alone and not previous.memory.unlooked else []
     deliveries = [_resumed(one, running, slices) for one in parts.deliveries]
     retiring = [Retiring(way, _resumed(one, running, slices)) for way, one in parts.old]
     asked_for = any(d.pulled for d in deliveries)

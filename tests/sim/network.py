@@ -89,6 +89,12 @@ class Network:
             await _until(lambda: not scraper.frozen)
         return await scraper.answer(url.path, query, self._world.now)
 
+    async def accepts(self, url: URL, _: float) -> bool:
+        """As the machine of a frozen process does."""
+        process, scraper = HERE.get(), self._world.anybody(f"{url.host}:{PORT}")
+        assert process is not None
+        return scraper.up and (process.name, str(url.host)) not in self._world.cut_off
+
     def heal(self) -> None:
         """Everybody reaches everybody, and may do what it has to."""
         self._world.cut_off.clear()

@@ -9,8 +9,8 @@ from typing import Any
 
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLockStore
-from promring.core.closed import Closed
 from promring.core.second_opinion import SecondOpinions
+from promring.core.unresponsive import Unresponsive
 from promring.fleet import moves, unreachable
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
@@ -61,7 +61,7 @@ def canaries_are_forgotten() -> Places:
 
 def a_check_that_passes_is_life() -> Places:
     """Nobody asks a scraper directly that its check calls alive."""
-    return [(Closed, "suspects", lambda *_: ())]
+    return [(Unresponsive, "suspects", lambda *_: ())]
 
 
 RARE_BUGS: Mapping[str, Callable[[], Places]] = {

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
-from promring.core.closed import CLOSED_S
 from promring.core.idle import GIVEN_S, LASTS_S, LEAST
+from promring.core.unresponsive import HANGS_S
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed, somebody_leads
 from tests.sim.lockstores import CONSUL
@@ -121,22 +121,38 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
 
 
 async def one_dies_and_counts_as_alive(fleet: Fleet) -> None:
-    """Its check looks at something else: others have its targets when it has refused connections for a minute."""
+    """Or it hangs, and its check looks at something else: others have its targets some minutes later, a reload or not, and
+    get what is new.
+    """
     if fleet.wanted.capacity or len(fleet.world.scrapers) < 3:
         return
     scraper, traits = fleet.a_scraper(), fleet.world.traits
-    fleet.world.say(f"{scraper.id} dies, and its check passes")
-    scraper.vouched = True
+    hangs, scraper.vouched = fleet.rng.random() < 0.5, True
+    fleet.world.say(f"{scraper.id} {'hangs' if hangs else 'dies'}, and its check passes")
     await fleet.let_pass(AUDIT_S + TIMEOUT_S)
-    scraper.up = False
-    await fleet.let_pass(CLOSED_S + 2 * AUDIT_S + 2 * OVERLAP_S + 3 * traits.stage_s + traits.poll_s)
-    others = [one for one in fleet.world.scrapers.values() if one.answers]
+    scraper.frozen, scraper.up = hangs, hangs
+    if fleet.rng.random() < 0.5:
+        await fleet.let_pass(20.0)
+        await fleet.reload()
+    settles_s = 2 * AUDIT_S + 2 * OVERLAP_S + 3 * traits.stage_s + traits.poll_s
+    await fleet.let_pass(HANGS_S + settles_s)
+    _others_scrape_all(fleet, scraper.id)
+    scraper.up, scraper.frozen = True, True  # another program, that hangs, has its port now
+    await fleet.let_pass(AUDIT_S)
+    fleet.grow(fleet.a_job())
+    await fleet.let_pass(settles_s)
+    _others_scrape_all(fleet, scraper.id)
+    scraper.vouched = scraper.frozen = False
+    if not hangs:
+        fleet.restart(scraper)
+
+
+def _others_scrape_all(fleet: Fleet, without: str) -> None:
+    traits, others = fleet.world.traits, [one for one in fleet.world.scrapers.values() if one.answers]
     asked = {t for one in others for t, x in one.loaded.items() if x.asked_at > fleet.world.now - 3 * traits.interval_s}
     for job in fleet.world.jobs.values():
         if lost := sorted(t for t in job.targets - asked if not traits.drops(t)):
-            fleet.broken(f"{scraper.id} is dead, its check passes, and nobody scrapes {len(lost)} targets ({lost[0]})")
-    scraper.vouched = False
-    fleet.restart(scraper)
+            fleet.broken(f"{without} does not answer, its check passes, and nobody scrapes {len(lost)} ({lost[0]})")
 
 
 def _gets_no_more(fleet: Fleet, scraper: str, job: str) -> bool:

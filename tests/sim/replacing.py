@@ -21,7 +21,7 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.fleet.keeper import Keeper
 from promring.fleet.state import Memory
 from promring.kubernetes import lock as kubernetes_lock
-from promring.membership import probing
+from promring.membership import direct, probing
 from promring.runtime import disk, threads
 from promring.runtime import http_client as httpclient
 from tests.sim.controller import NoWeb
@@ -67,6 +67,7 @@ def replacements(world: World, means: str) -> list[tuple[Any, str, Any]]:
         (probing, "KeptProbe", functools.partial(_Probe, world)),
         (supervisor, "WebServer", NoWeb),
         (httpclient.TlsFiles, "context", lambda _: None),
+        (direct, "accepts", world.network.accepts),
         (disk, "install", world.install(disk.install)),
     ]
     for kind in (HttpSdDelivery, FileDelivery, FarDelivery):

@@ -266,6 +266,8 @@ UP, DOWN, DROPPED, NOTHING = {"up": "x"}, {"down": "x"}, {"dropped": "x"}, dict[
         ("its time is over, and it was not seen with it", Told(b=NOTHING, took=11.0, at=41.0), False),
         ("the same, but who has it lists it", Told(a=DOWN, b=NOTHING, took=11.0, at=999.0), True),
         ("the same, but who has it drops it", Told(a=DROPPED, b=NOTHING, took=11.0, at=999.0), False),
+        ("who has it is seen without it, and its time is over", Told(a=NOTHING, at=41.0), False),
+        ("the same, and its time is nearly over", Told(a=NOTHING, at=39.9), True),
         ("who has it lists it, and the other drops it", Told(a=DOWN, b=DROPPED, took=11.0, at=999.0), False),
         ("who has it lists it, the other has not been looked at since", Told(a=DOWN, b=NOTHING, took=16.0, at=46.0), False),
         ("the same, but who has it reaches it", Told(a=UP, b=NOTHING, took=11.0, at=999.0), True),

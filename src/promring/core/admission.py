@@ -270,10 +270,10 @@ def _missing(
 def _panic(share: _Share, probed: Mapping[str, Reply]) -> str:
     """Who is missing, and what they do when they are asked directly."""
     replies = [probed.get(name) for name in share.missing]
-    dead, alive, silent = (replies.count(one) for one in (Reply.REFUSES, Reply.ANSWERS, Reply.SILENT))
+    dead, alive, hung, silent = map(replies.count, (Reply.REFUSES, Reply.ANSWERS, Reply.HANGS, Reply.SILENT))
     more = f" and {len(share.missing) - NAMED_MOST} more" if len(share.missing) > NAMED_MOST else ""
     named = f"{', '.join(share.missing[:NAMED_MOST])}{more}"
-    asked = f"asked directly, {dead} refuse the connection, {silent} are silent, {alive} answer"
+    asked = f"asked directly, {dead} refuse the connection, {silent + hung} are silent, {alive} answer"
     unasked = replies.count(None)
     return f"{len(share.missing)} of {share.of} scrapers are gone at once: {named}; {asked}" + (
         f", {unasked} have not been heard yet" if unasked else ""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from promring.core.aliases import Aliases
-from promring.core.closed import CLOSED_S
 from promring.core.preview import Fit
 from promring.core.second_opinion import SecondOpinions
 from promring.core.verdicts import Hold, Lists, ServiceVerdict, Verdict, Withheld
 from promring.delivery import Outcome
 from promring.fleet.slicing import same_place
 from promring.fleet.state import Memory
-from promring.model import Generation, Members, Placement
+from promring.model import Generation, Members, Placement, Reply
 from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
@@ -96,13 +95,14 @@ def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: f
         log.info("scraper_idle_over", scraper=name, service=service)
 
 
-def say_closed(log: Logger, before: Collection[str], now: Collection[str], remembered: Collection[str]) -> None:
-    """Who counts as alive, and nobody listens there. ``remembered``: of whom that was not said in this run."""
-    for name in sorted(set(now) - set(before)):
-        note = "it counts as alive; its targets go to others until it answers"
-        log.error("scraper_closed", scraper=name, refuses_for_s=round(CLOSED_S), note=note)
-    for name in sorted(set(before) - set(now) - set(remembered)):
-        log.info("scraper_closed_over", scraper=name)
+def say_unresponsive(log: Logger, before: Collection[str], now: Mapping[str, Reply | None]) -> None:
+    """Who counts as alive and answers nothing."""
+    for name in sorted(now.keys() - set(before)):
+        said = now[name]
+        note = "it counts as alive; unless most are so it gets no targets until it answers"
+        log.error("scraper_unresponsive", scraper=name, does=said.value if said else "", note=note)
+    for name in sorted(set(before) - now.keys()):
+        log.info("scraper_unresponsive_over", scraper=name)
 
 
 def say_aliases(log: Logger, before: Aliases, now: Aliases) -> None:

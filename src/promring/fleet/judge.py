@@ -93,14 +93,15 @@ class Judge:
 
     def judge(self, facts: Facts, memory: Memory, now: float, doubts: Doubts) -> Verdict:
         """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds. ``doubts``:
-        who of those that count as alive shall be asked directly besides.
+        who of those that count as alive, and are not drained, shall be asked directly besides.
         """
         released = self._releases.take(self.verdict.withheld)
         judged = judge_members(
             facts, self.history, self.rules, now, drained=memory.drained, released=released, no_room=self._no_room
         )
         self.history, self.again_at = judged.history, judged.again_at
-        suspects = {s.id: s for s in (*doubts(self._facts, judged.history.members), *judged.suspects)}
+        wanted = tuple(s for s in judged.history.members if s.id not in memory.drained)
+        suspects = {s.id: s for s in (*doubts(self._facts, wanted), *judged.suspects)}
         self._facts.suspect(tuple(sorted(suspects.values())))
         self._held.say(judged.verdict)
         self.verdict = judged.verdict

@@ -96,7 +96,7 @@ class Reconciler:
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
         self.moves = Moves(handover, facts, dispatcher, needs_look=memory.unlooked or not memory.planned)
-        self.unreachable = Unreachable(memory.opinions, memory.undelivered, log=log)
+        self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, memory.answers, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term = Term(fleet, leadership, log)
@@ -128,8 +128,7 @@ class Reconciler:
         """Once: from the newest facts to every sink."""
         started = time.monotonic()
         self.memory = self._term.go_on(self.memory)
-        if (undelivered := self.unreachable.found(self.dispatcher.failing)) != self.memory.undelivered:
-            self.memory = replace(self.memory, undelivered=undelivered)
+        self.memory = self.unreachable.noted(self.memory, self.dispatcher.failing)
         if self._term.begins():
             self.moves.takeover.begin()
         facts = self.departures.applied(self._facts.newest())

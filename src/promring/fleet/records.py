@@ -20,6 +20,7 @@ from promring.core.loads import encode
 from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import Standing
+from promring.core.unresponsive import Answers
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.stretches import (
     Column,
@@ -137,6 +138,7 @@ class Record(msgspec.Struct):
     """A book of loads; empty: there is none any more."""
     opinions: OpinionsRecord | None = None
     undelivered: Failing | None = None
+    answers: Answers | None = None
     unlooked: bool = False
 
 
@@ -187,6 +189,7 @@ class Recorder:
             None if memory.loads is old.loads else b"" if memory.loads is None else encode(memory.loads),
             None if memory.opinions is old.opinions else self._opinions(memory.opinions),
             None if memory.undelivered == old.undelivered else memory.undelivered,
+            None if memory.answers == old.answers else memory.answers,
             memory.unlooked,
         )
         index = msgspec.msgpack.encode(record)

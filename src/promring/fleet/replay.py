@@ -22,6 +22,7 @@ from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import History, Standing, State
 from promring.core.trials import Trial
+from promring.core.unresponsive import NO_ANSWERS, Answers
 from promring.fleet.journal import Frame
 from promring.fleet.records import (
     ClaimsRecord,
@@ -174,6 +175,7 @@ class Replayed:
     loads: bytes = b""
     opinions: OpinionsRecord = field(default_factory=OpinionsRecord)
     undelivered: Failing = NONE_FAILING
+    answers: Answers = NO_ANSWERS
     unlooked: bool = False
 
     def apply(self, record: Record, parts: _Parts) -> None:
@@ -195,6 +197,7 @@ class Replayed:
         self.loads = self.loads if record.loads is None else record.loads
         self.opinions = self.opinions if record.opinions is None else record.opinions
         self.undelivered = self.undelivered if record.undelivered is None else record.undelivered
+        self.answers = self.answers if record.answers is None else record.answers
 
     def _service(self, name: str, record: ServiceRecord, parts: _Parts) -> _Service:
         old = self.services.get(name) or _Service()
@@ -229,6 +232,7 @@ class Replayed:
             _book(self.loads),
             _opinions(self.opinions, self.clock, now),
             self.undelivered,
+            self.answers,
             unlooked=self.unlooked,
         )
         return Written(memory, tuple(self.names))

@@ -13,6 +13,7 @@ from promring.core.claims import NO_CLAIMS, Claims, Departed
 from promring.core.loads import LoadBook
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History
+from promring.core.unresponsive import NO_ANSWERS, Answers
 from promring.fleet.timeline import Timeline
 from promring.fleet.totals import Total, Totals
 from promring.model import NONE_FAILING, Failing, Generation, Members, Slice, TargetPool
@@ -58,6 +59,8 @@ class Memory:
     """Targets that are tried elsewhere besides, and who was found sick; times are monotonic seconds of this process."""
     undelivered: Failing = NONE_FAILING
     """Who cannot be given anything, or nothing of a service."""
+    answers: Answers = NO_ANSWERS
+    """Which scrapers ever answered the audit, and which count as alive and answer nothing."""
     departed: Departed = field(default_factory=Departed, compare=False, repr=False)
     """The targets of scrapers that left the plan lately. It is not saved, and goes on over a reload."""
     unlooked: bool = field(default=False, compare=False, repr=False)

@@ -1,9 +1,9 @@
 """Targets that their owners cannot reach, scrapers that reach nothing, those that are another name of a server, and those
-that nobody finds at their address: what the loop remembers of them.
+that answer nothing although they count as alive: what the loop remembers of them.
 
 ``core/second_opinion`` decides, from what the scrapers were seen doing at each look at all of them; ``core/aliases``
-decides about names, from what the scrapers tell of their births; ``core/closed`` about addresses, from what those do that
-are asked directly.
+decides about names, from what the scrapers tell of their births; ``core/unresponsive`` about those who answer nothing, from
+what they do when they are asked directly.
 """
 
 from __future__ import annotations
@@ -14,33 +14,31 @@ from dataclasses import replace
 
 from promring.core.aliases import Aliases, Shows, denied, judged, undecided
 from promring.core.claims import Claims, Taken
-from promring.core.closed import Closed
 from promring.core.coverage import Seen
 from promring.core.idle import Pair, lacking
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
-from promring.fleet.decision_log import say_aliases, say_closed, say_opinions
+from promring.core.unresponsive import NO_ANSWERS, Answers, Unresponsive
+from promring.fleet.decision_log import say_aliases, say_opinions, say_unresponsive
 from promring.fleet.facts import FactBoard
+from promring.fleet.state import Memory
 from promring.model import NONE_FAILING, Failing, Members, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
-
-REMEMBERED_S = 120.0
-"""So long a scraper that the run before gave nothing counts as closed although it could not be asked."""
 
 
 class Unreachable:
     """Of one fleet. Of several controllers the leader says who is sick or idle: ``Term.failing``."""
 
-    def __init__(self, opinions: SecondOpinions, before: Failing = NONE_FAILING, *, log: Logger) -> None:
-        """``opinions``, ``before``: as the run before this one left them."""
+    def __init__(
+        self, opinions: SecondOpinions, aliases: Aliases = (), answers: Answers = NO_ANSWERS, *, log: Logger
+    ) -> None:
+        """``opinions``, ``aliases``, ``answers``: as the run before this one left them."""
         self.opinions = opinions
         """Targets that are tried elsewhere besides, and which scrapers are sick."""
-        self._remembered = frozenset(before.scrapers)
-        self._remembered_until = time.monotonic() + REMEMBERED_S
-        self.closed = Closed(scrapers=self._remembered)
-        """Who counts as alive and refuses the connection. At first whoever the run before gave nothing."""
-        self.aliases = before.aliases
+        self.unresponsive = Unresponsive.of(answers)
+        """Who counts as alive and answers nothing."""
+        self.aliases = aliases
         """Names that get nothing, each with the name by which the same server gets its slices."""
         self._unsure: Aliases = ()
         """Those of them that the last round did not bear out; after a second such round each is a server of its own."""
@@ -60,19 +58,24 @@ class Unreachable:
 
     @property
     def ends_next(self) -> float:
-        """When the next scraper is not sick any more, or is closed, monotonic seconds."""
+        """When the next scraper is not sick any more, or is unresponsive, monotonic seconds."""
         return min(
-            self.closed.ends_next, *(one.until for one in self.opinions.sick(time.monotonic()).values()), float("inf")
+            self.unresponsive.ends_next, *(one.until for one in self.opinions.sick(time.monotonic()).values()), float("inf")
         )
 
     def doubts(self, facts: FactBoard, alive: Members) -> Members:
         """Those who count as ``alive`` and shall be asked directly."""
-        before, ids, now = self.closed, {s.id for s in alive}, time.monotonic()
-        if now >= self._remembered_until:
-            self._remembered, before = frozenset(), replace(before, scrapers=before.scrapers & facts.probed.keys())
-        self.closed = before.after(ids, facts.answering, facts.probed, now)
-        say_closed(self._log, before.scrapers, self.closed.scrapers, self._remembered)
-        return self.closed.suspects(alive, facts.silent)
+        before, ids, listed = self.unresponsive, {s.id for s in alive}, [s.id for s in facts.listed]
+        self.unresponsive = before.after(ids, listed, facts.answering, facts.probed, time.monotonic())
+        say_unresponsive(self._log, before.scrapers, self.unresponsive.scrapers)
+        return self.unresponsive.suspects(alive, facts.silent)
+
+    def noted(self, memory: Memory, undelivered: Failing) -> Memory:
+        """``memory``, and what a restart shall know of who is ``undelivered``, an alias, or answers nothing."""
+        undelivered, answers = undelivered._replace(aliases=self.aliases), self.unresponsive.answers
+        if undelivered == memory.undelivered and answers == memory.answers:
+            return memory
+        return replace(memory, undelivered=undelivered, answers=answers)
 
     async def look(
         self,
@@ -102,9 +105,8 @@ class Unreachable:
 
     def found(self, undelivered: Failing, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives. ``ours``: by what was seen."""
-        return Failing.of((*undelivered.scrapers, *self.closed.scrapers), undelivered.refusing, self.aliases).and_those_of(
-            ours
-        )
+        nothing = (*undelivered.scrapers, *self.unresponsive.scrapers)
+        return Failing.of(nothing, undelivered.refusing, self.aliases).and_those_of(ours)
 
     def hear(
         self,

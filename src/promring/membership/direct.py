@@ -1,10 +1,10 @@
 """A second opinion about scrapers that the membership says are gone: they are asked directly.
 
-Three things are told apart. **Answers**: any HTTP answer below 500 is life; a scraper that refuses our password, or whose
+Four things are told apart. **Answers**: any HTTP answer below 500 is life; a scraper that refuses our password, or whose
 TLS and ours do not trust each other, is no dead one. **Refuses**: the scraper's own address refuses the connection, twice
-within ``REFUSED_AGAIN_S``: nobody listens there, it is dead.
-**Silent**: anything else ``TRIES`` times in a row (a time-out, a reset, an unreachable network,
-a 503 of one that is not ready): it may be dead, hang, or be cut off from here.
+within ``REFUSED_AGAIN_S``: nobody listens there, it is dead. **Hangs**: no whole answer came, ``TRIES`` times in a row, and
+its address accepts connections. **Silent**: anything else so many times (a time-out, an unreachable network, a 503 of one
+that is not ready): it may be dead, or be cut off from here.
 
 Promises: only those that the guard suspects are asked, each for itself so that none waits for another's time-out, once a
 second while it is suspected. What the machine of the controller lacks (descriptors, ports, threads), and a name that has no
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from promring.config.scraper_api import PLAIN, ScraperApi
 from promring.model import Members, Reply, Scraper
 from promring.runtime.http_client import DistrustError, HttpError, NotAskedError, RefusedError, new_session
+from promring.runtime.tcp import accepts
 from promring.runtime.unforeseen import Quiet, Unforeseen
 from promring.telemetry import log
 
@@ -69,8 +70,8 @@ class DirectProbes:
                 await asyncio.sleep(REFUSED_AGAIN_S)
                 reply = await self._reply(session, scraper)
             if reply is not None:
-                failures = failures + 1 if reply is Reply.SILENT else 0
-                if reply is not Reply.SILENT or failures >= TRIES:
+                failures = failures + 1 if reply in (Reply.SILENT, Reply.HANGS) else 0
+                if not failures or failures >= TRIES:
                     publish(scraper.id, reply)
             await asyncio.sleep(PAUSE_S)
 
@@ -90,7 +91,9 @@ class DirectProbes:
         except DistrustError:
             return Reply.ANSWERS
         except HttpError:
-            return Reply.SILENT
+            return (
+                Reply.HANGS if await accepts(self._api.url(scraper.address, self._path), self._timeout_s) else Reply.SILENT
+            )
         except Exception as error:  # whatever a scraper answers, the loop goes on
             self._faults.note(error, scraper=scraper.id)
             return None

@@ -41,6 +41,8 @@ class Reply(Enum):
     ANSWERS = "answers"
     REFUSES = "refuses"
     """Its machine says that nobody listens there, twice: it is dead."""
+    HANGS = "hangs"
+    """Its machine accepts the connection, and no whole answer comes."""
     SILENT = "silent"
     """No answer, or one that says nothing: it may be dead, hang, or be cut off from here."""
 

@@ -109,7 +109,7 @@ def _excluded(fleets: list[Fleet]) -> list[Sample]:
             "refusing": {name for _, name in failing.refusing},
             "sick": set(opinions.sick(time.monotonic())),
             "idle": {name for _, name in opinions.jobs.idle},
-            "closed": loop.unreachable.closed.scrapers,
+            "unresponsive": set(loop.unreachable.unresponsive.scrapers),
             "alias": set(loop.nameless),
         }
         samples += [((fleet.name, reason), float(len(names & live))) for reason, names in every.items()]
@@ -216,7 +216,8 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
     ("scrapers", "Scrapers by state: up, down, unknown.", ("state",), _states),
     (
         "scrapers_excluded",
-        "Live scrapers that get no targets, or no more of a service: undeliverable, refusing, sick, idle, closed, alias.",
+        "Live scrapers that get no targets, or no more of a service: undeliverable, refusing, sick, idle, unresponsive, "
+        "alias.",
         ("reason",),
         _excluded,
     ),

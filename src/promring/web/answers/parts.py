@@ -144,7 +144,9 @@ class Scraper(Answer, frozen=True):
             "Of which services it does not have what it was given, which others scrape, so that it gets no more; else null."
         ),
     ]
-    closed: Annotated[bool, doc("Whether it counts as alive and its machine refuses the connection: it gets nothing.")]
+    unresponsive: Annotated[
+        str | None, doc("How it answers nothing although it counts as alive, which is why it gets nothing; else null.")
+    ]
     alias_of: Annotated[
         str | None,
         doc("The scraper that is the same server under another name, which is why this one gets nothing; else null."),

@@ -92,8 +92,8 @@ def _why(name: str, at: int, last: int, place: Place, scraper: Scraper | None) -
         return f"it gets nothing: {scraper.sick}"
     if scraper.idle:
         return f"it gets no more of this service: {scraper.idle}"
-    if scraper.closed:
-        return "it gets nothing: nobody listens at its address"
+    if scraper.unresponsive:
+        return f"it gets nothing: it {scraper.unresponsive}"
     if scraper.alias_of:
         return f"the same server as {scraper.alias_of}, under another name"
     if scraper.cut_off:

@@ -19,12 +19,13 @@ from promring.core.standing import Standing, State
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.totals import Total, totals_of
 from promring.fleet.visitors import Visits
-from promring.model import NodeState
+from promring.model import NodeState, Reply
 from promring.web.answers import parts
 from promring.web.answers.parts import Scraper
 from promring.web.views.asking import askers_of, asking, untaken
 
 NOBODY = NodeState("", "unknown")
+NO_ANSWER = {Reply.REFUSES: "refuses connections", Reply.HANGS: "accepts connections and does not answer"}
 LEAVES = "taken out of the list; it leaves"
 ERRORS_MOST = 5
 
@@ -94,7 +95,7 @@ class _View:
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
             idle=self.idle.get(name),
-            closed=name in self.reconciler.unreachable.closed.scrapers,
+            unresponsive=_unresponsive(self.reconciler.unreachable.unresponsive.scrapers, name),
             alias_of=self.nameless.get(name),
             audit_error=(seen.error or None) if seen else None,
             visited=_visited(self.visits.get(name)),
@@ -103,6 +104,13 @@ class _View:
         )
         flaps = standing.flaps if standing and _joins(standing) else 0
         return msgspec.structs.replace(found, trouble=_trouble(found, seen, flaps))
+
+
+def _unresponsive(found: Mapping[str, Reply | None], name: str) -> str | None:
+    if name not in found:
+        return None
+    said = found[name]
+    return "did not answer before the controller started" if said is None else NO_ANSWER.get(said)
 
 
 def _joins(standing: Standing) -> bool:
@@ -218,8 +226,8 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
     not_taken = untaken(scraper.asking)
     if scraper.cut_off:
         return f"counts as dead, since its slice does not reach it: {not_taken or scraper.delivery_error or 'see the log'}"
-    if scraper.closed and scraper.state != "down":
-        return "counts as alive, and nobody listens at its address: others take over; does its check look at it?"
+    if scraper.unresponsive and scraper.state != "down":
+        return f"counts as alive and {scraper.unresponsive}: does its check look at it?"
     if scraper.delivery_error:
         return f"not delivered: {not_taken or scraper.delivery_error}"
     if scraper.state == "down":

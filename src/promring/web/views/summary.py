@@ -46,7 +46,7 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
     """What else is not good, beside who is down, what is proved, and what is held."""
     yield from (("bad", f"{s.id} sick: {s.sick}") for s in of.scrapers if s.sick)
     yield from (("bad", f"{s.id} idle: {s.idle}") for s in of.scrapers if s.idle)
-    yield from (("bad", f"{s.id} counts as alive and refuses connections") for s in of.scrapers if s.closed)
+    yield from (("bad", f"{s.id} counts as alive and {s.unresponsive}") for s in of.scrapers if s.unresponsive)
     yield from (("warn", f"{s.id} is the same server as {s.alias_of}") for s in of.scrapers if s.alias_of)
     yield from _room(of)
     if of.membership.stale:

@@ -1,7 +1,8 @@
-"""A scraper that dies while its check, or a Consul that gives no answer, goes on saying that it lives."""
+"""A scraper that dies or hangs while its check, or a Consul that gives no answer, goes on saying that it lives."""
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from tests.real.stage import CONSUL_SERVICE, SERVICE, Stage, stage
 from tests.waiting import until
 
 INTERVAL_S = 1.0
+NAMED = {"scraper_unresponsive", "audit_failed", "coverage"}
 TAKEN_OVER_S = 300.0
-"""An audit, a minute of refusals, a hand-over; only a hang passes."""
+"""An audit, a minute of refusals or three without an answer, a hand-over; only a hang passes."""
 
 
 async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_for_ever(
@@ -23,9 +25,9 @@ async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_
 ) -> None:
     """Its check looks at something else, which is as good as none."""
     async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}, http_sd=0) as s:
-        s.allowed |= {"scraper_closed", "audit_failed", "coverage"}
+        s.allowed |= NAMED
         dead = s.scrapers[0]
-        await passes_for_ever(s, dead)
+        await checked_by_something_else(s, dead)
         await until(lambda: looked_at(s, s.controller), "the audit knows all of them", 60)
         had = s.slice_of(dead)
         assert had
@@ -33,19 +35,44 @@ async def test_what_a_dead_scraper_had_goes_to_others_although_its_check_passes_
         killed_at = time.monotonic()
         await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
         assert sorted(await s.members()) == sorted(one.id for one in s.scrapers), "Consul says that it lives"
-        assert (await closed(s)) == [dead.id]
+        assert (await unresponsive(s)) == [dead.id]
         fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
         assert fleet is not None
         assert fleet["summary"]["level"] == "bad"
         assert f"{dead.id} counts as alive and refuses connections" in fleet["summary"]["text"]
-        assert "nobody listens at its address" in next(one["trouble"] for one in fleet["scrapers"] if one["id"] == dead.id)
+        assert "refuses connections" in next(one["trouble"] for one in fleet["scrapers"] if one["id"] == dead.id)
         await until(lambda: not s.slice_of(dead), "its file is emptied when others scrape", 60)
         metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
-        assert f'promring_scrapers_excluded{{fleet="{SERVICE}",reason="closed"}} 1.0' in metrics
+        assert f'promring_scrapers_excluded{{fleet="{SERVICE}",reason="unresponsive"}} 1.0' in metrics
         await dead.start()
         await until(lambda: bool(s.slice_of(dead)), "it gets its share back", TAKEN_OVER_S)
-        assert (await closed(s)) == []
+        assert (await unresponsive(s)) == []
         await s.quiet()
+        await s.scraped_by_now()
+
+
+async def test_what_a_hung_scraper_had_goes_to_others_although_its_check_passes(
+    tmp_path: Path, consul_program: Path
+) -> None:
+    """The machine accepts connections for a process that is stopped, so a TCP check would pass, too."""
+    async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}, http_sd=0) as s:
+        s.allowed |= NAMED
+        hung = s.scrapers[0]
+        await checked_by_something_else(s, hung)
+        await until(lambda: looked_at(s, s.controller), "the audit knows all of them", 60)
+        had = s.slice_of(hung)
+        hung.signal(signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        try:
+            await until(lambda: scraped_again(s, had, stopped_at), "others scrape what it had", TAKEN_OVER_S)
+            assert await unresponsive(s) == [hung.id]
+            assert hung.id in await s.members(), "Consul says that it lives"
+            await until(lambda: not s.slice_of(hung), "its file is emptied when others scrape", 60)
+        finally:
+            hung.signal(signal.SIGCONT)
+        await until(lambda: bool(s.slice_of(hung)), "it gets its share back", TAKEN_OVER_S)
+        await s.quiet()
+        assert await unresponsive(s) == []
         await s.scraped_by_now()
 
 
@@ -57,7 +84,13 @@ async def test_what_dies_while_consul_is_down_is_scraped_by_others(tmp_path: Pat
     await etcd.start()
     try:
         async with stage(tmp_path, consul_program, server("prometheus3"), audit={"interval": "5s"}, lock={}, etcd=etcd) as s:
-            s.allowed |= {"scraper_closed", "audit_failed", "coverage", "membership_gives_no_answer", "register_failed"}
+            s.allowed |= {
+                "scraper_unresponsive",
+                "audit_failed",
+                "coverage",
+                "membership_gives_no_answer",
+                "register_failed",
+            }
             second, first = await s.join_in("second"), s.controller
             assert await s.leaders() == [first]
             await first.stop()
@@ -85,14 +118,14 @@ async def leads(s: Stage, controller: Controller) -> bool:
     return await s.leaders() == [controller]
 
 
-async def passes_for_ever(s: Stage, scraper: ScraperProcess) -> None:
+async def checked_by_something_else(s: Stage, scraper: ScraperProcess) -> None:
+    """Consul's check of it looks at Consul itself from now on."""
     service = f"{CONSUL_SERVICE}-{scraper.id.replace(':', '-')}"
     there = await s.consul.get(s.session, f"/v1/agent/service/{service}")
     same = {key: there[key] for key in ("Address", "Port", "Meta", "Tags")}
     check = {"HTTP": f"http://127.0.0.1:{s.consul.port}/v1/status/leader", "Interval": "1s", "Status": "passing"}
-    await s.consul.put(
-        s.session, "/v1/agent/service/register", {"ID": service, "Name": CONSUL_SERVICE, "Check": check, **same}
-    )
+    definition = {"ID": service, "Name": CONSUL_SERVICE, "Check": check, **same}
+    await s.consul.put(s.session, "/v1/agent/service/register", definition)
 
 
 async def looked_at(s: Stage, controller: Controller) -> bool:
@@ -100,10 +133,10 @@ async def looked_at(s: Stage, controller: Controller) -> bool:
     return bool(fleet) and all(one["scraped"] == one["targets"] > 0 for one in fleet["scrapers"])
 
 
-async def closed(s: Stage) -> list[str]:
+async def unresponsive(s: Stage) -> list[str]:
     fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
     assert fleet is not None
-    return [one["id"] for one in fleet["scrapers"] if one["closed"]]
+    return [one["id"] for one in fleet["scrapers"] if one["unresponsive"]]
 
 
 async def has_left(s: Stage, scraper: ScraperProcess) -> bool:
