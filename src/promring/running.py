@@ -145,7 +145,7 @@ class Running:
             if runs and _means_the_same(fleet, runs, built.before):
                 moves = started[fleet.name].reconciler.moves
                 moves.before, known = runs.placement, runs.reconciler
-                moves.takeover.taken = known.moves.takeover.all_taken(known.dispatcher.taken)
+                moves.takeover.taken = known.moves.takeover.all_taken(known.dispatcher.given)
         self._settings = built.context.settings
         return started
 

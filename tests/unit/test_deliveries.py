@@ -280,6 +280,8 @@ async def test_where_scrapers_may_come_to_another_controller_a_written_file_is_t
         await given.deliver({"x": SLICES}, {"x"}, pushes=True, whole=False)
     assert given.one.reached == {A.id, B.id}, "each has a file that is written"
     assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (NEVER, NEVER)
+    may_have = given.given["x", A.id].since(np.array([in_force_at]))[0]
+    assert may_have == in_force_at + 1.0, "it may have had it since then: what it lacks much later it will not get"
     given.see({A.id, B.id}, {A.id: clock.now - 7.0}, in_force_at)
     await deliver(given)
     assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (clock.now, NEVER)

@@ -274,11 +274,11 @@ class _Ends:
     lacked: Flags
 
     def of(self, late: Flags, held: Held) -> Flags:
-        """Which of those that are ``held`` end. ``late``: its time is over; who is seen not to have it holds nothing."""
+        """Which of those that are ``held`` end. ``late``: its time is over."""
         rows = held.rows
         by_time = late & (self.due[rows] < NEVER) & ~(held.success & self.readable[rows])
         by_time &= ~(held.listed & self.lacked[rows])
-        return np.asarray(self.strong[rows] | (held.failure & self.weak[rows]) | by_time | (late & held.lacked))
+        return np.asarray(self.strong[rows] | (held.failure & self.weak[rows]) | by_time)
 
 
 def _ends(

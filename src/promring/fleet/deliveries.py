@@ -88,6 +88,8 @@ class ServiceDeliveries:
         pulled = {delivery.pulled for delivery in deliveries}
         self._two_ways = len(pulled) > 1
         """Whether it is not known which scrapers come and which are pushed to: they may come to another controller."""
+        self.given = dict[str, Taken]() if len(deliveries) > 1 else self.taken
+        """Which slices each may have had since when: a file that was written counts here, whoever reads it."""
         self._seen: frozenset[str] = frozenset()
         """Where there are ``_two_ways``: of whom it was seen which targets they have."""
         self._failures = 0
@@ -111,6 +113,8 @@ class ServiceDeliveries:
         upto, how = time.monotonic(), (leads(), may, pushes)
         if not whole and (known := self._known(slices, how, upto)) is not None:
             self._took(self._pushed_to(self._there), upto)
+            if self.given is not self.taken:
+                self._note(self.given, self._there, upto)
             return known
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
@@ -125,12 +129,15 @@ class ServiceDeliveries:
                 if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = self._serve(slices)
-        for gone in self.taken.keys() - names:
-            del self.taken[gone]
+        for some in (self.taken, self.given):
+            for gone in some.keys() - names:
+                del some[gone]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
         self._there = frozenset(there - {o.scraper for o in pushed if o.outcome not in ("written", "same")})
         self._took(self._pushed_to(self._there), upto)
+        if self.given is not self.taken:
+            self._note(self.given, there, upto)
         present = self.visitors.present()
         results = [
             [o if o.scraper in present else self._awaited(o.scraper, there) for o in found] if d.pulled else found
@@ -177,15 +184,21 @@ class ServiceDeliveries:
         return (name for name in there if not self.visitors.comes(name) and name not in self._seen)
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
+        scrapers = list(scrapers)
+        self._note(self.taken, scrapers, upto)
+        if self.given is not self.taken:
+            self._note(self.given, scrapers, upto)
+
+    def _note(self, known: dict[str, Taken], scrapers: Iterable[str], upto: float) -> None:
         now = time.monotonic()
         made: dict[int, Taken] = {}
         """Those that took the same slices until now have one object; they get another one together."""
         for name in scrapers:
-            before = self.taken.get(name, NOTHING_TAKEN)
+            before = known.get(name, NOTHING_TAKEN)
             after = made.get(id(before))
             if after is None:
                 after = made[id(before)] = before.and_then(upto, now)
-            self.taken[name] = after
+            known[name] = after
 
     def _came(self, scraper: str, upto: float) -> None:
         if self.visitors.came(scraper):

@@ -157,6 +157,11 @@ class Dispatcher:
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.taken.items()}
 
     @property
+    def given(self) -> dict[tuple[str, str], Taken]:
+        """By service and scraper: what each may have had, whoever reads what was written."""
+        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.given.items()}
+
+    @property
     def pulled(self) -> bool:
         """Whether scrapers come for slices of some service."""
         return any(delivery.pulled for couriers in self.couriers.values() for delivery in couriers.deliveries)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from promring.core.claims import Claims, Departed, with_seen
+from promring.core.claims import Claims, Departed, Taken, with_seen
 from promring.core.difference import compare
 from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
 from promring.core.idle import NO_CANARIES, Pair, canaries
@@ -98,7 +98,7 @@ class Moves:
         """What those have who get nothing new of some services, of those. ``failing``: the next step, of ``pool``, is made
         without these.
         """
-        taken, tried, seen = self._dispatcher.taken, self._dispatcher.tried, self._facts.seen
+        taken, tried, seen = self._dispatcher.given, self._dispatcher.tried, self._facts.seen
         barred, self._failing = self._barred, failing
         barred.has = refused_now(failing, barred.has, members, claims, taken, seen, tried)
         await barred.choose(pool, ring, tuple(pair for pair in failing.idle if pair in barred.has))
@@ -117,7 +117,8 @@ class Moves:
         if not (placed is not known or memory.claims.held or tries or looked):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works
-        return await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, looked=looked))
+        had = self.takeover.all_taken(self._dispatcher.given) if looked else None
+        return await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, had))
 
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher
@@ -131,13 +132,13 @@ class Moves:
         opinions: SecondOpinions,
         memory: Memory,
         evidence: Evidence,
-        *,
-        looked: bool,
+        had: Mapping[Pair, Taken] | None,
     ) -> Step:
+        """``had``: after a look at all of them, what each may have taken; None: there was none, or none was needed."""
         wanted = opinions.applied(placed, most, self._barred.canaries)
         live, now = {s.id for s in placed.scrapers}, time.monotonic()
         before = memory.departed.back(memory.claims, live, now)
-        claims, holders = self._schedule(wanted, most, placed, before, evidence, looked=looked)
+        claims, holders = self._schedule(wanted, most, placed, before, evidence, had)
         in_force = InForce.of(holders)
         return Step(
             placed,
@@ -151,7 +152,7 @@ class Moves:
             memory.departed.and_then(before, live, now),
             opinions.trials,
             self._failing,
-            looked,
+            had is not None,
         )
 
     def _schedule(
@@ -161,15 +162,13 @@ class Moves:
         placed: Placement,
         before: Claims,
         evidence: Evidence,
-        *,
-        looked: bool,
+        had: Mapping[Pair, Taken] | None,
     ) -> tuple[Claims, Placement]:
         """Who has what in its slice: the owners, and those who hold on to what they had ``before`` until the owners scrape
-        it. With ``looked`` that is also what another leader gave them.
+        it. After a look (``had``) that is also what another leader gave them.
         """
-        if looked:
-            taken = self.takeover.all_taken(evidence.taken)
-            before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys(), taken)
+        if had is not None:
+            before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys(), had)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self.handover, time.monotonic(), replicas=replicas, capacities=most)
 
