@@ -112,9 +112,7 @@ class ServiceDeliveries:
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto, how = time.monotonic(), (leads(), may, pushes)
         if not whole and (known := self._known(slices, how, upto)) is not None:
-            self._took(self._pushed_to(self._there), upto)
-            if self.given is not self.taken:
-                self._note(self.given, self._there, upto)
+            self._are_there(self._there, upto)
             return known
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
@@ -129,15 +127,10 @@ class ServiceDeliveries:
                 if outcome.outcome not in ("same", "waiting"):
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = self._serve(slices)
-        for some in (self.taken, self.given):
-            for gone in some.keys() - names:
-                del some[gone]
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
         there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
         self._there = frozenset(there - {o.scraper for o in pushed if o.outcome not in ("written", "same")})
-        self._took(self._pushed_to(self._there), upto)
-        if self.given is not self.taken:
-            self._note(self.given, there, upto)
+        self._are_there(there, upto)
         present = self.visitors.present()
         results = [
             [o if o.scraper in present else self._awaited(o.scraper, there) for o in found] if d.pulled else found
@@ -160,6 +153,9 @@ class ServiceDeliveries:
     def _serve(self, slices: Sequence[Slice]) -> set[str]:
         """The names of their scrapers."""
         names = {s.scraper.id for s in slices}
+        for some in (self.taken, self.given):
+            for gone in some.keys() - names:
+                del some[gone]
         self.visitors.serve(names)
         self._empty = frozenset(s.scraper.id for s in slices if not s.targets)
         return names
@@ -176,6 +172,12 @@ class ServiceDeliveries:
         if given is None or given.how != how or now >= given.again_at or len(given.slices) != len(slices):
             return None
         return given.done if all(map(operator.is_, slices, given.slices)) else None
+
+    def _are_there(self, there: Collection[str], upto: float) -> None:
+        """Each of these was pushed its slice by some way, and has it."""
+        self._took(self._pushed_to(self._there), upto)
+        if self.given is not self.taken:
+            self._note(self.given, there, upto)
 
     def _pushed_to(self, there: Collection[str]) -> Iterator[str]:
         """Of those who are ``there`` whose push tells that they have it: it is all that will ever be known of them, or what
