@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
+from yarl import URL
 
 from promring.core.second_opinion import SecondOpinions
 from promring.core.unresponsive import HANGS_S, REFUSES_S, Answers, Unresponsive
@@ -13,6 +15,7 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.state import Memory
 from promring.fleet.unreachable import Unreachable
 from promring.model import Failing, Reply, Scraper
+from promring.runtime.tcp import accepts
 from promring.telemetry import log
 
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
@@ -151,6 +154,23 @@ def test_who_is_listed_is_not_forgotten_while_it_does_not_count_as_alive() -> No
     gone = heard().after(IDS - {A.id}, [A.id], (), {}, 10.0)
     assert A.id in gone.heard
     assert A.id not in gone.after(IDS - {A.id}, (), (), {}, 11.0).heard
+
+
+def test_what_is_saved_is_sorted_so_that_the_same_is_not_saved_again() -> None:
+    ids = tuple(f"{n}:1" for n in range(9))
+    assert Unresponsive.of(Answers(ids[::-1], ("3:1", "1:1"))).answers == Answers(ids, ("1:1", "3:1"))
+
+
+async def test_an_address_accepts_or_does_not() -> None:
+    listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        assert await accepts(URL(f"http://127.0.0.1:{port}"), 5.0)
+        assert await accepts(URL(f"http://localhost:{port}"), 5.0), "one of its addresses does"
+    finally:
+        listening.close()
+    assert not await accepts(URL(f"http://127.0.0.1:{port}"), 5.0)
+    assert not await accepts(URL("http://nobody.invalid:9090"), 5.0)
 
 
 def test_who_answered_the_last_look_is_responsive_whatever_it_did_before() -> None:

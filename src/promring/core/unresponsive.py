@@ -1,10 +1,10 @@
 """Scrapers that count as alive and answer nothing, asked directly. Pure.
 
-A check may say for ever that one lives: where there is none, one that only connects (TCP), an alias of something else, one
-of a Consul agent that is cut off from its servers, or what was last known when the membership gives no answer. Who answered
-before is *unresponsive* when its machine refuses the connection for ``REFUSES_S``, or accepts it and nothing answers for
-``HANGS_S``: its targets go elsewhere, until it answers. One that is silent in another way may be cut off from here, and
-keeps them.
+The membership may call a dead scraper alive for ever: its service in Consul has no check, a check that only connects
+(TCP), or an alias of another service; its Consul agent is cut off from the servers; or Consul gives no answer. A scraper
+that answered before is *unresponsive* when its machine refuses the connection for ``REFUSES_S``, or accepts the
+connection and no answer comes for ``HANGS_S``. An unresponsive scraper gets nothing until it answers. A scraper that is
+silent in another way may be cut off from this controller only, and keeps its targets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from promring.model import Members, Reply
 REFUSES_S = 60.0
 """Longer than a restart, and than most checks need to tell that it is dead."""
 HANGS_S = 180.0
-"""Longer than a server that has very much to do hardly answers."""
+"""Longer than an overloaded server is late with its answer."""
 
 
 class Answers(NamedTuple):
@@ -33,27 +33,29 @@ NO_ANSWERS = Answers()
 
 @dataclass(frozen=True, slots=True)
 class Unresponsive:
-    """``heard``: ids of those that ever answered; ``since`` when each does not, having refused or hung first, monotonic
-    seconds; ``scrapers``: who is unresponsive, and what it does; None: that is not known since the start. Never changed:
-    ``after`` makes the next.
+    """``heard``: the ids of the scrapers that ever answered. ``since``: when a scraper refused or hung first, with no answer
+    after that, monotonic seconds. ``scrapers``: the unresponsive scrapers, with what each does; None: not asked since the
+    start. Never changed: ``after`` makes the next.
     """
 
     heard: frozenset[str] = frozenset()
     since: Mapping[str, float] = field(default_factory=dict)
     scrapers: Mapping[str, Reply | None] = field(default_factory=dict)
     ends_next: float = float("inf")
-    """When the next one is unresponsive if it goes on like that, monotonic seconds."""
+    """When the next scraper becomes unresponsive if it gives no answer until then, monotonic seconds."""
 
     @classmethod
     def of(cls, before: Answers) -> Unresponsive:
-        return cls(frozenset(before.heard), scrapers=dict.fromkeys(before.unresponsive))
+        return cls(frozenset({*before.heard, *before.unresponsive}), scrapers=dict.fromkeys(before.unresponsive))
 
     @property
     def answers(self) -> Answers:
         return Answers(tuple(sorted(self.heard)), tuple(sorted(self.scrapers)))
 
     def suspects(self, alive: Members, silent: Collection[str]) -> Members:
-        """Who is to be asked directly, of those that count as ``alive``: who is ``silent`` and answered before."""
+        """The scrapers to ask directly, of those that count as ``alive``: the unresponsive ones, and those that answered
+        before and were ``silent`` at the last look.
+        """
         return tuple(s for s in alive if s.id in self.scrapers or (s.id in self.heard and s.id in silent))
 
     def after(
@@ -64,14 +66,14 @@ class Unresponsive:
         replies: Mapping[str, Reply],
         now: float,
     ) -> Unresponsive:
-        """``listed``: who is, alive or not; ``answering``: who answered at the last look; ``replies``: of those that were
-        asked directly.
+        """``listed``: the scrapers that the membership lists, alive or not; ``answering``: those that answered the last
+        look; ``replies``: what those did that were asked directly.
         """
         heard = (self.heard | frozenset(answering)).intersection({*alive, *listed})
         mute = {
             name: replies.get(name)
             for name in alive
-            if (name in heard or name in self.scrapers) and name not in answering and replies.get(name) is not Reply.ANSWERS
+            if name in heard and name not in answering and replies.get(name) is not Reply.ANSWERS
         }
         off = {name for name, reply in mute.items() if reply in (Reply.REFUSES, Reply.HANGS)}
         since = {name: self.since.get(name, now) for name in mute if name in off or name in self.since}

@@ -1,10 +1,11 @@
 """All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
 
-Who does not lead lets scrapers come for their slices, and pushes nothing. A file that is written is taken, unless scrapers
-may come for their slices as well: then only who comes, or is seen to run its slice, has taken it, as far as that is seen.
-How often in a row no delivery has reached a scraper is counted (``fleet.dispatcher`` says what follows). Trouble on our own
-side, on the way, or a push that has not ended is never counted. One that comes for its slices is reached when it has come,
-or is seen to run what it shall (``visitors``).
+A controller that does not lead lets scrapers come for their slices, and pushes nothing. A pushed slice counts as taken
+when every way that pushes has it. Where scrapers may come for their slices as well, a push proves nothing of a scraper
+that the audit can see: such a scraper has taken its slice when it came for it, or is seen to run it. Failed deliveries in
+a row are counted for each scraper (``fleet.dispatcher`` says what follows); trouble of this machine or on the way, and a
+push that has not ended, do not count. A scraper that comes for its slices is reached when it has come, or is seen to run
+its slice (``visitors``).
 """
 
 from __future__ import annotations
@@ -87,11 +88,11 @@ class ServiceDeliveries:
         """Who was pushed its slice, by every way that pushes, and had it the last time."""
         pulled = {delivery.pulled for delivery in deliveries}
         self._two_ways = len(pulled) > 1
-        """Whether it is not known which scrapers come and which are pushed to: they may come to another controller."""
+        """Whether some ways push and others are pulled: a scraper may read either, and may come to another controller."""
         self.given = dict[str, Taken]() if len(deliveries) > 1 else self.taken
-        """Which slices each may have had since when: a file that was written counts here, whoever reads it."""
+        """Which slices each scraper may have taken, and when: here every push counts."""
         self._seen: frozenset[str] = frozenset()
-        """Where there are ``_two_ways``: of whom it was seen which targets they have."""
+        """With ``_two_ways``: the scrapers that the audit can see."""
         self._failures = 0
         self._locked_out = False
         self._answered = False
@@ -174,15 +175,13 @@ class ServiceDeliveries:
         return given.done if all(map(operator.is_, slices, given.slices)) else None
 
     def _are_there(self, there: Collection[str], upto: float) -> None:
-        """Each of these was pushed its slice by some way, and has it."""
+        """``there``: the scrapers to which some way has pushed the slice; ``self._there``: to which every way has."""
         self._took(self._pushed_to(self._there), upto)
         if self.given is not self.taken:
             self._note(self.given, there, upto)
 
     def _pushed_to(self, there: Collection[str]) -> Iterator[str]:
-        """Of those who are ``there`` whose push tells that they have it: it is all that will ever be known of them, or what
-        is pushed is the only way.
-        """
+        """Those of ``there`` whose push counts as taken: pushes are the only way, or the audit cannot see the scraper."""
         return (name for name in there if not self.visitors.comes(name) and name not in self._seen)
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
@@ -207,8 +206,8 @@ class ServiceDeliveries:
             self._took([scraper], upto)
 
     def saw(self, sight: Sight, upto: float) -> None:
-        """Of those who were asked some were seen to run what was put in force until ``upto``. Who does not come for an empty
-        slice, and runs nothing, has not come back by that.
+        """``sight`` tells which of the asked scrapers run what was put in force until ``upto``. A scraper that has no
+        targets, and does not come for its empty slice, does not count as back by that.
         """
         running = sight.running.get(self._service, {})
         if self._two_ways:

@@ -313,7 +313,7 @@ class ConsulMembership:
                 self._settle(_nodes(self._last) - _nodes(self._watch.catalogue.listed))
             if lost := self._settling - _nodes(answer.value):
                 names = ", ".join(join_host_port(*node) for node in sorted(lost))
-                self._publish(Waiting(f"Consul forgot scrapers; not back yet: {names}"))
+                self._publish(Waiting(f"not in Consul any more, waited for {self._settle_s:g} s at most: {names}"))
                 return
             self._end_settling()
             self._last = answer.value
