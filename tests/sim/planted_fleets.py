@@ -191,6 +191,11 @@ def nobody_is_needed() -> Places:
     return [(admission, "_needed", lambda *_, **__: ())]
 
 
+def followers_count_for_themselves() -> Places:
+    """Whom a controller lets in goes by the leaves that it has seen itself, also when it follows."""
+    return [(Judge, "_out", None)]
+
+
 FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
     bug.__name__: bug
     for bug in (
@@ -211,5 +216,6 @@ FLEET_BUGS: Mapping[str, Callable[[], Places]] = {
         capacity_is_forgotten,
         weights_are_forgotten,
         nobody_is_needed,
+        followers_count_for_themselves,
     )
 }

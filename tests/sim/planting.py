@@ -48,6 +48,7 @@ EXAMINED: dict[str, Exam] = {
     "empty_on_an_error": exams.source_gives_no_answer,
     "epoch_stays": controller_exams.slices_come_late,
     "everybody_is_sick": scraper_exams.most_fail,
+    "followers_count_for_themselves": scraper_exams.some_leave_too_often_while_one_is_away,
     "guard_always_acts": exams.most_are_hidden,
     "lease_never_ends": controller_exams.leader_is_cut_off,
     "limited_is_covered": scraper_exams.scraper_lies,

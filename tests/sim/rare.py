@@ -17,6 +17,7 @@ from tests.sim.job_exams import nothing_missed, somebody_leads
 from tests.sim.lockstores import CONSUL
 from tests.sim.proof import TIMEOUT_S
 from tests.sim.rights import ANYBODY, OF_THE_CATALOGUE, OF_THE_LOCK, SESSION, TOKEN, lost
+from tests.sim.scraper_exams import some_leave_too_often_while_one_is_away
 from tests.sim.traits import NEVER
 from tests.sim.wanted import AUDIT_S, OVERLAP_S
 
@@ -190,4 +191,5 @@ def drawn_exams(seed: int) -> tuple[Rare, ...]:
     rng, other = Random(f"rare exam {seed}"), Random(f"jobless exam {seed}")
     drawn: tuple[Rare, ...] = (rng.choice(EXAMS),) if rng.random() < EXAM_SHARE else ()
     drawn = (*drawn, one_lacks_a_job) if other.random() < EXAM_SHARE else drawn
-    return (*drawn, one_dies_and_counts_as_alive) if Random(f"dead {seed}").random() < EXAM_SHARE else drawn
+    drawn = (*drawn, one_dies_and_counts_as_alive) if Random(f"dead {seed}").random() < EXAM_SHARE else drawn
+    return (*drawn, some_leave_too_often_while_one_is_away) if Random(f"away {seed}").random() < EXAM_SHARE else drawn

@@ -11,6 +11,9 @@ from tests.sim.wanted import AUDIT_S, RECONCILE_S
 NEEDED_S = 25.0
 """A scraper that is needed has its targets: healthy as long as one that left twice, the check, the delivery."""
 
+AGREES_S = 20.0
+"""A controller that follows knows what the leader has told, and goes by it."""
+
 
 def called_sick(fleet: Fleet) -> set[str]:
     """Whom some controller takes for sick now."""
@@ -172,6 +175,34 @@ async def most_left_too_often(fleet: Fleet) -> None:
         members = {s.id for s in found.reconciler.memory.members} if (found := controller.fleet()) else able
         if 2 * len(members & able) < len(able):
             fleet.broken(f"{controller.name} keeps more than half of the live scrapers waiting: {sorted(able - members)}")
+
+
+async def some_leave_too_often_while_one_is_away(fleet: Fleet) -> None:
+    """Of several controllers one has not seen all the leaves. All give targets to the same scrapers."""
+    away = [c for c in fleet.world.controllers.values() if not c.leads][:1]
+    if not away:
+        return
+    scrapers = list(fleet.world.scrapers.values())
+    flapping = fleet.rng.sample(scrapers, fleet.rng.randrange(1, len(scrapers)))
+    await away[0].kill()
+    for pause_s in (NEEDED_S, NEEDED_S, 2 * NEEDED_S, 2 * NEEDED_S, 2 * NEEDED_S, NEEDED_S):
+        for scraper in flapping:
+            scraper.up = False
+            await fleet.let_pass(3.0)
+            scraper.restart(fleet.world.now)
+        await fleet.let_pass(pause_s)
+        if not away[0].runs and pause_s > NEEDED_S:
+            away[0].start()
+    before = members(fleet)
+    await fleet.let_pass(AGREES_S)
+    if len(set(before.values())) > 1 and members(fleet) == before:
+        fleet.broken(f"controllers give targets to different scrapers for {AGREES_S:g} s: {before}")
+
+
+def members(fleet: Fleet) -> dict[str, tuple[str, ...]]:
+    """By controller, whom its plan gives targets."""
+    fleets = {c.name: found for c in fleet.world.controllers.values() if (found := c.fleet())}
+    return {name: tuple(s.id for s in found.reconciler.memory.members) for name, found in fleets.items()}
 
 
 SCRAPER_EXAMS = (

@@ -38,6 +38,7 @@ FIRST = {
     "empty_on_an_error": 6,
     "epoch_stays": 4,
     "everybody_is_sick": 2,
+    "followers_count_for_themselves": 1,
     "guard_always_acts": 6,
     "lease_never_ends": 4,
     "limited_is_covered": 9,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from promring.core.admission import Admitted, Aside, admit, unanswered
+from promring.core.admission import TOLD_S, Admitted, Aside, admit, unanswered
 from promring.core.standing import DELAY_MOST_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply, Scraper
 
@@ -29,10 +29,18 @@ class Case:
         self.last = Admitted(self.history)
 
     def says(
-        self, names: str, at: float, *, released: bool = False, no_room: bool = False, drained: str = "", unable: str = ""
+        self,
+        names: str,
+        at: float,
+        *,
+        released: bool = False,
+        no_room: bool = False,
+        drained: str = "",
+        unable: str = "",
+        out: str | None = None,
     ) -> str:
         """The members' names after the answer, ``!`` before them when held. ``released``: who was lost before; ``unable``:
-        who has weight 0.
+        who has weight 0; ``out``: of the plan of the leader that is followed.
         """
         self.last = admit(
             tuple(replace(s, weight=0.0) if s.host in unable else s for s in scrapers(names)),
@@ -44,6 +52,7 @@ class Case:
             let_go=self.last.lost if released else (),
             let_in=released,
             no_room=no_room,
+            out=None if out is None else [f"{name}:1" for name in out],
         )
         self.history = self.last.history
         held = "!" if self.last.panic or self.last.warming_up else ""
@@ -196,6 +205,38 @@ def test_where_targets_have_no_room_nobody_that_is_healthy_waits_long() -> None:
     assert case.says("abcd", 21, no_room=True) == "abcd"
 
 
+def test_who_follows_lets_in_whom_the_plan_of_the_leader_has_whatever_it_has_seen_itself() -> None:
+    case = flapped("ab", ("c", 9))
+    assert [case.says("abc", 5, out=""), case.last.again_at] == ["ab", TOLD_S], "the leader may not have told yet"
+    assert [case.says("abc", 9.9, out=""), case.says("abc", 10, out="")] == ["ab", "abc"]
+    slow = flapped("ab", ("c", 1), join_delay_s=30.0)
+    assert [slow.says("abc", 29.9, out=""), slow.says("abc", 30, out="")] == ["ab", "abc"]
+    first = Case("ab", join_delay_s=5.0)
+    assert [first.says("abc", 0, out=""), first.says("abc", 5, out="")] == ["ab", "abc"], "no longer than by itself"
+
+
+def test_who_follows_waits_for_the_leader_with_whom_that_keeps_out_but_not_for_ever() -> None:
+    case = flapped("a", ("b", 1), ("c", 1), ("d", 0))
+    assert [case.says("abcd", at, out="bc") for at in (4.9, 5, 60)] == ["a", "ad", "ad"]
+    assert case.last.again_at == DELAY_MOST_S
+    assert case.says("abcd", 70, out="c") == "abd", "told that it is in"
+    assert [case.says("abcd", 299, out="c"), case.says("abcd", 300, out="c")] == ["abd", "abcd"]
+    alone = flapped("a", ("b", 1), ("c", 1), ("d", 0))
+    assert [alone.says("abcd", 60, out="bc"), alone.says("abcd", 61)] == ["ad", "abcd"], "nobody leads any more"
+
+
+def test_who_follows_lets_nobody_in_because_it_is_needed_here() -> None:
+    case = flapped("a", ("b", 9), ("c", 9))
+    assert [case.says("abc", 20, out="bc", no_room=True), case.says("abc", 21, no_room=True)] == ["a", "abc"]
+
+
+def test_a_cold_start_beside_a_leader_leaves_out_whom_that_leaves_out_unless_it_leaves_out_all() -> None:
+    case = Case(join_delay_s=5.0)
+    assert [case.says("abc", 0, out="b"), case.says("abc", 5, out="b"), case.says("abc", 9, out="b")] == ["!", "ac", "ac"]
+    assert case.says("abc", 9.1, out="") == "abc"
+    assert [(all_ := Case()).says("abc", 0, out="abc"), all_.says("abc", 5, out="abc")] == ["!", "abc"]
+
+
 def test_the_last_one_that_is_in_hangs_while_all_others_wait_and_is_no_panic() -> None:
     case = flapped("a", ("b", 9), ("c", 9), ("d", 9), panic_hold_s=60.0)
     assert case.says("abcd", 5) == "a"
@@ -312,6 +353,13 @@ def test_who_dies_one_after_the_other_within_the_hold_counts_together() -> None:
     assert [case.says("abcdef"[:n], 61 * (6 - n)) for n in (5, 4, 3, 2)] == ["abcde", "abcd", "abc", "ab"]
     case = Case("abcdef", panic_threshold=0.2, panic_hold_s=60.0)
     assert [case.says("abcde", 0), case.says("abcd", 60)] == ["abcde", "abcd"], "the first left as long ago as the hold"
+
+
+def test_who_left_long_ago_and_is_not_back_does_not_count_among_all() -> None:
+    case = Case("abcd", panic_hold_s=60.0)
+    assert [case.says("abc", 0), case.says("abc", 100)] == ["abc", "abc"]
+    assert case.says("a", 101) == "!abc", "two of three, not of four"
+    assert "2 of 3" in case.last.said
 
 
 def test_who_left_a_moment_ago_and_is_back_is_not_missing() -> None:

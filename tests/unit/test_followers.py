@@ -9,7 +9,11 @@ import pytest
 
 from promring.core.handover import Handover
 from promring.core.sight import Sight
+from promring.core.standing import History, Rules, Standing, State
 from promring.election.leadership import Leadership
+from promring.fleet.state import Memory
+from promring.model import Members
+from tests.judging import Guard
 from tests.seeing import owned, seen_with
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
 
@@ -34,3 +38,32 @@ async def test_a_fresh_controller_serves_nothing_that_takes_away_what_is_held(tm
     await loop.reconciler.cycle()
     assert len(loop.sink.targets()[B.id]) == 5
     assert loop.sink.targets()[A.id] == set(NAMES)
+
+
+async def test_who_follows_gives_targets_to_whom_the_leader_does_and_else_goes_by_itself(
+    tmp_path: Path,
+) -> None:
+    """B left often here, or never; the leader tells of it as of one that is listed and not in its plan, or does not."""
+    now = time.monotonic()
+    flapped = Standing(B, State.JOINING, now - 60.0, joined_at=now - 90.0, left_at=now - 80.0, flaps=5)
+    seldom = Standing(B, State.JOINING, now - 60.0)
+
+    waits: list[float] = []
+
+    async def members(standing: Standing, out: Members | None, leader: str = "first") -> Members:
+        term = Leadership(alone=False, clock=lambda: 0.0)
+        term.follow(leader, 4)
+        if out is not None:
+            term.share_down({"x": out, "other": (A, B)})
+        memory = Memory(members=(A,), history=History({A.id: Standing(A, State.IN, now - 600.0), B.id: standing}))
+        loop = Loop(tmp_path, memory=memory, leadership=term, guard=Guard(Rules(join_delay_s=5.0)))
+        loop.facts.put_listed((A, B))
+        await loop.say((A, B), TARGETS)
+        waits.append(loop.reconciler.judge.joins_at(standing) - standing.since)
+        return loop.reconciler.history.members
+
+    assert await members(seldom, (B,)) == (A,), "the leader keeps it out"
+    assert await members(flapped, ()) == (A, B), "the leader has let it in"
+    assert [await members(flapped, None), await members(seldom, None)] == [(A,), (A, B)], "it does not say of this fleet"
+    assert await members(seldom, (B,), leader="") == (A, B), "nobody leads"
+    assert waits == pytest.approx([300.0, 10.0, 160.0, 5.0, 5.0]), "as the page says"

@@ -17,6 +17,9 @@ A longer ``delay`` is cut short where the scraper is needed, to that of a scrape
 wait so than are in, some of them come in until half of all are in, those that left least often first. When targets have no
 room in the plan, all of them come in.
 
+A controller that follows another one may have seen other leaves, and goes by that one's plan. Who is joining here and is in
+that plan comes in after ``TOLD_S``; who is listed there and is not in it waits until it is, for the longest delay at most.
+
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
 with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
 missing are probed directly then, those that had left before, too:
@@ -39,10 +42,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promring.core.standing import FORGIVEN_S, NEVER, History, Rules, Standing, State
+from promring.core.standing import FLAPS_MOST, FORGIVEN_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply
 
 NAMED_MOST = 20
+TOLD_S = 10.0
+"""So long the controller that leads takes at most to tell who is not in its plan."""
 INFINITY = float("inf")
 
 
@@ -100,32 +105,32 @@ def admit(
     let_go: Collection[str] = (),
     let_in: bool = False,
     no_room: bool = False,
+    out: Collection[str] | None = None,
 ) -> Admitted:
     """Who counts as alive after ``answer``.
 
     ``probed``: what those lost before do when they are asked directly; ``drained``: who gets nothing anyway, so it does not
     matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited
-    for; ``no_room``: that the scrapers in the plan have no room for all targets.
+    for; ``no_room``: that the scrapers in the plan have no room for all targets; ``out``: who is listed and not in the plan
+    of the controller that leads, None: of none that we follow.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     for name, one in standings.items():
-        if one.state is State.JOINING and one.joins_at(rules) <= now and history.members:
+        if one.state is State.JOINING and joins_at(one, rules, out) <= now and history.members:
             standings[name] = one.joined(now)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
     share = _missing(standings, gone, rules, now, drained)
     found = _leaving(standings, gone, share, history.panic_since, rules, now, probed=probed, let_go=let_go)
     began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
-    for name in found.leaving:
-        standings[name] = standings[name].left(now)
-    if history.members:
+    standings |= {name: standings[name].left(now) for name in found.leaving}
+    if history.members and out is None:
         for name in _needed(standings, rules, now, drained, no_room=no_room):
             standings[name] = standings[name].joined(now)
     staying = tuple(name for name in found.lost if name not in found.leaving)
     after = History(standings, found.panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
-        after = _all_in(after, now)
-    due = [found.ends_at, warm_at, *_due(after.standings, rules)]
+        after = _all_in(after, now, out or ())
     asked = {*share.missing, *staying} if staying else ()
     return Admitted(
         after,
@@ -137,17 +142,26 @@ def admit(
         suspects=tuple(sorted(standings[name].scraper for name in asked)),
         began_at=began_at,
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
-        again_at=min((at for at in due if at > now), default=INFINITY),
+        again_at=_again_at(now, found.ends_at, warm_at, *_due(after.standings, rules, out)),
     )
 
 
-def _all_in(history: History, now: float) -> History:
-    """All that are joining come in together: ``to``, not ``joined``, as they were there before, and a first leave is no
-    flap.
+def _all_in(history: History, now: float, out: Collection[str]) -> History:
+    """All that are joining come in together, but those that are ``out`` of another plan, unless all are: ``to``, not
+    ``joined``, as they were there before, and a first leave is no flap.
     """
-    standings = history.standings
-    first = {n: one.to(State.IN, now) for n, one in standings.items() if one.state is State.JOINING}
-    return History({**standings, **first}, history.panic_since)
+    joining = {n: one for n, one in history.standings.items() if one.state is State.JOINING}
+    first = {n: one for n, one in joining.items() if n not in out} or joining
+    return History({**history.standings, **{n: one.to(State.IN, now) for n, one in first.items()}}, history.panic_since)
+
+
+def joins_at(one: Standing, rules: Rules, out: Collection[str] | None) -> float:
+    """When one that is joining comes in, if it stays. ``out`` as of ``admit``."""
+    if out is None:
+        return one.joins_at(rules)
+    if one.scraper.id in out:
+        return one.since + rules.delay_s(FLAPS_MOST)
+    return min(one.joins_at(rules), one.since + max(rules.join_delay_s, TOLD_S))
 
 
 def _needed(
@@ -194,7 +208,7 @@ def _leaving(
     ends_at, said, panic = panic_since + rules.panic_hold_s, _panic(share, probed), ""
     leaving = [n for n in leaving if probed.get(n) is Reply.REFUSES]
     if now >= ends_at and all(n in probed for n in gone):
-        leaving += [n for n in gone if n not in leaving and _is_out(standings[n], probed[n], rules, now)]
+        leaving += [n for n in gone if _is_out(standings[n], probed[n], rules, now)]
     elif not any(probed.get(n) is Reply.REFUSES for n in share.missing):
         panic = said
     return _Leaving(gone, leaving, panic_since, panic, said, ends_at)
@@ -298,11 +312,15 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     return f"{alive} alive; waiting up to {wait_s:g} s{others}", ends_at
 
 
-def _due(standings: Mapping[str, Standing], rules: Rules) -> Iterable[float]:
+def _again_at(now: float, *due: float) -> float:
+    return min(at for at in (*due, INFINITY) if at > now)
+
+
+def _due(standings: Mapping[str, Standing], rules: Rules, out: Collection[str] | None) -> Iterable[float]:
     """When one may come in, or go."""
     members = any(one.planned for one in standings.values())
     for one in standings.values():
         if one.state is State.JOINING and members:
-            yield from (one.needed_at(rules), one.joins_at(rules))
+            yield from (one.needed_at(rules), joins_at(one, rules, out))
         elif one.state is State.LEAVING:
             yield from (one.since + rules.leave_delay_s, one.held_until(rules))

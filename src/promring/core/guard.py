@@ -57,11 +57,13 @@ def judge_members(
     drained: Collection[str] = (),
     released: Collection[Release] = (),
     no_room: bool = False,
+    out: Collection[str] | None = None,
 ) -> Judgement:
     """About the scrapers of a fleet: a verdict, and what to remember for the next one.
 
     ``drained``: scrapers that get nothing, whatever their weight. ``released``: what a person saw held, and lets go.
-    ``no_room``: some targets have none in the last plan. ``now`` in seconds, on the clock of ``history``.
+    ``no_room``: some targets have none in the last plan. ``out``: as of ``admit``. ``now`` in seconds, on the clock of
+    ``history``.
     """
     members = facts.members
     if not isinstance(members.newest, Known):
@@ -80,6 +82,7 @@ def judge_members(
             let_go=[name for one in released if one.reason == "panic" for name in one.what],
             let_in=("warming_up", ()) in released,
             no_room=no_room,
+            out=out,
         )
         if admitted.panic or admitted.warming_up:
             held = Hold("warming_up", admitted.warming_up, until=admitted.until)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from promring.core.admission import joins_at
 from promring.core.guard import judge_lists, judge_members
 from promring.core.joined import part_of
 from promring.core.pool import fingerprint_of
 from promring.core.preview import Fit, fit
-from promring.core.standing import History, Rules, State
+from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Act, Facts, Guard, Hold, Lists, ServiceVerdict, Verdict, Withheld, ends_next
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import Held, say_fit
@@ -96,8 +97,9 @@ class Judge:
         who of those that count as alive, and are not drained, shall be asked directly besides.
         """
         released = self._releases.take(self.verdict.withheld)
+        drained, no_room, out = memory.drained, self._no_room, self._out
         judged = judge_members(
-            facts, self.history, self.rules, now, drained=memory.drained, released=released, no_room=self._no_room
+            facts, self.history, self.rules, now, drained=drained, released=released, no_room=no_room, out=out
         )
         self.history, self.again_at = judged.history, judged.again_at
         wanted = tuple(s for s in judged.history.members if s.id not in memory.drained)
@@ -199,12 +201,22 @@ class Judge:
         if fitted and self._no_room and any(one.state is State.JOINING for one in self.history.standings.values()):
             self.again_at = 0.0
 
+    def joins_at(self, one: Standing) -> float:
+        """When one that is joining comes in at the latest, if it stays, monotonic seconds."""
+        return joins_at(one, self.rules, self._out)
+
     def forget(self, scrapers: Collection[str]) -> None:
         """These were taken out of the configuration, and have ended."""
         standings = {name: one for name, one in self.history.standings.items() if name not in scrapers}
         self.history = replace(self.history, standings=standings)
 
     # --- beside other controllers ------------------------------------------------------------------------------------
+
+    @property
+    def _out(self) -> frozenset[str] | None:
+        """Who is listed and not in the plan of the leader that we follow; None: we follow none, or it does not say."""
+        told = self._leadership.down.get(self.fleet) if self._leadership.leader and not self._leadership.leads() else None
+        return None if told is None else frozenset(s.id for s in told)
 
     def decided(self, facts: Facts, memory: Memory, *, acts: bool) -> set[str]:
         """The services whose plan is from scrapers that are known, and as good as another controller's. ``acts``: we act,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from promring.core.admission import TOLD_S
 from promring.core.loads import LoadBook, decode, encode
 from promring.election.leadership import Leadership
 from promring.fleet.slicing import in_epoch
@@ -19,8 +20,6 @@ LISTED_STILL_S = 600.0
 """So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
 FOUND_AGAIN_S = 120.0
 """So long a new leader takes at most to find what the leader before it had found of scrapers that get nothing."""
-NEWS_S = 10.0
-"""So long the leader takes at most to tell of a death that we have seen."""
 
 
 class Term:
@@ -84,14 +83,14 @@ class Term:
             return listed
         if not leadership.leads():
             now = leadership.clock()
-            untold = (s for s in listed if s.id in self._live or now - self._died_at.get(s.id, float("-inf")) < NEWS_S)
+            untold = (s for s in listed if s.id in self._live or now - self._died_at.get(s.id, float("-inf")) < TOLD_S)
             return (*untold, *told)
         return (*told, *listed) if leadership.clock() - leadership.led_since < LISTED_STILL_S else listed
 
     def tell_down(self, listed: Members, live: Members) -> None:
         """As the leader: the plan is over those who are ``listed`` and not ``live``, too."""
         ids, now = frozenset(s.id for s in live), self.leadership.clock()
-        died = {name: at for name, at in self._died_at.items() if now - at < NEWS_S and name not in ids}
+        died = {name: at for name, at in self._died_at.items() if now - at < TOLD_S and name not in ids}
         self._died_at, self._live = dict.fromkeys(self._live - ids, now) | died, ids
         if self.leadership.leads() and not self.leadership.alone:
             self.leadership.placed_over(self._fleet, tuple(s for s in listed if s.id not in ids))

@@ -116,7 +116,10 @@ class Scraper(Answer, frozen=True):
     ]
     joins_at: Annotated[
         float | None,
-        doc("Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap. Else null."),
+        doc(
+            "Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap, or where"
+            " the leader keeps it out. Else null."
+        ),
     ]
     zone: Annotated[str, doc("Its zone; empty where it has none.")]
     url: Annotated[str | None, doc("Its own page, as promring asks it; null: its address is not known.")]

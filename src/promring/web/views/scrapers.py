@@ -75,7 +75,7 @@ class _View:
             reason=node.reason,
             standing=standing.state.value if standing else None,
             since=_wall(standing.since) if standing else self.reconciler.memory.timeline.left_at(name),
-            joins_at=_wall(standing.joins_at(self.reconciler.judge.rules)) if standing and _joins(standing) else None,
+            joins_at=_wall(self.reconciler.judge.joins_at(standing)) if standing and _joins(standing) else None,
             zone=self.zones.get(name, ""),
             url=str(self.fleet.settings.scraper_api.url(address, "/")) if address else None,
             drained=name in self.drained,
