@@ -52,7 +52,12 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    for name in ("promring.fleet.deliveries", "promring.fleet.visitors", "promring.delivery.http_sd"):
+    for name in (
+        "promring.fleet.deliveries",
+        "promring.fleet.receipts",
+        "promring.fleet.visitors",
+        "promring.delivery.http_sd",
+    ):
         monkeypatch.setattr(f"{name}.time", found)
     return found
 
@@ -82,7 +87,7 @@ async def deliver(given: Given, times: int = 1, slices: Sequence[Slice] = SLICES
 
 
 def has_since(given: Given, name: str, begun: float) -> float:
-    return float(given.one.taken[name].since(np.array([begun]))[0]) if name in given.one.taken else NEVER
+    return float(given.one.receipts.taken[name].since(np.array([begun]))[0]) if name in given.one.receipts.taken else NEVER
 
 
 async def test_what_is_pushed_is_taken_when_it_is_there(clock: Clock) -> None:
@@ -207,7 +212,7 @@ async def test_what_is_not_decided_is_neither_taken_nor_a_failure(clock: Clock, 
     sink.outcome[B.id] = outcome
     await deliver(given, UNDELIVERABLE_AFTER + 1)
     assert not given.cut_off
-    assert B.id not in given.one.taken
+    assert B.id not in given.one.receipts.taken
 
 
 async def test_a_change_does_not_cut_off_at_once_who_comes_to_another_controller(clock: Clock) -> None:
@@ -331,7 +336,7 @@ async def test_what_is_remembered_of_scrapers_that_left_is_forgotten_with_pushes
     given = couriers(Pushed())
     await deliver(given)
     await deliver(given, slices=SLICES[:1])
-    assert set(given.one.taken) == {A.id}
+    assert set(given.one.receipts.taken) == {A.id}
 
 
 def test_a_hand_over_longer_than_what_is_kept_ends_by_time() -> None:
@@ -375,7 +380,7 @@ async def test_who_comes_for_many_slices_is_not_counted_at_each_change_of_anothe
     for _ in range(2):
         clock.now += 1.0
         served.came("0:1")
-    assert given.one.taken["0:1"].uptos, "who comes has it at once"
+    assert given.one.receipts.taken["0:1"].uptos, "who comes has it at once"
     clock.now += COUNTED_AGAIN_S
     assert await look(changed) == 1
     assert "0:1" in given.one.reached

@@ -365,7 +365,7 @@ class ReadIn(dict[str, Taken]):
 
 async def test_a_scraper_may_come_for_its_slice_while_a_plan_is_made_of_what_was_taken(tmp_path: Path) -> None:
     loop = await all_of(tmp_path)
-    taken = loop.couriers["db"].taken = ReadIn()
+    taken = loop.couriers["db"].receipts.taken = ReadIn()
     await loop.say((A, B, C))
     assert taken.threads == {threading.get_ident()}
 

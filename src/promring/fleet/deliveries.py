@@ -1,11 +1,9 @@
-"""All deliveries of one shard service together: what they are given, who has taken what, and who cannot be reached.
+"""All deliveries of one shard service together: what they are given, and who cannot be reached.
 
-A controller that does not lead lets scrapers come for their slices, and pushes nothing. A pushed slice counts as taken
-when every way that pushes has it. Where scrapers may come for their slices as well, a push proves nothing of a scraper
-that the audit can see: such a scraper has taken its slice when it came for it, or is seen to run it. Failed deliveries in
-a row are counted for each scraper (``fleet.dispatcher`` says what follows); trouble of this machine or on the way, and a
-push that has not ended, do not count. A scraper that comes for its slices is reached when it has come, or is seen to run
-its slice (``visitors``).
+A controller that does not lead lets scrapers come for their slices, and pushes nothing. ``receipts`` has who has taken
+what. Failed deliveries in a row are counted for each scraper (``fleet.dispatcher`` says what follows); trouble of this
+machine or on the way, and a push that has not ended, do not count. A scraper that comes for its slices is reached when it
+has come, or is seen to run its slice (``visitors``).
 """
 
 from __future__ import annotations
@@ -13,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from promring.core.claims import NEVER, Taken
+from promring.core.claims import NEVER
 from promring.core.sight import Sight
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed
+from promring.fleet.receipts import THERE, Receipts
 from promring.fleet.visitors import Visitors
 from promring.model import Generation, Slice
 from promring.runtime.backoff import backoff_s
@@ -30,13 +29,10 @@ from promring.telemetry.metrics import Metrics
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
-NOTHING_TAKEN = Taken()
 MANY, COUNTED_AGAIN_S = 100, 5.0
 """While the slices of a service stay the same ones, and are so many, it is counted so often which scrapers came for theirs.
 With a thousand scrapers and fifty services that count was most of what the change of one service cost.
 """
-RUNNING_S = 6.0
-"""So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
 
 
 class _Given(NamedTuple):
@@ -77,28 +73,18 @@ class ServiceDeliveries:
         """
         self.reached: set[str] = set()
         """Who was reached the last time."""
-        self.taken: dict[str, Taken] = {}
-        """Which slices each scraper has had, and when."""
         self.visitors = Visitors()
+        self.receipts = Receipts(self.visitors, [delivery.pulled for delivery in deliveries])
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._given: _Given | None = None
         """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
-        self._there: frozenset[str] = frozenset()
-        """Who was pushed its slice, by every way that pushes, and had it the last time."""
-        pulled = {delivery.pulled for delivery in deliveries}
-        self._two_ways = len(pulled) > 1
-        """Whether some ways push and others are pulled: a scraper may read either, and may come to another controller."""
-        self.given = dict[str, Taken]() if len(deliveries) > 1 else self.taken
-        """Which slices each scraper may have taken, and when: here every push counts."""
-        self._seen: frozenset[str] = frozenset()
-        """With ``_two_ways``: the scrapers that the audit can see."""
         self._failures = 0
         self._locked_out = False
         self._answered = False
         for delivery in deliveries:
             if isinstance(delivery, Visited):
-                delivery.taken = self._came
+                delivery.taken = self.receipts.came
             if isinstance(delivery, Background):
                 delivery.when_done(changed)
 
@@ -113,7 +99,7 @@ class ServiceDeliveries:
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto, how = time.monotonic(), (leads(), may, pushes)
         if not whole and (known := self._known(slices, how, upto)) is not None:
-            self._are_there(self._there, upto)
+            self.receipts.still_there(upto)
             return known
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
@@ -129,9 +115,7 @@ class ServiceDeliveries:
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = self._serve(slices)
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
-        there = {o.scraper for o in pushed if o.outcome in ("written", "same")}
-        self._there = frozenset(there - {o.scraper for o in pushed if o.outcome not in ("written", "same")})
-        self._are_there(there, upto)
+        there = self.receipts.pushed(pushed, upto)
         present = self.visitors.present()
         results = [
             [o if o.scraper in present else self._awaited(o.scraper, there) for o in found] if d.pulled else found
@@ -145,8 +129,8 @@ class ServiceDeliveries:
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
         done = not failed and not any(o.outcome == "waiting" for o in pushed)
-        pushed_all = all(o.outcome in ("written", "same") for o in pushed)
-        settled = all(o.outcome in ("written", "same") for outcomes in results for o in outcomes)
+        pushed_all = all(o.outcome in THERE for o in pushed)
+        settled = all(o.outcome in THERE for outcomes in results for o in outcomes)
         again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
         self._given = _Given(slices, how, again_at, done) if pushed_all else None
         return done
@@ -154,9 +138,7 @@ class ServiceDeliveries:
     def _serve(self, slices: Sequence[Slice]) -> set[str]:
         """The names of their scrapers."""
         names = {s.scraper.id for s in slices}
-        for some in (self.taken, self.given):
-            for gone in some.keys() - names:
-                del some[gone]
+        self.receipts.keep_only(names)
         self.visitors.serve(names)
         self._empty = frozenset(s.scraper.id for s in slices if not s.targets)
         return names
@@ -174,52 +156,20 @@ class ServiceDeliveries:
             return None
         return given.done if all(map(operator.is_, slices, given.slices)) else None
 
-    def _are_there(self, there: Collection[str], upto: float) -> None:
-        """``there``: the scrapers to which some way has pushed the slice; ``self._there``: to which every way has."""
-        self._took(self._pushed_to(self._there), upto)
-        if self.given is not self.taken:
-            self._note(self.given, there, upto)
-
-    def _pushed_to(self, there: Collection[str]) -> Iterator[str]:
-        """Those of ``there`` whose push counts as taken: pushes are the only way, or the audit cannot see the scraper."""
-        return (name for name in there if not self.visitors.comes(name) and name not in self._seen)
-
-    def _took(self, scrapers: Iterable[str], upto: float) -> None:
-        scrapers = list(scrapers)
-        self._note(self.taken, scrapers, upto)
-        if self.given is not self.taken:
-            self._note(self.given, scrapers, upto)
-
-    def _note(self, known: dict[str, Taken], scrapers: Iterable[str], upto: float) -> None:
-        now = time.monotonic()
-        made: dict[int, Taken] = {}
-        """Those that took the same slices until now have one object; they get another one together."""
-        for name in scrapers:
-            before = known.get(name, NOTHING_TAKEN)
-            after = made.get(id(before))
-            if after is None:
-                after = made[id(before)] = before.and_then(upto, now)
-            known[name] = after
-
-    def _came(self, scraper: str, upto: float) -> None:
-        if self.visitors.came(scraper):
-            self._took([scraper], upto)
-
     def saw(self, sight: Sight, upto: float) -> None:
         """``sight`` tells which of the asked scrapers run what was put in force until ``upto``. A scraper that has no
         targets, and does not come for its empty slice, does not count as back by that.
         """
         running = sight.running.get(self._service, {})
-        if self._two_ways:
-            self._seen = frozenset(name for service, name in sight.intervals if service == self._service)
+        self.receipts.sees(name for service, name in sight.intervals if service == self._service)
         self.visitors.saw(sight.asked, running.keys() - (self._empty & self.undelivered.keys()))
-        self._took((name for name, since in running.items() if time.monotonic() - since >= RUNNING_S), upto)
+        self.receipts.run(running.items(), upto)
 
     @property
     def pushes(self) -> bool:
         """Whether older slices may still be on their way to somebody."""
         return self._leadership.leads() and any(
-            isinstance(d, Background) if self._two_ways else not d.pulled for d in self.deliveries
+            isinstance(d, Background) if self.receipts.two_ways else not d.pulled for d in self.deliveries
         )
 
     def _awaited(self, name: str, pushed: Collection[str]) -> Outcome:
@@ -258,7 +208,7 @@ class ServiceDeliveries:
         outcomes = [o for result in results for o in result if o.outcome != "withheld"]
         if not outcomes and self._leadership.leads():
             return
-        self.reached = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
+        self.reached = {o.scraper for o in outcomes if o.outcome in THERE}
         failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
         before = self.undelivered
         asked = {o.scraper for o in outcomes} - self.reached

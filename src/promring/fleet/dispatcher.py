@@ -154,12 +154,12 @@ class Dispatcher:
     @property
     def taken(self) -> dict[tuple[str, str], Taken]:
         """By service and scraper."""
-        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.taken.items()}
+        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.taken.items()}
 
     @property
     def given(self) -> dict[tuple[str, str], Taken]:
         """By service and scraper: what each may have had, whoever reads what was written."""
-        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.given.items()}
+        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.given.items()}
 
     @property
     def pulled(self) -> bool:

@@ -1,0 +1,94 @@
+"""Which slices of one shard service each scraper has taken, and when.
+
+What is *taken* is proved: by a visit for it, by a scraper that was seen to run it for ``RUNNING_S``, or by a push that every
+way that pushes has done. Where scrapers may come for their slices as well, nobody knows which of both a scraper reads, and a
+push proves nothing of a scraper that the audit can see. What is *given* may have been taken: there every push counts.
+Flow: ``deliveries`` notes it, ``moves`` and the search for idle scrapers go by it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+
+from promring.core.claims import Taken
+from promring.delivery import Outcome
+from promring.fleet.visitors import Visitors
+
+RUNNING_S = 6.0
+"""So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
+THERE = ("written", "same")
+"""Outcomes of a push after which its receiver has the slice."""
+NOTHING = Taken()
+
+
+class Receipts:
+    """``upto``: the slices that were put in force until then, monotonic seconds."""
+
+    def __init__(self, visitors: Visitors, pulled: Sequence[bool]) -> None:
+        """``pulled``: of each delivery, whether scrapers come for what it serves."""
+        self._visitors = visitors
+        self.two_ways = len(set(pulled)) > 1
+        """Whether some ways push and others are pulled: a scraper may read either, and may come to another controller."""
+        self.taken: dict[str, Taken] = {}
+        self.given = dict[str, Taken]() if len(pulled) > 1 else self.taken
+        self._everywhere: frozenset[str] = frozenset()
+        """Who has its slice by every way that pushes."""
+        self._seen: frozenset[str] = frozenset()
+        """With ``two_ways``: whom the audit can see."""
+
+    def pushed(self, outcomes: Sequence[Outcome], upto: float) -> set[str]:
+        """What the pushes came to. Who has its slice by one of them."""
+        there = {o.scraper for o in outcomes if o.outcome in THERE}
+        self._everywhere = frozenset(there - {o.scraper for o in outcomes if o.outcome not in THERE})
+        self._note_pushed(there, upto)
+        return there
+
+    def still_there(self, upto: float) -> None:
+        """The same slices are in force, and every way had them everywhere."""
+        self._note_pushed(self._everywhere, upto)
+
+    def _note_pushed(self, there: Collection[str], upto: float) -> None:
+        proved = (name for name in self._everywhere if not self._visitors.comes(name) and name not in self._seen)
+        self._took(proved, upto)
+        if self.given is not self.taken:
+            _note(self.given, there, upto)
+
+    def came(self, scraper: str, upto: float) -> None:
+        """It came for its slice."""
+        if self._visitors.came(scraper):
+            self._took([scraper], upto)
+
+    def sees(self, scrapers: Iterable[str]) -> None:
+        """Whom the audit asks about this service, and hears."""
+        if self.two_ways:
+            self._seen = frozenset(scrapers)
+
+    def run(self, running: Iterable[tuple[str, float]], upto: float) -> None:
+        """Who is seen to run its slice, and since when."""
+        now = time.monotonic()
+        self._took((name for name, since in running if now - since >= RUNNING_S), upto)
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """There are no slices for others any more."""
+        for some in (self.taken, self.given):
+            for gone in some.keys() - names:
+                del some[gone]
+
+    def _took(self, scrapers: Iterable[str], upto: float) -> None:
+        scrapers = list(scrapers)
+        _note(self.taken, scrapers, upto)
+        if self.given is not self.taken:
+            _note(self.given, scrapers, upto)
+
+
+def _note(known: dict[str, Taken], scrapers: Iterable[str], upto: float) -> None:
+    now = time.monotonic()
+    made: dict[int, Taken] = {}
+    """Those that took the same slices until now have one object; they get another one together."""
+    for name in scrapers:
+        before = known.get(name, NOTHING)
+        after = made.get(id(before))
+        if after is None:
+            after = made[id(before)] = before.and_then(upto, now)
+        known[name] = after
