@@ -48,7 +48,7 @@ from promring.loads import LoadContext
 from promring.loads.learner import Learner
 from promring.membership import MembershipContext, Registering
 from promring.membership.direct import DirectProbes
-from promring.model import Failing, Members, Slice
+from promring.model import Members, Slice
 from promring.rules import guard_of, places_by, placing_of, policy_of, rules_of, sources_of
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -222,7 +222,7 @@ def _reconciler(
         pace=Pace(context.settings.global_.reconcile_interval, context.settings.global_.debounce),
         facts=facts,
         planner=Planner(policy_of(fleet), placing, keys.zone_label, memory.members, log),
-        dispatcher=_dispatcher(fleet.name, services, facts, context, memory.undelivered),
+        dispatcher=_dispatcher(fleet, services, facts, context, memory),
         leadership=context.leadership,
         store=store,
         memory=memory,
@@ -262,16 +262,17 @@ def _learner(
 
 
 def _dispatcher(
-    fleet: str, services: Sequence[Service], facts: FactBoard, context: Context, undelivered: Failing
+    fleet: FleetOfServices, services: Sequence[Service], facts: FactBoard, context: Context, memory: Memory
 ) -> Dispatcher:
-    leadership, metrics = context.leadership, context.metrics
+    leadership, metrics, name = context.leadership, context.metrics, fleet.name
+    heard = memory.answers.heard if fleet.keys.audit is not None or fleet.keys.handover.confirm else ()
     couriers = {
-        s.name: ServiceDeliveries(fleet, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context))
+        s.name: ServiceDeliveries(name, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context), heard)
         for s in services
     }
     retirements = {s.name: s.retirement for s in services}
-    log = context.log.bind(srv_name=fleet)
-    return Dispatcher(couriers, retirements, leadership, facts.ring, log, undelivered)
+    log = context.log.bind(srv_name=name)
+    return Dispatcher(couriers, retirements, leadership, facts.ring, log, memory.undelivered)
 
 
 def _service(parts: ServiceParts, fleet: str, context: Context, previous: Previous, asks: Asks, facts: FactBoard) -> Service:

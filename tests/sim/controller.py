@@ -91,7 +91,9 @@ class Controller:
             outcomes = [o for some in couriers.outcomes.values() for o in some]
             delivered = {o.scraper for o in outcomes if o.outcome in ("written", "same")}
             upto = reconciler.moves._in_force_at
-            found &= delivered & {name for name, one in couriers.taken.items() if one.uptos and one.uptos[-1] >= upto}
+            found &= delivered & {
+                name for name, one in couriers.receipts.taken.items() if one.uptos and one.uptos[-1] >= upto
+            }
         return found
 
     def start(self) -> None:

@@ -17,7 +17,8 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
-from promring.fleet.visitors import PATIENCE_S
+from promring.fleet.receipts import SEEN_MORE, Receipts
+from promring.fleet.visitors import PATIENCE_S, Visitors
 from promring.model import Generation, Placement, Scraper, Slice
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
@@ -65,8 +66,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Given(Dispatcher):
     """Of a fleet with one service."""
 
-    def __init__(self, deliveries: Sequence[Delivery], term: Leadership) -> None:
-        self.one = ServiceDeliveries("x", "x", deliveries, term, lambda: None, Metrics(), log.get())
+    def __init__(self, deliveries: Sequence[Delivery], term: Leadership, heard: Collection[str] = ()) -> None:
+        self.one = ServiceDeliveries("x", "x", deliveries, term, lambda: None, Metrics(), log.get(), heard)
         super().__init__({"x": self.one}, {}, term, lambda: None, log.get())
 
     def see(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
@@ -74,11 +75,11 @@ class Given(Dispatcher):
         self.saw(Sight(NOWHERE, {}, (), {}, asked, {"x": running}, intervals, None), upto)
 
 
-def couriers(*deliveries: Delivery, alone: bool = True) -> Given:
+def couriers(*deliveries: Delivery, alone: bool = True, heard: Collection[str] = ()) -> Given:
     term = Leadership(alone=alone, clock=lambda: 0.0)
     if not alone:
         term.lead("us", 1, 1e9)
-    return Given(deliveries, term)
+    return Given(deliveries, term, heard)
 
 
 async def deliver(given: Given, times: int = 1, slices: Sequence[Slice] = SLICES) -> None:
@@ -297,6 +298,28 @@ async def test_where_nothing_can_be_seen_a_written_file_is_taken_though_scrapers
     given.see({A.id}, {}, clock.now)
     await deliver(given)
     assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER, clock.now)
+    given.see(set(), {}, clock.now)
+    await deliver(given)
+    assert has_since(given, A.id, 999.0) == NEVER, "it hangs now, and may read the other controller's list when it does not"
+
+
+async def test_after_a_reload_a_written_file_proves_nothing_of_a_scraper_that_was_seen_before_it(clock: Clock) -> None:
+    given = couriers(HttpSdDelivery(), Pushed(), alone=False, heard={A.id})
+    await deliver(given)
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER, clock.now), "nobody has looked yet"
+    alone = couriers(Pushed(), heard={A.id})
+    await deliver(alone)
+    assert has_since(alone, A.id, 999.0) == clock.now, "it can read nothing else"
+
+
+def test_of_scrapers_that_are_gone_few_are_remembered() -> None:
+    one = Receipts(Visitors(), [True, False])
+    one.sees(f"pod-{n}" for n in range(SEEN_MORE + 2))
+    one.keep_only(["pod-0"])
+    assert len(one._seen) == SEEN_MORE + 2
+    one.sees(["pod-x"])
+    one.keep_only(["pod-0"])
+    assert one._seen == {"pod-0"}
 
 
 async def test_what_is_pushed_in_two_ways_is_taken_when_both_have_it(clock: Clock) -> None:

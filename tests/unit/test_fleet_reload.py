@@ -29,6 +29,7 @@ from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import History
 from promring.core.trials import Trial
+from promring.core.unresponsive import Answers
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins
@@ -196,10 +197,13 @@ def test_what_is_tried_elsewhere_and_what_cannot_be_delivered_goes_on_with_the_s
         sick = {NODES[0]: Sick(50.0, 300.0, 4, 5, 3, 2)} if name == "a" else {}
         opinions = SecondOpinions(trials={target: Trial(NODES[1], 1.0)}, again_at={target: (9.0, 600.0)}, scrapers=sick)
         before[name] = replace(before[name], opinions=opinions, undelivered=Failing.of(NODES[:1], {(name, NODES[1])}))
+        heard = Answers(tuple(NODES[:2]), (NODES[1],)) if name == "a" else Answers((NODES[2],))
+        before[name] = replace(before[name], answers=heard)
     after = reloaded(APART, TOGETHER, before)["main"]
     there = {int(salted(POOLS[name].ids, salt_of("main", name))[0]) for name in "ab"}
     assert after.opinions.trials.keys() == after.opinions.again_at.keys() == there
     assert after.opinions.scrapers.keys() == {NODES[0]}
+    assert after.answers == Answers(tuple(NODES), (NODES[1],))
     assert after.undelivered == Failing((NODES[0],), (("a", NODES[1]), ("b", NODES[1])))
     back = reloaded(TOGETHER, APART, {"main": after})
     for name in "ab":

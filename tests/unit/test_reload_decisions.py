@@ -19,6 +19,7 @@ from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.standing import History
+from promring.core.unresponsive import Answers
 from promring.delivery import Leads, Outcome, always
 from promring.fleet.asks import Asks
 from promring.fleet.departures import PROOF_S, Departures
@@ -138,6 +139,8 @@ def test_one_server_is_one_scraper_whatever_its_id_is() -> None:
     assert [s.generation for s in slices.values()] == [s.generation for s in before.every_slice]
     assert succeed(after, old).members == before.members, "and back"
     assert succeed(after, old).services == before.services
+    answers = Answers((NODES[0], NODES[2], "10.7.7.7:1"), (NODES[2],))
+    assert succeed(replace(before, answers=answers), new).answers == Answers((hosts[0], hosts[2]), (hosts[2],))
     same = succeed(before, old)
     assert (same.members, same.services, same.claims) == (before.members, before.services, before.claims)
 

@@ -327,6 +327,20 @@ def test_who_fails_what_others_mostly_reach_is_sick_and_the_numbers_are_told(
     assert opinions.scrapers == ({"a:1": expected} if sick else {})
 
 
+def test_who_was_sick_is_well_also_by_a_clock_that_stood_still_and_its_next_pause_is_longer() -> None:
+    some = Fleet(120, SIX)
+    blind = {"a:1": some.every}
+    some.looked(2, blind)
+    found = some.opinions.scrapers["a:1"]
+    assert set(some.opinions.sick(found.until - 1.0)) == {"a:1"}
+    some.looked(1, {}, after_s=found.pause_s)
+    assert some.opinions.scrapers == {"a:1": replace(found, over=True)}
+    assert some.opinions.sick(found.until - 1.0) == {}, "as a restart may read it, long after it was saved"
+    some.looked(2, blind)
+    again = some.opinions.scrapers["a:1"]
+    assert (again.pause_s, set(some.opinions.sick(some.at))) == (2 * SICK_S, {"a:1"})
+
+
 def test_a_sick_scraper_has_its_whole_pause_and_the_next_is_twice_as_long_up_to_an_hour() -> None:
     some = Fleet(120, SIX)
     blind = {"a:1": some.every}

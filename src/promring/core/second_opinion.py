@@ -61,6 +61,10 @@ class Sick:
     asked: int
     tried: int
     reached: int
+    over: bool = False
+    """A look saw that the time had passed. Saved times stand still from the last change on, so ``until`` may be later again
+    after a restart.
+    """
 
     @property
     def found(self) -> str:
@@ -87,7 +91,7 @@ class SecondOpinions:
 
     def sick(self, now: float) -> dict[str, Sick]:
         """Who gets nothing now."""
-        return {name: one for name, one in self.scrapers.items() if now < one.until}
+        return {name: one for name, one in self.scrapers.items() if now < one.until and not one.over}
 
     def failing(self, now: float) -> Failing:
         """Who gets nothing now, and who nothing more of a service."""
@@ -168,10 +172,15 @@ class SecondOpinions:
         return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond, jobs)
 
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
-        known = {name: one for name, one in self.scrapers.items() if now < one.until + SICK_FORGOTTEN_S}
+        sick = self.sick(now)
+        known = {
+            name: one if name in sick or one.over else replace(one, over=True)
+            for name, one in self.scrapers.items()
+            if now < one.until + SICK_FORGOTTEN_S
+        }
         for name in sorted(suspects):
             one, before = failing[name], known.get(name)
-            if one.is_sick and (before is None or now >= before.until):
+            if one.is_sick and name not in sick:
                 pause_s = SICK_S if before is None else min(SICK_MOST_S, 2 * before.pause_s)
                 known[name] = Sick(now + pause_s, pause_s, len(one.ids), one.asked, one.tried, one.reached)
         return known

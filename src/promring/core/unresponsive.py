@@ -27,6 +27,13 @@ class Answers(NamedTuple):
     heard: tuple[str, ...] = ()
     unresponsive: tuple[str, ...] = ()
 
+    def renamed(self, names: Mapping[str, str]) -> Answers:
+        """``names``: of each scraper that is still known, by the one before."""
+        return Answers(*(tuple(sorted({names[one] for one in some if one in names})) for some in self))
+
+    def and_those_of(self, other: Answers) -> Answers:
+        return Answers(*(tuple(sorted({*ours, *theirs})) for ours, theirs in zip(self, other, strict=True)))
+
 
 NO_ANSWERS = Answers()
 

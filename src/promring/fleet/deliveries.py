@@ -61,7 +61,9 @@ class ServiceDeliveries:
         changed: Callable[[], None],
         metrics: Metrics,
         log: Logger,
+        heard: Collection[str] = (),
     ) -> None:
+        """``heard``: whom the audit saw before the start or the reload."""
         self._fleet, self._service, self.deliveries, self._leadership = fleet, service, deliveries, leadership
         self._metrics, self._log = metrics, log
         self.outcomes: Mapping[str, Sequence[Outcome]] = {}
@@ -74,7 +76,7 @@ class ServiceDeliveries:
         self.reached: set[str] = set()
         """Who was reached the last time."""
         self.visitors = Visitors()
-        self.receipts = Receipts(self.visitors, [delivery.pulled for delivery in deliveries])
+        self.receipts = Receipts(self.visitors, [delivery.pulled for delivery in deliveries], heard)
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._given: _Given | None = None

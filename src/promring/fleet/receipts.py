@@ -2,7 +2,7 @@
 
 What is *taken* is proved: by a visit for it, by a scraper that was seen to run it for ``RUNNING_S``, or by a push that every
 way that pushes has done. Where scrapers may come for their slices as well, nobody knows which of both a scraper reads, and a
-push proves nothing of a scraper that the audit can see. What is *given* may have been taken: there every push counts.
+push proves nothing of a scraper that the audit ever saw. What is *given* may have been taken: there every push counts.
 Flow: ``deliveries`` notes it, ``moves`` and the search for idle scrapers go by it.
 """
 
@@ -20,13 +20,17 @@ RUNNING_S = 6.0
 THERE = ("written", "same")
 """Outcomes of a push after which its receiver has the slice."""
 NOTHING = Taken()
+SEEN_MORE = 100
+"""Scrapers come and go; so many that are gone are remembered, should they come back."""
 
 
 class Receipts:
     """``upto``: the slices that were put in force until then, monotonic seconds."""
 
-    def __init__(self, visitors: Visitors, pulled: Sequence[bool]) -> None:
-        """``pulled``: of each delivery, whether scrapers come for what it serves."""
+    def __init__(self, visitors: Visitors, pulled: Sequence[bool], heard: Collection[str] = ()) -> None:
+        """``pulled``: of each delivery, whether scrapers come for what it serves. ``heard``: whom the audit saw before the
+        start or the reload, when nobody has looked yet.
+        """
         self._visitors = visitors
         self.two_ways = len(set(pulled)) > 1
         """Whether some ways push and others are pulled: a scraper may read either, and may come to another controller."""
@@ -34,8 +38,8 @@ class Receipts:
         self.given = dict[str, Taken]() if len(pulled) > 1 else self.taken
         self._everywhere: frozenset[str] = frozenset()
         """Who has its slice by every way that pushes."""
-        self._seen: frozenset[str] = frozenset()
-        """With ``two_ways``: whom the audit can see."""
+        self._seen = frozenset(heard if self.two_ways else ())
+        """With ``two_ways``: whom the audit ever saw."""
 
     def pushed(self, outcomes: Sequence[Outcome], upto: float) -> set[str]:
         """What the pushes came to. Who has its slice by one of them."""
@@ -62,7 +66,7 @@ class Receipts:
     def sees(self, scrapers: Iterable[str]) -> None:
         """Whom the audit asks about this service, and hears."""
         if self.two_ways:
-            self._seen = frozenset(scrapers)
+            self._seen = self._seen.union(scrapers)
 
     def run(self, running: Iterable[tuple[str, float]], upto: float) -> None:
         """Who is seen to run its slice, and since when."""
@@ -71,6 +75,8 @@ class Receipts:
 
     def keep_only(self, names: Collection[str]) -> None:
         """There are no slices for others any more."""
+        if len(self._seen) > 2 * len(names) + SEEN_MORE:
+            self._seen = self._seen.intersection(names)
         for some in (self.taken, self.given):
             for gone in some.keys() - names:
                 del some[gone]

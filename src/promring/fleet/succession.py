@@ -27,6 +27,7 @@ from promring.core.joined import salt_of, salted
 from promring.core.loads import united
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Standing
+from promring.core.unresponsive import Answers
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.ways import places
 from promring.model import Failing, Members, Scraper
@@ -201,6 +202,7 @@ def _united(parts: Sequence[Memory]) -> Memory:
         loads=united([part.loads for part in parts if part.loads is not None]),
         opinions=reduce(SecondOpinions.and_those_of, (part.opinions for part in parts)),
         undelivered=reduce(Failing.and_those_of, (part.undelivered for part in parts)),
+        answers=reduce(Answers.and_those_of, (part.answers for part in parts)),
     )
 
 
@@ -229,6 +231,7 @@ def succeed(memory: Memory, settings: FleetKeys) -> Memory:
         listed=places(settings.listed),
         catalogue=_sorted(replace(new[s.id], draining=False) for s in memory.catalogue if s.id in new),
         opinions=memory.opinions.renamed(called),
+        answers=memory.answers.renamed(called),
         undelivered=Failing.of(
             (new[name].id for name in failing.scrapers if name in new),
             ((service, new[name].id) for service, name in failing.refusing if name in new),

@@ -101,7 +101,11 @@ class Unreachable:
         self.opinions, now = after, time.monotonic()
         say_opinions(self._log, before, after, now)
         heard, self._heard = self._heard, False
-        return heard or after.trials.keys() != before.trials.keys() or self._used != after.failing(now)
+        changed = after.trials.keys() != before.trials.keys() or after.scrapers.keys() != before.scrapers.keys()
+        changed |= any(
+            one.over != before.scrapers[name].over for name, one in after.scrapers.items() if name in before.scrapers
+        )
+        return heard or changed or self._used != after.failing(now)
 
     def found(self, undelivered: Failing, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives. ``ours``: by what was seen."""
