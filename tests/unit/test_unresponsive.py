@@ -161,6 +161,13 @@ def test_what_is_saved_is_sorted_so_that_the_same_is_not_saved_again() -> None:
     assert Unresponsive.of(Answers(ids[::-1], ("3:1", "1:1"))).answers == Answers(ids, ("1:1", "3:1"))
 
 
+def test_who_answered_is_known_under_another_id_and_by_several_fleets_that_become_one() -> None:
+    one, other = Answers(("a:1", "b:1", "gone:1"), ("b:1",)), Answers(("b", "c"), ("c",))
+    renamed = one.renamed({"a:1": "z", "b:1": "b", "x:1": "x"})
+    assert renamed == Answers(("b", "z"), ("b",))
+    assert renamed.and_those_of(other) == other.and_those_of(renamed) == Answers(("b", "c", "z"), ("b", "c"))
+
+
 async def test_an_address_accepts_or_does_not() -> None:
     listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]

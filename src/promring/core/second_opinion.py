@@ -174,7 +174,7 @@ class SecondOpinions:
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
         sick = self.sick(now)
         known = {
-            name: one if name in sick or one.over else replace(one, over=True)
+            name: replace(one, over=name not in sick)
             for name, one in self.scrapers.items()
             if now < one.until + SICK_FORGOTTEN_S
         }
