@@ -102,6 +102,13 @@ class _Handle(asyncio.TimerHandle):
             self._loop.call_exception_handler({"message": "a callback failed", "exception": error, "handle": self})
 
 
+def _is_killed(error: BaseException | None) -> bool:
+    """A controller died: nobody waits for what its tasks end with."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(KilledError)[1] is None
+    return isinstance(error, KilledError)
+
+
 class _Task(asyncio.Task[T]):
     """Its hash is its number, not its address: a set of tasks, as in a ``TaskGroup``, has the same order in each run."""
 
@@ -131,6 +138,10 @@ class FakeLoop(asyncio.SelectorEventLoop):
         """How many there have been."""
         self._still = 0
         self.set_task_factory(self._task)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not _is_killed(context.get("exception")):
+            super().call_exception_handler(context)
 
     def time(self) -> float:
         return self._now
