@@ -178,10 +178,12 @@ class Moves:
 
     def missed(self, since: float) -> list[str]:
         """Who was listed, and well, then, and has no good scrape for too long now."""
-        world = self._world
-        late = world.now - world.traits.missed_s
+        traits = self._world.traits
+        well, late = since - traits.missed_s, self._world.now - traits.missed_s
         return [
-            t for t, at in self.good.items() if at < late and self.listed.get(t, since) < since and not world.traits.drops(t)
+            t
+            for t, at in self.good.items()
+            if well <= at < late and self.listed.get(t, since) < since and not traits.drops(t)
         ]
 
 
