@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -352,6 +353,52 @@ def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: str) -> 
     result = CliRunner().invoke(main, ["drain", "x", "--token-file", str(file)])
     assert result.exit_code == 2
     assert f"--token-file {file}: is " in result.stderr
+
+
+@pytest.mark.parametrize("command", [["status", "--token-file"], ["import", "--dry-run"]])
+def test_a_file_without_an_end_is_read_no_further_than_is_of_use(command: list[str]) -> None:
+    result = CliRunner().invoke(main, [*command, "/dev/zero"])
+    assert result.exit_code in (1, 2), result.output
+    assert "/dev/zero" in result.stderr
+    assert "larger than" in result.stderr
+
+
+def test_a_token_may_come_from_a_pipe() -> None:
+    read, write = os.pipe()
+    try:
+        os.write(write, b"canary-7f3x9q\n")
+        os.close(write)
+        with FakeController({"/api/v1/status": (401, error("unauthorized", "no"))}) as fake:
+            result = CliRunner().invoke(main, ["status", "--url", fake.url, "--token-file", f"/dev/fd/{read}"])
+    finally:
+        os.close(read)
+    assert result.stderr == f"Error: {fake.url}: no\n"  # it was shown
+
+
+def test_a_pipe_is_not_planned_from_a_second_time(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.yml")
+    writer = threading.Thread(target=(tmp_path / "p.yml").write_text, args=("shard_services: []\n",))
+    writer.start()
+    result = CliRunner().invoke(main, ["plan", "--url", "http://127.0.0.1:1", "--config.file", str(tmp_path / "p.yml")])
+    writer.join()
+    assert result.exit_code == 1
+    assert "p.yml is a pipe, which can be read once: --offline plans from it alone" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+@pytest.mark.parametrize("command", ["drain", "undrain"])
+def test_what_would_be_another_path_is_no_name(command: str, name: str) -> None:
+    with FakeController({"/api/v1/fleets": (200, status()["fleets"])}) as fake:
+        result = CliRunner().invoke(main, [command, name, "--url", fake.url])
+    assert result.exit_code == 2
+    assert f"{name!r} is no name" in result.stderr
+
+
+def test_several_errors_of_a_configuration_are_a_line_each() -> None:
+    said = "a.yml:1: x: is required\na.yml:2: y: \x1b[2J"
+    with FakeController({"/-/reload": (400, error("bad_data", said))}) as fake:
+        result = CliRunner().invoke(main, ["reload", "--url", fake.url])
+    assert result.stderr == f"Error: {fake.url}: a.yml:1: x: is required\n  a.yml:2: y: \\x1b[2J\n"
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,14 @@ def test_a_good_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
             "x.yml:10: engine.memory_max: '\u0665GiB' is not a size",
         ),
         (GOOD + "    fleet: main\n", "x.yml:10: shard_services[0].fleet: there is no fleet 'main'"),
+        *(
+            (
+                GOOD.replace("shard_services:", "fleets: [{name: '2020'}]\nshard_services:") + f"    fleet: {named}\n",
+                "x.yml:11: shard_services[0].fleet: must be a text; in quotes where YAML reads something else",
+            )
+            for named in ("2020", "on", "2020-01-01", "0x10")
+        ),
+        (GOOD + "    fleet: [main]\n", "x.yml:10: shard_services[0].fleet: must be a text"),
         (GOOD + 'consul: {address: "c\\n:8500"}\n', "x.yml:10: consul.address: is not host:port"),
         (GOOD + "consul: {address: c:\u0668\u0665\u0660\u0660}\n", "x.yml:10: consul.address: is not host:port"),
         (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -22,10 +23,13 @@ import msgspec
 
 from promring.cli.output import clean
 from promring.runtime.redact import hide, secrets_of_headers
+from promring.runtime.regular import read_once
 
 TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
 TEXT_MOST = 200
+TOKEN_BYTES_MAX = 64 * 1024
+_PLACED = re.compile(r"[^\n]+:\d+: ")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -101,7 +105,7 @@ class Controller:
             return self._read(bytes(envelope.data), type_)
         if envelope.status == "error":
             hint = "" if status != 401 or self.has_token else " (--token-file names the file that has it)"
-            raise click.ClickException(f"{self.url}: {self._hide(clean(envelope.error))}{hint}")
+            raise click.ClickException(f"{self.url}: {self._hide(_in_lines(envelope.error))}{hint}")
         text = " ".join(body[: TEXT_MOST * 4].decode("utf-8", "replace").split())[:TEXT_MOST]
         said = f"status {status}, {self._hide(text)!r}"
         if status == 401:
@@ -164,8 +168,17 @@ def _envelope(body: bytes) -> Envelope:
         return Envelope()
 
 
+def _in_lines(error: str) -> str:
+    """The errors of a configuration a line each; anything else is one line, whatever is in it."""
+    return "\n  ".join(map(clean, error.split("\n"))) if _PLACED.match(error) else clean(error)
+
+
 def segment(text: str) -> str:
-    """``text`` as one segment of a path; bytes of the command line that are no UTF-8 as they are."""
+    """``text`` as one segment of a path; bytes of the command line that are no UTF-8 as they are. Raises ``BadParameter``
+    for what would be another path: nothing, and the two names of folders.
+    """
+    if text in ("", ".", ".."):
+        raise click.BadParameter(f"{text!r} is no name")
     return quote(text, safe="", errors="surrogateescape")
 
 
@@ -201,7 +214,7 @@ def _bare(url: str) -> str:
 
 def _token(file: Path) -> str:
     try:
-        token = file.read_text().strip()
+        token = read_once(file, TOKEN_BYTES_MAX).decode().strip()
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not text"
         raise click.BadParameter(f"--token-file {file}: {why}") from error

@@ -10,6 +10,7 @@ import click
 from promring.cli.client import Answered, Controller, UnansweredError, asked_for
 from promring.cli.output import say, working
 from promring.cli.previews import show_preview
+from promring.runtime.regular import read_once
 from promring.web.answers.plans import Decision, ReloadPlan
 
 BYTES_MAX = 4 * 1024 * 1024
@@ -30,15 +31,18 @@ def asked(
     query = [("name", str(config_file)), *(("without", name) for name in without), *(("with", text) for text in joining)]
     query += [("fleet", fleet)] if fleet else []
     try:
-        text = config_file.read_bytes()
+        text = read_once(config_file, BYTES_MAX)
     except (OSError, ValueError):
         return None  # whoever plans alone says why
-    if not text or len(text) > BYTES_MAX:
+    if not text:
         return None
     try:
         with working(f"{controller.url} plans with {config_file}"):
             return controller.post(f"/api/v1/plan?{asked_for(query)}", ReloadPlan, text, timeout_s=ASKED_S)
     except UnansweredError as error:
+        if not config_file.is_file():
+            what = f"{config_file} is a pipe, which can be read once: --offline plans from it alone"
+            raise UnansweredError(f"no controller is asked: {error.message}; {what}") from error
         say(f"no controller is asked: {error.message}; planned from {config_file} alone", err=True)
         return None
 

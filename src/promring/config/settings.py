@@ -186,8 +186,11 @@ class ShardService(FleetKeys):
             return handler(value)
         name, named, fleet = value.get("name"), value.get("fleet"), value.get(_FLEET)
         if not isinstance(fleet, Fleet):
+            if named is not None and not isinstance(named, str):  # its name is a text, however alike they look
+                quotes = "" if isinstance(named, list | dict) else "; in quotes where YAML reads something else"
+                raise PydanticCustomError(NO_FLEET, "must be a text{quotes}", {"quotes": quotes})
             if named is not None:
-                raise PydanticCustomError(NO_FLEET, "there is no fleet {name}", {"name": repr(str(named)[:80])})
+                raise PydanticCustomError(NO_FLEET, "there is no fleet {name}", {"name": repr(named[:80])})
             return handler({"job": name, **value, "fleet": name})
         given = {"job": name, **{key: one for key, one in value.items() if key != _FLEET}}
         _check_said_once(value, fleet)

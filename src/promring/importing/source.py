@@ -19,7 +19,9 @@ import yaml
 
 from promring.discovery.go_yaml import NULLS, StandIns
 from promring.model import PromringError
+from promring.runtime.regular import read_once
 
+BYTES_MAX = 64 * 1024 * 1024
 DEPTH_MAX = 64
 NODES_MAX = 500_000
 """Values of one file, what aliases repeat included: about 10 MB of text."""
@@ -116,7 +118,7 @@ class Source:
 
 def read_source(path: Path, name: str | None = None) -> Source:
     """Raises ``InputError``; OSError when it cannot be read."""
-    return parse_source(path.read_bytes(), path, name or str(path))
+    return parse_source(read_once(path, BYTES_MAX), path, name or str(path))
 
 
 def parse_source(content: bytes, path: Path, name: str) -> Source:

@@ -1,8 +1,8 @@
 """Reads small files that belong to others: tokens, keys, notes. A file that is not what it should be cannot stop or fill us.
 
-Promises: only a regular file is opened for reading (a FIFO or a device is refused without a wait), and at most
-``bytes_max`` of it are taken. Does not promise an end: a hung mount hangs the read, so call it in a thread
-(``threads.in_thread``).
+Promises: only a regular file is opened for reading (a FIFO or a device is refused without a wait; ``read_once``, for
+commands, takes them), and at most ``bytes_max`` of it are taken. Does not promise an end: a hung mount hangs the read, so
+call it in a thread (``threads.in_thread``).
 """
 
 from __future__ import annotations
@@ -52,6 +52,20 @@ def read_most(file: IO[bytes], most: int) -> bytes:
     while left and pieces[-1]:  # it grew, or its size is not known beforehand
         pieces.append(file.read(min(left, PIECE_BYTES)))
         left -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def read_once(path: Path, bytes_max: int) -> bytes:
+    """For what a person names on a command line, where a pipe is welcome (``<(vault read ...)``) and waited for. What never
+    ends, such as ``/dev/zero``, ends at ``bytes_max``. Raises OSError, which names the file and the reason.
+    """
+    pieces, left = [], bytes_max + 1
+    with open(path, "rb") as file:
+        while left and (piece := file.read(min(left, PIECE_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    if not left:
+        raise TooLargeError(errno.EFBIG, f"larger than {bytes_max} bytes", str(path))
     return b"".join(pieces)
 
 
