@@ -246,3 +246,10 @@ def test_each_finding_has_a_code_of_its_own_and_the_page_lists_them_all() -> Non
 def test_a_url_that_nobody_could_ask_is_refused(old: Path, option: str, url: str) -> None:
     result = run(old, "--dry-run", option, url)
     assert (result.exit_code, f"Invalid value for {option}" in result.stderr) == (2, True), result.output
+
+
+def test_a_folder_that_cannot_be_made_is_named_as_it_was_asked_for(old: Path) -> None:
+    result = run(old, "--out", "/proc/new")
+    assert result.exit_code == 2
+    assert "/proc/new:1: " in result.stderr
+    assert ".promring-tmp" not in result.output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,14 @@ def test_a_simulation_needs_targets_or_loads(tmp_path: Path) -> None:
     assert (found.exit_code, "--targets: how many?" in found.output) == (2, True)
     gone = CliRunner().invoke(main, ["simulate", "--scrapers", "5", f"--loads={tmp_path / 'no'}"])
     assert (gone.exit_code, "No such file" in gone.output) == (1, True)
+
+
+def test_a_histogram_goes_into_a_pipe_too(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+    os.mkfifo(tmp_path / "pipe")
+    reader = threading.Thread(target=lambda: taken.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    command = ["simulate", "--scrapers", "2", "--targets", "10", "--plot", str(tmp_path / "pipe")]
+    drawn = CliRunner().invoke(main, command)
+    reader.join()
+    assert (drawn.exit_code, taken[0][:4]) == (0, b"\x89PNG"), drawn.output

@@ -256,3 +256,14 @@ def test_headers_and_limits_are_checked(tmp_path: Path, text: str, said: str) ->
     with pytest.raises(ConfigError) as caught:
         load_web_config(tmp_path / "web.yml")
     assert said in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("user", ["", "a:b", "a\nb", "a b"])
+def test_a_name_that_no_user_can_have_is_said_in_words(tmp_path: Path, user: str) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(yaml.safe_dump({"basic_auth_users": {user: HASH}}))
+    with pytest.raises(ConfigError) as refused:
+        load_web_config(file)
+    (said,) = refused.value.problems
+    assert ": basic_auth_users." in said
+    assert said.endswith(": the name of a user must not be empty, and has no colon and no space")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -274,8 +275,10 @@ def _plot(data: Outcome, placement: Placement, path: Path) -> None:
         axes.set_xlabel(f"{what} a scraper (most over mean {over:.3f})")
         axes.set_ylabel("scrapers")
         axes.legend()
+    drawn = io.BytesIO()  # a pipe takes no picture that is written to and fro
+    figure.savefig(drawn, format="png", dpi=120)
     try:
-        figure.savefig(path, format="png", dpi=120)
+        path.write_bytes(drawn.getvalue())
     except OSError as error:
         raise click.ClickException(f"{path}: {error.strerror}") from error
 

@@ -34,7 +34,10 @@ def check_folder(out: Path, inputs: Collection[Path], names: Collection[str], *,
 def write_all(out: Path, files: Mapping[str, File]) -> None:
     """Raises OSError, and nothing has changed then."""
     make_folders(out.absolute().parent)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".promring-tmp", dir=out.absolute().parent))
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".promring-tmp", dir=out.absolute().parent))
+    except OSError as error:  # it names what nobody has asked for
+        raise OSError(error.errno, error.strerror, str(out)) from error
     try:
         for name, file in files.items():
             install(beside / name, file.content, mode=file.mode)

@@ -45,7 +45,13 @@ def _hash(text: str) -> str:
     return text
 
 
-User = Annotated[str, Field(pattern=r"^[^:\s]+$")]
+def _user(name: str) -> str:
+    if not name or ":" in name or any(map(str.isspace, name)):
+        raise ValueError("the name of a user must not be empty, and has no colon and no space")
+    return name
+
+
+User = Annotated[str, AfterValidator(_user)]
 Hash = Annotated[str, AfterValidator(_hash)]
 HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]
 
@@ -84,7 +90,8 @@ def load_web_config(path: Path) -> WebConfig:
     try:
         return WebConfig.model_validate(document.value, context={"base": path.absolute().parent})
     except ValidationError as error:
-        found = [from_pydantic(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors(include_url=False)]
+        told = [(e, e["loc"][:-1] if e["loc"][-1:] == ("[key]",) else e["loc"]) for e in error.errors(include_url=False)]
+        found = [from_pydantic(at, e["msg"], e["type"], e["input"]) for e, at in told]
         raise ConfigError([f"{path}:{document.line(where)}: {show(where)}: {what}" for where, what in found]) from None
 
 
