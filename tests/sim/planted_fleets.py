@@ -193,7 +193,7 @@ def nobody_is_needed() -> Places:
 
 def followers_count_for_themselves() -> Places:
     """Whom a controller lets in goes by the leaves that it has seen itself, also when it follows."""
-    return [(Judge, "_out", None)]
+    return [(Judge, "_led", None)]
 
 
 FLEET_BUGS: Mapping[str, Callable[[], Places]] = {

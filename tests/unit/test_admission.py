@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from promring.core.admission import TOLD_S, Admitted, Aside, admit, unanswered
+from promring.core.admission import INFINITY, TOLD_S, Admitted, Aside, Led, admit, unanswered
 from promring.core.standing import DELAY_MOST_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply, Scraper
 
@@ -37,10 +37,11 @@ class Case:
         no_room: bool = False,
         drained: str = "",
         unable: str = "",
-        out: str | None = None,
+        waiting: str | None = None,
+        dead: str = "",
     ) -> str:
         """The members' names after the answer, ``!`` before them when held. ``released``: who was lost before; ``unable``:
-        who has weight 0; ``out``: of the plan of the leader that is followed.
+        who has weight 0; ``waiting``, ``dead``: to come into the plan of the leader that is followed, and in its eyes.
         """
         self.last = admit(
             tuple(replace(s, weight=0.0) if s.host in unable else s for s in scrapers(names)),
@@ -52,7 +53,7 @@ class Case:
             let_go=self.last.lost if released else (),
             let_in=released,
             no_room=no_room,
-            out=None if out is None else [f"{name}:1" for name in out],
+            led=None if waiting is None else Led([f"{n}:1" for n in waiting + dead], [f"{n}:1" for n in waiting]),
         )
         self.history = self.last.history
         held = "!" if self.last.panic or self.last.warming_up else ""
@@ -207,34 +208,58 @@ def test_where_targets_have_no_room_nobody_that_is_healthy_waits_long() -> None:
 
 def test_who_follows_lets_in_whom_the_plan_of_the_leader_has_whatever_it_has_seen_itself() -> None:
     case = flapped("ab", ("c", 9))
-    assert [case.says("abc", 5, out=""), case.last.again_at] == ["ab", TOLD_S], "the leader may not have told yet"
-    assert [case.says("abc", 9.9, out=""), case.says("abc", 10, out="")] == ["ab", "abc"]
+    assert [case.says("abc", 5, waiting=""), case.last.again_at] == ["ab", TOLD_S], "the leader may not have told yet"
+    assert [case.says("abc", 9.9, waiting=""), case.says("abc", 10, waiting="")] == ["ab", "abc"]
     slow = flapped("ab", ("c", 1), join_delay_s=30.0)
-    assert [slow.says("abc", 29.9, out=""), slow.says("abc", 30, out="")] == ["ab", "abc"]
+    assert [slow.says("abc", 29.9, waiting=""), slow.says("abc", 30, waiting="")] == ["ab", "abc"]
     first = Case("ab", join_delay_s=5.0)
-    assert [first.says("abc", 0, out=""), first.says("abc", 5, out="")] == ["ab", "abc"], "no longer than by itself"
+    assert [first.says("abc", 0, waiting=""), first.says("abc", 5, waiting="")] == ["ab", "abc"], "no longer than by itself"
 
 
-def test_who_follows_waits_for_the_leader_with_whom_that_keeps_out_but_not_for_ever() -> None:
-    case = flapped("a", ("b", 1), ("c", 1), ("d", 0))
-    assert [case.says("abcd", at, out="bc") for at in (4.9, 5, 60)] == ["a", "ad", "ad"]
-    assert case.last.again_at == DELAY_MOST_S
-    assert case.says("abcd", 70, out="c") == "abd", "told that it is in"
-    assert [case.says("abcd", 299, out="c"), case.says("abcd", 300, out="c")] == ["abd", "abcd"]
+def test_who_follows_waits_with_whom_the_leader_lets_wait_and_not_with_whom_that_takes_for_dead() -> None:
+    case = flapped("a", ("b", 1), ("c", 1), ("d", 0), ("e", 1))
+    assert [case.says("abcde", at, waiting="bc", dead="e") for at in (4.9, 5, 9.9, 10, 9e3)] == [
+        "a",
+        "ad",
+        "ad",
+        "ade",
+        "ade",
+    ]
+    assert case.last.again_at == INFINITY
+    assert case.says("abcde", 9001, waiting="c") == "abde", "told that it is in"
     alone = flapped("a", ("b", 1), ("c", 1), ("d", 0))
-    assert [alone.says("abcd", 60, out="bc"), alone.says("abcd", 61)] == ["ad", "abcd"], "nobody leads any more"
+    assert [alone.says("abcd", 60, waiting="bc"), alone.says("abcd", 61)] == ["ad", "abcd"], "nobody leads any more"
+
+
+def test_who_is_in_and_waits_at_the_leader_waits_where_that_is_followed_and_is_no_flapper_by_that() -> None:
+    case = Case("abc")
+    assert [case.says("abc", 100, waiting="bc"), case.says("abc", 101, waiting="c")] == ["a", "a"]
+    assert case.says("abc", 110, waiting="c") == "ab"
+    assert {n: (one.state, one.since, one.flaps) for n, one in case.history.standings.items() if n != "a:1"} == {
+        "b:1": (State.IN, 110, 0),
+        "c:1": (State.JOINING, 100, 0),
+    }
+    assert [case.says("ac", 111, waiting="c"), case.says("c", 112, waiting="c")] == ["a", "!a"], "b left in good time"
+
+
+def test_who_follows_is_not_left_without_a_scraper_by_what_the_leader_says() -> None:
+    case = Case("ab")
+    assert [case.says("abc", 0, waiting="ab"), case.says("abc", 9, waiting="ab")] == ["ab", "c"], "c came in then"
+    assert case.says("abc", 10, waiting="abc") == "c"
 
 
 def test_who_follows_lets_nobody_in_because_it_is_needed_here() -> None:
     case = flapped("a", ("b", 9), ("c", 9))
-    assert [case.says("abc", 20, out="bc", no_room=True), case.says("abc", 21, no_room=True)] == ["a", "abc"]
+    assert [case.says("abc", 20, waiting="bc", no_room=True), case.says("abc", 21, no_room=True)] == ["a", "abc"]
+    case = flapped("a", ("b", 9), ("c", 9))
+    assert case.says("abc", 20, waiting="", dead="bc", no_room=True) == "a"
 
 
-def test_a_cold_start_beside_a_leader_leaves_out_whom_that_leaves_out_unless_it_leaves_out_all() -> None:
+def test_a_cold_start_beside_a_leader_leaves_out_whom_that_lets_wait_unless_these_are_all() -> None:
     case = Case(join_delay_s=5.0)
-    assert [case.says("abc", 0, out="b"), case.says("abc", 5, out="b"), case.says("abc", 9, out="b")] == ["!", "ac", "ac"]
-    assert case.says("abc", 9.1, out="") == "abc"
-    assert [(all_ := Case()).says("abc", 0, out="abc"), all_.says("abc", 5, out="abc")] == ["!", "abc"]
+    told = [case.says("abc", at, waiting="b") for at in (0, 5, 9)]
+    assert (told, case.says("abc", 9.1, waiting="")) == (["!", "ac", "ac"], "abc")
+    assert [(all_ := Case()).says("abc", 0, waiting="abc"), all_.says("abc", 5, waiting="abc")] == ["!", "abc"]
 
 
 def test_the_last_one_that_is_in_hangs_while_all_others_wait_and_is_no_panic() -> None:

@@ -502,7 +502,7 @@ async def test_a_controller_that_hears_of_a_death_before_the_leader_tells_it_mak
     for loop in loops:
         loop.facts.put_listed((A, B, C))
         await loop.say((A, B, C), **lists)
-        follower.leadership.share_down(leader.leadership.down)
+        follower.leadership.share_down(leader.leadership.down, leader.leadership.waiting)
     for _ in range(2):
         await follower.say((A, B))
     await leader.say((A, B))
@@ -510,7 +510,7 @@ async def test_a_controller_that_hears_of_a_death_before_the_leader_tells_it_mak
     assert early is not None
     assert theirs is not None
     assert (early.owners == theirs.owners).all()
-    follower.leadership.share_down(leader.leadership.down)
+    follower.leadership.share_down(leader.leadership.down, leader.leadership.waiting)
     await follower.reconciler.cycle()
     assert follower.reconciler.placement is early
 
@@ -530,7 +530,7 @@ async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp
     assert theirs is not None
     assert (mine.owners != theirs.owners).any(), "over other scrapers"
 
-    fresh.leadership.share_down(leader.leadership.down)
+    fresh.leadership.share_down(leader.leadership.down, leader.leadership.waiting)
     await fresh.reconciler.cycle()
     followed = fresh.reconciler.placement
     assert followed is not None

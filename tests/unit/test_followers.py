@@ -10,9 +10,10 @@ import pytest
 from promring.core.handover import Handover
 from promring.core.sight import Sight
 from promring.core.standing import History, Rules, Standing, State
-from promring.election.leadership import Leadership
+from promring.election.leadership import DOWN_MOST, Leadership
+from promring.election.note import Note, decode
 from promring.fleet.state import Memory
-from promring.model import Members
+from promring.model import Members, Scraper
 from tests.judging import Guard
 from tests.seeing import owned, seen_with
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
@@ -40,21 +41,18 @@ async def test_a_fresh_controller_serves_nothing_that_takes_away_what_is_held(tm
     assert loop.sink.targets()[A.id] == set(NAMES)
 
 
-async def test_who_follows_gives_targets_to_whom_the_leader_does_and_else_goes_by_itself(
-    tmp_path: Path,
-) -> None:
-    """B left often here, or never; the leader tells of it as of one that is listed and not in its plan, or does not."""
+async def test_who_follows_gives_targets_to_whom_the_leader_does_and_else_goes_by_itself(tmp_path: Path) -> None:
+    """B left often here, or never; the leader tells that it waits, that it is dead, or nothing of it."""
     now = time.monotonic()
     flapped = Standing(B, State.JOINING, now - 60.0, joined_at=now - 90.0, left_at=now - 80.0, flaps=5)
     seldom = Standing(B, State.JOINING, now - 60.0)
-
     waits: list[float] = []
 
-    async def members(standing: Standing, out: Members | None, leader: str = "first") -> Members:
+    async def members(standing: Standing, out: Members | None, waiting: Members = (), leader: str = "first") -> Members:
         term = Leadership(alone=False, clock=lambda: 0.0)
         term.follow(leader, 4)
         if out is not None:
-            term.share_down({"x": out, "other": (A, B)})
+            term.share_down({"x": out, "other": (A, B)}, {"x": tuple(s.id for s in waiting), "other": (A.id, B.id)})
         memory = Memory(members=(A,), history=History({A.id: Standing(A, State.IN, now - 600.0), B.id: standing}))
         loop = Loop(tmp_path, memory=memory, leadership=term, guard=Guard(Rules(join_delay_s=5.0)))
         loop.facts.put_listed((A, B))
@@ -62,8 +60,28 @@ async def test_who_follows_gives_targets_to_whom_the_leader_does_and_else_goes_b
         waits.append(loop.reconciler.judge.joins_at(standing) - standing.since)
         return loop.reconciler.history.members
 
-    assert await members(seldom, (B,)) == (A,), "the leader keeps it out"
+    assert await members(seldom, (B,), (B,)) == (A,), "the leader lets it wait"
     assert await members(flapped, ()) == (A, B), "the leader has let it in"
+    assert [await members(flapped, (B,)), await members(seldom, (B,))] == [(A,), (A, B)], "the leader takes it for dead"
     assert [await members(flapped, None), await members(seldom, None)] == [(A,), (A, B)], "it does not say of this fleet"
-    assert await members(seldom, (B,), leader="") == (A, B), "nobody leads"
-    assert waits == pytest.approx([300.0, 10.0, 160.0, 5.0, 5.0]), "as the page says"
+    assert await members(seldom, (B,), (B,), leader="") == (A, B), "nobody leads"
+    assert waits == pytest.approx([float("inf"), 10.0, 160.0, 5.0, 160.0, 5.0, 5.0]), "as the page says"
+
+
+async def test_the_leader_tells_who_waits_to_come_in(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    term.lead("us", 10, 5.0)
+    loop = Loop(tmp_path, memory=Memory(members=(A,), history=History.of((A,))), leadership=term, guard=Guard(Rules()))
+    dead = Scraper("c:1", "c", 1)
+    loop.facts.put_listed((A, B, dead))
+    await loop.say((A, B), TARGETS)
+    assert (term.down, term.waiting) == ({"x": (B, dead)}, {"x": (B.id,)})
+    decoded = decode(Note(down=dict(term.down), waiting=dict(term.waiting)).encode())
+    assert decoded is not None
+    follower = Leadership(alone=False, clock=lambda: 0.0)
+    follower.share_down(decoded.down, decoded.waiting)
+    assert (follower.down, follower.waiting) == (term.down, term.waiting)
+    term.placed_over("x", (dead,), ())
+    assert (term.down, term.waiting) == ({"x": (dead,)}, {})
+    term.placed_over("y", tuple(Scraper(f"{n}:1", str(n), 1) for n in range(DOWN_MOST)), ("1:1",))
+    assert (term.down, term.waiting) == ({"x": (dead,)}, {}), "too many to tell"

@@ -78,10 +78,10 @@ def test_what_is_configured_no_more_is_told_to_nobody() -> None:
     term.drain("stays", frozenset({"b:1"}))
     for service in ("old", "new"):
         term.publish_fingerprints(service, {"list": Fingerprint(1, "f")})
-    term.placed_over("gone", (Scraper("a:1", "a", 1),))
+    term.placed_over("gone", (Scraper("a:1", "a", 1),), ("a:1",))
     term.keep_only({"stays"}, {"new"})
     assert term.drained == {"stays": frozenset({"b:1"})}
-    assert (list(term.lists), dict(term.down)) == (["new"], {})
+    assert (list(term.lists), dict(term.down), dict(term.waiting)) == (["new"], {}, {})
 
 
 def test_a_controller_goes_above_what_its_agents_have_once_that_has_not_changed_for_a_while() -> None:

@@ -39,7 +39,7 @@ def leading_after_another(clock: Clock) -> Leadership:
     """The leader before it placed over ``C``, too, which is down."""
     leadership = Leadership(alone=False, clock=clock)
     leadership.follow("one", 2)
-    leadership.share_down({FLEET: (C,)})
+    leadership.share_down({FLEET: (C,)}, {})
     leadership.lead("me", 4, float("inf"))
     return leadership
 

@@ -18,7 +18,8 @@ wait so than are in, some of them come in until half of all are in, those that l
 room in the plan, all of them come in.
 
 A controller that follows another one may have seen other leaves, and goes by that one's plan. Who is joining here and is in
-that plan comes in after ``TOLD_S``; who is listed there and is not in it waits until it is, for the longest delay at most.
+that plan comes in after ``TOLD_S``. Who waits there waits here, too, also one that is in: it is not in again before it is
+there. Whom that one takes for dead comes in as without it.
 
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
 with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
@@ -42,13 +43,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promring.core.standing import FLAPS_MOST, FORGIVEN_S, NEVER, History, Rules, Standing, State
+from promring.core.standing import FORGIVEN_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply
 
 NAMED_MOST = 20
 TOLD_S = 10.0
 """So long the controller that leads takes at most to tell who is not in its plan."""
 INFINITY = float("inf")
+
+
+class Led(NamedTuple):
+    """Of the plan of the controller that leads: who is listed and ``out`` of it, and who of them lives, and is
+    ``waiting`` to come in. Ids.
+    """
+
+    out: Collection[str]
+    waiting: Collection[str]
 
 
 class Aside(NamedTuple):
@@ -105,33 +115,33 @@ def admit(
     let_go: Collection[str] = (),
     let_in: bool = False,
     no_room: bool = False,
-    out: Collection[str] | None = None,
+    led: Led | None = None,
 ) -> Admitted:
     """Who counts as alive after ``answer``.
 
     ``probed``: what those lost before do when they are asked directly; ``drained``: who gets nothing anyway, so it does not
     matter that it leaves; ``let_go``: a person says that these are gone; ``let_in``: that the first ones need not be waited
-    for; ``no_room``: that the scrapers in the plan have no room for all targets; ``out``: who is listed and not in the plan
-    of the controller that leads, None: of none that we follow.
+    for; ``no_room``: that the scrapers in the plan have no room for all targets; ``led``: what the controller that leads
+    says of its plan, None: there is none that we follow.
     """
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
-    for name, one in standings.items():
-        if one.state is State.JOINING and joins_at(one, rules, out) <= now and history.members:
-            standings[name] = one.joined(now)
+    if history.members:
+        due = [n for n, one in standings.items() if one.state is State.JOINING and joins_at(one, rules, led) <= now]
+        standings |= {name: standings[name].joined(now) for name in due}
+    standings |= _waiting_there(standings, led, now)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
     share = _missing(standings, gone, rules, now, drained)
     found = _leaving(standings, gone, share, history.panic_since, rules, now, probed=probed, let_go=let_go)
     began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
     standings |= {name: standings[name].left(now) for name in found.leaving}
-    if history.members and out is None:
-        for name in _needed(standings, rules, now, drained, no_room=no_room):
-            standings[name] = standings[name].joined(now)
+    if history.members and led is None:
+        needed = _needed(standings, rules, now, drained, no_room=no_room)
+        standings |= {name: standings[name].joined(now) for name in needed}
     staying = tuple(name for name in found.lost if name not in found.leaving)
     after = History(standings, found.panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
-        after = _all_in(after, now, out or ())
-    asked = {*share.missing, *staying} if staying else ()
+        after = _all_in(after, now, led.waiting if led else ())
     return Admitted(
         after,
         panic=found.panic,
@@ -139,29 +149,36 @@ def admit(
         lost=staying,
         vouched=tuple(name for name in staying if probed.get(name) is Reply.ANSWERS),
         said=found.said,
-        suspects=tuple(sorted(standings[name].scraper for name in asked)),
+        suspects=tuple(sorted(standings[name].scraper for name in {*share.missing, *staying} if staying)),
         began_at=began_at,
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
-        again_at=_again_at(now, found.ends_at, warm_at, *_due(after.standings, rules, out)),
+        again_at=_again_at(now, found.ends_at, warm_at, *_due(after.standings, rules, led)),
     )
 
 
-def _all_in(history: History, now: float, out: Collection[str]) -> History:
-    """All that are joining come in together, but those that are ``out`` of another plan, unless all are: ``to``, not
+def _all_in(history: History, now: float, waiting: Collection[str]) -> History:
+    """All that are joining come in together, but those that are ``waiting`` for the leader, unless all are: ``to``, not
     ``joined``, as they were there before, and a first leave is no flap.
     """
     joining = {n: one for n, one in history.standings.items() if one.state is State.JOINING}
-    first = {n: one for n, one in joining.items() if n not in out} or joining
+    first = {n: one for n, one in joining.items() if n not in waiting} or joining
     return History({**history.standings, **{n: one.to(State.IN, now) for n, one in first.items()}}, history.panic_since)
 
 
-def joins_at(one: Standing, rules: Rules, out: Collection[str] | None) -> float:
-    """When one that is joining comes in, if it stays. ``out`` as of ``admit``."""
-    if out is None:
+def joins_at(one: Standing, rules: Rules, led: Led | None) -> float:
+    """When one that is joining comes in at the latest, if it stays; inf: when the leader lets it in."""
+    if led is None or (one.scraper.id in led.out and one.scraper.id not in led.waiting):
         return one.joins_at(rules)
-    if one.scraper.id in out:
-        return one.since + rules.delay_s(FLAPS_MOST)
+    if one.scraper.id in led.waiting:
+        return INFINITY
     return min(one.joins_at(rules), one.since + max(rules.join_delay_s, TOLD_S))
+
+
+def _waiting_there(standings: Mapping[str, Standing], led: Led | None, now: float) -> Mapping[str, Standing]:
+    """Who is in the plan here, and waits to come into that of the leader; nobody, when there would be none left."""
+    are_in = {n: one for n, one in standings.items() if one.state is State.IN}
+    waits = {n: one.to(State.JOINING, now) for n, one in are_in.items() if led is not None and n in led.waiting}
+    return waits if len(waits) < len(are_in) else {}
 
 
 def _needed(
@@ -316,11 +333,11 @@ def _again_at(now: float, *due: float) -> float:
     return min(at for at in (*due, INFINITY) if at > now)
 
 
-def _due(standings: Mapping[str, Standing], rules: Rules, out: Collection[str] | None) -> Iterable[float]:
+def _due(standings: Mapping[str, Standing], rules: Rules, led: Led | None) -> Iterable[float]:
     """When one may come in, or go."""
     members = any(one.planned for one in standings.values())
     for one in standings.values():
         if one.state is State.JOINING and members:
-            yield from (one.needed_at(rules), joins_at(one, rules, out))
+            yield from (one.needed_at(rules), joins_at(one, rules, led))
         elif one.state is State.LEAVING:
             yield from (one.since + rules.leave_delay_s, one.held_until(rules))

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promring.core.admission import NAMED_MOST, Admitted, admit, unanswered
+from promring.core.admission import NAMED_MOST, Admitted, Led, admit, unanswered
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
 from promring.core.verdicts import (
@@ -57,12 +57,12 @@ def judge_members(
     drained: Collection[str] = (),
     released: Collection[Release] = (),
     no_room: bool = False,
-    out: Collection[str] | None = None,
+    led: Led | None = None,
 ) -> Judgement:
     """About the scrapers of a fleet: a verdict, and what to remember for the next one.
 
     ``drained``: scrapers that get nothing, whatever their weight. ``released``: what a person saw held, and lets go.
-    ``no_room``: some targets have none in the last plan. ``out``: as of ``admit``. ``now`` in seconds, on the clock of
+    ``no_room``: some targets have none in the last plan. ``led``: as of ``admit``. ``now`` in seconds, on the clock of
     ``history``.
     """
     members = facts.members
@@ -82,7 +82,7 @@ def judge_members(
             let_go=[name for one in released if one.reason == "panic" for name in one.what],
             let_in=("warming_up", ()) in released,
             no_room=no_room,
-            out=out,
+            led=led,
         )
         if admitted.panic or admitted.warming_up:
             held = Hold("warming_up", admitted.warming_up, until=admitted.until)

@@ -10,8 +10,6 @@ from promring.model import Members, Scraper
 
 DELAY_MOST_S = 300.0
 FORGIVEN_S = 600.0
-FLAPS_MOST = 20
-"""More do not count."""
 NEEDED_FLAPS = 2
 """A scraper that is needed waits no longer than after so many quick leaves."""
 NEVER = float("-inf")
@@ -40,7 +38,7 @@ class Rules:
 
     def delay_s(self, flaps: int) -> float:
         """How long a scraper with so many quick leaves must be healthy before it comes in."""
-        return min(max(DELAY_MOST_S, self.join_delay_s), self.join_delay_s * 2.0 ** min(flaps, FLAPS_MOST))
+        return min(max(DELAY_MOST_S, self.join_delay_s), self.join_delay_s * 2.0 ** min(flaps, 20))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ class Leadership:
     """What a person released at the leader within ``RELEASED_S``, by shard service, or as `fleet:NAME` of one."""
     down: Mapping[str, Members] = field(default_factory=dict)
     """Scrapers of a fleet that are listed and do not live, as the leader's plan has them: a plan is over those, too."""
+    waiting: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of those that are ``down`` the ids of those that live, and wait to come into the leader's plan."""
     loads: Mapping[str, bytes] = field(default_factory=dict)
     """By fleet: the book of loads that the leader places by, packed; empty: by the number of targets."""
     failing: Mapping[str, Failing] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class Leadership:
         drained = {name: some for name, some in (self.drained or {}).items() if name in fleets}
         lists = {name: some for name, some in self.lists.items() if name in services}
         down = {name: some for name, some in self.down.items() if name in fleets}
+        self.waiting = {name: some for name, some in self.waiting.items() if name in fleets}
         loads = {name: book for name, book in self.loads.items() if name in fleets}
         failing = {name: some for name, some in self.failing.items() if name in fleets}
         self._listed_at = {pair: at for pair, at in self._listed_at.items() if pair[0] in services}
@@ -190,21 +193,24 @@ class Leadership:
             self.lists = {**self.lists, service: lists}
             self._news.set()
 
-    def share_down(self, down: Mapping[str, Members]) -> None:
-        """Who is listed and does not live, according to whoever leads."""
-        if down != self.down:
-            self.down = down
+    def share_down(self, down: Mapping[str, Members], waiting: Mapping[str, tuple[str, ...]]) -> None:
+        """Who is listed and not in the plan, according to whoever leads, and who of them waits to come in."""
+        if (down, waiting) != (self.down, self.waiting):
+            self.down, self.waiting = down, waiting
             self.changed()
 
-    def placed_over(self, fleet: str, down: Members) -> None:
-        """As the leader: the plan of ``fleet`` is over these, too. More than ``DOWN_MOST`` of all fleets together are told
-        to nobody, since a note has little room: then each controller goes by what it knows itself.
+    def placed_over(self, fleet: str, down: Members, waiting: tuple[str, ...]) -> None:
+        """As the leader: the plan of ``fleet`` is over these, too, of which some are ``waiting``. More than ``DOWN_MOST``
+        of all fleets together are told to nobody, since a note has little room: then each controller goes by what it
+        knows itself.
         """
         told = {name: some for name, some in self.down.items() if name != fleet}
+        wait = {name: some for name, some in self.waiting.items() if name in told}
         if len(down) + sum(map(len, told.values())) <= DOWN_MOST:
             told[fleet] = down
-        if told != self.down:
-            self.down = told
+            wait |= {fleet: waiting} if waiting else {}
+        if (told, wait) != (self.down, self.waiting):
+            self.down, self.waiting = told, wait
             self._news.set()
 
     def share_failing(self, failing: Mapping[str, Failing]) -> None:

@@ -154,7 +154,7 @@ class Election:
             self._leadership.share_drained(self._note.who_is_drained())
             self._leadership.share_lists(self._note.lists)
             self._leadership.share_released(self._note.released)
-            self._leadership.share_down(self._note.down)
+            self._leadership.share_down(self._note.down, self._note.waiting)
             self._leadership.share_loads(self._note.loads)
             self._leadership.share_failing(self._note.failing)
 
@@ -228,7 +228,7 @@ class Election:
         self._leadership.forget_released()
         leadership = self._leadership
         shared = dict(leadership.released), dict(leadership.down), dict(leadership.loads)
-        return Note(self._lease.name, epoch, drained, lists, *shared, dict(leadership.failing))
+        return Note(self._lease.name, epoch, drained, lists, *shared, dict(leadership.failing), dict(leadership.waiting))
 
     def _now(self) -> float:
         return self._leadership.clock()

@@ -13,7 +13,8 @@ from promring.model import EPOCH_FOLLOWED_MOST, Failing, Fingerprint, Release, S
 class Note(msgspec.Struct):
     """``drained``: scrapers by fleet, as far as the leader knows; an empty list: none. ``lists``: what the plans are made
     of, by shard service and source. ``released``: what a person released lately. ``down``: scrapers by fleet that are
-    listed and do not live. ``failing``: by fleet, which scrapers live and get nothing, or nothing new of a service.
+    listed and not in its plan; ``waiting``: those of them that live, and wait to come into it. ``failing``: by fleet,
+    which scrapers live and get nothing, or nothing new of a service.
     ``loads``: by fleet, the book of loads that its targets are placed by (``core/loads``).
     """
 
@@ -25,6 +26,7 @@ class Note(msgspec.Struct):
     down: dict[str, tuple[Scraper, ...]] = {}
     loads: dict[str, bytes] = {}
     failing: dict[str, Failing] = {}
+    waiting: dict[str, tuple[str, ...]] = {}
 
     def who_is_drained(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(ids) for name, ids in self.drained.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from promring.core.admission import joins_at
+from promring.core.admission import Led, joins_at
 from promring.core.guard import judge_lists, judge_members
 from promring.core.joined import part_of
 from promring.core.pool import fingerprint_of
@@ -97,9 +97,9 @@ class Judge:
         who of those that count as alive, and are not drained, shall be asked directly besides.
         """
         released = self._releases.take(self.verdict.withheld)
-        drained, no_room, out = memory.drained, self._no_room, self._out
+        drained, no_room, led = memory.drained, self._no_room, self._led
         judged = judge_members(
-            facts, self.history, self.rules, now, drained=drained, released=released, no_room=no_room, out=out
+            facts, self.history, self.rules, now, drained=drained, released=released, no_room=no_room, led=led
         )
         self.history, self.again_at = judged.history, judged.again_at
         wanted = tuple(s for s in judged.history.members if s.id not in memory.drained)
@@ -202,8 +202,8 @@ class Judge:
             self.again_at = 0.0
 
     def joins_at(self, one: Standing) -> float:
-        """When one that is joining comes in at the latest, if it stays, monotonic seconds."""
-        return joins_at(one, self.rules, self._out)
+        """When one that is joining comes in at the latest, monotonic seconds; inf: when the leader lets it in."""
+        return joins_at(one, self.rules, self._led)
 
     def forget(self, scrapers: Collection[str]) -> None:
         """These were taken out of the configuration, and have ended."""
@@ -213,10 +213,18 @@ class Judge:
     # --- beside other controllers ------------------------------------------------------------------------------------
 
     @property
-    def _out(self) -> frozenset[str] | None:
-        """Who is listed and not in the plan of the leader that we follow; None: we follow none, or it does not say."""
-        told = self._leadership.down.get(self.fleet) if self._leadership.leader and not self._leadership.leads() else None
-        return None if told is None else frozenset(s.id for s in told)
+    def _led(self) -> Led | None:
+        """What the leader that we follow says of those not in its plan; None: we follow none, or it says nothing."""
+        leadership = self._leadership
+        told = leadership.down.get(self.fleet) if leadership.leader and not leadership.leads() else None
+        if told is None:
+            return None
+        return Led(frozenset(s.id for s in told), frozenset(leadership.waiting.get(self.fleet, ())))
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Who lives, and waits to come into the plan."""
+        return frozenset(n for n, one in self.history.standings.items() if one.state is State.JOINING)
 
     def decided(self, facts: Facts, memory: Memory, *, acts: bool) -> set[str]:
         """The services whose plan is from scrapers that are known, and as good as another controller's. ``acts``: we act,

@@ -167,7 +167,7 @@ class Reconciler:
             self.moves.takeover.begin()  # nobody knows yet who has what of the one that is new
         refused = await self.moves.refused(failing, verdict.members, self.memory.claims, pool, ring)
         members = self.listed(verdict.members)
-        self._term.tell_down(members, verdict.members)
+        self._term.tell_down(members, verdict.members, self.judge.waiting)
         place = partial(self.planner.place, pool, ring, members, verdict.aside, self.memory.claims, refused)
         calm = verdict == Act(verdict.members) and not self._facts.members.fact.stale and not self.moves.takeover.pending
         placed, book = await self.weighing.placed(pool, place, self.memory, self.planner.policy, calm=calm)

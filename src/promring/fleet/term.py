@@ -87,13 +87,14 @@ class Term:
             return (*untold, *told)
         return (*told, *listed) if leadership.clock() - leadership.led_since < LISTED_STILL_S else listed
 
-    def tell_down(self, listed: Members, live: Members) -> None:
-        """As the leader: the plan is over those who are ``listed`` and not ``live``, too."""
+    def tell_down(self, listed: Members, live: Members, waiting: Collection[str]) -> None:
+        """As the leader: the plan is over those who are ``listed`` and not ``live``, too, some of which are ``waiting``."""
         ids, now = frozenset(s.id for s in live), self.leadership.clock()
         died = {name: at for name, at in self._died_at.items() if now - at < TOLD_S and name not in ids}
         self._died_at, self._live = dict.fromkeys(self._live - ids, now) | died, ids
         if self.leadership.leads() and not self.leadership.alone:
-            self.leadership.placed_over(self._fleet, tuple(s for s in listed if s.id not in ids))
+            down = tuple(s for s in listed if s.id not in ids)
+            self.leadership.placed_over(self._fleet, down, tuple(s.id for s in down if s.id in waiting))
 
     def tell_loads(self, book: LoadBook | None, *, learnt: bool) -> None:
         """As the leader: targets are placed by these loads. ``learnt``: whether loads are learnt at all."""

@@ -117,8 +117,8 @@ class Scraper(Answer, frozen=True):
     joins_at: Annotated[
         float | None,
         doc(
-            "Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap, or where"
-            " the leader keeps it out. Else null."
+            "Of one that is `joining`: when it gets targets at the latest, if it stays; later after each flap. Null where"
+            " this controller follows and the leader lets it wait, and else."
         ),
     ]
     zone: Annotated[str, doc("Its zone; empty where it has none.")]
