@@ -363,6 +363,36 @@ def test_a_file_without_an_end_is_read_no_further_than_is_of_use(command: list[s
     assert "larger than" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--state.dir", ""],
+        ["import", "x.yml", "--out", ""],
+        ["agent", "--controller", "http://127.0.0.1:1", "--scraper", "a:1", "--dir", ""],
+    ],
+)
+def test_a_folder_without_a_name_is_not_the_one_that_this_runs_in(command: list[str]) -> None:
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert f"'{command[-2]}': is empty; the folder that this runs in is ." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["http://promring.example", "promring.example:9600", "a/b", "*.*", "a*", "", "*.", "b\u00fc.example"]
+)
+def test_a_name_that_no_browser_can_ask_for_is_not_allowed_in_silence(name: str) -> None:
+    result = CliRunner().invoke(main, ["run", "--config.file", "nosuch.yml", "--web.allowed-host", name])
+    assert result.exit_code == 2
+    assert "is no name such as promring.example, *.example.org or *" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["*", "*.example.org", "Promring.example.", "a_b", "10.0.0.1", "::1", "[fd00::1]"])
+def test_names_and_addresses_may_be_allowed(name: str) -> None:
+    result = CliRunner().invoke(main, ["run", "--config.file", "nosuch.yml", "--web.allowed-host", name])
+    assert "nosuch.yml" in result.stderr
+    assert "is no name" not in result.stderr
+
+
 def test_a_token_may_come_from_a_pipe() -> None:
     read, write = os.pipe()
     try:

@@ -43,7 +43,7 @@ readable = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.Folder(path_type=Path, file_okay=False),
     required=True,
     help="Where the file_sd files go: SERVICE.json of each service.",
 )

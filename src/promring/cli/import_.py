@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from promring.cli.import_report import Report
+from promring.cli.options import Folder
 from promring.cli.output import Output, output_option, say
 from promring.importing import programs
 from promring.importing.configuration import Configuration, read_configuration
@@ -58,7 +59,7 @@ class Wanted:
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PROMETHEUS.YML...")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder for the new files; must not exist, or be empty.")
+@click.option("--out", type=Folder(path_type=Path), help="The folder for the new files; must not exist, or be empty.")
 @click.option("--force", is_flag=True, help="Write into a folder that has files.")
 @click.option("--strict", is_flag=True, help="Write nothing unless everything is exact.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would become of each job.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -51,6 +53,38 @@ class Identity(click.ParamType[str]):
         from promring.runtime.address import canonical_id
 
         return canonical_id(str(value))
+
+
+class Folder(click.Path):
+    """A folder. None without a name, which would be the one that the command happens to run in: ``--state.dir="$UNSET"``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("is empty; the folder that this runs in is .", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class AllowedHost(click.ParamType[str]):
+    """What the name in a ``Host`` header may be: a name, ``*.NAME``, ``*``, an address."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        labels = text.removeprefix("*.").removesuffix(".").split(".")
+        if text != "*" and not all(re.fullmatch(r"[A-Za-z0-9_-]+", label) for label in labels) and not _is_ipv6(text):
+            form = "promring.example, *.example.org or *, without scheme, port and path"
+            self.fail(f"{text!r} is no name such as {form}", param, ctx)
+        return text
+
+
+def _is_ipv6(text: str) -> bool:
+    import ipaddress
+
+    try:
+        return bool(ipaddress.IPv6Address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return False
 
 
 def load_or_exit(path: Path) -> Settings:

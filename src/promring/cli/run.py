@@ -49,6 +49,7 @@ from promring.web.server import WebSettings
 @click.option(
     "--web.allowed-host",
     "allowed_hosts",
+    type=options.AllowedHost(),
     multiple=True,
     metavar="NAME",
     help="A name that browsers and commands may call the page and the API by, besides addresses and the machine's own names;"
@@ -79,7 +80,7 @@ from promring.web.server import WebSettings
 @click.option(
     "--state.dir",
     "state_dir",
-    type=click.Path(path_type=Path),
+    type=options.Folder(path_type=Path),
     default="data/",
     show_default=True,
     help="Where the last good facts and slices are kept.",
