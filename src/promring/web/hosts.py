@@ -38,9 +38,18 @@ class Hosts:
     def known(self, host: str) -> bool:
         """Whether the value of a ``Host`` header names this server. An empty one is of no browser."""
         name = _name(host)
-        if name is None:
+        return name is not None and (not name or _address(name) is not None or self._is_ours(name))
+
+    def allows(self, host: str) -> bool:
+        """Whether a page of this host may write: any address may be another site's, but for those of this machine alone."""
+        name = _name(host)
+        if not name:
             return False
-        if not name or "*" in self._names or name in self._names or name.endswith(".localhost") or _is_address(name):
+        address = _address(name)
+        return self._is_ours(name) or (address is not None and address.is_loopback)
+
+    def _is_ours(self, name: str) -> bool:
+        if "*" in self._names or name in self._names or name.endswith(".localhost"):
             return True
         return any(name.endswith(known[1:]) for known in self._names if known.startswith("*."))
 
@@ -52,18 +61,17 @@ def _name(host: str) -> str | None:
     bracket, between = ("[", "]") if host.startswith("[") else ("", "")
     name, _, rest = host.removeprefix(bracket).partition(between or ":")
     port = rest.removeprefix(":")
-    if not name or (port and not (port.isascii() and port.isdigit())) or (bracket and not _is_address(name)):
+    if not name or (port and not (port.isascii() and port.isdigit())) or (bracket and _address(name) is None):
         return None
     return name.lower().rstrip(".")
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """A zone of an address, behind ``%``, may be any text: it is for IPv6, which stands in brackets here."""
     try:
-        ipaddress.ip_address(name.partition("%")[0] if ":" in name else name)
+        return ipaddress.ip_address(name.partition("%")[0] if ":" in name else name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def check_host(
@@ -91,6 +99,8 @@ def check_origin(hosts: Hosts, refusals: Refusals) -> Middleware:
         if request.method not in ("GET", "HEAD") and _foreign(request, hosts):
             origin = request.headers.get("Origin", "")
             refusals.add("origin", origin)
+            if request.headers.get("Sec-Fetch-Site"):
+                raise ApiError(403, "forbidden", "the browser says that a page of another site asks for this")
             raise ApiError(403, "forbidden", f"a page of another site asks for this: {origin[:100]!r}; --web.allowed-host")
         return await handler(request)
 
@@ -105,4 +115,4 @@ def _foreign(request: web.Request, hosts: Hosts) -> bool:
     if origin is None:
         return False
     _, _, host = origin.partition("://")
-    return not host or (host.lower() != request.headers.get("Host", "").lower() and not hosts.known(host))
+    return not host or (host.lower() != request.headers.get("Host", "").lower() and not hosts.allows(host))
